@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+// callFlags are the options of a job as flags.
+type callFlags struct {
+	body, session, job, signature, module, lm, backoff, lane string
+	outputs                                                  []string
+	timeout, deadline                                        time.Duration
+	retries                                                  int
+	temperature                                              float64
+	stream, submit, requireState                             bool
+}
+
+func (a *app) callCommand() *cobra.Command {
+	var f callFlags
+	cmd := &cobra.Command{
+		Use:   "call COMMAND [key=value ...]",
+		Short: "Run a command and print its result",
+		Long: "Run a command, with --session in that session, and print its result.\n\n" + argsHelp + `
+
+With --output json the whole reply is printed, failures included; jsonl prints each streamed part and the reply on lines of
+their own.
+
+` + exitHelp,
+		Example: `  dspex call predict question="What is the capital of France?" --session user_123
+  dspex call predict text="I love it" --signature "text -> sentiment: Literal['good','bad'], score: float" -o json
+  dspex call predict question="Tell me more" --session user_123 --stream
+  dspex call create_program --session user_123 --json '{"id": "qa", "signature": "question -> answer"}'`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, words []string) error {
+			args, err := a.parseArgs(words[1:], f.body)
+			if err != nil {
+				return err
+			}
+			options, err := f.options(cmd)
+			if err != nil {
+				return err
+			}
+			return a.call(cmd.Context(), words[0], args, &f, options)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.body, "json", "", "arguments as a JSON map: the text, @FILE, or - for standard input")
+	flags.StringVar(&f.session, "session", "", "session to run in; without it the job is anonymous")
+	flags.StringVar(&f.job, "job", "", "job id of your own: asking again under it gives the first outcome")
+	flags.BoolVar(&f.stream, "stream", false, "print the answer as it comes")
+	flags.BoolVar(&f.submit, "submit", false, "store the job and print its id instead of waiting")
+	flags.StringVar(&f.lane, "lane", dspex.Interactive, "with --submit and no session: interactive or batch")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "bound on one attempt")
+	flags.DurationVar(&f.deadline, "deadline", 0, "bound on the whole job, all attempts and waiting included")
+	flags.IntVar(&f.retries, "max-retries", 0, "retries after the first attempt (default by the kind of error)")
+	flags.StringVar(&f.backoff, "backoff", "", "linear, exponential or delays such as 100ms,1s (default exponential)")
+	flags.StringVar(&f.signature, "signature", "", `predict: the program, such as "question -> answer: int", or its JSON map`)
+	flags.StringSliceVar(&f.outputs, "outputs", nil, "predict without signature: names of the outputs (default answer)")
+	flags.StringVar(&f.module, "module", "", "predict: predict, chain_of_thought or react")
+	flags.StringVar(&f.lm, "lm", "", "language-model profile of the host, for this job only")
+	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature, for this job only")
+	flags.BoolVar(&f.requireState, "require-state", false, "refuse to run on a session of which nothing is known")
+	return cmd
+}
+
+// options are the options whose flags were given: what was not given is left to the other side.
+func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
+	var options []dspex.Option
+	given := func(name string, option func() dspex.Option) {
+		if cmd.Flags().Changed(name) {
+			options = append(options, option())
+		}
+	}
+	given("job", func() dspex.Option { return dspex.WithJob(f.job) })
+	given("timeout", func() dspex.Option { return dspex.WithTimeout(f.timeout) })
+	given("deadline", func() dspex.Option { return dspex.WithDeadline(f.deadline) })
+	given("max-retries", func() dspex.Option { return dspex.WithMaxRetries(f.retries) })
+	given("outputs", func() dspex.Option { return dspex.WithOutputs(f.outputs...) })
+	given("module", func() dspex.Option { return dspex.WithModule(f.module) })
+	given("lm", func() dspex.Option { return dspex.WithLM(f.lm) })
+	given("temperature", func() dspex.Option { return dspex.WithTemperature(f.temperature) })
+	if f.requireState {
+		options = append(options, dspex.WithRequireState())
+	}
+	if cmd.Flags().Changed("signature") {
+		var signature any = f.signature
+		if strings.HasPrefix(strings.TrimSpace(f.signature), "{") {
+			if err := decodeJSON([]byte(f.signature), &signature); err != nil {
+				return nil, usage("--signature looks like a JSON map and is none: %v", err)
+			}
+		}
+		options = append(options, dspex.WithSignature(signature))
+	}
+	if f.backoff != "" {
+		b, err := parseBackoff(f.backoff)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, dspex.WithBackoff(b))
+	}
+	switch {
+	case f.submit && f.stream:
+		return nil, usage("--submit does not wait, so --stream would have no effect")
+	case cmd.Flags().Changed("lane") && (!f.submit || f.session != ""):
+		return nil, usage("--lane is for --submit without a session")
+	}
+	return options, nil
+}
+
+func parseBackoff(text string) (dspex.Backoff, error) {
+	switch text {
+	case "linear":
+		return dspex.Linear(), nil
+	case "exponential":
+		return dspex.Exponential(), nil
+	}
+	var delays []time.Duration
+	for part := range strings.SplitSeq(text, ",") {
+		d, err := time.ParseDuration(strings.TrimSpace(part))
+		if err != nil {
+			return dspex.Backoff{}, usage("--backoff is %q: it is linear, exponential or delays such as 100ms,1s", text)
+		}
+		delays = append(delays, d)
+	}
+	return dspex.Delays(delays...), nil
+}
+
+func (a *app) call(ctx context.Context, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	switch {
+	case f.submit:
+		return a.submit(ctx, c, command, args, f, options)
+	case f.stream:
+		return a.stream(ctx, c, command, args, f, options)
+	}
+	var reply dspex.Reply
+	if f.session != "" {
+		reply, err = c.Execute(ctx, f.session, command, args, options...)
+	} else {
+		reply, err = c.ExecuteAnonymous(ctx, command, args, options...)
+	}
+	return a.sayReply(reply, err)
+}
+
+func (a *app) submit(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+	var receipt dspex.Receipt
+	var err error
+	if f.session != "" {
+		receipt, err = c.Submit(ctx, f.session, command, args, options...)
+	} else {
+		receipt, err = c.SubmitAnonymous(ctx, f.lane, command, args, options...)
+	}
+	if err != nil {
+		return err
+	}
+	if !a.text() {
+		return a.say(map[string]any{"ok": true, "job": receipt.Job, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
+	}
+	fmt.Fprintln(a.out, receipt.Job)
+	next := "dspex jobs wait " + receipt.Job
+	if f.session != "" {
+		next += " --session " + f.session
+	}
+	if receipt.Duplicate {
+		fmt.Fprintln(a.err, a.paint(a.err, dim, "this job was accepted before"))
+	}
+	fmt.Fprintln(a.err, a.paint(a.err, dim, "accepted; `"+next+"` waits for its outcome"))
+	return nil
+}
+
+// sayReply prints the answer of a job.
+func (a *app) sayReply(reply dspex.Reply, err error) error {
+	if !a.text() && len(reply.Raw) > 0 {
+		if said := a.say(reply.Raw); said != nil || err == nil {
+			return said
+		}
+		return errSilent // the reply says why
+	}
+	if err != nil {
+		return err
+	}
+	a.sayResult(reply)
+	a.sayWhere(reply)
+	return nil
+}
+
+func (a *app) sayResult(reply dspex.Reply) {
+	var result any
+	if err := decodeJSON(reply.Result, &result); err != nil {
+		fmt.Fprintln(a.out, clean(string(reply.Result)))
+		return
+	}
+	if outputs, ok := result.(map[string]any); ok && len(outputs) > 0 {
+		a.table(a.out, "", rowsOf(outputs))
+		return
+	}
+	fmt.Fprintln(a.out, plain(result))
+}
+
+// sayWhere adds, beside the result, what a person may want to know of its making.
+func (a *app) sayWhere(reply dspex.Reply) {
+	parts := []string{"job " + reply.Job, fmt.Sprintf("attempt %d", reply.Attempt)}
+	switch {
+	case reply.Session != nil:
+		parts = append(parts, reply.Session.Worker, string(reply.Session.State))
+	case reply.RanOn != nil:
+		parts = append(parts, reply.RanOn.Worker)
+	}
+	parts = append(parts, reply.Engine, "waited "+ms(reply.Queued), "ran "+ms(reply.Run))
+	var shown []string
+	for _, part := range parts {
+		if part = word(part); part != "" {
+			shown = append(shown, part)
+		}
+	}
+	fmt.Fprintln(a.err, a.paint(a.err, dim, strings.Join(shown, ", ")))
+}
+
+func (a *app) stream(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+	chunks := c.StreamAnonymous(ctx, command, args, options...)
+	if f.session != "" {
+		chunks = c.Stream(ctx, f.session, command, args, options...)
+	}
+	view := streamView{app: a}
+	for chunk, err := range chunks {
+		switch {
+		case err != nil:
+			view.end()
+			return err
+		case chunk.Reply != nil:
+			view.end()
+			return view.last(*chunk.Reply)
+		default:
+			if err := view.show(chunk); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// streamView prints the parts of one answer.
+type streamView struct {
+	app     *app
+	field   string
+	attempt int
+	open    bool // the line has text and no end
+	shown   bool
+}
+
+func (v *streamView) show(chunk dspex.Chunk) error {
+	a := v.app
+	switch {
+	case a.output == "jsonl":
+		return a.say(map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status})
+	case !a.text():
+		return nil
+	}
+	if v.attempt != 0 && chunk.Attempt != v.attempt {
+		v.end()
+		fmt.Fprintln(a.err, a.paint(a.err, dim, fmt.Sprintf("attempt %d starts over", chunk.Attempt)))
+		v.field = ""
+	}
+	v.attempt = chunk.Attempt
+	if chunk.Status != "" {
+		v.end()
+		fmt.Fprintln(a.err, a.paint(a.err, dim, word(chunk.Status)))
+		return nil
+	}
+	if chunk.Field != v.field {
+		v.end()
+		v.field = chunk.Field
+		fmt.Fprint(a.out, a.paint(a.out, dim, word(chunk.Field)), "  ")
+	}
+	_, err := fmt.Fprint(a.out, clean(chunk.Text))
+	v.open, v.shown = true, true
+	return err
+}
+
+func (v *streamView) end() {
+	if v.open {
+		fmt.Fprintln(v.app.out)
+		v.open = false
+	}
+}
+
+// last prints the whole answer where its parts were not, and adds the outputs that do not stream.
+func (v *streamView) last(reply dspex.Reply) error {
+	if !v.app.text() || !v.shown {
+		return v.app.sayReply(reply, nil)
+	}
+	if outputs := reply.Outputs(); len(outputs) > 1 {
+		v.app.sayResult(reply)
+	}
+	v.app.sayWhere(reply)
+	return nil
+}

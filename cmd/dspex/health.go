@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) healthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "Measure the pool's health now",
+		Long:  "Measure the pool's health now: healthy, degraded (it serves, but something is missing), or an error that says why not.\n\n" + exitHelp,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				health, err := c.Health(ctx)
+				if err != nil {
+					return err
+				}
+				if !a.text() {
+					return a.say(health.Raw)
+				}
+				a.table(a.out, "", append([]row{{"status", word(string(health.Status))}}, statRows(health.Stats)...))
+				return nil
+			})
+		},
+	}
+}

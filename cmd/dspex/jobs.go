@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) jobsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs}
+	cmd.AddCommand(a.jobsGetCommand(), a.jobsWaitCommand())
+	return cmd
+}
+
+func (a *app) jobsGetCommand() *cobra.Command {
+	var session string
+	cmd := &cobra.Command{
+		Use:   "get JOB",
+		Short: "Show how far a job is, or how it ended",
+		Long:  "Show how far a job is, or how it ended.\n\nExit status: 0 also for a job that failed: being told is what was asked for. Otherwise as for call.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				info, err := c.Job(ctx, session, args[0])
+				if err != nil {
+					return err
+				}
+				return a.sayJob(info)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	return cmd
+}
+
+func (a *app) jobsWaitCommand() *cobra.Command {
+	var session string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "wait JOB",
+		Short: "Wait for a job and print its result, as call would have",
+		Long:  "Wait for a job and print its result, as call would have.\n\n" + exitHelp,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if timeout < 0 {
+				return usage("--timeout is negative")
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				if timeout > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, timeout)
+					defer cancel()
+				}
+				return a.sayReply(c.Wait(ctx, session, args[0]))
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default until it ends)")
+	return cmd
+}
+
+// withClient connects, does one thing and closes the connection.
+func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Client) error) error {
+	c, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(ctx, c)
+}
+
+func (a *app) sayJob(info dspex.JobInfo) error {
+	if !a.text() {
+		out := map[string]any{"job": info.Job, "session": info.Session, "outcome": info.Outcome, "attempts": info.Attempts}
+		if info.Reply != nil {
+			out["reply"] = info.Reply.Raw
+		}
+		return a.say(out)
+	}
+	a.table(a.out, "", []row{{"job", word(info.Job)}, {"session", word(info.Session)}, {"outcome", word(string(info.Outcome))}, {"attempts", fmt.Sprint(info.Attempts)}})
+	var e *dspex.Error
+	switch {
+	case errors.As(info.Err, &e):
+		a.sayFailure(e)
+	case info.Err != nil:
+		return info.Err
+	case info.Reply != nil:
+		a.sayResult(*info.Reply)
+	}
+	return nil
+}

@@ -1,0 +1,20 @@
+// Command dspex is the command line of dspex: it calls commands, looks after jobs, shows the pool's state and measures it.
+// `dspex help` lists what it can do.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run()) }
+
+// run is main with an exit status, so that tests can start it in a process of their own.
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	return a.execute(ctx, os.Args[1:])
+}

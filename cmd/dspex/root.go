@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+// Exit statuses, as the help tells them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitTimeout     = 4
+	exitInterrupted = 130
+)
+
+const exitHelp = `Exit status: 0 done; 1 the job failed or was refused; 2 wrong usage; 3 the broker or the pool cannot be reached;
+4 no reply in time; 130 interrupted.`
+
+const defaultServer = "nats://127.0.0.1:4222"
+
+// app is one run of the program: its streams, its surroundings and the global flags.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	env      func(string) string
+
+	server, context, output string
+	serverGiven             bool
+	began                   bool // a subcommand runs: what was typed made sense
+}
+
+// failure ends the program with a status of its own; its text is for people.
+type failure struct {
+	status int
+	text   string
+	hint   string
+}
+
+func (f *failure) Error() string { return f.text }
+
+func usage(format string, args ...any) error {
+	return &failure{status: exitUsage, text: fmt.Sprintf(format, args...)}
+}
+
+// errSilent ends the program with status 1 after all has been said.
+var errSilent = errors.New("said already")
+
+func (a *app) execute(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if !a.began {
+		err = usage("%v", err)
+	}
+	status := exitStatus(ctx, err)
+	a.sayError(err, status)
+	return status
+}
+
+func exitStatus(ctx context.Context, err error) int {
+	var own *failure
+	var e *dspex.Error
+	switch {
+	case errors.As(err, &own):
+		return own.status
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &e):
+		switch e.Code {
+		case dspex.CodeBroker, dspex.CodePoolUnavailable:
+			return exitUnreachable
+		case dspex.CodeClientTimeout:
+			return exitTimeout
+		case dspex.CodeBadOption, dspex.CodeBadSession, dspex.CodeBadJob:
+			return exitUsage
+		}
+	}
+	return exitFailed
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dspex",
+		Short: "A durable, session-affine pool of Python workers that run DSPy",
+		Long:  "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + exitHelp,
+		Args:  cobra.NoArgs,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			a.serverGiven = cmd.Flags().Changed("server")
+			if a.output != "text" && a.output != "json" && a.output != "jsonl" {
+				return fmt.Errorf("--output is %q: it is text, json or jsonl", a.output)
+			}
+			a.began = true
+			return nil
+		},
+		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.server, "server", "", "URL of NATS (default $NATS_URL, else "+defaultServer+")")
+	flags.StringVar(&a.context, "context", "", "context of the nats command line with URL and credentials (default $NATS_CONTEXT)")
+	flags.StringVarP(&a.output, "output", "o", "text", "text, json or jsonl (one line each)")
+	root.AddCommand(a.callCommand(), a.jobsCommand(), a.healthCommand(), a.statsCommand(), a.benchCommand(), a.echoLMCommand(), a.versionCommand())
+	return root
+}
+
+// connect opens the connection that the global flags ask for.
+func (a *app) connect(ctx context.Context) (*dspex.Client, error) {
+	address, options, err := a.target()
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, nats.Name("dspex command line"))
+	c, err := dspex.Connect(ctx, address, options...)
+	var e *dspex.Error
+	if errors.As(err, &e) {
+		e.Path = withoutPassword(address)
+	}
+	return c, err
+}
+
+// target is where to connect and with what.
+func (a *app) target() (string, []nats.Option, error) {
+	name := a.context
+	if name == "" && !a.serverGiven {
+		name = a.env("NATS_CONTEXT")
+	}
+	address := a.server
+	if name == "" {
+		return firstOf(address, a.env("NATS_URL"), defaultServer), nil, nil
+	}
+	c, err := readContext(a.env, name)
+	if err != nil {
+		return "", nil, err
+	}
+	options, err := c.options(a.env)
+	return firstOf(address, c.URL, defaultServer), options, err
+}
+
+func firstOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// withoutPassword makes a list of URLs fit to be shown.
+func withoutPassword(addresses string) string {
+	shown := strings.Split(addresses, ",")
+	for i, address := range shown {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if err != nil {
+			return "an address that is no URL"
+		}
+		if u.User != nil { // a lone user is a token
+			u.User = url.User("...")
+		}
+		shown[i] = u.String()
+	}
+	return strings.Join(shown, ",")
+}

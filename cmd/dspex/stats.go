@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) statsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stats",
+		Short: "Show the pool's numbers",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				stats, err := c.Stats(ctx)
+				if err != nil {
+					return err
+				}
+				if !a.text() {
+					return a.say(stats)
+				}
+				a.table(a.out, "", statRows(stats))
+				return nil
+			})
+		},
+	}
+}
+
+// statRows are the numbers under the names that they have on the wire.
+func statRows(s dspex.Stats) []row {
+	return []row{
+		{"pool_size", fmt.Sprint(s.PoolSize)},
+		{"active_workers", fmt.Sprint(s.ActiveWorkers)},
+		{"available_workers", fmt.Sprint(s.AvailableWorkers)},
+		{"active_sessions", fmt.Sprint(s.ActiveSessions)},
+		{"total_requests", fmt.Sprint(s.TotalRequests)},
+		{"total_errors", fmt.Sprint(s.TotalErrors)},
+		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime)},
+		{"uptime", (time.Duration(s.UptimeSeconds) * time.Second).String()},
+	}
+}

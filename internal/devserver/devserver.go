@@ -1,0 +1,272 @@
+// Package devserver runs the whole system in one process: an embedded broker with JetStream on disk, a dispatcher, a
+// worker-host with its Python workers and, unless a language model is configured, the echo model.
+package devserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/echolm"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Config says what to run. Zero values mean the documented defaults.
+type Config struct {
+	Engine   string   // "dspy" (default) or "stub"
+	Listen   string   // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
+	Dir      string   // the broker's data; default: a directory that is removed at the end
+	Workers  int      // default 4, the manual's pool_size
+	Slots    int      // of each worker, default 64
+	Imports  []string // the user's Python modules
+	Paths    []string // where they are, default: the working directory
+	LMFile   string   // profiles; default: the echo model alone
+	Python   string   // interpreter, default python3
+	Log      *slog.Logger
+	Progress io.Writer // of making the Python environment
+	// Ready is told where clients connect, once requests will be answered.
+	Ready func(Info)
+}
+
+// Info is what Ready is told.
+type Info struct {
+	URL    string
+	Echo   string // URL of the echo model, "" when an LM is configured
+	Engine string
+	Took   map[string]time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Engine == "" {
+		c.Engine = "dspy"
+	}
+	if c.Engine != "dspy" && c.Engine != "stub" {
+		return c, fmt.Errorf("engine %q: expected dspy or stub", c.Engine)
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:4222"
+	}
+	if c.Workers == 0 {
+		c.Workers = 4
+	}
+	if c.Slots == 0 {
+		c.Slots = 64
+	}
+	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
+		return c, fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
+	}
+	if len(c.Imports) > 0 && c.Paths == nil {
+		wd, err := os.Getwd()
+		if err != nil {
+			return c, err
+		}
+		c.Paths = []string{wd}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// Run serves until ctx ends and returns when all it started has ended.
+func Run(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	info := Info{Engine: cfg.Engine, Took: map[string]time.Duration{}}
+	env, err := environment(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	info.Took["python environment"] = time.Since(began)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	run := func(name string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	models, echo, err := languageModels(cfg)
+	if err != nil {
+		return err
+	}
+	if echo != nil {
+		info.Echo = echo.URL()
+		run("echo model", echo.Run)
+	}
+	pool := pyproc.New(poolConfig(cfg, env))
+	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPool()
+	var poolDone sync.WaitGroup
+	poolDone.Go(func() {
+		if err := pool.Run(poolCtx); err != nil {
+			cancel(fmt.Errorf("workers: %w", err))
+		}
+	})
+	defer func() { stopPool(); poolDone.Wait() }()
+	began = time.Now()
+	srv, err := Broker(cfg.Listen, cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer srv.stop()
+	info.URL = srv.ClientURL()
+	if err := serve(ctx, cfg, srv.Server, pool, models, run, func() {
+		info.Took["broker and partitions"] = time.Since(began)
+		if err := pool.Ready(ctx); err != nil {
+			cancel(fmt.Errorf("workers: %w", err))
+			return
+		}
+		info.Took["first worker"] = time.Since(began)
+		if cfg.Ready != nil {
+			cfg.Ready(info)
+		}
+	}); err != nil {
+		cancel(err)
+	}
+	<-ctx.Done()
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func environment(ctx context.Context, cfg Config) (pyenv.Env, error) {
+	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: cfg.Paths}
+	if cfg.Engine == "stub" {
+		return pyenv.System(ctx, ask)
+	}
+	return pyenv.Ensure(ctx, ask)
+}
+
+// languageModels reads the profiles; without any it starts the echo model and says so under the name "echo".
+func languageModels(cfg Config) (*lm.Registry, *echolm.Server, error) {
+	if cfg.LMFile != "" {
+		f, err := lm.Load(cfg.LMFile)
+		if err != nil {
+			return nil, nil, err
+		}
+		models, err := lm.New(f, os.Getenv)
+		return models, nil, err
+	}
+	echo, err := echolm.New(echolm.Config{Log: cfg.Log})
+	if err != nil {
+		return nil, nil, err
+	}
+	models, err := lm.New(lm.File{Default: "echo", Profiles: map[string]lm.Profile{
+		"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()},
+	}}, os.Getenv)
+	return models, echo, err
+}
+
+func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
+	return pyproc.Config{
+		Command: env.Command(), Env: env.Environ(), Name: "dev", Size: cfg.Workers, Log: cfg.Log,
+		Init: func(worker string) []byte {
+			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker, "imports": append([]string{}, cfg.Imports...)})
+			if err != nil {
+				panic(err) // text and numbers always encode
+			}
+			return b
+		},
+	}
+}
+
+// serve starts dispatcher and host on the embedded broker.
+func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Pool, models *lm.Registry,
+	run func(string, func(context.Context) error), ready func()) error {
+	control, err := connect(srv, "dspex dispatcher")
+	if err != nil {
+		return err
+	}
+	data, err := connect(srv, "dspex worker-host")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(control)
+	if err != nil {
+		return err
+	}
+	if _, err := stream.Ensure(ctx, js, stream.Settings{}); err != nil {
+		return err
+	}
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, OnReady: ready})
+	if err != nil {
+		return err
+	}
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots})
+	if err != nil {
+		return err
+	}
+	run("dispatcher", func(ctx context.Context) error { defer control.Close(); return d.Run(ctx) })
+	run("worker-host", func(ctx context.Context) error { defer data.Close(); return h.Run(ctx) })
+	return nil
+}
+
+func connect(srv *server.Server, name string) (*nats.Conn, error) {
+	return nats.Connect("", nats.InProcessServer(srv), nats.Name(name), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1))
+}
+
+type broker struct {
+	*server.Server
+	stop func()
+}
+
+// Broker starts an embedded nats-server with JetStream on disk. An empty dir is a temporary one.
+func Broker(listen, dir string) (*broker, error) {
+	name, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen %q: expected HOST:PORT", listen)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("listen %q: expected a port from 0 to 65535", listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	remove := func() {}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "dspex-dev-"); err != nil {
+			return nil, err
+		}
+		remove = func() { _ = os.RemoveAll(dir) }
+	}
+	s, err := server.NewServer(&server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
+		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2})
+	if err != nil {
+		remove()
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	s.Start()
+	stop := func() { s.Shutdown(); s.WaitForShutdown(); remove() }
+	if !s.ReadyForConnections(10 * time.Second) {
+		stop()
+		return nil, fmt.Errorf("the broker cannot listen on %s: is the port taken? --listen names another one", listen)
+	}
+	return &broker{Server: s, stop: stop}, nil
+}

@@ -1,0 +1,139 @@
+// Package dispatch is the control plane: the RPC doors (a NATS micro service), the look-up of outcomes, health and
+// statistics, and, in the one dispatcher that leads, the assignment of partitions to hosts.
+//
+// It is not on the data plane: with every dispatcher down, published session jobs go on being served.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Config says what a dispatcher works with.
+type Config struct {
+	Name     string
+	NC       *nats.Conn
+	Settings stream.Settings
+	Log      *slog.Logger
+	Version  string // semantic version of the service
+	// OnReady is called once, when requests are answered and every partition has an owner.
+	OnReady func()
+}
+
+// Dispatcher serves the doors. Make it with New, then Run it once.
+type Dispatcher struct {
+	cfg        Config
+	log        *slog.Logger
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	writer     *stream.Writer
+	results    *stream.Bucket
+	records    *stream.Bucket
+	assign     *stream.Bucket
+	control    *stream.Bucket
+	claims     *stream.Claims
+	partitions int
+	maxPayload int
+	started    time.Time
+	hosts      hosts
+	isReady    bool // of the leader's loop
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Dispatcher, error) {
+	if cfg.NC == nil || !jobs.ValidSession(cfg.Name) {
+		return nil, errors.New("a dispatcher needs a connection and a name (1 to 64 of A-Z a-z 0-9 _ -)")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Version == "" {
+		cfg.Version = "0.1.0"
+	}
+	return &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC}, nil
+}
+
+// Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
+func (d *Dispatcher) Run(ctx context.Context) (err error) {
+	if d.js, err = jetstream.New(d.nc); err != nil {
+		return err
+	}
+	if d.partitions, err = stream.Ensure(ctx, d.js, d.cfg.Settings); err != nil {
+		return err
+	}
+	if d.writer, err = stream.NewWriter(d.nc); err != nil {
+		return err
+	}
+	defer d.writer.Close()
+	d.maxPayload, d.started = int(d.nc.MaxPayload()), time.Now()
+	d.results = stream.NewBucket(d.nc, d.writer, stream.Results)
+	d.records = stream.NewBucket(d.nc, d.writer, stream.Sessions)
+	d.assign = stream.NewBucket(d.nc, d.writer, stream.Assign)
+	d.control = stream.NewBucket(d.nc, d.writer, stream.Control)
+	d.claims = stream.NewClaims(d.js, d.assign)
+	d.hosts.connected = time.Now()
+	sub, err := d.nc.Subscribe(jobs.SubjectHeartbeat+"*", d.hosts.hear)
+	if err != nil {
+		return fmt.Errorf("subscribe to heartbeats: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	service, err := d.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = service.Stop() }()
+	d.lead(ctx)
+	return nil
+}
+
+// serve registers the endpoints. Handlers of one endpoint run one at a time, so none of them waits: they publish with a
+// callback, or start a goroutine of their own, bounded by slots.
+func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
+	service, err := micro.AddService(d.nc, micro.Config{
+		Name: "dspex", Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("service: %w", err)
+	}
+	slots := make(chan struct{}, maxWaiters)
+	aside := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
+		return func(r micro.Request) {
+			select {
+			case slots <- struct{}{}:
+				go func() { defer func() { <-slots }(); f(ctx, r) }()
+			default:
+				refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the dispatcher has %d requests waiting", maxWaiters).
+					WithHint("ask again later, or another dispatcher"))
+			}
+		}
+	}
+	endpoints := []struct {
+		name, subject string
+		handler       micro.HandlerFunc
+	}{
+		{"session", jobs.RPCSession + "*", d.callSession},
+		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
+		{"jobs-get", jobs.RPCJobsGet, aside(d.getJob)},
+		{"health", jobs.RPCHealth, aside(d.health)},
+		{"stats", jobs.RPCStats, aside(d.getStats)},
+	}
+	for _, e := range endpoints {
+		if err := service.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
+			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
+		}
+	}
+	return service, nil
+}
+
+// maxWaiters bounds the look-ups under way, waits for outcomes included.
+const maxWaiters = 10_000

@@ -1,0 +1,117 @@
+package dispatch
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// callSession accepts a session's call: checked, then kept in the stream; the host answers the inbox.
+func (d *Dispatcher) callSession(r micro.Request) {
+	id := strings.TrimPrefix(r.Subject(), jobs.RPCSession)
+	if !jobs.ValidSession(id) {
+		e := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
+		e.Expected = "1 to 64 of A-Z a-z 0-9 _ -"
+		refuse(r, e)
+		return
+	}
+	d.call(r, jobs.SubjectSession+id)
+}
+
+func (d *Dispatcher) callAnonymous(r micro.Request) {
+	d.call(r, jobs.SubjectAnonymous+jobs.LaneInteractive)
+}
+
+func (d *Dispatcher) call(r micro.Request, subject string) {
+	header := r.Headers()
+	if header == nil {
+		header = micro.Headers{}
+	}
+	env, bad := jobs.ParseHeaders(header, 0)
+	switch {
+	case bad != nil:
+	case r.Reply() == "":
+		return // nobody could be answered
+	case !jobs.ValidReply(r.Reply()):
+		bad = jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
+		bad.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
+	case env.ReplyTo != "" || one(header, jobs.HeaderMode) != "":
+		bad = jobs.Errorf(jobs.Python, jobs.CodeBadHeader, "%s and %s are for durable publishes", jobs.HeaderReplyTo, jobs.HeaderMode)
+	}
+	if bad == nil {
+		_, bad = jobs.ParseRequest(env.Type, r.Data(), d.maxPayload/2)
+	}
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	m := &nats.Msg{Subject: subject, Data: r.Data(), Header: nats.Header{
+		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
+	}}
+	if env.Chosen {
+		m.Header[jobs.HeaderJob] = []string{env.Job}
+	}
+	if env.Deadline > 0 {
+		m.Header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
+	}
+	d.writer.Publish(m, func(_ stream.Ack, err error) {
+		if err != nil {
+			refuse(r, notAccepted(err))
+		}
+	})
+}
+
+// notAccepted says why a job was not kept.
+func notAccepted(err error) *jobs.Error {
+	switch {
+	case errors.Is(err, stream.ErrSubjectFull):
+		return jobs.Errorf(jobs.Resource, jobs.CodeQueueFull, "the session's queue is full").
+			WithHint("wait until some of its jobs have ended").Again()
+	case errors.Is(err, stream.ErrStoreFull):
+		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").WithHint("ask the operator").Again()
+	}
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: %v", err).
+		WithHint("it may have been stored all the same: ask again with the same %s to be sure", jobs.HeaderJob).Again()
+}
+
+// refuse answers a request that became no job.
+func refuse(r micro.Request, e *jobs.Error) {
+	body := (&jobs.Reply{Err: e}).Append(nil)
+	respond(r, body)
+}
+
+// respond sends a MessagePack body in the form that the request asked for.
+func respond(r micro.Request, body []byte) {
+	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
+	if bad != nil {
+		kind = jobs.JSON
+	}
+	header := micro.Headers{jobs.HeaderContentType: {kind}}
+	if number, text, failed := jobs.ReplyError(body); failed {
+		header[jobs.HeaderError] = []string{text}
+		header[jobs.HeaderErrorCode] = []string{strconv.Itoa(number)}
+	}
+	if kind == jobs.JSON {
+		text, err := wire.AppendJSON(nil, body)
+		if err == nil {
+			body = text
+		} else {
+			header[jobs.HeaderContentType] = []string{jobs.MsgPack}
+		}
+	}
+	_ = r.Respond(body, micro.WithHeaders(header)) // the client may be gone
+}
+
+func one(h map[string][]string, key string) string {
+	if v := h[key]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}

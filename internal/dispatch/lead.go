@@ -1,0 +1,278 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Lease and liveness, all on monotonic clocks.
+const (
+	tick       = 200 * time.Millisecond // of the leader's loop
+	lease      = 10 * time.Second       // a holder unchanged for so long may be replaced; a host silent for so long is dead
+	renew      = 2 * time.Second
+	probeAfter = 2500 * time.Millisecond // of silence: a killed process has no responder
+	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
+	leaderKey  = "leader"
+)
+
+// beat mirrors what hosts say of themselves (contract/job.md).
+type beat struct {
+	Host        string `json:"host"`
+	Incarnation string `json:"incarnation"`
+	Capacity    int    `json:"capacity"`
+	Free        int    `json:"free"`
+	Workers     int    `json:"workers"`
+	Active      int    `json:"active"`
+	Available   int    `json:"available"`
+	Requests    int64  `json:"requests"`
+	Errors      int64  `json:"errors"`
+	RunMillis   int64  `json:"run_ms"`
+	Sessions    int64  `json:"sessions"`
+	Leaving     bool   `json:"leaving"`
+}
+
+type heard struct {
+	beat
+	at     time.Time
+	silent int // probes without a responder, a second apart
+	probed time.Time
+}
+
+// hosts are the live hosts as this dispatcher hears them.
+type hosts struct {
+	connected time.Time
+	mu        sync.Mutex
+	all       map[string]*heard
+}
+
+func (hs *hosts) hear(m *nats.Msg) {
+	var b beat
+	if json.Unmarshal(m.Data, &b) != nil || jobs.SubjectHeartbeat+b.Host != m.Subject {
+		return
+	}
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if hs.all == nil {
+		hs.all = map[string]*heard{}
+	}
+	if b.Leaving {
+		delete(hs.all, b.Host)
+		return
+	}
+	hs.all[b.Host] = &heard{beat: b, at: time.Now()}
+}
+
+// live returns the hosts that count as alive.
+func (hs *hosts) live() []beat {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var list []beat
+	for _, h := range hs.all {
+		list = append(list, h.beat)
+	}
+	return list
+}
+
+// String names the live hosts and their capacities: it changes when a plan may.
+func (hs *hosts) String() string {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	var list []string
+	for _, h := range hs.all {
+		list = append(list, fmt.Sprintf("%s/%s/%d", h.Host, h.Incarnation, h.Capacity))
+	}
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+// judge removes hosts that are dead: no responder twice a second apart, or silent for a whole lease.
+func (hs *hosts) judge(nc *nats.Conn) {
+	now := time.Now()
+	hs.mu.Lock()
+	var ask []string
+	for name, h := range hs.all {
+		silence := now.Sub(h.at)
+		switch {
+		case silence > lease && now.Sub(hs.connected) > lease, h.silent >= 2:
+			delete(hs.all, name)
+		case silence > probeAfter && now.Sub(h.probed) > time.Second:
+			h.probed = now
+			ask = append(ask, name)
+		}
+	}
+	hs.mu.Unlock()
+	for _, name := range ask {
+		_, err := nc.Request(jobs.SubjectControl+name+".ping", nil, 500*time.Millisecond)
+		hs.mu.Lock()
+		if h := hs.all[name]; h != nil {
+			if errors.Is(err, nats.ErrNoResponders) {
+				h.silent++
+			} else if err == nil {
+				h.silent = 0
+			}
+		}
+		hs.mu.Unlock()
+	}
+}
+
+// lead holds the lease when it can and assigns partitions while it holds it. It returns when ctx ends.
+func (d *Dispatcher) lead(ctx context.Context) {
+	var l leadership
+	var planned string // the hosts of the last plan
+	var plannedAt time.Time
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		d.hosts.judge(d.nc)
+		if leads, err := l.hold(ctx, d); err != nil {
+			d.log.Debug("lease", "error", err)
+		} else if leads {
+			if now := d.hosts.String(); now != planned || time.Since(plannedAt) > reconcile {
+				if err := d.assignAll(ctx); err == nil {
+					planned, plannedAt = now, time.Now()
+				} else if ctx.Err() == nil {
+					d.log.Warn("assign", "error", err)
+				}
+			}
+			d.anchor(&l)
+		}
+		d.checkReady(ctx)
+		select {
+		case <-ctx.Done():
+			l.leave(d)
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// leadership is one dispatcher's view of the leader lease.
+type leadership struct {
+	holds    bool
+	rev      uint64
+	seen     uint64 // last revision seen of another holder
+	since    time.Time
+	renewed  time.Time
+	anchored time.Time
+	anchor   uint64
+}
+
+// hold renews the lease, or takes it when its holder has not moved for a whole lease.
+func (l *leadership) hold(ctx context.Context, d *Dispatcher) (bool, error) {
+	now := time.Now()
+	if l.holds && now.Sub(l.renewed) < renew {
+		return true, nil
+	}
+	if !l.holds {
+		e, err := d.control.Get(ctx, leaderKey)
+		if err != nil {
+			return false, err
+		}
+		if e.Exists && len(e.Value) > 0 {
+			if e.Revision != l.seen {
+				l.seen, l.since = e.Revision, now
+				return false, nil
+			}
+			if now.Sub(l.since) < lease {
+				return false, nil
+			}
+		}
+		l.rev = e.Revision
+	}
+	rev, err := d.control.PutSync(leaderKey, []byte(d.cfg.Name), l.rev, 0)
+	if err != nil {
+		l.holds, l.seen, l.since = false, 0, now
+		return false, err
+	}
+	if !l.holds {
+		d.log.Info("leads", "dispatcher", d.cfg.Name)
+	}
+	l.holds, l.rev, l.renewed = true, rev, now
+	return true, nil
+}
+
+// leave frees the lease for the next dispatcher.
+func (l *leadership) leave(d *Dispatcher) {
+	if l.holds {
+		_, _ = d.control.PutSync(leaderKey, nil, l.rev, 0)
+	}
+}
+
+// assignAll gives every partition a live host, by compare-and-set.
+func (d *Dispatcher) assignAll(ctx context.Context) error {
+	live := d.hosts.live()
+	if len(live) == 0 {
+		return nil
+	}
+	known, plan := map[string]beat{}, []affinity.Host{}
+	for _, b := range live {
+		known[b.Host] = b
+		plan = append(plan, affinity.Host{Name: b.Host, Capacity: b.Capacity})
+	}
+	owners, epochs, err := d.owners(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range affinity.Plan(d.partitions, plan, owners, nil) {
+		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation}
+		if _, err := d.claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
+			return fmt.Errorf("partition %d: %w", m.Partition, err)
+		}
+		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
+	}
+	return nil
+}
+
+// owners reads all assignments.
+func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64, error) {
+	owners, epochs := map[int]string{}, map[int]uint64{}
+	for n := range d.partitions {
+		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
+		if err != nil {
+			return nil, nil, err
+		}
+		owners[n], epochs[n] = o.Host, epoch
+	}
+	return owners, epochs, nil
+}
+
+// anchor keeps one unconsumed message in the newest block of the jobs stream.
+func (d *Dispatcher) anchor(l *leadership) {
+	if time.Since(l.anchored) < time.Second {
+		return
+	}
+	l.anchored = time.Now()
+	ack, err := d.writer.PublishSync(&nats.Msg{Subject: stream.AnchorSubject})
+	if err != nil {
+		return
+	}
+	if s, err := d.js.Stream(context.Background(), stream.Jobs); err == nil && l.anchor > 0 {
+		_ = s.DeleteMsg(context.Background(), l.anchor)
+	}
+	l.anchor = ack.Sequence
+}
+
+// checkReady calls OnReady once every partition's consumer exists.
+func (d *Dispatcher) checkReady(ctx context.Context) {
+	if d.cfg.OnReady == nil || d.isReady {
+		return
+	}
+	s, err := d.js.Stream(ctx, stream.Jobs)
+	if err != nil || s.CachedInfo().State.Consumers < d.partitions || len(d.hosts.live()) == 0 {
+		return
+	}
+	d.isReady = true
+	d.cfg.OnReady()
+}

@@ -1,0 +1,30 @@
+// Command echolmtest serves an echo model for tests in other languages: it prints the model's api_base on one line and
+// serves until its standard input ends, so that it cannot outlive a test that forgets it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dspex/dspex/internal/echolm"
+)
+
+func main() {
+	server, err := echolm.New(echolm.Config{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
+	fmt.Println(server.URL())
+	if err := server.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

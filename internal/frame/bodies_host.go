@@ -1,0 +1,179 @@
+package frame
+
+import "github.com/dspex/dspex/internal/wire"
+
+// The bodies that go from the host to the worker. The []byte fields of a parsed body are parts of the body's bytes.
+// The fields stand in the order of the wire.
+
+// InitBody is what a worker is told first.
+type InitBody struct {
+	Proto  uint64 // the protocol version
+	Config []byte // a map in MessagePack
+}
+
+// AppendBody appends the body.
+func (b InitBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 2)
+	dst = wire.AppendUint(dst, b.Proto)
+	return appendRaw(dst, b.Config, emptyMap)
+}
+
+// ParseInit checks and reads the body of a frame of type [Init].
+func ParseInit(body []byte) (InitBody, error) {
+	f := open(Init, body)
+	b := InitBody{
+		Proto:  f.uint("proto"),
+		Config: f.mapping("config"),
+	}
+	return b, f.end()
+}
+
+// CallBody is one call.
+type CallBody struct {
+	Command      string
+	Args         []byte // a map in MessagePack; empty means the empty map
+	Session      string // empty: none
+	Job          string
+	Attempt      uint32 // from 1
+	BudgetMS     uint64
+	Options      []byte // a map in MessagePack; empty means the empty map
+	State        []byte // nil: the worker has it, or at version 0 there is none
+	StateVersion uint64
+	LM           string // key of an LM frame sent before; empty: none
+}
+
+// AppendBody appends the body.
+func (b CallBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 10)
+	dst = wire.AppendStr(dst, b.Command)
+	dst = appendRaw(dst, b.Args, emptyMap)
+	dst = appendOptStr(dst, b.Session)
+	dst = wire.AppendStr(dst, b.Job)
+	dst = wire.AppendUint(dst, uint64(b.Attempt))
+	dst = wire.AppendUint(dst, b.BudgetMS)
+	dst = appendRaw(dst, b.Options, emptyMap)
+	dst = appendOptBin(dst, b.State)
+	dst = wire.AppendUint(dst, b.StateVersion)
+	return appendOptStr(dst, b.LM)
+}
+
+// ParseCall checks and reads the body of a frame of type [Call].
+func ParseCall(body []byte) (CallBody, error) {
+	f := open(Call, body)
+	b := CallBody{
+		Command:      f.str("command"),
+		Args:         f.mapping("args"),
+		Session:      f.optStr("session"),
+		Job:          f.str("job"),
+		Attempt:      f.uint32("attempt"),
+		BudgetMS:     f.uint("budget_ms"),
+		Options:      f.mapping("options"),
+		State:        f.bin("state"),
+		StateVersion: f.uint("state_version"),
+		LM:           f.optStr("lm"),
+	}
+	return b, f.end()
+}
+
+// CancelBody is the end of a call that is not wanted any more.
+type CancelBody struct {
+	Reason string
+}
+
+// AppendBody appends the body.
+func (b CancelBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendStr(dst, b.Reason)
+}
+
+// ParseCancel checks and reads the body of a frame of type [Cancel].
+func ParseCancel(body []byte) (CancelBody, error) {
+	f := open(Cancel, body)
+	b := CancelBody{
+		Reason: f.str("reason"),
+	}
+	return b, f.end()
+}
+
+// PingBody is a heartbeat.
+type PingBody struct {
+	TNS uint64 // nanoseconds of the host's clock; PONG repeats them
+}
+
+// AppendBody appends the body.
+func (b PingBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendUint(dst, b.TNS)
+}
+
+// ParsePing checks and reads the body of a frame of type [Ping].
+func ParsePing(body []byte) (PingBody, error) {
+	f := open(Ping, body)
+	b := PingBody{
+		TNS: f.uint("t_ns"),
+	}
+	return b, f.end()
+}
+
+// DropBody is the order to forget what is cached of a session.
+type DropBody struct {
+	Session string
+}
+
+// AppendBody appends the body.
+func (b DropBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendStr(dst, b.Session)
+}
+
+// ParseDrop checks and reads the body of a frame of type [Drop].
+func ParseDrop(body []byte) (DropBody, error) {
+	f := open(Drop, body)
+	b := DropBody{
+		Session: f.str("session"),
+	}
+	return b, f.end()
+}
+
+// ShutdownBody is the order to end.
+type ShutdownBody struct {
+	GraceMS uint64
+}
+
+// AppendBody appends the body.
+func (b ShutdownBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendUint(dst, b.GraceMS)
+}
+
+// ParseShutdown checks and reads the body of a frame of type [Shutdown].
+func ParseShutdown(body []byte) (ShutdownBody, error) {
+	f := open(Shutdown, body)
+	b := ShutdownBody{
+		GraceMS: f.uint("grace_ms"),
+	}
+	return b, f.end()
+}
+
+// LMBody is the definition of an LM profile. The profile holds keys of providers: it is never logged.
+type LMBody struct {
+	Key     string
+	Profile []byte // a map in MessagePack
+}
+
+// AppendBody appends the body.
+func (b LMBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 2)
+	dst = wire.AppendStr(dst, b.Key)
+	return appendRaw(dst, b.Profile, emptyMap)
+}
+
+// ParseLM checks and reads the body of a frame of type [LM].
+func ParseLM(body []byte) (LMBody, error) {
+	f := open(LM, body)
+	b := LMBody{
+		Key:     f.str("key"),
+		Profile: f.mapping("profile"),
+	}
+	return b, f.end()
+}

@@ -1,0 +1,255 @@
+// Package host is the data plane: it owns partitions, keeps each session's jobs in order, runs them in the pool's workers
+// and commits their outcomes. The commit order and its rules (one judge, compare-and-set, result before ack) are the shape of
+// this package: record, then result and reply, then ack, then the session's next job.
+//
+// It starts no Python (package pyproc does) and decides no assignment (package dispatch does).
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Slot is one concurrent place in a worker, taken from a Pool.
+type Slot interface {
+	WorkerID() uint64 // unique for each process that ever was
+	WorkerName() string
+	Engine() string // name and version
+	// Tell sends a frame that belongs to no call; a later Call finds it applied.
+	Tell(t frame.Type, body []byte) error
+	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before.
+	Call(ctx context.Context, body []byte, partial func(body []byte)) (frame.Frame, error)
+	Release()
+}
+
+// Pool hands out slots.
+type Pool interface {
+	// Checkout prefers the named worker, else takes the least loaded one, and waits until ctx ends.
+	Checkout(ctx context.Context, prefer uint64) (Slot, error)
+	// Free is the number of slots that are free now.
+	Free() int
+	// Workers tells how many workers there should be, how many serve, and how many of these have a free slot.
+	Workers() (size, active, available int)
+}
+
+// Models turns a choice of language model into the LM frame that defines it.
+type Models interface {
+	// Named finds a profile of the host; Chosen one that a client asked for by set_lm arguments; Default the host's own
+	// ("" when there is none). The key changes whenever the profile's content does.
+	Named(name string) (key string, body []byte, err *jobs.Error)
+	Chosen(args []byte) (key string, body []byte, err *jobs.Error)
+	Default() (key string, body []byte)
+	SetDefault(args []byte) *jobs.Error
+}
+
+// Config says what a host works with. Zero durations mean the documented defaults.
+type Config struct {
+	Name            string
+	NC              *nats.Conn
+	Pool            Pool
+	Models          Models
+	Log             *slog.Logger
+	Capacity        int           // slots of the pool, for the planner
+	SessionIdle     time.Duration // default 1 h
+	CheckoutTimeout time.Duration // default 5 s
+	Grace           time.Duration // for running jobs at the end, default 30 s
+}
+
+// Host runs jobs. Make it with New, then Run it once.
+type Host struct {
+	cfg         Config
+	log         *slog.Logger
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	writer      *stream.Writer
+	records     *stream.Bucket
+	results     *stream.Bucket
+	control     *stream.Bucket
+	claims      *stream.Claims
+	incarnation string
+	partitions  int
+	streamID    int64 // creation time of DSPEX_JOBS: sequences count in it
+	skew        time.Duration
+	maxPayload  int
+	assigned    *assignments
+	told        told
+	held        atomic.Int64 // bytes of waiting payloads
+	stats       Stats
+	work        context.Context // ends the doing; Run's context ends the taking
+}
+
+// Stats are the host's counters since it started.
+type Stats struct {
+	Requests, Errors, RunMillis atomic.Int64
+	Hits, Misses, Moves         atomic.Int64
+	Sessions                    atomic.Int64
+}
+
+// payloadBudget bounds the bytes of waiting payloads that a host keeps; beyond it they are read again when they start.
+const payloadBudget = 64 << 20
+
+// New checks the configuration.
+func New(cfg Config) (*Host, error) {
+	var errs []error
+	if !jobs.ValidSession(cfg.Name) {
+		errs = append(errs, fmt.Errorf("host name %q: expected 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name))
+	}
+	if cfg.NC == nil || cfg.Pool == nil || cfg.Models == nil {
+		errs = append(errs, errors.New("a connection, a pool and models are needed"))
+	}
+	if cfg.SessionIdle == 0 {
+		cfg.SessionIdle = time.Hour
+	}
+	if cfg.CheckoutTimeout == 0 {
+		cfg.CheckoutTimeout = jobs.CheckoutTimeout
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next()}, errors.Join(errs...)
+}
+
+// Run serves until ctx ends, then lets running jobs finish within the grace, and returns when all it started has ended.
+func (h *Host) Run(ctx context.Context) error {
+	if err := h.open(ctx); err != nil {
+		return err
+	}
+	defer h.writer.Close()
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	h.work = work
+	defer stop(nil)
+	beat, err := h.announce(ctx)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { beat(ctx) })
+	wg.Go(func() { h.assigned.follow(ctx) })
+	wg.Go(func() { h.followDefaultLM(ctx) })
+	for n := range h.partitions {
+		wg.Go(func() { h.tend(ctx, n) })
+	}
+	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+		wg.Go(func() { h.anonymous(ctx, lane) })
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	<-ctx.Done()
+	select {
+	case <-done:
+	case <-time.After(h.cfg.Grace):
+		h.log.Warn("grace_over", "grace", h.cfg.Grace)
+		stop(errors.New("the host stops"))
+		<-done
+	}
+	return nil
+}
+
+// open reads what the broker holds.
+func (h *Host) open(ctx context.Context) (err error) {
+	if h.js, err = jetstream.New(h.nc); err != nil {
+		return err
+	}
+	if err := stream.Await(ctx, h.js, h.log); err != nil {
+		return err
+	}
+	s, err := h.js.Stream(ctx, stream.Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", stream.Jobs, err)
+	}
+	h.streamID = s.CachedInfo().Created.UnixNano()
+	if h.partitions, err = stream.PartitionsOf(ctx, h.js); err != nil {
+		return err
+	}
+	if h.skew, err = stream.BrokerClock(ctx, h.js); err != nil {
+		return err
+	}
+	h.maxPayload = int(h.nc.MaxPayload())
+	if h.writer, err = stream.NewWriter(h.nc); err != nil {
+		return err
+	}
+	h.records = stream.NewBucket(h.nc, h.writer, stream.Sessions)
+	h.results = stream.NewBucket(h.nc, h.writer, stream.Results)
+	h.control = stream.NewBucket(h.nc, h.writer, stream.Control)
+	assign := stream.NewBucket(h.nc, h.writer, stream.Assign)
+	h.claims = stream.NewClaims(h.js, assign)
+	h.assigned, err = newAssignments(ctx, h.js, h.partitions, h.log)
+	return err
+}
+
+// now is the broker's time: deadlines and not_before are judged by it.
+func (h *Host) now() time.Time { return time.Now().Add(h.skew) }
+
+// Heartbeat is what a host says of itself every second on dspex.hb.<host>.
+type Heartbeat struct {
+	Host        string `json:"host"`
+	Incarnation string `json:"incarnation"`
+	Capacity    int    `json:"capacity"`
+	Free        int    `json:"free"`
+	Workers     int    `json:"workers"`
+	Active      int    `json:"active"`
+	Available   int    `json:"available"`
+	Requests    int64  `json:"requests"`
+	Errors      int64  `json:"errors"`
+	RunMillis   int64  `json:"run_ms"`
+	Sessions    int64  `json:"sessions"`
+	Leaving     bool   `json:"leaving,omitempty"`
+}
+
+// announce refuses a second host of the same name and returns the loop that says that this one lives.
+func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
+	subject := jobs.SubjectControl + h.cfg.Name + ".ping"
+	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if m, err := h.nc.RequestWithContext(ask, subject, nil); err == nil {
+		return nil, fmt.Errorf("a host named %q is running already (incarnation %s): give this one another name", h.cfg.Name, m.Data)
+	}
+	sub, err := h.nc.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte(h.incarnation)) })
+	if err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
+	}
+	return func(ctx context.Context) {
+		defer func() { _ = sub.Unsubscribe() }()
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			h.beat(false)
+			select {
+			case <-ctx.Done():
+				h.beat(true)
+				return
+			case <-t.C:
+			}
+		}
+	}, nil
+}
+
+func (h *Host) beat(leaving bool) {
+	size, active, available := h.cfg.Pool.Workers()
+	b, err := json.Marshal(Heartbeat{
+		Workers: size, Active: active, Available: available,
+		Host: h.cfg.Name, Incarnation: h.incarnation, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
+		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
+		Sessions: h.stats.Sessions.Load(), Leaving: leaving,
+	})
+	if err == nil {
+		_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, b) // the next beat follows
+	}
+}

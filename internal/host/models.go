@@ -1,0 +1,84 @@
+package host
+
+import (
+	"context"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// defaultLMKey holds the arguments of the last set_lm without a session: every host follows it.
+const defaultLMKey = "lm.default"
+
+// told remembers which worker knows which language model.
+type told struct {
+	mu    sync.Mutex
+	known map[uint64]map[string]bool
+}
+
+// toldWorkers bounds the workers remembered; a forgotten one is told again.
+const toldWorkers = 1024
+
+func (k *told) first(worker uint64, key string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil || len(k.known) > toldWorkers {
+		k.known = map[uint64]map[string]bool{}
+	}
+	if k.known[worker] == nil {
+		k.known[worker] = map[string]bool{}
+	}
+	if k.known[worker][key] {
+		return false
+	}
+	k.known[worker][key] = true
+	return true
+}
+
+func (k *told) forget(worker uint64, key string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.known[worker], key)
+}
+
+// publishDefaultLM makes a choice the default of every host.
+func (h *Host) publishDefaultLM(ctx context.Context, args []byte) *jobs.Error {
+	for range tries {
+		e, err := h.control.Get(ctx, defaultLMKey)
+		if err == nil {
+			_, err = h.control.PutSync(defaultLMKey, args, e.Revision, 0)
+		}
+		if err == nil {
+			return h.cfg.Models.SetDefault(args)
+		}
+	}
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the choice of language model could not be stored").Again()
+}
+
+// followDefaultLM applies what any host's set_lm chose.
+func (h *Host) followDefaultLM(ctx context.Context) {
+	for ctx.Err() == nil {
+		kv, err := h.js.KeyValue(ctx, stream.Control)
+		if err != nil {
+			wait(ctx, nil, brokerPause)
+			continue
+		}
+		w, err := kv.Watch(ctx, defaultLMKey)
+		if err != nil {
+			wait(ctx, nil, brokerPause)
+			continue
+		}
+		for e := range w.Updates() {
+			if e == nil || e.Operation() != jetstream.KeyValuePut {
+				continue
+			}
+			if bad := h.cfg.Models.SetDefault(e.Value()); bad != nil {
+				h.log.Warn("default_lm_unusable", "code", bad.Code, "error", bad.Message)
+			}
+		}
+		_ = w.Stop()
+	}
+}

@@ -1,0 +1,271 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// Lifetimes of results by mode.
+const (
+	callResultTTL  = 15 * time.Minute
+	queueResultTTL = 24 * time.Hour
+)
+
+// task is a job on its way to an outcome.
+type task struct {
+	*job
+	env      jobs.Envelope
+	req      jobs.Request
+	deadline time.Time // broker's clock; zero: none
+	attempt  int
+	failures []jobs.Failure
+}
+
+// process brings one job to its outcome and acknowledges it. An error means that it has none yet.
+func (s *session) process(ctx context.Context, j *job) error {
+	h := s.p.h
+	if !jobs.ValidSession(s.id) {
+		return h.refuseSession(ctx, s, j)
+	}
+	if s.known && time.Since(s.loaded) > s.ttl(0)/2 {
+		if err := s.p.mine(ctx); err != nil {
+			return err
+		}
+		s.known = false
+	}
+	if !s.known {
+		if err := s.load(ctx); err != nil {
+			return err
+		}
+	}
+	if j.seq <= s.record.LastSequence {
+		return s.completeAgain(ctx, j)
+	}
+	t := &task{job: j}
+	bad := t.parse(ctx, h)
+	if kind, ended := s.record.Ended[j.seq]; ended {
+		return s.finishEnded(ctx, t, kind)
+	}
+	if t.env.Chosen || j.stored.Before(s.loadedAt) {
+		if done, err := s.answerRepeat(ctx, t); done || err != nil {
+			return err
+		}
+	}
+	if bad != nil {
+		return s.settle(ctx, t, bad, nil)
+	}
+	return s.attempts(ctx, t)
+}
+
+// parse reads headers and body; the error is the client's.
+func (t *task) parse(ctx context.Context, h *Host) *jobs.Error {
+	env, bad := jobs.ParseHeaders(t.header, t.seq)
+	t.env = env
+	body, err := h.body(ctx, t.job)
+	if err != nil {
+		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the request cannot be read again: %v", err)
+	}
+	req, e := jobs.ParseRequest(env.Type, body, h.maxPayload/2)
+	if bad == nil {
+		bad = e
+	}
+	t.req = req
+	if bad == nil && env.Deadline > 0 && req.Deadline > 0 {
+		bad = jobs.Errorf(jobs.Python, jobs.CodeBadOption, "the deadline is given twice")
+		bad.Path, bad.Expected = "options.deadline", "either options.deadline or the header "+jobs.HeaderDeadline
+	}
+	d := max(env.Deadline, req.Deadline)
+	if d == 0 && env.Mode == jobs.ModeCall && bad == nil {
+		d = req.Total(h.cfg.CheckoutTimeout)
+	}
+	if d > 0 {
+		t.deadline = t.stored.Add(d)
+	}
+	return bad
+}
+
+// left is the time until the deadline.
+func (t *task) left(now time.Time) (time.Duration, bool) {
+	if t.deadline.IsZero() {
+		return 0, false
+	}
+	return t.deadline.Sub(now), true
+}
+
+// answerRepeat answers a job whose id has a result already: same payload, same answer; another one is a conflict. Nothing
+// is written.
+func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
+	h := s.p.h
+	e, err := h.results.Get(ctx, jobs.ResultKey(s.id, t.env.Job))
+	if err != nil || !e.Exists {
+		return false, err
+	}
+	r, err := jobs.ParseResult(e.Value)
+	if err != nil {
+		return false, err
+	}
+	if r.Hash == t.req.Hash {
+		h.send(t.env.ReplyTo, t.env.Type, r.Job, r.Attempt, r.Body)
+	} else {
+		h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, conflict(s.id, h.cfg.Name, t.env.Job))
+	}
+	return true, t.delivery().Ack()
+}
+
+func conflict(session, host, job string) []byte {
+	r := jobs.Reply{Job: job, Session: session, Host: host, State: jobs.None, Err: jobs.Errorf(jobs.Session, jobs.CodeConflict,
+		"the job id %s was used with another payload", job).WithHint("choose a new id for a new request; the first outcome stays")}
+	return r.Append(nil)
+}
+
+// attempts runs the job until it has an outcome.
+func (s *session) attempts(ctx context.Context, t *task) error {
+	if err := s.resume(ctx, t); err != nil {
+		return err
+	}
+	for {
+		if left, has := t.left(s.p.h.now()); has && left <= 0 {
+			return s.settle(ctx, t, expired(), nil)
+		}
+		if len(t.failures) > 0 && t.failures[len(t.failures)-1].Code == codeCrashed && t.exhausted() {
+			return s.settle(ctx, t, crashed(t.attempt), nil)
+		}
+		done, delay, err := s.attemptOnce(ctx, t)
+		if done || err != nil {
+			return err
+		}
+		if err := s.backOff(ctx, t, delay); err != nil {
+			return err
+		}
+	}
+}
+
+const codeCrashed = "attempt_crashed"
+
+func crashed(attempt int) *jobs.Error {
+	return jobs.Errorf(jobs.Connection, codeCrashed, "attempt %d ended with its worker or host", attempt).Again()
+}
+
+func expired() *jobs.Error {
+	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed before it could run").
+		WithHint("give it more time (options.deadline, %s) or more workers", jobs.HeaderDeadline)
+}
+
+func (t *task) exhausted() bool { return t.attempt > t.req.Policy.Retries(crashed(t.attempt)) }
+
+// resume takes up the attempts that the head tells of: an attempt without an end is a crash and counts.
+func (s *session) resume(ctx context.Context, t *task) error {
+	hd := s.head
+	if hd == nil || hd.Stream != s.p.h.streamID || hd.Sequence != t.seq {
+		return nil
+	}
+	t.attempt, t.failures = hd.Attempt, hd.Failures
+	if hd.NotBefore.IsZero() {
+		t.fail(crashed(hd.Attempt))
+		return nil
+	}
+	if left := min(hd.NotBefore.Sub(s.p.h.now()), hd.Delay); left > 0 {
+		wait(ctx, nil, left)
+	}
+	return ctx.Err()
+}
+
+// historyBytes bounds what an error history keeps of a message.
+const historyBytes = 512
+
+func (t *task) fail(e *jobs.Error) {
+	msg := e.Message
+	if len(msg) > historyBytes {
+		msg = msg[:historyBytes]
+	}
+	t.failures = append(t.failures, jobs.Failure{Attempt: t.attempt, Category: e.Category, Code: e.Code, Message: msg})
+}
+
+// attemptOnce runs the job once: done when it has an outcome, else the delay before the next attempt.
+func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay time.Duration, err error) {
+	h := s.p.h
+	slot, e, err := h.checkout(ctx, t, s.worker)
+	if err != nil {
+		return false, 0, err
+	}
+	if e != nil {
+		return true, 0, s.settle(ctx, t, e, nil)
+	}
+	t.attempt++
+	if err := s.writeHead(ctx, t, 0); err != nil {
+		slot.Release()
+		return false, 0, err
+	}
+	out := s.run(ctx, t, slot)
+	slot.Release()
+	if ctx.Err() != nil {
+		return false, 0, context.Cause(ctx)
+	}
+	if out.err == nil {
+		return true, 0, s.settle(ctx, t, nil, out)
+	}
+	t.fail(out.err)
+	left, has := t.left(h.now())
+	v := jobs.Settle(out.err, t.attempt, t.req.Policy, left, has, nil)
+	if v.Action != jobs.Retry {
+		return true, 0, s.settle(ctx, t, out.err, out)
+	}
+	h.log.Info("job_retries", "session", s.id, "job", t.env.Job, "attempt", t.attempt, "delay_ms", v.Delay.Milliseconds(),
+		"error_category", out.err.Category, "code", out.err.Code)
+	return false, v.Delay, nil
+}
+
+// backOff makes the retry durable, asks for redelivery after the delay and waits for it; a redelivery that is a second late
+// is not waited for. The session's queue stays closed meanwhile, and no worker is held.
+func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) error {
+	if err := s.writeHead(ctx, t, delay); err != nil {
+		return err
+	}
+	select {
+	case <-t.again:
+	default:
+	}
+	if delay == 0 {
+		return nil
+	}
+	if err := t.delivery().NakWithDelay(delay); err != nil {
+		return fmt.Errorf("nak: %w", err)
+	}
+	wait(ctx, t.again, delay+time.Second)
+	return ctx.Err()
+}
+
+// checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,
+// the second ends the processing.
+func (h *Host) checkout(ctx context.Context, t *task, prefer uint64) (Slot, *jobs.Error, error) {
+	bound := time.Duration(0)
+	if left, has := t.left(h.now()); has {
+		bound = left
+	}
+	if t.env.Mode == jobs.ModeCall {
+		bound = min(bound, h.cfg.CheckoutTimeout)
+	}
+	waiting := ctx
+	if bound > 0 {
+		var cancel context.CancelFunc
+		waiting, cancel = context.WithTimeout(ctx, bound)
+		defer cancel()
+	}
+	slot, err := h.cfg.Pool.Checkout(waiting, prefer)
+	switch {
+	case err == nil:
+		return slot, nil, nil
+	case ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case waiting.Err() != nil && t.env.Mode == jobs.ModeCall:
+		return nil, jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", bound.Round(time.Millisecond)).
+			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits"), nil
+	case waiting.Err() != nil:
+		return nil, expired(), nil
+	}
+	return nil, jobs.Errorf(jobs.Initialization, jobs.CodeWorkerStart, "no worker can be started: %v", err).
+		WithHint("see the host's log; dspex doctor checks the Python environment"), nil
+}

@@ -1,0 +1,42 @@
+package host
+
+import (
+	"context"
+
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+// Python makes a pool of Python workers a Pool.
+func Python(p *pyproc.Pool) Pool { return pythonPool{p} }
+
+type pythonPool struct{ *pyproc.Pool }
+
+func (p pythonPool) Checkout(ctx context.Context, prefer uint64) (Slot, error) {
+	s, err := p.Pool.Checkout(ctx, prefer)
+	if err != nil {
+		return nil, err
+	}
+	return pythonSlot{s}, nil
+}
+
+func (p pythonPool) Workers() (size, active, available int) {
+	st := p.Stats()
+	for _, w := range st.Workers {
+		if w.Slots > 0 {
+			active++
+			if w.InFlight < w.Slots {
+				available++
+			}
+		}
+	}
+	return st.Size, active, available
+}
+
+type pythonSlot struct{ *pyproc.Slot }
+
+func (s pythonSlot) Engine() string {
+	if v := s.EngineVersion(); v != "" {
+		return s.Slot.Engine() + " " + v
+	}
+	return s.Slot.Engine()
+}

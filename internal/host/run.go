@@ -1,0 +1,258 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// output is what one attempt brought.
+type output struct {
+	value  []byte
+	usage  []byte
+	state  []byte // nil: unchanged
+	ver    uint64
+	err    *jobs.Error
+	worker string
+	engine string
+	label  jobs.StateOf
+	lm     []byte // set_lm: the session's new choice
+	ran    time.Duration
+}
+
+// run makes one attempt of a session job.
+func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
+	h := s.p.h
+	out := &output{worker: slot.WorkerName(), engine: slot.Engine(), label: s.label(slot)}
+	if t.req.RequireState && s.record.StateVersion == 0 {
+		out.err = jobs.Errorf(jobs.Session, jobs.CodeStateRequired, "the session has no state").
+			WithHint("options.require_state refuses to run on an empty session")
+		return out
+	}
+	call := frame.CallBody{Session: s.id, StateVersion: s.record.StateVersion, State: s.record.State}
+	if out.label == jobs.Warm {
+		call.State = nil
+		h.stats.Hits.Add(1)
+	} else if s.worker != 0 {
+		h.stats.Moves.Add(1)
+	}
+	if e := h.equip(t, slot, s.record.LM, &call, out); e != nil {
+		out.err = e
+		return out
+	}
+	h.call(ctx, t, slot, call, out)
+	if out.err != nil && out.err.Code == jobs.CodeStateMissing && call.State == nil && s.record.State != nil {
+		out.err, out.label, call.State = nil, jobs.Restored, s.record.State
+		h.call(ctx, t, slot, call, out)
+	}
+	if out.err == nil {
+		s.worker, s.version = slot.WorkerID(), out.ver
+		if t.req.Command == "cleanup_session" {
+			s.worker = 0
+		}
+	}
+	return out
+}
+
+func (s *session) label(slot Slot) jobs.StateOf {
+	switch {
+	case s.lost:
+		return jobs.Reset
+	case s.record.StateVersion == 0:
+		return jobs.None
+	case s.worker == slot.WorkerID() && s.version == s.record.StateVersion:
+		return jobs.Warm
+	}
+	return jobs.Restored
+}
+
+// equip resolves the language model of a call and makes the worker know it.
+func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody, out *output) *jobs.Error {
+	var key string
+	var body []byte
+	var e *jobs.Error
+	switch {
+	case t.req.Command == "set_lm" || t.req.Command == "configure_lm":
+		key, body, e = h.cfg.Models.Chosen(t.req.Args)
+		out.lm = t.req.Args
+	case t.req.LM != "":
+		key, body, e = h.cfg.Models.Named(t.req.LM)
+	case choice != nil:
+		key, body, e = h.cfg.Models.Chosen(choice)
+	default:
+		key, body = h.cfg.Models.Default()
+	}
+	if e != nil || key == "" {
+		return e
+	}
+	call.LM = key
+	if !h.told.first(slot.WorkerID(), key) {
+		return nil
+	}
+	if err := slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: body}.AppendBody(nil)); err != nil {
+		h.told.forget(slot.WorkerID(), key)
+		return workerError(err, slot.WorkerName())
+	}
+	return nil
+}
+
+// call sends the CALL frame and turns what comes back into out.
+func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody, out *output) {
+	budget := t.req.Timeout
+	if left, has := t.left(h.now()); has {
+		budget = min(budget, left)
+	}
+	call.Command, call.Args, call.Options = t.req.Command, t.req.Args, t.req.Options
+	call.Job, call.Attempt, call.BudgetMS = t.env.Job, uint32(t.attempt), uint64(max(budget.Milliseconds(), 1))
+	var partial func([]byte)
+	if t.req.Stream && t.env.ReplyTo != "" {
+		partial = func(body []byte) { h.sendPartial(t, body) }
+	}
+	running, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	started := time.Now()
+	f, err := slot.Call(running, call.AppendBody(nil), partial)
+	out.ran += time.Since(started)
+	switch {
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		out.err = jobs.Errorf(jobs.Timeout, jobs.CodeOperationTimeout, "the attempt took longer than %v", budget.Round(time.Millisecond)).
+			WithHint("options.timeout bounds one attempt").Again()
+	case err != nil:
+		out.err = workerError(err, slot.WorkerName())
+	case f.Type == frame.Error:
+		out.err = errorFrame(f.Body, slot.WorkerName())
+	default:
+		h.readResult(f.Body, out)
+	}
+}
+
+func (h *Host) readResult(body []byte, out *output) {
+	r, err := frame.ParseResult(body)
+	if err != nil {
+		out.err = jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's result cannot be read: %v", err).Again()
+		return
+	}
+	out.value, out.state, out.ver = r.Value, r.State, r.StateVersion
+	if limit := h.maxPayload / 4; len(r.Value) > limit {
+		out.err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes", len(r.Value)).
+			WithHint("an outcome may have at most %d bytes", limit)
+	}
+	if limit := h.maxPayload / 2; len(r.State) > limit {
+		out.err = jobs.Errorf(jobs.Session, jobs.CodeStateTooLarge, "the session's state would have %d bytes", len(r.State)).
+			WithHint("a state may have at most %d bytes; the old one stays", limit)
+	}
+	in := wire.NewReader(r.Meta)
+	n, _ := in.Map()
+	for range n {
+		if key, _ := in.Str(); key == "usage" && in.Kind() == wire.Map {
+			out.usage, _ = in.Raw()
+		} else if in.Skip() != nil {
+			return
+		}
+	}
+}
+
+func workerError(err error, worker string) *jobs.Error {
+	e := jobs.Errorf(jobs.Connection, jobs.CodeWorkerDied, "%s", strings.TrimSpace(err.Error())).Again()
+	e.Worker = worker
+	return e
+}
+
+// errorFrame reads what Python says of a failure.
+func errorFrame(body []byte, worker string) *jobs.Error {
+	f, err := frame.ParseError(body)
+	if err != nil || !jobs.Category(f.Category).Known() {
+		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again()
+	}
+	e := &jobs.Error{Category: jobs.Category(f.Category), Code: f.Code, Message: f.Message, Worker: worker}
+	in := wire.NewReader(f.Detail)
+	n, _ := in.Map()
+	for range n {
+		key, _ := in.Str()
+		switch kind := in.Kind(); {
+		case key == "retryable" && kind == wire.Bool:
+			e.Retryable, _ = in.Bool()
+		case key == "retry_after_ms" && kind == wire.Int:
+			ms, _ := in.Int()
+			e.RetryAfter = min(time.Duration(max(ms, 0))*time.Millisecond, jobs.RetryAfterCap)
+		case kind == wire.Str:
+			v, _ := in.Str()
+			switch key {
+			case "hint":
+				e.Hint = v
+			case "expected":
+				e.Expected = v
+			case "path":
+				e.Path = v
+			case "python_type":
+				e.PythonType = v
+			case "traceback":
+				e.Traceback = v
+			}
+		default:
+			if in.Skip() != nil {
+				return e
+			}
+		}
+	}
+	return e
+}
+
+// sendPartial passes a CHUNK on. At most once: a client that counts sees gaps.
+func (h *Host) sendPartial(t *task, body []byte) {
+	c, err := frame.ParseChunk(body)
+	if err != nil {
+		return
+	}
+	key := "status"
+	fields := 1
+	if c.Field != "" {
+		key, fields = "chunk", 2
+	}
+	b := wire.AppendMap(nil, fields)
+	b = wire.AppendStr(wire.AppendStr(b, key), c.Chunk)
+	if c.Field != "" {
+		b = wire.AppendStr(wire.AppendStr(b, "field"), c.Field)
+	}
+	m := h.message(t.env.ReplyTo, t.env.Type, t.env.Job, t.attempt, b)
+	m.Header[jobs.HeaderPartial] = []string{strconv.FormatUint(uint64(c.N), 10)}
+	_ = h.nc.PublishMsg(m)
+}
+
+// send publishes a reply. It may be lost; the result is there to fetch.
+func (h *Host) send(to, contentType, job string, attempt int, body []byte) {
+	if to == "" {
+		return
+	}
+	m := h.message(to, contentType, job, attempt, body)
+	if err := h.nc.PublishMsg(m); err != nil {
+		h.log.Warn("reply_not_sent", "job", job, "error", err)
+	}
+}
+
+func (h *Host) message(to, contentType, job string, attempt int, body []byte) *nats.Msg {
+	m := &nats.Msg{Subject: to, Data: body, Header: nats.Header{
+		jobs.HeaderJob: {job}, jobs.HeaderAttempt: {strconv.Itoa(attempt)}, jobs.HeaderContentType: {contentType},
+	}}
+	if number, text, failed := jobs.ReplyError(body); failed {
+		m.Header[jobs.HeaderError] = []string{text}
+		m.Header[jobs.HeaderErrorCode] = []string{strconv.Itoa(number)}
+	}
+	if contentType == jobs.JSON {
+		text, err := wire.AppendJSON(nil, body)
+		if err != nil {
+			m.Header[jobs.HeaderContentType] = []string{jobs.MsgPack} // a value that JSON cannot say
+			return m
+		}
+		m.Data = text
+	}
+	return m
+}

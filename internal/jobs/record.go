@@ -1,0 +1,303 @@
+package jobs
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// RecordVersion is the schema of Record, Head and Result. A reader that meets a newer one leaves it alone.
+const RecordVersion = 1
+
+// ErrNewer says that a record was written by a newer version.
+var ErrNewer = errors.New("written by a newer version of dspex")
+
+// Kind is a job's terminal outcome.
+type Kind string
+
+// The outcomes. Every accepted job reaches exactly one.
+const (
+	Succeeded Kind = "succeeded"
+	Failed    Kind = "failed"
+	Cancelled Kind = "cancelled"
+	Expired   Kind = "expired"
+)
+
+// Outcome is a decided job as its session record keeps it: enough to finish the job again after a crash.
+type Outcome struct {
+	Job      string
+	Sequence uint64
+	Epoch    uint64
+	Attempt  int
+	Hash     [sha256.Size]byte
+	Kind     Kind
+	Mode     Mode
+	Buried   bool
+	ReplyTo  string
+	Type     string // content type of the reply
+	Body     []byte // reply, MessagePack
+}
+
+// Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
+type Record struct {
+	Stream       int64  // creation time (ns) of the stream that LastSequence counts in
+	Generation   uint64 // a cleanup begins a new one
+	LastSequence uint64
+	Ended        map[uint64]Kind // early ends: cancelled or expired before their turn
+	State        []byte          // the worker's, opaque
+	StateVersion uint64
+	LM           []byte // the session's LM choice, MessagePack map, or nil
+	Created      time.Time
+	Updated      time.Time
+	Jobs         uint64
+	Host         string
+	Worker       string
+	Last         *Outcome
+}
+
+// Append writes the stored form.
+func (r *Record) Append(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 14)
+	dst = wire.AppendUint(dst, RecordVersion)
+	dst = wire.AppendInt(dst, r.Stream)
+	dst = wire.AppendUint(dst, r.Generation)
+	dst = wire.AppendUint(dst, r.LastSequence)
+	seqs := make([]uint64, 0, len(r.Ended))
+	for seq := range r.Ended {
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	dst = wire.AppendArray(dst, 2*len(seqs))
+	for _, seq := range seqs {
+		dst = wire.AppendStr(wire.AppendUint(dst, seq), string(r.Ended[seq]))
+	}
+	dst = appendBin(dst, r.State)
+	dst = wire.AppendUint(dst, r.StateVersion)
+	dst = appendBin(dst, r.LM)
+	dst = wire.AppendInt(dst, r.Created.UnixMilli())
+	dst = wire.AppendInt(dst, r.Updated.UnixMilli())
+	dst = wire.AppendUint(dst, r.Jobs)
+	dst = wire.AppendStr(dst, r.Host)
+	dst = wire.AppendStr(dst, r.Worker)
+	if r.Last == nil {
+		return wire.AppendNil(dst)
+	}
+	return r.Last.append(dst)
+}
+
+func (o *Outcome) append(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 11)
+	dst = wire.AppendStr(dst, o.Job)
+	dst = wire.AppendUint(dst, o.Sequence)
+	dst = wire.AppendUint(dst, o.Epoch)
+	dst = wire.AppendUint(dst, uint64(o.Attempt))
+	dst = wire.AppendBin(dst, o.Hash[:])
+	dst = wire.AppendStr(dst, string(o.Kind))
+	dst = wire.AppendStr(dst, string(o.Mode))
+	dst = wire.AppendBool(dst, o.Buried)
+	dst = wire.AppendStr(dst, o.ReplyTo)
+	dst = wire.AppendStr(dst, o.Type)
+	return wire.AppendBin(dst, o.Body)
+}
+
+// ParseRecord reads the stored form; ErrNewer when a newer version wrote it.
+func ParseRecord(b []byte) (*Record, error) {
+	in, n, err := open(b, 14)
+	if err != nil {
+		return nil, fmt.Errorf("session record: %w", err)
+	}
+	r := &Record{}
+	r.Stream, r.Generation, r.LastSequence = in.int(), in.uint(), in.uint()
+	if pairs := in.array(); pairs > 0 {
+		r.Ended = make(map[uint64]Kind, pairs/2)
+		for range pairs / 2 {
+			seq := in.uint()
+			r.Ended[seq] = Kind(in.str())
+		}
+	}
+	r.State, r.StateVersion, r.LM = in.bin(), in.uint(), in.bin()
+	r.Created, r.Updated = time.UnixMilli(in.int()), time.UnixMilli(in.int())
+	r.Jobs, r.Host, r.Worker = in.uint(), in.str(), in.str()
+	if !in.Nil() {
+		r.Last = in.outcome()
+	}
+	if err := in.close(n - 14); err != nil {
+		return nil, fmt.Errorf("session record: %w", err)
+	}
+	return r, nil
+}
+
+// Failure is one failed attempt in a job's history.
+type Failure struct {
+	Attempt  int
+	Category Category
+	Code     string
+	Message  string // bounded
+}
+
+// Head is the small record of the attempt that runs (key h.<session>), written before each start.
+type Head struct {
+	Stream    int64
+	Epoch     uint64
+	Sequence  uint64
+	Attempt   int
+	NotBefore time.Time // a retry waits until then; zero while an attempt runs
+	Delay     time.Duration
+	Failures  []Failure
+}
+
+// Append writes the stored form.
+func (h *Head) Append(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 8)
+	dst = wire.AppendUint(dst, RecordVersion)
+	dst = wire.AppendInt(dst, h.Stream)
+	dst = wire.AppendUint(dst, h.Epoch)
+	dst = wire.AppendUint(dst, h.Sequence)
+	dst = wire.AppendUint(dst, uint64(h.Attempt))
+	ms := int64(0)
+	if !h.NotBefore.IsZero() {
+		ms = h.NotBefore.UnixMilli()
+	}
+	dst = wire.AppendInt(dst, ms)
+	dst = wire.AppendInt(dst, h.Delay.Milliseconds())
+	dst = wire.AppendArray(dst, 4*len(h.Failures))
+	for _, f := range h.Failures {
+		dst = wire.AppendUint(dst, uint64(f.Attempt))
+		dst = wire.AppendStr(wire.AppendStr(wire.AppendStr(dst, string(f.Category)), f.Code), f.Message)
+	}
+	return dst
+}
+
+// ParseHead reads the stored form.
+func ParseHead(b []byte) (*Head, error) {
+	in, n, err := open(b, 8)
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	h := &Head{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: int(in.uint())}
+	if ms := in.int(); ms != 0 {
+		h.NotBefore = time.UnixMilli(ms)
+	}
+	h.Delay = time.Duration(in.int()) * time.Millisecond
+	for range in.array() / 4 {
+		h.Failures = append(h.Failures, Failure{int(in.uint()), Category(in.str()), in.str(), in.str()})
+	}
+	if err := in.close(n - 8); err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	return h, nil
+}
+
+// Result is a job's outcome in the bucket of results: the first write wins.
+type Result struct {
+	Session  string
+	Job      string
+	Sequence uint64
+	Attempt  int
+	Hash     [sha256.Size]byte
+	Kind     Kind
+	Body     []byte // reply, MessagePack
+	Stored   time.Time
+}
+
+// Append writes the stored form.
+func (r *Result) Append(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 9)
+	dst = wire.AppendUint(dst, RecordVersion)
+	dst = wire.AppendStr(dst, r.Session)
+	dst = wire.AppendStr(dst, r.Job)
+	dst = wire.AppendUint(dst, r.Sequence)
+	dst = wire.AppendUint(dst, uint64(r.Attempt))
+	dst = wire.AppendBin(dst, r.Hash[:])
+	dst = wire.AppendStr(dst, string(r.Kind))
+	dst = wire.AppendBin(dst, r.Body)
+	return wire.AppendInt(dst, r.Stored.UnixMilli())
+}
+
+// ParseResult reads the stored form.
+func ParseResult(b []byte) (*Result, error) {
+	in, n, err := open(b, 9)
+	if err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	r := &Result{Session: in.str(), Job: in.str(), Sequence: in.uint(), Attempt: int(in.uint())}
+	copy(r.Hash[:], in.bin())
+	r.Kind, r.Body = Kind(in.str()), in.bin()
+	r.Stored = time.UnixMilli(in.int())
+	if err := in.close(n - 9); err != nil {
+		return nil, fmt.Errorf("result: %w", err)
+	}
+	return r, nil
+}
+
+// fields reads a record's positions and keeps the first error.
+type fields struct {
+	*wire.Reader
+	err error
+}
+
+// open checks a stored form and its version and returns the reader behind the version field.
+func open(b []byte, least int) (*fields, int, error) {
+	if err := wire.Check(b, wire.Pass); err != nil {
+		return nil, 0, err
+	}
+	in := &fields{Reader: wire.NewReader(b)}
+	n := in.array()
+	if v := in.uint(); in.err == nil && v > RecordVersion {
+		return nil, 0, fmt.Errorf("%w (version %d, this one knows %d)", ErrNewer, v, RecordVersion)
+	}
+	if in.err == nil && n < least {
+		in.err = fmt.Errorf("%d fields: expected at least %d", n, least)
+	}
+	return in, n, in.err
+}
+
+func (in *fields) close(extra int) error {
+	for range extra {
+		in.keep(in.Skip())
+	}
+	return in.err
+}
+
+func (in *fields) keep(err error) {
+	if in.err == nil {
+		in.err = err
+	}
+}
+
+func (in *fields) array() int    { v, err := in.Array(); in.keep(err); return v }
+func (in *fields) int() int64    { v, err := in.Int(); in.keep(err); return v }
+func (in *fields) uint() uint64  { v, err := in.Uint(); in.keep(err); return v }
+func (in *fields) str() string   { v, err := in.Str(); in.keep(err); return v }
+func (in *fields) boolean() bool { v, err := in.Bool(); in.keep(err); return v }
+func (in *fields) bin() []byte {
+	if in.Nil() {
+		return nil
+	}
+	v, err := in.Bin()
+	in.keep(err)
+	return v
+}
+
+func (in *fields) outcome() *Outcome {
+	n := in.array()
+	o := &Outcome{Job: in.str(), Sequence: in.uint(), Epoch: in.uint(), Attempt: int(in.uint())}
+	copy(o.Hash[:], in.bin())
+	o.Kind, o.Mode, o.Buried = Kind(in.str()), Mode(in.str()), in.boolean()
+	o.ReplyTo, o.Type, o.Body = in.str(), in.str(), in.bin()
+	for range n - 11 {
+		in.keep(in.Skip())
+	}
+	return o
+}
+
+func appendBin(dst, b []byte) []byte {
+	if b == nil {
+		return wire.AppendNil(dst)
+	}
+	return wire.AppendBin(dst, b)
+}

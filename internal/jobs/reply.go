@@ -1,0 +1,176 @@
+package jobs
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// StateOf says in a reply what became of the session's state.
+type StateOf string
+
+// Session states in replies.
+const (
+	Warm     StateOf = "warm"     // the worker held it
+	Restored StateOf = "restored" // from the record
+	None     StateOf = "none"     // nothing was known
+	Reset    StateOf = "reset"    // known to be lost
+)
+
+// Reply is what a client gets; Append gives its canonical MessagePack body.
+type Reply struct {
+	Job     string
+	Attempt int
+	Session string // empty: anonymous
+	Host    string
+	Worker  string
+	State   StateOf
+	Engine  string
+	Queued  time.Duration
+	Run     time.Duration
+	Result  []byte // MessagePack, when Err is nil
+	Usage   []byte // MessagePack map, or nil
+	Err     *Error
+}
+
+// Append writes the body.
+func (r *Reply) Append(dst []byte) []byte {
+	fields := 5 // attempt, job, ok, result or error, timing
+	if r.Engine != "" {
+		fields++
+	}
+	if r.Session != "" || r.Host != "" {
+		fields++
+	}
+	if r.Usage != nil {
+		fields++
+	}
+	dst = wire.AppendMap(dst, fields)
+	dst = wire.AppendInt(wire.AppendStr(dst, "attempt"), int64(r.Attempt))
+	if r.Engine != "" {
+		dst = wire.AppendStr(wire.AppendStr(dst, "engine"), r.Engine)
+	}
+	if r.Err != nil {
+		dst = r.Err.append(wire.AppendStr(dst, "error"), r.Attempt, r.Worker)
+	}
+	dst = wire.AppendStr(wire.AppendStr(dst, "job"), r.Job)
+	dst = wire.AppendBool(wire.AppendStr(dst, "ok"), r.Err == nil)
+	if r.Session == "" && r.Host != "" {
+		dst = wire.AppendMap(wire.AppendStr(dst, "ran_on"), 2)
+		dst = wire.AppendStr(wire.AppendStr(dst, "host"), r.Host)
+		dst = wire.AppendStr(wire.AppendStr(dst, "worker"), r.Worker)
+	}
+	if r.Err == nil {
+		dst = append(wire.AppendStr(dst, "result"), r.Result...)
+	}
+	if r.Session != "" {
+		dst = wire.AppendMap(wire.AppendStr(dst, "session"), 4)
+		dst = wire.AppendStr(wire.AppendStr(dst, "host"), r.Host)
+		dst = wire.AppendStr(wire.AppendStr(dst, "id"), r.Session)
+		dst = wire.AppendStr(wire.AppendStr(dst, "state"), string(r.State))
+		dst = wire.AppendStr(wire.AppendStr(dst, "worker"), r.Worker)
+	}
+	dst = wire.AppendMap(wire.AppendStr(dst, "timing"), 2)
+	dst = wire.AppendInt(wire.AppendStr(dst, "queued_ms"), max(r.Queued.Milliseconds(), 0))
+	dst = wire.AppendInt(wire.AppendStr(dst, "run_ms"), r.Run.Milliseconds())
+	if r.Usage != nil {
+		dst = append(wire.AppendStr(dst, "usage"), r.Usage...)
+	}
+	return dst
+}
+
+func (e *Error) append(dst []byte, attempt int, worker string) []byte {
+	t := e.Traits()
+	if e.Worker != "" {
+		worker = e.Worker
+	}
+	texts := [][2]string{
+		{"code", e.Code}, {"error_category", string(e.Category)}, {"expected", e.Expected}, {"hint", e.Hint}, {"message", e.Message},
+		{"path", e.Path}, {"python_type", e.PythonType}, {"recovery_strategy", t.Strategy}, {"severity", t.Severity},
+		{"traceback", e.Traceback}, {"worker", worker},
+	}
+	fields := 2
+	for _, kv := range texts {
+		if kv[1] != "" {
+			fields++
+		}
+	}
+	if attempt > 0 {
+		fields++
+	}
+	if e.RetryAfter > 0 {
+		fields++
+	}
+	dst = wire.AppendMap(dst, fields)
+	if attempt > 0 {
+		dst = wire.AppendInt(wire.AppendStr(dst, "attempt"), int64(attempt))
+	}
+	for _, kv := range texts {
+		if kv[1] != "" {
+			dst = wire.AppendStr(wire.AppendStr(dst, kv[0]), kv[1])
+		}
+	}
+	dst = wire.AppendBool(wire.AppendStr(dst, "recoverable"), e.Retryable)
+	dst = wire.AppendBool(wire.AppendStr(dst, "retryable"), e.Retryable)
+	if e.RetryAfter > 0 {
+		dst = wire.AppendInt(wire.AppendStr(dst, "retry_after_ms"), e.RetryAfter.Milliseconds())
+	}
+	return dst
+}
+
+// ReplyError reads from a reply body whether it is a failure, and what its headers must say.
+func ReplyError(body []byte) (number int, text string, failed bool) {
+	in := wire.NewReader(body)
+	n, err := in.Map()
+	if err != nil {
+		return 0, "", false
+	}
+	for range n {
+		key, err := in.Str()
+		if err != nil {
+			return 0, "", false
+		}
+		if key != "error" {
+			if in.Skip() != nil {
+				return 0, "", false
+			}
+			continue
+		}
+		e := &Error{}
+		fields, _ := in.Map()
+		for range fields {
+			name, _ := in.Str()
+			if in.Kind() != wire.Str {
+				if in.Skip() != nil {
+					return 0, "", false
+				}
+				continue
+			}
+			v, _ := in.Str()
+			switch name {
+			case "error_category":
+				e.Category = Category(v)
+			case "code":
+				e.Code = v
+			case "message":
+				e.Message = v
+			}
+		}
+		return e.Number(), oneLine(e.Message), true
+	}
+	return 0, "", false
+}
+
+// oneLine makes text fit for a header.
+func oneLine(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	if len(b) > 256 {
+		b = b[:256]
+	}
+	return string(b)
+}

@@ -1,0 +1,342 @@
+package jobs
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Defaults and bounds of the options (contract/job.md).
+const (
+	DefaultTimeout  = 30 * time.Second
+	MaxTimeout      = 24 * time.Hour
+	CheckoutTimeout = 5 * time.Second
+)
+
+// Content types of bodies.
+const (
+	JSON    = "application/json"
+	MsgPack = "application/msgpack"
+)
+
+// Request is a validated request body. Its bytes are canonical: what the client sent goes no further.
+type Request struct {
+	Command string
+	Args    []byte // MessagePack map
+	Options []byte // MessagePack map, as the worker sees it
+	Hash    [sha256.Size]byte
+
+	Timeout      time.Duration
+	Deadline     time.Duration // 0: none given
+	Policy       Policy
+	Stream       bool
+	LM           string
+	RequireState bool
+}
+
+// ContentType normalises a Content-Type header; the empty one means JSON.
+func ContentType(header string) (string, *Error) {
+	kind, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(header)), ";")
+	switch strings.TrimSpace(kind) {
+	case "", JSON:
+		return JSON, nil
+	case MsgPack, "application/vnd.msgpack", "application/x-msgpack":
+		return MsgPack, nil
+	}
+	e := Errorf(Python, CodeBadHeader, "unknown content type")
+	e.Path, e.Expected = HeaderContentType, JSON+" or "+MsgPack
+	return "", e
+}
+
+// ParseRequest validates a body and re-encodes it. maxBytes bounds the body.
+func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Error) {
+	if maxBytes > 0 && len(body) > maxBytes {
+		return Request{}, Errorf(Session, CodeTooLarge, "the request has %d bytes", len(body)).
+			WithHint("a request may have at most %d bytes; pass large inputs by reference", maxBytes)
+	}
+	kind, e := ContentType(contentType)
+	if e != nil {
+		return Request{}, e
+	}
+	var canonical []byte
+	var err error
+	if kind == JSON {
+		canonical, err = wire.FromJSON(body, wire.Request)
+	} else {
+		canonical, err = wire.Canonical(body, wire.Request)
+	}
+	if err != nil {
+		return Request{}, badValue(err)
+	}
+	req := Request{Timeout: DefaultTimeout, Hash: sha256.Sum256(canonical)}
+	if e := req.read(wire.NewReader(canonical)); e != nil {
+		return Request{}, e
+	}
+	return req, nil
+}
+
+const bodyShape = `{"command": "...", "args": {...}, "options": {...}}`
+
+var emptyMap = wire.AppendMap(nil, 0)
+
+func (r *Request) read(in *wire.Reader) *Error {
+	if in.Kind() != wire.Map {
+		return bad(CodeBadRequest, "", bodyShape, "the body is not a map")
+	}
+	n, err := in.Map()
+	if err != nil {
+		return badValue(err)
+	}
+	r.Args, r.Options = emptyMap, emptyMap
+	for range n {
+		key, _ := in.Str()
+		switch key {
+		case "command":
+			if r.Command, err = in.Str(); err != nil || !validCommand(r.Command) {
+				return bad(CodeBadRequest, "command", "a name: [a-z][a-z0-9_]{0,63}", "the command is not a name")
+			}
+		case "args", "options":
+			if in.Kind() != wire.Map {
+				return bad(CodeBadRequest, key, "a map", "%s is not a map", key)
+			}
+			raw, err := in.Raw()
+			if err != nil {
+				return badValue(err)
+			}
+			if key == "args" {
+				r.Args = raw
+			} else {
+				r.Options = raw
+			}
+		default:
+			return bad(CodeBadRequest, clip(key), "command, args, options", "unknown key in the body")
+		}
+	}
+	if r.Command == "" {
+		return bad(CodeBadRequest, "command", bodyShape, "the body names no command")
+	}
+	if e := r.readOptions(wire.NewReader(r.Options)); e != nil {
+		return e
+	}
+	return r.refuseSecrets()
+}
+
+// optionNames are all options, for the error that names them.
+var optionNames = []string{"backoff", "deadline", "lm", "max_retries", "module", "outputs", "require_state", "signature", "stream", "temperature", "timeout"}
+
+func (r *Request) readOptions(in *wire.Reader) *Error {
+	n, err := in.Map()
+	if err != nil {
+		return badValue(err)
+	}
+	for range n {
+		key, _ := in.Str()
+		if e := r.readOption(key, in); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+func (r *Request) readOption(key string, in *wire.Reader) *Error {
+	path := "options." + clip(key)
+	switch key {
+	case "timeout", "deadline":
+		d, ok := duration(in)
+		if !ok || d < time.Millisecond || d > MaxTimeout {
+			return bad(CodeBadOption, path, `milliseconds as an integer, or text with a unit such as "30s"; 1 ms to 24 h`, "%s is not a duration in range", key)
+		}
+		if key == "timeout" {
+			r.Timeout = d
+		} else {
+			r.Deadline = d
+		}
+	case "max_retries":
+		v, err := in.Int()
+		if err != nil || v < 0 || v > MaxRetries {
+			return bad(CodeBadOption, path, "an integer from 0 to 20", "max_retries is out of range")
+		}
+		retries := int(v)
+		r.Policy.MaxRetries = &retries
+	case "backoff":
+		b, ok := backoff(in)
+		if !ok {
+			return bad(CodeBadOption, path, `"linear", "exponential" or a list of 1 to 20 delays in ms (0 to 30000)`, "unknown backoff")
+		}
+		r.Policy.Backoff = b
+	case "stream", "require_state":
+		v, err := in.Bool()
+		if err != nil {
+			return bad(CodeBadOption, path, "true or false", "%s is not a boolean", key)
+		}
+		if key == "stream" {
+			r.Stream = v
+		} else {
+			r.RequireState = v
+		}
+	case "lm":
+		v, err := in.Str()
+		if err != nil || v == "" || len(v) > 128 {
+			return bad(CodeBadOption, path, "the name of an LM profile", "lm is not a name")
+		}
+		r.LM = v
+	case "temperature":
+		v, err := in.Float()
+		if err != nil || math.IsNaN(v) || v < 0 || v > 2 {
+			return bad(CodeBadOption, path, "a number from 0 to 2", "temperature is out of range")
+		}
+	case "module":
+		if v, err := in.Str(); err != nil || !slices.Contains([]string{"predict", "chain_of_thought", "react"}, v) {
+			return bad(CodeBadOption, path, "predict, chain_of_thought or react", "unknown module")
+		}
+	case "signature":
+		if k := in.Kind(); k != wire.Str && k != wire.Map {
+			return bad(CodeBadOption, path, "text or a map", "the signature is neither text nor a map")
+		}
+		return skip(in)
+	case "outputs":
+		if in.Kind() != wire.Array {
+			return bad(CodeBadOption, path, "a list of names", "outputs is not a list")
+		}
+		return skip(in)
+	default:
+		e := bad(CodeBadOption, path, strings.Join(optionNames, ", "), "unknown option")
+		return e
+	}
+	return nil
+}
+
+func skip(in *wire.Reader) *Error {
+	if err := in.Skip(); err != nil {
+		return badValue(err)
+	}
+	return nil
+}
+
+// duration reads milliseconds or text with a unit.
+func duration(in *wire.Reader) (time.Duration, bool) {
+	switch in.Kind() {
+	case wire.Int:
+		v, err := in.Int()
+		if err != nil || v > int64(MaxTimeout/time.Millisecond) || v < 0 {
+			return 0, false
+		}
+		return time.Duration(v) * time.Millisecond, true
+	case wire.Str:
+		s, err := in.Str()
+		if err != nil || len(s) > 32 {
+			return 0, false
+		}
+		d, err := time.ParseDuration(s)
+		return d, err == nil
+	}
+	return 0, false
+}
+
+func backoff(in *wire.Reader) (Backoff, bool) {
+	switch in.Kind() {
+	case wire.Str:
+		switch s, _ := in.Str(); s {
+		case "linear":
+			return Linear(), true
+		case "exponential":
+			return Exponential(), true
+		}
+	case wire.Array:
+		n, err := in.Array()
+		if err != nil || n < 1 || n > MaxRetries {
+			return Backoff{}, false
+		}
+		delays := make([]time.Duration, 0, n)
+		for range n {
+			v, err := in.Int()
+			if err != nil || v < 0 || v > int64(BackoffCap/time.Millisecond) {
+				return Backoff{}, false
+			}
+			delays = append(delays, time.Duration(v)*time.Millisecond)
+		}
+		return Delays(delays...), true
+	}
+	return Backoff{}, false
+}
+
+// refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files.
+func (r *Request) refuseSecrets() *Error {
+	if r.Command != "set_lm" && r.Command != "configure_lm" {
+		return nil
+	}
+	in := wire.NewReader(r.Args)
+	n, err := in.Map()
+	if err != nil {
+		return badValue(err)
+	}
+	for range n {
+		key, _ := in.Str()
+		if key != "api_key" {
+			if e := skip(in); e != nil {
+				return e
+			}
+			continue
+		}
+		v, err := in.Str()
+		if err != nil || !(strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:")) {
+			e := bad(CodeSecret, "args.api_key", "env:NAME or file:PATH", "an API key stands in the request")
+			return e.WithHint("put the key into the host's environment or a file of the host and send the reference; a key in a message would be stored by the broker")
+		}
+	}
+	return nil
+}
+
+// Total is the default deadline of a call: all attempts, their delays and the wait for a slot.
+func (r *Request) Total(checkout time.Duration) time.Duration {
+	retries := 5 // the most that any category grants by itself
+	if r.Policy.MaxRetries != nil {
+		retries = *r.Policy.MaxRetries
+	}
+	total := time.Duration(retries+1)*r.Timeout + checkout
+	for i := 1; i <= retries; i++ {
+		total += r.Policy.Backoff.Delay(i)
+	}
+	return min(total, MaxTimeout)
+}
+
+func validCommand(s string) bool {
+	if s == "" || len(s) > 64 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+func bad(code, path, expected, format string, args ...any) *Error {
+	e := Errorf(Python, code, format, args...)
+	e.Path, e.Expected = path, expected
+	return e
+}
+
+func badValue(err error) *Error {
+	e := Errorf(Python, CodeBadRequest, "the body cannot be read: %v", err)
+	if w, ok := err.(*wire.Error); ok {
+		e.Path, e.Expected = w.Path, w.Expected
+		e.Message = "the body cannot be read: " + strings.ReplaceAll(w.Problem, "_", " ")
+	}
+	return e
+}
+
+// clip bounds what an error repeats of a client's text, and keeps it printable.
+func clip(s string) string {
+	if len(s) > 64 {
+		s = strings.ToValidUTF8(s[:64], "") + "..."
+	}
+	quoted, _ := json.Marshal(s)
+	return string(quoted[1 : len(quoted)-1])
+}

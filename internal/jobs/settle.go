@@ -1,0 +1,113 @@
+package jobs
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+// Retry arithmetic of the manual.
+const (
+	BackoffBase = 100 * time.Millisecond // first delay of both strategies
+	BackoffCap  = 30 * time.Second       // no computed delay is longer, jitter included
+	MaxRetries  = 20                     // most that a job may ask for
+	// RetryAfterCap bounds what a provider's Retry-After can make a session wait.
+	RetryAfterCap = 10 * time.Minute
+)
+
+// Backoff is a strategy for the delays between attempts.
+type Backoff struct {
+	Kind   string          // "exponential", "linear" or "list"
+	Delays []time.Duration // Kind list: the delay before retry n is Delays[n-1], the last one repeats
+}
+
+// Exponential waits 100, 200, 400, 800 ms...
+func Exponential() Backoff { return Backoff{Kind: "exponential"} }
+
+// Linear waits 100, 200, 300 ms...
+func Linear() Backoff { return Backoff{Kind: "linear"} }
+
+// Delays waits as listed; it is the wire form of the manual's backoff function.
+func Delays(d ...time.Duration) Backoff { return Backoff{Kind: "list", Delays: d} }
+
+// Delay is the wait before the given retry (1 is the first).
+func (b Backoff) Delay(retry int) time.Duration {
+	var d time.Duration
+	switch b.Kind {
+	case "linear":
+		d = time.Duration(retry) * BackoffBase
+	case "list":
+		if len(b.Delays) == 0 {
+			return 0
+		}
+		d = b.Delays[min(retry, len(b.Delays))-1]
+	default:
+		d = time.Duration(float64(BackoffBase) * math.Pow(2, float64(min(retry-1, 20))))
+	}
+	return min(d, BackoffCap)
+}
+
+// Policy is a job's own retry wish. The zero Policy leaves everything to the error's category.
+type Policy struct {
+	MaxRetries *int    // nil: by category
+	Backoff    Backoff // Kind "": by category
+	Jitter     float64 // 0..0.25: each delay is drawn from d*(1±Jitter)
+}
+
+// Retries is the number of retries that the policy grants to a failure, and whether the job said so itself.
+func (p Policy) Retries(e *Error) int {
+	if p.MaxRetries != nil {
+		return *p.MaxRetries
+	}
+	return e.Traits().Retries
+}
+
+// Action is what becomes of a job after an attempt.
+type Action int
+
+// The actions of a Verdict.
+const (
+	Retry Action = iota + 1
+	Fail         // answered, not worth keeping: bad input, unknown ids
+	Bury         // answered and kept among the dead letters
+	Expire
+)
+
+func (a Action) String() string {
+	return [...]string{"?", "retry", "fail", "bury", "expire"}[a]
+}
+
+// Verdict is the decision on a failed attempt.
+type Verdict struct {
+	Action Action
+	Delay  time.Duration // Retry: the wait before the next attempt
+}
+
+// Settle decides what a failed attempt leads to. attempt is the number of the attempt that failed (1 is the first), left is
+// the time until the job's deadline (negative: none set). rnd is only used when the policy asks for jitter.
+func Settle(e *Error, attempt int, p Policy, left time.Duration, hasDeadline bool, rnd *rand.Rand) Verdict {
+	if !e.Retryable {
+		return Verdict{Action: Fail}
+	}
+	if attempt > p.Retries(e) {
+		return Verdict{Action: Bury}
+	}
+	d := p.delay(e, attempt, rnd)
+	if hasDeadline && d >= left {
+		return Verdict{Action: Bury}
+	}
+	return Verdict{Action: Retry, Delay: d}
+}
+
+func (p Policy) delay(e *Error, attempt int, rnd *rand.Rand) time.Duration {
+	b := p.Backoff
+	if b.Kind == "" && p.MaxRetries == nil {
+		b = e.Traits().Backoff
+	}
+	d := b.Delay(attempt)
+	if p.Jitter > 0 && rnd != nil {
+		d = time.Duration(float64(d) * (1 + p.Jitter*(2*rnd.Float64()-1)))
+		d = min(d, BackoffCap)
+	}
+	return max(d, min(e.RetryAfter, RetryAfterCap))
+}

@@ -1,0 +1,82 @@
+package jobs
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Subjects and headers of the NATS wire (contract/job.md).
+const (
+	SubjectSession   = "dspex.session."   // + session id: durable publish
+	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
+	SubjectReply     = "dspex.reply."
+
+	RPCSession   = "dspex.rpc.session." // + session id: request
+	RPCAnonymous = "dspex.rpc.anonymous"
+	RPCJobsGet   = "dspex.rpc.jobs.get"
+	RPCHealth    = "dspex.rpc.health.check"
+	RPCStats     = "dspex.rpc.stats.get"
+
+	SubjectHeartbeat = "dspex.hb."  // + host
+	SubjectControl   = "dspex.ctl." // + host + verb
+
+	HeaderJob         = "Dspex-Job"
+	HeaderMode        = "Dspex-Mode"
+	HeaderReplyTo     = "Dspex-Reply-To"
+	HeaderDeadline    = "Dspex-Deadline"
+	HeaderAttempt     = "Dspex-Attempt"
+	HeaderPartial     = "Dspex-Partial"
+	HeaderContentType = "Content-Type"
+
+	HeaderError     = "Nats-Service-Error"
+	HeaderErrorCode = "Nats-Service-Error-Code"
+)
+
+// Lanes of anonymous jobs. Batch work leaves at least one slot of a host free for interactive work.
+const (
+	LaneInteractive = "interactive"
+	LaneBatch       = "batch"
+)
+
+// Mode tells whether somebody waits for the reply.
+type Mode string
+
+// A call has somebody waiting; a queued job waits unharmed until its deadline.
+const (
+	ModeCall  Mode = "call"
+	ModeQueue Mode = "queue"
+)
+
+// PartitionSubject is where the stream's transform puts a session's jobs.
+func PartitionSubject(partition int, session string) string {
+	return "dspex.p." + strconv.Itoa(partition) + "." + session
+}
+
+// SessionOfSubject returns the session token of a partition subject.
+func SessionOfSubject(subject string) (string, bool) {
+	rest, ok := strings.CutPrefix(subject, "dspex.p.")
+	if !ok {
+		return "", false
+	}
+	_, session, ok := strings.Cut(rest, ".")
+	return session, ok && session != ""
+}
+
+// Keys of the KV buckets (architecture: broker objects).
+func RecordKey(session string) string       { return "s." + session }
+func HeadKey(session string) string         { return "h." + session }
+func ResultKey(session, job string) string  { return "r.s." + session + "." + job }
+func AnonymousResultKey(job string) string  { return "r.a." + job }
+func AnonymousAttemptKey(job string) string { return "t." + job }
+func AnonymousProgramKey(id string) string  { return "a." + id }
+func AssignmentKey(partition int) string    { return "p." + strconv.Itoa(partition) }
+func ConsumerName(partition int, e uint64) string {
+	return ConsumerPrefix(partition) + strconv.FormatUint(e, 10)
+}
+func ConsumerPrefix(partition int) string { return "p" + strconv.Itoa(partition) + "-e" }
+func ResultKeyFor(session, job string) string {
+	if session == "" {
+		return AnonymousResultKey(job)
+	}
+	return ResultKey(session, job)
+}

@@ -1,0 +1,287 @@
+package natstest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+)
+
+// Fake answers the doors of contract/job.md without dispatcher, host or Python. Its commands:
+//
+//	predict  {"answer": <the argument question or text>}; with the option stream, word by word
+//	echo     its arguments
+//	request  the request body as it arrived, with the headers under "headers"
+//	boom     fails: category python, code user_error
+//	busy     fails: category resource_error, code checkout_timeout, to be retried after 250 ms
+//	hold     is answered when Release is called
+type Fake struct {
+	nc *nats.Conn
+
+	mu       sync.Mutex
+	outcomes map[string][]byte        // session + "/" + job -> reply
+	settled  map[string]chan struct{} // closed when the outcome is there
+	released chan struct{}
+	sequence uint64
+}
+
+// StartFake serves the doors on a broker until the test ends.
+func StartFake(t testing.TB, s *server.Server) *Fake {
+	t.Helper()
+	f, err := NewFake(t.Context(), Connect(t, s))
+	check(t, err)
+	t.Cleanup(f.Release)
+	return f
+}
+
+// NewFake serves the doors until the connection is closed. Tests use StartFake.
+func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
+	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, released: make(chan struct{})}
+	for stream, subject := range map[string]string{"DSPEX_JOBS": "dspex.session.*", "DSPEX_ANON": "dspex.anonymous.*"} {
+		if err := f.consume(ctx, stream, subject); err != nil {
+			return nil, err
+		}
+	}
+	service, err := micro.AddService(nc, micro.Config{Name: "dspex", Version: "0.0.0"})
+	if err != nil {
+		return nil, err
+	}
+	for subject, serve := range map[string]func(micro.Request){
+		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob,
+		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats,
+	} {
+		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
+		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait
+		if err := service.AddEndpoint(name, handler, micro.WithEndpointSubject(subject)); err != nil {
+			return nil, err
+		}
+	}
+	return f, nc.Flush()
+}
+
+// queueLength of a subject is small, so that a test can fill it.
+const queueLength = 2
+
+func (f *Fake) consume(ctx context.Context, stream, subject string) error {
+	js, err := jetstream.New(f.nc)
+	if err != nil {
+		return err
+	}
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: stream, Subjects: []string{subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+		MaxMsgsPerSubject: queueLength, DiscardNewPerSubject: true, Duplicates: time.Minute,
+	}); err != nil {
+		return err
+	}
+	consumer, err := js.CreateConsumer(ctx, stream, jetstream.ConsumerConfig{Durable: "fake", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: 1000})
+	if err != nil {
+		return err
+	}
+	_, err = consumer.Consume(f.stored) // ends with the connection
+	return err
+}
+
+// Release answers what the command hold keeps back, from then on at once.
+func (f *Fake) Release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.released:
+	default:
+		close(f.released)
+	}
+}
+
+const fakeStats = `{"pool_size":4,"active_workers":4,"available_workers":2,"active_sessions":3,"total_requests":1542,"total_errors":12,"average_response_time":245,"uptime_seconds":3600}`
+
+func (f *Fake) health(r micro.Request) {
+	r.Respond([]byte(`{"ok":true,"result":{"status":"healthy","stats":` + fakeStats + `}}`))
+}
+
+func (f *Fake) stats(r micro.Request) { r.Respond([]byte(`{"ok":true,"result":` + fakeStats + `}`)) }
+
+type fakeRequest struct {
+	Command string         `json:"command"`
+	Args    map[string]any `json:"args"`
+	Options map[string]any `json:"options"`
+}
+
+func (f *Fake) call(r micro.Request) {
+	session := ""
+	if rest, ok := strings.CutPrefix(r.Subject(), "dspex.rpc.session."); ok {
+		session = rest
+	}
+	f.mu.Lock()
+	f.sequence++
+	job := "q" + strconv.FormatUint(f.sequence, 10)
+	f.mu.Unlock()
+	if id := r.Headers().Get("Dspex-Job"); id != "" {
+		job = id
+	}
+	body := f.run(session, job, r.Data(), nats.Header(r.Headers()), r.Reply())
+	f.keep(session, job, body)
+	f.answer(r.Reply(), job, body)
+}
+
+// stored runs a job of the stream.
+func (f *Fake) stored(m jetstream.Msg) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return
+	}
+	session, _ := strings.CutPrefix(m.Subject(), "dspex.session.")
+	if strings.HasPrefix(m.Subject(), "dspex.anonymous.") {
+		session = ""
+	}
+	job := "q" + strconv.FormatUint(meta.Sequence.Stream, 10)
+	if id := m.Headers().Get("Dspex-Job"); id != "" {
+		job = id
+	}
+	f.settle(session, job)
+	go func() {
+		body := f.run(session, job, m.Data(), m.Headers(), "")
+		f.keep(session, job, body)
+		if to := m.Headers().Get("Dspex-Reply-To"); to != "" {
+			f.answer(to, job, body)
+		}
+		m.Ack()
+	}()
+}
+
+func (f *Fake) answer(to, job string, body []byte) {
+	m := nats.NewMsg(to)
+	m.Data = body
+	m.Header.Set("Dspex-Job", job)
+	m.Header.Set("Dspex-Attempt", "1")
+	f.nc.PublishMsg(m)
+}
+
+func (f *Fake) run(session, job string, data []byte, header nats.Header, reply string) []byte {
+	var q fakeRequest
+	if err := json.Unmarshal(data, &q); err != nil {
+		return failed(session, job, "python", "bad_request", err.Error(), 0)
+	}
+	switch q.Command {
+	case "predict":
+		answer := q.Args["question"]
+		if answer == nil {
+			answer = q.Args["text"]
+		}
+		if q.Options["stream"] == true {
+			f.partials(reply, job, fmt.Sprint(answer))
+		}
+		return succeeded(session, job, map[string]any{"answer": answer})
+	case "echo":
+		return succeeded(session, job, q.Args)
+	case "request":
+		return succeeded(session, job, map[string]any{"body": json.RawMessage(data), "headers": header})
+	case "boom":
+		return failed(session, job, "python", "user_error", "ValueError: no \x1b[31mred", 0)
+	case "busy":
+		return failed(session, job, "resource_error", "checkout_timeout", "no slot became free", 250)
+	case "hold":
+		<-f.released
+		return succeeded(session, job, "released")
+	}
+	return failed(session, job, "python", "unknown_command", "unknown command "+q.Command, 0)
+}
+
+func (f *Fake) partials(reply, job, text string) {
+	for n, word := range strings.SplitAfter(text, " ") {
+		m := nats.NewMsg(reply)
+		m.Header.Set("Dspex-Partial", strconv.Itoa(n))
+		m.Header.Set("Dspex-Job", job)
+		m.Header.Set("Dspex-Attempt", "1")
+		m.Data, _ = json.Marshal(map[string]string{"field": "answer", "chunk": word})
+		f.nc.PublishMsg(m)
+	}
+}
+
+func succeeded(session, job string, result any) []byte {
+	return envelope(session, job, map[string]any{"ok": true, "result": result})
+}
+
+func failed(session, job, category, code, message string, again int) []byte {
+	e := map[string]any{"error_category": category, "code": code, "message": message, "hint": "read the manual", "retryable": again > 0, "severity": "major", "attempt": 1}
+	if again > 0 {
+		e["retry_after_ms"] = again
+	}
+	return envelope(session, job, map[string]any{"ok": false, "error": e})
+}
+
+func envelope(session, job string, body map[string]any) []byte {
+	body["job"], body["attempt"], body["engine"] = job, 1, "fake 0"
+	body["timing"] = map[string]any{"queued_ms": 1, "run_ms": 2}
+	if session != "" {
+		body["session"] = map[string]any{"id": session, "host": "h1", "worker": "h1/0", "state": "warm"}
+	} else {
+		body["ran_on"] = map[string]any{"host": "h1", "worker": "h1/0"}
+	}
+	b, _ := json.Marshal(body)
+	return b
+}
+
+// settle returns the channel that is closed when the job's outcome is there.
+func (f *Fake) settle(session, job string) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := session + "/" + job
+	if f.settled[key] == nil {
+		f.settled[key] = make(chan struct{})
+	}
+	return f.settled[key]
+}
+
+func (f *Fake) keep(session, job string, body []byte) {
+	settled := f.settle(session, job)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.outcomes[session+"/"+job] == nil {
+		f.outcomes[session+"/"+job] = body
+		close(settled)
+	}
+}
+
+func (f *Fake) getJob(r micro.Request) {
+	var q struct {
+		Session string `json:"session"`
+		Job     string `json:"job"`
+		WaitMS  int64  `json:"wait_ms"`
+	}
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	f.mu.Lock()
+	settled := f.settled[q.Session+"/"+q.Job]
+	f.mu.Unlock()
+	if settled == nil {
+		r.Respond([]byte(`{"ok":false,"error":{"error_category":"session","code":"job_unknown","message":"no such job","retryable":false}}`))
+		return
+	}
+	select {
+	case <-settled:
+	case <-time.After(time.Duration(q.WaitMS) * time.Millisecond):
+	}
+	f.mu.Lock()
+	body := f.outcomes[q.Session+"/"+q.Job]
+	f.mu.Unlock()
+	result := map[string]any{"job": q.Job, "session": q.Session, "attempts": 1, "outcome": "running"}
+	if body != nil {
+		result["outcome"], result["reply"] = "succeeded", json.RawMessage(body)
+		if strings.Contains(string(body), `"ok":false`) {
+			result["outcome"] = "failed"
+		}
+	}
+	b, _ := json.Marshal(map[string]any{"ok": true, "result": result})
+	r.Respond(b)
+}

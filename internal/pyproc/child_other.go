@@ -1,0 +1,9 @@
+//go:build !linux && !darwin
+
+package pyproc
+
+import "errors"
+
+func startProcess(spec) (*child, error) {
+	return nil, errors.New("workers run on Linux and macOS only: " + errors.ErrUnsupported.Error())
+}

@@ -1,0 +1,82 @@
+package pyproc
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// Config says what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
+type Config struct {
+	Command []string                   // argv of a worker: any program that speaks frames
+	Env     []string                   // the whole environment of a worker; DSPEX_NONCE is added
+	Dir     string                     // working directory, "" is the host's
+	Init    func(worker string) []byte // the config map of INIT in MessagePack; nil is the empty map
+	Name    string                     // host name: workers are "<Name>/<n>", n from 1
+	Size    int                        // workers
+
+	StartTimeout time.Duration // start to READY: 60 s
+	PingEvery    time.Duration // between two PINGs: 2 s
+	PingLost     time.Duration // silence after which a worker counts as hung and is killed: 10 s
+	StopGrace    time.Duration // SHUTDOWN to SIGTERM: 5 s
+
+	MaxFrame int          // largest body in bytes, both ways: frame.DefaultMax
+	Log      *slog.Logger // nil: nothing is logged
+	OnEvent  func(Event)  // edges of the workers' states, in order, from one goroutine, never under a lock
+}
+
+// Times that are not configured (facts: the cancellation ladder and the stop ladder).
+const (
+	handshakeTimeout = 5 * time.Second        // start to HELLO, which comes before any import
+	cancelGrace      = 2 * time.Second        // CANCEL to SIGKILL
+	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
+	exitGrace        = 100 * time.Millisecond // end of file to SIGKILL: a process that ends keeps its own exit code
+	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the seat is filled again, somebody goes on waiting
+	drainTimeout     = 250 * time.Millisecond // end of process to failing its calls, if a stray grandchild holds a pipe open
+	logDrainTimeout  = time.Second            // end of process to giving up on its last log lines
+)
+
+// maxSlots bounds what READY may claim.
+const maxSlots = 1024
+
+func (c Config) withDefaults() Config {
+	for d, otherwise := range map[*time.Duration]time.Duration{
+		&c.StartTimeout: 60 * time.Second, &c.PingEvery: 2 * time.Second, &c.PingLost: 10 * time.Second, &c.StopGrace: 5 * time.Second,
+	} {
+		if *d == 0 {
+			*d = otherwise
+		}
+	}
+	if c.MaxFrame == 0 {
+		c.MaxFrame = frame.DefaultMax
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(Event) {}
+	}
+	return c
+}
+
+// problems names everything that is wrong, at once.
+func (c Config) problems() error {
+	var all []error
+	expect := func(ok bool, text string, got any) {
+		if !ok {
+			all = append(all, fmt.Errorf("pyproc: expected %s, got %v", text, got))
+		}
+	}
+	expect(len(c.Command) > 0 && c.Command[0] != "", "Command to name a program", c.Command)
+	expect(c.Name != "", "Name to be the host's name", `""`)
+	expect(c.Size >= 1, "Size of at least 1 worker", c.Size)
+	expect(c.StartTimeout > 0, "StartTimeout above 0", c.StartTimeout)
+	expect(c.PingEvery > 0, "PingEvery above 0", c.PingEvery)
+	expect(c.PingLost >= c.PingEvery, "PingLost of at least PingEvery", c.PingLost)
+	expect(c.StopGrace > 0, "StopGrace above 0", c.StopGrace)
+	expect(c.MaxFrame > 0 && c.MaxFrame <= frame.HardMax, fmt.Sprintf("MaxFrame of 1 to %d bytes", frame.HardMax), c.MaxFrame)
+	return errors.Join(all...)
+}

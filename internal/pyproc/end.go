@@ -1,0 +1,121 @@
+package pyproc
+
+import (
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// stop asks a worker to end, then insists, and returns cause. What is left of it is up to end.
+func (w *worker) stop(cause error) error {
+	grace := w.pool.cfg.StopGrace
+	w.pool.retire(w, Stopping)
+	w.out.send(frame.Shutdown, 0, frame.ShutdownBody{GraceMS: uint64(grace.Milliseconds())}.AppendBody(nil))
+	if !w.exitsWithin(grace) {
+		w.child.signal(syscall.SIGTERM)
+		w.exitsWithin(termGrace)
+	}
+	return cause
+}
+
+func (w *worker) exitsWithin(d time.Duration) bool { return closedWithin(w.exited, d) }
+
+func closedWithin(c <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// end brings the worker to its end, whatever that takes. cause is why the host wants it, nil if the worker began it. stage
+// is where the worker was. Afterwards the place may be filled again; only a process that SIGKILL does not end is
+// still there then, and Run waits for it.
+func (w *worker) end(stage State, cause error) *ExitError {
+	w.pool.shut(w)
+	if cause == nil && !w.exitsWithin(exitGrace) {
+		cause = w.protocolError("closed a pipe and did not end", nil)
+	}
+	if !isClosed(w.exited) {
+		w.pool.move(w.seat, Killing, cause)
+		w.child.signal(syscall.SIGKILL)
+		if !w.exitsWithin(reapTimeout) {
+			err := &ExitError{Worker: w.name, PID: w.child.pid, Stage: stage, Code: -1, StderrTail: w.logs.tail.String(), Cause: cause}
+			w.failCalls(err)
+			w.pool.lingering.Go(func() {
+				<-w.exited
+				w.bury(stage, cause)
+			})
+			return err
+		}
+	}
+	return w.bury(stage, cause)
+}
+
+// bury clears up after a process that has ended: kills what it left behind in its group, reaps it, reads its pipes to the
+// end, fails its calls and waits for its goroutines.
+func (w *worker) bury(stage State, cause error) *ExitError {
+	w.child.signal(syscall.SIGKILL) // before reap: until then the group's number is taken
+	status := w.child.reap()
+	died := time.Now()
+	// A grandchild that left the group may hold the pipes open: nobody waits for it long.
+	if !closedWithin(w.read, drainTimeout) {
+		w.child.fromWorker.Close()
+		<-w.read
+	}
+	closedWithin(w.drained, drainTimeout-time.Since(died))
+	err := &ExitError{
+		Worker: w.name, PID: w.child.pid, Stage: stage, Code: status.code, Signal: status.signal,
+		StderrTail: w.logs.tail.String(), Cause: cause,
+	}
+	w.failCalls(err)
+	closedWithin(w.drained, logDrainTimeout-time.Since(died))
+	w.child.stdout.Close()
+	w.child.stderr.Close()
+	w.child.fromWorker.Close()
+	w.out.close()
+	w.all.Wait()
+	return err
+}
+
+// failCalls ends every call in flight and refuses new ones.
+func (w *worker) failCalls(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.death == nil {
+		w.death = err
+	}
+	for id, c := range w.calls {
+		delete(w.calls, id)
+		c.endLocked(frame.Frame{}, err)
+	}
+}
+
+// startError says why a worker did not come to READY, in its own words if it had any.
+func (w *worker) startError(stage State, cause error, exit *ExitError) error {
+	e := &StartError{Worker: w.name, Stage: stage, Err: exit}
+	own := w.lastWords()
+	if errors.As(cause, &own) || own != nil {
+		e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
+	}
+	return e
+}
+
+// lastWords looks for an ERROR that came with the end, when the owner had stopped to listen.
+func (w *worker) lastWords() *reported {
+	for {
+		select {
+		case f := <-w.control:
+			if b, err := frame.ParseError(f.Body); f.Type == frame.Error && err == nil {
+				return &reported{b}
+			}
+		default:
+			return nil
+		}
+	}
+}

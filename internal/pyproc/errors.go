@@ -1,0 +1,152 @@
+package pyproc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrStopped is the error of Checkout, Ready and calls once the pool's Run is ending.
+var ErrStopped = errors.New("pyproc: the pool is stopping")
+
+// ErrInUse is the error of a Call on a slot whose last call has not been answered yet, or that was released.
+var ErrInUse = errors.New("pyproc: expected a slot that is held and has no call in flight")
+
+// ExitError says that a worker is gone, and with it every call it had in flight. Whether such a call had an effect is
+// not known.
+type ExitError struct {
+	Worker     string
+	PID        int
+	Stage      State          // where it was in its life
+	Code       int            // exit status, -1 if a signal ended it or it is not reaped yet
+	Signal     syscall.Signal // 0 if it exited
+	StderrTail string         // the last 64 KiB at most
+	Cause      error          // why the host ended it; nil if it ended by itself
+}
+
+// Error tells how the worker ended and the last line it wrote.
+func (e *ExitError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pyproc: worker %s (pid %d) %s while %s", e.Worker, e.PID, e.how(), e.Stage)
+	if e.Cause != nil {
+		fmt.Fprintf(&b, ": ended by the host: %v", e.Cause)
+	}
+	if line := lastLine(e.StderrTail); line != "" {
+		fmt.Fprintf(&b, "; last line on stderr: %q", line)
+	}
+	return b.String()
+}
+
+func (e *ExitError) how() string {
+	switch {
+	case e.Signal != 0:
+		return "died of signal " + e.Signal.String()
+	case e.Code >= 0:
+		return fmt.Sprintf("exited with status %d", e.Code)
+	}
+	return "does not die"
+}
+
+// Unwrap returns Cause.
+func (e *ExitError) Unwrap() error { return e.Cause }
+
+// lastLine is the last line that says something, at most 300 bytes of it.
+func lastLine(text string) string {
+	text = strings.TrimRight(text, " \t\r\n")
+	if i := strings.LastIndexAny(text, "\r\n"); i >= 0 {
+		text = text[i+1:]
+	}
+	if len(text) > 300 {
+		text = strings.ToValidUTF8(text[:300], "") + "..."
+	}
+	return text
+}
+
+// ProtocolError says that a worker broke the contract of frames. The host kills it.
+type ProtocolError struct {
+	Worker  string
+	Problem string
+	Err     error // a *frame.ProtocolError if the bytes are the problem, else nil
+}
+
+func (e *ProtocolError) Error() string {
+	text := "pyproc: worker " + e.Worker + " broke the protocol: " + e.Problem
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns Err.
+func (e *ProtocolError) Unwrap() error { return e.Err }
+
+// HungError says that a worker was killed because it did not answer in time. Heard is false for PING, which no worker
+// may leave unanswered, and true for a cancelled call that would not end.
+type HungError struct {
+	Worker string
+	Waited time.Duration
+	For    string // "PONG", "the end of a cancelled call", "HELLO", "READY"
+}
+
+func (e *HungError) Error() string {
+	return fmt.Sprintf("pyproc: worker %s is hung: %s did not come within %v", e.Worker, e.For, e.Waited)
+}
+
+// StartError says that a worker did not reach READY.
+type StartError struct {
+	Worker   string
+	Stage    State  // Spawning, Handshake or Warming
+	Category string // the worker's own words in its ERROR frame, "" if it sent none
+	Code     string
+	Message  string
+	Err      error // *ExitError, *ProtocolError, *VersionError or what the operating system said
+}
+
+func (e *StartError) Error() string {
+	text := fmt.Sprintf("pyproc: worker %s did not start (%s)", e.Worker, e.Stage)
+	if e.Message != "" {
+		text += fmt.Sprintf(": %s (%s): %s", e.Category, e.Code, e.Message)
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns Err.
+func (e *StartError) Unwrap() error { return e.Err }
+
+// VersionError says that host and worker share no version of the protocol. Starting again does not help.
+type VersionError struct {
+	Worker                      string
+	HostVersion                 uint64
+	WorkerMin, WorkerMax        uint64
+	RuntimeVersion, RuntimeHash string
+}
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("pyproc: the host speaks frame protocol %d, worker %s (runtime %q, hash %q) speaks %d to %d",
+		e.HostVersion, e.Worker, e.RuntimeVersion, e.RuntimeHash, e.WorkerMin, e.WorkerMax)
+}
+
+// UnavailableError says that no worker can be started and that waiting would be in vain. Err is the last start's.
+type UnavailableError struct {
+	RetryAfter time.Duration // until the next start is tried
+	Err        error
+}
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("pyproc: every worker is quarantined after failed starts, next try in %v: %v", e.RetryAfter.Round(time.Millisecond), e.Err)
+}
+
+// Unwrap returns Err.
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// TooLargeError says that a body is larger than a frame may be. Nothing was sent.
+type TooLargeError struct{ Size, Max int }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("pyproc: expected a body of at most %d bytes, got %d", e.Max, e.Size)
+}

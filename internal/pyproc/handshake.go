@@ -1,0 +1,130 @@
+package pyproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// protoVersion is the version of contract/frame.md.
+const protoVersion = 1
+
+// handshake brings a started worker to READY.
+func (w *worker) handshake(ctx context.Context) error {
+	began := time.Now()
+	limit := w.pool.cfg.StartTimeout
+	f, err := w.next(ctx, frame.Hello, min(handshakeTimeout, limit))
+	if err != nil {
+		return err
+	}
+	if err := w.greet(f); err != nil {
+		return err
+	}
+	if f, err = w.next(ctx, frame.Ready, limit-time.Since(began)); err != nil {
+		return err
+	}
+	return w.welcome(f)
+}
+
+// greet checks HELLO and answers with INIT.
+func (w *worker) greet(f frame.Frame) error {
+	hello, err := frame.ParseHello(f.Body)
+	if err != nil {
+		return w.protocolError("unreadable HELLO", err)
+	}
+	if protoVersion < hello.ProtoMin || protoVersion > hello.ProtoMax {
+		return &VersionError{
+			Worker: w.name, HostVersion: protoVersion, WorkerMin: hello.ProtoMin, WorkerMax: hello.ProtoMax,
+			RuntimeVersion: hello.RuntimeVersion, RuntimeHash: hello.RuntimeHash,
+		}
+	}
+	if hello.Nonce != w.nonce {
+		return w.protocolError("HELLO does not repeat DSPEX_NONCE: another process speaks", nil)
+	}
+	init := frame.InitBody{Proto: protoVersion}
+	if w.pool.cfg.Init != nil {
+		init.Config = w.pool.cfg.Init(w.name)
+	}
+	body := init.AppendBody(nil)
+	if most := w.pool.cfg.MaxFrame; len(body) > most {
+		return &TooLargeError{Size: len(body), Max: most}
+	}
+	w.pool.mu.Lock()
+	w.hello = hello
+	w.pool.moveLocked(w.seat, Warming, nil)
+	w.pool.mu.Unlock()
+	w.out.send(frame.Init, 0, body) // if the pipe fails so does the wait for READY
+	return nil
+}
+
+// welcome checks READY and lets the worker take calls.
+func (w *worker) welcome(f frame.Frame) error {
+	ready, err := frame.ParseReady(f.Body)
+	if err != nil {
+		return w.protocolError("unreadable READY", err)
+	}
+	if ready.Slots < 1 || ready.Slots > maxSlots {
+		return w.protocolError(fmt.Sprintf("expected 1 to %d slots in READY, got %d", maxSlots, ready.Slots), nil)
+	}
+	exclusive := map[string]bool{}
+	for _, command := range ready.Exclusive {
+		exclusive[command] = true
+	}
+	w.rss.Store(ready.RSSBytes)
+	w.pool.mu.Lock()
+	w.ready, w.exclusive = ready, exclusive
+	w.pool.mu.Unlock()
+	w.pool.open(w)
+	return nil
+}
+
+// reported is what a worker said in an ERROR frame of the connection.
+type reported struct{ frame.ErrorBody }
+
+func (r *reported) Error() string { return fmt.Sprintf("%s (%s): %s", r.Category, r.Code, r.Message) }
+
+// errEnded says that the worker ended while something was expected of it.
+var errEnded = errors.New("ended")
+
+// next waits for a frame of the connection that must be of type t.
+func (w *worker) next(ctx context.Context, t frame.Type, limit time.Duration) (frame.Frame, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case f := <-w.control:
+		return w.expect(f, t)
+	case <-w.read:
+		select { // what it said before it closed the pipe
+		case f := <-w.control:
+			return w.expect(f, t)
+		default:
+		}
+		if w.readErr != nil {
+			return frame.Frame{}, w.readErr
+		}
+		return frame.Frame{}, errEnded
+	case <-w.exited:
+		return frame.Frame{}, errEnded
+	case <-timer.C:
+		return frame.Frame{}, &HungError{Worker: w.name, Waited: limit, For: t.String()}
+	case <-ctx.Done():
+		return frame.Frame{}, ErrStopped
+	}
+}
+
+func (w *worker) expect(f frame.Frame, t frame.Type) (frame.Frame, error) {
+	switch f.Type {
+	case t:
+		return f, nil
+	case frame.Error:
+		b, err := frame.ParseError(f.Body)
+		if err != nil {
+			return f, w.protocolError("unreadable ERROR", err)
+		}
+		return f, &reported{b}
+	}
+	return f, w.protocolError(fmt.Sprintf("expected %s, got %s", t, f.Type), nil)
+}

@@ -1,0 +1,258 @@
+package pyproc
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Option changes what Checkout asks for.
+type Option uint8
+
+// Alone asks for a whole worker: all its slots, once nothing else runs in it.
+const Alone Option = 1
+
+// waiter is a Checkout that waits.
+type waiter struct {
+	prefer uint64
+	alone  bool
+	ready  chan struct{} // closed after slot or err is set
+
+	// under Pool.mu
+	at       *list.Element
+	slot     *Slot
+	err      error
+	reserved *worker // takes nobody else until it is this waiter's
+}
+
+// Checkout takes a slot: of the worker with the id prefer if it lives and has one free, else of the least loaded worker.
+// It waits in order of arrival, and fails with ctx's error, with ErrStopped, or with *UnavailableError when no worker
+// can be started. prefer 0 prefers none. The caller must Release the slot.
+func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Slot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	alone := slices.Contains(opts, Alone)
+	p.mu.Lock()
+	if err := p.refusalLocked(); err != nil {
+		p.mu.Unlock()
+		return nil, err
+	}
+	if !alone && p.waiters.Len() == 0 {
+		if w := p.pickLocked(prefer); w != nil {
+			slot := p.takeLocked(w, 1)
+			p.mu.Unlock()
+			return slot, nil
+		}
+	}
+	q := &waiter{prefer: prefer, alone: alone, ready: make(chan struct{})}
+	q.at = p.waiters.PushBack(q)
+	p.grantLocked()
+	p.mu.Unlock()
+	return p.wait(ctx, q)
+}
+
+func (p *Pool) wait(ctx context.Context, q *waiter) (*Slot, error) {
+	select {
+	case <-q.ready:
+		return q.slot, q.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	granted := q.slot
+	if granted == nil && q.err == nil {
+		p.waiters.Remove(q.at)
+		q.unreserveLocked()
+		p.grantLocked() // the worker that was kept for q may serve others
+	}
+	waiting := p.waiters.Len()
+	p.mu.Unlock()
+	if granted != nil {
+		granted.Release()
+	}
+	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.seats), waiting, ctx.Err())
+}
+
+func (q *waiter) unreserveLocked() {
+	if q.reserved != nil {
+		q.reserved.reserved = nil
+		q.reserved = nil
+	}
+}
+
+// refusalLocked says why waiting would be in vain.
+func (p *Pool) refusalLocked() error {
+	if p.stopping {
+		return ErrStopped
+	}
+	var next time.Time
+	var last error
+	for _, s := range p.seats {
+		if !s.quarantined {
+			return nil
+		}
+		if next.IsZero() || s.until.Before(next) {
+			next, last = s.until, s.startErr
+		}
+	}
+	if last == nil {
+		return nil // no seats: Run says that the Config is wrong
+	}
+	return &UnavailableError{RetryAfter: max(0, time.Until(next)), Err: last}
+}
+
+func (p *Pool) refuseWaitersLocked(err error) {
+	for p.waiters.Len() > 0 {
+		p.settleLocked(p.waiters.Front().Value.(*waiter), nil, err)
+	}
+}
+
+func (p *Pool) settleLocked(q *waiter, slot *Slot, err error) {
+	p.waiters.Remove(q.at)
+	q.unreserveLocked()
+	q.slot, q.err = slot, err
+	close(q.ready)
+}
+
+// grantLocked serves waiters in order. A waiter that wants a worker alone has one reserved and lets others pass to the
+// rest; the first that cannot be served at all ends the round.
+func (p *Pool) grantLocked() {
+	for e := p.waiters.Front(); e != nil; {
+		q := e.Value.(*waiter)
+		e = e.Next()
+		switch {
+		case q.alone:
+			if q.reserved == nil && !p.reserveLocked(q) {
+				return
+			}
+			if w := q.reserved; w.used == 0 {
+				slot := p.takeLocked(w, w.slots)
+				p.settleLocked(q, slot, nil)
+			}
+		default:
+			w := p.pickLocked(q.prefer)
+			if w == nil {
+				return
+			}
+			p.settleLocked(q, p.takeLocked(w, 1), nil)
+		}
+	}
+}
+
+// pickLocked returns the worker that a single slot should come from, nil if none has one.
+func (p *Pool) pickLocked(prefer uint64) *worker {
+	var best *worker
+	for _, s := range p.seats {
+		if s.freeLocked() <= 0 {
+			continue
+		}
+		if s.w.id == prefer {
+			return s.w
+		}
+		if best == nil || s.w.used < best.used {
+			best = s.w
+		}
+	}
+	return best
+}
+
+// reserveLocked keeps the preferred or least loaded worker for q.
+func (p *Pool) reserveLocked(q *waiter) bool {
+	var best *worker
+	for _, s := range p.seats {
+		if s.w == nil || !s.w.open || s.w.reserved != nil {
+			continue
+		}
+		if best == nil || s.w.id == q.prefer || best.id != q.prefer && s.w.used < best.used {
+			best = s.w
+		}
+	}
+	if best == nil {
+		return false
+	}
+	q.reserved, best.reserved = best, q
+	return true
+}
+
+func (p *Pool) takeLocked(w *worker, n int) *Slot {
+	w.used += n
+	p.liveLocked(w)
+	return &Slot{w: w, n: n}
+}
+
+// giveBack returns a slot's share to its worker.
+func (p *Pool) giveBack(s *Slot) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.w.used -= s.n
+	p.liveLocked(s.w)
+	if s.w.used == 0 {
+		poke(s.w.look) // it may be draining
+	}
+	p.grantLocked()
+}
+
+// countCancelling notes calls that were given up (+1) and have come to their end (-1).
+func (p *Pool) countCancelling(w *worker, by int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.cancelling += by
+	p.liveLocked(w)
+}
+
+// liveLocked moves a worker that takes calls between Idle, Busy and Cancelling.
+func (p *Pool) liveLocked(w *worker) {
+	switch {
+	case !w.open:
+	case w.cancelling > 0:
+		p.moveLocked(w.seat, Cancelling, nil)
+	case w.used > 0:
+		p.moveLocked(w.seat, Busy, nil)
+	default:
+		p.moveLocked(w.seat, Idle, nil)
+	}
+}
+
+// open lets a worker take calls.
+func (p *Pool) open(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := w.seat
+	w.open, w.slots = true, int(w.ready.Slots)
+	s.startErr, s.lastErr, s.quarantined = nil, nil, false
+	p.moveLocked(s, Idle, nil)
+	p.announceLocked()
+	p.grantLocked()
+}
+
+// shut lets a worker take no more calls. Slots that are out stay out.
+func (p *Pool) shut(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shutLocked(w)
+}
+
+func (p *Pool) shutLocked(w *worker) {
+	w.open = false
+	if w.reserved != nil {
+		w.reserved.unreserveLocked()
+		p.grantLocked()
+	}
+}
+
+// retire lets a worker take no more calls and says why: Draining or Stopping.
+func (p *Pool) retire(w *worker, to State) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shutLocked(w)
+	p.moveLocked(w.seat, to, nil)
+}
+
+// drainedOut reports whether a worker that drains has nothing left to do.
+func (p *Pool) drainedOut(w *worker) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return w.seat.state == Draining && w.used == 0
+}

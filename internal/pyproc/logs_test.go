@@ -1,0 +1,177 @@
+package pyproc
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lineLog is a slog handler that keeps what it is given as text.
+type lineLog struct {
+	mu    sync.Mutex
+	lines []string
+	block chan struct{} // if set, every line waits for it
+}
+
+func (l *lineLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lineLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *lineLog) WithGroup(string) slog.Handler            { return l }
+func (l *lineLog) Handle(_ context.Context, r slog.Record) error {
+	if l.block != nil {
+		<-l.block
+	}
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, text)
+	return nil
+}
+
+func (l *lineLog) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.lines...)
+}
+
+func TestLinesAreCutAtEitherEndAndShortened(t *testing.T) {
+	long := strings.Repeat("x", maxLine)
+	for _, c := range []struct{ in, want string }{
+		{"a\nb\n", "a|b"},
+		{"no end", "no end"},
+		{"10%\r20%\r100%\n", "10%|20%|100%"}, // a progress bar
+		{"\r\n\n\r", ""},
+		{long + "\nb", long + "|b"},
+		{long + "yz\nb", long + "(-2)|b"},
+		{long + long + "\n", long + "(-16384)"},
+	} {
+		for _, step := range []int{1, 7, len(c.in)} { // however the bytes arrive
+			var got []string
+			emit := func(line []byte, cut int) {
+				text := string(line)
+				if cut > 0 {
+					text += fmt.Sprintf("(-%d)", cut)
+				}
+				got = append(got, text)
+			}
+			var cutter lineCutter
+			for b := []byte(c.in); len(b) > 0; b = b[min(step, len(b)):] {
+				cutter.feed(b[:min(step, len(b))], emit)
+			}
+			cutter.end(emit)
+			if all := strings.Join(got, "|"); all != c.want {
+				t.Errorf("%.20q by %d: got %.40q, want %.40q", c.in, step, all, c.want)
+			}
+		}
+	}
+}
+
+func TestTailKeepsTheLastBytes(t *testing.T) {
+	var want []byte
+	var got tail
+	for i := range 3000 {
+		b := []byte(fmt.Sprintf("%d,%s", i, strings.Repeat("z", i%200)))
+		got.write(b)
+		want = append(want, b...)
+		if i%500 == 0 && got.String() != string(want[max(0, len(want)-maxTail):]) {
+			t.Fatalf("after %d writes: got another tail", i)
+		}
+	}
+	got.write(bytes.Repeat([]byte("q"), 3*maxTail))
+	if s := got.String(); len(s) != maxTail || strings.Trim(s, "q") != "" {
+		t.Errorf("after a huge write: got %d bytes", len(s))
+	}
+	if cap(got.buf) > 4*maxTail {
+		t.Errorf("keeps %d bytes of memory", cap(got.buf))
+	}
+}
+
+// drained runs one pipe of logs in a bubble; say writes to it.
+func drained(t *testing.T, h *lineLog, do func(l *logs, say func(string, ...any))) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLogs(slog.New(h))
+		host, worker := net.Pipe()
+		var all sync.WaitGroup
+		all.Go(l.run)
+		all.Go(func() {
+			l.drain(host, "stderr", &l.tail)
+			close(l.lines)
+		})
+		do(l, func(format string, args ...any) { fmt.Fprintf(worker, format, args...) })
+		worker.Close()
+		all.Wait()
+	})
+}
+
+func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
+	h := &lineLog{}
+	drained(t, h, func(l *logs, say func(string, ...any)) {
+		for i := range linesPerTick + 500 {
+			say("line %d\n", i)
+			synctest.Wait()
+		}
+		if n := len(h.all()); n != linesPerTick {
+			t.Errorf("got %d lines in the first second, want %d", n, linesPerTick)
+		}
+		time.Sleep(2 * time.Second) // the flood is over; nothing but the clock brings the note
+		synctest.Wait()
+		if got := h.all(); len(got) != linesPerTick+1 || got[linesPerTick] != "worker log lines suppressed suppressed=500" {
+			t.Errorf("got %d lines, the last %q", len(got), got[len(got)-1])
+		}
+		say("after\n")
+		synctest.Wait()
+		if got := h.all(); got[len(got)-1] != "after stream=stderr" {
+			t.Errorf("got %q, want the line after the flood", got[len(got)-1])
+		}
+		if !strings.HasSuffix(l.tail.String(), "line 2499\nafter\n") {
+			t.Error("the tail must have what the log has not")
+		}
+	})
+}
+
+func TestNoteIsNotLostAtTheEnd(t *testing.T) {
+	h := &lineLog{}
+	drained(t, h, func(_ *logs, say func(string, ...any)) {
+		for i := range linesPerTick + 3 {
+			say("line %d\n", i)
+			synctest.Wait()
+		}
+	})
+	if got := h.all(); got[len(got)-1] != "worker log lines suppressed suppressed=3" {
+		t.Errorf("got %q last", got[len(got)-1])
+	}
+}
+
+func TestSlowLoggerDoesNotHoldUpTheWorker(t *testing.T) {
+	h := &lineLog{}
+	const sent = 3 * logQueue
+	drained(t, h, func(_ *logs, say func(string, ...any)) {
+		h.block = make(chan struct{}) // of the bubble
+		for i := range sent {
+			say("line %d\n", i) // would wait for ever if the pipe were not read
+			if i%1000 == 999 {
+				time.Sleep(logTick)
+			}
+		}
+		close(h.block)
+	})
+	suppressed, passed := 0, 0
+	for _, line := range h.all() {
+		var n int
+		if _, err := fmt.Sscanf(line, "worker log lines suppressed suppressed=%d", &n); err == nil {
+			suppressed += n
+		} else {
+			passed++
+		}
+	}
+	if passed+suppressed != sent || suppressed == 0 {
+		t.Errorf("passed %d, suppressed %d: want %d together and some suppressed", passed, suppressed, sent)
+	}
+}

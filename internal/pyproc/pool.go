@@ -1,0 +1,196 @@
+package pyproc
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Pool keeps Config.Size workers alive and lends out their slots. All methods may be called from any goroutine.
+type Pool struct {
+	cfg   Config
+	rules restartRules
+	start func(spec) (*child, error) // tests: goroutines instead of processes
+
+	lingering sync.WaitGroup // workers that outlived SIGKILL: Run waits, their places do not
+
+	eventKick chan struct{} // capacity 1: events is not empty
+
+	mu       sync.Mutex
+	running  bool
+	stopping bool
+	seats    []*seat
+	waiters  list.List     // of *waiter, the oldest first
+	changed  chan struct{} // closed and renewed when Ready must look again
+	events   []Event       // not yet told
+	illegal  int           // edges that the table does not have: a bug
+}
+
+// New makes a pool. Nothing runs before Run, which also says what is wrong with cfg.
+func New(cfg Config) *Pool {
+	p := &Pool{
+		cfg: cfg.withDefaults(), rules: defaultRules,
+		eventKick: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+	for n := range cfg.Size {
+		p.seats = append(p.seats, &seat{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1)})
+	}
+	return p
+}
+
+// Run starts all workers at once and replaces those that die, until ctx ends. Then it sends SHUTDOWN, after
+// Config.StopGrace SIGTERM, 2 s later SIGKILL, and returns nil when every process is reaped and every goroutine has
+// ended. It fails at once if the Config is wrong. A pool runs once.
+func (p *Pool) Run(ctx context.Context) error {
+	if err := p.begin(); err != nil {
+		return err
+	}
+	var all, helpers sync.WaitGroup
+	defer helpers.Wait()
+	if p.start == nil {
+		sp := newSpawner()
+		p.start = sp.spawn
+		helpers.Go(sp.run)
+		defer close(sp.starts) // not before every process is reaped: the end of its thread kills what it started
+	}
+	told := make(chan struct{})
+	helpers.Go(func() { p.tellEvents(told) })
+	for _, s := range p.seats {
+		all.Go(func() { s.run(ctx) })
+	}
+	<-ctx.Done()
+	p.refuseAll()
+	all.Wait()
+	p.lingering.Wait()
+	close(told)
+	return nil
+}
+
+func (p *Pool) begin() error {
+	if err := p.cfg.problems(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running {
+		return errors.New("pyproc: expected one Run of a pool, got another")
+	}
+	p.running = true
+	return nil
+}
+
+// refuseAll ends the taking of calls.
+func (p *Pool) refuseAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopping = true
+	p.refuseWaitersLocked(ErrStopped)
+	p.announceLocked()
+}
+
+// Ready waits until a worker is ready. It fails with the errors of the starts once every place has failed to start one,
+// with ErrStopped if the pool stops and with ctx's error.
+func (p *Pool) Ready(ctx context.Context) error {
+	for {
+		done, changed, err := p.readiness()
+		if done {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("pyproc: no worker is ready: %w", ctx.Err())
+		}
+	}
+}
+
+func (p *Pool) readiness() (done bool, changed <-chan struct{}, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return true, nil, ErrStopped
+	}
+	var failed []error
+	for _, s := range p.seats {
+		if s.w != nil && s.w.open {
+			return true, nil, nil
+		}
+		if s.startErr != nil {
+			failed = append(failed, s.startErr)
+		}
+	}
+	if len(failed) > 0 && len(failed) == len(p.seats) {
+		return true, nil, errors.Join(failed...)
+	}
+	return false, p.changed, nil
+}
+
+func (p *Pool) announceLocked() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// move changes the state of a place.
+func (p *Pool) move(s *seat, to State, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.moveLocked(s, to, err)
+}
+
+func (p *Pool) moveLocked(s *seat, to State, err error) {
+	from := s.state
+	if from == to {
+		return
+	}
+	if !from.leadsTo(to) {
+		p.illegal++
+		err = errors.Join(err, fmt.Errorf("pyproc: bug: no edge leads from %s to %s", from, to))
+	}
+	s.state = to
+	if from == Idle && to == Busy || from == Busy && to == Idle {
+		return
+	}
+	e := Event{At: time.Now(), Worker: s.name, From: from, To: to, Err: err}
+	if s.w != nil {
+		e.ID, e.PID = s.w.id, s.w.child.pid
+	}
+	p.events = append(p.events, e)
+	poke(p.eventKick)
+}
+
+// tellEvents logs and reports the edges until done is closed and all are told.
+func (p *Pool) tellEvents(done <-chan struct{}) {
+	for {
+		last := false
+		select {
+		case <-p.eventKick:
+		case <-done:
+			last = true
+		}
+		p.mu.Lock()
+		events := p.events
+		p.events = nil
+		p.mu.Unlock()
+		for _, e := range events {
+			p.logEvent(e)
+			p.cfg.OnEvent(e)
+		}
+		if last {
+			return
+		}
+	}
+}
+
+func (p *Pool) logEvent(e Event) {
+	level := slog.LevelDebug
+	attrs := []any{"worker", e.Worker, "pid", e.PID, "from", e.From.String(), "to", e.To.String()}
+	if e.Err != nil {
+		level = slog.LevelWarn
+		attrs = append(attrs, "error", e.Err.Error())
+	}
+	p.cfg.Log.Log(context.Background(), level, "worker state", attrs...)
+}

@@ -1,0 +1,143 @@
+package pyproc
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// seat is one place in the pool. Its goroutine fills it with one worker after another.
+type seat struct {
+	pool   *Pool
+	name   string
+	memory restarts // of the goroutine
+
+	// under Pool.mu
+	state       State
+	w           *worker // nil while there is none
+	starts      int
+	startErr    error // why the last start failed, nil since READY
+	lastErr     error // the last thing that went wrong, nil since READY
+	quarantined bool  // until READY, also while a start is tried
+	until       time.Time
+}
+
+// run lives until ctx ends and the last worker is reaped.
+func (s *seat) run(ctx context.Context) {
+	s.memory.rules = s.pool.rules
+	for ctx.Err() == nil {
+		end := s.live(ctx)
+		if ctx.Err() == nil {
+			s.rest(ctx, end)
+		}
+	}
+	s.pool.move(s, Empty, nil)
+}
+
+// live starts a worker and returns when it has ended.
+func (s *seat) live(ctx context.Context) ending {
+	s.pool.move(s, Spawning, nil)
+	w, err := s.spawn()
+	if err != nil {
+		err = &StartError{Worker: s.name, Stage: Spawning, Err: err}
+		s.leave(ctx, err, true)
+		return ending{}
+	}
+	w.launch()
+	cause := w.handshake(ctx)
+	if cause != nil {
+		return s.failStart(ctx, w, cause)
+	}
+	readyAt := time.Now()
+	cause = w.attend(ctx)
+	stage := s.stage()
+	exit := w.end(stage, cause)
+	if cause == nil && exit.Code == 0 && (stage == Draining || stage == Stopping) {
+		s.leave(ctx, nil, false) // it said BYE
+	} else {
+		s.leave(ctx, exit, false)
+	}
+	return ending{ready: true, lived: time.Since(readyAt)}
+}
+
+func (s *seat) failStart(ctx context.Context, w *worker, cause error) ending {
+	stage := s.stage()
+	kill := cause
+	var own *reported
+	if errors.Is(cause, errEnded) || errors.As(cause, &own) && w.exitsWithin(termGrace) {
+		kill = nil // it ends by itself, after an ERROR with status 3
+	}
+	exit := w.end(stage, kill)
+	err := w.startError(stage, cause, exit)
+	s.leave(ctx, err, true)
+	var version *VersionError
+	return ending{hopeless: errors.As(cause, &version)}
+}
+
+func (s *seat) spawn() (*worker, error) {
+	p := s.pool
+	nonce := crand.Text()
+	c, err := p.start(spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.starts++
+	if err != nil {
+		return nil, err
+	}
+	s.w = newWorker(s, nonce, c)
+	p.moveLocked(s, Handshake, nil)
+	return s.w, nil
+}
+
+func (s *seat) stage() State {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.state
+}
+
+// leave empties the place after err. An end that was asked for is no error of the worker.
+func (s *seat) leave(ctx context.Context, err error, starting bool) {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var told error
+	if ctx.Err() == nil && err != nil {
+		told, s.lastErr = err, err
+		if starting {
+			s.startErr = err
+		}
+	}
+	p.moveLocked(s, Exited, told)
+	s.w = nil
+	p.announceLocked()
+}
+
+// rest waits before the next start.
+func (s *seat) rest(ctx context.Context, end ending) {
+	now := time.Now()
+	delay, quarantined := s.memory.after(now, end, rand.Float64())
+	s.pool.rest(s, now.Add(delay), quarantined)
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (p *Pool) rest(s *seat, until time.Time, quarantined bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !quarantined {
+		p.moveLocked(s, Backoff, nil)
+		return
+	}
+	s.quarantined, s.until = true, until
+	p.moveLocked(s, Quarantined, s.startErr)
+	if err := p.refusalLocked(); err != nil { // the last place that gave hope
+		p.refuseWaitersLocked(err)
+	}
+}

@@ -1,0 +1,69 @@
+package pyproc
+
+import (
+	"slices"
+	"time"
+)
+
+// State is the situation of one place in the pool and of the worker in it.
+type State uint8
+
+// The states, in the order of a life.
+const (
+	Empty       State = iota // before Run, after Run
+	Spawning                 // the process is being started
+	Handshake                // it runs; HELLO is due
+	Warming                  // INIT is sent; it imports; READY is due
+	Idle                     // no slot is taken
+	Busy                     // some slots are taken
+	Cancelling               // a call was given up and has not been answered yet
+	Draining                 // said BYE: takes no new calls, finishes the old ones
+	Stopping                 // SHUTDOWN is sent
+	Killing                  // SIGKILL is sent to its group
+	Exited                   // dead and reaped, its calls are failed
+	Backoff                  // waits before the next start
+	Quarantined              // failed to start too often: waits long, and Checkout fails instead of waiting with it
+)
+
+var stateNames = [...]string{
+	Empty: "empty", Spawning: "spawning", Handshake: "handshake", Warming: "warming", Idle: "idle", Busy: "busy",
+	Cancelling: "cancelling", Draining: "draining", Stopping: "stopping", Killing: "killing", Exited: "exited",
+	Backoff: "backoff", Quarantined: "quarantined",
+}
+
+// String returns the state's name in lower case.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "unknown"
+}
+
+// edges are the legal transitions. Every state with a process may lead to Exited: processes die when they like.
+var edges = [...][]State{
+	Empty:       {Spawning},
+	Spawning:    {Handshake, Exited},
+	Handshake:   {Warming, Killing, Exited},
+	Warming:     {Idle, Killing, Exited},
+	Idle:        {Busy, Draining, Stopping, Killing, Exited},
+	Busy:        {Idle, Cancelling, Draining, Stopping, Killing, Exited},
+	Cancelling:  {Idle, Busy, Draining, Stopping, Killing, Exited},
+	Draining:    {Stopping, Killing, Exited},
+	Stopping:    {Killing, Exited},
+	Killing:     {Exited},
+	Exited:      {Backoff, Quarantined, Empty},
+	Backoff:     {Spawning, Empty},
+	Quarantined: {Spawning, Empty},
+}
+
+func (s State) leadsTo(next State) bool { return slices.Contains(edges[s], next) }
+
+// Event is one edge of a worker's states. Idle to Busy and back are not told: they are every call's.
+type Event struct {
+	At       time.Time
+	Worker   string // "<host>/<n>"
+	ID       uint64 // of the incarnation; 0 while there is none
+	PID      int    // 0 while there is none
+	From, To State
+	Err      error // why, when something went wrong
+}

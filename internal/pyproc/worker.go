@@ -1,0 +1,330 @@
+package pyproc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// lastWorker numbers the incarnations of the whole process, so that no two pools share an id.
+var lastWorker atomic.Uint64
+
+// worker is one incarnation: a process and what runs for it. Its place's goroutine owns it; a reader goroutine takes
+// what it sends; callers use it through slots.
+type worker struct {
+	pool      *Pool
+	seat      *seat
+	id        uint64
+	name      string
+	nonce     string
+	child     *child
+	startedAt time.Time
+	out       *writer
+	logs      *logs
+
+	control chan frame.Frame // what is not about a call; the reader never waits for room in it
+	look    chan struct{}    // capacity 1: something changed that the owner must see
+	exited  chan struct{}    // closed when the process has ended
+	read    chan struct{}    // closed when the reader has ended, with readErr
+	readErr error            // nil at end of file
+	drained chan struct{}    // closed when both log pipes have ended
+	all     sync.WaitGroup   // every goroutine of the worker
+
+	// Set by the handshake, under pool.mu, and not changed after.
+	hello     frame.HelloBody
+	ready     frame.ReadyBody
+	exclusive map[string]bool
+
+	heard   atomic.Bool // a frame has come since the last PING
+	rss     atomic.Uint64
+	jobs    atomic.Uint64
+	dropped atomic.Uint64 // partials
+
+	mu       sync.Mutex // never held while taking another lock or doing I/O
+	calls    map[uint64]*call
+	lastCall uint64
+	broken   error // why the host must kill it
+	death    error // set once: no new calls
+
+	// under pool.mu
+	open       bool // takes calls
+	slots      int
+	used       int
+	cancelling int
+	reserved   *waiter
+}
+
+// control frames that may wait for the owner. A worker sends two at the start and one at the end.
+const controlQueue = 8
+
+func newWorker(s *seat, nonce string, c *child) *worker {
+	p := s.pool
+	return &worker{
+		pool: p, seat: s, id: lastWorker.Add(1), name: s.name, nonce: nonce, child: c, startedAt: time.Now(),
+		out: newWriter(c.toWorker), logs: newLogs(p.cfg.Log.With("worker", s.name, "pid", c.pid)),
+		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1),
+		exited: make(chan struct{}), read: make(chan struct{}), drained: make(chan struct{}),
+		calls: map[uint64]*call{},
+	}
+}
+
+// launch starts the worker's goroutines. bury ends them all.
+func (w *worker) launch() {
+	w.all.Go(func() {
+		w.child.wait()
+		close(w.exited)
+	})
+	w.all.Go(w.out.run)
+	w.all.Go(w.logs.run)
+	w.all.Go(func() {
+		w.readErr = w.readFrames()
+		close(w.read)
+	})
+	w.all.Go(func() {
+		var pipes sync.WaitGroup
+		pipes.Go(func() { w.logs.drain(w.child.stdout, "stdout", nil) })
+		pipes.Go(func() { w.logs.drain(w.child.stderr, "stderr", &w.logs.tail) })
+		pipes.Wait()
+		close(w.drained)
+		<-w.read // LOG frames come from there
+		close(w.logs.lines)
+	})
+}
+
+// readFrames takes frames until the pipe ends. It waits for nobody but the worker.
+func (w *worker) readFrames() error {
+	r := bufio.NewReaderSize(w.child.fromWorker, 64<<10)
+	for {
+		f, err := frame.Read(r, w.pool.cfg.MaxFrame)
+		var broken *frame.ProtocolError
+		switch {
+		case errors.As(err, &broken):
+			return &ProtocolError{Worker: w.name, Problem: "unreadable frame", Err: err}
+		case err != nil:
+			return nil // the end, in the middle of a frame or not: why it came is in the exit status
+		}
+		w.heard.Store(true)
+		if err := w.accept(f); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *worker) accept(f frame.Frame) error {
+	switch {
+	case f.Type == frame.Result, f.Type == frame.Error && f.ID != 0:
+		return w.finish(f)
+	case f.Type == frame.Chunk:
+		w.addPartial(f)
+	case f.Type == frame.Pong:
+		b, err := frame.ParsePong(f.Body)
+		if err != nil {
+			return w.protocolError("unreadable PONG", err)
+		}
+		w.rss.Store(b.RSSBytes)
+	case f.Type == frame.Log:
+		return w.log(f)
+	default:
+		select {
+		case w.control <- f:
+		default:
+			return w.protocolError("too many frames of type "+f.Type.String(), nil)
+		}
+	}
+	return nil
+}
+
+// finish ends a call.
+func (w *worker) finish(f frame.Frame) error {
+	w.mu.Lock()
+	c := w.calls[f.ID]
+	if c == nil {
+		w.mu.Unlock()
+		return w.protocolError(f.Type.String()+" for a call that is not in flight", nil)
+	}
+	delete(w.calls, f.ID)
+	free := c.endLocked(f, nil)
+	w.mu.Unlock()
+	if c.abandoned { // set before the end if ever
+		w.pool.countCancelling(w, -1)
+	}
+	if free {
+		w.pool.giveBack(c.slot)
+	}
+	return nil
+}
+
+// endLocked reports whether the slot waited for nothing but this.
+func (c *call) endLocked(f frame.Frame, err error) (free bool) {
+	c.done, c.final, c.err = true, f, err
+	c.slot.call = nil
+	poke(c.wake)
+	return c.slot.released
+}
+
+// addPartial keeps a chunk for the caller if there is room. A chunk that comes after its call's end is nobody's.
+func (w *worker) addPartial(f frame.Frame) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := w.calls[f.ID]
+	switch {
+	case c == nil || !c.wants || c.abandoned:
+	case len(c.partials) >= maxPartials || c.bytes+len(f.Body) > maxPartialBytes:
+		c.dropped++
+	default:
+		c.partials = append(c.partials, f.Body)
+		c.bytes += len(f.Body)
+		poke(c.wake)
+	}
+}
+
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warning": slog.LevelWarn, "warn": slog.LevelWarn,
+	"error": slog.LevelError, "critical": slog.LevelError,
+}
+
+// log passes on a LOG frame, at the rate and with the bounds of a printed line.
+func (w *worker) log(f frame.Frame) error {
+	b, err := frame.ParseLog(f.Body)
+	if err != nil {
+		return w.protocolError("unreadable LOG", err)
+	}
+	r := record{levels[strings.ToLower(b.Level)], b.Message, []slog.Attr{slog.String("logger", b.Logger)}}
+	if len(r.msg) > maxLine {
+		r.msg = strings.ToValidUTF8(r.msg[:maxLine], "")
+		r.attrs = append(r.attrs, slog.Int("bytes_cut", len(b.Message)-len(r.msg)))
+	}
+	if b.Call != 0 {
+		r.attrs = append(r.attrs, slog.Uint64("call", b.Call))
+	}
+	if len(b.Fields) > 1 && len(b.Fields) <= maxLine { // 1: the empty map
+		if text, err := wire.AppendJSON(nil, b.Fields); err == nil {
+			r.attrs = append(r.attrs, slog.String("fields", string(text)))
+		}
+	}
+	w.logs.add(time.Now(), r)
+	return nil
+}
+
+func (w *worker) protocolError(problem string, err error) *ProtocolError {
+	return &ProtocolError{Worker: w.name, Problem: problem, Err: err}
+}
+
+// breakWith has the worker killed for what a caller found in its answer.
+func (w *worker) breakWith(problem string, err error) error {
+	broken := w.protocolError(problem, err)
+	w.mu.Lock()
+	if w.broken == nil {
+		w.broken = broken
+	}
+	w.mu.Unlock()
+	poke(w.look)
+	return broken
+}
+
+func (w *worker) brokenError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
+}
+
+func (w *worker) deathError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.death
+}
+
+// nextDue is when the first abandoned call must have ended, zero if there is none.
+func (w *worker) nextDue() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var first time.Time
+	for _, c := range w.calls {
+		if c.abandoned && (first.IsZero() || c.due.Before(first)) {
+			first = c.due
+		}
+	}
+	return first
+}
+
+// attend watches a ready worker. It returns when the worker has to end or has ended: nil if by its own doing.
+func (w *worker) attend(ctx context.Context) error {
+	ping := time.NewTicker(w.pool.cfg.PingEvery)
+	defer ping.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	silent := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return w.stop(ErrStopped)
+		case <-w.read:
+			return w.readErr
+		case <-w.exited:
+			return nil
+		case <-w.out.broken:
+			return nil
+		case f := <-w.control:
+			if err := w.onControl(f); err != nil {
+				return err
+			}
+		case <-ping.C:
+			// Counted in PINGs and not in time: a host that was suspended must not blame its workers.
+			if silent += w.pool.cfg.PingEvery; w.heard.Swap(false) {
+				silent = 0
+			}
+			if silent >= w.pool.cfg.PingLost {
+				return &HungError{Worker: w.name, Waited: silent, For: "PONG"}
+			}
+			w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(time.Now().UnixNano())}.AppendBody(nil))
+		case <-due.C:
+		case <-w.look:
+		}
+		if err := w.check(due); err != nil {
+			return err
+		}
+		if w.pool.drainedOut(w) {
+			return w.stop(nil)
+		}
+	}
+}
+
+// check looks for reasons to kill and sets the timer to the next one.
+func (w *worker) check(due *time.Timer) error {
+	if err := w.brokenError(); err != nil {
+		return err
+	}
+	next := w.nextDue()
+	if next.IsZero() {
+		return nil
+	}
+	if !time.Now().Before(next) {
+		return &HungError{Worker: w.name, Waited: cancelGrace, For: "the end of a cancelled call"}
+	}
+	due.Reset(time.Until(next))
+	return nil
+}
+
+func (w *worker) onControl(f frame.Frame) error {
+	switch f.Type {
+	case frame.Bye:
+		w.pool.retire(w, Draining)
+		return nil
+	case frame.Error: // of the connection: nothing waits for it
+		b, err := frame.ParseError(f.Body)
+		if err != nil {
+			return w.protocolError("unreadable ERROR", err)
+		}
+		w.pool.cfg.Log.Warn("worker reports an error", "worker", w.name, "category", b.Category, "code", b.Code, "error", b.Message)
+		return nil
+	}
+	return w.protocolError("unexpected "+f.Type.String(), nil)
+}

@@ -1,0 +1,159 @@
+package stream
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Entry is one key's last value, read from the stream's leader.
+type Entry struct {
+	Value    []byte
+	Revision uint64 // also set when the key is absent behind a marker: the next write must expect it
+	Stored   time.Time
+	Exists   bool
+}
+
+// Bucket reads and writes one KV bucket. Reads go to the stream's leader: a direct get may be behind the write that decides.
+type Bucket struct {
+	nc     *nats.Conn
+	w      *Writer
+	stream string
+	prefix string
+}
+
+// NewBucket names a bucket that Ensure made.
+func NewBucket(nc *nats.Conn, w *Writer, name string) *Bucket {
+	return &Bucket{nc: nc, w: w, stream: "KV_" + name, prefix: "$KV." + name + "."}
+}
+
+// Subject is the subject of a key: whoever listens there sees each attempt to write it.
+func (b *Bucket) Subject(key string) string { return b.prefix + key }
+
+// Get reads a key's last value.
+func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
+	m, err := GetLast(ctx, b.nc, b.stream, b.prefix+key)
+	if errors.Is(err, ErrNotFound) {
+		return Entry{}, nil
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read %s: %w", key, err)
+	}
+	e := Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: true}
+	if m.Header.Get("KV-Operation") != "" || m.Header.Get("Nats-Marker-Reason") != "" {
+		e.Exists, e.Value = false, nil
+	}
+	return e, nil
+}
+
+// Put writes key if its last revision is rev (0: it never existed) and calls done with the new revision. A ttl of zero
+// keeps the value for ever; every write with a ttl renews it.
+func (b *Bucket) Put(key string, value []byte, rev uint64, ttl time.Duration, done func(rev uint64, err error)) {
+	m := &nats.Msg{Subject: b.prefix + key, Data: value, Header: nats.Header{
+		"Nats-Expected-Last-Subject-Sequence": {strconv.FormatUint(rev, 10)},
+	}}
+	if ttl > 0 {
+		m.Header["Nats-TTL"] = []string{strconv.FormatInt(int64((ttl+time.Second-1)/time.Second), 10) + "s"}
+	}
+	b.w.Publish(m, func(a Ack, err error) { done(a.Sequence, err) })
+}
+
+// PutSync is Put that waits.
+func (b *Bucket) PutSync(key string, value []byte, rev uint64, ttl time.Duration) (uint64, error) {
+	type answer struct {
+		rev uint64
+		err error
+	}
+	c := make(chan answer, 1)
+	b.Put(key, value, rev, ttl, func(r uint64, err error) { c <- answer{r, err} })
+	r := <-c
+	return r.rev, r.err
+}
+
+// ErrNotFound says that the stream holds no such message.
+var ErrNotFound = errors.New("no such message")
+
+// Stored is a message of a stream.
+type Stored struct {
+	Subject  string
+	Sequence uint64
+	Header   nats.Header
+	Data     []byte
+	Time     time.Time
+}
+
+// GetLast reads the last message of a subject from the stream's leader.
+func GetLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"last_by_subj": subject})
+}
+
+// GetSequence reads one message by its sequence.
+func GetSequence(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"seq": seq})
+}
+
+// GetNext reads the first message of subject at or after seq.
+func GetNext(ctx context.Context, nc *nats.Conn, stream, subject string, seq uint64) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"seq": seq, "next_by_subj": subject})
+}
+
+// getTimeout bounds a read whose context has no nearer deadline.
+const getTimeout = 5 * time.Second
+
+func get(ctx context.Context, nc *nats.Conn, stream string, ask map[string]any) (Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return Stored{}, err
+	}
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return Stored{}, err
+	}
+	var r struct {
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Hdrs    string    `json:"hdrs"`
+			Data    string    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+		Error *struct {
+			ErrCode     int    `json:"err_code"`
+			Description string `json:"description"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return Stored{}, fmt.Errorf("broker's answer is not JSON: %w", err)
+	}
+	if r.Error != nil {
+		if r.Error.ErrCode == 10037 {
+			return Stored{}, ErrNotFound
+		}
+		return Stored{}, fmt.Errorf("broker: %s (%d)", r.Error.Description, r.Error.ErrCode)
+	}
+	if r.Message == nil {
+		return Stored{}, ErrNotFound
+	}
+	s := Stored{Subject: r.Message.Subject, Sequence: r.Message.Seq, Time: r.Message.Time}
+	if s.Data, err = base64.StdEncoding.DecodeString(r.Message.Data); err != nil {
+		return Stored{}, fmt.Errorf("broker's answer: data: %w", err)
+	}
+	hdr, err := base64.StdEncoding.DecodeString(r.Message.Hdrs)
+	if err != nil {
+		return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
+	}
+	if len(hdr) > 0 {
+		if s.Header, err = nats.DecodeHeadersMsg(hdr); err != nil {
+			return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
+		}
+	}
+	return s, nil
+}

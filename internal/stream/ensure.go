@@ -1,0 +1,173 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Names of the broker objects. They are part of the wire.
+const (
+	Jobs      = "DSPEX_JOBS"
+	Anonymous = "DSPEX_ANON"
+	Dead      = "DSPEX_DLQ"
+
+	Assign   = "dspex_assign"
+	Sessions = "dspex_sessions"
+	Results  = "dspex_results"
+	Control  = "dspex_control"
+
+	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
+	// deletes and re-creates its block file at every job.
+	AnchorSubject = "dspex.anchor"
+)
+
+// Settings of the broker objects. The zero value means the defaults.
+type Settings struct {
+	Partitions   int   // fixed for the life of the stream; default 64
+	Replicas     int   // default 1
+	SessionQueue int64 // waiting jobs of one session, default 256
+	JobsBytes    int64 // default 4 GiB
+	ResultsBytes int64 // default 4 GiB
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.Partitions == 0 {
+		s.Partitions = 64
+	}
+	if s.Replicas == 0 {
+		s.Replicas = 1
+	}
+	if s.SessionQueue == 0 {
+		s.SessionQueue = 256
+	}
+	if s.JobsBytes == 0 {
+		s.JobsBytes = 4 << 30
+	}
+	if s.ResultsBytes == 0 {
+		s.ResultsBytes = 4 << 30
+	}
+	return s
+}
+
+// MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
+const MaxAckPending = 16384
+
+// Ensure makes every broker object that is missing and leaves those alone that exist. Calling it twice, or from two
+// processes at once, is fine. It returns the number of partitions in force, and an error when the deployment has another one.
+func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
+	asked := s.Partitions
+	s = s.withDefaults()
+	for _, cfg := range streams(s) {
+		if _, err := js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return 0, fmt.Errorf("stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, cfg := range buckets(s) {
+		if _, err := js.CreateKeyValue(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+			return 0, fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
+		}
+	}
+	have, err := PartitionsOf(ctx, js)
+	if err != nil {
+		return 0, err
+	}
+	if asked != 0 && have != asked {
+		return 0, fmt.Errorf("the deployment has %d partitions, %d were asked for: the number is fixed for the life of stream %s; drain it (dspex jobs), delete it and start again with the new number", have, asked, Jobs)
+	}
+	return have, nil
+}
+
+// Await returns when every broker object exists: the first dispatcher makes them.
+func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	for {
+		missing, err := firstMissing(ctx, js)
+		if err == nil && missing == "" {
+			return nil
+		}
+		log.Info("waiting_for_a_dispatcher", "missing", missing, "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for a dispatcher to make %s: %w", missing, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
+	var names []string
+	for _, cfg := range streams(Settings{}.withDefaults()) {
+		names = append(names, cfg.Name)
+	}
+	for _, cfg := range buckets(Settings{}.withDefaults()) {
+		names = append(names, "KV_"+cfg.Bucket)
+	}
+	for _, name := range names {
+		if _, err := js.Stream(ctx, name); err != nil {
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				return name, nil
+			}
+			return name, err
+		}
+	}
+	return "", nil
+}
+
+// PartitionsOf reads the number of partitions from the stream's subject transform.
+func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
+	info, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	t := info.CachedInfo().Config.SubjectTransform
+	if t == nil {
+		return 0, fmt.Errorf("stream %s has no subject transform: it was not made by dspex", Jobs)
+	}
+	_, rest, _ := strings.Cut(t.Destination, "partition(")
+	number, _, _ := strings.Cut(rest, ",")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("stream %s: subject transform %q: expected {{partition(n,1)}}", Jobs, t.Destination)
+	}
+	return n, nil
+}
+
+func streams(s Settings) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		{
+			Name: Jobs, Subjects: []string{"dspex.session.*", AnchorSubject}, Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
+			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: 10 * time.Minute,
+			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
+			SubjectTransform: &jetstream.SubjectTransformConfig{
+				Source:      "dspex.session.*",
+				Destination: fmt.Sprintf("dspex.p.{{partition(%d,1)}}.{{wildcard(1)}}", s.Partitions),
+			},
+			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
+		},
+		{
+			Name: Anonymous, Subjects: []string{"dspex.anonymous.*"}, Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
+			Duplicates: 10 * time.Minute, AllowDirect: true,
+		},
+		{
+			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, Duplicates: 10 * time.Minute, AllowDirect: true,
+		},
+	}
+}
+
+func buckets(s Settings) []jetstream.KeyValueConfig {
+	return []jetstream.KeyValueConfig{
+		{Bucket: Assign, History: 5, Replicas: s.Replicas},
+		{Bucket: Sessions, History: 1, Replicas: s.Replicas, LimitMarkerTTL: time.Minute},
+		{Bucket: Results, History: 1, Replicas: s.Replicas, LimitMarkerTTL: time.Minute, MaxBytes: s.ResultsBytes},
+		{Bucket: Control, History: 5, Replicas: s.Replicas},
+	}
+}

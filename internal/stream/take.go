@@ -1,0 +1,158 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrNotMine says that the assignment changed hands: whoever sees it stops touching the partition.
+var ErrNotMine = errors.New("the partition belongs to another epoch")
+
+// Owner is the value of an assignment p.<n>.
+type Owner struct {
+	Host        string `json:"host"`
+	Incarnation string `json:"incarnation,omitempty"` // of the host process that the entry was written for
+}
+
+// ParseOwner reads an assignment's value.
+func ParseOwner(b []byte) (Owner, error) {
+	var o Owner
+	if err := json.Unmarshal(b, &o); err != nil || o.Host == "" {
+		return Owner{}, fmt.Errorf("assignment %q: expected {\"host\": ...}", b)
+	}
+	return o, nil
+}
+
+// Bytes is the stored form.
+func (o Owner) Bytes() []byte {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // two strings always marshal
+	}
+	return b
+}
+
+// Claims are the assignments and the partition consumers behind them.
+type Claims struct {
+	js     jetstream.JetStream
+	assign *Bucket
+}
+
+// NewClaims works on the assignment bucket that Ensure made.
+func NewClaims(js jetstream.JetStream, assign *Bucket) *Claims {
+	return &Claims{js: js, assign: assign}
+}
+
+// Read returns a partition's owner and the epoch (revision); epoch 0 means that nobody ever had it.
+func (c *Claims) Read(ctx context.Context, key string) (Owner, uint64, error) {
+	e, err := c.assign.Get(ctx, key)
+	if err != nil || !e.Exists {
+		return Owner{}, e.Revision, err
+	}
+	o, err := ParseOwner(e.Value)
+	return o, e.Revision, err
+}
+
+// Write makes owner the holder of key if its revision is still seen; the new revision is the epoch.
+func (c *Claims) Write(key string, owner Owner, seen uint64) (uint64, error) {
+	epoch, err := c.assign.PutSync(key, owner.Bytes(), seen, 0)
+	if errors.Is(err, ErrWrongRevision) {
+		return 0, ErrNotMine
+	}
+	return epoch, err
+}
+
+// Consumer is what Take makes: the one consumer of a partition.
+type Consumer struct {
+	Key    string // assignment key
+	Prefix string // of all consumers of the partition
+	Name   string // Prefix + epoch
+	Filter string
+	Epoch  uint64
+}
+
+// Take creates the consumer of an epoch, after deleting those of every other epoch. It reads the assignment again before
+// each delete and each create and stops with ErrNotMine unless its revision is the caller's epoch.
+func (c *Claims) Take(ctx context.Context, want Consumer) (jetstream.Consumer, error) {
+	replicas := 1
+	if s, err := c.js.Stream(ctx, Jobs); err == nil {
+		replicas = s.CachedInfo().Config.Replicas
+	}
+	cfg := jetstream.ConsumerConfig{
+		Name: want.Name, Durable: want.Name, FilterSubject: want.Filter, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: MaxAckPending, MaxWaiting: 64,
+		InactiveThreshold: 24 * time.Hour, MemoryStorage: replicas == 1,
+	}
+	for range 5 {
+		if err := c.mine(ctx, want); err != nil {
+			return nil, err
+		}
+		cons, err := c.js.CreateOrUpdateConsumer(ctx, Jobs, cfg)
+		if err == nil {
+			return cons, nil
+		}
+		var api *jetstream.APIError
+		if !errors.As(err, &api) || api.ErrorCode != 10100 {
+			return nil, fmt.Errorf("consumer %s: %w", want.Name, err)
+		}
+		if err := c.deleteOthers(ctx, want); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("consumer %s: other consumers of the partition keep coming back", want.Name)
+}
+
+func (c *Claims) mine(ctx context.Context, want Consumer) error {
+	_, epoch, err := c.Read(ctx, want.Key)
+	if err != nil {
+		return err
+	}
+	if epoch != want.Epoch {
+		return ErrNotMine
+	}
+	return nil
+}
+
+// deleteOthers removes what earlier claimants left, also those that the key's history no longer shows.
+func (c *Claims) deleteOthers(ctx context.Context, want Consumer) error {
+	s, err := c.js.Stream(ctx, Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	names := s.ConsumerNames(ctx)
+	var others []string
+	for name := range names.Name() {
+		if strings.HasPrefix(name, want.Prefix) && name != want.Name {
+			others = append(others, name)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return fmt.Errorf("list consumers: %w", err)
+	}
+	for _, name := range others {
+		if err := c.mine(ctx, want); err != nil {
+			return err
+		}
+		if err := c.js.DeleteConsumer(ctx, Jobs, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("delete consumer %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// BrokerClock returns how far the broker's clock is ahead of this machine's.
+func BrokerClock(ctx context.Context, js jetstream.JetStream) (time.Duration, error) {
+	before := time.Now()
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	middle := before.Add(time.Since(before) / 2)
+	return s.CachedInfo().TimeStamp.Sub(middle), nil
+}

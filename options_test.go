@@ -1,0 +1,44 @@
+package dspex
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTheBoundOfACallIsWhatTheJobMayTake(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts []Option
+		want time.Duration
+	}{
+		"defaults":     {nil, 6*30*time.Second + 5*time.Second + 3100*time.Millisecond},
+		"no retries":   {[]Option{WithMaxRetries(0)}, 35 * time.Second},
+		"linear":       {[]Option{WithMaxRetries(3), WithTimeout(time.Second), WithBackoff(Linear())}, 9*time.Second + 600*time.Millisecond},
+		"list":         {[]Option{WithMaxRetries(3), WithTimeout(time.Second), WithBackoff(Delays(time.Second, 2*time.Second))}, 14 * time.Second},
+		"capped delay": {[]Option{WithMaxRetries(20), WithTimeout(time.Millisecond)}, 21*time.Millisecond + 5*time.Second + 51100*time.Millisecond + 11*30*time.Second},
+		"deadline":     {[]Option{WithDeadline(time.Minute), WithTimeout(time.Hour)}, time.Minute},
+		"a day":        {[]Option{WithTimeout(24 * time.Hour)}, 24 * time.Hour},
+	} {
+		r, err := newRequest("predict", nil, c.opts)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := r.total(); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestABackoffFunctionIsEvaluatedOnceForEachRetry(t *testing.T) {
+	var asked []int
+	f := BackoffFunc(func(attempt int) time.Duration { asked = append(asked, attempt); return time.Millisecond })
+	if _, err := newRequest("predict", nil, []Option{WithBackoff(f), WithMaxRetries(2)}); err != nil || len(asked) != 2 || asked[0] != 1 {
+		t.Errorf("asked %v, %v", asked, err)
+	}
+	asked = nil
+	if _, err := newRequest("predict", nil, []Option{WithBackoff(f)}); err != nil || len(asked) != grantedRetries {
+		t.Errorf("without max_retries asked %v, %v", asked, err)
+	}
+	if _, err := newRequest("predict", nil, []Option{WithBackoff(f), WithMaxRetries(0)}); err != nil {
+		t.Errorf("no retries, no delays: %v", err)
+	}
+}

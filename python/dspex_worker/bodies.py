@@ -1,0 +1,63 @@
+"""Bodies of the frames from the host: positional arrays with the fields of contract/frame.md, checked before use."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from dspex_worker import wire
+from dspex_worker.frames import FrameType
+
+__all__ = ["BodyError", "read"]
+
+_STR, _MAP, _UINT = (str,), (dict,), (int,)
+_STR_NIL, _BIN_NIL = (str, type(None)), (bytes, type(None))
+
+# Fields in the order of the wire. A missing field is nil, so only those that may be nil can be left out.
+_FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
+    FrameType.INIT: (("proto", _UINT), ("config", _MAP)),
+    FrameType.CALL: (
+        ("command", _STR),
+        ("args", _MAP),
+        ("session", _STR_NIL),
+        ("job", _STR),
+        ("attempt", _UINT),
+        ("budget_ms", _UINT),
+        ("options", _MAP),
+        ("state", _BIN_NIL),
+        ("state_version", _UINT),
+        ("lm", _STR_NIL),
+    ),
+    FrameType.CANCEL: (("reason", _STR),),
+    FrameType.PING: (("t_ns", _UINT),),
+    FrameType.DROP: (("session", _STR),),
+    FrameType.SHUTDOWN: (("grace_ms", _UINT),),
+    FrameType.LM: (("key", _STR), ("profile", _MAP)),
+}
+# Every combination of types that the fields allow: one look-up in place of a check for each field.
+_SHAPES = {kind: frozenset(itertools.product(*(kinds for _, kinds in fields))) for kind, fields in _FIELDS.items()}
+_NUMBERS = {kind: [at for at, (_, kinds) in enumerate(fields) if kinds is _UINT] for kind, fields in _FIELDS.items()}
+_ATTEMPT_AT, _ATTEMPT_MAX = 4, 0xFFFFFFFF
+
+
+class BodyError(ValueError):
+    """A body whose fields are not those of its frame."""
+
+
+def read(kind: int, raw: bytes) -> Any:
+    """The fields of the body, as many as this frame has; DecodeError or BodyError on anything else."""
+    found: Any = wire.decode(raw)
+    if type(found) is not list:
+        raise BodyError("the body is no array")
+    fields = _FIELDS[kind]
+    if len(found) != len(fields):
+        found = (found + [None] * len(fields))[: len(fields)]
+    if tuple(map(type, found)) not in _SHAPES[kind]:
+        wrong = [name for value, (name, kinds) in zip(found, fields, strict=True) if type(value) not in kinds]
+        raise BodyError(f"{', '.join(wrong)}: missing or of the wrong kind")
+    for at in _NUMBERS[kind]:
+        if found[at] < 0:
+            raise BodyError(f"{fields[at][0]} is negative")
+    if kind == FrameType.CALL and found[_ATTEMPT_AT] > _ATTEMPT_MAX:
+        raise BodyError("attempt has more than 32 bits")
+    return found

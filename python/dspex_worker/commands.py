@@ -1,0 +1,112 @@
+"""The table of commands, and the commands about the worker itself.
+
+A command is a function of the Call. It returns the result's value, or a coroutine that will: then the runtime makes a task
+of it. Whatever it raises becomes the ERROR. Commands about programs and sessions stand in files of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dspex_worker import programs, session_commands
+from dspex_worker.errors import WorkerError
+from dspex_worker.process import memory
+from dspex_worker.state import now_text
+from dspex_worker.worker import Call, bad_input
+
+__all__ = ["BUILTIN", "Command", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One entry of the table."""
+
+    run: Callable[[Call], Any]
+    exclusive: bool = False
+    shapes_programs: bool = False  # takes the options signature, outputs and module
+
+
+def ping(call: Call) -> dict[str, Any]:
+    """Says that the worker lives, and what it is."""
+    worker = call.worker
+    return {
+        "status": "ok",
+        "timestamp": now_text(),
+        "dspy_available": worker.engine.name == "dspy",
+        "gemini_available": any(profile.get("provider") == "gemini" for profile in worker.profiles.values()),
+        "uptime": worker.uptime(),
+        "mode": worker.config.mode,
+        "worker_id": worker.config.worker,
+        "current_session": call.session,
+    }
+
+
+def get_stats(call: Call) -> dict[str, Any]:
+    """Counts of this worker, and of the programs that this call can see."""
+    worker = call.worker
+    own = len(call.state.programs) if call.state is not None else 0
+    return {
+        "programs_count": own + len(worker.programs),
+        "command_count": worker.commands,
+        "error_count": worker.errors,
+        "uptime": worker.uptime(),
+        "memory_usage": memory(),
+        "dspy_available": worker.engine.name == "dspy",
+        "gemini_available": any(profile.get("provider") == "gemini" for profile in worker.profiles.values()),
+    }
+
+
+def shutdown(call: Call) -> dict[str, Any]:
+    """Ends the process once the calls that run have ended."""
+    worker = call.worker
+    named = call.args.get("worker_id")
+    if named is not None and named != worker.config.worker:
+        raise bad_input(f"shutdown: worker_id names another worker than this one ({worker.config.worker})")
+    worker.stop("shutdown")
+    return {
+        "status": "shutting_down",
+        "worker_id": worker.config.worker,
+        "mode": worker.config.mode,
+        "sessions_cleaned": worker.sessions.clear(),
+    }
+
+
+def _replaced(call: Call) -> Any:
+    raise WorkerError(
+        "python",
+        "unsupported_command",
+        f"{call.command} is not supported: programs are the same for every language model",
+        hint="choose the model with set_lm, then use create_program and execute_program",
+    )
+
+
+def unknown(name: str, known: list[str]) -> WorkerError:
+    """The error for a command that nobody registered; names those that look like it."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known commands: {', '.join(known)}"
+    return WorkerError("python", "unknown_command", f"unknown command {name[:64]}", hint=hint)
+
+
+BUILTIN: dict[str, Command] = {
+    "ping": Command(ping),
+    "get_stats": Command(get_stats),
+    "shutdown": Command(shutdown),
+    "predict": Command(programs.predict, shapes_programs=True),
+    "create_program": Command(programs.create_program),
+    "execute_program": Command(programs.execute_program),
+    "list_programs": Command(programs.list_programs),
+    "get_program_info": Command(programs.get_program_info),
+    "delete_program": Command(programs.delete_program),
+    "set_lm": Command(session_commands.set_lm),
+    "configure_lm": Command(session_commands.set_lm),
+    "reset_state": Command(session_commands.reset_state),
+    "cleanup": Command(session_commands.cleanup),
+    "cleanup_session": Command(session_commands.cleanup_session),
+    "get_session_data": Command(session_commands.get_session_data),
+    "update_session_data": Command(session_commands.update_session_data),
+    "create_gemini_program": Command(_replaced),
+    "execute_gemini_program": Command(_replaced),
+}

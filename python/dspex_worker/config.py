@@ -1,0 +1,55 @@
+"""The configuration that INIT brings, checked as a whole: everything that is wrong is said at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dspex_worker.errors import WorkerError
+from dspex_worker.frames import DEFAULT_MAX, HARD_MAX
+
+__all__ = ["Config", "read_config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Keys of INIT's config map; each may be left out."""
+
+    engine: str = "stub"
+    slots: int = 0  # concurrent calls; 0: what the engine proposes
+    worker: str = "worker"  # its name, "<host>/<n>"
+    imports: tuple[str, ...] = ()  # modules of the operator
+    history_turns: int = 50  # of one session
+    history_bytes: int = 256 << 10  # of one session, encoded
+    state_bytes: int = 4 << 20  # of one session, encoded
+    max_frame: int = DEFAULT_MAX  # body of one frame, bytes
+    mode: str = "pool-worker"  # told by ping and shutdown
+
+
+_BOUNDS = {
+    "slots": (0, 4096),
+    "history_turns": (0, 10_000),
+    "history_bytes": (0, HARD_MAX),
+    "state_bytes": (1, HARD_MAX),
+    "max_frame": (1024, HARD_MAX),
+}
+
+
+def read_config(found: dict[str, Any]) -> Config:
+    """The configuration, or an `initialization` error that names every key that is unknown or wrong."""
+    known = {entry.name for entry in fields(Config)}
+    wrong = [f"unknown key {key}" for key in sorted(found.keys() - known)]
+    for key, value in found.items():
+        if key in _BOUNDS:
+            low, high = _BOUNDS[key]
+            if type(value) is not int or not low <= value <= high:
+                wrong.append(f"{key} must be an integer {low} .. {high}")
+        elif key == "imports":
+            if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+                wrong.append("imports must be a list of module names")
+        elif key in known and (not isinstance(value, str) or not value):
+            wrong.append(f"{key} must be a str that is not empty")
+    if wrong:
+        raise WorkerError("initialization", "bad_config", f"INIT config: {'; '.join(wrong)}")
+    values: dict[str, Any] = {**found, "imports": tuple(found.get("imports", ()))}
+    return Config(**values)

@@ -1,0 +1,161 @@
+"""The engine itself: what the runtime calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib.metadata
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import dspy
+
+from dspex_worker.engines import Context, Outcome, Program
+from dspex_worker.engines.dspy_engine import boot
+from dspex_worker.engines.dspy_engine.call import Call
+from dspex_worker.engines.dspy_engine.executor import HopExecutor
+from dspex_worker.engines.dspy_engine.failures import not_configured
+from dspex_worker.engines.dspy_engine.lm import Profiles
+from dspex_worker.engines.dspy_engine.programs import Built, Programs
+from dspex_worker.errors import Cancelled, WorkerError
+from dspex_worker.plain import to_wire
+from dspex_worker.signature import STEERING_NAMES, OutputError, SignatureError, check_outputs
+from dspex_worker.threads import Threads
+
+__all__ = ["DSPyEngine"]
+
+DSPY_VERSION = "3.4.1"  # what this package is written for; others have other defaults and internals
+MODULE_THREADS = 64  # synchronous modules of the operator that run at once
+
+
+class DSPyEngine:
+    """Runs programs with DSPy. tools: functions that ReAct programs may call."""
+
+    name = "dspy"
+    version: str | None = None
+    default_slots = 64
+
+    def __init__(self, tools: Sequence[Callable[..., Any]] = ()) -> None:
+        self._profiles = Profiles()
+        self._programs = Programs(tools)
+        self._threads = Threads(MODULE_THREADS)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, config: dict[str, Any]) -> None:
+        """Sets DSPy's process-wide state and runs a program without network. On the main thread, before the loop."""
+        self.version = importlib.metadata.version("dspy")
+        if self.version != DSPY_VERSION:
+            raise WorkerError(
+                "initialization",
+                "engine_version",
+                f"the engine dspy needs DSPy {DSPY_VERSION}, found {self.version}",
+                hint="install the lock python/requirements/worker.txt into the worker's Python",
+            )
+        boot.configure()
+        boot.warm_up()
+
+    def run_inline(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome | None:
+        """Never: every program waits for a language model."""
+        return None
+
+    async def run(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome:
+        """Runs a program and checks each of its outputs. A chain of thought also has the output `reasoning`."""
+        if ctx.lm is None:
+            raise not_configured()
+        try:
+            built = self._programs.get(program, bool(ctx.history))
+        except SignatureError as error:
+            raise WorkerError("python", "bad_signature", error.message, hint=f"expected: {error.expected}") from None
+        self._adopt_loop()
+        arguments = built.arguments(inputs, ctx.history)
+        call = Call(ctx, inputs)
+        async with call.running(self._profiles, [built.predictor]):
+            prediction = await built.module.acall(**arguments)
+        return Outcome(_outputs(built, prediction, call), call.usage())
+
+    async def run_module(self, module: Any, inputs: dict[str, Any], ctx: Context) -> Outcome:
+        """Runs a module of the operator: its `aforward` as a task, its `forward` in a thread."""
+        _refuse_steering(module, inputs)
+        self._adopt_loop()
+        is_dspy = isinstance(module, dspy.Module)
+        asynchronous = hasattr(module, "aforward") if is_dspy else inspect.iscoroutinefunction(module)
+        call = Call(ctx, inputs, user_code=True)
+        # From a thread, chunks cannot be sent: only what runs as a task streams.
+        async with call.running(self._profiles, module.predictors() if is_dspy and asynchronous else []):
+            if not asynchronous:
+                found = await self._in_thread(lambda: module(**inputs))
+            else:
+                found = await (module.acall(**inputs) if is_dspy else module(**inputs))
+        plain = to_wire(found)
+        return Outcome(plain if isinstance(plain, dict) else {"output": plain}, call.usage())
+
+    def job_context(self, ctx: Context) -> AbstractContextManager[None]:
+        """Around a user function: DSPy code inside finds the call's language model, and its errors become failures."""
+        return Call(ctx, {}, user_code=True).around_user_code(self._profiles)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._profiles.aclose()
+
+    def _adopt_loop(self) -> None:
+        # The runtime makes the loop after `start`, so the first call is the first chance.
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            loop.set_default_executor(HopExecutor())
+            self._loop = loop
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        """Runs it in a thread with this context. A cancel interrupts it and waits: while it runs, the slot is not free."""
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(ended.set_result, (value, error))
+
+        ticket = self._threads.start(lambda: context.run(function), settle)
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError:
+            ticket.interrupt()
+            await asyncio.wait([ended])
+            raise
+        value, error = ended.result()
+        if isinstance(error, Cancelled):
+            raise asyncio.CancelledError
+        if error is not None:
+            raise error
+        return value
+
+
+def _outputs(built: Built, prediction: Any, call: Call) -> dict[str, Any]:
+    found = {field.name: prediction[field.name] for field in built.signature.outputs if field.name in prediction}
+    try:
+        checked = check_outputs(built.signature, found)
+    except OutputError as error:
+        raise WorkerError(
+            "python",
+            "lm_bad_output",
+            error.message,
+            hint=f"expected: {error.expected}",
+            retryable=call.temperature is None or call.temperature > 0,
+            usage=call.usage() or None,
+        ) from None
+    if built.reasoning and isinstance(prediction.get("reasoning"), str):
+        return {"reasoning": prediction["reasoning"], **checked}
+    return checked
+
+
+def _refuse_steering(module: Any, inputs: dict[str, Any]) -> None:
+    """Refuses inputs that would steer DSPy instead of reaching the module, unless the module names them itself."""
+    target = getattr(module, "aforward", None) or getattr(module, "forward", module)
+    named = {
+        name
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    wrong = sorted(name for name in inputs if (name in STEERING_NAMES or name.startswith("_")) and name not in named)
+    if wrong:
+        message = f"the input names {', '.join(wrong)} are reserved"
+        raise WorkerError("python", "bad_input", message, hint="a module may take them if its forward names them")

@@ -1,0 +1,91 @@
+"""What the worker does as a process: its pipes, its group, its memory, and its end when the host is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import threading
+from typing import Any, NoReturn
+
+__all__ = ["FROM_HOST_FD", "TO_HOST_FD", "die", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
+
+FROM_HOST_FD = 3
+TO_HOST_FD = 4
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_HAS_PROC = os.path.exists("/proc/self/statm")
+_statm = -1
+
+
+def seal() -> None:
+    """Keeps the protocol to this process: programs that user code starts inherit no pipe, forks lose theirs, stdin is empty."""
+    for fd in (FROM_HOST_FD, TO_HOST_FD):
+        os.set_inheritable(fd, False)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    # A fork (multiprocessing) that held 4 could write into the middle of a frame; one that held 3 could steal calls.
+    os.register_at_fork(after_in_child=_lose_pipes)
+
+
+def _lose_pipes() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (FROM_HOST_FD, TO_HOST_FD):
+        os.dup2(null, fd, inheritable=False)
+    os.close(null)
+
+
+def own_group() -> None:
+    """Makes sure that killing the own process group hits nobody else's, however the worker was started."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+
+
+def die() -> NoReturn:
+    """The host is gone: ends this process and all that it started. Nobody is left to tell."""
+    with contextlib.suppress(OSError):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(5)
+
+
+def watch_host() -> None:
+    """Starts the thread that ends the process when the host's end of pipe 3 closes.
+
+    The event loop sees that, too, but not while user code blocks it. The thread waits for the hang-up only and never reads.
+    """
+
+    def wait() -> None:
+        poll = select.poll()
+        poll.register(FROM_HOST_FD, 0)
+        while not any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, event in poll.poll()):
+            pass
+        die()
+
+    threading.Thread(target=wait, name="dspex-host-watch", daemon=True).start()
+
+
+def _pages() -> tuple[int, int]:
+    """Virtual and resident size in pages; reads a file that stays open, because every PONG asks."""
+    global _statm
+    if _statm < 0:
+        _statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    virtual, resident = os.pread(_statm, 64, 0).split(b" ", 2)[:2]
+    return int(virtual), int(resident)
+
+
+def rss_bytes() -> int:
+    """Resident memory; where there is no /proc, its peak."""
+    if _HAS_PROC:
+        return _pages()[1] * _PAGE
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory() -> dict[str, Any]:
+    """Resident and virtual bytes, and the share of the machine's memory that is resident, in percent."""
+    rss = rss_bytes()
+    total = os.sysconf("SC_PHYS_PAGES") * _PAGE
+    virtual = _pages()[0] * _PAGE if _HAS_PROC else rss
+    return {"rss": rss, "vms": virtual, "percent": round(100 * rss / total, 2)}

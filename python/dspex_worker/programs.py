@@ -1,0 +1,296 @@
+"""The commands that run and keep programs: predict, and the programs of a session."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from dspex_worker import wire
+from dspex_worker.arguments import only, session_of, text
+from dspex_worker.engines import Outcome, Program
+from dspex_worker.errors import WorkerError
+from dspex_worker.registry import UserProgram
+from dspex_worker.signature import MODULES, SpecError, check_inputs, check_module, infer_signature, parse_signature
+from dspex_worker.state import now_text
+from dspex_worker.worker import Call, bad_input
+
+__all__ = ["create_program", "delete_program", "execute_program", "get_program_info", "list_programs", "predict"]
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+# Programs by their canonical spelling. Reading a signature costs more than running the stub.
+_read: dict[bytes, Program] = {}
+_READ_MAX = 512
+
+
+def _refusal(call: Call, code: str, error: SpecError) -> WorkerError:
+    expected = f"expected {error.expected}" if error.expected else None
+    return WorkerError("python", code, f"{call.command}: {error.message}", hint=expected)
+
+
+def _program(call: Call, spec: Any, module: Any) -> Program:
+    """The program of a signature in either form and a module; an error says what is wrong with them."""
+    key = wire.encode([spec, module])
+    found = _read.get(key)
+    if found is None:
+        try:
+            found = Program(parse_signature(spec), module)
+            check_module(found.signature, module)
+        except SpecError as error:
+            raise _refusal(call, "bad_signature", error) from None
+        if len(_read) >= _READ_MAX:
+            _read.clear()
+        _read[key] = found
+    return found
+
+
+def _module(value: Any, name: str) -> str:
+    if not isinstance(value, str) or value not in MODULES:
+        raise bad_input(f"{name} must be one of {', '.join(MODULES)}")
+    return value
+
+
+def _asked(call: Call) -> Program:
+    """The program that a predict means by its options and its arguments."""
+    options = call.options
+    module = _module(options.get("module", "predict"), "options.module")
+    outputs = options.get("outputs")
+    if "signature" in options:
+        if outputs is not None:
+            raise WorkerError("python", "bad_option", "options.outputs has no effect beside options.signature; give one of them")
+        return _program(call, options["signature"], module)
+    if outputs is not None and (not isinstance(outputs, list) or not outputs):
+        raise WorkerError("python", "bad_option", "options.outputs must be a list of names")
+    try:
+        program = Program(infer_signature(call.args, outputs), module)
+        check_module(program.signature, module)
+    except SpecError as error:
+        raise _refusal(call, "bad_input", error) from None
+    return program
+
+
+def _checked(call: Call, program: Program, given: Any) -> dict[str, Any]:
+    try:
+        return check_inputs(program.signature, given)
+    except SpecError as error:
+        raise _refusal(call, "bad_input", error) from None
+
+
+def predict(call: Call) -> Any:
+    """Runs a program made for this call. In a session it sees the conversation so far and becomes its next turn."""
+    program = _asked(call)
+    inputs = _checked(call, program, call.args)
+    own_history = program.signature.has_history
+    told = call.state.history if call.state is not None and own_history not in inputs else []
+    context = call.context(told)
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        call.usage = outcome.usage
+        _remember(call, program, inputs, outcome)
+        return outcome.outputs
+
+    outcome = call.worker.engine.run_inline(program, inputs, context)
+    if outcome is not None:
+        return finish(outcome)
+    return _later(call.worker.engine.run(program, inputs, context), finish)
+
+
+async def _later(run: Coroutine[Any, Any, Outcome], finish: Any) -> Any:
+    return finish(await run)
+
+
+def _remember(call: Call, program: Program, inputs: dict[str, Any], outcome: Outcome) -> None:
+    if call.state is None:
+        return
+    config = call.worker.config
+    said = {name: value for name, value in inputs.items() if name != program.signature.has_history}
+    call.state = call.state.with_turn(said, outcome.outputs, config.history_turns, config.history_bytes)
+
+
+def create_program(call: Call) -> str:
+    """Keeps a program in the session under the caller's id; the result is that id."""
+    only(call, "id", "signature", "program_type", "session_id")
+    state = call.need_state()
+    session_of(call)
+    program_id = text(call, "id")
+    if not _ID.fullmatch(program_id):
+        raise bad_input("create_program: id must be 1 to 128 letters, digits or _.:-")
+    if "signature" not in call.args:
+        raise bad_input("create_program: signature is missing", hint="{name, description, inputs[{name, type}], outputs[{name, type}]}")
+    module = _module(call.args.get("program_type", "predict"), "program_type")
+    program = _program(call, call.args["signature"], module)
+    held = state.programs.get(program_id)
+    if held is not None and held["program_type"] == module and _held(call, held).signature.key() == program.signature.key():
+        return program_id
+    if held is not None or program_id in call.worker.programs:
+        raise WorkerError(
+            "python",
+            "program_exists",
+            f"another program has the id {program_id}",
+            hint="delete_program it first, or choose another id",
+        )
+    entry = {
+        "signature": program.signature.to_map(),
+        "program_type": module,
+        "created_at": now_text(),
+        "execution_count": 0,
+        "last_executed": None,
+    }
+    call.state = state.with_program(program_id, entry)
+    return program_id
+
+
+def _held(call: Call, entry: dict[str, Any]) -> Program:
+    return _program(call, entry["signature"], entry["program_type"])
+
+
+def _program_id(call: Call) -> str:
+    """The argument program_id: the id, or the map around it that the original's create_program answered."""
+    value = call.args.get("program_id")
+    if isinstance(value, dict):
+        value = value.get("program_id", value.get("id"))
+    if not isinstance(value, str) or not value:
+        raise bad_input(f"{call.command}: program_id must be the id that create_program answered")
+    return value
+
+
+def _unknown(call: Call, program_id: str) -> WorkerError:
+    known = sorted({*(call.state.programs if call.state is not None else ()), *call.worker.programs})
+    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    if call.state is None:
+        hint = "programs belong to sessions; send the job to the session that created it"
+    else:
+        hint = f"programs here: {listed}" if known else "this session has no programs; create_program first"
+    return WorkerError("session", "program_unknown", f"unknown program {program_id[:128]}", hint=hint)
+
+
+def execute_program(call: Call) -> Any:
+    """Runs a program of the session, or one of the operator's modules."""
+    only(call, "program_id", "inputs", "session_id")
+    program_id = _program_id(call)
+    inputs = call.args.get("inputs")
+    if not isinstance(inputs, dict):
+        raise bad_input("execute_program: inputs must be a map of names to values")
+    entry = call.state.programs.get(program_id) if call.state is not None else None
+    if entry is None:
+        imported = call.worker.programs.get(program_id)
+        if imported is None:
+            raise _unknown(call, program_id)
+        return _execute_imported(call, imported, inputs)
+    return _execute(call, program_id, entry, inputs)
+
+
+def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str, Any]) -> Any:
+    state = call.need_state()
+    program = _held(call, entry)
+    inputs = _checked(call, program, given)
+    own_history = program.signature.has_history
+    context = call.context(state.history if own_history is not None and own_history not in inputs else [])
+    begun = time.perf_counter()
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        call.usage = outcome.usage
+        if own_history is not None:
+            _remember(call, program, inputs, outcome)
+        counted = {**entry, "execution_count": entry["execution_count"] + 1, "last_executed": now_text()}
+        call.state = call.need_state().with_program(program_id, counted)
+        return _executed(program_id, outcome, begun)
+
+    outcome = call.worker.engine.run_inline(program, inputs, context)
+    if outcome is not None:
+        return finish(outcome)
+    return _later(call.worker.engine.run(program, inputs, context), finish)
+
+
+def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) -> Any:
+    context = call.context(call.state.history if call.state is not None else [])
+    begun = time.perf_counter()
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        call.usage = outcome.usage
+        program.execution_count += 1
+        program.last_executed = now_text()
+        return _executed(program.id, outcome, begun)
+
+    return _later(call.worker.engine.run_module(program.module, inputs, context), finish)
+
+
+def _executed(program_id: str, outcome: Outcome, begun: float) -> dict[str, Any]:
+    return {
+        "program_id": program_id,
+        "outputs": outcome.outputs,
+        "execution_time": round(time.perf_counter() - begun, 6),
+    }
+
+
+def _listed(call: Call, program_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": program_id,
+        "kind": "session",
+        "created_at": entry["created_at"],
+        "execution_count": entry["execution_count"],
+        "last_executed": entry["last_executed"],
+        "signature": entry["signature"],
+        "session_id": call.session,
+    }
+
+
+def _listed_imported(call: Call, program: UserProgram) -> dict[str, Any]:
+    return {
+        "id": program.id,
+        "kind": "imported",
+        "created_at": call.worker.started_at,
+        "execution_count": program.execution_count,
+        "last_executed": program.last_executed,
+        "signature": None,
+        "session_id": None,
+    }
+
+
+def list_programs(call: Call) -> dict[str, Any]:
+    """The programs of the session, then those of the operator's modules. Without a session only the latter."""
+    only(call, "session_id")
+    if call.args.get("session_id") is not None:
+        session_of(call)
+    own = call.state.programs if call.state is not None else {}
+    listed = [_listed(call, program_id, entry) for program_id, entry in own.items()]
+    listed += [_listed_imported(call, program) for program in call.worker.programs.values()]
+    return {"programs": listed, "total_count": len(listed)}
+
+
+def get_program_info(call: Call) -> dict[str, Any]:
+    """What is known of one program."""
+    only(call, "program_id", "session_id")
+    program_id = _program_id(call)
+    entry = call.state.programs.get(program_id) if call.state is not None else None
+    if entry is not None:
+        found, kind = _listed(call, program_id, entry), entry["program_type"]
+        names = [field["name"] for side in ("inputs", "outputs") for field in entry["signature"][side]]
+    else:
+        imported = call.worker.programs.get(program_id)
+        if imported is None:
+            raise _unknown(call, program_id)
+        found, kind, names = _listed_imported(call, imported), "imported", []
+    shared = ("signature", "created_at", "execution_count", "last_executed", "kind", "session_id")
+    return {
+        "program_id": program_id,
+        "program_type": kind,
+        # Names are never rewritten here; the original renamed fields and told so in this map.
+        "field_mapping": {name: name for name in names},
+        **{key: found[key] for key in shared},
+    }
+
+
+def delete_program(call: Call) -> dict[str, Any]:
+    """Removes a program from the session."""
+    only(call, "program_id", "session_id")
+    program_id = _program_id(call)
+    if program_id in call.worker.programs:
+        raise bad_input(f"delete_program: {program_id} belongs to the operator's modules; it cannot be deleted by a job")
+    state = call.need_state()
+    if program_id not in state.programs:
+        raise _unknown(call, program_id)
+    call.state = state.with_program(program_id, None)
+    return {"program_id": program_id, "status": "deleted"}

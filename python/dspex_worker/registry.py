@@ -1,0 +1,252 @@
+"""What the operator's own modules add to a worker: commands and programs.
+
+    from dspex_worker import command, current_job, program
+
+    @command(exclusive=True)
+    def resize(path: str, width: int = 100) -> dict: ...
+
+    @program("summarise")
+    class Summarise(dspy.Module): ...
+
+The decorators only note things down; the runtime imports the modules at its start, refuses clashes and runs what it
+found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+from dspex_worker.errors import WorkerError, frames_of
+
+__all__ = [
+    "Job",
+    "UserCommand",
+    "UserProgram",
+    "clashes",
+    "command",
+    "current_job",
+    "job_var",
+    "load_modules",
+    "program",
+    "read_function",
+    "registered",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_PROGRAM_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """The job that the calling code serves. A retry has the same id and another attempt: with both, tools can be idempotent."""
+
+    id: str
+    attempt: int
+    session: str | None
+    command: str
+    worker: str
+    budget_ms: int
+    call: int
+    _emit: Callable[[str | None, str], None] | None = field(default=None, repr=False)
+    _cancelled: Callable[[], bool] = field(default=lambda: False, repr=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more; long loops in threads may look."""
+        return self._cancelled()
+
+    def emit(self, chunk: str, field: str | None = None) -> None:
+        """Sends partial output to a caller who asked for it (`options.stream`); otherwise does nothing."""
+        if self._emit is not None:
+            self._emit(field, chunk)
+
+
+job_var: ContextVar[Job] = ContextVar("dspex_job")
+
+
+def current_job() -> Job:
+    """The job that this code runs for; RuntimeError outside of one, and in threads that user code started itself."""
+    job = job_var.get(None)
+    if job is None:
+        raise RuntimeError("current_job() outside of a job; pass what you need of it to your own threads")
+    return job
+
+
+@dataclass(frozen=True)
+class UserCommand:
+    """A function of the operator that jobs may call."""
+
+    name: str
+    function: Callable[..., Any]
+    exclusive: bool
+    asynchronous: bool
+    hints: Mapping[str, Any]
+    required: frozenset[str]
+    known: frozenset[str] | None  # None: any name, the function takes **kwargs
+
+    def check(self, args: dict[str, Any]) -> None:
+        """Refuses arguments that the function cannot take, before it runs; names all of them."""
+        wrong = [f"{name} is missing" for name in sorted(self.required - args.keys())]
+        if self.known is not None:
+            wrong += [f"{name} is unknown" for name in sorted(args.keys() - self.known)]
+        for name, value in args.items():
+            hint = self.hints.get(name, Any)
+            if not accepts(hint, value):
+                wrong.append(f"{name} must be {_spell(hint)}, not {type(value).__name__}")
+        if wrong:
+            known = ", ".join(sorted(self.known)) if self.known else "any"
+            raise WorkerError("python", "bad_input", f"{self.name}: {'; '.join(wrong)}", hint=f"its arguments are: {known}")
+
+
+@dataclass
+class UserProgram:
+    """A module object of the operator that execute_program runs."""
+
+    id: str
+    target: Any
+    module: Any = None
+    execution_count: int = 0
+    last_executed: str | None = None
+
+
+@dataclass
+class Registered:
+    """What decorators noted down, in order; names may still clash."""
+
+    commands: list[UserCommand] = field(default_factory=list)
+    programs: list[UserProgram] = field(default_factory=list)
+
+
+registered = Registered()
+
+
+@overload
+def command(name: F, /) -> F: ...
+
+
+@overload
+def command(name: str | None = None, *, exclusive: bool = False, inputs: Mapping[str, Any] | None = None) -> Callable[[F], F]: ...
+
+
+def command(name: Any = None, *, exclusive: bool = False, inputs: Mapping[str, Any] | None = None) -> Any:
+    """Makes a function a command. Its keyword arguments are the job's `args`, checked against its signature first.
+
+    name: the command's name, by default the function's. exclusive: nothing else runs in the worker meanwhile.
+    inputs: types by argument name, in place of the annotations. Synchronous functions run in threads.
+    """
+
+    def note(function: F) -> F:
+        chosen = name if isinstance(name, str) else function.__name__
+        registered.commands.append(read_function(chosen, function, exclusive, inputs))
+        return function
+
+    return note(name) if callable(name) else note
+
+
+def program(program_id: str) -> Callable[[T], T]:
+    """Makes a DSPy module (its class or an object of it) a program that execute_program finds under this id."""
+    if not isinstance(program_id, str) or not _PROGRAM_ID.fullmatch(program_id):
+        raise ValueError(f"@program needs an id of letters, digits and _.:- (at most 128), not {program_id!r}")
+
+    def note(target: T) -> T:
+        registered.programs.append(UserProgram(program_id, target))
+        return target
+
+    return note
+
+
+def read_function(name: str, function: Callable[..., Any], exclusive: bool = False, inputs: Mapping[str, Any] | None = None) -> UserCommand:
+    """The command that a function makes; ValueError when no map of arguments can call it."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a command's name must match [a-z][a-z0-9_]{{0,63}}, not {name!r}")
+    required, known, takes_any = set(), set(), False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_any = True
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            raise ValueError(f"command {name}: parameter {parameter} cannot be given by name")
+        else:
+            known.add(parameter.name)
+            if parameter.default is parameter.empty:
+                required.add(parameter.name)
+    if inputs is not None and not takes_any and set(inputs) - known:
+        raise ValueError(f"command {name}: inputs names what the function does not take: {sorted(set(inputs) - known)}")
+    hints = dict(inputs) if inputs is not None else _hints(function)
+    asynchronous = inspect.iscoroutinefunction(function)
+    return UserCommand(name, function, exclusive, asynchronous, hints, frozenset(required), None if takes_any else frozenset(known))
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # a hint that only a type checker can read is no reason to refuse the function
+        return {}
+    hints.pop("return", None)
+    return hints
+
+
+_NUMBERS = {float: (int, float), int: (int,)}
+
+
+def accepts(hint: Any, value: Any) -> bool:
+    """Whether the value is of the simple type; types that are not simple accept everything."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint in _NUMBERS:
+        return isinstance(value, _NUMBERS[hint]) and not isinstance(value, bool)
+    if hint in (str, bool, bytes, list, dict):
+        return isinstance(value, hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(accepts(choice, value) for choice in args)
+    if origin is typing.Literal:
+        return any(type(choice) is type(value) and choice == value for choice in args)
+    if origin is list:
+        return isinstance(value, list) and all(accepts(args[0], item) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(accepts(args[1], item) for item in value.values())
+    return True
+
+
+def _spell(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def load_modules(names: list[str]) -> None:
+    """Imports the operator's modules, so that their decorators run; an `initialization` error names the one that fails."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise WorkerError(
+                "initialization",
+                "import_failed",
+                f"import of {name} failed: {type(error).__name__}: {error}",
+                hint="the module must be importable by the worker's Python, with all that it imports itself",
+                python_type=type(error).__name__,
+                traceback=frames_of(error),
+            ) from error
+
+
+def clashes(builtin: set[str]) -> list[str]:
+    """What is wrong with the registered names: those of built-in commands, and those given twice."""
+    found, seen = [], set(builtin)
+    for entry in registered.commands:
+        if entry.name in seen:
+            what = "is a built-in command" if entry.name in builtin else "is registered twice"
+            found.append(f"command {entry.name} {what}")
+        seen.add(entry.name)
+    ids = [entry.id for entry in registered.programs]
+    found += [f"program {name} is registered twice" for name in sorted({name for name in ids if ids.count(name) > 1})]
+    return found

@@ -1,0 +1,351 @@
+"""The worker's life: HELLO, INIT, READY, then an event loop on the main thread until SHUTDOWN or the end of the host.
+
+One reader callback takes all frames that lie in pipe 3, answers what can be answered at once, and writes all answers with
+one write. What takes time is a task; a synchronous user function is a task that waits for a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import CoroutineType
+from typing import Any
+
+from dspex_worker import bodies, frames, logs, process, wire
+from dspex_worker.commands import Command, unknown
+from dspex_worker.errors import Cancelled, WorkerError, describe
+from dspex_worker.frames import FrameType
+from dspex_worker.registry import UserCommand, job_var
+from dspex_worker.start import Started, send_all
+from dspex_worker.threads import Threads
+from dspex_worker.worker import Call, error_body
+
+__all__ = ["Runtime"]
+
+READ_MIN = 64 << 10  # one read between frames: a larger buffer would cost more than the frames in it
+READ_MAX = 1 << 20  # one read inside of a large frame
+WAITING = 10_000  # frames that wait to be written: then log records are dropped and counted, and partial output waits
+STOP_GRACE = 5.0  # seconds that running calls have after a shutdown command or SIGTERM
+CANCEL_GRACE = 1.0  # seconds that cancelled calls have before the process ends without them
+
+
+class Runtime:
+    """The loop and the calls in it."""
+
+    def __init__(self, started: Started) -> None:
+        self._worker = started.worker
+        self._import_ms = started.import_ms
+        self._slots = started.slots
+        self._reader = started.reader
+        self._early = started.early
+        self._max_frame = started.worker.config.max_frame
+        self._worker.stop = lambda reason: self._stop(reason, STOP_GRACE)
+        self._threads = Threads(started.slots)
+        self._table = dict(started.table)
+        for entry in started.functions:
+            self._table[entry.name] = Command(self._user_command(entry), entry.exclusive)
+        self._calls: dict[int, Call] = {}
+        self._out: deque[bytes] = deque()
+        self._logs_lost = 0
+        self._flushing = False
+        self._stopping = ""
+        self._main = threading.get_ident()
+        self._loop = asyncio.new_event_loop()
+
+    def serve(self) -> None:
+        """Says READY and serves until the end; on return BYE is written."""
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        logs.install(self._send_log)
+        os.set_blocking(process.FROM_HOST_FD, False)
+        loop.add_signal_handler(signal.SIGTERM, self._stop, "SIGTERM", CANCEL_GRACE)
+        self._send(FrameType.READY, 0, self._ready())
+        loop.call_soon(self._take, self._early)
+        loop.add_reader(process.FROM_HOST_FD, self._readable)
+        try:
+            loop.run_forever()
+            with contextlib.suppress(Exception):
+                loop.run_until_complete(asyncio.wait_for(self._worker.engine.close(), CANCEL_GRACE))
+            for call in self._calls.values():
+                self._fail(call, call.id, _ending())
+            self._send(FrameType.BYE, 0, wire.encode([self._stopping]))
+            self._flush()
+        finally:
+            loop.remove_reader(process.FROM_HOST_FD)
+
+    def _ready(self) -> bytes:
+        engine = self._worker.engine
+        exclusive = sorted(name for name, entry in self._table.items() if entry.exclusive)
+        rss = process.rss_bytes()
+        return wire.encode([self._slots, sorted(self._table), exclusive, engine.name, engine.version, rss, self._import_ms])
+
+    # ---- frames in
+
+    def _readable(self) -> None:
+        size = READ_MIN if self._reader.missing <= READ_MIN else READ_MAX
+        try:
+            data = os.read(process.FROM_HOST_FD, size)
+        except BlockingIOError:
+            return
+        if not data:
+            process.die()
+        try:
+            found = self._reader.feed(data)
+            if found:
+                self._take(found)
+        except frames.ProtocolError as error:
+            self._protocol_error(str(error))
+
+    def _take(self, found: list[tuple[int, int, bytes]]) -> None:
+        for kind, call_id, body in found:
+            if kind == FrameType.CALL:
+                self._call(call_id, body)
+            else:
+                try:
+                    self._control(kind, call_id, bodies.read(kind, body))
+                except ValueError as error:
+                    self._protocol_error(f"frame {FrameType(kind).name}: {error}")
+        if self._out:
+            self._flush()
+
+    def _control(self, kind: int, call_id: int, body: Any) -> None:
+        if kind == FrameType.PING:
+            pong = [body[0], process.rss_bytes(), len(self._calls)]
+            self._send(FrameType.PONG, call_id, wire.encode(pong))
+        elif kind == FrameType.CANCEL:
+            self._cancel(call_id, body[0])
+        elif kind == FrameType.DROP:
+            self._worker.sessions.drop(body[0])
+        elif kind == FrameType.LM:
+            self._worker.add_profile(body[0], body[1])
+        elif kind == FrameType.SHUTDOWN:
+            self._stop("shutdown", body[0] / 1000)
+        else:
+            raise ValueError("it is not expected after READY")
+
+    def _protocol_error(self, what: str) -> None:
+        """There is no way back into a broken stream: says why on stderr and ends."""
+        self._flush()
+        print(f"dspex worker: protocol error: {what}", file=sys.stderr, flush=True)
+        os._exit(4)
+
+    # ---- calls
+
+    def _call(self, call_id: int, body: bytes) -> None:
+        call: Call | None = None
+        try:
+            if self._stopping:
+                raise _ending()
+            try:
+                fields = bodies.read(FrameType.CALL, body)
+            except ValueError as error:
+                raise _bad_call(str(error)) from None
+            if call_id in self._calls:
+                raise _bad_call("its id is in use")
+            call = Call(self._worker, call_id, fields, self._send_chunk)
+            self._worker.commands += 1
+            entry = self._table.get(call.command)
+            if entry is None:
+                raise unknown(call.command, sorted(self._table))
+            if call.options and not entry.shapes_programs:
+                _refuse_options(call)
+            value = entry.run(call)
+            if type(value) is CoroutineType:
+                self._spawn(call, value)
+            else:
+                self._finish(call, value)
+        except Exception as error:
+            self._fail(call, call_id, error)
+
+    def _spawn(self, call: Call, coroutine: Any) -> None:
+        context = contextvars.copy_context()
+        context.run(job_var.set, call.as_job())
+        call.coroutine = coroutine
+        call.task = self._loop.create_task(_guarded(coroutine), context=context)
+        call.task.add_done_callback(lambda task: self._ended(call, task))
+        self._calls[call.id] = call
+
+    def _ended(self, call: Call, task: asyncio.Task[Any]) -> None:
+        """Every end of a task comes here, also that of one which was cancelled before its first step."""
+        self._calls.pop(call.id, None)
+        call.coroutine.close()
+        error = None if task.cancelled() else task.exception()
+        if call.cancelled is not None:
+            reason = call.cancelled
+            category = "timeout" if "timeout" in reason or "deadline" in reason else "system_error"
+            self._fail(call, call.id, WorkerError(category, "cancelled", f"the call was cancelled: {reason}"))
+        elif task.cancelled() or isinstance(error, (asyncio.CancelledError, Cancelled)):
+            self._fail(call, call.id, WorkerError("python", "user_error", "the code of the call cancelled itself"))
+        elif error is not None:
+            self._fail(call, call.id, error)
+        else:
+            self._finish(call, task.result())
+        self._flush_soon()
+        if self._stopping and not self._calls:
+            self._loop.stop()
+
+    def _finish(self, call: Call, value: Any) -> None:
+        try:
+            body = call.result_body(value)
+            if len(body) > self._max_frame:
+                raise WorkerError("python", "encode_error", f"the result has {len(body)} bytes, at most {self._max_frame} fit into a frame")
+        except wire.EncodeError as error:
+            place = "result" + error.path.removeprefix("[0]")
+            failure = WorkerError("python", "encode_error", f"cannot send {place}: {error.problem}")
+            self._fail(call, call.id, failure)
+        except Exception as error:
+            self._fail(call, call.id, error)
+        else:
+            call.ended = True
+            self._send(FrameType.RESULT, call.id, body)
+
+    def _fail(self, call: Call | None, call_id: int, error: BaseException) -> None:
+        self._worker.errors += 1
+        if call is not None:
+            call.ended = True
+        self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame))
+
+    def _cancel(self, call_id: int, reason: str) -> None:
+        call = self._calls.get(call_id)
+        if call is None or call.cancelled is not None:
+            return
+        call.cancelled = reason
+        if call.interrupt is not None:
+            call.interrupt()
+        else:
+            call.task.cancel()
+
+    # ---- frames out
+
+    def _send(self, kind: int, call_id: int, body: bytes) -> None:
+        self._out.append(frames.frame(kind, call_id, body))
+
+    def _send_chunk(self, call: Call, body: bytes) -> None:
+        self._send(FrameType.CHUNK, call.id, body)
+        if len(self._out) < WAITING:
+            self._flush_soon()
+        elif threading.get_ident() == self._main:
+            self._flush()
+        else:
+            # A thread that says more than the host reads has to wait for the loop.
+            written = threading.Event()
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(lambda: (self._flush(), written.set()))
+                written.wait()
+
+    def _send_log(self, body: bytes) -> None:
+        if len(self._out) >= WAITING:
+            self._logs_lost += 1
+            return
+        lost, self._logs_lost = self._logs_lost, 0
+        if lost:
+            self._send(FrameType.LOG, 0, wire.encode(["warning", "dspex.worker", "log records lost", 0, {"count": str(lost)}]))
+        self._send(FrameType.LOG, 0, body)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if threading.get_ident() != self._main:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
+                self._loop.call_soon_threadsafe(self._flush)
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Writes all waiting frames. Other threads may append meanwhile; only this thread takes away."""
+        self._flushing = False
+        waiting = self._out
+        while waiting:
+            send_all(waiting.popleft() if len(waiting) == 1 else b"".join(waiting.popleft() for _ in range(len(waiting))))
+
+    # ---- the end
+
+    def _stop(self, reason: str, grace: float) -> None:
+        """Takes no more calls; ends when those that run have ended, or after the grace without them."""
+        if self._stopping:
+            return
+        self._stopping = reason
+        if not self._calls:
+            self._loop.call_soon(self._loop.stop)
+            return
+        self._loop.call_later(grace, self._cancel_all)
+
+    def _cancel_all(self) -> None:
+        for call_id in list(self._calls):
+            self._cancel(call_id, "the worker is ending")
+        self._loop.call_later(CANCEL_GRACE, self._loop.stop)
+
+    # ---- user functions
+
+    def _user_command(self, entry: UserCommand) -> Callable[[Call], Any]:
+        """The command that runs a function of the operator."""
+        run = self._run_async if entry.asynchronous else self._run_in_thread
+
+        def start(call: Call) -> Any:
+            entry.check(call.args)
+            return run(call, entry)
+
+        return start
+
+    def _job_context(self, call: Call) -> contextlib.AbstractContextManager[Any]:
+        make = getattr(self._worker.engine, "job_context", None)
+        return make(call.context()) if make is not None else contextlib.nullcontext()
+
+    async def _run_async(self, call: Call, entry: UserCommand) -> Any:
+        with self._job_context(call):
+            return await entry.function(**call.args)
+
+    async def _run_in_thread(self, call: Call, entry: UserCommand) -> Any:
+        """Waits for the thread to its very end, whatever happens: the slot must not look free before."""
+        ended: asyncio.Future[Any] = self._loop.create_future()
+        context = contextvars.copy_context()
+
+        def work() -> Any:
+            with self._job_context(call):
+                return entry.function(**call.args)
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if error is None:
+                ended.set_result((value, None))
+            else:
+                ended.set_result((None, error))
+
+        def done(value: Any, error: BaseException | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
+                self._loop.call_soon_threadsafe(settle, value, error)
+
+        ticket = self._threads.start(lambda: context.run(work), done)
+        call.interrupt = ticket.interrupt
+        value, error = await ended
+        if error is not None:
+            raise error
+        return value
+
+
+def _bad_call(why: str) -> WorkerError:
+    return WorkerError("communication", "bad_frame", f"CALL: {why}", retryable=True)
+
+
+def _ending() -> WorkerError:
+    return WorkerError("resource_error", "shutting_down", "this worker is ending", retryable=True)
+
+
+async def _guarded(coroutine: Any) -> Any:
+    """Keeps what ends a Python program from ending the event loop."""
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt, Cancelled) as error:
+        raise describe(error) from None
+
+
+def _refuse_options(call: Call) -> None:
+    extra = [name for name in ("signature", "outputs", "module") if name in call.options]
+    if extra:
+        raise WorkerError("python", "bad_option", f"{call.command}: options.{', options.'.join(extra)} have effect in predict only")

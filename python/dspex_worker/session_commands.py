@@ -1,0 +1,146 @@
+"""The commands about a session's own state: its language model, its data, and starting anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from dspex_worker.arguments import only, session_of, text
+from dspex_worker.errors import WorkerError
+from dspex_worker.state import EMPTY, State
+from dspex_worker.worker import Call, bad_input, check_temperature
+
+__all__ = ["cleanup", "cleanup_session", "get_session_data", "reset_state", "set_lm", "update_session_data"]
+
+TEMPERATURE = 0.7  # the manual's, when set_lm names none; an explicit nil leaves the profile's
+
+_FAMILIES = (("gemini", "gemini"), ("gpt-", "openai"), ("chatgpt", "openai"), ("claude", "anthropic"))
+
+
+def set_lm(call: Call) -> dict[str, Any]:
+    """Chooses the language model of this session. The host finds the profile for it; keys never come this way."""
+    if "api_key" in call.args:
+        raise WorkerError(
+            "python",
+            "secret_in_request",
+            f"{call.command}: api_key is not accepted in a request: it would be stored with the job",
+            hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
+        )
+    only(call, "model", "provider", "temperature", "max_tokens", "session_id")
+    state = call.need_state()
+    session_of(call)
+    model = text(call, "model")
+    choice: dict[str, Any] = {"model": model}
+    if call.args.get("provider") is not None:
+        choice["provider"] = text(call, "provider")
+    choice["temperature"] = check_temperature(call.args.get("temperature", TEMPERATURE), "set_lm: temperature")
+    tokens = call.args.get("max_tokens")
+    if tokens is not None:
+        if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
+            raise bad_input(f"{call.command}: max_tokens must be an integer 1 .. 10000000")
+        choice["max_tokens"] = tokens
+    call.state = replace(state, lm=choice)
+    return {
+        "status": "configured",
+        "model": model,
+        "provider": choice.get("provider", _provider(model)),
+        "temperature": choice["temperature"],
+    }
+
+
+def _provider(model: str) -> str | None:
+    """The provider that a model's name tells; None for the name of a profile or an unknown family."""
+    prefix, slash, _ = model.partition("/")
+    if slash:
+        return prefix
+    return next((provider for start, provider in _FAMILIES if model.startswith(start)), None)
+
+
+def _programs(call: Call) -> int:
+    return len(call.state.programs) if call.state is not None else 0
+
+
+def _emptied(call: Call) -> None:
+    """Replaces the state by the empty one, unless it is that already: then nothing has to be stored."""
+    state = call.state
+    if state is not None and state != EMPTY:
+        call.state = State(created_at=state.created_at)
+
+
+def reset_state(call: Call) -> dict[str, Any]:
+    """Starts the session anew (programs, language model, history, data) and the worker's counters with it."""
+    only(call, "session_id")
+    worker = call.worker
+    result = {
+        "status": "reset",
+        "programs_cleared": _programs(call),
+        "commands_reset": worker.commands,
+        "errors_reset": worker.errors,
+    }
+    _emptied(call)
+    worker.commands = worker.errors = 0
+    return result
+
+
+def cleanup(call: Call) -> dict[str, Any]:
+    """Removes the session's programs; the rest of its state stays."""
+    only(call, "session_id")
+    removed = _programs(call)
+    if removed:
+        call.state = replace(call.need_state(), programs={})
+    return {"status": "cleaned", "programs_removed": removed}
+
+
+def cleanup_session(call: Call) -> dict[str, Any]:
+    """Removes all of the session's state. Doing it twice is fine."""
+    only(call, "session_id")
+    session = session_of(call)
+    removed = _programs(call)
+    _emptied(call)
+    return {"status": "cleaned", "session_id": session, "programs_removed": removed}
+
+
+def get_session_data(call: Call) -> dict[str, Any]:
+    """What update_session_data has written, with the revision of the session's state."""
+    only(call, "session_id")
+    session = session_of(call)
+    return {"session_id": session, "data": call.need_state().data, "revision": call.version}
+
+
+def update_session_data(call: Call) -> dict[str, Any]:
+    """Changes the session's data: set a key, delete one, or merge a map into a key's map (without key: into all)."""
+    only(call, "session_id", "operation", "key", "value")
+    session = session_of(call)
+    state = call.need_state()
+    operation = text(call, "operation")
+    if operation not in ("set", "delete", "merge"):
+        raise bad_input("update_session_data: operation must be set, delete or merge")
+    whole = operation == "merge" and call.args.get("key") is None
+    data = dict(state.data)
+    if whole:
+        data.update(_map(call))
+    else:
+        _change(call, operation, data, text(call, "key"))
+    call.state = replace(state, data=data)
+    return {"session_id": session, "status": "updated", "revision": call.version + 1}
+
+
+def _change(call: Call, operation: str, data: dict[str, Any], key: str) -> None:
+    if operation == "delete":
+        data.pop(key, None)
+    elif "value" not in call.args:
+        raise bad_input(f"update_session_data: {operation} needs a value")
+    elif operation == "set":
+        data[key] = call.args["value"]
+    else:
+        held = data.get(key, {})
+        if not isinstance(held, dict):
+            raise bad_input(f"update_session_data: cannot merge into {key}, it holds no map")
+        data[key] = {**held, **_map(call)}
+
+
+def _map(call: Call) -> dict[str, Any]:
+    value = call.args.get("value")
+    if not isinstance(value, dict):
+        raise bad_input("update_session_data: merge needs a map as value")
+    return value

@@ -1,0 +1,222 @@
+"""What a worker knows, and one call to it. No input or output here: the runtime does that.
+
+A Call begins as the fields of a CALL frame and ends as the body of one RESULT or ERROR.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dspex_worker import wire
+from dspex_worker.config import Config
+from dspex_worker.engines import Context, Engine
+from dspex_worker.errors import WorkerError, bounded, secrets
+from dspex_worker.registry import Job, UserProgram
+from dspex_worker.state import Sessions, State, now_text
+
+__all__ = ["Call", "Worker", "bad_input"]
+
+
+def bad_input(message: str, hint: str | None = None) -> WorkerError:
+    """The error for arguments that no retry can cure."""
+    return WorkerError("python", "bad_input", message, hint=hint)
+
+
+@dataclass
+class Worker:
+    """The parts that all calls share."""
+
+    config: Config
+    engine: Engine
+    stop: Callable[[str], None]  # begins the end of the process, after the calls that run
+    sessions: Sessions = field(default_factory=Sessions)
+    programs: dict[str, UserProgram] = field(default_factory=dict)  # of the operator's modules
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)  # LM profiles by the key of their frame
+    started: float = field(default_factory=time.monotonic)
+    started_at: str = field(default_factory=now_text)
+    commands: int = 0
+    errors: int = 0
+    engine_text: str = ""  # as replies name it: "dspy 3.4.1"
+
+    def __post_init__(self) -> None:
+        self.engine_text = f"{self.engine.name} {self.engine.version}" if self.engine.version else self.engine.name
+
+    def add_profile(self, key: str, profile: dict[str, Any]) -> None:
+        """Defines the LM profile that later calls name. Its key must never show up in any text."""
+        self.profiles[key] = profile
+        secret = profile.get("api_key")
+        if isinstance(secret, str) and len(secret) >= 6:
+            secrets.add(secret)
+
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return round(time.monotonic() - self.started, 3)
+
+
+class Call:
+    """One call: what was asked, the session's state before and after, and what is known of its end."""
+
+    __slots__ = (
+        "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
+        "id", "interrupt", "job", "lm", "options", "session", "started", "state", "task", "usage", "version", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], None]) -> None:
+        self.worker = worker
+        self.id = call_id
+        self.emit_frame = emit_frame
+        self.started = time.perf_counter()
+        self.command: str = body[0]
+        self.args: dict[str, Any] = body[1]
+        self.session: str | None = body[2]
+        self.job: str = body[3]
+        self.attempt: int = body[4]
+        self.budget_ms: int = body[5]
+        self.options: dict[str, Any] = body[6]
+        self.version: int = body[8]
+        self.lm: dict[str, Any] | None = self._profile(body[9])
+        self.usage: dict[str, Any] | None = None
+        self.chunks = 0
+        self.cancelled: str | None = None  # why, once it was asked for
+        self.ended = False
+        self.task: Any = None
+        self.coroutine: Any = None
+        self.interrupt: Callable[[], None] | None = None
+        self.before: State | None = None
+        if self.session is not None:
+            self.before = worker.sessions.load(self.session, self.version, body[7])
+        self.state: State | None = self.before
+
+    def _profile(self, key: str | None) -> dict[str, Any] | None:
+        if key is None:
+            return None
+        profile = self.worker.profiles.get(key)
+        if profile is None:
+            raise WorkerError(
+                "communication", "lm_unknown", "the call names an LM profile that was never sent to this worker", retryable=True
+            )
+        return profile
+
+    def need_state(self) -> State:
+        """The session's state as this call has changed it so far; an error for a call without session."""
+        if self.state is None:
+            raise WorkerError(
+                "session",
+                "session_required",
+                f"{self.command} works on the state of a session, and this call has none",
+                hint="send it to a session (dspex.rpc.session.<id>, or --session ID)",
+            )
+        return self.state
+
+    def emit(self, name: str | None, chunk: str) -> None:
+        """Sends partial output; callable from any thread, but only by the call's own code."""
+        if not self.ended:
+            body = wire.encode([self.chunks, name, chunk])
+            self.chunks += 1
+            self.emit_frame(self, body)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the caller asked for partial output."""
+        wanted = self.options.get("stream", False)
+        if not isinstance(wanted, bool):
+            raise WorkerError("python", "bad_option", "options.stream must be true or false")
+        return wanted
+
+    def temperature(self) -> float | None:
+        """The job's own temperature, else the session's choice, else None: the profile's."""
+        if "temperature" in self.options:
+            return check_temperature(self.options["temperature"], "options.temperature")
+        # A job that names another LM for itself leaves the session's whole choice aside.
+        if self.state is None or self.state.lm is None or self.options.get("lm") is not None:
+            return None
+        return self.state.lm.get("temperature")
+
+    def context(self, history: list[dict[str, Any]] | None = None) -> Context:
+        """What an engine is told of the call."""
+        return Context(
+            job=self.job,
+            attempt=self.attempt,
+            session=self.session,
+            lm=self.lm,
+            temperature=self.temperature(),
+            history=history or [],
+            emit=self.emit if self.streams else None,
+            budget_ms=self.budget_ms,
+        )
+
+    def as_job(self) -> Job:
+        """What user code is told of the call."""
+        return Job(
+            id=self.job,
+            attempt=self.attempt,
+            session=self.session,
+            command=self.command,
+            worker=self.worker.config.worker,
+            budget_ms=self.budget_ms,
+            call=self.id,
+            _emit=self.emit if self.streams else None,
+            _cancelled=lambda: self.cancelled is not None,
+        )
+
+    def result_body(self, value: Any) -> bytes:
+        """The body of the RESULT; the session's new state counts from here on. EncodeError or a WorkerError leave the old one."""
+        worker = self.worker
+        meta: dict[str, Any] = {
+            "engine": worker.engine_text,
+            "run_ms": round((time.perf_counter() - self.started) * 1000, 3),
+        }
+        if self.usage:
+            meta["usage"] = self.usage
+        if self.state is self.before:
+            if self.state is not None and self.state.lm is not None:
+                meta["lm_choice"] = self.state.lm
+            return wire.encode([value, meta, None, self.version])
+        return self._changed_body(value, meta)
+
+    def _changed_body(self, value: Any, meta: dict[str, Any]) -> bytes:
+        assert self.state is not None
+        assert self.before is not None
+        assert self.session is not None
+        state, limit = self.state, self.worker.config.state_bytes
+        if state.created_at is None:
+            state = replace(state, created_at=now_text())
+        # An explicit nil tells the host that the choice is gone.
+        if state.lm is not None or self.before.lm is not None:
+            meta["lm_choice"] = state.lm
+        raw = state.to_bytes(self.version + 1)
+        if len(raw) > limit:
+            raise WorkerError(
+                "session",
+                "state_too_large",
+                f"the session's state would have {len(raw)} bytes, at most {limit} are allowed; the old state stays",
+                hint="delete programs or session data, or keep large data outside of the session",
+            )
+        body = wire.encode([value, meta, raw, self.version + 1])
+        if len(body) <= self.worker.config.max_frame:
+            self.worker.sessions.keep(self.session, self.version + 1, state)
+        return body
+
+
+def check_temperature(value: Any, name: str) -> float | None:
+    """A temperature 0 .. 2, or None; anything else is an error."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2:
+        raise WorkerError("python", "bad_option", f"{name} must be a number 0 .. 2")
+    return float(value)
+
+
+def error_body(error: WorkerError, max_frame: int) -> bytes:
+    """The body of an ERROR; what does not fit is left out, the error itself never is."""
+    head = [error.category, error.code, bounded(error.message)]
+    try:
+        body = wire.encode([*head, error.detail()])
+        if len(body) <= max_frame:
+            return body
+    except wire.EncodeError:
+        pass
+    return wire.encode([*head[:2], bounded(error.message, 512), {"retryable": error.retryable}])

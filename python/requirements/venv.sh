@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes the development environment from the hash-pinned locks: venv.sh DIR [PYTHON]
+set -euo pipefail
+dir=$1 python=${2:-python3}
+here=$(cd "$(dirname "$0")" && pwd)
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "venv.sh: Python 3.11 or newer is needed" >&2; exit 1; }
+rm -f "$dir/.complete"
+"$python" -m venv "$dir"
+for lock in worker dev; do
+  "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$here/$lock.txt"
+done
+touch "$dir/.complete"

@@ -1,0 +1,201 @@
+"""The codec: the shared vectors, both speeds against each other, and what Python objects become."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import random
+import struct
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex_worker import wire
+from dspex_worker.wire import DecodeError, EncodeError
+
+VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "values.json").read_text("utf-8"))["values"]
+READ = [entry for entry in VECTORS if "msgpack_hex" in entry]
+CODECS = [pytest.param(wire.decode, wire.encode, id="fast"), pytest.param(wire.pure_decode, wire.pure_encode, id="pure")]
+
+Decode = Callable[..., Any]
+Encode = Callable[..., bytes]
+
+
+def test_the_fast_codec_is_in_use() -> None:
+    assert wire.CODEC.startswith("msgspec ")
+    assert wire.decode is not wire.pure_decode
+
+
+@pytest.mark.parametrize(("decode", "encode"), CODECS)
+@pytest.mark.parametrize("entry", READ, ids=lambda entry: entry["name"])
+def test_vector(entry: dict[str, Any], decode: Decode, encode: Encode) -> None:
+    data = bytes.fromhex(entry["msgpack_hex"])
+    nodes = entry.get("nodes", wire.NODES)
+    if "refuse" in entry:
+        with pytest.raises(DecodeError) as caught:
+            decode(data, nodes=nodes)
+        assert caught.value.problem == entry["refuse"]
+        assert caught.value.path == entry.get("path", "")
+    else:
+        value = decode(data, nodes=nodes)
+        assert encode(value, nodes=nodes).hex() == entry["canonical_hex"]
+
+
+def random_value(rng: random.Random, depth: int) -> Any:
+    kinds: list[Callable[[], Any]] = [
+        lambda: None,
+        lambda: rng.random() < 0.5,
+        lambda: rng.choice([0, -1, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**63, 2**64 - 1, -32, -33, -128, -129, -(2**63)]),
+        lambda: rng.randint(-(2**63), 2**64 - 1) >> rng.randint(0, 63),
+        lambda: rng.choice([0.0, -0.0, 1.5, math.inf, -math.inf, rng.random() * 10 ** rng.randint(-300, 300)]),
+        lambda: "".join(rng.choice("abzAZ0 _-\u00e9\u03c3\u4e16\U0001f600\0") for _ in range(rng.choice([0, 1, 5, 31, 32, 300]))),
+        lambda: rng.randbytes(rng.choice([0, 1, 31, 255, 256, 70_000])),
+    ]
+    if depth:
+        size = rng.choice([0, 1, 2, 3, 15, 16, 17])
+        kinds += [lambda: [random_value(rng, depth - 1) for _ in range(size)]]
+        kinds += [lambda: {f"{rng.choice('abcdef')}{index}": random_value(rng, depth - 1) for index in range(size)}]
+    return rng.choice(kinds)()
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_both_codecs_give_the_same_for_random_values(seed: int) -> None:
+    value = random_value(random.Random(seed), 4)
+    data = wire.pure_encode(value)
+    assert wire.encode(value) == data
+    assert wire.decode(data) == wire.pure_decode(data) == value
+
+
+def outcome(decode: Decode, data: bytes) -> Any:
+    """What a decoder makes of the bytes, in a form in which NaN equals itself."""
+    try:
+        return repr(decode(data))
+    except DecodeError as error:
+        return error.problem, error.path
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_both_codecs_judge_damaged_bytes_alike(seed: int) -> None:
+    rng = random.Random(seed)
+    data = bytearray(wire.encode([random_value(rng, 3) for _ in range(4)]))
+    for _ in range(20):
+        at = rng.randrange(len(data))
+        damaged = bytes(data[:at]) + rng.randbytes(rng.randint(0, 3)) + bytes(data[at + rng.randint(0, 3) :])
+        assert outcome(wire.decode, damaged) == outcome(wire.pure_decode, damaged)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    tags: set[str]
+
+
+class Model:
+    """Looks like a pydantic model."""
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        return {"mode": mode, "when": "then"}
+
+
+class Prediction:
+    """Looks like a dspy.Prediction."""
+
+    def toDict(self) -> dict[str, Any]:
+        return {"answer": "42", "parts": (1, 2)}
+
+
+class Scalar:
+    """Looks like a numpy scalar."""
+
+    def tolist(self) -> int:
+        return 7
+
+
+OBJECTS = [
+    ({"b", "a"}, ["a", "b"]),
+    (frozenset({2, 1}), [1, 2]),
+    ((1, (2, 3)), [1, [2, 3]]),
+    (decimal.Decimal("1.10"), "1.10"),
+    (datetime.datetime(2025, 7, 15, 10, 30, tzinfo=datetime.UTC), "2025-07-15T10:30:00+00:00"),
+    (datetime.date(2025, 7, 15), "2025-07-15"),
+    (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    (Colour.RED, "red"),
+    (Text("sub"), "sub"),
+    ({Text("key"): True}, {"key": True}),
+    (Point(1, {"t"}), {"x": 1, "tags": ["t"]}),
+    (Model(), {"mode": "json", "when": "then"}),
+    ({"deep": [Prediction()]}, {"deep": [{"answer": "42", "parts": [1, 2]}]}),
+    (Scalar(), 7),
+    (bytearray(b"x"), b"x"),
+]
+
+
+@pytest.mark.parametrize(("decode", "encode"), CODECS)
+@pytest.mark.parametrize(("value", "plain"), OBJECTS, ids=lambda value: type(value).__name__)
+def test_objects_are_sent_as_what_they_stand_for(value: Any, plain: Any, decode: Decode, encode: Encode) -> None:
+    assert decode(encode(value)) == plain
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+REFUSED = [
+    ({"a": [1, {"b": object()}]}, "a[1].b", "an object of type object"),
+    ({"a": 2**64}, "a", "an integer outside"),
+    ([-(2**63) - 1], "[0]", "an integer outside"),
+    ({"a": "\ud800"}, "a", "a lone surrogate"),
+    ({"\udc00": 1}, "", "a lone surrogate"),
+    ({"m": {1: 2}}, "m", "a key of type int"),
+    ({"Key": 1, "key": 2}, "key", "differ only by case"),
+    ({"k": 1, "\u212a": 2}, '["\u212a"]', "differ only by case"),
+    (nested(65), "[0]" * 64, "too deep"),
+    ({"t": int}, "t", "an object of type type"),
+]
+
+
+@pytest.mark.parametrize(("decode", "encode"), CODECS)
+@pytest.mark.parametrize(("value", "path", "problem"), REFUSED, ids=range(len(REFUSED)))
+def test_what_cannot_be_sent_is_refused_with_its_place(value: Any, path: str, problem: str, decode: Decode, encode: Encode) -> None:
+    with pytest.raises(EncodeError) as caught:
+        encode(value)
+    assert caught.value.path == path
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(("decode", "encode"), CODECS)
+def test_limits_hold_in_both_directions(decode: Decode, encode: Encode) -> None:
+    assert decode(encode(nested(64))) == nested(64)
+    with pytest.raises(EncodeError, match="too many"):
+        encode([0] * 10, nodes=10)
+    assert decode(encode([0] * 9, nodes=10), nodes=10) == [0] * 9
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    with pytest.raises(EncodeError, match="too deep"):
+        encode(cyclic)
+
+
+@pytest.mark.parametrize(("decode", "encode"), CODECS)
+def test_a_nan_with_any_bits_is_a_nan(decode: Decode, encode: Encode) -> None:
+    odd = b"\xcb" + struct.pack(">Q", 0x7FF0_0000_0000_0001)
+    assert math.isnan(decode(odd))
+    assert math.isnan(decode(encode(math.nan)))
+    assert encode([decode(odd), math.inf - math.inf]) == encode([math.nan, math.nan])

@@ -1,0 +1,103 @@
+package dspex
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Chunk is one piece of a streamed answer.
+type Chunk struct {
+	Job     string
+	Attempt int    // a new attempt starts over: what earlier attempts sent is void
+	N       int    // counts from 0 in each attempt; a gap means that pieces were lost, the reply has all
+	Field   string // the output that Text belongs to
+	Text    string
+	Status  string // what the program is doing, when it says so; Field and Text are then empty
+	Reply   *Reply // only in the last chunk: the whole answer
+}
+
+// Stream runs a command in a session and yields its answer piece by piece; the last chunk carries the whole reply. It ends
+// after an error. Breaking out of the loop leaves the job running.
+func (c *Client) Stream(ctx context.Context, session, command string, args Args, opts ...Option) iter.Seq2[Chunk, error] {
+	subject, err := sessionSubject(doorSession, session)
+	return c.stream(ctx, subject, err, command, args, opts)
+}
+
+// StreamAnonymous is Stream without session.
+func (c *Client) StreamAnonymous(ctx context.Context, command string, args Args, opts ...Option) iter.Seq2[Chunk, error] {
+	return c.stream(ctx, doorAnonymous, nil, command, args, opts)
+}
+
+func (c *Client) stream(ctx context.Context, subject string, bad error, command string, args Args, opts []Option) iter.Seq2[Chunk, error] {
+	return func(yield func(Chunk, error) bool) {
+		if bad != nil {
+			yield(Chunk{}, bad)
+			return
+		}
+		r, err := newRequest(command, args, opts, func(r *request) { r.options["stream"] = true })
+		if err != nil {
+			yield(Chunk{}, err)
+			return
+		}
+		ctx, cancel := bounded(ctx, r.total()+settling)
+		defer cancel()
+		sub, err := c.ask(ctx, r, subject)
+		if err != nil {
+			yield(Chunk{}, transport(ctx, err, r.job))
+			return
+		}
+		defer sub.Unsubscribe()
+		for {
+			chunk, err := next(ctx, sub, r.job)
+			if !yield(chunk, err) || err != nil || chunk.Reply != nil {
+				return
+			}
+		}
+	}
+}
+
+// ask sends the request with an inbox that takes more than one answer.
+func (c *Client) ask(ctx context.Context, r *request, subject string) (*nats.Subscription, error) {
+	if err := c.connected(ctx); err != nil {
+		return nil, err
+	}
+	m := r.callMessage(ctx, subject)
+	m.Reply = c.nc.NewInbox()
+	sub, err := c.nc.SubscribeSync(m.Reply)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.nc.PublishMsg(m); err != nil {
+		sub.Unsubscribe()
+		return nil, err
+	}
+	return sub, nil
+}
+
+func next(ctx context.Context, sub *nats.Subscription, job string) (Chunk, error) {
+	m, err := sub.NextMsgWithContext(ctx)
+	if err == nil && len(m.Data) == 0 && m.Header.Get("Status") == "503" {
+		err = nats.ErrNoResponders
+	}
+	if err != nil {
+		return Chunk{}, transport(ctx, err, job)
+	}
+	chunk := Chunk{Job: m.Header.Get(headerJob), Attempt: headerInt(m, headerAttempt)}
+	if m.Header.Get(headerPartial) == "" {
+		reply, err := readReply(m)
+		if err != nil {
+			return chunk, err
+		}
+		chunk.Job, chunk.Attempt, chunk.Reply = reply.Job, reply.Attempt, &reply
+		return chunk, nil
+	}
+	var part struct{ Field, Chunk, Status string }
+	if err := json.Unmarshal(m.Data, &part); err != nil {
+		return chunk, badReply("a part of the answer is not the expected JSON: %v", err)
+	}
+	chunk.N, chunk.Field, chunk.Text, chunk.Status = headerInt(m, headerPartial), part.Field, part.Chunk, part.Status
+	return chunk, nil
+}
