@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,14 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/devserver"
 )
 
-func run(ctx context.Context, args []string) error {
-	root := &cobra.Command{Use: "dspex", Short: "Run Python language-model programs from any language", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(newDevCommand())
-	root.SetArgs(args)
-	return root.ExecuteContext(ctx)
-}
-
-func newDevCommand() *cobra.Command {
+func (a *app) devCommand() *cobra.Command {
 	var cfg devserver.Config
 	var verbose bool
 	cmd := &cobra.Command{
@@ -31,9 +22,9 @@ func newDevCommand() *cobra.Command {
 			if verbose {
 				level = slog.LevelDebug
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-			cfg.Progress = os.Stderr
-			cfg.Ready = func(i devserver.Info) { announce(i) }
+			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			cfg.Progress = a.err
+			cfg.Ready = a.announce
 			return devserver.Run(cmd.Context(), cfg)
 		},
 	}
@@ -50,14 +41,14 @@ func newDevCommand() *cobra.Command {
 	return cmd
 }
 
-func announce(i devserver.Info) {
+func (a *app) announce(i devserver.Info) {
 	server := ""
 	if !strings.HasSuffix(i.URL, ":4222") {
 		server = " --server " + i.URL
 	}
-	fmt.Printf("ready %s\n", i.URL)
+	fmt.Fprintf(a.out, "ready %s\n", i.URL)
 	if i.Echo != "" && i.Engine == "dspy" {
-		fmt.Fprintln(os.Stderr, "No language model is configured: answers come from the built-in echo model, through real DSPy.")
+		fmt.Fprintln(a.err, "No language model is configured: answers come from the built-in echo model, through real DSPy.")
 	}
-	fmt.Fprintf(os.Stderr, "Next:  nats request%s dspex.rpc.session.user_123 '{\"command\":\"predict\",\"args\":{\"question\":\"What is the capital of France?\"}}'\n", server)
+	fmt.Fprintf(a.err, "Next:  dspex call predict question=\"What is the capital of France?\" --session user_123%s\n", server)
 }

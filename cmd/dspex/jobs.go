@@ -12,7 +12,10 @@ import (
 )
 
 func (a *app) jobsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	cmd.AddCommand(a.jobsGetCommand(), a.jobsWaitCommand())
 	return cmd
 }
@@ -91,6 +94,7 @@ func (a *app) sayJob(info dspex.JobInfo) error {
 	case info.Err != nil:
 		return info.Err
 	case info.Reply != nil:
+		fmt.Fprintln(a.out)
 		a.sayResult(*info.Reply)
 	}
 	return nil

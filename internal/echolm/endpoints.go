@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -128,21 +129,37 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) (string, bool) {
 	control := http.NewResponseController(w)
 	// Not every ResponseWriter has deadlines (a test's recorder); a socket has.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	var b strings.Builder
-	if r.ContentLength > 0 && r.ContentLength <= maxBody {
-		b.Grow(int(min(r.ContentLength, 64<<10)))
-	}
-	_, err := io.Copy(&b, http.MaxBytesReader(w, r.Body, maxBody))
-	_ = control.SetReadDeadline(time.Time{})
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	b, err := readAll((*buffer)[:0], http.MaxBytesReader(w, r.Body, maxBody))
+	*buffer = b[:0]
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		s.refuse(w, http.StatusRequestEntityTooLarge, "too_large", "the body has more than "+strconv.Itoa(maxBody)+" bytes")
 		return "", false
 	}
 	if err != nil {
 		s.counts.left.Add(1)
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) // with the deadline in force: net/http still tries to read the rest
 	}
-	return b.String(), true
+	_ = control.SetReadDeadline(time.Time{})
+	return string(b), true
+}
+
+// readAll is io.ReadAll into a buffer that is there already.
+func readAll(b []byte, r io.Reader) ([]byte, error) {
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
 }
 
 func (s *Server) models(w http.ResponseWriter, path string) {

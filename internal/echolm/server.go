@@ -101,9 +101,6 @@ func New(config Config) (*Server, error) {
 	if config.Addr == "" {
 		config.Addr = "127.0.0.1:0"
 	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
-	}
 	listener, err := net.Listen("tcp", config.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("echo model: listen on %q (expected HOST:PORT): %w", config.Addr, err)
@@ -114,6 +111,9 @@ func New(config Config) (*Server, error) {
 }
 
 func newServer(config Config) *Server {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
 	s := &Server{config: config, paths: map[string]*running{}}
 	s.alive, s.kill = context.WithCancel(context.Background())
 	s.script.Store(&running{script: config.Script, text: config.Script.String()})

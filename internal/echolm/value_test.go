@@ -105,10 +105,10 @@ func TestSchemasWithoutEndGetAnEnd(t *testing.T) {
 // The texts an attacker would send: each must be answered or refused in time that grows with its length alone. What is
 // tested is that the test ends.
 func TestHostilePromptsEnd(t *testing.T) {
-	const size = 2 << 20
+	const size = 256 << 10
 	fill := func(unit string) string { return strings.Repeat(unit, size/len(unit)) }
-	props := `{"type": "object", "properties": {` + strings.TrimSuffix(strings.Repeat(`"a":1,`, 80_000), ",") +
-		`}, "required": [` + strings.TrimSuffix(strings.Repeat(`"b",`, 80_000), ",") + `]}`
+	props := `{"type": "object", "properties": {` + strings.TrimSuffix(strings.Repeat(`"a":1,`, 20_000), ",") +
+		`}, "required": [` + strings.TrimSuffix(strings.Repeat(`"b",`, 20_000), ",") + `]}`
 	for name, body := range map[string]string{
 		"headers":   ask(fill("{a}        # note: the value you produce must adhere to the JSON schema: {\n"), fill("[[ ## a ## ]]\n")+chatRequest+fill("[[ ## a ## ]]` (must be formatted as a valid Python X), then `")),
 		"requests":  ask("", fill(chatRequest)),

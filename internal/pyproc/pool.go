@@ -146,14 +146,15 @@ func (p *Pool) moveLocked(s *seat, to State, err error) {
 	if from == to {
 		return
 	}
+	if from == Idle && to == Busy || from == Busy && to == Idle { // every call's: legal, and not told
+		s.state = to
+		return
+	}
 	if !from.leadsTo(to) {
 		p.illegal++
 		err = errors.Join(err, fmt.Errorf("pyproc: bug: no edge leads from %s to %s", from, to))
 	}
 	s.state = to
-	if from == Idle && to == Busy || from == Busy && to == Idle {
-		return
-	}
 	e := Event{At: time.Now(), Worker: s.name, From: from, To: to, Err: err}
 	if s.w != nil {
 		e.ID, e.PID = s.w.id, s.w.child.pid

@@ -265,6 +265,8 @@ func TestMain(m *testing.M) {
 		select {}
 	case "host":
 		hostMain()
+	case "cat": // the raw echo that the benchmarks compare with
+		io.Copy(struct{ io.Writer }{os.NewFile(4, "out")}, struct{ io.Reader }{os.NewFile(3, "in")})
 	default:
 		os.Exit(m.Run())
 	}

@@ -86,6 +86,7 @@ func (w *worker) launch() {
 	w.all.Go(w.logs.run)
 	w.all.Go(func() {
 		w.readErr = w.readFrames()
+		w.pool.shut(w) // before the owner comes to it: nobody should be lent a dead worker
 		close(w.read)
 	})
 	w.all.Go(func() {
@@ -226,6 +227,7 @@ func (w *worker) breakWith(problem string, err error) error {
 		w.broken = broken
 	}
 	w.mu.Unlock()
+	w.pool.shut(w)
 	poke(w.look)
 	return broken
 }

@@ -26,6 +26,7 @@ type sink interface {
 // pipe does not take at once is kept and pushed on by the run goroutine.
 type writer struct {
 	out    sink
+	most   int           // bytes that may wait
 	kick   chan struct{} // capacity 1: there is something to push
 	stop   chan struct{}
 	broken chan struct{} // closed when the pipe failed, or by close
@@ -40,7 +41,7 @@ type writer struct {
 }
 
 func newWriter(out sink) *writer {
-	return &writer{out: out, kick: make(chan struct{}, 1), stop: make(chan struct{}), broken: make(chan struct{})}
+	return &writer{out: out, most: maxUnsent, kick: make(chan struct{}, 1), stop: make(chan struct{}), broken: make(chan struct{})}
 }
 
 // awaitRoom waits until fewer than maxUnsent bytes are queued.
@@ -62,7 +63,7 @@ func (w *writer) awaitRoom(ctx context.Context) error {
 func (w *writer) full() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil || len(w.unsent)+w.pushed < maxUnsent {
+	if w.err != nil || len(w.unsent)+w.pushed < w.most {
 		return nil
 	}
 	if w.room == nil {

@@ -99,8 +99,9 @@ func TestCallsWaitForRoomWhenTheWorkerDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &moodySink{none: true, gate: make(chan struct{})}
 		w := newWriter(sink)
+		w.most = 64 << 10
 		go w.run()
-		body := make([]byte, 16<<20)
+		body := make([]byte, 16<<10)
 		for range 4 {
 			if err := w.awaitRoom(t.Context()); err != nil {
 				t.Fatal(err)

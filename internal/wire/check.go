@@ -27,9 +27,14 @@ type scratch struct {
 	entries []entry // of the maps that are open, the innermost last
 	keys    keySet
 	spare   []byte
+	room    [16]entry // for the entries of most values
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+var scratches = sync.Pool{New: func() any {
+	s := new(scratch)
+	s.entries = s.room[:0]
+	return s
+}}
 
 func takeScratch() *scratch { return scratches.Get().(*scratch) }
 

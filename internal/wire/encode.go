@@ -97,6 +97,12 @@ func (w *goWalker) value(v reflect.Value, depth, hops int) *Error {
 // inside walks what a value without a marshal method is made of.
 func (w *goWalker) inside(v reflect.Value, depth, hops int) *Error {
 	switch v.Kind() {
+	case reflect.Slice, reflect.Map:
+		if v.IsNil() {
+			return nil
+		}
+	}
+	switch v.Kind() {
 	case reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
 		if depth >= Pass.Depth {
 			return tooDeep(Pass.Depth)

@@ -182,7 +182,7 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("\xdf\xff\xff\xff\xff"), []byte{8})
 	f.Fuzz(func(t *testing.T, b, order []byte) {
 		r := NewReader(b)
-		for _, op := range order {
+		for _, op := range order[:min(len(order), 64)] { // a failed Skip walks all of b each time
 			before := len(r.Rest())
 			if err := readAny(r, op); err != nil && len(r.Rest()) != before {
 				t.Fatalf("read %d failed and moved", op%11)

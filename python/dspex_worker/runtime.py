@@ -237,7 +237,8 @@ class Runtime:
             # A thread that says more than the host reads has to wait for the loop.
             written = threading.Event()
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(lambda: (self._flush(), written.set()))
+                self._loop.call_soon_threadsafe(self._flush)
+                self._loop.call_soon_threadsafe(written.set)
                 written.wait()
 
     def _send_log(self, body: bytes) -> None:

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"dspex": func() { os.Exit(run()) }})
+}
+
+// TestScripts runs testdata/script/*.txtar: each is a session at a terminal, against a stand-in for dspex behind a real broker.
+// In the scripts, EMPTY_URL is a broker without dspex and NOBODY_URL an address where nothing listens.
+func TestScripts(t *testing.T) {
+	served, empty, gone := natstest.Run(t), natstest.Run(t), natstest.Run(t)
+	natstest.StartFake(t, served)
+	nobody := gone.ClientURL()
+	gone.Shutdown()
+	gone.WaitForShutdown()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("NATS_URL", served.ClientURL())
+			env.Setenv("EMPTY_URL", empty.ClientURL())
+			env.Setenv("NOBODY_URL", nobody)
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails, "cmpjson": compareJSON, "writecontext": writeContext},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// fails runs a program that must end with the given status.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails status program [args...]")
+	}
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("ended with %v, want status %s", err, args[0])
+	}
+}
+
+// compareJSON compares the result of the reply on standard output with a file, as values.
+func compareJSON(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cmpjson file")
+	}
+	var reply struct{ Result any }
+	var want any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &reply))
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &want))
+	if !reflect.DeepEqual(reply.Result, want) {
+		ts.Fatalf("got  %v\nwant %v", reply.Result, want)
+	}
+}
+
+// writeContext makes a context of the nats command line for the served broker.
+func writeContext(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: writecontext name")
+	}
+	text, err := json.Marshal(map[string]string{"url": ts.Getenv("NATS_URL"), "inbox_prefix": "_INBOX.me"})
+	ts.Check(err)
+	path := ts.MkAbs(filepath.Join(".config", "nats", "context", args[0]+".json"))
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, text, 0o644))
+}
