@@ -5,7 +5,7 @@ VENV  := .venv
 STAMP := $(VENV)/.complete
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
 
-.PHONY: help build test test-go test-python lint clean
+.PHONY: help build demo test test-go test-python lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-python: $(STAMP)
 
 $(STAMP): $(LOCKS)
 	./python/requirements/venv.sh $(VENV)
+
+demo: ## start everything, run the manual's examples through real DSPy, stop
+	go run ./cmd/dspex demo
 
 lint: $(STAMP) ## gofmt, vet, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -268,6 +268,7 @@ func (p *parser) object(depth int) (node, error) {
 	if p.next('}') {
 		return n, nil
 	}
+	n.keys, n.items = make([]string, 0, 4), make([]node, 0, 4)
 	for {
 		key, err := p.key()
 		if err != nil {

@@ -52,18 +52,22 @@ func (p *parser) quoted() (string, error) {
 	p.i++
 	start := p.i
 	var out []byte
-	for p.i < len(p.s) {
-		switch c := p.s[p.i]; {
-		case c == quote:
+	for {
+		p.bare(quote)
+		if p.i >= len(p.s) {
+			return "", p.fail("the end of a string")
+		}
+		switch p.s[p.i] {
+		case quote:
 			s := p.s[start:p.i]
 			p.i++
 			if out != nil {
 				s = string(append(out, s...))
 			}
 			return s, nil
-		case c == '\\':
+		case '\\':
 			if out == nil {
-				out = make([]byte, 0, min(len(p.s)-start, 2048))
+				out = make([]byte, 0, p.length(quote)+p.i-start)
 			}
 			out = append(out, p.s[start:p.i]...)
 			var ok bool
@@ -71,13 +75,36 @@ func (p *parser) quoted() (string, error) {
 				return "", p.fail("a valid escape")
 			}
 			start = p.i
-		case c < 0x20 && !p.python:
-			return "", p.fail("no bare control character")
 		default:
-			p.i++
+			return "", p.fail("no bare control character")
 		}
 	}
-	return "", p.fail("the end of a string")
+}
+
+// bare steps over characters that stand for themselves.
+func (p *parser) bare(quote byte) {
+	low := byte(0x20)
+	if p.python {
+		low = 0
+	}
+	i, s := p.i, p.s
+	for i < len(s) && s[i] != quote && s[i] != '\\' && s[i] >= low {
+		i++
+	}
+	p.i = i
+}
+
+// length returns the bytes up to the end of the string that p.i stands in: what it stands for is not longer.
+func (p *parser) length(quote byte) int {
+	for i := p.i; i < len(p.s); i++ {
+		switch p.s[i] {
+		case '\\':
+			i++
+		case quote:
+			return i - p.i
+		}
+	}
+	return 0
 }
 
 // escape appends what the escape at p.i stands for and steps over it.
