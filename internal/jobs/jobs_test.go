@@ -1,0 +1,124 @@
+package jobs
+
+import (
+	"bytes"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dspex/dspex/internal/wire"
+)
+
+func TestIds(t *testing.T) {
+	for id, want := range map[string]bool{"a": true, "user_1-2": true, "q": true, "q1x": true, "q12": false, "": false, "a b": false,
+		"a.b": false, "x-r5": false, "x-r": true, "x-rx": true, strings.Repeat("a", 48): true, strings.Repeat("a", 49): false, "é": false} {
+		if ValidJob(id) != want {
+			t.Errorf("ValidJob(%q) = %v", id, !want)
+		}
+	}
+	for id, want := range map[string]bool{"user_123": true, "q12": true, "": false, "a.b": false, "*": false, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false} {
+		if ValidSession(id) != want {
+			t.Errorf("ValidSession(%q) = %v", id, !want)
+		}
+	}
+	for subject, want := range map[string]bool{"_INBOX.a.b": true, "dspex.reply.x": true, "_INBOX.": false, "_INBOX.*": false, "_INBOX.>": false,
+		"dspex.session.x": false, "$JS.API.x": false, "_INBOX..a": false, "_INBOX.a b": false, "": false, "_INBOX": false} {
+		if ValidReply(subject) != want {
+			t.Errorf("ValidReply(%q) = %v", subject, !want)
+		}
+	}
+	if seq, ok := JobSequence(SequenceJob(42)); !ok || seq != 42 {
+		t.Errorf("JobSequence: %d %v", seq, ok)
+	}
+}
+
+func TestRequestsThatAreRefusedSayWhatWasExpected(t *testing.T) {
+	for body, path := range map[string]string{
+		`[]`: "", `{"command":1}`: "command", `{"command":"Predict"}`: "command", `{"command":"x","args":[]}`: "args",
+		`{"command":"x","options":{"timeout":0}}`: "options.timeout", `{"command":"x","options":{"timeout":"5"}}`: "options.timeout",
+		`{"command":"x","options":{"timeout":86400001}}`: "options.timeout", `{"command":"x","options":{"max_retries":21}}`: "options.max_retries",
+		`{"command":"x","options":{"max_retries":1.5}}`: "options.max_retries", `{"command":"x","options":{"backoff":"quick"}}`: "options.backoff",
+		`{"command":"x","options":{"backoff":[]}}`: "options.backoff", `{"command":"x","options":{"stream":1}}`: "options.stream",
+		`{"command":"x","options":{"module":"exec"}}`: "options.module", `{"command":"x","options":{"temperature":3}}`: "options.temperature",
+		`{"command":"x","options":{"frobnicate":1}}`: "options.frobnicate", `{"command":"set_lm","args":{"model":"m","api_key":"sk"}}`: "args.api_key",
+	} {
+		_, e := ParseRequest(JSON, []byte(body), 0)
+		if e == nil || e.Path != path || e.Expected == "" || e.Retryable {
+			t.Errorf("%s: %+v", body, e)
+		}
+	}
+}
+
+func TestARequestsOptions(t *testing.T) {
+	r, e := ParseRequest("application/json; charset=utf-8", []byte(`{"command":"predict","args":{"b":1,"a":"x"},
+		"options":{"timeout":"2m","max_retries":3,"backoff":[150,300],"deadline":1500,"stream":true,"lm":"fast","require_state":true}}`), 1<<20)
+	if e != nil {
+		t.Fatal(e)
+	}
+	if r.Timeout != 2*time.Minute || *r.Policy.MaxRetries != 3 || r.Deadline != 1500*time.Millisecond || !r.Stream || r.LM != "fast" || !r.RequireState ||
+		!reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)) {
+		t.Errorf("%+v", r)
+	}
+	packed, err := wire.FromJSON([]byte(`{"args":{"a":"x","b":1},"command":"predict"}`), wire.Request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := ParseRequest(MsgPack, packed, 0)
+	b, _ := ParseRequest(JSON, []byte(`{"command":"predict","args":{"b":1,"a":"x"}}`), 0)
+	if a.Hash != b.Hash || !bytes.Equal(a.Args, b.Args) {
+		t.Error("the same payload in two spellings has two hashes")
+	}
+}
+
+func TestRecordsKeepWhatTheyHold(t *testing.T) {
+	at := time.UnixMilli(1_700_000_000_123)
+	rec := &Record{Stream: 5, Generation: 2, LastSequence: 9, Ended: map[uint64]Kind{11: Cancelled, 12: Expired}, State: []byte{1, 2}, StateVersion: 7,
+		LM: []byte{0x80}, Created: at, Updated: at, Jobs: 3, Host: "h", Worker: "w", Last: &Outcome{Job: "j", Sequence: 9, Epoch: 4, Attempt: 2,
+			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, Buried: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}}}
+	got, err := ParseRecord(rec.Append(nil))
+	if err != nil || !reflect.DeepEqual(got, rec) {
+		t.Errorf("record: %v\n%+v\n%+v", err, got, rec)
+	}
+	head := &Head{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Failures: []Failure{{1, Timeout, "c", "m"}}}
+	if got, err := ParseHead(head.Append(nil)); err != nil || !reflect.DeepEqual(got, head) {
+		t.Errorf("head: %v\n%+v\n%+v", err, got, head)
+	}
+	res := &Result{Session: "s", Job: "j", Sequence: 9, Attempt: 2, Hash: [32]byte{3}, Kind: Succeeded, Body: []byte{0xc0}, Stored: at}
+	if got, err := ParseResult(res.Append(nil)); err != nil || !reflect.DeepEqual(got, res) {
+		t.Errorf("result: %v\n%+v\n%+v", err, got, res)
+	}
+}
+
+func TestANewerRecordIsLeftAlone(t *testing.T) {
+	b := (&Record{}).Append(nil)
+	b[1] = RecordVersion + 1
+	if _, err := ParseRecord(b); err == nil || !strings.Contains(err.Error(), "newer version") {
+		t.Errorf("%v", err)
+	}
+	for i := range (&Record{State: []byte("x"), Last: &Outcome{}}).Append(nil) {
+		if _, err := ParseRecord((&Record{State: []byte("x"), Last: &Outcome{}}).Append(nil)[:i]); err == nil {
+			t.Errorf("a record cut at %d was accepted", i)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	env, e := ParseHeaders(map[string][]string{HeaderJob: {"j1"}, HeaderMode: {"call"}, HeaderDeadline: {"250"}, HeaderReplyTo: {"_INBOX.x"}}, 7)
+	if e != nil || env.Job != "j1" || !env.Chosen || env.Mode != ModeCall || env.Deadline != 250*time.Millisecond || env.ReplyTo != "_INBOX.x" {
+		t.Errorf("%+v %v", env, e)
+	}
+	for name, h := range map[string]map[string][]string{
+		CodeBadJob: {HeaderJob: {"q9"}}, CodeBadReply: {HeaderReplyTo: {"dspex.session.x"}}, CodeBadHeader: {"Dspex-Jobb": {"x"}},
+	} {
+		env, e := ParseHeaders(h, 7)
+		if e == nil || e.Code != name || env.Job != "q7" {
+			t.Errorf("%v: %+v %v", h, env, e)
+		}
+	}
+	for _, h := range []map[string][]string{{HeaderMode: {"x"}}, {HeaderDeadline: {"-1"}}, {"Nats-TTL": {"1s"}}, {HeaderJob: {"a", "b"}}, {HeaderContentType: {"text/xml"}}} {
+		if _, e := ParseHeaders(h, 7); e == nil || e.Code != CodeBadHeader {
+			t.Errorf("%v: %v", h, e)
+		}
+	}
+}
