@@ -1,0 +1,56 @@
+package dspex_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows are the imports that each package may have of this module. A new arrow is a decision: change it here.
+var arrows = map[string][]string{
+	"":                           {},
+	"cmd/dispatcher":             {"internal/dispatch", "internal/stream"},
+	"cmd/dspex":                  {"", "internal/devserver", "internal/echolm"},
+	"cmd/worker-host":            {"internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
+	"internal/affinity":          {},
+	"internal/devserver":         {"internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
+	"internal/dispatch":          {"internal/affinity", "internal/jobs", "internal/stream", "internal/wire"},
+	"internal/echolm":            {},
+	"internal/echolm/echolmtest": {"internal/echolm"},
+	"internal/frame":             {"internal/wire"},
+	"internal/host":              {"internal/frame", "internal/jobs", "internal/pyproc", "internal/stream", "internal/wire"},
+	"internal/jobs":              {"internal/wire"},
+	"internal/lm":                {"internal/jobs", "internal/wire"},
+	"internal/natstest":          {},
+	"internal/pyenv":             {"python"},
+	"internal/pyproc":            {"internal/frame", "internal/wire"},
+	"internal/stream":            {},
+	"internal/wire":              {},
+	"python":                     {},
+}
+
+const module = "github.com/dspex/dspex"
+
+func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		pkg := strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+		allowed, known := arrows[pkg]
+		if !known {
+			t.Errorf("package %q is not in the table", pkg)
+		}
+		for imp := range strings.SplitSeq(imports, ",") {
+			if imp != module && !strings.HasPrefix(imp, module+"/") {
+				continue
+			}
+			if to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/"); !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %q: not in the table", pkg, to)
+			}
+		}
+	}
+}
