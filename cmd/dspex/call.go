@@ -42,6 +42,9 @@ their own.
 			if err != nil {
 				return err
 			}
+			if err := sessionGiven(cmd); err != nil {
+				return err
+			}
 			options, err := f.options(cmd)
 			if err != nil {
 				return err
@@ -67,6 +70,14 @@ their own.
 	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature, for this job only")
 	flags.BoolVar(&f.requireState, "require-state", false, "refuse to run on a session of which nothing is known")
 	return cmd
+}
+
+// sessionGiven refuses an empty --session: an unset variable of a script must not make its jobs anonymous.
+func sessionGiven(cmd *cobra.Command) error {
+	if flag := cmd.Flags().Lookup("session"); flag.Changed && flag.Value.String() == "" {
+		return usage("--session is empty: leave it out for an anonymous job")
+	}
+	return nil
 }
 
 // options are the options whose flags were given: what was not given is left to the other side.

@@ -28,6 +28,9 @@ func (a *app) jobsGetCommand() *cobra.Command {
 		Long:  "Show how far a job is, or how it ended.\n\nExit status: 0 also for a job that failed: being told is what was asked for. Otherwise as for call.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sessionGiven(cmd); err != nil {
+				return err
+			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				info, err := c.Job(ctx, session, args[0])
 				if err != nil {
@@ -50,6 +53,9 @@ func (a *app) jobsWaitCommand() *cobra.Command {
 		Long:  "Wait for a job and print its result, as call would have.\n\n" + exitHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sessionGiven(cmd); err != nil {
+				return err
+			}
 			if timeout < 0 {
 				return usage("--timeout is negative")
 			}

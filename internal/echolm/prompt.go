@@ -41,22 +41,28 @@ type field struct {
 	outline   outline // XML prompts only
 }
 
-// request finds the sentence that asks for the answer and returns what stands before and behind its first backquote.
+var requestPhrases = []struct {
+	form   form
+	phrase string
+}{{chatForm, chatRequest}, {jsonForm, jsonRequest}, {xmlForm, xmlRequest}}
+
+// request finds the sentence that asks for the answer and returns what stands before and behind its first backquote. It
+// searches forwards: that is several times faster than strings.LastIndex.
 func request(content string) (f form, before, wanted string) {
-	at := -1
-	for _, r := range []struct {
-		form   form
-		phrase string
-	}{{chatForm, chatRequest}, {jsonForm, jsonRequest}, {xmlForm, xmlRequest}} {
-		if i := strings.LastIndex(content, r.phrase); i > at {
-			f, at = r.form, i
-			before, wanted = content[:i], content[i+len(r.phrase):]
+	const begin = "Respond with "
+	before = content
+	for i := 0; ; i += len(begin) {
+		next := strings.Index(content[i:], begin)
+		if next < 0 {
+			return f, before, wanted
+		}
+		i += next
+		for _, r := range requestPhrases {
+			if strings.HasPrefix(content[i:], r.phrase) {
+				f, before, wanted = r.form, content[:i], content[i+len(r.phrase):]
+			}
 		}
 	}
-	if at < 0 {
-		before = content
-	}
-	return f, before, wanted
 }
 
 var fieldQuotes = map[form][2]string{

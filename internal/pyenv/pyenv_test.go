@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/dspex/dspex/python"
@@ -163,28 +164,39 @@ func TestTheSecondSaysThatItWaitsAndLeavesWhenItsContextEnds(t *testing.T) {
 }
 
 func TestAnInstallerThatOutlivesItsParentKeepsTheLock(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.lock")
+	path, fifo := filepath.Join(t.TempDir(), "x.lock"), filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	lock, err := acquire(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command("cat") // ends when its input does
-	child.ExtraFiles = []*os.File{lock}
-	in, err := child.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	started, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		c := command{argv: []string{"/bin/sh", "-c", "echo started; read line <" + fifo}, lock: lock}
+		_, err := c.run(t.Context(), func(string) { close(started) })
+		ended <- err
+	}()
+	<-started
 	lock.Close() // as the kernel does for a killed parent
-	again, err := acquire(t.Context(), path, func() { in.Close() })
+	waited := false
+	again, err := acquire(t.Context(), path, func() {
+		waited = true
+		if err := os.WriteFile(fifo, []byte("go\n"), 0); err != nil {
+			t.Error(err)
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	again.Close()
-	if err := child.Wait(); err != nil {
-		t.Fatal(err)
+	if !waited {
+		t.Error("the lock was free while the installer ran")
+		os.WriteFile(fifo, []byte("go\n"), 0)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import Any
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -224,3 +226,27 @@ class FakeLM:
 
     def _event(self, writer: asyncio.StreamWriter, data: dict[str, Any]) -> None:
         writer.write(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+
+@contextmanager
+def in_thread() -> Iterator[FakeLM]:
+    """A server on a loop of its own, for tests that block. Set its script before the requests come."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    server: list[FakeLM] = []
+
+    async def serve() -> None:
+        server.append(FakeLM())
+        async with server[0]:
+            ready.set()
+            await stop.wait()
+
+    stop = asyncio.Event()
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    ready.wait()
+    try:
+        yield server[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

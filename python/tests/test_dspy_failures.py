@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import sys
 import time
 from typing import Any
 
@@ -140,6 +141,8 @@ def test_what_a_provider_says_is_kept_when_it_is_harmless() -> None:
     async def steps(server: FakeLM, engine: DSPyEngine) -> None:
         error = await fail_with(server, engine, Reply(status=400, error=error_body("max_tokens is too large: 999999")))
         assert error.message == "the provider openai refused the request (HTTP 400): max_tokens is too large: 999999"
+        error = await fail_with(server, engine, Reply(status=401, error=error_body("key expired")))
+        assert error.message == "the provider openai refused the key (HTTP 401): key expired"
 
     scenario(steps)
 
@@ -152,6 +155,18 @@ def test_no_failure_repeats_a_turn_of_the_history() -> None:
         assert "Zebediah" not in error.message
 
     scenario(steps)
+
+
+def test_dspys_own_log_lines_repeat_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        server.script = lambda request: Reply(status=400, error=error_body(f"too long: {SECRET}", "context_length_exceeded"))
+        error = await failure(engine.run(program(module="react"), {"question": SECRET}, context(profile(server))))
+        assert error.code == "lm_context_window"
+        assert "Zebediah" not in error.message
+
+    scenario(steps)
+    said = capfd.readouterr()
+    assert "Zebediah" not in said.out + said.err
 
 
 @pytest.mark.parametrize("text", [f"[[ ## answer ## ]]\n{SECRET}", SECRET, f"[[ ## answer ## ]]\n1\n[[ ## score ## ]]\n{SECRET}"])
@@ -216,5 +231,18 @@ def test_a_profile_that_cannot_work_says_why(change: dict[str, Any], code: str, 
         assert "'test'" in error.message
         assert KEY not in repr(error.detail())
         assert server.requests == []
+
+    scenario(steps)
+
+
+@pytest.mark.parametrize("version", ["1.82.7", "1.82.8", "1.107.0"])
+def test_a_litellm_that_is_not_trusted_is_refused_before_it_is_imported(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "litellm" or None)
+        monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+        error = await failure(engine.run(program(), {"question": "?"}, context(profile(server, engine="litellm"))))
+        assert (error.category, error.code, error.retryable) == ("python", "lm_engine_refused", False)
+        assert version in error.message
+        assert "litellm" not in sys.modules
 
     scenario(steps)

@@ -93,12 +93,15 @@ def test_a_cancel_of_an_unknown_or_ended_call_is_ignored(worker: WorkerProcess) 
     assert worker.value("echo", {"still": True}) == {"still": True}
 
 
-def test_the_thread_of_a_cancelled_call_serves_again(worker: WorkerProcess) -> None:
-    for _ in range(20):
-        call = running(worker, "busy")
-        worker.send(CANCEL, call, ["stop"])
-        ended(worker, call)
-        assert worker.value("who_in_thread")["main"] is False
+def test_a_cancelled_call_ends_when_its_thread_does() -> None:
+    """With one thread the next call could not run if the answer had come before the end of the function."""
+    with WorkerProcess(slots=1, imports=["sample_commands"]) as worker:
+        worker.ready()
+        for _ in range(20):
+            call = running(worker, "busy")
+            worker.send(CANCEL, call, ["stop"])
+            assert ended(worker, call).code == "cancelled"
+            assert worker.value("who_in_thread")["main"] is False
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dspex_worker.errors import Cancelled
-from dspex_worker.threads import Threads
+from dspex_worker.threads import Threads, Ticket
 
 Ends = SimpleQueue[tuple[Any, BaseException | None]]
 
@@ -55,6 +55,21 @@ def test_an_interrupt_at_any_moment_ends_the_function_and_spares_the_next(round_
         threads.start(lambda: sum(range(1000)), lambda *end: ends.put(end))
         assert ends.get(timeout=30) == (499_500, None)
     assert ends.empty()
+
+
+def test_an_interrupt_that_has_not_risen_at_the_end_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, type[BaseException] | None]] = []
+    monkeypatch.setattr("dspex_worker.threads._raise_in", lambda thread, error: asked.append((thread, error)))
+    ends = Ends()
+
+    def work() -> int:
+        ticket.interrupt()
+        return 42
+
+    ticket = Ticket(work, lambda *end: ends.put(end))
+    ticket.run()
+    assert ends.get(timeout=30) == (42, None)
+    assert asked == [(threading.get_ident(), Cancelled), (threading.get_ident(), None)]
 
 
 def test_an_interrupted_loop_ends() -> None:

@@ -161,9 +161,13 @@ def _timed_out(error: BaseException | None) -> bool:
 _KEYS = re.compile(r"(?i)\b(?:sk|pk|rk|key|gsk|xai)[-_][\w*.-]{4,}|AIza[\w-]{10,}|bearer\s+\S+|\S*(?:api[-_]?key|token)=\S+|[\w+/=-]{32,}")
 
 
+# DSPy's client adds advice about settings of its own, which nobody here can reach.
+_ADVICE = re.compile(r"To fix:|credential came from:")
+
+
 def _said(message: object, inputs: Mapping[str, Any]) -> str:
     """A piece of the provider's words on one line, or nothing when they repeat an input."""
-    text = " ".join(str(message or "").split())[:SAID]
+    text = " ".join(_ADVICE.split(str(message or ""))[0].split())[:SAID]
     if any(_echoes(text, value) for value in _texts(inputs)):
         return ""
     return bounded(_KEYS.sub("[redacted]", text))

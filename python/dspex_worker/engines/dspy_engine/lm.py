@@ -10,6 +10,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -151,6 +152,7 @@ class Profiles:
 
     def __init__(self, limit: int = KEPT) -> None:
         self._limit = limit
+        self._lock = threading.Lock()  # user functions in threads use profiles, too
         self._held: OrderedDict[str, Profile] = OrderedDict()
         self._dropped: list[Profile] = []
 
@@ -158,31 +160,37 @@ class Profiles:
     def use(self, found: dict[str, Any]) -> Iterator[Profile]:
         """The profile of an LM frame's map. WorkerError when it cannot be used."""
         digest = hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
-        profile = self._held.get(digest)
-        if profile is None:
-            profile = self._held[digest] = make(found)
-        self._held.move_to_end(digest)
-        profile.users += 1
+        with self._lock:
+            profile = self._held.get(digest)
+            if profile is None:
+                profile = self._held[digest] = make(found)
+            self._held.move_to_end(digest)
+            profile.users += 1
         try:
             yield profile
         finally:
-            profile.users -= 1
+            with self._lock:
+                profile.users -= 1
 
     async def sweep(self) -> None:
         """Closes what is over the limit and idle."""
-        while len(self._held) > self._limit:
-            _, profile = self._held.popitem(last=False)
-            self._dropped.append(profile)
-        idle = [profile for profile in self._dropped if profile.users == 0]
-        self._dropped = [profile for profile in self._dropped if profile.users]
+        if len(self._held) <= self._limit and not self._dropped:
+            return
+        with self._lock:
+            while len(self._held) > self._limit:
+                _, profile = self._held.popitem(last=False)
+                self._dropped.append(profile)
+            idle = [profile for profile in self._dropped if profile.users == 0]
+            self._dropped = [profile for profile in self._dropped if profile.users]
         for profile in idle:
             await profile.aclose()
 
     async def aclose(self) -> None:
         """Closes all of them."""
-        everything = [*self._held.values(), *self._dropped]
-        self._held.clear()
-        self._dropped.clear()
+        with self._lock:
+            everything = [*self._held.values(), *self._dropped]
+            self._held.clear()
+            self._dropped.clear()
         for profile in everything:
             await profile.aclose()
 

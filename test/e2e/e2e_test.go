@@ -1,0 +1,170 @@
+// Package e2e runs the product as its users do: `dspex dev` with real DSPy, and clients in Go, Python and JavaScript.
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dspex/dspex"
+)
+
+var url string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "dspex-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "dspex")
+	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/dspex").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	cmd := exec.Command(bin, "dev", "--listen", "127.0.0.1:0", "--workers", "2", "--dir", filepath.Join(dir, "data"))
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	_, u, ok := strings.Cut(strings.TrimSpace(line), "ready ")
+	if err != nil || !ok {
+		fmt.Fprintf(os.Stderr, "dspex dev said %q (%v), expected ready nats://...\n", line, err)
+		return 1
+	}
+	url = u
+	return m.Run()
+}
+
+func connect(t *testing.T) (context.Context, *dspex.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	c, err := dspex.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return ctx, c
+}
+
+func TestThePredictOfTheManual(t *testing.T) {
+	ctx, c := connect(t)
+	r, err := c.Execute(ctx, "user_123", "predict", dspex.Args{"question": "What is the capital of France?"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, _ := r.Outputs()["answer"].(string); len(r.Outputs()) != 1 || !strings.Contains(a, "capital of France") || !strings.HasPrefix(r.Engine, "dspy 3.4.1") {
+		t.Errorf("%s by %s", r.Raw, r.Engine)
+	}
+}
+
+func TestAProgramOfTheManualRunsInItsSessionOnly(t *testing.T) {
+	ctx, c := connect(t)
+	config := dspex.Args{"id": "qa_bot", "signature": map[string]any{"name": "QuestionAnswer",
+		"inputs": []any{map[string]any{"name": "question", "type": "string"}}, "outputs": []any{map[string]any{"name": "answer", "type": "string"}}}}
+	r, err := c.Execute(ctx, "programs", "create_program", config)
+	if err != nil || string(r.Result) != `"qa_bot"` {
+		t.Fatalf("%s %v", r.Result, err)
+	}
+	ask := dspex.Args{"program_id": "qa_bot", "inputs": map[string]any{"question": "What is machine learning?"}}
+	if r, err = c.Execute(ctx, "programs", "execute_program", ask); err != nil || !strings.Contains(string(r.Result), "machine learning") {
+		t.Errorf("%s %v", r.Result, err)
+	}
+	if _, err := c.Execute(ctx, "elsewhere", "execute_program", ask); err == nil {
+		t.Error("another session knows the program")
+	}
+	ask["inputs"] = map[string]any{}
+	if _, err := c.Execute(ctx, "programs", "execute_program", ask); err == nil || !strings.Contains(err.Error(), "question") {
+		t.Errorf("a missing input: %v", err)
+	}
+}
+
+func TestAConversationKeepsItsTurns(t *testing.T) {
+	ctx, c := connect(t)
+	var last dspex.Reply
+	for _, text := range []string{"Hello, I'm starting a conversation", "Can you remember what I just said?", "Now summarize our entire conversation"} {
+		r, err := c.Execute(ctx, "conversation_1", "predict", dspex.Args{"text": text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = r
+	}
+	if !strings.Contains(string(last.Result), "(turn 3)") || last.Session.State != "warm" {
+		t.Errorf("%s, state %s", last.Result, last.Session.State)
+	}
+}
+
+func TestAPublishedJobIsAnsweredLaterAndOnce(t *testing.T) {
+	ctx, c := connect(t)
+	for range 2 {
+		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJob("job-1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := c.Wait(ctx, "batch_1", "job-1")
+	if err != nil || !strings.Contains(string(r.Result), "later?") {
+		t.Errorf("%s %v", r.Result, err)
+	}
+}
+
+// TestOtherLanguages does a request/reply and a durable publish from each.
+func TestOtherLanguages(t *testing.T) {
+	python := os.Getenv("DSPEX_TEST_PYTHON")
+	if python == "" {
+		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`")
+	}
+	for name, argv := range map[string][]string{"python": {python, "client.py", url}, "node": {"node", "node/client.mjs", url}} {
+		t.Run(name, func(t *testing.T) {
+			out, err := exec.Command(argv[0], argv[1:]...).Output()
+			if err != nil {
+				var exit *exec.ExitError
+				if e, ok := err.(*exec.ExitError); ok {
+					exit = e
+				} else {
+					t.Fatal(err)
+				}
+				t.Fatalf("%v\n%s", err, exit.Stderr)
+			}
+			var v struct {
+				Reply     struct{ OK bool }
+				Stream    string
+				Duplicate bool
+				Outcome   struct {
+					Result struct {
+						Outcome string
+						Reply   struct{ Result map[string]any }
+					}
+				}
+			}
+			if err := json.Unmarshal(out, &v); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if answer := fmt.Sprint(v.Outcome.Result.Reply.Result["answer"]); !v.Reply.OK || v.Stream != "DSPEX_JOBS" || !v.Duplicate ||
+				v.Outcome.Result.Outcome != "succeeded" || !strings.Contains(answer, "Tell me more") {
+				t.Errorf("%s", out)
+			}
+		})
+	}
+}
