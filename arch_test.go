@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"internal/stream":            {},
 	"internal/wire":              {},
 	"python":                     {},
+	"test/e2e":                   {""},
 }
 
 const module = "github.com/dspex/dspex"
