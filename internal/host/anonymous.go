@@ -71,8 +71,10 @@ func (h *Host) runAnonymous(m jetstream.Msg) {
 	}
 	ctx, cancel := context.WithCancel(h.work)
 	defer cancel()
-	t := &task{job: &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, header: m.Headers(), data: m.Data(), size: len(m.Data()), msg: m}}
-	bad := t.parse(ctx, h)
+	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), data: m.Data(), size: len(m.Data())}
+	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
+	t := &task{job: j}
+	bad := t.read(h, j.data)
 	t.attempt = int(meta.NumDelivered) - 1
 	if t.env.Chosen || meta.NumDelivered > 1 {
 		e, err := h.results.Get(ctx, jobs.AnonymousResultKey(t.env.Job))
@@ -119,9 +121,9 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 }
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
-	slot, e, err := h.checkout(ctx, t, 0)
+	slot, e, err := h.checkout(ctx, t, 0, 0)
 	if err != nil {
-		_ = t.delivery().Nak() // the host stops: another one takes it
+		_ = h.nak(t.job, 0) // the host stops: another one takes it
 		return
 	}
 	if e != nil {
@@ -144,7 +146,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 	if out.err != nil {
 		left, has := t.left(h.now())
 		if v := jobs.Settle(out.err, t.attempt, t.req.Policy, left, has, nil); v.Action == jobs.Retry {
-			_ = t.delivery().NakWithDelay(v.Delay)
+			_ = h.nak(t.job, v.Delay)
 			return
 		}
 	}
@@ -156,14 +158,7 @@ func (h *Host) settleAnonymous(ctx context.Context, t *task, e *jobs.Error, out 
 	h.count(out.ran, e)
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
 		Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
-	kind := jobs.Succeeded
-	if e != nil {
-		kind = jobs.Failed
-		if e.Code == jobs.CodeExpired {
-			kind = jobs.Expired
-		}
-	}
-	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: h.now()}
+	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kindOf(e), Body: reply.Append(nil), Stored: h.now()}
 	stored := make(chan error, 1)
 	h.putResult(ctx, jobs.AnonymousResultKey(t.env.Job), r, t.env.Mode, stored)
 	h.send(t.env.ReplyTo, t.env.Type, t.env.Job, t.attempt, r.Body)
@@ -171,5 +166,5 @@ func (h *Host) settleAnonymous(ctx context.Context, t *task, e *jobs.Error, out 
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again
 	}
-	_ = t.delivery().Ack()
+	_ = h.ack(t.job)
 }

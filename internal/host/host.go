@@ -88,6 +88,9 @@ type Host struct {
 	assigned    *assignments
 	told        told
 	held        atomic.Int64 // bytes of waiting payloads
+	full        atomic.Int64 // writers that wait for room in the broker's store
+	parts       sync.Map     // int -> *partition: the epochs that are served now
+	turns       turns
 	stats       Stats
 	work        context.Context // ends the doing; Run's context ends the taking
 }
@@ -98,9 +101,6 @@ type Stats struct {
 	Hits, Misses, Moves         atomic.Int64
 	Sessions                    atomic.Int64
 }
-
-// payloadBudget bounds the bytes of waiting payloads that a host keeps; beyond it they are read again when they start.
-const payloadBudget = 64 << 20
 
 // New checks the configuration.
 func New(cfg Config) (*Host, error) {
@@ -134,6 +134,7 @@ func (h *Host) Run(ctx context.Context) error {
 	defer h.writer.Close()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
+	h.turns.free = h.cfg.Capacity + spareTurns
 	defer stop(nil)
 	beat, err := h.announce(ctx)
 	if err != nil {
@@ -141,7 +142,6 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { beat(ctx) })
-	wg.Go(func() { h.assigned.follow(ctx) })
 	wg.Go(func() { h.followDefaultLM(ctx) })
 	for n := range h.partitions {
 		wg.Go(func() { h.tend(ctx, n) })
@@ -149,6 +149,11 @@ func (h *Host) Run(ctx context.Context) error {
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
 		wg.Go(func() { h.anonymous(ctx, lane) })
 	}
+	var last sync.WaitGroup // these serve until the doing has ended
+	defer last.Wait()
+	defer stop(nil)
+	last.Go(func() { h.assigned.follow(work) })
+	last.Go(func() { h.ward(work) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 	<-ctx.Done()

@@ -16,118 +16,106 @@ import (
 
 // partition is one slice of the sessions during one epoch. A new epoch starts with an empty memory.
 type partition struct {
-	h     *Host
-	n     int
+	*tenure
 	epoch uint64
 	want  stream.Consumer
-	ctx   context.Context // the doing of this epoch's work
-	fence context.CancelCauseFunc
+	lost  chan error // why the epoch ends
 
 	mu        sync.Mutex
 	sessions  map[string]*session
 	next      uint64 // consumer sequence expected
 	resetting bool
 	closing   bool
-	wg        sync.WaitGroup
+	leaving   chan struct{} // closed with closing: what has not started does not start
 }
 
 // idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
 const idleSessions = 512
 
-// retake is the pause before a partition is taken again after a failure.
-const retake = 500 * time.Millisecond
+// idleState is the largest state that is kept of a session without work: 512 sessions of 64 partitions hold 128 MB at most.
+const idleState = 4 << 10
 
-// tend owns partition n whenever the assignment names this host.
-func (h *Host) tend(ctx context.Context, n int) {
-	var used uint64
-	for ctx.Err() == nil {
-		a := h.assigned.get(n)
-		if a.owner.Host != h.cfg.Name {
-			wait(ctx, a.changed, 0)
-			continue
-		}
-		epoch := a.epoch
-		if a.owner.Incarnation != h.incarnation || epoch <= used {
-			// Whatever ended the consumer, and at every start: taking again is a new epoch.
-			e, err := h.claims.Write(jobs.AssignmentKey(n), stream.Owner{Host: h.cfg.Name, Incarnation: h.incarnation}, max(epoch, used))
-			if err != nil {
-				wait(ctx, a.changed, retake)
-				continue
-			}
-			epoch = e
-		}
-		used = epoch
-		if err := h.hold(ctx, n, epoch); err != nil && ctx.Err() == nil {
-			h.log.Warn("partition_lost", "partition", n, "epoch", epoch, "error", err)
-			wait(ctx, nil, retake)
-		}
-	}
-}
-
-func wait(ctx context.Context, c <-chan struct{}, d time.Duration) {
-	var timer <-chan time.Time
-	if d > 0 {
-		timer = time.After(d)
-	}
-	select {
-	case <-ctx.Done():
-	case <-c:
-	case <-timer:
-	}
-}
-
-// hold serves one epoch of a partition: until ctx ends (running jobs finish), the assignment moves on or the consumer ends.
-func (h *Host) hold(ctx context.Context, n int, epoch uint64) error {
-	p := &partition{h: h, n: n, epoch: epoch, sessions: map[string]*session{}, next: 1, want: stream.Consumer{
-		Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
-		Filter: jobs.PartitionSubject(n, "*"), Epoch: epoch,
-	}}
-	p.ctx, p.fence = context.WithCancelCause(h.work)
-	defer p.fence(nil)
-	cons, err := h.claims.Take(ctx, p.want)
+// hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
+func (t *tenure) hold(ctx context.Context, epoch uint64) error {
+	n := t.n
+	p := &partition{tenure: t, epoch: epoch, sessions: map[string]*session{}, next: 1, lost: make(chan error, 1), leaving: make(chan struct{}),
+		want: stream.Consumer{
+			Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
+			Filter: jobs.PartitionSubject(n, "*"), Epoch: epoch,
+		}}
+	cons, err := t.h.claims.Take(ctx, p.want)
 	if err != nil {
 		return err
 	}
-	lost := make(chan error, 1)
 	consuming, err := cons.Consume(p.deliver, jetstream.PullMaxMessages(256), jetstream.PullExpiry(30*time.Second),
 		jetstream.PullHeartbeat(5*time.Second), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			if !errors.Is(err, nats.ErrConnectionClosed) && !transient(err) {
-				select {
-				case lost <- err:
-				default:
-				}
+				p.end(err)
 			}
 		}))
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", p.want.Name, err)
 	}
-	h.log.Debug("partition_taken", "partition", n, "epoch", epoch)
-	err = p.watch(ctx, lost)
-	if err != nil {
-		p.fence(err)
-	}
+	t.h.log.Debug("partition_taken", "partition", n, "epoch", epoch)
+	t.h.parts.Store(n, p)
+	err = p.watch(ctx)
+	t.h.parts.CompareAndDelete(n, p)
 	consuming.Stop()
 	<-consuming.Closed()
-	p.mu.Lock()
-	p.closing = true
-	for _, s := range p.sessions {
-		s.drop()
-	}
-	p.mu.Unlock()
-	p.wg.Wait()
+	p.shut()
 	return err
+}
+
+// end tells the epoch why it is over; the first reason counts.
+func (p *partition) end(err error) {
+	select {
+	case p.lost <- err:
+	default:
+	}
+}
+
+// shut lets nothing start any more: it forgets what waits, and hands the sessions that still run to the tenure; their jobs
+// come again in the next epoch.
+func (p *partition) shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return
+	}
+	p.closing = true
+	close(p.leaving)
+	p.running.prune()
+	for id, s := range p.sessions {
+		if quit := s.drop(); quit != nil {
+			p.running.add(id, quit)
+		}
+	}
+	p.h.stats.Sessions.Add(-int64(len(p.sessions)))
+}
+
+// over reports whether the epoch starts nothing any more.
+func (p *partition) over() bool {
+	select {
+	case <-p.leaving:
+		return true
+	default:
+		return false
+	}
 }
 
 func transient(err error) bool {
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrMaxBytesExceeded)
 }
 
+// alive is the pause between signs of life for running jobs: a third of the consumer's AckWait.
+const alive = 200 * time.Second
+
 // watch returns nil when ctx ends, else why the epoch is over.
-func (p *partition) watch(ctx context.Context, lost <-chan error) error {
+func (p *partition) watch(ctx context.Context) error {
 	connected := p.h.nc.StatusChanged(nats.CONNECTED)
 	defer p.h.nc.RemoveStatusListener(connected)
-	alive := time.NewTicker(200 * time.Second) // a third of AckWait
-	defer alive.Stop()
+	tick := time.NewTicker(alive)
+	defer tick.Stop()
 	for {
 		a := p.h.assigned.get(p.n)
 		if a.epoch > p.epoch {
@@ -138,12 +126,12 @@ func (p *partition) watch(ctx context.Context, lost <-chan error) error {
 			return nil
 		case <-p.ctx.Done():
 			return context.Cause(p.ctx)
-		case err := <-lost:
+		case err := <-p.lost:
 			return err
 		case <-a.changed:
 		case <-connected:
 			p.reset()
-		case <-alive.C:
+		case <-tick.C:
 			p.keepAlive()
 		}
 	}
@@ -152,17 +140,16 @@ func (p *partition) watch(ctx context.Context, lost <-chan error) error {
 // reset asks for everything un-acked again: a reconnect can strand deliveries until AckWait.
 func (p *partition) reset() {
 	p.mu.Lock()
-	if p.resetting {
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	if p.resetting || p.closing {
 		return
 	}
 	p.resetting = true
-	p.mu.Unlock()
 	p.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
 		defer cancel()
 		if _, err := p.h.js.ResetConsumer(ctx, stream.Jobs, p.want.Name); err != nil {
-			p.fence(fmt.Errorf("reset consumer: %w", err))
+			p.end(fmt.Errorf("reset consumer: %w", err))
 		}
 	})
 }
@@ -174,32 +161,46 @@ func (p *partition) deliver(m jetstream.Msg) {
 	if err != nil {
 		return
 	}
-	p.mu.Lock()
-	if p.resetting && meta.Sequence.Consumer == 1 {
-		p.resetting, p.next = false, 1
-	}
-	if p.closing || p.resetting {
-		p.mu.Unlock()
+	if !p.inOrder(meta.Sequence.Consumer) {
 		return
 	}
-	if meta.Sequence.Consumer != p.next {
-		p.mu.Unlock()
-		p.reset()
-		return
-	}
-	p.next++
 	token, _ := jobs.SessionOfSubject(m.Subject())
+	j := p.h.newJob(m, meta)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		p.h.release(j)
+		return
+	}
 	s := p.sessions[token]
 	if s == nil {
 		p.forgetIdle()
-		s = &session{p: p, id: token}
+		s = &session{p: p, id: token, asks: make(chan ask), after: p.running.get(token)}
 		p.sessions[token] = s
 		p.h.stats.Sessions.Add(1)
 	}
-	if s.add(p.h.newJob(m, meta)) {
-		p.wg.Go(s.loop)
+	if s.add(j) {
+		p.wg.Add(1)
+		p.h.turns.enter(s)
+	}
+}
+
+// inOrder judges a delivery by its consumer sequence: one puller gets all of them, so a gap is a loss.
+func (p *partition) inOrder(sequence uint64) bool {
+	p.mu.Lock()
+	if p.resetting && sequence == 1 {
+		p.resetting, p.next = false, 1
+	}
+	gap := !p.resetting && sequence != p.next
+	ok := !p.closing && !p.resetting && !gap
+	if ok {
+		p.next++
 	}
 	p.mu.Unlock()
+	if gap {
+		p.reset()
+	}
+	return ok
 }
 
 // forgetIdle makes room; called with p.mu held.
@@ -209,11 +210,16 @@ func (p *partition) forgetIdle() {
 	}
 	for id, s := range p.sessions {
 		if s.idle() {
-			delete(p.sessions, id)
-			p.h.stats.Sessions.Add(-1)
+			p.forget(id)
 			return
 		}
 	}
+}
+
+// forget drops a session without work from memory; called with p.mu held.
+func (p *partition) forget(id string) {
+	delete(p.sessions, id)
+	p.h.stats.Sessions.Add(-1)
 }
 
 // keepAlive holds off the redelivery of running jobs.
@@ -227,13 +233,15 @@ func (p *partition) keepAlive() {
 
 // mine reads the assignment again: errFenced if it moved on.
 func (p *partition) mine(ctx context.Context) error {
-	_, epoch, err := p.h.claims.Read(ctx, p.want.Key)
+	owner, epoch, err := p.h.claims.Read(ctx, p.want.Key)
 	if err != nil {
 		return err
 	}
-	if epoch != p.epoch {
-		p.fence(stream.ErrNotMine)
-		return errFenced
+	if epoch == p.epoch {
+		return nil
 	}
-	return nil
+	if owner.Host != p.h.cfg.Name {
+		p.fence(stream.ErrNotMine)
+	}
+	return errFenced
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,11 +18,24 @@ const (
 // task is a job on its way to an outcome.
 type task struct {
 	*job
-	env      jobs.Envelope
+
 	req      jobs.Request
 	deadline time.Time // broker's clock; zero: none
 	attempt  int
 	failures []jobs.Failure
+	base     base // of the record that the attempt started from
+}
+
+var errCancelled = errors.New("cancelled")
+
+func cancelled() *jobs.Error {
+	return jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled")
+}
+
+func (j *job) isCancelled() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.cancelled
 }
 
 // process brings one job to its outcome and acknowledges it. An error means that it has none yet.
@@ -30,26 +44,26 @@ func (s *session) process(ctx context.Context, j *job) error {
 	if !jobs.ValidSession(s.id) {
 		return h.refuseSession(ctx, s, j)
 	}
-	if s.known && time.Since(s.loaded) > s.ttl(0)/2 {
-		if err := s.p.mine(ctx); err != nil {
-			return err
-		}
-		s.known = false
-	}
-	if !s.known {
-		if err := s.load(ctx); err != nil {
-			return err
-		}
+	if err := s.ready(ctx); err != nil {
+		return err
 	}
 	if j.seq <= s.record.LastSequence {
 		return s.completeAgain(ctx, j)
 	}
 	t := &task{job: j}
-	bad := t.parse(ctx, h)
-	if kind, ended := s.record.Ended[j.seq]; ended {
-		return s.finishEnded(ctx, t, kind)
+	bad, err := t.parse(ctx, h)
+	if err != nil {
+		return err
 	}
-	if t.env.Chosen || j.stored.Before(s.loadedAt) {
+	if kind, ended := s.record.Ended[j.seq]; ended {
+		if !j.answered {
+			if err := s.finish(ctx, t, kind); err != nil {
+				return err
+			}
+		}
+		return h.ack(j)
+	}
+	if t.env.Chosen || j.stored.Before(s.since) {
 		if done, err := s.answerRepeat(ctx, t); done || err != nil {
 			return err
 		}
@@ -60,25 +74,28 @@ func (s *session) process(ctx context.Context, j *job) error {
 	return s.attempts(ctx, t)
 }
 
-// parse reads headers and body; the error is the client's.
-func (t *task) parse(ctx context.Context, h *Host) *jobs.Error {
-	env, bad := jobs.ParseHeaders(t.header, t.seq)
-	t.env = env
+// parse reads headers and body; the first error is the client's, the second says that the body could not be fetched.
+func (t *task) parse(ctx context.Context, h *Host) (*jobs.Error, error) {
 	body, err := h.body(ctx, t.job)
 	if err != nil {
-		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the request cannot be read again: %v", err)
+		return nil, fmt.Errorf("read the request again: %w", err)
 	}
-	req, e := jobs.ParseRequest(env.Type, body, h.maxPayload/2)
-	if bad == nil {
-		bad = e
+	return t.read(h, body), nil
+}
+
+func (t *task) read(h *Host, body []byte) *jobs.Error {
+
+	req, bad := jobs.ParseRequest(t.env.Type, body, h.maxPayload/2)
+	if t.job.bad != nil {
+		bad = t.job.bad
 	}
 	t.req = req
-	if bad == nil && env.Deadline > 0 && req.Deadline > 0 {
+	if bad == nil && t.env.Deadline > 0 && req.Deadline > 0 {
 		bad = jobs.Errorf(jobs.Python, jobs.CodeBadOption, "the deadline is given twice")
 		bad.Path, bad.Expected = "options.deadline", "either options.deadline or the header "+jobs.HeaderDeadline
 	}
-	d := max(env.Deadline, req.Deadline)
-	if d == 0 && env.Mode == jobs.ModeCall && bad == nil {
+	d := max(t.env.Deadline, req.Deadline)
+	if d == 0 && t.env.Mode == jobs.ModeCall && bad == nil {
 		d = req.Total(h.cfg.CheckoutTimeout)
 	}
 	if d > 0 {
@@ -112,7 +129,7 @@ func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
 	} else {
 		h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, conflict(s.id, h.cfg.Name, t.env.Job))
 	}
-	return true, t.delivery().Ack()
+	return true, h.ack(t.job)
 }
 
 func conflict(session, host, job string) []byte {
@@ -127,6 +144,9 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 		return err
 	}
 	for {
+		if t.isCancelled() {
+			return s.settle(ctx, t, cancelled(), nil)
+		}
 		if left, has := t.left(s.p.h.now()); has && left <= 0 {
 			return s.settle(ctx, t, expired(), nil)
 		}
@@ -154,6 +174,11 @@ func expired() *jobs.Error {
 		WithHint("give it more time (options.deadline, %s) or more workers", jobs.HeaderDeadline)
 }
 
+func overdue() *jobs.Error {
+	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed while it ran").
+		WithHint("give it more time (options.deadline, %s)", jobs.HeaderDeadline)
+}
+
 func (t *task) exhausted() bool { return t.attempt > t.req.Policy.Retries(crashed(t.attempt)) }
 
 // resume takes up the attempts that the head tells of: an attempt without an end is a crash and counts.
@@ -168,9 +193,50 @@ func (s *session) resume(ctx context.Context, t *task) error {
 		return nil
 	}
 	if left := min(hd.NotBefore.Sub(s.p.h.now()), hd.Delay); left > 0 {
-		wait(ctx, nil, left)
+		return s.pause(ctx, t, nil, left)
 	}
-	return ctx.Err()
+	return nil
+}
+
+// pause waits with the session's gate closed; it holds neither a slot nor a turn. It ends early when the job is cancelled
+// and, with errLeaving, when the epoch ends: the next owner waits for what is left.
+func (s *session) pause(ctx context.Context, t *task, again <-chan struct{}, d time.Duration) error {
+	s.yield()
+	waiting, stop := s.startable(ctx, t)
+	defer stop()
+	s.serve(waiting, again, d)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s.p.over() {
+		return errLeaving
+	}
+	return nil
+}
+
+// startable is ctx until the epoch ends or the job is cancelled: what has not started by then does not start.
+func (s *session) startable(ctx context.Context, t *task) (context.Context, func()) {
+	waiting, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	s.attempting(t, cancel)
+	go func() {
+		select {
+		case <-s.p.leaving:
+			cancel(errLeaving)
+		case <-ended:
+		}
+	}()
+	return waiting, func() { close(ended); s.attempting(nil, nil); cancel(nil) }
+}
+
+// attempting says how to cancel what the session's job does at the moment.
+func (s *session) attempting(t *task, cancel context.CancelCauseFunc) {
+	s.mu.Lock()
+	s.cancel = cancel
+	s.mu.Unlock()
+	if t != nil && t.isCancelled() {
+		cancel(errCancelled)
+	}
 }
 
 // historyBytes bounds what an error history keeps of a message.
@@ -187,7 +253,7 @@ func (t *task) fail(e *jobs.Error) {
 // attemptOnce runs the job once: done when it has an outcome, else the delay before the next attempt.
 func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay time.Duration, err error) {
 	h := s.p.h
-	slot, e, err := h.checkout(ctx, t, s.worker)
+	slot, e, err := s.checkout(ctx, t)
 	if err != nil {
 		return false, 0, err
 	}
@@ -195,6 +261,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		return true, 0, s.settle(ctx, t, e, nil)
 	}
 	t.attempt++
+	t.base = s.base()
 	if err := s.writeHead(ctx, t, 0); err != nil {
 		slot.Release()
 		return false, 0, err
@@ -219,7 +286,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 }
 
 // backOff makes the retry durable, asks for redelivery after the delay and waits for it; a redelivery that is a second late
-// is not waited for. The session's queue stays closed meanwhile, and no worker is held.
+// is not waited for.
 func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) error {
 	if err := s.writeHead(ctx, t, delay); err != nil {
 		return err
@@ -231,22 +298,48 @@ func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) err
 	if delay == 0 {
 		return nil
 	}
-	if err := t.delivery().NakWithDelay(delay); err != nil {
-		return fmt.Errorf("nak: %w", err)
+	if err := s.p.h.nak(t.job, delay); err != nil {
+		s.p.h.log.Warn("retry_from_memory", "session", s.id, "job", t.env.Job, "error", err)
 	}
-	wait(ctx, t.again, delay+time.Second)
-	return ctx.Err()
+	return s.pause(ctx, t, t.again, delay+time.Second)
 }
 
 // checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,
 // the second ends the processing.
-func (h *Host) checkout(ctx context.Context, t *task, prefer uint64) (Slot, *jobs.Error, error) {
+func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.Error, err error) {
+	waiting, stop := s.startable(ctx, t)
+	defer stop()
+	waited := time.Duration(0)
+	if t.attempt == 0 {
+		s.mu.Lock()
+		waited = time.Since(s.wants)
+		s.mu.Unlock()
+	}
+	s.await(ctx, func() { slot, bad, err = s.p.h.checkout(waiting, t, s.worker, waited) })
+	if ctx.Err() != nil || s.p.over() || t.isCancelled() {
+		if slot != nil {
+			slot.Release()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, context.Cause(ctx)
+		case s.p.over():
+			return nil, nil, errLeaving
+		}
+		return nil, cancelled(), nil
+	}
+	return slot, bad, err
+}
+
+// checkout waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
+func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time.Duration) (Slot, *jobs.Error, error) {
 	bound := time.Duration(0)
 	if left, has := t.left(h.now()); has {
-		bound = left
+		bound = max(left, 1)
 	}
-	if t.env.Mode == jobs.ModeCall {
-		bound = min(bound, h.cfg.CheckoutTimeout)
+	call := t.env.Mode == jobs.ModeCall
+	if call {
+		bound = min(bound, max(h.cfg.CheckoutTimeout-waited, 1))
 	}
 	waiting := ctx
 	if bound > 0 {
@@ -260,8 +353,8 @@ func (h *Host) checkout(ctx context.Context, t *task, prefer uint64) (Slot, *job
 		return slot, nil, nil
 	case ctx.Err() != nil:
 		return nil, nil, context.Cause(ctx)
-	case waiting.Err() != nil && t.env.Mode == jobs.ModeCall:
-		return nil, jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", bound.Round(time.Millisecond)).
+	case waiting.Err() != nil && call:
+		return nil, jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", h.cfg.CheckoutTimeout).
 			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits"), nil
 	case waiting.Err() != nil:
 		return nil, expired(), nil

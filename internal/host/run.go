@@ -22,6 +22,7 @@ type output struct {
 	ver    uint64
 	err    *jobs.Error
 	worker string
+	slot   uint64 // the worker's id
 	engine string
 	label  jobs.StateOf
 	lm     []byte // set_lm: the session's new choice
@@ -31,7 +32,7 @@ type output struct {
 // run makes one attempt of a session job.
 func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	h := s.p.h
-	out := &output{worker: slot.WorkerName(), engine: slot.Engine(), label: s.label(slot)}
+	out := &output{worker: slot.WorkerName(), slot: slot.WorkerID(), engine: slot.Engine(), label: s.label(slot)}
 	if t.req.RequireState && s.record.StateVersion == 0 {
 		out.err = jobs.Errorf(jobs.Session, jobs.CodeStateRequired, "the session has no state").
 			WithHint("options.require_state refuses to run on an empty session")
@@ -48,16 +49,14 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 		out.err = e
 		return out
 	}
-	h.call(ctx, t, slot, call, out)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	s.attempting(t, stop)
+	defer s.attempting(nil, nil)
+	s.await(ctx, func() { h.call(ctx, t, slot, call, out) })
 	if out.err != nil && out.err.Code == jobs.CodeStateMissing && call.State == nil && s.record.State != nil {
 		out.err, out.label, call.State = nil, jobs.Restored, s.record.State
-		h.call(ctx, t, slot, call, out)
-	}
-	if out.err == nil {
-		s.worker, s.version = slot.WorkerID(), out.ver
-		if t.req.Command == "cleanup_session" {
-			s.worker = 0
-		}
+		s.await(ctx, func() { h.call(ctx, t, slot, call, out) })
 	}
 	return out
 }
@@ -106,9 +105,9 @@ func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody, ou
 
 // call sends the CALL frame and turns what comes back into out.
 func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody, out *output) {
-	budget := t.req.Timeout
-	if left, has := t.left(h.now()); has {
-		budget = min(budget, left)
+	budget, late := t.req.Timeout, false
+	if left, has := t.left(h.now()); has && left < budget {
+		budget, late = left, true
 	}
 	call.Command, call.Args, call.Options = t.req.Command, t.req.Args, t.req.Options
 	call.Job, call.Attempt, call.BudgetMS = t.env.Job, uint32(t.attempt), uint64(max(budget.Milliseconds(), 1))
@@ -122,6 +121,10 @@ func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody
 	f, err := slot.Call(running, call.AppendBody(nil), partial)
 	out.ran += time.Since(started)
 	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errCancelled):
+		out.err = cancelled()
+	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && late:
+		out.err = overdue()
 	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 		out.err = jobs.Errorf(jobs.Timeout, jobs.CodeOperationTimeout, "the attempt took longer than %v", budget.Round(time.Millisecond)).
 			WithHint("options.timeout bounds one attempt").Again()

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -15,53 +16,79 @@ import (
 
 // Why the processing of a job stops without an outcome.
 var (
-	errFenced = errors.New("fenced: the partition belongs to another epoch")
-	errVoid   = errors.New("void: the session's record moved on, read it again")
+	errFenced  = errors.New("fenced: the partition belongs to another epoch")
+	errVoid    = errors.New("void: the session's record moved on, read it again")
+	errLeaving = errors.New("the epoch ends before the job has started")
 )
 
-// session is one session during one epoch of its partition: its queue, and what is known of its record.
+// session is one session during one epoch of its partition: its queue, and what is known of its record. One goroutine, the
+// loop, runs its jobs and makes every write; others ask it.
 type session struct {
-	p  *partition
-	id string
+	p     *partition
+	id    string
+	after <-chan struct{} // the loop of an earlier epoch that still runs a job of this session
+	asks  chan ask        // early ends, served wherever the loop waits
 
 	mu      sync.Mutex
 	queue   []*job // by sequence
 	running *job
-	active  bool // loop runs
+	cancel  context.CancelCauseFunc // of the running attempt
+	quit    chan struct{}           // closes when the loop ends; nil: there is no work
+	wants   time.Time               // since when the job at the head is there
 
 	// Owned by loop.
-	known    bool // record and head were read
-	record   *jobs.Record
-	recRev   uint64
-	head     *jobs.Head
-	headRev  uint64
-	loaded   time.Time // local clock
-	loadedAt time.Time // broker's clock: jobs stored later cannot have a result
-	lost     bool      // a state is known to be lost
-	worker   uint64    // the worker that holds version
-	version  uint64
+	known   bool // record and head were read
+	record  *jobs.Record
+	recRev  uint64
+	head    *jobs.Head
+	headRev uint64
+	loaded  time.Time // local clock: of the last read or write of the record
+	since   time.Time // broker's clock: jobs stored later cannot have a result
+	lost    bool      // a state is known to be lost
+	worker  uint64    // the worker that holds version
+	version uint64
+	quiet   time.Time // local clock: no duties before, after one that failed
+	token   bool      // the loop counts among the host's turns
 }
 
-// job is one delivered message.
+// job is one delivered message. It keeps no payload beyond the host's budget: that is read again when the job starts.
 type job struct {
 	seq    uint64
 	stored time.Time
-	header map[string][]string
+	env    jobs.Envelope
+	bad    *jobs.Error // what is wrong with the headers
 	size   int
 	data   []byte // nil when over the payload budget
 
-	mu    sync.Mutex
-	msg   jetstream.Msg // the latest delivery
-	again chan struct{} // a redelivery came
+	due      time.Time // broker's clock; zero: no deadline. Known after weigh
+	weighed  bool
+	answered bool // ended early, result and reply are out
+
+	mu        sync.Mutex
+	reply     string        // acknowledgements of the latest delivery go there
+	again     chan struct{} // a redelivery came
+	cancelled bool
 }
 
+// payloadBudget bounds the bytes of waiting payloads that a host keeps; beyond it they are read again when they start.
+const payloadBudget = 16 << 20
+
 func (h *Host) newJob(m jetstream.Msg, meta *jetstream.MsgMetadata) *job {
-	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, header: m.Headers(), msg: m, again: make(chan struct{}, 1), size: len(m.Data())}
-	if h.held.Load()+int64(j.size) <= payloadBudget {
-		h.held.Add(int64(j.size))
-		j.data = m.Data()
+	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), again: make(chan struct{}, 1), size: len(m.Data())}
+	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
+	j.data = m.Data()
+	if h.held.Add(int64(j.size)) > payloadBudget {
+		j.weigh(h) // what is known of the deadline later must be learnt now
+		h.release(j)
 	}
 	return j
+}
+
+// weigh learns the deadline while the payload is at hand.
+func (j *job) weigh(h *Host) {
+	t := &task{job: j}
+	t.read(h, j.data)
+	j.due, j.weighed = t.deadline, true
 }
 
 // body returns the payload, reading it again when it was not kept.
@@ -73,51 +100,6 @@ func (h *Host) body(ctx context.Context, j *job) ([]byte, error) {
 	return m.Data, err
 }
 
-func (j *job) delivery() jetstream.Msg {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.msg
-}
-
-// add files a delivery and reports whether the caller must start the loop. Repeats of what is queued or running are dropped.
-func (s *session) add(j *job) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running != nil && s.running.seq == j.seq {
-		s.running.redelivered(j.msg)
-		s.p.h.release(j)
-		return false
-	}
-	i, found := slices.BinarySearchFunc(s.queue, j.seq, func(q *job, seq uint64) int {
-		switch {
-		case q.seq < seq:
-			return -1
-		case q.seq > seq:
-			return 1
-		}
-		return 0
-	})
-	if found {
-		s.queue[i].redelivered(j.msg)
-		s.p.h.release(j)
-		return false
-	}
-	s.queue = slices.Insert(s.queue, i, j)
-	start := !s.active
-	s.active = true
-	return start
-}
-
-func (j *job) redelivered(m jetstream.Msg) {
-	j.mu.Lock()
-	j.msg = m
-	j.mu.Unlock()
-	select {
-	case j.again <- struct{}{}:
-	default:
-	}
-}
-
 func (h *Host) release(j *job) {
 	if j.data != nil {
 		h.held.Add(-int64(j.size))
@@ -125,10 +107,50 @@ func (h *Host) release(j *job) {
 	}
 }
 
+// add files a delivery and reports whether the caller must start the loop. Repeats of what is queued or running are dropped.
+func (s *session) add(j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil && s.running.seq == j.seq {
+		s.running.redelivered(j.reply)
+		s.p.h.release(j)
+		return false
+	}
+	i, found := slices.BinarySearchFunc(s.queue, j.seq, func(q *job, seq uint64) int { return cmp.Compare(q.seq, seq) })
+	if found {
+		s.queue[i].redelivered(j.reply)
+		s.p.h.release(j)
+		return false
+	}
+	s.queue = slices.Insert(s.queue, i, j)
+	if s.quit != nil {
+		return false
+	}
+	s.quit = make(chan struct{})
+	s.wants = time.Now()
+	return true
+}
+
+func (j *job) redelivered(reply string) {
+	j.mu.Lock()
+	j.reply = reply
+	j.mu.Unlock()
+	select {
+	case j.again <- struct{}{}:
+	default:
+	}
+}
+
+func (j *job) delivery() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.reply
+}
+
 func (s *session) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.active
+	return s.quit == nil
 }
 
 func (s *session) inProgress() {
@@ -136,25 +158,27 @@ func (s *session) inProgress() {
 	j := s.running
 	s.mu.Unlock()
 	if j != nil {
-		_ = j.delivery().InProgress() // the next tick tries again
+		_ = s.p.h.nc.Publish(j.delivery(), ackProgress) // the next tick tries again
 	}
 }
 
-// drop empties the queue at the end of an epoch: the jobs come back to the next owner.
-func (s *session) drop() {
+// drop empties the queue at the end of an epoch: the jobs come back. It returns the channel that closes when the loop has
+// ended, nil if none runs.
+func (s *session) drop() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
 		s.p.h.release(j)
 	}
 	s.queue = nil
+	return s.quit
 }
 
 func (s *session) pop() *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
-		s.running, s.active = nil, false
+	if len(s.queue) == 0 || s.p.over() {
+		s.running = nil
 		return nil
 	}
 	s.running = s.queue[0]
@@ -162,76 +186,77 @@ func (s *session) pop() *job {
 	return s.running
 }
 
+// rest ends the loop unless a job came meanwhile. A session that holds much is forgotten at once.
+func (s *session) rest() bool {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) > 0 && !s.p.over() {
+		return false
+	}
+	close(s.quit)
+	s.quit = nil
+	big := s.known && len(s.record.State)+s.record.LastBytes() > idleState
+	if (big || !s.known) && s.p.sessions[s.id] == s && !s.p.closing {
+		s.p.forget(s.id)
+	}
+	return true
+}
+
 // brokerPause is the wait between tries when the broker does not answer.
 const brokerPause = time.Second
 
 // loop runs the session's jobs, one at a time and in order, until the queue is empty or the epoch is over.
 func (s *session) loop() {
-	for j := s.pop(); j != nil; j = s.pop() {
-		for {
-			err := s.process(s.p.ctx, j)
-			if err == nil {
-				break
-			}
-			s.known = false
-			if s.p.ctx.Err() != nil || errors.Is(err, errFenced) {
-				s.p.h.release(j)
-				s.drop()
-				break
-			}
-			if !errors.Is(err, errVoid) {
-				s.p.h.log.Warn("job_waits_for_broker", "session", s.id, "sequence", j.seq, "error", err)
-				wait(s.p.ctx, nil, brokerPause)
-			}
+	defer s.p.wg.Done()
+	if s.after != nil {
+		wait(s.p.ctx, s.after, 0)
+		s.after = nil
+	}
+	for {
+		for j := s.pop(); j != nil; j = s.pop() {
+			s.bring(j)
+			s.p.h.release(j)
+			s.mu.Lock()
+			s.wants = time.Now() // the next one is at the head from now on
+			s.mu.Unlock()
 		}
-		s.p.h.release(j)
-	}
-}
-
-// load reads record and head from the stream's leader.
-func (s *session) load(ctx context.Context) error {
-	h := s.p.h
-	before := h.now()
-	rec, err := h.records.Get(ctx, jobs.RecordKey(s.id))
-	if err != nil {
-		return err
-	}
-	head, err := h.records.Get(ctx, jobs.HeadKey(s.id))
-	if err != nil {
-		return err
-	}
-	s.recRev, s.headRev = rec.Revision, head.Revision
-	s.head, s.lost = nil, false
-	if s.record, err = readRecord(rec); err != nil {
-		return err
-	}
-	if head.Exists {
-		if s.head, err = jobs.ParseHead(head.Value); err != nil {
-			return err
+		if s.rest() {
+			s.yield()
+			return
 		}
 	}
-	if s.record == nil {
-		s.record = &jobs.Record{Created: before}
-	} else if before.Sub(s.record.Updated) > h.cfg.SessionIdle {
-		s.lost = s.record.StateVersion > 0
-		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
-		s.record.Generation++
-	}
-	if s.record.Stream != h.streamID { // sequences of another stream count nothing
-		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = h.streamID, 0, nil, nil
-	}
-	s.known, s.loaded, s.loadedAt = true, time.Now(), before
-	return nil
 }
 
-func readRecord(e stream.Entry) (*jobs.Record, error) {
-	if !e.Exists {
-		return nil, nil
+// yield gives the loop's turn to a session that waits for one.
+func (s *session) yield() {
+	if s.token {
+		s.token = false
+		s.p.h.turns.next()
 	}
-	return jobs.ParseRecord(e.Value)
 }
 
-// ttl is how long record and head live after a write.
-func (s *session) ttl(longest time.Duration) time.Duration {
-	return s.p.h.cfg.SessionIdle + max(longest, time.Hour)
+// bring works on a job until it has its outcome, or is not this epoch's any more.
+func (s *session) bring(j *job) {
+	for s.p.ctx.Err() == nil {
+		err := s.process(s.p.ctx, j)
+		if err == nil {
+			return
+		}
+		s.known = false
+		if errors.Is(err, errFenced) {
+			s.p.end(stream.ErrNotMine)
+			s.p.shut() // what came behind this job must not run before it
+			return
+		}
+		if errors.Is(err, errLeaving) {
+			return
+		}
+		if !errors.Is(err, errVoid) {
+			s.p.h.log.Warn("job_waits_for_broker", "session", s.id, "sequence", j.seq, "error", err)
+			wait(s.p.ctx, nil, brokerPause)
+		}
+	}
+	s.known = false
 }

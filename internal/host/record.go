@@ -1,0 +1,301 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// tries bounds how often a write is judged anew before the job starts over from the record.
+const tries = 8
+
+// base is what an attempt builds on. If the record has moved on when it ends, its effect is void.
+type base struct {
+	stream              int64
+	sequence, gen, data uint64
+}
+
+func (s *session) base() base {
+	return base{s.record.Stream, s.record.LastSequence, s.record.Generation, s.record.StateVersion}
+}
+
+// ready makes sure that record and head are known, and young enough to be written to (architecture, rule 7).
+func (s *session) ready(ctx context.Context) error {
+	if s.known && time.Since(s.loaded) > s.ttl(0)/2 {
+		if err := s.p.mine(ctx); err != nil {
+			return err
+		}
+		s.known = false
+	}
+	if s.known {
+		return nil
+	}
+	return s.load(ctx)
+}
+
+// load reads record and head from the stream's leader.
+func (s *session) load(ctx context.Context) error {
+	h := s.p.h
+	before := h.now()
+	rec, err := h.records.Get(ctx, jobs.RecordKey(s.id))
+	if err != nil {
+		return err
+	}
+	head, err := h.records.Get(ctx, jobs.HeadKey(s.id))
+	if err != nil {
+		return err
+	}
+	s.recRev, s.headRev = rec.Revision, head.Revision
+	s.head, s.lost = nil, false
+	s.worker, s.version = 0, 0 // what a worker holds may come from an attempt that was void
+	if s.record, err = readRecord(rec); err != nil {
+		return err
+	}
+	if head.Exists {
+		if s.head, err = jobs.ParseHead(head.Value); err != nil {
+			return err
+		}
+	}
+	if s.record == nil {
+		s.record = &jobs.Record{Created: before}
+	} else if before.Sub(s.record.Updated) > h.cfg.SessionIdle {
+		s.lost = s.record.StateVersion > 0
+		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
+		s.record.Generation++
+	}
+	if s.record.Stream != h.streamID { // sequences of another stream count nothing
+		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = h.streamID, 0, nil, nil
+	}
+	s.known, s.loaded, s.since = true, time.Now(), before
+	return nil
+}
+
+func readRecord(e stream.Entry) (*jobs.Record, error) {
+	if !e.Exists {
+		return nil, nil
+	}
+	return jobs.ParseRecord(e.Value)
+}
+
+// ttl is how long record and head live after a write.
+func (s *session) ttl(longest time.Duration) time.Duration {
+	return s.p.h.cfg.SessionIdle + max(longest, time.Hour)
+}
+
+// writeHead makes the attempt (delay 0) or the retry to come durable before anything depends on it.
+func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) error {
+	h := s.p.h
+	hd := &jobs.Head{Stream: h.streamID, Epoch: s.p.epoch, Sequence: t.seq, Attempt: t.attempt, Failures: t.failures, Delay: delay}
+	if delay > 0 || (len(t.failures) > 0 && t.failures[len(t.failures)-1].Attempt == t.attempt) {
+		hd.NotBefore = h.now().Add(delay)
+	}
+	key, body := jobs.HeadKey(s.id), hd.Append(nil)
+	left, _ := t.left(h.now())
+	if err := s.still(ctx, t); err != nil {
+		return err
+	}
+	n := 0
+	return h.insist(ctx, "head", func() error {
+		for ; n < tries; n++ {
+			rev, err := h.records.PutSync(key, body, s.headRev, s.ttl(left))
+			if err == nil {
+				s.head, s.headRev = hd, rev
+				return nil
+			}
+			if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
+				return fmt.Errorf("head: %w", err)
+			}
+			if own, err := s.judgeHead(ctx, key, hd); own || err != nil {
+				return err
+			}
+		}
+		return errVoid
+	})
+}
+
+// still reports errVoid when the record is not the one any more that the attempt started from.
+func (s *session) still(ctx context.Context, t *task) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if t.base != (base{}) && t.base != s.base() || s.record.LastSequence >= t.seq {
+		return errVoid
+	}
+	return nil
+}
+
+// judgeHead decides after a head write that failed: own write, fenced, void, or (neither) write again with the new revision.
+func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own bool, err error) {
+	e, err := s.p.h.records.Get(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	var cur *jobs.Head
+	if e.Exists {
+		if cur, err = jobs.ParseHead(e.Value); err != nil {
+			return false, err
+		}
+		if cur.Epoch == hd.Epoch && cur.Sequence == hd.Sequence && cur.Attempt == hd.Attempt && cur.NotBefore.IsZero() == hd.NotBefore.IsZero() {
+			s.head, s.headRev = hd, e.Revision
+			return true, nil
+		}
+	}
+	if err := s.p.mine(ctx); err != nil {
+		return false, err
+	}
+	if e.Revision != s.headRev && cur != nil && (s.head == nil || cur.Epoch != s.head.Epoch || cur.Sequence != s.head.Sequence || cur.Attempt != s.head.Attempt) {
+		return false, errVoid
+	}
+	s.headRev = e.Revision
+	return false, nil
+}
+
+// settle gives the job its outcome: e nil is success. out is what the last attempt brought, nil if none ran.
+func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *output) error {
+	h := s.p.h
+	if err := s.still(ctx, t); err != nil {
+		return err
+	}
+	if out == nil {
+		out = &output{label: s.stateLabel()}
+	}
+	next := *s.record
+	next.LastSequence, next.Updated, next.Jobs = t.seq, h.now(), s.record.Jobs+1
+	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Session: s.id, Host: h.cfg.Name, Worker: out.worker, State: out.label,
+		Engine: out.engine, Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
+	last := &jobs.Outcome{Job: t.env.Job, Sequence: t.seq, Epoch: s.p.epoch, Attempt: t.attempt, Hash: t.req.Hash,
+		Kind: kindOf(e), Mode: t.env.Mode, ReplyTo: t.env.ReplyTo, Type: t.env.Type, Body: reply.Append(nil)}
+	if e == nil {
+		next.Host, next.Worker = h.cfg.Name, out.worker
+		s.advance(&next, t, out)
+	} else {
+		left, has := t.left(h.now())
+		last.Buried = last.Kind == jobs.Failed && jobs.Settle(e, t.attempt, t.req.Policy, left, has, nil).Action == jobs.Bury
+	}
+	next.Last = last
+	if err := s.commit(ctx, t, &next); err != nil {
+		return err
+	}
+	h.count(out.ran, e)
+	if e == nil {
+		s.worker, s.version, s.lost = out.slot, next.StateVersion, false
+	}
+	return s.complete(ctx, t.job, last, t.failures)
+}
+
+func kindOf(e *jobs.Error) jobs.Kind {
+	switch {
+	case e == nil:
+		return jobs.Succeeded
+	case e.Code == jobs.CodeExpired:
+		return jobs.Expired
+	case e.Code == jobs.CodeCancelled:
+		return jobs.Cancelled
+	}
+	return jobs.Failed
+}
+
+// advance takes the state that a successful attempt brought.
+func (s *session) advance(next *jobs.Record, t *task, out *output) {
+	if t.req.Command == "cleanup_session" {
+		next.Generation++
+		next.State, next.StateVersion, next.LM = nil, 0, nil
+		out.slot = 0
+		return
+	}
+	if out.state != nil {
+		next.State, next.StateVersion = out.state, out.ver
+	}
+	if out.lm != nil {
+		next.LM = out.lm
+	}
+}
+
+func (s *session) stateLabel() jobs.StateOf {
+	if s.lost {
+		return jobs.Reset
+	}
+	if s.record.StateVersion == 0 {
+		return jobs.None
+	}
+	return jobs.Restored
+}
+
+// later keeps the early ends behind seq.
+func later(ended map[uint64]jobs.Kind, seq uint64) map[uint64]jobs.Kind {
+	var keep map[uint64]jobs.Kind
+	for s, kind := range ended {
+		if s > seq {
+			if keep == nil {
+				keep = map[uint64]jobs.Kind{}
+			}
+			keep[s] = kind
+		}
+	}
+	return keep
+}
+
+// commit writes the record: state, last sequence and outcome in one compare-and-set.
+func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error {
+	h := s.p.h
+	left, _ := t.left(h.now())
+	n := 0
+	return h.insist(ctx, "commit", func() error {
+		for ; n < tries; n++ {
+			next.Ended = later(s.record.Ended, t.seq)
+			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
+			if err == nil {
+				s.record, s.recRev, s.loaded = next, rev, time.Now()
+				return nil
+			}
+			if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
+				return fmt.Errorf("session record: %w", err)
+			}
+			if own, err := s.judgeRecord(ctx, t, next); own || err != nil {
+				return err
+			}
+		}
+		return errVoid
+	})
+}
+
+// judgeRecord decides after a record write that failed (architecture, rule 3). With neither own nor err the write is
+// repeated with what it found.
+func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (own bool, err error) {
+	e, err := s.p.h.records.Get(ctx, jobs.RecordKey(s.id))
+	if err != nil {
+		return false, err
+	}
+	cur, err := readRecord(e)
+	if err != nil {
+		return false, err
+	}
+	if cur != nil && cur.Last != nil && cur.Last.Epoch == s.p.epoch && cur.Last.Sequence == t.seq && cur.Last.Attempt == t.attempt {
+		s.record, s.recRev, s.loaded = next, e.Revision, time.Now()
+		return true, nil
+	}
+	if err := s.p.mine(ctx); err != nil {
+		return false, err
+	}
+	if cur != nil {
+		if _, ended := cur.Ended[t.seq]; ended || cur.LastSequence != s.record.LastSequence || cur.Stream != s.record.Stream ||
+			cur.Generation != s.record.Generation || cur.StateVersion != s.record.StateVersion {
+			return false, errVoid
+		}
+		s.record.Ended = cur.Ended
+	}
+	s.recRev = e.Revision
+	return false, nil
+}
+
+func (h *Host) count(ran time.Duration, e *jobs.Error) {
+	h.stats.Requests.Add(1)
+	h.stats.RunMillis.Add(ran.Milliseconds())
+	if e != nil {
+		h.stats.Errors.Add(1)
+	}
+}

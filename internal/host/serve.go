@@ -1,0 +1,217 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// ask wants a waiting job to end early.
+type ask struct {
+	job  *job
+	kind jobs.Kind
+	done chan error // capacity 1
+}
+
+// await runs f beside the loop, which serves meanwhile, and returns when f has.
+func (s *session) await(ctx context.Context, f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	s.serve(context.WithoutCancel(ctx), done, 0) // f minds ctx; nothing of it may outlive this call
+}
+
+// serve waits until done is ready, d is over (0: no end) or ctx ends, and meanwhile does what must not wait for the job at
+// the head: early ends that are asked for, deadlines of waiting jobs, and the renewal of the session's record.
+func (s *session) serve(ctx context.Context, done <-chan struct{}, d time.Duration) {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	for {
+		next := s.nextDuty()
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+		case <-done:
+		case <-over:
+		case a := <-s.asks:
+			timer.Stop()
+			a.done <- s.endEarly(ctx, a.job, a.kind)
+			continue
+		case <-timer.C:
+			if err := s.duties(ctx); err != nil && ctx.Err() == nil {
+				s.p.h.log.Warn("duty_delayed", "session", s.id, "error", err)
+				s.quiet = time.Now().Add(brokerPause)
+			}
+			continue
+		}
+		timer.Stop()
+		return
+	}
+}
+
+// dutyPause is the longest and the shortest time between looks at what a session's loop has to do beside its job.
+const (
+	dutyMost  = time.Minute
+	dutyLeast = 10 * time.Millisecond
+)
+
+// nextDuty is the time until a waiting job's deadline or the record's renewal, whichever comes first.
+func (s *session) nextDuty() time.Duration {
+	next := dutyMost
+	if s.known {
+		next = min(next, s.ttl(0)/4-time.Since(s.loaded))
+	}
+	now := s.p.h.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.queue {
+		if !j.answered && !j.due.IsZero() {
+			next = min(next, j.due.Sub(now))
+		} else if !j.weighed {
+			next = 0
+		}
+	}
+	return max(next, dutyLeast, time.Until(s.quiet))
+}
+
+// duties weighs what has come, ends what is overdue, and renews record and head when a quarter of their life is over.
+func (s *session) duties(ctx context.Context) error {
+	s.weighAll()
+	for {
+		j := s.overdue()
+		if j == nil {
+			break
+		}
+		if err := s.endEarly(ctx, j, jobs.Expired); err != nil {
+			return err
+		}
+	}
+	if s.known && time.Since(s.loaded) > s.ttl(0)/4 {
+		return s.renew(ctx)
+	}
+	return nil
+}
+
+// weighAll learns the deadlines of the waiting jobs.
+func (s *session) weighAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.queue {
+		if !j.weighed {
+			j.weigh(s.p.h)
+		}
+	}
+}
+
+func (s *session) overdue() *job {
+	now := s.p.h.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, j := range s.queue {
+		if !j.answered && !j.due.IsZero() && !j.due.After(now) {
+			return j
+		}
+	}
+	return nil
+}
+
+// errTooLate says that a job cannot end early any more: it has started, or has its outcome.
+var errTooLate = errors.New("the job has started or ended")
+
+// endEarly makes the end of a waiting job durable, creates its result and answers (architecture, rule 5). The message is
+// acknowledged at its turn, so that early ends stay as bounded as the session's queue is.
+func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
+	if j.answered {
+		return nil
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if j.seq <= s.record.LastSequence {
+		return errTooLate
+	}
+	if have, ended := s.record.Ended[j.seq]; ended {
+		kind = have
+	} else if err := s.writeEnd(ctx, j.seq, kind); err != nil {
+		return err
+	}
+	t := &task{job: j}
+	if _, err := t.parse(ctx, s.p.h); err != nil {
+		return err
+	}
+	if err := s.finish(ctx, t, kind); err != nil {
+		return err
+	}
+	j.answered = true
+	return nil
+}
+
+func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) error {
+	next := *s.record
+	next.Ended = maps.Clone(s.record.Ended)
+	if next.Ended == nil {
+		next.Ended = map[uint64]jobs.Kind{}
+	}
+	next.Ended[seq] = kind
+	rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(0))
+	if err == nil {
+		s.record, s.recRev, s.loaded = &next, rev, time.Now()
+		return nil
+	}
+	if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
+		return fmt.Errorf("early end: %w", err)
+	}
+	e, err := s.p.h.records.Get(ctx, jobs.RecordKey(s.id))
+	if err != nil {
+		return err
+	}
+	cur, err := readRecord(e)
+	if err != nil {
+		return err
+	}
+	if err := s.p.mine(ctx); err != nil {
+		return err
+	}
+	if cur != nil && cur.Stream == s.record.Stream && cur.LastSequence == s.record.LastSequence {
+		s.record, s.recRev, s.loaded = cur, e.Revision, time.Now()
+	} else if cur == nil {
+		s.recRev = e.Revision
+	} else {
+		return errVoid // the running job's commit will find out
+	}
+	if s.record.Ended[seq] != "" {
+		return nil
+	}
+	return fmt.Errorf("early end: %w", stream.ErrWrongRevision)
+}
+
+// renew writes record and head again for the sake of their TTL, after making sure that they are still this epoch's.
+func (s *session) renew(ctx context.Context) error {
+	if err := s.p.mine(ctx); err != nil {
+		return err
+	}
+	if s.recRev > 0 {
+		rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.record.Append(nil), s.recRev, s.ttl(0))
+		if err != nil {
+			return fmt.Errorf("renew record: %w", err)
+		}
+		s.recRev = rev
+	}
+	if s.head != nil && s.head.Sequence > s.record.LastSequence {
+		rev, err := s.p.h.records.PutSync(jobs.HeadKey(s.id), s.head.Append(nil), s.headRev, s.ttl(0))
+		if err != nil {
+			return fmt.Errorf("renew head: %w", err)
+		}
+		s.headRev = rev
+	}
+	s.loaded = time.Now()
+	return nil
+}

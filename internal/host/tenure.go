@@ -1,0 +1,162 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// retake is the pause before a partition is taken again after a failure.
+const retake = 500 * time.Millisecond
+
+// tend owns partition n whenever the assignment names this host.
+func (h *Host) tend(ctx context.Context, n int) {
+	var used uint64
+	for ctx.Err() == nil {
+		a := h.assigned.get(n)
+		if a.owner.Host != h.cfg.Name {
+			wait(ctx, a.changed, 0)
+			continue
+		}
+		used = h.own(ctx, n, used)
+	}
+}
+
+// tenure is the time in which a partition is assigned to this host without a break. It may last for several epochs: each
+// loss of the consumer begins a new one. Running jobs outlive an epoch, since the record decides about their outcome; they
+// end with the tenure.
+type tenure struct {
+	h       *Host
+	n       int
+	ctx     context.Context // the doing
+	fence   context.CancelCauseFunc
+	wg      sync.WaitGroup
+	running running
+}
+
+// running are the sessions of earlier epochs whose loops have not ended: the channel closes when one has.
+type running struct {
+	mu   sync.Mutex
+	quit map[string]<-chan struct{}
+}
+
+func (r *running) add(id string, quit <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quit[id] = quit
+}
+
+func (r *running) get(id string) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.quit[id]
+}
+
+// prune forgets those that have ended.
+func (r *running) prune() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, quit := range r.quit {
+		select {
+		case <-quit:
+			delete(r.quit, id)
+		default:
+		}
+	}
+}
+
+// own serves partition n, epoch after epoch, until it is assigned to another host or ctx ends. used is the last epoch that
+// this host has used; own returns the new one. It returns when everything that it started has ended.
+func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
+	t := &tenure{h: h, n: n, running: running{quit: map[string]<-chan struct{}{}}}
+	t.ctx, t.fence = context.WithCancelCause(h.work)
+	ended := make(chan struct{})
+	var guard sync.WaitGroup
+	guard.Go(func() { t.guard(ended) })
+	for ctx.Err() == nil && t.ctx.Err() == nil {
+		a := h.assigned.get(n)
+		if a.owner.Host != h.cfg.Name {
+			break
+		}
+		epoch := a.epoch
+		if a.owner.Incarnation != h.incarnation || epoch <= used {
+			// Whatever ended the consumer, and at every start: taking again is a new epoch.
+			e, err := h.claims.Write(jobs.AssignmentKey(n), stream.Owner{Host: h.cfg.Name, Incarnation: h.incarnation}, max(epoch, used))
+			if err != nil {
+				wait(t.ctx, a.changed, retake)
+				continue
+			}
+			epoch = e
+		}
+		used = epoch
+		if err := t.hold(ctx, epoch); err != nil && ctx.Err() == nil {
+			h.log.Warn("partition_epoch_ends", "partition", n, "epoch", epoch, "error", err)
+			wait(t.ctx, nil, retake)
+		}
+	}
+	t.wg.Wait()
+	t.fence(nil)
+	close(ended)
+	guard.Wait()
+	return used
+}
+
+// guard ends the doing as soon as the partition is assigned to another host, also while a leaving host finishes its jobs.
+func (t *tenure) guard(ended <-chan struct{}) {
+	for {
+		a := t.h.assigned.get(t.n)
+		if a.owner.Host != t.h.cfg.Name && a.epoch > 0 {
+			t.fence(stream.ErrNotMine)
+			return
+		}
+		select {
+		case <-ended:
+			return
+		case <-t.ctx.Done():
+			return
+		case <-a.changed:
+		}
+	}
+}
+
+// wait returns when ctx ends, c is ready or d is over; a d of 0 has no end.
+func wait(ctx context.Context, c <-chan struct{}, d time.Duration) {
+	var due <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-c:
+	case <-due:
+	}
+}
+
+// insist repeats f until it succeeds or says that the work is not this epoch's any more (errFenced, errVoid, errLeaving):
+// what is decided is not forgotten because a broker does not answer.
+func (h *Host) insist(ctx context.Context, what string, f func() error) error {
+	for {
+		err := f()
+		if err == nil || errors.Is(err, errFenced) || errors.Is(err, errVoid) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		full := errors.Is(err, stream.ErrStoreFull)
+		if full {
+			h.full.Add(1)
+		}
+		h.log.Warn("broker_awaited", "step", what, "error", err)
+		wait(ctx, nil, brokerPause)
+		if full {
+			h.full.Add(-1)
+		}
+	}
+}
