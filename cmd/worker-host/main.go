@@ -110,7 +110,7 @@ func serve(ctx context.Context, o options, nc *nats.Conn, pool *pyproc.Pool, mod
 		return err
 	}
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: models, Log: log,
-		Capacity: o.workers * o.slots, SessionIdle: o.idle, CheckoutTimeout: o.checkout})
+		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout})
 	if err != nil {
 		return err
 	}

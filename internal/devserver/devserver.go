@@ -218,7 +218,8 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots})
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots,
+		Engine: host.EngineOf(pool)})
 	if err != nil {
 		return err
 	}

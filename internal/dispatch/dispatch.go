@@ -128,7 +128,7 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"stats", jobs.RPCStats, aside(d.getStats)},
 	}
 	for _, e := range endpoints {
-		if err := service.AddEndpoint(e.name, e.handler, micro.WithEndpointSubject(e.subject)); err != nil {
+		if err := service.AddEndpoint(e.name, d.answerable(e.handler), micro.WithEndpointSubject(e.subject)); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
 		}
 	}

@@ -35,15 +35,10 @@ func (d *Dispatcher) call(r micro.Request, subject string) {
 		header = micro.Headers{}
 	}
 	env, bad := jobs.ParseHeaders(header, 0)
-	switch {
-	case bad != nil:
-	case r.Reply() == "":
-		return // nobody could be answered
-	case !jobs.ValidReply(r.Reply()):
-		bad = jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
-		bad.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
-	case env.ReplyTo != "" || one(header, jobs.HeaderMode) != "":
-		bad = jobs.Errorf(jobs.Python, jobs.CodeBadHeader, "%s and %s are for durable publishes", jobs.HeaderReplyTo, jobs.HeaderMode)
+	for _, name := range []string{jobs.HeaderReplyTo, jobs.HeaderMode} {
+		if bad == nil && one(header, name) != "" {
+			bad = jobs.Refused(jobs.CodeBadHeader, name, "no such header: a call is answered in its inbox", "%s is for durable publishes", name)
+		}
 	}
 	if bad == nil {
 		_, bad = jobs.ParseRequest(env.Type, r.Data(), d.maxPayload/2)
@@ -87,26 +82,46 @@ func refuse(r micro.Request, e *jobs.Error) {
 	respond(r, body)
 }
 
-// respond sends a MessagePack body in the form that the request asked for.
+// respond sends a MessagePack body in the form that the request asked for. The client may be gone: nobody hears of it.
 func respond(r micro.Request, body []byte) {
 	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
 	if bad != nil {
 		kind = jobs.JSON
 	}
+	number, text, failed := jobs.ReplyError(body)
 	header := micro.Headers{jobs.HeaderContentType: {kind}}
-	if number, text, failed := jobs.ReplyError(body); failed {
-		header[jobs.HeaderError] = []string{text}
-		header[jobs.HeaderErrorCode] = []string{strconv.Itoa(number)}
-	}
 	if kind == jobs.JSON {
-		text, err := wire.AppendJSON(nil, body)
+		said, err := wire.AppendJSON(nil, body)
 		if err == nil {
-			body = text
+			body = said
 		} else {
 			header[jobs.HeaderContentType] = []string{jobs.MsgPack}
 		}
 	}
-	_ = r.Respond(body, micro.WithHeaders(header)) // the client may be gone
+	if failed {
+		_ = r.Error(strconv.Itoa(number), text, body, micro.WithHeaders(header))
+		return
+	}
+	_ = r.Respond(body, micro.WithHeaders(header))
+}
+
+// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
+// choose any subject: under dspex. and $ not even the refusal is sent.
+func (d *Dispatcher) answerable(f micro.HandlerFunc) micro.HandlerFunc {
+	return func(r micro.Request) {
+		to := r.Reply()
+		switch {
+		case jobs.ValidReply(to):
+			f(r)
+		case to == "": // nobody could be answered
+		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
+			d.log.Warn("reply_subject_refused", "door", r.Subject())
+		default:
+			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
+			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
+			refuse(r, e)
+		}
+	}
 }
 
 func one(h map[string][]string, key string) string {

@@ -40,6 +40,7 @@ type beat struct {
 	Errors      int64  `json:"errors"`
 	RunMillis   int64  `json:"run_ms"`
 	Sessions    int64  `json:"sessions"`
+	Engine      string `json:"engine"`
 	Leaving     bool   `json:"leaving"`
 }
 

@@ -3,6 +3,9 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,59 +24,82 @@ type ask struct {
 	wait         time.Duration
 }
 
+const sessionShape = "1 to 64 of A-Z a-z 0-9 _ -"
+
 // parseAsk reads {"session", "job", "wait_ms"}.
-func parseAsk(r micro.Request) (ask, *jobs.Error) {
-	const shape = `{"session": "...", "job": "...", "wait_ms": 0}`
-	var a ask
-	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
+func parseAsk(r micro.Request) (a ask, bad *jobs.Error) {
+	in, n, bad := openBody(r, `{"session": "...", "job": "...", "wait_ms": 0}`)
 	if bad != nil {
 		return a, bad
 	}
-	var body []byte
-	var err error
-	if kind == jobs.JSON {
-		body, err = wire.FromJSON(r.Data(), wire.Request)
-	} else {
-		body, err = wire.Canonical(r.Data(), wire.Request)
-	}
-	wrong := jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "the request cannot be read")
-	wrong.Expected = shape
-	if err != nil {
-		return a, wrong
-	}
-	in := wire.NewReader(body)
-	n, err := in.Map()
-	if err != nil {
-		return a, wrong
-	}
 	for range n {
 		key, _ := in.Str()
-		switch {
-		case key == "session" && in.Kind() == wire.Str:
+		switch kind := in.Kind(); {
+		case key == "session" && kind == wire.Str:
 			a.session, _ = in.Str()
 		case key == "session" && in.Nil():
-		case key == "job" && in.Kind() == wire.Str:
+		case key == "job" && kind == wire.Str:
 			a.job, _ = in.Str()
-		case key == "wait_ms" && in.Kind() == wire.Int:
+		case key == "wait_ms" && kind == wire.Int:
 			ms, err := in.Int()
 			if err != nil || ms < 0 || ms > maxWait.Milliseconds() {
-				wrong.Path, wrong.Expected = "wait_ms", "0 to 600000"
-				return a, wrong
+				return a, jobs.Refused(jobs.CodeBadRequest, key, waitShape, "wait_ms is out of range")
 			}
 			a.wait = time.Duration(ms) * time.Millisecond
 		default:
-			return a, wrong
+			return a, wrongEntry(key, map[string]string{"session": sessionShape, "job": jobShape, "wait_ms": waitShape})
 		}
 	}
-	if _, sequence := jobs.JobSequence(a.job); !jobs.ValidJob(a.job) && !sequence && !validReplay(a.job) {
-		wrong.Path, wrong.Expected = "job", "a job id"
-		return a, wrong
-	}
-	if a.session != "" && !jobs.ValidSession(a.session) {
-		wrong.Path, wrong.Expected = "session", "1 to 64 of A-Z a-z 0-9 _ -"
-		return a, wrong
+	switch _, sequence := jobs.JobSequence(a.job); {
+	case !jobs.ValidJob(a.job) && !sequence && !validReplay(a.job):
+		return a, jobs.Refused(jobs.CodeBadRequest, "job", jobShape, "the job id is missing or not allowed")
+	case a.session != "" && !jobs.ValidSession(a.session):
+		return a, jobs.Refused(jobs.CodeBadRequest, "session", sessionShape, "the session id is not allowed")
 	}
 	return a, nil
+}
+
+const (
+	waitShape = "milliseconds, 0 to 600000"
+	jobShape  = "a job id: 1 to 64 of A-Z a-z 0-9 _ -"
+)
+
+// openBody checks the body of a door that runs no job and returns a reader of its n entries. No body at all is an empty map.
+func openBody(r micro.Request, shape string) (in *wire.Reader, n int, bad *jobs.Error) {
+	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
+	if bad != nil {
+		return nil, 0, bad
+	}
+	body := r.Data()
+	if len(body) == 0 {
+		return wire.NewReader(wire.AppendMap(nil, 0)), 0, nil
+	}
+	var err error
+	if kind == jobs.JSON {
+		body, err = wire.FromJSON(body, wire.Request)
+	} else {
+		body, err = wire.Canonical(body, wire.Request)
+	}
+	if err != nil {
+		return nil, 0, jobs.Unreadable(err)
+	}
+	in = wire.NewReader(body)
+	if n, err = in.Map(); err != nil {
+		return nil, 0, jobs.Refused(jobs.CodeBadRequest, "", shape, "the body is not a map")
+	}
+	return in, n, nil
+}
+
+// wrongEntry refuses a key that is unknown, or one whose value is of the wrong type.
+func wrongEntry(key string, known map[string]string) *jobs.Error {
+	if expected, ok := known[key]; ok {
+		return jobs.Refused(jobs.CodeBadRequest, key, expected, "%s is of the wrong type", key)
+	}
+	expected := "an empty map"
+	if len(known) > 0 {
+		expected = strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+	}
+	return jobs.Refused(jobs.CodeBadRequest, jobs.Clip(key), expected, "unknown key in the body")
 }
 
 // validReplay accepts the ids of replays: a token that only the product may make.
@@ -110,9 +136,7 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 		}
 		defer func() { _ = sub.Unsubscribe() }()
 	}
-	poll := time.NewTicker(5 * time.Second) // backstop for a message lost on the way
-	defer poll.Stop()
-	for {
+	for pause := pollSoon; ; {
 		look := context.WithoutCancel(ctx)
 		e, err := d.results.Get(look, key)
 		if err != nil {
@@ -142,10 +166,20 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 		select {
 		case <-ctx.Done():
 		case <-written:
-		case <-poll.C:
+			pause = pollFast
+		case <-time.After(pause):
+			pause = min(4*pause, pollSlow)
 		}
 	}
 }
+
+// How often an outcome that is waited for is looked at. A subscriber hears of a write a moment before it can be read; one
+// that came between the two hears nothing.
+const (
+	pollFast = 2 * time.Millisecond  // after the write was heard of
+	pollSoon = 20 * time.Millisecond // at first
+	pollSlow = 5 * time.Second       // in the end, a backstop for a message lost on the way
+)
 
 // found is the answer of jobs.get.
 func found(a ask, outcome string, attempts int, reply []byte) []byte {

@@ -2,6 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
@@ -10,10 +14,32 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
+// measureWait bounds the question to a host how it is; a live one answers at once.
+const measureWait = time.Second
+
+// measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
+// none was missing.
+func (d *Dispatcher) measure() (beats []beat, all bool) {
+	beats = d.hosts.live()
+	answered := make([]bool, len(beats))
+	var wg sync.WaitGroup
+	for i := range beats {
+		wg.Go(func() {
+			m, err := d.nc.Request(jobs.SubjectControl+beats[i].Host+".beat", nil, measureWait)
+			var b beat
+			if err == nil && json.Unmarshal(m.Data, &b) == nil && b.Host == beats[i].Host {
+				beats[i], answered[i] = b, true
+			}
+		})
+	}
+	wg.Wait()
+	return beats, !slices.Contains(answered, false)
+}
+
 // pool adds up what the hosts say.
-func (d *Dispatcher) pool() map[string]int64 {
+func (d *Dispatcher) pool(beats []beat) map[string]int64 {
 	var workers, active, available, requests, failed, ms, sessions int64
-	for _, b := range d.hosts.live() {
+	for _, b := range beats {
 		workers += int64(b.Workers)
 		active += int64(b.Active)
 		available += int64(b.Available)
@@ -43,35 +69,85 @@ func appendStats(b []byte, stats map[string]int64) []byte {
 	return b
 }
 
-func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
-	b := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true)
-	respond(r, appendStats(wire.AppendStr(b, "result"), d.pool()))
+// engines names what runs the programs: one engine, unless a deployment mixes them.
+func engines(beats []beat) string {
+	var names []string
+	for _, b := range beats {
+		if b.Engine != "" && !slices.Contains(names, b.Engine) {
+			names = append(names, b.Engine)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
 }
 
-// health measures now: an error when nothing serves, degraded when partitions lack a live owner.
+// appendHead begins a successful reply whose result follows.
+func appendHead(beats []beat) []byte {
+	engine := engines(beats)
+	if engine == "" { // no worker has started yet
+		return wire.AppendStr(wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true), "result")
+	}
+	b := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 3), "engine"), engine)
+	return wire.AppendStr(wire.AppendBool(wire.AppendStr(b, "ok"), true), "result")
+}
+
+// askedNothing refuses a body with entries: they would have no effect.
+func askedNothing(r micro.Request) bool {
+	in, n, bad := openBody(r, "an empty map")
+	if bad == nil && n > 0 {
+		key, _ := in.Str()
+		bad = wrongEntry(key, nil)
+	}
+	if bad != nil {
+		refuse(r, bad)
+	}
+	return bad == nil
+}
+
+func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
+	if !askedNothing(r) {
+		return
+	}
+	beats, _ := d.measure()
+	respond(r, appendStats(appendHead(beats), d.pool(beats)))
+}
+
+// health measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
 func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
-	live := d.hosts.live()
-	if len(live) == 0 {
+	if !askedNothing(r) {
+		return
+	}
+	beats, all := d.measure()
+	stats := d.pool(beats)
+	switch {
+	case len(beats) == 0:
 		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").
-			WithHint("start a worker-host, or `dspex dev`"))
+			WithHint("start a worker-host, or `dspex dev`").Again())
+		return
+	case stats["active_workers"] == 0:
+		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
+			WithHint("the worker-host's log tells why its workers do not start").Again())
 		return
 	}
 	status := "healthy"
-	owners, _, err := d.owners(ctx)
-	alive := map[string]bool{}
-	for _, b := range live {
-		alive[b.Host] = true
-	}
-	for _, o := range owners {
-		if !alive[o] {
-			status = "degraded"
-		}
-	}
-	if err != nil {
+	if !all || stats["active_workers"] < stats["pool_size"] || !d.owned(ctx, beats) {
 		status = "degraded"
 	}
-	b := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true)
-	b = wire.AppendMap(wire.AppendStr(b, "result"), 2)
-	b = appendStats(wire.AppendStr(b, "stats"), d.pool())
+	b := wire.AppendMap(appendHead(beats), 2)
+	b = appendStats(wire.AppendStr(b, "stats"), stats)
 	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
+}
+
+// owned reports whether every partition belongs to a live host.
+func (d *Dispatcher) owned(ctx context.Context, beats []beat) bool {
+	owners, _, err := d.owners(ctx)
+	if err != nil {
+		return false
+	}
+	for _, owner := range owners {
+		if !slices.ContainsFunc(beats, func(b beat) bool { return b.Host == owner }) {
+			return false
+		}
+	}
+	return true
 }

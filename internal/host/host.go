@@ -64,6 +64,7 @@ type Config struct {
 	Models          Models
 	Log             *slog.Logger
 	Capacity        int           // slots of the pool, for the planner
+	Engine          func() string // of the workers, "" while none has started; nil: not told in heartbeats
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s
 	Grace           time.Duration // for running jobs at the end, default 30 s
@@ -215,23 +216,29 @@ type Heartbeat struct {
 	Errors      int64  `json:"errors"`
 	RunMillis   int64  `json:"run_ms"`
 	Sessions    int64  `json:"sessions"`
+	Engine      string `json:"engine,omitempty"`
 	Leaving     bool   `json:"leaving,omitempty"`
 }
 
 // announce refuses a second host of the same name and returns the loop that says that this one lives.
 func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	subject := jobs.SubjectControl + h.cfg.Name + ".ping"
-	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if m, err := h.nc.RequestWithContext(ask, subject, nil); err == nil {
+	if m, err := h.nc.RequestWithContext(bounded, subject, nil); err == nil {
 		return nil, fmt.Errorf("a host named %q is running already (incarnation %s): give this one another name", h.cfg.Name, m.Data)
 	}
 	sub, err := h.nc.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte(h.incarnation)) })
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
+	ask := jobs.SubjectControl + h.cfg.Name + ".beat"
+	now, err := h.nc.Subscribe(ask, func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false)) })
+	if err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", ask, err)
+	}
 	return func(ctx context.Context) {
-		defer func() { _ = sub.Unsubscribe() }()
+		defer func() { _, _ = sub.Unsubscribe(), now.Unsubscribe() }()
 		t := time.NewTicker(time.Second)
 		defer t.Stop()
 		for {
@@ -247,14 +254,23 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 }
 
 func (h *Host) beat(leaving bool) {
+	_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(leaving)) // the next beat follows
+}
+
+func (h *Host) heartbeat(leaving bool) []byte {
 	size, active, available := h.cfg.Pool.Workers()
+	engine := ""
+	if h.cfg.Engine != nil {
+		engine = h.cfg.Engine()
+	}
 	b, err := json.Marshal(Heartbeat{
 		Workers: size, Active: active, Available: available,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
-		Sessions: h.stats.Sessions.Load(), Leaving: leaving,
+		Sessions: h.stats.Sessions.Load(), Engine: engine, Leaving: leaving,
 	})
-	if err == nil {
-		_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, b) // the next beat follows
+	if err != nil {
+		panic(err) // text and numbers always marshal
 	}
+	return b
 }

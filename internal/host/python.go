@@ -32,11 +32,25 @@ func (p pythonPool) Workers() (size, active, available int) {
 	return st.Size, active, available
 }
 
+// EngineOf tells the engine of a pool's workers, "" while none has started.
+func EngineOf(p *pyproc.Pool) func() string {
+	return func() string {
+		for _, w := range p.Stats().Workers {
+			if w.Engine != "" {
+				return engineName(w.Engine, w.EngineVersion)
+			}
+		}
+		return ""
+	}
+}
+
+func engineName(name, version string) string {
+	if version == "" {
+		return name
+	}
+	return name + " " + version
+}
+
 type pythonSlot struct{ *pyproc.Slot }
 
-func (s pythonSlot) Engine() string {
-	if v := s.EngineVersion(); v != "" {
-		return s.Slot.Engine() + " " + v
-	}
-	return s.Slot.Engine()
-}
+func (s pythonSlot) Engine() string { return engineName(s.Slot.Engine(), s.EngineVersion()) }

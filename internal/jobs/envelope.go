@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 		if ValidReply(to) {
 			env.ReplyTo = to
 		} else {
-			note(bad(CodeBadReply, HeaderReplyTo, "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is not allowed"))
+			note(Refused(CodeBadReply, HeaderReplyTo, "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is not allowed"))
 		}
 	}
 	kind, e := ContentType(one(h, HeaderContentType))
@@ -49,7 +50,7 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 		if ValidJob(id) {
 			env.Job, env.Chosen = id, true
 		} else {
-			note(bad(CodeBadJob, HeaderJob, "1 to 48 of A-Z a-z 0-9 _ -, not q<digits>, not ending in -r<digits>", "the job id is not allowed"))
+			note(Refused(CodeBadJob, HeaderJob, "1 to 48 of A-Z a-z 0-9 _ -, not q<digits>, not ending in -r<digits>", "the job id is not allowed"))
 		}
 	}
 	switch mode := one(h, HeaderMode); mode {
@@ -57,28 +58,49 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 	case string(ModeCall):
 		env.Mode = ModeCall
 	default:
-		note(bad(CodeBadHeader, HeaderMode, "call or queue", "unknown mode"))
+		note(Refused(CodeBadHeader, HeaderMode, "call or queue", "unknown mode"))
 	}
 	if text := one(h, HeaderDeadline); text != "" {
 		ms, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || ms < 1 || ms > MaxTimeout.Milliseconds() {
-			note(bad(CodeBadHeader, HeaderDeadline, "milliseconds, 1 to 86400000", "the deadline is not a duration in range"))
+			note(Refused(CodeBadHeader, HeaderDeadline, "milliseconds, 1 to 86400000", "the deadline is not a duration in range"))
 		} else {
 			env.Deadline = time.Duration(ms) * time.Millisecond
 		}
 	}
+	size := 0
 	for key, values := range h {
-		if strings.HasPrefix(strings.ToLower(key), "dspex-") && !slices.Contains(knownHeaders, key) {
-			note(bad(CodeBadHeader, clip(key), strings.Join(knownHeaders, ", "), "unknown header"))
+		if e := checkHeader(key, values); e != nil {
+			note(e)
 		}
-		if len(values) > 1 && slices.Contains(knownHeaders, key) {
-			note(bad(CodeBadHeader, key, "one value", "the header stands twice"))
+		for _, v := range values {
+			size += len(key) + len(v)
 		}
 	}
-	if _, ok := h["Nats-TTL"]; ok {
-		note(bad(CodeBadHeader, "Nats-TTL", "Dspex-Deadline", "a job may not vanish from the queue by itself"))
+	if size > MaxHeaderBytes {
+		note(Refused(CodeBadHeader, "", fmt.Sprintf("at most %d bytes of headers", MaxHeaderBytes), "the headers have %d bytes", size))
 	}
 	return env, first
+}
+
+// MaxHeaderBytes bounds names and values of a message's headers together: they are kept in memory while a job waits.
+const MaxHeaderBytes = 8 << 10
+
+// checkHeader refuses what would otherwise have no effect. Names of headers are case-sensitive in NATS.
+func checkHeader(key string, values []string) *Error {
+	lower := strings.ToLower(key)
+	known := slices.Contains(knownHeaders, key)
+	switch {
+	case strings.HasPrefix(lower, "dspex-") && !known:
+		return Refused(CodeBadHeader, Clip(key), strings.Join(knownHeaders, ", "), "unknown header")
+	case lower == "content-type" && key != HeaderContentType:
+		return Refused(CodeBadHeader, Clip(key), HeaderContentType, "names of headers are case-sensitive")
+	case lower == "nats-ttl":
+		return Refused(CodeBadHeader, key, HeaderDeadline, "a job may not vanish from the queue by itself")
+	case len(values) > 1 && (known || key == HeaderContentType):
+		return Refused(CodeBadHeader, key, "one value", "the header stands twice")
+	}
+	return nil
 }
 
 func one(h map[string][]string, key string) string {

@@ -19,7 +19,7 @@ const (
 
 // Reply is what a client gets; Append gives its canonical MessagePack body.
 type Reply struct {
-	Job     string
+	Job     string // empty: the request became no job
 	Attempt int
 	Session string // empty: anonymous
 	Host    string
@@ -35,7 +35,10 @@ type Reply struct {
 
 // Append writes the body.
 func (r *Reply) Append(dst []byte) []byte {
-	fields := 5 // attempt, job, ok, result or error, timing
+	fields := 2 // ok, result or error
+	if r.Job != "" {
+		fields += 3 // attempt, job, timing
+	}
 	if r.Engine != "" {
 		fields++
 	}
@@ -46,14 +49,18 @@ func (r *Reply) Append(dst []byte) []byte {
 		fields++
 	}
 	dst = wire.AppendMap(dst, fields)
-	dst = wire.AppendInt(wire.AppendStr(dst, "attempt"), int64(r.Attempt))
+	if r.Job != "" {
+		dst = wire.AppendInt(wire.AppendStr(dst, "attempt"), int64(r.Attempt))
+	}
 	if r.Engine != "" {
 		dst = wire.AppendStr(wire.AppendStr(dst, "engine"), r.Engine)
 	}
 	if r.Err != nil {
 		dst = r.Err.append(wire.AppendStr(dst, "error"), r.Attempt, r.Worker)
 	}
-	dst = wire.AppendStr(wire.AppendStr(dst, "job"), r.Job)
+	if r.Job != "" {
+		dst = wire.AppendStr(wire.AppendStr(dst, "job"), r.Job)
+	}
 	dst = wire.AppendBool(wire.AppendStr(dst, "ok"), r.Err == nil)
 	if r.Session == "" && r.Host != "" {
 		dst = wire.AppendMap(wire.AppendStr(dst, "ran_on"), 2)
@@ -70,9 +77,11 @@ func (r *Reply) Append(dst []byte) []byte {
 		dst = wire.AppendStr(wire.AppendStr(dst, "state"), string(r.State))
 		dst = wire.AppendStr(wire.AppendStr(dst, "worker"), r.Worker)
 	}
-	dst = wire.AppendMap(wire.AppendStr(dst, "timing"), 2)
-	dst = wire.AppendInt(wire.AppendStr(dst, "queued_ms"), max(r.Queued.Milliseconds(), 0))
-	dst = wire.AppendInt(wire.AppendStr(dst, "run_ms"), r.Run.Milliseconds())
+	if r.Job != "" {
+		dst = wire.AppendMap(wire.AppendStr(dst, "timing"), 2)
+		dst = wire.AppendInt(wire.AppendStr(dst, "queued_ms"), max(r.Queued.Milliseconds(), 0))
+		dst = wire.AppendInt(wire.AppendStr(dst, "run_ms"), r.Run.Milliseconds())
+	}
 	if r.Usage != nil {
 		dst = append(wire.AppendStr(dst, "usage"), r.Usage...)
 	}

@@ -3,6 +3,7 @@ package jobs
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -48,16 +49,15 @@ func ContentType(header string) (string, *Error) {
 	case MsgPack, "application/vnd.msgpack", "application/x-msgpack":
 		return MsgPack, nil
 	}
-	e := Errorf(Python, CodeBadHeader, "unknown content type")
-	e.Path, e.Expected = HeaderContentType, JSON+" or "+MsgPack
-	return "", e
+	return "", Refused(CodeBadHeader, HeaderContentType, JSON+" or "+MsgPack, "unknown content type")
 }
 
 // ParseRequest validates a body and re-encodes it. maxBytes bounds the body.
 func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Error) {
 	if maxBytes > 0 && len(body) > maxBytes {
-		return Request{}, Errorf(Session, CodeTooLarge, "the request has %d bytes", len(body)).
-			WithHint("a request may have at most %d bytes; pass large inputs by reference", maxBytes)
+		e := Errorf(Session, CodeTooLarge, "the request has %d bytes", len(body)).WithHint("pass large inputs by reference")
+		e.Expected = fmt.Sprintf("at most %d bytes", maxBytes)
+		return Request{}, e
 	}
 	kind, e := ContentType(contentType)
 	if e != nil {
@@ -71,7 +71,7 @@ func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Erro
 		canonical, err = wire.Canonical(body, wire.Request)
 	}
 	if err != nil {
-		return Request{}, badValue(err)
+		return Request{}, Unreadable(err)
 	}
 	req := Request{Timeout: DefaultTimeout, Hash: sha256.Sum256(canonical)}
 	if e := req.read(wire.NewReader(canonical)); e != nil {
@@ -86,11 +86,11 @@ var emptyMap = wire.AppendMap(nil, 0)
 
 func (r *Request) read(in *wire.Reader) *Error {
 	if in.Kind() != wire.Map {
-		return bad(CodeBadRequest, "", bodyShape, "the body is not a map")
+		return Refused(CodeBadRequest, "", bodyShape, "the body is not a map")
 	}
 	n, err := in.Map()
 	if err != nil {
-		return badValue(err)
+		return Unreadable(err)
 	}
 	r.Args, r.Options = emptyMap, emptyMap
 	for range n {
@@ -98,15 +98,15 @@ func (r *Request) read(in *wire.Reader) *Error {
 		switch key {
 		case "command":
 			if r.Command, err = in.Str(); err != nil || !validCommand(r.Command) {
-				return bad(CodeBadRequest, "command", "a name: [a-z][a-z0-9_]{0,63}", "the command is not a name")
+				return Refused(CodeBadRequest, "command", "a name: [a-z][a-z0-9_]{0,63}", "the command is not a name")
 			}
 		case "args", "options":
 			if in.Kind() != wire.Map {
-				return bad(CodeBadRequest, key, "a map", "%s is not a map", key)
+				return Refused(CodeBadRequest, key, "a map", "%s is not a map", key)
 			}
 			raw, err := in.Raw()
 			if err != nil {
-				return badValue(err)
+				return Unreadable(err)
 			}
 			if key == "args" {
 				r.Args = raw
@@ -114,11 +114,11 @@ func (r *Request) read(in *wire.Reader) *Error {
 				r.Options = raw
 			}
 		default:
-			return bad(CodeBadRequest, clip(key), "command, args, options", "unknown key in the body")
+			return Refused(CodeBadRequest, Clip(key), "command, args, options", "unknown key in the body")
 		}
 	}
 	if r.Command == "" {
-		return bad(CodeBadRequest, "command", bodyShape, "the body names no command")
+		return Refused(CodeBadRequest, "command", bodyShape, "the body names no command")
 	}
 	if e := r.readOptions(wire.NewReader(r.Options)); e != nil {
 		return e
@@ -132,7 +132,7 @@ var optionNames = []string{"backoff", "deadline", "lm", "max_retries", "module",
 func (r *Request) readOptions(in *wire.Reader) *Error {
 	n, err := in.Map()
 	if err != nil {
-		return badValue(err)
+		return Unreadable(err)
 	}
 	for range n {
 		key, _ := in.Str()
@@ -144,12 +144,12 @@ func (r *Request) readOptions(in *wire.Reader) *Error {
 }
 
 func (r *Request) readOption(key string, in *wire.Reader) *Error {
-	path := "options." + clip(key)
+	path := "options." + Clip(key)
 	switch key {
 	case "timeout", "deadline":
 		d, ok := duration(in)
 		if !ok || d < time.Millisecond || d > MaxTimeout {
-			return bad(CodeBadOption, path, `milliseconds as an integer, or text with a unit such as "30s"; 1 ms to 24 h`, "%s is not a duration in range", key)
+			return Refused(CodeBadOption, path, `milliseconds as an integer, or text with a unit such as "30s"; 1 ms to 24 h`, "%s is not a duration in range", key)
 		}
 		if key == "timeout" {
 			r.Timeout = d
@@ -159,20 +159,20 @@ func (r *Request) readOption(key string, in *wire.Reader) *Error {
 	case "max_retries":
 		v, err := in.Int()
 		if err != nil || v < 0 || v > MaxRetries {
-			return bad(CodeBadOption, path, "an integer from 0 to 20", "max_retries is out of range")
+			return Refused(CodeBadOption, path, "an integer from 0 to 20", "max_retries is out of range")
 		}
 		retries := int(v)
 		r.Policy.MaxRetries = &retries
 	case "backoff":
 		b, ok := backoff(in)
 		if !ok {
-			return bad(CodeBadOption, path, `"linear", "exponential" or a list of 1 to 20 delays in ms (0 to 30000)`, "unknown backoff")
+			return Refused(CodeBadOption, path, `"linear", "exponential" or a list of 1 to 20 delays in ms (0 to 30000)`, "unknown backoff")
 		}
 		r.Policy.Backoff = b
 	case "stream", "require_state":
 		v, err := in.Bool()
 		if err != nil {
-			return bad(CodeBadOption, path, "true or false", "%s is not a boolean", key)
+			return Refused(CodeBadOption, path, "true or false", "%s is not a boolean", key)
 		}
 		if key == "stream" {
 			r.Stream = v
@@ -182,38 +182,37 @@ func (r *Request) readOption(key string, in *wire.Reader) *Error {
 	case "lm":
 		v, err := in.Str()
 		if err != nil || v == "" || len(v) > 128 {
-			return bad(CodeBadOption, path, "the name of an LM profile", "lm is not a name")
+			return Refused(CodeBadOption, path, "the name of an LM profile", "lm is not a name")
 		}
 		r.LM = v
 	case "temperature":
 		v, err := in.Float()
 		if err != nil || math.IsNaN(v) || v < 0 || v > 2 {
-			return bad(CodeBadOption, path, "a number from 0 to 2", "temperature is out of range")
+			return Refused(CodeBadOption, path, "a number from 0 to 2", "temperature is out of range")
 		}
 	case "module":
 		if v, err := in.Str(); err != nil || !slices.Contains([]string{"predict", "chain_of_thought", "react"}, v) {
-			return bad(CodeBadOption, path, "predict, chain_of_thought or react", "unknown module")
+			return Refused(CodeBadOption, path, "predict, chain_of_thought or react", "unknown module")
 		}
 	case "signature":
 		if k := in.Kind(); k != wire.Str && k != wire.Map {
-			return bad(CodeBadOption, path, "text or a map", "the signature is neither text nor a map")
+			return Refused(CodeBadOption, path, "text or a map", "the signature is neither text nor a map")
 		}
 		return skip(in)
 	case "outputs":
 		if in.Kind() != wire.Array {
-			return bad(CodeBadOption, path, "a list of names", "outputs is not a list")
+			return Refused(CodeBadOption, path, "a list of names", "outputs is not a list")
 		}
 		return skip(in)
 	default:
-		e := bad(CodeBadOption, path, strings.Join(optionNames, ", "), "unknown option")
-		return e
+		return Refused(CodeBadOption, path, strings.Join(optionNames, ", "), "unknown option")
 	}
 	return nil
 }
 
 func skip(in *wire.Reader) *Error {
 	if err := in.Skip(); err != nil {
-		return badValue(err)
+		return Unreadable(err)
 	}
 	return nil
 }
@@ -273,7 +272,7 @@ func (r *Request) refuseSecrets() *Error {
 	in := wire.NewReader(r.Args)
 	n, err := in.Map()
 	if err != nil {
-		return badValue(err)
+		return Unreadable(err)
 	}
 	for range n {
 		key, _ := in.Str()
@@ -285,7 +284,7 @@ func (r *Request) refuseSecrets() *Error {
 		}
 		v, err := in.Str()
 		if err != nil || !(strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:")) {
-			e := bad(CodeSecret, "args.api_key", "env:NAME or file:PATH", "an API key stands in the request")
+			e := Refused(CodeSecret, "args.api_key", "env:NAME or file:PATH", "an API key stands in the request")
 			return e.WithHint("put the key into the host's environment or a file of the host and send the reference; a key in a message would be stored by the broker")
 		}
 	}
@@ -317,23 +316,28 @@ func validCommand(s string) bool {
 	return true
 }
 
-func bad(code, path, expected, format string, args ...any) *Error {
+// Refused makes the error for bad input: where, and what would have been right.
+func Refused(code, path, expected, format string, args ...any) *Error {
 	e := Errorf(Python, code, format, args...)
 	e.Path, e.Expected = path, expected
 	return e
 }
 
-func badValue(err error) *Error {
+// Unreadable makes the error for a body that package wire refuses.
+func Unreadable(err error) *Error {
 	e := Errorf(Python, CodeBadRequest, "the body cannot be read: %v", err)
 	if w, ok := err.(*wire.Error); ok {
 		e.Path, e.Expected = w.Path, w.Expected
 		e.Message = "the body cannot be read: " + strings.ReplaceAll(w.Problem, "_", " ")
+		if w.Problem == wire.TooLarge {
+			e.Category, e.Code = Session, CodeTooLarge
+		}
 	}
 	return e
 }
 
-// clip bounds what an error repeats of a client's text, and keeps it printable.
-func clip(s string) string {
+// Clip bounds what an error repeats of a client's text, and keeps it printable.
+func Clip(s string) string {
 	if len(s) > 64 {
 		s = strings.ToValidUTF8(s[:64], "") + "..."
 	}

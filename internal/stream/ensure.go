@@ -138,6 +138,9 @@ func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 	return n, nil
 }
 
+// lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
+var lanes = []string{"dspex.anonymous.interactive", "dspex.anonymous.batch"}
+
 func streams(s Settings) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
 		{
@@ -152,7 +155,7 @@ func streams(s Settings) []jetstream.StreamConfig {
 			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
 		},
 		{
-			Name: Anonymous, Subjects: []string{"dspex.anonymous.*"}, Retention: jetstream.WorkQueuePolicy,
+			Name: Anonymous, Subjects: lanes, Retention: jetstream.WorkQueuePolicy,
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
 			Duplicates: 10 * time.Minute, AllowDirect: true,
 		},

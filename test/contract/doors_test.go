@@ -1,0 +1,215 @@
+package contract
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestACallOfASessionGetsItsReply(t *testing.T) {
+	r := stub.request(t, "dspex.rpc.session.doors_1", text(body("predict", m{"question": "What is the capital of France?"})), "Dspex-Job", "first")
+	r.succeeds(t)
+	if answer := r.Result.(m)["answer"]; answer != "[stub] What is the capital of France?" || len(r.Result.(m)) != 1 {
+		t.Errorf("result %v", r.Result)
+	}
+	if r.Job != "first" || r.Attempt != 1 || r.Engine != "stub" || r.RanOn != nil || r.Timing == nil {
+		t.Errorf("%+v", r)
+	}
+	if s := r.Session; s == nil || s.ID != "doors_1" || s.Host == "" || s.Worker == "" || s.State != "none" {
+		t.Errorf("session %+v", r.Session)
+	}
+	if h := r.header; h.Get("Dspex-Job") != "first" || h.Get("Dspex-Attempt") != "1" || h.Get("Dspex-Partial") != "" || h.Get("Content-Type") != jsonType {
+		t.Errorf("headers %v", h)
+	}
+	if again := stub.call(t, "doors_1", "predict", m{"question": "And of Spain?"}); again.Session.State != "warm" && again.Session.State != "restored" {
+		t.Errorf("the second call found the state %q", again.Session.State)
+	}
+}
+
+func TestAnAnonymousCallGetsItsReply(t *testing.T) {
+	r := stub.call(t, "", "echo", m{"x": 1})
+	r.succeeds(t)
+	if r.Session != nil || r.RanOn == nil || r.RanOn.Host == "" || r.RanOn.Worker == "" || !strings.HasPrefix(r.Job, "q") {
+		t.Errorf("%+v", r)
+	}
+	if r.header.Get("Dspex-Job") != r.Job || r.header.Get("Dspex-Attempt") != "1" {
+		t.Errorf("headers %v", r.header)
+	}
+}
+
+func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
+	for door, session := range map[string]string{"dspex.session.doors_2": "doors_2", "dspex.anonymous.interactive": "", "dspex.anonymous.batch": ""} {
+		for _, base := range []string{stub.nc.NewRespInbox(), "dspex.reply.contract." + strings.ReplaceAll(door, ".", "-")} {
+			inbox, err := stub.nc.SubscribeSync(base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			job := stub.publish(t, door, text(body("echo", m{"x": door})), "Dspex-Reply-To", base)
+			answer, err := inbox.NextMsg(patience)
+			if err != nil {
+				t.Fatalf("%s to %s: %v", door, base, err)
+			}
+			r := read(t, answer)
+			r.succeeds(t)
+			o, stored := stub.wait(t, session, job)
+			if r.Job != job || stored.Job != job || o.Outcome != "succeeded" || o.Attempts != 1 || o.Job != job || o.Session != session || stored.Result.(m)["x"] != door {
+				t.Errorf("%s: %+v, fetched %+v %+v", door, r, o, stored)
+			}
+		}
+	}
+}
+
+func TestHealthAndStatistics(t *testing.T) {
+	numbers := []string{"active_sessions", "active_workers", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
+	stub.call(t, "", "echo", nil).succeeds(t)
+	r := stub.request(t, "dspex.rpc.stats.get", nil)
+	r.succeeds(t)
+	stats := r.Result.(m)
+	if got := slices.Sorted(maps.Keys(stats)); !slices.Equal(got, numbers) {
+		t.Errorf("the numbers are %v, want %v", got, numbers)
+	}
+	if r.Engine != "stub" {
+		t.Errorf("statistics name the engine %q", r.Engine)
+	}
+	var health m
+	for { // `ready` is said when the first worker serves; until all do, the health is degraded
+		r = stub.request(t, "dspex.rpc.health.check", text(m{}))
+		r.succeeds(t)
+		if health = r.Result.(m); health["status"] != "degraded" {
+			break
+		}
+	}
+	if health["status"] != "healthy" || r.Engine != "stub" {
+		t.Errorf("health %v of %q", health, r.Engine)
+	}
+	if got := slices.Sorted(maps.Keys(health["stats"].(m))); !slices.Equal(got, numbers) {
+		t.Errorf("health tells %v", got)
+	}
+	for name, want := range map[string]string{"pool_size": "2", "active_workers": "2", "available_workers": "2"} {
+		if got := health["stats"].(m)[name]; got.(interface{ String() string }).String() != want {
+			t.Errorf("%s is %v, want %s: measured now", name, got, want)
+		}
+	}
+}
+
+func TestTheDoorsThatRunNoJobRefuseABodyThatTheyDoNotKnow(t *testing.T) {
+	for _, door := range []string{"dspex.rpc.stats.get", "dspex.rpc.health.check"} {
+		stub.request(t, door, []byte(`{"verbose": true}`)).refused(t, "python", "bad_request", "verbose")
+		stub.request(t, door, []byte(`[]`)).refused(t, "python", "bad_request", "")
+		stub.request(t, door, []byte(`{"`)).refused(t, "python", "bad_request", "")
+	}
+	for ask, path := range map[string]string{
+		``: "job", `[]`: "", `{}`: "job", `{"job": 5}`: "job", `{"job": "a b"}`: "job", `{"job": "x", "session": "a.b"}`: "session", `{"job": "x", "session": 1}`: "session",
+		`{"job": "x", "wait_ms": -1}`: "wait_ms", `{"job": "x", "wait_ms": 600001}`: "wait_ms", `{"job": "x", "wait_ms": "1s"}`: "wait_ms",
+		`{"job": "x", "id": "x"}`: "id", `{"job": "x", "job": "y"}`: "job", `{"job": "x", "Job": "y"}`: "Job",
+	} {
+		t.Run(ask, func(t *testing.T) {
+			stub.request(t, "dspex.rpc.jobs.get", []byte(ask)).refused(t, "python", "bad_request", path)
+		})
+	}
+	stub.request(t, "dspex.rpc.jobs.get", []byte(`{"job": "x"}`), "Content-Type", "text/plain").refused(t, "python", "bad_header", "Content-Type")
+}
+
+func TestASubjectThatIsNoDoorHasNobodyBehindIt(t *testing.T) {
+	for _, subject := range []string{
+		"dspex.rpc.session", "dspex.rpc.session.a.b", "dspex.rpc.anonymous.batch", "dspex.rpc.nothing", "dspex.session.a.b", "dspex.session",
+		"dspex.anonymous", "dspex.anonymous.fast", "dspex.anonymous.interactive.x",
+	} {
+		if answer, err := stub.nc.Request(subject, text(body("echo", nil)), patience); !errors.Is(err, nats.ErrNoResponders) {
+			t.Errorf("%s: %v %v", subject, answer, err)
+		}
+	}
+}
+
+func TestABadSessionIdIsRefusedAtBothDoors(t *testing.T) {
+	for _, id := range []string{"a@b", "a:b", "é", "$x", strings.Repeat("a", 65)} {
+		r := stub.request(t, "dspex.rpc.session."+id, text(body("echo", nil)))
+		r.refused(t, "session", "bad_session_id", "")
+
+		inbox, err := stub.nc.SubscribeSync(stub.nc.NewRespInbox())
+		if err != nil {
+			t.Fatal(err)
+		}
+		job := stub.publish(t, "dspex.session."+id, text(body("echo", nil)), "Dspex-Reply-To", inbox.Subject)
+		answer, err := inbox.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		r = read(t, answer)
+		r.refused(t, "session", "bad_session_id", "")
+		if r.Job != job {
+			t.Errorf("%s: job %q, want %q", id, r.Job, job)
+		}
+	}
+	stub.call(t, strings.Repeat("a", 64), "echo", nil).succeeds(t)
+}
+
+func TestTheServiceCanBeFoundByTheToolsOfNATS(t *testing.T) {
+	answer, err := stub.nc.Request("$SRV.INFO.dspex", nil, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, door := range []string{"dspex.rpc.session.*", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
+		if !strings.Contains(string(answer.Data), `"`+door+`"`) {
+			t.Errorf("%s is not listed in %s", door, answer.Data)
+		}
+	}
+}
+
+// A reply goes out with the service's rights: whoever asks must not choose where, beyond the shapes of job.md.
+func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
+	js, err := jetstream.New(stub.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spy, err := stub.nc.SubscribeSync("dspex.session.victim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, door := range []string{"dspex.rpc.session.doors_3", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
+		// Under dspex. and $ nothing is sent at all.
+		if err := stub.nc.PublishMsg(&nats.Msg{Subject: door, Reply: "dspex.session.victim", Data: text(body("append", m{"x": 1}))}); err != nil {
+			t.Fatal(err)
+		}
+		// Elsewhere the sender, who may have an inbox of another name, is told.
+		elsewhere, err := stub.nc.SubscribeSync("inboxes.of.mine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stub.nc.PublishMsg(&nats.Msg{Subject: door, Reply: "inboxes.of.mine", Data: text(body("append", m{"x": 1}))}); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := elsewhere.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%s: %v", door, err)
+		}
+		read(t, answer).refused(t, "python", "bad_reply_subject", "")
+		_ = elsewhere.Unsubscribe()
+	}
+	for _, to := range []string{"dspex.session.victim", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "_INBOX.*", "_INBOX.>", "_INBOX.a..b", "_INBOX", "inboxes.of.mine", "dspex.reply", "dspex.reply.>"} {
+		job := stub.publish(t, "dspex.session.doors_3", text(body("append", m{"x": 1})), "Dspex-Reply-To", to)
+		o, r := stub.wait(t, "doors_3", job)
+		r.refused(t, "python", "bad_reply_subject", "Dspex-Reply-To")
+		if o.Outcome != "failed" {
+			t.Errorf("%s: %s", to, o.Outcome)
+		}
+	}
+	if list := stub.call(t, "doors_3", "append", m{"x": "only"}).Result.(m)["list"].([]any); len(list) != 1 {
+		t.Errorf("a refused job ran: %v", list)
+	}
+	if err := stub.nc.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := spy.NextMsg(time.Millisecond); err == nil {
+		t.Errorf("the service published %s on %s", msg.Data, msg.Subject)
+	}
+	if _, err := js.Stream(t.Context(), "DSPEX_JOBS"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,203 @@
+package contract
+
+import (
+	"encoding/json"
+	"reflect"
+	"strconv"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+func TestEachIdRunsOnceAndARepeatGetsTheFirstOutcome(t *testing.T) {
+	for _, door := range []string{"dspex.rpc.session.jobs_1", "dspex.rpc.anonymous"} {
+		ask := text(body("echo", m{"a": 1, "b": m{"c": 2}}))
+		first := stub.request(t, door, ask, "Dspex-Job", "once")
+		// The same payload in another spelling is the same payload.
+		for _, again := range [][]byte{ask, []byte(`{ "args": {"b": {"c": 2}, "a": 1}, "command": "echo" }`)} {
+			r := stub.request(t, door, again, "Dspex-Job", "once")
+			r.succeeds(t)
+			if !reflect.DeepEqual(r.keys, first.keys) {
+				t.Errorf("%s: %v, at first %v", door, r.keys, first.keys)
+			}
+		}
+		r := stub.request(t, door, packed(body("echo", m{"a": 1, "b": m{"c": 2}})), "Dspex-Job", "once", "Content-Type", msgpackType)
+		r.succeeds(t)
+		if !reflect.DeepEqual(r.Result, first.Result) {
+			t.Errorf("%s: in MessagePack %v, at first %v", door, r.Result, first.Result)
+		}
+		// 1 and 1.0 are two values.
+		for _, other := range []string{`{"command": "echo", "args": {"a": 1.0, "b": {"c": 2}}}`, `{"command": "echo"}`, `{"command": "ping", "args": {"a": 1, "b": {"c": 2}}}`} {
+			stub.request(t, door, []byte(other), "Dspex-Job", "once").fails(t, "session", "conflict")
+		}
+		if r := stub.request(t, door, ask, "Dspex-Job", "once"); !reflect.DeepEqual(r.keys, first.keys) {
+			t.Errorf("%s: after a conflict %v", door, r.keys)
+		}
+	}
+}
+
+func TestARepeatedIdChangesASessionOnce(t *testing.T) {
+	ask := text(body("append", m{"x": "a"}))
+	for range 3 {
+		stub.request(t, "dspex.rpc.session.jobs_2", ask, "Dspex-Job", "a").succeeds(t)
+	}
+	// The third kind of repeat: published instead of called.
+	stub.publish(t, "dspex.session.jobs_2", ask, "Dspex-Job", "a")
+	r := stub.call(t, "jobs_2", "append", m{"x": "b"})
+	if list := r.Result.(m)["list"]; !reflect.DeepEqual(list, []any{"a", "b"}) {
+		t.Errorf("the list is %v", list)
+	}
+}
+
+func TestEveryRepeatedCallIsAnsweredAlsoWhileTheFirstRuns(t *testing.T) {
+	const callers = 8
+	inbox, err := stub.nc.SubscribeSync(nats.NewInbox() + ".*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := inbox.Subject[:len(inbox.Subject)-1]
+	for i := range callers {
+		msg := message("dspex.rpc.session.jobs_3", text(body("append", m{"x": 1})), "Dspex-Job", "same")
+		msg.Reply = prefix + strconv.Itoa(i)
+		if err := stub.nc.PublishMsg(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	for range callers {
+		answer, err := inbox.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%d of %d were answered: %v", len(seen), callers, err)
+		}
+		r := read(t, answer)
+		r.succeeds(t)
+		if seen[answer.Subject] || len(r.Result.(m)["list"].([]any)) != 1 {
+			t.Errorf("%s: %v", answer.Subject, r.Result)
+		}
+		seen[answer.Subject] = true
+	}
+}
+
+func TestIdsBelongToTheirSession(t *testing.T) {
+	for _, session := range []string{"jobs_4", "jobs_5", ""} {
+		door := "dspex.rpc.anonymous"
+		if session != "" {
+			door = "dspex.rpc.session." + session
+		}
+		r := stub.request(t, door, text(body("echo", m{"session": session})), "Dspex-Job", "shared")
+		r.succeeds(t)
+		if r.Result.(m)["session"] != session {
+			t.Errorf("%q got %v", session, r.Result)
+		}
+	}
+}
+
+func TestTheMessageIdSavesARepeatedPublish(t *testing.T) {
+	headers := []string{"Dspex-Job", "saved", "Nats-Msg-Id", "jobs_6.saved"}
+	ask := text(body("append", m{"x": 1}))
+	stub.publish(t, "dspex.session.jobs_6", ask, headers...)
+	stub.publish(t, "dspex.session.jobs_6", ask, headers...)
+	if o, r := stub.wait(t, "jobs_6", "saved"); o.Outcome != "succeeded" || len(r.Result.(m)["list"].([]any)) != 1 {
+		t.Errorf("%+v %+v", o, r)
+	}
+}
+
+func TestABadJobIdIsRefused(t *testing.T) {
+	long := "a23456789012345678901234567890123456789012345678x"
+	for _, id := range []string{"q12", "x-r5", "a.b", "a b", "é", long} {
+		stub.request(t, "dspex.rpc.session.jobs_7", text(body("echo", nil)), "Dspex-Job", id).refused(t, "python", "bad_job_id", "Dspex-Job")
+		// A publish was accepted before anybody looked: it fails under the id that its PubAck tells.
+		msg := message("dspex.session.jobs_7", text(body("echo", nil)), "Dspex-Job", id)
+		answer, err := stub.nc.RequestMsg(msg, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ack struct{ Seq uint64 }
+		if err := json.Unmarshal(answer.Data, &ack); err != nil || ack.Seq == 0 {
+			t.Fatalf("PubAck %s", answer.Data)
+		}
+		o, r := stub.wait(t, "jobs_7", "q"+strconv.FormatUint(ack.Seq, 10))
+		r.refused(t, "python", "bad_job_id", "Dspex-Job")
+		if o.Outcome != "failed" || o.Attempts != 0 {
+			t.Errorf("%+v", o)
+		}
+	}
+	stub.request(t, "dspex.rpc.session.jobs_7", text(body("echo", nil)), "Dspex-Job", long[:48]).succeeds(t)
+}
+
+func TestAnUnknownJobIsSaidToBeUnknown(t *testing.T) {
+	for _, ask := range []m{{"job": "never"}, {"job": "q999999"}, {"session": "nobody", "job": "never"}, {"session": "nobody", "job": "q1", "wait_ms": 20}} {
+		_, r := stub.lookUp(t, ask)
+		r.fails(t, "session", "job_unknown")
+	}
+}
+
+// TestTheStatesOfAJob holds a session up with a job that waits, so that the others can be seen where they are.
+func TestTheStatesOfAJob(t *testing.T) {
+	const session = "jobs_8"
+	stub.publish(t, "dspex.session."+session, text(body("sleep", m{"ms": 3000})), "Dspex-Job", "busy")
+	stub.publish(t, "dspex.session."+session, text(body("echo", nil)), "Dspex-Job", "late", "Dspex-Deadline", "1")
+	stub.publish(t, "dspex.session."+session, text(body("echo", m{"x": 1})), "Dspex-Job", "next")
+	failing := body("boom", m{"retryable": true}, m{"max_retries": 1, "backoff": []int{2000}})
+	stub.publish(t, "dspex.session.jobs_9", text(failing), "Dspex-Job", "again")
+
+	expect := func(session, job, state string, attempts int) {
+		t.Helper()
+		for { // until it is there: it must come by itself
+			o, r := stub.lookUp(t, m{"session": session, "job": job})
+			r.succeeds(t)
+			if o.Outcome == state {
+				if o.Attempts != attempts || o.Reply != nil || o.Session != session || o.Job != job {
+					t.Errorf("%s: %+v, want %d attempts and no reply yet", job, o, attempts)
+				}
+				return
+			}
+			if o.Reply != nil {
+				t.Fatalf("%s: %s, and was never seen %s", job, o.Outcome, state)
+			}
+		}
+	}
+	expect(session, "busy", "running", 1)
+	expect(session, "next", "queued", 0)
+	expect("jobs_9", "again", "retrying", 1)
+
+	ends := map[string]string{"busy": "succeeded", "late": "expired", "next": "succeeded"}
+	for job, want := range ends {
+		if o, _ := stub.wait(t, session, job); o.Outcome != want {
+			t.Errorf("%s: %s, want %s", job, o.Outcome, want)
+		}
+	}
+	_, r := stub.wait(t, session, "late")
+	r.fails(t, "timeout", "deadline_exceeded")
+	o, r := stub.wait(t, "jobs_9", "again")
+	r.fails(t, "python", "boom")
+	if o.Outcome != "failed" || o.Attempts != 2 || r.Attempt != 2 || r.Error.Attempt != 2 {
+		t.Errorf("%+v %+v", o, r)
+	}
+}
+
+func TestJobsOfASessionRunInTheOrderAccepted(t *testing.T) {
+	const jobs = 50
+	for i := range jobs {
+		stub.publish(t, "dspex.session.jobs_10", text(body("append", m{"x": i})), "Dspex-Job", "n"+strconv.Itoa(i))
+	}
+	_, r := stub.wait(t, "jobs_10", "n"+strconv.Itoa(jobs-1))
+	list := r.Result.(m)["list"].([]any)
+	for i, x := range list {
+		if x.(json.Number).String() != strconv.Itoa(i) {
+			t.Fatalf("the order was %v", list)
+		}
+	}
+	if len(list) != jobs {
+		t.Errorf("%d jobs ran", len(list))
+	}
+}
+
+func TestALookUpInMessagePack(t *testing.T) {
+	stub.request(t, "dspex.rpc.session.jobs_11", text(body("echo", m{"x": 1})), "Dspex-Job", "a").succeeds(t)
+	r := stub.request(t, "dspex.rpc.jobs.get", packed(m{"session": "jobs_11", "job": "a"}), "Content-Type", msgpackType)
+	r.succeeds(t)
+	if r.header.Get("Content-Type") != msgpackType || r.Result.(m)["outcome"] != "succeeded" {
+		t.Errorf("%v %v", r.header, r.Result)
+	}
+}

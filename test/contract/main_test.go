@@ -1,0 +1,94 @@
+// Package contract holds the service to contract/job.md: what is sent and expected here was written from that page alone,
+// with a plain NATS client, against `dspex dev` in a process of its own.
+package contract
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	_ "github.com/dspex/dspex/internal/devserver" // what is tested runs in another process: without this, go test would cache across changes of it
+)
+
+// service is a running `dspex dev`.
+type service struct {
+	url string
+	nc  *nats.Conn
+	cmd *exec.Cmd
+}
+
+var (
+	binary string
+	stub   *service // most tests: the wire is the same whatever the engine
+	// dspy starts real DSPy when the first test asks for it.
+	dspy = sync.OnceValues(func() (*service, error) { return start("dspy") })
+
+	started   []*service
+	startedMu sync.Mutex
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "dspex-contract-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "dspex")
+	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/dspex").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	defer stopAll()
+	if stub, err = start("stub"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func start(engine string) (*service, error) {
+	cmd := exec.Command(binary, "dev", "--engine", engine, "--listen", "127.0.0.1:0", "--workers", "2")
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	s := &service{cmd: cmd}
+	startedMu.Lock()
+	started = append(started, s)
+	startedMu.Unlock()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if !ok {
+		return nil, fmt.Errorf("dspex dev said %q (%v), expected ready nats://...", line, err)
+	}
+	s.url = url
+	s.nc, err = nats.Connect(url)
+	return s, err
+}
+
+func stopAll() {
+	startedMu.Lock()
+	defer startedMu.Unlock()
+	for _, s := range started {
+		if s.nc != nil {
+			s.nc.Close()
+		}
+		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		_ = s.cmd.Wait()
+	}
+}
