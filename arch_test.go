@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"internal/stream":            {},
 	"internal/wire":              {},
 	"python":                     {},
+	"test/contract":              {},
 	"test/e2e":                   {""},
 }
 
