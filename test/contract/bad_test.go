@@ -44,7 +44,9 @@ func badPack(name, path, digits string) bad {
 	return bad{name: "msgpack " + name, kind: msgpackType, data: b, path: path}
 }
 
-func nested(open, shut string, deep int) string { return strings.Repeat(open, deep) + strings.Repeat(shut, deep) }
+func nested(open, shut string, deep int) string {
+	return strings.Repeat(open, deep) + strings.Repeat(shut, deep)
+}
 
 // unreadable are bodies that are no value of values.md, or not a request.
 func unreadable() []bad {
