@@ -102,7 +102,10 @@ func respond(r micro.Request, body []byte) {
 		_ = r.Error(strconv.Itoa(number), text, body, micro.WithHeaders(header))
 		return
 	}
-	_ = r.Respond(body, micro.WithHeaders(header))
+	if err := r.Respond(body, micro.WithHeaders(header)); err != nil { // too large in this form, or the connection is gone
+		refuse(r, jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the answer has %d bytes in the form that was asked for", len(body)).
+			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack))
+	}
 }
 
 // answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot

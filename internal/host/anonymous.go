@@ -133,7 +133,11 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 	t.attempt++
 	out := &output{worker: slot.WorkerName(), engine: slot.Engine()}
 	call := frame.CallBody{}
-	if out.err = h.equip(t, slot, nil, &call, out); out.err == nil {
+	out.err = t.needsState(0)
+	if out.err == nil {
+		out.err = h.equip(t, slot, nil, &call, out)
+	}
+	if out.err == nil {
 		h.call(ctx, t, slot, call, out)
 	}
 	slot.Release()

@@ -33,9 +33,7 @@ type output struct {
 func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	h := s.p.h
 	out := &output{worker: slot.WorkerName(), slot: slot.WorkerID(), engine: slot.Engine(), label: s.label(slot)}
-	if t.req.RequireState && s.record.StateVersion == 0 {
-		out.err = jobs.Errorf(jobs.Session, jobs.CodeStateRequired, "the session has no state").
-			WithHint("options.require_state refuses to run on an empty session")
+	if out.err = t.needsState(s.record.StateVersion); out.err != nil {
 		return out
 	}
 	call := frame.CallBody{Session: s.id, StateVersion: s.record.StateVersion, State: s.record.State}
@@ -59,6 +57,15 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 		s.await(ctx, func() { h.call(ctx, t, slot, call, out) })
 	}
 	return out
+}
+
+// needsState refuses a job that asks for state where there is none; an anonymous job has version 0.
+func (t *task) needsState(version uint64) *jobs.Error {
+	if !t.req.RequireState || version > 0 {
+		return nil
+	}
+	return jobs.Errorf(jobs.Session, jobs.CodeStateRequired, "the job needs a session that has state").
+		WithHint("options.require_state refuses to run on an empty session, and without one")
 }
 
 func (s *session) label(slot Slot) jobs.StateOf {
@@ -133,20 +140,24 @@ func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody
 	case f.Type == frame.Error:
 		out.err = errorFrame(f.Body, slot.WorkerName())
 	default:
-		h.readResult(f.Body, out)
+		h.readResult(f.Body, t.env.Type, out)
 	}
 }
 
-func (h *Host) readResult(body []byte, out *output) {
+func (h *Host) readResult(body []byte, contentType string, out *output) {
 	r, err := frame.ParseResult(body)
 	if err != nil {
 		out.err = jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's result cannot be read: %v", err).Again()
 		return
 	}
 	out.value, out.state, out.ver = r.Value, r.State, r.StateVersion
-	if limit := h.maxPayload / 4; len(r.Value) > limit {
-		out.err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes", len(r.Value)).
+	if size, limit := len(r.Value), h.maxPayload/4; size > limit {
+		out.err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes", size).
 			WithHint("an outcome may have at most %d bytes", limit)
+	}
+	if size, limit := replySize(r.Value, contentType, h.maxPayload), h.maxPayload/2; out.err == nil && size > limit {
+		out.err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes as JSON", size).
+			WithHint("a reply in JSON may have at most %d bytes; ask in MessagePack", limit)
 	}
 	if limit := h.maxPayload / 2; len(r.State) > limit {
 		out.err = jobs.Errorf(jobs.Session, jobs.CodeStateTooLarge, "the session's state would have %d bytes", len(r.State)).
@@ -161,6 +172,22 @@ func (h *Host) readResult(body []byte, out *output) {
 			return
 		}
 	}
+}
+
+// jsonGrowth is the most that a value grows from MessagePack to JSON: a control character becomes \u0000, false with its comma
+// six bytes.
+const jsonGrowth = 6
+
+// replySize is the size of a result in the reply. Only where JSON could make it too large is it spelled out.
+func replySize(value []byte, contentType string, maxPayload int) int {
+	if contentType != jobs.JSON || len(value) <= maxPayload/2/jsonGrowth {
+		return len(value)
+	}
+	text, err := wire.AppendJSON(nil, value)
+	if err != nil {
+		return len(value) // it goes out as MessagePack
+	}
+	return len(text)
 }
 
 func workerError(err error, worker string) *jobs.Error {

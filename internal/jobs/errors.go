@@ -51,6 +51,7 @@ func (c Category) Known() bool { _, ok := traits[c]; return ok }
 const (
 	CodeBadRequest       = "bad_request"
 	CodeBadOption        = "bad_option"
+	CodeBadInput         = "bad_input" // arguments of a command
 	CodeBadHeader        = "bad_header"
 	CodeBadSession       = "bad_session_id"
 	CodeBadJob           = "bad_job_id"
@@ -84,7 +85,7 @@ const (
 )
 
 var numbers = map[string]int{
-	CodeBadRequest: 400, CodeBadOption: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
+	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
 	CodeWorkerDied: 502, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,

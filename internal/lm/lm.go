@@ -141,7 +141,7 @@ func (r *Registry) Named(name string) (string, []byte, *jobs.Error) {
 	p, ok := r.profiles[name]
 	r.mu.Unlock()
 	if !ok {
-		return "", nil, jobs.Errorf(jobs.Python, jobs.CodeLMUnknown, "no LM profile has that name").WithHint("profiles of this host: %s", r.names())
+		return "", nil, jobs.Refused(jobs.CodeLMUnknown, "options.lm", "an LM profile of the host: "+r.names(), "no LM profile has that name")
 	}
 	return r.resolve(name, p)
 }
@@ -201,9 +201,7 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 		MaxTokens   int      `msgpack:"max_tokens"`
 	}
 	if err := wire.Decode(args, &c); err != nil || c.Model == "" {
-		e := jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "set_lm needs a model")
-		e.Path, e.Expected = "args.model", "a profile's name or a model name"
-		return "", nil, e
+		return "", nil, jobs.Refused(jobs.CodeBadInput, "args.model", "a profile's name or a model name", "set_lm needs a model")
 	}
 	r.mu.Lock()
 	p, named := r.profiles[c.Model]
@@ -215,8 +213,8 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 		}
 		known, ok := providers[p.Provider]
 		if !ok || known.needBase {
-			return "", nil, jobs.Errorf(jobs.Python, jobs.CodeLMUnknown, "no provider is known for that model").
-				WithHint("profiles of this host: %s; or name a provider: %s", r.names(), strings.Join(Providers(), ", "))
+			return "", nil, jobs.Refused(jobs.CodeLMUnknown, "args.model",
+				"an LM profile of the host ("+r.names()+"), or a model with its provider ("+strings.Join(Providers(), ", ")+")", "no provider is known for that model")
 		}
 		if known.keyEnv != "" {
 			p.APIKey = "env:" + known.keyEnv
@@ -225,8 +223,12 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 	// A reference from outside may only name the key that the profile uses anyway: anything else could send another
 	// secret of the host to a provider.
 	if c.APIKey != "" && c.APIKey != p.APIKey {
-		return "", nil, jobs.Errorf(jobs.Python, jobs.CodeSecret, "that key reference is not allowed for this model").
-			WithHint("leave api_key out, or give %s; other keys belong into an LM profile of the host", p.APIKey)
+		expected := "no api_key: the profile has it, or needs none"
+		if p.APIKey != "" {
+			expected = "no api_key, or " + p.APIKey
+		}
+		return "", nil, jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "that key reference is not allowed for this model").
+			WithHint("other keys belong into an LM profile of the host")
 	}
 	if c.Temperature != nil {
 		p.Temperature = c.Temperature

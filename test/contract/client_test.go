@@ -160,6 +160,13 @@ func readBody(t *testing.T, data []byte) reply {
 	return r
 }
 
+func decode(t *testing.T, data []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatalf("%v in %s", err, data)
+	}
+}
+
 // asJSON spells a MessagePack value in JSON, for tests that do not care about the difference.
 func asJSON(t *testing.T, data []byte) []byte {
 	t.Helper()
