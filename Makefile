@@ -1,37 +1,52 @@
 # `make help` lists the targets.
 SHELL := /usr/bin/env bash -o pipefail
 .DEFAULT_GOAL := help
-VENV  := .venv
-STAMP := $(VENV)/.complete
-LOCKS := python/requirements/worker.txt python/requirements/dev.txt
+PYTHON := python3
+VENV   := .venv
+NODE   := test/e2e/node
 
-.PHONY: help build demo test test-go test-python lint clean
+# Stamps carry the content of the locks: a changed lock makes a new set-up, a new date does not.
+LOCKS := python/requirements/worker.txt python/requirements/dev.txt
+sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
+PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
+NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
+
+.PHONY: help setup build demo test test-go test-python lint clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(PYTHON_READY) $(NODE_READY) ## what the tests need: a Python environment and the packages of the JavaScript client
+
+$(PYTHON_READY):
+	./python/requirements/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(NODE_READY):
+	./$(NODE)/install.sh
+	@touch $@
 
 build: ## build the binaries into bin/
 	go build -o bin/ ./cmd/...
 
-test: test-go test-python ## everything that must pass: vet, unit and contract tests with the race detector, Python, real DSPy
+test: test-go test-python ## everything that must pass: vet, unit, race, contract and end-to-end tests, Python, real DSPy
 
-test-go: $(STAMP)
+test-go: setup
 	go vet ./...
 	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python go test -race ./...
 
-test-python: $(STAMP)
-	cd python && PYTHONDONTWRITEBYTECODE= ../$(VENV)/bin/python -m pytest -q
-
-$(STAMP): $(LOCKS)
-	./python/requirements/venv.sh $(VENV)
+test-python: setup
+	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
 
 demo: ## start everything, run the manual's examples through real DSPy, stop
 	go run ./cmd/dspex demo
 
-lint: $(STAMP) ## gofmt, vet, ruff, mypy
+lint: $(PYTHON_READY) ## gofmt, vet, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
-	cd python && ../$(VENV)/bin/ruff check . && ../$(VENV)/bin/ruff format --check . && ../$(VENV)/bin/mypy
+	go -C tools build -o $(CURDIR)/bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	bin/golangci-lint run ./...
+	cd python && $(abspath $(VENV))/bin/ruff check . && $(abspath $(VENV))/bin/ruff format --check . && $(abspath $(VENV))/bin/mypy
 
 clean: ## remove what the build made
-	rm -rf bin $(VENV)
+	rm -rf bin $(VENV) $(NODE)/node_modules

@@ -49,7 +49,7 @@ func (c *Client) stream(ctx context.Context, subject string, bad error, command 
 			yield(Chunk{}, transport(ctx, err, r.job))
 			return
 		}
-		defer sub.Unsubscribe()
+		defer func() { _ = sub.Unsubscribe() }()
 		for {
 			chunk, err := next(ctx, sub, r.job)
 			if !yield(chunk, err) || err != nil || chunk.Reply != nil {
@@ -71,7 +71,7 @@ func (c *Client) ask(ctx context.Context, r *request, subject string) (*nats.Sub
 		return nil, err
 	}
 	if err := c.nc.PublishMsg(m); err != nil {
-		sub.Unsubscribe()
+		_ = sub.Unsubscribe()
 		return nil, err
 	}
 	return sub, nil

@@ -152,7 +152,7 @@ func (a *app) sayError(err error, status int) {
 	case errors.As(err, &e) && a.text():
 		a.sayFailure(e)
 	case errors.As(err, &e):
-		a.say(map[string]any{"ok": false, "error": e})
+		_ = a.say(map[string]any{"ok": false, "error": e})
 	case errors.As(err, &own):
 		fmt.Fprintf(a.err, "%s %s\n", a.paint(a.err, red, "dspex:"), clean(own.text))
 		a.table(a.err, "  ", []row{{"hint", own.hint}})

@@ -129,8 +129,7 @@ func (a *app) connect(ctx context.Context) (*dspex.Client, error) {
 	}
 	options = append(options, nats.Name("dspex command line"))
 	c, err := dspex.Connect(ctx, address, options...)
-	var e *dspex.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		e.Path = withoutPassword(address)
 	}
 	return c, err

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -101,11 +102,11 @@ func run(ctx context.Context, args []string) error {
 }
 
 // serve runs the pool for as long as the host runs: jobs in flight at the end keep their workers.
-func serve(ctx context.Context, o options, nc *nats.Conn, pool *pyproc.Pool, models *lm.Registry, log *slog.Logger) error {
+func serve(ctx context.Context, o options, nc *nats.Conn, pool *pyproc.Pool, models *lm.Registry, log *slog.Logger) (err error) {
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() { ended <- pool.Run(workers) }()
-	defer func() { stop(); <-ended }()
+	defer func() { stop(); err = errors.Join(err, <-ended) }()
 	if err := pool.Ready(ctx); err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 		}
 		if a.wait == 0 || ctx.Err() != nil {
 			if outcome == "" {
-				return nil, unknownJob(a)
+				return nil, unknownJob()
 			}
 			return found(a, outcome, attempt, nil), nil
 		}
@@ -205,7 +205,7 @@ func found(a ask, outcome string, attempts int, reply []byte) []byte {
 	return b
 }
 
-func unknownJob(a ask) *jobs.Error {
+func unknownJob() *jobs.Error {
 	return jobs.Errorf(jobs.Session, jobs.CodeJobUnknown, "the job is not known").
 		WithHint("outcomes are kept for 15 minutes after a call and 24 hours after a queued job; ids belong to their session")
 }
@@ -230,7 +230,7 @@ func (d *Dispatcher) open(ctx context.Context, a ask) (outcome string, attempt i
 		}
 		return d.stage(ctx, a.session, seq)
 	}
-	return "", 0, unknownJob(a)
+	return "", 0, unknownJob()
 }
 
 func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (string, int, *jobs.Error) {

@@ -165,8 +165,8 @@ func (t *task) member(g *generator, f *field) []byte {
 
 // isPlainEcho reports whether a JSON text is an echo in which DSPy finds no JSON to repair.
 func isPlainEcho(json []byte) bool {
-	inner := json[1 : len(json)-1]
-	return strings.HasPrefix(string(inner), "echo") && !strings.ContainsAny(string(inner), "{}[]()\"'`\\“”")
+	inner := string(json[1 : len(json)-1])
+	return strings.HasPrefix(inner, "echo") && !strings.ContainsAny(inner, "{}[]()\"'`\\“”")
 }
 
 var xmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")

@@ -3,6 +3,7 @@ package echolm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -171,8 +172,8 @@ func (c *conversation) system() string {
 
 // lastUser returns the index of the last user message; without any, of the last message.
 func (c *conversation) lastUser() int {
-	for i := len(c.messages) - 1; i >= 0; i-- {
-		if c.messages[i].Role == "user" {
+	for i, v := range slices.Backward(c.messages) {
+		if v.Role == "user" {
 			return i
 		}
 	}

@@ -363,8 +363,7 @@ func FuzzFrameRead(f *testing.F) {
 func checkBody(t *testing.T, f Frame) {
 	first, err := parse(f.Type, f.Body)
 	if err != nil {
-		var broken *ProtocolError
-		if !errors.As(err, &broken) {
+		if _, ok := errors.AsType[*ProtocolError](err); !ok {
 			t.Fatal(err)
 		}
 		return

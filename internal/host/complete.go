@@ -116,7 +116,7 @@ func (h *Host) bury(ctx context.Context, j *job, session string, o *jobs.Outcome
 }
 
 // refuseSession disposes of a job whose subject names no possible session: dead letter, reply, ack, no record.
-func (h *Host) refuseSession(ctx context.Context, s *session, j *job) error {
+func (h *Host) refuseSession(ctx context.Context, j *job) error {
 	t := &task{job: j}
 	if _, err := t.parse(ctx, h); err != nil {
 		return err

@@ -42,7 +42,7 @@ func (j *job) isCancelled() bool {
 func (s *session) process(ctx context.Context, j *job) error {
 	h := s.p.h
 	if !jobs.ValidSession(s.id) {
-		return h.refuseSession(ctx, s, j)
+		return h.refuseSession(ctx, j)
 	}
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -84,7 +84,6 @@ func (t *task) parse(ctx context.Context, h *Host) (*jobs.Error, error) {
 }
 
 func (t *task) read(h *Host, body []byte) *jobs.Error {
-
 	req, bad := jobs.ParseRequest(t.env.Type, body, h.maxPayload/2)
 	if t.job.bad != nil {
 		bad = t.job.bad

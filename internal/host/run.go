@@ -253,7 +253,7 @@ func (h *Host) sendPartial(t *task, body []byte) {
 		b = wire.AppendStr(wire.AppendStr(b, "field"), c.Field)
 	}
 	m := h.message(t.env.ReplyTo, t.env.Type, t.env.Job, t.attempt, b)
-	m.Header[jobs.HeaderPartial] = []string{strconv.FormatUint(uint64(c.N), 10)}
+	m.Header[jobs.HeaderPartial] = []string{strconv.FormatUint(c.N, 10)}
 	_ = h.nc.PublishMsg(m)
 }
 

@@ -3,6 +3,7 @@ package jobs
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -326,7 +327,7 @@ func Refused(code, path, expected, format string, args ...any) *Error {
 // Unreadable makes the error for a body that package wire refuses.
 func Unreadable(err error) *Error {
 	e := Errorf(Python, CodeBadRequest, "the body cannot be read: %v", err)
-	if w, ok := err.(*wire.Error); ok {
+	if w, ok := errors.AsType[*wire.Error](err); ok {
 		e.Path, e.Expected = w.Path, w.Expected
 		e.Message = "the body cannot be read: " + strings.ReplaceAll(w.Problem, "_", " ")
 		if w.Problem == wire.TooLarge {

@@ -13,25 +13,23 @@ func ms(n ...int) (d []time.Duration) {
 	return d
 }
 
-func retries(n int) *int { return &n }
-
 func TestTheManualsRetrySequences(t *testing.T) {
 	for name, c := range map[string]struct {
 		err    *Error
 		policy Policy
 		want   []time.Duration
 	}{
-		"linear 3":               {crash(), Policy{MaxRetries: retries(3), Backoff: Linear()}, ms(100, 200, 300)},
-		"exponential 5":          {crash(), Policy{MaxRetries: retries(5), Backoff: Exponential()}, ms(100, 200, 400, 800, 1600)},
-		"function attempt * 150": {crash(), Policy{MaxRetries: retries(3), Backoff: Delays(ms(150, 300, 450)...)}, ms(150, 300, 450)},
-		"unset is exponential":   {crash(), Policy{MaxRetries: retries(2)}, ms(100, 200)},
+		"linear 3":               {crash(), Policy{MaxRetries: new(3), Backoff: Linear()}, ms(100, 200, 300)},
+		"exponential 5":          {crash(), Policy{MaxRetries: new(5), Backoff: Exponential()}, ms(100, 200, 400, 800, 1600)},
+		"function attempt * 150": {crash(), Policy{MaxRetries: new(3), Backoff: Delays(ms(150, 300, 450)...)}, ms(150, 300, 450)},
+		"unset is exponential":   {crash(), Policy{MaxRetries: new(2)}, ms(100, 200)},
 		"communication":          {Errorf(Communication, "x", "x").Again(), Policy{}, ms(0, 100, 200)},
 		"health_check":           {Errorf(HealthCheck, "x", "x").Again(), Policy{}, ms(100, 200, 300)},
 		"timeout":                {Errorf(Timeout, "x", "x").Again(), Policy{}, ms(100, 200)},
 		"system_error":           {Errorf(System, "x", "x").Again(), Policy{}, nil},
 		"LM 429":                 {Errorf(Resource, CodeLMRateLimit, "x").Again(), Policy{}, ms(100, 200, 400)},
-		"zero":                   {crash(), Policy{MaxRetries: retries(0)}, nil},
-		"deterministic":          {Errorf(Python, "x", "x"), Policy{MaxRetries: retries(9)}, nil},
+		"zero":                   {crash(), Policy{MaxRetries: new(0)}, nil},
+		"deterministic":          {Errorf(Python, "x", "x"), Policy{MaxRetries: new(9)}, nil},
 	} {
 		var got []time.Duration
 		for attempt := 1; ; attempt++ {
@@ -83,12 +81,12 @@ func TestJitterStaysWithinItsShareAndTheCap(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	seen := map[time.Duration]bool{}
 	for range 200 {
-		d := Settle(crash(), 1, Policy{Jitter: 0.25, MaxRetries: retries(20)}, 0, false, rnd).Delay
+		d := Settle(crash(), 1, Policy{Jitter: 0.25, MaxRetries: new(20)}, 0, false, rnd).Delay
 		seen[d] = true
 		if d < 75*time.Millisecond || d > 125*time.Millisecond {
 			t.Fatalf("delay %v", d)
 		}
-		if d := Settle(crash(), 20, Policy{Jitter: 0.25, MaxRetries: retries(20)}, 0, false, rnd).Delay; d > BackoffCap {
+		if d := Settle(crash(), 20, Policy{Jitter: 0.25, MaxRetries: new(20)}, 0, false, rnd).Delay; d > BackoffCap {
 			t.Fatalf("delay %v over the cap", d)
 		}
 	}

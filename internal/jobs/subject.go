@@ -62,21 +62,39 @@ func SessionOfSubject(subject string) (string, bool) {
 	return session, ok && session != ""
 }
 
-// Keys of the KV buckets (architecture: broker objects).
-func RecordKey(session string) string       { return "s." + session }
-func HeadKey(session string) string         { return "h." + session }
-func ResultKey(session, job string) string  { return "r.s." + session + "." + job }
-func AnonymousResultKey(job string) string  { return "r.a." + job }
-func AnonymousAttemptKey(job string) string { return "t." + job }
-func AnonymousProgramKey(id string) string  { return "a." + id }
-func AssignmentKey(partition int) string    { return "p." + strconv.Itoa(partition) }
-func ConsumerName(partition int, e uint64) string {
-	return ConsumerPrefix(partition) + strconv.FormatUint(e, 10)
-}
-func ConsumerPrefix(partition int) string { return "p" + strconv.Itoa(partition) + "-e" }
+// RecordKey is the key of a session's record in dspex_sessions.
+func RecordKey(session string) string { return "s." + session }
+
+// HeadKey is the key of the small record of a session's running attempt, in dspex_sessions.
+func HeadKey(session string) string { return "h." + session }
+
+// AnonymousProgramKey is the key of an anonymous program in dspex_sessions.
+func AnonymousProgramKey(id string) string { return "a." + id }
+
+// ResultKey is the key of a session job's outcome in dspex_results.
+func ResultKey(session, job string) string { return "r.s." + session + "." + job }
+
+// AnonymousResultKey is the key of an anonymous job's outcome in dspex_results.
+func AnonymousResultKey(job string) string { return "r.a." + job }
+
+// ResultKeyFor is the key of a job's outcome; session is empty for an anonymous job.
 func ResultKeyFor(session, job string) string {
 	if session == "" {
 		return AnonymousResultKey(job)
 	}
 	return ResultKey(session, job)
+}
+
+// AnonymousAttemptKey is the key of an anonymous job's failed attempts in dspex_results.
+func AnonymousAttemptKey(job string) string { return "t." + job }
+
+// AssignmentKey is the key of a partition's owner in dspex_assign.
+func AssignmentKey(partition int) string { return "p." + strconv.Itoa(partition) }
+
+// ConsumerPrefix begins the names of all consumers that a partition ever had.
+func ConsumerPrefix(partition int) string { return "p" + strconv.Itoa(partition) + "-e" }
+
+// ConsumerName is the name of the consumer of one epoch of a partition.
+func ConsumerName(partition int, epoch uint64) string {
+	return ConsumerPrefix(partition) + strconv.FormatUint(epoch, 10)
 }

@@ -69,6 +69,6 @@ func readLines(r *io.PipeReader, line func(string)) []string {
 		}
 	}
 	// A line beyond the scanner's limit must not block the program: the rest is read and dropped.
-	io.Copy(io.Discard, r)
+	_, _ = io.Copy(io.Discard, r)
 	return tail
 }

@@ -51,7 +51,7 @@ func newChild(process *os.Process, p *pipes) (*child, error) {
 	out, err := newPipeSink(p.toWorker[1])
 	c := &child{
 		pid: process.Pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
-		signal: func(s syscall.Signal) { syscall.Kill(-process.Pid, s) },
+		signal: func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
 	}
 	c.wait, c.reap = waitFuncs(process)
 	if err != nil { // cannot be: the file is a pipe and open

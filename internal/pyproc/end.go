@@ -12,7 +12,7 @@ import (
 func (w *worker) stop(cause error) error {
 	grace := w.pool.cfg.StopGrace
 	w.pool.retire(w, Stopping)
-	w.out.send(frame.Shutdown, 0, frame.ShutdownBody{GraceMS: uint64(grace.Milliseconds())}.AppendBody(nil))
+	_ = w.out.send(frame.Shutdown, 0, frame.ShutdownBody{GraceMS: uint64(grace.Milliseconds())}.AppendBody(nil))
 	if !w.exitsWithin(grace) {
 		w.child.signal(syscall.SIGTERM)
 		w.exitsWithin(termGrace)
@@ -49,7 +49,7 @@ func (w *worker) end(stage State, cause error) *ExitError {
 			w.failCalls(err)
 			w.pool.lingering.Go(func() {
 				<-w.exited
-				w.bury(stage, cause)
+				_ = w.bury(stage, cause) // the error was handed out already
 			})
 			return err
 		}

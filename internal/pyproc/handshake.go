@@ -56,7 +56,7 @@ func (w *worker) greet(f frame.Frame) error {
 	w.hello = hello
 	w.pool.moveLocked(w.seat, Warming, nil)
 	w.pool.mu.Unlock()
-	w.out.send(frame.Init, 0, body) // if the pipe fails so does the wait for READY
+	_ = w.out.send(frame.Init, 0, body) // if the pipe fails so does the wait for READY
 	return nil
 }
 

@@ -47,13 +47,13 @@ func newLogs(out *slog.Logger) *logs {
 // run writes to the logger until lines is closed.
 func (l *logs) run() {
 	for r := range l.lines {
-		l.out.LogAttrs(context.Background(), r.level, r.msg, r.attrs...)
+		l.out.LogAttrs(context.Background(), r.level, r.msg, r.attrs...) //nolint:sloglint // it is the worker's line
 	}
 	l.mu.Lock()
 	note, due := l.noteLocked()
 	l.mu.Unlock()
 	if due {
-		l.out.LogAttrs(context.Background(), note.level, note.msg, note.attrs...)
+		l.out.LogAttrs(context.Background(), note.level, note.msg, note.attrs...) //nolint:sloglint // a constant of this package
 	}
 }
 
@@ -145,7 +145,7 @@ func (l *logs) drain(pipe logPipe, stream string, keep *tail) {
 			lines.end(emit)
 			return
 		}
-		pipe.SetReadDeadline(l.noteDue()) // a silent pipe must not keep the note back
+		_ = pipe.SetReadDeadline(l.noteDue()) // a silent pipe must not keep the note back
 	}
 }
 

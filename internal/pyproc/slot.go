@@ -92,7 +92,7 @@ func (s *Slot) Call(ctx context.Context, body []byte, partial func(body []byte))
 		w.forget(c)
 		return frame.Frame{}, err
 	}
-	w.out.send(frame.Call, c.id, body) // if the pipe fails the worker's end is near and ends the call with the reason
+	_ = w.out.send(frame.Call, c.id, body) // if the pipe fails the worker's end is near and ends the call with the reason
 	return w.await(ctx, c, partial)
 }
 
@@ -197,7 +197,7 @@ func (w *worker) abandon(ctx context.Context, c *call) bool {
 	w.mu.Unlock()
 	w.pool.countCancelling(w, +1)
 	reason := frame.CancelBody{Reason: ctx.Err().Error()}
-	w.out.send(frame.Cancel, c.id, reason.AppendBody(nil))
+	_ = w.out.send(frame.Cancel, c.id, reason.AppendBody(nil))
 	poke(w.look)
 	return true
 }

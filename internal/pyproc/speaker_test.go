@@ -126,7 +126,7 @@ func (s *speaker) init() {
 		s.exit(4)
 	}
 	slots := uint64(4)
-	if n := strings.TrimPrefix(s.mode, "slots "); n != s.mode {
+	if n, ok := strings.CutPrefix(s.mode, "slots "); ok {
 		fmt.Sscan(n, &slots)
 	}
 	s.send(frame.Ready, 0, frame.ReadyBody{Slots: slots, Commands: []string{"echo"}, Exclusive: []string{"evaluate"}, Engine: "stub", EngineVersion: "1.2", RSSBytes: 42}.AppendBody(nil))
@@ -292,7 +292,7 @@ func holdFIFO(path string) {
 	if err != nil {
 		panic(err)
 	}
-	f.Write([]byte("here\n"))
+	f.WriteString("here\n")
 	held = append(held, f)
 }
 

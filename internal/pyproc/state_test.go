@@ -49,9 +49,9 @@ func TestDelayDoublesUpToItsMostAndIsSetBackByHealth(t *testing.T) {
 	r := restarts{rules: defaultRules}
 	now := time.Unix(0, 0)
 	crash := ending{ready: true, lived: time.Second}
-	for i, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
-		if got, q := r.after(now, crash, 0.5); got != want*time.Millisecond || q {
-			t.Fatalf("crash %d: got %v, %v; want %v ms", i, got, q, int64(want))
+	for i, ms := range []int{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
+		if got, q := r.after(now, crash, 0.5); got != time.Duration(ms)*time.Millisecond || q {
+			t.Fatalf("crash %d: got %v, %v; want %v ms", i, got, q, ms)
 		}
 	}
 	for range 100 { // the shift must not overflow

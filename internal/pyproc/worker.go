@@ -110,7 +110,7 @@ func (w *worker) readFrames() error {
 		case errors.As(err, &broken):
 			return &ProtocolError{Worker: w.name, Problem: "unreadable frame", Err: err}
 		case err != nil:
-			return nil // the end, in the middle of a frame or not: why it came is in the exit status
+			return nil //nolint:nilerr // the end, in the middle of a frame or not: why it came is in the exit status
 		}
 		w.heard.Store(true)
 		if err := w.accept(f); err != nil {
@@ -286,7 +286,7 @@ func (w *worker) attend(ctx context.Context) error {
 			if silent >= w.pool.cfg.PingLost {
 				return &HungError{Worker: w.name, Waited: silent, For: "PONG"}
 			}
-			w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(time.Now().UnixNano())}.AppendBody(nil))
+			_ = w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(time.Now().UnixNano())}.AppendBody(nil))
 		case <-due.C:
 		case <-w.look:
 		}

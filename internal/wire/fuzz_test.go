@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,10 +141,8 @@ func hasNonFinite(v any) bool {
 	case float64:
 		return math.IsNaN(v) || math.IsInf(v, 0)
 	case []any:
-		for _, x := range v {
-			if hasNonFinite(x) {
-				return true
-			}
+		if slices.ContainsFunc(v, hasNonFinite) {
+			return true
 		}
 	case map[string]any:
 		for _, x := range v {

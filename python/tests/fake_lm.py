@@ -13,8 +13,8 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}

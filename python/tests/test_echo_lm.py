@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
@@ -165,7 +165,7 @@ def random_type(rng: random.Random, depth: int = 0) -> Any:
         key = rng.choice([str, str, int, float, Literal["k", "it's"], Literal[1, 2]])
         # JSON has no keys but texts: a Literal of numbers fits none of them.
         key = str if key == Literal[1, 2] else key
-        return dict[key, random_type(rng, depth + 1)]  # type: ignore[misc]
+        return dict[key, random_type(rng, depth + 1)]  # type: ignore[misc, valid-type]
     return rng.choice([list, dict])
 
 
@@ -302,7 +302,7 @@ def survey(people: list[Address], notes: dict[str, int], ok: bool) -> str:
 def test_react_calls_its_first_tool_once_and_finishes(lm: dspy.LM, name: str, seed: int) -> None:
     rng = random.Random(1000 + seed)
     outputs = {f"out_{i}": random_type(rng) for i in range(rng.randint(1, 3))}
-    tools = rng.choice([[weather], [survey], [weather, survey], [survey, weather]])
+    tools: list[Callable[..., object]] = rng.choice([[weather], [survey], [weather, survey], [survey, weather]])
     program = dspy.ReAct(build({"question": str}, outputs), tools=tools)
     with settings(lm, name):
         prediction = program(question=rng.choice(NASTY[:4]))

@@ -1,0 +1,65 @@
+package dspex_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sources are the repository's files whose names end in suffix.
+func sources(t *testing.T, suffix string) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"node_modules", "bin"}, d.Name())) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, suffix) {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		texts[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(texts) == 0 {
+		t.Fatalf("no file ends in %s", suffix)
+	}
+	return texts
+}
+
+func TestTestsSleepInBubblesOnly(t *testing.T) {
+	for path, text := range sources(t, "_test.go") {
+		if strings.Contains(text, "time.Sl"+"eep(") && !strings.Contains(text, `"testing/synctest"`) {
+			t.Errorf("%s sleeps in real time: wait for what the process says, or use testing/synctest", path)
+		}
+	}
+}
+
+// skip is a call of a testing.TB by one of its usual names; others have methods called Skip too.
+var skip = regexp.MustCompile(`\b(t|tb|b|f)\.Skip(f|Now)?\(`)
+
+func TestNoTestSkips(t *testing.T) {
+	for path, text := range sources(t, "_test.go") {
+		if call := skip.FindString(text); call != "" {
+			t.Errorf("%s calls %s...): what is missing is a failure that says what to install", path, call)
+		}
+	}
+}
+
+func TestLocksNameNoRegistry(t *testing.T) {
+	for path, text := range sources(t, "package-lock.json") {
+		if strings.Contains(text, `"resolved"`) || strings.Contains(text, "://") {
+			t.Errorf("%s carries download addresses: make it again beside the .npmrc with omit-lockfile-registry-resolved", path)
+		}
+	}
+}
