@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -193,6 +194,13 @@ func replySize(value []byte, contentType string, maxPayload int) int {
 func workerError(err error, worker string) *jobs.Error {
 	e := jobs.Errorf(jobs.Connection, jobs.CodeWorkerDied, "%s", strings.TrimSpace(err.Error())).Again()
 	e.Worker = worker
+	var hung *pyproc.HungError
+	if errors.As(err, &hung) {
+		e.Traceback = hung.Stack
+		if hung.For == "PONG" { // else the hang was another call's
+			e.Category, e.Code = jobs.Timeout, jobs.CodeWorkerHung
+		}
+	}
 	return e
 }
 

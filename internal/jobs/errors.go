@@ -68,6 +68,7 @@ const (
 	CodePoolUnavailable  = "pool_not_available"
 	CodeBroker           = "broker_unreachable"
 	CodeWorkerDied       = "worker_died"
+	CodeWorkerHung       = "worker_hung"
 	CodeWorkerStart      = "worker_start_failed"
 	CodeBadFrame         = "bad_frame"
 	CodeStateMissing     = "state_missing"
@@ -88,7 +89,7 @@ var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
-	CodeWorkerDied: 502, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	CodeWorkerDied: 502, CodeWorkerHung: 504, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,
 }
 

@@ -26,6 +26,8 @@ type child struct {
 	wait func()
 	// signal goes to the process group. Only between start and reap.
 	signal func(syscall.Signal)
+	// askStacks makes the process write where each of its threads stands to stderr. Only between start and reap.
+	askStacks func()
 	// reap takes the status after wait.
 	reap func() exitStatus
 }

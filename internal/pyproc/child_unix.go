@@ -51,7 +51,8 @@ func newChild(process *os.Process, p *pipes) (*child, error) {
 	out, err := newPipeSink(p.toWorker[1])
 	c := &child{
 		pid: process.Pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
-		signal: func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
+		signal:    func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
+		askStacks: func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) }, // not to the group: it would kill what does not know it
 	}
 	c.wait, c.reap = waitFuncs(process)
 	if err != nil { // cannot be: the file is a pipe and open
@@ -63,6 +64,8 @@ func newChild(process *os.Process, p *pipes) (*child, error) {
 	}
 	return c, nil
 }
+
+func signalName(s syscall.Signal) string { return unix.SignalName(s) }
 
 func statusOf(state *os.ProcessState, err error) exitStatus {
 	if err != nil {

@@ -31,7 +31,9 @@ type Config struct {
 // Times that are not configured (facts: the cancellation ladder and the stop ladder).
 const (
 	handshakeTimeout = 5 * time.Second        // start to HELLO, which comes before any import
-	cancelGrace      = 2 * time.Second        // CANCEL to SIGKILL
+	cancelGrace      = 2 * time.Second        // CANCEL to the end of the worker
+	dumpTimeout      = 500 * time.Millisecond // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, a starved machine longer
+	dumpQuiet        = 20 * time.Millisecond  // silence after which the stacks count as complete
 	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
 	exitGrace        = 100 * time.Millisecond // end of file to SIGKILL: a process that ends keeps its own exit code
 	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the seat is filled again, somebody goes on waiting

@@ -41,6 +41,7 @@ func (w *worker) end(stage State, cause error) *ExitError {
 	if cause == nil && !w.exitsWithin(exitGrace) {
 		cause = w.protocolError("closed a pipe and did not end", nil)
 	}
+	w.askStacks(stage, cause)
 	if !isClosed(w.exited) {
 		w.pool.move(w.seat, Killing, cause)
 		w.child.signal(syscall.SIGKILL)
@@ -70,7 +71,7 @@ func (w *worker) bury(stage State, cause error) *ExitError {
 	}
 	closedWithin(w.drained, drainTimeout-time.Since(died))
 	err := &ExitError{
-		Worker: w.name, PID: w.child.pid, Stage: stage, Code: status.code, Signal: status.signal,
+		Worker: w.name, PID: w.child.pid, Stage: stage, Code: status.code, Signal: status.signal, RSS: w.rss.Load(),
 		StderrTail: w.logs.tail.String(), Cause: cause,
 	}
 	w.failCalls(err)

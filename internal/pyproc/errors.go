@@ -22,14 +22,21 @@ type ExitError struct {
 	Stage      State          // where it was in its life
 	Code       int            // exit status, -1 if a signal ended it or it is not reaped yet
 	Signal     syscall.Signal // 0 if it exited
+	RSS        uint64         // resident bytes when it was last asked, 0 if never
 	StderrTail string         // the last 64 KiB at most
 	Cause      error          // why the host ended it; nil if it ended by itself
 }
+
+// OutOfMemory reports a SIGKILL that the host did not send: the kernel's for want of memory, unless somebody sent one.
+func (e *ExitError) OutOfMemory() bool { return e.Signal == syscall.SIGKILL && e.Cause == nil }
 
 // Error tells how the worker ended and the last line it wrote.
 func (e *ExitError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pyproc: worker %s (pid %d) %s while %s", e.Worker, e.PID, e.how(), e.Stage)
+	if e.OutOfMemory() {
+		fmt.Fprintf(&b, ", which the host did not send: out of memory (it had %d MiB), or killed by hand", e.RSS>>20)
+	}
 	if e.Cause != nil {
 		fmt.Fprintf(&b, ": ended by the host: %v", e.Cause)
 	}
@@ -42,7 +49,7 @@ func (e *ExitError) Error() string {
 func (e *ExitError) how() string {
 	switch {
 	case e.Signal != 0:
-		return "died of signal " + e.Signal.String()
+		return fmt.Sprintf("died of signal %s (%s)", signalName(e.Signal), e.Signal)
 	case e.Code >= 0:
 		return fmt.Sprintf("exited with status %d", e.Code)
 	}
@@ -82,16 +89,23 @@ func (e *ProtocolError) Error() string {
 // Unwrap returns Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
-// HungError says that a worker was killed because it did not answer in time. Heard is false for PING, which no worker
-// may leave unanswered, and true for a cancelled call that would not end.
+// HungError says that a worker was killed because it did not answer in time.
 type HungError struct {
 	Worker string
 	Waited time.Duration
 	For    string // "PONG", "the end of a cancelled call", "HELLO", "READY"
+	// Stack is where its threads stood, the innermost frame first, one frame a line, without values. Empty if it could not
+	// say, as before HELLO or when it is stopped; at most 32 KiB.
+	Stack string
 }
 
+// Error names the innermost frame; Stack has the others.
 func (e *HungError) Error() string {
-	return fmt.Sprintf("pyproc: worker %s is hung: %s did not come within %v", e.Worker, e.For, e.Waited)
+	text := fmt.Sprintf("pyproc: worker %s is hung: %s did not come within %v", e.Worker, e.For, e.Waited)
+	if at := innermost(e.Stack); at != "" {
+		text += ", it stands at " + at
+	}
+	return text
 }
 
 // StartError says that a worker did not reach READY.

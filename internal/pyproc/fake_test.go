@@ -2,6 +2,7 @@ package pyproc
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"runtime"
 	"strings"
@@ -75,7 +76,12 @@ func (f *fake) start(sp spec) (*child, error) {
 		pid: 1000 + n, toWorker: fakeSink{hostOut}, fromWorker: hostIn, stdout: stdout, stderr: stderr,
 		wait:   func() { <-exited },
 		signal: func(sig syscall.Signal) { f.signal(sig, mode, isClosed(exited), end) },
-		reap:   func() exitStatus { return status },
+		askStacks: func() {
+			if mode != "no pong" {
+				go fmt.Fprint(workerStderr, stacks)
+			}
+		},
+		reap: func() exitStatus { return status },
 	}, nil
 }
 

@@ -127,8 +127,14 @@ func TestWorkerThatIgnoresCancelIsKilledAfterTheGrace(t *testing.T) {
 		if !errors.As(err, &exit) || !errors.As(err, &hung) || exit.Signal != syscall.SIGKILL || exit.Stage != Cancelling {
 			t.Errorf("got %v, want an exit by SIGKILL while cancelling, because it is hung", err)
 		}
-		if took := time.Since(began); took != cancelGrace {
-			t.Errorf("killed after %v, want %v", took, cancelGrace)
+		if took := time.Since(began); took != cancelGrace+dumpQuiet {
+			t.Errorf("killed after %v, want %v", took, cancelGrace+dumpQuiet)
+		}
+		if want := "Current thread 0x00007f9a4367eb80\n  selectors.py:468 in select\n"; !containsText(hung.Stack, want) || !containsText(err.Error(), "it stands at runner.py:7 in dig") {
+			t.Errorf("got %v with stack %q, want the frames", err, hung.Stack)
+		}
+		if want := []string{"cancelling>dumping", "dumping>killing"}; !containsRow(b.seen("h/1"), want) {
+			t.Errorf("got %v, want %v in it", b.seen("h/1"), want)
 		}
 		other.Release()
 		if n := b.take(0); n.WorkerID() == s.WorkerID() {
@@ -146,7 +152,7 @@ func TestSilentWorkerIsKilledWhenPongIsLost(t *testing.T) {
 		if !errors.As(err, &hung) || hung.For != "PONG" {
 			t.Errorf("got %v, want a lost PONG", err)
 		}
-		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second+dumpTimeout || hung.Stack != "" {
 			t.Errorf("killed after %v, want 10s to 12s", took)
 		}
 		s.Release()
@@ -172,7 +178,7 @@ func TestStartsThatFailSayWhy(t *testing.T) {
 		"newer":         {Handshake, "speaks 2 to 3", 0},
 		"wrong nonce":   {Handshake, "DSPEX_NONCE", 0},
 		"init error":    {Warming, "initialization (import_failed): no module named dspy", 0},
-		"never ready":   {Warming, "READY did not come within 1m0s", time.Minute},
+		"never ready":   {Warming, "READY did not come within 1m0s, it stands at runner.py:7 in dig", time.Minute + dumpQuiet},
 		"die on init":   {Warming, "exited with status 4", 0},
 		"slots 0":       {Warming, "1 to 1024 slots", 0},
 		"slots 1000000": {Warming, "1 to 1024 slots", 0},

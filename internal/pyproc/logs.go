@@ -26,7 +26,7 @@ const (
 type logs struct {
 	out   *slog.Logger
 	lines chan record
-	tail  tail
+	tail  *tail
 
 	mu         sync.Mutex
 	tickEnds   time.Time
@@ -41,7 +41,7 @@ type record struct {
 }
 
 func newLogs(out *slog.Logger) *logs {
-	return &logs{out: out, lines: make(chan record, logQueue)}
+	return &logs{out: out, lines: make(chan record, logQueue), tail: newTail()}
 }
 
 // run writes to the logger until lines is closed.
@@ -190,13 +190,20 @@ func (c *lineCutter) end(emit func(line []byte, cut int)) {
 
 // tail keeps the last maxTail bytes.
 type tail struct {
-	mu  sync.Mutex
-	buf []byte // up to twice maxTail, so that bytes move seldom
+	grew chan struct{} // capacity 1: bytes have come
+
+	mu    sync.Mutex
+	buf   []byte // up to twice maxTail, so that bytes move seldom
+	total int64  // bytes that ever came
 }
+
+func newTail() *tail { return &tail{grew: make(chan struct{}, 1)} }
 
 func (t *tail) write(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer poke(t.grew)
+	t.total += int64(len(b))
 	if len(b) > maxTail {
 		b = b[len(b)-maxTail:]
 	}
@@ -210,6 +217,21 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-maxTail):]), "\uFFFD")
+}
+
+// mark is a place in the stream: what has come so far lies before it.
+func (t *tail) mark() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.total
+}
+
+// since returns what has come after the mark, as far as it is kept.
+func (t *tail) since(mark int64) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(t.total-mark, int64(len(t.buf)))
+	return string(t.buf[int64(len(t.buf))-n:])
 }
 
 func isClosed(c <-chan struct{}) bool {

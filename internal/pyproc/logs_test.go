@@ -101,7 +101,7 @@ func drained(t *testing.T, h *lineLog, do func(l *logs, say func(string, ...any)
 		var all sync.WaitGroup
 		all.Go(l.run)
 		all.Go(func() {
-			l.drain(host, "stderr", &l.tail)
+			l.drain(host, "stderr", l.tail)
 			close(l.lines)
 		})
 		do(l, func(format string, args ...any) { fmt.Fprintf(worker, format, args...) })

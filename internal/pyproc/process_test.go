@@ -277,7 +277,7 @@ func TestStoppedProcessIsFoundByItsSilence(t *testing.T) {
 	p, _ := runPool(t, cfg)
 	_, err := once(t, p, callBody("die of", int(syscall.SIGSTOP)))
 	var hung *HungError
-	if !errors.As(err, &hung) || hung.For != "PONG" {
+	if !errors.As(err, &hung) || hung.For != "PONG" || hung.Stack != "" {
 		t.Errorf("got %v, want a lost PONG", err)
 	}
 }

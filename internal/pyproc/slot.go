@@ -40,7 +40,8 @@ type call struct {
 	final     frame.Frame
 	err       error // of the worker's death
 	abandoned bool
-	due       time.Time // when the worker is killed if an abandoned call has not ended
+	due       time.Time // when the worker is ended if an abandoned call has not ended
+	mark      int64     // place in stderr when it was abandoned
 }
 
 // WorkerID identifies the worker's incarnation. It is never 0 and never used again by this process.
@@ -188,12 +189,13 @@ func (w *worker) conclude(c *call) (frame.Frame, error) {
 
 // abandon gives a call up and asks the worker to end it. It reports false if the end has come already.
 func (w *worker) abandon(ctx context.Context, c *call) bool {
+	mark := w.logs.tail.mark()
 	w.mu.Lock()
 	if c.done {
 		w.mu.Unlock()
 		return false
 	}
-	c.abandoned, c.partials, c.due = true, nil, time.Now().Add(cancelGrace)
+	c.abandoned, c.partials, c.due, c.mark = true, nil, time.Now().Add(cancelGrace), mark
 	w.mu.Unlock()
 	w.pool.countCancelling(w, +1)
 	reason := frame.CancelBody{Reason: ctx.Err().Error()}

@@ -241,6 +241,16 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 	}
 }
 
+// stacks is what a speaker writes when it is asked for its stacks: one thread that rests, one that does not.
+const stacks = `Thread 0x00007f9a4291d6c0 (most recent call first):
+  File "/opt/lib/runner.py", line 7 in dig
+  File "/opt/lib/runner.py", line 9 in run
+
+Current thread 0x00007f9a4367eb80 (most recent call first):
+  File "/usr/lib/python3/selectors.py", line 468 in select
+  File "<string>", line 1 in <module>
+`
+
 // block ignores everything until the input ends.
 func (s *speaker) block() { io.Copy(io.Discard, s.in); s.exit(0) }
 
@@ -283,6 +293,13 @@ func workerMain() {
 	if s.mode == "stubborn" {
 		signal.Ignore(syscall.SIGTERM)
 	}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR2)
+	go func() {
+		for range asked {
+			fmt.Fprint(s.stderr, stacks)
+		}
+	}()
 	s.run()
 }
 

@@ -19,6 +19,7 @@ const (
 	Cancelling               // a call was given up and has not been answered yet
 	Draining                 // said BYE: takes no new calls, finishes the old ones
 	Stopping                 // SHUTDOWN is sent
+	Dumping                  // it hangs: asked for its stacks, SIGKILL follows
 	Killing                  // SIGKILL is sent to its group
 	Exited                   // dead and reaped, its calls are failed
 	Backoff                  // waits before the next start
@@ -27,7 +28,7 @@ const (
 
 var stateNames = [...]string{
 	Empty: "empty", Spawning: "spawning", Handshake: "handshake", Warming: "warming", Idle: "idle", Busy: "busy",
-	Cancelling: "cancelling", Draining: "draining", Stopping: "stopping", Killing: "killing", Exited: "exited",
+	Cancelling: "cancelling", Draining: "draining", Stopping: "stopping", Dumping: "dumping", Killing: "killing", Exited: "exited",
 	Backoff: "backoff", Quarantined: "quarantined",
 }
 
@@ -44,12 +45,13 @@ var edges = [...][]State{
 	Empty:       {Spawning},
 	Spawning:    {Handshake, Exited},
 	Handshake:   {Warming, Killing, Exited},
-	Warming:     {Idle, Killing, Exited},
-	Idle:        {Busy, Draining, Stopping, Killing, Exited},
-	Busy:        {Idle, Cancelling, Draining, Stopping, Killing, Exited},
-	Cancelling:  {Idle, Busy, Draining, Stopping, Killing, Exited},
-	Draining:    {Stopping, Killing, Exited},
+	Warming:     {Idle, Dumping, Killing, Exited},
+	Idle:        {Busy, Draining, Stopping, Dumping, Killing, Exited},
+	Busy:        {Idle, Cancelling, Draining, Stopping, Dumping, Killing, Exited},
+	Cancelling:  {Idle, Busy, Draining, Stopping, Dumping, Killing, Exited},
+	Draining:    {Stopping, Dumping, Killing, Exited},
 	Stopping:    {Killing, Exited},
+	Dumping:     {Killing, Exited},
 	Killing:     {Exited},
 	Exited:      {Backoff, Quarantined, Empty},
 	Backoff:     {Spawning, Empty},

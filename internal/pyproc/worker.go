@@ -92,7 +92,7 @@ func (w *worker) launch() {
 	w.all.Go(func() {
 		var pipes sync.WaitGroup
 		pipes.Go(func() { w.logs.drain(w.child.stdout, "stdout", nil) })
-		pipes.Go(func() { w.logs.drain(w.child.stderr, "stderr", &w.logs.tail) })
+		pipes.Go(func() { w.logs.drain(w.child.stderr, "stderr", w.logs.tail) })
 		pipes.Wait()
 		close(w.drained)
 		<-w.read // LOG frames come from there

@@ -19,6 +19,7 @@ def main() -> NoReturn:
     except OSError:
         sys.exit("dspex_worker is started by a worker-host, which gives it its pipes as descriptors 3 and 4")
     process.own_group()
+    process.limit()
     # The host asks a worker that hangs where it stands; without a handler the signal would kill it.
     faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
     # Ctrl-C on the host's terminal is the host's business.

@@ -18,7 +18,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-__all__ = ["CATEGORIES", "Cancelled", "WorkerError", "bounded", "describe", "frames_of", "scrub", "secrets"]
+__all__ = ["CATEGORIES", "Cancelled", "WorkerError", "bounded", "describe", "frames_of", "is_out_of_memory", "scrub", "secrets"]
 
 CATEGORIES = frozenset(
     {
@@ -39,6 +39,8 @@ MESSAGE_LIMIT = 4096
 # contract/frame.md bounds a traceback to 32 KiB; 50 frames are more than anybody reads.
 TRACEBACK_LIMIT = 32 * 1024
 TRACEBACK_FRAMES = 50
+
+OUT_OF_MEMORY = "out_of_memory"
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -146,6 +148,11 @@ def frames_of(error: BaseException) -> str:
     return bounded("\n".join(parts), TRACEBACK_LIMIT)
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is a MemoryError or tells of one: the worker had better be replaced."""
+    return isinstance(error, MemoryError) or (isinstance(error, WorkerError) and error.code == OUT_OF_MEMORY)
+
+
 def describe(error: BaseException) -> WorkerError:
     """The failure as the wire tells it. WorkerErrors pass through; what user code raised becomes python/user_error."""
     if isinstance(error, WorkerError):
@@ -153,7 +160,7 @@ def describe(error: BaseException) -> WorkerError:
     name = type(error).__name__
     text = str(error)
     if isinstance(error, MemoryError):
-        category, code, message, retryable = "resource_error", "out_of_memory", text or "out of memory", True
+        category, code, message, retryable = "resource_error", OUT_OF_MEMORY, text or "out of memory", True
     elif isinstance(error, (SystemExit, KeyboardInterrupt)):
         category, code, retryable = "python", "user_exit", False
         message = f"the code of the call raised {name}: a call cannot end its worker"

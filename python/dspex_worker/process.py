@@ -10,7 +10,7 @@ import signal
 import threading
 from typing import Any, NoReturn
 
-__all__ = ["FROM_HOST_FD", "TO_HOST_FD", "die", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
+__all__ = ["FROM_HOST_FD", "TO_HOST_FD", "die", "limit", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
 
 FROM_HOST_FD = 3
 TO_HOST_FD = 4
@@ -18,6 +18,7 @@ TO_HOST_FD = 4
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HAS_PROC = os.path.exists("/proc/self/statm")
 _statm = -1
+_forked = False  # this process is a fork of a worker: it has no host
 
 
 def seal() -> None:
@@ -32,6 +33,8 @@ def seal() -> None:
 
 
 def _lose_pipes() -> None:
+    global _forked, _statm
+    _forked, _statm = True, -1
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (FROM_HOST_FD, TO_HOST_FD):
         os.dup2(null, fd, inheritable=False)
@@ -45,10 +48,21 @@ def own_group() -> None:
 
 
 def die() -> NoReturn:
-    """The host is gone: ends this process and all that it started. Nobody is left to tell."""
-    with contextlib.suppress(OSError):
-        os.killpg(0, signal.SIGKILL)
+    """The host is gone: ends this process and all that it started. Nobody is left to tell.
+
+    A fork of a worker has no host from the start; if user code lets it come here it ends alone.
+    """
+    if not _forked:
+        with contextlib.suppress(OSError):
+            os.killpg(0, signal.SIGKILL)
     os._exit(5)
+
+
+def limit() -> None:
+    """No core dumps, which would hold prompts and keys; and when memory runs out the worker goes before the host does."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjust:
+        adjust.write("500")
 
 
 def watch_host() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from dspex_worker import bodies, frames, logs, process, wire
 from dspex_worker.commands import Command, unknown
-from dspex_worker.errors import Cancelled, WorkerError, describe
+from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
 from dspex_worker.frames import FrameType
 from dspex_worker.registry import UserCommand, job_var
 from dspex_worker.start import Started, send_all
@@ -34,6 +34,8 @@ READ_MAX = 1 << 20  # one read inside of a large frame
 WAITING = 10_000  # frames that wait to be written: then log records are dropped and counted, and partial output waits
 STOP_GRACE = 5.0  # seconds that running calls have after a shutdown command or SIGTERM
 CANCEL_GRACE = 1.0  # seconds that cancelled calls have before the process ends without them
+TELL_AFTER = 1.0  # seconds after which a cancelled task that goes on has its place written to stderr; the host kills after 2
+TELL_FRAMES = 50  # of a task
 
 
 class Runtime:
@@ -56,6 +58,7 @@ class Runtime:
         self._logs_lost = 0
         self._flushing = False
         self._stopping = ""
+        self._leaving = False  # asked to be replaced
         self._main = threading.get_ident()
         self._loop = asyncio.new_event_loop()
 
@@ -210,6 +213,10 @@ class Runtime:
         self._worker.errors += 1
         if call is not None:
             call.ended = True
+        if is_out_of_memory(error) and not self._leaving:
+            # What failed for want of memory may have left anything half done: goes on with what runs, asks to be replaced.
+            self._leaving = True
+            self._send(FrameType.BYE, 0, wire.encode(["out of memory"]))
         self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame))
 
     def _cancel(self, call_id: int, reason: str) -> None:
@@ -221,6 +228,13 @@ class Runtime:
             call.interrupt()
         else:
             call.task.cancel()
+            self._loop.call_later(TELL_AFTER, self._tell_where, call)
+
+    def _tell_where(self, call: Call) -> None:
+        """A task that ignores its cancellation is in no thread's stack: says where it waits, in the form of faulthandler."""
+        if call.id in self._calls:
+            lines = [f"Task of call {call.id} (most recent call first):", *_frames_of(call.coroutine)]
+            print("\n".join(lines), file=sys.stderr, flush=True)
 
     # ---- frames out
 
@@ -336,6 +350,26 @@ def _bad_call(why: str) -> WorkerError:
 
 def _ending() -> WorkerError:
     return WorkerError("resource_error", "shutting_down", "this worker is ending", retryable=True)
+
+
+# A coroutine, generator or asynchronous generator: its frame, and what it waits for.
+_INSIDE = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
+
+
+def _frames_of(coroutine: Any) -> list[str]:
+    """Where a coroutine waits, the innermost frame first."""
+    lines: list[str] = []
+    waits: Any = coroutine
+    while waits is not None and len(lines) < TELL_FRAMES:
+        for frame_name, next_name in _INSIDE:
+            frame = getattr(waits, frame_name, None)
+            if frame is not None:
+                lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+                waits = getattr(waits, next_name)
+                break
+        else:
+            break
+    return lines[::-1]
 
 
 async def _guarded(coroutine: Any) -> Any:

@@ -110,7 +110,6 @@ def test_a_cancelled_call_ends_when_its_thread_does() -> None:
         ("value", "python", "user_error", False, "ValueError"),
         ("os", "python", "user_error", True, "OSError"),
         ("chained", "python", "user_error", True, "OSError"),
-        ("memory", "resource_error", "out_of_memory", True, "MemoryError"),
         ("exit", "python", "user_exit", False, "SystemExit"),
     ],
 )
@@ -232,3 +231,38 @@ def test_the_operators_program_runs(worker: WorkerProcess, session: str) -> None
         assert result["outputs"] == {"loud": "HI"}
     assert worker.value("get_program_info", {"program_id": "shout"})["execution_count"] == 2
     assert worker.failure("execute_program", {"program_id": "shout", "inputs": {"wrong": 1}}).detail["python_type"] == "TypeError"
+
+
+def test_a_worker_that_ran_out_of_memory_asks_to_be_replaced_and_goes_on() -> None:
+    with WorkerProcess(imports=["sample_commands"]) as worker:
+        worker.ready()
+        call = worker.start_call("fail", {"kind": "memory"})
+        assert worker.expect(FrameType.BYE) == ["out of memory"]
+        error = ended(worker, call)
+        assert (error.category, error.code, error.detail["retryable"]) == ("resource_error", "out_of_memory", True)
+        assert error.detail["python_type"] == "MemoryError"
+        assert worker.failure("fail", {"kind": "memory"}).code == "out_of_memory"  # said once
+        assert worker.value("echo") == {}
+
+
+def test_a_task_that_ignores_its_cancellation_says_where_it_waits() -> None:
+    with WorkerProcess(imports=["misbehaving"]) as worker:
+        worker.ready()
+        call = running(worker, "deaf")
+        worker.send(CANCEL, call, ["operation timeout"])
+        while "Task of call" not in (text := worker.printed()):
+            assert worker.value("sleep", {"ms": 20}) == {"slept_ms": 20}
+        lines = text[text.index("Task of call") :].splitlines()
+        assert lines[0] == f"Task of call {call} (most recent call first):"
+        assert " in wait" in lines[1]
+        assert "misbehaving.py" in lines[2] and lines[2].endswith(" in _stay")
+        assert lines[3].endswith(" in deaf")
+
+
+def test_a_fork_that_user_code_lets_go_on_does_no_harm() -> None:
+    with WorkerProcess(imports=["misbehaving"]) as worker:
+        worker.ready()
+        found = worker.value("fork_and_return")
+        assert found["pid"] == worker.pid
+        for _ in range(3):
+            assert worker.value("sleep", {"ms": 50}) == {"slept_ms": 50}
