@@ -29,6 +29,8 @@ type Slot interface {
 	WorkerID() uint64 // unique for each process that ever was
 	WorkerName() string
 	Engine() string // name and version
+	// Exclusive reports whether the worker runs nothing else beside the command.
+	Exclusive(command string) bool
 	// Tell sends a frame that belongs to no call; a later Call finds it applied.
 	Tell(t frame.Type, body []byte) error
 	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before.
@@ -38,8 +40,9 @@ type Slot interface {
 
 // Pool hands out slots.
 type Pool interface {
-	// Checkout prefers the named worker, else takes the least loaded one, and waits until ctx ends.
-	Checkout(ctx context.Context, prefer uint64) (Slot, error)
+	// Checkout prefers the named worker, else takes the least loaded one, and waits until ctx ends. alone asks for a whole
+	// worker, once nothing else runs in it.
+	Checkout(ctx context.Context, prefer uint64, alone bool) (Slot, error)
 	// Free is the number of slots that are free now.
 	Free() int
 	// Workers tells how many workers there should be, how many serve, and how many of these have a free slot.
@@ -88,6 +91,7 @@ type Host struct {
 	maxPayload  int
 	assigned    *assignments
 	told        told
+	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
 	held        atomic.Int64 // bytes of waiting payloads
 	full        atomic.Int64 // writers that wait for room in the broker's store
 	parts       sync.Map     // int -> *partition: the epochs that are served now

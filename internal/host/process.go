@@ -346,7 +346,7 @@ func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time
 		waiting, cancel = context.WithTimeout(ctx, bound)
 		defer cancel()
 	}
-	slot, err := h.cfg.Pool.Checkout(waiting, prefer)
+	slot, err := h.take(waiting, t.req.Command, prefer)
 	switch {
 	case err == nil:
 		return slot, nil, nil
@@ -360,4 +360,27 @@ func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time
 	}
 	return nil, jobs.Errorf(jobs.Initialization, jobs.CodeWorkerStart, "no worker can be started: %v", err).
 		WithHint("see the host's log; dspex doctor checks the Python environment"), nil
+}
+
+// take takes a slot, and a whole worker for a command that must run alone. Only the workers know which commands do: the first
+// job that meets one gives its slot back and waits again.
+func (h *Host) take(ctx context.Context, command string, prefer uint64) (Slot, error) {
+	_, alone := h.exclusive.Load(command)
+	for {
+		slot, err := h.cfg.Pool.Checkout(ctx, prefer, alone)
+		if err != nil {
+			return nil, err
+		}
+		exclusive := slot.Exclusive(command)
+		switch {
+		case exclusive && !alone:
+			slot.Release()
+			h.exclusive.Store(command, true)
+			alone = true
+			continue
+		case alone && !exclusive: // this worker has another table
+			h.exclusive.Delete(command)
+		}
+		return slot, nil
+	}
 }

@@ -11,8 +11,12 @@ func Python(p *pyproc.Pool) Pool { return pythonPool{p} }
 
 type pythonPool struct{ *pyproc.Pool }
 
-func (p pythonPool) Checkout(ctx context.Context, prefer uint64) (Slot, error) {
-	s, err := p.Pool.Checkout(ctx, prefer)
+func (p pythonPool) Checkout(ctx context.Context, prefer uint64, alone bool) (Slot, error) {
+	var options []pyproc.Option
+	if alone {
+		options = append(options, pyproc.Alone)
+	}
+	s, err := p.Pool.Checkout(ctx, prefer, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 // pool is a worker in Go: `append` keeps a list per session in the state that the host passes, like the stub engine does.
 type pool struct {
 	slots chan struct{}
+	turn  sync.Mutex // of those that take all slots
 	runs  atomic.Int64
 	mu    sync.Mutex
 	hook  func(call frame.CallBody) (frame.Frame, error, bool)
@@ -36,24 +37,41 @@ func newPool(slots int) *pool {
 	return p
 }
 
-func (p *pool) Checkout(ctx context.Context, _ uint64) (host.Slot, error) {
-	select {
-	case p.slots <- struct{}{}:
-		return &slot{p}, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (p *pool) Checkout(ctx context.Context, _ uint64, alone bool) (host.Slot, error) {
+	s := &slot{p, 1}
+	if alone {
+		p.turn.Lock() // two that each hold half of the slots would wait for ever
+		defer p.turn.Unlock()
+		s.n = cap(p.slots)
 	}
+	for n := range s.n {
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			(&slot{p, n}).Release()
+			return nil, ctx.Err()
+		}
+	}
+	return s, nil
 }
 func (p *pool) Free() int                { return cap(p.slots) - len(p.slots) }
 func (p *pool) Workers() (int, int, int) { return 1, 1, 1 }
 
-type slot struct{ p *pool }
+type slot struct {
+	p *pool
+	n int // of the pool's slots
+}
 
 func (s *slot) WorkerID() uint64              { return 7 }
 func (s *slot) WorkerName() string            { return "w/0" }
 func (s *slot) Engine() string                { return "fake 1" }
 func (s *slot) Tell(frame.Type, []byte) error { return nil }
-func (s *slot) Release()                      { <-s.p.slots }
+func (s *slot) Exclusive(command string) bool { return command == "alone" }
+func (s *slot) Release() {
+	for range s.n {
+		<-s.p.slots
+	}
+}
 func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Frame, error) {
 	c, err := frame.ParseCall(body)
 	if err != nil {
