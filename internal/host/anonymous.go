@@ -135,7 +135,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 	call := frame.CallBody{}
 	out.err = t.needsState(0)
 	if out.err == nil {
-		out.err = h.equip(t, slot, nil, &call, out)
+		out.err = h.equip(t, slot, nil, &call)
 	}
 	if out.err == nil {
 		h.call(ctx, t, slot, call, out)
@@ -144,7 +144,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 	if ctx.Err() != nil {
 		return
 	}
-	if out.err == nil && out.lm != nil {
+	if out.err == nil && out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}
 	if out.err != nil {

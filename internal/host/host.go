@@ -52,10 +52,10 @@ type Pool interface {
 // Models turns a choice of language model into the LM frame that defines it.
 type Models interface {
 	// Named finds a profile of the host; Chosen one that a client asked for by set_lm arguments; Default the host's own
-	// ("" when there is none). The key changes whenever the profile's content does.
+	// ("" when there is none; an error when it cannot be used). The key changes whenever the profile's content does.
 	Named(name string) (key string, body []byte, err *jobs.Error)
 	Chosen(args []byte) (key string, body []byte, err *jobs.Error)
-	Default() (key string, body []byte)
+	Default() (key string, body []byte, err *jobs.Error)
 	SetDefault(args []byte) *jobs.Error
 }
 

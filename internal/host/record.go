@@ -210,7 +210,7 @@ func (s *session) advance(next *jobs.Record, t *task, out *output) {
 	if out.state != nil {
 		next.State, next.StateVersion = out.state, out.ver
 	}
-	if out.lm != nil {
+	if out.choseLM {
 		next.LM = out.lm
 	}
 }

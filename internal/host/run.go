@@ -17,17 +17,18 @@ import (
 
 // output is what one attempt brought.
 type output struct {
-	value  []byte
-	usage  []byte
-	state  []byte // nil: unchanged
-	ver    uint64
-	err    *jobs.Error
-	worker string
-	slot   uint64 // the worker's id
-	engine string
-	label  jobs.StateOf
-	lm     []byte // set_lm: the session's new choice
-	ran    time.Duration
+	value   []byte
+	usage   []byte
+	state   []byte // nil: unchanged
+	ver     uint64
+	err     *jobs.Error
+	worker  string
+	slot    uint64 // the worker's id
+	engine  string
+	label   jobs.StateOf
+	lm      []byte // the choice of language model, nil: none any more
+	choseLM bool   // lm counts
+	ran     time.Duration
 }
 
 // run makes one attempt of a session job.
@@ -44,7 +45,7 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	} else if s.worker != 0 {
 		h.stats.Moves.Add(1)
 	}
-	if e := h.equip(t, slot, s.record.LM, &call, out); e != nil {
+	if e := h.equip(t, slot, s.record.LM, &call); e != nil {
 		out.err = e
 		return out
 	}
@@ -82,20 +83,22 @@ func (s *session) label(slot Slot) jobs.StateOf {
 }
 
 // equip resolves the language model of a call and makes the worker know it.
-func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody, out *output) *jobs.Error {
+func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody) *jobs.Error {
 	var key string
 	var body []byte
 	var e *jobs.Error
 	switch {
 	case t.req.Command == "set_lm" || t.req.Command == "configure_lm":
 		key, body, e = h.cfg.Models.Chosen(t.req.Args)
-		out.lm = t.req.Args
 	case t.req.LM != "":
 		key, body, e = h.cfg.Models.Named(t.req.LM)
 	case choice != nil:
 		key, body, e = h.cfg.Models.Chosen(choice)
 	default:
-		key, body = h.cfg.Models.Default()
+		key, body, e = h.cfg.Models.Default()
+	}
+	if e != nil && t.req.LM == "" && !jobs.UsesLM(t.req.Command) {
+		return nil // a model that cannot be used keeps nobody from cleaning up
 	}
 	if e != nil || key == "" {
 		return e
@@ -167,10 +170,18 @@ func (h *Host) readResult(body []byte, contentType string, out *output) {
 	in := wire.NewReader(r.Meta)
 	n, _ := in.Map()
 	for range n {
-		if key, _ := in.Str(); key == "usage" && in.Kind() == wire.Map {
-			out.usage, _ = in.Raw()
-		} else if in.Skip() != nil {
+		key, _ := in.Str()
+		kind := in.Kind()
+		raw, err := in.Raw()
+		switch {
+		case err != nil:
 			return
+		case key == "usage" && kind == wire.Map:
+			out.usage = raw
+		case key == "lm_choice" && kind == wire.Map:
+			out.lm, out.choseLM = raw, true
+		case key == "lm_choice" && kind == wire.Nil:
+			out.lm, out.choseLM = nil, true
 		}
 	}
 }

@@ -121,7 +121,7 @@ type noModels struct{}
 
 func (noModels) Named(string) (string, []byte, *jobs.Error)  { return "", nil, nil }
 func (noModels) Chosen([]byte) (string, []byte, *jobs.Error) { return "", nil, nil }
-func (noModels) Default() (string, []byte)                   { return "", nil }
+func (noModels) Default() (string, []byte, *jobs.Error)      { return "", nil, nil }
 func (noModels) SetDefault([]byte) *jobs.Error               { return nil }
 
 type system struct {

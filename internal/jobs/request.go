@@ -265,6 +265,13 @@ func backoff(in *wire.Reader) (Backoff, bool) {
 	return Backoff{}, false
 }
 
+// modelless are the built-in commands that never call a language model; a user's own may.
+var modelless = []string{"ping", "create_program", "list_programs", "get_program_info", "delete_program", "get_stats", "reset_state",
+	"cleanup_session", "cleanup", "shutdown", "get_session_data", "update_session_data"}
+
+// UsesLM reports whether a command may call a language model.
+func UsesLM(command string) bool { return !slices.Contains(modelless, command) }
+
 // refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files.
 func (r *Request) refuseSecrets() *Error {
 	if r.Command != "set_lm" && r.Command != "configure_lm" {

@@ -9,6 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -24,13 +27,12 @@ type Profile struct {
 	Provider       string   `json:"provider"`
 	Model          string   `json:"model"`
 	APIBase        string   `json:"api_base,omitempty"`
-	APIKey         string   `json:"api_key,omitempty"` // env:NAME or file:PATH
+	APIKey         string   `json:"api_key,omitempty"` // env:NAME or file:PATH; default: the provider's usual variable
 	Temperature    *float64 `json:"temperature,omitempty"`
 	MaxTokens      int      `json:"max_tokens,omitempty"`
 	TimeoutMS      int      `json:"timeout_ms,omitempty"`      // default 120000
 	MaxConnections int      `json:"max_connections,omitempty"` // default 1000
 	Supports       Supports `json:"supports,omitzero"`
-	_              struct{} `json:"-"`
 }
 
 // Supports says what the model's server can do beyond chat.
@@ -98,41 +100,75 @@ func Load(path string) (File, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return File{}, fmt.Errorf("%s: %w", path, err)
+		return File{}, fmt.Errorf("LM profiles %s: %w", path, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return File{}, fmt.Errorf("LM profiles %s: there is more after the end of the JSON map", path)
 	}
 	return f, nil
 }
 
-// New checks the profiles. getenv is os.Getenv outside tests.
+// New checks the profiles, and that their keys are there. getenv is os.Getenv outside tests.
 func New(f File, getenv func(string) string) (*Registry, error) {
+	r := &Registry{getenv: getenv, profiles: map[string]Profile{}, byName: f.Default}
 	var errs []error
-	for name, p := range f.Profiles {
-		if err := p.check(); err != nil {
-			errs = append(errs, fmt.Errorf("LM profile %q: %w", name, err))
+	for _, name := range slices.Sorted(maps.Keys(f.Profiles)) {
+		p := f.Profiles[name]
+		if p.APIKey == "" {
+			p.APIKey = providers[p.Provider].key()
 		}
+		problems := p.check()
+		if name == "" || len(name) > maxName {
+			problems = append(problems, fmt.Errorf("its name must have 1 to %d characters", maxName))
+		}
+		if _, err := r.secret(p.APIKey); err != nil {
+			problems = append(problems, fmt.Errorf("api_key: %w", err))
+		}
+		for _, problem := range problems {
+			errs = append(errs, fmt.Errorf("LM profile %q: %w", name, problem))
+		}
+		r.profiles[name] = p
 	}
 	if _, ok := f.Profiles[f.Default]; f.Default != "" && !ok {
-		errs = append(errs, fmt.Errorf("default LM profile %q: no such profile", f.Default))
+		errs = append(errs, fmt.Errorf("default %q: no such LM profile", f.Default))
 	}
-	return &Registry{getenv: getenv, profiles: f.Profiles, byName: f.Default}, errors.Join(errs...)
+	return r, errors.Join(errs...)
 }
 
-func (p Profile) check() error {
-	var errs []error
+const maxName = 128 // of a profile; jobs name it in options.lm
+
+// key is the reference to the variable where a provider's key usually is.
+func (p provider) key() string {
+	if p.keyEnv == "" {
+		return ""
+	}
+	return "env:" + p.keyEnv
+}
+
+func (p Profile) check() (errs []error) {
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	known, ok := providers[p.Provider]
 	if !ok {
-		errs = append(errs, fmt.Errorf("provider %q: expected one of %s", p.Provider, strings.Join(Providers(), ", ")))
+		wrong("provider %q: expected one of %s", p.Provider, strings.Join(Providers(), ", "))
 	}
 	if p.Model == "" {
-		errs = append(errs, errors.New("model is missing"))
+		wrong("model is missing")
 	}
-	if known.needBase && p.APIBase == "" {
-		errs = append(errs, fmt.Errorf("provider %s needs api_base", p.Provider))
+	if base, err := url.Parse(p.APIBase); p.APIBase != "" && (err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https") {
+		wrong("api_base: expected an address such as http://127.0.0.1:8000/v1")
+	} else if known.needBase && p.APIBase == "" {
+		wrong("api_base is missing: provider %s has no address of its own", p.Provider)
 	}
 	if p.APIKey != "" && !strings.HasPrefix(p.APIKey, "env:") && !strings.HasPrefix(p.APIKey, "file:") {
-		errs = append(errs, errors.New("api_key: expected env:NAME or file:PATH, never the key itself"))
+		wrong("api_key: expected env:NAME or file:PATH, never the key itself")
 	}
-	return errors.Join(errs...)
+	if t := p.Temperature; t != nil && (*t < 0 || *t > 2) {
+		wrong("temperature: expected a number from 0 to 2")
+	}
+	if p.MaxTokens < 0 || p.TimeoutMS < 0 || p.MaxConnections < 0 {
+		wrong("max_tokens, timeout_ms and max_connections cannot be negative")
+	}
+	return errs
 }
 
 // Named finds a profile of the operator.
@@ -160,35 +196,28 @@ func (r *Registry) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Default is what jobs use that choose nothing; "" when nothing is configured.
-func (r *Registry) Default() (string, []byte) {
+// Default is what jobs use that choose nothing; "" when nothing is configured. A default that cannot be used is an error:
+// nothing falls back to another model in silence.
+func (r *Registry) Default() (string, []byte, *jobs.Error) {
 	r.mu.Lock()
 	chosen, name := r.chosen, r.byName
 	r.mu.Unlock()
-	if chosen != nil {
-		if key, body, e := r.Chosen(chosen); e == nil {
-			return key, body
-		}
+	switch {
+	case chosen != nil:
+		return r.Chosen(chosen)
+	case name == "":
+		return "", nil, nil
 	}
-	if name == "" {
-		return "", nil
-	}
-	key, body, e := r.Named(name)
-	if e != nil {
-		return "", nil
-	}
-	return key, body
+	return r.Named(name)
 }
 
-// SetDefault makes the arguments of a set_lm the default.
-func (r *Registry) SetDefault(args []byte) *jobs.Error {
-	if _, _, e := r.Chosen(args); e != nil {
-		return e
-	}
+// SetDefault makes a choice of set_lm the default, also one that this host cannot use; the error says why.
+func (r *Registry) SetDefault(choice []byte) *jobs.Error {
 	r.mu.Lock()
-	r.chosen = bytes.Clone(args)
+	r.chosen = bytes.Clone(choice)
 	r.mu.Unlock()
-	return nil
+	_, _, e := r.Chosen(choice)
+	return e
 }
 
 // Chosen resolves the arguments of set_lm: model is a profile's name, or a model of a provider whose key the host has.
@@ -216,9 +245,7 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 			return "", nil, jobs.Refused(jobs.CodeLMUnknown, "args.model",
 				"an LM profile of the host ("+r.names()+"), or a model with its provider ("+strings.Join(Providers(), ", ")+")", "no provider is known for that model")
 		}
-		if known.keyEnv != "" {
-			p.APIKey = "env:" + known.keyEnv
-		}
+		p.APIKey = known.key()
 	}
 	// A reference from outside may only name the key that the profile uses anyway: anything else could send another
 	// secret of the host to a provider.

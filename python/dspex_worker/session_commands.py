@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -14,36 +15,46 @@ __all__ = ["cleanup", "cleanup_session", "get_session_data", "reset_state", "set
 
 TEMPERATURE = 0.7  # the manual's, when set_lm names none; an explicit nil leaves the profile's
 
+# OpenAI's reasoning models refuse every temperature but 1: for them the default is the model's own.
+_REASONING = re.compile(r"(?:.*/)?(?:o[1345](?:-.*)?|gpt-5(?!.*-chat).*)", re.IGNORECASE)
+
 _FAMILIES = (("gemini", "gemini"), ("gpt-", "openai"), ("chatgpt", "openai"), ("claude", "anthropic"))
 
 
 def set_lm(call: Call) -> dict[str, Any]:
-    """Chooses the language model of this session. The host finds the profile for it; keys never come this way."""
-    if "api_key" in call.args:
+    """Chooses the language model of this session; without a session, the one of all that choose none.
+
+    The host finds the profile for it. A key never comes this way: api_key can only refer to the one that the profile has.
+    """
+    key = call.args.get("api_key")
+    if key is not None and not (isinstance(key, str) and key.startswith(("env:", "file:"))):
         raise WorkerError(
             "python",
             "secret_in_request",
-            f"{call.command}: api_key is not accepted in a request: it would be stored with the job",
+            f"{call.command}: an API key stands in the request: it would be stored with the job",
             hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
         )
-    only(call, "model", "provider", "temperature", "max_tokens", "session_id")
-    state = call.need_state()
-    session_of(call)
+    only(call, "model", "provider", "api_key", "temperature", "max_tokens", "session_id")
+    if call.session is not None or call.args.get("session_id") is not None:
+        session_of(call)
     model = text(call, "model")
     choice: dict[str, Any] = {"model": model}
     if call.args.get("provider") is not None:
         choice["provider"] = text(call, "provider")
-    choice["temperature"] = check_temperature(call.args.get("temperature", TEMPERATURE), "set_lm: temperature")
+    own = None if _REASONING.fullmatch(model) else TEMPERATURE
+    choice["temperature"] = check_temperature(call.args.get("temperature", own), "set_lm: temperature")
     tokens = call.args.get("max_tokens")
     if tokens is not None:
         if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
             raise bad_input(f"{call.command}: max_tokens must be an integer 1 .. 10000000")
         choice["max_tokens"] = tokens
-    call.state = replace(state, lm=choice)
+    call.lm_choice = choice
+    if call.state is not None:
+        call.state = replace(call.state, lm=choice)
     return {
         "status": "configured",
         "model": model,
-        "provider": choice.get("provider", _provider(model)),
+        "provider": call.lm["provider"] if call.lm is not None else choice.get("provider", _provider(model)),
         "temperature": choice["temperature"],
     }
 

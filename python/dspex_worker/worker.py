@@ -61,7 +61,7 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "id", "interrupt", "job", "lm", "options", "session", "started", "state", "task", "usage", "version", "worker",
+        "id", "interrupt", "job", "lm", "lm_choice", "options", "session", "started", "state", "task", "usage", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], None]) -> None:
@@ -78,6 +78,7 @@ class Call:
         self.options: dict[str, Any] = body[6]
         self.version: int = body[8]
         self.lm: dict[str, Any] | None = self._profile(body[9])
+        self.lm_choice: dict[str, Any] | None = None  # what set_lm chose
         self.usage: dict[str, Any] | None = None
         self.chunks = 0
         self.cancelled: str | None = None  # why, once it was asked for
@@ -172,8 +173,9 @@ class Call:
         if self.usage:
             meta["usage"] = self.usage
         if self.state is self.before:
-            if self.state is not None and self.state.lm is not None:
-                meta["lm_choice"] = self.state.lm
+            choice = self.lm_choice if self.state is None else self.state.lm
+            if choice is not None:
+                meta["lm_choice"] = choice
             return wire.encode([value, meta, None, self.version])
         return self._changed_body(value, meta)
 

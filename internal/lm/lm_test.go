@@ -1,0 +1,173 @@
+package lm
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+const canary = "sk-canary-0123456789"
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func args(t *testing.T, v map[string]any) []byte {
+	t.Helper()
+	b, err := wire.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// profile is what the worker is told.
+func profile(t *testing.T, body []byte) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := wire.Decode(body, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestEveryProviderWorksFromAFile(t *testing.T) {
+	path := write(t, `{"default": "openai", "profiles": {
+		"openai": {"provider": "openai", "model": "gpt-4o-mini"},
+		"anthropic": {"provider": "anthropic", "model": "claude-sonnet-4-5", "api_key": "file:`+write(t, canary+"\n")+`"},
+		"gemini": {"provider": "gemini", "model": "gemini-1.5-flash", "api_key": "env:MY_GEMINI", "temperature": 0.2},
+		"openrouter": {"provider": "openrouter", "model": "meta-llama/llama-3.1-8b:free", "api_key": "env:MY_GEMINI"},
+		"ollama": {"provider": "ollama", "model": "llama3:8b"},
+		"vllm": {"provider": "vllm", "model": "meta-llama/Llama-3-8B", "api_base": "http://10.0.0.1:8000/v1", "max_tokens": 500},
+		"other": {"provider": "openai_compatible", "model": "m", "api_base": "https://models.example/v1", "supports": {"response_schema": true}}}}`)
+	f, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := New(f, env("OPENAI_API_KEY", canary, "MY_GEMINI", canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyless := map[string]bool{"ollama": true, "vllm": true, "other": true}
+	keys := map[string]bool{}
+	for name := range f.Profiles {
+		key, body, e := r.Named(name)
+		if e != nil || keys[key] {
+			t.Fatalf("%s: %s %v", name, key, e)
+		}
+		keys[key] = true
+		p := profile(t, body)
+		if secret := p["api_key"]; (secret == nil) != keyless[name] || secret != nil && secret != canary || p["name"] != name || p["model"] != f.Profiles[name].Model {
+			t.Errorf("%s: %v", name, p)
+		}
+	}
+	if _, body, e := r.Default(); e != nil || profile(t, body)["name"] != "openai" {
+		t.Errorf("default: %v %v", profile(t, body), e)
+	}
+}
+
+func TestAWrongFileSaysEverythingAtOnceAndNoSecret(t *testing.T) {
+	f := File{Default: "nobody", Profiles: map[string]Profile{
+		"a": {Provider: "openai", Model: "gpt-4o", APIKey: canary}, "b": {Provider: "acme"}, "c": {Provider: "vllm", Model: "m"},
+		"d": {Provider: "openai", Model: "m"}, "e": {Provider: "ollama", Model: "m", APIBase: "10.0.0.1:8000", APIKey: "file:/nowhere/key", MaxTokens: -1},
+	}}
+	_, err := New(f, env())
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{`"nobody": no such LM profile`, `"a": api_key: expected env:NAME or file:PATH, never the key itself`, `"b": provider "acme": expected one of anthropic, gemini`,
+		`"b": model is missing`, `"c": api_base is missing`, `"d": api_key: environment variable OPENAI_API_KEY is not set`, `"e": api_base: expected an address`,
+		`"e": api_key: the key file cannot be read`, `"e": max_tokens`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not said in:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), canary) {
+		t.Error("the error holds the key")
+	}
+	for text, want := range map[string]string{`{"profiles": {"a": {"provider": "ollama", "modle": "m"}}}`: `unknown field "modle"`, `{"profiles": {}} {}`: "more after", `[]`: "cannot unmarshal"} {
+		if _, err := Load(write(t, text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestSetLMFindsTheProviderOfAModelAndItsKeyHere(t *testing.T) {
+	r, err := New(File{Profiles: map[string]Profile{"fast": {Provider: "ollama", Model: "llama3"}}}, env("OPENAI_API_KEY", canary, "GEMINI_API_KEY", canary, "ANTHROPIC_API_KEY", canary, "OPENROUTER_API_KEY", canary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for model, want := range map[string][2]string{
+		"gemini-1.5-flash": {"gemini", "gemini-1.5-flash"}, "gpt-4o-mini": {"openai", "gpt-4o-mini"}, "o3-mini": {"openai", "o3-mini"}, "claude-sonnet-4-5": {"anthropic", "claude-sonnet-4-5"},
+		"openrouter/meta-llama/llama-3": {"openrouter", "meta-llama/llama-3"}, "ollama/llama3:8b": {"ollama", "llama3:8b"}, "fast": {"ollama", "llama3"},
+	} {
+		_, body, e := r.Chosen(args(t, map[string]any{"model": model, "temperature": 0.3}))
+		if e != nil {
+			t.Fatalf("%s: %v", model, e)
+		}
+		if p := profile(t, body); p["provider"] != want[0] || p["model"] != want[1] || p["temperature"] != 0.3 {
+			t.Errorf("%s: %v", model, p)
+		}
+	}
+	for name, choice := range map[string]map[string]any{
+		"a provider without address": {"model": "m", "provider": "vllm"}, "an unknown model": {"model": "mystery"}, "an unknown provider": {"model": "m", "provider": "acme"},
+	} {
+		if _, _, e := r.Chosen(args(t, choice)); e == nil || e.Code != jobs.CodeLMUnknown || e.Expected == "" || e.Retryable {
+			t.Errorf("%s: %v", name, e)
+		}
+	}
+}
+
+func TestAReferenceFromOutsideNamesNoOtherSecretOfTheHost(t *testing.T) {
+	r, err := New(File{}, env("OPENAI_API_KEY", canary, "AWS_SECRET_ACCESS_KEY", "another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": "env:OPENAI_API_KEY"})); e != nil {
+		t.Error(e)
+	}
+	for _, ref := range []string{"env:AWS_SECRET_ACCESS_KEY", "file:/etc/passwd", canary} {
+		if _, _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": ref})); e == nil || e.Code != jobs.CodeSecret || strings.Contains(e.Error()+e.Hint+e.Expected, canary) {
+			t.Errorf("%s: %v", ref, e)
+		}
+	}
+}
+
+func TestADefaultThatCannotBeUsedIsAnErrorNotAnotherModel(t *testing.T) {
+	r, err := New(File{Default: "fast", Profiles: map[string]Profile{"fast": {Provider: "ollama", Model: "llama3"}}}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := r.SetDefault(args(t, map[string]any{"model": "gpt-4o"})); e == nil {
+		t.Error("a model without key was taken")
+	}
+	if key, _, e := r.Default(); e == nil || key != "" || e.Code != "lm_not_configured" {
+		t.Errorf("jobs would use %q (%v)", key, e)
+	}
+	if e := r.SetDefault(args(t, map[string]any{"model": "fast", "temperature": nil})); e != nil {
+		t.Fatal(e)
+	}
+	if _, body, e := r.Default(); e != nil || profile(t, body)["model"] != "llama3" {
+		t.Error(e)
+	}
+}
