@@ -217,6 +217,28 @@ def test_set_lm(worker: WorkerProcess, session: str, command: str) -> None:
     assert cleared.meta["lm_choice"] is None
 
 
+def test_set_lm_without_a_session_chooses_for_all(worker: WorkerProcess) -> None:
+    result = worker.call("set_lm", {"model": "fast"})
+    assert result.value == {"status": "configured", "model": "fast", "provider": None, "temperature": 0.7}
+    assert result.meta["lm_choice"] == {"model": "fast", "temperature": 0.7}
+    assert "lm_choice" not in worker.call("ping").meta
+
+
+@pytest.mark.parametrize(
+    ("model", "temperature"), [("o3-mini", None), ("openai/gpt-5-nano", None), ("gpt-5-chat-latest", 0.7), ("gpt-4o", 0.7)]
+)
+def test_set_lm_asks_no_reasoning_model_for_a_temperature(
+    worker: WorkerProcess, session: str, model: str, temperature: float | None
+) -> None:
+    assert worker.value("set_lm", {"model": model}, session=session)["temperature"] == temperature
+    assert worker.value("set_lm", {"model": model, "temperature": 1}, session=session)["temperature"] == 1.0
+
+
+def test_set_lm_takes_a_reference_to_a_key_and_keeps_it_not(worker: WorkerProcess, session: str) -> None:
+    result = worker.call("set_lm", {"model": "fast", "api_key": "env:SOME_KEY"}, session=session)
+    assert result.meta["lm_choice"] == {"model": "fast", "temperature": 0.7}
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [
@@ -292,7 +314,6 @@ def test_no_job_reaches_into_another_session(worker: WorkerProcess, session: str
     ("command", "args"),
     [
         ("create_program", QA_BOT),
-        ("set_lm", {"model": "m"}),
         ("get_session_data", {}),
         ("update_session_data", {"operation": "delete", "key": "k"}),
         ("cleanup_session", {"session_id": "s"}),

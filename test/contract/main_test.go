@@ -5,6 +5,7 @@ package contract
 import (
 	"bufio"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,6 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-
-	_ "github.com/dspex/dspex/internal/devserver" // what is tested runs in another process: without this, go test would cache across changes of it
 )
 
 // service is a running `dspex dev`.
@@ -45,8 +44,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dspex")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/dspex").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if err := build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer stopAll()
@@ -55,6 +54,20 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// build makes the program. What is tested runs in another process, so `go test` would take a cached result across changes of it:
+// it notes the directories that a test reads, and looks at them again.
+func build(to string) error {
+	for _, dir := range []string{"../../cmd", "../../internal", "../../python/dspex_worker"} {
+		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			return err
+		}
+	}
+	if out, err := exec.Command("go", "build", "-o", to, "../../cmd/dspex").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func start(engine string) (*service, error) {

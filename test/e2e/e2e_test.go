@@ -2,22 +2,24 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dspex/dspex"
 )
 
-var url string
+var (
+	binary string // the dspex program, built for these tests
+	url    string // of the dspex dev that most tests share
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -28,36 +30,41 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "dspex")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../cmd/dspex").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	binary = filepath.Join(dir, "dspex")
+	if err := build(binary); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	cmd := exec.Command(bin, "dev", "--listen", "127.0.0.1:0", "--workers", "2", "--dir", filepath.Join(dir, "data"))
-	cmd.Stderr = os.Stderr
-	stdout, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
+	shared, err := startDev(nil, "", "--dir", filepath.Join(dir, "data"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	}()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	_, u, ok := strings.Cut(strings.TrimSpace(line), "ready ")
-	if err != nil || !ok {
-		fmt.Fprintf(os.Stderr, "dspex dev said %q (%v), expected ready nats://...\n", line, err)
-		return 1
-	}
-	url = u
+	defer shared.stop()
+	url = shared.url
 	return m.Run()
 }
 
+// build makes the program. What is tested runs in another process, so `go test` would take a cached result across changes of it:
+// it notes the directories that a test reads, and looks at them again.
+func build(to string) error {
+	for _, dir := range []string{"../../cmd", "../../internal", "../../python/dspex_worker"} {
+		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			return err
+		}
+	}
+	if out, err := exec.Command("go", "build", "-o", to, "../../cmd/dspex").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+}
+
 func connect(t *testing.T) (context.Context, *dspex.Client) {
+	t.Helper()
+	return connectTo(t, url)
+}
+
+func connectTo(t *testing.T, url string) (context.Context, *dspex.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)

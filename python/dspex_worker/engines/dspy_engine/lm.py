@@ -245,7 +245,7 @@ def _lm(found: dict[str, Any], model: str, **more: Any) -> Any:
         # Retries are the dispatcher's: here they would multiply, and wait with the slot taken.
         return dspy.LM(model, temperature=found.get("temperature"), max_tokens=found.get("max_tokens"), cache=False, num_retries=0, **more)
     except dspy.utils.exceptions.LMConfigurationError as error:
-        hint = "OpenAI's reasoning models take no temperature but 1 and max_tokens of at least 16000: leave both out"
+        hint = "OpenAI's reasoning models take no temperature but 1 (or null) and max_tokens of at least 16000, or none"
         raise _bad(found, "lm_configuration", "has settings that its model refuses", hint) from error
 
 
