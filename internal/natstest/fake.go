@@ -30,6 +30,7 @@ type Fake struct {
 	mu       sync.Mutex
 	outcomes map[string][]byte        // session + "/" + job -> reply
 	settled  map[string]chan struct{} // closed when the outcome is there
+	seen     map[string]bool          // jobs that arrived
 	released chan struct{}
 	sequence uint64
 }
@@ -45,7 +46,7 @@ func StartFake(t testing.TB, s *server.Server) *Fake {
 
 // NewFake serves the doors until the connection is closed. Tests use StartFake.
 func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
-	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, released: make(chan struct{})}
+	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{})}
 	for stream, subject := range map[string]string{"DSPEX_JOBS": "dspex.session.*", "DSPEX_ANON": "dspex.anonymous.*"} {
 		if err := f.consume(ctx, stream, subject); err != nil {
 			return nil, err
@@ -146,7 +147,9 @@ func (f *Fake) stored(m jetstream.Msg) {
 	if id := m.Headers().Get("Dspex-Job"); id != "" {
 		job = id
 	}
-	f.settle(session, job)
+	f.mu.Lock()
+	f.seen[session+"/"+job] = true
+	f.mu.Unlock()
 	go func() {
 		body := f.run(session, job, m.Data(), m.Headers(), "")
 		f.keep(session, job, body)
@@ -261,20 +264,18 @@ func (f *Fake) getJob(r micro.Request) {
 		r.Error("400", err.Error(), nil)
 		return
 	}
-	f.mu.Lock()
-	settled := f.settled[q.Session+"/"+q.Job]
-	f.mu.Unlock()
-	if settled == nil {
-		r.Respond([]byte(`{"ok":false,"error":{"error_category":"session","code":"job_unknown","message":"no such job","retryable":false}}`))
-		return
-	}
-	select {
-	case <-settled:
+	key := q.Session + "/" + q.Job
+	select { // a job that was just published may not have arrived yet: who waits for it gets its outcome
+	case <-f.settle(q.Session, q.Job):
 	case <-time.After(time.Duration(q.WaitMS) * time.Millisecond):
 	}
 	f.mu.Lock()
-	body := f.outcomes[q.Session+"/"+q.Job]
+	body, seen := f.outcomes[key], f.seen[key]
 	f.mu.Unlock()
+	if body == nil && !seen {
+		r.Respond([]byte(`{"ok":false,"error":{"error_category":"session","code":"job_unknown","message":"no such job","retryable":false}}`))
+		return
+	}
 	result := map[string]any{"job": q.Job, "session": q.Session, "attempts": 1, "outcome": "running"}
 	if body != nil {
 		result["outcome"], result["reply"] = "succeeded", json.RawMessage(body)
