@@ -10,10 +10,11 @@ import (
 // arrows are the imports that each package may have of this module. A new arrow is a decision: change it here.
 var arrows = map[string][]string{
 	"":                           {},
-	"cmd/dispatcher":             {"internal/dispatch", "internal/stream"},
+	"cmd/dispatcher":             {"internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
 	"cmd/dspex":                  {"", "internal/devserver", "internal/echolm"},
-	"cmd/worker-host":            {"internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
+	"cmd/worker-host":            {"internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
 	"internal/affinity":          {},
+	"internal/daemon":            {},
 	"internal/devserver":         {"internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"internal/dispatch":          {"internal/affinity", "internal/jobs", "internal/stream", "internal/wire"},
 	"internal/echolm":            {},

@@ -4,72 +4,107 @@ package main
 
 import (
 	"context"
-	"flag"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/pflag"
 
+	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "dispatcher:", err)
-		os.Exit(1)
+func main() { os.Exit(run()) }
+
+// run is main with an exit status, so that tests can start it in a process of their own.
+func run() int { return daemon.Main(program(), os.Getenv) }
+
+func program() daemon.Program {
+	var o options
+	return daemon.Program{
+		Name:  "dispatcher",
+		Short: "The control plane of dspex: answers requests and assigns sessions to worker-hosts",
+		Long: `It makes the streams and buckets in the broker, serves the doors dspex.rpc.>, and, while it leads, assigns the partitions of
+the sessions to the worker-hosts that live. Any number may run; with all of them down, published jobs go on being served.
+
+It writes one line "ready URL" once a worker-host serves every partition.`,
+		Flags: o.declare, Check: o.check, Run: o.run,
 	}
 }
 
-func run(ctx context.Context, args []string) error {
-	f := flag.NewFlagSet("dispatcher", flag.ContinueOnError)
-	server := f.String("server", env("NATS_URL", nats.DefaultURL), "URL of the NATS server (or NATS_URL)")
-	creds := f.String("creds", "", "NATS credentials file")
-	name := f.String("name", hostname(), "name of this dispatcher, unique in the deployment")
-	partitions := f.Int("partitions", 0, "partitions of a new deployment (default 64); an existing one keeps its number")
-	replicas := f.Int("replicas", 1, "replicas of streams and buckets: 1 or 3")
-	if err := f.Parse(args); err != nil {
+type options struct {
+	name                  string
+	partitions, replicas  int
+	sessionQueue          int64
+	jobsSize, resultsSize daemon.Size
+}
+
+func (o *options) declare(f *pflag.FlagSet) {
+	o.jobsSize, o.resultsSize = 4<<30, 4<<30
+	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
+	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment, fixed for its life (0: 64, or what it has)")
+	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
+	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment")
+	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
+	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
+}
+
+func (o *options) check(*daemon.Surroundings) error {
+	var wrong []error
+	if !jobs.ValidSession(o.name) {
+		wrong = append(wrong, fmt.Errorf("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name))
+	}
+	if o.partitions < 0 || o.partitions > maxPartitions {
+		wrong = append(wrong, fmt.Errorf("--partitions is %d: it is 1 to %d", o.partitions, maxPartitions))
+	}
+	if o.replicas != 1 && o.replicas != 3 && o.replicas != 5 {
+		wrong = append(wrong, fmt.Errorf("--replicas is %d: it is 1, 3 or 5", o.replicas))
+	}
+	if o.sessionQueue < 1 || o.sessionQueue > maxSessionQueue {
+		wrong = append(wrong, fmt.Errorf("--session-queue is %d: it is 1 to %d", o.sessionQueue, maxSessionQueue))
+	}
+	return errors.Join(wrong...)
+}
+
+// Bounds: a stream has at most 1000 consumers by the broker's default, four times the partitions are allowed for; the jobs of
+// one session must leave room for others among those that a partition's consumer may have out.
+const (
+	maxPartitions   = 250
+	maxSessionQueue = stream.MaxAckPending / 16
+)
+
+func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) error {
+	d, err := dispatch.New(dispatch.Config{
+		Name: o.name, NC: nc, Log: s.Log,
+		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue,
+			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize)},
+		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
+	})
+	if err != nil {
 		return err
 	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", f.Arg(0))
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	opts := []nats.Option{nats.Name("dspex dispatcher " + *name), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}
-	if *creds != "" {
-		opts = append(opts, nats.UserCredentials(*creds))
-	}
-	nc, err := nats.Connect(*server, opts...)
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", *server, err)
-	}
-	defer nc.Close()
-	d, err := dispatch.New(dispatch.Config{Name: *name, NC: nc, Log: log,
-		Settings: stream.Settings{Partitions: *partitions, Replicas: *replicas},
-		OnReady:  func() { fmt.Println("ready", *server) }})
-	if err != nil {
-		return err
-	}
-	return d.Run(ctx)
+	return advise(d.Run(ctx))
 }
 
-func env(name, otherwise string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return otherwise
-}
+// noRoom is the broker's code for a stream that asks for more than there is.
+const noRoom jetstream.ErrorCode = 10047
 
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "dispatcher"
+// advise says what to do about what the broker answers to the making of streams.
+func advise(err error) error {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return daemon.Hint(err, "JetStream is not enabled for this account: see nats.conf, or start the broker with `nats-server -js`")
+	case ok && api.ErrorCode == noRoom:
+		return daemon.Hint(err, "twice --jobs-size and once --results-size must fit into the broker's max_file_store (nats.conf)")
+	case errors.Is(err, context.DeadlineExceeded):
+		return daemon.Hint(err, "the broker does not answer what a user has no permission for: does the log show permission violations?")
 	}
-	return strings.ReplaceAll(name, ".", "-")
+	return err
 }

@@ -4,158 +4,75 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
 
+	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
-	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "worker-host:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(run()) }
 
-type options struct {
-	server, creds, name, engine, python, lmFile, imports string
-	workers, slots                                       int
-	idle, checkout                                       time.Duration
-}
+// run is main with an exit status, so that tests can start it in a process of their own.
+func run() int { return daemon.Main(program(), os.Getenv) }
 
-func parse(args []string) (options, error) {
+func program() daemon.Program {
 	var o options
-	f := flag.NewFlagSet("worker-host", flag.ContinueOnError)
-	f.StringVar(&o.server, "server", env("NATS_URL", nats.DefaultURL), "URL of the NATS server (or NATS_URL)")
-	f.StringVar(&o.creds, "creds", "", "NATS credentials file")
-	f.StringVar(&o.name, "name", hostname(), "name of this host, unique in the deployment")
-	f.StringVar(&o.engine, "engine", "dspy", "dspy or stub")
-	f.StringVar(&o.python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
-	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
-	f.StringVar(&o.imports, "import", "", "Python modules, comma separated, whose commands and programs become available")
-	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
-	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
-	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
-	f.DurationVar(&o.checkout, "checkout-timeout", 5*time.Second, "how long a call waits for a slot")
-	if err := f.Parse(args); err != nil {
-		return o, err
+	return daemon.Program{
+		Name:  "worker-host",
+		Short: "The data plane of dspex: owns sessions and runs their jobs in Python workers",
+		Long: `It waits for a dispatcher to make the streams, takes the partitions that the leading dispatcher assigns to it, and runs
+their jobs in a pool of Python workers. At the end it takes no new jobs and lets the running ones finish.
+
+It writes one line "ready NAME" once a worker serves.`,
+		Flags: o.declare, Check: o.check, Run: o.run,
+		More: func(s *daemon.Surroundings) []*cobra.Command { return []*cobra.Command{prepare(s)} },
 	}
-	switch {
-	case f.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.engine != "dspy" && o.engine != "stub":
-		return o, fmt.Errorf("engine %q: expected dspy or stub", o.engine)
-	}
-	return o, nil
 }
 
-func run(ctx context.Context, args []string) error {
-	o, err := parse(args)
+// run serves with the pool for as long as the host runs: jobs in flight at the end keep their workers.
+func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) (err error) {
+	python, err := o.environment(ctx, s.Err)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	models, err := loadModels(o.lmFile)
-	if err != nil {
-		return err
-	}
-	imports := []string{}
-	if o.imports != "" {
-		imports = strings.Split(o.imports, ",")
-	}
-	python, err := environment(ctx, o, len(imports) > 0)
-	if err != nil {
-		return err
-	}
-	opts := []nats.Option{nats.Name("dspex worker-host " + o.name), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}
-	if o.creds != "" {
-		opts = append(opts, nats.UserCredentials(o.creds))
-	}
-	nc, err := nats.Connect(o.server, opts...)
-	if err != nil {
-		return fmt.Errorf("connect to %s: %w", o.server, err)
-	}
-	defer nc.Close()
-	pool := pyproc.New(pyproc.Config{Command: python.Command(), Env: python.Environ(), Name: o.name, Size: o.workers, Log: log,
-		Init: func(worker string) []byte {
-			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": imports})
-			if err != nil {
-				panic(err) // text and numbers always encode
-			}
-			return b
-		}})
-	return serve(ctx, o, nc, pool, models, log)
-}
-
-// serve runs the pool for as long as the host runs: jobs in flight at the end keep their workers.
-func serve(ctx context.Context, o options, nc *nats.Conn, pool *pyproc.Pool, models *lm.Registry, log *slog.Logger) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	pool := pyproc.New(o.poolConfig(python, s.Log))
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- pool.Run(workers) }()
+	go func() {
+		err := pool.Run(workers)
+		cancel(err) // a pool that gives up ends the host: another one takes the sessions
+		ended <- err
+	}()
 	defer func() { stop(); err = errors.Join(err, <-ended) }()
 	if err := pool.Ready(ctx); err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: models, Log: log,
-		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout})
+	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
+		Capacity: o.workers * o.slots, SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace})
 	if err != nil {
 		return err
 	}
-	fmt.Println("ready", o.name)
+	fmt.Fprintln(s.Out, "ready", o.name)
 	return h.Run(ctx)
 }
 
-func loadModels(path string) (*lm.Registry, error) {
-	if path == "" {
-		return lm.New(lm.File{}, os.Getenv)
-	}
-	f, err := lm.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	return lm.New(f, os.Getenv)
-}
-
-func environment(ctx context.Context, o options, userCode bool) (pyenv.Env, error) {
-	cfg := pyenv.Config{Python: o.python, Progress: os.Stderr}
-	if userCode {
-		wd, err := os.Getwd()
-		if err != nil {
-			return pyenv.Env{}, err
-		}
-		cfg.Paths = []string{wd}
-	}
-	if o.engine == "stub" {
-		return pyenv.System(ctx, cfg)
-	}
-	return pyenv.Ensure(ctx, cfg)
-}
-
-func env(name, otherwise string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return otherwise
-}
-
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "host"
-	}
-	return strings.NewReplacer(".", "-").Replace(name)
+func (o *options) poolConfig(python pyenv.Env, log *slog.Logger) pyproc.Config {
+	return pyproc.Config{Command: python.Command(), Env: python.Environ(), Name: o.name, Size: o.workers, Log: log,
+		Init: func(worker string) []byte {
+			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": append([]string{}, o.imports...)})
+			if err != nil {
+				panic(err) // text and numbers always encode
+			}
+			return b
+		}}
 }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"dispatcher": func() { os.Exit(run()) }})
+}
+
+// TestScripts runs testdata/script/*.txtar. EIGHT_URL is a broker whose deployment has 8 partitions, LOCKED_URL one that asks for
+// a password, BARE_URL one without JetStream, SMALL_URL one with little room, NOBODY_URL an address where nothing listens.
+func TestScripts(t *testing.T) {
+	eight, gone := natstest.Run(t, roomy), natstest.Run(t)
+	js, err := jetstream.New(natstest.Connect(t, eight))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Ensure(t.Context(), js, stream.Settings{Partitions: 8}); err != nil {
+		t.Fatal(err)
+	}
+	locked := natstest.Run(t, func(o *server.Options) { o.Username, o.Password = "dispatcher", "hunter2" })
+	bare := natstest.Run(t, func(o *server.Options) { o.JetStream = false })
+	small := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 30 })
+	nobody := gone.ClientURL()
+	gone.Shutdown()
+	gone.WaitForShutdown()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("EIGHT_URL", eight.ClientURL())
+			env.Setenv("LOCKED_URL", locked.ClientURL())
+			env.Setenv("BARE_URL", bare.ClientURL())
+			env.Setenv("SMALL_URL", small.ClientURL())
+			env.Setenv("NOBODY_URL", nobody)
+			return nil
+		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// roomy has room for streams of the default sizes.
+func roomy(o *server.Options) { o.JetStreamMaxStore = 64 << 30 }
+
+// fails runs a program that must end with the given status.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails status program [args...]")
+	}
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("ended with %v, want status %s", err, args[0])
+	}
+}
+
+func TestItServesUntilItIsAskedToEnd(t *testing.T) {
+	s := natstest.Run(t, roomy)
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	r, w := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		around := &daemon.Surroundings{Out: io.Discard, Err: w, Env: func(string) string { return "" }}
+		ended <- program().Execute(ctx, around, []string{"--server", s.ClientURL(), "--name", "d1", "--partitions", "4"})
+		w.Close()
+	}()
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && !strings.Contains(lines.Text(), "leads") {
+		t.Log(lines.Text())
+	}
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", nil, time.Minute); err != nil {
+		t.Errorf("a dispatcher that leads does not answer: %v", err)
+	}
+	end()
+	if status := <-ended; status != 0 {
+		t.Errorf("it ended with status %d", status)
+	}
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"worker-host": func() { os.Exit(run()) }})
+}
+
+// TestScripts runs testdata/script/*.txtar. URL is a broker with the streams of a deployment, NOBODY_URL an address where nothing
+// listens.
+func TestScripts(t *testing.T) {
+	deployed, gone := deployment(t), natstest.Run(t)
+	nobody := gone.ClientURL()
+	gone.Shutdown()
+	gone.WaitForShutdown()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("URL", deployed.ClientURL())
+			env.Setenv("NOBODY_URL", nobody)
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+func deployment(t *testing.T) *server.Server {
+	t.Helper()
+	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
+	js, err := jetstream.New(natstest.Connect(t, s))
+	if err == nil {
+		_, err = stream.Ensure(t.Context(), js, stream.Settings{Partitions: 4})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// fails runs a program that must end with the given status.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails status program [args...]")
+	}
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
+		ts.Fatalf("ended with %v, want status %s", err, args[0])
+	}
+}
+
+// start runs the program until end; ready is what it says on standard output, status how it ended.
+func start(t *testing.T, args ...string) (ready string, end func() (status int)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		around := &daemon.Surroundings{Out: w, Err: t.Output(), Env: func(string) string { return "" }}
+		ended <- program().Execute(ctx, around, args)
+		w.Close()
+	}()
+	line, _ := bufio.NewReader(r).ReadString('\n')
+	go func() { _, _ = io.Copy(io.Discard, r) }()
+	return strings.TrimSpace(line), func() int { cancel(); return <-ended }
+}
+
+func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
+	s := deployment(t)
+	beats, err := natstest.Connect(t, s).SubscribeSync("dspex.hb.h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, end := start(t, "--server", s.ClientURL(), "--name", "h1", "--engine", "stub", "--workers", "1", "--slots", "3")
+	if ready != "ready h1" {
+		t.Errorf("it said %q", ready)
+	}
+	next := func() (beat struct {
+		Host     string
+		Capacity int
+		Leaving  bool
+	}) {
+		m, err := beats.NextMsg(time.Minute)
+		if err == nil {
+			err = json.Unmarshal(m.Data, &beat)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return beat
+	}
+	if b := next(); b.Host != "h1" || b.Capacity != 3 || b.Leaving {
+		t.Errorf("heartbeat %+v", b)
+	}
+	if status := end(); status != 0 {
+		t.Errorf("it ended with status %d", status)
+	}
+	for b := next(); !b.Leaving; b = next() {
+	}
+}
+
+func TestImportsAreRepeatedOrSeparatedByCommas(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"one", "two", "three"} {
+		code := "import pathlib\npathlib.Path(__file__).with_suffix('.imported').touch()\n"
+		if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(code), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ready, end := start(t, "--server", deployment(t).ClientURL(), "--name", "h2", "--engine", "stub", "--workers", "1",
+		"--path", dir, "--import", "one,two", "--import", "three")
+	if status := end(); ready != "ready h2" || status != 0 {
+		t.Errorf("it said %q and ended with status %d", ready, status)
+	}
+	seen, err := filepath.Glob(filepath.Join(dir, "*.imported"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, path := range seen {
+		names = append(names, strings.TrimSuffix(filepath.Base(path), ".imported"))
+	}
+	if want := []string{"one", "three", "two"}; !slices.Equal(names, want) {
+		t.Errorf("imported %v, want %v", names, want)
+	}
+}

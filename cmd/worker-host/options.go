@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/pyenv"
+)
+
+type options struct {
+	name, engine, python, lmFile string
+	imports, paths               []string
+	workers, slots               int
+	idle, checkout, grace        time.Duration
+
+	models *lm.Registry // made by check
+}
+
+func (o *options) declare(f *pflag.FlagSet) {
+	o.declarePython(f)
+	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this host, unique in the deployment; a restarted host keeps it")
+	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
+	f.StringSliceVar(&o.imports, "import", nil, "Python module whose commands and programs become available; repeated, or separated by commas")
+	f.StringSliceVar(&o.paths, "path", nil, "directory of these modules (default: the working directory); repeated, or separated by commas")
+	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
+	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
+	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
+	f.DurationVar(&o.checkout, "checkout-timeout", jobs.CheckoutTimeout, "how long a call waits for a slot")
+	f.DurationVar(&o.grace, "grace", 30*time.Second, "how long running jobs may take to finish at the end")
+}
+
+func (o *options) declarePython(f *pflag.FlagSet) {
+	f.StringVar(&o.engine, "engine", "dspy", "dspy, or stub: deterministic answers without DSPy, for trying and tests")
+	f.StringVar(&o.python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
+}
+
+// Bounds of the pool, as in `dspex dev`.
+const (
+	maxWorkers = 256
+	maxSlots   = 1024
+)
+
+// check says all that is wrong at once, and reads the LM profiles.
+func (o *options) check(s *daemon.Surroundings) error {
+	wrong := []error{o.checkEngine()}
+	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+	if !jobs.ValidSession(o.name) {
+		no("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name)
+	}
+	if o.workers < 1 || o.workers > maxWorkers {
+		no("--workers is %d: it is 1 to %d", o.workers, maxWorkers)
+	}
+	if o.slots < 1 || o.slots > maxSlots {
+		no("--slots is %d: it is 1 to %d", o.slots, maxSlots)
+	}
+	for flag, d := range map[string]time.Duration{"session-idle": o.idle, "checkout-timeout": o.checkout, "grace": o.grace} {
+		if d <= 0 {
+			no("--%s is %v: it is more than nothing", flag, d)
+		}
+	}
+	if len(o.paths) > 0 && len(o.imports) == 0 {
+		no("--path has no effect without --import")
+	}
+	for _, path := range o.paths {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			no("--path %s is no directory", path)
+		}
+	}
+	models, err := o.loadModels(s.Env)
+	o.models = models
+	return errors.Join(append(wrong, err)...)
+}
+
+func (o *options) checkEngine() error {
+	if o.engine != "dspy" && o.engine != "stub" {
+		return fmt.Errorf("--engine is %q: it is dspy or stub", o.engine)
+	}
+	return nil
+}
+
+func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
+	if o.lmFile == "" {
+		return lm.New(lm.File{}, env)
+	}
+	f, err := lm.Load(o.lmFile)
+	if err != nil {
+		return nil, fmt.Errorf("--lm: %w", err)
+	}
+	return lm.New(f, env)
+}
+
+// environment makes the Python environment, or finds it.
+func (o *options) environment(ctx context.Context, progress io.Writer) (pyenv.Env, error) {
+	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: o.paths}
+	if len(o.imports) > 0 && len(o.paths) == 0 {
+		wd, err := os.Getwd()
+		if err != nil {
+			return pyenv.Env{}, err
+		}
+		cfg.Paths = []string{wd}
+	}
+	if o.engine == "stub" {
+		return pyenv.System(ctx, cfg)
+	}
+	return pyenv.Ensure(ctx, cfg)
+}
+
+// prepare is the subcommand that images and provisioning run: the first start of a host then needs no package registry.
+func prepare(s *daemon.Surroundings) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "prepare",
+		Short: "Make the Python environment of the workers and stop",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.checkEngine(); err != nil {
+				return err
+			}
+			env, err := o.environment(cmd.Context(), s.Err)
+			if err == nil {
+				fmt.Fprintf(s.Out, "Python %s at %s\n", env.Version, env.Python)
+			}
+			return err
+		},
+	}
+	o.declarePython(cmd.Flags())
+	return cmd
+}

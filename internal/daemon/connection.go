@@ -1,0 +1,154 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/pflag"
+)
+
+// connection says how the broker is reached.
+type connection struct {
+	server, user, password, creds, nkey, ca, cert, key, inbox string
+}
+
+func (c *connection) declare(f *pflag.FlagSet) {
+	f.StringVar(&c.server, "server", nats.DefaultURL, "URL of the NATS server, or several separated by commas")
+	f.StringVar(&c.user, "user", "", "user name, with the password in $NATS_PASSWORD")
+	f.StringVar(&c.creds, "creds", "", "file of NATS credentials (JWT and key)")
+	f.StringVar(&c.nkey, "nkey", "", "file of an NKey seed")
+	f.StringVar(&c.ca, "tls-ca", "", "file of the CA that signed the server's certificate")
+	f.StringVar(&c.cert, "tls-cert", "", "file of the client certificate")
+	f.StringVar(&c.key, "tls-key", "", "file of the client certificate's key")
+	f.StringVar(&c.inbox, "inbox-prefix", "", "prefix of reply subjects, as the permissions of the user ask for")
+}
+
+func (c *connection) check(env func(string) string) error {
+	c.password = env("NATS_PASSWORD")
+	var wrong []error
+	given := 0
+	for _, s := range []string{c.user, c.creds, c.nkey} {
+		if s != "" {
+			given++
+		}
+	}
+	if given > 1 {
+		wrong = append(wrong, errors.New("--user, --creds and --nkey exclude each other"))
+	}
+	if (c.cert == "") != (c.key == "") {
+		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
+	}
+	if c.inbox != "" && !strings.HasPrefix(c.inbox, "_INBOX.") {
+		wrong = append(wrong, fmt.Errorf("--inbox-prefix is %q: it begins with _INBOX., other reply subjects get no replies", c.inbox))
+	}
+	return errors.Join(wrong...)
+}
+
+func (c *connection) options() ([]nats.Option, error) {
+	var o []nats.Option
+	if c.user != "" {
+		o = append(o, nats.UserInfo(c.user, c.password))
+	}
+	if c.creds != "" {
+		o = append(o, nats.UserCredentials(c.creds))
+	}
+	if c.nkey != "" {
+		nkey, err := nats.NkeyOptionFromSeed(c.nkey)
+		if err != nil {
+			return nil, fmt.Errorf("--nkey: %w", err)
+		}
+		o = append(o, nkey)
+	}
+	if c.ca != "" {
+		o = append(o, nats.RootCAs(c.ca))
+	}
+	if c.cert != "" {
+		o = append(o, nats.ClientCert(c.cert, c.key))
+	}
+	if c.inbox != "" {
+		o = append(o, nats.CustomInboxPrefix(c.inbox))
+	}
+	return o, nil
+}
+
+// serve connects and runs the program. A connection that ends for good ends the program.
+func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
+	ctx, cancel := context.WithCancelCause(asked)
+	defer cancel(nil)
+	own, err := c.options()
+	if err != nil {
+		return err
+	}
+	nc, err := nats.Connect(c.server, append(own,
+		nats.Name("dspex "+p.Name),
+		// What is said while the broker is away fails at once, and is judged anew, instead of arriving late.
+		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1),
+		// A dead connection is noticed within 6 s, before the lease of 10 s is over.
+		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			s.Log.Error("broker_error", "error", err, "subject", subjectOf(sub))
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if ctx.Err() == nil {
+				s.Log.Warn("broker_away", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { s.Log.Info("broker_back", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			cancel(c.refused(fmt.Errorf("the connection ended for good: %w", nc.LastError())))
+		}))...)
+	if err != nil {
+		return c.refused(err)
+	}
+	defer nc.Close()
+	err = p.Run(ctx, s, nc)
+	if asked.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was asked to end while it waited for something
+	}
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// refused says why there is no connection, without what is secret in an address.
+func (c *connection) refused(err error) error {
+	f := &failure{status: exitUnreachable, text: fmt.Sprintf("the broker at %s: %v", withoutPassword(c.server), err)}
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		f.hint = "--user with $NATS_PASSWORD, --creds or --nkey say who this is; the users are in the broker's configuration (nats.conf)"
+	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
+		f.hint = "is it running? `nats-server -c nats.conf` starts one; --server or $NATS_URL name another one; without a broker of your own: `dspex dev`"
+	default:
+		f.hint = "--server or $NATS_URL name the broker, such as nats://127.0.0.1:4222"
+	}
+	return f
+}
+
+func subjectOf(sub *nats.Subscription) string {
+	if sub == nil {
+		return ""
+	}
+	return sub.Subject
+}
+
+// withoutPassword makes a list of URLs fit to be shown.
+func withoutPassword(addresses string) string {
+	shown := strings.Split(addresses, ",")
+	for i, address := range shown {
+		u, err := url.Parse(strings.TrimSpace(address))
+		if err != nil {
+			return "an address that is no URL"
+		}
+		if u.User != nil { // a lone user is a token
+			u.User = url.User("...")
+		}
+		shown[i] = u.String()
+	}
+	return strings.Join(shown, ",")
+}

@@ -1,0 +1,158 @@
+// Package daemon is what dispatcher and worker-host have in common as programs: flags that are environment variables too,
+// the connection to the broker, the log, signals and exit statuses.
+//
+// It knows nothing of jobs.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Exit statuses, the same as those of the command line dspex.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user comes from $NATS_PASSWORD alone.
+SIGTERM ends it in order, a second one at once.
+
+Exit status: 0 ended as asked; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
+
+// Program is one production process.
+type Program struct {
+	Name  string
+	Short string // one line
+	Long  string // what else a reader of --help should know
+	// Flags declares the program's own flags.
+	Flags func(f *pflag.FlagSet)
+	// Check says all that is wrong with the flags, before anything is started.
+	Check func(s *Surroundings) error
+	// Run works until ctx ends and returns when all it started has ended.
+	Run func(ctx context.Context, s *Surroundings, nc *nats.Conn) error
+	// More are subcommands that need no broker.
+	More func(s *Surroundings) []*cobra.Command
+}
+
+// Surroundings are what a program has around it. Tests give their own.
+type Surroundings struct {
+	Out, Err io.Writer
+	Env      func(string) string
+	Log      *slog.Logger // set when the flags are known
+}
+
+// Main runs the program in this process and returns its exit status. env is os.Getenv.
+func Main(p Program, env func(string) string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal is not waited for
+	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env}, os.Args[1:])
+}
+
+// failure ends the program with a status of its own; its texts are for people.
+type failure struct {
+	status int
+	text   string
+	hint   string
+}
+
+func (f *failure) Error() string { return f.text }
+
+// Hint adds to an error what to do about it.
+func Hint(err error, hint string) error {
+	return &failure{status: exitFailed, text: err.Error(), hint: hint}
+}
+
+// Execute runs the program with args and returns its exit status.
+func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) int {
+	var broker connection
+	var log logging
+	began := false
+	root := &cobra.Command{
+		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
+		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err = setFromEnvironment(cmd.Flags(), s.Env); err == nil {
+				s.Log, err = log.logger(s.Err)
+			}
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(broker.check(s.Env), p.Check(s)); err != nil {
+				return err
+			}
+			began = true
+			return p.serve(cmd.Context(), s, &broker)
+		},
+	}
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.SetArgs(args)
+	p.Flags(root.Flags())
+	broker.declare(root.Flags())
+	log.declare(root.PersistentFlags())
+	if p.More != nil {
+		for _, c := range p.More(s) {
+			run := c.RunE
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				began = true
+				return run(cmd, args)
+			}
+			root.AddCommand(c)
+		}
+	}
+	tellVariables(root)
+	err := root.ExecuteContext(ctx)
+	return s.end(p.Name, err, began)
+}
+
+// end says why the program ended and chooses the status.
+func (s *Surroundings) end(name string, err error, began bool) int {
+	if err == nil {
+		return exitOK
+	}
+	status, hint := exitFailed, ""
+	if own, ok := errors.AsType[*failure](err); ok {
+		status, hint = own.status, own.hint
+	} else if !began {
+		status, hint = exitUsage, name+" --help shows what is possible"
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(s.Err, "%s: %s\n", name, line)
+	}
+	if hint != "" {
+		fmt.Fprintf(s.Err, "  hint  %s\n", hint)
+	}
+	return status
+}
+
+// Hostname is the machine's name as a name in dspex.
+func Hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return strings.ReplaceAll(name, ".", "-")
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
