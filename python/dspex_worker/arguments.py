@@ -14,10 +14,8 @@ def only(call: Call, *known: str) -> None:
     """Refuses arguments that the command does not know: they would have no effect."""
     extra = sorted(call.args.keys() - set(known))
     if extra:
-        raise bad_input(
-            f"{call.command}: unknown arguments: {', '.join(extra)}",
-            hint=f"it takes {', '.join(known)}" if known else "it takes none",
-        )
+        unknown = ", ".join(name[:64] for name in extra[:8])
+        raise bad_input(f"{call.command}: unknown arguments: {unknown}", f"args.{extra[0][:64]}", ", ".join(known) or "no arguments")
 
 
 def text(call: Call, name: str) -> str:
@@ -25,7 +23,7 @@ def text(call: Call, name: str) -> str:
     value: Any = call.args.get(name)
     if not isinstance(value, str) or not value:
         found = "it is missing" if name not in call.args else f"not {type(value).__name__ if value != '' else 'an empty one'}"
-        raise bad_input(f"{call.command}: {name} must be a str, {found}")
+        raise bad_input(f"{call.command}: {name} must be a str, {found}", f"args.{name}", "text that is not empty")
     return value
 
 
@@ -40,5 +38,7 @@ def session_of(call: Call) -> str:
             "session_mismatch",
             f"{call.command}: session_id names another session than the one that this job runs in",
             hint="send the job to that session",
+            path="args.session_id",
+            expected="the session that the job runs in, or nothing",
         )
     return str(call.session)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dspex_worker import programs, session_commands
+from dspex_worker.arguments import only
 from dspex_worker.errors import WorkerError
 from dspex_worker.process import memory
 from dspex_worker.state import now_text
@@ -61,10 +62,11 @@ def get_stats(call: Call) -> dict[str, Any]:
 
 def shutdown(call: Call) -> dict[str, Any]:
     """Ends the process once the calls that run have ended."""
+    only(call, "worker_id")
     worker = call.worker
     named = call.args.get("worker_id")
     if named is not None and named != worker.config.worker:
-        raise bad_input(f"shutdown: worker_id names another worker than this one ({worker.config.worker})")
+        raise bad_input("shutdown: worker_id names another worker than this one", "args.worker_id", f"{worker.config.worker}, or nothing")
     worker.stop("shutdown")
     return {
         "status": "shutting_down",
@@ -79,15 +81,16 @@ def _replaced(call: Call) -> Any:
         "python",
         "unsupported_command",
         f"{call.command} is not supported: programs are the same for every language model",
-        hint="choose the model with set_lm, then use create_program and execute_program",
+        path="command",
+        expected="set_lm to choose the model, then create_program and execute_program",
     )
 
 
 def unknown(name: str, known: list[str]) -> WorkerError:
     """The error for a command that nobody registered; names those that look like it."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known commands: {', '.join(known)}"
-    return WorkerError("python", "unknown_command", f"unknown command {name[:64]}", hint=hint)
+    hint = f"did you mean {' or '.join(near)}?" if near else None
+    return WorkerError("python", "unknown_command", f"unknown command {name[:64]}", hint=hint, path="command", expected=", ".join(known))
 
 
 BUILTIN: dict[str, Command] = {

@@ -81,6 +81,8 @@ class WorkerError(Exception):
         message: str,
         *,
         hint: str | None = None,
+        expected: str | None = None,
+        path: str | None = None,
         retryable: bool = False,
         retry_after_ms: int | None = None,
         python_type: str | None = None,
@@ -94,6 +96,8 @@ class WorkerError(Exception):
         self.code = code
         self.message = message
         self.hint = hint
+        self.expected = expected  # of bad input: what would have been right
+        self.path = path  # of bad input: where, like args.inputs
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         self.python_type = python_type
@@ -103,10 +107,10 @@ class WorkerError(Exception):
     def detail(self) -> dict[str, Any]:
         """The detail map of the ERROR frame: only what is known."""
         found: dict[str, Any] = {"retryable": self.retryable}
-        for key in ("hint", "retry_after_ms", "python_type", "traceback", "usage"):
+        for key in ("hint", "expected", "path", "retry_after_ms", "python_type", "traceback", "usage"):
             value = getattr(self, key)
             if value is not None:
-                found[key] = bounded(value) if key in ("hint", "python_type") else value
+                found[key] = bounded(value) if key in ("hint", "expected", "path", "python_type") else value
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dspex_worker import wire
@@ -14,7 +14,7 @@ from dspex_worker.errors import WorkerError
 from dspex_worker.registry import UserProgram
 from dspex_worker.signature import MODULES, SpecError, check_inputs, check_module, infer_signature, parse_signature
 from dspex_worker.state import now_text
-from dspex_worker.worker import Call, bad_input
+from dspex_worker.worker import Call, bad_input, bad_option
 
 __all__ = ["create_program", "delete_program", "execute_program", "get_program_info", "list_programs", "predict"]
 
@@ -25,12 +25,13 @@ _read: dict[bytes, Program] = {}
 _READ_MAX = 512
 
 
-def _refusal(call: Call, code: str, error: SpecError) -> WorkerError:
-    expected = f"expected {error.expected}" if error.expected else None
-    return WorkerError("python", code, f"{call.command}: {error.message}", hint=expected)
+def _refusal(call: Call, code: str, error: SpecError, at: str) -> WorkerError:
+    """The failure that a SpecError means; at is where the thing stands in the body."""
+    path = ".".join(part for part in (at, error.path) if part)
+    return WorkerError("python", code, f"{call.command}: {error.message}", path=path, expected=error.expected or None)
 
 
-def _program(call: Call, spec: Any, module: Any) -> Program:
+def _program(call: Call, spec: Any, module: Any, at: str = "args") -> Program:
     """The program of a signature in either form and a module; an error says what is wrong with them."""
     key = wire.encode([spec, module])
     found = _read.get(key)
@@ -39,49 +40,58 @@ def _program(call: Call, spec: Any, module: Any) -> Program:
             found = Program(parse_signature(spec), module)
             check_module(found.signature, module)
         except SpecError as error:
-            raise _refusal(call, "bad_signature", error) from None
+            raise _refusal(call, "bad_signature", error, at) from None
         if len(_read) >= _READ_MAX:
             _read.clear()
         _read[key] = found
     return found
 
 
-def _module(value: Any, name: str) -> str:
+def _module(value: Any, refuse: Callable[[str, str, str], WorkerError], path: str) -> str:
     if not isinstance(value, str) or value not in MODULES:
-        raise bad_input(f"{name} must be one of {', '.join(MODULES)}")
+        raise refuse("unknown module", path, ", ".join(MODULES))
     return value
 
 
 def _asked(call: Call) -> Program:
     """The program that a predict means by its options and its arguments."""
     options = call.options
-    module = _module(options.get("module", "predict"), "options.module")
+    module = _module(options.get("module", "predict"), bad_option, "module")
     outputs = options.get("outputs")
     if "signature" in options:
         if outputs is not None:
-            raise WorkerError("python", "bad_option", "options.outputs has no effect beside options.signature; give one of them")
-        return _program(call, options["signature"], module)
+            raise bad_option("options.outputs has no effect beside options.signature", "outputs", "either signature or outputs")
+        return _program(call, options["signature"], module, "options")
     if outputs is not None and (not isinstance(outputs, list) or not outputs):
-        raise WorkerError("python", "bad_option", "options.outputs must be a list of names")
+        raise bad_option("options.outputs names no output", "outputs", "a list of names")
+    if not call.args:
+        raise bad_input("predict: there is no input", "args", "at least one argument, such as question")
     try:
         program = Program(infer_signature(call.args, outputs), module)
         check_module(program.signature, module)
     except SpecError as error:
-        raise _refusal(call, "bad_input", error) from None
+        wrong_output = error.path.startswith("signature.outputs")
+        raise WorkerError(
+            "python",
+            "bad_option" if wrong_output else "bad_input",
+            f"predict: {error.message}",
+            path="options.outputs" if wrong_output else "args",
+            expected=error.expected,
+        ) from None
     return program
 
 
-def _checked(call: Call, program: Program, given: Any) -> dict[str, Any]:
+def _checked(call: Call, program: Program, given: Any, at: str) -> dict[str, Any]:
     try:
         return check_inputs(program.signature, given)
     except SpecError as error:
-        raise _refusal(call, "bad_input", error) from None
+        raise WorkerError("python", "bad_input", f"{call.command}: {error.message}", path=at, expected=error.expected) from None
 
 
 def predict(call: Call) -> Any:
     """Runs a program made for this call. In a session it sees the conversation so far and becomes its next turn."""
     program = _asked(call)
-    inputs = _checked(call, program, call.args)
+    inputs = _checked(call, program, call.args, "args")
     own_history = program.signature.has_history
     told = call.state.history if call.state is not None and own_history not in inputs else []
     context = call.context(told)
@@ -116,10 +126,11 @@ def create_program(call: Call) -> str:
     session_of(call)
     program_id = text(call, "id")
     if not _ID.fullmatch(program_id):
-        raise bad_input("create_program: id must be 1 to 128 letters, digits or _.:-")
+        raise bad_input("create_program: the id is not allowed", "args.id", "1 to 128 letters, digits or _.:-")
     if "signature" not in call.args:
-        raise bad_input("create_program: signature is missing", hint="{name, description, inputs[{name, type}], outputs[{name, type}]}")
-    module = _module(call.args.get("program_type", "predict"), "program_type")
+        shape = "{name, description, inputs[{name, type}], outputs[{name, type}]}, or text such as question -> answer"
+        raise bad_input("create_program: the signature is missing", "args.signature", shape)
+    module = _module(call.args.get("program_type", "predict"), bad_input, "args.program_type")
     program = _program(call, call.args["signature"], module)
     held = state.programs.get(program_id)
     if held is not None and held["program_type"] == module and _held(call, held).signature.key() == program.signature.key():
@@ -130,6 +141,8 @@ def create_program(call: Call) -> str:
             "program_exists",
             f"another program has the id {program_id}",
             hint="delete_program it first, or choose another id",
+            path="args.id",
+            expected="an id that is free",
         )
     entry = {
         "signature": program.signature.to_map(),
@@ -152,7 +165,7 @@ def _program_id(call: Call) -> str:
     if isinstance(value, dict):
         value = value.get("program_id", value.get("id"))
     if not isinstance(value, str) or not value:
-        raise bad_input(f"{call.command}: program_id must be the id that create_program answered")
+        raise bad_input(f"{call.command}: program_id is missing or no id", "args.program_id", "the id that create_program answered")
     return value
 
 
@@ -162,8 +175,15 @@ def _unknown(call: Call, program_id: str) -> WorkerError:
     if call.state is None:
         hint = "programs belong to sessions; send the job to the session that created it"
     else:
-        hint = f"programs here: {listed}" if known else "this session has no programs; create_program first"
-    return WorkerError("session", "program_unknown", f"unknown program {program_id[:128]}", hint=hint)
+        hint = "programs belong to their session" if known else "this session has no programs; create_program first"
+    return WorkerError(
+        "session",
+        "program_unknown",
+        f"unknown program {program_id[:128]}",
+        hint=hint,
+        path="args.program_id",
+        expected=listed or "a program's id",
+    )
 
 
 def execute_program(call: Call) -> Any:
@@ -172,7 +192,7 @@ def execute_program(call: Call) -> Any:
     program_id = _program_id(call)
     inputs = call.args.get("inputs")
     if not isinstance(inputs, dict):
-        raise bad_input("execute_program: inputs must be a map of names to values")
+        raise bad_input("execute_program: the inputs are missing or no map", "args.inputs", "a map of names to values")
     entry = call.state.programs.get(program_id) if call.state is not None else None
     if entry is None:
         imported = call.worker.programs.get(program_id)
@@ -185,7 +205,7 @@ def execute_program(call: Call) -> Any:
 def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str, Any]) -> Any:
     state = call.need_state()
     program = _held(call, entry)
-    inputs = _checked(call, program, given)
+    inputs = _checked(call, program, given, "args.inputs")
     own_history = program.signature.has_history
     context = call.context(state.history if own_history is not None and own_history not in inputs else [])
     begun = time.perf_counter()
@@ -288,7 +308,7 @@ def delete_program(call: Call) -> dict[str, Any]:
     only(call, "program_id", "session_id")
     program_id = _program_id(call)
     if program_id in call.worker.programs:
-        raise bad_input(f"delete_program: {program_id} belongs to the operator's modules; it cannot be deleted by a job")
+        raise bad_input(f"delete_program: {program_id} belongs to the operator's modules", "args.program_id", "a program of the session")
     state = call.need_state()
     if program_id not in state.programs:
         raise _unknown(call, program_id)

@@ -97,16 +97,23 @@ class UserCommand:
 
     def check(self, args: dict[str, Any]) -> None:
         """Refuses arguments that the function cannot take, before it runs; names all of them."""
-        wrong = [f"{name} is missing" for name in sorted(self.required - args.keys())]
+        wrong = [(name, "is missing") for name in sorted(self.required - args.keys())]
         if self.known is not None:
-            wrong += [f"{name} is unknown" for name in sorted(args.keys() - self.known)]
+            wrong += [(name[:64], "is unknown") for name in sorted(args.keys() - self.known)]
         for name, value in args.items():
             hint = self.hints.get(name, Any)
             if not accepts(hint, value):
-                wrong.append(f"{name} must be {_spell(hint)}, not {type(value).__name__}")
+                wrong.append((name, f"must be {_spell(hint)}, not {type(value).__name__}"))
         if wrong:
-            known = ", ".join(sorted(self.known)) if self.known else "any"
-            raise WorkerError("python", "bad_input", f"{self.name}: {'; '.join(wrong)}", hint=f"its arguments are: {known}")
+            problems = "; ".join(f"{name} {problem}" for name, problem in wrong[:8])
+            raise WorkerError("python", "bad_input", f"{self.name}: {problems}", path=f"args.{wrong[0][0]}", expected=self._shape())
+
+    def _shape(self) -> str:
+        """The arguments as an error tells them."""
+        if self.known is None:
+            return "any arguments" + (f", among them {', '.join(sorted(self.required))}" if self.required else "")
+        told = [f"{name}{'' if name in self.required else '?'}: {_spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
+        return ", ".join(told) or "no arguments"
 
 
 @dataclass

@@ -25,7 +25,7 @@ from dspex_worker.frames import FrameType
 from dspex_worker.registry import UserCommand, job_var
 from dspex_worker.start import Started, send_all
 from dspex_worker.threads import Threads
-from dspex_worker.worker import Call, error_body
+from dspex_worker.worker import Call, bad_option, error_body
 
 __all__ = ["Runtime"]
 
@@ -383,4 +383,6 @@ async def _guarded(coroutine: Any) -> Any:
 def _refuse_options(call: Call) -> None:
     extra = [name for name in ("signature", "outputs", "module") if name in call.options]
     if extra:
-        raise WorkerError("python", "bad_option", f"{call.command}: options.{', options.'.join(extra)} have effect in predict only")
+        raise bad_option(
+            f"{call.command}: options.{', options.'.join(extra)} would have no effect", extra[0], "this option with predict only"
+        )

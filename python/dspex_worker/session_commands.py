@@ -33,6 +33,8 @@ def set_lm(call: Call) -> dict[str, Any]:
             "secret_in_request",
             f"{call.command}: an API key stands in the request: it would be stored with the job",
             hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
+            path="args.api_key",
+            expected="env:NAME or file:PATH",
         )
     only(call, "model", "provider", "api_key", "temperature", "max_tokens", "session_id")
     if call.session is not None or call.args.get("session_id") is not None:
@@ -42,11 +44,11 @@ def set_lm(call: Call) -> dict[str, Any]:
     if call.args.get("provider") is not None:
         choice["provider"] = text(call, "provider")
     own = None if _REASONING.fullmatch(model) else TEMPERATURE
-    choice["temperature"] = check_temperature(call.args.get("temperature", own), "set_lm: temperature")
+    choice["temperature"] = check_temperature(call.args.get("temperature", own), bad_input, "args.temperature")
     tokens = call.args.get("max_tokens")
     if tokens is not None:
         if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
-            raise bad_input(f"{call.command}: max_tokens must be an integer 1 .. 10000000")
+            raise bad_input(f"{call.command}: max_tokens is out of range", "args.max_tokens", "an integer from 1 to 10000000")
         choice["max_tokens"] = tokens
     call.lm_choice = choice
     if call.state is not None:
@@ -125,7 +127,7 @@ def update_session_data(call: Call) -> dict[str, Any]:
     state = call.need_state()
     operation = text(call, "operation")
     if operation not in ("set", "delete", "merge"):
-        raise bad_input("update_session_data: operation must be set, delete or merge")
+        raise bad_input("update_session_data: unknown operation", "args.operation", "set, delete or merge")
     whole = operation == "merge" and call.args.get("key") is None
     data = dict(state.data)
     if whole:
@@ -140,18 +142,18 @@ def _change(call: Call, operation: str, data: dict[str, Any], key: str) -> None:
     if operation == "delete":
         data.pop(key, None)
     elif "value" not in call.args:
-        raise bad_input(f"update_session_data: {operation} needs a value")
+        raise bad_input(f"update_session_data: {operation} needs a value", "args.value", "any value")
     elif operation == "set":
         data[key] = call.args["value"]
     else:
         held = data.get(key, {})
         if not isinstance(held, dict):
-            raise bad_input(f"update_session_data: cannot merge into {key}, it holds no map")
+            raise bad_input("update_session_data: cannot merge, the key holds no map", "args.key", "a key that holds a map, or nothing yet")
         data[key] = {**held, **_map(call)}
 
 
 def _map(call: Call) -> dict[str, Any]:
     value = call.args.get("value")
     if not isinstance(value, dict):
-        raise bad_input("update_session_data: merge needs a map as value")
+        raise bad_input("update_session_data: merge needs a map as value", "args.value", "a map")
     return value

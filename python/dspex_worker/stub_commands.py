@@ -22,7 +22,7 @@ _held: list[bytearray] = []
 def _number(call: Call, name: str, default: int | None = None) -> int:
     value = call.args.get(name, default)
     if type(value) is not int or value < 0:
-        raise bad_input(f"{call.command}: {name} must be an integer that is not negative")
+        raise bad_input(f"{call.command}: {name} is out of range", f"args.{name}", "an integer that is not negative")
     return value
 
 
@@ -34,7 +34,7 @@ def echo(call: Call) -> Any:
 def append(call: Call) -> Any:
     """Adds x to the session's list and answers the whole list, so that a test sees what was applied, and in which order."""
     if "x" not in call.args:
-        raise bad_input("append: x is missing")
+        raise bad_input("append: x is missing", "args.x", "any value")
     state = call.state
     items = [*(state.data.get("list", []) if state is not None else []), call.args["x"]]
     if state is not None:
@@ -70,7 +70,7 @@ def boom(call: Call) -> Any:
         return {"attempt": call.attempt}
     category = args.get("category", "python")
     if category not in CATEGORIES:
-        raise bad_input(f"boom: category must be one of {', '.join(sorted(CATEGORIES))}")
+        raise bad_input("boom: unknown category", "args.category", ", ".join(sorted(CATEGORIES)))
     raise WorkerError(
         category,
         str(args.get("code", "boom")),

@@ -17,12 +17,17 @@ from dspex_worker.errors import WorkerError, bounded, secrets
 from dspex_worker.registry import Job, UserProgram
 from dspex_worker.state import Sessions, State, now_text
 
-__all__ = ["Call", "Worker", "bad_input"]
+__all__ = ["Call", "Worker", "bad_input", "bad_option"]
 
 
-def bad_input(message: str, hint: str | None = None) -> WorkerError:
-    """The error for arguments that no retry can cure."""
-    return WorkerError("python", "bad_input", message, hint=hint)
+def bad_input(message: str, path: str, expected: str) -> WorkerError:
+    """The error for arguments that no retry can cure: where, and what would have been right."""
+    return WorkerError("python", "bad_input", message, path=path, expected=expected)
+
+
+def bad_option(message: str, name: str, expected: str) -> WorkerError:
+    """The error for an option that no retry can cure."""
+    return WorkerError("python", "bad_option", message, path=f"options.{name}", expected=expected)
 
 
 @dataclass
@@ -124,13 +129,13 @@ class Call:
         """Whether the caller asked for partial output."""
         wanted = self.options.get("stream", False)
         if not isinstance(wanted, bool):
-            raise WorkerError("python", "bad_option", "options.stream must be true or false")
+            raise bad_option("options.stream must be true or false", "stream", "true or false")
         return wanted
 
     def temperature(self) -> float | None:
         """The job's own temperature, else the session's choice, else None: the profile's."""
         if "temperature" in self.options:
-            return check_temperature(self.options["temperature"], "options.temperature")
+            return check_temperature(self.options["temperature"], bad_option)
         # A job that names another LM for itself leaves the session's whole choice aside.
         if self.state is None or self.state.lm is None or self.options.get("lm") is not None:
             return None
@@ -203,12 +208,12 @@ class Call:
         return body
 
 
-def check_temperature(value: Any, name: str) -> float | None:
-    """A temperature 0 .. 2, or None; anything else is an error."""
+def check_temperature(value: Any, refuse: Callable[[str, str, str], WorkerError], path: str = "temperature") -> float | None:
+    """A temperature 0 .. 2, or None; anything else is the error that refuse makes."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 2:
-        raise WorkerError("python", "bad_option", f"{name} must be a number 0 .. 2")
+        raise refuse("the temperature is out of range", path, "a number from 0 to 2")
     return float(value)
 
 

@@ -18,7 +18,8 @@ def test_arguments_are_checked_before_the_function_runs(worker: WorkerProcess) -
     assert (error.category, error.code, error.detail["retryable"]) == ("python", "bad_input", False)
     for part in ("a is missing", "c is unknown", "b must be int, not str", "unit must be Literal['m', 'km']"):
         assert part in error.message
-    assert "a, b, unit" in error.detail["hint"]
+    assert error.detail["expected"] == "a: int, b?: int, unit?: Literal['m', 'km']"
+    assert error.detail["path"] == "args.a"
 
 
 def test_declared_inputs_take_the_place_of_annotations(worker: WorkerProcess) -> None:
