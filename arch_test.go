@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"internal/echolm":            {},
 	"internal/echolm/echolmtest": {"internal/echolm"},
 	"internal/frame":             {"internal/wire"},
-	"internal/host":              {"internal/frame", "internal/jobs", "internal/pyproc", "internal/stream", "internal/wire"},
+	"internal/host":              {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyproc", "internal/stream", "internal/wire"},
 	"internal/jobs":              {"internal/wire"},
 	"internal/lm":                {"internal/jobs", "internal/wire"},
 	"internal/natstest":          {},

@@ -44,9 +44,16 @@ func (c *Client) Job(ctx context.Context, session, job string) (JobInfo, error) 
 	return c.lookUp(ctx, session, job, 0)
 }
 
-// Bounds of Wait.
+// Cancel ends a job early and tells how it ended: Cancelled, or the outcome that it had already. A job that runs is stopped;
+// its worker is replaced if it cannot be. Asking twice is fine.
+func (c *Client) Cancel(ctx context.Context, session, job string) (JobInfo, error) {
+	return c.askJob(ctx, doorCancel, session, job, map[string]any{}, cancelTime)
+}
+
+// Bounds of Wait and Cancel.
 const (
 	waitRound  = 30 * time.Second // of one request: a dispatcher that went away is noticed then
+	cancelTime = 20 * time.Second // the dispatcher gives up after 15 s
 	waitErrors = 5                // failures in a row that can heal, before Wait gives up
 )
 
@@ -79,7 +86,12 @@ func (c *Client) Wait(ctx context.Context, session, job string) (Reply, error) {
 }
 
 func (c *Client) lookUp(ctx context.Context, session, job string, wait time.Duration) (JobInfo, error) {
-	ask := map[string]any{"job": job, "wait_ms": wait.Milliseconds()}
+	return c.askJob(ctx, doorJobs, session, job, map[string]any{"wait_ms": wait.Milliseconds()}, wait)
+}
+
+// askJob asks a door about one job and reads where the job stands.
+func (c *Client) askJob(ctx context.Context, door, session, job string, ask map[string]any, wait time.Duration) (JobInfo, error) {
+	ask["job"] = job
 	if session != "" {
 		if _, err := sessionSubject("", session); err != nil {
 			return JobInfo{}, err
@@ -91,7 +103,7 @@ func (c *Client) lookUp(ctx context.Context, session, job string, wait time.Dura
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait+settling)
 	defer cancel()
-	reply, err := c.admin(ctx, doorJobs, ask)
+	reply, err := c.admin(ctx, door, ask)
 	if err != nil {
 		return JobInfo{}, err
 	}

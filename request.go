@@ -30,6 +30,7 @@ const (
 	subjectSession   = "dspex.session."
 	subjectAnonymous = "dspex.anonymous."
 	doorJobs         = "dspex.rpc.jobs.get"
+	doorCancel       = "dspex.rpc.jobs.cancel"
 	doorHealth       = "dspex.rpc.health.check"
 	doorStats        = "dspex.rpc.stats.get"
 )

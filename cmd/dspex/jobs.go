@@ -16,7 +16,7 @@ func (a *app) jobsCommand() *cobra.Command {
 		Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.jobsGetCommand(), a.jobsWaitCommand())
+	cmd.AddCommand(a.jobsGetCommand(), a.jobsWaitCommand(), a.jobsCancelCommand())
 	return cmd
 }
 
@@ -71,6 +71,34 @@ func (a *app) jobsWaitCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default until it ends)")
+	return cmd
+}
+
+func (a *app) jobsCancelCommand() *cobra.Command {
+	var session string
+	cmd := &cobra.Command{
+		Use:   "cancel JOB",
+		Short: "End a job early: queued, waiting for a retry, or running",
+		Long: `End a job early and show how it ended. A queued job never runs; a running one is stopped, and its worker is replaced if it
+cannot be. A job that has ended before keeps its outcome.
+
+Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call.`,
+		Example: "  dspex jobs cancel order-1 --session user_123",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := sessionGiven(cmd); err != nil {
+				return err
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				info, err := c.Cancel(ctx, session, args[0])
+				if err != nil {
+					return err
+				}
+				return a.sayJob(info)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
 	return cmd
 }
 

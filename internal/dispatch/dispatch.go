@@ -124,6 +124,7 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"session", jobs.RPCSession + "*", d.callSession},
 		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
 		{"jobs-get", jobs.RPCJobsGet, aside(d.getJob)},
+		{"jobs-cancel", jobs.RPCJobsCancel, aside(d.cancelJob)},
 		{"health", jobs.RPCHealth, aside(d.health)},
 		{"stats", jobs.RPCStats, aside(d.getStats)},
 	}

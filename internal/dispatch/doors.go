@@ -43,6 +43,9 @@ func (d *Dispatcher) call(r micro.Request, subject string) {
 	if bad == nil {
 		_, bad = jobs.ParseRequest(env.Type, r.Data(), d.maxPayload/2)
 	}
+	if bad == nil && d.hosts.full() {
+		bad = notAccepted(stream.ErrStoreFull)
+	}
 	if bad != nil {
 		refuse(r, bad)
 		return

@@ -41,6 +41,7 @@ type beat struct {
 	RunMillis   int64  `json:"run_ms"`
 	Sessions    int64  `json:"sessions"`
 	Engine      string `json:"engine"`
+	Full        bool   `json:"full"`
 	Leaving     bool   `json:"leaving"`
 }
 
@@ -84,6 +85,18 @@ func (hs *hosts) live() []beat {
 		list = append(list, h.beat)
 	}
 	return list
+}
+
+// full reports whether a host has found the broker's store full.
+func (hs *hosts) full() bool {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	for _, h := range hs.all {
+		if h.Full {
+			return true
+		}
+	}
+	return false
 }
 
 // String names the live hosts and their capacities: it changes when a plan may.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -127,6 +128,10 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	case stats["active_workers"] == 0:
 		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
 			WithHint("the worker-host's log tells why its workers do not start").Again())
+		return
+	}
+	if d.hosts.full() {
+		refuse(r, notAccepted(stream.ErrStoreFull))
 		return
 	}
 	status := "healthy"

@@ -41,6 +41,9 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, wg *sync.WaitGroup) {
 	for ctx.Err() == nil {
 		free := h.cfg.Pool.Free()
+		if h.full.Load() > 0 {
+			free = 0 // nothing is run that could not be stored
+		}
 		if lane == jobs.LaneBatch {
 			free-- // one slot stays for interactive work
 		}
@@ -69,8 +72,8 @@ func (h *Host) runAnonymous(m jetstream.Msg) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(h.work)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(h.work)
+	defer cancel(nil)
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), data: m.Data(), size: len(m.Data())}
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
 	t := &task{job: j}
@@ -104,6 +107,7 @@ func (h *Host) runAnonymous(m jetstream.Msg) {
 		return
 	}
 	go keepAlive(ctx, m)
+	defer h.runs.enter(t.env.Job, cancel)()
 	h.attemptAnonymous(ctx, t)
 }
 
@@ -122,6 +126,9 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 	slot, e, err := h.checkout(ctx, t, 0, 0)
+	if errors.Is(err, errCancelled) {
+		e, err = cancelled(), nil
+	}
 	if err != nil {
 		_ = h.nak(t.job, 0) // the host stops: another one takes it
 		return
@@ -141,7 +148,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 		h.call(ctx, t, slot, call, out)
 	}
 	slot.Release()
-	if ctx.Err() != nil {
+	if h.work.Err() != nil {
 		return
 	}
 	if out.err == nil && out.choseLM && out.lm != nil {
@@ -163,12 +170,35 @@ func (h *Host) settleAnonymous(ctx context.Context, t *task, e *jobs.Error, out 
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
 		Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kindOf(e), Body: reply.Append(nil), Stored: h.now()}
-	stored := make(chan error, 1)
-	h.putResult(ctx, jobs.AnonymousResultKey(t.env.Job), r, t.env.Mode, stored)
-	h.send(t.env.ReplyTo, t.env.Type, t.env.Job, t.attempt, r.Body)
-	if err := <-stored; err != nil {
+	won, err := h.firstResult(h.work, jobs.AnonymousResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again
 	}
+	h.send(t.env.ReplyTo, t.env.Type, t.env.Job, won.Attempt, won.Body)
 	_ = h.ack(t.job)
+}
+
+// firstResult stores r unless there is a result already, and returns the one that counts: nobody may see another one.
+func (h *Host) firstResult(ctx context.Context, key string, r *jobs.Result, ttl time.Duration) (won *jobs.Result, err error) {
+	body, rev := r.Append(nil), uint64(0)
+	err = h.insist(ctx, "result", func() error {
+		if _, err := h.results.PutSync(key, body, rev, ttl); err == nil {
+			won = r
+			return nil
+		}
+		e, err := h.results.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		if e.Exists {
+			won, err = jobs.ParseResult(e.Value)
+			return err
+		}
+		rev = e.Revision
+		_, err = h.results.PutSync(key, body, rev, ttl)
+		won = r
+		return err
+	})
+	return won, err
 }

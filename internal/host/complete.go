@@ -49,11 +49,7 @@ func (h *Host) nak(j *job, d time.Duration) error {
 
 // putResult creates a result; one that is there already stays. done gets nil when a result is known to be stored.
 func (h *Host) putResult(ctx context.Context, key string, r *jobs.Result, mode jobs.Mode, done chan<- error) {
-	ttl := queueResultTTL
-	if mode == jobs.ModeCall {
-		ttl = callResultTTL
-	}
-	body := r.Append(nil)
+	ttl, body := jobs.ResultTTL(mode), r.Append(nil)
 	h.results.Put(key, body, 0, ttl, func(_ uint64, err error) {
 		if err == nil {
 			done <- nil

@@ -96,6 +96,7 @@ type Host struct {
 	full        atomic.Int64 // writers that wait for room in the broker's store
 	parts       sync.Map     // int -> *partition: the epochs that are served now
 	turns       turns
+	runs        anonymousRuns
 	stats       Stats
 	work        context.Context // ends the doing; Run's context ends the taking
 }
@@ -145,6 +146,11 @@ func (h *Host) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stopCancel, err := h.listenCancel(work)
+	if err != nil {
+		return err
+	}
+	defer stopCancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { beat(ctx) })
 	wg.Go(func() { h.followDefaultLM(ctx) })
@@ -221,6 +227,7 @@ type Heartbeat struct {
 	RunMillis   int64  `json:"run_ms"`
 	Sessions    int64  `json:"sessions"`
 	Engine      string `json:"engine,omitempty"`
+	Full        bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
 	Leaving     bool   `json:"leaving,omitempty"`
 }
 
@@ -271,7 +278,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Workers: size, Active: active, Available: available,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
-		Sessions: h.stats.Sessions.Load(), Engine: engine, Leaving: leaving,
+		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Leaving: leaving,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

@@ -175,7 +175,7 @@ func (p *partition) deliver(m jetstream.Msg) {
 	s := p.sessions[token]
 	if s == nil {
 		p.forgetIdle()
-		s = &session{p: p, id: token, asks: make(chan ask), after: p.running.get(token)}
+		s = &session{p: p, id: token, asks: make(chan ask), wake: make(chan struct{}, 1), after: p.running.get(token)}
 		p.sessions[token] = s
 		p.h.stats.Sessions.Add(1)
 	}

@@ -9,12 +9,6 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Lifetimes of results by mode.
-const (
-	callResultTTL  = 15 * time.Minute
-	queueResultTTL = 24 * time.Hour
-)
-
 // task is a job on its way to an outcome.
 type task struct {
 	*job
@@ -143,6 +137,11 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 		return err
 	}
 	for {
+		for s.p.h.full.Load() > 0 { // nothing is run that could not be committed
+			if err := s.pause(ctx, t, nil, brokerPause); err != nil {
+				return err
+			}
+		}
 		if t.isCancelled() {
 			return s.settle(ctx, t, cancelled(), nil)
 		}

@@ -288,20 +288,6 @@ func (h *Host) send(to, contentType, job string, attempt int, body []byte) {
 }
 
 func (h *Host) message(to, contentType, job string, attempt int, body []byte) *nats.Msg {
-	m := &nats.Msg{Subject: to, Data: body, Header: nats.Header{
-		jobs.HeaderJob: {job}, jobs.HeaderAttempt: {strconv.Itoa(attempt)}, jobs.HeaderContentType: {contentType},
-	}}
-	if number, text, failed := jobs.ReplyError(body); failed {
-		m.Header[jobs.HeaderError] = []string{text}
-		m.Header[jobs.HeaderErrorCode] = []string{strconv.Itoa(number)}
-	}
-	if contentType == jobs.JSON {
-		text, err := wire.AppendJSON(nil, body)
-		if err != nil {
-			m.Header[jobs.HeaderContentType] = []string{jobs.MsgPack} // a value that JSON cannot say
-			return m
-		}
-		m.Data = text
-	}
-	return m
+	header, data := jobs.Answer(contentType, job, attempt, body)
+	return &nats.Msg{Subject: to, Header: header, Data: data}
 }

@@ -41,6 +41,9 @@ func (s *session) serve(ctx context.Context, done <-chan struct{}, d time.Durati
 		case <-ctx.Done():
 		case <-done:
 		case <-over:
+		case <-s.wake:
+			timer.Stop()
+			continue
 		case a := <-s.asks:
 			timer.Stop()
 			a.done <- s.endEarly(ctx, a.job, a.kind)

@@ -28,6 +28,7 @@ type session struct {
 	id    string
 	after <-chan struct{} // the loop of an earlier epoch that still runs a job of this session
 	asks  chan ask        // early ends, served wherever the loop waits
+	wake  chan struct{}   // capacity 1: a job has come, its deadline may be the next
 
 	mu      sync.Mutex
 	queue   []*job // by sequence
@@ -124,6 +125,10 @@ func (s *session) add(j *job) bool {
 	}
 	s.queue = slices.Insert(s.queue, i, j)
 	if s.quit != nil {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 		return false
 	}
 	s.quit = make(chan struct{})
@@ -186,22 +191,24 @@ func (s *session) pop() *job {
 	return s.running
 }
 
-// rest ends the loop unless a job came meanwhile. A session that holds much is forgotten at once.
-func (s *session) rest() bool {
+// rest ends the loop unless a job came meanwhile: another loop may start as soon as it returns. token says whether this one
+// still has its turn. A session that holds much is forgotten at once.
+func (s *session) rest() (ended, token bool) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) > 0 && !s.p.over() {
-		return false
+		return false, false
 	}
 	close(s.quit)
 	s.quit = nil
+	token, s.token = s.token, false
 	big := s.known && len(s.record.State)+s.record.LastBytes() > idleState
 	if (big || !s.known) && s.p.sessions[s.id] == s && !s.p.closing {
 		s.p.forget(s.id)
 	}
-	return true
+	return true, token
 }
 
 // brokerPause is the wait between tries when the broker does not answer.
@@ -222,8 +229,10 @@ func (s *session) loop() {
 			s.wants = time.Now() // the next one is at the head from now on
 			s.mu.Unlock()
 		}
-		if s.rest() {
-			s.yield()
+		if ended, token := s.rest(); ended {
+			if token {
+				s.p.h.turns.next()
+			}
 			return
 		}
 	}

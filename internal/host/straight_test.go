@@ -27,7 +27,7 @@ type pool struct {
 	turn  sync.Mutex // of those that take all slots
 	runs  atomic.Int64
 	mu    sync.Mutex
-	hook  func(call frame.CallBody) (frame.Frame, error, bool)
+	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
 }
@@ -82,7 +82,7 @@ func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Fra
 	hook := s.p.hook
 	s.p.mu.Unlock()
 	if hook != nil {
-		if f, err, done := hook(c); done {
+		if f, err, done := hook(ctx, c); done {
 			return f, err
 		}
 	}
@@ -310,7 +310,7 @@ func TestAPublishedJobHasAnOutcomeToFetch(t *testing.T) {
 func TestRetriesKeepTheSessionsOrderAndMaxRetriesZeroStartsOnce(t *testing.T) {
 	y := start(t, t.TempDir())
 	y.pool.mu.Lock()
-	y.pool.hook = func(c frame.CallBody) (frame.Frame, error, bool) {
+	y.pool.hook = func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
 		if c.Job == "flaky" && c.Attempt < 3 || c.Job == "never" {
 			return failure("connection", "lost", true), nil, true
 		}

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/dspex/dspex/internal/wire"
@@ -182,4 +183,22 @@ func oneLine(s string) string {
 		b = b[:256]
 	}
 	return string(b)
+}
+
+// Answer is a reply on the wire: headers, and the body in the form that the request asked for. A value that JSON cannot say
+// stays MessagePack, and its header says so.
+func Answer(contentType, job string, attempt int, body []byte) (header map[string][]string, data []byte) {
+	header = map[string][]string{HeaderJob: {job}, HeaderAttempt: {strconv.Itoa(attempt)}, HeaderContentType: {contentType}}
+	if number, text, failed := ReplyError(body); failed {
+		header[HeaderError] = []string{text}
+		header[HeaderErrorCode] = []string{strconv.Itoa(number)}
+	}
+	if contentType == JSON {
+		text, err := wire.AppendJSON(nil, body)
+		if err == nil {
+			return header, text
+		}
+		header[HeaderContentType] = []string{MsgPack}
+	}
+	return header, body
 }

@@ -15,6 +15,20 @@ const (
 	RetryAfterCap = 10 * time.Minute
 )
 
+// Lifetimes of results by mode.
+const (
+	CallResultTTL  = 15 * time.Minute
+	QueueResultTTL = 24 * time.Hour
+)
+
+// ResultTTL is how long an outcome is kept.
+func ResultTTL(m Mode) time.Duration {
+	if m == ModeCall {
+		return CallResultTTL
+	}
+	return QueueResultTTL
+}
+
 // Backoff is a strategy for the delays between attempts.
 type Backoff struct {
 	Kind   string          // "exponential", "linear" or "list"

@@ -11,11 +11,12 @@ const (
 	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
 	SubjectReply     = "dspex.reply."
 
-	RPCSession   = "dspex.rpc.session." // + session id: request
-	RPCAnonymous = "dspex.rpc.anonymous"
-	RPCJobsGet   = "dspex.rpc.jobs.get"
-	RPCHealth    = "dspex.rpc.health.check"
-	RPCStats     = "dspex.rpc.stats.get"
+	RPCSession    = "dspex.rpc.session." // + session id: request
+	RPCAnonymous  = "dspex.rpc.anonymous"
+	RPCJobsGet    = "dspex.rpc.jobs.get"
+	RPCJobsCancel = "dspex.rpc.jobs.cancel"
+	RPCHealth     = "dspex.rpc.health.check"
+	RPCStats      = "dspex.rpc.stats.get"
 
 	SubjectHeartbeat = "dspex.hb."  // + host
 	SubjectControl   = "dspex.ctl." // + host + verb

@@ -57,7 +57,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		return nil, err
 	}
 	for subject, serve := range map[string]func(micro.Request){
-		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob,
+		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob, "dspex.rpc.jobs.cancel": f.getJob,
 		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)

@@ -1,0 +1,189 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Bounds of a cancellation.
+const (
+	cancelAnswer = 5 * time.Second        // of one host
+	cancelTotal  = 15 * time.Second       // until the job has its outcome
+	cancelPause  = 100 * time.Millisecond // between tries while the job is on its way to its host
+)
+
+// cancelJob ends a job early. The owner of its session decides; the answer is that of jobs.get, with the job's outcome. A job
+// that has ended before keeps its outcome.
+func (d *Dispatcher) cancelJob(ctx context.Context, r micro.Request) {
+	a, bad := parseAsk(r)
+	if bad == nil && a.wait != 0 {
+		bad = jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "a cancellation takes no wait_ms")
+		bad.Path, bad.Expected = "wait_ms", `{"session": "...", "job": "..."}`
+	}
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelTotal)
+	defer cancel()
+	for {
+		body, over, e := d.tryCancel(ctx, a)
+		switch {
+		case e != nil:
+			refuse(r, e)
+			return
+		case over:
+			respond(r, body)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
+				WithHint("it may wait behind a long queue, or its host is being replaced: ask again").Again())
+			return
+		case <-time.After(cancelPause):
+		}
+	}
+}
+
+// tryCancel asks the job's owner once. over: body is the answer.
+func (d *Dispatcher) tryCancel(ctx context.Context, a ask) (body []byte, over bool, bad *jobs.Error) {
+	if body, ended, bad := d.outcome(ctx, a); bad != nil || ended {
+		return body, ended, bad
+	}
+	if _, _, bad := d.open(ctx, a); bad != nil {
+		if bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
+			if body, ended, e := d.outcome(ctx, a); e != nil || ended {
+				return body, ended, e
+			}
+		}
+		return nil, false, bad
+	}
+	hosts, err := d.holders(ctx, a)
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job's host cannot be looked up: %v", err).Again()
+	}
+	for _, name := range hosts {
+		switch d.askCancel(ctx, name, a) {
+		case jobs.CancelUnderway:
+			a.wait = cancelAnswer
+			waiting, cancel := context.WithTimeout(ctx, a.wait)
+			defer cancel()
+			body, bad := d.find(waiting, a)
+			return body, bad == nil, bad
+		case jobs.CancelUnknown:
+		case jobs.CancelBusy:
+			return nil, false, nil
+		}
+	}
+	if a.session == "" {
+		return nil, false, d.cancelQueued(ctx, a)
+	}
+	return nil, false, nil
+}
+
+// outcome returns the answer for a job that has ended.
+func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended bool, bad *jobs.Error) {
+	e, err := d.results.Get(ctx, jobs.ResultKeyFor(a.session, a.job))
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
+	}
+	if !e.Exists {
+		return nil, false, nil
+	}
+	r, err := jobs.ParseResult(e.Value)
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
+	}
+	return found(a, string(r.Kind), r.Attempt, r.Body), true, nil
+}
+
+// holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.
+func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
+	if a.session != "" {
+		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, d.partitions)))
+		if err != nil || o.Host == "" {
+			return nil, err
+		}
+		return []string{o.Host}, nil
+	}
+	var names []string
+	for _, b := range d.hosts.live() {
+		names = append(names, b.Host)
+	}
+	return names, nil
+}
+
+func (d *Dispatcher) askCancel(ctx context.Context, host string, a ask) jobs.CancelVerdict {
+	body, err := json.Marshal(jobs.Cancel{Session: a.session, Job: a.job})
+	if err != nil {
+		return jobs.CancelBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelAnswer)
+	defer cancel()
+	m, err := d.nc.RequestWithContext(ctx, jobs.SubjectControl+host+".cancel", body)
+	if err != nil {
+		return jobs.CancelBusy
+	}
+	return jobs.CancelVerdict(m.Data)
+}
+
+// cancelQueued ends an anonymous job that no host runs: its result is created first, so that a host that takes it meanwhile
+// finds, or loses to, that result; then its message goes.
+func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
+	broken := func(err error) *jobs.Error {
+		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job could not be cancelled: %v", err).Again()
+	}
+	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+		seq, err := d.sequenceOf(ctx, stream.Anonymous, jobs.SubjectAnonymous+lane, a.job)
+		if errors.Is(err, stream.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return broken(err)
+		}
+		m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, seq)
+		if errors.Is(err, stream.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return broken(err)
+		}
+		return d.endQueued(ctx, a, m)
+	}
+	return nil
+}
+
+func (d *Dispatcher) endQueued(ctx context.Context, a ask, m stream.Stored) *jobs.Error {
+	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
+	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
+	e := jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled")
+	reply := jobs.Reply{Job: env.Job, Err: e}
+	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Hash: req.Hash, Kind: jobs.Cancelled, Body: reply.Append(nil), Stored: m.Time}
+	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
+		return nil // it has an outcome, or the next try tells
+	}
+	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {
+		_ = s.DeleteMsg(ctx, m.Sequence) // if it stays, the host that takes it finds the result
+	}
+	d.answer(env, reply.Append(nil))
+	return nil
+}
+
+// answer sends the reply of a job that ended at the dispatcher.
+func (d *Dispatcher) answer(env jobs.Envelope, body []byte) {
+	if env.ReplyTo == "" {
+		return
+	}
+	header, data := jobs.Answer(env.Type, env.Job, 0, body)
+	_ = d.nc.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) // it may be lost; the result is there to fetch
+}

@@ -1,0 +1,151 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// cancelling bounds the cancellations under way at once, and how long one may wait for its session's loop.
+const (
+	cancelling     = 64
+	cancelPatience = 3 * time.Second
+)
+
+// listenCancel serves dspex.ctl.<host>.cancel until the returned function is called, which waits for what is under way.
+func (h *Host) listenCancel(ctx context.Context) (stop func(), err error) {
+	slots := make(chan struct{}, cancelling)
+	var wg sync.WaitGroup
+	sub, err := h.nc.Subscribe(jobs.SubjectControl+h.cfg.Name+".cancel", func(m *nats.Msg) {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			var c jobs.Cancel
+			verdict := jobs.CancelUnknown
+			if json.Unmarshal(m.Data, &c) == nil {
+				verdict = h.cancelJob(ctx, c)
+			}
+			_ = m.Respond([]byte(verdict)) // the asker may be gone
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to cancellations: %w", err)
+	}
+	return func() { _ = sub.Unsubscribe(); wg.Wait() }, nil
+}
+
+// cancelJob ends the earliest outstanding job of an id.
+func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
+	if c.Session == "" {
+		return h.cancelAnonymous(c.Job)
+	}
+	v, ok := h.parts.Load(affinity.Partition(c.Session, h.partitions))
+	if !ok {
+		return jobs.CancelUnknown
+	}
+	p := v.(*partition)
+	p.mu.Lock()
+	s := p.sessions[c.Session]
+	p.mu.Unlock()
+	if s == nil {
+		return jobs.CancelUnknown
+	}
+	waiting, found := s.cancelRunning(c.Job)
+	if waiting == nil {
+		if found {
+			return jobs.CancelUnderway
+		}
+		return jobs.CancelUnknown
+	}
+	return s.askEnd(ctx, waiting)
+}
+
+// cancelRunning cancels the job if it is the running one; else it returns the waiting job.
+func (s *session) cancelRunning(id string) (waiting *job, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.running; j != nil && j.env.Job == id {
+		j.mu.Lock()
+		j.cancelled = true
+		j.mu.Unlock()
+		if s.cancel != nil {
+			s.cancel(errCancelled)
+		}
+		return nil, true
+	}
+	for _, j := range s.queue {
+		if j.env.Job == id && !j.answered {
+			return j, true
+		}
+	}
+	return nil, false
+}
+
+// askEnd has the session's loop end a waiting job.
+func (s *session) askEnd(ctx context.Context, j *job) jobs.CancelVerdict {
+	ctx, cancel := context.WithTimeout(ctx, cancelPatience)
+	defer cancel()
+	s.mu.Lock()
+	quit := s.quit
+	s.mu.Unlock()
+	if quit == nil {
+		return jobs.CancelUnknown // it has ended meanwhile
+	}
+	s.p.h.turns.take(func(w *session) bool { return w == s })
+	a := ask{job: j, kind: jobs.Cancelled, done: make(chan error, 1)}
+	select {
+	case s.asks <- a:
+	case <-quit:
+		return jobs.CancelUnknown
+	case <-ctx.Done():
+		return jobs.CancelBusy
+	}
+	select {
+	case err := <-a.done:
+		if err == nil || errors.Is(err, errTooLate) {
+			return jobs.CancelUnderway
+		}
+		return jobs.CancelBusy
+	case <-ctx.Done():
+		return jobs.CancelBusy
+	}
+}
+
+// anonymousRuns are the anonymous jobs that this host runs now.
+type anonymousRuns struct {
+	mu     sync.Mutex
+	cancel map[string]context.CancelCauseFunc
+}
+
+func (a *anonymousRuns) enter(job string, cancel context.CancelCauseFunc) (leave func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.cancel == nil {
+		a.cancel = map[string]context.CancelCauseFunc{}
+	}
+	a.cancel[job] = cancel
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.cancel, job)
+	}
+}
+
+func (h *Host) cancelAnonymous(job string) jobs.CancelVerdict {
+	h.runs.mu.Lock()
+	defer h.runs.mu.Unlock()
+	cancel, ok := h.runs.cancel[job]
+	if !ok {
+		return jobs.CancelUnknown
+	}
+	cancel(errCancelled)
+	return jobs.CancelUnderway
+}
