@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,7 @@ func TestAnExclusiveCommandHasItsWorkerToItself(t *testing.T) {
 	y := start(t, t.TempDir())
 	var inside, others, solo atomic.Int64
 	y.pool.mu.Lock()
-	y.pool.hook = func(c frame.CallBody) (frame.Frame, error, bool) {
+	y.pool.hook = func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
 		inside.Add(1)
 		defer inside.Add(-1)
 		if c.Command == "alone" {
