@@ -28,6 +28,8 @@ type child struct {
 	signal func(syscall.Signal)
 	// askStacks makes the process write where each of its threads stands to stderr. Only between start and reap.
 	askStacks func()
+	// ownMemory returns the bytes that nobody else has, 0 if it cannot be told or all its memory is less than atLeast.
+	ownMemory func(atLeast uint64) uint64
 	// reap takes the status after wait.
 	reap func() exitStatus
 }

@@ -53,6 +53,7 @@ func newChild(process *os.Process, p *pipes) (*child, error) {
 		pid: process.Pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
 		signal:    func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
 		askStacks: func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) }, // not to the group: it would kill what does not know it
+		ownMemory: func(atLeast uint64) uint64 { return ownMemory(process.Pid, atLeast) },
 	}
 	c.wait, c.reap = waitFuncs(process)
 	if err != nil { // cannot be: the file is a pipe and open

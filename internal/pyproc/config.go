@@ -18,8 +18,14 @@ type Config struct {
 	Name    string                     // host name: workers are "<Name>/<n>", n from 1
 	Size    int                        // workers
 
+	Overflow     int           // workers more while callers wait for a slot
+	OverflowIdle time.Duration // how long they stay when one worker less would do: 60 s
+	Spares       int           // workers that wait in reserve for the death of another
+	Basic        bool          // no PING, no worker is preferred, warm or not: hangs are found by the calls' own deadlines
+	Recycle      Recycle       // when a worker is replaced by a fresh one
+
 	StartTimeout time.Duration // start to READY: 60 s
-	PingEvery    time.Duration // between two PINGs: 2 s
+	PingEvery    time.Duration // between two PINGs, and two looks at age and memory: 2 s
 	PingLost     time.Duration // silence after which a worker counts as hung and is killed: 10 s
 	StopGrace    time.Duration // SHUTDOWN to SIGTERM: 5 s
 
@@ -47,6 +53,7 @@ const maxSlots = 1024
 func (c Config) withDefaults() Config {
 	for d, otherwise := range map[*time.Duration]time.Duration{
 		&c.StartTimeout: 60 * time.Second, &c.PingEvery: 2 * time.Second, &c.PingLost: 10 * time.Second, &c.StopGrace: 5 * time.Second,
+		&c.OverflowIdle: time.Minute,
 	} {
 		if *d == 0 {
 			*d = otherwise
@@ -55,6 +62,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxFrame == 0 {
 		c.MaxFrame = frame.DefaultMax
 	}
+	c.Recycle = c.Recycle.withDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -75,6 +83,9 @@ func (c Config) problems() error {
 	expect(len(c.Command) > 0 && c.Command[0] != "", "Command to name a program", c.Command)
 	expect(c.Name != "", "Name to be the host's name", `""`)
 	expect(c.Size >= 1, "Size of at least 1 worker", c.Size)
+	expect(c.Overflow >= 0, "Overflow of 0 or more workers", c.Overflow)
+	expect(c.Spares >= 0, "Spares of 0 or more workers", c.Spares)
+	expect(c.OverflowIdle > 0, "OverflowIdle above 0", c.OverflowIdle)
 	expect(c.StartTimeout > 0, "StartTimeout above 0", c.StartTimeout)
 	expect(c.PingEvery > 0, "PingEvery above 0", c.PingEvery)
 	expect(c.PingLost >= c.PingEvery, "PingLost of at least PingEvery", c.PingLost)

@@ -108,6 +108,16 @@ func (e *HungError) Error() string {
 	return text
 }
 
+// MemoryError says that a worker was killed because its own memory passed the hard limit.
+type MemoryError struct {
+	Worker   string
+	Own, Max uint64 // bytes
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("pyproc: worker %s has %d MiB of its own memory, at most %d are allowed", e.Worker, e.Own>>20, e.Max>>20)
+}
+
 // StartError says that a worker did not reach READY.
 type StartError struct {
 	Worker   string

@@ -1,12 +1,14 @@
 package pyproc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -21,8 +23,16 @@ type fake struct {
 	modes    []string // of the next starts; the last one stays
 	starts   int
 	signals  []string
-	immortal bool // not even SIGKILL ends it, until release
+	own      atomic.Uint64 // own memory of every worker
+	immortal bool          // not even SIGKILL ends it, until release
 	release  chan struct{}
+}
+
+// set is the mode of all further starts.
+func (f *fake) set(mode string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.modes = []string{mode}
 }
 
 // next takes the mode of one start and numbers it.
@@ -81,6 +91,12 @@ func (f *fake) start(sp spec) (*child, error) {
 				go fmt.Fprint(workerStderr, stacks)
 			}
 		},
+		ownMemory: func(atLeast uint64) uint64 {
+			if own := f.own.Load(); own >= atLeast {
+				return own
+			}
+			return 0
+		},
 		reap: func() exitStatus { return status },
 	}, nil
 }
@@ -122,6 +138,7 @@ func inBubble(t *testing.T, cfg Config, modes []string, do func(t *testing.T, b 
 		b := &bench{t: t, fake: &fake{modes: modes, release: make(chan struct{})}, ended: make(chan struct{})}
 		cfg.Command, cfg.Name = []string{"fake"}, "h"
 		cfg.Size = max(1, cfg.Size)
+		cfg.Recycle = cmp.Or(cfg.Recycle, Recycle{Jobs: -1, Age: -1})
 		cfg.OnEvent = func(e Event) {
 			b.mu.Lock()
 			b.events = append(b.events, e)

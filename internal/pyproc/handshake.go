@@ -77,7 +77,7 @@ func (w *worker) welcome(f frame.Frame) error {
 	w.pool.mu.Lock()
 	w.ready, w.exclusive = ready, exclusive
 	w.pool.mu.Unlock()
-	w.pool.open(w)
+	w.pool.arrive(w)
 	return nil
 }
 

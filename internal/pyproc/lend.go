@@ -35,6 +35,9 @@ func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Sl
 		return nil, err
 	}
 	alone := slices.Contains(opts, Alone)
+	if p.cfg.Basic {
+		prefer = 0
+	}
 	p.mu.Lock()
 	if err := p.refusalLocked(); err != nil {
 		p.mu.Unlock()
@@ -50,6 +53,9 @@ func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Sl
 	q := &waiter{prefer: prefer, alone: alone, ready: make(chan struct{})}
 	q.at = p.waiters.PushBack(q)
 	p.grantLocked()
+	if q.slot == nil {
+		p.replanLocked() // it may be time for a worker more
+	}
 	p.mu.Unlock()
 	return p.wait(ctx, q)
 }
@@ -90,6 +96,9 @@ func (p *Pool) refusalLocked() error {
 	var next time.Time
 	var last error
 	for _, s := range p.seats {
+		if !s.wanted {
+			continue
+		}
 		if !s.quarantined {
 			return nil
 		}
@@ -179,6 +188,7 @@ func (p *Pool) reserveLocked(q *waiter) bool {
 func (p *Pool) takeLocked(w *worker, n int) *Slot {
 	w.used += n
 	p.liveLocked(w)
+	p.pressedLocked()
 	return &Slot{w: w, n: n}
 }
 
@@ -215,39 +225,34 @@ func (p *Pool) liveLocked(w *worker) {
 	}
 }
 
-// open lets a worker take calls.
-func (p *Pool) open(w *worker) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := w.seat
-	w.open, w.slots = true, int(w.ready.Slots)
-	s.startErr, s.lastErr, s.quarantined = nil, nil, false
-	p.moveLocked(s, Idle, nil)
-	p.announceLocked()
-	p.grantLocked()
-}
-
 // shut lets a worker take no more calls. Slots that are out stay out.
 func (p *Pool) shut(w *worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.shutLocked(w)
+	p.replanLocked()
 }
 
 func (p *Pool) shutLocked(w *worker) {
 	w.open = false
 	if w.reserved != nil {
 		w.reserved.unreserveLocked()
-		p.grantLocked()
 	}
 }
 
-// retire lets a worker take no more calls and says why: Draining or Stopping.
+// retire lets a worker take no more calls and says why: Draining or Stopping. Its place is no longer its own.
 func (p *Pool) retire(w *worker, to State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.retireLocked(w, to)
+	p.replanLocked()
+}
+
+func (p *Pool) retireLocked(w *worker, to State) {
 	p.shutLocked(w)
+	w.seat.wanted = false
 	p.moveLocked(w.seat, to, nil)
+	poke(w.look)
 }
 
 // drainedOut reports whether a worker that drains has nothing left to do.

@@ -263,8 +263,8 @@ func TestWorkerThatSaysByeFinishesItsCallsAndIsReplaced(t *testing.T) {
 		}
 		leaver.Release()
 		synctest.Wait()
-		if b.state(0) != Draining || b.Free() != 0 {
-			t.Errorf("got %s with %d free, want draining and 0", b.state(0), b.Free())
+		if b.state(0) != Draining || b.Free() != 4 {
+			t.Errorf("got %s with %d free, want draining and the 4 of its replacement", b.state(0), b.Free())
 		}
 		if _, err := freer.Call(t.Context(), callBody("free", 0), nil); err != nil {
 			t.Error(err)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Pool keeps Config.Size workers alive and lends out their slots. All methods may be called from any goroutine.
+// Pool keeps workers alive, Config.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
 type Pool struct {
 	cfg   Config
 	rules restartRules
@@ -24,6 +24,11 @@ type Pool struct {
 	running  bool
 	stopping bool
 	seats    []*seat
+	burst    int       // workers above Config.Size that there should be
+	pressed  time.Time // when everything that serves was needed last, if there is a burst
+	full     bool      // as many as there should be have served at once
+	recycled int       // workers replaced because they were due
+	edges    [numStates][numStates]uint64
 	waiters  list.List     // of *waiter, the oldest first
 	changed  chan struct{} // closed and renewed when Ready must look again
 	events   []Event       // not yet told
@@ -36,13 +41,14 @@ func New(cfg Config) *Pool {
 		cfg: cfg.withDefaults(), rules: defaultRules,
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	for n := range cfg.Size {
-		p.seats = append(p.seats, &seat{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1)})
+	// Some places more than workers: for replacements that come before the old ones have gone.
+	for n := range max(0, cfg.Size) + max(0, cfg.Overflow) + max(0, cfg.Spares) + max(2, cfg.Size/2) {
+		p.seats = append(p.seats, &seat{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1), kick: make(chan struct{}, 1)})
 	}
 	return p
 }
 
-// Run starts all workers at once and replaces those that die, until ctx ends. Then it sends SHUTDOWN, after
+// Run starts all workers at once, replaces those that die and, beforehand, those that are due, until ctx ends. Then it sends SHUTDOWN, after
 // Config.StopGrace SIGTERM, 2 s later SIGKILL, and returns nil when every process is reaped and every goroutine has
 // ended. It fails at once if the Config is wrong. A pool runs once.
 func (p *Pool) Run(ctx context.Context) error {
@@ -80,6 +86,7 @@ func (p *Pool) begin() error {
 		return errors.New("pyproc: expected one Run of a pool, got another")
 	}
 	p.running = true
+	p.replanLocked()
 	return nil
 }
 
@@ -115,7 +122,12 @@ func (p *Pool) readiness() (done bool, changed <-chan struct{}, err error) {
 		return true, nil, ErrStopped
 	}
 	var failed []error
+	wanted := 0
 	for _, s := range p.seats {
+		if !s.wanted {
+			continue
+		}
+		wanted++
 		if s.w != nil && s.w.open {
 			return true, nil, nil
 		}
@@ -123,7 +135,7 @@ func (p *Pool) readiness() (done bool, changed <-chan struct{}, err error) {
 			failed = append(failed, s.startErr)
 		}
 	}
-	if len(failed) > 0 && len(failed) == len(p.seats) {
+	if len(failed) > 0 && len(failed) == wanted {
 		return true, nil, errors.Join(failed...)
 	}
 	return false, p.changed, nil
@@ -146,7 +158,8 @@ func (p *Pool) moveLocked(s *seat, to State, err error) {
 	if from == to {
 		return
 	}
-	if from == Idle && to == Busy || from == Busy && to == Idle { // every call's: legal, and not told
+	p.edges[from][to]++
+	if from == Idle && to == Busy || from == Busy && to == Idle { // every call's: legal, counted, and not told
 		s.state = to
 		return
 	}

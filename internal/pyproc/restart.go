@@ -25,29 +25,36 @@ type ending struct {
 
 // restarts is the memory of one place.
 type restarts struct {
-	rules     restartRules
-	doublings int
-	failed    []time.Time // starts that failed, not older than rules.within
-	probing   bool        // the start that ended was the first after a quarantine
+	rules   restartRules
+	deaths  int         // since the last healthy life
+	failed  []time.Time // starts that failed, not older than rules.within
+	probing bool        // the start that ended was the first after a quarantine
 }
 
-// after decides how long the place stays empty. chance in [0,1) spreads the delay by a fifth both ways, so that the
-// workers that died together do not start together.
+// after decides how long the place stays empty: not at all after the first death of a worker that was ready. chance in [0,1)
+// spreads the delay by a fifth both ways, so that workers that died together do not start together.
 func (r *restarts) after(now time.Time, end ending, chance float64) (delay time.Duration, quarantined bool) {
 	if end.ready {
 		r.probing = false
 		if end.lived >= r.rules.healthy {
-			r.doublings = 0
+			r.deaths = 0
 		}
 	} else if r.noteFailure(now); r.probing || end.hopeless || len(r.failed) >= r.rules.failures {
 		r.probing = true
 		return r.rules.quarantine, true
 	}
-	delay = r.rules.most
-	if r.doublings < 30 { // beyond, the shift could overflow
-		delay = min(delay, r.rules.first<<r.doublings)
+	if !end.ready {
+		r.deaths = max(r.deaths, 1)
 	}
-	r.doublings++
+	switch {
+	case r.deaths == 0:
+		delay = 0
+	case r.deaths <= 30: // beyond, the shift could overflow
+		delay = min(r.rules.most, r.rules.first<<(r.deaths-1))
+	default:
+		delay = r.rules.most
+	}
+	r.deaths++
 	return time.Duration(float64(delay) * (0.8 + 0.4*chance)), false
 }
 

@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
-// seat is one place in the pool. Its goroutine fills it with one worker after another.
+// seat is one place in the pool. Its goroutine fills it with one worker after another while the plan wants it filled.
 type seat struct {
 	pool   *Pool
 	name   string
-	memory restarts // of the goroutine
+	memory restarts      // of the goroutine
+	kick   chan struct{} // capacity 1: wanted has changed
 
 	// under Pool.mu
+	wanted      bool // the plan counts on it; never while a worker leaves it for good
 	state       State
 	w           *worker // nil while there is none
 	starts      int
@@ -28,13 +30,43 @@ type seat struct {
 // run lives until ctx ends and the last worker is reaped.
 func (s *seat) run(ctx context.Context) {
 	s.memory.rules = s.pool.rules
-	for ctx.Err() == nil {
+	for s.awaitWanted(ctx) {
 		end := s.live(ctx)
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !s.vacate() {
 			s.rest(ctx, end)
 		}
 	}
 	s.pool.move(s, Empty, nil)
+}
+
+// awaitWanted waits until there should be a worker here. It reports false when ctx has ended.
+func (s *seat) awaitWanted(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if !s.vacate() {
+			return true
+		}
+		select {
+		case <-s.kick:
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
+
+// vacate makes a place without a process Empty if there should be nobody in it, and reports whether that is so.
+func (s *seat) vacate() bool {
+	p := s.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.wanted {
+		return false
+	}
+	if s.state != Empty {
+		p.moveLocked(s, Empty, nil)
+		s.startErr, s.quarantined = nil, false
+		p.replanLocked() // somebody may wait for a place
+	}
+	return true
 }
 
 // live starts a worker and returns when it has ended.
@@ -113,18 +145,27 @@ func (s *seat) leave(ctx context.Context, err error, starting bool) {
 	p.moveLocked(s, Exited, told)
 	s.w = nil
 	p.announceLocked()
+	p.replanLocked()
 }
 
-// rest waits before the next start.
+// rest waits before the next start, or until there need not be one.
 func (s *seat) rest(ctx context.Context, end ending) {
 	now := time.Now()
 	delay, quarantined := s.memory.after(now, end, rand.Float64())
 	s.pool.rest(s, now.Add(delay), quarantined)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-s.kick:
+			if s.vacate() {
+				return
+			}
+		}
 	}
 }
 

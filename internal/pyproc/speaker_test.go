@@ -218,7 +218,8 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 		s.block()
 	case "freeze": // says so, then reads no input ever: like C code that holds the interpreter's lock
 		s.send(frame.Chunk, id, frame.ChunkBody{Chunk: "frozen"}.AppendBody(nil))
-		select {}
+		<-s.gone // never, in a real process
+		s.exit(0)
 	case "flood":
 		line := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
 		for range n {

@@ -14,10 +14,11 @@ const (
 	Spawning                 // the process is being started
 	Handshake                // it runs; HELLO is due
 	Warming                  // INIT is sent; it imports; READY is due
+	Spare                    // ready, in reserve: takes no calls
 	Idle                     // no slot is taken
 	Busy                     // some slots are taken
 	Cancelling               // a call was given up and has not been answered yet
-	Draining                 // said BYE: takes no new calls, finishes the old ones
+	Draining                 // is replaced, not needed, or said BYE: takes no new calls, finishes the old ones
 	Stopping                 // SHUTDOWN is sent
 	Dumping                  // it hangs: asked for its stacks, SIGKILL follows
 	Killing                  // SIGKILL is sent to its group
@@ -26,8 +27,10 @@ const (
 	Quarantined              // failed to start too often: waits long, and Checkout fails instead of waiting with it
 )
 
+const numStates = int(Quarantined) + 1
+
 var stateNames = [...]string{
-	Empty: "empty", Spawning: "spawning", Handshake: "handshake", Warming: "warming", Idle: "idle", Busy: "busy",
+	Empty: "empty", Spawning: "spawning", Handshake: "handshake", Warming: "warming", Spare: "spare", Idle: "idle", Busy: "busy",
 	Cancelling: "cancelling", Draining: "draining", Stopping: "stopping", Dumping: "dumping", Killing: "killing", Exited: "exited",
 	Backoff: "backoff", Quarantined: "quarantined",
 }
@@ -45,8 +48,9 @@ var edges = [...][]State{
 	Empty:       {Spawning},
 	Spawning:    {Handshake, Exited},
 	Handshake:   {Warming, Killing, Exited},
-	Warming:     {Idle, Dumping, Killing, Exited},
-	Idle:        {Busy, Draining, Stopping, Dumping, Killing, Exited},
+	Warming:     {Idle, Spare, Dumping, Killing, Exited},
+	Spare:       {Idle, Draining, Stopping, Dumping, Killing, Exited},
+	Idle:        {Busy, Spare, Draining, Stopping, Dumping, Killing, Exited},
 	Busy:        {Idle, Cancelling, Draining, Stopping, Dumping, Killing, Exited},
 	Cancelling:  {Idle, Busy, Draining, Stopping, Dumping, Killing, Exited},
 	Draining:    {Stopping, Dumping, Killing, Exited},

@@ -7,7 +7,7 @@ import (
 )
 
 func TestEdgesOfTheStatesAreTheTable(t *testing.T) {
-	alive := []State{Handshake, Warming, Idle, Busy, Cancelling, Draining, Stopping, Killing}
+	alive := []State{Handshake, Warming, Spare, Idle, Busy, Cancelling, Draining, Stopping, Dumping, Killing}
 	for _, s := range append(alive, Spawning) {
 		if !s.leadsTo(Exited) {
 			t.Errorf("%s: a process may die at any time, but no edge leads to exited", s)
@@ -28,7 +28,7 @@ func TestEdgesOfTheStatesAreTheTable(t *testing.T) {
 		if got, want := from.leadsTo(Spawning), slices.Contains([]State{Empty, Backoff, Quarantined}, from); got != want {
 			t.Errorf("%s to spawning: got %v, want %v: only a place without a process may start one", from, got, want)
 		}
-		if from.leadsTo(Idle) && !slices.Contains([]State{Warming, Busy, Cancelling}, from) {
+		if from.leadsTo(Idle) && !slices.Contains([]State{Warming, Spare, Busy, Cancelling}, from) {
 			t.Errorf("%s leads to idle: a worker that was retired would take calls again", from)
 		}
 	}
@@ -49,7 +49,7 @@ func TestDelayDoublesUpToItsMostAndIsSetBackByHealth(t *testing.T) {
 	r := restarts{rules: defaultRules}
 	now := time.Unix(0, 0)
 	crash := ending{ready: true, lived: time.Second}
-	for i, ms := range []int{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
+	for i, ms := range []int{0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
 		if got, q := r.after(now, crash, 0.5); got != time.Duration(ms)*time.Millisecond || q {
 			t.Fatalf("crash %d: got %v, %v; want %v ms", i, got, q, ms)
 		}
@@ -59,11 +59,17 @@ func TestDelayDoublesUpToItsMostAndIsSetBackByHealth(t *testing.T) {
 			t.Fatalf("got %v, want 30s", got)
 		}
 	}
-	if got, _ := r.after(now, ending{ready: true, lived: time.Minute}, 0.5); got != 100*time.Millisecond {
-		t.Fatalf("after a healthy minute: got %v, want 100ms", got)
+	if got, _ := r.after(now, ending{ready: true, lived: time.Minute}, 0.5); got != 0 {
+		t.Fatalf("after a healthy minute: got %v, want none", got)
+	}
+	if got, _ := r.after(now, crash, 0.5); got != 100*time.Millisecond {
+		t.Fatalf("second death: got %v, want 100ms", got)
 	}
 	if got, _ := r.after(now, crash, 0); got != 160*time.Millisecond {
 		t.Fatalf("least chance: got %v, want 160ms", got)
+	}
+	if got, _ := (&restarts{rules: defaultRules}).after(now, ending{}, 0.5); got != 100*time.Millisecond {
+		t.Fatalf("first start that fails: got %v, want 100ms", got)
 	}
 	if got, _ := r.after(now, crash, 0.999999); got < 479*time.Millisecond || got > 480*time.Millisecond {
 		t.Fatalf("most chance: got %v, want just under 480ms", got)

@@ -7,11 +7,20 @@ import (
 
 // Stats is a picture of the pool at one moment.
 type Stats struct {
-	Size      int // places
-	Active    int // slots that are taken
-	Available int // slots that are free
-	Waiting   int // Checkouts that wait
-	Workers   []WorkerStats
+	Size      int           // Config.Size
+	Serving   int           // workers that take calls; more than Size in a burst
+	Active    int           // slots that are taken
+	Available int           // slots that are free
+	Waiting   int           // Checkouts that wait
+	Recycled  int           // workers replaced because they were due
+	Workers   []WorkerStats // of every place that is in use, and of the first Size ones
+	Edges     []EdgeCount   // how often the states changed, all workers together
+}
+
+// EdgeCount counts one edge of the states, Idle to Busy and back included.
+type EdgeCount struct {
+	From, To State
+	N        uint64
 }
 
 // WorkerStats is a picture of one place. Fields of the process are zero while there is none.
@@ -64,8 +73,18 @@ func (p *Pool) Exclusive(command string) bool {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st := Stats{Size: len(p.seats), Waiting: p.waiters.Len()}
-	for _, s := range p.seats {
+	st := Stats{Size: p.cfg.Size, Waiting: p.waiters.Len(), Recycled: p.recycled, Serving: p.censusLocked().serving}
+	for from := range p.edges {
+		for to, n := range p.edges[from] {
+			if n > 0 {
+				st.Edges = append(st.Edges, EdgeCount{State(from), State(to), n})
+			}
+		}
+	}
+	for n, s := range p.seats {
+		if n >= p.cfg.Size && s.state == Empty {
+			continue
+		}
 		ws := s.statsLocked()
 		st.Active += ws.InFlight
 		st.Available += s.freeLocked()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type worker struct {
 	nonce     string
 	child     *child
 	startedAt time.Time
+	spread    float64 // its share of the limits of Recycle, 0.9 to 1.1
 	out       *writer
 	logs      *logs
 
@@ -56,6 +58,9 @@ type worker struct {
 
 	// under pool.mu
 	open       bool // takes calls
+	readyAt    time.Time
+	due        string // why it is to be replaced, "" if it is not
+	dueAt      time.Time
 	slots      int
 	used       int
 	cancelling int
@@ -68,7 +73,7 @@ const controlQueue = 8
 func newWorker(s *seat, nonce string, c *child) *worker {
 	p := s.pool
 	return &worker{
-		pool: p, seat: s, id: lastWorker.Add(1), name: s.name, nonce: nonce, child: c, startedAt: time.Now(),
+		pool: p, seat: s, id: lastWorker.Add(1), name: s.name, nonce: nonce, child: c, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
 		out: newWriter(c.toWorker), logs: newLogs(p.cfg.Log.With("worker", s.name, "pid", c.pid)),
 		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1),
 		exited: make(chan struct{}), read: make(chan struct{}), drained: make(chan struct{}),
@@ -259,8 +264,8 @@ func (w *worker) nextDue() time.Time {
 
 // attend watches a ready worker. It returns when the worker has to end or has ended: nil if by its own doing.
 func (w *worker) attend(ctx context.Context) error {
-	ping := time.NewTicker(w.pool.cfg.PingEvery)
-	defer ping.Stop()
+	tick := time.NewTicker(w.pool.cfg.PingEvery)
+	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	silent := time.Duration(0)
@@ -278,15 +283,10 @@ func (w *worker) attend(ctx context.Context) error {
 			if err := w.onControl(f); err != nil {
 				return err
 			}
-		case <-ping.C:
-			// Counted in PINGs and not in time: a host that was suspended must not blame its workers.
-			if silent += w.pool.cfg.PingEvery; w.heard.Swap(false) {
-				silent = 0
+		case now := <-tick.C:
+			if err := w.onTick(now, &silent); err != nil {
+				return err
 			}
-			if silent >= w.pool.cfg.PingLost {
-				return &HungError{Worker: w.name, Waited: silent, For: "PONG"}
-			}
-			_ = w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(time.Now().UnixNano())}.AppendBody(nil))
 		case <-due.C:
 		case <-w.look:
 		}
@@ -297,6 +297,27 @@ func (w *worker) attend(ctx context.Context) error {
 			return w.stop(nil)
 		}
 	}
+}
+
+// onTick looks after what only time shows.
+func (w *worker) onTick(now time.Time, silent *time.Duration) error {
+	own, err := w.checkMemory()
+	if err != nil {
+		return err
+	}
+	w.pool.tend(w, now, own)
+	if w.pool.cfg.Basic {
+		return nil
+	}
+	// Counted in PINGs and not in time: a host that was suspended must not blame its workers.
+	if *silent += w.pool.cfg.PingEvery; w.heard.Swap(false) {
+		*silent = 0
+	}
+	if *silent >= w.pool.cfg.PingLost {
+		return &HungError{Worker: w.name, Waited: *silent, For: "PONG"}
+	}
+	_ = w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(now.UnixNano())}.AppendBody(nil))
+	return nil
 }
 
 // check looks for reasons to kill and sets the timer to the next one.

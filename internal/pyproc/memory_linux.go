@@ -1,0 +1,43 @@
+package pyproc
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// ownMemory returns the bytes that only this process has in memory, 0 if it cannot be told or if all that it has in memory, shared
+// pages included, is less than atLeast: the exact answer makes the kernel walk every page table entry.
+func ownMemory(pid int, atLeast uint64) uint64 {
+	if resident(pid) < atLeast {
+		return 0
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	own := uint64(0)
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		fields := bytes.Fields(lines.Bytes())
+		if len(fields) == 3 && bytes.HasPrefix(fields[0], []byte("Private_")) {
+			kib, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+			own += kib << 10
+		}
+	}
+	return own
+}
+
+func resident(pid int) uint64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(text)
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseUint(string(fields[1]), 10, 64)
+	return pages * uint64(os.Getpagesize())
+}

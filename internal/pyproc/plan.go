@@ -1,0 +1,231 @@
+package pyproc
+
+import (
+	"slices"
+	"time"
+)
+
+// What there should be and what there is. Config.Size workers serve, up to Config.Overflow more while callers wait. Workers
+// in reserve (state Spare) are ready and serve nobody: they step in for one that died, for one that is due to be replaced, or
+// for a burst, without a moment's loss. A worker that is due goes on serving until its replacement is ready.
+
+// census counts the places that are to be filled.
+type census struct {
+	wanted  int // all of them
+	serving int // with a worker that takes calls
+	spare   int // with a worker in reserve
+	due     int // of serving: to be replaced
+}
+
+func (p *Pool) censusLocked() census {
+	var c census
+	for _, s := range p.seats {
+		if !s.wanted {
+			continue
+		}
+		c.wanted++
+		switch {
+		case s.w != nil && s.w.open:
+			c.serving++
+			if s.w.due != "" {
+				c.due++
+			}
+		case s.state == Spare:
+			c.spare++
+		}
+	}
+	return c
+}
+
+// replanLocked is called after every change of what there is or should be.
+func (p *Pool) replanLocked() {
+	if !p.running || p.stopping {
+		return
+	}
+	p.burstLocked(p.censusLocked())
+	p.promoteLocked(p.censusLocked())
+	c := p.censusLocked()
+	want := p.targetLocked() + p.reserveSizeLocked(c)
+	for ; c.wanted < want; c.wanted++ {
+		if !p.fillLocked() {
+			break // every place is taken by workers that leave: the next that has left lets it go on
+		}
+	}
+	for ; c.wanted > want; c.wanted-- {
+		if !p.dismissLocked() {
+			break
+		}
+	}
+	p.grantLocked()
+}
+
+func (p *Pool) targetLocked() int { return p.cfg.Size + p.burst }
+
+// burstLocked raises the target when callers wait and everything that should serve does.
+func (p *Pool) burstLocked(c census) {
+	if p.waiters.Len() == 0 || p.burst >= p.cfg.Overflow || c.serving < p.targetLocked() {
+		return
+	}
+	slots := 1
+	for _, s := range p.seats {
+		if s.w != nil && s.w.open {
+			slots = max(slots, s.w.slots)
+		}
+	}
+	p.burst = min(p.burst+(p.waiters.Len()+slots-1)/slots, p.cfg.Overflow)
+	p.pressed = time.Now()
+}
+
+// calmLocked lowers the target when one worker less would have been enough for a while.
+func (p *Pool) calmLocked(now time.Time) {
+	if p.burst > 0 && p.waiters.Len() == 0 && now.Sub(p.pressed) >= p.cfg.OverflowIdle {
+		p.burst--
+		if p.censusLocked().serving > p.targetLocked() {
+			p.standDownLocked()
+		}
+		p.replanLocked()
+	}
+}
+
+// pressedLocked notes that everything that serves is needed.
+func (p *Pool) pressedLocked() {
+	if p.burst == 0 {
+		return
+	}
+	free, most := 0, 0
+	for _, s := range p.seats {
+		free += s.freeLocked()
+		if s.w != nil && s.w.open {
+			most = max(most, s.w.slots)
+		}
+	}
+	if free < most {
+		p.pressed = time.Now()
+	}
+}
+
+// promoteLocked lets workers in reserve serve: in place of what is missing, then of what is due.
+func (p *Pool) promoteLocked(c census) {
+	for _, s := range p.seats {
+		if s.state != Spare || !s.wanted {
+			continue
+		}
+		if c.serving >= p.targetLocked() {
+			old := p.dueLocked()
+			if old == nil {
+				return
+			}
+			p.recycled++
+			p.retireLocked(old, Draining)
+			c.serving--
+		}
+		p.openLocked(s.w)
+		c.serving++
+	}
+}
+
+// openLocked lets a worker take calls.
+func (p *Pool) openLocked(w *worker) {
+	w.open = true
+	p.moveLocked(w.seat, Idle, nil)
+	p.full = p.full || p.censusLocked().serving >= p.targetLocked()
+	p.announceLocked()
+}
+
+// dueLocked returns the worker that has been due for longest, nil if none is.
+func (p *Pool) dueLocked() *worker {
+	var found *worker
+	for _, s := range p.seats {
+		if s.w != nil && s.w.open && s.w.due != "" && (found == nil || s.w.dueAt.Before(found.dueAt)) {
+			found = s.w
+		}
+	}
+	return found
+}
+
+// reserveSizeLocked is how many workers should be in reserve: replacements for at most a quarter of the pool at once, and
+// where starts are slow the spares of the Config. These come last: at the start they would take time from the others.
+func (p *Pool) reserveSizeLocked(c census) int {
+	n := min(c.due, max(1, p.cfg.Size/4))
+	if p.full {
+		n = max(n, p.cfg.Spares)
+	}
+	return n
+}
+
+// fillLocked has one more place filled.
+func (p *Pool) fillLocked() bool {
+	for _, s := range p.seats {
+		if !s.wanted && s.state == Empty {
+			s.wanted = true
+			poke(s.kick)
+			return true
+		}
+	}
+	return false
+}
+
+// dismissLocked has one place less: one that only waits to start again, else a worker in reserve. Starts that run are let run.
+func (p *Pool) dismissLocked() bool {
+	for _, states := range [][]State{{Backoff, Quarantined}, {Spare}} {
+		for _, s := range slices.Backward(p.seats) { // a pool keeps its first places
+			if !s.wanted || !slices.Contains(states, s.state) {
+				continue
+			}
+			if s.w != nil {
+				p.retireLocked(s.w, Draining)
+			}
+			s.wanted = false
+			poke(s.kick)
+			return true
+		}
+	}
+	return false
+}
+
+// standDownLocked has one worker less serve: the least loaded. One that is idle goes to the reserve.
+func (p *Pool) standDownLocked() {
+	var w *worker
+	for _, s := range p.seats {
+		if s.w != nil && s.w.open && (w == nil || s.w.used <= w.used) {
+			w = s.w
+		}
+	}
+	switch {
+	case w == nil:
+	case w.used == 0 && w.reserved == nil:
+		w.open = false
+		p.moveLocked(w.seat, Spare, nil)
+	default:
+		p.retireLocked(w, Draining)
+	}
+}
+
+// arrive takes a worker that is ready into the pool.
+func (p *Pool) arrive(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := w.seat
+	w.slots, w.readyAt = int(w.ready.Slots), time.Now()
+	s.startErr, s.lastErr, s.quarantined = nil, nil, false
+	if p.censusLocked().serving < p.targetLocked() {
+		p.openLocked(w)
+	} else {
+		p.moveLocked(s, Spare, nil)
+	}
+	p.replanLocked()
+}
+
+// tend looks after a ready worker and the size of the pool, every Config.PingEvery.
+func (p *Pool) tend(w *worker, now time.Time, own uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.open && w.due == "" {
+		if w.due = p.cfg.Recycle.reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
+			w.dueAt = now
+			p.cfg.Log.Debug("worker is due to be replaced", "worker", w.name, "pid", w.child.pid, "reason", w.due)
+			p.replanLocked()
+		}
+	}
+	p.calmLocked(now)
+}
