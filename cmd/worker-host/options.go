@@ -15,6 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/pyproc"
 )
 
 type options struct {
@@ -22,6 +23,7 @@ type options struct {
 	imports, paths               []string
 	workers, slots               int
 	idle, checkout, grace        time.Duration
+	pool                         pyproc.Options
 
 	models *lm.Registry // made by check
 }
@@ -34,6 +36,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.paths, "path", nil, "directory of these modules (default: the working directory); repeated, or separated by commas")
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
+	o.pool.Flags(f)
 	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
 	f.DurationVar(&o.checkout, "checkout-timeout", jobs.CheckoutTimeout, "how long a call waits for a slot")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "how long running jobs may take to finish at the end")
@@ -52,7 +55,7 @@ const (
 
 // check says all that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
-	wrong := []error{o.checkEngine()}
+	wrong := []error{o.checkEngine(), o.pool.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
 		no("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name)

@@ -30,15 +30,16 @@ import (
 
 // Config says what to run. Zero values mean the documented defaults.
 type Config struct {
-	Engine   string   // "dspy" (default) or "stub"
-	Listen   string   // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
-	Dir      string   // the broker's data; default: a directory that is removed at the end
-	Workers  int      // default 4, the manual's pool_size
-	Slots    int      // of each worker, default 64
-	Imports  []string // the user's Python modules
-	Paths    []string // where they are, default: the working directory
-	LMFile   string   // profiles; default: the echo model alone
-	Python   string   // interpreter, default python3
+	Engine   string         // "dspy" (default) or "stub"
+	Listen   string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
+	Dir      string         // the broker's data; default: a directory that is removed at the end
+	Workers  int            // default 4, the manual's pool_size
+	Slots    int            // of each worker, default 64
+	Pool     pyproc.Options // of the workers; zero: the defaults
+	Imports  []string       // the user's Python modules
+	Paths    []string       // where they are, default: the working directory
+	LMFile   string         // profiles; default: the echo model alone
+	Python   string         // interpreter, default python3
 	Log      *slog.Logger
 	Progress io.Writer // of making the Python environment
 	// Ready is told where clients connect, once requests will be answered.
@@ -71,6 +72,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
 		return c, fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
+	}
+	if c.Pool == (pyproc.Options{}) {
+		c.Pool = pyproc.DefaultOptions()
+	}
+	if err := c.Pool.Check(); err != nil {
+		return c, err
 	}
 	if len(c.Imports) > 0 && c.Paths == nil {
 		wd, err := os.Getwd()
@@ -184,16 +191,19 @@ func languageModels(cfg Config) (*lm.Registry, *echolm.Server, error) {
 }
 
 func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
-	return pyproc.Config{
+	pool := pyproc.Config{
 		Command: env.Command(), Env: env.Environ(), Name: "dev", Size: cfg.Workers, Log: cfg.Log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker, "imports": append([]string{}, cfg.Imports...)})
+			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
+				"imports": append([]string{}, cfg.Imports...), "warm_up": !cfg.Pool.Basic()})
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}
 			return b
 		},
 	}
+	cfg.Pool.Apply(&pool)
+	return pool
 }
 
 // serve starts dispatcher and host on the embedded broker.

@@ -25,8 +25,8 @@ func (p pythonPool) Checkout(ctx context.Context, prefer uint64, alone bool) (Sl
 
 func (p pythonPool) Workers() (size, active, available int) {
 	st := p.Stats()
-	for _, w := range st.Workers {
-		if w.Slots > 0 {
+	for _, w := range st.Workers { // those of a burst count only as far as others are missing
+		if w.State.Serving() && active < st.Size {
 			active++
 			if w.InFlight < w.Slots {
 				available++

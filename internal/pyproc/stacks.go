@@ -73,7 +73,7 @@ func readStacks(text string) string {
 	inside := false
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
-		out := ""
+		var out string
 		if threadLine.MatchString(line) {
 			inside = true
 			name, _, _ := strings.Cut(line, " (")

@@ -62,6 +62,9 @@ var edges = [...][]State{
 	Quarantined: {Spawning, Empty},
 }
 
+// Serving reports whether a worker in this state takes calls.
+func (s State) Serving() bool { return s == Idle || s == Busy || s == Cancelling }
+
 func (s State) leadsTo(next State) bool { return slices.Contains(edges[s], next) }
 
 // Event is one edge of a worker's states. Idle to Busy and back are not told: they are every call's.

@@ -24,6 +24,7 @@ class Config:
     state_bytes: int = 4 << 20  # of one session, encoded
     max_frame: int = DEFAULT_MAX  # body of one frame, bytes
     mode: str = "pool-worker"  # told by ping and shutdown
+    warm_up: bool = True  # run a program before READY, so that no job pays for the first one
 
 
 _BOUNDS = {
@@ -47,6 +48,9 @@ def read_config(found: dict[str, Any]) -> Config:
         elif key == "imports":
             if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
                 wrong.append("imports must be a list of module names")
+        elif key == "warm_up":
+            if not isinstance(value, bool):
+                wrong.append("warm_up must be true or false")
         elif key in known and (not isinstance(value, str) or not value):
             wrong.append(f"{key} must be a str that is not empty")
     if wrong:

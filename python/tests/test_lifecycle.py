@@ -69,7 +69,11 @@ def test_frames_that_come_with_init_are_not_lost() -> None:
     ("config", "code", "parts"),
     [
         ({"engine": "spark"}, "bad_config", ["dspy, stub"]),
-        ({"colour": 1, "slots": "many", "imports": "x"}, "bad_config", ["unknown key colour", "slots must be", "imports must be"]),
+        (
+            {"colour": 1, "slots": "many", "imports": "x", "warm_up": 1},
+            "bad_config",
+            ["unknown key colour", "slots must be", "imports must be", "warm_up must be true or false"],
+        ),
         ({"imports": ["no_such_module"]}, "import_failed", ["no_such_module"]),
         ({"imports": ["broken_import"]}, "import_failed", ["broken_import", "no such licence"]),
         ({"imports": ["clashing"]}, "name_clash", ["command predict is a built-in", "command twice is registered twice"]),

@@ -44,7 +44,7 @@ class DSPyEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, config: dict[str, Any]) -> None:
-        """Sets DSPy's process-wide state and runs a program without network. On the main thread, before the loop."""
+        """Sets DSPy's process-wide state and, if wanted, runs a program without network. On the main thread, before the loop."""
         self.version = importlib.metadata.version("dspy")
         if self.version != DSPY_VERSION:
             raise WorkerError(
@@ -54,7 +54,8 @@ class DSPyEngine:
                 hint="install the lock python/requirements/worker.txt into the worker's Python",
             )
         boot.configure()
-        boot.warm_up()
+        if config.get("warm_up", True):
+            boot.warm_up()
 
     def run_inline(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome | None:
         """Never: every program waits for a language model."""

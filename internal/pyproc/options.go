@@ -1,0 +1,89 @@
+package pyproc
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Options are what the people who run a host may choose about its workers.
+type Options struct {
+	Overflow      int           // workers above the pool's size while callers wait
+	Module        string        // "enhanced" or "basic", or the manual's names of these
+	RecycleJobs   int           // 0: never
+	RecycleAge    time.Duration // 0: never
+	RecycleMemory int           // MiB, 0: never
+	MaxMemory     int           // MiB, 0: any
+}
+
+// DefaultOptions are those of the documentation.
+func DefaultOptions() Options {
+	r := Recycle{}.withDefaults()
+	return Options{Overflow: 2, Module: "enhanced", RecycleJobs: r.Jobs, RecycleAge: r.Age, RecycleMemory: int(r.Memory >> 20), MaxMemory: int(r.HardMemory >> 20)}
+}
+
+// FlagSet is what the flag packages have in common.
+type FlagSet interface {
+	IntVar(p *int, name string, value int, usage string)
+	StringVar(p *string, name, value, usage string)
+	DurationVar(p *time.Duration, name string, value time.Duration, usage string)
+}
+
+// Flags defines a flag for each option, with the documented default.
+func (o *Options) Flags(f FlagSet) {
+	d := DefaultOptions()
+	f.IntVar(&o.Overflow, "overflow", d.Overflow, "workers more while calls wait for a slot")
+	f.StringVar(&o.Module, "worker-module", d.Module, "enhanced (heartbeats, warm sessions) or basic (neither; ready sooner)")
+	f.IntVar(&o.RecycleJobs, "recycle-jobs", d.RecycleJobs, "jobs after which a worker is replaced; 0: never")
+	f.DurationVar(&o.RecycleAge, "recycle-age", d.RecycleAge, "age at which a worker is replaced; 0: never")
+	f.IntVar(&o.RecycleMemory, "recycle-mib", d.RecycleMemory, "MiB of its own memory at which a worker is replaced; 0: never")
+	f.IntVar(&o.MaxMemory, "max-mib", d.MaxMemory, "MiB of its own memory at which a worker is killed; 0: never")
+}
+
+var modules = map[string]bool{ // basic?
+	"enhanced": false, "DSPex.PythonBridge.PoolWorkerV2Enhanced": false,
+	"basic": true, "DSPex.PythonBridge.PoolWorkerV2": true,
+}
+
+// Basic reports whether the workers go without heartbeats and warm sessions.
+func (o Options) Basic() bool { return modules[o.Module] }
+
+const (
+	maxOverflow = 256     // as many as the largest pool
+	maxMiB      = 1 << 22 // 4 TiB: more is a mistake of units
+)
+
+// Check says everything that is wrong with the options, at once.
+func (o Options) Check() error {
+	var all []error
+	expect := func(ok bool, format string, args ...any) {
+		if !ok {
+			all = append(all, fmt.Errorf(format, args...))
+		}
+	}
+	_, known := modules[o.Module]
+	expect(o.Overflow >= 0 && o.Overflow <= maxOverflow, "--overflow is %d: it is 0 to %d workers", o.Overflow, maxOverflow)
+	expect(known, "--worker-module is %q: it is enhanced or basic", o.Module)
+	expect(o.RecycleJobs >= 0, "--recycle-jobs is %d: it is 0 (never) or more", o.RecycleJobs)
+	expect(o.RecycleAge == 0 || o.RecycleAge >= minLife, "--recycle-age is %v: it is 0 (never) or at least %v", o.RecycleAge, minLife)
+	expect(o.RecycleMemory >= 0 && o.RecycleMemory <= maxMiB, "--recycle-mib is %d: it is 0 (never) to %d", o.RecycleMemory, maxMiB)
+	expect(o.MaxMemory >= 0 && o.MaxMemory <= maxMiB, "--max-mib is %d: it is 0 (never) to %d", o.MaxMemory, maxMiB)
+	expect(o.MaxMemory == 0 || o.MaxMemory > o.RecycleMemory, "--max-mib is %d: it is more than --recycle-mib (%d), or no worker would live to be replaced",
+		o.MaxMemory, o.RecycleMemory)
+	return errors.Join(all...)
+}
+
+// Apply puts checked options into a Config.
+func (o Options) Apply(c *Config) {
+	c.Overflow, c.Basic, c.Spares = o.Overflow, o.Basic(), 1
+	c.Recycle = Recycle{Jobs: orNever(o.RecycleJobs), Age: orNever(o.RecycleAge),
+		Memory: orNever(int64(o.RecycleMemory) << 20), HardMemory: orNever(int64(o.MaxMemory) << 20)}
+}
+
+// orNever spells 0, which means never to people, as Recycle does.
+func orNever[T int | int64 | time.Duration](n T) T {
+	if n == 0 {
+		return -1
+	}
+	return n
+}
