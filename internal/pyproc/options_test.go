@@ -39,12 +39,12 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Errorf("got %+v, want the manual's name of enhanced", o)
 	}
 	for flags, want := range map[string]string{
-		"--overflow=-1":                                 "overflow",
-		"--overflow=257":                                "overflow",
-		"--worker-module=fast":                          "enhanced or basic",
-		"--recycle-jobs=-1":                             "recycle-jobs",
-		"--recycle-age=59s":                             "recycle-age",
-		"--recycle-age=-1h":                             "recycle-age",
+		"--overflow=-1":                              "overflow",
+		"--overflow=257":                             "overflow",
+		"--worker-module=fast":                       "enhanced or basic",
+		"--recycle-jobs=-1":                          "recycle-jobs",
+		"--recycle-age=59s":                          "recycle-age",
+		"--recycle-age=-1h":                          "recycle-age",
 		"--recycle-mib=-1":                           "recycle-mib",
 		"--recycle-mib=5000000":                      "recycle-mib",
 		"--max-mib=-1":                               "max-mib",
