@@ -58,7 +58,7 @@ const (
 
 // growStep is the memory that the declared length of a body claims before bytes arrive; after that the claim is at
 // most as much as has arrived.
-const growStep = 64 << 10
+const growStep = 2 << 20
 
 // Frame is one frame. ID is the call it belongs to, 0 for the connection.
 type Frame struct {
