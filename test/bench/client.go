@@ -1,0 +1,129 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// client loads the whole system, as a client of any language does.
+type client struct {
+	nc      *nats.Conn
+	w       *stream.Writer
+	replies *replies
+}
+
+func playClient(url string) error {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	c := &client{nc: nc}
+	if c.w, err = stream.NewWriter(nc); err != nil {
+		return err
+	}
+	defer c.w.Close()
+	if c.replies, err = newReplies(nc); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	return obey(c.do)
+}
+
+func (c *client) do(o order) (answer, error) {
+	switch o.Do {
+	case "call":
+		return window(o, c.call(o))
+	case "batch":
+		return c.batch(o)
+	}
+	return answer{}, fmt.Errorf("unknown order %q", o.Do)
+}
+
+// call sends requests through the RPC door, each to another session.
+func (c *client) call(o order) operation {
+	body := []byte(cmp.Or(o.Body, string(callBody)))
+	return func(lane, n int, done func(error)) {
+		id := session(n)
+		if o.Fresh != "" {
+			id = o.Fresh + strconv.Itoa(n)
+		}
+		c.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
+		if err := c.nc.PublishRequest(jobs.RPCSession+id, c.replies.prefix+strconv.Itoa(lane), body); err != nil {
+			done(err)
+		}
+	}
+}
+
+// batch publishes o.Count jobs with at most o.Window unacknowledged, and waits for all replies. Latencies are from the
+// publish to the reply.
+func (c *client) batch(o order) (answer, error) {
+	prefix := nats.NewInbox() + "."
+	sent := make([]time.Time, o.Count)
+	latencies := make([]float64, 0, o.Count)
+	ended := make(chan error, 1)
+	sub, err := c.nc.Subscribe(prefix+"*", func(m *nats.Msg) {
+		n, err := strconv.Atoi(m.Subject[len(prefix):])
+		if err == nil {
+			err = failure(m)
+		}
+		if err != nil {
+			select {
+			case ended <- err:
+			default:
+			}
+			return
+		}
+		latencies = append(latencies, float64(time.Since(sent[n]).Nanoseconds())/1000)
+		if len(latencies) == o.Count {
+			ended <- nil
+		}
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return answer{}, err
+	}
+	began := time.Now()
+	room := make(chan struct{}, o.Window)
+	var mu sync.Mutex
+	var refused error
+	for n := range o.Count {
+		room <- struct{}{}
+		sent[n] = time.Now()
+		m := &nats.Msg{Subject: jobs.SubjectSession + session(n), Data: callBody,
+			Header: nats.Header{jobs.HeaderReplyTo: {prefix + strconv.Itoa(n)}}}
+		c.w.Publish(m, func(_ stream.Ack, err error) {
+			if err != nil {
+				mu.Lock()
+				refused = err
+				mu.Unlock()
+			}
+			<-room
+		})
+	}
+	mu.Lock()
+	err = refused
+	mu.Unlock()
+	if err != nil {
+		return answer{}, err
+	}
+	select {
+	case err = <-ended:
+	case <-time.After(orderTimeout / 2):
+		err = fmt.Errorf("only some of the replies came")
+	}
+	return summary(time.Since(began), latencies), err
+}

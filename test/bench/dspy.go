@@ -1,0 +1,159 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/dspex/dspex/internal/pyenv"
+)
+
+//go:embed plain.py
+var plainScript string
+
+const (
+	predicts      = 1000 // in flight
+	predictCount  = 5000 // of one measurement: five times the model's latency
+	leastOfPlain  = 0.90 // of the plain program's rate
+	mostMemory    = 500  // MB of all workers
+	modelLatency  = "lat=1000"
+	predictBody   = `{"command": "predict", "args": {"question": "What is the capital of France?"}, "options": {"timeout": 60000}}`
+	memoryTick    = 300 * time.Millisecond
+	dspyProcesses = 2
+)
+
+// measureDSPy compares real DSPy behind the queue with the same DSPy in a plain program, on the same echo model.
+func measureDSPy(ctx context.Context, o *options, r *report) error {
+	env, err := pyenv.Ensure(ctx, pyenv.Config{Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	model, err := start(o, -1, "echo-lm", filepath.Join(o.bin, "dspex"), "echo-lm", "--script", modelLatency)
+	if err != nil {
+		return err
+	}
+	defer model.stop()
+	base, err := model.await(ctx, model.lines, "ready ")
+	if err != nil {
+		return err
+	}
+	profiles := filepath.Join(o.dir, "profiles.json")
+	b, err := json.Marshal(map[string]any{"default": "echo", "profiles": map[string]any{
+		"echo": map[string]any{"provider": "openai_compatible", "model": "echo", "api_base": base}}})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(profiles, b, 0o600); err != nil {
+		return err
+	}
+	g, host, err := wholeRig(ctx, o, dspyProcesses, 512, "--engine", "dspy", "--lm", profiles)
+	if err != nil {
+		return err
+	}
+	defer g.stop()
+	var plains, wholes []sample
+	var ratios, rss, pss []float64
+	for round := range o.rounds {
+		p, err := measurePlain(ctx, o, env, base)
+		if err != nil {
+			return err
+		}
+		stop := watchMemory(family(host)[1:])
+		w, err := measure(ctx, g.agent, order{Do: "call", Window: predicts, Count: predictCount, Body: predictBody, Fresh: fmt.Sprintf("r%d_", round)},
+			append(g.all(), model)...)
+		peak := stop()
+		if err != nil {
+			return err
+		}
+		plains, wholes = append(plains, p), append(wholes, w)
+		ratios = append(ratios, w.rate()/p.rate())
+		rss, pss = append(rss, peak[0]), append(pss, peak[1])
+	}
+	r.head("dspy: 1,000 predicts in flight, model latency 1 s, two Python processes", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others")
+	r.line(append([]string{"plain asyncio program"}, cells(r, "dspy", "plain", plains)...)...)
+	r.line(append([]string{"through dspex"}, cells(r, "dspy", "dspex", wholes)...)...)
+	r.tail()
+	r.head("dspy: asked", "figure", "asked", "median", "spread", "")
+	r.line(append([]string{"rate / the plain program's"}, r.judge("dspy", "rate / the plain program's", "", ">=", leastOfPlain, ratios)...)...)
+	r.line(append([]string{"resident memory of all workers, MB"}, r.judge("dspy", "resident memory of all workers", "MB", "<=", mostMemory, rss)...)...)
+	r.line("proportional share of it, MB", "", number(r.keep("dspy", "proportional set size of all workers", "MB", pss)), spread(pss))
+	r.tail()
+	return nil
+}
+
+// measurePlain runs the plain program in as many processes as dspex has workers.
+func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string) (sample, error) {
+	code := "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]\n" + plainScript
+	var all []*process
+	defer func() {
+		for _, p := range all {
+			p.stop()
+		}
+	}()
+	for n := range dspyProcesses {
+		p, err := start(o, -1, "plain-"+strconv.Itoa(n), env.Python, "-I", "-S", "-X", "utf8", "-c", code, env.RuntimeDir, env.SitePackages,
+			base, strconv.Itoa(predicts/dspyProcesses), strconv.Itoa(predictCount/dspyProcesses))
+		if err != nil {
+			return sample{}, err
+		}
+		all = append(all, p)
+	}
+	for _, p := range all {
+		if _, err := p.await(ctx, p.lines, "ready"); err != nil {
+			return sample{}, err
+		}
+	}
+	pids := family(all...)
+	before := cpuTime(pids)
+	busy0, idle0 := machineTime()
+	for _, p := range all {
+		if _, err := fmt.Fprintln(p.stdin, "go"); err != nil {
+			return sample{}, err
+		}
+	}
+	s := sample{answer: answer{Count: predictCount}}
+	for _, p := range all {
+		text, err := p.await(ctx, p.lines, "took ")
+		if err != nil {
+			return sample{}, err
+		}
+		took, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return sample{}, err
+		}
+		s.Seconds = max(s.Seconds, took)
+	}
+	used := cpuTime(pids) - before
+	busy, idle := machineTime()
+	s.cpu = float64(used.Microseconds()) / predictCount
+	s.idle = float64(idle-idle0) / float64(busy-busy0+idle-idle0)
+	return s, nil
+}
+
+// watchMemory looks at the processes until its result is called, which returns the peaks in MB: resident, proportional.
+func watchMemory(pids []int) func() [2]float64 {
+	stop, peak := make(chan struct{}), make(chan [2]float64)
+	go func() {
+		t := time.NewTicker(memoryTick)
+		defer t.Stop()
+		var most [2]float64
+		for {
+			rss, pss := memory(pids)
+			most[0], most[1] = max(most[0], rss), max(most[1], pss)
+			select {
+			case <-stop:
+				peak <- most
+				return
+			case <-t.C:
+			}
+		}
+	}()
+	return func() [2]float64 { close(stop); return <-peak }
+}

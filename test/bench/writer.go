@@ -1,0 +1,217 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Streams of the parts, with the settings of the jobs stream.
+const (
+	publishStream = "BENCH_PUBLISH" // nobody consumes it
+	ackStream     = "BENCH_ACK"     // delivered, not acknowledged
+)
+
+// writer carries out the parts that are writes, with the product's own means.
+type writer struct {
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	w        *stream.Writer
+	replies  *replies
+	sessions *stream.Bucket
+	results  *stream.Bucket
+	stored   stored
+	heads    []uint64 // revisions by session
+	records  []uint64
+	created  int // results so far
+
+	mu   sync.Mutex
+	held []string // acknowledgement subjects of what was delivered
+}
+
+func playWriter(ctx context.Context, url string) error {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	w := &writer{nc: nc, stored: samples(), heads: make([]uint64, sessions), records: make([]uint64, sessions)}
+	if err := w.prepare(ctx); err != nil {
+		return err
+	}
+	defer w.w.Close()
+	fmt.Println("ready")
+	return obey(func(o order) (answer, error) { return w.do(ctx, o) })
+}
+
+// prepare makes the broker's objects as a dispatcher does, and every session's keys.
+func (w *writer) prepare(ctx context.Context) (err error) {
+	if w.js, err = jetstream.New(w.nc); err != nil {
+		return err
+	}
+	if _, err := stream.Ensure(ctx, w.js, stream.Settings{Partitions: partitions}); err != nil {
+		return err
+	}
+	s, err := w.js.Stream(ctx, stream.Jobs)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{publishStream, ackStream} {
+		cfg := s.CachedInfo().Config
+		t := *cfg.SubjectTransform
+		t.Source = name + ".*"
+		t.Destination = fmt.Sprintf("%s.p.{{partition(%d,1)}}.{{wildcard(1)}}", name, partitions)
+		cfg.Name, cfg.Subjects, cfg.SubjectTransform = name, []string{t.Source}, &t
+		if _, err := w.js.CreateStream(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	if w.w, err = stream.NewWriter(w.nc); err != nil {
+		return err
+	}
+	if w.replies, err = newReplies(w.nc); err != nil {
+		return err
+	}
+	w.sessions = stream.NewBucket(w.nc, w.w, stream.Sessions)
+	w.results = stream.NewBucket(w.nc, w.w, stream.Results)
+	_, err = consume(ctx, w.js, ackStream, ackStream+".p.", func(m jetstream.Msg) {
+		w.mu.Lock()
+		w.held = append(w.held, m.Reply())
+		w.mu.Unlock()
+	})
+	if err != nil {
+		return err
+	}
+	for _, op := range []operation{w.head, w.record} {
+		if _, err := window(order{Window: 500, Count: sessions}, op); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) do(ctx context.Context, o order) (answer, error) {
+	switch o.Do {
+	case "publish":
+		return window(o, w.publish)
+	case "head":
+		return window(o, w.head)
+	case "record":
+		return window(o, w.record)
+	case "create":
+		a, err := window(o, w.create)
+		w.created += a.Count + o.Window
+		return a, err
+	case "micro":
+		return window(o, w.micro)
+	case "round":
+		return window(o, w.round)
+	case "fill":
+		return w.fill(o)
+	case "ack":
+		o.Count = len(w.held)
+		a, err := window(o, w.ack)
+		w.held = nil
+		return a, err
+	case "purge":
+		return answer{Count: 1}, w.purge(ctx)
+	}
+	return answer{}, fmt.Errorf("unknown order %q", o.Do)
+}
+
+// job is the message that a dispatcher publishes for a call.
+func job(subject string, n int, reply string) *nats.Msg {
+	return &nats.Msg{Subject: subject + session(n), Data: callBody, Header: nats.Header{
+		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {reply}, jobs.HeaderContentType: {jobs.JSON},
+	}}
+}
+
+func (w *writer) publish(lane, n int, done func(error)) {
+	w.w.Publish(job(publishStream+".", n, w.replies.prefix+"0"), func(_ stream.Ack, err error) { done(err) })
+}
+
+// head and record write keys of sessions that no other lane has: a lane's sessions are those with its remainder.
+func (w *writer) head(lane, n int, done func(error)) {
+	w.update("h.", w.heads, w.stored.head, n, done)
+}
+
+func (w *writer) record(lane, n int, done func(error)) {
+	w.update("s.", w.records, w.stored.record, n, done)
+}
+
+func (w *writer) update(prefix string, revs []uint64, value []byte, n int, done func(error)) {
+	n %= sessions
+	w.sessions.Put(prefix+session(n), value, revs[n], 2*time.Hour, func(rev uint64, err error) {
+		revs[n] = rev
+		done(err)
+	})
+}
+
+func (w *writer) create(lane, n int, done func(error)) {
+	key := jobs.ResultKey(session(n), "q"+strconv.Itoa(w.created+n))
+	w.results.Put(key, w.stored.result, 0, 15*time.Minute, func(_ uint64, err error) { done(err) })
+}
+
+func (w *writer) micro(lane, n int, done func(error)) {
+	w.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
+	if err := w.nc.PublishRequest("bench.micro", w.replies.prefix+strconv.Itoa(lane), callBody); err != nil {
+		done(err)
+	}
+}
+
+func (w *writer) round(lane, n int, done func(error)) {
+	w.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
+	w.w.Publish(job("dspex.session.", n, w.replies.prefix+strconv.Itoa(lane)), func(_ stream.Ack, err error) {
+		if err != nil {
+			done(err)
+		}
+	})
+}
+
+// ack is the confirmed one, which has an end that can be waited for.
+func (w *writer) ack(lane, n int, done func(error)) {
+	w.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
+	if err := w.nc.PublishRequest(w.held[n], w.replies.prefix+strconv.Itoa(lane), []byte("+ACK")); err != nil {
+		done(err)
+	}
+}
+
+// fill publishes o.Count messages and waits until all are delivered.
+func (w *writer) fill(o order) (answer, error) {
+	a, err := window(o, func(lane, n int, done func(error)) {
+		w.w.Publish(job(ackStream+".", n, w.replies.prefix+"0"), func(_ stream.Ack, err error) { done(err) })
+	})
+	if err != nil {
+		return a, err
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		n := len(w.held)
+		w.mu.Unlock()
+		if n == o.Count {
+			return a, nil
+		}
+		if time.Now().After(end) {
+			return a, errors.New("not everything was delivered")
+		}
+	}
+}
+
+func (w *writer) purge(ctx context.Context) error {
+	s, err := w.js.Stream(ctx, publishStream)
+	if err != nil {
+		return err
+	}
+	return s.Purge(ctx)
+}
