@@ -4,6 +4,7 @@ SHELL := /usr/bin/env bash -o pipefail
 PYTHON := python3
 VENV   := .venv
 NODE   := test/e2e/node
+PART   := all
 
 # Stamps carry the content of the locks: a changed lock makes a new set-up, a new date does not.
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
@@ -11,7 +12,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build demo test test-go test-python lint clean
+.PHONY: help setup build demo bench test test-go test-python lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,10 @@ test-python: setup
 
 demo: ## start everything, run the manual's examples through real DSPy, stop
 	go run ./cmd/dspex demo
+
+bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single,door,batch,dspy,start BENCH="-json FILE"
+	go build -o bin/ ./test/bench
+	bin/bench -bin bin -python $(abspath $(VENV))/bin/python -part $(PART) $(BENCH)
 
 lint: $(PYTHON_READY) ## gofmt, vet, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

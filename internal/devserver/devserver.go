@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -51,7 +53,15 @@ type Info struct {
 	URL    string
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
-	Took   map[string]time.Duration
+	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side
+}
+
+func (i Info) took() slog.Attr {
+	var all []any
+	for _, name := range slices.Sorted(maps.Keys(i.Took)) {
+		all = append(all, slog.Duration(name, i.Took[name]))
+	}
+	return slog.Group("took", all...)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -104,7 +114,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	info.Took["python environment"] = time.Since(began)
+	info.Took["python_environment"] = time.Since(began)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -142,12 +152,13 @@ func Run(ctx context.Context, cfg Config) error {
 	defer srv.stop()
 	info.URL = srv.ClientURL()
 	if err := serve(ctx, cfg, srv.Server, pool, models, run, func() {
-		info.Took["broker and partitions"] = time.Since(began)
+		info.Took["broker_and_partitions"] = time.Since(began)
 		if err := pool.Ready(ctx); err != nil {
 			cancel(fmt.Errorf("workers: %w", err))
 			return
 		}
-		info.Took["first worker"] = time.Since(began)
+		info.Took["first_worker"] = time.Since(began)
+		cfg.Log.Info("started", info.took())
 		if cfg.Ready != nil {
 			cfg.Ready(info)
 		}

@@ -89,7 +89,7 @@ func (e environment) worker(cache string) []string {
 		// of the time of a 1 MB call. The second number bounds what a worker keeps of the memory that it has freed.
 		"MALLOC_MMAP_THRESHOLD_": "8388608",
 		"MALLOC_TRIM_THRESHOLD_": "16777216",
-		"DSPY_CACHEDIR":    filepath.Join(cache, "dspy"),
+		"DSPY_CACHEDIR":          filepath.Join(cache, "dspy"),
 	}
 	for name, value := range e {
 		if slices.Contains(passed, name) || strings.HasPrefix(name, "LC_") {

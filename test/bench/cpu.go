@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,36 +19,70 @@ const tickTime = 10 * time.Millisecond
 // sample is one measurement with what it cost.
 type sample struct {
 	answer
-	cpu   float64 // processor microseconds for one, over all processes
-	idle  float64 // share of the machine that nobody used
-	other float64 // share that processes outside of the measurement used
+	cpu   float64            // processor microseconds for one, over all processes
+	by    map[string]float64 // the same by process; python are all descendants
+	idle  float64            // share of the machine that nobody used
+	other float64            // share that processes outside of the measurement used
 }
 
-// measure has an agent carry out an order and counts the processor time of the given processes and their descendants.
+// meter counts the processor time of processes and their descendants, from its making on.
+type meter struct {
+	pids       map[string][]int
+	used       map[string]time.Duration
+	busy, idle time.Duration
+}
+
+func newMeter(roots ...*process) *meter {
+	m := &meter{pids: map[string][]int{}, used: map[string]time.Duration{}}
+	for _, p := range roots {
+		pids := family(p)
+		m.pids[p.role] = append(m.pids[p.role], pids[0])
+		m.pids["python"] = append(m.pids["python"], pids[1:]...)
+	}
+	for name, pids := range m.pids {
+		m.used[name] = cpuTime(pids)
+	}
+	m.busy, m.idle = machineTime()
+	return m
+}
+
+// read makes a sample of what happened since.
+func (m *meter) read(a answer) sample {
+	s := sample{answer: a, by: map[string]float64{}}
+	var all time.Duration
+	for name, pids := range m.pids {
+		used := cpuTime(pids) - m.used[name]
+		all += used
+		s.by[name] = float64(used.Microseconds()) / float64(a.Count)
+		s.cpu += s.by[name]
+	}
+	busy, idle := machineTime()
+	busy, idle = busy-m.busy, idle-m.idle
+	if whole := float64(busy + idle); whole > 0 {
+		s.idle = float64(idle) / whole
+		s.other = max(0, float64(busy-all)/whole)
+	}
+	return s
+}
+
+// measure has an agent carry out an order and counts what the given processes and their descendants use meanwhile.
 func measure(ctx context.Context, agent *process, o order, all ...*process) (sample, error) {
-	pids := family(append(all, agent)...)
-	before, busy, idle := cpuTime(pids), time.Duration(0), time.Duration(0)
-	busy0, idle0 := machineTime()
+	if !slices.Contains(all, agent) {
+		all = append(all, agent)
+	}
+	m := newMeter(all...)
 	a, err := agent.ask(ctx, o)
 	if err != nil {
 		return sample{}, err
 	}
-	used := cpuTime(pids) - before
-	busy, idle = machineTime()
-	busy, idle = busy-busy0, idle-idle0
 	if a.Count == 0 {
 		return sample{}, fmt.Errorf("%s: nothing was done", o.Do)
 	}
-	s := sample{answer: a, cpu: float64(used.Microseconds()) / float64(a.Count)}
-	if whole := float64(busy + idle); whole > 0 {
-		s.idle = float64(idle) / whole
-		s.other = max(0, float64(busy-used)/whole)
-	}
-	return s, nil
+	return m.read(a), nil
 }
 
-// family returns the processes and all their descendants.
-func family(roots ...*process) []int {
+// family returns a process and all its descendants.
+func family(root *process) []int {
 	children := map[int][]int{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range dirs {
@@ -67,9 +102,7 @@ func family(roots ...*process) []int {
 			add(c)
 		}
 	}
-	for _, p := range roots {
-		add(p.cmd.Process.Pid)
-	}
+	add(root.cmd.Process.Pid)
 	return all
 }
 

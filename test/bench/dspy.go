@@ -35,7 +35,7 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 	if err != nil {
 		return err
 	}
-	model, err := start(o, -1, "echo-lm", filepath.Join(o.bin, "dspex"), "echo-lm", "--script", modelLatency)
+	model, err := start(o, -1, "echo", filepath.Join(o.bin, "dspex"), "echo-lm", "--script", modelLatency)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 	var plains, wholes []sample
 	var ratios, rss, pss []float64
 	for round := range o.rounds {
-		p, err := measurePlain(ctx, o, env, base)
+		p, err := measurePlain(ctx, o, env, base, model)
 		if err != nil {
 			return err
 		}
@@ -80,6 +80,8 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 	r.line(append([]string{"plain asyncio program"}, cells(r, "dspy", "plain", plains)...)...)
 	r.line(append([]string{"through dspex"}, cells(r, "dspy", "dspex", wholes)...)...)
 	r.tail()
+	whoUsed(r, "dspy: the plain program", plains)
+	whoUsed(r, "dspy: through dspex", wholes)
 	r.head("dspy: asked", "figure", "asked", "median", "spread", "")
 	r.line(append([]string{"rate / the plain program's"}, r.judge("dspy", "rate / the plain program's", "", ">=", leastOfPlain, ratios)...)...)
 	r.line(append([]string{"resident memory of all workers, MB"}, r.judge("dspy", "resident memory of all workers", "MB", "<=", mostMemory, rss)...)...)
@@ -89,7 +91,7 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 }
 
 // measurePlain runs the plain program in as many processes as dspex has workers.
-func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string) (sample, error) {
+func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string, model *process) (sample, error) {
 	code := "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]\n" + plainScript
 	var all []*process
 	defer func() {
@@ -98,7 +100,7 @@ func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string) (
 		}
 	}()
 	for n := range dspyProcesses {
-		p, err := start(o, -1, "plain-"+strconv.Itoa(n), env.Python, "-I", "-S", "-X", "utf8", "-c", code, env.RuntimeDir, env.SitePackages,
+		p, err := start(o, -1, strconv.Itoa(n)+"-plain", env.Python, "-I", "-S", "-X", "utf8", "-c", code, env.RuntimeDir, env.SitePackages,
 			base, strconv.Itoa(predicts/dspyProcesses), strconv.Itoa(predictCount/dspyProcesses))
 		if err != nil {
 			return sample{}, err
@@ -110,15 +112,13 @@ func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string) (
 			return sample{}, err
 		}
 	}
-	pids := family(all...)
-	before := cpuTime(pids)
-	busy0, idle0 := machineTime()
+	m := newMeter(append(all, model)...)
 	for _, p := range all {
 		if _, err := fmt.Fprintln(p.stdin, "go"); err != nil {
 			return sample{}, err
 		}
 	}
-	s := sample{answer: answer{Count: predictCount}}
+	a := answer{Count: predictCount}
 	for _, p := range all {
 		text, err := p.await(ctx, p.lines, "took ")
 		if err != nil {
@@ -128,13 +128,9 @@ func measurePlain(ctx context.Context, o *options, env pyenv.Env, base string) (
 		if err != nil {
 			return sample{}, err
 		}
-		s.Seconds = max(s.Seconds, took)
+		a.Seconds = max(a.Seconds, took)
 	}
-	used := cpuTime(pids) - before
-	busy, idle := machineTime()
-	s.cpu = float64(used.Microseconds()) / predictCount
-	s.idle = float64(idle-idle0) / float64(busy-busy0+idle-idle0)
-	return s, nil
+	return m.read(a), nil
 }
 
 // watchMemory looks at the processes until its result is called, which returns the peaks in MB: resident, proportional.

@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -35,7 +37,7 @@ func newBench(ctx context.Context, o *options) (b *bench, err error) {
 	if b.parts, err = partsRig(ctx, o); err != nil {
 		return b, err
 	}
-	if b.whole, _, err = wholeRig(ctx, o, 2, 64, "--engine", "stub", "--python", o.python); err != nil {
+	if b.whole, _, err = wholeRig(ctx, o, 2, slots, "--engine", "stub", "--python", o.python); err != nil {
 		return b, err
 	}
 	if b.pipe, err = start(o, -1, "pipe", o.self, "role", "pipe", "-python", o.python, "-workers", "2"); err != nil {
@@ -239,7 +241,25 @@ func measureBatch(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
+// whoUsed prints the processor time of one operation by process.
+func whoUsed(r *report, title string, s []sample) {
+	by := map[string][]float64{}
+	for _, one := range s {
+		for name, us := range one.by {
+			by[name] = append(by[name], us)
+		}
+	}
+	var columns, values []string
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		columns, values = append(columns, name), append(values, number(r.keep(title, name+" CPU", "us", by[name])))
+	}
+	r.head(title+": CPU us by process", columns...)
+	r.line(values...)
+	r.tail()
+}
+
 func verdict(r *report, name string, whole []sample, ratios []float64) {
+	whoUsed(r, name, whole)
 	r.head(name+": asked of the load", "figure", "asked", "median", "spread", "")
 	r.line(append([]string{"CPU of a job / sum of the parts' CPU"}, r.judge(name, "CPU of a job / sum of the parts' CPU", "", "<=", mostOverParts, ratios)...)...)
 	r.line(append([]string{"idle share"}, r.judge(name, "idle share", "", "<=", mostIdle, column(whole, sample.idleShare))...)...)

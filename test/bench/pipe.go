@@ -35,7 +35,7 @@ func playPipe(ctx context.Context, python string, workers int) error {
 	if err != nil {
 		return err
 	}
-	init, err := wire.Encode(map[string]any{"engine": "stub", "slots": 64, "worker": "bench"})
+	init, err := wire.Encode(map[string]any{"engine": "stub", "slots": slots, "worker": "bench"})
 	if err != nil {
 		return err
 	}
@@ -44,18 +44,38 @@ func playPipe(ctx context.Context, python string, workers int) error {
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- p.pool.Run(ctx) }()
-	defer func() { stop(); <-ended }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			fmt.Fprintln(os.Stderr, "pool:", err)
+		}
+	}()
 	if err := p.pool.Ready(ctx); err != nil {
 		return err
 	}
-	for p.pool.Free() < 64*workers { // Ready is the first one
-		time.Sleep(10 * time.Millisecond)
+	if err := p.allReady(ctx, slots*workers); err != nil {
+		return err
 	}
 	if p.raw, err = startRaw(env); err != nil {
 		return err
 	}
 	fmt.Println("ready")
 	return obey(func(o order) (answer, error) { return p.do(ctx, o) })
+}
+
+// slots of each worker, as a host has them by default.
+const slots = 64
+
+// allReady waits for every worker: the pool itself is ready with the first one.
+func (p *pipes) allReady(ctx context.Context, all int) error {
+	for range all {
+		s, err := p.pool.Checkout(ctx, 0)
+		if err != nil {
+			return err
+		}
+		defer s.Release()
+	}
+	return nil
 }
 
 func (p *pipes) do(ctx context.Context, o order) (answer, error) {
@@ -178,7 +198,7 @@ func measurePipe(ctx context.Context, o *options, r *report) error {
 	}
 	r.head("pipe: a call through the pool against a raw echo with the same codec, pinned to one processor, 1 in flight",
 		"size", "raw/s", "call/s", "raw CPU us", "call CPU us", "raw / call CPU asked", "median", "spread", "")
-	slice := o.slice.Seconds() / 3 // short ones, many times in turn: what disturbs disturbs both
+	slice := o.slice.Seconds() / 3 // short ones, many times in turn: a disturbance hits both
 	for _, size := range pipeSizes {
 		var raws, calls []sample
 		var ratios []float64

@@ -1,18 +1,18 @@
 """What one would write without dspex: DSPy in an asyncio program, with the language model made as a worker makes it.
 
 Says "ready" when everything is imported, waits for a line, then runs `count` predicts with `window` in flight and prints
-the seconds that they took.
+the seconds that they took. It ends with its standard input.
 """
 
 import asyncio
 import sys
 import time
 
+import dspy
+
 from dspex_worker.engines.dspy_engine import boot
 from dspex_worker.engines.dspy_engine.executor import HopExecutor
 from dspex_worker.engines.dspy_engine.lm import make
-
-import dspy
 
 
 async def main(base: str, window: int, count: int) -> None:
@@ -32,6 +32,7 @@ async def main(base: str, window: int, count: int) -> None:
     began = time.perf_counter()
     await asyncio.gather(*(one_after_the_other() for _ in range(window)))
     print("took", time.perf_counter() - began, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
 
 
 boot.configure()

@@ -21,6 +21,7 @@ import (
 // process is one that the bench started. It dies with the bench at the latest.
 type process struct {
 	name  string
+	role  string // for the table of who used the processor
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines chan string // of stdout
@@ -41,7 +42,11 @@ const pendingLines = 1024
 
 // start runs a command; pinned >= 0 binds it and all its threads to one processor.
 func start(o *options, pinned int, name string, argv ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string, pendingLines), errs: make(chan string, pendingLines),
+	_, role, found := strings.Cut(name, "-")
+	if !found {
+		role = name
+	}
+	p := &process{name: name, role: role, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string, pendingLines), errs: make(chan string, pendingLines),
 		log: filepath.Join(o.dir, name+".log"), ended: make(chan struct{})}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
@@ -57,7 +62,7 @@ func start(o *options, pinned int, name string, argv ...string) (*process, error
 		return nil, err
 	}
 	if pinned >= 0 {
-		p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+		p.cmd.Env = append(p.cmd.Environ(), "GOMAXPROCS=1")
 		release, err := pin(pinned)
 		if err != nil {
 			return nil, err

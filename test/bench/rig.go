@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -63,8 +64,8 @@ func (g *rig) stop() {
 	if g == nil {
 		return
 	}
-	for i := len(g.others) - 1; i >= 0; i-- {
-		g.others[i].stop()
+	for _, p := range slices.Backward(g.others) {
+		p.stop()
 	}
 	g.broker.stop()
 }

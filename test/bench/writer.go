@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,8 +35,8 @@ type writer struct {
 	records  []uint64
 	created  int // results so far
 
-	mu   sync.Mutex
-	held []string // acknowledgement subjects of what was delivered
+	delivered chan string // acknowledgement subjects
+	held      []string
 }
 
 func playWriter(ctx context.Context, url string) error {
@@ -85,11 +84,8 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 	}
 	w.sessions = stream.NewBucket(w.nc, w.w, stream.Sessions)
 	w.results = stream.NewBucket(w.nc, w.w, stream.Results)
-	_, err = consume(ctx, w.js, ackStream, ackStream+".p.", func(m jetstream.Msg) {
-		w.mu.Lock()
-		w.held = append(w.held, m.Reply())
-		w.mu.Unlock()
-	})
+	w.delivered = make(chan string, ackCount)
+	_, err = consume(ctx, w.js, ackStream, ackStream+".p.", func(m jetstream.Msg) { w.delivered <- m.Reply() })
 	if err != nil {
 		return err
 	}
@@ -195,17 +191,16 @@ func (w *writer) fill(o order) (answer, error) {
 	if err != nil {
 		return a, err
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		w.mu.Lock()
-		n := len(w.held)
-		w.mu.Unlock()
-		if n == o.Count {
-			return a, nil
-		}
-		if time.Now().After(end) {
+	late := time.After(orderTimeout / 2)
+	for len(w.held) < o.Count {
+		select {
+		case reply := <-w.delivered:
+			w.held = append(w.held, reply)
+		case <-late:
 			return a, errors.New("not everything was delivered")
 		}
 	}
+	return a, nil
 }
 
 func (w *writer) purge(ctx context.Context) error {
