@@ -3,71 +3,16 @@ package host
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/stream"
 )
 
-const (
-	anonymousAckWait = 20 * time.Second
-	anonymousAlive   = 5 * time.Second // InProgress while an attempt runs
-	anonymousExpiry  = time.Second     // of one pull: a slot that comes free is asked for within it
-)
-
-// anonymous pulls a lane's jobs for as many slots as are free.
-func (h *Host) anonymous(ctx context.Context, lane string) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for ctx.Err() == nil {
-		cons, err := h.js.CreateOrUpdateConsumer(ctx, stream.Anonymous, jetstream.ConsumerConfig{
-			Durable: lane, FilterSubject: jobs.SubjectAnonymous + lane, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: anonymousAckWait, MaxDeliver: -1, MaxAckPending: stream.MaxAckPending,
-		})
-		if err != nil {
-			h.log.Warn("lane_unavailable", "lane", lane, "error", err)
-			wait(ctx, nil, brokerPause)
-			continue
-		}
-		h.pull(ctx, cons, lane, &wg)
-	}
-}
-
-// pull fetches until something is wrong with the consumer.
-func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, wg *sync.WaitGroup) {
-	for ctx.Err() == nil {
-		free := h.cfg.Pool.Free()
-		if h.full.Load() > 0 {
-			free = 0 // nothing is run that could not be stored
-		}
-		if lane == jobs.LaneBatch {
-			free-- // one slot stays for interactive work
-		}
-		if free < 1 {
-			wait(ctx, nil, 20*time.Millisecond)
-			continue
-		}
-		batch, err := cons.Fetch(free, jetstream.FetchMaxWait(anonymousExpiry))
-		if err != nil {
-			wait(ctx, nil, brokerPause)
-			return
-		}
-		for m := range batch.Messages() {
-			wg.Go(func() { h.runAnonymous(m) })
-		}
-		if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
-			wait(ctx, nil, brokerPause)
-			return
-		}
-	}
-}
-
-// runAnonymous brings one delivery to its outcome, or to its next attempt.
-func (h *Host) runAnonymous(m jetstream.Msg) {
+// runAnonymous brings one delivery to its outcome, or to its next attempt. It calls seated once the job has a slot.
+func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
@@ -108,7 +53,7 @@ func (h *Host) runAnonymous(m jetstream.Msg) {
 	}
 	go keepAlive(ctx, m)
 	defer h.runs.enter(t.env.Job, cancel)()
-	h.attemptAnonymous(ctx, t)
+	h.attemptAnonymous(ctx, t, seated)
 }
 
 func keepAlive(ctx context.Context, m jetstream.Msg) {
@@ -124,7 +69,7 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 	}
 }
 
-func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
+func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	slot, e, err := h.checkout(ctx, t, 0, 0)
 	if errors.Is(err, errCancelled) {
 		e, err = cancelled(), nil
@@ -137,6 +82,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task) {
 		h.settleAnonymous(ctx, t, e, &output{})
 		return
 	}
+	seated()
 	t.attempt++
 	out := &output{worker: slot.WorkerName(), engine: slot.Engine()}
 	call := frame.CallBody{}

@@ -86,8 +86,8 @@ type Host struct {
 	claims      *stream.Claims
 	incarnation string
 	partitions  int
-	streamID    int64 // creation time of DSPEX_JOBS: sequences count in it
-	skew        time.Duration
+	streamID    int64        // creation time of DSPEX_JOBS: sequences count in it
+	skew        atomic.Int64 // ns that the broker's clock is ahead
 	maxPayload  int
 	assigned    *assignments
 	told        told
@@ -97,6 +97,7 @@ type Host struct {
 	parts       sync.Map     // int -> *partition: the epochs that are served now
 	turns       turns
 	runs        anonymousRuns
+	lanes       lanes
 	stats       Stats
 	work        context.Context // ends the doing; Run's context ends the taking
 }
@@ -141,6 +142,7 @@ func (h *Host) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
 	h.turns.free = h.cfg.Capacity + spareTurns
+	h.lanes.reserve = max(h.cfg.Capacity-1, 1)
 	defer stop(nil)
 	beat, err := h.announce(ctx)
 	if err != nil {
@@ -165,6 +167,7 @@ func (h *Host) Run(ctx context.Context) error {
 	defer stop(nil)
 	last.Go(func() { h.assigned.follow(work) })
 	last.Go(func() { h.ward(work) })
+	last.Go(func() { h.followClock(work) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 	<-ctx.Done()
@@ -194,7 +197,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if h.partitions, err = stream.PartitionsOf(ctx, h.js); err != nil {
 		return err
 	}
-	if h.skew, err = stream.BrokerClock(ctx, h.js); err != nil {
+	if err := h.setClock(ctx); err != nil {
 		return err
 	}
 	h.maxPayload = int(h.nc.MaxPayload())
@@ -209,9 +212,6 @@ func (h *Host) open(ctx context.Context) (err error) {
 	h.assigned, err = newAssignments(ctx, h.js, h.partitions, h.log)
 	return err
 }
-
-// now is the broker's time: deadlines and not_before are judged by it.
-func (h *Host) now() time.Time { return time.Now().Add(h.skew) }
 
 // Heartbeat is what a host says of itself every second on dspex.hb.<host>.
 type Heartbeat struct {

@@ -1,0 +1,116 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+const (
+	anonymousAckWait = 20 * time.Second
+	anonymousAlive   = 5 * time.Second       // InProgress while an attempt runs
+	anonymousExpiry  = time.Second           // of one pull: a slot that comes free is asked for within it
+	anonymousPause   = 20 * time.Millisecond // between looks while no slot is free
+)
+
+// lanes decide how many anonymous jobs a host asks for. It asks for no more than it has free slots, so that a job never waits
+// here while another host could run it, and batch jobs never take the last slot.
+type lanes struct {
+	mu      sync.Mutex
+	asked   int // pulled for, or here and without a slot yet
+	batch   int // of these and of those that run, the batch jobs
+	reserve int // batch jobs at most
+}
+
+// ask reserves up to half of the free slots, so that the other lane is asked for, too.
+func (l *lanes) ask(lane string, free int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := (free - l.asked + 1) / 2
+	if lane == jobs.LaneBatch {
+		n = min(n, free-l.asked-1, l.reserve-l.batch)
+		if l.reserve == 1 && l.batch == 0 && l.asked == 0 && free > 0 {
+			n = 1 // a host with one slot serves both lanes
+		}
+	}
+	n = max(n, 0)
+	l.asked += n
+	if lane == jobs.LaneBatch {
+		l.batch += n
+	}
+	return n
+}
+
+// seated says that n jobs that were asked for have a slot, or are not here.
+func (l *lanes) seated(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked -= n
+}
+
+// over says that n batch jobs have ended, or are not here.
+func (l *lanes) over(lane string, n int) {
+	if lane != jobs.LaneBatch {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batch -= n
+}
+
+// anonymous pulls a lane's jobs for as many slots as are free.
+func (h *Host) anonymous(ctx context.Context, lane string) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for ctx.Err() == nil {
+		cons, err := h.js.CreateOrUpdateConsumer(ctx, stream.Anonymous, jetstream.ConsumerConfig{
+			Durable: lane, FilterSubject: jobs.SubjectAnonymous + lane, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: anonymousAckWait, MaxDeliver: -1, MaxAckPending: stream.MaxAckPending,
+		})
+		if err != nil {
+			h.log.Warn("lane_unavailable", "lane", lane, "error", err)
+			wait(ctx, nil, brokerPause)
+			continue
+		}
+		for ctx.Err() == nil && h.pull(ctx, cons, lane, &wg) {
+		}
+	}
+}
+
+// pull fetches once. It reports false when something is wrong with the consumer.
+func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, wg *sync.WaitGroup) bool {
+	n := 0
+	if h.full.Load() == 0 { // nothing is run that could not be stored
+		n = h.lanes.ask(lane, h.cfg.Pool.Free())
+	}
+	if n == 0 {
+		wait(ctx, nil, anonymousPause)
+		return true
+	}
+	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
+	if err == nil {
+		for m := range batch.Messages() {
+			n--
+			wg.Go(func() {
+				defer h.lanes.over(lane, 1)
+				seated := sync.OnceFunc(func() { h.lanes.seated(1) })
+				defer seated()
+				h.runAnonymous(m, seated)
+			})
+		}
+		err = batch.Error()
+	}
+	h.lanes.seated(n)
+	h.lanes.over(lane, n)
+	if err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
+		wait(ctx, nil, brokerPause)
+		return false
+	}
+	return true
+}
