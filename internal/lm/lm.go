@@ -222,15 +222,9 @@ func (r *Registry) SetDefault(choice []byte) *jobs.Error {
 
 // Chosen resolves the arguments of set_lm: model is a profile's name, or a model of a provider whose key the host has.
 func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
-	var c struct {
-		Model       string   `msgpack:"model"`
-		Provider    string   `msgpack:"provider"`
-		APIKey      string   `msgpack:"api_key"`
-		Temperature *float64 `msgpack:"temperature"`
-		MaxTokens   int      `msgpack:"max_tokens"`
-	}
-	if err := wire.Decode(args, &c); err != nil || c.Model == "" {
-		return "", nil, jobs.Refused(jobs.CodeBadInput, "args.model", "a profile's name or a model name", "set_lm needs a model")
+	c, e := parseChoice(args)
+	if e != nil {
+		return "", nil, e
 	}
 	r.mu.Lock()
 	p, named := r.profiles[c.Model]
@@ -265,6 +259,70 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 	}
 	return r.resolve(c.Model, p)
 }
+
+// choice is what the arguments of set_lm say.
+type choice struct {
+	Model, Provider, APIKey string
+	Temperature             *float64
+	MaxTokens               int
+}
+
+const mostTokens = 10_000_000
+
+// parseChoice reads the arguments that the host needs; what else stands there is the worker's to judge.
+func parseChoice(args []byte) (c choice, e *jobs.Error) {
+	in := wire.NewReader(args)
+	n, err := in.Map()
+	if err != nil {
+		return c, jobs.Unreadable(err)
+	}
+	for range n {
+		key, _ := in.Str()
+		if key != "model" && in.Nil() {
+			continue
+		}
+		expected := ""
+		switch key {
+		case "model":
+			if c.Model, err = in.Str(); err != nil || c.Model == "" {
+				expected = modelShape
+			}
+		case "provider":
+			if c.Provider, err = in.Str(); err != nil || c.Provider == "" {
+				expected = "one of " + strings.Join(Providers(), ", ")
+			}
+		case "api_key":
+			if c.APIKey, err = in.Str(); err != nil {
+				expected = "env:NAME or file:PATH"
+			}
+		case "temperature":
+			v, err := in.Float()
+			if err != nil || !(v >= 0 && v <= 2) {
+				expected = "a number from 0 to 2"
+			}
+			c.Temperature = &v
+		case "max_tokens":
+			v, err := in.Int()
+			if err != nil || v < 1 || v > mostTokens {
+				expected = "an integer from 1 to 10000000"
+			}
+			c.MaxTokens = int(v)
+		default:
+			if err := in.Skip(); err != nil {
+				return c, jobs.Unreadable(err)
+			}
+		}
+		if expected != "" {
+			return c, jobs.Refused(jobs.CodeBadInput, "args."+key, expected, "set_lm: %s is of the wrong type or out of range", key)
+		}
+	}
+	if c.Model == "" {
+		return c, jobs.Refused(jobs.CodeBadInput, "args.model", modelShape, "set_lm: the model is missing")
+	}
+	return c, nil
+}
+
+const modelShape = "a profile's name or a model name"
 
 // guess finds the provider of a bare model name, or of the form provider/model.
 func guess(model string) (name, rest string) {

@@ -47,6 +47,7 @@ def ping(call: Call) -> dict[str, Any]:
 
 def get_stats(call: Call) -> dict[str, Any]:
     """Counts of this worker, and of the programs that this call can see."""
+    only(call)
     worker = call.worker
     own = len(call.state.programs) if call.state is not None else 0
     return {
@@ -61,13 +62,13 @@ def get_stats(call: Call) -> dict[str, Any]:
 
 
 def shutdown(call: Call) -> dict[str, Any]:
-    """Ends the process once the calls that run have ended."""
+    """Ends the process once the calls that run, and those on their way to it, have ended."""
     only(call, "worker_id")
     worker = call.worker
     named = call.args.get("worker_id")
     if named is not None and named != worker.config.worker:
         raise bad_input("shutdown: worker_id names another worker than this one", "args.worker_id", f"{worker.config.worker}, or nothing")
-    worker.stop("shutdown")
+    worker.leave("shutdown command")
     return {
         "status": "shutting_down",
         "worker_id": worker.config.worker,

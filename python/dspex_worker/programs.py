@@ -62,22 +62,17 @@ def _asked(call: Call) -> Program:
         if outputs is not None:
             raise bad_option("options.outputs has no effect beside options.signature", "outputs", "either signature or outputs")
         return _program(call, options["signature"], module, "options")
-    if outputs is not None and (not isinstance(outputs, list) or not outputs):
-        raise bad_option("options.outputs names no output", "outputs", "a list of names")
+    if outputs is not None and not (isinstance(outputs, list) and outputs and all(isinstance(name, str) for name in outputs)):
+        raise bad_option("options.outputs is no list of names", "outputs", "a list of names")
     if not call.args:
         raise bad_input("predict: there is no input", "args", "at least one argument, such as question")
     try:
         program = Program(infer_signature(call.args, outputs), module)
         check_module(program.signature, module)
     except SpecError as error:
-        wrong_output = error.path.startswith("signature.outputs")
-        raise WorkerError(
-            "python",
-            "bad_option" if wrong_output else "bad_input",
-            f"predict: {error.message}",
-            path="options.outputs" if wrong_output else "args",
-            expected=error.expected,
-        ) from None
+        if outputs is not None and (error.path.startswith("signature.outputs") or error.path.rpartition(".")[2] in outputs):
+            raise bad_option(f"predict: {error.message}", "outputs", error.expected) from None
+        raise bad_input(f"predict: {error.message}", "args", error.expected) from None
     return program
 
 
@@ -85,7 +80,7 @@ def _checked(call: Call, program: Program, given: Any, at: str) -> dict[str, Any
     try:
         return check_inputs(program.signature, given)
     except SpecError as error:
-        raise WorkerError("python", "bad_input", f"{call.command}: {error.message}", path=at, expected=error.expected) from None
+        raise bad_input(f"{call.command}: {error.message}", at, error.expected) from None
 
 
 def predict(call: Call) -> Any:

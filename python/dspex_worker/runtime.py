@@ -32,7 +32,6 @@ __all__ = ["Runtime"]
 READ_MIN = 64 << 10  # one read between frames: a larger buffer would cost more than the frames in it
 READ_MAX = 1 << 20  # one read inside of a large frame
 WAITING = 10_000  # frames that wait to be written: then log records are dropped and counted, and partial output waits
-STOP_GRACE = 5.0  # seconds that running calls have after a shutdown command or SIGTERM
 CANCEL_GRACE = 1.0  # seconds that cancelled calls have before the process ends without them
 TELL_AFTER = 1.0  # seconds after which a cancelled task that goes on has its place written to stderr; the host kills after 2
 TELL_FRAMES = 50  # of a task
@@ -48,7 +47,7 @@ class Runtime:
         self._reader = started.reader
         self._early = started.early
         self._max_frame = started.worker.config.max_frame
-        self._worker.stop = lambda reason: self._stop(reason, STOP_GRACE)
+        self._worker.leave = self._leave
         self._threads = Threads(started.slots)
         self._table = dict(started.table)
         for entry in started.functions:
@@ -213,10 +212,8 @@ class Runtime:
         self._worker.errors += 1
         if call is not None:
             call.ended = True
-        if is_out_of_memory(error) and not self._leaving:
-            # What failed for want of memory may have left anything half done: goes on with what runs, asks to be replaced.
-            self._leaving = True
-            self._send(FrameType.BYE, 0, wire.encode(["out of memory"]))
+        if is_out_of_memory(error):
+            self._leave("out of memory")  # what failed for want of memory may have left anything half done
         self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame))
 
     def _cancel(self, call_id: int, reason: str) -> None:
@@ -281,6 +278,12 @@ class Runtime:
             send_all(waiting.popleft() if len(waiting) == 1 else b"".join(waiting.popleft() for _ in range(len(waiting))))
 
     # ---- the end
+
+    def _leave(self, reason: str) -> None:
+        """Asks to be replaced and goes on: the host sends no more calls, and SHUTDOWN when those on their way have ended."""
+        if not self._leaving:
+            self._leaving = True
+            self._send(FrameType.BYE, 0, wire.encode([reason]))
 
     def _stop(self, reason: str, grace: float) -> None:
         """Takes no more calls; ends when those that run have ended, or after the grace without them."""

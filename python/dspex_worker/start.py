@@ -122,7 +122,7 @@ def start(found: dict[str, Any], reader: FrameReader, early: list[tuple[int, int
     wrong = registry.clashes({*table, *(entry.name for entry in functions)})
     if wrong:
         raise WorkerError("initialization", "name_clash", "; ".join(wrong), hint="rename them: @command(name=...)")
-    worker = Worker(config, engine, stop=lambda reason: None)
+    worker = Worker(config, engine, leave=lambda reason: None)
     for entry in registry.registered.programs:
         worker.programs[entry.id] = entry
         entry.module = _built(entry)

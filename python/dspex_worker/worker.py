@@ -36,7 +36,7 @@ class Worker:
 
     config: Config
     engine: Engine
-    stop: Callable[[str], None]  # begins the end of the process, after the calls that run
+    leave: Callable[[str], None]  # asks the host to replace this process once its calls have ended
     sessions: Sessions = field(default_factory=Sessions)
     programs: dict[str, UserProgram] = field(default_factory=dict)  # of the operator's modules
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)  # LM profiles by the key of their frame

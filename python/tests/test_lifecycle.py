@@ -182,12 +182,16 @@ def test_the_shutdown_command_answers_then_exits() -> None:
         worker.ready()
         worker.value("append", {"x": 1}, session="s")
         assert worker.failure("shutdown", {"worker_id": "host/2"}).code == "bad_input"
-        assert worker.value("shutdown", {"worker_id": "host/1"}) == {
+        call = worker.start_call("shutdown", {"worker_id": "host/1"})
+        assert worker.expect(FrameType.BYE) == ["shutdown command"]
+        assert worker.finish(call).value == {
             "status": "shutting_down",
             "worker_id": "host/1",
             "mode": "production",
             "sessions_cleaned": 1,
         }
+        assert worker.value("echo", {"x": 1}) == {"x": 1}  # it crossed the BYE
+        worker.send(FrameType.SHUTDOWN, 0, [60_000])
         assert worker.expect(FrameType.BYE) == ["shutdown"]
         assert worker.wait() == 0
 

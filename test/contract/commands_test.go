@@ -1,0 +1,404 @@
+package contract
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// onBothEngines runs a test on the stub and on real DSPy: shapes do not depend on the engine.
+func onBothEngines(t *testing.T, test func(t *testing.T, s *service, engine string)) {
+	t.Run("stub", func(t *testing.T) { test(t, stub, "stub") })
+	t.Run("dspy", func(t *testing.T) {
+		s, err := dspy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, s, "dspy 3.4.1")
+	})
+}
+
+// shaped checks that a result has exactly these keys and returns it.
+func shaped(t *testing.T, r reply, keys ...string) m {
+	t.Helper()
+	r.succeeds(t)
+	got, ok := r.Result.(m)
+	slices.Sort(keys)
+	if !ok || !slices.Equal(slices.Sorted(maps.Keys(got)), keys) {
+		t.Fatalf("the result is %v, want the keys %v", r.Result, keys)
+	}
+	return got
+}
+
+func is(t *testing.T, got m, want m) {
+	t.Helper()
+	for key, value := range want {
+		if fmt.Sprint(got[key]) != fmt.Sprint(value) {
+			t.Errorf("%s is %v, want %v", key, got[key], value)
+		}
+	}
+}
+
+func isTime(t *testing.T, v any) {
+	t.Helper()
+	if _, err := time.Parse(time.RFC3339, fmt.Sprint(v)); err != nil {
+		t.Errorf("%v is no time: %v", v, err)
+	}
+}
+
+func isNumber(t *testing.T, v any, least float64) float64 {
+	t.Helper()
+	n, ok := v.(json.Number)
+	f, err := n.Float64()
+	if !ok || err != nil || f < least {
+		t.Errorf("%v is no number of at least %v", v, least)
+	}
+	return f
+}
+
+// qa is the manual's program.
+func qa() m {
+	return m{"id": "qa_bot", "signature": m{"name": "QuestionAnswer", "inputs": []any{m{"name": "question", "type": "string"}}, "outputs": []any{m{"name": "answer", "type": "string"}}}}
+}
+
+func TestPing(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		for _, session := range []string{"ping_1", ""} {
+			r := s.call(t, session, "ping", m{"any": "thing"})
+			got := shaped(t, r, "status", "timestamp", "dspy_available", "gemini_available", "uptime", "mode", "worker_id", "current_session")
+			is(t, got, m{"status": "ok", "dspy_available": engine != "stub", "gemini_available": false, "mode": "pool-worker"})
+			isTime(t, got["timestamp"])
+			isNumber(t, got["uptime"], 0)
+			if current, _ := got["current_session"].(string); current != session || r.Engine != engine {
+				t.Errorf("session %v, engine %s", got["current_session"], r.Engine)
+			}
+			if where := r.Session; session != "" && where.Worker != got["worker_id"] || session == "" && r.RanOn.Worker != got["worker_id"] {
+				t.Errorf("the worker calls itself %v", got["worker_id"])
+			}
+		}
+	})
+}
+
+// TestPredictTakesTheManualsExamplesAsTheyStand sends every argument map of the manual.
+func TestPredictTakesTheManualsExamplesAsTheyStand(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		for _, args := range []m{
+			{"question": "What is the capital of France?"},
+			{"text": "Classify this sentiment: I love this product!"},
+			{"text": "I love this product!", "task": "classify_sentiment", "options": []any{"positive", "negative", "neutral"}},
+			{"text": "Hello world", "source_language": "English", "target_language": "French"},
+			{"text": "Long text to summarize...", "max_length": 50, "style": "concise"},
+		} {
+			for _, session := range []string{"", "predict_1"} {
+				r := s.call(t, session, "predict", args)
+				got := shaped(t, r, "answer")
+				if answer, _ := got["answer"].(string); answer == "" || len(r.Usage) != 1 {
+					t.Errorf("%v: %v, usage %v", args, got, r.Usage)
+				}
+			}
+		}
+	})
+}
+
+func TestAConversationRemembersItsTurns(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		tokens := 0.0
+		for turn, text := range []string{"Hello, I'm starting a conversation", "Can you remember what I just said?", "Now summarize our entire conversation"} {
+			r := s.call(t, "talk_1", "predict", m{"text": text})
+			shaped(t, r, "answer")
+			for _, usage := range r.Usage { // each prompt holds the turns before it
+				now := isNumber(t, usage.(m)["prompt_tokens"], 1)
+				if now <= tokens {
+					t.Errorf("turn %d: a prompt of %v tokens after one of %v", turn+1, now, tokens)
+				}
+				tokens = now
+			}
+		}
+	})
+}
+
+func TestTheLifeOfAProgram(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		const session = "programs_1"
+		if r := s.call(t, session, "create_program", qa()); r.Result != "qa_bot" {
+			t.Fatalf("the result is the id: %v %v", r.Result, r.Error)
+		}
+		if r := s.call(t, session, "create_program", qa()); r.Result != "qa_bot" {
+			t.Errorf("the same program again: %+v", r.Error)
+		}
+		got := shaped(t, s.call(t, session, "execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "What is machine learning?"}}), "program_id", "outputs", "execution_time")
+		is(t, got, m{"program_id": "qa_bot"})
+		isNumber(t, got["execution_time"], 0)
+		if outputs := got["outputs"].(m); len(outputs) != 1 || !strings.Contains(outputs["answer"].(string), "machine learning") {
+			t.Errorf("outputs %v", outputs)
+		}
+		got = shaped(t, s.call(t, session, "list_programs", m{"session_id": session}), "programs", "total_count")
+		programs := got["programs"].([]any)
+		is(t, got, m{"total_count": 1})
+		if len(programs) != 1 {
+			t.Fatalf("programs %v", programs)
+		}
+		entry := programs[0].(m)
+		is(t, entry, m{"id": "qa_bot", "execution_count": 1, "session_id": session})
+		for _, key := range []string{"created_at", "last_executed"} {
+			isTime(t, entry[key])
+		}
+		if entry["signature"].(m)["name"] != "QuestionAnswer" {
+			t.Errorf("signature %v", entry["signature"])
+		}
+		got = shaped(t, s.call(t, session, "get_program_info", m{"program_id": "qa_bot"}),
+			"program_id", "program_type", "signature", "field_mapping", "created_at", "execution_count", "last_executed", "kind", "session_id")
+		is(t, got, m{"program_id": "qa_bot", "program_type": "predict", "execution_count": 1, "field_mapping": m{"question": "question", "answer": "answer"}})
+		got = shaped(t, s.call(t, session, "delete_program", m{"program_id": "qa_bot"}), "program_id", "status")
+		is(t, got, m{"program_id": "qa_bot", "status": "deleted"})
+		s.call(t, session, "execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "?"}}).refused(t, "session", "program_unknown", "args.program_id")
+		is(t, shaped(t, s.call(t, session, "list_programs", nil), "programs", "total_count"), m{"total_count": 0})
+	})
+}
+
+func TestEachProgramTypeRuns(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		for kind, outputs := range map[string][]string{"predict": {"answer", "score"}, "chain_of_thought": {"answer", "reasoning", "score"}, "react": {"answer", "score"}} {
+			id := s.call(t, "programs_2", "create_program", m{"id": kind, "program_type": kind, "signature": "question -> answer, score: float"})
+			id.succeeds(t)
+			r := s.call(t, "programs_2", "execute_program", m{"program_id": id.Result, "inputs": m{"question": "How far?"}})
+			r.succeeds(t)
+			got := r.Result.(m)["outputs"].(m)
+			for _, name := range outputs {
+				if _, ok := got[name]; !ok {
+					t.Errorf("%s: outputs %v, want %v", kind, got, outputs)
+				}
+			}
+			isNumber(t, got["score"], 0)
+		}
+	})
+}
+
+func TestSessionsDoNotMix(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		s.call(t, "mix_1", "create_program", m{"id": "p", "signature": "question -> answer"}).succeeds(t)
+		s.call(t, "mix_2", "create_program", m{"id": "p", "signature": "text -> mood: Literal['good','bad']"}).succeeds(t)
+		for range 3 {
+			one := s.call(t, "mix_1", "execute_program", m{"program_id": "p", "inputs": m{"question": "?"}})
+			two := s.call(t, "mix_2", "execute_program", m{"program_id": "p", "inputs": m{"text": "x"}})
+			if a, b := one.Result.(m)["outputs"].(m), two.Result.(m)["outputs"].(m); a["answer"] == nil || b["mood"] == nil {
+				t.Errorf("%v %v", a, b)
+			}
+		}
+		s.call(t, "mix_3", "execute_program", m{"program_id": "p", "inputs": m{"question": "?"}}).refused(t, "session", "program_unknown", "args.program_id")
+	})
+}
+
+func TestSetLM(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		for _, command := range []string{"set_lm", "configure_lm"} {
+			got := shaped(t, s.call(t, "lm_1", command, m{"model": "echo"}), "status", "model", "provider", "temperature")
+			is(t, got, m{"status": "configured", "model": "echo", "provider": "openai_compatible", "temperature": 0.7})
+			got = shaped(t, s.call(t, "lm_1", command, m{"model": "echo", "temperature": 0.2, "max_tokens": 50, "session_id": "lm_1"}), "status", "model", "provider", "temperature")
+			is(t, got, m{"temperature": 0.2})
+		}
+		s.call(t, "lm_1", "predict", m{"question": "?"}).succeeds(t)
+		r := s.call(t, "lm_1", "set_lm", m{"model": "gpt-4o-mini"})
+		r.fails(t, "python", "lm_not_configured")
+		if !strings.Contains(r.Error.Message, "OPENAI_API_KEY") || r.Error.Hint == "" {
+			t.Errorf("%+v", r.Error)
+		}
+		s.call(t, "lm_1", "set_lm", m{"model": "mystery"}).refused(t, "python", "lm_unknown", "args.model")
+		s.call(t, "lm_1", "set_lm", m{"model": "m", "provider": "acme"}).refused(t, "python", "lm_unknown", "args.model")
+		s.call(t, "lm_1", "predict", m{"question": "?"}).succeeds(t)
+	})
+}
+
+func TestStatisticsOfAWorker(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		s.call(t, "stats_1", "create_program", m{"id": "p", "signature": "question -> answer"}).succeeds(t)
+		got := shaped(t, s.call(t, "stats_1", "get_stats", nil), "programs_count", "command_count", "error_count", "uptime", "memory_usage", "dspy_available", "gemini_available")
+		is(t, got, m{"programs_count": 1, "dspy_available": engine != "stub", "gemini_available": false})
+		isNumber(t, got["command_count"], 1)
+		isNumber(t, got["error_count"], 0)
+		isNumber(t, got["uptime"], 0)
+		memory := got["memory_usage"].(m)
+		for _, key := range []string{"rss", "vms", "percent"} {
+			isNumber(t, memory[key], 0)
+		}
+		if len(memory) != 3 {
+			t.Errorf("memory %v", memory)
+		}
+	})
+}
+
+func TestSessionDataAndItsEnd(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		const session = "data_1"
+		update := func(args m) m {
+			t.Helper()
+			return shaped(t, s.call(t, session, "update_session_data", args), "session_id", "status", "revision")
+		}
+		first := update(m{"operation": "set", "key": "name", "value": "Ada"})
+		is(t, first, m{"session_id": session, "status": "updated"})
+		second := update(m{"session_id": session, "operation": "merge", "value": m{"age": 36}})
+		if isNumber(t, second["revision"], 1) <= isNumber(t, first["revision"], 1) {
+			t.Errorf("revisions %v, %v", first, second)
+		}
+		got := shaped(t, s.call(t, session, "get_session_data", m{"session_id": session}), "session_id", "data", "revision")
+		is(t, got, m{"session_id": session, "data": m{"name": "Ada", "age": 36}, "revision": second["revision"]})
+
+		s.call(t, session, "create_program", m{"id": "p", "signature": "question -> answer"}).succeeds(t)
+		is(t, shaped(t, s.call(t, session, "cleanup", nil), "status", "programs_removed"), m{"status": "cleaned", "programs_removed": 1})
+		is(t, shaped(t, s.call(t, session, "get_session_data", nil), "session_id", "data", "revision"), m{"data": m{"name": "Ada", "age": 36}})
+
+		s.call(t, session, "create_program", m{"id": "p", "signature": "question -> answer"}).succeeds(t)
+		got = shaped(t, s.call(t, session, "reset_state", nil), "status", "programs_cleared", "commands_reset", "errors_reset")
+		is(t, got, m{"status": "reset", "programs_cleared": 1})
+		is(t, shaped(t, s.call(t, session, "get_session_data", nil), "session_id", "data", "revision"), m{"data": m{}})
+
+		s.call(t, session, "create_program", m{"id": "p", "signature": "question -> answer"}).succeeds(t)
+		got = shaped(t, s.call(t, session, "cleanup_session", m{"session_id": session}), "status", "session_id", "programs_removed")
+		is(t, got, m{"status": "cleaned", "session_id": session, "programs_removed": 1})
+		r := s.call(t, session, "cleanup_session", m{"session_id": session})
+		is(t, shaped(t, r, "status", "session_id", "programs_removed"), m{"programs_removed": 0})
+		if r.Session.State != "none" {
+			t.Errorf("after its clean-up the session is %s", r.Session.State)
+		}
+		s.call(t, session, "get_program_info", m{"program_id": "p"}).refused(t, "session", "program_unknown", "args.program_id")
+	})
+}
+
+func TestShutdownEndsAWorkerAndAnotherOneComes(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		s.call(t, "down_1", "update_session_data", m{"operation": "set", "key": "k", "value": "kept"}).succeeds(t)
+		got := shaped(t, s.call(t, "down_1", "shutdown", nil), "status", "worker_id", "mode", "sessions_cleaned")
+		is(t, got, m{"status": "shutting_down", "mode": "pool-worker"})
+		isNumber(t, got["sessions_cleaned"], 1)
+		r := s.call(t, "down_1", "get_session_data", nil)
+		is(t, shaped(t, r, "session_id", "data", "revision"), m{"data": m{"k": "kept"}})
+		if r.Session.State != "restored" {
+			t.Errorf("the state is %s", r.Session.State)
+		}
+		s.call(t, "down_1", "shutdown", m{"worker_id": "nobody/9"}).refused(t, "python", "bad_input", "args.worker_id")
+	})
+}
+
+func TestArgumentsThatACommandDoesNotTakeAreRefused(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		const session = "refuse_1"
+		s.call(t, session, "create_program", qa()).succeeds(t)
+		before := s.call(t, session, "get_session_data", nil).Result
+		sig := func(signature any) m { return m{"id": "x", "signature": signature} }
+		field := func(name, kind string) m {
+			return sig(m{"inputs": []any{m{"name": name, "type": kind}}, "outputs": []any{m{"name": "a"}}})
+		}
+		for _, c := range []struct {
+			command    string
+			args       m
+			code, path string
+			options    m
+		}{
+			{"frobnicate", nil, "unknown_command", "command", nil},
+			{"predictt", m{"question": "?"}, "unknown_command", "command", nil},
+			{"create_gemini_program", nil, "unsupported_command", "command", nil},
+			{"execute_gemini_program", nil, "unsupported_command", "command", nil},
+			{"predict", nil, "bad_input", "args", nil},
+			{"predict", m{"config": m{"api_base": "http://evil.example"}}, "bad_input", "args", nil},
+			{"predict", m{"demos": []any{}}, "bad_input", "args", nil},
+			{"predict", m{"_x": 1}, "bad_input", "args", nil},
+			{"predict", m{"import": 1}, "bad_input", "args", nil},
+			{"predict", m{"question": "?", "answer": "!"}, "bad_input", "args", nil},
+			{"predict", m{"question": "?"}, "bad_option", "options.outputs", m{"outputs": []any{}}},
+			{"predict", m{"question": "?"}, "bad_option", "options.outputs", m{"outputs": []any{"a", 1}}},
+			{"predict", m{"question": "?"}, "bad_option", "options.outputs", m{"outputs": []any{"a", "a"}}},
+			{"predict", m{"question": "?"}, "bad_option", "options.outputs", m{"outputs": []any{"a"}, "signature": "question -> a"}},
+			{"predict", m{"question": "?"}, "bad_signature", "options.signature", m{"signature": "question"}},
+			{"predict", m{"question": "?"}, "bad_signature", "options.outputs.answer", m{"signature": "question -> answer: os.system"}},
+			{"predict", m{"text": "?"}, "bad_input", "args", m{"signature": "question -> answer"}},
+			{"predict", m{"question": 5}, "bad_input", "args", m{"signature": "question -> answer"}},
+			{"predict", m{"question": "?", "more": 1}, "bad_input", "args", m{"signature": "question -> answer"}},
+			{"create_program", nil, "bad_input", "args.id", nil},
+			{"create_program", m{"id": "a b", "signature": "q -> a"}, "bad_input", "args.id", nil},
+			{"create_program", m{"id": 5, "signature": "q -> a"}, "bad_input", "args.id", nil},
+			{"create_program", m{"id": "x"}, "bad_input", "args.signature", nil},
+			{"create_program", m{"id": "x", "signature": "q -> a", "type": "predict"}, "bad_input", "args.type", nil},
+			{"create_program", m{"id": "x", "signature": "q -> a", "program_type": "flex"}, "bad_input", "args.program_type", nil},
+			{"create_program", m{"id": "x", "signature": "q -> a", "session_id": "another"}, "session_mismatch", "args.session_id", nil},
+			{"create_program", m{"id": "qa_bot", "signature": "q -> a"}, "program_exists", "args.id", nil},
+			{"create_program", sig(5), "bad_signature", "args.signature", nil},
+			{"create_program", sig("-> a"), "bad_signature", "args.signature.inputs", nil},
+			{"create_program", sig("q ->"), "bad_signature", "args.signature.outputs", nil},
+			{"create_program", sig(m{"inputs": []any{}, "outputs": []any{m{"name": "a"}}}), "bad_signature", "args.signature.inputs", nil},
+			{"create_program", sig(m{"inputs": []any{m{"name": "q"}}}), "bad_signature", "args.signature.outputs", nil},
+			{"create_program", field("a", ""), "bad_signature", "args.signature.a", nil},
+			{"create_program", field("q", "subprocess.Popen"), "bad_signature", "args.inputs.q", nil},
+			{"create_program", field("q", "list[os.PathLike]"), "bad_signature", "args.inputs.q", nil},
+			{"create_program", field("model_config", ""), "bad_signature", "args.signature.inputs.model_config", nil},
+			{"execute_program", nil, "bad_input", "args.program_id", nil},
+			{"execute_program", m{"program_id": "qa_bot"}, "bad_input", "args.inputs", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": []any{}}, "bad_input", "args.inputs", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": m{}}, "bad_input", "args.inputs", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": m{"question": 1}}, "bad_input", "args.inputs", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "?", "more": 1}}, "bad_input", "args.inputs", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "?"}, "input": 1}, "bad_input", "args.input", nil},
+			{"execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "?"}}, "bad_option", "options.module", m{"module": "react"}},
+			{"get_program_info", m{}, "bad_input", "args.program_id", nil},
+			{"delete_program", m{"program_id": []any{1}}, "bad_input", "args.program_id", nil},
+			{"list_programs", m{"all": true}, "bad_input", "args.all", nil},
+			{"list_programs", m{"session_id": "another"}, "session_mismatch", "args.session_id", nil},
+			{"set_lm", m{}, "bad_input", "args.model", nil},
+			{"set_lm", m{"model": 5}, "bad_input", "args.model", nil},
+			{"set_lm", m{"model": "echo", "temperature": 3}, "bad_input", "args.temperature", nil},
+			{"set_lm", m{"model": "echo", "temperature": "hot"}, "bad_input", "args.temperature", nil},
+			{"set_lm", m{"model": "echo", "max_tokens": 0}, "bad_input", "args.max_tokens", nil},
+			{"set_lm", m{"model": "echo", "max_tokens": 1.5}, "bad_input", "args.max_tokens", nil},
+			{"set_lm", m{"model": "echo", "provider": 1}, "bad_input", "args.provider", nil},
+			{"set_lm", m{"model": "echo", "api_base": "http://evil.example"}, "bad_input", "args.api_base", nil},
+			{"set_lm", m{"model": "echo", "api_key": "sk-1234567890"}, "secret_in_request", "args.api_key", nil},
+			{"set_lm", m{"model": "echo", "api_key": "env:HOME"}, "secret_in_request", "args.api_key", nil},
+			{"update_session_data", m{"operation": "drop", "key": "k"}, "bad_input", "args.operation", nil},
+			{"update_session_data", m{"operation": "set", "value": 1}, "bad_input", "args.key", nil},
+			{"update_session_data", m{"operation": "set", "key": "k"}, "bad_input", "args.value", nil},
+			{"update_session_data", m{"operation": "merge", "value": 1}, "bad_input", "args.value", nil},
+			{"get_stats", m{"verbose": true}, "bad_input", "args.verbose", nil},
+			{"cleanup", m{"all": true}, "bad_input", "args.all", nil},
+			{"reset_state", m{"all": true}, "bad_input", "args.all", nil},
+			{"cleanup_session", m{"session_id": "another"}, "session_mismatch", "args.session_id", nil},
+			{"shutdown", m{"now": true}, "bad_input", "args.now", nil},
+		} {
+			t.Run(short(c.command+" "+string(text(c.args))), func(t *testing.T) {
+				ask := body(c.command, c.args)
+				if c.options != nil {
+					ask["options"] = c.options
+				}
+				r := s.request(t, "dspex.rpc.session."+session, text(ask))
+				category := "python"
+				if c.code == "session_mismatch" {
+					category = "session"
+				}
+				r.refused(t, category, c.code, c.path)
+				if strings.Contains(string(text(r.Error)), "sk-1234567890") {
+					t.Error("the refusal repeats the key")
+				}
+			})
+		}
+		if after := s.call(t, session, "get_session_data", nil).Result; fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("the session was %v, and is %v", before, after)
+		}
+		is(t, shaped(t, s.call(t, session, "list_programs", nil), "programs", "total_count"), m{"total_count": 1})
+	})
+}
+
+func TestCommandsAboutStateNeedASession(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		for command, args := range map[string]m{
+			"get_session_data": nil, "update_session_data": {"operation": "delete", "key": "k"}, "cleanup_session": {"session_id": "x"}, "delete_program": {"program_id": "p"},
+		} {
+			r := s.call(t, "", command, args)
+			r.fails(t, "session", "session_required")
+			if r.Error.Hint == "" || *r.Error.Retryable {
+				t.Errorf("%s: %+v", command, r.Error)
+			}
+		}
+	})
+}
