@@ -90,6 +90,8 @@ var numbers = map[string]int{
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 504, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
+	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502, "attempt_crashed": 502,
 	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,
 }
 
