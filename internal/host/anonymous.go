@@ -87,6 +87,10 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	out := &output{worker: slot.WorkerName(), engine: slot.Engine()}
 	call := frame.CallBody{}
 	out.err = t.needsState(0)
+	made := "" // the id of a program that the job makes
+	if out.err == nil {
+		made, out.err = h.withProgram(ctx, t, &call)
+	}
 	if out.err == nil {
 		out.err = h.equip(t, slot, nil, &call)
 	}
@@ -99,6 +103,9 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	}
 	if out.err == nil && out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
+	}
+	if out.err == nil && made != "" {
+		out.err = h.keepProgram(made, out.state)
 	}
 	if out.err != nil {
 		left, has := t.left(h.now())

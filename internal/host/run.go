@@ -120,7 +120,10 @@ func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody
 	if left, has := t.left(h.now()); has && left < budget {
 		budget, late = left, true
 	}
-	call.Command, call.Args, call.Options = t.req.Command, t.req.Args, t.req.Options
+	call.Command, call.Options = t.req.Command, t.req.Options
+	if call.Args == nil {
+		call.Args = t.req.Args
+	}
 	call.Job, call.Attempt, call.BudgetMS = t.env.Job, uint32(t.attempt), uint64(max(budget.Milliseconds(), 1))
 	var partial func([]byte)
 	if t.req.Stream && t.env.ReplyTo != "" {

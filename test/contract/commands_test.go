@@ -389,6 +389,42 @@ func TestArgumentsThatACommandDoesNotTakeAreRefused(t *testing.T) {
 	})
 }
 
+// TestAnAnonymousProgram is the manual's migration example: create_program and execute_program without a session.
+func TestAnAnonymousProgram(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		ids := map[string]bool{}
+		for range 2 {
+			id, _ := s.call(t, "", "create_program", qa()).Result.(string)
+			if len(id) < 32 || ids[id] {
+				t.Fatalf("the id %q can be guessed", id)
+			}
+			ids[id] = true
+			for range 2 {
+				got := shaped(t, s.call(t, "", "execute_program", m{"program_id": id, "inputs": m{"question": "What is the capital of France?"}}), "program_id", "outputs", "execution_time")
+				is(t, got, m{"program_id": id})
+				session := s.call(t, "", "predict", m{"question": "What is the capital of France?"})
+				is(t, got["outputs"].(m), m{"answer": session.Result.(m)["answer"]})
+			}
+			is(t, s.call(t, "", "get_program_info", m{"program_id": id}).Result.(m), m{"program_id": id, "program_type": "predict"})
+			s.call(t, "", "execute_program", m{"program_id": id, "inputs": m{}}).refused(t, "python", "bad_input", "args.inputs")
+			s.call(t, "anon_1", "execute_program", m{"program_id": id, "inputs": m{"question": "?"}}).refused(t, "session", "program_unknown", "args.program_id")
+		}
+		s.call(t, "", "shutdown", nil).succeeds(t) // other workers know it too
+		for id := range ids {
+			s.call(t, "", "execute_program", m{"program_id": id, "inputs": m{"question": "?"}}).succeeds(t)
+		}
+		for _, id := range []string{"qa_bot", "anon-00000000000000000000000000000000", "anon-x", "anon-0000000000000000000000000000000*"} {
+			s.call(t, "", "execute_program", m{"program_id": id, "inputs": m{"question": "?"}}).refused(t, "session", "program_unknown", "args.program_id")
+		}
+		s.call(t, "", "create_program", m{"id": "a b", "signature": "q -> a"}).refused(t, "python", "bad_input", "args.id")
+		s.call(t, "", "create_program", m{"id": "x", "signature": "q"}).refused(t, "python", "bad_signature", "args.signature")
+		s.call(t, "", "create_program", m{"id": "x", "signature": "q -> a", "session_id": "y"}).refused(t, "session", "session_mismatch", "args.session_id")
+		if r := s.call(t, "", "list_programs", nil); len(r.Result.(m)["programs"].([]any)) != 0 {
+			t.Errorf("anonymous programs are listed: %v", r.Result)
+		}
+	})
+}
+
 func TestCommandsAboutStateNeedASession(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, s *service, engine string) {
 		for command, args := range map[string]m{
