@@ -70,7 +70,7 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 }
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
-	slot, e, err := h.checkout(ctx, t, 0, 0)
+	slot, e, err := h.checkout(t, 0, 0, waitIn(ctx))
 	if errors.Is(err, errCancelled) {
 		e, err = cancelled(), nil
 	}
@@ -95,7 +95,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		out.err = h.equip(t, slot, nil, &call)
 	}
 	if out.err == nil {
-		h.call(ctx, t, slot, call, out)
+		h.call(t, slot, call, out, waitIn(ctx))
 	}
 	slot.Release()
 	if h.work.Err() != nil {

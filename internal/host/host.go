@@ -33,16 +33,21 @@ type Slot interface {
 	Exclusive(command string) bool
 	// Tell sends a frame that belongs to no call; a later Call finds it applied.
 	Tell(t frame.Type, body []byte) error
-	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before.
-	Call(ctx context.Context, body []byte, partial func(body []byte)) (frame.Frame, error)
+	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before. The call is given up with the
+	// error of wait.
+	Call(body []byte, partial func(body []byte), wait Wait) (frame.Frame, error)
 	Release()
 }
 
+// Wait waits on the caller's goroutine, which may have other things to do: it returns nil once ready is, or an error to give
+// up with.
+type Wait = func(ready <-chan struct{}) error
+
 // Pool hands out slots.
 type Pool interface {
-	// Checkout prefers the named worker, else takes the least loaded one, and waits until ctx ends. alone asks for a whole
-	// worker, once nothing else runs in it.
-	Checkout(ctx context.Context, prefer uint64, alone bool) (Slot, error)
+	// Checkout prefers the named worker, else takes the least loaded one; if none is free it waits with wait. alone asks for
+	// a whole worker, once nothing else runs in it.
+	Checkout(prefer uint64, alone bool, wait Wait) (Slot, error)
 	// Free is the number of slots that are free now.
 	Free() int
 	// Workers tells how many workers there should be, how many serve, and how many of these have a free slot.

@@ -26,7 +26,8 @@ type partition struct {
 	next      uint64 // consumer sequence expected
 	resetting bool
 	closing   bool
-	leaving   chan struct{} // closed with closing: what has not started does not start
+	starts    context.Context // ends with closing and with the doing: what has not started by then does not start
+	leave     context.CancelCauseFunc
 }
 
 // idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
@@ -38,11 +39,13 @@ const idleState = 4 << 10
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
 func (t *tenure) hold(ctx context.Context, epoch uint64) error {
 	n := t.n
-	p := &partition{tenure: t, epoch: epoch, sessions: map[string]*session{}, next: 1, lost: make(chan error, 1), leaving: make(chan struct{}),
+	p := &partition{tenure: t, epoch: epoch, sessions: map[string]*session{}, next: 1, lost: make(chan error, 1),
 		want: stream.Consumer{
 			Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
 			Filter: jobs.PartitionSubject(n, "*"), Epoch: epoch,
 		}}
+	p.starts, p.leave = context.WithCancelCause(t.ctx)
+	defer p.leave(errLeaving)
 	cons, err := t.h.claims.Take(ctx, p.want)
 	if err != nil {
 		return err
@@ -83,7 +86,7 @@ func (p *partition) shut() {
 		return
 	}
 	p.closing = true
-	close(p.leaving)
+	p.leave(errLeaving)
 	p.running.prune()
 	for id, s := range p.sessions {
 		if quit := s.drop(); quit != nil {
@@ -94,14 +97,7 @@ func (p *partition) shut() {
 }
 
 // over reports whether the epoch starts nothing any more.
-func (p *partition) over() bool {
-	select {
-	case <-p.leaving:
-		return true
-	default:
-		return false
-	}
-}
+func (p *partition) over() bool { return p.starts.Err() != nil }
 
 func transient(err error) bool {
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrMaxBytesExceeded)

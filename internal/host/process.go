@@ -200,9 +200,9 @@ func (s *session) resume(ctx context.Context, t *task) error {
 // and, with errLeaving, when the epoch ends: the next owner waits for what is left.
 func (s *session) pause(ctx context.Context, t *task, again <-chan struct{}, d time.Duration) error {
 	s.yield()
-	waiting, stop := s.startable(ctx, t)
+	waiting, stop := s.startable(t)
 	defer stop()
-	s.serve(waiting, again, d)
+	_ = s.serve(waiting, again, time.Now().Add(d)) // however it ended, the next step looks
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -212,19 +212,11 @@ func (s *session) pause(ctx context.Context, t *task, again <-chan struct{}, d t
 	return nil
 }
 
-// startable is ctx until the epoch ends or the job is cancelled: what has not started by then does not start.
-func (s *session) startable(ctx context.Context, t *task) (context.Context, func()) {
-	waiting, cancel := context.WithCancelCause(ctx)
-	ended := make(chan struct{})
+// startable ends with the epoch, and when the job is cancelled: what has not started by then does not start.
+func (s *session) startable(t *task) (context.Context, func()) {
+	waiting, cancel := context.WithCancelCause(s.p.starts)
 	s.attempting(t, cancel)
-	go func() {
-		select {
-		case <-s.p.leaving:
-			cancel(errLeaving)
-		case <-ended:
-		}
-	}()
-	return waiting, func() { close(ended); s.attempting(nil, nil); cancel(nil) }
+	return waiting, func() { s.attempting(nil, nil); cancel(nil) }
 }
 
 // attempting says how to cancel what the session's job does at the moment.
@@ -305,15 +297,17 @@ func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) err
 // checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,
 // the second ends the processing.
 func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.Error, err error) {
-	waiting, stop := s.startable(ctx, t)
-	defer stop()
 	waited := time.Duration(0)
 	if t.attempt == 0 {
 		s.mu.Lock()
 		waited = time.Since(s.wants)
 		s.mu.Unlock()
 	}
-	s.await(ctx, func() { slot, bad, err = s.p.h.checkout(waiting, t, s.worker, waited) })
+	slot, bad, err = s.p.h.checkout(t, s.worker, waited, func(ready <-chan struct{}, until time.Time) error {
+		waiting, stop := s.startable(t)
+		defer stop()
+		return s.serve(waiting, ready, until)
+	})
 	if ctx.Err() != nil || s.p.over() || t.isCancelled() {
 		if slot != nil {
 			slot.Release()
@@ -330,7 +324,7 @@ func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.E
 }
 
 // checkout waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
-func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time.Duration) (Slot, *jobs.Error, error) {
+func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
 	bound := time.Duration(0)
 	if left, has := t.left(h.now()); has {
 		bound = max(left, 1)
@@ -339,23 +333,25 @@ func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time
 	if call {
 		bound = min(bound, max(h.cfg.CheckoutTimeout-waited, 1))
 	}
-	waiting := ctx
+	var until time.Time
 	if bound > 0 {
-		var cancel context.CancelFunc
-		waiting, cancel = context.WithTimeout(ctx, bound)
-		defer cancel()
+		until = time.Now().Add(bound)
 	}
-	slot, err := h.take(waiting, t.req.Command, prefer)
+	var gaveUp error
+	slot, err := h.take(t.req.Command, prefer, func(ready <-chan struct{}) error {
+		gaveUp = wait(ready, until)
+		return gaveUp
+	})
 	switch {
 	case err == nil:
 		return slot, nil, nil
-	case ctx.Err() != nil:
-		return nil, nil, context.Cause(ctx)
-	case waiting.Err() != nil && call:
+	case errors.Is(gaveUp, errTimeOver) && call:
 		return nil, jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", h.cfg.CheckoutTimeout).
 			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits"), nil
-	case waiting.Err() != nil:
+	case errors.Is(gaveUp, errTimeOver):
 		return nil, expired(), nil
+	case gaveUp != nil:
+		return nil, nil, gaveUp
 	}
 	return nil, jobs.Errorf(jobs.Initialization, jobs.CodeWorkerStart, "no worker can be started: %v", err).
 		WithHint("see the host's log; dspex doctor checks the Python environment"), nil
@@ -363,10 +359,10 @@ func (h *Host) checkout(ctx context.Context, t *task, prefer uint64, waited time
 
 // take takes a slot, and a whole worker for a command that must run alone. Only the workers know which commands do: the first
 // job that meets one gives its slot back and waits again.
-func (h *Host) take(ctx context.Context, command string, prefer uint64) (Slot, error) {
+func (h *Host) take(command string, prefer uint64, wait Wait) (Slot, error) {
 	_, alone := h.exclusive.Load(command)
 	for {
-		slot, err := h.cfg.Pool.Checkout(ctx, prefer, alone)
+		slot, err := h.cfg.Pool.Checkout(prefer, alone, wait)
 		if err != nil {
 			return nil, err
 		}

@@ -1,8 +1,7 @@
 package host
 
 import (
-	"context"
-
+	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
@@ -11,12 +10,12 @@ func Python(p *pyproc.Pool) Pool { return pythonPool{p} }
 
 type pythonPool struct{ *pyproc.Pool }
 
-func (p pythonPool) Checkout(ctx context.Context, prefer uint64, alone bool) (Slot, error) {
+func (p pythonPool) Checkout(prefer uint64, alone bool, wait Wait) (Slot, error) {
 	var options []pyproc.Option
 	if alone {
 		options = append(options, pyproc.Alone)
 	}
-	s, err := p.Pool.Checkout(ctx, prefer, options...)
+	s, err := p.CheckoutFunc(prefer, wait, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -58,3 +57,7 @@ func engineName(name, version string) string {
 type pythonSlot struct{ *pyproc.Slot }
 
 func (s pythonSlot) Engine() string { return engineName(s.Slot.Engine(), s.EngineVersion()) }
+
+func (s pythonSlot) Call(body []byte, partial func([]byte), wait Wait) (frame.Frame, error) {
+	return s.CallFunc(body, partial, wait)
+}

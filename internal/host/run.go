@@ -53,10 +53,11 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	defer stop(nil)
 	s.attempting(t, stop)
 	defer s.attempting(nil, nil)
-	s.await(ctx, func() { h.call(ctx, t, slot, call, out) })
+	meanwhile := func(ready <-chan struct{}, until time.Time) error { return s.serve(ctx, ready, until) }
+	h.call(t, slot, call, out, meanwhile)
 	if out.err != nil && out.err.Code == jobs.CodeStateMissing && call.State == nil && s.record.State != nil {
 		out.err, out.label, call.State = nil, jobs.Restored, s.record.State
-		s.await(ctx, func() { h.call(ctx, t, slot, call, out) })
+		h.call(t, slot, call, out, meanwhile)
 	}
 	return out
 }
@@ -115,7 +116,7 @@ func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody) *j
 }
 
 // call sends the CALL frame and turns what comes back into out.
-func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody, out *output) {
+func (h *Host) call(t *task, slot Slot, call frame.CallBody, out *output, wait waitUntil) {
 	budget, late := t.req.Timeout, false
 	if left, has := t.left(h.now()); has && left < budget {
 		budget, late = left, true
@@ -129,17 +130,16 @@ func (h *Host) call(ctx context.Context, t *task, slot Slot, call frame.CallBody
 	if t.req.Stream && t.env.ReplyTo != "" {
 		partial = func(body []byte) { h.sendPartial(t, body) }
 	}
-	running, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
 	started := time.Now()
-	f, err := slot.Call(running, call.AppendBody(nil), partial)
+	until := started.Add(budget)
+	f, err := slot.Call(call.AppendBody(nil), partial, func(ready <-chan struct{}) error { return wait(ready, until) })
 	out.ran += time.Since(started)
 	switch {
-	case err != nil && errors.Is(context.Cause(ctx), errCancelled):
+	case errors.Is(err, errCancelled):
 		out.err = cancelled()
-	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && late:
+	case errors.Is(err, errTimeOver) && late:
 		out.err = overdue()
-	case err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, errTimeOver):
 		out.err = jobs.Errorf(jobs.Timeout, jobs.CodeOperationTimeout, "the attempt took longer than %v", budget.Round(time.Millisecond)).
 			WithHint("options.timeout bounds one attempt").Again()
 	case err != nil:

@@ -18,46 +18,36 @@ type ask struct {
 	done chan error // capacity 1
 }
 
-// await runs f beside the loop, which serves meanwhile, and returns when f has.
-func (s *session) await(ctx context.Context, f func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); f() }()
-	s.serve(context.WithoutCancel(ctx), done, 0) // f minds ctx; nothing of it may outlive this call
-}
-
-// serve waits until done is ready, d is over (0: no end) or ctx ends, and meanwhile does what must not wait for the job at
-// the head: early ends that are asked for, deadlines of waiting jobs, and the renewal of the session's record.
-func (s *session) serve(ctx context.Context, done <-chan struct{}, d time.Duration) {
-	var over <-chan time.Time
-	if d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		over = timer.C
-	}
-	for {
-		next := s.nextDuty()
+// serve waits until ready is, and meanwhile does what must not wait for the job at the head: early ends that are asked for,
+// deadlines of waiting jobs, and the renewal of the session's record. It gives up with ctx's cause, and with errTimeOver
+// after until (zero: no end).
+func (s *session) serve(ctx context.Context, ready <-chan struct{}, until time.Time) error {
+	for ctx.Err() == nil {
+		next, last := s.nextDuty(), false
+		if left := time.Until(until); !until.IsZero() && left <= next {
+			next, last = left, true
+		}
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-		case <-done:
-		case <-over:
+		case <-ready:
+			timer.Stop()
+			return nil
 		case <-s.wake:
-			timer.Stop()
-			continue
 		case a := <-s.asks:
-			timer.Stop()
-			a.done <- s.endEarly(ctx, a.job, a.kind)
-			continue
+			a.done <- s.endEarly(s.p.ctx, a.job, a.kind)
 		case <-timer.C:
-			if err := s.duties(ctx); err != nil && ctx.Err() == nil {
+			if last {
+				return errTimeOver
+			}
+			if err := s.duties(s.p.ctx); err != nil && s.p.ctx.Err() == nil {
 				s.p.h.log.Warn("duty_delayed", "session", s.id, "error", err)
 				s.quiet = time.Now().Add(brokerPause)
 			}
-			continue
 		}
 		timer.Stop()
-		return
 	}
+	return context.Cause(ctx)
 }
 
 // dutyPause is the longest and the shortest time between looks at what a session's loop has to do beside its job.

@@ -37,7 +37,7 @@ func newPool(slots int) *pool {
 	return p
 }
 
-func (p *pool) Checkout(ctx context.Context, _ uint64, alone bool) (host.Slot, error) {
+func (p *pool) Checkout(_ uint64, alone bool, wait host.Wait) (host.Slot, error) {
 	s := &slot{p, 1}
 	if alone {
 		p.turn.Lock() // two that each hold half of the slots would wait for ever
@@ -45,15 +45,42 @@ func (p *pool) Checkout(ctx context.Context, _ uint64, alone bool) (host.Slot, e
 		s.n = cap(p.slots)
 	}
 	for n := range s.n {
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
+		if err := p.takeOne(wait); err != nil {
 			(&slot{p, n}).Release()
-			return nil, ctx.Err()
+			return nil, err
 		}
 	}
 	return s, nil
 }
+
+func (p *pool) takeOne(wait host.Wait) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	got, quit := make(chan struct{}), make(chan struct{})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		select {
+		case p.slots <- struct{}{}:
+			close(got)
+		case <-quit:
+		}
+	})
+	err := wait(got)
+	close(quit)
+	asking.Wait()
+	select {
+	case <-got:
+		if err != nil {
+			<-p.slots
+		}
+	default:
+	}
+	return err
+}
+
 func (p *pool) Free() int                { return cap(p.slots) - len(p.slots) }
 func (p *pool) Workers() (int, int, int) { return 1, 1, 1 }
 
@@ -72,7 +99,20 @@ func (s *slot) Release() {
 		<-s.p.slots
 	}
 }
-func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Frame, error) {
+func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() { defer close(ended); f, err = s.call(ctx, body) }()
+	if gaveUp := wait(ended); gaveUp != nil {
+		cancel()
+		<-ended
+		return frame.Frame{}, gaveUp
+	}
+	return f, err
+}
+
+func (s *slot) call(ctx context.Context, body []byte) (frame.Frame, error) {
 	c, err := frame.ParseCall(body)
 	if err != nil {
 		return frame.Frame{}, err

@@ -138,6 +138,31 @@ func wait(ctx context.Context, c <-chan struct{}, d time.Duration) {
 	}
 }
 
+// waitUntil waits for ready, at most until then (zero: no end).
+type waitUntil = func(ready <-chan struct{}, until time.Time) error
+
+// errTimeOver is how a waitUntil says that it has waited long enough.
+var errTimeOver = errors.New("the time is over")
+
+// waitIn waits for nothing but ready, and ends with ctx.
+func waitIn(ctx context.Context) waitUntil {
+	return func(ready <-chan struct{}, until time.Time) error {
+		if !until.IsZero() {
+			timed, cancel := context.WithDeadlineCause(ctx, until, errTimeOver)
+			defer cancel()
+			ctx = timed
+		}
+		if ctx.Err() == nil {
+			select {
+			case <-ready:
+				return nil
+			case <-ctx.Done():
+			}
+		}
+		return context.Cause(ctx)
+	}
+}
+
 // insist repeats f until it succeeds or says that the work is not this epoch's any more (errFenced, errVoid, errLeaving):
 // what is decided is not forgotten because a broker does not answer.
 func (h *Host) insist(ctx context.Context, what string, f func() error) error {

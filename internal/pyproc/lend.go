@@ -34,6 +34,30 @@ func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Sl
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return p.CheckoutFunc(prefer, waitFor(ctx), opts...)
+}
+
+// Wait is a caller's own way to wait: it returns nil once ready is, or an error to give up with. Where it is called with a
+// channel that is ready already it only says whether to give up.
+type Wait func(ready <-chan struct{}) error
+
+func waitFor(ctx context.Context) Wait {
+	return func(ready <-chan struct{}) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-ready:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// CheckoutFunc is Checkout for a caller who has other things to do while it waits: wait is called on the caller's goroutine,
+// and only if no slot is free.
+func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, error) {
 	alone := slices.Contains(opts, Alone)
 	if p.cfg.Basic {
 		prefer = 0
@@ -57,14 +81,13 @@ func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Sl
 		p.replanLocked() // it may be time for a worker more
 	}
 	p.mu.Unlock()
-	return p.wait(ctx, q)
+	return p.wait(wait, q)
 }
 
-func (p *Pool) wait(ctx context.Context, q *waiter) (*Slot, error) {
-	select {
-	case <-q.ready:
+func (p *Pool) wait(wait Wait, q *waiter) (*Slot, error) {
+	err := wait(q.ready)
+	if err == nil {
 		return q.slot, q.err
-	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	granted := q.slot
@@ -78,7 +101,7 @@ func (p *Pool) wait(ctx context.Context, q *waiter) (*Slot, error) {
 	if granted != nil {
 		granted.Release()
 	}
-	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.seats), waiting, ctx.Err())
+	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.seats), waiting, err)
 }
 
 func (q *waiter) unreserveLocked() {

@@ -78,10 +78,16 @@ func (s *Slot) Tell(t frame.Type, body []byte) error {
 // worker answers, or is killed because it has not within 2 s. Other errors: *ExitError when the worker died, *ProtocolError when it
 // answered garbage (it is killed), *TooLargeError and ErrInUse when nothing was sent.
 func (s *Slot) Call(ctx context.Context, body []byte, partial func(body []byte)) (frame.Frame, error) {
-	w := s.w
 	if err := ctx.Err(); err != nil {
 		return frame.Frame{}, err
 	}
+	return s.CallFunc(body, partial, waitFor(ctx))
+}
+
+// CallFunc is Call for a caller who has other things to do while it waits: wait is called on the caller's goroutine, and
+// the call is given up with its error.
+func (s *Slot) CallFunc(body []byte, partial func(body []byte), wait Wait) (frame.Frame, error) {
+	w := s.w
 	if most := w.pool.cfg.MaxFrame; len(body) > most {
 		return frame.Frame{}, &TooLargeError{Size: len(body), Max: most}
 	}
@@ -89,12 +95,12 @@ func (s *Slot) Call(ctx context.Context, body []byte, partial func(body []byte))
 	if err != nil {
 		return frame.Frame{}, err
 	}
-	if err := w.out.awaitRoom(ctx); err != nil {
+	if err := w.out.awaitRoom(wait); err != nil {
 		w.forget(c)
 		return frame.Frame{}, err
 	}
 	_ = w.out.send(frame.Call, c.id, body) // if the pipe fails the worker's end is near and ends the call with the reason
-	return w.await(ctx, c, partial)
+	return w.await(wait, c, partial)
 }
 
 // Release gives the slot back. Further calls of it do nothing.
@@ -134,19 +140,15 @@ func (w *worker) forget(c *call) {
 }
 
 // await is the caller's side of a call: it hands on what the reader puts into c.
-func (w *worker) await(ctx context.Context, c *call, partial func([]byte)) (frame.Frame, error) {
+func (w *worker) await(wait Wait, c *call, partial func([]byte)) (frame.Frame, error) {
 	for {
-		select {
-		case <-c.wake:
-		case <-ctx.Done():
-			if w.abandon(ctx, c) {
-				return frame.Frame{}, ctx.Err()
-			}
+		if err := wait(c.wake); err != nil && w.abandon(err, c) {
+			return frame.Frame{}, err
 		}
 		partials, done := w.collect(c)
 		for _, b := range partials {
-			if ctx.Err() != nil && w.abandon(ctx, c) {
-				return frame.Frame{}, ctx.Err()
+			if err := wait(isReady); err != nil && w.abandon(err, c) {
+				return frame.Frame{}, err
 			}
 			if err := wire.Check(b, wire.Pass); err != nil {
 				return frame.Frame{}, w.breakWith(frame.Chunk.String()+" is no value", err)
@@ -158,6 +160,9 @@ func (w *worker) await(ctx context.Context, c *call, partial func([]byte)) (fram
 		}
 	}
 }
+
+// isReady is closed.
+var isReady = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // collect takes the partials that have come. After done, c is the caller's alone.
 func (w *worker) collect(c *call) (partials [][]byte, done bool) {
@@ -188,7 +193,7 @@ func (w *worker) conclude(c *call) (frame.Frame, error) {
 }
 
 // abandon gives a call up and asks the worker to end it. It reports false if the end has come already.
-func (w *worker) abandon(ctx context.Context, c *call) bool {
+func (w *worker) abandon(why error, c *call) bool {
 	mark := w.logs.tail.mark()
 	w.mu.Lock()
 	if c.done {
@@ -198,7 +203,7 @@ func (w *worker) abandon(ctx context.Context, c *call) bool {
 	c.abandoned, c.partials, c.due, c.mark = true, nil, time.Now().Add(cancelGrace), mark
 	w.mu.Unlock()
 	w.pool.countCancelling(w, +1)
-	reason := frame.CancelBody{Reason: ctx.Err().Error()}
+	reason := frame.CancelBody{Reason: why.Error()}
 	_ = w.out.send(frame.Cancel, c.id, reason.AppendBody(nil))
 	poke(w.look)
 	return true

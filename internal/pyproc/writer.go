@@ -1,7 +1,6 @@
 package pyproc
 
 import (
-	"context"
 	"errors"
 	"io"
 	"sync"
@@ -45,16 +44,14 @@ func newWriter(out sink) *writer {
 }
 
 // awaitRoom waits until fewer than maxUnsent bytes are queued.
-func (w *writer) awaitRoom(ctx context.Context) error {
+func (w *writer) awaitRoom(wait Wait) error {
 	for {
 		room := w.full()
 		if room == nil {
 			return nil
 		}
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := wait(room); err != nil {
+			return err
 		}
 	}
 }

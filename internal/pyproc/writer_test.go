@@ -103,14 +103,14 @@ func TestCallsWaitForRoomWhenTheWorkerDoesNotRead(t *testing.T) {
 		go w.run()
 		body := make([]byte, 16<<10)
 		for range 4 {
-			if err := w.awaitRoom(t.Context()); err != nil {
+			if err := w.awaitRoom(waitFor(t.Context())); err != nil {
 				t.Fatal(err)
 			}
 			w.send(frame.Call, 1, body)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan error, 2)
-		go func() { got <- w.awaitRoom(ctx) }()
+		go func() { got <- w.awaitRoom(waitFor(ctx)) }()
 		synctest.Wait()
 		if len(got) != 0 {
 			t.Fatal("there is room for more than the bound")
@@ -119,7 +119,7 @@ func TestCallsWaitForRoomWhenTheWorkerDoesNotRead(t *testing.T) {
 		if err := <-got; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want cancelled", err)
 		}
-		go func() { got <- w.awaitRoom(t.Context()) }()
+		go func() { got <- w.awaitRoom(waitFor(t.Context())) }()
 		close(sink.gate)
 		if err := <-got; err != nil {
 			t.Errorf("got %v, want room", err)
