@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -19,10 +21,21 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// playBroker is a nats-server with JetStream on disk, on a free port of the loopback device.
-func playBroker(ctx context.Context, dir string, syncAlways bool) error {
-	s, err := server.NewServer(&server.Options{ServerName: "bench", Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
-		StoreDir: dir, SyncAlways: syncAlways, NoSigs: true, NoLog: true})
+// playBroker is a nats-server with JetStream on disk. Port 0 is a free one.
+func playBroker(ctx context.Context, listen, dir string, syncAlways bool) error {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	s, err := server.NewServer(&server.Options{ServerName: "bench", Host: host, Port: port, JetStream: true,
+		PingInterval: 2 * time.Second, MaxPingsOut: 2, StoreDir: dir, SyncAlways: syncAlways, NoSigs: true, NoLog: true})
 	if err != nil {
 		return err
 	}

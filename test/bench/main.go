@@ -23,24 +23,35 @@ import (
 // options say what to measure and with what.
 type options struct {
 	part, bin, python, json string
-	rounds                  int
+	rounds, faults          int
 	slice                   time.Duration // of one measurement
 	syncAlways              bool
 	dir                     string // of this run, removed at its end
 	self                    string // path of this binary
 }
 
-// parts in the order in which they run.
-var parts = []struct {
+// chapter is a part of the bench.
+type chapter struct {
 	name string
 	run  func(context.Context, *options, *report) error
-}{
+}
+
+// parts in the order in which they run.
+var parts = []chapter{
 	{"pipe", measurePipe},
 	{"single", measureSingle},
 	{"door", measureDoor},
 	{"batch", measureBatch},
 	{"dspy", measureDSPy},
 	{"start", measureStart},
+}
+
+// faultParts take long: they run when they are asked for by name.
+var faultParts = []chapter{
+	{"kill", measureKill},
+	{"silence", measureSilence},
+	{"restart", measureRestart},
+	{"scale", measureScale},
 }
 
 func main() {
@@ -67,8 +78,8 @@ func run(args []string) error {
 	defer func() { _ = os.RemoveAll(o.dir) }()
 	r := newReport(o)
 	chosen := strings.Split(o.part, ",")
-	for _, p := range parts {
-		if o.part != "all" && !slices.Contains(chosen, p.name) {
+	for i, p := range slices.Concat(parts, faultParts) {
+		if !slices.Contains(chosen, p.name) && (o.part != "all" || i >= len(parts)) {
 			continue
 		}
 		if err := p.run(ctx, o, r); err != nil {
@@ -81,7 +92,7 @@ func run(args []string) error {
 func parse(args []string) (*options, error) {
 	o := &options{}
 	var names []string
-	for _, p := range parts {
+	for _, p := range slices.Concat(parts, faultParts) {
 		names = append(names, p.name)
 	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -90,6 +101,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.python, "python", "python3", "interpreter of the stub engine's workers; with msgspec, as the lock installs it")
 	f.StringVar(&o.json, "json", "", "also write the figures into this file")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
+	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence and restart")
 	f.DurationVar(&o.slice, "slice", 1500*time.Millisecond, "length of one measurement")
 	f.BoolVar(&o.syncAlways, "sync-always", false, "broker with sync_interval: always, for the parts and for the whole")
 	if err := f.Parse(args); err != nil {
@@ -101,8 +113,11 @@ func parse(args []string) (*options, error) {
 	}
 	for p := range strings.SplitSeq(o.part, ",") {
 		if p != "all" && !slices.Contains(names, p) {
-			errs = append(errs, fmt.Errorf("part %q: expected all or some of %s", p, strings.Join(names, ", ")))
+			errs = append(errs, fmt.Errorf("part %q: expected all, or some of %s", p, strings.Join(names, ", ")))
 		}
+	}
+	if o.faults < 1 || o.faults > 10_000 {
+		errs = append(errs, errors.New("expected 1 to 10000 faults"))
 	}
 	if o.rounds < 1 || o.rounds > 100 || o.slice < 100*time.Millisecond || o.slice > time.Minute {
 		errs = append(errs, errors.New("expected 1 to 100 rounds and a slice of 100ms to 1m"))
@@ -127,6 +142,7 @@ func play(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	server := f.String("server", "", "URL of the broker")
 	dir := f.String("dir", "", "directory of the broker's data")
+	listen := f.String("listen", "127.0.0.1:0", "")
 	syncAlways := f.Bool("sync-always", false, "")
 	python := f.String("python", "", "")
 	workers := f.Int("workers", 2, "")
@@ -135,7 +151,7 @@ func play(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "broker":
-		return playBroker(ctx, *dir, *syncAlways)
+		return playBroker(ctx, *listen, *dir, *syncAlways)
 	case "peer":
 		return playPeer(ctx, *server)
 	case "writer":
