@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"internal/stream":            {},
 	"internal/wire":              {},
 	"python":                     {},
-	"test/bench":                 {"internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
+	"test/bench":                 {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":              {},
 	"test/e2e":                   {""},
 }
