@@ -231,6 +231,8 @@ class _Parser:
                 raise self.unexpected("printable text in a Literal")
         elif kind == 2:
             value = int(token)
+            if not -(2**63) <= value < 2**63:
+                raise self.unexpected("an integer of 64 bits in a Literal")  # pydantic matches no other, whatever the model says
         elif kind == 1 and token in ("True", "False"):
             value = token == "True"
         else:

@@ -137,7 +137,7 @@ def parse_signature(spec: object) -> Signature:
 @lru_cache(maxsize=256)
 def _parse_text(text: str) -> Signature:
     _bound(text, "signature")
-    sides = text.split("->")
+    sides = _split(text, "->")
     if len(sides) != 2:
         raise SignatureError('a signature in text form needs one "->"', "signature", '"question, context: list[str] -> answer: str"')
     inputs = [_parse_field_text(part, "inputs") for part in _split(sides[0])]
@@ -145,8 +145,8 @@ def _parse_text(text: str) -> Signature:
     return _signature("Signature", "", inputs, outputs)
 
 
-def _split(side: str) -> list[str]:
-    """Split at the commas that stand outside of brackets and quotes."""
+def _split(side: str, at: str = ",") -> list[str]:
+    """Split at the commas, or at another mark, that stand outside of brackets and quotes."""
     if not side.strip():
         return []
     parts, depth, quote, start, i = [], 0, "", 0, 0
@@ -161,9 +161,9 @@ def _split(side: str) -> list[str]:
             quote = c
         elif c in "[]":
             depth += 1 if c == "[" else -1
-        elif c == "," and depth == 0:
+        elif side.startswith(at, i) and (depth == 0 or at == "->"):  # an arrow ends a side that forgot its bracket, too
             parts.append(side[start:i])
-            start = i + 1
+            start = i + len(at)
         i += 1
     parts.append(side[start:])
     return parts
@@ -174,7 +174,7 @@ def _parse_field_text(part: str, side: str) -> Field:
     name = _field_name(name.strip(), side)
     if colon and not kind.strip():
         raise SignatureError(f"{side}.{name}: a type must follow the colon", f"signature.{side}.{name}", "for example ': list[str]'")
-    return Field(name, parse_type(kind.strip(), f"{side}.{name}") if colon else Type("str"))
+    return Field(name, parse_type(kind.strip(), f"signature.{side}.{name}") if colon else Type("str"))
 
 
 def _parse_map(spec: Mapping[Any, Any]) -> Signature:
@@ -202,7 +202,7 @@ def _parse_field_map(spec: object, side: str, i: int) -> Field:
     _known_keys(spec, ("name", "type", "description"), path)
     name = _field_name(_text(spec, "name", path), side)
     kind = _text(spec, "type", path) or "string"
-    return Field(name, parse_type(kind, f"{side}.{name}"), _text(spec, "description", path))
+    return Field(name, parse_type(kind, f"{path}.type"), _text(spec, "description", path))
 
 
 def _known_keys(spec: Mapping[Any, Any], known: Iterable[str], path: str) -> None:

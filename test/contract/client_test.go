@@ -127,6 +127,17 @@ func (s *service) call(t *testing.T, session, command string, args m, options ..
 	return s.request(t, subject, text(body(command, args, options...)))
 }
 
+// later publishes a job and waits for its reply: unlike a call it may wait for as long as a worker takes to start.
+func (s *service) later(t *testing.T, session, command string, args m) reply {
+	t.Helper()
+	subject := "dspex.anonymous.interactive"
+	if session != "" {
+		subject = "dspex.session." + session
+	}
+	_, r := s.wait(t, session, s.publish(t, subject, text(body(command, args))))
+	return r
+}
+
 func read(t *testing.T, answer *nats.Msg) reply {
 	t.Helper()
 	data := answer.Data
