@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,10 +47,26 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 		return Entry{}, fmt.Errorf("read %s: %w", key, err)
 	}
 	e := Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: true}
-	if m.Header.Get("KV-Operation") != "" || m.Header.Get("Nats-Marker-Reason") != "" {
+	if m.Deleted() {
 		e.Exists, e.Value = false, nil
 	}
 	return e, nil
+}
+
+// Delete marks key as deleted if its last revision is rev, and returns the marker's revision.
+func (b *Bucket) Delete(key string, rev uint64) (uint64, error) {
+	a, err := b.w.PublishSync(&nats.Msg{Subject: b.prefix + key, Header: nats.Header{
+		"KV-Operation": {"DEL"}, "Nats-Expected-Last-Subject-Sequence": {strconv.FormatUint(rev, 10)},
+	}})
+	return a.Sequence, err
+}
+
+// Page reads the entries of the keys that match filter, as GetPage does; each is also told of deleted ones.
+func (b *Bucket) Page(ctx context.Context, filter string, p Page, each func(key string, e Entry) error) (next uint64, err error) {
+	p.Stream, p.Subject = b.stream, b.prefix+filter
+	return GetPage(ctx, b.nc, p, func(m Stored) error {
+		return each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: !m.Deleted()})
+	})
 }
 
 // Put writes key if its last revision is rev (0: it never existed) and calls done with the new revision. A ttl of zero
@@ -86,6 +103,11 @@ type Stored struct {
 	Header   nats.Header
 	Data     []byte
 	Time     time.Time
+}
+
+// Deleted reports whether the message says that a key is gone.
+func (s Stored) Deleted() bool {
+	return s.Header.Get("KV-Operation") != "" || s.Header.Get("Nats-Marker-Reason") != ""
 }
 
 // GetLast reads the last message of a subject from the stream's leader.

@@ -1,0 +1,36 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Eraser removes all messages of one subject that a stream held at one moment.
+type Eraser struct {
+	stream  jetstream.Stream
+	subject string
+	below   uint64 // sequences from here on came later
+}
+
+// NewEraser notes what there is of the subject (wildcards allowed) now. What is stored afterwards Erase leaves alone: so a
+// caller who makes sure after NewEraser that the subject is still its own cannot erase what a successor has written.
+func NewEraser(ctx context.Context, js jetstream.JetStream, stream, subject string) (*Eraser, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", stream, err)
+	}
+	return &Eraser{stream: s, subject: subject, below: s.CachedInfo().State.LastSeq + 1}, nil
+}
+
+// Erase removes them. Doing it twice is fine.
+func (e *Eraser) Erase(ctx context.Context) error {
+	if err := e.stream.Purge(ctx, jetstream.WithPurgeSubject(e.subject), jetstream.WithPurgeSequence(e.below)); err != nil {
+		return fmt.Errorf("erase %s: %w", e.subject, err)
+	}
+	return nil
+}
+
+// ResultsSubject is the subject of the keys that match filter in the bucket of results.
+func ResultsSubject(filter string) string { return "$KV." + Results + "." + filter }
