@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"test/bench":                 {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":              {},
 	"test/e2e":                   {""},
+	"test/procs":                 {},
 }
 
 const module = "github.com/dspex/dspex"

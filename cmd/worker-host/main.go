@@ -29,10 +29,11 @@ func program() daemon.Program {
 		Name:  "worker-host",
 		Short: "The data plane of dspex: owns sessions and runs their jobs in Python workers",
 		Long: `It waits for a dispatcher to make the streams, takes the partitions that the leading dispatcher assigns to it, and runs
-their jobs in a pool of Python workers. At the end it takes no new jobs and lets the running ones finish.
+their jobs in a pool of Python workers. At the end it takes no new jobs, lets the running ones finish and gives each partition
+back as soon as nothing of it runs; a second signal gives up what still runs.
 
 It writes one line "ready NAME" once a worker serves.`,
-		Flags: o.declare, Check: o.check, Run: o.run,
+		Flags: o.declare, Check: o.check, Run: o.run, Hurries: true,
 		More: func(s *daemon.Surroundings) []*cobra.Command { return []*cobra.Command{prepare(s)} },
 	}
 }
@@ -58,11 +59,20 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace})
+		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace,
+		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.Out, "ready", o.name)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-s.Hurry:
+			h.Hurry()
+		case <-over:
+		}
+	}()
 	return h.Run(ctx)
 }
 

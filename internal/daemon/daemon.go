@@ -30,7 +30,7 @@ const (
 )
 
 const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user comes from $NATS_PASSWORD alone.
-SIGTERM ends it in order, a second one at once.
+SIGTERM ends it in order, a second one without waiting.
 
 Exit status: 0 ended as asked; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
 
@@ -45,6 +45,8 @@ type Program struct {
 	Check func(s *Surroundings) error
 	// Run works until ctx ends and returns when all it started has ended.
 	Run func(ctx context.Context, s *Surroundings, nc *nats.Conn) error
+	// Hurries says that Run heeds Surroundings.Hurry; else a second signal kills the process.
+	Hurries bool
 	// More are subcommands that need no broker.
 	More func(s *Surroundings) []*cobra.Command
 }
@@ -53,15 +55,26 @@ type Program struct {
 type Surroundings struct {
 	Out, Err io.Writer
 	Env      func(string) string
-	Log      *slog.Logger // set when the flags are known
+	Log      *slog.Logger    // set when the flags are known
+	Hurry    <-chan struct{} // closed by the second signal; the third one kills
 }
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
 func Main(p Program, env func(string) string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal is not waited for
-	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env}, os.Args[1:])
+	hurry, signals := make(chan struct{}), make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		if p.Hurries {
+			<-signals
+		}
+		signal.Stop(signals) // the next one kills
+		close(hurry)
+	}()
+	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}, os.Args[1:])
 }
 
 // failure ends the program with a status of its own; its texts are for people.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,7 +47,8 @@ type Dispatcher struct {
 	maxPayload int
 	started    time.Time
 	hosts      hosts
-	isReady    bool // of the leader's loop
+	woken      chan struct{} // capacity 1: the leader is to plan
+	isReady    bool          // of the leader's loop
 }
 
 // New checks the configuration.
@@ -60,7 +62,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Version == "" {
 		cfg.Version = "0.1.0"
 	}
-	return &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC}, nil
+	return &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1)}, nil
 }
 
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
@@ -92,6 +94,10 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { _ = service.Stop() }()
+	var follow sync.WaitGroup
+	defer follow.Wait()
+	follow.Go(func() { d.followAssignments(ctx) })
+	follow.Go(func() { d.followDrains(ctx) })
 	d.lead(ctx)
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -42,7 +41,14 @@ type beat struct {
 	Sessions    int64  `json:"sessions"`
 	Engine      string `json:"engine"`
 	Full        bool   `json:"full"`
-	Leaving     bool   `json:"leaving"`
+	Hits        int64  `json:"hits"`
+	Misses      int64  `json:"misses"`
+	Moves       int64  `json:"moves"`
+
+	Busy     map[int]int `json:"busy"`
+	Releases bool        `json:"releases"`
+	Stopping bool        `json:"stopping"`
+	Leaving  bool        `json:"leaving"`
 }
 
 type heard struct {
@@ -70,7 +76,9 @@ func (hs *hosts) hear(m *nats.Msg) {
 		hs.all = map[string]*heard{}
 	}
 	if b.Leaving {
-		delete(hs.all, b.Host)
+		if h := hs.all[b.Host]; h != nil && h.Incarnation == b.Incarnation {
+			delete(hs.all, b.Host)
+		}
 		return
 	}
 	hs.all[b.Host] = &heard{beat: b, at: time.Now()}
@@ -105,7 +113,7 @@ func (hs *hosts) String() string {
 	defer hs.mu.Unlock()
 	var list []string
 	for _, h := range hs.all {
-		list = append(list, fmt.Sprintf("%s/%s/%d", h.Host, h.Incarnation, h.Capacity))
+		list = append(list, fmt.Sprintf("%s/%s/%d/%t", h.Host, h.Incarnation, h.Capacity, h.Stopping))
 	}
 	slices.Sort(list)
 	return strings.Join(list, " ")
@@ -115,6 +123,9 @@ func (hs *hosts) String() string {
 func (hs *hosts) judge(nc *nats.Conn) {
 	now := time.Now()
 	hs.mu.Lock()
+	if !nc.IsConnected() {
+		hs.connected = now
+	}
 	var ask []string
 	for name, h := range hs.all {
 		silence := now.Sub(h.at)
@@ -146,6 +157,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 	var l leadership
 	var planned string // the hosts of the last plan
 	var plannedAt time.Time
+	woken := false
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
@@ -153,9 +165,9 @@ func (d *Dispatcher) lead(ctx context.Context) {
 		if leads, err := l.hold(ctx, d); err != nil {
 			d.log.Debug("lease", "error", err)
 		} else if leads {
-			if now := d.hosts.String(); now != planned || time.Since(plannedAt) > reconcile {
+			if now := d.hosts.String(); woken || now != planned || time.Since(plannedAt) > reconcile {
 				if err := d.assignAll(ctx); err == nil {
-					planned, plannedAt = now, time.Now()
+					planned, plannedAt, woken = now, time.Now(), false
 				} else if ctx.Err() == nil {
 					d.log.Warn("assign", "error", err)
 				}
@@ -168,6 +180,8 @@ func (d *Dispatcher) lead(ctx context.Context) {
 			l.leave(d)
 			return
 		case <-t.C:
+		case <-d.woken:
+			woken = true
 		}
 	}
 }
@@ -222,44 +236,6 @@ func (l *leadership) leave(d *Dispatcher) {
 	if l.holds {
 		_, _ = d.control.PutSync(leaderKey, nil, l.rev, 0)
 	}
-}
-
-// assignAll gives every partition a live host, by compare-and-set.
-func (d *Dispatcher) assignAll(ctx context.Context) error {
-	live := d.hosts.live()
-	if len(live) == 0 {
-		return nil
-	}
-	known, plan := map[string]beat{}, []affinity.Host{}
-	for _, b := range live {
-		known[b.Host] = b
-		plan = append(plan, affinity.Host{Name: b.Host, Capacity: b.Capacity})
-	}
-	owners, epochs, err := d.owners(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range affinity.Plan(d.partitions, plan, owners, nil) {
-		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation}
-		if _, err := d.claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
-			return fmt.Errorf("partition %d: %w", m.Partition, err)
-		}
-		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
-	}
-	return nil
-}
-
-// owners reads all assignments.
-func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64, error) {
-	owners, epochs := map[int]string{}, map[int]uint64{}
-	for n := range d.partitions {
-		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
-		if err != nil {
-			return nil, nil, err
-		}
-		owners[n], epochs[n] = o.Host, epoch
-	}
-	return owners, epochs, nil
 }
 
 // anchor keeps one unconsumed message in the newest block of the jobs stream.

@@ -76,6 +76,8 @@ type Config struct {
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s
 	Grace           time.Duration // for running jobs at the end, default 30 s
+	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
+	OnReady func()
 }
 
 // Host runs jobs. Make it with New, then Run it once.
@@ -100,9 +102,14 @@ type Host struct {
 	held        atomic.Int64 // bytes of waiting payloads
 	full        atomic.Int64 // writers that wait for room in the broker's store
 	parts       sync.Map     // int -> *partition: the epochs that are served now
+	tenures     sync.Map     // int -> *tenure: the partitions that are held, or whose last jobs still run
 	turns       turns
 	runs        anonymousRuns
 	lanes       lanes
+	draining    atomic.Bool // the operator wants it empty
+	stopping    atomic.Bool // Run's context has ended
+	hurry       chan struct{}
+	hurried     sync.Once
 	stats       Stats
 	work        context.Context // ends the doing; Run's context ends the taking
 }
@@ -135,10 +142,11 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next()}, errors.Join(errs...)
+	return &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{})}, errors.Join(errs...)
 }
 
-// Run serves until ctx ends, then lets running jobs finish within the grace, and returns when all it started has ended.
+// Run serves until ctx ends, then lets running jobs finish within the grace, gives its partitions back and returns when all
+// it started has ended.
 func (h *Host) Run(ctx context.Context) error {
 	if err := h.open(ctx); err != nil {
 		return err
@@ -159,7 +167,6 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	defer stopCancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { beat(ctx) })
 	wg.Go(func() { h.followDefaultLM(ctx) })
 	for n := range h.partitions {
 		wg.Go(func() { h.tend(ctx, n) })
@@ -173,16 +180,17 @@ func (h *Host) Run(ctx context.Context) error {
 	last.Go(func() { h.assigned.follow(work) })
 	last.Go(func() { h.ward(work) })
 	last.Go(func() { h.followClock(work) })
+	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
+	defer goodbye()
+	last.Go(func() { beat(present) })
+	if h.cfg.OnReady != nil {
+		h.cfg.OnReady()
+	}
+	last.Go(func() { h.followDrain(present) })
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 	<-ctx.Done()
-	select {
-	case <-done:
-	case <-time.After(h.cfg.Grace):
-		h.log.Warn("grace_over", "grace", h.cfg.Grace)
-		stop(errors.New("the host stops"))
-		<-done
-	}
+	h.finish(done, stop)
 	return nil
 }
 
@@ -214,6 +222,11 @@ func (h *Host) open(ctx context.Context) (err error) {
 	h.control = stream.NewBucket(h.nc, h.writer, stream.Control)
 	assign := stream.NewBucket(h.nc, h.writer, stream.Assign)
 	h.claims = stream.NewClaims(h.js, assign)
+	drain, err := h.control.Get(ctx, jobs.DrainKey(h.cfg.Name))
+	if err != nil {
+		return err
+	}
+	h.draining.Store(drain.Exists)
 	h.assigned, err = newAssignments(ctx, h.js, h.partitions, h.log)
 	return err
 }
@@ -233,7 +246,14 @@ type Heartbeat struct {
 	Sessions    int64  `json:"sessions"`
 	Engine      string `json:"engine,omitempty"`
 	Full        bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
-	Leaving     bool   `json:"leaving,omitempty"`
+	Hits        int64  `json:"hits"`           // session jobs that ran where their session was warm
+	Misses      int64  `json:"misses"`         // whose session was warm nowhere
+	Moves       int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
+
+	Busy     map[int]int64 `json:"busy,omitempty"`     // partition -> sessions with work
+	Releases bool          `json:"releases"`           // understands dspex.ctl.<host>.release
+	Stopping bool          `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
+	Leaving  bool          `json:"leaving,omitempty"`  // the last beat
 }
 
 // announce refuses a second host of the same name and returns the loop that says that this one lives.
@@ -253,8 +273,12 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", ask, err)
 	}
+	release, err := h.nc.Subscribe(jobs.SubjectControl+h.cfg.Name+".release", h.onRelease)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to releases: %w", err)
+	}
 	return func(ctx context.Context) {
-		defer func() { _, _ = sub.Unsubscribe(), now.Unsubscribe() }()
+		defer func() { _, _, _ = sub.Unsubscribe(), now.Unsubscribe(), release.Unsubscribe() }()
 		t := time.NewTicker(time.Second)
 		defer t.Stop()
 		for {
@@ -283,10 +307,23 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Workers: size, Active: active, Available: available,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
-		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Leaving: leaving,
+		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
+		Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal
 	}
 	return b
+}
+
+// busy tells how many sessions of each partition have work.
+func (h *Host) busy() map[int]int64 {
+	busy := map[int]int64{}
+	h.parts.Range(func(n, p any) bool {
+		if count := p.(*partition).busy.Load(); count > 0 {
+			busy[n.(int)] = count
+		}
+		return true
+	})
+	return busy
 }

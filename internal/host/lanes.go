@@ -86,7 +86,7 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 // pull fetches once. It reports false when something is wrong with the consumer.
 func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, wg *sync.WaitGroup) bool {
 	n := 0
-	if h.full.Load() == 0 { // nothing is run that could not be stored
+	if h.full.Load() == 0 && !h.draining.Load() { // nothing is run that could not be stored
 		n = h.lanes.ask(lane, h.cfg.Pool.Free())
 	}
 	if n == 0 {

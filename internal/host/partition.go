@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,7 +20,8 @@ type partition struct {
 	*tenure
 	epoch uint64
 	want  stream.Consumer
-	lost  chan error // why the epoch ends
+	lost  chan error   // why the epoch ends
+	busy  atomic.Int64 // sessions with work
 
 	mu        sync.Mutex
 	sessions  map[string]*session
@@ -177,6 +179,7 @@ func (p *partition) deliver(m jetstream.Msg) {
 	}
 	if s.add(j) {
 		p.wg.Add(1)
+		p.busy.Add(1)
 		p.h.turns.enter(s)
 	}
 }

@@ -105,6 +105,14 @@ func (t *task) left(now time.Time) (time.Duration, bool) {
 	return t.deadline.Sub(now), true
 }
 
+// budget is how long an attempt that starts now may take, and whether the deadline is what bounds it.
+func (t *task) budget(now time.Time) (d time.Duration, late bool) {
+	if left, has := t.left(now); has && left < t.req.Timeout {
+		return left, true
+	}
+	return t.req.Timeout, false
+}
+
 // answerRepeat answers a job whose id has a result already: same payload, same answer; another one is a conflict. Nothing
 // is written.
 func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
@@ -303,7 +311,7 @@ func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.E
 		waited = time.Since(s.wants)
 		s.mu.Unlock()
 	}
-	slot, bad, err = s.p.h.checkout(t, s.worker, waited, func(ready <-chan struct{}, until time.Time) error {
+	slot, bad, err = s.p.h.checkout(t, s.prefers(), waited, func(ready <-chan struct{}, until time.Time) error {
 		waiting, stop := s.startable(t)
 		defer stop()
 		return s.serve(waiting, ready, until)

@@ -182,7 +182,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	}
 	h.count(out.ran, e)
 	if e == nil {
-		s.worker, s.version, s.lost = out.slot, next.StateVersion, false
+		s.worker, s.version, s.used, s.lost = out.slot, next.StateVersion, time.Now(), false
 	}
 	return s.complete(ctx, t.job, last, t.failures)
 }

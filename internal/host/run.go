@@ -41,10 +41,8 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	call := frame.CallBody{Session: s.id, StateVersion: s.record.StateVersion, State: s.record.State}
 	if out.label == jobs.Warm {
 		call.State = nil
-		h.stats.Hits.Add(1)
-	} else if s.worker != 0 {
-		h.stats.Moves.Add(1)
 	}
+	warm := s.prefers()
 	if e := h.equip(t, slot, s.record.LM, &call); e != nil {
 		out.err = e
 		return out
@@ -53,12 +51,14 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	defer stop(nil)
 	s.attempting(t, stop)
 	defer s.attempting(nil, nil)
+	defer s.lasts(t)()
 	meanwhile := func(ready <-chan struct{}, until time.Time) error { return s.serve(ctx, ready, until) }
 	h.call(t, slot, call, out, meanwhile)
 	if out.err != nil && out.err.Code == jobs.CodeStateMissing && call.State == nil && s.record.State != nil {
-		out.err, out.label, call.State = nil, jobs.Restored, s.record.State
+		warm, out.err, out.label, call.State = 0, nil, jobs.Restored, s.record.State
 		h.call(t, slot, call, out, meanwhile)
 	}
+	h.stats.countAffinity(warm, out.slot)
 	return out
 }
 
@@ -117,10 +117,7 @@ func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody) *j
 
 // call sends the CALL frame and turns what comes back into out.
 func (h *Host) call(t *task, slot Slot, call frame.CallBody, out *output, wait waitUntil) {
-	budget, late := t.req.Timeout, false
-	if left, has := t.left(h.now()); has && left < budget {
-		budget, late = left, true
-	}
+	budget, late := t.budget(h.now())
 	call.Command, call.Options = t.req.Command, t.req.Options
 	if call.Args == nil {
 		call.Args = t.req.Args

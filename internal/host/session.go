@@ -34,6 +34,7 @@ type session struct {
 	queue   []*job // by sequence
 	running *job
 	cancel  context.CancelCauseFunc // of the running attempt
+	until   time.Time               // the running attempt lasts no longer
 	quit    chan struct{}           // closes when the loop ends; nil: there is no work
 	wants   time.Time               // since when the job at the head is there
 
@@ -48,6 +49,7 @@ type session struct {
 	lost    bool      // a state is known to be lost
 	worker  uint64    // the worker that holds version
 	version uint64
+	used    time.Time // local clock: of the last success in worker
 	quiet   time.Time // local clock: no duties before, after one that failed
 	token   bool      // the loop counts among the host's turns
 }
@@ -217,6 +219,7 @@ const brokerPause = time.Second
 // loop runs the session's jobs, one at a time and in order, until the queue is empty or the epoch is over.
 func (s *session) loop() {
 	defer s.p.wg.Done()
+	defer s.p.busy.Add(-1)
 	if s.after != nil {
 		wait(s.p.ctx, s.after, 0)
 		s.after = nil

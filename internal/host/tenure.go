@@ -23,6 +23,9 @@ func (h *Host) tend(ctx context.Context, n int) {
 			continue
 		}
 		used = h.own(ctx, n, used)
+		if h.giveBack(ctx, n, used) {
+			wait(ctx, a.changed, retake)
+		}
 	}
 }
 
@@ -34,6 +37,7 @@ type tenure struct {
 	n       int
 	ctx     context.Context // the doing
 	fence   context.CancelCauseFunc
+	leave   context.CancelFunc // ends the taking: the partition is released when its running jobs have ended
 	wg      sync.WaitGroup
 	running running
 }
@@ -69,11 +73,15 @@ func (r *running) prune() {
 	}
 }
 
-// own serves partition n, epoch after epoch, until it is assigned to another host or ctx ends. used is the last epoch that
-// this host has used; own returns the new one. It returns when everything that it started has ended.
+// own serves partition n, epoch after epoch, until it is assigned to another host, it is to be released or ctx ends. used is
+// the last epoch that this host has used; own returns the new one. It returns when everything that it started has ended.
 func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
 	t := &tenure{h: h, n: n, running: running{quit: map[string]<-chan struct{}{}}}
 	t.ctx, t.fence = context.WithCancelCause(h.work)
+	ctx, t.leave = context.WithCancel(ctx)
+	defer t.leave()
+	h.tenures.Store(n, t)
+	defer h.tenures.Delete(n)
 	ended := make(chan struct{})
 	var guard sync.WaitGroup
 	guard.Go(func() { t.guard(ended) })

@@ -89,8 +89,14 @@ func ResultKeyFor(session, job string) string {
 // AnonymousAttemptKey is the key of an anonymous job's failed attempts in dspex_results.
 func AnonymousAttemptKey(job string) string { return "t." + job }
 
+// DrainKey is the key in dspex_control that is there while a host is to be empty.
+func DrainKey(host string) string { return "drain." + host }
+
 // AssignmentKey is the key of a partition's owner in dspex_assign.
 func AssignmentKey(partition int) string { return "p." + strconv.Itoa(partition) }
+
+// AssignmentKeys matches the keys of all partitions.
+const AssignmentKeys = "p.*"
 
 // ConsumerPrefix begins the names of all consumers that a partition ever had.
 func ConsumerPrefix(partition int) string { return "p" + strconv.Itoa(partition) + "-e" }

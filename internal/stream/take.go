@@ -119,6 +119,22 @@ func (c *Claims) mine(ctx context.Context, want Consumer) error {
 	return nil
 }
 
+// Release gives a partition back that the caller's epoch holds: its consumer goes, and the assignment names nobody until the
+// leader assigns it again. It stops with ErrNotMine if the assignment has moved on.
+func (c *Claims) Release(ctx context.Context, held Consumer) error {
+	if err := c.mine(ctx, held); err != nil {
+		return err
+	}
+	if err := c.js.DeleteConsumer(ctx, Jobs, held.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete consumer %s: %w", held.Name, err)
+	}
+	_, err := c.assign.Delete(held.Key, held.Epoch)
+	if errors.Is(err, ErrWrongRevision) {
+		return ErrNotMine
+	}
+	return err
+}
+
 // deleteOthers removes what earlier claimants left, also those that the key's history no longer shows.
 func (c *Claims) deleteOthers(ctx context.Context, want Consumer) error {
 	s, err := c.js.Stream(ctx, Jobs)

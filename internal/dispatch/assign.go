@@ -1,0 +1,119 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// assignAll brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
+// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it.
+func (d *Dispatcher) assignAll(ctx context.Context) error {
+	live := d.hosts.live()
+	if len(live) == 0 {
+		return nil
+	}
+	drains, err := d.drains(ctx)
+	if err != nil {
+		return err
+	}
+	owners, epochs, err := d.owners(ctx)
+	if err != nil {
+		return err
+	}
+	known, plan, busy := map[string]beat{}, []affinity.Host{}, map[int]int{}
+	for _, b := range live {
+		known[b.Host] = b
+		plan = append(plan, affinity.Host{Name: b.Host, Capacity: b.Capacity, Draining: b.Stopping || drains[b.Host]})
+		for n, sessions := range b.Busy {
+			busy[n] += sessions
+		}
+	}
+	asks := map[string]map[int]uint64{}
+	for _, m := range affinity.Plan(d.partitions, plan, owners, busy) {
+		if from, alive := known[m.From]; alive && from.Releases {
+			if asks[m.From] == nil {
+				asks[m.From] = map[int]uint64{}
+			}
+			asks[m.From][m.Partition] = epochs[m.Partition]
+			continue
+		}
+		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation}
+		if _, err := d.claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
+			return fmt.Errorf("partition %d: %w", m.Partition, err)
+		}
+		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
+	}
+	for host, partitions := range asks {
+		if err := d.askRelease(host, jobs.Release{Partitions: partitions, Patient: !known[host].Stopping && !drains[host]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askRelease is heard at most once; the next plan asks again for what is still held.
+func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	d.log.Info("release_asked", "host", host, "partitions", len(r.Partitions))
+	return d.nc.Publish(jobs.SubjectControl+host+".release", body)
+}
+
+// owners reads all assignments.
+func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64, error) {
+	owners, epochs := map[int]string{}, map[int]uint64{}
+	for n := range d.partitions {
+		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
+		if err != nil {
+			return nil, nil, err
+		}
+		owners[n], epochs[n] = o.Host, epoch
+	}
+	return owners, epochs, nil
+}
+
+// mostDrains bounds the hosts that may be draining at once.
+const mostDrains = 10_000
+
+// drains are the hosts that the operator wants empty.
+func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
+	drains := map[string]bool{}
+	_, err := d.control.Page(ctx, jobs.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
+		drains[strings.TrimPrefix(key, jobs.DrainKey(""))] = e.Exists // the bucket keeps some history: the last word counts
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("drains: %w", err)
+	}
+	return drains, nil
+}
+
+// followAssignments wakes the leader when a partition is released, and when the operator drains or resumes a host.
+func (d *Dispatcher) followAssignments(ctx context.Context) {
+	stream.Follow(ctx, d.js, stream.Assign, jobs.AssignmentKeys, d.log, func(_ string, owner []byte) {
+		if owner == nil {
+			d.wake()
+		}
+	})
+}
+
+func (d *Dispatcher) followDrains(ctx context.Context) {
+	stream.Follow(ctx, d.js, stream.Control, jobs.DrainKey("*"), d.log, func(string, []byte) { d.wake() })
+}
+
+// wake makes the leader plan at once.
+func (d *Dispatcher) wake() {
+	select {
+	case d.woken <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,175 @@
+package procs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+var bin string // directory of the programs
+
+func TestMain(m *testing.M) { os.Exit(build(m)) }
+
+func build(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "dspex-procs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if out, err := exec.Command("go", "build", "-o", dir, "../../cmd/dispatcher", "../../cmd/worker-host", "../../cmd/dspex").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+		return 1
+	}
+	bin = dir
+	return m.Run()
+}
+
+// patience bounds what takes a moment on an idle machine.
+const patience = time.Minute
+
+// process is one that was started here. What it says on stderr is shown if the test fails.
+type process struct {
+	t     *testing.T
+	name  string
+	cmd   *exec.Cmd
+	ready chan struct{} // closed by its first line "ready ..."
+	done  chan struct{}
+	err   error // after done
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// deployment is a broker, dispatchers and worker-hosts.
+type deployment struct {
+	t      *testing.T
+	broker *server.Server
+	url    string
+}
+
+func deploy(t *testing.T) *deployment {
+	t.Helper()
+	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
+	return &deployment{t: t, broker: s, url: s.ClientURL()}
+}
+
+func (d *deployment) start(program, name string, args ...string) *process {
+	d.t.Helper()
+	p := &process{t: d.t, name: program + " " + name, ready: make(chan struct{}), done: make(chan struct{})}
+	p.cmd = exec.Command(filepath.Join(bin, program), append([]string{"--server", d.url, "--name", name}, args...)...)
+	p.cmd.Stderr = p
+	stdout, err := p.cmd.StdoutPipe()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	go p.read(stdout)
+	d.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		if d.t.Failed() {
+			d.t.Logf("%s:\n%s", p.name, p.said())
+		}
+	})
+	return p
+}
+
+// read takes the program's lines until its end.
+func (p *process) read(stdout io.Reader) {
+	lines := bufio.NewScanner(stdout)
+	told := false
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "ready") && !told {
+			told = true
+			close(p.ready)
+		}
+	}
+	p.err = p.cmd.Wait()
+	close(p.done)
+}
+
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.Write(b)
+}
+
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log.String()
+}
+
+func (p *process) awaitReady() *process {
+	p.t.Helper()
+	select {
+	case <-p.ready:
+	case <-p.done:
+		p.t.Fatalf("%s ended: %v\n%s", p.name, p.err, p.said())
+	case <-time.After(patience):
+		p.t.Fatalf("%s is not ready", p.name)
+	}
+	return p
+}
+
+func (p *process) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("%s: %v", p.name, err)
+	}
+}
+
+// awaitEnd returns how the process ended.
+func (p *process) awaitEnd() error {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.t.Fatalf("%s does not end", p.name)
+	}
+	return p.err
+}
+
+// stop ends the process as an operator does and insists that it ends well.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if err := p.awaitEnd(); err != nil {
+		p.t.Errorf("%s ended: %v", p.name, err)
+	}
+}
+
+func (d *deployment) host(name string, args ...string) *process {
+	d.t.Helper()
+	return d.start("worker-host", name, append([]string{"--engine", "stub", "--workers", "2", "--slots", "8"}, args...)...)
+}
+
+func (d *deployment) client() *dspex.Client {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
+	defer cancel()
+	c, err := dspex.Connect(ctx, d.url)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(c.Close)
+	return c
+}
