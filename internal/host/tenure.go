@@ -155,19 +155,20 @@ var errTimeOver = errors.New("the time is over")
 // waitIn waits for nothing but ready, and ends with ctx.
 func waitIn(ctx context.Context) waitUntil {
 	return func(ready <-chan struct{}, until time.Time) error {
+		timed := ctx // of this wait alone: there may be another one
 		if !until.IsZero() {
-			timed, cancel := context.WithDeadlineCause(ctx, until, errTimeOver)
+			var cancel context.CancelFunc
+			timed, cancel = context.WithDeadlineCause(ctx, until, errTimeOver)
 			defer cancel()
-			ctx = timed
 		}
-		if ctx.Err() == nil {
+		if timed.Err() == nil {
 			select {
 			case <-ready:
 				return nil
-			case <-ctx.Done():
+			case <-timed.Done():
 			}
 		}
-		return context.Cause(ctx)
+		return context.Cause(timed)
 	}
 }
 
