@@ -158,25 +158,27 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		return d.endQueued(ctx, a, m)
+		d.endQueued(ctx, m)
+		return nil
 	}
 	return nil
 }
 
-func (d *Dispatcher) endQueued(ctx context.Context, a ask, m stream.Stored) *jobs.Error {
+// endQueued does what it can; the caller looks again.
+func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored) {
 	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
 	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
 	e := jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled")
 	reply := jobs.Reply{Job: env.Job, Err: e}
 	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Hash: req.Hash, Kind: jobs.Cancelled, Body: reply.Append(nil), Stored: m.Time}
 	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
-		return nil // it has an outcome, or the next try tells
+		d.log.Debug("not_cancelled", "job", env.Job, "error", err) // it has an outcome
+		return
 	}
 	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {
 		_ = s.DeleteMsg(ctx, m.Sequence) // if it stays, the host that takes it finds the result
 	}
 	d.answer(env, reply.Append(nil))
-	return nil
 }
 
 // answer sends the reply of a job that ended at the dispatcher.

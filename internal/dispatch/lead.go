@@ -21,7 +21,7 @@ const (
 	tick       = 200 * time.Millisecond // of the leader's loop
 	lease      = 10 * time.Second       // a holder unchanged for so long may be replaced; a host silent for so long is dead
 	renew      = 2 * time.Second
-	probeAfter = 2500 * time.Millisecond // of silence: a killed process has no responder
+	probeAfter = 1200 * time.Millisecond // of silence: a killed process has no responder
 	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
 	leaderKey  = "leader"
 )

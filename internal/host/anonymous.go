@@ -42,13 +42,13 @@ func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
 	left, has := t.left(h.now())
 	switch {
 	case bad != nil:
-		h.settleAnonymous(ctx, t, bad, &output{})
+		h.settleAnonymous(t, bad, &output{})
 		return
 	case has && left <= 0:
-		h.settleAnonymous(ctx, t, expired(), &output{})
+		h.settleAnonymous(t, expired(), &output{})
 		return
 	case t.attempt > 0 && t.exhausted():
-		h.settleAnonymous(ctx, t, crashed(t.attempt), &output{})
+		h.settleAnonymous(t, crashed(t.attempt), &output{})
 		return
 	}
 	go keepAlive(ctx, m)
@@ -79,7 +79,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		return
 	}
 	if e != nil {
-		h.settleAnonymous(ctx, t, e, &output{})
+		h.settleAnonymous(t, e, &output{})
 		return
 	}
 	seated()
@@ -114,11 +114,11 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 			return
 		}
 	}
-	h.settleAnonymous(ctx, t, out.err, out)
+	h.settleAnonymous(t, out.err, out)
 }
 
 // settleAnonymous stores the outcome (the first one wins), answers and acknowledges.
-func (h *Host) settleAnonymous(ctx context.Context, t *task, e *jobs.Error, out *output) {
+func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 	h.count(out.ran, e)
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
 		Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}

@@ -94,6 +94,7 @@ type Host struct {
 	incarnation string
 	partitions  int
 	streamID    int64        // creation time of DSPEX_JOBS: sequences count in it
+	started     int64        // unix ms by the broker's clock
 	skew        atomic.Int64 // ns that the broker's clock is ahead
 	maxPayload  int
 	assigned    *assignments
@@ -148,10 +149,13 @@ func New(cfg Config) (*Host, error) {
 // Run serves until ctx ends, then lets running jobs finish within the grace, gives its partitions back and returns when all
 // it started has ended.
 func (h *Host) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if err := h.open(ctx); err != nil {
 		return err
 	}
 	defer h.writer.Close()
+	h.started = h.now().UnixMilli()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
 	h.turns.free = h.cfg.Capacity + spareTurns
@@ -161,6 +165,11 @@ func (h *Host) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	alone, err := h.watchTwin(func(err error) { cancel(err); stop(err) })
+	if err != nil {
+		return err
+	}
+	defer alone()
 	stopCancel, err := h.listenCancel(work)
 	if err != nil {
 		return err
@@ -191,6 +200,9 @@ func (h *Host) Run(ctx context.Context) error {
 	go func() { wg.Wait(); close(done) }()
 	<-ctx.Done()
 	h.finish(done, stop)
+	if err := context.Cause(ctx); errors.Is(err, errTwin) {
+		return err
+	}
 	return nil
 }
 
@@ -235,6 +247,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 type Heartbeat struct {
 	Host        string `json:"host"`
 	Incarnation string `json:"incarnation"`
+	Started     int64  `json:"started"` // unix ms, by the broker's clock
 	Capacity    int    `json:"capacity"`
 	Free        int    `json:"free"`
 	Workers     int    `json:"workers"`
@@ -305,7 +318,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 	}
 	b, err := json.Marshal(Heartbeat{
 		Workers: size, Active: active, Available: available,
-		Host: h.cfg.Name, Incarnation: h.incarnation, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
+		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,

@@ -205,8 +205,7 @@ func replySize(value []byte, contentType string, maxPayload int) int {
 func workerError(err error, worker string) *jobs.Error {
 	e := jobs.Errorf(jobs.Connection, jobs.CodeWorkerDied, "%s", strings.TrimSpace(err.Error())).Again()
 	e.Worker = worker
-	var hung *pyproc.HungError
-	if errors.As(err, &hung) {
+	if hung, ok := errors.AsType[*pyproc.HungError](err); ok {
 		e.Traceback = hung.Stack
 		if hung.For == "PONG" { // else the hang was another call's
 			e.Category, e.Code = jobs.Timeout, jobs.CodeWorkerHung

@@ -105,7 +105,7 @@ func TestAWrongFileSaysEverythingAtOnceAndNoSecret(t *testing.T) {
 	if strings.Contains(err.Error(), canary) {
 		t.Error("the error holds the key")
 	}
-	for text, want := range map[string]string{`{"profiles": {"a": {"provider": "ollama", "modle": "m"}}}`: `unknown field "modle"`, `{"profiles": {}} {}`: "more after", `[]`: "cannot unmarshal"} {
+	for text, want := range map[string]string{`{"profiles": {"a": {"provider": "ollama", "modul": "m"}}}`: `unknown field "modul"`, `{"profiles": {}} {}`: "more after", `[]`: "cannot unmarshal"} {
 		if _, err := Load(write(t, text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -48,7 +48,7 @@ func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) 
 	}
 	f.others = append(f.others, disp)
 	for range hosts {
-		if _, err := f.join(ctx); err != nil {
+		if err := f.join(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -75,22 +75,22 @@ func (f *fleet) stop() {
 }
 
 // join starts a host behind a link of its own that can be cut.
-func (f *fleet) join(ctx context.Context) (string, error) {
+func (f *fleet) join(ctx context.Context) error {
 	f.next++
 	name := "host-" + strconv.Itoa(f.next)
 	l, err := newLink(f.url)
 	if err != nil {
-		return "", err
+		return err
 	}
 	p, err := start(f.o, -1, "fleet-"+name, filepath.Join(f.o.bin, "worker-host"), "--server", l.url, "--name", name, "--workers", "1",
 		"--slots", "64", "--engine", "stub", "--python", f.o.python)
 	if err != nil {
 		l.close()
-		return "", err
+		return err
 	}
 	f.hosts[name], f.links[name] = p, l
 	_, err = p.await(ctx, p.lines, "ready")
-	return name, err
+	return err
 }
 
 // settle waits until every host that should answers for its share.
@@ -141,7 +141,7 @@ func measureKill(ctx context.Context, o *options, r *report) error {
 		}
 		all, worst = append(all, took...), append(worst, slices.Max(took))
 		f.drop(victim)
-		if _, err := f.join(ctx); err != nil {
+		if err := f.join(ctx); err != nil {
 			return err
 		}
 		if err := f.settle(ctx); err != nil {

@@ -125,7 +125,7 @@ func (s *scaleRig) delivered(ctx context.Context, js jetstream.JetStream) error 
 		if list.Err() == nil && pending == 0 {
 			return nil
 		}
-		time.Sleep(200 * time.Millisecond)
+		<-time.After(200 * time.Millisecond)
 	}
 	return fmt.Errorf("the jobs were not delivered within %v", orderTimeout)
 }
@@ -182,7 +182,7 @@ func (s *scaleRig) firstJob(ctx context.Context, subject string) error {
 		if err == nil && failure(m) == nil {
 			return nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	return fmt.Errorf("no answer within %v", probeTimeout)
 }

@@ -137,8 +137,7 @@ func TestEveryProviderIsCalledWithItsKeyWhichGoesNowhereElse(t *testing.T) {
 	var said bytes.Buffer // every reply and every error
 	hear := func(r dspex.Reply, err error) {
 		fmt.Fprintf(&said, "%s %v\n", r.Raw, err)
-		var e *dspex.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*dspex.Error](err); ok {
 			fmt.Fprintf(&said, "%+v\n", *e)
 		}
 	}
