@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -89,6 +90,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 		// What is said while the broker is away fails at once, and is judged anew, instead of arriving late.
 		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1),
 		// A dead connection is noticed within 6 s, before the lease of 10 s is over.
+		nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
 		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			s.Log.Error("broker_error", "error", err, "subject", subjectOf(sub))

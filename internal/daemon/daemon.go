@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -61,6 +62,7 @@ type Surroundings struct {
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
 func Main(p Program, env func(string) string) int {
+	defer runtime.KeepAlive(tune(env))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	hurry, signals := make(chan struct{}), make(chan os.Signal, 1)
