@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,13 +17,17 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			level := slog.LevelWarn
+			var level slog.LevelVar
+			level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
 			if verbose {
-				level = slog.LevelDebug
+				level.Set(slog.LevelDebug)
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: &level}))
 			cfg.Progress = a.err
-			cfg.Ready = a.announce
+			cfg.Ready = func(i devserver.Info) {
+				level.Set(min(level.Level(), slog.LevelWarn))
+				a.announce(i)
+			}
 			return devserver.Run(cmd.Context(), cfg)
 		},
 	}
@@ -43,13 +46,22 @@ func (a *app) devCommand() *cobra.Command {
 }
 
 func (a *app) announce(i devserver.Info) {
-	server := ""
-	if !strings.HasSuffix(i.URL, ":4222") {
-		server = " --server " + i.URL
+	server, subject := "", ""
+	if i.URL != defaultServer {
+		server, subject = " --server "+i.URL, " -s "+i.URL
 	}
-	fmt.Fprintf(a.out, "ready %s\n", i.URL)
-	if i.Echo != "" && i.Engine == "dspy" {
-		fmt.Fprintln(a.err, "No language model is configured: answers come from the built-in echo model, through real DSPy.")
+	fmt.Fprintf(a.out, "%s %s\n", a.paint(a.out, green, "ready"), i.URL)
+	say := func(format string, args ...any) { fmt.Fprintf(a.err, format+"\n", args...) }
+	switch {
+	case i.Engine == "stub":
+		say("%s", a.paint(a.err, dim, "The stub engine answers: no DSPy, no language model, values made up from the inputs."))
+	case i.Echo != "":
+		say("%s", a.paint(a.err, dim, "No language model is configured (--lm): the built-in echo model answers, through real DSPy and HTTP."))
 	}
-	fmt.Fprintf(a.err, "Next:  dspex call predict question=\"What is the capital of France?\" --session user_123%s\n", server)
+	say("\nIn another terminal:")
+	say("  %s call predict question=\"What is the capital of France?\" --session user_123%s", a.program, server)
+	say("  %s stats%s", a.program, server)
+	say("or with the nats command line, or any NATS client:")
+	say("  nats%s request dspex.rpc.session.user_123 '{\"command\": \"predict\", \"args\": {\"question\": \"Why?\"}}'", subject)
+	say("\nCtrl-C ends it.")
 }

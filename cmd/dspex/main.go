@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -15,6 +17,10 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
+	program := "dspex"
+	if strings.ContainsRune(os.Args[0], filepath.Separator) { // it is not on the PATH
+		program = os.Args[0]
+	}
+	a := &app{program: program, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
 	return a.execute(ctx, os.Args[1:])
 }

@@ -89,9 +89,10 @@ func isTerminal(w io.Writer) bool {
 }
 
 const (
-	bold = "1"
-	dim  = "2"
-	red  = "31"
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
 )
 
 // row is a name and a value of an aligned table.

@@ -31,6 +31,7 @@ const defaultServer = "nats://127.0.0.1:4222"
 
 // app is one run of the program: its streams, its surroundings and the global flags.
 type app struct {
+	program  string // how to call this program, in examples
 	in       io.Reader
 	out, err io.Writer
 	env      func(string) string

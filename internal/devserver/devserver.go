@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,7 +141,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var poolDone sync.WaitGroup
 	poolDone.Go(func() {
 		if err := pool.Run(poolCtx); err != nil {
-			cancel(fmt.Errorf("workers: %w", err))
+			cancel(workersFailed(err))
 		}
 	})
 	defer func() { stopPool(); poolDone.Wait() }()
@@ -154,7 +155,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := serve(ctx, cfg, srv.Server, pool, models, run, func() {
 		info.Took["broker_and_partitions"] = time.Since(began)
 		if err := pool.Ready(ctx); err != nil {
-			cancel(fmt.Errorf("workers: %w", err))
+			cancel(workersFailed(err))
 			return
 		}
 		info.Took["first_worker"] = time.Since(began)
@@ -180,6 +181,25 @@ func environment(ctx context.Context, cfg Config) (pyenv.Env, error) {
 	}
 	return pyenv.Ensure(ctx, ask)
 }
+
+// workersFailed tells why no worker starts: once, although each of them says it.
+func workersFailed(err error) error {
+	var start *pyproc.StartError
+	if !errors.As(err, &start) || start.Message == "" {
+		return fmt.Errorf("workers: %w", err)
+	}
+	parts := []string{"the workers do not start: " + start.Message, start.Hint, start.Traceback}
+	said := slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return &workersError{strings.Join(said, "\n\n"), err}
+}
+
+type workersError struct {
+	text  string
+	cause error
+}
+
+func (e *workersError) Error() string { return e.text }
+func (e *workersError) Unwrap() error { return e.cause }
 
 // languageModels reads the profiles; without any it starts the echo model and says so under the name "echo".
 func languageModels(cfg Config) (*lm.Registry, *echolm.Server, error) {

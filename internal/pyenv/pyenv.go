@@ -21,16 +21,18 @@ const (
 
 // Config says what to make. The zero value is the product's own environment, made in silence.
 type Config struct {
-	Python     string    // interpreter to use: a name on the PATH or a path; "" or "python3" also tries python3.14 to python3.11
-	CacheDir   string    // "" is dspex in the user's cache directory
-	Lock       []byte    // what to install, in the form of a requirements file with hashes; nil is the worker's lock
-	Imports    []string  // modules that must import afterwards; nil with a nil Lock is dspy and msgspec
-	Litellm    bool      // also install the optional litellm engine
-	Installer  string    // UV or Pip; "" is uv when it is on the PATH, else pip
-	Wheelhouse string    // a directory of wheels: install from it alone, without a network
-	Paths      []string  // directories for the operator's own modules, after everything else on sys.path
-	Environ    []string  // the surrounding environment; nil is os.Environ()
-	Progress   io.Writer // what is going on, for people; nil is silence
+	Python     string   // interpreter to use: a name on the PATH or a path; "" or "python3" also tries python3.14 to python3.11
+	CacheDir   string   // "" is dspex in the user's cache directory
+	Lock       []byte   // what to install, in the form of a requirements file with hashes; nil is the worker's lock
+	Imports    []string // modules that must import afterwards; nil with a nil Lock is dspy and msgspec
+	Litellm    bool     // also install the optional litellm engine
+	Installer  string   // UV or Pip; "" is uv when it is on the PATH, else pip
+	Wheelhouse string   // a directory of wheels: install from it alone, without a network
+	// Paths are directories for the operator's own modules, after everything else on sys.path. With them, an interpreter that
+	// belongs to a virtual environment brings that environment's packages along, behind the product's own.
+	Paths    []string
+	Environ  []string  // the surrounding environment; nil is os.Environ()
+	Progress io.Writer // what is going on, for people; nil is silence
 }
 
 // Env is a place in which workers can start.
@@ -68,6 +70,9 @@ func Ensure(ctx context.Context, cfg Config) (Env, error) {
 	}
 	env := b.env(py)
 	env.Python, env.SitePackages, env.Key = venvPython(dir), venvSite(dir, py), key
+	if len(env.Paths) > 0 && py.VenvSite != "" {
+		env.Paths = append(env.Paths, py.VenvSite)
+	}
 	return b.withRuntime(ctx, env, py)
 }
 

@@ -120,12 +120,14 @@ func (e *MemoryError) Error() string {
 
 // StartError says that a worker did not reach READY.
 type StartError struct {
-	Worker   string
-	Stage    State  // Spawning, Handshake or Warming
-	Category string // the worker's own words in its ERROR frame, "" if it sent none
-	Code     string
-	Message  string
-	Err      error // *ExitError, *ProtocolError, *VersionError or what the operating system said
+	Worker    string
+	Stage     State  // Spawning, Handshake or Warming
+	Category  string // the worker's own words in its ERROR frame, "" if it sent none
+	Code      string
+	Message   string
+	Hint      string // what to do about it, "" if it did not say
+	Traceback string // of the operator's module that cannot be imported: names and lines, no values
+	Err       error  // *ExitError, *ProtocolError, *VersionError or what the operating system said
 }
 
 func (e *StartError) Error() string {

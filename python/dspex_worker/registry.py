@@ -240,10 +240,20 @@ def load_modules(names: list[str]) -> None:
                 "initialization",
                 "import_failed",
                 f"import of {name} failed: {type(error).__name__}: {error}",
-                hint="the module must be importable by the worker's Python, with all that it imports itself",
+                hint=_import_hint(name, error),
                 python_type=type(error).__name__,
                 traceback=frames_of(error),
             ) from error
+
+
+def _import_hint(name: str, error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return "the module is imported when a worker starts: it must not fail then"
+    if error.name.partition(".")[0] == name.partition(".")[0]:
+        return "modules are looked for in the directory where the host was started, and in the virtual environment of its --python"
+    if error.name == "dspy":
+        return "the module needs DSPy, which the engine stub does not bring: start with --engine dspy"
+    return f"install {error.name} into a virtual environment and name its interpreter with --python"
 
 
 def clashes(builtin: set[str]) -> list[str]:
