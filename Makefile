@@ -39,8 +39,8 @@ test-go: setup
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
 
-demo: ## start everything, run the manual's examples through real DSPy, stop
-	go run ./cmd/dspex demo
+demo: build ## start everything, run the manual's examples through real DSPy, kill what runs them, stop
+	bin/dspex demo
 
 bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single,door,batch,dspy,start BENCH="-json FILE"
 	go build -o bin/ ./test/bench

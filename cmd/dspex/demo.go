@@ -4,14 +4,100 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
+	"os"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/devserver"
 )
+
+func (a *app) demoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "demo",
+		Short: "Start everything, show what it does through real DSPy, stop",
+		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the manual's examples, kill a worker and
+a host in the middle of a conversation, and stop. The program worker-host must be in the directory of dspex.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := context.WithCancel(cmd.Context())
+			defer stop()
+			failed := make(chan error, 1)
+			err := devserver.Control(ctx, devserver.Config{
+				Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError})),
+				Ready: func(i devserver.Info) {
+					go func() {
+						defer stop()
+						failed <- a.runDemo(ctx, i)
+					}()
+				},
+			})
+			select {
+			case e := <-failed:
+				return e
+			default:
+				return err
+			}
+		},
+	}
+}
+
+// demo is what its scenes share.
+type demo struct {
+	*app
+	c    *dspex.Client
+	info devserver.Info
+	dir  string
+	host *demoHost
+}
+
+// scenes of the demo, in order.
+var scenes = []struct {
+	title string
+	play  func(*demo, context.Context) error
+}{
+	{"The manual's examples", (*demo).examples},
+	{"A session survives: its worker is killed, then its whole host", (*demo).survival},
+}
+
+func (a *app) runDemo(ctx context.Context, info devserver.Info) (err error) {
+	d := &demo{app: a, info: info}
+	if d.dir, err = os.MkdirTemp("", "dspex-demo-"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(d.dir) }()
+	if d.c, err = dspex.Connect(ctx, info.URL); err != nil {
+		return err
+	}
+	defer d.c.Close()
+	if d.host, err = d.startHost(ctx, "demo-1"); err != nil {
+		return err
+	}
+	defer func() { d.host.stop() }()
+	began := time.Now()
+	for n, s := range scenes {
+		d.headline(fmt.Sprintf("%d  %s", n+1, s.title))
+		if err := s.play(d, ctx); err != nil {
+			return fmt.Errorf("scene %d, %s: %w", n+1, s.title, err)
+		}
+	}
+	d.note("\nEvery answer went through JetStream, a Python worker, real DSPy and a real HTTP call to the echo model. %.1f s.", time.Since(began).Seconds())
+	return nil
+}
+
+func (d *demo) headline(text string) {
+	fmt.Fprintf(d.out, "\n%s\n%s\n", d.paint(d.out, bold, text), d.paint(d.out, dim, strings.Repeat("─", len([]rune(text)))))
+}
+
+func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
+
+// event tells of something that the demo does to the system.
+func (d *demo) event(format string, args ...any) {
+	fmt.Fprintf(d.out, "\n  %s %s\n", d.paint(d.out, red, "✗"), fmt.Sprintf(format, args...))
+}
 
 // turn is one request of the demo.
 type turn struct {
@@ -21,76 +107,49 @@ type turn struct {
 	args    dspex.Args
 }
 
-// demoTurns are the manual's examples.
-var demoTurns = []turn{
-	{"A prediction in a session", "user_123", "predict", dspex.Args{"question": "What is the capital of France?"}},
-	{"An anonymous prediction", "", "predict", dspex.Args{"text": "Classify this sentiment: I love this product!"}},
-	{"Create a program", "my_session", "create_program", dspex.Args{"id": "qa_bot", "signature": map[string]any{
-		"name":    "QuestionAnswer",
-		"inputs":  []any{map[string]any{"name": "question", "type": "string"}},
-		"outputs": []any{map[string]any{"name": "answer", "type": "string"}},
-	}}},
-	{"Run the program", "my_session", "execute_program", dspex.Args{"program_id": "qa_bot", "inputs": map[string]any{"question": "What is machine learning?"}}},
-	{"A conversation, turn 1", "conversation_1", "predict", dspex.Args{"text": "Hello, I'm starting a conversation"}},
-	{"A conversation, turn 2", "conversation_1", "predict", dspex.Args{"text": "Can you remember what I just said?"}},
-	{"A conversation, turn 3", "conversation_1", "predict", dspex.Args{"text": "Now summarize our entire conversation"}},
-}
-
-func (a *app) demoCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "demo",
-		Short: "Start everything, run the manual's examples through real DSPy, stop",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := context.WithCancel(cmd.Context())
-			defer stop()
-			var failed error
-			err := devserver.Run(ctx, devserver.Config{
-				Listen: "127.0.0.1:0", Workers: 2, Progress: a.err,
-				Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError})),
-				Ready: func(i devserver.Info) {
-					go func() {
-						defer stop()
-						failed = runDemo(ctx, a.out, i)
-					}()
-				},
-			})
-			if failed != nil {
-				return failed
-			}
-			return err
-		},
+// do sends a request and shows it with its answer.
+func (d *demo) do(ctx context.Context, t turn, options ...dspex.Option) (r dspex.Reply, err error) {
+	subject := "dspex.rpc.anonymous"
+	if t.session == "" {
+		r, err = d.c.ExecuteAnonymous(ctx, t.command, t.args, options...)
+	} else {
+		subject = "dspex.rpc.session." + t.session
+		r, err = d.c.Execute(ctx, t.session, t.command, t.args, options...)
 	}
-}
-
-func runDemo(ctx context.Context, out io.Writer, i devserver.Info) error {
-	fmt.Fprintf(out, "ready %s  (engine %s, language model: built-in echo at %s)\n", i.URL, i.Engine, i.Echo)
-	c, err := dspex.Connect(ctx, i.URL)
-	if err != nil {
-		return err
+	body, merr := json.Marshal(map[string]any{"command": t.command, "args": t.args})
+	if merr != nil {
+		return r, merr
 	}
-	defer c.Close()
-	for _, t := range demoTurns {
-		var r dspex.Reply
-		subject := "dspex.rpc.anonymous"
-		if t.session == "" {
-			r, err = c.ExecuteAnonymous(ctx, t.command, t.args)
-		} else {
-			subject = "dspex.rpc.session." + t.session
-			r, err = c.Execute(ctx, t.session, t.command, t.args)
+	rows := []row{{"request", subject}, {"", ""}, {"body", string(body)}}
+	if err == nil {
+		rows = append(rows, row{"answer", word(string(r.Result))})
+		if t.session != "" {
+			rows = append(rows, row{"session", fmt.Sprintf("worker %s, state %s", r.Session.Worker, d.paint(d.out, bold, string(r.Session.State)))})
 		}
-		if err != nil {
+	}
+	fmt.Fprintf(d.out, "\n  %s\n", t.title)
+	d.table(d.out, "    ", rows)
+	return r, err
+}
+
+// examples are those of the manual.
+func (d *demo) examples(ctx context.Context) error {
+	for _, t := range []turn{
+		{"A prediction in a session", "user_123", "predict", dspex.Args{"question": "What is the capital of France?"}},
+		{"An anonymous prediction", "", "predict", dspex.Args{"text": "Classify this sentiment: I love this product!"}},
+		{"Create a program", "my_session", "create_program", dspex.Args{"id": "qa_bot", "signature": map[string]any{
+			"name":    "QuestionAnswer",
+			"inputs":  []any{map[string]any{"name": "question", "type": "string"}},
+			"outputs": []any{map[string]any{"name": "answer", "type": "string"}},
+		}}},
+		{"Run the program", "my_session", "execute_program", dspex.Args{"program_id": "qa_bot", "inputs": map[string]any{"question": "What is machine learning?"}}},
+		{"A conversation, turn 1", "conversation_1", "predict", dspex.Args{"text": "Hello, I'm starting a conversation"}},
+		{"A conversation, turn 2", "conversation_1", "predict", dspex.Args{"text": "Can you remember what I just said?"}},
+		{"A conversation, turn 3", "conversation_1", "predict", dspex.Args{"text": "Now summarize our entire conversation"}},
+	} {
+		if _, err := d.do(ctx, t); err != nil {
 			return fmt.Errorf("%s: %w", t.title, err)
 		}
-		body, err := json.Marshal(map[string]any{"command": t.command, "args": t.args})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "\n%s\n  request  %s\n           %s\n  answer   %s\n", t.title, subject, body, r.Result)
-		if t.session != "" {
-			fmt.Fprintf(out, "  session  %s on worker %s, state %s\n", r.Session.ID, r.Session.Worker, r.Session.State)
-		}
 	}
-	fmt.Fprintln(out, "\nEvery answer went through JetStream, a Python worker, real DSPy and a real HTTP call to the echo model.")
 	return nil
 }
