@@ -100,7 +100,11 @@ func (d *demo) awaitService(ctx context.Context) error {
 }
 
 // kill ends the host as the kernel would for want of memory.
-func (h *demoHost) kill() { _ = h.cmd.Process.Kill(); <-h.ended; h.ended <- nil }
+func (h *demoHost) kill() {
+	_ = h.cmd.Process.Kill()
+	err := <-h.ended // it says that it was killed
+	h.ended <- err
+}
 
 // stop ends it in order.
 func (h *demoHost) stop() {

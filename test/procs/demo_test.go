@@ -1,0 +1,27 @@
+package procs
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTheDemoShowsWhatItPromises(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), filepath.Join(bin, "dspex"), "demo").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{`{"answer":"echo: What is the capital of France?"}`, `"qa_bot"`, "(turn 3): Now summarize our entire conversation",
+		"SIGKILL of its worker", "SIGKILL of the whole host", "worker demo-2/1, state restored", "My name is Ada Respond with"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the demo does not show %q", want)
+		}
+	}
+	if strings.Contains(string(out), "\x1b[") {
+		t.Error("colours although nobody looks at a terminal")
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+}
