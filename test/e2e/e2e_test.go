@@ -3,7 +3,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -133,45 +132,5 @@ func TestAPublishedJobIsAnsweredLaterAndOnce(t *testing.T) {
 	r, err := c.Wait(ctx, "batch_1", "job-1")
 	if err != nil || !strings.Contains(string(r.Result), "later?") {
 		t.Errorf("%s %v", r.Result, err)
-	}
-}
-
-// TestOtherLanguages does a request/reply and a durable publish from each.
-func TestOtherLanguages(t *testing.T) {
-	python := os.Getenv("DSPEX_TEST_PYTHON")
-	if python == "" {
-		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`")
-	}
-	for name, argv := range map[string][]string{"python": {python, "client.py", url}, "node": {"node", "node/client.mjs", url}} {
-		t.Run(name, func(t *testing.T) {
-			out, err := exec.Command(argv[0], argv[1:]...).Output()
-			if err != nil {
-				var exit *exec.ExitError
-				if e, ok := err.(*exec.ExitError); ok {
-					exit = e
-				} else {
-					t.Fatal(err)
-				}
-				t.Fatalf("%v\n%s", err, exit.Stderr)
-			}
-			var v struct {
-				Reply     struct{ OK bool }
-				Stream    string
-				Duplicate bool
-				Outcome   struct {
-					Result struct {
-						Outcome string
-						Reply   struct{ Result map[string]any }
-					}
-				}
-			}
-			if err := json.Unmarshal(out, &v); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			if answer := fmt.Sprint(v.Outcome.Result.Reply.Result["answer"]); !v.Reply.OK || v.Stream != "DSPEX_JOBS" || !v.Duplicate ||
-				v.Outcome.Result.Outcome != "succeeded" || !strings.Contains(answer, "Tell me more") {
-				t.Errorf("%s", out)
-			}
-		})
 	}
 }

@@ -1,15 +1,42 @@
-// Does what a JavaScript program would do: one request with its reply, one durable publish and the look-up of its outcome.
-import { connect, headers } from "@nats-io/transport-node";
+// Does what a JavaScript program would do: a call and its reply, one that is refused, one that streams, and durable publishes.
+import { connect, createInbox, headers } from "@nats-io/transport-node";
 import { jetstream } from "@nats-io/jetstream";
 
 const nc = await connect({ servers: process.argv[2] });
-const body = (command, args) => JSON.stringify({ command, args });
-const request = await nc.request("dspex.rpc.session.node_1", body("predict", { question: "What is Elixir?" }), { timeout: 30000 });
+const body = (command, args = {}, options = {}) => JSON.stringify({ command, args, options });
+const session = "dspex.rpc.session.node_1";
+const found = {};
+
+found.reply = (await nc.request(session, body("predict", { question: "What is Elixir?" }), { timeout: 60000 })).json();
+
+const refused = await nc.request(session, body("frobnicate"), { timeout: 60000 });
+found.refused = { code: refused.headers.get("Nats-Service-Error-Code"), error: refused.json().error.code };
+
+const inbox = createInbox();
+const parts = nc.subscribe(inbox, { timeout: 60000 });
+nc.publish(session, body("predict", { question: "one two three four" }, { stream: true }), { reply: inbox });
+found.partials = [];
+for await (const part of parts) {
+  if (!part.headers?.has("Dspex-Partial")) {
+    found.streamed = part.json();
+    break;
+  }
+  found.partials.push(part.json().chunk);
+}
+
+const answers = nc.subscribe("dspex.reply.node_1", { max: 1, timeout: 60000 });
 const h = headers();
 h.set("Dspex-Job", "node-job-1");
 h.set("Nats-Msg-Id", "node_1.node-job-1");
-const ack = await jetstream(nc).publish("dspex.session.node_1", body("predict", { question: "Tell me more about it" }), { headers: h });
-const again = await jetstream(nc).publish("dspex.session.node_1", body("predict", { question: "Tell me more about it" }), { headers: h });
-const outcome = await nc.request("dspex.rpc.jobs.get", JSON.stringify({ session: "node_1", job: "node-job-1", wait_ms: 30000 }), { timeout: 31000 });
-console.log(JSON.stringify({ reply: request.json(), stream: ack.stream, duplicate: again.duplicate, outcome: outcome.json() }));
+h.set("Dspex-Reply-To", "dspex.reply.node_1");
+const question = body("predict", { question: "Tell me more about it" });
+const ack = await jetstream(nc).publish("dspex.session.node_1", question, { headers: h });
+const again = await jetstream(nc).publish("dspex.session.node_1", question, { headers: h });
+found.stream = ack.stream;
+found.duplicate = again.duplicate;
+for await (const answer of answers) found.answer = answer.json();
+const ask = JSON.stringify({ session: "node_1", job: "node-job-1", wait_ms: 60000 });
+found.outcome = (await nc.request("dspex.rpc.jobs.get", ask, { timeout: 61000 })).json();
+
+console.log(JSON.stringify(found));
 await nc.close();

@@ -1,0 +1,158 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// found is what each client reports of what it did.
+type found struct {
+	Reply     jobReply `json:"reply"`     // of a call
+	Refused   refusal  `json:"refused"`   // of a call of an unknown command
+	Partials  []string `json:"partials"`  // of a call that streams
+	Streamed  jobReply `json:"streamed"`  // its last message
+	Stream    string   `json:"stream"`    // of the PubAck of a durable publish
+	Duplicate bool     `json:"duplicate"` // of the PubAck of the same publish again
+	Answer    jobReply `json:"answer"`    // on Dspex-Reply-To
+	Outcome   struct {
+		Result struct {
+			Outcome string   `json:"outcome"`
+			Reply   jobReply `json:"reply"`
+		} `json:"result"`
+	} `json:"outcome"` // of jobs.get
+}
+
+type jobReply struct {
+	OK     bool   `json:"ok"`
+	Engine string `json:"engine"`
+	Result struct {
+		Answer string `json:"answer"`
+	} `json:"result"`
+}
+
+type refusal struct {
+	Code  string `json:"code"`
+	Error string `json:"error"`
+}
+
+func (f found) check(t *testing.T) {
+	t.Helper()
+	for name, c := range map[string]struct {
+		reply    jobReply
+		question string
+	}{"reply": {f.Reply, "Elixir"}, "streamed": {f.Streamed, "three four"}, "answer": {f.Answer, "Tell me more"}, "outcome": {f.Outcome.Result.Reply, "Tell me more"}} {
+		if r := c.reply; !r.OK || r.Engine != "dspy 3.4.1" || !strings.HasPrefix(r.Result.Answer, "echo") || !strings.Contains(r.Result.Answer, c.question) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if f.Refused.Code != "400" || f.Refused.Error != "unknown_command" {
+		t.Errorf("refused: %+v", f.Refused)
+	}
+	if len(f.Partials) < 2 || strings.TrimSpace(strings.Join(f.Partials, "")) != f.Streamed.Result.Answer {
+		t.Errorf("partials %q of %q", f.Partials, f.Streamed.Result.Answer)
+	}
+	if f.Stream != "DSPEX_JOBS" || !f.Duplicate || f.Outcome.Result.Outcome != "succeeded" {
+		t.Errorf("published: %+v", f)
+	}
+}
+
+// TestClientsInOtherLanguages runs programs that use nothing but the NATS client of their language.
+func TestClientsInOtherLanguages(t *testing.T) {
+	python := os.Getenv("DSPEX_TEST_PYTHON")
+	if python == "" {
+		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`, or `make setup` and name .venv/bin/python")
+	}
+	if _, err := os.Stat(filepath.Join("node", "node_modules", "@nats-io", "transport-node")); err != nil {
+		t.Fatalf("the packages of the JavaScript client are not installed (%v): run `make setup`, or `npm ci` in test/e2e/node", err)
+	}
+	for name, argv := range map[string][]string{"python": {python, "client.py", url}, "node": {"node", "node/client.mjs", url}} {
+		t.Run(name, func(t *testing.T) {
+			out, err := exec.Command(argv[0], argv[1:]...).Output()
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+				t.Fatalf("%v\n%s", err, exit.Stderr)
+			}
+			var f found
+			if err == nil {
+				err = json.Unmarshal(out, &f)
+			}
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			f.check(t)
+		})
+	}
+}
+
+// TestAClientThatUsesOnlyNATS does the same in Go, without the package dspex.
+func TestAClientThatUsesOnlyNATS(t *testing.T) {
+	const patience = time.Minute
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(m *nats.Msg, err error) (r jobReply) {
+		t.Helper()
+		must(err)
+		must(json.Unmarshal(m.Data, &r))
+		return r
+	}
+	const door = "dspex.rpc.session.go_1"
+	f := found{Reply: read(nc.Request(door, []byte(`{"command": "predict", "args": {"question": "What is Elixir?"}}`), patience))}
+
+	refused, err := nc.Request(door, []byte(`{"command": "frobnicate"}`), patience)
+	must(err)
+	var body struct{ Error struct{ Code string } }
+	must(json.Unmarshal(refused.Data, &body))
+	f.Refused = refusal{refused.Header.Get("Nats-Service-Error-Code"), body.Error.Code}
+
+	inbox, err := nc.SubscribeSync(nc.NewInbox())
+	must(err)
+	must(nc.PublishRequest(door, inbox.Subject, []byte(`{"command": "predict", "args": {"question": "one two three four"}, "options": {"stream": true}}`)))
+	for {
+		m, err := inbox.NextMsg(patience)
+		must(err)
+		if m.Header.Get("Dspex-Partial") == "" {
+			f.Streamed = read(m, nil)
+			break
+		}
+		var part struct{ Chunk string }
+		must(json.Unmarshal(m.Data, &part))
+		f.Partials = append(f.Partials, part.Chunk)
+	}
+
+	js, err := jetstream.New(nc)
+	must(err)
+	answers, err := nc.SubscribeSync("dspex.reply.go_1")
+	must(err)
+	for range 2 {
+		m := nats.NewMsg("dspex.session.go_1")
+		m.Data = []byte(`{"command": "predict", "args": {"question": "Tell me more about it"}}`)
+		m.Header.Set("Dspex-Job", "go-job-1")
+		m.Header.Set("Nats-Msg-Id", "go_1.go-job-1")
+		m.Header.Set("Dspex-Reply-To", answers.Subject)
+		ack, err := js.PublishMsg(t.Context(), m)
+		must(err)
+		f.Stream, f.Duplicate = ack.Stream, ack.Duplicate
+	}
+	f.Answer = read(answers.NextMsg(patience))
+	m, err := nc.Request("dspex.rpc.jobs.get", []byte(`{"session": "go_1", "job": "go-job-1", "wait_ms": 60000}`), patience)
+	must(err)
+	must(json.Unmarshal(m.Data, &f.Outcome))
+	f.check(t)
+}
