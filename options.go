@@ -1,6 +1,7 @@
 package dspex
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -10,6 +11,7 @@ const (
 	longest        = 24 * time.Hour
 	mostRetries    = 20
 	mostDelay      = 30 * time.Second
+	mostJitter     = 0.25
 	checkoutWait   = 5 * time.Second // how long a call may wait for a slot
 	// grantedRetries is the most that any error category grants to a job that asks for no number.
 	grantedRetries = 5
@@ -61,6 +63,31 @@ func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{del
 
 // WithBackoff sets the delays between attempts.
 func WithBackoff(b Backoff) Option { return func(r *request) { r.backoff = &b } }
+
+// WithBackoffCap bounds each delay between attempts, jitter included: 1 ms to 30 s, 30 s by default.
+func WithBackoffCap(d time.Duration) Option {
+	return func(r *request) {
+		if d < time.Millisecond || d > mostDelay {
+			r.fail(badOption("options.backoff_cap", "1 ms to 30 s", "backoff_cap is out of range"))
+			return
+		}
+		r.delayCap = d
+		r.options["backoff_cap"] = milliseconds(d)
+	}
+}
+
+// WithJitter spreads the delays between attempts, so that jobs which failed together do not come again together: each is drawn
+// from d*(1-share) to d*(1+share). The share is 0 to 0.25; by default there is none.
+func WithJitter(share float64) Option {
+	return func(r *request) {
+		if !(share >= 0 && share <= mostJitter) {
+			r.fail(badOption("options.jitter", "0 to 0.25", "jitter is out of range"))
+			return
+		}
+		r.jitter = share
+		r.options["jitter"] = share
+	}
+}
 
 // WithJob names the job: [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>. The name is the idempotency key
 // inside its session: asking again under the same name gives the first outcome instead of a second run.
@@ -165,7 +192,8 @@ func (r *request) total() time.Duration {
 	}
 	total := time.Duration(r.mayRetry()+1)*r.timeout + checkoutWait
 	for retry := 1; retry <= r.mayRetry(); retry++ {
-		total += r.backoff.before(retry)
+		delay := time.Duration(float64(r.backoff.before(retry)) * (1 + r.jitter))
+		total += min(delay, cmp.Or(r.delayCap, mostDelay))
 	}
 	return min(total, longest)
 }

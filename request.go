@@ -45,6 +45,8 @@ type request struct {
 	deadline time.Duration
 	retries  *int
 	backoff  *Backoff
+	delayCap time.Duration // 0: the default
+	jitter   float64
 	body     []byte
 	err      error
 }

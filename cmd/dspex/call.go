@@ -16,8 +16,9 @@ type callFlags struct {
 	body, session, job, signature, module, lm, backoff, lane string
 	outputs                                                  []string
 	timeout, deadline                                        time.Duration
+	backoffCap                                               time.Duration
 	retries                                                  int
-	temperature                                              float64
+	temperature, jitter                                      float64
 	stream, submit, requireState                             bool
 }
 
@@ -63,6 +64,8 @@ their own.
 	flags.DurationVar(&f.deadline, "deadline", 0, "bound on the whole job, all attempts and waiting included")
 	flags.IntVar(&f.retries, "max-retries", 0, "retries after the first attempt (default by the kind of error)")
 	flags.StringVar(&f.backoff, "backoff", "", "linear, exponential or delays such as 100ms,1s (default exponential)")
+	flags.DurationVar(&f.backoffCap, "backoff-cap", 30*time.Second, "bound on each delay between attempts")
+	flags.Float64Var(&f.jitter, "jitter", 0, "spread of the delays: 0.1 draws each from 90 to 110 % (0.25 at most)")
 	flags.StringVar(&f.signature, "signature", "", `predict: the program, such as "question -> answer: int", or its JSON map`)
 	flags.StringSliceVar(&f.outputs, "outputs", nil, "predict without signature: names of the outputs (default answer)")
 	flags.StringVar(&f.module, "module", "", "predict: predict, chain_of_thought or react")
@@ -92,6 +95,8 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
 	given("timeout", func() dspex.Option { return dspex.WithTimeout(f.timeout) })
 	given("deadline", func() dspex.Option { return dspex.WithDeadline(f.deadline) })
 	given("max-retries", func() dspex.Option { return dspex.WithMaxRetries(f.retries) })
+	given("backoff-cap", func() dspex.Option { return dspex.WithBackoffCap(f.backoffCap) })
+	given("jitter", func() dspex.Option { return dspex.WithJitter(f.jitter) })
 	given("outputs", func() dspex.Option { return dspex.WithOutputs(f.outputs...) })
 	given("module", func() dspex.Option { return dspex.WithModule(f.module) })
 	given("lm", func() dspex.Option { return dspex.WithLM(f.lm) })

@@ -45,7 +45,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
 		h.settleAnonymous(t, bad, &output{})
 		return
 	case has && left <= 0:
-		h.settleAnonymous(t, expired(), &output{})
+		h.settleAnonymous(t, expired("its turn"), &output{})
 		return
 	case t.attempt > 0 && t.exhausted():
 		h.settleAnonymous(t, crashed(t.attempt), &output{})

@@ -80,7 +80,7 @@ func (s *session) completeAgain(ctx context.Context, j *job) error {
 
 // finish gives a job that ended before its turn its result, if it has none, and answers.
 func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
-	e := expired()
+	e := expired("its turn")
 	if kind == jobs.Cancelled {
 		e = cancelled()
 	}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/pyproc"
 )
 
 // task is a job on its way to an outcome.
@@ -18,6 +21,7 @@ type task struct {
 	attempt  int
 	failures []jobs.Failure
 	base     base // of the record that the attempt started from
+	buried   bool // it has failed for good and goes to the dead letters
 }
 
 var errCancelled = errors.New("cancelled")
@@ -154,9 +158,10 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 			return s.settle(ctx, t, cancelled(), nil)
 		}
 		if left, has := t.left(s.p.h.now()); has && left <= 0 {
-			return s.settle(ctx, t, expired(), nil)
+			return s.settle(ctx, t, expired("its turn"), nil)
 		}
-		if len(t.failures) > 0 && t.failures[len(t.failures)-1].Code == codeCrashed && t.exhausted() {
+		if len(t.failures) > 0 && t.failures[len(t.failures)-1].Code == jobs.CodeCrashed && t.exhausted() {
+			t.buried = true
 			return s.settle(ctx, t, crashed(t.attempt), nil)
 		}
 		done, delay, err := s.attemptOnce(ctx, t)
@@ -169,14 +174,13 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 	}
 }
 
-const codeCrashed = "attempt_crashed"
-
 func crashed(attempt int) *jobs.Error {
-	return jobs.Errorf(jobs.Connection, codeCrashed, "attempt %d ended with its worker or host", attempt).Again()
+	return jobs.Errorf(jobs.Connection, jobs.CodeCrashed, "attempt %d ended with its worker or host", attempt).Again()
 }
 
-func expired() *jobs.Error {
-	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed before it could run").
+// expired is the error of a job whose deadline came while it waited for what is named.
+func expired(awaited string) *jobs.Error {
+	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed while it waited for %s", awaited).
 		WithHint("give it more time (options.deadline, %s) or more workers", jobs.HeaderDeadline)
 }
 
@@ -243,9 +247,15 @@ const historyBytes = 512
 func (t *task) fail(e *jobs.Error) {
 	msg := e.Message
 	if len(msg) > historyBytes {
-		msg = msg[:historyBytes]
+		msg = strings.ToValidUTF8(msg[:historyBytes], "") // a character cut in two would make the head unreadable
 	}
 	t.failures = append(t.failures, jobs.Failure{Attempt: t.attempt, Category: e.Category, Code: e.Code, Message: msg})
+}
+
+// judge decides what the failure of the task's latest attempt leads to.
+func (h *Host) judge(t *task, e *jobs.Error) jobs.Verdict {
+	left, has := t.left(h.now())
+	return jobs.Settle(e, t.attempt, t.req.Policy, left, has, rand.Float64)
 }
 
 // attemptOnce runs the job once: done when it has an outcome, else the delay before the next attempt.
@@ -256,7 +266,11 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		return false, 0, err
 	}
 	if e != nil {
-		return true, 0, s.settle(ctx, t, e, nil)
+		return s.notStarted(ctx, t, e)
+	}
+	if left, has := t.left(h.now()); has && left <= 0 {
+		slot.Release()
+		return true, 0, s.settle(ctx, t, expired("a worker"), nil)
 	}
 	t.attempt++
 	t.base = s.base()
@@ -272,15 +286,31 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	if out.err == nil {
 		return true, 0, s.settle(ctx, t, nil, out)
 	}
-	t.fail(out.err)
-	left, has := t.left(h.now())
-	v := jobs.Settle(out.err, t.attempt, t.req.Policy, left, has, nil)
+	return s.failed(ctx, t, out.err, out)
+}
+
+// failed decides about a job whose attempt has failed.
+func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, out *output) (done bool, delay time.Duration, err error) {
+	t.fail(e)
+	v := s.p.h.judge(t, e)
 	if v.Action != jobs.Retry {
-		return true, 0, s.settle(ctx, t, out.err, out)
+		t.buried = v.Action == jobs.Bury
+		return true, 0, s.settle(ctx, t, e, out)
 	}
-	h.log.Info("job_retries", "session", s.id, "job", t.env.Job, "attempt", t.attempt, "delay_ms", v.Delay.Milliseconds(),
-		"error_category", out.err.Category, "code", out.err.Code)
+	s.p.h.log.Info("job_retries", "session", s.id, "job", t.env.Job, "attempt", t.attempt, "delay_ms", v.Delay.Milliseconds(),
+		"error_category", e.Category, "code", e.Code)
 	return false, v.Delay, nil
+}
+
+// notStarted decides about a job that got no slot. That no worker can be started counts as a failed attempt, unless somebody
+// waits: then it is the answer.
+func (s *session) notStarted(ctx context.Context, t *task, e *jobs.Error) (done bool, delay time.Duration, err error) {
+	if e.Category == jobs.Initialization && t.env.Mode == jobs.ModeQueue {
+		t.attempt++
+		return s.failed(ctx, t, e, nil)
+	}
+	t.buried = t.attempt > 0 && e.Retryable
+	return true, 0, s.settle(ctx, t, e, nil)
 }
 
 // backOff makes the retry durable, asks for redelivery after the delay and waits for it; a redelivery that is a second late
@@ -333,13 +363,12 @@ func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.E
 
 // checkout waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
 func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
-	bound := time.Duration(0)
+	bound, impatient := time.Duration(0), false
 	if left, has := t.left(h.now()); has {
 		bound = max(left, 1)
 	}
-	call := t.env.Mode == jobs.ModeCall
-	if call {
-		bound = min(bound, max(h.cfg.CheckoutTimeout-waited, 1))
+	if patience := max(h.cfg.CheckoutTimeout-waited, 1); t.env.Mode == jobs.ModeCall && (bound == 0 || patience < bound) {
+		bound, impatient = patience, true
 	}
 	var until time.Time
 	if bound > 0 {
@@ -353,16 +382,19 @@ func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitU
 	switch {
 	case err == nil:
 		return slot, nil, nil
-	case errors.Is(gaveUp, errTimeOver) && call:
-		return nil, jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", h.cfg.CheckoutTimeout).
-			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits"), nil
+	case errors.Is(gaveUp, errTimeOver) && impatient:
+		e := jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", h.cfg.CheckoutTimeout).Again().
+			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits")
+		e.RetryAfter = h.cfg.CheckoutTimeout
+		return nil, e, nil
 	case errors.Is(gaveUp, errTimeOver):
-		return nil, expired(), nil
+		return nil, expired("a worker"), nil
 	case gaveUp != nil:
 		return nil, nil, gaveUp
+	case errors.Is(err, pyproc.ErrStopped):
+		return nil, nil, fmt.Errorf("checkout: %w", err) // the host is about to leave; the job is not to blame
 	}
-	return nil, jobs.Errorf(jobs.Initialization, jobs.CodeWorkerStart, "no worker can be started: %v", err).
-		WithHint("see the host's log; dspex doctor checks the Python environment"), nil
+	return nil, startError(err), nil
 }
 
 // take takes a slot, and a whole worker for a command that must run alone. Only the workers know which commands do: the first

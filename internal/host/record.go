@@ -172,10 +172,8 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	if e == nil {
 		next.Host, next.Worker = h.cfg.Name, out.worker
 		s.advance(&next, t, out)
-	} else {
-		left, has := t.left(h.now())
-		last.Buried = last.Kind == jobs.Failed && jobs.Settle(e, t.attempt, t.req.Policy, left, has, nil).Action == jobs.Bury
 	}
+	last.Buried = last.Kind == jobs.Failed && t.buried
 	next.Last = last
 	if err := s.commit(ctx, t, &next); err != nil {
 		return err

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -200,58 +198,6 @@ func replySize(value []byte, contentType string, maxPayload int) int {
 		return len(value) // it goes out as MessagePack
 	}
 	return len(text)
-}
-
-func workerError(err error, worker string) *jobs.Error {
-	e := jobs.Errorf(jobs.Connection, jobs.CodeWorkerDied, "%s", strings.TrimSpace(err.Error())).Again()
-	e.Worker = worker
-	if hung, ok := errors.AsType[*pyproc.HungError](err); ok {
-		e.Traceback = hung.Stack
-		if hung.For == "PONG" { // else the hang was another call's
-			e.Category, e.Code = jobs.Timeout, jobs.CodeWorkerHung
-		}
-	}
-	return e
-}
-
-// errorFrame reads what Python says of a failure.
-func errorFrame(body []byte, worker string) *jobs.Error {
-	f, err := frame.ParseError(body)
-	if err != nil || !jobs.Category(f.Category).Known() {
-		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again()
-	}
-	e := &jobs.Error{Category: jobs.Category(f.Category), Code: f.Code, Message: f.Message, Worker: worker}
-	in := wire.NewReader(f.Detail)
-	n, _ := in.Map()
-	for range n {
-		key, _ := in.Str()
-		switch kind := in.Kind(); {
-		case key == "retryable" && kind == wire.Bool:
-			e.Retryable, _ = in.Bool()
-		case key == "retry_after_ms" && kind == wire.Int:
-			ms, _ := in.Int()
-			e.RetryAfter = min(time.Duration(max(ms, 0))*time.Millisecond, jobs.RetryAfterCap)
-		case kind == wire.Str:
-			v, _ := in.Str()
-			switch key {
-			case "hint":
-				e.Hint = v
-			case "expected":
-				e.Expected = v
-			case "path":
-				e.Path = v
-			case "python_type":
-				e.PythonType = v
-			case "traceback":
-				e.Traceback = v
-			}
-		default:
-			if in.Skip() != nil {
-				return e
-			}
-		}
-	}
-	return e
 }
 
 // sendPartial passes a CHUNK on. At most once: a client that counts sees gaps.

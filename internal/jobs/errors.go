@@ -69,6 +69,7 @@ const (
 	CodeBroker           = "broker_unreachable"
 	CodeWorkerDied       = "worker_died"
 	CodeWorkerHung       = "worker_hung"
+	CodeCrashed          = "attempt_crashed"
 	CodeWorkerStart      = "worker_start_failed"
 	CodeBadFrame         = "bad_frame"
 	CodeStateMissing     = "state_missing"
@@ -89,9 +90,9 @@ var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
-	CodeWorkerDied: 502, CodeWorkerHung: 504, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
-	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502, "attempt_crashed": 502,
+	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502,
 	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,
 }
 

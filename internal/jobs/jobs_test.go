@@ -39,6 +39,8 @@ func TestRequestsThatAreRefusedSayWhatWasExpected(t *testing.T) {
 		`{"command":"x","options":{"timeout":0}}`: "options.timeout", `{"command":"x","options":{"timeout":"5"}}`: "options.timeout",
 		`{"command":"x","options":{"timeout":86400001}}`: "options.timeout", `{"command":"x","options":{"max_retries":21}}`: "options.max_retries",
 		`{"command":"x","options":{"max_retries":1.5}}`: "options.max_retries", `{"command":"x","options":{"backoff":"quick"}}`: "options.backoff",
+		`{"command":"x","options":{"jitter":0.3}}`: "options.jitter", `{"command":"x","options":{"jitter":"0.1"}}`: "options.jitter",
+		`{"command":"x","options":{"backoff_cap":30001}}`: "options.backoff_cap", `{"command":"x","options":{"backoff_cap":0}}`: "options.backoff_cap",
 		`{"command":"x","options":{"backoff":[]}}`: "options.backoff", `{"command":"x","options":{"stream":1}}`: "options.stream",
 		`{"command":"x","options":{"module":"exec"}}`: "options.module", `{"command":"x","options":{"temperature":3}}`: "options.temperature",
 		`{"command":"x","options":{"frobnicate":1}}`: "options.frobnicate", `{"command":"set_lm","args":{"model":"m","api_key":"sk"}}`: "args.api_key",
@@ -52,11 +54,11 @@ func TestRequestsThatAreRefusedSayWhatWasExpected(t *testing.T) {
 
 func TestARequestsOptions(t *testing.T) {
 	r, e := ParseRequest("application/json; charset=utf-8", []byte(`{"command":"predict","args":{"b":1,"a":"x"},
-		"options":{"timeout":"2m","max_retries":3,"backoff":[150,300],"deadline":1500,"stream":true,"lm":"fast","require_state":true}}`), 1<<20)
+		"options":{"timeout":"2m","max_retries":3,"backoff":[150,300],"backoff_cap":"2s","jitter":0.25,"deadline":1500,"stream":true,"lm":"fast","require_state":true}}`), 1<<20)
 	if e != nil {
 		t.Fatal(e)
 	}
-	if r.Timeout != 2*time.Minute || *r.Policy.MaxRetries != 3 || r.Deadline != 1500*time.Millisecond || !r.Stream || r.LM != "fast" || !r.RequireState ||
+	if r.Timeout != 2*time.Minute || *r.Policy.MaxRetries != 3 || r.Policy.Cap != 2*time.Second || r.Policy.Jitter != 0.25 || r.Deadline != 1500*time.Millisecond || !r.Stream || r.LM != "fast" || !r.RequireState ||
 		!reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)) {
 		t.Errorf("%+v", r)
 	}

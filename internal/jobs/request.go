@@ -128,7 +128,7 @@ func (r *Request) read(in *wire.Reader) *Error {
 }
 
 // optionNames are all options, for the error that names them.
-var optionNames = []string{"backoff", "deadline", "lm", "max_retries", "module", "outputs", "require_state", "signature", "stream", "temperature", "timeout"}
+var optionNames = []string{"backoff", "backoff_cap", "deadline", "jitter", "lm", "max_retries", "module", "outputs", "require_state", "signature", "stream", "temperature", "timeout"}
 
 func (r *Request) readOptions(in *wire.Reader) *Error {
 	n, err := in.Map()
@@ -157,19 +157,8 @@ func (r *Request) readOption(key string, in *wire.Reader) *Error {
 		} else {
 			r.Deadline = d
 		}
-	case "max_retries":
-		v, err := in.Int()
-		if err != nil || v < 0 || v > MaxRetries {
-			return Refused(CodeBadOption, path, "an integer from 0 to 20", "max_retries is out of range")
-		}
-		retries := int(v)
-		r.Policy.MaxRetries = &retries
-	case "backoff":
-		b, ok := backoff(in)
-		if !ok {
-			return Refused(CodeBadOption, path, `"linear", "exponential" or a list of 1 to 20 delays in ms (0 to 30000)`, "unknown backoff")
-		}
-		r.Policy.Backoff = b
+	case "max_retries", "backoff", "backoff_cap", "jitter":
+		return r.Policy.readOption(key, path, in)
 	case "stream", "require_state":
 		v, err := in.Bool()
 		if err != nil {
@@ -238,33 +227,6 @@ func duration(in *wire.Reader) (time.Duration, bool) {
 	return 0, false
 }
 
-func backoff(in *wire.Reader) (Backoff, bool) {
-	switch in.Kind() {
-	case wire.Str:
-		switch s, _ := in.Str(); s {
-		case "linear":
-			return Linear(), true
-		case "exponential":
-			return Exponential(), true
-		}
-	case wire.Array:
-		n, err := in.Array()
-		if err != nil || n < 1 || n > MaxRetries {
-			return Backoff{}, false
-		}
-		delays := make([]time.Duration, 0, n)
-		for range n {
-			v, err := in.Int()
-			if err != nil || v < 0 || v > int64(BackoffCap/time.Millisecond) {
-				return Backoff{}, false
-			}
-			delays = append(delays, time.Duration(v)*time.Millisecond)
-		}
-		return Delays(delays...), true
-	}
-	return Backoff{}, false
-}
-
 // modelless are the built-in commands that never call a language model; a user's own may.
 var modelless = []string{"ping", "create_program", "list_programs", "get_program_info", "delete_program", "get_stats", "reset_state",
 	"cleanup_session", "cleanup", "shutdown", "get_session_data", "update_session_data"}
@@ -307,7 +269,7 @@ func (r *Request) Total(checkout time.Duration) time.Duration {
 	}
 	total := time.Duration(retries+1)*r.Timeout + checkout
 	for i := 1; i <= retries; i++ {
-		total += r.Policy.Backoff.Delay(i)
+		total += r.Policy.Longest(i)
 	}
 	return min(total, MaxTimeout)
 }

@@ -2,15 +2,15 @@ package jobs
 
 import (
 	"math"
-	"math/rand/v2"
 	"time"
 )
 
 // Retry arithmetic of the manual.
 const (
 	BackoffBase = 100 * time.Millisecond // first delay of both strategies
-	BackoffCap  = 30 * time.Second       // no computed delay is longer, jitter included
+	BackoffCap  = 30 * time.Second       // no computed delay is longer, jitter included; a job may ask for less
 	MaxRetries  = 20                     // most that a job may ask for
+	MaxJitter   = 0.25
 	// RetryAfterCap bounds what a provider's Retry-After can make a session wait.
 	RetryAfterCap = 10 * time.Minute
 )
@@ -63,9 +63,22 @@ func (b Backoff) Delay(retry int) time.Duration {
 
 // Policy is a job's own retry wish. The zero Policy leaves everything to the error's category.
 type Policy struct {
-	MaxRetries *int    // nil: by category
-	Backoff    Backoff // Kind "": by category
-	Jitter     float64 // 0..0.25: each delay is drawn from d*(1±Jitter)
+	MaxRetries *int          // nil: by category
+	Backoff    Backoff       // Kind "": by category
+	Jitter     float64       // 0..MaxJitter: each delay is drawn from d*(1±Jitter)
+	Cap        time.Duration // of each delay, jitter included; 0: BackoffCap
+}
+
+// Longest is the most that the job waits before the given retry, unless a provider asks for more.
+func (p Policy) Longest(retry int) time.Duration {
+	return p.capped(time.Duration(float64(p.Backoff.Delay(retry)) * (1 + p.Jitter)))
+}
+
+func (p Policy) capped(d time.Duration) time.Duration {
+	if p.Cap > 0 {
+		return min(d, p.Cap)
+	}
+	return min(d, BackoffCap)
 }
 
 // Retries is the number of retries that the policy grants to a failure, and whether the job said so itself.
@@ -98,30 +111,29 @@ type Verdict struct {
 }
 
 // Settle decides what a failed attempt leads to. attempt is the number of the attempt that failed (1 is the first), left is
-// the time until the job's deadline (negative: none set). rnd is only used when the policy asks for jitter.
-func Settle(e *Error, attempt int, p Policy, left time.Duration, hasDeadline bool, rnd *rand.Rand) Verdict {
+// the time until the job's deadline, if it has one. chance, from 0 to 1, is only asked when the policy wants jitter.
+func Settle(e *Error, attempt int, p Policy, left time.Duration, hasDeadline bool, chance func() float64) Verdict {
 	if !e.Retryable {
 		return Verdict{Action: Fail}
 	}
 	if attempt > p.Retries(e) {
 		return Verdict{Action: Bury}
 	}
-	d := p.delay(e, attempt, rnd)
+	d := p.delay(e, attempt, chance)
 	if hasDeadline && d >= left {
 		return Verdict{Action: Bury}
 	}
 	return Verdict{Action: Retry, Delay: d}
 }
 
-func (p Policy) delay(e *Error, attempt int, rnd *rand.Rand) time.Duration {
+func (p Policy) delay(e *Error, attempt int, chance func() float64) time.Duration {
 	b := p.Backoff
 	if b.Kind == "" && p.MaxRetries == nil {
 		b = e.Traits().Backoff
 	}
 	d := b.Delay(attempt)
-	if p.Jitter > 0 && rnd != nil {
-		d = time.Duration(float64(d) * (1 + p.Jitter*(2*rnd.Float64()-1)))
-		d = min(d, BackoffCap)
+	if p.Jitter > 0 {
+		d = time.Duration(float64(d) * (1 + p.Jitter*(2*chance()-1)))
 	}
-	return max(d, min(e.RetryAfter, RetryAfterCap))
+	return max(p.capped(d), min(e.RetryAfter, RetryAfterCap))
 }
