@@ -27,6 +27,7 @@ type pool struct {
 	turn  sync.Mutex // of those that take all slots
 	runs  atomic.Int64
 	mu    sync.Mutex
+	none  func() error // why no slot can be had; nil, or a nil error: it can
 	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
@@ -38,6 +39,14 @@ func newPool(slots int) *pool {
 }
 
 func (p *pool) Checkout(_ uint64, alone bool, wait host.Wait) (host.Slot, error) {
+	p.mu.Lock()
+	none := p.none
+	p.mu.Unlock()
+	if none != nil {
+		if err := none(); err != nil {
+			return nil, err
+		}
+	}
 	s := &slot{p, 1}
 	if alone {
 		p.turn.Lock() // two that each hold half of the slots would wait for ever
@@ -153,7 +162,13 @@ func (s *slot) call(ctx context.Context, body []byte) (frame.Frame, error) {
 }
 
 func failure(category, code string, retryable bool) frame.Frame {
-	detail := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 1), "retryable"), retryable)
+	return failureAfter(category, code, retryable, 0)
+}
+
+// failureAfter is a failure with the wish not to be asked again before so many milliseconds.
+func failureAfter(category, code string, retryable bool, after uint64) frame.Frame {
+	detail := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "retryable"), retryable)
+	detail = wire.AppendUint(wire.AppendStr(detail, "retry_after_ms"), after)
 	return frame.Frame{Type: frame.Error, Body: frame.ErrorBody{Category: category, Code: code, Message: "scripted", Detail: detail}.AppendBody(nil)}
 }
 
@@ -165,13 +180,15 @@ func (noModels) Default() (string, []byte, *jobs.Error)      { return "", nil, n
 func (noModels) SetDefault([]byte) *jobs.Error               { return nil }
 
 type system struct {
-	t    *testing.T
-	dir  string
-	srv  *server.Server
-	nc   *nats.Conn
-	pool *pool
-	stop context.CancelFunc
-	done sync.WaitGroup
+	t     *testing.T
+	dir   string
+	srv   *server.Server
+	nc    *nats.Conn
+	pool  *pool
+	line  *line // to the broker; nil: the one that was started
+	conns []*nats.Conn
+	stop  context.CancelFunc
+	done  sync.WaitGroup
 }
 
 func broker(t *testing.T, dir string) *server.Server {
@@ -197,10 +214,15 @@ func start(t *testing.T, dir string) *system {
 }
 
 func (y *system) connect() *nats.Conn {
-	nc, err := nats.Connect("", nats.InProcessServer(y.srv), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1))
+	var to nats.InProcessConnProvider = y.srv
+	if y.line != nil {
+		to = y.line
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(to), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1))
 	if err != nil {
 		y.t.Fatal(err)
 	}
+	y.conns = append(y.conns, nc)
 	return nc
 }
 
@@ -236,7 +258,10 @@ func (y *system) run(name string) {
 func (y *system) close() {
 	y.stop()
 	y.done.Wait()
-	y.nc.Close()
+	for _, nc := range y.conns {
+		nc.Close()
+	}
+	y.conns = nil
 	y.srv.Shutdown()
 	y.srv.WaitForShutdown()
 }
@@ -248,19 +273,27 @@ type reply struct {
 	Attempt int                    `json:"attempt"`
 	Session struct{ State string } `json:"session"`
 	Error   struct {
-		Category string `json:"error_category"`
-		Code     string `json:"code"`
-		Expected string `json:"expected"`
+		Category   string `json:"error_category"`
+		Code       string `json:"code"`
+		Message    string `json:"message"`
+		Expected   string `json:"expected"`
+		Retryable  bool   `json:"retryable"`
+		RetryAfter int    `json:"retry_after_ms"`
 	} `json:"error"`
 }
 
 func (y *system) call(subject, job, body string) reply {
 	y.t.Helper()
+	return y.callFor(subject, job, body, 20*time.Second)
+}
+
+func (y *system) callFor(subject, job, body string, d time.Duration) reply {
+	y.t.Helper()
 	m := &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{}}
 	if job != "" {
 		m.Header.Set("Dspex-Job", job)
 	}
-	r, err := y.nc.RequestMsg(m, 20*time.Second)
+	r, err := y.nc.RequestMsg(m, d)
 	if err != nil {
 		y.t.Fatalf("%s: %v", subject, err)
 	}

@@ -1,0 +1,162 @@
+package host_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// stuck is a worker that answers nothing: the call ends when its caller gives up.
+func stuck(ctx context.Context) (frame.Frame, error, bool) {
+	<-ctx.Done()
+	return frame.Frame{}, ctx.Err(), true
+}
+
+// runs counts the attempts of each job.
+type runs struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (r *runs) add(job string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = map[string]int{}
+	}
+	r.of[job]++
+}
+
+func (r *runs) count(job string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of[job]
+}
+
+// near reports whether d is want, give or take what a loop needs to look.
+func near(d, want time.Duration) bool { return d >= want && d <= want+50*time.Millisecond }
+
+func TestAnAttemptEndsAtItsTimeoutAndIsRepeated(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) { return stuck(ctx) })
+		for _, session := range []string{"s", ""} {
+			began := time.Now()
+			y.store(subject(session), "slow", `{"command":"append","options":{"timeout":"2s"}}`)
+			o := y.end(session, "slow")
+			if e := o.Reply.Error; o.Outcome != "failed" || o.Attempts != 3 || e.Category != "timeout" || e.Code != "operation_timeout" || !e.Retryable ||
+				!strings.Contains(e.Message, "the attempt took longer than 2s") {
+				t.Errorf("%q: %+v", session, o)
+			}
+			if took := time.Since(began); !near(took, 6300*time.Millisecond) { // three attempts, 100 and 200 ms between them
+				t.Errorf("%q: took %v", session, took)
+			}
+		}
+	})
+}
+
+func subject(session string) string {
+	if session == "" {
+		return "dspex.anonymous.interactive"
+	}
+	return "dspex.session." + session
+}
+
+func TestTheCallerIsAnsweredAtTheDeadlineThoughTheWorkerIsStuck(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			if c.Job != "next" {
+				return stuck(ctx)
+			}
+			return frame.Frame{}, nil, false
+		})
+		for _, door := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous"} {
+			began := time.Now()
+			m, err := y.nc.RequestMsg(&nats.Msg{Subject: door, Data: []byte(echo), Header: nats.Header{"Dspex-Deadline": {"3000"}}}, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); !near(took, 3*time.Second) {
+				t.Errorf("%s: answered after %v", door, took)
+			}
+			if text := string(m.Data); !strings.Contains(text, `"code":"deadline_exceeded"`) || !strings.Contains(text, "while it ran") || m.Header.Get("Nats-Service-Error-Code") != "408" {
+				t.Errorf("%s: %s", door, text)
+			}
+		}
+		if r := y.call("dspex.rpc.session.s", "next", echo); !r.OK {
+			t.Errorf("the session's next job: %+v", r)
+		}
+	})
+}
+
+func TestAWaitingJobEndsAtItsDeadlineAndNeverRuns(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var r runs
+		release := make(chan struct{})
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			if r.add(c.Job); c.Job == "first" {
+				<-release
+			}
+			return frame.Frame{}, nil, false
+		})
+		y.store("dspex.session.s", "first", `{"command":"append","options":{"timeout":"1h"}}`)
+		began := time.Now()
+		y.store("dspex.session.s", "waits", `{"command":"append","options":{"deadline":"5s"}}`)
+		o := y.end("s", "waits")
+		if e := o.Reply.Error; o.Outcome != "expired" || o.Attempts != 0 || e.Category != "timeout" || e.Code != "deadline_exceeded" || e.Retryable ||
+			!strings.Contains(e.Message, "while it waited for its turn") {
+			t.Errorf("%+v", o)
+		}
+		if took := time.Since(began); !near(took, 5*time.Second) {
+			t.Errorf("ended after %v", took)
+		}
+		y.store("dspex.session.s", "last", echo)
+		close(release)
+		if o := y.end("s", "last"); o.Outcome != "succeeded" || r.count("waits") != 0 {
+			t.Errorf("%+v, %d runs of the expired job", o, r.count("waits"))
+		}
+	})
+}
+
+func TestACallWaitsForASlotAsLongAsItMayAndAPublishedJobLonger(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var r runs
+		for range cap(y.pool.slots) {
+			y.pool.slots <- struct{}{}
+		}
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			r.add(c.Job)
+			return frame.Frame{}, nil, false
+		})
+		began := time.Now()
+		y.store("dspex.session.queued", "queued", echo)
+		y.store("dspex.session.late", "late", `{"command":"append","options":{"deadline":"7s"}}`)
+		v := y.call("dspex.rpc.session.call", "call", `{"command":"append","options":{"max_retries":5}}`)
+		if e := v.Error; e.Category != "resource_error" || e.Code != "checkout_timeout" || !e.Retryable || e.RetryAfter != 5000 || v.Attempt != 0 {
+			t.Errorf("call: %+v", v)
+		}
+		if took := time.Since(began); !near(took, 5*time.Second) {
+			t.Errorf("the call ended after %v", took)
+		}
+		if o := y.end("late", "late"); o.Outcome != "expired" || !strings.Contains(o.Reply.Error.Message, "while it waited for a worker") {
+			t.Errorf("late: %+v", o)
+		}
+		if took := time.Since(began); !near(took, 7*time.Second) {
+			t.Errorf("the queued job with a deadline ended after %v", took)
+		}
+		for range cap(y.pool.slots) {
+			<-y.pool.slots
+		}
+		if o := y.end("queued", "queued"); o.Outcome != "succeeded" || o.Attempts != 1 {
+			t.Errorf("queued: %+v", o)
+		}
+		if r.count("call") != 0 || r.count("late") != 0 {
+			t.Error("a job ran after its end")
+		}
+	})
+}
