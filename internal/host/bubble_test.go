@@ -35,6 +35,8 @@ func (l *line) InProcessConn() (net.Conn, error) {
 // inFakeTime runs a test with broker, dispatcher and host in a bubble, where waits take no time and gaps are exact.
 func inFakeTime(t *testing.T, test func(t *testing.T, y *system)) {
 	t.Helper()
+	emptyPools() // of other tests, and for them
+	defer emptyPools()
 	ats.Register() // before the bubble: its goroutine would keep fake time from passing
 	defer ats.Unregister()
 	dir, today := t.TempDir(), time.Now()
@@ -47,7 +49,11 @@ func inFakeTime(t *testing.T, test func(t *testing.T, y *system)) {
 		test(t, y)
 		y.close()
 	})
-	runtime.GC() // twice: nats.go keeps timers in a pool, which may not lead from one bubble to the next
+}
+
+// emptyPools drops what nats.go keeps in pools: its timers may not lead from one bubble to the next.
+func emptyPools() {
+	runtime.GC()
 	runtime.GC()
 }
 
