@@ -15,6 +15,8 @@ func TestTheBoundOfACallIsWhatTheJobMayTake(t *testing.T) {
 		"linear":       {[]Option{WithMaxRetries(3), WithTimeout(time.Second), WithBackoff(Linear())}, 9*time.Second + 600*time.Millisecond},
 		"list":         {[]Option{WithMaxRetries(3), WithTimeout(time.Second), WithBackoff(Delays(time.Second, 2*time.Second))}, 14 * time.Second},
 		"capped delay": {[]Option{WithMaxRetries(20), WithTimeout(time.Millisecond)}, 21*time.Millisecond + 5*time.Second + 51100*time.Millisecond + 11*30*time.Second},
+		"own cap":      {[]Option{WithMaxRetries(4), WithTimeout(time.Second), WithBackoffCap(300 * time.Millisecond)}, 10*time.Second + 900*time.Millisecond},
+		"jitter":       {[]Option{WithMaxRetries(2), WithTimeout(time.Second), WithJitter(0.25)}, 8*time.Second + 375*time.Millisecond},
 		"deadline":     {[]Option{WithDeadline(time.Minute), WithTimeout(time.Hour)}, time.Minute},
 		"a day":        {[]Option{WithTimeout(24 * time.Hour)}, 24 * time.Hour},
 	} {
