@@ -13,9 +13,9 @@ import (
 )
 
 // stuck is a worker that answers nothing: the call ends when its caller gives up.
-func stuck(ctx context.Context) (frame.Frame, error, bool) {
+func stuck(ctx context.Context) (frame.Frame, error) {
 	<-ctx.Done()
-	return frame.Frame{}, ctx.Err(), true
+	return frame.Frame{}, ctx.Err()
 }
 
 // runs counts the attempts of each job.
@@ -44,7 +44,10 @@ func near(d, want time.Duration) bool { return d >= want && d <= want+50*time.Mi
 
 func TestAnAttemptEndsAtItsTimeoutAndIsRepeated(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
-		y.script(func(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) { return stuck(ctx) })
+		y.script(func(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) {
+			f, err := stuck(ctx)
+			return f, err, true
+		})
 		for _, session := range []string{"s", ""} {
 			began := time.Now()
 			y.store(subject(session), "slow", `{"command":"append","options":{"timeout":"2s"}}`)
@@ -71,7 +74,8 @@ func TestTheCallerIsAnsweredAtTheDeadlineThoughTheWorkerIsStuck(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		y.script(func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool) {
 			if c.Job != "next" {
-				return stuck(ctx)
+				f, err := stuck(ctx)
+				return f, err, true
 			}
 			return frame.Frame{}, nil, false
 		})
