@@ -133,6 +133,15 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"jobs-cancel", jobs.RPCJobsCancel, aside(d.cancelJob)},
 		{"health", jobs.RPCHealth, aside(d.health)},
 		{"stats", jobs.RPCStats, aside(d.getStats)},
+		{"sessions-list", jobs.RPCSessionsList, aside(d.listSessions)},
+		{"sessions-get", jobs.RPCSessionsGet, aside(d.getSession)},
+		{"sessions-export", jobs.RPCSessionsExport, aside(d.exportSession)},
+		{"sessions-cleanup", jobs.RPCSessionsCleanup, d.cleanupSession},
+		{"sessions-import", jobs.RPCSessionsImport, d.importSession},
+		{"sessions-erase", jobs.RPCSessionsErase, d.eraseSession},
+		{"hosts-list", jobs.RPCHostsList, aside(d.listHosts)},
+		{"hosts-drain", jobs.RPCHostsDrain, aside(d.drainHost)},
+		{"hosts-resume", jobs.RPCHostsResume, aside(d.resumeHost)},
 	}
 	for _, e := range endpoints {
 		if err := service.AddEndpoint(e.name, d.answerable(e.handler), micro.WithEndpointSubject(e.subject)); err != nil {

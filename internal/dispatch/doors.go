@@ -30,19 +30,29 @@ func (d *Dispatcher) callAnonymous(r micro.Request) {
 }
 
 func (d *Dispatcher) call(r micro.Request, subject string) {
-	header := r.Headers()
-	if header == nil {
-		header = micro.Headers{}
+	env, bad := callHeaders(r)
+	if bad != nil {
+		refuse(r, bad)
+		return
 	}
+	d.accept(r, env, subject, r.Data())
+}
+
+// callHeaders reads the headers of a request that becomes a call.
+func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
+	header := r.Headers()
 	env, bad := jobs.ParseHeaders(header, 0)
 	for _, name := range []string{jobs.HeaderReplyTo, jobs.HeaderMode} {
 		if bad == nil && one(header, name) != "" {
 			bad = jobs.Refused(jobs.CodeBadHeader, name, "no such header: a call is answered in its inbox", "%s is for durable publishes", name)
 		}
 	}
-	if bad == nil {
-		_, bad = jobs.ParseRequest(env.Type, r.Data(), d.maxPayload/2)
-	}
+	return env, bad
+}
+
+// accept stores a call, once it is checked.
+func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, body []byte) {
+	_, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
 	}
@@ -50,7 +60,7 @@ func (d *Dispatcher) call(r micro.Request, subject string) {
 		refuse(r, bad)
 		return
 	}
-	m := &nats.Msg{Subject: subject, Data: r.Data(), Header: nats.Header{
+	m := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
 	}}
 	if env.Chosen {

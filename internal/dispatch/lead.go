@@ -44,6 +44,7 @@ type beat struct {
 	Hits        int64  `json:"hits"`
 	Misses      int64  `json:"misses"`
 	Moves       int64  `json:"moves"`
+	IdleMillis  int64  `json:"idle_ms"`
 
 	Busy     map[int]int `json:"busy"`
 	Releases bool        `json:"releases"`

@@ -39,7 +39,7 @@ func (d *Dispatcher) measure() (beats []beat, all bool) {
 
 // pool adds up what the hosts say.
 func (d *Dispatcher) pool(beats []beat) map[string]int64 {
-	var workers, active, available, requests, failed, ms, sessions int64
+	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
 		active += int64(b.Active)
@@ -48,6 +48,9 @@ func (d *Dispatcher) pool(beats []beat) map[string]int64 {
 		failed += b.Errors
 		ms += b.RunMillis
 		sessions += b.Sessions
+		hits += b.Hits
+		misses += b.Misses
+		moves += b.Moves
 	}
 	average := int64(0)
 	if requests > 0 {
@@ -56,11 +59,13 @@ func (d *Dispatcher) pool(beats []beat) map[string]int64 {
 	return map[string]int64{
 		"pool_size": workers, "active_workers": active, "available_workers": available, "active_sessions": sessions,
 		"total_requests": requests, "total_errors": failed, "average_response_time": average,
+		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves,
 		"uptime_seconds": int64(time.Since(d.started) / time.Second),
 	}
 }
 
-var statNames = []string{"active_sessions", "active_workers", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
+// statNames are the manual's, and those of the affinity.
+var statNames = []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
 
 func appendStats(b []byte, stats map[string]int64) []byte {
 	b = wire.AppendMap(b, len(statNames))

@@ -98,7 +98,7 @@ func (h *Host) bury(ctx context.Context, j *job, session string, o *jobs.Outcome
 	if err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
-	m := &nats.Msg{Subject: "dspex.dlq.s." + session, Data: body, Header: nats.Header{
+	m := &nats.Msg{Subject: jobs.DeadSubject(session), Data: body, Header: nats.Header{
 		"Nats-Msg-Id": {session + "." + strconv.FormatUint(j.seq, 10)}, jobs.HeaderJob: {o.Job},
 		jobs.HeaderAttempt: {strconv.Itoa(o.Attempt)}, jobs.HeaderContentType: {o.Type},
 	}}

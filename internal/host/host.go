@@ -262,6 +262,7 @@ type Heartbeat struct {
 	Hits        int64  `json:"hits"`           // session jobs that ran where their session was warm
 	Misses      int64  `json:"misses"`         // whose session was warm nowhere
 	Moves       int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
+	IdleMillis  int64  `json:"idle_ms"`        // how long it keeps an idle session
 
 	Busy     map[int]int64 `json:"busy,omitempty"`     // partition -> sessions with work
 	Releases bool          `json:"releases"`           // understands dspex.ctl.<host>.release
@@ -321,7 +322,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
-		Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
+		IdleMillis: h.cfg.SessionIdle.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

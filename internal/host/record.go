@@ -175,6 +175,11 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	}
 	last.Buried = last.Kind == jobs.Failed && t.buried
 	next.Last = last
+	if e == nil && t.req.Command == eraseSession {
+		if err := h.insist(ctx, "erase", func() error { return s.erase(ctx) }); err != nil {
+			return err
+		}
+	}
 	if err := s.commit(ctx, t, &next); err != nil {
 		return err
 	}
@@ -199,9 +204,8 @@ func kindOf(e *jobs.Error) jobs.Kind {
 
 // advance takes the state that a successful attempt brought.
 func (s *session) advance(next *jobs.Record, t *task, out *output) {
-	if t.req.Command == "cleanup_session" {
-		next.Generation++
-		next.State, next.StateVersion, next.LM = nil, 0, nil
+	if empties(t.req.Command) {
+		empty(next)
 		out.slot = 0
 		return
 	}

@@ -56,6 +56,13 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 		warm, out.err, out.label, call.State = 0, nil, jobs.Restored, s.record.State
 		h.call(t, slot, call, out, meanwhile)
 	}
+	if out.err != nil && out.err.Code == jobs.CodeRecordUnreadable && empties(t.req.Command) {
+		out.err, call.State, call.StateVersion = nil, nil, 0 // what cannot be read can still be thrown away
+		h.call(t, slot, call, out, meanwhile)
+	}
+	if out.err == nil && t.req.Command == importSession {
+		out.err = h.importable(out)
+	}
 	h.stats.countAffinity(warm, out.slot)
 	return out
 }

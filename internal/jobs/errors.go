@@ -73,6 +73,10 @@ const (
 	CodeWorkerStart      = "worker_start_failed"
 	CodeBadFrame         = "bad_frame"
 	CodeStateMissing     = "state_missing"
+	CodeSessionUnknown   = "session_unknown"
+	CodeSessionNotEmpty  = "session_not_empty"
+	CodeNotJSON          = "not_json"
+	CodeHostUnknown      = "host_unknown"
 	CodeStateRequired    = "state_required"
 	CodeStateTooLarge    = "state_too_large"
 	CodeResultTooLarge   = "result_too_large"
@@ -90,7 +94,8 @@ var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
-	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
+	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
 	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502,
 	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,

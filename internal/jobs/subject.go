@@ -16,7 +16,18 @@ const (
 	RPCJobsGet    = "dspex.rpc.jobs.get"
 	RPCJobsCancel = "dspex.rpc.jobs.cancel"
 	RPCHealth     = "dspex.rpc.health.check"
-	RPCStats      = "dspex.rpc.stats.get"
+
+	RPCSessionsList    = "dspex.rpc.sessions.list"
+	RPCSessionsGet     = "dspex.rpc.sessions.get"
+	RPCSessionsExport  = "dspex.rpc.sessions.export"
+	RPCSessionsCleanup = "dspex.rpc.sessions.cleanup"
+	RPCSessionsImport  = "dspex.rpc.sessions.import"
+	RPCSessionsErase   = "dspex.rpc.sessions.erase"
+	RPCHostsList       = "dspex.rpc.hosts.list"
+	RPCHostsDrain      = "dspex.rpc.hosts.drain"
+	RPCHostsResume     = "dspex.rpc.hosts.resume"
+
+	RPCStats = "dspex.rpc.stats.get"
 
 	SubjectHeartbeat = "dspex.hb."  // + host
 	SubjectControl   = "dspex.ctl." // + host + verb
@@ -62,6 +73,9 @@ func SessionOfSubject(subject string) (string, bool) {
 	_, session, ok := strings.Cut(rest, ".")
 	return session, ok && session != ""
 }
+
+// DeadSubject is where the dead letters of a session's jobs are kept.
+func DeadSubject(session string) string { return "dspex.dlq.s." + session }
 
 // RecordKey is the key of a session's record in dspex_sessions.
 func RecordKey(session string) string { return "s." + session }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dspex_worker import programs, session_commands
+from dspex_worker import programs, session_commands, transfer
 from dspex_worker.arguments import only
 from dspex_worker.errors import WorkerError
 from dspex_worker.process import memory
@@ -109,6 +109,8 @@ BUILTIN: dict[str, Command] = {
     "reset_state": Command(session_commands.reset_state),
     "cleanup": Command(session_commands.cleanup),
     "cleanup_session": Command(session_commands.cleanup_session),
+    "erase_session": Command(transfer.erase_session),
+    "import_session": Command(transfer.import_session),
     "get_session_data": Command(session_commands.get_session_data),
     "update_session_data": Command(session_commands.update_session_data),
     "create_gemini_program": Command(_replaced),

@@ -16,7 +16,7 @@ from dspex_worker.signature import MODULES, SpecError, check_inputs, check_modul
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input, bad_option
 
-__all__ = ["create_program", "delete_program", "execute_program", "get_program_info", "list_programs", "predict"]
+__all__ = ["create_program", "delete_program", "execute_program", "get_program_info", "list_programs", "predict", "read_entry"]
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -148,6 +148,23 @@ def create_program(call: Call) -> str:
     }
     call.state = state.with_program(program_id, entry)
     return program_id
+
+
+def read_entry(call: Call, program_id: str, entry: dict[str, Any], at: str) -> dict[str, Any]:
+    """What a program of an exported session is: its signature and type. Errors say where in the request they are."""
+    if not _ID.fullmatch(program_id):
+        raise bad_input(f"{call.command}: the id of a program is not allowed", at, "1 to 128 letters, digits or _.:-")
+    if program_id in call.worker.programs:
+        raise WorkerError(
+            "python",
+            "program_exists",
+            f"the operator's modules have a program with the id {program_id}",
+            hint="choose another id for the program in the document",
+            path=at,
+            expected="an id that is free",
+        )
+    module = _module(entry.get("program_type"), bad_input, f"{at}.program_type")
+    return {"signature": _program(call, entry.get("signature"), module, at).signature.to_map(), "program_type": module}
 
 
 def _held(call: Call, entry: dict[str, Any]) -> Program:

@@ -11,7 +11,7 @@ from dspex_worker.errors import WorkerError
 from dspex_worker.state import EMPTY, State
 from dspex_worker.worker import Call, bad_input, check_temperature
 
-__all__ = ["cleanup", "cleanup_session", "get_session_data", "reset_state", "set_lm", "update_session_data"]
+__all__ = ["cleanup", "cleanup_session", "get_session_data", "read_choice", "reset_state", "set_lm", "update_session_data"]
 
 TEMPERATURE = 0.7  # the manual's, when set_lm names none; an explicit nil leaves the profile's
 
@@ -39,26 +39,37 @@ def set_lm(call: Call) -> dict[str, Any]:
     only(call, "model", "provider", "api_key", "temperature", "max_tokens", "session_id")
     if call.session is not None or call.args.get("session_id") is not None:
         session_of(call)
-    model = text(call, "model")
-    choice: dict[str, Any] = {"model": model}
-    if call.args.get("provider") is not None:
-        choice["provider"] = text(call, "provider")
-    own = None if _REASONING.fullmatch(model) else TEMPERATURE
-    choice["temperature"] = check_temperature(call.args.get("temperature", own), bad_input, "args.temperature")
-    tokens = call.args.get("max_tokens")
-    if tokens is not None:
-        if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
-            raise bad_input(f"{call.command}: max_tokens is out of range", "args.max_tokens", "an integer from 1 to 10000000")
-        choice["max_tokens"] = tokens
+    choice = read_choice(call, call.args, "args")
     call.lm_choice = choice
     if call.state is not None:
         call.state = replace(call.state, lm=choice)
     return {
         "status": "configured",
-        "model": model,
-        "provider": call.lm["provider"] if call.lm is not None else choice.get("provider", _provider(model)),
+        "model": choice["model"],
+        "provider": call.lm["provider"] if call.lm is not None else choice.get("provider", _provider(choice["model"])),
         "temperature": choice["temperature"],
     }
+
+
+def read_choice(call: Call, fields: dict[str, Any], at: str) -> dict[str, Any]:
+    """The choice of language model that the fields say; at is where they stand in the request."""
+    model, provider = fields.get("model"), fields.get("provider")
+    choice: dict[str, Any] = {}
+    for name, value in (("model", model), ("provider", provider)):
+        if name == "provider" and value is None:
+            continue
+        if not isinstance(value, str) or not value:
+            found = "it is missing" if name not in fields else f"not {type(value).__name__ if value != '' else 'an empty one'}"
+            raise bad_input(f"{call.command}: {name} must be a str, {found}", f"{at}.{name}", "text that is not empty")
+        choice[name] = value
+    own = None if _REASONING.fullmatch(choice["model"]) else TEMPERATURE
+    choice["temperature"] = check_temperature(fields.get("temperature", own), bad_input, f"{at}.temperature")
+    tokens = fields.get("max_tokens")
+    if tokens is not None:
+        if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
+            raise bad_input(f"{call.command}: max_tokens is out of range", f"{at}.max_tokens", "an integer from 1 to 10000000")
+        choice["max_tokens"] = tokens
+    return choice
 
 
 def _provider(model: str) -> str | None:

@@ -292,3 +292,10 @@ func (r reply) succeeds(t *testing.T) {
 		t.Fatalf("failed: %+v", r.Error)
 	}
 }
+
+func unpack(t *testing.T, data []byte, v any) {
+	t.Helper()
+	if err := msgpack.Unmarshal(data, v); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,165 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// States of a host, as its operator sees it.
+const (
+	hostServing  = "serving"
+	hostDraining = "draining" // it is to be empty, and still has partitions
+	hostDrained  = "drained"  // it has none
+	hostStopping = "stopping" // it got SIGTERM
+	hostGone     = "gone"     // it holds partitions, or is to be drained, and is not alive
+)
+
+// listHosts tells the live hosts, measured now, and those that are gone and left something behind.
+func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
+	if !askedNothing(r) {
+		return
+	}
+	drains, err := d.drains(ctx)
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	owners, _, err := d.owners(ctx)
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	leader, err := d.control.Get(ctx, leaderKey)
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	held := map[string]int{}
+	for _, host := range owners {
+		held[host]++
+	}
+	beats, _ := d.measure()
+	list := []map[string]any{}
+	seen := map[string]bool{}
+	for _, b := range beats {
+		seen[b.Host] = true
+		list = append(list, hostInfo(b, held[b.Host], drains[b.Host]))
+	}
+	for host, drained := range drains {
+		if drained && !seen[host] {
+			seen[host] = true
+			list = append(list, map[string]any{"host": host, "state": hostGone, "partitions": held[host], "drain": true})
+		}
+	}
+	for host, n := range held {
+		if host != "" && !seen[host] {
+			list = append(list, map[string]any{"host": host, "state": hostGone, "partitions": n, "drain": false})
+		}
+	}
+	slices.SortFunc(list, func(a, b map[string]any) int { return cmp.Compare(a["host"].(string), b["host"].(string)) })
+	respondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": orNil(string(leader.Value))})
+}
+
+func hostInfo(b beat, partitions int, drain bool) map[string]any {
+	state := hostServing
+	switch {
+	case b.Stopping:
+		state = hostStopping
+	case drain && partitions > 0:
+		state = hostDraining
+	case drain:
+		state = hostDrained
+	}
+	busy := 0
+	for _, n := range b.Busy {
+		busy += n
+	}
+	return map[string]any{
+		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": orNil(b.Engine),
+		"capacity": b.Capacity, "free": b.Free, "pool_size": b.Workers, "active_workers": b.Active, "available_workers": b.Available,
+		"active_sessions": b.Sessions, "busy_sessions": busy, "total_requests": b.Requests, "total_errors": b.Errors,
+		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves,
+	}
+}
+
+// drainTries bounds the writes of one request: each loses only to another operator's.
+const drainTries = 5
+
+// drainHost makes a host empty; it stays so, through restarts, until it is resumed.
+func (d *Dispatcher) drainHost(ctx context.Context, r micro.Request) { d.setDrain(ctx, r, true) }
+
+// resumeHost lets a drained host serve again.
+func (d *Dispatcher) resumeHost(ctx context.Context, r micro.Request) { d.setDrain(ctx, r, false) }
+
+func unknownHost(live []beat) *jobs.Error {
+	e := jobs.Errorf(jobs.Session, jobs.CodeHostUnknown, "no live host has that name")
+	var names []string
+	for _, b := range live {
+		names = append(names, b.Host)
+	}
+	slices.Sort(names)
+	e.Path, e.Expected = "host", "one of: "+strings.Join(names, ", ")
+	return e
+}
+
+// setDrain drains or resumes a host that is alive, or is drained already. Doing it twice is fine.
+func (d *Dispatcher) setDrain(ctx context.Context, r micro.Request, drain bool) {
+	var host string
+	bad := readBody(r, `{"host": "..."}`, map[string]*entry{"host": textEntry(&host, "a host's name", jobs.ValidSession).needed()})
+	for range drainTries {
+		var done bool
+		if bad == nil {
+			done, bad = d.writeDrain(ctx, host, drain)
+		}
+		switch {
+		case bad != nil:
+			refuse(r, bad)
+			return
+		case done:
+			d.log.Info("drain", "host", host, "on", drain)
+			respondResult(r, map[string]any{"host": host, "drain": drain})
+			return
+		}
+	}
+	refuse(r, unreadable(stream.ErrWrongRevision))
+}
+
+// writeDrain reports false when another write came between.
+func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
+	e, err := d.control.Get(ctx, jobs.DrainKey(host))
+	if err != nil {
+		return false, unreadable(err)
+	}
+	live := d.hosts.live()
+	switch {
+	case !e.Exists && !slices.ContainsFunc(live, func(b beat) bool { return b.Host == host }):
+		return false, unknownHost(live)
+	case e.Exists == drain:
+		return true, nil
+	case drain:
+		value, fault := json.Marshal(map[string]string{"since": timeText(time.Now())})
+		if fault != nil {
+			panic(fault) // a map of texts always marshals
+		}
+		_, err = d.control.PutSync(jobs.DrainKey(host), value, e.Revision, 0)
+	default:
+		_, err = d.control.Delete(jobs.DrainKey(host), e.Revision)
+	}
+	if errors.Is(err, stream.ErrWrongRevision) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unreadable(err)
+	}
+	return true, nil
+}

@@ -1,0 +1,57 @@
+package dispatch
+
+import (
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// What changes a session is a job in the session's own queue, decided by the partition's owner: these doors only write it
+// down. The host answers, as it answers every call.
+
+func (d *Dispatcher) cleanupSession(r micro.Request) { d.wholeSession(r, "cleanup_session") }
+func (d *Dispatcher) eraseSession(r micro.Request)   { d.wholeSession(r, "erase_session") }
+
+func (d *Dispatcher) wholeSession(r micro.Request, command string) {
+	var id string
+	if bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)}); bad != nil {
+		refuse(r, bad)
+		return
+	}
+	d.callWith(r, id, command, map[string]any{})
+}
+
+func (d *Dispatcher) importSession(r micro.Request) {
+	var id string
+	var document []byte
+	var replace bool
+	bad := readBody(r, `{"session": "...", "document": {...}, "replace": false}`, map[string]*entry{
+		"session": sessionEntry(&id), "document": mapEntry(&document, "a document of sessions.export").needed(), "replace": boolEntry(&replace),
+	})
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	d.callWith(r, id, "import_session", map[string]any{"document": wire.Raw(document), "replace": replace})
+}
+
+// callWith makes the request a call of the command.
+func (d *Dispatcher) callWith(r micro.Request, session, command string, args map[string]any) {
+	env, bad := callHeaders(r)
+	var body []byte
+	if bad == nil {
+		var err error
+		if body, err = wire.Encode(map[string]any{"command": command, "args": args}); err == nil && env.Type == jobs.JSON {
+			body, err = wire.AppendJSON(nil, body)
+		}
+		if err != nil {
+			bad = jobs.Unreadable(err)
+		}
+	}
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	d.accept(r, env, jobs.SubjectSession+session, body)
+}

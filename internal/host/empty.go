@@ -1,0 +1,64 @@
+package host
+
+import (
+	"context"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Commands that concern a session as a whole. They run in its queue like all others; the owner does to the record, and to what
+// other places hold of the session, what a worker cannot.
+const (
+	cleanupSession = "cleanup_session"
+	eraseSession   = "erase_session"
+	importSession  = "import_session"
+)
+
+// empties reports whether nothing of a session's state is left after the command.
+func empties(command string) bool { return command == cleanupSession || command == eraseSession }
+
+// empty begins a new generation. What orders the session's jobs stays: the last sequence, the early ends, the last outcome.
+func empty(r *jobs.Record) {
+	r.Generation++
+	r.State, r.StateVersion, r.LM = nil, 0, nil
+	r.Created, r.Jobs, r.Host, r.Worker = r.Updated, 0, "", ""
+}
+
+// erase removes what is kept of the session outside of its record: outcomes and dead letters. It comes before the commit, so
+// that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
+// since the partition was still this epoch's after that.
+func (s *session) erase(ctx context.Context) error {
+	var erasers []*stream.Eraser
+	for _, what := range []struct{ stream, subject string }{
+		{stream.ResultsStream, stream.ResultsSubject(jobs.ResultKey(s.id, "*"))},
+		{stream.Dead, jobs.DeadSubject(s.id)},
+	} {
+		e, err := stream.NewEraser(ctx, s.p.h.js, what.stream, what.subject)
+		if err != nil {
+			return err
+		}
+		erasers = append(erasers, e)
+	}
+	if err := s.p.mine(ctx); err != nil {
+		return err
+	}
+	for _, e := range erasers {
+		if err := e.Erase(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// importable refuses an imported choice of language model that this host does not know.
+func (h *Host) importable(out *output) *jobs.Error {
+	if !out.choseLM || out.lm == nil {
+		return nil
+	}
+	_, _, e := h.cfg.Models.Chosen(out.lm)
+	if e != nil {
+		e.Path = "args.document.state.lm"
+	}
+	return e
+}
