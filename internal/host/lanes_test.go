@@ -20,7 +20,7 @@ func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 			"seat": func(t *rapid.T) {
 				n := lane.Draw(t, "lane")
 				if asked[n] == 0 || sum(running) == capacity {
-					t.Skip()
+					return
 				}
 				asked[n]--
 				running[n]++
@@ -29,7 +29,7 @@ func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 			"end": func(t *rapid.T) {
 				n := lane.Draw(t, "lane")
 				if running[n] == 0 {
-					t.Skip()
+					return
 				}
 				running[n]--
 				l.over(n, 1)
