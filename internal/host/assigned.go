@@ -17,6 +17,7 @@ import (
 type assignments struct {
 	log     *slog.Logger
 	watcher jetstream.KeyWatcher
+	stop    context.CancelFunc // of the watch
 
 	mu   sync.Mutex
 	last []assignment
@@ -33,19 +34,25 @@ func newAssignments(ctx context.Context, js jetstream.JetStream, partitions int,
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", stream.Assign, err)
 	}
-	w, err := kv.Watch(context.WithoutCancel(ctx), "p.*")
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // nats.go keeps a goroutine until it ends
+	w, err := kv.Watch(watching, "p.*")
 	if err != nil {
+		stop()
 		return nil, fmt.Errorf("watch %s: %w", stream.Assign, err)
 	}
-	a := &assignments{log: log, watcher: w, last: make([]assignment, partitions)}
+	a := &assignments{log: log, watcher: w, stop: stop, last: make([]assignment, partitions)}
 	for n := range a.last {
 		a.last[n].changed = make(chan struct{})
 	}
 	return a, nil
 }
 
+func (a *assignments) close() {
+	_ = a.watcher.Stop() // the connection may be gone
+	a.stop()
+}
+
 func (a *assignments) follow(ctx context.Context) {
-	defer func() { _ = a.watcher.Stop() }()
 	for {
 		select {
 		case <-ctx.Done():

@@ -151,10 +151,14 @@ func New(cfg Config) (*Host, error) {
 func (h *Host) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := h.open(ctx); err != nil {
+	err := h.open(ctx)
+	if h.writer != nil {
+		defer h.writer.Close()
+	}
+	if err != nil {
 		return err
 	}
-	defer h.writer.Close()
+	defer h.assigned.close()
 	h.started = h.now().UnixMilli()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
