@@ -78,8 +78,11 @@ func (s *session) completeAgain(ctx context.Context, j *job) error {
 	return s.p.h.ack(j)
 }
 
-// finish gives a job that ended before its turn its result, if it has none, and answers.
+// finish gives a job that ended before its turn its result, and answers; if its id has a result, that is the answer.
 func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
+	if done, err := s.answerStored(ctx, t); done || err != nil {
+		return err
+	}
 	e := expired("its turn")
 	if kind == jobs.Cancelled {
 		e = cancelled()

@@ -117,9 +117,16 @@ func (t *task) budget(now time.Time) (d time.Duration, late bool) {
 	return t.req.Timeout, false
 }
 
-// answerRepeat answers a job whose id has a result already: same payload, same answer; another one is a conflict. Nothing
-// is written.
+// answerRepeat answers a job whose id has a result already and removes its message. Nothing else is written.
 func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
+	if done, err := s.answerStored(ctx, t); !done || err != nil {
+		return false, err
+	}
+	return true, s.p.h.ack(t.job)
+}
+
+// answerStored answers with the result that the job's id has already: same payload, same answer; another one is a conflict.
+func (s *session) answerStored(ctx context.Context, t *task) (bool, error) {
 	h := s.p.h
 	e, err := h.results.Get(ctx, jobs.ResultKey(s.id, t.env.Job))
 	if err != nil || !e.Exists {
@@ -134,7 +141,7 @@ func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
 	} else {
 		h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, conflict(s.id, h.cfg.Name, t.env.Job))
 	}
-	return true, h.ack(t.job)
+	return true, nil
 }
 
 func conflict(session, host, job string) []byte {
