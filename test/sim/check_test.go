@@ -1,0 +1,318 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// checker reads a history and collects what contradicts the promises.
+type checker struct {
+	h    *history
+	idle time.Duration
+	bad  []string
+
+	outcomes map[string]event   // session/job -> its result
+	commits  map[string][]event // session -> its commits, in order
+	messages map[string][]event // session -> stored jobs, in stream order
+	first    map[string]event   // session/job -> its first message
+}
+
+// check returns the violations of a history.
+func check(h *history, idle time.Duration) []string {
+	c := &checker{h: h, idle: idle, outcomes: map[string]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}}
+	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
+	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
+	c.readJobs()
+	c.oneOutcome()
+	c.commitsInOrder()
+	c.resultsAreCommitted()
+	c.everyJobEnds()
+	c.answersAreOutcomes()
+	c.startsInOrder()
+	c.attemptsAllowed()
+	c.stateContinues()
+	c.burials()
+	return c.bad
+}
+
+func (c *checker) fail(format string, args ...any) {
+	c.bad = append(c.bad, fmt.Sprintf(format, args...))
+}
+
+func key(e event) string { return e.session + "/" + e.job }
+
+func (c *checker) readJobs() {
+	c.h.each(func(e event) {
+		c.messages[e.session] = append(c.messages[e.session], e)
+		if _, again := c.first[key(e)]; !again {
+			c.first[key(e)] = e
+		}
+	}, stored)
+}
+
+// oneOutcome: a result is written once and never changes.
+func (c *checker) oneOutcome() {
+	c.h.each(func(e event) {
+		if before, again := c.outcomes[key(e)]; again {
+			c.fail("%s has two outcomes: %s at %v, %s at %v", key(e), before.text, before.at, e.text, e.at)
+			return
+		}
+		c.outcomes[key(e)] = e
+	}, resulted)
+}
+
+// commitsInOrder: a session's sequences commit in order, each once, and epochs never go back.
+func (c *checker) commitsInOrder() {
+	c.h.each(func(e event) {
+		list := c.commits[e.session]
+		if len(list) > 0 {
+			last := list[len(list)-1]
+			switch {
+			case e.seq < last.seq:
+				c.fail("session %s: sequence %d is committed after %d", e.session, e.seq, last.seq)
+			case e.seq == last.seq && (e.body != last.body || e.attempt != last.attempt):
+				c.fail("session %s: sequence %d is committed twice (attempts %d and %d)", e.session, e.seq, last.attempt, e.attempt)
+			case e.epoch < last.epoch:
+				c.fail("session %s: epoch %d commits after epoch %d", e.session, e.epoch, last.epoch)
+			}
+			if e.seq == last.seq {
+				return // a renewal or an early end
+			}
+		}
+		if e.record.Last != nil {
+			c.commits[e.session] = append(list, e)
+		}
+	}, committed)
+}
+
+// resultsAreCommitted: a session job's result says what the record says; only early ends have no commit of their own.
+func (c *checker) resultsAreCommitted() {
+	bodies := map[string]string{}
+	for session, list := range c.commits {
+		for _, e := range list {
+			bodies[fmt.Sprint(session, "/", e.seq)] = e.body
+		}
+	}
+	for k, r := range c.outcomes {
+		if r.session == "" || r.attempt == 0 && (r.result.Kind == jobs.Cancelled || r.result.Kind == jobs.Expired) {
+			continue
+		}
+		body, known := bodies[fmt.Sprint(r.session, "/", r.seq)]
+		if !known {
+			c.fail("%s has a result without a commit of sequence %d", k, r.seq)
+		} else if body != r.body {
+			c.fail("%s: the result differs from what the record says", k)
+		}
+	}
+}
+
+// everyJobEnds: accepted means exactly one outcome.
+func (c *checker) everyJobEnds() {
+	for k, e := range c.first {
+		if _, done := c.outcomes[k]; !done {
+			c.fail("%s (sequence %d) was accepted at %v and has no outcome", k, e.seq, e.at)
+		}
+	}
+	c.h.each(func(e event) {
+		if _, known := c.first[key(e)]; !known {
+			c.fail("%s was accepted but never stored", key(e))
+		}
+	}, accepted)
+	for k := range c.outcomes {
+		if _, known := c.first[k]; !known {
+			c.fail("%s has an outcome but was never stored", k)
+		}
+	}
+}
+
+// answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id is told so.
+func (c *checker) answersAreOutcomes() {
+	c.h.each(func(e event) {
+		r, known := c.outcomes[key(e)]
+		switch {
+		case e.text == jobs.CodeConflict:
+			if !c.hasTwoPayloads(e) {
+				c.fail("%s was answered with a conflict but has one payload", key(e))
+			}
+		case !known:
+			c.fail("%s was answered (%s %v) but has no outcome", key(e), e.text, e.list)
+		case canonical(r.body) != canonical(e.body):
+			c.fail("%s was answered with something else than its outcome: %q, not %q", key(e), e.body, r.body)
+		}
+	}, answered)
+	c.h.each(func(e event) {
+		if e.text != "" && strings.Contains(e.text, jobs.CodeJobUnknown) {
+			c.fail("%s is accepted, and jobs.get does not know it at %v", key(e), e.at)
+		}
+	}, lookedUp)
+}
+
+// canonical is a body in the order of keys that a reply in JSON comes back with.
+func canonical(body string) string {
+	b, err := wire.Canonical([]byte(body), wire.Pass)
+	if err != nil {
+		return body
+	}
+	return string(b)
+}
+
+func (c *checker) hasTwoPayloads(e event) bool {
+	return slices.ContainsFunc(c.messages[e.session], func(m event) bool {
+		return m.job == e.job && string(m.request) != string(c.first[key(e)].request)
+	})
+}
+
+// startsInOrder: in one host a session's jobs start in stream order, one at a time; and no job starts before every earlier
+// one of its session has been committed. (Ties in time are no violation.)
+func (c *checker) startsInOrder() {
+	type place struct{ who, session string }
+	running := map[place]string{}
+	lastSeq := map[place]uint64{}
+	done := map[string]time.Duration{} // session/seq -> commit or result
+	for session, list := range c.commits {
+		for _, e := range list {
+			done[fmt.Sprint(session, "/", e.seq)] = e.at
+		}
+	}
+	for _, r := range c.outcomes {
+		k := fmt.Sprint(r.session, "/", r.seq)
+		if at, ok := done[k]; !ok || r.at < at {
+			done[k] = r.at
+		}
+	}
+	c.h.each(func(e event) {
+		at := place{e.who, e.session}
+		if e.session == "" {
+			return
+		}
+		if e.kind == ended {
+			delete(running, at)
+			return
+		}
+		first, known := c.first[key(e)]
+		if !known {
+			c.fail("%s runs on %s but was never stored", key(e), e.who)
+			return
+		}
+		if other, busy := running[at]; busy && other != "" {
+			_ = other // its end was cut off by the death of the worker, or it still runs: see below
+		}
+		if first.seq < lastSeq[at] {
+			c.fail("%s (sequence %d) starts on %s after sequence %d", key(e), first.seq, e.who, lastSeq[at])
+		}
+		running[at], lastSeq[at] = e.job, first.seq
+		for _, m := range c.messages[e.session] {
+			if m.seq >= first.seq {
+				break
+			}
+			if c.first[key(m)].seq != m.seq {
+				continue // a repeat: answered, never run
+			}
+			if end, ok := done[fmt.Sprint(e.session, "/", m.seq)]; !ok || end > e.at {
+				c.fail("%s (sequence %d) starts at %v before %s (sequence %d) has ended", key(e), first.seq, e.at, m.job, m.seq)
+			}
+		}
+	}, began, ended)
+}
+
+// attemptsAllowed: each attempt number starts at most once, and none is above what the job allows.
+func (c *checker) attemptsAllowed() {
+	starts := map[string]time.Duration{}
+	c.h.each(func(e event) {
+		if e.session == "" {
+			return // an anonymous job counts its attempts by deliveries, and says so
+		}
+		k := fmt.Sprintf("%s attempt %d", key(e), e.attempt)
+		if before, again := starts[k]; again {
+			c.fail("%s starts twice: at %v and at %v", k, before, e.at)
+		}
+		starts[k] = e.at
+		if most := allowed(c.first[key(e)]); e.attempt > most {
+			c.fail("%s starts, the job allows %d", k, most)
+		}
+	}, began)
+}
+
+// allowed is the most attempts that a job may have: by its own wish, or the most that any category grants.
+func allowed(m event) int {
+	env, bad := jobs.ParseHeaders(m.header, m.seq)
+	if bad != nil {
+		return 0
+	}
+	r, e := jobs.ParseRequest(env.Type, m.request, 0)
+	if e != nil {
+		return 0
+	}
+	if r.Policy.MaxRetries != nil {
+		return 1 + *r.Policy.MaxRetries
+	}
+	return 6
+}
+
+// stateContinues: each committed turn shows all earlier ones, once, in order, or the reply says that the state was reset.
+func (c *checker) stateContinues() {
+	for session, list := range c.commits {
+		var want []string
+		var last time.Duration
+		said := false
+		for _, e := range list {
+			var r reply
+			if err := decodeReply(e.body, &r); err != nil {
+				c.fail("session %s: the reply of sequence %d is unreadable: %v", session, e.seq, err)
+				continue
+			}
+			if r.Session.State == string(jobs.Reset) {
+				if e.at-last < c.idle-time.Second && !said {
+					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, e.at-last)
+				}
+				want, said = nil, true
+			}
+			last = e.at
+			if !r.OK {
+				continue
+			}
+			if command(c.first[key(e)]) == "cleanup_session" {
+				want = nil
+				continue
+			}
+			got := r.list()
+			if len(got) != len(want)+1 || !slices.Equal(got[:len(got)-1], want) {
+				c.fail("session %s: sequence %d (%s) saw %v, committed were %v", session, e.seq, r.Session.State, got, want)
+			}
+			want, said = got, false
+		}
+	}
+}
+
+func command(m event) string {
+	env, _ := jobs.ParseHeaders(m.header, m.seq)
+	r, _ := jobs.ParseRequest(env.Type, m.request, 0)
+	return r.Command
+}
+
+// burials: a buried outcome has one dead letter, another one has none.
+func (c *checker) burials() {
+	letters := map[string]int{}
+	c.h.each(func(e event) { letters[e.text]++ }, deadLetter)
+	for session, list := range c.commits {
+		for _, e := range list {
+			id := fmt.Sprintf("%s.%d", session, e.seq)
+			want := 0
+			if e.record.Last.Buried {
+				want = 1
+			}
+			if letters[id] != want {
+				c.fail("%s: %d dead letters, want %d", id, letters[id], want)
+			}
+			delete(letters, id)
+		}
+	}
+	for id := range letters {
+		c.fail("a dead letter %s without a commit", id)
+	}
+}

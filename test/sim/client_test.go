@@ -1,0 +1,310 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// client plays one list of ops over its own cable.
+type client struct {
+	p    *process
+	js   jetstream.JetStream
+	ops  []op
+	wg   sync.WaitGroup // outcomes that are awaited aside
+	done chan struct{}
+
+	mu      sync.Mutex
+	waiting map[int]string // op -> what it waits for
+}
+
+func (w *world) startClients() []*client {
+	var list []*client
+	for n, ops := range w.plan.clients {
+		c := &client{p: w.process(fmt.Sprintf("c%d.1", n)), ops: ops, done: make(chan struct{}), waiting: map[int]string{}}
+		c.p.client = true
+		list = append(list, c)
+		w.wg.Go(func() {
+			defer close(c.done)
+			c.run()
+		})
+	}
+	return list
+}
+
+func (c *client) run() {
+	if err := c.p.connect(); err != nil {
+		c.p.world.broken = err
+		return
+	}
+	defer c.p.nc.Close()
+	c.js, _ = jetstream.New(c.p.nc) // fails for no options only
+	for n, o := range c.ops {
+		if !c.sleep(o.think) {
+			break
+		}
+		if o.awaits {
+			c.do(n, o)
+		} else {
+			c.wg.Go(func() { c.do(n, o) })
+			c.sleep(20 * time.Millisecond) // its publish goes first, as a rule
+		}
+	}
+	c.wg.Wait()
+}
+
+// sleep reports whether the client may go on.
+func (c *client) sleep(d time.Duration) bool {
+	select {
+	case <-c.p.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (c *client) note(n int, what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if what == "" {
+		delete(c.waiting, n)
+	} else {
+		c.waiting[n] = what
+	}
+}
+
+func (c *client) do(n int, o op) {
+	c.note(n, fmt.Sprintf("op %d: %s/%s", n, o.session, o.job))
+	defer c.note(n, "")
+	if o.door == doorCall {
+		c.call(o)
+		return
+	}
+	c.publish(o)
+}
+
+func (o op) body() []byte {
+	v := map[string]any{"command": o.command, "args": map[string]any{"x": o.work.X, "ms": o.work.MS, "fail": o.work.Fail, "die": o.work.Die, "bad": o.work.Bad},
+		"options": o.options}
+	if o.msgpack {
+		b, err := wire.Encode(v)
+		if err != nil {
+			panic(err) // a map of numbers and text always encodes
+		}
+		return b
+	}
+	b, _ := json.Marshal(v)
+	return b
+}
+
+func (o op) message(subject string) *nats.Msg {
+	m := nats.NewMsg(subject)
+	m.Data = o.body()
+	if o.msgpack {
+		m.Header.Set(jobs.HeaderContentType, jobs.MsgPack)
+	}
+	if o.job != "" {
+		m.Header.Set(jobs.HeaderJob, o.job)
+	}
+	return m
+}
+
+func (c *client) event(k kind, o op) event {
+	return event{kind: k, who: c.p.name, session: o.session, job: o.job}
+}
+
+// Waits of a client, and the pause before it tries again.
+const (
+	ackWait   = 3 * time.Second
+	replyWait = 8 * time.Second
+	again     = 500 * time.Millisecond
+)
+
+// publish makes a job durable, sends it again until it is accepted (only with an id: without, it would be another job), and
+// awaits the outcome.
+func (c *client) publish(o op) {
+	subject := jobs.SubjectAnonymous + jobs.LaneInteractive
+	if o.session != "" {
+		subject = jobs.SubjectSession + o.session
+	}
+	var inbox *nats.Subscription
+	m := o.message(subject)
+	if o.reply {
+		to := c.p.nc.NewInbox()
+		sub, err := c.p.nc.SubscribeSync(to)
+		if err != nil {
+			return // the connection is closed: the end
+		}
+		defer func() { _ = sub.Unsubscribe() }()
+		inbox = sub
+		m.Header.Set(jobs.HeaderReplyTo, to)
+	}
+	for {
+		c.p.world.history.add(c.event(submit, o))
+		ctx, cancel := context.WithTimeout(c.p.ctx, ackWait)
+		ack, err := c.js.PublishMsg(ctx, m)
+		cancel()
+		if err == nil {
+			e := c.event(accepted, o)
+			if e.seq = ack.Sequence; o.job == "" {
+				o.job = jobs.SequenceJob(ack.Sequence)
+				e.job = o.job
+			}
+			c.p.world.history.add(e)
+			break
+		}
+		e := c.event(unclear, o)
+		e.text = err.Error()
+		c.p.world.history.add(e)
+		if o.job == "" || !c.sleep(again) {
+			return
+		}
+	}
+	if inbox != nil {
+		if m, err := inbox.NextMsg(replyWait); err == nil {
+			c.seeReply(o, m)
+			return
+		}
+	}
+	c.fetch(o)
+}
+
+// call asks at the door; a call without an id that gets no reply is given up, because nothing can be asked for.
+func (c *client) call(o op) {
+	subject := jobs.RPCAnonymous
+	if o.session != "" {
+		subject = jobs.RPCSession + o.session
+	}
+	for {
+		c.p.world.history.add(c.event(submit, o))
+		m, err := c.p.nc.RequestMsg(o.message(subject), replyWait)
+		if err == nil && c.seeReply(o, m) {
+			return
+		}
+		e := c.event(unclear, o)
+		if err != nil {
+			e.text = err.Error()
+		}
+		c.p.world.history.add(e)
+		if o.job == "" {
+			e.kind = gaveUp
+			c.p.world.history.add(e)
+			return
+		}
+		if !c.sleep(again) {
+			return
+		}
+	}
+}
+
+// reply is a reply body as far as the checkers look at it.
+type reply struct {
+	OK      bool     `msgpack:"ok" json:"ok"`
+	Job     string   `msgpack:"job" json:"job"`
+	Attempt int      `msgpack:"attempt" json:"attempt"`
+	Result  wire.Raw `msgpack:"result" json:"-"`
+	Session struct {
+		State string `msgpack:"state" json:"state"`
+	} `msgpack:"session" json:"session"`
+	Error struct {
+		Code string `msgpack:"code" json:"code"`
+	} `msgpack:"error" json:"error"`
+}
+
+// list is the session's list that a successful append returns; nil for anything else.
+func (r reply) list() []string {
+	var list []string
+	if !r.OK || wire.Decode(r.Result, &list) != nil {
+		return nil
+	}
+	return list
+}
+
+// seeReply records a reply and reports whether it is the job's outcome: a refusal at the door is none.
+func (c *client) seeReply(o op, m *nats.Msg) bool {
+	body, err := m.Data, error(nil)
+	if m.Header.Get(jobs.HeaderContentType) != jobs.MsgPack {
+		body, err = wire.FromJSON(m.Data, wire.Pass)
+	}
+	var r reply
+	if err == nil {
+		err = wire.Decode(body, &r)
+	}
+	e := c.event(answered, o)
+	if err != nil {
+		e.kind, e.text = stuck, fmt.Sprintf("unreadable reply: %v: %q", err, m.Data)
+		c.p.world.history.add(e)
+		return true
+	}
+	e.attempt, e.label, e.list, e.body, e.text = r.Attempt, r.Session.State, r.list(), string(body), r.Error.Code
+	if m.Header.Get(jobs.HeaderJob) == "" {
+		e.kind = refused
+		c.p.world.history.add(e)
+		return false
+	}
+	if e.job == "" {
+		e.job = m.Header.Get(jobs.HeaderJob)
+	}
+	c.p.world.history.add(e)
+	return true
+}
+
+// fetch asks jobs.get until there is an outcome.
+func (c *client) fetch(o op) {
+	for {
+		ask := map[string]any{"job": o.job, "wait_ms": 5000}
+		if o.session != "" {
+			ask["session"] = o.session
+		}
+		b, err := wire.Encode(ask)
+		if err != nil {
+			panic(err) // as above
+		}
+		m := nats.NewMsg(jobs.RPCJobsGet)
+		m.Data = b
+		m.Header.Set(jobs.HeaderContentType, jobs.MsgPack)
+		r, err := c.p.nc.RequestMsg(m, replyWait)
+		if err == nil && c.seeLookup(o, r) {
+			return
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) || !c.sleep(again) {
+			return
+		}
+	}
+}
+
+// seeLookup reports whether jobs.get told the outcome.
+func (c *client) seeLookup(o op, m *nats.Msg) bool {
+	var v struct {
+		Result struct {
+			Outcome string   `msgpack:"outcome"`
+			Reply   wire.Raw `msgpack:"reply"`
+		} `msgpack:"result"`
+		Error struct {
+			Code string `msgpack:"code"`
+		} `msgpack:"error"`
+	}
+	e := c.event(lookedUp, o)
+	if err := wire.Decode(m.Data, &v); err != nil {
+		e.text = err.Error()
+	} else if v.Result.Reply != nil {
+		var r reply
+		if err := wire.Decode(v.Result.Reply, &r); err == nil {
+			e.kind = answered
+			e.attempt, e.label, e.list, e.body, e.text = r.Attempt, r.Session.State, r.list(), string(v.Result.Reply), r.Error.Code
+		}
+	} else {
+		e.text = v.Result.Outcome + v.Error.Code
+	}
+	c.p.world.history.add(e)
+	return e.kind == answered
+}

@@ -1,0 +1,187 @@
+package sim
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// faultKind is what can go wrong.
+type faultKind string
+
+const (
+	hostKill       faultKind = "host killed"
+	hostFreeze     faultKind = "host frozen"
+	hostDrain      faultKind = "host drained"
+	cutBoth        faultKind = "host cut off"
+	cutUp          faultKind = "host cut off, up only"
+	cutDown        faultKind = "host cut off, down only"
+	connReset      faultKind = "connection reset"
+	workerKill     faultKind = "worker killed"
+	brokerRestart  faultKind = "broker restarted"
+	brokerKill     faultKind = "broker killed"
+	dispatchKill   faultKind = "dispatcher killed"
+	dispatchFreeze faultKind = "dispatcher frozen"
+	ackLost        faultKind = "PubAck lost"
+)
+
+// timedFaults can strike at any time; the others belong to points.
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze}
+
+// hostFaults are those that a host's point can bring.
+var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
+
+var dispatcherFaults = []faultKind{dispatchKill, dispatchFreeze, connReset, brokerKill}
+
+// plannedFault is one fault of a plan.
+type plannedFault struct {
+	kind   faultKind
+	at     time.Duration // timed ones
+	lasts  time.Duration // freeze, cut, time away
+	target string        // process
+}
+
+// strikes counts, for the table, what struck while a job was in flight.
+type strikes struct {
+	mu   sync.Mutex
+	rows map[string]map[faultKind]int // point or "any time" -> fault -> count
+	idle map[string]int               // struck, but nothing was in flight
+}
+
+const anyTime = "any time"
+
+func (s *strikes) count(row string, k faultKind, inFlight bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows == nil {
+		s.rows, s.idle = map[string]map[faultKind]int{}, map[string]int{}
+	}
+	if !inFlight {
+		s.idle[row]++
+		return
+	}
+	if s.rows[row] == nil {
+		s.rows[row] = map[faultKind]int{}
+	}
+	s.rows[row][k]++
+}
+
+// strike carries a fault out. It does not wait: it may run on a cable.
+func (w *world) strike(f plannedFault, p *process, at string) {
+	if p == nil && f.kind != brokerKill && f.kind != brokerRestart {
+		return // it is away already
+	}
+	who, row := "broker", at
+	if p != nil {
+		who = p.who
+	}
+	if at == "" {
+		row = anyTime
+	}
+	inFlight := w.inFlight(p)
+	w.history.add(event{kind: fault, who: who, text: fmt.Sprintf("%s for %v at %s (in flight: %v)", f.kind, f.lasts, row, inFlight)})
+	w.strikes.count(row, f.kind, inFlight || at != "")
+	switch f.kind {
+	case hostKill, dispatchKill:
+		p.kill(f.lasts)
+	case hostFreeze, dispatchFreeze:
+		p.freeze(f.lasts)
+	case hostDrain:
+		p.drain(f.lasts)
+	case cutBoth:
+		p.hold(true, true, f.lasts)
+	case cutUp:
+		p.hold(true, false, f.lasts)
+	case cutDown:
+		p.hold(false, true, f.lasts)
+	case connReset, ackLost:
+		p.cable.drop()
+	case workerKill:
+		p.pool.killWorker()
+	case brokerKill, brokerRestart:
+		w.endBroker(f, p)
+	}
+}
+
+// endBroker asks the director to end the broker. Until it comes to that the process at whose point it happens hears nothing.
+func (w *world) endBroker(f plannedFault, p *process) {
+	if p != nil {
+		p.cable.partition(true, true)
+	}
+	w.requests <- func() {
+		if p != nil {
+			defer p.cable.heal(true, true)
+		}
+		if w.broker.srv.Load() == nil {
+			return
+		}
+		if f.kind == brokerRestart {
+			w.broker.stop()
+		} else if err := w.broker.kill(); err != nil {
+			w.broken = err
+			return
+		}
+		w.after(f.lasts, func() {
+			w.requests <- func() {
+				if err := w.broker.start(); err != nil {
+					w.broken = err
+				}
+			}
+		})
+	}
+}
+
+// inFlight reports whether a job is under way where the fault strikes.
+func (w *world) inFlight(p *process) bool {
+	if p == nil || p.pool == nil {
+		return w.history.inFlight("")
+	}
+	return w.history.inFlight(p.name)
+}
+
+// passes is asked by a cable about each publication of a process.
+func (w *world) passes(p *process, m publication) verdict {
+	at := classify(m)
+	if at == "" {
+		return verdict{}
+	}
+	if p.client && at == pointDoor {
+		at = pointSubmit
+	}
+	t := w.points.next(at, p.name)
+	if t == nil {
+		return verdict{}
+	}
+	strike := func() { w.strike(t.fault, p, string(t.at)+side(t.after)) }
+	if t.after {
+		return verdict{after: strike}
+	}
+	return verdict{before: strike}
+}
+
+func side(after bool) string {
+	if after {
+		return ", after"
+	}
+	return ", before"
+}
+
+// workerPoint is asked by a worker at the edges of an attempt.
+func (w *world) workerPoint(p *pool, at point) {
+	host := w.processOf(p)
+	if host == nil {
+		return
+	}
+	if t := w.points.next(at, host.name); t != nil {
+		w.strike(t.fault, host, string(at))
+	}
+}
+
+func (w *world) processOf(p *pool) *process {
+	for _, q := range w.running() {
+		if q.pool == p {
+			return q
+		}
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// kind tells what an event is and who saw it.
+type kind string
+
+// What clients see.
+const (
+	submit   kind = "submit"   // a client sends a job (again)
+	accepted kind = "accepted" // it holds a PubAck
+	unclear  kind = "unclear"  // no PubAck: whether it was stored is unknown
+	refused  kind = "refused"  // the door says that it became no job
+	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
+	lookedUp kind = "lookedup" // jobs.get said something else
+	gaveUp   kind = "gaveup"   // a client stops waiting, as its plan says
+	stuck    kind = "stuck"    // a client was still waiting at the end
+)
+
+// What the workers' journal sees.
+const (
+	began kind = "began" // an attempt starts in a worker
+	ended kind = "ended" // it came to its end; no event: it was cut off
+)
+
+// What the tap sees, in stream order.
+const (
+	stored     kind = "stored"     // a job
+	committed  kind = "committed"  // a session record
+	headed     kind = "headed"     // a head
+	resulted   kind = "resulted"   // an outcome
+	deadLetter kind = "deadletter" //
+	assigned   kind = "assigned"   // a partition's owner
+	removed    kind = "removed"    // a key's lifetime is over
+)
+
+// What the director does, and what it finds at the end.
+const (
+	fault kind = "fault"
+	final kind = "final"
+	// logged is what the product says of itself; no checker reads it.
+	logged kind = "log"
+)
+
+// event is one line of the history.
+type event struct {
+	at      time.Duration // since the start, fake time
+	kind    kind
+	who     string // client, host incarnation, broker
+	session string
+	job     string
+	seq     uint64 // of the job's message
+	rev     uint64 // of the stored message itself
+	epoch   uint64
+	attempt int
+	text    string
+	list    []string // the session's list that a worker saw or a reply shows
+	body    string   // bytes to compare
+	label   string   // session state as the reply names it
+
+	incarnation string // of the host that was assigned
+	record      *jobs.Record
+	result      *jobs.Result
+	header      nats.Header // of the stored job
+	request     []byte
+}
+
+func (e event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%10.4fs %-10s %-8s", e.at.Seconds(), e.kind, e.who)
+	if e.session != "" || e.job != "" {
+		fmt.Fprintf(&b, " %s/%s", e.session, e.job)
+	}
+	for _, f := range []struct {
+		name string
+		v    uint64
+	}{{"seq", e.seq}, {"rev", e.rev}, {"epoch", e.epoch}, {"attempt", uint64(e.attempt)}} {
+		if f.v != 0 {
+			fmt.Fprintf(&b, " %s=%d", f.name, f.v)
+		}
+	}
+	if e.label != "" {
+		fmt.Fprintf(&b, " (%s)", e.label)
+	}
+	if e.text != "" {
+		fmt.Fprintf(&b, " %s", e.text)
+	}
+	if e.list != nil {
+		fmt.Fprintf(&b, " %v", e.list)
+	}
+	return b.String()
+}
+
+// history is what the observers saw, in the order in which they did.
+type history struct {
+	start      time.Time
+	partitions int
+
+	mu     sync.Mutex
+	all    []event
+	open   map[string]int // stored jobs without an outcome -> partition
+	owners map[int]string // of partitions
+}
+
+func newHistory(partitions int) *history {
+	return &history{start: time.Now(), partitions: partitions, open: map[string]int{}, owners: map[int]string{}}
+}
+
+func (h *history) add(e event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e.at = time.Since(h.start)
+	h.all = append(h.all, e)
+	switch key := e.session + "/" + e.job; {
+	case e.kind == stored && e.session != "":
+		h.open[key] = affinity.Partition(e.session, h.partitions)
+	case e.kind == stored:
+		h.open[key] = -1
+	case e.kind == resulted:
+		delete(h.open, key)
+	case e.kind == assigned:
+		h.owners[int(e.seq)] = e.who
+	}
+}
+
+// inFlight reports whether a job is without an outcome, in the partitions of one host or ("") anywhere.
+func (h *history) inFlight(host string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, partition := range h.open {
+		if host == "" || h.owners[partition] == host {
+			return true
+		}
+	}
+	return false
+}
+
+// each calls f for every event of the given kinds, in order.
+func (h *history) each(f func(event), kinds ...kind) {
+	h.mu.Lock()
+	all := h.all
+	h.mu.Unlock()
+	for _, e := range all {
+		for _, k := range kinds {
+			if e.kind == k {
+				f(e)
+			}
+		}
+	}
+}
+
+func (h *history) dump() string {
+	var b strings.Builder
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.all {
+		b.WriteString(e.String())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

@@ -1,0 +1,190 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// plan is one scenario, all of it drawn from the seed.
+type plan struct {
+	seed        uint64
+	partitions  int
+	dispatchers int
+	hosts       []hostPlan
+	latency     time.Duration
+	idle        time.Duration // SessionIdle
+	active      time.Duration // faults strike until then
+	clients     [][]op
+	faults      []plannedFault
+	triggers    []*trigger
+}
+
+type hostPlan struct {
+	name           string
+	workers, slots int
+	joins          time.Duration
+}
+
+// op is one thing that a client does.
+type op struct {
+	think   time.Duration // before it
+	door    door
+	session string // empty: anonymous
+	job     string // empty: none chosen
+	command string
+	work    work
+	options map[string]any
+	awaits  bool // the outcome, before the next op
+	reply   bool // by Dspex-Reply-To, else by jobs.get
+	msgpack bool
+	repeat  bool // of an earlier job of this client, with the same id
+}
+
+type door int
+
+const (
+	doorPublish door = iota // durable publish
+	doorCall                // RPC
+)
+
+// strikesOf are all the ways in which a seed can be about one thing: each fault at any time, each fault-and-point.
+func strikesOf() []func(*rand.Rand, *plan) {
+	var list []func(*rand.Rand, *plan)
+	for _, k := range timedFaults {
+		list = append(list, func(r *rand.Rand, p *plan) { p.addTimed(r, k) })
+	}
+	for _, at := range hostPoints {
+		for _, after := range []bool{false, true} {
+			list = append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, hostFaults), pick(r, p.hosts).name) })
+		}
+	}
+	for _, at := range dispatcherPoints {
+		for _, after := range []bool{false, true} {
+			list = append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0") })
+		}
+	}
+	return append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") },
+		func(r *rand.Rand, p *plan) { p.storm(r) })
+}
+
+// makePlan draws a scenario. The seed's remainder decides what it is about, so that consecutive seeds cover everything evenly.
+func makePlan(seed uint64) plan {
+	r := rand.New(rand.NewPCG(seed, 0x5eed))
+	p := plan{seed: seed, partitions: 4, dispatchers: 1 + r.IntN(2), active: 20 * time.Second, idle: time.Hour}
+	if r.IntN(2) == 0 {
+		p.latency = time.Duration(200+r.IntN(4000)) * time.Microsecond
+	}
+	if r.IntN(6) == 0 {
+		p.idle = 3 * time.Second
+	}
+	for n := range 1 + r.IntN(3) {
+		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", n), workers: 1 + r.IntN(2), slots: 1 + r.IntN(4)})
+		if r.IntN(5) == 0 {
+			p.hosts[n].joins = time.Duration(r.IntN(10000)) * time.Millisecond
+		}
+	}
+	strikes := strikesOf()
+	strikes[seed%uint64(len(strikes))](r, &p)
+	for range r.IntN(4) {
+		pick(r, strikes)(r, &p)
+	}
+	slices.SortStableFunc(p.faults, func(a, b plannedFault) int { return int(a.at - b.at) })
+	p.addClients(r)
+	return p
+}
+
+func (p *plan) addTimed(r *rand.Rand, k faultKind) {
+	f := plannedFault{kind: k, at: 3*time.Second + time.Duration(r.Int64N(int64(p.active-4*time.Second))), lasts: lasting(r), target: pick(r, p.hosts).name}
+	switch k {
+	case dispatchKill, dispatchFreeze:
+		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
+	case brokerKill, brokerRestart:
+		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
+	}
+	p.faults = append(p.faults, f)
+}
+
+func (p *plan) addTrigger(r *rand.Rand, at point, after bool, k faultKind, target string) {
+	f := plannedFault{kind: k, lasts: lasting(r)}
+	if k == brokerKill || k == brokerRestart {
+		f.lasts = time.Duration(r.IntN(5000)) * time.Millisecond
+	}
+	p.triggers = append(p.triggers, &trigger{at: at, after: after, nth: r.IntN(6), target: target, fault: f})
+}
+
+// storm lets hosts come and go in quick succession.
+func (p *plan) storm(r *rand.Rand) {
+	for n := range 6 {
+		f := plannedFault{kind: pick(r, []faultKind{hostDrain, hostKill}), at: 3*time.Second + time.Duration(n)*2*time.Second,
+			lasts: time.Duration(r.IntN(3000)) * time.Millisecond, target: pick(r, p.hosts).name}
+		p.faults = append(p.faults, f)
+	}
+}
+
+// lasting draws how long something lasts: short, about as long as a connection survives, or longer than a host's lease.
+func lasting(r *rand.Rand) time.Duration {
+	most := pick(r, []time.Duration{500 * time.Millisecond, 4 * time.Second, 8 * time.Second, 16 * time.Second})
+	return time.Duration(r.Int64N(int64(most)))
+}
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
+
+func (p *plan) addClients(r *rand.Rand) {
+	sessions := []string{"alice", "bob", "carol", "dave"}[:1+r.IntN(4)]
+	for c := range 1 + r.IntN(3) {
+		var ops []op
+		for n := range 5 + r.IntN(8) {
+			ops = append(ops, p.draw(r, c, n, sessions, ops))
+		}
+		p.clients = append(p.clients, ops)
+	}
+}
+
+func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op) op {
+	x := fmt.Sprintf("c%d-%d", client, n)
+	o := op{session: pick(r, sessions), command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
+		msgpack: r.IntN(2) == 0, awaits: r.IntN(3) > 0, reply: r.IntN(2) == 0, think: time.Duration(r.IntN(1500)) * time.Millisecond}
+	if r.IntN(3) == 0 {
+		o.door = doorCall
+	}
+	if r.IntN(8) == 0 {
+		o.job = ""
+	}
+	if r.IntN(12) == 0 {
+		o.session = ""
+	} else if r.IntN(15) == 0 {
+		o.command = "cleanup_session"
+	}
+	switch r.IntN(10) {
+	case 0:
+		o.work.Fail = 1 + r.IntN(3)
+	case 1:
+		o.work.Die = 1 + r.IntN(2)
+	case 2:
+		o.work.Bad = true
+	case 3:
+		o.work.MS = 1500
+		o.options["timeout"] = 1000
+	}
+	if r.IntN(2) == 0 {
+		o.options["max_retries"] = r.IntN(4)
+		if r.IntN(2) == 0 {
+			o.options["backoff"] = []int{50 + r.IntN(500), 2000}
+		}
+	}
+	if r.IntN(12) == 0 {
+		o.options["deadline"] = 500 + r.IntN(8000)
+	}
+	if len(before) > 0 && r.IntN(8) == 0 {
+		old := pick(r, before)
+		if old.job != "" && old.session != "" {
+			o.repeat, o.job, o.session, o.command, o.work, o.options = true, old.job, old.session, old.command, old.work, old.options
+			if r.IntN(4) == 0 {
+				o.work.X += "-other" // another payload: a conflict
+			}
+		}
+	}
+	return o
+}

@@ -1,0 +1,140 @@
+package sim
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// point is a step between the delivery of a job and its end, seen from outside: what a process is about to publish, or the
+// edges of an attempt in a worker.
+type point string
+
+// Points of a host, in the order of a job's way; of a dispatcher; of a client.
+const (
+	pointCreate     point = "create consumer"
+	pointDelete     point = "delete consumer"
+	pointReset      point = "reset consumer"
+	pointAssign     point = "write assignment"
+	pointLoad       point = "read record"
+	pointLoadHead   point = "read head"
+	pointLook       point = "read result"
+	pointHead       point = "write head"
+	pointRunStart   point = "attempt starts"
+	pointRunEnd     point = "attempt ends"
+	pointRetry      point = "write retry"
+	pointNak        point = "nak"
+	pointRecord     point = "write record"
+	pointDead       point = "write dead letter"
+	pointResult     point = "write result"
+	pointReply      point = "reply"
+	pointAck        point = "ack"
+	pointAnonResult point = "write anonymous result"
+	pointAnonAck    point = "ack anonymous"
+	pointLease      point = "write lease"
+	pointDoor       point = "publish at the door"
+	pointSubmit     point = "client publishes"
+)
+
+// hostPoints are the points where a host can be struck, in the order of the table.
+var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointLoad, pointLoadHead, pointLook, pointHead,
+	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck}
+
+var dispatcherPoints = []point{pointLease, pointAssign, pointDoor, pointLook}
+
+const getSubject = "$JS.API.STREAM.MSG.GET.KV_"
+
+// classify names the point that a publication stands for; "" is none.
+func classify(p publication) point {
+	kv := "$KV." + stream.Sessions
+	switch s := p.subject; {
+	case strings.HasPrefix(s, kv+".s."):
+		return pointRecord
+	case strings.HasPrefix(s, kv+".h."):
+		if hd, err := jobs.ParseHead(p.data); err == nil && !hd.NotBefore.IsZero() {
+			return pointRetry
+		}
+		return pointHead
+	case strings.HasPrefix(s, "$KV."+stream.Results+".r.s."):
+		return pointResult
+	case strings.HasPrefix(s, "$KV."+stream.Results+".r.a."):
+		return pointAnonResult
+	case strings.HasPrefix(s, "$KV."+stream.Assign):
+		return pointAssign
+	case strings.HasPrefix(s, "$KV."+stream.Control+".leader"):
+		return pointLease
+	case strings.HasPrefix(s, "dspex.dlq."):
+		return pointDead
+	case strings.HasPrefix(s, jobs.SubjectSession):
+		return pointDoor
+	case strings.HasPrefix(s, "_INBOX.") && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
+		return pointReply
+	case strings.HasPrefix(s, "$JS.ACK.") && strings.Contains(s, "."+stream.Jobs+"."):
+		return ackPoint(p.data, pointAck, pointNak)
+	case strings.HasPrefix(s, "$JS.ACK.") && strings.Contains(s, "."+stream.Anonymous+"."):
+		return ackPoint(p.data, pointAnonAck, "")
+	case strings.HasPrefix(s, "$JS.API.CONSUMER.CREATE."+stream.Jobs):
+		return pointCreate
+	case strings.HasPrefix(s, "$JS.API.CONSUMER.DELETE."+stream.Jobs):
+		return pointDelete
+	case strings.HasPrefix(s, "$JS.API.CONSUMER.RESET."+stream.Jobs):
+		return pointReset
+	case s == getSubject+stream.Results:
+		return pointLook
+	case s == getSubject+stream.Sessions && bytes.Contains(p.data, []byte(".s.")):
+		return pointLoad
+	case s == getSubject+stream.Sessions:
+		return pointLoadHead
+	}
+	return ""
+}
+
+func ackPoint(data []byte, ack, nak point) point {
+	switch {
+	case bytes.HasPrefix(data, []byte("-NAK")):
+		return nak
+	case bytes.HasPrefix(data, []byte("+WPI")):
+		return ""
+	}
+	return ack
+}
+
+// trigger is a fault that waits for a process to come to a point.
+type trigger struct {
+	at     point
+	after  bool // the publication has reached the broker
+	nth    int  // how many times the point is passed before
+	target string
+	fault  plannedFault
+}
+
+// triggers are those that have not struck.
+type triggers struct {
+	mu    sync.Mutex
+	armed []*trigger
+}
+
+// next returns the trigger that strikes now, if any.
+func (t *triggers) next(at point, who string) *trigger {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, g := range t.armed {
+		if g.at != at || g.target != "" && g.target != who {
+			continue
+		}
+		if g.nth--; g.nth < 0 {
+			t.armed = append(t.armed[:i:i], t.armed[i+1:]...)
+			return g
+		}
+	}
+	return nil
+}
+
+func (t *triggers) clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed = nil
+}

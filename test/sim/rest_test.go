@@ -1,0 +1,86 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Bounds on what a healed system may need, in fake time.
+const (
+	patience = 5 * time.Minute // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
+	draining = time.Minute     // until the queues are empty
+)
+
+// awaitClients waits for all clients and records whoever still waits after the patience.
+func (w *world) awaitClients(clients []*client) {
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	for _, c := range clients {
+		select {
+		case <-c.done:
+			continue
+		case <-limit.C:
+		}
+		for _, c := range clients {
+			c.mu.Lock()
+			for _, what := range c.waiting {
+				w.history.add(event{kind: stuck, who: c.p.name, text: what})
+			}
+			c.mu.Unlock()
+			c.p.stop()
+		}
+		break
+	}
+	for _, c := range clients {
+		c.p.stop()
+		<-c.done
+	}
+}
+
+// awaitRest waits until nothing is left to do and records what is left all the same.
+func (w *world) awaitRest() {
+	var left string
+	for end := time.Now().Add(draining); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		if left = w.left(); left == "" {
+			return
+		}
+	}
+	w.history.add(event{kind: final, who: "broker", text: left})
+}
+
+// left names what is not at rest; "" is rest.
+func (w *world) left() string {
+	ctx := context.Background()
+	var out []string
+	for name, filter := range map[string]string{stream.Jobs: "dspex.p.>", stream.Anonymous: ">"} {
+		s, err := w.tap.js.Stream(ctx, name)
+		if err != nil {
+			return err.Error()
+		}
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+		if err != nil {
+			return err.Error()
+		}
+		for subject, n := range info.State.Subjects {
+			out = append(out, fmt.Sprintf("%d jobs on %s", n, subject))
+		}
+		if name != stream.Jobs {
+			continue
+		}
+		var names []string
+		list := s.ConsumerNames(ctx)
+		for n := range list.Name() {
+			names = append(names, n)
+		}
+		if len(names) != w.plan.partitions {
+			out = append(out, "consumers "+strings.Join(names, " "))
+		}
+	}
+	return strings.Join(out, "; ")
+}

@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// publication is a PUB or HPUB of the NATS protocol.
+type publication struct {
+	subject string
+	reply   string
+	header  []byte
+	data    []byte
+}
+
+type message struct {
+	bytes     []byte
+	publishes bool
+	publication
+}
+
+// splitter cuts a client's byte stream into whole protocol messages.
+type splitter struct{ rest []byte }
+
+// add returns the messages that b completes; neighbours that publish nothing are joined.
+func (s *splitter) add(b []byte) []message {
+	s.rest = append(s.rest, b...)
+	var out []message
+	for {
+		m, n := parseMessage(s.rest)
+		if n == 0 {
+			return out
+		}
+		m.bytes = s.rest[:n:n]
+		s.rest = s.rest[n:]
+		if last := len(out) - 1; !m.publishes && last >= 0 && !out[last].publishes {
+			out[last].bytes = append(out[last].bytes, m.bytes...)
+			continue
+		}
+		out = append(out, m)
+	}
+}
+
+// parseMessage reads one message; n is its length, 0 while it is not whole.
+func parseMessage(b []byte) (m message, n int) {
+	end := bytes.Index(b, []byte("\r\n"))
+	if end < 0 {
+		return m, 0
+	}
+	line := b[:end]
+	n = end + 2
+	hpub := bytes.HasPrefix(line, []byte("HPUB "))
+	if !hpub && !bytes.HasPrefix(line, []byte("PUB ")) {
+		return m, n
+	}
+	f := bytes.Fields(line)
+	size, _ := strconv.Atoi(string(f[len(f)-1]))
+	head := 0
+	fields := 3 // PUB subject size
+	if hpub {
+		fields = 4
+		head, _ = strconv.Atoi(string(f[len(f)-2]))
+	}
+	if len(b) < n+size+2 {
+		return message{}, 0
+	}
+	m.publishes, m.subject = true, string(f[1])
+	if len(f) > fields {
+		m.reply = string(f[2])
+	}
+	m.header, m.data = b[n:n+head], b[n+head:n+size]
+	return m, n + size + 2
+}

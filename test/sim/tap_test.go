@@ -1,0 +1,144 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// tap listens to what the broker stores: a second consumer on a work queue is refused, RePublish is not. It has its own wire,
+// which no fault cuts.
+type tap struct {
+	h  *history
+	nc *nats.Conn
+	js jetstream.JetStream
+}
+
+const tapPrefix = "sim.tap."
+
+var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream.Assign, "KV_" + stream.Sessions, "KV_" + stream.Results}
+
+// connect is called at each start of the broker, before anybody else can reach it.
+func (p *tap) connect(s *server.Server) (err error) {
+	if p.nc != nil {
+		p.nc.Close()
+	}
+	if p.nc, err = nats.Connect("", nats.InProcessServer(s), nats.NoReconnect()); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	if p.js, err = jetstream.New(p.nc); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	sub, err := p.nc.Subscribe(tapPrefix+">", p.see)
+	if err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	return p.nc.Flush()
+}
+
+// prepare makes the broker objects as the first dispatcher would and has them republished.
+func (p *tap) prepare(ctx context.Context, partitions int) error {
+	if _, err := stream.Ensure(ctx, p.js, stream.Settings{Partitions: partitions}); err != nil {
+		return err
+	}
+	for _, name := range tapped {
+		s, err := p.js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+		cfg := s.CachedInfo().Config
+		cfg.RePublish = &jetstream.RePublish{Source: ">", Destination: tapPrefix + ">"}
+		if _, err := p.js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("republish %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (p *tap) see(m *nats.Msg) {
+	rev, _ := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	subject := strings.TrimPrefix(m.Subject, tapPrefix)
+	e := event{who: "broker", rev: rev}
+	switch {
+	case subject == stream.AnchorSubject:
+		return
+	case strings.HasPrefix(subject, "dspex.dlq."):
+		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)
+	case strings.HasPrefix(subject, jobs.SubjectAnonymous):
+		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
+	case strings.HasPrefix(subject, "dspex.p."):
+		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
+		e.session, _ = jobs.SessionOfSubject(subject)
+		e.header, e.request = m.Header, m.Data
+	case strings.HasPrefix(subject, "$KV."):
+		_, key, _ := strings.Cut(strings.TrimPrefix(subject, "$KV."), ".")
+		p.seeKey(m, key, &e)
+	default:
+		e.kind, e.text = final, "unknown subject on the tap: "+subject
+	}
+	p.h.add(e)
+}
+
+func jobID(m *nats.Msg, seq uint64) string {
+	if id := m.Header.Get(jobs.HeaderJob); id != "" {
+		return id
+	}
+	return jobs.SequenceJob(seq)
+}
+
+func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
+	if m.Header.Get("Nats-Marker-Reason") != "" || m.Header.Get("KV-Operation") != "" {
+		e.kind, e.text = removed, key
+		return
+	}
+	var err error
+	switch {
+	case strings.HasPrefix(key, "s."):
+		e.kind, e.session = committed, key[2:]
+		if e.record, err = jobs.ParseRecord(m.Data); err == nil {
+			e.seq = e.record.LastSequence
+			if o := e.record.Last; o != nil {
+				e.job, e.epoch, e.attempt, e.body, e.text = o.Job, o.Epoch, o.Attempt, string(o.Body), string(o.Kind)
+			}
+		}
+	case strings.HasPrefix(key, "h."):
+		e.kind, e.session = headed, key[2:]
+		if hd, bad := jobs.ParseHead(m.Data); bad == nil {
+			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
+			if !hd.NotBefore.IsZero() {
+				e.text = fmt.Sprintf("retry after %v", hd.Delay)
+			}
+		} else {
+			err = bad
+		}
+	case strings.HasPrefix(key, "r."):
+		e.kind = resulted
+		if e.result, err = jobs.ParseResult(m.Data); err == nil {
+			r := e.result
+			e.session, e.job, e.seq, e.attempt, e.text, e.body = r.Session, r.Job, r.Sequence, r.Attempt, string(r.Kind), string(r.Body)
+		}
+	case strings.HasPrefix(key, "p."):
+		var o stream.Owner
+		if o, err = stream.ParseOwner(m.Data); err == nil {
+			e.kind, e.text, e.epoch, e.incarnation = assigned, key+" -> "+o.Host, e.rev, o.Incarnation
+			e.who = o.Host
+			e.seq, _ = strconv.ParseUint(key[2:], 10, 64)
+		}
+	default:
+		e.kind, e.text = removed, "ignored "+key
+	}
+	if err != nil {
+		e.kind, e.text = final, "unreadable "+key+": "+err.Error()
+	}
+}

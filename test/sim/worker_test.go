@@ -1,0 +1,342 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// pool is a host's workers: Go in place of Python, behind the interface that the Python pool has.
+type pool struct {
+	world *world
+	who   string // the host's incarnation
+	slots int    // of each worker
+	gate  link   // cut while the host's process is stopped
+
+	mu      sync.Mutex
+	workers []*worker
+	seats   int
+	dead    chan struct{} // closed: the host was killed, and its workers with it
+	changed chan struct{} // closed and replaced whenever a slot may have come free
+}
+
+// worker holds, as a Python worker does, the states of the sessions that it served.
+type worker struct {
+	id     uint64
+	name   string
+	busy   int
+	gone   chan struct{}
+	states map[string]resident
+}
+
+type resident struct {
+	version uint64
+	state   []byte
+}
+
+var (
+	errWorkerDied = errors.New("the worker died: signal: killed")
+	errHostDied   = errors.New("the host's process is gone")
+)
+
+// respawn is the time that a worker needs to start.
+const respawn = 100 * time.Millisecond
+
+func newPool(w *world, who string, workers, slots int) *pool {
+	p := &pool{world: w, who: who, slots: slots, seats: workers, dead: make(chan struct{}), changed: make(chan struct{})}
+	for n := range workers {
+		p.workers = append(p.workers, p.spawn(n))
+	}
+	return p
+}
+
+func (p *pool) spawn(seat int) *worker {
+	return &worker{id: p.world.workerIDs.Add(1), name: fmt.Sprintf("%s/%d", p.who, seat), gone: make(chan struct{}), states: map[string]resident{}}
+}
+
+// through waits while the host's process is stopped; false: it was killed.
+func (p *pool) through() bool {
+	for held := p.gate.gate(); held != nil; held = p.gate.gate() {
+		select {
+		case <-held:
+		case <-p.dead:
+			return false
+		}
+	}
+	select {
+	case <-p.dead:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *pool) Checkout(ctx context.Context, prefer uint64, _ bool) (host.Slot, error) {
+	for {
+		if !p.through() {
+			return nil, errHostDied
+		}
+		w, changed := p.take(prefer)
+		if w != nil {
+			return &slot{p, w}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-p.dead:
+		case <-changed:
+		}
+	}
+}
+
+func (p *pool) take(prefer uint64) (*worker, chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best *worker
+	for _, w := range p.workers {
+		if w == nil || w.busy >= p.slots {
+			continue
+		}
+		if best == nil || w.id == prefer || w.busy < best.busy && best.id != prefer {
+			best = w
+		}
+	}
+	if best != nil {
+		best.busy++
+	}
+	return best, p.changed
+}
+
+func (p *pool) announceLocked() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *pool) Free() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	free := 0
+	for _, w := range p.workers {
+		if w != nil {
+			free += p.slots - w.busy
+		}
+	}
+	return free
+}
+
+func (p *pool) Workers() (size, active, available int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.workers {
+		if w != nil {
+			active++
+			if w.busy < p.slots {
+				available++
+			}
+		}
+	}
+	return p.seats, active, available
+}
+
+// kill is the end of the host's process and of its workers.
+func (p *pool) kill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.dead:
+		return
+	default:
+	}
+	close(p.dead)
+}
+
+// killWorker ends one worker, a busy one if there is one; another one takes its place.
+func (p *pool) killWorker() (inFlight bool) {
+	p.mu.Lock()
+	seat := slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil && w.busy > 0 })
+	if seat < 0 {
+		seat = slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil })
+	}
+	if seat < 0 {
+		p.mu.Unlock()
+		return false
+	}
+	w := p.workers[seat]
+	inFlight = w.busy > 0
+	p.mu.Unlock()
+	p.end(w)
+	return inFlight
+}
+
+func (p *pool) end(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seat := slices.Index(p.workers, w)
+	if seat < 0 {
+		return // it is gone already
+	}
+	close(w.gone)
+	p.workers[seat] = nil
+	p.world.wg.Go(func() {
+		time.Sleep(respawn)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.workers[seat] = p.spawn(seat)
+		p.announceLocked()
+	})
+}
+
+// note writes the journal, which a dead worker cannot.
+func (p *pool) note(e event) {
+	select {
+	case <-p.dead:
+	default:
+		p.world.history.add(e)
+	}
+}
+
+// slot is one place in a worker.
+type slot struct {
+	p *pool
+	w *worker
+}
+
+func (s *slot) WorkerID() uint64              { return s.w.id }
+func (s *slot) WorkerName() string            { return s.w.name }
+func (s *slot) Engine() string                { return "sim 1" }
+func (s *slot) Exclusive(string) bool         { return false }
+func (s *slot) Tell(frame.Type, []byte) error { return nil }
+
+func (s *slot) Release() {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.w.busy--
+	s.p.announceLocked()
+}
+
+// work is what a job's arguments ask of the worker.
+type work struct {
+	X    string `msgpack:"x"`
+	MS   int    `msgpack:"ms"`   // how long it takes
+	Fail int    `msgpack:"fail"` // so many attempts fail in a way that a retry may cure
+	Die  int    `msgpack:"die"`  // so many attempts kill the worker
+	Bad  bool   `msgpack:"bad"`  // it fails in a way that no retry cures
+}
+
+func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Frame, error) {
+	if !s.p.through() {
+		return frame.Frame{}, errHostDied
+	}
+	c, err := frame.ParseCall(body)
+	if err != nil {
+		return frame.Frame{}, err
+	}
+	f, err := s.serve(ctx, c)
+	s.p.world.workerPoint(s.p, pointRunEnd)
+	if !s.p.through() {
+		return frame.Frame{}, errHostDied
+	}
+	return f, err
+}
+
+func (s *slot) serve(ctx context.Context, c frame.CallBody) (frame.Frame, error) {
+	var job work
+	if err := wire.Decode(c.Args, &job); err != nil {
+		return frame.Frame{}, err
+	}
+	s.p.mu.Lock()
+	held := s.w.states[c.Session]
+	s.p.mu.Unlock()
+	state := c.State
+	if state == nil && c.StateVersion > 0 {
+		if held.version != c.StateVersion {
+			return failure(jobs.Session, jobs.CodeStateMissing, true), nil
+		}
+		state = held.state
+	}
+	list := []string{}
+	if state != nil {
+		if err := wire.Decode(state, &list); err != nil {
+			return frame.Frame{}, err
+		}
+	}
+	run := event{kind: began, who: s.p.who, session: c.Session, job: c.Job, attempt: int(c.Attempt), list: list, text: s.w.name}
+	s.p.note(run)
+	s.p.world.workerPoint(s.p, pointRunStart)
+	select {
+	case <-time.After(time.Duration(job.MS) * time.Millisecond):
+	case <-ctx.Done():
+		run.kind, run.text = ended, "cancelled"
+		s.p.note(run)
+		return frame.Frame{}, ctx.Err()
+	case <-s.w.gone:
+		return frame.Frame{}, errWorkerDied
+	case <-s.p.dead:
+		return frame.Frame{}, errHostDied
+	}
+	switch {
+	case int(c.Attempt) <= job.Die:
+		s.p.end(s.w)
+		return frame.Frame{}, errWorkerDied
+	case int(c.Attempt) <= job.Fail:
+		run.kind, run.text = ended, "fails"
+		s.p.note(run)
+		return failure(jobs.Connection, "lost", true), nil
+	case job.Bad:
+		run.kind, run.text = ended, "fails for good"
+		s.p.note(run)
+		return failure(jobs.Python, "user_error", false), nil
+	}
+	run.kind, run.text = ended, "done"
+	s.p.note(run)
+	return s.finish(c, job, list)
+}
+
+// finish makes the result: the list with this execution's own entry, so that a fork of the state shows.
+func (s *slot) finish(c frame.CallBody, job work, list []string) (frame.Frame, error) {
+	r := frame.ResultBody{Value: wire.AppendBool(nil, true), Meta: wire.AppendMap(nil, 0), StateVersion: c.StateVersion}
+	switch c.Command {
+	case "cleanup_session":
+		s.p.mu.Lock()
+		delete(s.w.states, c.Session)
+		s.p.mu.Unlock()
+	case "append":
+		entry := fmt.Sprintf("%s#%d", job.X, s.p.world.runs.Add(1))
+		next, err := wire.Encode(append(slices.Clone(list), entry))
+		if err != nil {
+			return frame.Frame{}, err
+		}
+		r.Value = next
+		if c.Session != "" {
+			r.State, r.StateVersion = next, c.StateVersion+1
+			s.p.mu.Lock()
+			s.w.states[c.Session] = resident{r.StateVersion, next}
+			s.p.mu.Unlock()
+		}
+	default:
+		return failure(jobs.Python, "unknown_command", false), nil
+	}
+	return frame.Frame{Type: frame.Result, Body: r.AppendBody(nil)}, nil
+}
+
+func failure(category jobs.Category, code string, retryable bool) frame.Frame {
+	detail := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 1), "retryable"), retryable)
+	b := frame.ErrorBody{Category: string(category), Code: code, Message: "scripted", Detail: detail}
+	return frame.Frame{Type: frame.Error, Body: b.AppendBody(nil)}
+}
+
+// models is a host without language models.
+type models struct{}
+
+func (models) Named(string) (string, []byte, *jobs.Error)  { return "", nil, nil }
+func (models) Chosen([]byte) (string, []byte, *jobs.Error) { return "", nil, nil }
+func (models) Default() (string, []byte, *jobs.Error)      { return "", nil, nil }
+func (models) SetDefault([]byte) *jobs.Error               { return nil }
