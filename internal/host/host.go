@@ -143,7 +143,8 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{})}, errors.Join(errs...)
+	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity)}
+	return h, errors.Join(errs...)
 }
 
 // Run serves until ctx ends, then lets running jobs finish within the grace, gives its partitions back and returns when all
@@ -163,7 +164,6 @@ func (h *Host) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
 	h.turns.free = h.cfg.Capacity + spareTurns
-	h.lanes.reserve = max(h.cfg.Capacity-1, 1)
 	defer stop(nil)
 	beat, err := h.announce(ctx)
 	if err != nil {

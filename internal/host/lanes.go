@@ -23,9 +23,15 @@ const (
 // here while another host could run it, and batch jobs never take the last slot.
 type lanes struct {
 	mu      sync.Mutex
-	asked   int // pulled for, or here and without a slot yet
-	batch   int // of these and of those that run, the batch jobs
-	reserve int // batch jobs at most
+	asked   int  // pulled for, or here and without a slot yet
+	batch   int  // of these and of those that run, the batch jobs
+	reserve int  // batch jobs at most
+	single  bool // the host has one slot, which serves both lanes
+}
+
+// lanesFor makes the lanes of a host with so many slots.
+func lanesFor(capacity int) lanes {
+	return lanes{reserve: max(capacity-1, 1), single: capacity <= 1}
 }
 
 // ask reserves up to half of the free slots, so that the other lane is asked for, too.
@@ -35,8 +41,8 @@ func (l *lanes) ask(lane string, free int) int {
 	n := (free - l.asked + 1) / 2
 	if lane == jobs.LaneBatch {
 		n = min(n, free-l.asked-1, l.reserve-l.batch)
-		if l.reserve == 1 && l.batch == 0 && l.asked == 0 && free > 0 {
-			n = 1 // a host with one slot serves both lanes
+		if l.single && l.batch == 0 && l.asked == 0 && free > 0 {
+			n = 1
 		}
 	}
 	n = max(n, 0)
@@ -111,6 +117,9 @@ func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, w
 	if err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
 		wait(ctx, nil, brokerPause)
 		return false
+	}
+	if n > 0 && h.lanes.single {
+		wait(ctx, nil, 2*anonymousPause) // the other lane's turn: it looks every anonymousPause
 	}
 	return true
 }

@@ -11,7 +11,7 @@ import (
 func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		capacity := rapid.IntRange(1, 20).Draw(t, "capacity")
-		l := lanes{reserve: max(capacity-1, 1)}
+		l := lanesFor(capacity)
 		asked, running := map[string]int{}, map[string]int{}
 		lane := rapid.SampledFrom([]string{jobs.LaneInteractive, jobs.LaneBatch})
 		sum := func(m map[string]int) int { return m[jobs.LaneInteractive] + m[jobs.LaneBatch] }
@@ -47,12 +47,22 @@ func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 }
 
 func TestAHostWithOneSlotServesBothLanes(t *testing.T) {
-	l := lanes{reserve: 1}
+	l := lanesFor(1)
 	if n := l.ask(jobs.LaneBatch, 1); n != 1 {
 		t.Errorf("batch: %d", n)
 	}
 	l.seated(1)
 	l.over(jobs.LaneBatch, 1)
+	if n := l.ask(jobs.LaneInteractive, 1); n != 1 {
+		t.Errorf("interactive: %d", n)
+	}
+}
+
+func TestBatchJobsDoNotAskForTheLastFreeSlot(t *testing.T) {
+	l := lanesFor(2)
+	if n := l.ask(jobs.LaneBatch, 1); n != 0 {
+		t.Errorf("batch asks for %d of 1 free slot while the other one is busy", n)
+	}
 	if n := l.ask(jobs.LaneInteractive, 1); n != 1 {
 		t.Errorf("interactive: %d", n)
 	}
