@@ -62,7 +62,7 @@ func (s *session) load(ctx context.Context) error {
 	}
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
-	} else if before.Sub(s.record.Updated) > h.cfg.SessionIdle {
+	} else if s.arrived(before).Sub(s.record.Updated) > h.cfg.SessionIdle {
 		s.lost = s.record.StateVersion > 0
 		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
 		s.record.Generation++
@@ -72,6 +72,16 @@ func (s *session) load(ctx context.Context) error {
 	}
 	s.known, s.loaded, s.since = true, time.Now(), before
 	return nil
+}
+
+// arrived is when the job at hand was accepted: a session is idle only while none waits or runs.
+func (s *session) arrived(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return s.running.stored
+	}
+	return now
 }
 
 func readRecord(e stream.Entry) (*jobs.Record, error) {
