@@ -138,18 +138,16 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 	}
 	for pause := pollSoon; ; {
 		look := context.WithoutCancel(ctx)
-		e, err := d.results.Get(look, key)
-		if err != nil {
-			return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
-		}
-		if e.Exists {
-			r, err := jobs.ParseResult(e.Value)
-			if err != nil {
-				return nil, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
-			}
-			return found(a, string(r.Kind), r.Attempt, r.Body), nil
+		body, ended, bad := d.outcome(look, a)
+		if ended || bad != nil {
+			return body, bad
 		}
 		outcome, attempt, bad := d.open(look, a)
+		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
+			if body, ended, e := d.outcome(look, a); ended || e != nil {
+				return body, e
+			}
+		}
 		if bad != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) && a.wait > 0 && bad.Code == jobs.CodeJobUnknown {
 			bad = nil // it may be on its way; the deadline decides
 			outcome = ""
