@@ -46,7 +46,7 @@ type cable struct {
 	srv     *atomic.Pointer[server.Server] // nil while the broker is down
 	up      link                           // to the broker
 	down    link                           // to the process
-	latency time.Duration                  // most that a segment is under way
+	latency time.Duration                  // most that bytes are under way; each connection has its own, in each direction
 	watch   func(publication) verdict      // looks at what the process publishes; nil: nobody looks
 
 	mu    sync.Mutex
@@ -76,11 +76,20 @@ func (c *cable) InProcessConn() (net.Conn, error) {
 	l := &line{c: c, near: near, mid: mid, far: far, reset: make(chan struct{})}
 	c.mu.Lock()
 	c.lines = append(c.lines, l)
-	up, down := rand.New(rand.NewPCG(c.rng.Uint64(), 1)), rand.New(rand.NewPCG(c.rng.Uint64(), 2))
+	up, down := c.draw(), c.draw()
 	c.mu.Unlock()
 	go l.carry(far, mid, &c.up, up, c.watch)
 	go l.carry(mid, far, &c.down, down, nil)
 	return near, nil
+}
+
+// draw is constant for a connection: what the broker sends at one moment arrives at one moment. nats.go waits for an answer
+// with a lock held that the message before it needs, and a goroutine that waits for a lock stops fake time.
+func (c *cable) draw() time.Duration {
+	if c.latency == 0 {
+		return 0
+	}
+	return time.Duration(c.rng.Int64N(int64(c.latency)))
 }
 
 func (c *cable) isDead() bool {
@@ -154,9 +163,9 @@ type segment struct {
 const segments = 4096
 
 // carry takes bytes from src to dst. It delays them, and the close behind them, while the link is cut, as a kernel would.
-func (l *line) carry(dst, src net.Conn, on *link, rng *rand.Rand, watch func(publication) verdict) {
+func (l *line) carry(dst, src net.Conn, on *link, latency time.Duration, watch func(publication) verdict) {
 	sent := make(chan segment, segments)
-	go l.read(src, sent, rng)
+	go l.read(src, sent, latency)
 	var split splitter
 	for seg := range sent {
 		if !l.pass(on, seg.due) {
@@ -185,15 +194,15 @@ func (l *line) carry(dst, src net.Conn, on *link, rng *rand.Rand, watch func(pub
 	_ = dst.Close()
 }
 
-func (l *line) read(src net.Conn, sent chan<- segment, rng *rand.Rand) {
+func (l *line) read(src net.Conn, sent chan<- segment, latency time.Duration) {
 	defer close(sent)
 	for {
 		b := make([]byte, 16<<10)
 		n, err := src.Read(b)
 		if n > 0 {
 			due := time.Time{}
-			if l.c.latency > 0 && l.settled.Load() >= 2 {
-				due = time.Now().Add(time.Duration(rng.Int64N(int64(l.c.latency))))
+			if latency > 0 && l.settled.Load() >= 2 {
+				due = time.Now().Add(latency)
 			}
 			sent <- segment{due, b[:n]}
 		}

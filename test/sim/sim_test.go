@@ -35,11 +35,20 @@ func storeDir(t *testing.T) string {
 	return t.TempDir()
 }
 
+// stuckAfter is real time. A bubble whose fake time stands still, because a goroutine waits for a lock, is not seen as a deadlock.
+const stuckAfter = 60 * time.Second
+
 // simulate plays one seed in a bubble of its own and returns its history and the violations.
 func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 	ats.Register() // outside, or a goroutine of the server stops fake time
 	defer ats.Unregister()
 	dir, today := storeDir(t), time.Now()
+	watchdog := time.AfterFunc(stuckAfter, func() {
+		stacks := make([]byte, 4<<20)
+		fmt.Printf("seed %d is stuck\n%s\n", seed, stacks[:runtime.Stack(stacks, true)])
+		os.Exit(3)
+	})
+	defer watchdog.Stop()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(today)) // a bubble starts in the year 2000; the file store reads the real clock
 		w = newWorld(makePlan(seed), dir)

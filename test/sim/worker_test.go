@@ -79,7 +79,7 @@ func (p *pool) through() bool {
 	}
 }
 
-func (p *pool) Checkout(ctx context.Context, prefer uint64, _ bool) (host.Slot, error) {
+func (p *pool) Checkout(prefer uint64, _ bool, wait host.Wait) (host.Slot, error) {
 	for {
 		if !p.through() {
 			return nil, errHostDied
@@ -88,11 +88,8 @@ func (p *pool) Checkout(ctx context.Context, prefer uint64, _ bool) (host.Slot, 
 		if w != nil {
 			return &slot{p, w}, nil
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-p.dead:
-		case <-changed:
+		if err := wait(changed); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -156,6 +153,7 @@ func (p *pool) kill() {
 	default:
 	}
 	close(p.dead)
+	p.announceLocked()
 }
 
 // killWorker ends one worker, a busy one if there is one; another one takes its place.
@@ -231,7 +229,7 @@ type work struct {
 	Bad  bool   `msgpack:"bad"`  // it fails in a way that no retry cures
 }
 
-func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Frame, error) {
+func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
 	if !s.p.through() {
 		return frame.Frame{}, errHostDied
 	}
@@ -239,10 +237,21 @@ func (s *slot) Call(ctx context.Context, body []byte, _ func([]byte)) (frame.Fra
 	if err != nil {
 		return frame.Frame{}, err
 	}
-	f, err := s.serve(ctx, c)
-	s.p.world.workerPoint(s.p, pointRunEnd)
-	if !s.p.through() {
-		return frame.Frame{}, errHostDied
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f, err = s.serve(ctx, c)
+		s.p.world.workerPoint(s.p, pointRunEnd)
+		if !s.p.through() { // nobody reads the result while the host's process is stopped
+			err = errHostDied
+		}
+	}()
+	if gaveUp := wait(ended); gaveUp != nil {
+		cancel()
+		<-ended
+		return frame.Frame{}, gaveUp
 	}
 	return f, err
 }
