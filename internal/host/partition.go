@@ -26,7 +26,9 @@ type partition struct {
 	mu        sync.Mutex
 	sessions  map[string]*session
 	next      uint64 // consumer sequence expected
-	resetting bool
+	resetting bool   // deliveries count for nothing until the first one after a reset
+	asking    bool   // askReset runs
+	again     bool   // and has to ask (once more)
 	closing   bool
 	starts    context.Context // ends with closing and with the doing: what has not started by then does not start
 	leave     context.CancelCauseFunc
@@ -135,21 +137,38 @@ func (p *partition) watch(ctx context.Context) error {
 	}
 }
 
-// reset asks for everything un-acked again: a reconnect can strand deliveries until AckWait.
+// reset asks for everything un-acked again: a reconnect can strand deliveries until AckWait. It asks anew each time, also
+// while nothing has come since the last reset: what came may have been lost with the connection.
 func (p *partition) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.resetting || p.closing {
+	if p.closing {
 		return
 	}
-	p.resetting = true
-	p.wg.Go(func() {
+	p.resetting, p.again = true, true
+	if !p.asking {
+		p.asking = true
+		p.wg.Go(p.askReset)
+	}
+}
+
+func (p *partition) askReset() {
+	for p.wantsReset() {
 		ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
-		defer cancel()
-		if _, err := p.h.js.ResetConsumer(ctx, stream.Jobs, p.want.Name); err != nil {
+		_, err := p.h.js.ResetConsumer(ctx, stream.Jobs, p.want.Name)
+		cancel()
+		if err != nil {
 			p.end(fmt.Errorf("reset consumer: %w", err))
 		}
-	})
+	}
+}
+
+func (p *partition) wantsReset() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking = p.again && !p.closing
+	p.again = false
+	return p.asking
 }
 
 // deliver is the consumer's callback: it files a job in its session's queue. A delivery behind a gap is discarded; the reset
