@@ -14,7 +14,7 @@ var arrows = map[string][]string{
 	"cmd/dspex":                  {"", "internal/devserver", "internal/echolm"},
 	"cmd/worker-host":            {"internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
 	"internal/affinity":          {},
-	"internal/daemon":            {},
+	"internal/daemon":            {"internal/stream"},
 	"internal/devserver":         {"internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"internal/dispatch":          {"internal/affinity", "internal/jobs", "internal/stream", "internal/wire"},
 	"internal/echolm":            {},
@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"test/contract":              {},
 	"test/e2e":                   {""},
 	"test/procs":                 {},
+	"test/sim":                   {},
 }
 
 const module = "github.com/dspex/dspex"

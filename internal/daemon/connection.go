@@ -7,10 +7,11 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // connection says how the broker is reached.
@@ -85,13 +86,8 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(c.server, append(own,
-		nats.Name("dspex "+p.Name),
-		// What is said while the broker is away fails at once, and is judged anew, instead of arriving late.
-		nats.ReconnectBufSize(-1), nats.MaxReconnects(-1),
-		// A dead connection is noticed within 6 s, before the lease of 10 s is over.
+	nc, err := nats.Connect(c.server, append(append(own, stream.ConnectOptions("dspex "+p.Name)...),
 		nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
-		nats.PingInterval(2*time.Second), nats.MaxPingsOutstanding(2),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			s.Log.Error("broker_error", "error", err, "subject", subjectOf(sub))
 		}),

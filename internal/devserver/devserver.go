@@ -270,7 +270,7 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 }
 
 func connect(srv *server.Server, name string) (*nats.Conn, error) {
-	return nats.Connect("", nats.InProcessServer(srv), nats.Name(name), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1))
+	return nats.Connect("", append(stream.ConnectOptions(name), nats.InProcessServer(srv))...)
 }
 
 type broker struct {

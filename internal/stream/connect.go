@@ -6,8 +6,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ConnectOptions are those of every dspex process. What a process says while it is cut off fails at once instead of being
-// sent later, when it may be stale; and a dead connection is noticed within 6 s, sooner than anything is delivered again.
+// ConnectOptions are those of every dspex process. What is said while the broker is away fails at once, and is judged anew,
+// instead of arriving late. A dead connection is noticed within 6 s, before the lease of 10 s is over.
 func ConnectOptions(name string) []nats.Option {
 	return []nats.Option{
 		nats.Name(name), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1), nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),

@@ -215,7 +215,7 @@ func (l *line) read(src net.Conn, sent chan<- segment, latency time.Duration) {
 // pass waits until the link lets bytes through; false: the connection was reset.
 func (l *line) pass(on *link, due time.Time) bool {
 	if d := time.Until(due); d > 0 && !due.IsZero() {
-		time.Sleep(d)
+		sleep(d)
 	}
 	for {
 		select {

@@ -46,7 +46,7 @@ func (w *world) awaitClients(clients []*client) {
 // awaitRest waits until nothing is left to do and records what is left all the same.
 func (w *world) awaitRest() {
 	var left string
-	for end := time.Now().Add(draining); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(draining); time.Now().Before(end); sleep(500 * time.Millisecond) {
 		if left = w.left(); left == "" {
 			return
 		}

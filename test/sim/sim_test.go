@@ -24,6 +24,9 @@ var (
 
 func decodeReply(body string, r *reply) error { return wire.Decode([]byte(body), r) }
 
+// sleep is for what runs in a bubble: fake time passes.
+func sleep(d time.Duration) { time.Sleep(d) }
+
 // storeDir is on tmpfs where there is one: the simulation waits for fsync.
 func storeDir(t *testing.T) string {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {

@@ -184,7 +184,7 @@ func (p *pool) end(w *worker) {
 	close(w.gone)
 	p.workers[seat] = nil
 	p.world.wg.Go(func() {
-		time.Sleep(respawn)
+		sleep(respawn)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.workers[seat] = p.spawn(seat)

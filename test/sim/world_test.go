@@ -81,7 +81,7 @@ func (w *world) startDispatcher(name string) {
 
 func (w *world) startHost(h hostPlan) {
 	w.wg.Go(func() {
-		time.Sleep(h.joins)
+		sleep(h.joins)
 		w.supervise(h.name, w.host(h.workers, h.slots), w.serveHost)
 	})
 }
@@ -93,7 +93,7 @@ func (w *world) after(d time.Duration, f func()) {
 		w.lasting = end
 	}
 	w.mu.Unlock()
-	w.wg.Go(func() { time.Sleep(d); f() })
+	w.wg.Go(func() { sleep(d); f() })
 }
 
 // direct plays the faults that have a time and what the points ask for, and returns when all of them are over.
