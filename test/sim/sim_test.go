@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -28,14 +29,13 @@ func decodeReply(body string, r *reply) error { return wire.Decode([]byte(body),
 func sleep(d time.Duration) { time.Sleep(d) }
 
 // storeDir is on tmpfs where there is one: the simulation waits for fsync.
-func storeDir(t *testing.T) string {
-	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
-		if dir, err := os.MkdirTemp("/dev/shm", "dspex-sim-"); err == nil {
-			t.Cleanup(func() { _ = os.RemoveAll(dir) })
-			return dir
-		}
+func storeDir(t *testing.T, seed uint64) string {
+	dir := filepath.Join("/dev/shm", fmt.Sprintf("dspex-sim-%d-%d", os.Getpid(), seed))
+	if os.Mkdir(dir, 0o700) != nil {
+		return t.TempDir()
 	}
-	return t.TempDir()
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // stuckAfter is real time. A bubble whose fake time stands still, because a goroutine waits for a lock, is not seen as a deadlock.
@@ -45,7 +45,7 @@ const stuckAfter = 60 * time.Second
 func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 	ats.Register() // outside, or a goroutine of the server stops fake time
 	defer ats.Unregister()
-	dir, today := storeDir(t), time.Now()
+	dir, today := storeDir(t, seed), time.Now()
 	watchdog := time.AfterFunc(stuckAfter, func() {
 		stacks := make([]byte, 4<<20)
 		fmt.Printf("seed %d is stuck\n%s\n", seed, stacks[:runtime.Stack(stacks, true)])
