@@ -138,3 +138,22 @@ func ExampleClient_Stats() {
 	fmt.Println(health.Status, stats.PoolSize, stats.AvailableWorkers, err)
 	// Output: healthy 4 2 <nil>
 }
+
+func ExampleClient_Sessions() {
+	ctx := context.Background()
+	client, err := dspex.Connect(ctx, exampleURL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	for session, err := range client.Sessions(ctx, dspex.SessionFilter{Prefix: "a_", Idle: time.Minute, Limit: 2}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(session.SessionID, session.WorkerID, session.Operations)
+	}
+	// Output:
+	// a_1 h1/0 12
+	// a_2 h1/0 12
+}

@@ -183,6 +183,10 @@ type Stats struct {
 	TotalErrors         int64 `json:"total_errors"`
 	AverageResponseTime int64 `json:"average_response_time"` // milliseconds
 	UptimeSeconds       int64 `json:"uptime_seconds"`
+
+	AffinityHits   int64 `json:"affinity_hits"`   // jobs that ran where their session was warm
+	AffinityMisses int64 `json:"affinity_misses"` // whose session was warm nowhere
+	AffinityMoves  int64 `json:"affinity_moves"`  // whose session was warm in a worker without a free slot
 }
 
 // Stats returns the pool's numbers.

@@ -33,6 +33,8 @@ type Fake struct {
 	seen     map[string]bool          // jobs that arrived
 	released chan struct{}
 	sequence uint64
+	known    map[string]bool // sessions
+	drained  bool            // h1
 }
 
 // StartFake serves the doors on a broker until the test ends.
@@ -46,7 +48,7 @@ func StartFake(t testing.TB, s *server.Server) *Fake {
 
 // NewFake serves the doors until the connection is closed. Tests use StartFake.
 func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
-	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{})}
+	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
 	for stream, subject := range map[string]string{"DSPEX_JOBS": "dspex.session.*", "DSPEX_ANON": "dspex.anonymous.*"} {
 		if err := f.consume(ctx, stream, subject); err != nil {
 			return nil, err
@@ -58,7 +60,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 	}
 	for subject, serve := range map[string]func(micro.Request){
 		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob, "dspex.rpc.jobs.cancel": f.getJob,
-		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats,
+		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats, "dspex.rpc.sessions.*": f.sessions, "dspex.rpc.hosts.*": f.hosts,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait
@@ -102,7 +104,7 @@ func (f *Fake) Release() {
 	}
 }
 
-const fakeStats = `{"pool_size":4,"active_workers":4,"available_workers":2,"active_sessions":3,"total_requests":1542,"total_errors":12,"average_response_time":245,"uptime_seconds":3600}`
+const fakeStats = `{"pool_size":4,"active_workers":4,"available_workers":2,"active_sessions":3,"total_requests":1542,"total_errors":12,"average_response_time":245,"uptime_seconds":3600,"affinity_hits":990,"affinity_misses":6,"affinity_moves":4}`
 
 func (f *Fake) health(r micro.Request) {
 	r.Respond([]byte(`{"ok":true,"result":{"status":"healthy","stats":` + fakeStats + `}}`))

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) hostsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "hosts", Short: "Look after worker-hosts", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.hostsListCommand(),
+		a.drainCommand("drain HOST", "Move a host's sessions to the others and keep it empty until it is resumed", true),
+		a.drainCommand("resume HOST", "Let a drained host serve again", false))
+	return cmd
+}
+
+func (a *app) hostsListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the worker-hosts, measured now", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				hosts, err := c.Hosts(ctx)
+				if err != nil {
+					return err
+				}
+				if !a.text() {
+					return a.say(hosts.Raw)
+				}
+				a.sayHosts(hosts)
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) sayHosts(hosts dspex.Hosts) {
+	table := columns{
+		app: a, head: []string{"HOST", "STATE", "PARTITIONS", "WORKERS", "FREE SLOTS", "BUSY", "REQUESTS", "ERRORS", "HITS", "MISSES", "MOVES", "ENGINE"},
+		right: []bool{false, false, true, true, true, true, true, true, true, true, true, false},
+	}
+	var rows [][]string
+	for _, h := range hosts.Hosts {
+		state := string(h.State)
+		if h.Drain && h.State != dspex.HostDraining && h.State != dspex.HostDrained {
+			state += ", drain"
+		}
+		if h.State == dspex.HostGone {
+			rows = append(rows, []string{word(h.Host), word(state), strconv.Itoa(h.Partitions), "-", "-", "-", "-", "-", "-", "-", "-", "-"})
+			continue
+		}
+		count := func(n int64) string { return strconv.FormatInt(n, 10) }
+		rows = append(rows, []string{
+			word(h.Host), word(state), strconv.Itoa(h.Partitions), fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize), fmt.Sprintf("%d/%d", h.Free, h.Capacity),
+			count(h.BusySessions), count(h.TotalRequests), count(h.TotalErrors), count(h.AffinityHits), count(h.AffinityMisses), count(h.AffinityMoves), dash(h.Engine),
+		})
+	}
+	table.write(a.out, rows)
+	if hosts.Unassigned > 0 {
+		fmt.Fprintf(a.err, "%d of %d partitions belong to nobody at the moment\n", hosts.Unassigned, hosts.Partitions)
+	}
+}
+
+func (a *app) drainCommand(use, short string, drain bool) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				do := c.ResumeHost
+				if drain {
+					do = c.DrainHost
+				}
+				if err := do(ctx, args[0]); err != nil {
+					return err
+				}
+				if !a.text() {
+					return a.say(map[string]any{"host": args[0], "drain": drain})
+				}
+				if drain {
+					fmt.Fprintln(a.err, a.paint(a.err, dim, "its sessions move as soon as their jobs allow it; `dspex hosts list` shows how far it is"))
+				}
+				return nil
+			})
+		},
+	}
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) sessionsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "sessions", Short: "Look after sessions", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.sessionsListCommand(), a.sessionsGetCommand(), a.sessionsCleanupCommand(), a.sessionsExportCommand(), a.sessionsImportCommand(),
+		a.sessionsEraseCommand())
+	return cmd
+}
+
+func (a *app) sessionsListCommand() *cobra.Command {
+	var f dspex.SessionFilter
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List sessions, those not used for longest first",
+		Example: `  dspex sessions list --prefix user_ --idle 30m
+  dspex sessions list --all -o jsonl`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case f.Limit < 1:
+				return usage("--limit is %d: it is 1 or more, or --all lists all", f.Limit)
+			case f.Idle < 0:
+				return usage("--idle is negative")
+			case all && cmd.Flags().Changed("limit"):
+				return usage("--all and --limit exclude each other")
+			case all:
+				f.Limit = 0
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return a.listSessions(ctx, c, f) })
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.Prefix, "prefix", "", "only sessions whose id begins so")
+	flags.StringVar(&f.Host, "host", "", "only sessions that this host serves now")
+	flags.DurationVar(&f.Idle, "idle", 0, "only sessions that were not used for so long")
+	flags.IntVar(&f.Limit, "limit", 100, "how many at most")
+	flags.BoolVar(&all, "all", false, "list all, page by page")
+	return cmd
+}
+
+// listPage is how many sessions are aligned, and in memory, at a time.
+const listPage = 500
+
+func (a *app) listSessions(ctx context.Context, c *dspex.Client, f dspex.SessionFilter) error {
+	table := columns{
+		app: a, head: []string{"SESSION", "HOST", "WORKER", "IDLE", "AGE", "OPERATIONS", "PROGRAMS", "STATE", ""},
+		right: []bool{false, false, false, true, true, true, true, true, false},
+	}
+	whole := []json.RawMessage{} // of --output json alone
+	var rows [][]string
+	count := 0
+	for s, err := range c.Sessions(ctx, f) {
+		if err != nil {
+			return err
+		}
+		count++
+		switch a.output {
+		case "json":
+			whole = append(whole, s.Raw)
+		case "jsonl":
+			if err := a.say(s.Raw); err != nil {
+				return err
+			}
+		default:
+			if rows = append(rows, sessionRow(s)); len(rows) == listPage {
+				table.write(a.out, rows)
+				rows = rows[:0]
+			}
+		}
+	}
+	switch {
+	case a.output == "json":
+		return a.say(whole)
+	case a.output == "jsonl":
+		return nil
+	case count == 0:
+		fmt.Fprintln(a.err, a.paint(a.err, dim, "no such sessions"))
+		return nil
+	}
+	table.write(a.out, rows)
+	if count == f.Limit {
+		fmt.Fprintln(a.err, a.paint(a.err, dim, "there may be more: --limit, --all"))
+	}
+	return nil
+}
+
+func sessionRow(s dspex.SessionInfo) []string {
+	note := ""
+	switch {
+	case s.Unreadable != "":
+		return []string{word(s.SessionID), dash(s.Host), "-", "-", "-", "-", "-", "-", "unreadable: " + word(s.Unreadable)}
+	case s.Expired:
+		note = "expired"
+	}
+	return []string{
+		word(s.SessionID), dash(s.Host), dash(s.WorkerID), span(time.Duration(s.IdleMS) * time.Millisecond),
+		span(s.LastActivity.Sub(s.CreatedAt) + time.Duration(s.IdleMS)*time.Millisecond),
+		strconv.FormatUint(s.Operations, 10), strconv.Itoa(s.ProgramsCount), size(s.StateBytes), note,
+	}
+}
+
+func (a *app) sessionsGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "get SESSION", Short: "Show all about one session", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				s, err := c.Session(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if !a.text() {
+					return a.say(s.Raw)
+				}
+				a.saySession(s)
+				return nil
+			})
+		},
+	}
+}
+
+func (a *app) saySession(s dspex.SessionDetails) {
+	since := func(ms int64) string { return span(time.Duration(ms)*time.Millisecond) + " ago" }
+	running, waiting, lm := "", strconv.Itoa(s.WaitingJobs), ""
+	if r := s.Running; r != nil {
+		running = fmt.Sprintf("%s, attempt %d, %s", word(r.Job), r.Attempt, word(string(r.Outcome)))
+	}
+	if s.WaitingJobs > 0 {
+		waiting += ", the oldest " + since(s.OldestWaitingMS)
+	}
+	if s.LM != nil {
+		lm = plain(s.LM)
+	}
+	expired := ""
+	if s.Expired {
+		expired = "yes: its next job finds its state gone"
+	}
+	a.table(a.out, "", []row{
+		{"session", word(s.SessionID)}, {"host", dash(s.Host)}, {"worker", dash(s.WorkerID)}, {"partition", fmt.Sprintf("%d, epoch %d", s.Partition, s.Epoch)},
+		{"created", since(s.AgeMS)}, {"last activity", since(s.IdleMS)}, {"expired", expired}, {"operations", strconv.FormatUint(s.Operations, 10)},
+		{"running", running}, {"waiting jobs", waiting}, {"state", fmt.Sprintf("version %d, %s, generation %d", s.StateVersion, size(s.StateBytes), s.Generation)},
+		{"conversation", fmt.Sprintf("%d turns", s.Turns)}, {"data", fmt.Sprintf("%d keys", s.DataKeys)}, {"language model", lm},
+		{"programs", strconv.Itoa(s.ProgramsCount)},
+	})
+	if len(s.Programs) == 0 {
+		return
+	}
+	table := columns{app: a, head: []string{"PROGRAM", "TYPE", "EXECUTIONS", "CREATED", "LAST EXECUTED"}, right: []bool{false, false, true, false, false}}
+	var rows [][]string
+	for _, p := range s.Programs {
+		rows = append(rows, []string{word(p.ID), dash(p.ProgramType), strconv.FormatInt(p.ExecutionCount, 10), dash(p.CreatedAt), dash(p.LastExecuted)})
+	}
+	fmt.Fprintln(a.out)
+	table.write(a.out, rows)
+}
+
+// jobOption is the flag --job of what runs as a job of the session.
+func jobOption(cmd *cobra.Command, job *string) {
+	cmd.Flags().StringVar(job, "job", "", "job id of your own: asking again under it does it once")
+}
+
+func withJob(job string) []dspex.Option {
+	if job == "" {
+		return nil
+	}
+	return []dspex.Option{dspex.WithJob(job)}
+}
+
+func (a *app) sessionsCleanupCommand() *cobra.Command {
+	var job string
+	cmd := &cobra.Command{
+		Use: "cleanup SESSION", Short: "Remove a session's state, after the jobs that it has waiting", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				return a.sayReply(c.CleanupSession(ctx, args[0], withJob(job)...))
+			})
+		},
+	}
+	jobOption(cmd, &job)
+	return cmd
+}
+
+func (a *app) sessionsEraseCommand() *cobra.Command {
+	var job string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "erase SESSION --yes",
+		Short: "Remove everything about a session: state, outcomes, dead letters",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				return usage("erasing cannot be undone: --yes says that you mean it (`dspex sessions export` keeps a copy)")
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				return a.sayReply(c.EraseSession(ctx, args[0], withJob(job)...))
+			})
+		},
+	}
+	jobOption(cmd, &job)
+	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return cmd
+}
+
+func (a *app) sessionsExportCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:     "export SESSION",
+		Short:   "Write a session as a JSON document that import reads",
+		Example: "  dspex sessions export user_123 --out user_123.json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				document, err := c.ExportSession(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if out == "" {
+					return a.say(document)
+				}
+				return writeNew(out, document)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write, which must not exist (default standard output)")
+	return cmd
+}
+
+// writeNew makes a file that only its owner can read: it holds what people said.
+func writeNew(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(append(content, '\n')); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func (a *app) sessionsImportCommand() *cobra.Command {
+	var job string
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "import SESSION FILE",
+		Short: "Make an exported document (- is standard input) a session's state",
+		Example: `  dspex sessions import user_123 user_123.json
+  dspex sessions export a | dspex sessions import b -`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			document, err := a.readDocument(args[1])
+			if err != nil {
+				return err
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				return a.sayReply(c.ImportSession(ctx, args[0], document, replace, withJob(job)...))
+			})
+		},
+	}
+	jobOption(cmd, &job)
+	cmd.Flags().BoolVar(&replace, "replace", false, "lose the state that the session has")
+	return cmd
+}
+
+// mostDocument bounds what is read: a broker that takes larger messages is unlikely.
+const mostDocument = 64 << 20
+
+func (a *app) readDocument(path string) ([]byte, error) {
+	in := a.in
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, usage("%v", err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	document, err := io.ReadAll(io.LimitReader(in, mostDocument+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the document: %w", err)
+	case len(document) > mostDocument:
+		return nil, usage("the document has more than %s", size(mostDocument))
+	case !json.Valid(document):
+		return nil, usage("the document is not JSON")
+	}
+	return document, nil
+}

@@ -1,0 +1,146 @@
+package dispatch_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// start runs a dispatcher, without hosts, and returns a connection to its broker.
+func start(t *testing.T) *nats.Conn {
+	t.Helper()
+	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
+	d, err := dispatch.New(dispatch.Config{Name: "d1", NC: natstest.Connect(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := d.Run(t.Context()); err != nil { // ends before the test's clean-up
+			t.Error(err)
+		}
+	})
+	t.Cleanup(done.Wait)
+	nc := natstest.Connect(t, s)
+	for end := time.Now().Add(30 * time.Second); ; {
+		_, err := nc.Request(jobs.RPCStats, nil, 5*time.Second)
+		if err == nil {
+			return nc
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// write puts records of n sessions into the bucket.
+func write(t *testing.T, nc *nats.Conn, n int, record func(n int) (id string, r jobs.Record)) {
+	t.Helper()
+	w, err := stream.NewWriter(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	bucket := stream.NewBucket(nc, w, stream.Sessions)
+	var wg sync.WaitGroup
+	window := make(chan struct{}, 256)
+	for i := range n {
+		id, r := record(i)
+		wg.Add(1)
+		window <- struct{}{}
+		bucket.Put(jobs.RecordKey(id), r.Append(nil), 0, time.Hour, func(_ uint64, err error) {
+			defer wg.Done()
+			<-window
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+type page struct {
+	OK     bool
+	Result struct {
+		Sessions []struct {
+			SessionID  string `json:"session_id"`
+			Unreadable string
+			Expired    bool
+			Operations int
+		}
+		Cursor string
+	}
+}
+
+func list(t *testing.T, nc *nats.Conn, ask map[string]any) page {
+	t.Helper()
+	body, err := json.Marshal(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := nc.Request(jobs.RPCSessionsList, body, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p page
+	if err := json.Unmarshal(m.Data, &p); err != nil || !p.OK {
+		t.Fatalf("%s %v", m.Data, err)
+	}
+	return p
+}
+
+func session(n int) (string, jobs.Record) {
+	now := time.Now()
+	return fmt.Sprintf("s%d", n), jobs.Record{Created: now, Updated: now, Jobs: uint64(n + 1)}
+}
+
+func TestOneListRequestLooksAtABoundedNumberOfRecords(t *testing.T) {
+	nc := start(t)
+	write(t, nc, 10_600, session)
+	ask := map[string]any{"prefix": "s10599"}
+	p := list(t, nc, ask)
+	if len(p.Result.Sessions) != 0 || p.Result.Cursor == "" {
+		t.Fatalf("the first page looked at more than 10,000 records: %+v", p)
+	}
+	ask["cursor"] = p.Result.Cursor
+	if p = list(t, nc, ask); len(p.Result.Sessions) != 1 || p.Result.Sessions[0].SessionID != "s10599" || p.Result.Cursor != "" {
+		t.Errorf("the second page: %+v", p)
+	}
+}
+
+func TestAListTellsEmptyExpiredAndUnreadableRecordsApart(t *testing.T) {
+	nc := start(t)
+	write(t, nc, 4, func(n int) (string, jobs.Record) {
+		id, r := session(n)
+		switch n {
+		case 1:
+			r.Jobs = 0 // after a cleanup
+		case 2:
+			r.Updated = r.Updated.Add(-2 * time.Hour)
+		}
+		return id, r
+	})
+	w, err := stream.NewWriter(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := stream.NewBucket(nc, w, stream.Sessions).PutSync(jobs.RecordKey("bad"), []byte("?"), 0, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	got := list(t, nc, map[string]any{}).Result.Sessions
+	if len(got) != 4 || got[0].SessionID != "s0" || got[0].Expired || got[1].SessionID != "s2" || !got[1].Expired || got[2].SessionID != "s3" ||
+		got[3].SessionID != "bad" || got[3].Unreadable == "" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,129 @@
+package natstest
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/micro"
+)
+
+// fakeSessions are the sessions that a Fake says it has: a_1 to a_5 and bob, until they are cleaned up or erased.
+func fakeSessions() map[string]bool {
+	return map[string]bool{"a_1": true, "a_2": true, "a_3": true, "a_4": true, "a_5": true, "bob": true}
+}
+
+func fakeBrief(id string) string {
+	return fmt.Sprintf(`"session_id":%q,"worker_id":"h1/0","host":"h1","partition":7,"generation":0,"created_at":"2026-01-02T03:04:05.000Z",
+		"last_activity":"2026-01-02T04:04:05.000Z","idle_ms":90000,"expired":false,"operations":12,"programs_count":1,"state_version":9,"state_bytes":2048`, id)
+}
+
+const fakeDetails = `"epoch":70,"age_ms":7200000,"last_sequence":33,"programs":[{"id":"qa_bot","program_type":"predict","execution_count":3,
+	"created_at":"2026-01-02T03:04:06.000Z","last_executed":null}],"turns":4,"data_keys":2,"lm":{"model":"fast","temperature":0.2},"waiting_jobs":2,"oldest_waiting_ms":1500,
+	"running":{"job":"q34","sequence":34,"attempt":2,"outcome":"retrying"}`
+
+type fakeAsk struct {
+	Session, Prefix, Host, Cursor string
+	Limit                         int
+	Document                      struct{ Schema int }
+	Replace                       bool
+}
+
+// sessions answers dspex.rpc.sessions.*.
+func (f *Fake) sessions(r micro.Request) {
+	var q fakeAsk
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch known := f.known[q.Session]; {
+	case verb == "list":
+		r.Respond(f.list(q))
+	case verb == "import" && known && !q.Replace:
+		f.sayJob(r, failed(q.Session, "", "session", "session_not_empty", "the session has state already", 0))
+	case verb == "import":
+		f.known[q.Session] = true
+		f.sayJob(r, succeeded(q.Session, "", map[string]any{"status": "imported", "session_id": q.Session, "programs_count": 1, "turns": 4, "revision": 1}))
+	case verb == "cleanup" || verb == "erase":
+		delete(f.known, q.Session)
+		f.sayJob(r, succeeded(q.Session, "", map[string]any{"status": map[string]string{"cleanup": "cleaned", "erase": "erased"}[verb], "session_id": q.Session}))
+	case !known:
+		r.Respond(failed(q.Session, "", "session", "session_unknown", "nothing is known of the session", 0))
+	case verb == "get":
+		r.Respond([]byte(`{"ok":true,"result":{` + fakeBrief(q.Session) + `,` + fakeDetails + `}}`))
+	case verb == "export":
+		r.Respond([]byte(`{"ok":true,"result":{"schema":1,"session_id":"` + q.Session + `","state":{"v":1,"programs":{}}}}`))
+	}
+}
+
+// sayJob answers with a job's reply, under the id that was asked for.
+func (f *Fake) sayJob(r micro.Request, body []byte) {
+	if id := r.Headers().Get("Dspex-Job"); id != "" {
+		body = []byte(strings.Replace(string(body), `"job":""`, `"job":"`+id+`"`, 1))
+	}
+	r.Respond(body)
+}
+
+// list pages by two sessions at most, whatever is asked for, so that who reads all has to follow the cursor.
+func (f *Fake) list(q fakeAsk) []byte {
+	var ids []string
+	for id := range f.known {
+		if strings.HasPrefix(id, q.Prefix) && (q.Host == "" || q.Host == "h1") {
+			ids = append(ids, id)
+		}
+	}
+	sort.Strings(ids)
+	from, _ := strconv.Atoi(q.Cursor)
+	to := min(from+min(q.Limit, 2), len(ids))
+	var rows []string
+	for _, id := range ids[min(from, to):to] {
+		rows = append(rows, "{"+fakeBrief(id)+"}")
+	}
+	cursor := ""
+	if to < len(ids) {
+		cursor = fmt.Sprintf(`,"cursor":"%d"`, to)
+	}
+	return []byte(`{"ok":true,"result":{"sessions":[` + strings.Join(rows, ",") + `]` + cursor + `}}`)
+}
+
+// hosts answers dspex.rpc.hosts.*: h1 is alive, h2 has gone with 3 partitions.
+func (f *Fake) hosts(r micro.Request) {
+	var q struct{ Host string }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
+	if verb != "list" && q.Host != "h1" {
+		r.Respond(failed("", "", "session", "host_unknown", "no live host has that name", 0))
+		return
+	}
+	state := "serving"
+	switch verb {
+	case "drain":
+		f.drained = true
+	case "resume":
+		f.drained = false
+	}
+	if f.drained {
+		state = "draining"
+	}
+	if verb != "list" {
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":{"host":"h1","drain":%t}}`, f.drained)
+		return
+	}
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"hosts":[{"host":"h1","incarnation":"abc","state":%q,"drain":%t,"partitions":61,"engine":"fake 0","capacity":128,"free":120,
+		"pool_size":2,"active_workers":2,"available_workers":2,"active_sessions":6,"busy_sessions":1,"total_requests":1542,"total_errors":12,"affinity_hits":990,"affinity_misses":6,
+		"affinity_moves":4},{"host":"h2","state":"gone","drain":false,"partitions":3}],"partitions":64,"unassigned":0,"leader":"d1"}}`, state, f.drained)
+}
+
+type responder struct{ micro.Request }
+
+func (r responder) Write(b []byte) (int, error) { return len(b), r.Respond(b) }
