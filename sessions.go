@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"maps"
 	"time"
 )
 
@@ -189,9 +190,7 @@ func (c *Client) sessionJob(ctx context.Context, verb, session string, ask map[s
 		return Reply{}, badOption("", "WithJob", "the other options have no effect on %s", verb)
 	}
 	body := map[string]any{"session": session}
-	for key, value := range ask {
-		body[key] = value
-	}
+	maps.Copy(body, ask)
 	if r.body, err = json.Marshal(body); err != nil {
 		return Reply{}, err
 	}
