@@ -17,6 +17,9 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Workers < 1 || cfg.Slots < 1 {
+				return usage("--workers and --slots must be at least 1")
+			}
 			var level slog.LevelVar
 			level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
 			if verbose {

@@ -109,6 +109,14 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	// What can be wrong with the configuration is said before minutes go into a Python environment.
+	if err := isFree(cfg.Listen); err != nil {
+		return err
+	}
+	models, echo, err := languageModels(cfg)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	info := Info{Engine: cfg.Engine, Took: map[string]time.Duration{}}
 	env, err := environment(ctx, cfg)
@@ -117,19 +125,14 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	info.Took["python_environment"] = time.Since(began)
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer func() { cancel(nil); wg.Wait() }()
 	run := func(name string, f func(context.Context) error) {
 		wg.Go(func() {
 			if err := f(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("%s: %w", name, err))
 			}
 		})
-	}
-	models, echo, err := languageModels(cfg)
-	if err != nil {
-		return err
 	}
 	if echo != nil {
 		info.Echo = echo.URL()
@@ -280,13 +283,9 @@ type broker struct {
 
 // Broker starts an embedded nats-server with JetStream on disk. An empty dir is a temporary one.
 func Broker(listen, dir string) (*broker, error) {
-	name, text, err := net.SplitHostPort(listen)
+	name, port, err := splitListen(listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen %q: expected HOST:PORT", listen)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil || port < 0 || port > 65535 {
-		return nil, fmt.Errorf("listen %q: expected a port from 0 to 65535", listen)
+		return nil, err
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT
@@ -297,6 +296,8 @@ func Broker(listen, dir string) (*broker, error) {
 			return nil, err
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
+	} else if remove, err = claim(dir); err != nil {
+		return nil, err
 	}
 	s, err := server.NewServer(&server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
 		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2})
@@ -308,7 +309,35 @@ func Broker(listen, dir string) (*broker, error) {
 	stop := func() { s.Shutdown(); s.WaitForShutdown(); remove() }
 	if !s.ReadyForConnections(10 * time.Second) {
 		stop()
-		return nil, fmt.Errorf("the broker cannot listen on %s: is the port taken? --listen names another one", listen)
+		return nil, portTaken(listen, errors.New("it did not start to listen"))
 	}
 	return &broker{Server: s, stop: stop}, nil
+}
+
+func splitListen(listen string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("--listen %q: expected HOST:PORT", listen)
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("--listen %q: expected a port from 0 to 65535", listen)
+	}
+	return host, port, nil
+}
+
+// isFree reports why the broker could not listen there.
+func isFree(listen string) error {
+	if _, _, err := splitListen(listen); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return portTaken(listen, err)
+	}
+	return l.Close()
+}
+
+func portTaken(listen string, err error) error {
+	return fmt.Errorf("the broker cannot listen on %s: %w\nIf another dspex dev or NATS server runs there, use it, or name another address: --listen 127.0.0.1:0 takes a free port", listen, err)
 }

@@ -103,7 +103,7 @@ func (b *builder) find(ctx context.Context, suits func(interpreter) error) (inte
 	return interpreter{}, b.noPython(names, refused)
 }
 
-const howToInstall = "Install Python 3.11 or newer (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python; with uv: uv python install 3.13), or name one in python_executable."
+const howToInstall = "Install Python 3.11 or newer (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python; with uv: uv python install 3.13), or name one with --python."
 
 func (b *builder) noPython(names, refused []string) error {
 	switch {
@@ -113,7 +113,7 @@ func (b *builder) noPython(names, refused []string) error {
 	case len(refused) > 0:
 		return &Error{Problem: "no usable Python:\n  " + strings.Join(refused, "\n  "), Hint: howToInstall}
 	case len(names) == 1:
-		return &Error{Problem: fmt.Sprintf("python_executable is %q, which is not an executable file here", b.Python), Hint: howToInstall}
+		return &Error{Problem: fmt.Sprintf("the Python interpreter is to be %q, which is not an executable file here", b.Python), Hint: howToInstall}
 	}
 	return &Error{Problem: "no Python on the PATH: looked for " + strings.Join(names, ", "), Hint: howToInstall}
 }

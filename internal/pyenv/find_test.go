@@ -36,7 +36,7 @@ func TestPythonIsFoundOrTheErrorSaysWhatToInstall(t *testing.T) {
 		says     []string // of the error
 	}{
 		"none":                  {says: []string{"no Python on the PATH", "python3.14", "apt install python3"}},
-		"named and missing":     {python: "python9", says: []string{`python_executable is "python9"`}},
+		"named and missing":     {python: "python9", says: []string{`is to be "python9"`}},
 		"too old":               {programs: map[string]string{"python3": says(tooOld)}, says: []string{"3.8.2 is too old, 3.11 or newer", "apt install python3"}},
 		"too new":               {programs: map[string]string{"python3": says(tooNew)}, says: []string{"3.15.0 is newer than 3.14"}},
 		"not CPython":           {programs: map[string]string{"python3": says(otherKind)}, says: []string{"it is pypy"}},

@@ -5,13 +5,13 @@ package contract
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +22,8 @@ type service struct {
 	url string
 	nc  *nats.Conn
 	cmd *exec.Cmd
+	// stop ends the process when it is closed.
+	stop io.Closer
 }
 
 var (
@@ -70,17 +72,24 @@ func build(to string) error {
 	return nil
 }
 
+// guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
+const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
+
 func start(engine string) (*service, error) {
-	cmd := exec.Command(binary, "dev", "--engine", engine, "--listen", "127.0.0.1:0", "--workers", "2")
+	cmd := exec.Command("sh", "-c", guard, binary, "dev", "--engine", engine, "--listen", "127.0.0.1:0", "--workers", "2")
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &service{cmd: cmd}
+	s := &service{cmd: cmd, stop: stdin}
 	startedMu.Lock()
 	started = append(started, s)
 	startedMu.Unlock()
@@ -101,7 +110,7 @@ func stopAll() {
 		if s.nc != nil {
 			s.nc.Close()
 		}
-		_ = s.cmd.Process.Signal(syscall.SIGTERM)
+		_ = s.stop.Close()
 		_ = s.cmd.Wait()
 	}
 }

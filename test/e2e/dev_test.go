@@ -9,14 +9,15 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // dev is a running `dspex dev`.
 type dev struct {
 	url string
 	cmd *exec.Cmd
-	log log
+	// stdin ends the process when it is closed.
+	stdin io.Closer
+	log   log
 }
 
 // log keeps what a process said.
@@ -37,13 +38,19 @@ func (l *log) String() string {
 	return l.buf.String()
 }
 
+// guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
+const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
+
 // startDev starts `dspex dev` with more arguments and variables and returns when it says that it is ready.
 func startDev(env []string, dir string, args ...string) (*dev, error) {
-	d := &dev{cmd: exec.Command(binary, append([]string{"dev", "--listen", "127.0.0.1:0", "--workers", "2"}, args...)...)}
+	d := &dev{cmd: exec.Command("sh", append([]string{"-c", guard, binary, "dev", "--listen", "127.0.0.1:0", "--workers", "2"}, args...)...)}
 	d.cmd.Env, d.cmd.Dir = append(os.Environ(), env...), dir
 	d.cmd.Stderr = io.MultiWriter(&d.log)
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
+		return nil, err
+	}
+	if d.stdin, err = d.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	if err := d.cmd.Start(); err != nil {
@@ -60,6 +67,6 @@ func startDev(env []string, dir string, args ...string) (*dev, error) {
 }
 
 func (d *dev) stop() {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.stdin.Close()
 	_ = d.cmd.Wait()
 }

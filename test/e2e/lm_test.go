@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -211,29 +212,36 @@ func secretive(t *testing.T, d *dev, data string) {
 		return // elsewhere a process cannot look into another one
 	}
 	workers := 0
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stat := range stats {
-		b, err := os.ReadFile(stat)
-		if err != nil || !strings.Contains(string(b), fmt.Sprintf(" %d ", d.cmd.Process.Pid)) {
-			continue
-		}
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if fields := strings.Fields(rest); len(fields) < 2 || fields[1] != fmt.Sprint(d.cmd.Process.Pid) {
-			continue
-		}
-		workers++
-		for _, name := range []string{"environ", "cmdline"} {
-			if b, err := os.ReadFile(filepath.Join(filepath.Dir(stat), name)); err != nil || bytes.Contains(b, []byte(canary)) {
-				t.Errorf("%s of a worker: %v, or it holds the key", name, err)
+	for _, dspex := range children(t, strconv.Itoa(d.cmd.Process.Pid)) {
+		for _, worker := range children(t, dspex) {
+			workers++
+			for _, name := range []string{"environ", "cmdline"} {
+				if b, err := os.ReadFile(filepath.Join("/proc", worker, name)); err != nil || bytes.Contains(b, []byte(canary)) {
+					t.Errorf("%s of a worker: %v, or it holds the key", name, err)
+				}
 			}
 		}
 	}
 	if workers == 0 {
 		t.Error("no worker was found")
 	}
+}
+
+// children are the processes that a process has started.
+func children(t *testing.T, parent string) (pids []string) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stat := range stats {
+		b, err := os.ReadFile(stat)
+		_, rest, ok := strings.Cut(string(b), ") ")
+		if fields := strings.Fields(rest); err == nil && ok && len(fields) > 1 && fields[1] == parent {
+			pids = append(pids, filepath.Base(filepath.Dir(stat)))
+		}
+	}
+	return pids
 }
 
 func TestTheLanguageModelOfASessionAndOfAll(t *testing.T) {
