@@ -170,6 +170,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	if err := reply.Decode(&w); err != nil || w.Status == "" {
 		return Health{}, badReply("the answer about the health is not the expected JSON")
 	}
+	w.Stats.Engine = reply.Engine
 	return Health{Status: w.Status, Stats: w.Stats, Raw: reply.Result}, nil
 }
 
@@ -187,6 +188,8 @@ type Stats struct {
 	AffinityHits   int64 `json:"affinity_hits"`   // jobs that ran where their session was warm
 	AffinityMisses int64 `json:"affinity_misses"` // whose session was warm nowhere
 	AffinityMoves  int64 `json:"affinity_moves"`  // whose session was warm in a worker without a free slot
+
+	Engine string `json:"engine,omitempty"` // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
 }
 
 // Stats returns the pool's numbers.
@@ -199,5 +202,6 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	if err := reply.Decode(&stats); err != nil {
 		return Stats{}, badReply("the answer about the pool is not the expected JSON: %v", err)
 	}
+	stats.Engine = reply.Engine
 	return stats, nil
 }

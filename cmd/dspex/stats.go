@@ -42,6 +42,7 @@ func statRows(s dspex.Stats) []row {
 		{"total_errors", fmt.Sprint(s.TotalErrors)},
 		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime)},
 		{"affinity", fmt.Sprintf("%d hits, %d misses, %d moves", s.AffinityHits, s.AffinityMisses, s.AffinityMoves)},
+		{"engine", word(s.Engine)},
 		{"uptime", (time.Duration(s.UptimeSeconds) * time.Second).String()},
 	}
 }
