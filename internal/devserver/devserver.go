@@ -290,7 +290,7 @@ func Broker(listen, dir string) (*broker, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	remove := func() {}
+	var remove func()
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "dspex-dev-"); err != nil {
 			return nil, err
