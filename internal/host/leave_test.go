@@ -20,7 +20,8 @@ import (
 // cluster is a broker, a dispatcher and hosts that come and go, each with a pool of its own.
 type cluster struct {
 	*system
-	hosts map[string]*member
+	hosts  map[string]*member
+	adjust func(*host.Config) // of hosts that join; may be nil
 }
 
 type member struct {
@@ -60,7 +61,12 @@ func (c *cluster) ask(subject, job, body string) <-chan answer {
 
 func startCluster(t *testing.T, names ...string) *cluster {
 	t.Helper()
-	c := &cluster{system: &system{t: t, srv: broker(t, t.TempDir())}, hosts: map[string]*member{}}
+	return startAdjusted(t, nil, names...)
+}
+
+func startAdjusted(t *testing.T, adjust func(*host.Config), names ...string) *cluster {
+	t.Helper()
+	c := &cluster{system: &system{t: t, srv: broker(t, t.TempDir())}, hosts: map[string]*member{}, adjust: adjust}
 	c.nc = c.connect()
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
@@ -92,7 +98,11 @@ func startCluster(t *testing.T, names ...string) *cluster {
 func (c *cluster) join(name string) *member {
 	c.t.Helper()
 	m := &member{pool: newPool(8), done: make(chan struct{})}
-	h, err := host.New(host.Config{Name: name, NC: c.connect(), Pool: m.pool, Models: noModels{}, Capacity: 8})
+	cfg := host.Config{Name: name, NC: c.connect(), Pool: m.pool, Models: noModels{}, Capacity: 8}
+	if c.adjust != nil {
+		c.adjust(&cfg)
+	}
+	h, err := host.New(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (s *session) base() base {
 
 // ready makes sure that record and head are known, and young enough to be written to (architecture, rule 7).
 func (s *session) ready(ctx context.Context) error {
-	if s.known && time.Since(s.loaded) > s.ttl(0)/2 {
+	if s.known && (time.Since(s.loaded) > s.ttl(0)/2 || s.lapsed()) {
 		if err := s.p.mine(ctx); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (s *session) load(ctx context.Context) error {
 	}
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
-	} else if s.arrived(before).Sub(s.record.Updated) > h.cfg.SessionIdle {
+	} else if s.idleFor(before) > h.cfg.SessionIdle {
 		s.lost = s.record.StateVersion > 0
 		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
 		s.record.Generation++
@@ -74,14 +74,19 @@ func (s *session) load(ctx context.Context) error {
 	return nil
 }
 
-// arrived is when the job at hand was accepted: a session is idle only while none waits or runs.
-func (s *session) arrived(now time.Time) time.Time {
+// idleFor is how long nothing ran or waited before the job at hand was accepted; without one, until now.
+func (s *session) idleFor(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running != nil {
-		return s.running.stored
+		now = s.running.stored
 	}
-	return now
+	return now.Sub(s.record.Updated)
+}
+
+// lapsed reports whether the state in memory has outlived the session's idle time.
+func (s *session) lapsed() bool {
+	return s.record.StateVersion > 0 && s.idleFor(s.record.Updated) > s.p.h.cfg.SessionIdle
 }
 
 func readRecord(e stream.Entry) (*jobs.Record, error) {
@@ -96,6 +101,10 @@ func (s *session) ttl(longest time.Duration) time.Duration {
 	return s.p.h.cfg.SessionIdle + max(longest, time.Hour)
 }
 
+// headLife is how long the head of a job without deadline lives beyond the idle time: the attempts of a job must not be
+// forgotten while it may come again.
+const headLife = 24 * time.Hour
+
 // writeHead makes the attempt (delay 0) or the retry to come durable before anything depends on it.
 func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) error {
 	h := s.p.h
@@ -104,7 +113,10 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 		hd.NotBefore = h.now().Add(delay)
 	}
 	key, body := jobs.HeadKey(s.id), hd.Append(nil)
-	left, _ := t.left(h.now())
+	left, has := t.left(h.now())
+	if !has {
+		left = headLife
+	}
 	if err := s.still(ctx, t); err != nil {
 		return err
 	}

@@ -199,7 +199,7 @@ func (s *session) renew(ctx context.Context) error {
 		s.recRev = rev
 	}
 	if s.head != nil && s.head.Sequence > s.record.LastSequence {
-		rev, err := s.p.h.records.PutSync(jobs.HeadKey(s.id), s.head.Append(nil), s.headRev, s.ttl(0))
+		rev, err := s.p.h.records.PutSync(jobs.HeadKey(s.id), s.head.Append(nil), s.headRev, s.ttl(headLife))
 		if err != nil {
 			return fmt.Errorf("renew head: %w", err)
 		}

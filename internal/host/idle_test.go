@@ -1,0 +1,69 @@
+package host_test
+
+import (
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server/ats"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// inBubble runs a test in fake time, broker included.
+func inBubble(t *testing.T, test func(t *testing.T)) {
+	ats.Register() // outside, or a goroutine of the server stops fake time
+	defer ats.Unregister()
+	today := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(today)) // a bubble starts in the year 2000; the file store reads the real clock
+		test(t)
+	})
+	runtime.GC() // twice: nats.go pools timers, and the next bubble must not find these
+	runtime.GC()
+}
+
+func TestASessionKeepsItsStateForTheIdleTimeAfterItsLastJob(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		y := startAdjusted(t, func(c *host.Config) { c.SessionIdle = time.Minute }, "h1")
+		call := func(pause time.Duration, job, result, state string) {
+			t.Helper()
+			time.Sleep(pause)
+			if r := y.call("dspex.rpc.session.s", job, echo); string(r.Result) != result || r.Session.State != state {
+				t.Errorf("%s after %v: %s, state %s; want %s, %s", job, pause, r.Result, r.Session.State, result, state)
+			}
+		}
+		call(0, "one", `["one"]`, "none")
+		call(50*time.Second, "two", `["one","two"]`, "warm")
+		call(50*time.Second, "three", `["one","two","three"]`, "warm") // sliding
+		call(61*time.Second, "four", `["four"]`, "reset")
+		call(time.Second, "five", `["four","five"]`, "warm")
+		if m, err := stream.GetLast(t.Context(), y.nc, "KV_"+stream.Sessions, "$KV.dspex_sessions.s.s"); err != nil || m.Header.Get("Nats-TTL") != "3660s" {
+			t.Errorf("the record lives for %s (%v), want the idle time and an hour", m.Header.Get("Nats-TTL"), err)
+		}
+	})
+}
+
+func TestTheHeadOfAJobWithoutDeadlineOutlivesADay(t *testing.T) {
+	y := start(t, t.TempDir())
+	started, release := y.pool.hold()
+	defer release()
+	js, err := jetstream.New(y.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "dspex.session.s", []byte(`{"command":"hold"}`)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, started, "the job did not start")
+	m, err := stream.GetLast(t.Context(), y.nc, "KV_"+stream.Sessions, "$KV.dspex_sessions.h.s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ttl, err := time.ParseDuration(m.Header.Get("Nats-TTL")); err != nil || ttl < 24*time.Hour {
+		t.Errorf("the head lives for %v (%v)", ttl, err)
+	}
+}
