@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,8 +12,9 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// runAnonymous brings one delivery to its outcome, or to its next attempt. It calls seated once the job has a slot.
-func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
+// runAnonymous brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts
+// if they come for the first time. It calls seated once the job has a slot.
+func (h *Host) runAnonymous(m jetstream.Msg, since time.Time, seated func()) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
@@ -21,21 +23,17 @@ func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
 	defer cancel(nil)
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), data: m.Data(), size: len(m.Data())}
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
-	t := &task{job: j}
+	t := &task{job: j, delivered: int(meta.NumDelivered), lane: strings.TrimPrefix(m.Subject(), jobs.SubjectAnonymous)}
 	bad := t.read(h, j.data)
-	t.attempt = int(meta.NumDelivered) - 1
-	if t.env.Chosen || meta.NumDelivered > 1 {
-		e, err := h.results.Get(ctx, jobs.AnonymousResultKey(t.env.Job))
-		if err != nil {
-			return // AckWait brings it again
+	old := t.delivered > 1 || t.stored.Before(since)
+	if t.env.Chosen || old {
+		if done, err := h.answerAnonymous(ctx, t); done || err != nil {
+			return // after an error AckWait brings it again
 		}
-		if r, err := jobs.ParseResult(e.Value); e.Exists && err == nil {
-			body := r.Body
-			if r.Hash != t.req.Hash {
-				body = conflict("", h.cfg.Name, t.env.Job)
-			}
-			h.send(t.env.ReplyTo, t.env.Type, t.env.Job, r.Attempt, body)
-			_ = m.Ack()
+	}
+	go keepAlive(ctx, m)
+	if old {
+		if err := h.resumeAnonymous(ctx, t); err != nil {
 			return
 		}
 	}
@@ -47,13 +45,31 @@ func (h *Host) runAnonymous(m jetstream.Msg, seated func()) {
 	case has && left <= 0:
 		h.settleAnonymous(t, expired("its turn"), &output{})
 		return
-	case t.attempt > 0 && t.exhausted():
+	case t.crashedOut():
+		t.buried = true
 		h.settleAnonymous(t, crashed(t.attempt), &output{})
 		return
 	}
-	go keepAlive(ctx, m)
 	defer h.runs.enter(t.env.Job, cancel)()
 	h.attemptAnonymous(ctx, t, seated)
+}
+
+// answerAnonymous answers a job that has its outcome already.
+func (h *Host) answerAnonymous(ctx context.Context, t *task) (bool, error) {
+	e, err := h.results.Get(ctx, jobs.AnonymousResultKey(t.env.Job))
+	if err != nil || !e.Exists {
+		return false, err
+	}
+	r, err := jobs.ParseResult(e.Value)
+	if err != nil {
+		return false, err
+	}
+	body := r.Body
+	if r.Hash != t.req.Hash {
+		body = conflict("", h.cfg.Name, t.env.Job)
+	}
+	h.send(t.env.ReplyTo, t.env.Type, t.env.Job, r.Attempt, body)
+	return true, h.ack(t.job)
 }
 
 func keepAlive(ctx context.Context, m jetstream.Msg) {
@@ -74,11 +90,16 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	if errors.Is(err, errCancelled) {
 		e, err = cancelled(), nil
 	}
-	if err != nil {
-		_ = h.nak(t.job, 0) // the host stops: another one takes it
+	switch {
+	case err != nil: // the host stops: another one takes it
+		h.handBack(t, 0)
 		return
-	}
-	if e != nil {
+	case e != nil && e.Category == jobs.Initialization && t.env.Mode == jobs.ModeQueue:
+		t.attempt++
+		h.failedAnonymous(t, e, &output{})
+		return
+	case e != nil:
+		t.buried = t.attempt > 0 && e.Retryable
 		h.settleAnonymous(t, e, &output{})
 		return
 	}
@@ -108,21 +129,35 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		out.err = h.keepProgram(made, out.state)
 	}
 	if out.err != nil {
-		left, has := t.left(h.now())
-		if v := jobs.Settle(out.err, t.attempt, t.req.Policy, left, has, nil); v.Action == jobs.Retry {
-			_ = h.nak(t.job, v.Delay)
-			return
-		}
+		h.failedAnonymous(t, out.err, out)
+		return
 	}
-	h.settleAnonymous(t, out.err, out)
+	h.settleAnonymous(t, nil, out)
 }
 
-// settleAnonymous stores the outcome (the first one wins), answers and acknowledges.
+// failedAnonymous decides about a job whose attempt has failed.
+func (h *Host) failedAnonymous(t *task, e *jobs.Error, out *output) {
+	h.note(t, e)
+	v := h.judge(t, e)
+	if v.Action == jobs.Retry {
+		h.handBack(t, v.Delay)
+		return
+	}
+	t.buried = v.Action == jobs.Bury
+	h.settleAnonymous(t, e, out)
+}
+
+// settleAnonymous buries the job if it is dead, stores the outcome (the first one wins), answers and acknowledges.
 func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 	h.count(out.ran, e)
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
 		Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kindOf(e), Body: reply.Append(nil), Stored: h.now()}
+	if r.Kind == jobs.Failed && t.buried {
+		if err := h.buryAnonymous(t, r); err != nil {
+			return // AckWait brings it again
+		}
+	}
 	won, err := h.firstResult(h.work, jobs.AnonymousResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)

@@ -3,19 +3,17 @@ package host
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // complete carries a decided outcome out: dead letter, result, reply, ack. Every step may be repeated.
-func (s *session) complete(ctx context.Context, j *job, o *jobs.Outcome, failures []jobs.Failure) error {
+func (s *session) complete(ctx context.Context, j *job, o *jobs.Outcome, again bool) error {
 	h := s.p.h
 	if o.Buried {
-		if err := h.insist(ctx, "dead letter", func() error { return h.bury(ctx, j, s.id, o, failures) }); err != nil {
+		d := h.letter(j, s.id, o)
+		if err := h.insist(ctx, "dead letter", func() error { return h.bury(ctx, j, d, again) }); err != nil {
 			return err
 		}
 	}
@@ -73,7 +71,7 @@ func (h *Host) putResultAgain(ctx context.Context, key string, body []byte, ttl 
 // completeAgain finishes a job that the record says is decided: only the last one can miss its result.
 func (s *session) completeAgain(ctx context.Context, j *job) error {
 	if o := s.record.Last; o != nil && o.Sequence == j.seq {
-		return s.complete(ctx, j, o, nil)
+		return s.complete(ctx, j, o, true)
 	}
 	return s.p.h.ack(j)
 }
@@ -93,39 +91,4 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	s.p.h.putResult(ctx, jobs.ResultKey(s.id, t.env.Job), r, t.env.Mode, stored)
 	s.p.h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, r.Body)
 	return <-stored
-}
-
-// bury keeps a dead job with its request and its error history.
-func (h *Host) bury(ctx context.Context, j *job, session string, o *jobs.Outcome, failures []jobs.Failure) error {
-	body, err := h.body(ctx, j)
-	if err != nil {
-		return fmt.Errorf("dead letter: %w", err)
-	}
-	m := &nats.Msg{Subject: jobs.DeadSubject(session), Data: body, Header: nats.Header{
-		"Nats-Msg-Id": {session + "." + strconv.FormatUint(j.seq, 10)}, jobs.HeaderJob: {o.Job},
-		jobs.HeaderAttempt: {strconv.Itoa(o.Attempt)}, jobs.HeaderContentType: {o.Type},
-	}}
-	for _, f := range failures {
-		m.Header.Add("Dspex-Failure", fmt.Sprintf("%d %s %s", f.Attempt, f.Category, f.Code))
-	}
-	if _, err := h.writer.PublishSync(m); err != nil {
-		return fmt.Errorf("dead letter: %w", err)
-	}
-	return nil
-}
-
-// refuseSession disposes of a job whose subject names no possible session: dead letter, reply, ack, no record.
-func (h *Host) refuseSession(ctx context.Context, j *job) error {
-	t := &task{job: j}
-	if _, err := t.parse(ctx, h); err != nil {
-		return err
-	}
-	e := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
-	e.Expected = "1 to 64 of A-Z a-z 0-9 _ -"
-	o := &jobs.Outcome{Job: t.env.Job, Sequence: j.seq, Type: t.env.Type}
-	if err := h.bury(ctx, j, "invalid", o, nil); err != nil {
-		return err
-	}
-	h.send(t.env.ReplyTo, t.env.Type, o.Job, 0, (&jobs.Reply{Job: o.Job, Err: e}).Append(nil))
-	return h.ack(j)
 }

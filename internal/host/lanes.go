@@ -84,13 +84,32 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 			wait(ctx, nil, brokerPause)
 			continue
 		}
-		for ctx.Err() == nil && h.pull(ctx, cons, lane, &wg) {
+		l := &laneConsumer{Consumer: cons, lane: lane}
+		for ctx.Err() == nil && h.pull(ctx, l, &wg) {
 		}
 	}
 }
 
+// laneConsumer is a lane's consumer as one connection sees it.
+type laneConsumer struct {
+	jetstream.Consumer
+	lane       string
+	since      time.Time // broker's clock: a job stored later and delivered once is new to every host
+	reconnects uint64
+}
+
+// look notices a connection that was made again: the broker may have forgotten how often it has delivered a job.
+func (l *laneConsumer) look(h *Host) {
+	if n := h.nc.Stats().Reconnects; l.since.IsZero() || n != l.reconnects {
+		l.reconnects = n
+		l.since = h.now().Add(time.Second) // the clocks are compared by a round trip
+	}
+}
+
 // pull fetches once. It reports false when something is wrong with the consumer.
-func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, wg *sync.WaitGroup) bool {
+func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup) bool {
+	lane := cons.lane
+	cons.look(h)
 	n := 0
 	if h.full.Load() == 0 && !h.draining.Load() { // nothing is run that could not be stored
 		n = h.lanes.ask(lane, h.cfg.Pool.Free())
@@ -101,13 +120,14 @@ func (h *Host) pull(ctx context.Context, cons jetstream.Consumer, lane string, w
 	}
 	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
 	if err == nil {
+		since := cons.since
 		for m := range batch.Messages() {
 			n--
 			wg.Go(func() {
 				defer h.lanes.over(lane, 1)
 				seated := sync.OnceFunc(func() { h.lanes.seated(1) })
 				defer seated()
-				h.runAnonymous(m, seated)
+				h.runAnonymous(m, since, seated)
 			})
 		}
 		err = batch.Error()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -22,6 +21,10 @@ type task struct {
 	failures []jobs.Failure
 	base     base // of the record that the attempt started from
 	buried   bool // it has failed for good and goes to the dead letters
+
+	// Of an anonymous job.
+	lane      string
+	delivered int // how often, the broker says
 }
 
 var errCancelled = errors.New("cancelled")
@@ -40,7 +43,7 @@ func (j *job) isCancelled() bool {
 func (s *session) process(ctx context.Context, j *job) error {
 	h := s.p.h
 	if !jobs.ValidSession(s.id) {
-		return h.refuseSession(ctx, j)
+		return h.refuseSession(ctx, j, s.id)
 	}
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -167,7 +170,7 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 		if left, has := t.left(s.p.h.now()); has && left <= 0 {
 			return s.settle(ctx, t, expired("its turn"), nil)
 		}
-		if len(t.failures) > 0 && t.failures[len(t.failures)-1].Code == jobs.CodeCrashed && t.exhausted() {
+		if t.crashedOut() {
 			t.buried = true
 			return s.settle(ctx, t, crashed(t.attempt), nil)
 		}
@@ -206,7 +209,7 @@ func (s *session) resume(ctx context.Context, t *task) error {
 	}
 	t.attempt, t.failures = hd.Attempt, hd.Failures
 	if hd.NotBefore.IsZero() {
-		t.fail(crashed(hd.Attempt))
+		s.p.h.note(t, crashed(hd.Attempt))
 		return nil
 	}
 	if left := min(hd.NotBefore.Sub(s.p.h.now()), hd.Delay); left > 0 {
@@ -248,15 +251,9 @@ func (s *session) attempting(t *task, cancel context.CancelCauseFunc) {
 	}
 }
 
-// historyBytes bounds what an error history keeps of a message.
-const historyBytes = 512
-
-func (t *task) fail(e *jobs.Error) {
-	msg := e.Message
-	if len(msg) > historyBytes {
-		msg = strings.ToValidUTF8(msg[:historyBytes], "") // a character cut in two would make the head unreadable
-	}
-	t.failures = append(t.failures, jobs.Failure{Attempt: t.attempt, Category: e.Category, Code: e.Code, Message: msg})
+// note adds a failed attempt to the job's history.
+func (h *Host) note(t *task, e *jobs.Error) {
+	t.failures = jobs.BoundHistory(append(t.failures, jobs.NewFailure(t.attempt, e, h.now())), h.maxPayload/16)
 }
 
 // judge decides what the failure of the task's latest attempt leads to.
@@ -298,7 +295,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 
 // failed decides about a job whose attempt has failed.
 func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, out *output) (done bool, delay time.Duration, err error) {
-	t.fail(e)
+	s.p.h.note(t, e)
 	v := s.p.h.judge(t, e)
 	if v.Action != jobs.Retry {
 		t.buried = v.Action == jobs.Bury

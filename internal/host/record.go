@@ -195,7 +195,9 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 		next.Host, next.Worker = h.cfg.Name, out.worker
 		s.advance(&next, t, out)
 	}
-	last.Buried = last.Kind == jobs.Failed && t.buried
+	if last.Buried = last.Kind == jobs.Failed && t.buried; last.Buried {
+		last.Failures = t.failures
+	}
 	next.Last = last
 	if e == nil && t.req.Command == eraseSession {
 		if err := h.insist(ctx, "erase", func() error { return s.erase(ctx) }); err != nil {
@@ -209,7 +211,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	if e == nil {
 		s.worker, s.version, s.used, s.lost = out.slot, next.StateVersion, time.Now(), false
 	}
-	return s.complete(ctx, t.job, last, t.failures)
+	return s.complete(ctx, t.job, last, false)
 }
 
 func kindOf(e *jobs.Error) jobs.Kind {

@@ -18,7 +18,7 @@ type Envelope struct {
 	Type     string        // content type of body and reply
 }
 
-var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline}
+var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
 
 // ParseHeaders reads the headers of a message with the given stream sequence (0 at a door, before there is one). On error the
 // envelope still says where the failure must be reported.
@@ -47,11 +47,14 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 		env.Type = kind
 	}
 	if id := one(h, HeaderJob); id != "" {
-		if ValidJob(id) {
+		if ValidJob(id) || validReplay(id, one(h, HeaderReplay)) {
 			env.Job, env.Chosen = id, true
 		} else {
 			note(Refused(CodeBadJob, HeaderJob, "1 to 48 of A-Z a-z 0-9 _ -, not q<digits>, not ending in -r<digits>", "the job id is not allowed"))
 		}
+	}
+	if one(h, HeaderReplay) != "" && (seq == 0 || !validReplay(one(h, HeaderJob), one(h, HeaderReplay))) {
+		note(Refused(CodeBadHeader, HeaderReplay, "no such header: a dead letter is replayed by dspex.rpc.dlq.replay", "%s belongs to dspex", HeaderReplay))
 	}
 	switch mode := one(h, HeaderMode); mode {
 	case "", string(ModeQueue):

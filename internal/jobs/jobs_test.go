@@ -77,12 +77,13 @@ func TestRecordsKeepWhatTheyHold(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_123)
 	rec := &Record{Stream: 5, Generation: 2, LastSequence: 9, Ended: map[uint64]Kind{11: Cancelled, 12: Expired}, State: []byte{1, 2}, StateVersion: 7,
 		LM: []byte{0x80}, Created: at, Updated: at, Jobs: 3, Host: "h", Worker: "w", Last: &Outcome{Job: "j", Sequence: 9, Epoch: 4, Attempt: 2,
-			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, Buried: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}}}
+			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, Buried: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}, Failures: []Failure{{2, Timeout, "c", "m", "h/1", "T", at}}}}
 	got, err := ParseRecord(rec.Append(nil))
 	if err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("record: %v\n%+v\n%+v", err, got, rec)
 	}
-	head := &Head{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Failures: []Failure{{1, Timeout, "c", "m"}}}
+	head := &Head{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Delivered: 3,
+		Failures: []Failure{{1, Timeout, "c", "m", "h/1", "T", at}, {2, Python, "c", "m", "", "", time.Time{}}}}
 	if got, err := ParseHead(head.Append(nil)); err != nil || !reflect.DeepEqual(got, head) {
 		t.Errorf("head: %v\n%+v\n%+v", err, got, head)
 	}

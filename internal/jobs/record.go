@@ -38,8 +38,9 @@ type Outcome struct {
 	Mode     Mode
 	Buried   bool
 	ReplyTo  string
-	Type     string // content type of the reply
-	Body     []byte // reply, MessagePack
+	Type     string    // content type of the reply
+	Body     []byte    // reply, MessagePack
+	Failures []Failure // of a buried job: its dead letter can be written again
 }
 
 // Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
@@ -98,7 +99,7 @@ func (r *Record) Append(dst []byte) []byte {
 }
 
 func (o *Outcome) append(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 11)
+	dst = wire.AppendArray(dst, 13)
 	dst = wire.AppendStr(dst, o.Job)
 	dst = wire.AppendUint(dst, o.Sequence)
 	dst = wire.AppendUint(dst, o.Epoch)
@@ -109,7 +110,8 @@ func (o *Outcome) append(dst []byte) []byte {
 	dst = wire.AppendBool(dst, o.Buried)
 	dst = wire.AppendStr(dst, o.ReplyTo)
 	dst = wire.AppendStr(dst, o.Type)
-	return wire.AppendBin(dst, o.Body)
+	dst = wire.AppendBin(dst, o.Body)
+	return appendHistoryMore(appendHistory(dst, o.Failures), o.Failures)
 }
 
 // ParseRecord reads the stored form; ErrNewer when a newer version wrote it.
@@ -139,15 +141,8 @@ func ParseRecord(b []byte) (*Record, error) {
 	return r, nil
 }
 
-// Failure is one failed attempt in a job's history.
-type Failure struct {
-	Attempt  int
-	Category Category
-	Code     string
-	Message  string // bounded
-}
-
-// Head is the small record of the attempt that runs (key h.<session>), written before each start.
+// Head is the small record of the attempt that runs (key h.<session>), written before each start. An anonymous job has one
+// (key t.<job>) once an attempt has failed.
 type Head struct {
 	Stream    int64
 	Epoch     uint64
@@ -156,28 +151,21 @@ type Head struct {
 	NotBefore time.Time // a retry waits until then; zero while an attempt runs
 	Delay     time.Duration
 	Failures  []Failure
+	Delivered int // of an anonymous job: deliveries that the attempts account for
 }
 
 // Append writes the stored form.
 func (h *Head) Append(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 8)
+	dst = wire.AppendArray(dst, 10)
 	dst = wire.AppendUint(dst, RecordVersion)
 	dst = wire.AppendInt(dst, h.Stream)
 	dst = wire.AppendUint(dst, h.Epoch)
 	dst = wire.AppendUint(dst, h.Sequence)
 	dst = wire.AppendUint(dst, uint64(h.Attempt))
-	ms := int64(0)
-	if !h.NotBefore.IsZero() {
-		ms = h.NotBefore.UnixMilli()
-	}
-	dst = wire.AppendInt(dst, ms)
+	dst = wire.AppendInt(dst, millis(h.NotBefore))
 	dst = wire.AppendInt(dst, h.Delay.Milliseconds())
-	dst = wire.AppendArray(dst, 4*len(h.Failures))
-	for _, f := range h.Failures {
-		dst = wire.AppendUint(dst, uint64(f.Attempt))
-		dst = wire.AppendStr(wire.AppendStr(wire.AppendStr(dst, string(f.Category)), f.Code), f.Message)
-	}
-	return dst
+	dst = appendHistoryMore(appendHistory(dst, h.Failures), h.Failures)
+	return wire.AppendUint(dst, uint64(h.Delivered))
 }
 
 // ParseHead reads the stored form.
@@ -187,14 +175,16 @@ func ParseHead(b []byte) (*Head, error) {
 		return nil, fmt.Errorf("head: %w", err)
 	}
 	h := &Head{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: int(in.uint())}
-	if ms := in.int(); ms != 0 {
-		h.NotBefore = time.UnixMilli(ms)
-	}
+	h.NotBefore = fromMillis(in.int())
 	h.Delay = time.Duration(in.int()) * time.Millisecond
-	for range in.array() / 4 {
-		h.Failures = append(h.Failures, Failure{int(in.uint()), Category(in.str()), in.str(), in.str()})
+	h.Failures = in.history()
+	extra := n - 8
+	if n >= 10 { // earlier versions had neither
+		in.historyMore(h.Failures)
+		h.Delivered = int(in.uint())
+		extra -= 2
 	}
-	if err := in.close(n - 8); err != nil {
+	if err := in.close(extra); err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
 	return h, nil
@@ -297,6 +287,11 @@ func (in *fields) outcome() *Outcome {
 	copy(o.Hash[:], in.bin())
 	o.Kind, o.Mode, o.Buried = Kind(in.str()), Mode(in.str()), in.boolean()
 	o.ReplyTo, o.Type, o.Body = in.str(), in.str(), in.bin()
+	if n >= 13 { // earlier versions kept no history here
+		o.Failures = in.history()
+		in.historyMore(o.Failures)
+		n -= 2
+	}
 	for range n - 11 {
 		in.keep(in.Skip())
 	}

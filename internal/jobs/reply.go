@@ -166,21 +166,21 @@ func ReplyError(body []byte) (number int, text string, failed bool) {
 				e.Message = v
 			}
 		}
-		return e.Number(), oneLine(e.Message), true
+		return e.Number(), oneLine(e.Message, 256), true
 	}
 	return 0, "", false
 }
 
-// oneLine makes text fit for a header.
-func oneLine(s string) string {
+// oneLine makes text fit for a header of at most so many bytes.
+func oneLine(s string, most int) string {
 	b := []byte(s)
 	for i, c := range b {
 		if c < ' ' || c == 0x7f {
 			b[i] = ' '
 		}
 	}
-	if len(b) > 256 {
-		b = b[:256]
+	if len(b) > most {
+		b = b[:most]
 	}
 	return string(b)
 }

@@ -15,6 +15,10 @@ const (
 	RPCAnonymous  = "dspex.rpc.anonymous"
 	RPCJobsGet    = "dspex.rpc.jobs.get"
 	RPCJobsCancel = "dspex.rpc.jobs.cancel"
+	RPCDeadList   = "dspex.rpc.dlq.list"
+	RPCDeadShow   = "dspex.rpc.dlq.show"
+	RPCDeadReplay = "dspex.rpc.dlq.replay"
+	RPCDeadPurge  = "dspex.rpc.dlq.purge"
 	RPCHealth     = "dspex.rpc.health.check"
 
 	RPCSessionsList    = "dspex.rpc.sessions.list"
@@ -38,6 +42,7 @@ const (
 	HeaderDeadline    = "Dspex-Deadline"
 	HeaderAttempt     = "Dspex-Attempt"
 	HeaderPartial     = "Dspex-Partial"
+	HeaderReplay      = "Dspex-Replay" // of a replay: the sequence of its dead letter
 	HeaderContentType = "Content-Type"
 
 	HeaderError     = "Nats-Service-Error"
