@@ -58,7 +58,8 @@ func (h *Host) attemptsOf(ctx context.Context, t *task) (*jobs.Head, uint64, err
 // handBack writes the attempts down and gives the job back to the broker, for any host after the delay. If they cannot be
 // written it is not given back: it comes again by itself, and this delivery counts as a crash.
 func (h *Host) handBack(t *task, delay time.Duration) {
-	next := &jobs.Head{Sequence: t.seq, Attempt: t.attempt, Failures: t.failures, Delivered: t.delivered, Delay: delay, NotBefore: h.now().Add(delay)}
+	due := h.now().Add(delay).Truncate(time.Millisecond) // as it is stored: the redelivery itself is not to be too early
+	next := &jobs.Head{Sequence: t.seq, Attempt: t.attempt, Failures: t.failures, Delivered: t.delivered, Delay: delay, NotBefore: due}
 	if err := h.writeAttempts(t, next); err != nil {
 		h.log.Warn("attempts_not_stored", "job", t.env.Job, "error", err)
 		return

@@ -57,6 +57,18 @@ func emptyPools() {
 	runtime.GC()
 }
 
+// restartBroker ends the broker and starts another one on the same directory.
+func (y *system) restartBroker() {
+	y.line.srv.Store(nil)
+	y.srv.Shutdown()
+	y.srv.WaitForShutdown()
+	y.srv = broker(y.t, y.dir)
+	y.line.srv.Store(y.srv)
+	for !y.nc.IsConnected() {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
 // script says what the workers do; a hook that does not answer leaves it to the pool.
 func (y *system) script(hook func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool)) {
 	y.pool.mu.Lock()

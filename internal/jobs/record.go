@@ -162,7 +162,11 @@ func (h *Head) Append(dst []byte) []byte {
 	dst = wire.AppendUint(dst, h.Epoch)
 	dst = wire.AppendUint(dst, h.Sequence)
 	dst = wire.AppendUint(dst, uint64(h.Attempt))
-	dst = wire.AppendInt(dst, millis(h.NotBefore))
+	notBefore := h.NotBefore
+	if !notBefore.IsZero() {
+		notBefore = notBefore.Add(time.Millisecond - 1) // rounded up: no retry is early
+	}
+	dst = wire.AppendInt(dst, millis(notBefore))
 	dst = wire.AppendInt(dst, h.Delay.Milliseconds())
 	dst = appendHistoryMore(appendHistory(dst, h.Failures), h.Failures)
 	return wire.AppendUint(dst, uint64(h.Delivered))
