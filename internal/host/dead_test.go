@@ -186,6 +186,17 @@ func TestAttemptsAndTheirErrorsSurviveRestartsOfBrokerAndHost(t *testing.T) {
 	for name, interrupt := range map[string]func(y *system){
 		"broker": func(y *system) { y.restartBroker() },
 		"host":   func(y *system) { y.halt(); y.run("h2") },
+		"host, and the broker's count of deliveries": func(y *system) { // as after SIGKILL
+			y.halt()
+			js, err := jetstream.New(y.nc)
+			if err == nil {
+				err = js.DeleteConsumer(context.Background(), stream.Anonymous, "batch")
+			}
+			if err != nil {
+				y.t.Fatal(err)
+			}
+			y.run("h2")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {
