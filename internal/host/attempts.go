@@ -35,7 +35,7 @@ func (h *Host) resumeAnonymous(ctx context.Context, t *task) error {
 		h.handBack(t, left)
 		return errLeaving
 	}
-	wait(ctx, nil, left)
+	wait(ctx, nil, left+time.Millisecond) // what is stored was rounded down
 	return context.Cause(ctx)
 }
 
