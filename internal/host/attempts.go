@@ -31,11 +31,12 @@ func (h *Host) resumeAnonymous(ctx context.Context, t *task) error {
 	if hd.NotBefore.IsZero() || left <= 0 {
 		return nil
 	}
+	left += time.Millisecond // what is stored was rounded down
 	if left > patience {
 		h.handBack(t, left)
 		return errLeaving
 	}
-	wait(ctx, nil, left+time.Millisecond) // what is stored was rounded down
+	wait(ctx, nil, left)
 	return context.Cause(ctx)
 }
 
