@@ -192,6 +192,7 @@ func (h *Host) Run(ctx context.Context) error {
 	defer stop(nil)
 	last.Go(func() { h.assigned.follow(work) })
 	last.Go(func() { h.ward(work) })
+	last.Go(func() { h.renewWaiting(work) })
 	last.Go(func() { h.followClock(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
 	defer goodbye()

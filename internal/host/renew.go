@@ -1,0 +1,59 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// renewWaiting keeps the records of sessions that wait for a turn: their loops, which would do it, do not run. One that has
+// waited for an eighth of a record's life is renewed, and again each eighth: it was written at most the idle time before its
+// job came, which is less than half of its life.
+func (h *Host) renewWaiting(ctx context.Context) {
+	pause := h.recordLife() / 8
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, id := range h.turns.waitingFor(pause) {
+				for key, life := range map[string]time.Duration{jobs.RecordKey(id): h.recordLife(), jobs.HeadKey(id): h.cfg.SessionIdle + headLife} {
+					if err := h.extend(ctx, key, life); err != nil {
+						h.log.Debug("not_renewed", "key", key, "error", err) // the next tick tries again
+					}
+				}
+			}
+		}
+	}
+}
+
+// recordLife is how long a record lives after a write, at least.
+func (h *Host) recordLife() time.Duration { return h.cfg.SessionIdle + time.Hour }
+
+// waitingFor are the sessions that have waited for a turn for so long.
+func (t *turns) waitingFor(d time.Duration) (ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for e := t.waiting.Front(); e != nil; e = e.Next() {
+		s := e.Value.(*session)
+		s.mu.Lock()
+		if time.Since(s.wants) >= d {
+			ids = append(ids, s.id)
+		}
+		s.mu.Unlock()
+	}
+	return ids
+}
+
+// extend writes what a key holds once more, for the sake of its life. Whoever writes something else meanwhile wins.
+func (h *Host) extend(ctx context.Context, key string, life time.Duration) error {
+	e, err := h.records.Get(ctx, key)
+	if err != nil || !e.Exists {
+		return err
+	}
+	_, err = h.records.PutSync(key, e.Value, e.Revision, life)
+	return err
+}
