@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/daemon"
@@ -32,7 +34,7 @@ func program() daemon.Program {
 the sessions to the worker-hosts that live. Any number may run; with all of them down, published jobs go on being served.
 
 It writes one line "ready URL" once a worker-host serves every partition.`,
-		Flags: o.declare, Check: o.check, Run: o.run,
+		Flags: o.declare, Check: o.check, Run: o.run, Health: health,
 	}
 }
 
@@ -107,4 +109,26 @@ func advise(err error) error {
 		return daemon.Hint(err, "the broker does not answer what a user has no permission for: does the log show permission violations?")
 	}
 	return err
+}
+
+// health finds the dispatcher of that name among those that answer.
+func health(ctx context.Context, nc *nats.Conn, name string) error {
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	if err := nc.PublishRequest("$SRV.PING."+dispatch.ServiceName, inbox, nil); err != nil {
+		return err
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		var ping micro.Ping
+		if err := json.Unmarshal(m.Data, &ping); err == nil && ping.Metadata[dispatch.MetadataName] == name {
+			return nil
+		}
+	}
 }

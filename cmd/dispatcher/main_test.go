@@ -91,6 +91,10 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", nil, time.Minute); err != nil {
 		t.Errorf("a dispatcher that leads does not answer: %v", err)
 	}
+	health := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}
+	if status := program().Execute(t.Context(), health, []string{"health", "--server", s.ClientURL(), "--name", "d1"}); status != 0 {
+		t.Errorf("health: status %d", status)
+	}
 	end()
 	if status := <-ended; status != 0 {
 		t.Errorf("it ended with status %d", status)

@@ -37,6 +37,14 @@ type natsContext struct {
 	WindowsStore string `json:"windows_cert_store"`
 }
 
+// surrounding is what the variables of the nats command line say when no context is named.
+func (a *app) surrounding() *natsContext {
+	return &natsContext{
+		name: "of the environment", User: a.env("NATS_USER"), Password: a.env("NATS_PASSWORD"), Creds: a.env("NATS_CREDS"), NKey: a.env("NATS_NKEY"),
+		Cert: a.env("NATS_CERT"), Key: a.env("NATS_KEY"), CA: a.env("NATS_CA"), InboxPrefix: a.env("NATS_INBOX_PREFIX"),
+	}
+}
+
 func readContext(env func(string) string, name string) (*natsContext, error) {
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
 		return nil, usage("--context is the name of a context, not a path")

@@ -27,6 +27,9 @@ const (
 const exitHelp = `Exit status: 0 done; 1 the job failed or was refused; 2 wrong usage; 3 the broker or the pool cannot be reached;
 4 no reply in time; 130 interrupted.`
 
+const variablesHelp = `Who you are at the broker: $NATS_USER with $NATS_PASSWORD, $NATS_CREDS, $NATS_NKEY, $NATS_CERT with $NATS_KEY, $NATS_CA and
+$NATS_INBOX_PREFIX, or a context, which wins.`
+
 const defaultServer = "nats://127.0.0.1:4222"
 
 // app is one run of the program: its streams, its surroundings and the global flags.
@@ -97,7 +100,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dspex",
 		Short: "A durable, session-affine pool of Python workers that run DSPy",
-		Long:  "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + exitHelp,
+		Long:  "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + exitHelp,
 		Args:  cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.serverGiven = cmd.Flags().Changed("server")
@@ -144,7 +147,8 @@ func (a *app) target() (string, []nats.Option, error) {
 	}
 	address := a.server
 	if name == "" {
-		return firstOf(address, a.env("NATS_URL"), defaultServer), nil, nil
+		options, err := a.surrounding().options(a.env)
+		return firstOf(address, a.env("NATS_URL"), defaultServer), options, err
 	}
 	c, err := readContext(a.env, name)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
@@ -33,7 +34,7 @@ their jobs in a pool of Python workers. At the end it takes no new jobs, lets th
 back as soon as nothing of it runs; a second signal gives up what still runs.
 
 It writes one line "ready NAME" once a worker serves.`,
-		Flags: o.declare, Check: o.check, Run: o.run, Hurries: true,
+		Flags: o.declare, Check: o.check, Run: o.run, Hurries: true, Health: health,
 		More: func(s *daemon.Surroundings) []*cobra.Command { return []*cobra.Command{prepare(s)} },
 	}
 }
@@ -88,4 +89,10 @@ func (o *options) poolConfig(python pyenv.Env, log *slog.Logger) pyproc.Config {
 		}}
 	o.pool.Apply(&cfg)
 	return cfg
+}
+
+// health asks the host itself: it answers while it takes jobs.
+func health(ctx context.Context, nc *nats.Conn, name string) error {
+	_, err := nc.RequestWithContext(ctx, jobs.SubjectControl+name+".ping", nil)
+	return err
 }

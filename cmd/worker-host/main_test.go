@@ -116,6 +116,13 @@ func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
 	if b := next(); b.Host != "h1" || b.Capacity != 3 || b.Leaving {
 		t.Errorf("heartbeat %+v", b)
 	}
+	check := func(name string) int {
+		around := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}
+		return program().Execute(t.Context(), around, []string{"health", "--server", s.ClientURL(), "--name", name})
+	}
+	if here, elsewhere := check("h1"), check("h2"); here != 0 || elsewhere != 1 {
+		t.Errorf("health: status %d of h1, %d of h2, which does not run", here, elsewhere)
+	}
 	if status := end(); status != 0 {
 		t.Errorf("it ended with status %d", status)
 	}

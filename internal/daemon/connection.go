@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/stream"
@@ -76,6 +77,44 @@ func (c *connection) options() ([]nats.Option, error) {
 		o = append(o, nats.CustomInboxPrefix(c.inbox))
 	}
 	return o, nil
+}
+
+// healthTimeout bounds the question whether a program serves; an answer takes milliseconds.
+const healthTimeout = 5 * time.Second
+
+// healthCommand is for the health checks of containers and supervisors: the same flags and variables, beside the running program.
+func (p Program) healthCommand(s *Surroundings) *cobra.Command {
+	var broker connection
+	var name string
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Ask the running " + p.Name + " through the broker whether it serves; status 0 if it does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := broker.check(s.Env); err != nil {
+				return err
+			}
+			options, err := broker.options()
+			if err != nil {
+				return err
+			}
+			nc, err := nats.Connect(broker.server, append(options, nats.Name("dspex health"), nats.Timeout(healthTimeout))...)
+			if err != nil {
+				return broker.refused(err)
+			}
+			defer nc.Close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
+			defer cancel()
+			if err := p.Health(ctx, nc, name); err != nil {
+				return fmt.Errorf("no %s named %q serves: %w", p.Name, name, err)
+			}
+			_, err = fmt.Fprintf(s.Out, "%s serves\n", name)
+			return err
+		},
+	}
+	broker.declare(cmd.Flags())
+	cmd.Flags().StringVar(&name, "name", Hostname(), "name of the "+p.Name)
+	return cmd
 }
 
 // serve connects and runs the program. A connection that ends for good ends the program.

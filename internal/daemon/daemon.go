@@ -48,6 +48,8 @@ type Program struct {
 	Run func(ctx context.Context, s *Surroundings, nc *nats.Conn) error
 	// Hurries says that Run heeds Surroundings.Hurry; else a second signal kills the process.
 	Hurries bool
+	// Health asks the running program of that name whether it serves.
+	Health func(ctx context.Context, nc *nats.Conn, name string) error
 	// More are subcommands that need no broker.
 	More func(s *Surroundings) []*cobra.Command
 }
@@ -121,14 +123,15 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	p.Flags(root.Flags())
 	broker.declare(root.Flags())
 	log.declare(root.PersistentFlags())
+	root.AddCommand(p.healthCommand(s))
 	if p.More != nil {
-		for _, c := range p.More(s) {
-			run := c.RunE
-			c.RunE = func(cmd *cobra.Command, args []string) error {
-				began = true
-				return run(cmd, args)
-			}
-			root.AddCommand(c)
+		root.AddCommand(p.More(s)...)
+	}
+	for _, c := range root.Commands() {
+		run := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			began = true
+			return run(cmd, args)
 		}
 	}
 	tellVariables(root)

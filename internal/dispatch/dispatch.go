@@ -20,6 +20,12 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
+// Every dispatcher is an instance of this NATS micro service, with its own name in the metadata.
+const (
+	ServiceName  = "dspex"
+	MetadataName = "dispatcher"
+)
+
 // Config says what a dispatcher works with.
 type Config struct {
 	Name     string
@@ -106,7 +112,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 // callback, or start a goroutine of their own, bounded by slots.
 func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	service, err := micro.AddService(d.nc, micro.Config{
-		Name: "dspex", Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
+		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
+		Metadata: map[string]string{MetadataName: d.cfg.Name},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("service: %w", err)
