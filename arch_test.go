@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"test/e2e":                   {""},
 	"test/procs":                 {},
 	"test/sim":                   {},
+	"test/production":            {},
 }
 
 const module = "github.com/dspex/dspex"

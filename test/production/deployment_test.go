@@ -1,0 +1,137 @@
+package production
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex"
+)
+
+// TestADeployment is one story: it starts, serves, loses a host, and ends as asked, with the rights of nats.conf alone.
+func TestADeployment(t *testing.T) {
+	fresh(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	d := start(t, "dispatcher", "dispatcher", "--name", "d1", "--partitions", "16")
+	h1, h2 := startHost(t, "h1"), startHost(t, "h2")
+	for _, p := range []*process{h1, h2, d} {
+		if line := <-p.ready; !strings.HasPrefix(line, "ready ") || strings.Contains(line, "pw-of") {
+			t.Fatalf("it said %q", line)
+		}
+	}
+	c, err := dspex.Connect(ctx, broker.ClientURL(), nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	t.Run("a request is answered", func(t *testing.T) {
+		r, err := c.Execute(ctx, "user_123", "predict", dspex.Args{"question": "What is the capital of France?"})
+		if err != nil || !strings.Contains(string(r.Result), "capital of France") || !strings.HasPrefix(r.Engine, "stub") {
+			t.Errorf("%s by %s, %v", r.Result, r.Engine, err)
+		}
+	})
+	t.Run("a published job is answered later", func(t *testing.T) {
+		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJob("j1")); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := c.Wait(ctx, "batch_1", "j1"); err != nil || !strings.Contains(string(r.Result), "later?") {
+			t.Errorf("%s, %v", r.Result, err)
+		}
+	})
+	t.Run("so are jobs without session, in both lanes", func(t *testing.T) {
+		if _, err := c.ExecuteAnonymous(ctx, "set_lm", dspex.Args{"provider": "ollama", "model": "llama3"}); err != nil {
+			t.Error(err)
+		}
+		for _, lane := range []string{dspex.Interactive, dspex.Batch} {
+			job := "lane-" + lane
+			if _, err := c.SubmitAnonymous(ctx, lane, "echo", dspex.Args{"x": 1}, dspex.WithJob(job)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Wait(ctx, "", job); err != nil {
+				t.Errorf("%s: %v", lane, err)
+			}
+		}
+	})
+	t.Run("a job that fails for good goes to the dead letters", func(t *testing.T) {
+		_, err := c.Execute(ctx, "dead", "boom", dspex.Args{"retryable": true}, dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond)))
+		if !errors.Is(err, dspex.ErrPython) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("jobs are cancelled, running or waiting", func(t *testing.T) {
+		for _, job := range []string{"c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"} { // eight slots in all
+			if _, err := c.SubmitAnonymous(ctx, dspex.Interactive, "sleep", dspex.Args{"ms": 600000}, dspex.WithJob(job), dspex.WithTimeout(15*time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, job := range []string{"c9", "c8", "c7", "c6", "c5", "c4", "c3", "c2", "c1"} {
+			if info, err := c.Cancel(ctx, "", job); err != nil || info.Outcome != dspex.Cancelled {
+				t.Errorf("%s: %+v, %v", job, info, err)
+			}
+		}
+		if _, err := c.Submit(ctx, "patient", "sleep", dspex.Args{"ms": 600000}, dspex.WithJob("p1"), dspex.WithTimeout(15*time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := c.Cancel(ctx, "patient", "p1"); err != nil || info.Outcome != dspex.Cancelled {
+			t.Errorf("%+v, %v", info, err)
+		}
+	})
+	t.Run("the command line takes the user from its variables", func(t *testing.T) {
+		cmd := exec.Command(filepath.Join(bin, "dspex"), "call", "predict", "question=Who asks?", "--session", "cli")
+		cmd.Env = environ("client")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Who asks?") {
+			t.Errorf("%s, %v", out, err)
+		}
+		cmd = exec.Command(filepath.Join(bin, "dspex"), "health")
+		cmd.Env = append(environ("client"), "NATS_PASSWORD=wrong")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "Authorization") {
+			t.Errorf("with a wrong password: %s, %v", out, err)
+		}
+	})
+	t.Run("health and statistics", func(t *testing.T) {
+		h, err := c.Health(ctx)
+		if err != nil || h.Status != "healthy" {
+			t.Errorf("%+v, %v", h, err)
+		}
+	})
+	t.Run("a killed host's sessions go on elsewhere", func(t *testing.T) {
+		served := map[string]string{}
+		for n := range 24 {
+			session := fmt.Sprintf("s%d", n)
+			r, err := c.Execute(ctx, session, "append", dspex.Args{"x": 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			served[session] = r.Session.Host
+		}
+		if err := h1.end(syscall.SIGKILL); err == nil {
+			t.Error("a killed host ended well")
+		}
+		for session, host := range served {
+			r, err := c.Execute(ctx, session, "append", dspex.Args{"x": 2}, dspex.WithTimeout(time.Minute))
+			if err != nil || !strings.Contains(strings.ReplaceAll(string(r.Result), " ", ""), "[1,2]") || r.Session.Host != "h2" {
+				t.Errorf("%s of %s: %s by %s, %v", session, host, r.Result, r.Session.Host, err)
+			}
+		}
+	})
+	for _, p := range []*process{d, h2} {
+		if err := p.end(syscall.SIGTERM); err != nil {
+			t.Errorf("%s: %v", p.cmd.Args[0], err)
+		}
+	}
+	logs.mu.Lock()
+	defer logs.mu.Unlock()
+	for _, line := range logs.denied {
+		t.Errorf("nats.conf lacks a right: %s", line)
+	}
+}

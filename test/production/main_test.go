@@ -1,0 +1,153 @@
+// Package production runs dspex as an operator does: a broker with the shipped nats.conf, a dispatcher and two worker-hosts as
+// processes, each with its own user, and a client with a user of its own.
+package production
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+const config = "../../nats.conf"
+
+var (
+	bin    string
+	broker *server.Server
+	// what the processes wrote to their logs
+	logs transcript
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) (status int) {
+	dir, err := os.MkdirTemp("", "dspex-production-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		bin = filepath.Join(dir, "bin")
+		err = errors.Join(build(), startBroker(dir))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { broker.Shutdown(); broker.WaitForShutdown() }()
+	return m.Run()
+}
+
+// fresh keeps `go test` from taking a cached result across changes of what runs in other processes: it notes what a test (not
+// TestMain) reads, and looks at it again.
+func fresh(t *testing.T) {
+	t.Helper()
+	for _, path := range []string{config, "../../cmd", "../../internal", "../../python/dspex_worker"} {
+		if err := filepath.WalkDir(path, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// build makes the programs.
+func build() error {
+	if out, err := exec.Command("go", "build", "-o", bin+"/", "../../cmd/...").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func password(user string) string { return "pw-of-" + user }
+
+// startBroker runs the shipped configuration, on a free port and with its data in dir.
+func startBroker(dir string) error {
+	for name, user := range map[string]string{"DISPATCHER": "dispatcher", "HOST": "host", "CLIENT": "client"} {
+		if err := os.Setenv("DSPEX_"+name+"_PASSWORD", password(user)); err != nil {
+			return err
+		}
+	}
+	o, err := server.ProcessConfigFile(config)
+	if err != nil {
+		return err
+	}
+	broker, err = natstest.Start(dir, func(into *server.Options) {
+		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = into.Host, into.Port, 0, filepath.Join(dir, "data"), true, true
+		*into = *o
+	})
+	return err
+}
+
+// transcript keeps the lines that are about permissions, whoever writes them.
+type transcript struct {
+	mu     sync.Mutex
+	denied []string
+}
+
+func (t *transcript) read(name string, r io.Reader) {
+	for in := bufio.NewScanner(r); in.Scan(); {
+		if line := in.Text(); strings.Contains(strings.ToLower(line), "permissions violation") {
+			t.mu.Lock()
+			t.denied = append(t.denied, name+": "+line)
+			t.mu.Unlock()
+		}
+	}
+}
+
+// environ is what a program finds around it.
+func environ(user string) []string {
+	return append(os.Environ(), "NATS_URL="+broker.ClientURL(), "NATS_USER="+user, "NATS_PASSWORD="+password(user), "NATS_INBOX_PREFIX=_INBOX."+user)
+}
+
+// process is a running program.
+type process struct {
+	cmd   *exec.Cmd
+	ready chan string // the line "ready ...", or what came instead
+	read  sync.WaitGroup
+}
+
+// start runs a program as user; it ends with the test at the latest.
+func start(t *testing.T, user, program string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(filepath.Join(bin, program), args...), ready: make(chan string, 1)}
+	p.cmd.Env = environ(user)
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.read.Go(func() { logs.read(program, io.TeeReader(stderr, t.Output())) })
+	p.read.Go(func() {
+		line, _ := bufio.NewReader(stdout).ReadString('\n')
+		p.ready <- strings.TrimSpace(line)
+		_, _ = io.Copy(io.Discard, stdout)
+	})
+	t.Cleanup(func() { _ = p.end(syscall.SIGKILL) })
+	return p
+}
+
+// end sends a signal and waits; the error tells how the program ended.
+func (p *process) end(s syscall.Signal) error {
+	_ = p.cmd.Process.Signal(s) // it may have ended
+	p.read.Wait()
+	return p.cmd.Wait()
+}
+
+func startHost(t *testing.T, name string) *process {
+	t.Helper()
+	return start(t, "host", "worker-host", "--name", name, "--engine", "stub", "--workers", "1", "--slots", "4")
+}

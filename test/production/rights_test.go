@@ -1,0 +1,103 @@
+package production
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// TestEachUserHasItsOwnRightsOnly tries what each must not do. The server answers a denied publish or subscription with an error
+// of its own, in the order of what was tried.
+func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
+	fresh(t)
+	for user, tries := range map[string]struct{ publish, subscribe, allowed []string }{
+		"client": {
+			publish: []string{
+				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor",
+				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader",
+				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
+			},
+			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
+			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
+		},
+		"host": {
+			publish: []string{
+				"dspex.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
+				"$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.DSPEX_JOBS", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.KV_dspex_sessions",
+				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
+			},
+			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.rpc.>", "dspex.session.*", "$KV.>", ">"},
+			allowed:   []string{"dspex.hb.h3", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS"},
+		},
+		"dispatcher": {
+			publish:   []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j"},
+			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "$KV.>", ">"},
+			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x"},
+		},
+	} {
+		t.Run(user, func(t *testing.T) {
+			nc, errs := connect(t, user)
+			denied := func(what, subject string, err error) {
+				t.Helper()
+				if err == nil {
+					err = nc.Flush()
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				var denial error
+				select {
+				case denial = <-errs:
+				case <-time.After(10 * time.Second): // an answer takes a millisecond
+				}
+				if err := denial; !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+subject+`"`) {
+					t.Errorf("%s %s: the next denial is %v", what, subject, err)
+				}
+			}
+			for _, subject := range tries.allowed { // if one of them is denied, that is the next denial
+				if err := nc.Publish(subject, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, subject := range tries.publish {
+				denied("publish to", subject, nc.Publish(subject, nil))
+			}
+			for _, subject := range tries.subscribe {
+				_, err := nc.SubscribeSync(subject)
+				denied("subscribe to", subject, err)
+			}
+		})
+	}
+}
+
+func connect(t *testing.T, user string) (*nats.Conn, <-chan error) {
+	t.Helper()
+	errs := make(chan error, 16)
+	nc, err := nats.Connect(broker.ClientURL(), nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX."+user),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { errs <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc, errs
+}
+
+func TestNobodyGetsInWithoutHisOwnPassword(t *testing.T) {
+	for _, options := range [][]nats.Option{
+		nil,
+		{nats.UserInfo("host", password("client"))},
+		{nats.UserInfo("client", "")},
+		{nats.UserInfo("sys", "sys")},
+	} {
+		nc, err := nats.Connect(broker.ClientURL(), append(options, nats.Timeout(5*time.Second))...)
+		if err == nil {
+			nc.Close()
+		}
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("connected with %v", err)
+		}
+	}
+}
