@@ -12,7 +12,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build demo bench test test-go test-python lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,22 @@ $(NODE_READY):
 build: ## build the binaries into bin/
 	go build -o bin/ ./cmd/...
 
+image: ## build the container image dspex (BASE=IMAGE for another base)
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/linux/ ./cmd/...
+	docker build --tag dspex $(if $(BASE),--build-arg BASE=$(BASE)) .
+
+up: image .env ## run docker-compose.yml; makes passwords in .env if there are none
+	docker compose up --detach --wait
+	@echo "Passwords are in .env. Next:  NATS_USER=client NATS_PASSWORD=\$$DSPEX_CLIENT_PASSWORD NATS_INBOX_PREFIX=_INBOX.client dspex health"
+
+down: ## stop what `make up` started; jobs and sessions stay in their volumes
+	docker compose down
+
+# A letter in front: nats-server reads a password that looks like a number as one.
+.env:
+	umask 077; for user in DISPATCHER HOST CLIENT; do \
+	  echo "DSPEX_$${user}_PASSWORD=p$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done >$@
+
 test: test-go test-python ## everything that must pass: vet, unit, race, contract and end-to-end tests, Python, real DSPy
 
 test-go: setup
@@ -38,6 +54,9 @@ test-go: setup
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
+
+test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
+	./test/containers/run.sh
 
 demo: build ## start everything, run the manual's examples through real DSPy, kill what runs them, stop
 	bin/dspex demo
@@ -51,6 +70,7 @@ lint: $(PYTHON_READY) ## gofmt, vet, golangci-lint, ruff, mypy
 	go vet ./...
 	go -C tools build -o $(CURDIR)/bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
+	cd test/containers && go vet ./... && ../../bin/golangci-lint run ./...
 	cd python && $(abspath $(VENV))/bin/ruff check . && $(abspath $(VENV))/bin/ruff format --check . && $(abspath $(VENV))/bin/mypy
 
 clean: ## remove what the build made
