@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -64,9 +63,9 @@ type Surroundings struct {
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
 func Main(p Program, env func(string) string) int {
-	defer runtime.KeepAlive(tune(env))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	tune(ctx, env)
 	hurry, signals := make(chan struct{}), make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {

@@ -1,21 +1,49 @@
 package daemon
 
-import "runtime"
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
 
-// ballastBytes are never touched, so they take no memory; the collector counts them, and lets as much garbage come before it
-// runs. With the few megabytes that these programs hold it would run dozens of times a second under load.
-const ballastBytes = 64 << 20
+// Bounds of the collector. With the few megabytes that these programs hold it would run dozens of times a second under load:
+// it may let garbage come until the program has memoryGoal bytes, and beyond that half of what is alive.
+const (
+	rareCollector = 400 // percent
+	memoryGoal    = 88 << 20
+	goalPause     = 5 * time.Second
+)
 
-// tune fits Go's runtime to programs that pass small messages on beside others that need the processors more. It returns what
-// has to stay alive. Variables of Go that are set win.
-func tune(env func(string) string) (ballast []byte) {
+// tune fits Go's runtime to programs that pass small messages on beside others that need the processors more. Variables of Go
+// that are set win.
+func tune(ctx context.Context, env func(string) string) {
 	if env("GOMAXPROCS") == "" {
 		// Half of them: the rest is for Python and the broker. A woken processor that finds nothing to do costs more than it
 		// brings; with one of two, jobs took a tenth less.
 		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
-	if env("GOGC") == "" {
-		ballast = make([]byte, ballastBytes)
+	if env("GOGC") != "" || env("GOMEMLIMIT") != "" {
+		return
 	}
-	return ballast
+	debug.SetGCPercent(rareCollector)
+	debug.SetMemoryLimit(memoryGoal)
+	go followHeap(ctx)
+}
+
+// followHeap moves the limit along with what is alive: a limit below that would have the collector run all the time.
+func followHeap(ctx context.Context) {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	tick := time.NewTicker(goalPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			metrics.Read(live)
+			debug.SetMemoryLimit(max(memoryGoal, int64(live[0].Value.Uint64())*3/2))
+		}
+	}
 }

@@ -93,16 +93,16 @@ func (s *session) cancelRunning(id string) (waiting *job, found bool) {
 func (s *session) askEnd(ctx context.Context, j *job) jobs.CancelVerdict {
 	ctx, cancel := context.WithTimeout(ctx, cancelPatience)
 	defer cancel()
+	s.p.h.turns.take(func(w *session) bool { return w == s })
 	s.mu.Lock()
-	quit := s.quit
+	asks, quit := s.asks, s.quit
 	s.mu.Unlock()
 	if quit == nil {
 		return jobs.CancelUnknown // it has ended meanwhile
 	}
-	s.p.h.turns.take(func(w *session) bool { return w == s })
 	a := ask{job: j, kind: jobs.Cancelled, done: make(chan error, 1)}
 	select {
-	case s.asks <- a:
+	case asks <- a:
 	case <-quit:
 		return jobs.CancelUnknown
 	case <-ctx.Done():

@@ -70,6 +70,9 @@ func (h *Host) putResultAgain(ctx context.Context, key string, body []byte, ttl 
 
 // completeAgain finishes a job that the record says is decided: only the last one can miss its result.
 func (s *session) completeAgain(ctx context.Context, j *job) error {
+	if err := s.whole(ctx); err != nil {
+		return err
+	}
 	if o := s.record.Last; o != nil && o.Sequence == j.seq {
 		return s.complete(ctx, j, o, true)
 	}

@@ -35,9 +35,9 @@ type partition struct {
 }
 
 // idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
-const idleSessions = 512
+const idleSessions = 256
 
-// idleState is the largest state that is kept of a session without work: 512 sessions of 64 partitions hold 128 MB at most.
+// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
 const idleState = 4 << 10
 
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
@@ -192,7 +192,7 @@ func (p *partition) deliver(m jetstream.Msg) {
 	s := p.sessions[token]
 	if s == nil {
 		p.forgetIdle()
-		s = &session{p: p, id: token, asks: make(chan ask), wake: make(chan struct{}, 1), after: p.running.get(token)}
+		s = &session{p: p, id: token, after: p.running.get(token)}
 		p.sessions[token] = s
 		p.h.stats.Sessions.Add(1)
 	}

@@ -70,7 +70,22 @@ func (s *session) load(ctx context.Context) error {
 	if s.record.Stream != h.streamID { // sequences of another stream count nothing
 		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = h.streamID, 0, nil, nil
 	}
-	s.known, s.loaded, s.since = true, time.Now(), before
+	s.known, s.bare, s.loaded, s.since = true, false, time.Now(), before
+	return nil
+}
+
+// whole is ready, with all of the record: for those who write it again, or answer from it.
+func (s *session) whole(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil || !s.bare {
+		return err
+	}
+	worker, version := s.worker, s.version
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if s.record.StateVersion == version {
+		s.worker, s.version = worker, version
+	}
 	return nil
 }
 
@@ -275,7 +290,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 			next.Ended = later(s.record.Ended, t.seq)
 			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
 			if err == nil {
-				s.record, s.recRev, s.loaded = next, rev, time.Now()
+				s.record, s.recRev, s.loaded, s.bare = next, rev, time.Now(), false
 				return nil
 			}
 			if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
@@ -301,7 +316,7 @@ func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (
 		return false, err
 	}
 	if cur != nil && cur.Last != nil && cur.Last.Epoch == s.p.epoch && cur.Last.Sequence == t.seq && cur.Last.Attempt == t.attempt {
-		s.record, s.recRev, s.loaded = next, e.Revision, time.Now()
+		s.record, s.recRev, s.loaded, s.bare = next, e.Revision, time.Now(), false
 		return true, nil
 	}
 	if err := s.p.mine(ctx); err != nil {

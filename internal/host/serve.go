@@ -125,7 +125,7 @@ func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
 	if j.answered {
 		return nil
 	}
-	if err := s.ready(ctx); err != nil {
+	if err := s.whole(ctx); err != nil {
 		return err
 	}
 	if j.seq <= s.record.LastSequence {
@@ -189,6 +189,9 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 // renew writes record and head again for the sake of their TTL, after making sure that they are still this epoch's.
 func (s *session) renew(ctx context.Context) error {
 	if err := s.p.mine(ctx); err != nil {
+		return err
+	}
+	if err := s.whole(ctx); err != nil {
 		return err
 	}
 	if s.recRev > 0 {

@@ -27,19 +27,21 @@ type session struct {
 	p     *partition
 	id    string
 	after <-chan struct{} // the loop of an earlier epoch that still runs a job of this session
-	asks  chan ask        // early ends, served wherever the loop waits
-	wake  chan struct{}   // capacity 1: a job has come, its deadline may be the next
 
 	mu      sync.Mutex
-	queue   []*job // by sequence
+	busy    bool          // there is work: the loop runs, or waits for its turn
+	asks    chan ask      // early ends, served wherever the loop waits; nil while none runs, as are wake and quit
+	wake    chan struct{} // capacity 1: a job has come, its deadline may be the next
+	quit    chan struct{} // closes when the loop ends
+	queue   []*job        // by sequence
 	running *job
 	cancel  context.CancelCauseFunc // of the running attempt
 	until   time.Time               // the running attempt lasts no longer
-	quit    chan struct{}           // closes when the loop ends; nil: there is no work
 	wants   time.Time               // since when the job at the head is there
 
 	// Owned by loop.
 	known   bool // record and head were read
+	bare    bool // the record's last outcome was dropped: it must be read again before the record is written
 	record  *jobs.Record
 	recRev  uint64
 	head    *jobs.Head
@@ -69,15 +71,15 @@ type job struct {
 
 	mu        sync.Mutex
 	reply     string        // acknowledgements of the latest delivery go there
-	again     chan struct{} // a redelivery came
+	again     chan struct{} // a redelivery came; nil while the job waits
 	cancelled bool
 }
 
 // payloadBudget bounds the bytes of waiting payloads that a host keeps; beyond it they are read again when they start.
-const payloadBudget = 16 << 20
+const payloadBudget = 8 << 20
 
 func (h *Host) newJob(m jetstream.Msg, meta *jetstream.MsgMetadata) *job {
-	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), again: make(chan struct{}, 1), size: len(m.Data())}
+	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), size: len(m.Data())}
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
 	j.data = m.Data()
 	if h.held.Add(int64(j.size)) > payloadBudget {
@@ -126,22 +128,30 @@ func (s *session) add(j *job) bool {
 		return false
 	}
 	s.queue = slices.Insert(s.queue, i, j)
-	if s.quit != nil {
+	if s.busy {
 		select {
 		case s.wake <- struct{}{}:
 		default:
 		}
 		return false
 	}
-	s.quit = make(chan struct{})
-	s.wants = time.Now()
+	s.busy, s.wants = true, time.Now()
 	return true
+}
+
+// begin starts the loop. While a session waits for its turn it has none of what the loop needs: there may be very many.
+func (s *session) begin(token bool) {
+	s.mu.Lock()
+	s.asks, s.wake, s.quit = make(chan ask), make(chan struct{}, 1), make(chan struct{})
+	s.mu.Unlock()
+	s.token = token
+	go s.loop()
 }
 
 func (j *job) redelivered(reply string) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.reply = reply
-	j.mu.Unlock()
 	select {
 	case j.again <- struct{}{}:
 	default:
@@ -157,7 +167,7 @@ func (j *job) delivery() string {
 func (s *session) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.quit == nil
+	return !s.busy
 }
 
 func (s *session) inProgress() {
@@ -188,9 +198,16 @@ func (s *session) pop() *job {
 		s.running = nil
 		return nil
 	}
-	s.running = s.queue[0]
+	j := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
-	return s.running
+	if len(s.queue) == 0 {
+		s.queue = nil
+	}
+	j.mu.Lock()
+	j.again = make(chan struct{}, 1)
+	j.mu.Unlock()
+	s.running = j
+	return j
 }
 
 // rest ends the loop unless a job came meanwhile: another loop may start as soon as it returns. token says whether this one
@@ -204,13 +221,25 @@ func (s *session) rest() (ended, token bool) {
 		return false, false
 	}
 	close(s.quit)
-	s.quit = nil
+	s.busy, s.asks, s.wake, s.quit = false, nil, nil, nil
 	token, s.token = s.token, false
-	big := s.known && len(s.record.State)+s.record.LastBytes() > idleState
+	s.strip()
+	big := s.known && len(s.record.State) > idleState
 	if (big || !s.known) && s.p.sessions[s.id] == s && !s.p.closing {
 		s.p.forget(s.id)
 	}
 	return true, token
+}
+
+// strip drops what a session without work hardly needs: it is read again when it does.
+func (s *session) strip() {
+	if !s.known || s.record.Last == nil {
+		return
+	}
+	s.record.Last, s.bare = nil, true
+	if s.head != nil && s.head.Sequence <= s.record.LastSequence {
+		s.head = nil
+	}
 }
 
 // brokerPause is the wait between tries when the broker does not answer.

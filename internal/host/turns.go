@@ -30,8 +30,7 @@ func (t *turns) enter(s *session) {
 	}
 	t.free--
 	t.mu.Unlock()
-	s.token = true
-	go s.loop()
+	s.begin(true)
 }
 
 // next hands a turn on.
@@ -45,8 +44,7 @@ func (t *turns) next() {
 	}
 	s := t.waiting.Remove(front).(*session)
 	t.mu.Unlock()
-	s.token = true
-	go s.loop()
+	s.begin(true)
 }
 
 // take removes those that pick chooses. They start without a turn.
@@ -64,7 +62,7 @@ func (t *turns) take(pick func(*session) bool) {
 	}
 	t.mu.Unlock()
 	for _, s := range chosen {
-		go s.loop()
+		s.begin(false)
 	}
 }
 

@@ -60,14 +60,6 @@ type Record struct {
 	Last         *Outcome
 }
 
-// LastBytes is the size of the last outcome's reply.
-func (r *Record) LastBytes() int {
-	if r.Last == nil {
-		return 0
-	}
-	return len(r.Last.Body)
-}
-
 // Append writes the stored form.
 func (r *Record) Append(dst []byte) []byte {
 	dst = wire.AppendArray(dst, 14)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -21,8 +22,16 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
+// What GOMEMLIMIT and GOGC should be for a broker with 100,000 sessions (docs/operations.md).
+const (
+	brokerMemory = 110 << 20
+	brokerGC     = 50 // GOGC, percent
+)
+
 // playBroker is a nats-server with JetStream on disk. Port 0 is a free one.
 func playBroker(ctx context.Context, listen, dir string, syncAlways bool) error {
+	debug.SetMemoryLimit(brokerMemory)
+	debug.SetGCPercent(brokerGC)
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
 		return err

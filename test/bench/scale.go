@@ -71,11 +71,11 @@ func measureScale(ctx context.Context, o *options, r *report) error {
 		return err
 	}
 	defer s.close()
-	idle := []float64{s.broker.memory(), s.dispatcher.memory(), s.host.memory()}
+	idle := s.settled()
 	if err := s.pile(ctx); err != nil {
 		return err
 	}
-	full := []float64{s.broker.memory(), s.dispatcher.memory(), s.host.memory()}
+	full := s.settled()
 	names, most := []string{"broker", "dispatcher", "host without workers"}, []float64{brokerMost, processMost, processMost}
 	r.head("scale: resident MB with 100,000 sessions", "process", "asked", "idle", "100,000 jobs of 10 KB waiting")
 	for i, name := range names {
@@ -85,6 +85,21 @@ func measureScale(ctx context.Context, o *options, r *report) error {
 	}
 	r.tail()
 	return nil
+}
+
+// settlePause is how long freed memory may take to go back to the system.
+const settlePause = 30 * time.Second
+
+// settled is the least memory of broker, dispatcher and host within a while: what a burst left behind does not count.
+func (s *scaleRig) settled() []float64 {
+	least := []float64{1e9, 1e9, 1e9}
+	for end := time.Now().Add(settlePause); time.Now().Before(end); {
+		for i, p := range []*process{s.broker, s.dispatcher, s.host} {
+			least[i] = min(least[i], p.memory())
+		}
+		<-time.After(time.Second)
+	}
+	return least
 }
 
 // pile publishes jobs behind one that keeps the only slot, and waits until the host has been offered them.
