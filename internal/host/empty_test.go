@@ -1,0 +1,71 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
+	nc := natstest.Connect(t, natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 }))
+	js, err := jetstream.New(nc)
+	if err == nil {
+		_, err = stream.Ensure(t.Context(), js, stream.Settings{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := stream.NewWriter(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	h := &Host{cfg: Config{Name: "h1"}, js: js, results: stream.NewBucket(nc, w, stream.Results)}
+	h.claims = stream.NewClaims(js, stream.NewBucket(nc, w, stream.Assign))
+	key := jobs.AssignmentKey(3)
+	epoch, err := h.claims.Write(key, stream.Owner{Host: "h1"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(session string) {
+		t.Helper()
+		if _, err := h.results.PutSync(jobs.ResultKey(session, "j"), []byte("x"), 0, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(session string) bool {
+		t.Helper()
+		e, err := h.results.Get(t.Context(), jobs.ResultKey(session, "j"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Exists
+	}
+	put("mine")
+	put("other")
+	ctx, fence := context.WithCancelCause(t.Context())
+	s := &session{id: "mine", p: &partition{tenure: &tenure{h: h, ctx: ctx, fence: fence}, epoch: epoch, want: stream.Consumer{Key: key}}}
+	for range 2 {
+		if err := s.erase(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left("mine") || !left("other") {
+		t.Errorf("mine is left: %v, another session's is left: %v", left("mine"), left("other"))
+	}
+	put("mine")
+	if _, err := h.claims.Write(key, stream.Owner{Host: "h2"}, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.erase(t.Context()); !errors.Is(err, errFenced) || !left("mine") {
+		t.Errorf("after the partition went to another host: %v, left %v", err, left("mine"))
+	}
+}
