@@ -13,6 +13,7 @@ var arrows = map[string][]string{
 	"cmd/dispatcher":             {"internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
 	"cmd/dspex":                  {"", "internal/devserver", "internal/echolm"},
 	"cmd/worker-host":            {"internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
+	"docs":                       {},
 	"internal/affinity":          {},
 	"internal/daemon":            {"internal/stream"},
 	"internal/devserver":         {"internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},

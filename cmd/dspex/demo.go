@@ -116,7 +116,10 @@ func (d *demo) do(ctx context.Context, t turn, options ...dspex.Option) (r dspex
 		subject = "dspex.rpc.session." + t.session
 		r, err = d.c.Execute(ctx, t.session, t.command, t.args, options...)
 	}
-	body, merr := json.Marshal(map[string]any{"command": t.command, "args": t.args})
+	body, merr := json.Marshal(struct {
+		Command string     `json:"command"`
+		Args    dspex.Args `json:"args"`
+	}{t.command, t.args})
 	if merr != nil {
 		return r, merr
 	}
