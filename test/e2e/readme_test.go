@@ -22,12 +22,12 @@ func TestTheProgramsOfTheReadmeRun(t *testing.T) {
 		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`")
 	}
 	// Below directories that have what the programs import; names that begin with a dot are no packages to the Go tool.
-	dir, err := os.MkdirTemp(".", ".readme-")
+	dir, err := os.MkdirTemp(".", ".readme-") //nolint:usetesting // inside of the module, so that its imports are found
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	script, err := os.MkdirTemp("node", ".readme-")
+	script, err := os.MkdirTemp("node", ".readme-") //nolint:usetesting // beside node_modules, for the same reason
 	if err != nil {
 		t.Fatal(err)
 	}
