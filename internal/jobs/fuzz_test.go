@@ -1,0 +1,79 @@
+package jobs
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// FuzzRequest: a body is refused with what was expected, or it is accepted in a form that says the same in both spellings.
+func FuzzRequest(f *testing.F) {
+	for _, body := range []string{
+		`{"command": "predict", "args": {"question": "?"}, "options": {"timeout": "30s", "backoff": [1, 2], "max_retries": 3, "stream": true, "temperature": 0.5}}`,
+		`{"command": "set_lm", "args": {"model": "m", "api_key": "env:X"}}`, `{"command": "x", "options": {"signature": {"inputs": []}, "outputs": ["a"], "module": "react"}}`,
+		`[]`, `{}`, `{"command": 1}`, "\x82\xa7command\xa1x\xa4args\x80", "\xdf\xff\xff\xff\xff",
+	} {
+		f.Add(JSON, []byte(body))
+		f.Add(MsgPack, []byte(body))
+	}
+	f.Fuzz(func(t *testing.T, kind string, body []byte) {
+		req, e := ParseRequest(kind, body, 1<<16)
+		if e != nil {
+			if e.Code == "" || e.Expected == "" || e.Retryable || len(e.Path) > 1024 {
+				t.Errorf("%q is refused with %+v", body, e)
+			}
+			return
+		}
+		if err := wire.Check(req.Args, wire.Request); err != nil {
+			t.Errorf("args of %q: %v", body, err)
+		}
+		packed := wire.AppendMap(nil, 3)
+		packed = append(wire.AppendStr(packed, "args"), req.Args...)
+		packed = wire.AppendStr(wire.AppendStr(packed, "command"), req.Command)
+		packed = append(wire.AppendStr(packed, "options"), req.Options...)
+		again, e := ParseRequest(MsgPack, packed, 0)
+		if e != nil || again.Command != req.Command || !bytes.Equal(again.Args, req.Args) || !bytes.Equal(again.Options, req.Options) || again.Timeout != req.Timeout {
+			t.Errorf("%q is not the same in its canonical form: %v", body, e)
+		}
+	})
+}
+
+// FuzzHeaders: whatever stands in the headers, the envelope names a job and only an allowed reply subject.
+func FuzzHeaders(f *testing.F) {
+	f.Add(HeaderJob, "order-1", HeaderReplyTo, "_INBOX.a.b")
+	f.Add(HeaderDeadline, "100", HeaderContentType, "application/json; charset=utf-8")
+	f.Add("dspex-mode", "call", "Nats-TTL", "1s")
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
+		env, e := ParseHeaders(map[string][]string{k1: {v1}, k2: {v2, v2}}, 7)
+		if e != nil && (e.Code == "" || e.Expected == "") {
+			t.Errorf("refused with %+v", e)
+		}
+		if env.Job != "q7" && (!env.Chosen || !ValidJob(env.Job)) || env.ReplyTo != "" && !ValidReply(env.ReplyTo) || env.Deadline < 0 || env.Deadline > MaxTimeout {
+			t.Errorf("%+v", env)
+		}
+	})
+}
+
+// FuzzRecords: what lies in a bucket is read, or refused; it never ends a host.
+func FuzzRecords(f *testing.F) {
+	f.Add((&Record{Last: &Outcome{Kind: Failed, Body: []byte{0x80}}, Ended: map[uint64]Kind{3: Expired}}).Append(nil))
+	f.Add((&Head{Failures: []Failure{{Attempt: 1, Category: Python, Code: "c"}}}).Append(nil))
+	f.Add((&Result{Kind: Succeeded, Body: []byte{0x80}}).Append(nil))
+	f.Add([]byte{0x9e, 1, 0xd3})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if r, err := ParseRecord(b); err == nil {
+			if _, err := ParseRecord(r.Append(nil)); err != nil {
+				t.Errorf("a record that was read cannot be written: %v", err)
+			}
+		}
+		if h, err := ParseHead(b); err == nil {
+			if _, err := ParseHead(h.Append(nil)); err != nil {
+				t.Errorf("a head that was read cannot be written: %v", err)
+			}
+		}
+		if r, err := ParseResult(b); err == nil {
+			_, _, _ = ReplyError(r.Body)
+		}
+	})
+}
