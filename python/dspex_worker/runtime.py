@@ -36,6 +36,8 @@ CANCEL_GRACE = 1.0  # seconds that cancelled calls have before the process ends 
 TELL_AFTER = 1.0  # seconds after which a cancelled task that goes on has its place written to stderr; the host kills after 2
 TELL_FRAMES = 50  # of a task
 
+_CALL, _RESULT = int(FrameType.CALL), int(FrameType.RESULT)  # plain integers compare and pack faster
+
 
 class Runtime:
     """The loop and the calls in it."""
@@ -107,7 +109,7 @@ class Runtime:
 
     def _take(self, found: list[tuple[int, int, bytes]]) -> None:
         for kind, call_id, body in found:
-            if kind == FrameType.CALL:
+            if kind == _CALL:
                 self._call(call_id, body)
             else:
                 try:
@@ -146,7 +148,7 @@ class Runtime:
             if self._stopping:
                 raise _ending()
             try:
-                fields = bodies.read(FrameType.CALL, body)
+                fields = bodies.read_call(body)
             except ValueError as error:
                 raise _bad_call(str(error)) from None
             if call_id in self._calls:
@@ -206,7 +208,7 @@ class Runtime:
             self._fail(call, call.id, error)
         else:
             call.ended = True
-            self._send(FrameType.RESULT, call.id, body)
+            self._send(_RESULT, call.id, body)
 
     def _fail(self, call: Call | None, call_id: int, error: BaseException) -> None:
         self._worker.errors += 1

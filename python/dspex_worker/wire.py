@@ -227,7 +227,6 @@ def pure_encode(value: Any, depth: int = DEPTH, nodes: int = NODES) -> bytes:
 # ---- the fast way
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-_STR = frozenset({str})
 
 
 def _weigh(value: Any, left: int, depth: int) -> int:
@@ -236,10 +235,16 @@ def _weigh(value: Any, left: int, depth: int) -> int:
     if kind is dict:
         size = len(value)
         left -= 1 + 2 * size
-        if size and not _STR.issuperset(map(type, value)):
-            return -1
-        if size > 1 and len(set(map(str.casefold, value))) != size:
-            return -1
+        if size > 1:
+            try:
+                if len(set(map(str.casefold, value))) != size:
+                    return -1
+            except TypeError:  # a key that is no str
+                return -1
+        else:
+            for key in value:
+                if type(key) is not str:
+                    return -1
         children: Iterable[Any] = value.values()
     elif kind is list:
         size = len(value)
