@@ -45,10 +45,13 @@ class State:
 
     def with_turn(self, inputs: dict[str, Any], outputs: dict[str, Any], turns: int, size: int) -> State:
         """The state with one more turn of conversation; the oldest ones go when there are too many or too many bytes."""
-        turn = wire.to_wire({"inputs": inputs, "outputs": outputs})
-        kept = [*self.history, turn][-turns:] if turns > 0 else []
-        left = size
-        for index in range(len(kept) - 1, -1, -1):
+        raw = wire.encode({"inputs": inputs, "outputs": outputs})
+        # What was decoded is nobody else's: code that goes on changing its inputs does not change the past.
+        kept = [*self.history, wire.decode(raw)][-turns:] if turns > 0 else []
+        left = size - len(raw)
+        if left < 0:
+            return replace(self, history=[])
+        for index in range(len(kept) - 2, -1, -1):
             left -= len(wire.encode(kept[index]))
             if left < 0:
                 kept = kept[index + 1 :]

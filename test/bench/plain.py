@@ -10,14 +10,11 @@ import time
 
 import dspy
 
-from dspex_worker.engines.dspy_engine import boot
-from dspex_worker.engines.dspy_engine.executor import HopExecutor
 from dspex_worker.engines.dspy_engine.lm import make
 
 
 async def main(base: str, window: int, count: int) -> None:
     lm = make({"provider": "openai_compatible", "model": "echo", "api_base": base}).lm
-    asyncio.get_running_loop().set_default_executor(HopExecutor())
     program = dspy.Predict("question -> answer")
     left = iter(range(count))
 
@@ -35,5 +32,6 @@ async def main(base: str, window: int, count: int) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-boot.configure()
+dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+dspy.configure(adapter=dspy.ChatAdapter(), disable_history=True, warn_on_type_mismatch=False, trace=None)
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

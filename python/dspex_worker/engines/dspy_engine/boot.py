@@ -10,10 +10,12 @@ from typing import Any
 import dspy
 from dspy import lm15
 
+from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
+
 __all__ = ["ADAPTER", "configure", "warm_up"]
 
 # One for all calls: it holds no state. Named explicitly, because DSPy's default is about to change.
-ADAPTER = dspy.ChatAdapter()
+ADAPTER = ChatAdapter()
 
 # Without the first, DSPy and litellm fetch a price list from the network; without the second, litellm reads .env files.
 _QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
@@ -25,6 +27,7 @@ def configure() -> None:
         os.environ.setdefault(name, value)
     # Warnings of DSPy show values: prompts, answers, tracebacks of tools.
     logging.getLogger("dspy").setLevel(logging.ERROR)
+    keep_type_adapters()
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     dspy.configure(
         lm=None,

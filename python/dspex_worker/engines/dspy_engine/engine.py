@@ -15,7 +15,7 @@ import dspy
 from dspex_worker.engines import Context, Outcome, Program
 from dspex_worker.engines.dspy_engine import boot
 from dspex_worker.engines.dspy_engine.call import Call
-from dspex_worker.engines.dspy_engine.executor import HopExecutor
+from dspex_worker.engines.dspy_engine.executor import inline_hops
 from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.lm import Profiles
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
@@ -104,7 +104,7 @@ class DSPyEngine:
         # The runtime makes the loop after `start`, so the first call is the first chance.
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
-            loop.set_default_executor(HopExecutor())
+            inline_hops(loop)
             self._loop = loop
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
