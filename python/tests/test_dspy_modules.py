@@ -10,7 +10,7 @@ import dspy
 import pytest
 
 from dspex_worker.engines.dspy_engine import DSPyEngine
-from dspex_worker.engines.dspy_engine.executor import HopExecutor
+from dspex_worker.engines.dspy_engine.executor import inline_hops
 from tests.dspy_case import context, failure, profile, scenario
 from tests.fake_lm import FakeLM, Reply
 
@@ -203,7 +203,7 @@ def test_only_dspys_bookkeeping_runs_on_the_loops_own_thread() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(HopExecutor())
+        inline_hops(loop)
         here = threading.get_ident()
         assert await asyncio.to_thread(where) != here
         assert await loop.run_in_executor(None, where) != here

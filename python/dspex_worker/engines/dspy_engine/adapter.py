@@ -28,7 +28,8 @@ class ChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         self._kept: WeakKeyDictionary[Any, dict[str, tuple[str | None, Any]]] = WeakKeyDictionary()
 
     def format_system_message(self, signature: Any) -> str:
-        return self._once(signature, "system", super().format_system_message)
+        text: str = self._once(signature, "system", super().format_system_message)
+        return text
 
     def user_message_output_requirements(self, signature: Any) -> Any:
         return self._once(signature, "outputs", super().user_message_output_requirements)

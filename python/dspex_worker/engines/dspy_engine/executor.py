@@ -36,7 +36,7 @@ def inline_hops(loop: asyncio.AbstractEventLoop) -> None:
         return ended
 
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="dspex-loop"))
-    loop.run_in_executor = run  # type: ignore[method-assign]
+    loop.run_in_executor = run  # type: ignore[method-assign, assignment]
 
 
 def _is_hop(function: Callable[..., Any]) -> bool:
