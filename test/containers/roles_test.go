@@ -3,6 +3,7 @@
 package containers
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ func password(user string) string { return "pw-of-" + user }
 // passwords are the variables that nats.conf asks for.
 func passwords() map[string]string {
 	return map[string]string{
-		"DSPEX_DISPATCHER_PASSWORD": password("dispatcher"), "DSPEX_HOST_PASSWORD": password("host"), "DSPEX_CLIENT_PASSWORD": password("client"),
+		"DSPEX_DISPATCHER_PASSWORD": password("dispatcher"), "DSPEX_HOST_PASSWORD": password("host"),
+		"DSPEX_CLIENT_PASSWORD": password("client"), "DSPEX_OPERATOR_PASSWORD": password("operator"),
 	}
 }
 
@@ -96,7 +98,7 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 	defer cancel()
 	d := deploy(t)
 	host := d.start("host", password("host"), "ready host-1", "worker-host", "--name", "host-1", "--engine", "stub", "--workers", "1", "--log-level", "debug")
-	d.start("dispatcher", password("dispatcher"), "ready nats://nats:4222", "dispatcher", "--name", "d1", "--partitions", "8")
+	dispatcher := d.start("dispatcher", password("dispatcher"), "ready nats://nats:4222", "dispatcher", "--name", "d1", "--partitions", "8")
 	nc, denials := d.connect("client")
 	c := dspex.New(nc)
 
@@ -152,4 +154,15 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 			t.Errorf("%s, %v", r.Result, err)
 		}
 	})
+	for name, c := range map[string]*testcontainers.DockerContainer{"host": host, "dispatcher": dispatcher} {
+		r, err := c.Logs(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			if strings.Contains(strings.ToLower(lines.Text()), "permissions violation") {
+				t.Errorf("nats.conf lacks a right: %s: %s", name, lines.Text())
+			}
+		}
+	}
 }

@@ -70,8 +70,8 @@ func password(user string) string { return "pw-of-" + user }
 
 // startBroker runs the shipped configuration, on a free port and with its data in dir.
 func startBroker(dir string) error {
-	for name, user := range map[string]string{"DISPATCHER": "dispatcher", "HOST": "host", "CLIENT": "client"} {
-		if err := os.Setenv("DSPEX_"+name+"_PASSWORD", password(user)); err != nil {
+	for _, user := range []string{"dispatcher", "host", "client", "operator"} {
+		if err := os.Setenv("DSPEX_"+strings.ToUpper(user)+"_PASSWORD", password(user)); err != nil {
 			return err
 		}
 	}

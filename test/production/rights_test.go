@@ -32,6 +32,14 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.rpc.>", "dspex.session.*", "$KV.>", ">"},
 			allowed:   []string{"dspex.hb.h3", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS"},
 		},
+		"operator": {
+			publish: []string{
+				"$KV.dspex_sessions.s.x", "$KV.dspex_control.leader", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.DSPEX_JOBS",
+				"$JS.API.CONSUMER.DELETE.DSPEX_JOBS.x", "$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "dspex.ctl.h1.ping", "dspex.p.1.x", "_INBOX.client.x",
+			},
+			subscribe: []string{"_INBOX.>", "dspex.>", "$KV.>", ">"},
+			allowed:   []string{"dspex.rpc.jobs.get", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
+		},
 		"dispatcher": {
 			publish:   []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j"},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "$KV.>", ">"},
@@ -91,6 +99,7 @@ func TestNobodyGetsInWithoutHisOwnPassword(t *testing.T) {
 		{nats.UserInfo("host", password("client"))},
 		{nats.UserInfo("client", "")},
 		{nats.UserInfo("sys", "sys")},
+		{nats.UserInfo("operator", "")},
 	} {
 		nc, err := nats.Connect(broker.ClientURL(), append(options, nats.Timeout(5*time.Second))...)
 		if err == nil {
