@@ -44,14 +44,17 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes the program. What is tested runs in another process, so `go test` would take a cached result across changes of it:
-// it notes the directories that a test reads, and looks at them again.
-func build(to string) error {
+// TestResultsAreFresh keeps `go test` from taking a cached result across changes of the program, which runs in another process: it
+// notes the directories that a test (not TestMain) reads, and looks at them again.
+func TestResultsAreFresh(t *testing.T) {
 	for _, dir := range []string{"../../cmd", "../../internal", "../../python/dspex_worker"} {
 		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-			return err
+			t.Fatal(err)
 		}
 	}
+}
+
+func build(to string) error {
 	if out, err := exec.Command("go", "build", "-o", to, "../../cmd/dspex").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -114,7 +113,7 @@ func TestADeployment(t *testing.T) {
 			}
 			served[session] = r.Session.Host
 		}
-		if err := h1.end(syscall.SIGKILL); err == nil {
+		if err := h1.kill(); err == nil {
 			t.Error("a killed host ended well")
 		}
 		for session, host := range served {
@@ -125,8 +124,8 @@ func TestADeployment(t *testing.T) {
 		}
 	})
 	for _, p := range []*process{d, h2} {
-		if err := p.end(syscall.SIGTERM); err != nil {
-			t.Errorf("%s: %v", p.cmd.Args[0], err)
+		if err := p.end(); err != nil {
+			t.Errorf("%s: %v", p.cmd.Args[3], err)
 		}
 	}
 	logs.mu.Lock()

@@ -109,16 +109,26 @@ func environ(user string) []string {
 
 // process is a running program.
 type process struct {
-	cmd   *exec.Cmd
+	cmd   *exec.Cmd   // the guard
+	alive io.Closer   // closing it ends the program in order
 	ready chan string // the line "ready ...", or what came instead
 	read  sync.WaitGroup
 }
 
+// guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
+const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
+
 // start runs a program as user; it ends with the test at the latest.
 func start(t *testing.T, user, program string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(filepath.Join(bin, program), args...), ready: make(chan string, 1)}
-	p.cmd.Env = environ(user)
+	argv := append([]string{"-c", guard, filepath.Join(bin, program)}, args...)
+	p := &process{cmd: exec.Command("sh", argv...), ready: make(chan string, 1)}
+	p.cmd.Env, p.cmd.SysProcAttr = environ(user), &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.alive = stdin
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -136,13 +146,19 @@ func start(t *testing.T, user, program string, args ...string) *process {
 		p.ready <- strings.TrimSpace(line)
 		_, _ = io.Copy(io.Discard, stdout)
 	})
-	t.Cleanup(func() { _ = p.end(syscall.SIGKILL) })
+	t.Cleanup(func() { _ = p.kill() })
 	return p
 }
 
-// end sends a signal and waits; the error tells how the program ended.
-func (p *process) end(s syscall.Signal) error {
-	_ = p.cmd.Process.Signal(s) // it may have ended
+// end asks the program to end and waits; the error tells how it ended.
+func (p *process) end() error {
+	p.alive.Close()
+	p.read.Wait()
+	return p.cmd.Wait()
+}
+
+func (p *process) kill() error {
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
 	p.read.Wait()
 	return p.cmd.Wait()
 }
