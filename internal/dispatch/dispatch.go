@@ -53,8 +53,9 @@ type Dispatcher struct {
 	maxPayload int
 	started    time.Time
 	hosts      hosts
-	woken      chan struct{} // capacity 1: the leader is to plan
-	isReady    bool          // of the leader's loop
+	woken      chan struct{}  // capacity 1: the leader is to plan
+	asides     sync.WaitGroup // requests that are answered beside their endpoint
+	isReady    bool           // of the leader's loop
 }
 
 // New checks the configuration.
@@ -99,7 +100,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = service.Stop() }()
+	defer d.retire(service)
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { d.followAssignments(ctx) })
@@ -119,16 +120,20 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		return nil, fmt.Errorf("service: %w", err)
 	}
 	slots := make(chan struct{}, maxWaiters)
-	aside := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
+	waiting := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
 		return func(r micro.Request) {
 			select {
 			case slots <- struct{}{}:
-				go func() { defer func() { <-slots }(); f(ctx, r) }()
+				d.asides.Go(func() { defer func() { <-slots }(); f(ctx, r) })
 			default:
 				refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the dispatcher has %d requests waiting", maxWaiters).
 					WithHint("ask again later, or another dispatcher"))
 			}
 		}
+	}
+	// What does not wait for others is answered also at the end.
+	aside := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
+		return waiting(func(_ context.Context, r micro.Request) { f(context.WithoutCancel(ctx), r) })
 	}
 	endpoints := []struct {
 		name, subject string
@@ -136,7 +141,7 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	}{
 		{"session", jobs.RPCSession + "*", d.callSession},
 		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
-		{"jobs-get", jobs.RPCJobsGet, aside(d.getJob)},
+		{"jobs-get", jobs.RPCJobsGet, waiting(d.getJob)},
 		{"jobs-cancel", jobs.RPCJobsCancel, aside(d.cancelJob)},
 		{"health", jobs.RPCHealth, aside(d.health)},
 		{"stats", jobs.RPCStats, aside(d.getStats)},
@@ -160,3 +165,21 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 
 // maxWaiters bounds the look-ups under way, waits for outcomes included.
 const maxWaiters = 10_000
+
+// retirement bounds each step of the end.
+const retirement = 5 * time.Second
+
+// retire takes no more requests and answers those that it has got: another dispatcher gets the rest.
+func (d *Dispatcher) retire(service micro.Service) {
+	_ = service.Stop() // its subscriptions are drained
+	handled := make(chan struct{})
+	if d.nc.FlushTimeout(retirement) == nil && d.nc.Barrier(func() { close(handled) }) == nil {
+		select {
+		case <-handled:
+		case <-time.After(retirement):
+			d.log.Warn("requests_given_up")
+		}
+	}
+	d.asides.Wait()
+	d.writer.Settle()
+}

@@ -64,6 +64,21 @@ func NewWriter(nc *nats.Conn) (*Writer, error) {
 	return w, nil
 }
 
+// Settle waits until no write waits for its acknowledgement: AckTimeout at most, if nothing is published meanwhile.
+func (w *Writer) Settle() {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		w.mu.Lock()
+		waiting := len(w.pending)
+		w.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+		<-tick.C
+	}
+}
+
 // Close fails the writes that wait and returns when no callback runs any more.
 func (w *Writer) Close() {
 	w.mu.Lock()

@@ -128,6 +128,25 @@ func TestARollingRestartOfTheHostsUnderLoadFailsNoJobAndResetsNoSession(t *testi
 	t.Logf("%d jobs in 32 sessions, 4 restarts", 2*l.calls.Load())
 }
 
+func TestARollingRestartOfTheDispatchersUnderLoadFailsNoJob(t *testing.T) {
+	d := deploy(t)
+	dispatchers := map[string]*process{"d1": d.start("dispatcher", "d1")}
+	d.host("h1").awaitReady()
+	dispatchers["d2"] = d.start("dispatcher", "d2").awaitReady()
+	l := startLoad(t, d.client(), 32)
+	defer l.end()
+	for range 2 {
+		for _, name := range []string{"d1", "d2"} {
+			l.awaitJobs("h1", 100)
+			dispatchers[name].stop()
+			dispatchers[name] = d.start("dispatcher", name).awaitReady()
+		}
+	}
+	l.awaitJobs("h1", 100)
+	l.end()
+	t.Logf("%d jobs in 32 sessions, 4 restarts", 2*l.calls.Load())
+}
+
 func TestTheSecondHostOfANameRefusesToStartAndTheFirstGoesOn(t *testing.T) {
 	d := deploy(t)
 	d.start("dispatcher", "d1")
