@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lm"
@@ -24,6 +25,7 @@ type options struct {
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
+	breaker                      breaker.Config
 
 	models *lm.Registry // made by check
 }
@@ -37,6 +39,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
+	o.breaker.Flags(f)
 	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
 	f.DurationVar(&o.checkout, "checkout-timeout", jobs.CheckoutTimeout, "how long a call waits for a slot")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "how long running jobs may take to finish at the end")
@@ -55,7 +58,7 @@ const (
 
 // check says all that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
-	wrong := []error{o.checkEngine(), o.pool.Check()}
+	wrong := []error{o.checkEngine(), o.pool.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
 		no("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name)

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/echolm"
 	"github.com/dspex/dspex/internal/host"
@@ -39,6 +40,7 @@ type Config struct {
 	Workers  int            // default 4, the manual's pool_size
 	Slots    int            // of each worker, default 64
 	Pool     pyproc.Options // of the workers; zero: the defaults
+	Breaker  breaker.Config // zero: the defaults
 	Imports  []string       // the user's Python modules
 	Paths    []string       // where they are, default: the working directory
 	LMFile   string         // profiles; default: the echo model alone
@@ -87,7 +89,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Pool == (pyproc.Options{}) {
 		c.Pool = pyproc.DefaultOptions()
 	}
-	if err := c.Pool.Check(); err != nil {
+	c.Breaker = c.Breaker.WithDefaults()
+	if err := errors.Join(c.Pool.Check(), c.Breaker.Check()); err != nil {
 		return c, err
 	}
 	if len(c.Imports) > 0 && c.Paths == nil {
@@ -262,7 +265,7 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots,
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker,
 		Engine: host.EngineOf(pool)})
 	if err != nil {
 		return err

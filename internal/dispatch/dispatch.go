@@ -154,6 +154,8 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"hosts-list", jobs.RPCHostsList, aside(d.listHosts)},
 		{"hosts-drain", jobs.RPCHostsDrain, aside(d.drainHost)},
 		{"hosts-resume", jobs.RPCHostsResume, aside(d.resumeHost)},
+		{"breakers-list", jobs.RPCBreakersList, aside(d.listBreakers)},
+		{"breakers-reset", jobs.RPCBreakersReset, aside(d.resetBreaker)},
 	}
 	for _, e := range endpoints {
 		if err := service.AddEndpoint(e.name, d.answerable(e.handler), micro.WithEndpointSubject(e.subject)); err != nil {

@@ -46,6 +46,7 @@ type beat struct {
 	Moves       int64  `json:"moves"`
 	IdleMillis  int64  `json:"idle_ms"`
 
+	Breakers []string    `json:"breakers"`
 	Busy     map[int]int `json:"busy"`
 	Releases bool        `json:"releases"`
 	Stopping bool        `json:"stopping"`

@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -139,13 +141,42 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 		refuse(r, notAccepted(stream.ErrStoreFull))
 		return
 	}
-	status := "healthy"
-	if !all || stats["active_workers"] < stats["pool_size"] || !d.owned(ctx, beats) {
-		status = "degraded"
+	reasons := d.degradations(ctx, beats, all, stats)
+	b := appendHead(beats)
+	if len(reasons) == 0 {
+		b = appendStats(wire.AppendStr(wire.AppendMap(b, 2), "stats"), stats)
+		respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "healthy"))
+		return
 	}
-	b := wire.AppendMap(appendHead(beats), 2)
+	b = wire.AppendArray(wire.AppendStr(wire.AppendMap(b, 3), "reasons"), len(reasons))
+	for _, reason := range reasons {
+		b = wire.AppendStr(b, reason)
+	}
 	b = appendStats(wire.AppendStr(b, "stats"), stats)
-	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
+	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "degraded"))
+}
+
+// degradations tells what is wrong with a pool that serves.
+func (d *Dispatcher) degradations(ctx context.Context, beats []beat, all bool, stats map[string]int64) (reasons []string) {
+	if !all {
+		reasons = append(reasons, "a host does not answer")
+	}
+	if missing := stats["pool_size"] - stats["active_workers"]; missing > 0 {
+		reasons = append(reasons, fmt.Sprintf("%d of %d workers are missing", missing, stats["pool_size"]))
+	}
+	if !d.owned(ctx, beats) {
+		reasons = append(reasons, "a partition has no live owner")
+	}
+	open := map[string]bool{}
+	for _, b := range beats {
+		for _, name := range b.Breakers {
+			open[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(open)) {
+		reasons = append(reasons, "the circuit breaker "+name+" is open")
+	}
+	return reasons
 }
 
 // owned reports whether every partition belongs to a live host.

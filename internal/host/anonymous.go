@@ -86,7 +86,13 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 }
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
+	h.resolve(t, nil)
 	slot, e, err := h.checkout(t, 0, 0, waitIn(ctx))
+	defer t.pass.leave()
+	if out, ok := errors.AsType[*held](err); ok {
+		h.holdAnonymous(t, out)
+		return
+	}
 	if errors.Is(err, errCancelled) {
 		e, err = cancelled(), nil
 	}
@@ -113,7 +119,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		made, out.err = h.withProgram(ctx, t, &call)
 	}
 	if out.err == nil {
-		out.err = h.equip(t, slot, nil, &call)
+		out.err = h.equip(t, slot, &call)
 	}
 	if out.err == nil {
 		h.call(t, slot, call, out, waitIn(ctx))
@@ -122,6 +128,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	if h.work.Err() != nil {
 		return
 	}
+	h.verdict(t, out)
 	if out.err == nil && out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}

@@ -69,6 +69,9 @@ func (y *system) restartBroker() {
 	}
 }
 
+// pass lets time pass in the bubble.
+func (y *system) pass(d time.Duration) { time.Sleep(d) }
+
 // script says what the workers do; a hook that does not answer leaves it to the pool.
 func (y *system) script(hook func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool)) {
 	y.pool.mu.Lock()

@@ -56,7 +56,7 @@ func (h *Host) importable(out *output) *jobs.Error {
 	if !out.choseLM || out.lm == nil {
 		return nil
 	}
-	_, _, e := h.cfg.Models.Chosen(out.lm)
+	_, e := h.cfg.Models.Chosen(out.lm)
 	if e != nil {
 		e.Path = "args.document.state.lm"
 	}

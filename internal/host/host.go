@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -58,9 +59,9 @@ type Pool interface {
 type Models interface {
 	// Named finds a profile of the host; Chosen one that a client asked for by set_lm arguments; Default the host's own
 	// ("" when there is none; an error when it cannot be used). The key changes whenever the profile's content does.
-	Named(name string) (key string, body []byte, err *jobs.Error)
-	Chosen(args []byte) (key string, body []byte, err *jobs.Error)
-	Default() (key string, body []byte, err *jobs.Error)
+	Named(name string) (jobs.Model, *jobs.Error)
+	Chosen(args []byte) (jobs.Model, *jobs.Error)
+	Default() (jobs.Model, *jobs.Error)
 	SetDefault(args []byte) *jobs.Error
 }
 
@@ -76,6 +77,7 @@ type Config struct {
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s
 	Grace           time.Duration // for running jobs at the end, default 30 s
+	Breaker         breaker.Config
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
 }
@@ -99,6 +101,9 @@ type Host struct {
 	maxPayload  int
 	assigned    *assignments
 	told        told
+	breakers    *breaker.Set
+	outages     outages
+	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
 	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
 	held        atomic.Int64 // bytes of waiting payloads
 	full        atomic.Int64 // writers that wait for room in the broker's store
@@ -144,7 +149,8 @@ func New(cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity)}
-	return h, errors.Join(errs...)
+	h.protect()
+	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }
 
 // Run serves until ctx ends, then lets running jobs finish within the grace, gives its partitions back and returns when all
@@ -179,6 +185,11 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	defer stopCancel()
+	stopBreakers, err := h.serveBreakers()
+	if err != nil {
+		return err
+	}
+	defer stopBreakers()
 	var wg sync.WaitGroup
 	wg.Go(func() { h.followDefaultLM(ctx) })
 	for n := range h.partitions {
@@ -193,6 +204,8 @@ func (h *Host) Run(ctx context.Context) error {
 	last.Go(func() { h.assigned.follow(work) })
 	last.Go(func() { h.ward(work) })
 	last.Go(func() { h.renewWaiting(work) })
+	last.Go(func() { h.hearOutages(work) })
+	last.Go(func() { h.shareOutages(work) })
 	last.Go(func() { h.followClock(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
 	defer goodbye()
@@ -269,6 +282,7 @@ type Heartbeat struct {
 	Moves       int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
 	IdleMillis  int64  `json:"idle_ms"`        // how long it keeps an idle session
 
+	Breakers []string      `json:"breakers,omitempty"` // those that are open, 16 at most
 	Busy     map[int]int64 `json:"busy,omitempty"`     // partition -> sessions with work
 	Releases bool          `json:"releases"`           // understands dspex.ctl.<host>.release
 	Stopping bool          `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
@@ -328,6 +342,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
+		Breakers: h.openBreakers(),
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

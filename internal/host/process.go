@@ -25,6 +25,10 @@ type task struct {
 	// Of an anonymous job.
 	lane      string
 	delivered int // how often, the broker says
+
+	model   jobs.Model // of the next attempt
+	noModel *jobs.Error
+	pass    passage // of the running attempt
 }
 
 var errCancelled = errors.New("cancelled")
@@ -175,6 +179,9 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 			return s.settle(ctx, t, crashed(t.attempt), nil)
 		}
 		done, delay, err := s.attemptOnce(ctx, t)
+		if errors.Is(err, errHeld) {
+			continue
+		}
 		if done || err != nil {
 			return err
 		}
@@ -265,7 +272,12 @@ func (h *Host) judge(t *task, e *jobs.Error) jobs.Verdict {
 // attemptOnce runs the job once: done when it has an outcome, else the delay before the next attempt.
 func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay time.Duration, err error) {
 	h := s.p.h
+	h.resolve(t, s.record.LM)
 	slot, e, err := s.checkout(ctx, t)
+	defer t.pass.leave()
+	if out, ok := errors.AsType[*held](err); ok {
+		return s.hold(ctx, t, out)
+	}
 	if err != nil {
 		return false, 0, err
 	}
@@ -287,6 +299,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	if ctx.Err() != nil {
 		return false, 0, context.Cause(ctx)
 	}
+	h.verdict(t, out)
 	if out.err == nil {
 		return true, 0, s.settle(ctx, t, nil, out)
 	}
@@ -365,8 +378,8 @@ func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.E
 	return slot, bad, err
 }
 
-// checkout waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
-func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
+// checkoutSlot waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
+func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
 	bound, impatient := time.Duration(0), false
 	if left, has := t.left(h.now()); has {
 		bound = max(left, 1)

@@ -27,6 +27,8 @@ type output struct {
 	lm      []byte // the choice of language model, nil: none any more
 	choseLM bool   // lm counts
 	ran     time.Duration
+
+	answered bool // the worker did, whatever it said
 }
 
 // run makes one attempt of a session job.
@@ -41,7 +43,7 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 		call.State = nil
 	}
 	warm := s.prefers()
-	if e := h.equip(t, slot, s.record.LM, &call); e != nil {
+	if e := h.equip(t, slot, &call); e != nil {
 		out.err = e
 		return out
 	}
@@ -88,21 +90,9 @@ func (s *session) label(slot Slot) jobs.StateOf {
 	return jobs.Restored
 }
 
-// equip resolves the language model of a call and makes the worker know it.
-func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody) *jobs.Error {
-	var key string
-	var body []byte
-	var e *jobs.Error
-	switch {
-	case t.req.Command == "set_lm" || t.req.Command == "configure_lm":
-		key, body, e = h.cfg.Models.Chosen(t.req.Args)
-	case t.req.LM != "":
-		key, body, e = h.cfg.Models.Named(t.req.LM)
-	case choice != nil:
-		key, body, e = h.cfg.Models.Chosen(choice)
-	default:
-		key, body, e = h.cfg.Models.Default()
-	}
+// equip makes the worker know the task's language model.
+func (h *Host) equip(t *task, slot Slot, call *frame.CallBody) *jobs.Error {
+	key, e := t.model.Key, t.noModel
 	if e != nil && t.req.LM == "" && !jobs.UsesLM(t.req.Command) {
 		return nil // a model that cannot be used keeps nobody from cleaning up
 	}
@@ -113,7 +103,7 @@ func (h *Host) equip(t *task, slot Slot, choice []byte, call *frame.CallBody) *j
 	if !h.told.first(slot.WorkerID(), key) {
 		return nil
 	}
-	if err := slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: body}.AppendBody(nil)); err != nil {
+	if err := slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: t.model.Profile}.AppendBody(nil)); err != nil {
 		h.told.forget(slot.WorkerID(), key)
 		return workerError(err, slot.WorkerName())
 	}
@@ -136,6 +126,7 @@ func (h *Host) call(t *task, slot Slot, call frame.CallBody, out *output, wait w
 	until := started.Add(budget)
 	f, err := slot.Call(call.AppendBody(nil), partial, func(ready <-chan struct{}) error { return wait(ready, until) })
 	out.ran += time.Since(started)
+	out.answered = err == nil
 	switch {
 	case errors.Is(err, errCancelled):
 		out.err = cancelled()

@@ -26,6 +26,7 @@ type pool struct {
 	slots chan struct{}
 	turn  sync.Mutex // of those that take all slots
 	runs  atomic.Int64
+	gone  atomic.Bool // no worker serves
 	mu    sync.Mutex
 	none  func() error // why no slot can be had; nil, or a nil error: it can
 	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
@@ -90,8 +91,14 @@ func (p *pool) takeOne(wait host.Wait) error {
 	return err
 }
 
-func (p *pool) Free() int                { return cap(p.slots) - len(p.slots) }
-func (p *pool) Workers() (int, int, int) { return 1, 1, 1 }
+func (p *pool) Free() int { return cap(p.slots) - len(p.slots) }
+
+func (p *pool) Workers() (int, int, int) {
+	if p.gone.Load() {
+		return 1, 0, 0
+	}
+	return 1, 1, 1
+}
 
 type slot struct {
 	p *pool
@@ -172,12 +179,15 @@ func failureAfter(category, code string, retryable bool, after uint64) frame.Fra
 	return frame.Frame{Type: frame.Error, Body: frame.ErrorBody{Category: category, Code: code, Message: "scripted", Detail: detail}.AppendBody(nil)}
 }
 
+// noModels has no default; each name is a model of its own.
 type noModels struct{}
 
-func (noModels) Named(string) (string, []byte, *jobs.Error)  { return "", nil, nil }
-func (noModels) Chosen([]byte) (string, []byte, *jobs.Error) { return "", nil, nil }
-func (noModels) Default() (string, []byte, *jobs.Error)      { return "", nil, nil }
-func (noModels) SetDefault([]byte) *jobs.Error               { return nil }
+func (noModels) Named(name string) (jobs.Model, *jobs.Error) {
+	return jobs.Model{Key: name, Profile: []byte{0x80}, Breaker: "lm.test/" + name}, nil
+}
+func (noModels) Chosen([]byte) (jobs.Model, *jobs.Error) { return jobs.Model{}, nil }
+func (noModels) Default() (jobs.Model, *jobs.Error)      { return jobs.Model{}, nil }
+func (noModels) SetDefault([]byte) *jobs.Error           { return nil }
 
 type system struct {
 	t     *testing.T

@@ -67,6 +67,8 @@ const (
 	CodeStoreFull        = "store_full"
 	CodePoolUnavailable  = "pool_not_available"
 	CodeBroker           = "broker_unreachable"
+	CodeBreakerOpen      = "breaker_open"
+	CodeBreakerUnknown   = "breaker_unknown"
 	CodeWorkerDied       = "worker_died"
 	CodeWorkerHung       = "worker_hung"
 	CodeCrashed          = "attempt_crashed"
@@ -96,6 +98,7 @@ var numbers = map[string]int{
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
 	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	CodeBreakerOpen: 503, CodeBreakerUnknown: 404,
 	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
 	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502,
 	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,

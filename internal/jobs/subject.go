@@ -33,6 +33,9 @@ const (
 
 	RPCStats = "dspex.rpc.stats.get"
 
+	RPCBreakersList  = "dspex.rpc.breakers.list"
+	RPCBreakersReset = "dspex.rpc.breakers.reset"
+
 	SubjectHeartbeat = "dspex.hb."  // + host
 	SubjectControl   = "dspex.ctl." // + host + verb
 

@@ -172,12 +172,12 @@ func (p Profile) check() (errs []error) {
 }
 
 // Named finds a profile of the operator.
-func (r *Registry) Named(name string) (string, []byte, *jobs.Error) {
+func (r *Registry) Named(name string) (jobs.Model, *jobs.Error) {
 	r.mu.Lock()
 	p, ok := r.profiles[name]
 	r.mu.Unlock()
 	if !ok {
-		return "", nil, jobs.Refused(jobs.CodeLMUnknown, "options.lm", "an LM profile of the host: "+r.names(), "no LM profile has that name")
+		return jobs.Model{}, jobs.Refused(jobs.CodeLMUnknown, "options.lm", "an LM profile of the host: "+r.names(), "no LM profile has that name")
 	}
 	return r.resolve(name, p)
 }
@@ -198,7 +198,7 @@ func (r *Registry) names() string {
 
 // Default is what jobs use that choose nothing; "" when nothing is configured. A default that cannot be used is an error:
 // nothing falls back to another model in silence.
-func (r *Registry) Default() (string, []byte, *jobs.Error) {
+func (r *Registry) Default() (jobs.Model, *jobs.Error) {
 	r.mu.Lock()
 	chosen, name := r.chosen, r.byName
 	r.mu.Unlock()
@@ -206,7 +206,7 @@ func (r *Registry) Default() (string, []byte, *jobs.Error) {
 	case chosen != nil:
 		return r.Chosen(chosen)
 	case name == "":
-		return "", nil, nil
+		return jobs.Model{}, nil
 	}
 	return r.Named(name)
 }
@@ -216,15 +216,15 @@ func (r *Registry) SetDefault(choice []byte) *jobs.Error {
 	r.mu.Lock()
 	r.chosen = bytes.Clone(choice)
 	r.mu.Unlock()
-	_, _, e := r.Chosen(choice)
+	_, e := r.Chosen(choice)
 	return e
 }
 
 // Chosen resolves the arguments of set_lm: model is a profile's name, or a model of a provider whose key the host has.
-func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
+func (r *Registry) Chosen(args []byte) (jobs.Model, *jobs.Error) {
 	c, e := parseChoice(args)
 	if e != nil {
-		return "", nil, e
+		return jobs.Model{}, e
 	}
 	r.mu.Lock()
 	p, named := r.profiles[c.Model]
@@ -236,7 +236,7 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 		}
 		known, ok := providers[p.Provider]
 		if !ok || known.needBase {
-			return "", nil, jobs.Refused(jobs.CodeLMUnknown, "args.model",
+			return jobs.Model{}, jobs.Refused(jobs.CodeLMUnknown, "args.model",
 				"an LM profile of the host ("+r.names()+"), or a model with its provider ("+strings.Join(Providers(), ", ")+")", "no provider is known for that model")
 		}
 		p.APIKey = known.key()
@@ -248,7 +248,7 @@ func (r *Registry) Chosen(args []byte) (string, []byte, *jobs.Error) {
 		if p.APIKey != "" {
 			expected = "no api_key, or " + p.APIKey
 		}
-		return "", nil, jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "that key reference is not allowed for this model").
+		return jobs.Model{}, jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "that key reference is not allowed for this model").
 			WithHint("other keys belong into an LM profile of the host")
 	}
 	if c.Temperature != nil {
@@ -342,10 +342,10 @@ func guess(model string) (name, rest string) {
 }
 
 // resolve reads the key and makes the LM frame's profile; its key changes with the content.
-func (r *Registry) resolve(name string, p Profile) (string, []byte, *jobs.Error) {
+func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
 	secret, err := r.secret(p.APIKey)
 	if err != nil {
-		return "", nil, jobs.Errorf(jobs.Python, "lm_not_configured", "the model's API key is not there: %v", err).
+		return jobs.Model{}, jobs.Errorf(jobs.Python, "lm_not_configured", "the model's API key is not there: %v", err).
 			WithHint("set it where the worker-host runs and start it again, or use another LM profile: %s", r.names())
 	}
 	timeout, conns := p.TimeoutMS, p.MaxConnections
@@ -368,10 +368,23 @@ func (r *Registry) resolve(name string, p Profile) (string, []byte, *jobs.Error)
 	}
 	body, err := wire.Encode(m)
 	if err != nil {
-		return "", nil, jobs.Errorf(jobs.System, jobs.CodeBug, "the LM profile cannot be encoded")
+		return jobs.Model{}, jobs.Errorf(jobs.System, jobs.CodeBug, "the LM profile cannot be encoded")
 	}
 	sum := sha256.Sum256(body)
-	return hex.EncodeToString(sum[:8]), body, nil
+	return jobs.Model{Key: hex.EncodeToString(sum[:8]), Profile: body, Breaker: p.breaker()}, nil
+}
+
+// breaker names what fails as one: a provider's model, at another address or under another key than usual by itself.
+func (p Profile) breaker() string {
+	address := ""
+	if base, err := url.Parse(p.APIBase); err == nil {
+		address = strings.TrimSuffix(base.Host+base.Path, "/") // neither user nor query: they may be secret
+	}
+	key := p.APIKey
+	if key == providers[p.Provider].key() {
+		key = ""
+	}
+	return jobs.LMBreaker(p.Provider, p.Model, address, key)
 }
 
 func (r *Registry) secret(ref string) (string, error) {

@@ -71,18 +71,18 @@ func TestEveryProviderWorksFromAFile(t *testing.T) {
 	keyless := map[string]bool{"ollama": true, "vllm": true, "other": true}
 	keys := map[string]bool{}
 	for name := range f.Profiles {
-		key, body, e := r.Named(name)
-		if e != nil || keys[key] {
-			t.Fatalf("%s: %s %v", name, key, e)
+		m, e := r.Named(name)
+		if e != nil || keys[m.Key] {
+			t.Fatalf("%s: %s %v", name, m.Key, e)
 		}
-		keys[key] = true
-		p := profile(t, body)
+		keys[m.Key] = true
+		p := profile(t, m.Profile)
 		if secret := p["api_key"]; (secret == nil) != keyless[name] || secret != nil && secret != canary || p["name"] != name || p["model"] != f.Profiles[name].Model {
 			t.Errorf("%s: %v", name, p)
 		}
 	}
-	if _, body, e := r.Default(); e != nil || profile(t, body)["name"] != "openai" {
-		t.Errorf("default: %v %v", profile(t, body), e)
+	if m, e := r.Default(); e != nil || profile(t, m.Profile)["name"] != "openai" {
+		t.Errorf("default: %v %v", profile(t, m.Profile), e)
 	}
 }
 
@@ -121,18 +121,18 @@ func TestSetLMFindsTheProviderOfAModelAndItsKeyHere(t *testing.T) {
 		"gemini-1.5-flash": {"gemini", "gemini-1.5-flash"}, "gpt-4o-mini": {"openai", "gpt-4o-mini"}, "o3-mini": {"openai", "o3-mini"}, "claude-sonnet-4-5": {"anthropic", "claude-sonnet-4-5"},
 		"openrouter/meta-llama/llama-3": {"openrouter", "meta-llama/llama-3"}, "ollama/llama3:8b": {"ollama", "llama3:8b"}, "fast": {"ollama", "llama3"},
 	} {
-		_, body, e := r.Chosen(args(t, map[string]any{"model": model, "temperature": 0.3}))
+		m, e := r.Chosen(args(t, map[string]any{"model": model, "temperature": 0.3}))
 		if e != nil {
 			t.Fatalf("%s: %v", model, e)
 		}
-		if p := profile(t, body); p["provider"] != want[0] || p["model"] != want[1] || p["temperature"] != 0.3 {
+		if p := profile(t, m.Profile); p["provider"] != want[0] || p["model"] != want[1] || p["temperature"] != 0.3 {
 			t.Errorf("%s: %v", model, p)
 		}
 	}
 	for name, choice := range map[string]map[string]any{
 		"a provider without address": {"model": "m", "provider": "vllm"}, "an unknown model": {"model": "mystery"}, "an unknown provider": {"model": "m", "provider": "acme"},
 	} {
-		if _, _, e := r.Chosen(args(t, choice)); e == nil || e.Code != jobs.CodeLMUnknown || e.Expected == "" || e.Retryable {
+		if _, e := r.Chosen(args(t, choice)); e == nil || e.Code != jobs.CodeLMUnknown || e.Expected == "" || e.Retryable {
 			t.Errorf("%s: %v", name, e)
 		}
 	}
@@ -143,11 +143,11 @@ func TestAReferenceFromOutsideNamesNoOtherSecretOfTheHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": "env:OPENAI_API_KEY"})); e != nil {
+	if _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": "env:OPENAI_API_KEY"})); e != nil {
 		t.Error(e)
 	}
 	for _, ref := range []string{"env:AWS_SECRET_ACCESS_KEY", "file:/etc/passwd", canary} {
-		if _, _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": ref})); e == nil || e.Code != jobs.CodeSecret || strings.Contains(e.Error()+e.Hint+e.Expected, canary) {
+		if _, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": ref})); e == nil || e.Code != jobs.CodeSecret || strings.Contains(e.Error()+e.Hint+e.Expected, canary) {
 			t.Errorf("%s: %v", ref, e)
 		}
 	}
@@ -161,13 +161,48 @@ func TestADefaultThatCannotBeUsedIsAnErrorNotAnotherModel(t *testing.T) {
 	if e := r.SetDefault(args(t, map[string]any{"model": "gpt-4o"})); e == nil {
 		t.Error("a model without key was taken")
 	}
-	if key, _, e := r.Default(); e == nil || key != "" || e.Code != "lm_not_configured" {
-		t.Errorf("jobs would use %q (%v)", key, e)
+	if m, e := r.Default(); e == nil || m.Key != "" || e.Code != "lm_not_configured" {
+		t.Errorf("jobs would use %q (%v)", m.Key, e)
 	}
 	if e := r.SetDefault(args(t, map[string]any{"model": "fast", "temperature": nil})); e != nil {
 		t.Fatal(e)
 	}
-	if _, body, e := r.Default(); e != nil || profile(t, body)["model"] != "llama3" {
+	if m, e := r.Default(); e != nil || profile(t, m.Profile)["model"] != "llama3" {
 		t.Error(e)
+	}
+}
+
+func TestWhatFailsByItselfHasABreakerOfItsOwnWhoseNameTellsNoSecret(t *testing.T) {
+	warm := 0.9
+	r, err := New(File{Profiles: map[string]Profile{
+		"gpt":    {Provider: "openai", Model: "gpt-4o"},
+		"warm":   {Provider: "openai", Model: "gpt-4o", Temperature: &warm, APIKey: "env:OPENAI_API_KEY"},
+		"tenant": {Provider: "openai", Model: "gpt-4o", APIKey: "env:TENANT_KEY"},
+		"vllm":   {Provider: "vllm", Model: "llama", APIBase: "http://user:" + canary + "@10.0.0.1:8000/v1/?token=" + canary},
+		"long":   {Provider: "ollama", Model: strings.Repeat("m", 300)},
+		"longer": {Provider: "ollama", Model: strings.Repeat("m", 301)},
+	}}, env("OPENAI_API_KEY", canary, "TENANT_KEY", "another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(profile string) string {
+		m, e := r.Named(profile)
+		if e != nil {
+			t.Fatal(e)
+		}
+		return m.Breaker
+	}
+	for profile, want := range map[string]string{
+		"gpt": "lm.openai/gpt-4o", "warm": "lm.openai/gpt-4o", "tenant": "lm.openai/gpt-4o#env:TENANT_KEY", "vllm": "lm.vllm/llama@10.0.0.1:8000/v1",
+	} {
+		if got := name(profile); got != want {
+			t.Errorf("%s: %q, expected %q", profile, got, want)
+		}
+	}
+	if m, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "temperature": 0.1})); e != nil || m.Breaker != name("gpt") {
+		t.Errorf("set_lm: %q, %v", m.Breaker, e)
+	}
+	if long := name("long"); len(long) != 128 || long == name("longer") {
+		t.Errorf("a long name: %q", long)
 	}
 }

@@ -124,6 +124,39 @@ func (f *Fake) hosts(r micro.Request) {
 		"affinity_moves":4},{"host":"h2","state":"gone","drain":false,"partitions":3}],"partitions":64,"unassigned":0,"leader":"d1"}}`, state, f.drained)
 }
 
+// breakers answers dspex.rpc.breakers.*: that of a language model is open until it is reset.
+func (f *Fake) breakers(r micro.Request) {
+	var q struct{ Name string }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	const model = "lm.openai/gpt-4o"
+	list := strings.HasSuffix(r.Subject(), ".list")
+	if !list && q.Name != model {
+		r.Respond(failed("", "", "session", "breaker_unknown", "there is no such circuit breaker", 0))
+		return
+	}
+	f.breakerReset = f.breakerReset || !list
+	lm := `{"name":"` + model + `","state":"open","failure_count":5,"success_count":0,"half_open_count":0,"last_failure":{"what":"resource_error/lm_rate_limit",
+		"at":"2026-01-02T03:04:05.678Z"},"last_state_change":"2026-01-02T03:04:05.678Z","time_until_retry":42000,"config":{"failure_threshold":5,"success_threshold":3,"timeout":60000}}`
+	if f.breakerReset {
+		lm = closedBreaker(model)
+	}
+	if !list {
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":%s}`, lm)
+		return
+	}
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"breakers":[%s,%s]}}`, lm, closedBreaker("pool.h1"))
+}
+
+func closedBreaker(name string) string {
+	return `{"name":"` + name + `","state":"closed","failure_count":0,"success_count":0,"half_open_count":0,"last_failure":null,"last_state_change":"2026-01-02T03:00:00.000Z",
+		"time_until_retry":0,"config":{"failure_threshold":5,"success_threshold":3,"timeout":60000}}`
+}
+
 type responder struct{ micro.Request }
 
 func (r responder) Write(b []byte) (int, error) { return len(b), r.Respond(b) }

@@ -17,6 +17,7 @@ const (
 	Jobs      = "DSPEX_JOBS"
 	Anonymous = "DSPEX_ANON"
 	Dead      = "DSPEX_DLQ"
+	Events    = "DSPEX_EVENTS"
 
 	Assign   = "dspex_assign"
 	Sessions = "dspex_sessions"
@@ -26,6 +27,12 @@ const (
 	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
 	// deletes and re-creates its block file at every job.
 	AnchorSubject = "dspex.anchor"
+)
+
+// SubjectEvents matches all events, eventsBytes bounds them: the oldest go first.
+const (
+	SubjectEvents = "dspex.events.>"
+	eventsBytes   = 64 << 20
 )
 
 // Settings of the broker objects. The zero value means the defaults.
@@ -65,13 +72,13 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	asked := s.Partitions
 	s = s.withDefaults()
 	for _, cfg := range streams(s) {
-		if _, err := js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return 0, fmt.Errorf("stream %s: %w", cfg.Name, err)
+		if err := create(ctx, js, cfg.Name, func() error { _, err := js.CreateStream(ctx, cfg); return err }); err != nil {
+			return 0, err
 		}
 	}
 	for _, cfg := range buckets(s) {
-		if _, err := js.CreateKeyValue(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
-			return 0, fmt.Errorf("bucket %s: %w", cfg.Bucket, err)
+		if err := create(ctx, js, "KV_"+cfg.Bucket, func() error { _, err := js.CreateKeyValue(ctx, cfg); return err }); err != nil {
+			return 0, err
 		}
 	}
 	have, err := PartitionsOf(ctx, js)
@@ -82,6 +89,18 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 		return 0, fmt.Errorf("the deployment has %d partitions, %d were asked for: the number is fixed for the life of stream %s; drain it (dspex jobs), delete it and start again with the new number", have, asked, Jobs)
 	}
 	return have, nil
+}
+
+// create makes a stream that is missing. Asking for one that is there would be refused where its room is not there twice.
+func create(ctx context.Context, js jetstream.JetStream, stream string, do func() error) error {
+	_, err := js.Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		err = do()
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) && !errors.Is(err, jetstream.ErrBucketExists) {
+		return fmt.Errorf("stream %s: %w", stream, err)
+	}
+	return nil
 }
 
 // Await returns when every broker object exists: the first dispatcher makes them.
@@ -103,7 +122,9 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
 	var names []string
 	for _, cfg := range streams(Settings{}.withDefaults()) {
-		names = append(names, cfg.Name)
+		if cfg.Name != Events { // hosts publish there, and do without it
+			names = append(names, cfg.Name)
+		}
 	}
 	for _, cfg := range buckets(Settings{}.withDefaults()) {
 		names = append(names, "KV_"+cfg.Bucket)
@@ -162,6 +183,10 @@ func streams(s Settings) []jetstream.StreamConfig {
 		{
 			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, Duplicates: 10 * time.Minute, AllowDirect: true,
+		},
+		{
+			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
 		},
 	}
 }

@@ -345,7 +345,7 @@ func failure(category jobs.Category, code string, retryable bool) frame.Frame {
 // models is a host without language models.
 type models struct{}
 
-func (models) Named(string) (string, []byte, *jobs.Error)  { return "", nil, nil }
-func (models) Chosen([]byte) (string, []byte, *jobs.Error) { return "", nil, nil }
-func (models) Default() (string, []byte, *jobs.Error)      { return "", nil, nil }
-func (models) SetDefault([]byte) *jobs.Error               { return nil }
+func (models) Named(string) (jobs.Model, *jobs.Error)  { return jobs.Model{}, nil }
+func (models) Chosen([]byte) (jobs.Model, *jobs.Error) { return jobs.Model{}, nil }
+func (models) Default() (jobs.Model, *jobs.Error)      { return jobs.Model{}, nil }
+func (models) SetDefault([]byte) *jobs.Error           { return nil }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) breakersCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "breakers", Short: "Show the circuit breakers",
+		Long: `Show the circuit breakers of each host's workers (pool.HOST), of their starts (start.HOST) and of each language model
+(lm.PROVIDER/MODEL). While one is open, calls that need it fail at once and published jobs wait.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				list, err := c.Breakers(ctx)
+				if err != nil {
+					return err
+				}
+				return a.sayBreakers(list)
+			})
+		},
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "reset NAME", Short: "Close a circuit breaker on all hosts", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				b, err := c.ResetBreaker(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.sayBreakers([]dspex.Breaker{b})
+			})
+		},
+	})
+	return cmd
+}
+
+func (a *app) sayBreakers(list []dspex.Breaker) error {
+	if !a.text() {
+		raw := make([]json.RawMessage, len(list))
+		for i, b := range list {
+			raw[i] = b.Raw
+		}
+		return a.say(map[string]any{"breakers": raw})
+	}
+	table := columns{app: a, head: []string{"BREAKER", "STATE", "FAILURES", "SUCCESSES", "TRIALS", "RETRY IN", "LAST FAILURE"}, right: []bool{false, false, true, true, true, true, false}}
+	var rows [][]string
+	for _, b := range list {
+		retry, last := "-", "-"
+		if b.State == dspex.BreakerOpen {
+			retry = span(time.Duration(b.TimeUntilRetry) * time.Millisecond)
+		}
+		if b.LastFailure != nil {
+			last = fmt.Sprintf("%s %s", word(b.LastFailure.What), b.LastFailure.At.Local().Format(time.TimeOnly))
+		}
+		rows = append(rows, []string{word(b.Name), word(string(b.State)), fmt.Sprintf("%d/%d", b.FailureCount, b.Config.FailureThreshold),
+			fmt.Sprintf("%d/%d", b.SuccessCount, b.Config.SuccessThreshold), strconv.Itoa(b.HalfOpenCount), retry, last})
+	}
+	table.write(a.out, rows)
+	return nil
+}

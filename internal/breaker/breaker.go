@@ -1,0 +1,375 @@
+// Package breaker keeps circuit breakers: after so many failures in a row a breaker opens and lets nothing through, after a
+// while it lets a bounded trial through, and closes when that succeeds. sony/gobreaker carries the state machine; this package
+// adds what is shared between hosts (a state learnt from elsewhere, a reset), what is shown of it, and whom to wake.
+//
+// It does no I/O and does not know what it protects. Its clock is the process's monotonic one.
+package breaker
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// Defaults of a Config.
+const (
+	DefaultFailures  = 5
+	DefaultSuccesses = 3
+	DefaultTimeout   = time.Minute
+)
+
+// Trials is the most that a half-open breaker lets through at once.
+const Trials = 3
+
+// Config are the thresholds of a breaker. Zero values mean the defaults.
+type Config struct {
+	FailureThreshold int           // failures in a row that open it
+	SuccessThreshold int           // successes in a row that close it when it is half-open
+	Timeout          time.Duration // how long it stays open
+}
+
+// WithDefaults fills in what is zero.
+func (c Config) WithDefaults() Config {
+	if c.FailureThreshold == 0 {
+		c.FailureThreshold = DefaultFailures
+	}
+	if c.SuccessThreshold == 0 {
+		c.SuccessThreshold = DefaultSuccesses
+	}
+	if c.Timeout == 0 {
+		c.Timeout = DefaultTimeout
+	}
+	return c
+}
+
+// Flags declares the thresholds as flags, with the defaults.
+func (c *Config) Flags(f *pflag.FlagSet) {
+	f.IntVar(&c.FailureThreshold, "breaker-failures", DefaultFailures, "failures in a row that open a circuit breaker (the manual's failure_threshold)")
+	f.IntVar(&c.SuccessThreshold, "breaker-successes", DefaultSuccesses, "successes in a row that close a half-open circuit breaker (success_threshold)")
+	f.DurationVar(&c.Timeout, "breaker-timeout", DefaultTimeout, "how long a circuit breaker stays open before it lets a trial through (timeout)")
+}
+
+// Check says all that is wrong, zero values included.
+func (c Config) Check() error {
+	var wrong []error
+	if c.FailureThreshold < 1 || c.FailureThreshold > mostThreshold {
+		wrong = append(wrong, fmt.Errorf("--breaker-failures is %d: it is 1 to %d", c.FailureThreshold, mostThreshold))
+	}
+	if c.SuccessThreshold < 1 || c.SuccessThreshold > mostThreshold {
+		wrong = append(wrong, fmt.Errorf("--breaker-successes is %d: it is 1 to %d", c.SuccessThreshold, mostThreshold))
+	}
+	if c.Timeout <= 0 || c.Timeout > mostTimeout {
+		wrong = append(wrong, fmt.Errorf("--breaker-timeout is %v: it is more than nothing and at most %v", c.Timeout, mostTimeout))
+	}
+	return errors.Join(wrong...)
+}
+
+// Bounds of a Config.
+const (
+	mostThreshold = 1000
+	mostTimeout   = time.Hour
+)
+
+// State is what a breaker does with what comes.
+type State string
+
+// The states, spelled as the manual does.
+const (
+	Closed   State = "closed"    // lets everything through
+	Open     State = "open"      // lets nothing through
+	HalfOpen State = "half_open" // lets a bounded trial through
+)
+
+// Result is what became of something that was let through.
+type Result int
+
+// The results.
+const (
+	Silent  Result = iota // it says nothing of what the breaker protects: cancelled, refused, failed for another reason
+	Success               //
+	Failure               //
+)
+
+func (r Result) String() string { return [...]string{"silent", "success", "failure"}[r] }
+
+// Change is what happened to a breaker.
+type Change string
+
+// The changes.
+const (
+	Opened   Change = "opened"
+	Reopened Change = "reopened" // a trial failed
+	Shut     Change = "closed"   // the trial succeeded
+	Reset    Change = "reset"    // by an operator
+)
+
+// Breaker is one circuit breaker. It is safe for concurrent use.
+type Breaker struct {
+	name string
+	cfg  Config
+
+	mu       sync.Mutex
+	machine  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	timeout  time.Duration // of machine: shorter than cfg.Timeout when it was learnt late that the breaker is open
+	retryAt  time.Time     // when an open breaker becomes half-open
+	failures int           // that opened it
+	state    State         // as last seen
+	since    time.Time     // of state
+	age      uint64        // counts the changes of state: what was let through before the last one says nothing any more
+	passing  int           // let through since then, and not ended
+	last     *jobs.LastFailure
+	changed  chan struct{} // closed when who waits should ask again
+}
+
+var (
+	errFailed = errors.New("failed")
+	errSilent = errors.New("says nothing")
+)
+
+func newBreaker(name string, cfg Config) *Breaker {
+	b := &Breaker{name: name, cfg: cfg, changed: make(chan struct{})}
+	b.machine, b.timeout = b.build(cfg.Timeout), cfg.Timeout
+	b.state, b.since = Closed, time.Now()
+	return b
+}
+
+func (b *Breaker) build(timeout time.Duration) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: b.name, MaxRequests: uint32(b.cfg.SuccessThreshold), Timeout: timeout,
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(b.cfg.FailureThreshold) },
+		IsSuccessful: func(err error) bool { return err == nil },
+		IsExcluded:   func(err error) bool { return errors.Is(err, errSilent) },
+	})
+}
+
+// Refusal says why something was not let through.
+type Refusal struct {
+	Name       string
+	State      State
+	RetryAfter time.Duration   // when it is worth asking again
+	Changed    <-chan struct{} // closes when it is worth asking earlier
+	Failures   int             // that opened the breaker
+	Last       *jobs.LastFailure
+}
+
+// trialPause is when to ask again while others make the trial and nothing changes.
+const trialPause = time.Second
+
+// look returns the Refusal that enter would return at the moment, nil if it would let something through.
+func (b *Breaker) look() *Refusal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lookLocked()
+}
+
+func (b *Breaker) lookLocked() *Refusal {
+	switch b.seeLocked() {
+	case Open:
+		return b.refusalLocked(max(time.Until(b.retryAt), time.Millisecond))
+	case HalfOpen:
+		c := b.machine.Counts()
+		if b.passing >= Trials || int(c.Requests-c.TotalExclusions) >= b.cfg.SuccessThreshold {
+			return b.refusalLocked(trialPause)
+		}
+	}
+	return nil
+}
+
+func (b *Breaker) refusalLocked(after time.Duration) *Refusal {
+	return &Refusal{Name: b.name, State: b.state, RetryAfter: after, Changed: b.changed, Failures: b.failures, Last: b.last}
+}
+
+// enter lets one thing through, or says why not. end must be called exactly once, whatever becomes of it: a trial that never
+// ends would keep others out.
+func (b *Breaker) enter() (end func(r Result, what string) Change, refused *Refusal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if refused := b.lookLocked(); refused != nil {
+		return nil, refused
+	}
+	tell, err := b.machine.Allow()
+	if err != nil {
+		return nil, b.refusalLocked(time.Millisecond)
+	}
+	b.passing++
+	age := b.age
+	return func(r Result, what string) Change { return b.end(age, tell, r, what) }, nil
+}
+
+func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.seeLocked()
+	if r == Failure {
+		b.last = &jobs.LastFailure{What: what, At: time.Now()}
+	}
+	if b.age != age {
+		return ""
+	}
+	b.passing--
+	switch r {
+	case Success:
+		tell(nil)
+	case Failure:
+		if was == Closed {
+			b.failures = int(b.machine.Counts().ConsecutiveFailures) + 1
+		}
+		tell(errFailed)
+	default:
+		tell(errSilent)
+	}
+	now := b.seeLocked()
+	switch {
+	case was == now:
+		if now == HalfOpen {
+			b.wakeLocked() // a permit is free
+		}
+		return ""
+	case now == Closed:
+		return Shut
+	case was == HalfOpen:
+		return Reopened
+	}
+	return Opened
+}
+
+// seeLocked notes the state that the machine is in by now.
+func (b *Breaker) seeLocked() State {
+	now := stateOf(b.machine.State())
+	if now == b.state {
+		return now
+	}
+	if now == Open {
+		b.openLocked(b.cfg.Timeout)
+		return Open
+	}
+	if now == Closed {
+		b.failures = 0
+	}
+	b.noteLocked(now)
+	return now
+}
+
+func stateOf(s gobreaker.State) State {
+	switch s {
+	case gobreaker.StateOpen:
+		return Open
+	case gobreaker.StateHalfOpen:
+		return HalfOpen
+	}
+	return Closed
+}
+
+func (b *Breaker) noteLocked(s State) {
+	b.state, b.since = s, time.Now()
+	b.passing = 0
+	b.age++
+	b.wakeLocked()
+}
+
+func (b *Breaker) wakeLocked() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// openLocked starts the time of an open breaker. A machine that is open by itself is kept if it has that time to go.
+func (b *Breaker) openLocked(left time.Duration) {
+	if b.timeout != left || b.machine.State() == gobreaker.StateClosed {
+		b.machine, b.timeout = b.build(left), left
+		for range b.cfg.FailureThreshold {
+			if tell, err := b.machine.Allow(); err == nil {
+				tell(errFailed)
+			}
+		}
+	}
+	b.retryAt = time.Now().Add(left)
+	b.noteLocked(Open)
+}
+
+// learnOpen applies what another host found out: the breaker is open for the time that is left.
+func (b *Breaker) learnOpen(left time.Duration, failures int, last *jobs.LastFailure) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failures, b.last = failures, last
+	b.machine = b.build(b.cfg.Timeout)
+	b.openLocked(min(max(left, time.Nanosecond), b.cfg.Timeout))
+}
+
+// learnClosed starts anew: no failures, no trials.
+func (b *Breaker) learnClosed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.machine, b.timeout, b.failures = b.build(b.cfg.Timeout), b.cfg.Timeout, 0
+	b.noteLocked(Closed)
+}
+
+// Info is what is shown of a breaker, under the manual's names.
+type Info struct {
+	Name            string            `json:"name"`
+	State           State             `json:"state"`
+	FailureCount    int               `json:"failure_count"`   // in a row; of an open one those that opened it
+	SuccessCount    int               `json:"success_count"`   // in a row since it is half-open
+	HalfOpenCount   int               `json:"half_open_count"` // trials under way
+	LastFailure     *jobs.LastFailure `json:"last_failure"`
+	LastStateChange time.Time         `json:"last_state_change"`
+	TimeUntilRetry  int64             `json:"time_until_retry"` // ms until an open one is half-open
+	Config          InfoConfig        `json:"config"`
+}
+
+// InfoConfig are the thresholds as they are shown.
+type InfoConfig struct {
+	FailureThreshold int   `json:"failure_threshold"`
+	SuccessThreshold int   `json:"success_threshold"`
+	Timeout          int64 `json:"timeout"` // ms
+}
+
+// Info tells how the breaker stands.
+func (b *Breaker) Info() Info {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	state := b.seeLocked()
+	i := Info{Name: b.name, State: state, FailureCount: b.failures, LastFailure: b.last, LastStateChange: b.since,
+		Config: InfoConfig{b.cfg.FailureThreshold, b.cfg.SuccessThreshold, b.cfg.Timeout.Milliseconds()}}
+	c := b.machine.Counts()
+	switch state {
+	case Closed:
+		i.FailureCount = int(c.ConsecutiveFailures)
+	case HalfOpen:
+		i.SuccessCount, i.HalfOpenCount = int(c.ConsecutiveSuccesses), b.passing
+	case Open:
+		i.TimeUntilRetry = max(time.Until(b.retryAt), 0).Milliseconds()
+	}
+	return i
+}
+
+// Join is how a breaker stands that two hosts tell of: as in the worse of them, with the trials of both.
+func (i Info) Join(other Info) Info {
+	worse, better := i, other
+	if rank(other) > rank(i) {
+		worse, better = other, i
+	}
+	worse.SuccessCount = max(i.SuccessCount, other.SuccessCount)
+	worse.HalfOpenCount += better.HalfOpenCount
+	worse.FailureCount = max(i.FailureCount, other.FailureCount)
+	worse.TimeUntilRetry = max(i.TimeUntilRetry, other.TimeUntilRetry)
+	if l := better.LastFailure; l != nil && (worse.LastFailure == nil || l.At.After(worse.LastFailure.At)) {
+		worse.LastFailure = l
+	}
+	return worse
+}
+
+func rank(i Info) int {
+	switch i.State {
+	case Open:
+		return 2
+	case HalfOpen:
+		return 1
+	}
+	return 0
+}

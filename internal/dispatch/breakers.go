@@ -1,0 +1,134 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// listBreakers tells how the circuit breakers stand now, on all hosts together.
+func (d *Dispatcher) listBreakers(_ context.Context, r micro.Request) {
+	if !askedNothing(r) {
+		return
+	}
+	infos := d.askBreakers("")
+	list := []map[string]any{}
+	for _, name := range slices.Sorted(maps.Keys(infos)) {
+		list = append(list, breakerInfo(infos[name]))
+	}
+	respondResult(r, map[string]any{"breakers": list})
+}
+
+// askBreakers asks every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
+func (d *Dispatcher) askBreakers(reset string) map[string]breaker.Info {
+	ask, err := json.Marshal(jobs.BreakersAsk{Reset: reset})
+	if err != nil {
+		panic(err) // a text always marshals
+	}
+	beats := d.hosts.live()
+	answers := make([][]breaker.Info, len(beats))
+	var wg sync.WaitGroup
+	for i := range beats {
+		wg.Go(func() {
+			if m, err := d.nc.Request(jobs.SubjectControl+beats[i].Host+".breakers", ask, measureWait); err == nil {
+				_ = json.Unmarshal(m.Data, &answers[i]) // what cannot be read is missing, as a host that does not answer
+			}
+		})
+	}
+	wg.Wait()
+	infos := map[string]breaker.Info{}
+	for _, answer := range answers {
+		for _, i := range answer {
+			if other, ok := infos[i.Name]; ok {
+				i = other.Join(i)
+			}
+			infos[i.Name] = i
+		}
+	}
+	return infos
+}
+
+// resetBreaker closes a breaker on every host.
+func (d *Dispatcher) resetBreaker(ctx context.Context, r micro.Request) {
+	var name string
+	bad := readBody(r, `{"name": "..."}`, map[string]*entry{
+		"name": textEntry(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= jobs.MostBreakerName }).needed(),
+	})
+	if bad == nil {
+		bad = d.closeBreaker(ctx, name)
+	}
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	info, known := d.askBreakers(name)[name]
+	if !known { // of a host that is not there any more
+		info = breaker.Info{Name: name, State: breaker.Closed}
+	}
+	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
+	if err == nil {
+		err = d.nc.Publish(jobs.SubjectBreakerEvents+string(breaker.Reset), body)
+	}
+	if err != nil {
+		d.log.Warn("event_not_sent", "error", err)
+	}
+	d.log.Warn("breaker_reset", "breaker", name)
+	respondResult(r, breakerInfo(info))
+}
+
+// closeBreaker deletes what every host follows. A breaker that was never open has nothing there.
+func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error {
+	for {
+		e, err := d.control.Get(ctx, jobs.BreakerKey(name))
+		if err == nil && !e.Exists {
+			known := d.askBreakers("")
+			if _, ok := known[name]; ok {
+				return nil
+			}
+			return unknownBreaker(known)
+		}
+		if err == nil {
+			_, err = d.control.Delete(jobs.BreakerKey(name), e.Revision)
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, stream.ErrWrongRevision) || ctx.Err() != nil {
+			return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the breaker cannot be reset: %v", err).Again()
+		}
+	}
+}
+
+func unknownBreaker(known map[string]breaker.Info) *jobs.Error {
+	e := jobs.Errorf(jobs.Session, jobs.CodeBreakerUnknown, "there is no such circuit breaker")
+	e.Path, e.Expected = "name", strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+	return e
+}
+
+// breakerInfo is a breaker under the names of contract/breakers.md.
+func breakerInfo(i breaker.Info) map[string]any {
+	var last any
+	if l := i.LastFailure; l != nil {
+		last = map[string]any{"what": l.What, "at": timeText(l.At)}
+	}
+	var since any // not known of a host that is gone
+	if !i.LastStateChange.IsZero() {
+		since = timeText(i.LastStateChange)
+	}
+	return map[string]any{
+		"name": i.Name, "state": string(i.State), "failure_count": i.FailureCount, "success_count": i.SuccessCount, "half_open_count": i.HalfOpenCount,
+		"last_failure": last, "last_state_change": since, "time_until_retry": i.TimeUntilRetry,
+		"config": map[string]any{"failure_threshold": i.Config.FailureThreshold, "success_threshold": i.Config.SuccessThreshold, "timeout": i.Config.Timeout},
+	}
+}

@@ -1,0 +1,424 @@
+package host_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+// outage scripts workers whose language models are down, each until it is mended.
+type outage struct {
+	mu    sync.Mutex
+	down  map[string]string // model -> code of its error
+	asked map[string][]time.Time
+
+	answer func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool)
+}
+
+func (y *system) outage(down map[string]string) *outage {
+	o := &outage{down: down, asked: map[string][]time.Time{}}
+	o.answer = func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if c.LM == "" || c.Command == "append" {
+			return frame.Frame{}, nil, false
+		}
+		o.asked[c.LM] = append(o.asked[c.LM], time.Now())
+		switch code := o.down[c.LM]; code {
+		case "":
+			return frame.Frame{}, nil, false
+		case "lm_auth", "user_error", "lm_invalid_request":
+			return failure("python", code, false), nil, true
+		default:
+			return failure("resource_error", code, true), nil, true
+		}
+	}
+	y.script(o.answer)
+	return o
+}
+
+func (o *outage) mend(model string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.down, model)
+}
+
+func (o *outage) calls(model string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.asked[model])
+}
+
+func predict(model, more string) string {
+	return fmt.Sprintf(`{"command":"predict","options":{"lm":%q%s}}`, model, more)
+}
+
+const once = `,"max_retries":0`
+
+// breakers asks a host how its breakers stand.
+func (y *system) breakers(host string) map[string]breaker.Info {
+	y.t.Helper()
+	m, err := y.nc.Request("dspex.ctl."+host+".breakers", nil, 5*time.Second)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	var list []breaker.Info
+	if err := json.Unmarshal(m.Data, &list); err != nil {
+		y.t.Fatal(err)
+	}
+	infos := map[string]breaker.Info{}
+	for _, i := range list {
+		infos[i.Name] = i
+	}
+	return infos
+}
+
+func TestAfterFiveFailuresACallFailsAtOnceAndAQueuedJobWaitsUnharmed(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		o := y.outage(map[string]string{"gpt": "lm_server_error"})
+		for n := range 5 {
+			if r := y.call(fmt.Sprintf("dspex.rpc.session.s%d", n), "", predict("gpt", once)); r.Error.Code != "lm_server_error" {
+				t.Fatalf("%+v", r)
+			}
+		}
+		opened := time.Now()
+		for _, door := range []string{"dspex.rpc.session.s9", "dspex.rpc.anonymous"} {
+			r := y.call(door, "", predict("gpt", ""))
+			if r.Error.Code != "breaker_open" || r.Error.Category != "resource_error" || !r.Error.Retryable || r.Attempt != 0 ||
+				r.Error.RetryAfter < 55_000 || r.Error.RetryAfter > 60_000 || !strings.Contains(r.Error.Message, "lm.test/gpt is open after 5 failures in a row, the last one resource_error/lm_server_error") {
+				t.Errorf("%s: %+v", door, r)
+			}
+			if r := y.call(door, "", predict("claude", "")); !r.OK {
+				t.Errorf("%s: a job of another model: %+v", door, r)
+			}
+			if r := y.call(door, "", `{"command":"append"}`); !r.OK {
+				t.Errorf("%s: a job without a model: %+v", door, r)
+			}
+		}
+		y.store("dspex.session.waits", "w1", predict("gpt", once))
+		y.store("dspex.session.waits", "w2", `{"command":"append"}`)
+		y.store("dspex.anonymous.interactive", "w3", predict("gpt", once))
+		y.store("dspex.session.late", "w4", predict("gpt", `,"deadline":20000`))
+		if e := y.end("late", "w4"); e.Outcome != "expired" || e.Attempts != 0 || time.Since(opened) > 30*time.Second {
+			t.Errorf("a deadline while it waits: %+v", e)
+		}
+		if n := o.calls("gpt"); n != 5 {
+			t.Errorf("the model was called %d times while the breaker was open", n-5)
+		}
+		o.mend("gpt")
+		if e := y.end("waits", "w1"); e.Outcome != "succeeded" || e.Attempts != 1 || time.Since(opened) < time.Minute {
+			t.Errorf("%+v after %v", e, time.Since(opened))
+		}
+		if e := y.end("waits", "w2"); e.Outcome != "succeeded" || !strings.Contains(string(e.Reply.Result), `["w1","w2"]`) {
+			t.Errorf("the session's order: %+v %s", e, e.Reply.Result)
+		}
+		if e := y.end("", "w3"); e.Outcome != "succeeded" || e.Attempts != 1 {
+			t.Errorf("without session: %+v", e)
+		}
+	})
+}
+
+func TestAnOpenBreakerIsHalfOpenAfter60sAndClosesAfterThreeSuccesses(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		events := y.subscribe("dspex.events.breaker.*")
+		o := y.outage(map[string]string{"gpt": "lm_rate_limit"})
+		r := y.call("dspex.rpc.session.s", "", predict("gpt", `,"max_retries":9,"backoff":[0]`))
+		if r.Error.Code != "breaker_open" || r.Attempt != 5 {
+			t.Errorf("retries end at the breaker: %+v", r)
+		}
+		y.pass(time.Minute + time.Second)
+		if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); r.Error.Code != "lm_rate_limit" {
+			t.Errorf("the trial: %+v", r)
+		}
+		if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); r.Error.Code != "breaker_open" {
+			t.Errorf("after a failed trial: %+v", r)
+		}
+		if i := y.breakers("h1")["lm.test/gpt"]; i.State != breaker.Open || i.FailureCount != 5 || i.TimeUntilRetry == 0 || i.LastFailure.What != "resource_error/lm_rate_limit" {
+			t.Errorf("%+v", i)
+		}
+		o.mend("gpt")
+		y.pass(time.Minute + time.Second)
+		for n := range 3 {
+			if i := y.breakers("h1")["lm.test/gpt"]; i.State != breaker.HalfOpen || i.SuccessCount != n {
+				t.Errorf("before trial %d: %+v", n+1, i)
+			}
+			if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); !r.OK {
+				t.Errorf("%+v", r)
+			}
+		}
+		if i := y.breakers("h1")["lm.test/gpt"]; i.State != breaker.Closed || i.FailureCount != 0 {
+			t.Errorf("%+v", i)
+		}
+		for _, change := range []string{"opened", "reopened", "closed"} {
+			m, err := events.NextMsg(5 * time.Second)
+			if err != nil || m.Subject != "dspex.events.breaker."+change || !strings.Contains(string(m.Data), `"event":"dspex.circuit_breaker.`+change+`"`) ||
+				!strings.Contains(string(m.Data), `"name":"lm.test/gpt"`) {
+				t.Fatalf("%s: %v %v", change, m, err)
+			}
+		}
+	})
+}
+
+func (y *system) subscribe(subject string) *nats.Subscription {
+	y.t.Helper()
+	sub, err := y.nc.SubscribeSync(subject)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return sub
+}
+
+func TestWhatOneHostFindsOutHoldsOnAll(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		o := y.outage(map[string]string{"gpt": "lm_connection"})
+		stop := y.anotherHost("h2")
+		defer stop()
+		for range 5 {
+			y.call("dspex.rpc.session.s", "", predict("gpt", once)) // one session: one host
+		}
+		y.pass(time.Second)
+		for _, name := range []string{"h1", "h2"} {
+			if i := y.breakers(name)["lm.test/gpt"]; i.State != breaker.Open || i.FailureCount != 5 || i.LastFailure.What != "resource_error/lm_connection" {
+				t.Errorf("%s: %+v", name, i)
+			}
+		}
+		for n := range 20 { // sessions of both
+			if r := y.call(fmt.Sprintf("dspex.rpc.session.n%d", n), "", predict("gpt", "")); r.Error.Code != "breaker_open" {
+				t.Errorf("%+v", r)
+			}
+		}
+		if n := o.calls("gpt"); n != 5 {
+			t.Errorf("%d calls", n)
+		}
+		stopThird := y.anotherHost("h3") // takes 10 s
+		defer stopThird()
+		if i := y.breakers("h3")["lm.test/gpt"]; i.State != breaker.Open || i.TimeUntilRetry > 59_000 {
+			t.Errorf("a host that comes later: %+v", i)
+		}
+		o.mend("gpt")
+		y.pass(time.Minute)
+		for n := range 3 {
+			if r := y.call("dspex.rpc.session.s", "", predict("gpt", "")); !r.OK {
+				t.Errorf("trial %d: %+v", n, r)
+			}
+		}
+		y.pass(time.Second)
+		for _, name := range []string{"h1", "h2", "h3"} {
+			if i := y.breakers(name)["lm.test/gpt"]; i.State != breaker.Closed {
+				t.Errorf("%s: %+v", name, i)
+			}
+		}
+	})
+}
+
+// anotherHost adds a host with the same workers and waits until it has its share of the partitions.
+func (y *system) anotherHost(name string) (stop func()) {
+	y.t.Helper()
+	h, err := host.New(host.Config{Name: name, NC: y.connect(), Pool: y.pool, Models: noModels{}, Capacity: 8})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := h.Run(ctx); err != nil {
+			y.t.Error(err)
+		}
+	})
+	y.pass(10 * time.Second) // the leader moves its share
+	return func() { cancel(); done.Wait() }
+}
+
+func TestWhatSaysNothingOfTheModelOpensNothing(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		o := y.outage(map[string]string{"raises": "user_error", "refuses": "lm_invalid_request", "locked": "lm_auth", "mixed": "lm_server_error"})
+		for n := range 20 {
+			for _, model := range []string{"raises", "refuses"} {
+				if r := y.call("dspex.rpc.session.s", "", predict(model, "")); r.Error.Code != o.down[model] {
+					t.Fatalf("%d: %+v", n, r)
+				}
+			}
+			if r := y.call("dspex.rpc.session.s", "", predict("mixed", `,"require_state":true`)); r.Error.Code != "state_required" {
+				t.Fatalf("%+v", r)
+			}
+		}
+		for range 5 { // a key that is refused is the provider's answer to everybody who uses it
+			if r := y.call("dspex.rpc.session.s", "", predict("locked", "")); r.Error.Code != "lm_auth" {
+				t.Fatalf("%+v", r)
+			}
+		}
+		if r := y.call("dspex.rpc.session.s", "", predict("locked", "")); r.Error.Code != "breaker_open" {
+			t.Errorf("%+v", r)
+		}
+		for range 2 { // a command of the operator is held up once it was seen to call a model
+			if r := y.call("dspex.rpc.session.s", "", `{"command":"append","options":{"lm":"locked"}}`); !r.OK {
+				t.Errorf("%+v", r)
+			}
+		}
+		for _, want := range []string{"lm_auth", "breaker_open"} {
+			if r := y.call("dspex.rpc.session.s", "", `{"command":"ask","options":{"lm":"locked"}}`); r.Error.Code != want {
+				t.Errorf("%s: %+v", want, r)
+			}
+		}
+	})
+}
+
+func TestStartsThatFailOpenABreakerThatKeepsNobodyFromWorkersThatServe(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.pool.gone.Store(true)
+		y.pool.mu.Lock()
+		y.pool.none = func() error {
+			if y.pool.gone.Load() {
+				return &pyproc.UnavailableError{RetryAfter: 2 * time.Second, Err: errors.New("no such file")}
+			}
+			return nil
+		}
+		y.pool.mu.Unlock()
+		for range 5 {
+			if r := y.call("dspex.rpc.session.s", "", `{"command":"append"}`); r.Error.Code != "worker_start_failed" {
+				t.Fatalf("%+v", r)
+			}
+		}
+		if r := y.call("dspex.rpc.session.s", "", `{"command":"append"}`); r.Error.Code != "breaker_open" || !strings.Contains(r.Error.Message, "start.h1") {
+			t.Fatalf("%+v", r)
+		}
+		y.store("dspex.session.waits", "w", `{"command":"append","options":{"max_retries":0}}`)
+		y.pool.gone.Store(false)
+		if r := y.call("dspex.rpc.session.s", "", `{"command":"append"}`); !r.OK {
+			t.Errorf("a worker serves: %+v", r)
+		}
+		if e := y.end("waits", "w"); e.Outcome != "succeeded" || e.Attempts != 1 {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestWorkersThatDieOpenThePoolsBreakerOneJobCountsOnce(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		die := func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			if strings.HasPrefix(c.Session, "bad") {
+				return frame.Frame{}, &pyproc.ExitError{Worker: "w/0", Code: 1}, true
+			}
+			return frame.Frame{}, nil, false
+		}
+		y.script(die)
+		if r := y.call("dspex.rpc.session.bad", "", `{"command":"append","options":{"max_retries":9,"backoff":[0]}}`); r.Error.Code != "worker_died" || r.Attempt != 10 {
+			t.Errorf("one job that ends ten workers: %+v", r)
+		}
+		if i := y.breakers("h1")["pool.h1"]; i.State != breaker.Closed || i.FailureCount != 1 {
+			t.Errorf("%+v", i)
+		}
+		if r := y.call("dspex.rpc.session.good", "", `{"command":"append"}`); !r.OK {
+			t.Errorf("%+v", r)
+		}
+		for n := range 5 {
+			y.call(fmt.Sprintf("dspex.rpc.session.bad%d", n), "", `{"command":"append","options":{"max_retries":0}}`)
+		}
+		if r := y.call("dspex.rpc.session.good", "", `{"command":"append"}`); r.Error.Code != "breaker_open" {
+			t.Errorf("%+v", r)
+		}
+		beats := y.subscribe("dspex.hb.h1")
+		m, err := beats.NextMsg(5 * time.Second)
+		var beat host.Heartbeat
+		if err != nil || json.Unmarshal(m.Data, &beat) != nil || !slices.Equal(beat.Breakers, []string{"pool.h1"}) {
+			t.Errorf("heartbeat %v %v", m, err)
+		}
+		y.store("dspex.session.good", "g", `{"command":"append"}`)
+		if e := y.end("good", "g"); e.Outcome != "succeeded" || e.Attempts != 1 {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestATrialThatIsCancelledGivesItsPermitBack(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		o := y.outage(map[string]string{"gpt": "lm_timeout"})
+		for range 5 {
+			y.call("dspex.rpc.session.s", "", predict("gpt", once))
+		}
+		y.pass(time.Minute + time.Second)
+		running := make(chan string, 3)
+		y.script(func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			running <- c.Job
+			<-ctx.Done()
+			return frame.Frame{}, ctx.Err(), true
+		})
+		for n := range 3 {
+			y.store(fmt.Sprintf("dspex.session.t%d", n), fmt.Sprintf("t%d", n), predict("gpt", once))
+			<-running
+		}
+		if r := y.call("dspex.rpc.session.s", "", predict("gpt", "")); r.Error.Code != "breaker_open" || !strings.Contains(r.Error.Message, "half_open") {
+			t.Errorf("a fourth trial: %+v", r)
+		}
+		y.store("dspex.session.next", "next", predict("gpt", once))
+		o.mend("gpt")
+		y.script(o.answer)
+		for n := range 3 {
+			y.call("dspex.rpc.jobs.cancel", "", fmt.Sprintf(`{"session":"t%d","job":"t%d"}`, n, n))
+		}
+		if e := y.end("next", "next"); e.Outcome != "succeeded" {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+func TestAnOpenBreakerDegradesTheHealthUntilItIsReset(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		events := y.subscribe("dspex.events.breaker.reset")
+		o := y.outage(map[string]string{"gpt": "lm_server_error"})
+		for range 5 {
+			y.call("dspex.rpc.session.s", "", predict("gpt", once))
+		}
+		y.store("dspex.session.waits", "w", predict("gpt", once))
+		r := y.call("dspex.rpc.health.check", "", `{}`)
+		if !strings.Contains(string(r.Result), `"reasons":["the circuit breaker lm.test/gpt is open"]`) || !strings.Contains(string(r.Result), `"status":"degraded"`) {
+			t.Errorf("%s", r.Result)
+		}
+		r = y.call("dspex.rpc.breakers.list", "", `{}`)
+		var list struct{ Breakers []breaker.Info }
+		if err := json.Unmarshal(r.Result, &list); err != nil || len(list.Breakers) != 3 || list.Breakers[0].Name != "lm.test/gpt" || list.Breakers[0].State != breaker.Open ||
+			list.Breakers[0].FailureCount != 5 || list.Breakers[0].LastFailure == nil || list.Breakers[1].Name != "pool.h1" || list.Breakers[2].Name != "start.h1" {
+			t.Errorf("%s %v", r.Result, err)
+		}
+		if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"lm.nobody/x"}`); r.Error.Code != "breaker_unknown" || r.Error.Expected != "lm.test/gpt, pool.h1, start.h1" {
+			t.Errorf("%+v", r)
+		}
+		for _, bad := range []string{`{}`, `{"name":""}`, `{"name":1}`, `{"nom":"x"}`} {
+			if r := y.call("dspex.rpc.breakers.reset", "", bad); r.Error.Code != "bad_request" || r.Error.Expected == "" {
+				t.Errorf("%s: %+v", bad, r)
+			}
+		}
+		before := time.Now()
+		o.mend("gpt")
+		if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"lm.test/gpt"}`); !r.OK || !strings.Contains(string(r.Result), `"state":"closed"`) {
+			t.Errorf("%+v %s", r, r.Result)
+		}
+		if e := y.end("waits", "w"); e.Outcome != "succeeded" || time.Since(before) > 10*time.Second {
+			t.Errorf("%+v after %v", e, time.Since(before))
+		}
+		if r := y.call("dspex.rpc.health.check", "", `{}`); !strings.Contains(string(r.Result), `"status":"healthy"`) || strings.Contains(string(r.Result), "reasons") {
+			t.Errorf("%s", r.Result)
+		}
+		if m, err := events.NextMsg(5 * time.Second); err != nil || !strings.Contains(string(m.Data), `"event":"dspex.circuit_breaker.reset"`) {
+			t.Errorf("%v %v", m, err)
+		}
+		for n := range 2 { // also one that counts but never was open; twice is fine
+			if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"pool.h1"}`); !r.OK {
+				t.Errorf("%d: %+v", n, r)
+			}
+		}
+	})
+}

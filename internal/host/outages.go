@@ -1,0 +1,211 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// What one host finds out holds on all: a breaker that opens here is written to dspex_control, one that closes is deleted
+// there, by compare-and-set, and every host follows. Of two that disagree the first write counts. How long a breaker stays
+// open each host measures by itself from when it hears of it; of entries older than the host, the broker's clock tells.
+
+// outages are the changes that this host found out, until they are shared.
+type outages struct {
+	mu      sync.Mutex
+	pending map[string]breaker.Event // by name, the latest
+	wake    chan struct{}            // capacity 1
+
+	heard chan heardBreaker
+	revs  map[string]uint64 // by key, the latest that was heard or written; of share
+}
+
+type heardBreaker struct {
+	key   string
+	entry stream.Entry
+}
+
+// protect makes the breakers.
+func (h *Host) protect() {
+	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), revs: map[string]uint64{}}
+	h.breakers = breaker.NewSet(h.cfg.Breaker, h.outages.found)
+	h.breakers.Look(jobs.PoolBreaker(h.cfg.Name), jobs.StartBreaker(h.cfg.Name)) // these are always shown
+}
+
+func (o *outages) found(e breaker.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pending[e.Info.Name] = e
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (o *outages) take() map[string]breaker.Event {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	taken := o.pending
+	o.pending = map[string]breaker.Event{}
+	return taken
+}
+
+// putBack keeps what could not be shared, unless something newer was found out.
+func (o *outages) putBack(left map[string]breaker.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.Copy(left, o.pending)
+	o.pending = left
+}
+
+func (h *Host) hearOutages(ctx context.Context) {
+	stream.FollowEntries(ctx, h.js, stream.Control, jobs.BreakerKeys, h.log, func(key string, e stream.Entry) {
+		select {
+		case h.outages.heard <- heardBreaker{key, e}:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// shareOutages applies what is heard and writes what was found out here.
+func (h *Host) shareOutages(ctx context.Context) {
+	o := &h.outages
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-o.heard:
+			h.follow(e.key, e.entry)
+			continue
+		case <-o.wake:
+		case <-again.C:
+		}
+		left := o.take()
+		for name, e := range left {
+			if h.share(ctx, name, e) {
+				delete(left, name)
+			}
+		}
+		if len(left) > 0 {
+			o.putBack(left)
+			again.Reset(brokerPause)
+		}
+	}
+}
+
+// follow applies an entry that is newer than what is known.
+func (h *Host) follow(key string, e stream.Entry) {
+	o := &h.outages
+	if e.Revision <= o.revs[key] {
+		return
+	}
+	o.revs[key] = e.Revision
+	name, err := jobs.BreakerName(key)
+	if err != nil || !jobs.BreakerOf(name, h.cfg.Name) {
+		return
+	}
+	if !e.Exists {
+		h.breakers.LearnClosed(name)
+		return
+	}
+	open, err := jobs.ParseOpenBreaker(e.Value)
+	if err != nil {
+		h.log.Warn("breaker_unreadable", "key", key, "error", err)
+		return
+	}
+	left := h.breakers.Config().Timeout
+	if began := time.UnixMilli(h.started); e.Stored.Before(began) {
+		if name == jobs.PoolBreaker(h.cfg.Name) || name == jobs.StartBreaker(h.cfg.Name) { // an earlier process's workers
+			o.found(breaker.Event{Change: breaker.Shut, Info: breaker.Info{Name: name, State: breaker.Closed}})
+			return
+		}
+		left -= h.now().Sub(e.Stored)
+	}
+	h.breakers.LearnOpen(name, left, open.Failures, open.Last)
+	h.log.Warn("breaker_open", "breaker", name, "found_by", open.Host, "failures", open.Failures)
+}
+
+// share writes what was found out. It reports false if that is to be tried again.
+func (h *Host) share(ctx context.Context, name string, e breaker.Event) bool {
+	key := jobs.BreakerKey(name)
+	var rev uint64
+	var err error
+	if e.Change == breaker.Shut {
+		rev, err = h.control.Delete(key, h.outages.revs[key])
+	} else {
+		rev, err = h.control.PutSync(key, jobs.OpenBreaker{Name: name, Host: h.cfg.Name, Failures: e.Info.FailureCount, Last: e.Info.LastFailure}.Bytes(), h.outages.revs[key], 0)
+	}
+	if errors.Is(err, stream.ErrWrongRevision) { // another host was faster
+		entry, err := h.control.Get(ctx, key)
+		if err != nil {
+			return false
+		}
+		h.follow(key, entry)
+		return true
+	}
+	if err != nil {
+		h.log.Warn("breaker_not_shared", "breaker", name, "change", e.Change, "error", err)
+		return false
+	}
+	h.outages.revs[key] = rev
+	h.log.Warn("breaker_changed", "breaker", name, "change", e.Change, "failures", e.Info.FailureCount)
+	h.tellBreaker(e)
+	return true
+}
+
+// tellBreaker publishes a change. It may be lost: dspex_control has the state.
+func (h *Host) tellBreaker(e breaker.Event) {
+	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(e.Change), At: time.Now().UTC(), Host: h.cfg.Name, Breaker: e.Info})
+	if err == nil {
+		err = h.nc.Publish(jobs.SubjectBreakerEvents+string(e.Change), body)
+	}
+	if err != nil {
+		h.log.Warn("event_not_sent", "error", err)
+	}
+}
+
+// serveBreakers answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was asked for.
+func (h *Host) serveBreakers() (stop func(), err error) {
+	sub, err := h.nc.Subscribe(jobs.SubjectControl+h.cfg.Name+".breakers", func(m *nats.Msg) {
+		var ask jobs.BreakersAsk
+		if len(m.Data) > 0 && json.Unmarshal(m.Data, &ask) != nil {
+			return
+		}
+		if ask.Reset != "" {
+			h.breakers.LearnClosed(ask.Reset)
+		}
+		if body, err := json.Marshal(h.breakers.Infos()); err == nil {
+			_ = m.Respond(body) // the asker may be gone
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to breakers: %w", err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// mostOpen bounds the names in a heartbeat.
+const mostOpen = 16
+
+// openBreakers names the breakers that are open.
+func (h *Host) openBreakers() []string {
+	var names []string
+	for _, i := range h.breakers.Infos() {
+		if i.State == breaker.Open && len(names) < mostOpen {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}

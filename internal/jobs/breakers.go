@@ -1,0 +1,188 @@
+package jobs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Sign is what the end of an attempt says of something that it relied on.
+type Sign int
+
+// The signs.
+const (
+	NoSign Sign = iota
+	Works
+	Fails
+)
+
+// Signs are what an error says of the three things that have circuit breakers.
+type Signs struct {
+	Start Sign // of workers
+	Pool  Sign // the workers that run; one that answers works, whatever it answers
+	LM    Sign // the language model that the job used
+}
+
+// signs are the errors that say something, by code. A provider that refuses a request for what stands in it works. What is
+// not here says nothing: the broker's and the client's errors, exceptions of user code, cancellations, time that ran out
+// while nobody knows where it was spent.
+var signs = map[string]Signs{
+	CodeWorkerStart: {Start: Fails},
+
+	CodeWorkerDied: {Pool: Fails},
+	CodeWorkerHung: {Pool: Fails},
+	CodeBadFrame:   {Pool: Fails},
+
+	CodeLMRateLimit:    {LM: Fails},
+	CodeLMServer:       {LM: Fails},
+	"lm_timeout":       {LM: Fails},
+	"lm_connection":    {LM: Fails},
+	"lm_auth":          {LM: Fails},
+	"lm_billing":       {LM: Fails},
+	"lm_stream_broken": {LM: Fails},
+	"lm_bad_answer":    {LM: Fails},
+
+	"lm_invalid_request":   {LM: Works},
+	"lm_context_window":    {LM: Works},
+	"lm_unsupported_model": {LM: Works},
+	"lm_bad_output":        {LM: Works},
+	"lm_answer_unreadable": {LM: Works},
+}
+
+// Signs tells what the error says.
+func (e *Error) Signs() Signs { return signs[e.Code] }
+
+// Names of circuit breakers (contract/job.md).
+const (
+	breakerLM    = "lm."
+	breakerPool  = "pool."
+	breakerStart = "start."
+)
+
+// PoolBreaker is the name of the breaker of a host's workers, StartBreaker that of their starts.
+func PoolBreaker(host string) string { return breakerPool + host }
+
+// StartBreaker is the name of the breaker of the starts of a host's workers.
+func StartBreaker(host string) string { return breakerStart + host }
+
+// LMBreaker is the name of the breaker of a language model: who has another address or another key may fail alone.
+func LMBreaker(provider, model, address, key string) string {
+	name := breakerLM + provider + "/" + model
+	if address != "" {
+		name += "@" + address
+	}
+	if key != "" {
+		name += "#" + key
+	}
+	return clipName(name)
+}
+
+// MostBreakerName bounds a breaker's name in bytes; the end of a longer one is a hash.
+const MostBreakerName = 128
+
+func clipName(name string) string {
+	if len(name) <= MostBreakerName {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return strings.ToValidUTF8(name[:MostBreakerName-17], "") + "~" + hex.EncodeToString(sum[:8])
+}
+
+// BreakerOf reports whether the breaker concerns a host: its own, and those of language models.
+func BreakerOf(name, host string) bool {
+	return strings.HasPrefix(name, breakerLM) || name == PoolBreaker(host) || name == StartBreaker(host)
+}
+
+// BreakerKeys matches the keys of all breakers that are not closed, in dspex_control.
+const BreakerKeys = "b.*"
+
+// BreakerKey is the key of a breaker in dspex_control: what a key may not have is written as its bytes in hex.
+func BreakerKey(name string) string {
+	var b strings.Builder
+	b.WriteString("b.")
+	for i := range len(name) {
+		c := name[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '/' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "=%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// BreakerName reads a BreakerKey.
+func BreakerName(key string) (string, error) {
+	text, ok := strings.CutPrefix(key, "b.")
+	plain, rest, more := strings.Cut(text, "=")
+	name := []byte(plain)
+	for ok && more {
+		var c []byte
+		if len(rest) < 2 {
+			ok = false
+		} else if c, _ = hex.DecodeString(rest[:2]); len(c) != 1 {
+			ok = false
+		} else {
+			plain, rest, more = strings.Cut(rest[2:], "=")
+			name = append(append(name, c...), plain...)
+		}
+	}
+	if !ok {
+		return "", fmt.Errorf("breaker key %q: expected b.<name>", Clip(key))
+	}
+	return string(name), nil
+}
+
+// OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it anew on every host.
+type OpenBreaker struct {
+	Name     string       `json:"name"`
+	Host     string       `json:"host"` // who found out
+	Failures int          `json:"failures"`
+	Last     *LastFailure `json:"last_failure,omitempty"`
+}
+
+// LastFailure is what counted last on a breaker.
+type LastFailure struct {
+	What string    `json:"what"` // category/code
+	At   time.Time `json:"at"`
+}
+
+// ParseOpenBreaker reads a value.
+func ParseOpenBreaker(b []byte) (OpenBreaker, error) {
+	var o OpenBreaker
+	if err := json.Unmarshal(b, &o); err != nil || o.Name == "" || len(o.Name) > MostBreakerName {
+		return OpenBreaker{}, fmt.Errorf("breaker %q: expected {\"name\": ...}", Clip(string(b)))
+	}
+	return o, nil
+}
+
+// Bytes is the stored form.
+func (o OpenBreaker) Bytes() []byte {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err) // texts, numbers and a time always marshal
+	}
+	return b
+}
+
+// BreakersAsk is asked of a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
+type BreakersAsk struct {
+	Reset string `json:"reset,omitempty"` // name of one to start anew before
+}
+
+// Subjects and names of the events in DSPEX_EVENTS.
+const (
+	SubjectBreakerEvents = "dspex.events.breaker." // + change
+	EventBreaker         = "dspex.circuit_breaker."
+)
+
+// BreakerEvent says that a breaker was opened, reopened, closed or reset.
+type BreakerEvent struct {
+	Event   string    `json:"event"`
+	At      time.Time `json:"at"`
+	Host    string    `json:"host,omitempty"` // who found out; none for a reset
+	Breaker any       `json:"breaker"`
+}

@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestWhatCountsOnABreakerIsWhatTheContractSays(t *testing.T) {
+	page, err := os.ReadFile("../../contract/breakers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]Signs{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (lm|pool|start) \\| (failure|success) \\|$").FindAllStringSubmatch(string(page), -1) {
+		sign := Works
+		if row[3] == "failure" {
+			sign = Fails
+		}
+		told[row[1]] = map[string]Signs{"lm": {LM: sign}, "pool": {Pool: sign}, "start": {Start: sign}}[row[2]]
+	}
+	for code, s := range signs {
+		if told[code] != s {
+			t.Errorf("%s: the page says %+v, the table %+v", code, told[code], s)
+		}
+	}
+	for code := range told {
+		if _, ok := signs[code]; !ok {
+			t.Errorf("%s: not in the table", code)
+		}
+	}
+	for code := range signs { // a code that nobody raises would have no effect
+		if all, err := os.ReadFile("../../contract/commands.md"); err != nil || !strings.Contains(string(all), "| `"+code+"` |") {
+			t.Errorf("%s is no code (%v)", code, err)
+		}
+	}
+}
+
+func TestABreakersKeyTellsItsName(t *testing.T) {
+	for name, key := range map[string]string{
+		"lm.openai/gpt-4o": "b.lm=2Eopenai/gpt-4o", "pool.h1": "b.pool=2Eh1", "lm.a/b@127.0.0.1:80#env:K": "b.lm=2Ea/b=40127=2E0=2E0=2E1=3A80=23env=3AK", "lm.ü": "b.lm=2E=C3=BC",
+	} {
+		if got := BreakerKey(name); got != key {
+			t.Errorf("%s: %s, expected %s", name, got, key)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.String().Draw(t, "name")
+		if got, err := BreakerName(BreakerKey(name)); err != nil || got != name {
+			t.Fatalf("%q, %v", got, err)
+		}
+	})
+	for _, key := range []string{"", "c.x", "b.=", "b.a=4", "b.=ZZ", "b.=4G"} {
+		if name, err := BreakerName(key); err == nil {
+			t.Errorf("%q is %q", key, name)
+		}
+	}
+}
+
+func TestAnOpenBreakerIsReadAsItWasWritten(t *testing.T) {
+	o := OpenBreaker{Name: "lm.a/b", Host: "h1", Failures: 5, Last: &LastFailure{What: "timeout/lm_timeout"}}
+	if got, err := ParseOpenBreaker(o.Bytes()); err != nil || got.Name != o.Name || got.Failures != 5 || *got.Last != *o.Last {
+		t.Errorf("%+v %v", got, err)
+	}
+	for _, text := range []string{"", "{}", `{"name":""}`, `{"name":"` + strings.Repeat("x", MostBreakerName+1) + `"}`, `{"name":1}`} {
+		if _, err := ParseOpenBreaker([]byte(text)); err == nil {
+			t.Errorf("%s is accepted", text)
+		}
+	}
+}

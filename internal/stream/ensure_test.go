@@ -1,0 +1,37 @@
+package stream
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestEnsureIsContentWithWhatIsThereAlsoWhereThereIsNoRoomTwice(t *testing.T) {
+	const room = 3*(64<<20) + eventsBytes + 1<<20 // jobs twice, results, events, and a little for what reserves nothing
+	s, err := server.NewServer(&server.Options{DontListen: true, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: room})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer s.WaitForShutdown()
+	defer s.Shutdown()
+	nc, err := nats.Connect("", nats.InProcessServer(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if n, err := Ensure(t.Context(), js, Settings{Partitions: 4, JobsBytes: 64 << 20, ResultsBytes: 64 << 20}); err != nil || n != 4 {
+			t.Fatal(n, err)
+		}
+	}
+	if _, err := Ensure(t.Context(), js, Settings{Partitions: 8}); err == nil {
+		t.Error("another number of partitions was accepted")
+	}
+}
