@@ -27,7 +27,8 @@ type options struct {
 	pool                         pyproc.Options
 	breaker                      breaker.Config
 
-	models *lm.Registry // made by check
+	models  *lm.Registry // made by check
+	litellm bool         // a profile asks for it
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
@@ -102,12 +103,13 @@ func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--lm: %w", err)
 	}
+	o.litellm = f.NeedsLitellm()
 	return lm.New(f, env)
 }
 
 // environment makes the Python environment, or finds it.
 func (o *options) environment(ctx context.Context, progress io.Writer) (pyenv.Env, error) {
-	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: o.paths}
+	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: o.paths, Litellm: o.litellm}
 	if len(o.imports) > 0 && len(o.paths) == 0 {
 		wd, err := os.Getwd()
 		if err != nil {
@@ -140,5 +142,6 @@ func prepare(s *daemon.Surroundings) *cobra.Command {
 		},
 	}
 	o.declarePython(cmd.Flags())
+	cmd.Flags().BoolVar(&o.litellm, "litellm", false, "with litellm, for LM profiles that ask for it")
 	return cmd
 }

@@ -116,13 +116,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := isFree(cfg.Listen); err != nil {
 		return err
 	}
-	models, echo, err := languageModels(cfg)
+	models, echo, litellm, err := languageModels(cfg)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	info := Info{Engine: cfg.Engine, Took: map[string]time.Duration{}}
-	env, err := environment(ctx, cfg)
+	env, err := environment(ctx, cfg, litellm)
 	if err != nil {
 		return err
 	}
@@ -180,8 +180,8 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-func environment(ctx context.Context, cfg Config) (pyenv.Env, error) {
-	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: cfg.Paths}
+func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {
+	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: cfg.Paths, Litellm: litellm}
 	if cfg.Engine == "stub" {
 		return pyenv.System(ctx, ask)
 	}
@@ -207,24 +207,19 @@ type workersError struct {
 func (e *workersError) Error() string { return e.text }
 func (e *workersError) Unwrap() error { return e.cause }
 
-// languageModels reads the profiles; without any it starts the echo model and says so under the name "echo".
-func languageModels(cfg Config) (*lm.Registry, *echolm.Server, error) {
+// languageModels reads the profiles, and whether they need litellm; without any it starts the echo model under the name "echo".
+func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, litellm bool, err error) {
+	f := lm.File{Default: "echo"}
 	if cfg.LMFile != "" {
-		f, err := lm.Load(cfg.LMFile)
-		if err != nil {
-			return nil, nil, err
-		}
-		models, err := lm.New(f, os.Getenv)
-		return models, nil, err
+		f, err = lm.Load(cfg.LMFile)
+	} else if echo, err = echolm.New(echolm.Config{Log: cfg.Log}); err == nil {
+		f.Profiles = map[string]lm.Profile{"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()}}
 	}
-	echo, err := echolm.New(echolm.Config{Log: cfg.Log})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	models, err := lm.New(lm.File{Default: "echo", Profiles: map[string]lm.Profile{
-		"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()},
-	}}, os.Getenv)
-	return models, echo, err
+	models, err = lm.New(f, os.Getenv)
+	return models, echo, f.NeedsLitellm(), err
 }
 
 func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {

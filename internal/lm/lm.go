@@ -33,6 +33,20 @@ type Profile struct {
 	TimeoutMS      int      `json:"timeout_ms,omitempty"`      // default 120000
 	MaxConnections int      `json:"max_connections,omitempty"` // default 1000
 	Supports       Supports `json:"supports,omitzero"`
+	Engine         string   `json:"engine,omitempty"` // "" is DSPy's own client; Litellm must be installed, too
+}
+
+// Litellm is the engine of a profile whose provider only litellm knows. Provider and model are then its to understand.
+const Litellm = "litellm"
+
+// NeedsLitellm reports whether a profile asks for it.
+func (f File) NeedsLitellm() bool {
+	for _, p := range f.Profiles {
+		if p.Engine == Litellm {
+			return true
+		}
+	}
+	return false
 }
 
 // Supports says what the model's server can do beyond chat.
@@ -148,8 +162,13 @@ func (p provider) key() string {
 func (p Profile) check() (errs []error) {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	known, ok := providers[p.Provider]
-	if !ok {
-		wrong("provider %q: expected one of %s", p.Provider, strings.Join(Providers(), ", "))
+	switch {
+	case p.Engine != "" && p.Engine != Litellm:
+		wrong("engine %q: expected %s, or nothing for DSPy's own client", p.Engine, Litellm)
+	case p.Engine == Litellm && p.Provider == "":
+		wrong("provider is missing: expected one that litellm knows")
+	case p.Engine == "" && !ok:
+		wrong("provider %q: expected one of %s (others with engine %s)", p.Provider, strings.Join(Providers(), ", "), Litellm)
 	}
 	if p.Model == "" {
 		wrong("model is missing")
@@ -365,6 +384,9 @@ func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
 	}
 	if p.MaxTokens > 0 {
 		m["max_tokens"] = p.MaxTokens
+	}
+	if p.Engine != "" {
+		m["engine"] = p.Engine
 	}
 	body, err := wire.Encode(m)
 	if err != nil {

@@ -86,6 +86,23 @@ func TestEveryProviderWorksFromAFile(t *testing.T) {
 	}
 }
 
+func TestLitellmIsAnExtraThatAProfileAsksFor(t *testing.T) {
+	f := File{Profiles: map[string]Profile{"a": {Provider: "mistral", Model: "mistral-small", Engine: Litellm, APIKey: "env:K"}, "b": {Provider: "ollama", Model: "m"}}}
+	r, err := New(f, env("K", canary))
+	if err != nil || !f.NeedsLitellm() || (File{Profiles: map[string]Profile{"b": f.Profiles["b"]}}).NeedsLitellm() {
+		t.Fatal(err)
+	}
+	for name, engine := range map[string]any{"a": "litellm", "b": nil} {
+		if m, e := r.Named(name); e != nil || profile(t, m.Profile)["engine"] != engine {
+			t.Errorf("%s: %v", name, e)
+		}
+	}
+	f.Profiles["a"] = Profile{Provider: "mistral", Model: "m", Engine: "native"}
+	if _, err := New(f, env()); err == nil || !strings.Contains(err.Error(), `engine "native": expected litellm`) {
+		t.Error(err)
+	}
+}
+
 func TestAWrongFileSaysEverythingAtOnceAndNoSecret(t *testing.T) {
 	f := File{Default: "nobody", Profiles: map[string]Profile{
 		"a": {Provider: "openai", Model: "gpt-4o", APIKey: canary}, "b": {Provider: "acme"}, "c": {Provider: "vllm", Model: "m"},

@@ -25,7 +25,7 @@ type Config struct {
 	CacheDir   string   // "" is dspex in the user's cache directory
 	Lock       []byte   // what to install, in the form of a requirements file with hashes; nil is the worker's lock
 	Imports    []string // modules that must import afterwards; nil with a nil Lock is dspy and msgspec
-	Litellm    bool     // also install the optional litellm engine
+	Litellm    bool     // also install the optional litellm engine: another environment, from its own lock
 	Installer  string   // UV or Pip; "" is uv when it is on the PATH, else pip
 	Wheelhouse string   // a directory of wheels: install from it alone, without a network
 	// Paths are directories for the operator's own modules, after everything else on sys.path. With them, an interpreter that
@@ -120,7 +120,7 @@ func newBuilder(cfg Config) (*builder, error) {
 		}
 	}
 	if cfg.Litellm {
-		b.lock = append(slices.Clone(b.lock), python.LitellmLock...)
+		b.lock = python.LitellmLock // holds the worker's
 		b.imports = append(slices.Clone(b.imports), "litellm")
 	}
 	if b.cache == "" {

@@ -17,7 +17,7 @@ from dspex_worker.engines.dspy_engine import boot
 from dspex_worker.engines.dspy_engine.call import Call
 from dspex_worker.engines.dspy_engine.executor import inline_hops
 from dspex_worker.engines.dspy_engine.failures import not_configured
-from dspex_worker.engines.dspy_engine.lm import Profiles
+from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.errors import Cancelled, WorkerError
 from dspex_worker.plain import to_wire
@@ -70,6 +70,7 @@ class DSPyEngine:
         except SignatureError as error:
             raise WorkerError("python", "bad_signature", error.message, hint=f"expected: {error.expected}") from None
         self._adopt_loop()
+        await import_litellm(ctx.lm)
         arguments = built.arguments(inputs, ctx.history)
         call = Call(ctx, inputs)
         async with call.running(self._profiles, [built.predictor]):
@@ -80,6 +81,7 @@ class DSPyEngine:
         """Runs a module of the operator: its `aforward` as a task, its `forward` in a thread."""
         _refuse_steering(module, inputs)
         self._adopt_loop()
+        await import_litellm(ctx.lm)
         is_dspy = isinstance(module, dspy.Module)
         asynchronous = hasattr(module, "aforward") if is_dspy else inspect.iscoroutinefunction(module)
         call = Call(ctx, inputs, user_code=True)

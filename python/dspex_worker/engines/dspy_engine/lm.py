@@ -6,13 +6,17 @@ connections, never closes them, and turns to litellm for any setting that it doe
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +28,7 @@ from dspy.clients.engines import AsyncLM15Engine, LM15Engine
 from dspex_worker.engines.dspy_engine.trace import trace_var
 from dspex_worker.errors import WorkerError
 
-__all__ = ["PROVIDERS", "Profile", "Profiles"]
+__all__ = ["PROVIDERS", "Profile", "Profiles", "import_litellm"]
 
 KEPT = 32  # profiles with open connections
 VARIANTS = 16  # temperatures that one profile remembers an LM for
@@ -249,13 +253,27 @@ def _lm(found: dict[str, Any], model: str, **more: Any) -> Any:
         raise _bad(found, "lm_configuration", "has settings that its model refuses", hint) from error
 
 
-def _litellm(found: dict[str, Any]) -> Profile:
+async def import_litellm(found: dict[str, Any] | None) -> None:
+    """Imports litellm beside the event loop: that takes seconds, in which pings must be answered."""
+    if found is None or found.get("engine") != "litellm" or "litellm" in sys.modules:
+        return
+    _check_litellm(found)
+    with ThreadPoolExecutor(1) as thread:  # the loop's own executor has no threads
+        await asyncio.get_running_loop().run_in_executor(thread, importlib.import_module, "litellm")
+
+
+def _check_litellm(found: dict[str, Any]) -> None:
+    """Refuses a litellm that is not there or not trusted, before anything imports it."""
     if importlib.util.find_spec("litellm") is None:
         hint = "install the lock litellm.txt, or leave engine out"
         raise _bad(found, "lm_engine_missing", "wants the engine litellm, which is not installed", hint)
     version = importlib.metadata.version("litellm")
     if version in DENIED_LITELLM:
         raise _bad(found, "lm_engine_refused", f"wants litellm {version}, which is not trusted", "install the lock litellm.txt")
+
+
+def _litellm(found: dict[str, Any]) -> Profile:
+    _check_litellm(found)
     provider, model = str(found.get("provider")), str(found.get("model"))
     settings = {"api_key": found.get("api_key"), "api_base": found.get("api_base")}
     lm = _lm(
