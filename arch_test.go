@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"python":                     {},
 	"test/bench":                 {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":              {},
-	"test/e2e":                   {""},
+	"test/e2e":                   {"", "internal/echolm"},
 	"test/procs":                 {},
 	"test/sim":                   {},
 	"test/production":            {},
