@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -250,8 +251,14 @@ func (d *Dispatcher) anchor(l *leadership) {
 	if err != nil {
 		return
 	}
-	if s, err := d.js.Stream(context.Background(), stream.Jobs); err == nil && l.anchor > 0 {
-		_ = s.DeleteMsg(context.Background(), l.anchor)
+	ctx, cancel := context.WithTimeout(context.Background(), stream.AckTimeout)
+	defer cancel()
+	if s, err := d.js.Stream(ctx, stream.Jobs); err == nil {
+		if l.anchor > 0 {
+			_ = s.DeleteMsg(ctx, l.anchor)
+		} else { // those of leaders that were killed
+			_ = s.Purge(ctx, jetstream.WithPurgeSubject(stream.AnchorSubject), jetstream.WithPurgeKeep(1))
+		}
 	}
 	l.anchor = ack.Sequence
 }

@@ -223,10 +223,18 @@ type reply struct {
 // list is the session's list that a successful append returns; nil for anything else.
 func (r reply) list() []string {
 	var list []string
-	if !r.OK || wire.Decode(r.Result, &list) != nil {
-		return nil
+	var python struct { // that of the stub engine in Python
+		List []string `msgpack:"list"`
 	}
-	return list
+	switch {
+	case !r.OK:
+		return nil
+	case wire.Decode(r.Result, &list) == nil:
+		return list
+	case wire.Decode(r.Result, &python) == nil:
+		return python.List
+	}
+	return nil
 }
 
 // seeReply records a reply and reports whether it is the job's outcome: a refusal at the door is none.

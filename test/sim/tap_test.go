@@ -34,8 +34,8 @@ func (p *tap) connect(s *server.Server) (err error) {
 	if p.nc, err = nats.Connect("", nats.InProcessServer(s), nats.NoReconnect()); err != nil {
 		return fmt.Errorf("tap: %w", err)
 	}
-	if p.js, err = jetstream.New(p.nc); err != nil {
-		return fmt.Errorf("tap: %w", err)
+	if err := p.open(); err != nil {
+		return err
 	}
 	sub, err := p.nc.Subscribe(tapPrefix+">", p.see)
 	if err != nil {
@@ -45,6 +45,13 @@ func (p *tap) connect(s *server.Server) (err error) {
 		return fmt.Errorf("tap: %w", err)
 	}
 	return p.nc.Flush()
+}
+
+func (p *tap) open() (err error) {
+	if p.js, err = jetstream.New(p.nc); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	return nil
 }
 
 // prepare makes the broker objects as the first dispatcher would and has them republished.
@@ -67,12 +74,18 @@ func (p *tap) prepare(ctx context.Context, partitions int) error {
 }
 
 func (p *tap) see(m *nats.Msg) {
+	if e, ok := p.read(m); ok {
+		p.h.add(e)
+	}
+}
+
+func (p *tap) read(m *nats.Msg) (event, bool) {
 	rev, _ := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
 	subject := strings.TrimPrefix(m.Subject, tapPrefix)
 	e := event{who: "broker", rev: rev}
 	switch {
 	case subject == stream.AnchorSubject:
-		return
+		return e, false
 	case strings.HasPrefix(subject, "dspex.dlq."):
 		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)
 	case strings.HasPrefix(subject, jobs.SubjectAnonymous):
@@ -87,7 +100,7 @@ func (p *tap) see(m *nats.Msg) {
 	default:
 		e.kind, e.text = final, "unknown subject on the tap: "+subject
 	}
-	p.h.add(e)
+	return e, true
 }
 
 func jobID(m *nats.Msg, seq uint64) string {
