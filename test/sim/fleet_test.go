@@ -192,7 +192,7 @@ func leaves(pid int) []int {
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, list := range lists {
 		b, _ := os.ReadFile(list)
-		for _, word := range strings.Fields(string(b)) {
+		for word := range strings.FieldsSeq(string(b)) {
 			if child, err := strconv.Atoi(word); err == nil {
 				if deeper := leaves(child); deeper != nil {
 					below = append(below, deeper...)
