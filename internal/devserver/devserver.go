@@ -9,10 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -272,70 +270,4 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 
 func connect(srv *server.Server, name string) (*nats.Conn, error) {
 	return nats.Connect("", append(stream.ConnectOptions(name), nats.InProcessServer(srv))...)
-}
-
-type broker struct {
-	*server.Server
-	stop func()
-}
-
-// Broker starts an embedded nats-server with JetStream on disk. An empty dir is a temporary one.
-func Broker(listen, dir string) (*broker, error) {
-	name, port, err := splitListen(listen)
-	if err != nil {
-		return nil, err
-	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
-	var remove func()
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "dspex-dev-"); err != nil {
-			return nil, err
-		}
-		remove = func() { _ = os.RemoveAll(dir) }
-	} else if remove, err = claim(dir); err != nil {
-		return nil, err
-	}
-	s, err := server.NewServer(&server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
-		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2})
-	if err != nil {
-		remove()
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	s.Start()
-	stop := func() { s.Shutdown(); s.WaitForShutdown(); remove() }
-	if !s.ReadyForConnections(10 * time.Second) {
-		stop()
-		return nil, portTaken(listen, errors.New("it did not start to listen"))
-	}
-	return &broker{Server: s, stop: stop}, nil
-}
-
-func splitListen(listen string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", 0, fmt.Errorf("--listen %q: expected HOST:PORT", listen)
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("--listen %q: expected a port from 0 to 65535", listen)
-	}
-	return host, port, nil
-}
-
-// isFree reports why the broker could not listen there.
-func isFree(listen string) error {
-	if _, _, err := splitListen(listen); err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return portTaken(listen, err)
-	}
-	return l.Close()
-}
-
-func portTaken(listen string, err error) error {
-	return fmt.Errorf("the broker cannot listen on %s: %w\nIf another dspex dev or NATS server runs there, use it, or name another address: --listen 127.0.0.1:0 takes a free port", listen, err)
 }

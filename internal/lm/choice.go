@@ -1,0 +1,129 @@
+package lm
+
+import (
+	"strings"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Chosen resolves the arguments of set_lm: model is a profile's name, or a model of a provider whose key the host has.
+func (r *Registry) Chosen(args []byte) (jobs.Model, *jobs.Error) {
+	c, e := parseChoice(args)
+	if e != nil {
+		return jobs.Model{}, e
+	}
+	r.mu.Lock()
+	p, named := r.profiles[c.Model]
+	r.mu.Unlock()
+	if !named || c.Provider != "" {
+		p = Profile{Provider: c.Provider, Model: c.Model}
+		if p.Provider == "" {
+			p.Provider, p.Model = guess(c.Model)
+		}
+		known, ok := providers[p.Provider]
+		if !ok || known.needBase {
+			return jobs.Model{}, jobs.Refused(jobs.CodeLMUnknown, "args.model",
+				"an LM profile of the host ("+r.names()+"), or a model with its provider ("+strings.Join(Providers(), ", ")+")", "no provider is known for that model")
+		}
+		p.APIKey = known.key()
+	}
+	// A reference from outside may only name the key that the profile uses anyway: anything else could send another
+	// secret of the host to a provider.
+	if c.APIKey != "" && c.APIKey != p.APIKey {
+		expected := "no api_key: the profile has it, or needs none"
+		if p.APIKey != "" {
+			expected = "no api_key, or " + p.APIKey
+		}
+		return jobs.Model{}, jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "that key reference is not allowed for this model").
+			WithHint("other keys belong into an LM profile of the host")
+	}
+	if c.Temperature != nil {
+		p.Temperature = c.Temperature
+	}
+	if c.MaxTokens > 0 {
+		p.MaxTokens = c.MaxTokens
+	}
+	return r.resolve(c.Model, p)
+}
+
+// choice is what the arguments of set_lm say.
+type choice struct {
+	Model, Provider, APIKey string
+	Temperature             *float64
+	MaxTokens               int
+}
+
+const mostTokens = 10_000_000
+
+// parseChoice reads the arguments that the host needs; what else stands there is the worker's to judge.
+func parseChoice(args []byte) (c choice, e *jobs.Error) {
+	in := wire.NewReader(args)
+	n, err := in.Map()
+	if err != nil {
+		return c, jobs.Unreadable(err)
+	}
+	for range n {
+		key, _ := in.Str()
+		if key != "model" && in.Nil() {
+			continue
+		}
+		expected := ""
+		switch key {
+		case "model":
+			if c.Model, err = in.Str(); err != nil || c.Model == "" {
+				expected = modelShape
+			}
+		case "provider":
+			if c.Provider, err = in.Str(); err != nil || c.Provider == "" {
+				expected = "one of " + strings.Join(Providers(), ", ")
+			}
+		case "api_key":
+			if c.APIKey, err = in.Str(); err != nil {
+				expected = "env:NAME or file:PATH"
+			}
+		case "temperature":
+			v, err := in.Float()
+			if err != nil || !(v >= 0 && v <= 2) {
+				expected = "a number from 0 to 2"
+			}
+			c.Temperature = &v
+		case "max_tokens":
+			v, err := in.Int()
+			if err != nil || v < 1 || v > mostTokens {
+				expected = "an integer from 1 to 10000000"
+			}
+			c.MaxTokens = int(v)
+		default:
+			if err := in.Skip(); err != nil {
+				return c, jobs.Unreadable(err)
+			}
+		}
+		if expected != "" {
+			return c, jobs.Refused(jobs.CodeBadInput, "args."+key, expected, "set_lm: %s is of the wrong type or out of range", key)
+		}
+	}
+	if c.Model == "" {
+		return c, jobs.Refused(jobs.CodeBadInput, "args.model", modelShape, "set_lm: the model is missing")
+	}
+	return c, nil
+}
+
+const modelShape = "a profile's name or a model name"
+
+// guess finds the provider of a bare model name, or of the form provider/model.
+func guess(model string) (name, rest string) {
+	if prefix, rest, ok := strings.Cut(model, "/"); ok {
+		if _, known := providers[prefix]; known {
+			return prefix, rest
+		}
+	}
+	for name, p := range providers {
+		for _, prefix := range p.prefixes {
+			if strings.HasPrefix(model, prefix) {
+				return name, model
+			}
+		}
+	}
+	return "", model
+}
