@@ -3,11 +3,13 @@ package contract
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/vmihailenco/msgpack/v5"
 )
 
 // bad is a request that must be refused.
@@ -271,5 +273,27 @@ func TestAMessageWithoutReplySubjectIsNotRun(t *testing.T) {
 	}
 	if list := stub.call(t, "bad_5", "append", m{"x": 2}).Result.(m)["list"].([]any); len(list) != 1 {
 		t.Errorf("nobody could have been answered, and it ran: %v", list)
+	}
+}
+
+func TestWhatJSONCannotSayComesAsMessagePack(t *testing.T) {
+	ask := packed(body("echo", m{"x": math.NaN()}))
+	if _, err := stub.nc.RequestMsg(message("dspex.rpc.session.bad_6", ask, "Dspex-Job", "nan", "Content-Type", msgpackType), patience); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stub.nc.Request("dspex.rpc.jobs.get", text(m{"session": "bad_6", "job": "nan"}), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found struct {
+		OK     bool `msgpack:"ok"`
+		Result struct {
+			Reply struct {
+				Result map[string]float64 `msgpack:"result"`
+			} `msgpack:"reply"`
+		} `msgpack:"result"`
+	}
+	if err := msgpack.Unmarshal(answer.Data, &found); err != nil || answer.Header.Get("Content-Type") != msgpackType || !found.OK || !math.IsNaN(found.Result.Reply.Result["x"]) {
+		t.Errorf("%v %v %+v", err, answer.Header, found)
 	}
 }
