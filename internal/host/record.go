@@ -49,9 +49,11 @@ func (s *session) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if rec.Revision != s.recRev { // another's write, or one whose fate was unknown: what a worker holds is another version
+		s.worker, s.version = 0, 0
+	}
 	s.recRev, s.headRev = rec.Revision, head.Revision
 	s.head, s.lost = nil, false
-	s.worker, s.version = 0, 0 // what a worker holds may come from an attempt that was void
 	if s.record, err = readRecord(rec); err != nil {
 		return err
 	}
@@ -79,14 +81,7 @@ func (s *session) whole(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil || !s.bare {
 		return err
 	}
-	worker, version := s.worker, s.version
-	if err := s.load(ctx); err != nil {
-		return err
-	}
-	if s.record.StateVersion == version {
-		s.worker, s.version = worker, version
-	}
-	return nil
+	return s.load(ctx)
 }
 
 // idleFor is how long nothing ran or waited before the job at hand was accepted; without one, until now.

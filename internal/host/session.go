@@ -211,7 +211,7 @@ func (s *session) pop() *job {
 }
 
 // rest ends the loop unless a job came meanwhile: another loop may start as soon as it returns. token says whether this one
-// still has its turn. A session that holds much is forgotten at once.
+// still has its turn.
 func (s *session) rest() (ended, token bool) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
@@ -223,17 +223,23 @@ func (s *session) rest() (ended, token bool) {
 	close(s.quit)
 	s.busy, s.asks, s.wake, s.quit = false, nil, nil, nil
 	token, s.token = s.token, false
-	s.strip()
-	big := s.known && len(s.record.State) > idleState
-	if (big || !s.known) && s.p.sessions[s.id] == s && !s.p.closing {
+	if !s.known && s.p.sessions[s.id] == s && !s.p.closing {
 		s.p.forget(s.id)
 	}
+	s.strip()
 	return true, token
 }
 
-// strip drops what a session without work hardly needs: it is read again when it does.
+// strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
+// remembered, the state itself is not.
 func (s *session) strip() {
-	if !s.known || s.record.Last == nil {
+	switch {
+	case !s.known:
+		return
+	case len(s.record.State) > idleState:
+		s.known, s.record, s.head = false, nil, nil
+		return
+	case s.record.Last == nil:
 		return
 	}
 	s.record.Last, s.bare = nil, true

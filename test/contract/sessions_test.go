@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -277,4 +278,16 @@ func TestTheDoorsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
 	}
 	stub.ask(t, "sessions.cleanup", m{"session": "a"}, "Dspex-Job", "q7").refused(t, "python", "bad_job_id", "Dspex-Job")
 	stub.ask(t, "sessions.cleanup", m{"session": "a"}, "Dspex-Mode", "queue").refused(t, "python", "bad_header", "Dspex-Mode")
+}
+
+func TestASessionWithMuchStateStaysWarm(t *testing.T) {
+	const session = "large_1"
+	stub.call(t, session, "update_session_data", m{"operation": "set", "key": "k", "value": strings.Repeat("x", 100_000)}).succeeds(t)
+	for n := range 3 {
+		r := stub.call(t, session, "update_session_data", m{"operation": "set", "key": "n", "value": n})
+		r.succeeds(t)
+		if r.Session.State != "warm" {
+			t.Errorf("call %d: state %s", n, r.Session.State)
+		}
+	}
 }
