@@ -282,7 +282,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 	n := 0
 	return h.insist(ctx, "commit", func() error {
 		for ; n < tries; n++ {
-			next.Ended = later(s.record.Ended, t.seq)
+			next.Ended, next.Updated = later(s.record.Ended, t.seq), h.now() // the idle time counts from the write, however late it is
 			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
 			if err == nil {
 				s.record, s.recRev, s.loaded, s.bare = next, rev, time.Now(), false
