@@ -152,9 +152,10 @@ const (
 
 // Health is the answer to a health check.
 type Health struct {
-	Status HealthStatus
-	Stats  Stats
-	Raw    json.RawMessage // all that was said
+	Status  HealthStatus
+	Reasons []string // why it is degraded, for people
+	Stats   Stats
+	Raw     json.RawMessage // all that was said
 }
 
 // Health measures the pool now. A pool that cannot serve is an error, whose category and message say why.
@@ -164,14 +165,15 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		return Health{}, err
 	}
 	var w struct {
-		Status HealthStatus `json:"status"`
-		Stats  Stats        `json:"stats"`
+		Status  HealthStatus `json:"status"`
+		Reasons []string     `json:"reasons"`
+		Stats   Stats        `json:"stats"`
 	}
 	if err := reply.Decode(&w); err != nil || w.Status == "" {
 		return Health{}, badReply("the answer about the health is not the expected JSON")
 	}
 	w.Stats.Engine = reply.Engine
-	return Health{Status: w.Status, Stats: w.Stats, Raw: reply.Result}, nil
+	return Health{Status: w.Status, Reasons: w.Reasons, Stats: w.Stats, Raw: reply.Result}, nil
 }
 
 // Stats are the pool's numbers, over all hosts.

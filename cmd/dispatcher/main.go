@@ -43,6 +43,7 @@ type options struct {
 	partitions, replicas  int
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
+	alerts                dispatch.Alerts
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
@@ -53,6 +54,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment")
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
 	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
+	o.alerts.Flags(f)
 }
 
 func (o *options) check(*daemon.Surroundings) error {
@@ -69,7 +71,7 @@ func (o *options) check(*daemon.Surroundings) error {
 	if o.sessionQueue < 1 || o.sessionQueue > maxSessionQueue {
 		wrong = append(wrong, fmt.Errorf("--session-queue is %d: it is 1 to %d", o.sessionQueue, maxSessionQueue))
 	}
-	return errors.Join(wrong...)
+	return errors.Join(append(wrong, o.alerts.Check())...)
 }
 
 // Bounds: a stream has at most 1000 consumers by the broker's default, four times the partitions are allowed for; the jobs of
@@ -84,6 +86,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue,
 			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize)},
+		Alerts:  o.alerts,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
 	if err != nil {

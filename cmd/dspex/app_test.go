@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dspex/dspex"
 )
 
 func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
@@ -92,4 +94,11 @@ func seconds(n ...int) []time.Duration {
 		out[i] = time.Duration(n[i]) * time.Second
 	}
 	return out
+}
+
+func TestADegradedPoolSaysWhy(t *testing.T) {
+	rows := healthRows(dspex.Health{Status: dspex.Degraded, Reasons: []string{"one", "t\x1bwo"}})
+	if rows[0] != (row{"status", "degraded"}) || rows[1] != (row{"reason", "one"}) || rows[2].name != "reason" || strings.ContainsRune(rows[2].value, 0x1b) || rows[3].name != "pool_size" {
+		t.Errorf("%v", rows)
+	}
 }

@@ -42,6 +42,7 @@ func (a *app) devCommand() *cobra.Command {
 	f.IntVar(&cfg.Slots, "slots", 64, "concurrent jobs in each worker")
 	cfg.Pool.Flags(f)
 	cfg.Breaker.Flags(f)
+	cfg.Alerts.Flags(f)
 	f.StringSliceVar(&cfg.Imports, "import", nil, "Python modules whose commands and programs become available")
 	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")
 	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")

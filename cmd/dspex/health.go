@@ -23,9 +23,17 @@ func (a *app) healthCommand() *cobra.Command {
 				if !a.text() {
 					return a.say(health.Raw)
 				}
-				a.table(a.out, "", append([]row{{"status", word(string(health.Status))}}, statRows(health.Stats)...))
+				a.table(a.out, "", healthRows(health))
 				return nil
 			})
 		},
 	}
+}
+
+func healthRows(h dspex.Health) []row {
+	rows := []row{{"status", word(string(h.Status))}}
+	for _, reason := range h.Reasons {
+		rows = append(rows, row{"reason", word(reason)})
+	}
+	return append(rows, statRows(h.Stats)...)
 }

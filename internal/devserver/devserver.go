@@ -39,10 +39,11 @@ type Config struct {
 	Slots    int            // of each worker, default 64
 	Pool     pyproc.Options // of the workers; zero: the defaults
 	Breaker  breaker.Config // zero: the defaults
-	Imports  []string       // the user's Python modules
-	Paths    []string       // where they are, default: the working directory
-	LMFile   string         // profiles; default: the echo model alone
-	Python   string         // interpreter, default python3
+	Alerts   dispatch.Alerts
+	Imports  []string // the user's Python modules
+	Paths    []string // where they are, default: the working directory
+	LMFile   string   // profiles; default: the echo model alone
+	Python   string   // interpreter, default python3
 	Log      *slog.Logger
 	Progress io.Writer // of making the Python environment
 	// Ready is told where clients connect, once requests will be answered.
@@ -254,7 +255,7 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 	if _, err := stream.Ensure(ctx, js, stream.Settings{}); err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Alerts: cfg.Alerts, OnReady: ready})
 	if err != nil {
 		return err
 	}

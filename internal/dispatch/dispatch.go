@@ -33,6 +33,7 @@ type Config struct {
 	Settings stream.Settings
 	Log      *slog.Logger
 	Version  string // semantic version of the service
+	Alerts   Alerts
 	// OnReady is called once, when requests are answered and every partition has an owner.
 	OnReady func()
 }
@@ -56,6 +57,7 @@ type Dispatcher struct {
 	woken      chan struct{}  // capacity 1: the leader is to plan
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	isReady    bool           // of the leader's loop
+	webhook    *webhook
 }
 
 // New checks the configuration.
@@ -69,7 +71,13 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Version == "" {
 		cfg.Version = "0.1.0"
 	}
-	return &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1)}, nil
+	cfg.Alerts = cfg.Alerts.withDefaults()
+	if err := cfg.Alerts.Check(); err != nil {
+		return nil, err
+	}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
+	return d, nil
 }
 
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
@@ -105,6 +113,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	defer follow.Wait()
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.followDrains(ctx) })
+	follow.Go(func() { d.webhook.run(ctx) })
 	d.lead(ctx)
 	return nil
 }

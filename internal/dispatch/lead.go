@@ -66,6 +66,7 @@ type hosts struct {
 	connected time.Time
 	mu        sync.Mutex
 	all       map[string]*heard
+	errors    errorRate
 }
 
 func (hs *hosts) hear(m *nats.Msg) {
@@ -73,6 +74,7 @@ func (hs *hosts) hear(m *nats.Msg) {
 	if json.Unmarshal(m.Data, &b) != nil || jobs.SubjectHeartbeat+b.Host != m.Subject {
 		return
 	}
+	hs.errors.hear(b)
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
 	if hs.all == nil {
@@ -165,6 +167,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 	defer t.Stop()
 	for {
 		d.hosts.judge(d.nc)
+		d.watchErrors(l.holds)
 		if leads, err := l.hold(ctx, d); err != nil {
 			d.log.Debug("lease", "error", err)
 		} else if leads {

@@ -176,6 +176,9 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []beat, all bool, s
 	for _, name := range slices.Sorted(maps.Keys(open)) {
 		reasons = append(reasons, "the circuit breaker "+name+" is open")
 	}
+	if r := d.hosts.errors.now(); r.over() {
+		reasons = append(reasons, fmt.Sprintf("%d of %d jobs failed in the last %d s, more than %.3g %%", r.failed, r.total, rateWindow, 100*r.threshold))
+	}
 	return reasons
 }
 

@@ -14,9 +14,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // outage scripts workers whose language models are down, each until it is mended.
@@ -419,6 +421,68 @@ func TestAnOpenBreakerDegradesTheHealthUntilItIsReset(t *testing.T) {
 			if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"pool.h1"}`); !r.OK {
 				t.Errorf("%d: %+v", n, r)
 			}
+		}
+	})
+}
+
+func TestAnErrorRateAboveTheThresholdIsOneAlertAndDegradesTheHealthUntilItFalls(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		d, err := dispatch.New(dispatch.Config{Name: "d2", NC: y.connect()}) // a second one, which does not lead
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		var done sync.WaitGroup
+		done.Go(func() {
+			if err := d.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		defer done.Wait()
+		defer stop()
+		y.pass(2 * time.Second)
+		alerts := y.subscribe("dspex.events.alert.*")
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			return failure("python", "user_error", false), nil, c.Command == "fail"
+		})
+		run := func(command string, times int) {
+			for range times {
+				y.call("dspex.rpc.anonymous", "", fmt.Sprintf(`{"command":%q}`, command))
+			}
+			y.pass(2 * time.Second) // two heartbeats
+		}
+		health := func() string { return string(y.call("dspex.rpc.health.check", "", "").Result) }
+		run("append", 96)
+		run("fail", 4)
+		if h := health(); strings.Contains(h, "degraded") {
+			t.Errorf("at 4 %%: %s", h)
+		}
+		run("fail", 2)
+		m, err := alerts.NextMsg(time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a struct {
+			Event, Dispatcher string
+			ErrorRate         float64 `json:"error_rate"`
+			Errors, Total     int
+		}
+		if err := json.Unmarshal(m.Data, &a); err != nil || m.Subject != "dspex.events.alert.error_rate" || a.Event != "dspex.error_reporter.alert" || a.Dispatcher != "d1" || a.Errors != 6 || a.Total != 102 ||
+			a.ErrorRate < 0.058 || a.ErrorRate > 0.059 {
+			t.Errorf("%s %s", m.Subject, m.Data)
+		}
+		if h := health(); !strings.Contains(h, `"reasons":["6 of 102 jobs failed in the last 60 s, more than 5 %"]`) {
+			t.Errorf("at 6 %%: %s", h)
+		}
+		m, err = alerts.NextMsg(2 * time.Minute)
+		if err != nil || m.Subject != "dspex.events.alert.recovered" || !strings.Contains(string(m.Data), `"event":"dspex.error_reporter.recovered"`) {
+			t.Fatalf("%v %v", m, err)
+		}
+		if h := health(); !strings.Contains(h, `"status":"healthy"`) {
+			t.Errorf("afterwards: %s", h)
+		}
+		if kept, err := stream.GetLast(ctx, y.nc, stream.Events, "dspex.events.alert.error_rate"); err != nil || !strings.Contains(string(kept.Data), "dspex.error_reporter.alert") {
+			t.Errorf("%s %v", kept.Data, err)
 		}
 	})
 }

@@ -100,6 +100,9 @@ func liveThroughOutage(t *testing.T, d *dev, model, code string) {
 	if err := ask(model); !errors.As(err, &e) || e.Code != "breaker_open" || !errors.Is(err, dspex.ErrResource) || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > 5*time.Second || e.Attempt != 0 {
 		t.Errorf("a call while the breaker is open: %v %+v", err, e)
 	}
+	if h, err := c.Health(ctx); err != nil || h.Status != dspex.Degraded || !strings.Contains(strings.Join(h.Reasons, "; "), "name="+model+"/v1 is open") {
+		t.Errorf("health: %+v %v", h, err)
+	}
 	if _, err := c.Execute(ctx, "fine_"+model, "predict", dspex.Args{"question": "Well?"}); err != nil {
 		t.Errorf("a job of another model: %v", err)
 	}

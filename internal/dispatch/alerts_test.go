@@ -1,0 +1,206 @@
+package dispatch
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// pool is a host that says how many of its jobs have ended.
+type pool struct {
+	r *errorRate
+	b beat
+}
+
+func newPool(threshold float64) *pool {
+	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: beat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
+	p.r.hear(p.b)
+	return p
+}
+
+func (p *pool) end(total, failed int64) {
+	p.b.Requests += total
+	p.b.Errors += failed
+	p.r.hear(p.b)
+}
+
+func (p *pool) expect(t *testing.T, want verdict, over bool) {
+	t.Helper()
+	now, v := p.r.judge()
+	if v != want || now.over() != over || p.r.now() != now {
+		t.Errorf("%+v: verdict %d, over %t; expected %d, %t", now, v, now.over(), want, over)
+	}
+}
+
+func TestSixPercentOfFailuresAreOneAlertFourPercentAreNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(0.05)
+		p.end(94, 0)
+		p.end(6, 4)
+		p.expect(t, quiet, false)
+		p.end(0, 2)
+		p.expect(t, raised, true)
+		p.expect(t, quiet, true)
+		time.Sleep(59 * time.Second)
+		p.expect(t, quiet, true)
+		time.Sleep(time.Second)
+		p.expect(t, recovered, false)
+		p.expect(t, quiet, false)
+	})
+}
+
+func TestFewJobsSayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(0.05)
+		p.end(9, 9)
+		p.expect(t, quiet, false)
+		time.Sleep(time.Minute)
+		p.end(9, 9)
+		p.expect(t, quiet, false)
+		p.end(1, 0)
+		p.expect(t, raised, true)
+	})
+}
+
+func TestAnAlertIsNotRepeatedWithin300sAndIsWhileItGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(0.5)
+		began, alerts, recoveries := time.Now(), 0, 0
+		for time.Since(began) < 10*time.Minute { // an outage of ten minutes, with a minute of peace after the third
+			if minute := time.Since(began) / time.Minute; minute != 3 {
+				p.end(10, 9)
+			}
+			switch _, v := p.r.judge(); v {
+			case raised:
+				alerts++
+			case recovered:
+				recoveries++
+			}
+			time.Sleep(time.Second)
+		}
+		if alerts != 2 || recoveries != 1 {
+			t.Errorf("%d alerts and %d recoveries", alerts, recoveries)
+		}
+	})
+}
+
+func TestRestartsOfHostsAreNoOutcomes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(0.05)
+		p.b.Incarnation, p.b.Requests, p.b.Errors = "b", 100, 100
+		p.r.hear(p.b)
+		p.expect(t, quiet, false)
+		p.end(20, 2)
+		p.expect(t, raised, true)
+		other := beat{Host: "h2", Incarnation: "c", Requests: 100}
+		p.r.hear(other)
+		other.Requests += 980
+		p.r.hear(other)
+		p.expect(t, recovered, false) // all hosts together
+	})
+}
+
+// hook is an endpoint that answers with one status after the other, the last one for ever.
+type hook struct {
+	mu       sync.Mutex
+	statuses []int
+	bodies   chan string
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	h.mu.Lock()
+	status := h.statuses[0]
+	if len(h.statuses) > 1 {
+		h.statuses = h.statuses[1:]
+	}
+	h.mu.Unlock()
+	w.Header().Set("Location", "/elsewhere")
+	w.WriteHeader(status)
+	h.bodies <- r.Method + " " + r.URL.Path + " " + r.Header.Get("Content-Type") + " " + string(body)
+}
+
+func TestAWebhookIsTriedThreeTimesFollowsNobodyAndTellsNoSecret(t *testing.T) {
+	for name, c := range map[string]struct {
+		statuses []int
+		calls    int
+		said     string
+	}{
+		"well":       {[]int{204}, 1, ""},
+		"once ill":   {[]int{500, 200}, 2, ""},
+		"ill":        {[]int{503}, 3, "the answer has status 503"},
+		"redirected": {[]int{302}, 3, "the answer has status 302"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &hook{statuses: c.statuses, bodies: make(chan string, 10)}
+			s := httptest.NewServer(h)
+			defer s.Close()
+			said := deliver(t, s.URL+"/hook?token=secret")
+			close(h.bodies)
+			calls := 0
+			for body := range h.bodies {
+				calls++
+				if body != `POST /hook application/json {"event":"x"}` {
+					t.Errorf("it got %s", body)
+				}
+			}
+			if calls != c.calls || !strings.Contains(said, c.said) || c.said == "" && said != "" || strings.Contains(said, "secret") {
+				t.Errorf("%d calls, log %q", calls, said)
+			}
+		})
+	}
+	if said := deliver(t, "http://127.0.0.1:1/hook?token=secret"); !strings.Contains(said, "refused") || strings.Contains(said, "secret") || strings.Contains(said, "hook?") {
+		t.Errorf("nobody there: %s", said)
+	}
+}
+
+// deliver posts one alert and returns what was logged.
+func deliver(t *testing.T, address string) string {
+	t.Helper()
+	var said bytes.Buffer
+	w := newWebhook(address, slog.New(slog.NewTextHandler(&said, nil)))
+	w.pause = time.Millisecond
+	if err := w.insist(t.Context(), []byte(`{"event":"x"}`)); err != nil {
+		w.log.Error("alert_not_sent", "error", err)
+	}
+	return said.String()
+}
+
+func TestAWebhookThatHangsHoldsNobodyUp(t *testing.T) {
+	var said bytes.Buffer
+	w := newWebhook("http://127.0.0.1:1", slog.New(slog.NewTextHandler(&said, nil)))
+	for range webhookQueue + 1 { // nobody runs it
+		w.post([]byte("{}"))
+	}
+	if n := strings.Count(said.String(), "too many alerts wait"); n != 1 {
+		t.Errorf("%d alerts were dropped: %s", n, said.String())
+	}
+}
+
+func TestWrongAlertsSayEverythingAtOnceAndNoSecret(t *testing.T) {
+	err := Alerts{ErrorRate: 5, Destinations: []string{"pager", AlertWebhook}, Webhook: "ftp://x/secret"}.Check()
+	for _, want := range []string{"--error-rate-threshold is 5", `--alert-destinations has "pager": it has some of logger, telemetry, webhook`, "--alert-webhook: expected"} {
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+	for _, a := range []Alerts{{ErrorRate: 1, Destinations: []string{AlertWebhook}}, {ErrorRate: 1, Webhook: "http://x"}} {
+		if a.Check() == nil {
+			t.Errorf("%+v is accepted", a)
+		}
+	}
+	var a Alerts
+	a.Flags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	if err := a.Check(); err != nil || a.ErrorRate != 0.05 || strings.Join(a.Destinations, " ") != "logger telemetry" {
+		t.Errorf("%+v %v", a, err)
+	}
+}
