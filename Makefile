@@ -12,7 +12,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python test-containers lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python mutants test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-go: setup
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
+
+mutants: ## break one rule at a time: the simulation must notice each
+	go test ./test/mutants -timeout 60m -v -args -mutants $(MUTANTS)
 
 test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
 	./test/containers/run.sh
