@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"internal/stream":            {},
 	"internal/wire":              {},
 	"python":                     {},
+	"test/mutants":               {},
 	"test/bench":                 {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":              {},
 	"test/e2e":                   {"", "internal/echolm"},
