@@ -99,7 +99,7 @@ func TestHealthAndStatistics(t *testing.T) {
 }
 
 func TestTheDoorsThatRunNoJobRefuseABodyThatTheyDoNotKnow(t *testing.T) {
-	for _, door := range []string{"dspex.rpc.stats.get", "dspex.rpc.health.check"} {
+	for _, door := range []string{"dspex.rpc.stats.get", "dspex.rpc.health.check", "dspex.rpc.breakers.list"} {
 		stub.request(t, door, []byte(`{"verbose": true}`)).refused(t, "python", "bad_request", "verbose")
 		stub.request(t, door, []byte(`[]`)).refused(t, "python", "bad_request", "")
 		stub.request(t, door, []byte(`{"`)).refused(t, "python", "bad_request", "")
@@ -212,4 +212,33 @@ func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 	if _, err := js.Stream(t.Context(), "DSPEX_JOBS"); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestBreakersAreToldUnderTheManualsNamesAndReset(t *testing.T) {
+	stub.call(t, "", "echo", nil).succeeds(t)
+	r := stub.request(t, "dspex.rpc.breakers.list", nil)
+	r.succeeds(t)
+	list := r.Result.(m)["breakers"].([]any)
+	names := map[string]m{}
+	for _, b := range list {
+		names[b.(m)["name"].(string)] = b.(m)
+	}
+	pool := names["pool.dev"]
+	if pool == nil || names["start.dev"] == nil {
+		t.Fatalf("breakers %v", names)
+	}
+	want := []string{"config", "failure_count", "half_open_count", "last_failure", "last_state_change", "name", "state", "success_count", "time_until_retry"}
+	if got := slices.Sorted(maps.Keys(pool)); !slices.Equal(got, want) || pool["state"] != "closed" {
+		t.Errorf("%v", pool)
+	}
+	if got := slices.Sorted(maps.Keys(pool["config"].(m))); !slices.Equal(got, []string{"failure_threshold", "success_threshold", "timeout"}) {
+		t.Errorf("%v", pool["config"])
+	}
+	r = stub.request(t, "dspex.rpc.breakers.reset", text(m{"name": "pool.dev"}))
+	r.succeeds(t)
+	if r.Result.(m)["state"] != "closed" || r.Result.(m)["name"] != "pool.dev" {
+		t.Errorf("%v", r.Result)
+	}
+	stub.request(t, "dspex.rpc.breakers.reset", text(m{"name": "pool.nobody"})).refused(t, "session", "breaker_unknown", "name")
+	stub.request(t, "dspex.rpc.breakers.reset", nil).refused(t, "python", "bad_request", "name")
 }
