@@ -105,12 +105,16 @@ func create(ctx context.Context, js jetstream.JetStream, stream string, do func(
 
 // Await returns when every broker object exists: the first dispatcher makes them.
 func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	said := ""
 	for {
 		missing, err := firstMissing(ctx, js)
 		if err == nil && missing == "" {
 			return nil
 		}
-		log.Info("waiting_for_a_dispatcher", "missing", missing, "error", err)
+		if reason := fmt.Sprint(missing, err); reason != said {
+			said = reason
+			log.Info("waiting_for_a_dispatcher", "missing", missing, "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for a dispatcher to make %s: %w", missing, ctx.Err())

@@ -97,8 +97,8 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	d := deploy(t)
-	host := d.start("host", password("host"), "ready host-1", "worker-host", "--name", "host-1", "--engine", "stub", "--workers", "1", "--log-level", "debug")
-	dispatcher := d.start("dispatcher", password("dispatcher"), "ready nats://nats:4222", "dispatcher", "--name", "d1", "--partitions", "8")
+	dispatcher := d.start("dispatcher", password("dispatcher"), "leads", "dispatcher", "--name", "d1", "--partitions", "8")
+	host := d.start("host", password("host"), "ready host-1", "worker-host", "--name", "host-1", "--engine", "stub", "--workers", "1")
 	nc, denials := d.connect("client")
 	c := dspex.New(nc)
 

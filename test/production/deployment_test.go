@@ -18,7 +18,7 @@ import (
 // TestADeployment is one story: it starts, serves, loses a host, and ends as asked, with the rights of nats.conf alone.
 func TestADeployment(t *testing.T) {
 	fresh(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	d := start(t, "dispatcher", "dispatcher", "--name", "d1", "--partitions", "16")
 	h1, h2 := startHost(t, "h1"), startHost(t, "h2")
@@ -103,6 +103,14 @@ func TestADeployment(t *testing.T) {
 			t.Errorf("%+v, %v", h, err)
 		}
 	})
+	t.Run("an operator looks after it", func(t *testing.T) {
+		nc, err := nats.Connect(broker.ClientURL(), nats.UserInfo("operator", password("operator")), nats.CustomInboxPrefix("_INBOX.operator"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		operate(ctx, t, dspex.New(nc), nc)
+	})
 	t.Run("a killed host's sessions go on elsewhere", func(t *testing.T) {
 		served := map[string]string{}
 		for n := range 24 {
@@ -132,5 +140,43 @@ func TestADeployment(t *testing.T) {
 	defer logs.mu.Unlock()
 	for _, line := range logs.denied {
 		t.Errorf("nats.conf lacks a right: %s", line)
+	}
+}
+
+// operate does what the command line does for an operator.
+func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) {
+	must := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	seen := 0
+	for _, err := range c.Sessions(ctx, dspex.SessionFilter{}) {
+		must("sessions list", err)
+		seen++
+	}
+	if seen == 0 {
+		t.Error("no session is listed")
+	}
+	_, err := c.Session(ctx, "user_123")
+	must("sessions get", err)
+	document, err := c.ExportSession(ctx, "user_123")
+	must("sessions export", err)
+	_, err = c.ImportSession(ctx, "twin", document, false)
+	must("sessions import", err)
+	_, err = c.CleanupSession(ctx, "twin")
+	must("sessions cleanup", err)
+	_, err = c.EraseSession(ctx, "twin")
+	must("sessions erase", err)
+	_, err = c.Hosts(ctx)
+	must("hosts list", err)
+	must("hosts drain", c.DrainHost(ctx, "h2"))
+	must("hosts resume", c.ResumeHost(ctx, "h2"))
+	_, err = c.Breakers(ctx)
+	must("breakers", err)
+	for _, subject := range []string{"$SRV.STATS.dspex", "$JS.API.STREAM.LIST"} {
+		_, err := nc.RequestWithContext(ctx, subject, []byte("{}"))
+		must(subject, err)
 	}
 }
