@@ -1,0 +1,295 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Bounds of one request about dead letters.
+const (
+	deadDefault = 100
+	deadMost    = 500
+	deadScan    = 10_000 // letters looked at
+	ageMost     = 366 * 24 * time.Hour
+)
+
+// deadAsk chooses dead letters: one, or all that match.
+type deadAsk struct {
+	sequence       int64
+	session        string
+	anonymous, all bool
+	category, code string
+	older, newer   int64 // ms since it was buried
+	limit          int64
+	replayed       *bool
+	cursor         string
+	from, until    uint64
+}
+
+func (a *deadAsk) entries() map[string]*entry {
+	a.limit = deadDefault
+	return map[string]*entry{
+		"session":   textEntry(&a.session, sessionShape, jobs.ValidSession),
+		"anonymous": boolEntry(&a.anonymous),
+		"error_category": textEntry(&a.category, "one of the nine categories", func(s string) bool {
+			return jobs.Category(s).Known()
+		}),
+		"code":          textEntry(&a.code, "an error code", func(s string) bool { return s != "" && len(s) <= 128 }),
+		"older_than_ms": intEntry(&a.older, "milliseconds", 1, ageMost.Milliseconds()),
+		"newer_than_ms": intEntry(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"replayed": {expected: "true or false", kind: wire.Bool, take: func(in *wire.Reader) bool {
+			v, err := in.Bool()
+			a.replayed = &v
+			return err == nil
+		}},
+		"limit": intEntry(&a.limit, "letters", 1, deadMost),
+		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) bool {
+			_, err := fmt.Sscanf(s, "%d-%d", &a.from, &a.until)
+			return err == nil && a.from > 0 && a.until >= a.from
+		}),
+	}
+}
+
+// choose reads which letters a request is about. Without a filter it must say that it means all.
+func (a *deadAsk) choose(r micro.Request) *jobs.Error {
+	entries := a.entries()
+	entries["sequence"] = intEntry(&a.sequence, "a letter's sequence", 1, 1<<53)
+	entries["all"] = boolEntry(&a.all)
+	if bad := readBody(r, `{"sequence": 1}, a filter, or {"all": true}`, entries); bad != nil {
+		return bad
+	}
+	if bad := a.contradiction(); bad != nil {
+		return bad
+	}
+	filtered := a.session != "" || a.anonymous || a.category != "" || a.code != "" || a.older > 0 || a.newer > 0 || a.replayed != nil
+	given := 0
+	for _, is := range []bool{a.sequence > 0, filtered, a.all} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return jobs.Refused(jobs.CodeBadRequest, "", `one of: "sequence", a filter, "all": true`, "which dead letters are meant is not clear")
+	}
+	return nil
+}
+
+func (a *deadAsk) contradiction() *jobs.Error {
+	if a.session != "" && a.anonymous {
+		return jobs.Refused(jobs.CodeBadRequest, "anonymous", "either a session or anonymous", "an anonymous job has no session")
+	}
+	return nil
+}
+
+var letterSubjects = []string{jobs.DeadSubject("*"), jobs.DeadAnonymous, jobs.DeadInvalid}
+
+func (a *deadAsk) subjects() []string {
+	switch {
+	case a.session != "":
+		return []string{jobs.DeadSubject(a.session)}
+	case a.anonymous:
+		return []string{jobs.DeadAnonymous}
+	}
+	return letterSubjects
+}
+
+// scan hands the letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
+// The first page fixes where the last one ends: what dies meanwhile is not met.
+func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) error) (cursor string, err error) {
+	if a.until == 0 {
+		s, err := d.js.Stream(ctx, stream.Dead)
+		if err != nil {
+			return "", err
+		}
+		a.until = s.CachedInfo().State.LastSeq
+	}
+	now, left := time.Now(), a.limit
+	p := stream.HeadersPage{Stream: stream.Dead, Subjects: a.subjects(), From: a.from, Until: a.until, Most: deadScan}
+	next, err := stream.GetHeaders(ctx, d.js, p, func(m stream.Stored) (bool, error) {
+		b, ok, err := d.match(ctx, a, m, now)
+		if err != nil || !ok {
+			return false, err
+		}
+		left--
+		return left == 0, visit(b)
+	})
+	if next > 0 {
+		cursor = fmt.Sprintf("%d-%d", next, a.until)
+	}
+	return cursor, err
+}
+
+// buried is a dead letter at its place.
+type buried struct {
+	*jobs.DeadLetter
+	sequence uint64
+	at       time.Time
+	bytes    int
+	replay   string // job that replays it, "" if none does
+	replayed time.Time
+}
+
+// match reads a letter and judges it.
+func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now time.Time) (*buried, bool, error) {
+	letter, err := jobs.ParseDeadLetter(m.Subject, m.Header)
+	if err != nil {
+		d.log.Warn("dead_letter_unreadable", "sequence", m.Sequence, "error", err)
+		return nil, false, nil
+	}
+	b := &buried{DeadLetter: letter, sequence: m.Sequence, at: m.Time, bytes: len(m.Data)}
+	if text := m.Header.Get(stream.SizeHeader); text != "" {
+		b.bytes, _ = strconv.Atoi(text) // the broker's own number
+	}
+	category, code, _ := letter.Failed()
+	age := now.Sub(m.Time).Milliseconds()
+	switch {
+	case a.category != "" && string(category) != a.category, a.code != "" && code != a.code,
+		a.older > 0 && age < a.older, a.newer > 0 && age > a.newer:
+		return nil, false, nil
+	}
+	if err := d.note(ctx, b); err != nil {
+		return nil, false, err
+	}
+	return b, a.replayed == nil || *a.replayed == (b.replay != ""), nil
+}
+
+// note looks whether a letter was replayed.
+func (d *Dispatcher) note(ctx context.Context, b *buried) error {
+	m, err := stream.GetLast(ctx, d.nc, stream.Dead, replayedSubject(b.sequence))
+	if errors.Is(err, stream.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		b.replay, b.replayed = m.Header.Get(jobs.HeaderJob), m.Time
+	}
+	return err
+}
+
+func replayedSubject(sequence uint64) string {
+	return jobs.DeadReplayed + strconv.FormatUint(sequence, 10)
+}
+
+// brief is what a list tells of a letter.
+func (b *buried) brief() map[string]any {
+	category, code, message := b.Failed()
+	out := map[string]any{
+		"sequence": b.sequence, "job": b.Job, "session": orNil(b.Session), "mode": string(b.Mode), "command": orNil(b.Command),
+		"attempts": b.Attempts, "error_category": string(category), "code": code, "message": message,
+		"buried_at": timeText(b.at), "accepted_at": timeText(b.Stored), "bytes": b.bytes, "replayed": nil,
+	}
+	if b.Lane != "" {
+		out["lane"] = b.Lane
+	}
+	if b.replay != "" {
+		out["replayed"] = map[string]any{"job": b.replay, "at": timeText(b.replayed)}
+	}
+	return out
+}
+
+// listDead answers one page of the dead letters, the oldest first.
+func (d *Dispatcher) listDead(ctx context.Context, r micro.Request) {
+	a := &deadAsk{}
+	bad := readBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries())
+	if bad == nil {
+		bad = a.contradiction()
+	}
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	found := []map[string]any{}
+	cursor, err := d.scan(ctx, a, func(b *buried) error { found = append(found, b.brief()); return nil })
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	respondResult(r, paged(map[string]any{"letters": found}, cursor))
+}
+
+func paged(result map[string]any, cursor string) map[string]any {
+	if cursor != "" {
+		result["cursor"] = cursor
+	}
+	return result
+}
+
+// showDead answers all about one letter: its request, why it failed, and every attempt's error.
+func (d *Dispatcher) showDead(ctx context.Context, r micro.Request) {
+	var sequence int64
+	if bad := readBody(r, `{"sequence": 1}`, map[string]*entry{"sequence": intEntry(&sequence, "a letter's sequence", 1, 1<<53).needed()}); bad != nil {
+		refuse(r, bad)
+		return
+	}
+	b, body, bad := d.letter(ctx, uint64(sequence))
+	if bad != nil {
+		refuse(r, bad)
+		return
+	}
+	out := b.brief()
+	out["content_type"], out["accepted_sequence"], out["failures"] = b.Type, b.Sequence, history(b.Failures)
+	if b.Deadline > 0 {
+		out["deadline_ms"] = b.Deadline.Milliseconds()
+	}
+	if reason, err := decoded(jobs.JSON, b.Reason); err == nil {
+		out["error"] = reason
+	}
+	if request, err := decoded(b.Type, body); err == nil {
+		out["request"] = request
+	} else {
+		out["request_bytes"] = body // it cannot be read: that may be why it failed
+	}
+	respondResult(r, out)
+}
+
+func history(failures []jobs.Failure) []any {
+	list := []any{}
+	for _, f := range failures {
+		m := map[string]any{"attempt": f.Attempt, "error_category": string(f.Category), "code": f.Code, "message": f.Message,
+			"worker": orNil(f.Worker), "python_type": orNil(f.PythonType), "at": nil}
+		if !f.At.IsZero() {
+			m["at"] = timeText(f.At)
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func decoded(kind string, body []byte) (v any, err error) {
+	if kind == jobs.JSON {
+		body, err = wire.FromJSON(body, wire.Request)
+	} else {
+		body, err = wire.Canonical(body, wire.Request)
+	}
+	if err == nil {
+		err = wire.Decode(body, &v)
+	}
+	return v, err
+}
+
+// letter reads one dead letter.
+func (d *Dispatcher) letter(ctx context.Context, sequence uint64) (*buried, []byte, *jobs.Error) {
+	m, err := stream.GetSequence(ctx, d.nc, stream.Dead, sequence)
+	if err != nil && !errors.Is(err, stream.ErrNotFound) {
+		return nil, nil, unreadable(err)
+	}
+	if err == nil {
+		b, ok, err := d.match(ctx, &deadAsk{}, m, time.Now())
+		if err != nil {
+			return nil, nil, unreadable(err)
+		}
+		if ok {
+			return b, m.Data, nil
+		}
+	}
+	return nil, nil, jobs.Errorf(jobs.Session, jobs.CodeLetterUnknown, "there is no dead letter with that sequence").
+		WithHint("dead letters are kept for 30 days, unless they are purged; `dspex dlq list` shows those that are there")
+}

@@ -1,0 +1,153 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// replayDead makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
+func (d *Dispatcher) replayDead(ctx context.Context, r micro.Request) {
+	a := &deadAsk{}
+	if bad := a.choose(r); bad != nil {
+		refuse(r, bad)
+		return
+	}
+	if a.sequence > 0 {
+		made, bad := d.replay(ctx, uint64(a.sequence))
+		if bad != nil {
+			refuse(r, bad)
+			return
+		}
+		respondResult(r, map[string]any{"replayed": []any{made}})
+		return
+	}
+	made := []any{}
+	cursor, err := d.scan(ctx, a, func(b *buried) error {
+		one, bad := d.replay(ctx, b.sequence)
+		if bad != nil { // a full queue, a letter purged meanwhile: the others go on
+			one = map[string]any{"sequence": b.sequence, "session": orNil(b.Session),
+				"error": map[string]any{"error_category": string(bad.Category), "code": bad.Code, "message": bad.Message, "retryable": bad.Retryable}}
+		}
+		made = append(made, one)
+		return nil
+	})
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	respondResult(r, paged(map[string]any{"replayed": made}, cursor))
+}
+
+// replay publishes the job of one letter to the end of its session's queue, or to its lane, unless that was done before.
+func (d *Dispatcher) replay(ctx context.Context, sequence uint64) (map[string]any, *jobs.Error) {
+	b, body, bad := d.letter(ctx, sequence)
+	switch {
+	case bad != nil:
+		return nil, bad
+	case b.Invalid:
+		return nil, jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the letter cannot be replayed: its job named no possible session")
+	}
+	made := map[string]any{"sequence": sequence, "session": orNil(b.Session), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
+	if b.replay != "" {
+		return made, nil
+	}
+	job := made["job"].(string)
+	e, err := d.results.Get(ctx, jobs.ResultKeyFor(b.Session, job))
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	if !e.Exists {
+		ack, err := d.writer.PublishSync(replayOf(b, job, body))
+		if err != nil {
+			return nil, notAccepted(err)
+		}
+		made["again"] = ack.Duplicate
+	}
+	if err := d.markReplayed(sequence, job); err != nil {
+		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the letter could not be marked: %v", job, err).
+			WithHint("asking again makes no second job").Again()
+	}
+	return made, nil
+}
+
+// replayOf is a letter's job anew. Nobody waits for the reply of a call any more, and the bound of that wait is over.
+func replayOf(b *buried, job string, body []byte) *nats.Msg {
+	subject, scope := jobs.SubjectSession+b.Session, b.Session
+	if b.Session == "" {
+		subject, scope = jobs.SubjectAnonymous+b.Lane, "anonymous"
+	}
+	h := nats.Header{
+		jobs.HeaderJob: {job}, jobs.HeaderReplay: {strconv.FormatUint(b.sequence, 10)}, jobs.HeaderContentType: {b.Type},
+		jobs.HeaderMode: {string(jobs.ModeQueue)}, nats.MsgIdHdr: {scope + "." + job},
+	}
+	if b.Mode == jobs.ModeQueue && b.Deadline > 0 {
+		h[jobs.HeaderDeadline] = []string{strconv.FormatInt(b.Deadline.Milliseconds(), 10)}
+	}
+	return &nats.Msg{Subject: subject, Header: h, Data: body}
+}
+
+// markReplayed notes the replay beside the letter; a note that is there stays.
+func (d *Dispatcher) markReplayed(sequence uint64, job string) error {
+	m := &nats.Msg{Subject: replayedSubject(sequence), Header: nats.Header{
+		jobs.HeaderJob: {job}, nats.ExpectedLastSubjSeqHdr: {"0"},
+	}}
+	_, err := d.writer.PublishSync(m)
+	if errors.Is(err, stream.ErrWrongRevision) {
+		return nil
+	}
+	return err
+}
+
+// purgeDead removes dead letters.
+func (d *Dispatcher) purgeDead(ctx context.Context, r micro.Request) {
+	a := &deadAsk{}
+	if bad := a.choose(r); bad != nil {
+		refuse(r, bad)
+		return
+	}
+	s, err := d.js.Stream(ctx, stream.Dead)
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	if a.sequence > 0 {
+		b, _, bad := d.letter(ctx, uint64(a.sequence))
+		if bad == nil {
+			if err := purge(ctx, s, b); err != nil {
+				bad = unreadable(err)
+			}
+		}
+		if bad != nil {
+			refuse(r, bad)
+			return
+		}
+		respondResult(r, map[string]any{"purged": 1})
+		return
+	}
+	count := 0
+	cursor, err := d.scan(ctx, a, func(b *buried) error { count++; return purge(ctx, s, b) })
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	respondResult(r, paged(map[string]any{"purged": count}, cursor))
+}
+
+// purge removes a letter, then the note about it.
+func purge(ctx context.Context, s jetstream.Stream, b *buried) error {
+	if err := s.DeleteMsg(ctx, b.sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return err
+	}
+	if b.replay == "" {
+		return nil
+	}
+	return s.Purge(ctx, jetstream.WithPurgeSubject(replayedSubject(b.sequence)))
+}
