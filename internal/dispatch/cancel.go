@@ -158,21 +158,20 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		d.endQueued(ctx, m)
+		d.endQueued(ctx, m, jobs.Cancelled, jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled"))
 		return nil
 	}
 	return nil
 }
 
-// endQueued does what it can; the caller looks again.
-func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored) {
+// endQueued gives an anonymous job that no host has its outcome. It does what it can: the job may have one meanwhile.
+func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, kind jobs.Kind, e *jobs.Error) {
 	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
 	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
-	e := jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled")
 	reply := jobs.Reply{Job: env.Job, Err: e}
-	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Hash: req.Hash, Kind: jobs.Cancelled, Body: reply.Append(nil), Stored: m.Time}
+	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
 	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
-		d.log.Debug("not_cancelled", "job", env.Job, "error", err) // it has an outcome
+		d.log.Debug("not_ended", "job", env.Job, "error", err) // it has an outcome
 		return
 	}
 	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {

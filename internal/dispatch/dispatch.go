@@ -54,6 +54,7 @@ type Dispatcher struct {
 	maxPayload int
 	started    time.Time
 	hosts      hosts
+	impatient  impatient
 	woken      chan struct{}  // capacity 1: the leader is to plan
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	isReady    bool           // of the leader's loop
@@ -75,7 +76,8 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), impatient: impatient{woken: make(chan struct{}, 1)},
+		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
 	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
 	return d, nil
 }
@@ -114,6 +116,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.followDrains(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
+	follow.Go(func() { d.endImpatient(ctx) })
 	d.lead(ctx)
 	return nil
 }

@@ -26,7 +26,7 @@ func (d *Dispatcher) callSession(r micro.Request) {
 }
 
 func (d *Dispatcher) callAnonymous(r micro.Request) {
-	d.call(r, jobs.SubjectAnonymous+jobs.LaneInteractive)
+	d.call(r, callsLane)
 }
 
 func (d *Dispatcher) call(r micro.Request, subject string) {
@@ -52,7 +52,7 @@ func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
 
 // accept stores a call, once it is checked.
 func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, body []byte) {
-	_, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
+	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
 	}
@@ -69,9 +69,12 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, 
 	if env.Deadline > 0 {
 		m.Header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
-	d.writer.Publish(m, func(_ stream.Ack, err error) {
-		if err != nil {
+	d.writer.Publish(m, func(ack stream.Ack, err error) {
+		switch {
+		case err != nil:
 			refuse(r, notAccepted(err))
+		case subject == callsLane:
+			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
 		}
 	})
 }

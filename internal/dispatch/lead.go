@@ -29,23 +29,24 @@ const (
 
 // beat mirrors what hosts say of themselves (contract/job.md).
 type beat struct {
-	Host        string `json:"host"`
-	Incarnation string `json:"incarnation"`
-	Capacity    int    `json:"capacity"`
-	Free        int    `json:"free"`
-	Workers     int    `json:"workers"`
-	Active      int    `json:"active"`
-	Available   int    `json:"available"`
-	Requests    int64  `json:"requests"`
-	Errors      int64  `json:"errors"`
-	RunMillis   int64  `json:"run_ms"`
-	Sessions    int64  `json:"sessions"`
-	Engine      string `json:"engine"`
-	Full        bool   `json:"full"`
-	Hits        int64  `json:"hits"`
-	Misses      int64  `json:"misses"`
-	Moves       int64  `json:"moves"`
-	IdleMillis  int64  `json:"idle_ms"`
+	Host           string `json:"host"`
+	Incarnation    string `json:"incarnation"`
+	Capacity       int    `json:"capacity"`
+	Free           int    `json:"free"`
+	Workers        int    `json:"workers"`
+	Active         int    `json:"active"`
+	Available      int    `json:"available"`
+	Requests       int64  `json:"requests"`
+	Errors         int64  `json:"errors"`
+	RunMillis      int64  `json:"run_ms"`
+	Sessions       int64  `json:"sessions"`
+	Engine         string `json:"engine"`
+	Full           bool   `json:"full"`
+	Hits           int64  `json:"hits"`
+	Misses         int64  `json:"misses"`
+	Moves          int64  `json:"moves"`
+	IdleMillis     int64  `json:"idle_ms"`
+	CheckoutMillis int64  `json:"checkout_ms"`
 
 	Breakers []string    `json:"breakers"`
 	Busy     map[int]int `json:"busy"`

@@ -120,6 +120,11 @@ func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
 	respond(r, appendStats(appendHead(beats), d.pool(beats)))
 }
 
+func noHost() *jobs.Error {
+	return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").
+		WithHint("start a worker-host, or `dspex dev`").Again()
+}
+
 // health measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
 func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	if !askedNothing(r) {
@@ -129,8 +134,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	stats := d.pool(beats)
 	switch {
 	case len(beats) == 0:
-		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").
-			WithHint("start a worker-host, or `dspex dev`").Again())
+		refuse(r, noHost())
 		return
 	case stats["active_workers"] == 0:
 		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").

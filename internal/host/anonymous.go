@@ -43,7 +43,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, since time.Time, seated func()) {
 		h.settleAnonymous(t, bad, &output{})
 		return
 	case has && left <= 0:
-		h.settleAnonymous(t, expired("its turn"), &output{})
+		h.settleAnonymous(t, jobs.DeadlinePassed("its turn"), &output{})
 		return
 	case t.crashedOut():
 		t.buried = true
@@ -87,7 +87,11 @@ func keepAlive(ctx context.Context, m jetstream.Msg) {
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	h.resolve(t, nil)
-	slot, e, err := h.checkout(t, 0, 0, waitIn(ctx))
+	waited := time.Duration(0)
+	if t.attempt == 0 {
+		waited = h.now().Sub(t.stored) // in the stream, too, a call waits for a slot
+	}
+	slot, e, err := h.checkout(t, 0, waited, waitIn(ctx))
 	defer t.pass.leave()
 	if out, ok := errors.AsType[*held](err); ok {
 		h.holdAnonymous(t, out)

@@ -84,7 +84,7 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	if done, err := s.answerStored(ctx, t); done || err != nil {
 		return err
 	}
-	e := expired("its turn")
+	e := jobs.DeadlinePassed("its turn")
 	if kind == jobs.Cancelled {
 		e = cancelled()
 	}

@@ -263,24 +263,25 @@ func (h *Host) open(ctx context.Context) (err error) {
 
 // Heartbeat is what a host says of itself every second on dspex.hb.<host>.
 type Heartbeat struct {
-	Host        string `json:"host"`
-	Incarnation string `json:"incarnation"`
-	Started     int64  `json:"started"` // unix ms, by the broker's clock
-	Capacity    int    `json:"capacity"`
-	Free        int    `json:"free"`
-	Workers     int    `json:"workers"`
-	Active      int    `json:"active"`
-	Available   int    `json:"available"`
-	Requests    int64  `json:"requests"`
-	Errors      int64  `json:"errors"`
-	RunMillis   int64  `json:"run_ms"`
-	Sessions    int64  `json:"sessions"`
-	Engine      string `json:"engine,omitempty"`
-	Full        bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
-	Hits        int64  `json:"hits"`           // session jobs that ran where their session was warm
-	Misses      int64  `json:"misses"`         // whose session was warm nowhere
-	Moves       int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
-	IdleMillis  int64  `json:"idle_ms"`        // how long it keeps an idle session
+	Host           string `json:"host"`
+	Incarnation    string `json:"incarnation"`
+	Started        int64  `json:"started"` // unix ms, by the broker's clock
+	Capacity       int    `json:"capacity"`
+	Free           int    `json:"free"`
+	Workers        int    `json:"workers"`
+	Active         int    `json:"active"`
+	Available      int    `json:"available"`
+	Requests       int64  `json:"requests"`
+	Errors         int64  `json:"errors"`
+	RunMillis      int64  `json:"run_ms"`
+	Sessions       int64  `json:"sessions"`
+	Engine         string `json:"engine,omitempty"`
+	Full           bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
+	Hits           int64  `json:"hits"`           // session jobs that ran where their session was warm
+	Misses         int64  `json:"misses"`         // whose session was warm nowhere
+	Moves          int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
+	IdleMillis     int64  `json:"idle_ms"`        // how long it keeps an idle session
+	CheckoutMillis int64  `json:"checkout_ms"`    // how long a call may wait for a slot
 
 	Breakers []string      `json:"breakers,omitempty"` // those that are open, 16 at most
 	Busy     map[int]int64 `json:"busy,omitempty"`     // partition -> sessions with work
@@ -341,7 +342,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
-		IdleMillis: h.cfg.SessionIdle.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
+		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
 		Breakers: h.openBreakers(),
 	})
 	if err != nil {

@@ -172,7 +172,7 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 			return s.settle(ctx, t, cancelled(), nil)
 		}
 		if left, has := t.left(s.p.h.now()); has && left <= 0 {
-			return s.settle(ctx, t, expired("its turn"), nil)
+			return s.settle(ctx, t, jobs.DeadlinePassed("its turn"), nil)
 		}
 		if t.crashedOut() {
 			t.buried = true
@@ -193,12 +193,6 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 
 func crashed(attempt int) *jobs.Error {
 	return jobs.Errorf(jobs.Connection, jobs.CodeCrashed, "attempt %d ended with its worker or host", attempt).Again()
-}
-
-// expired is the error of a job whose deadline came while it waited for what is named.
-func expired(awaited string) *jobs.Error {
-	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed while it waited for %s", awaited).
-		WithHint("give it more time (options.deadline, %s) or more workers", jobs.HeaderDeadline)
 }
 
 func overdue() *jobs.Error {
@@ -286,7 +280,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	}
 	if left, has := t.left(h.now()); has && left <= 0 {
 		slot.Release()
-		return true, 0, s.settle(ctx, t, expired("a worker"), nil)
+		return true, 0, s.settle(ctx, t, jobs.DeadlinePassed("a worker"), nil)
 	}
 	t.attempt++
 	t.base = s.base()
@@ -400,12 +394,9 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 	case err == nil:
 		return slot, nil, nil
 	case errors.Is(gaveUp, errTimeOver) && impatient:
-		e := jobs.Errorf(jobs.Resource, jobs.CodeCheckoutTimeout, "no worker was free within %v", h.cfg.CheckoutTimeout).Again().
-			WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id>: a queued job waits")
-		e.RetryAfter = h.cfg.CheckoutTimeout
-		return nil, e, nil
+		return nil, jobs.NoWorkerFree(h.cfg.CheckoutTimeout), nil
 	case errors.Is(gaveUp, errTimeOver):
-		return nil, expired("a worker"), nil
+		return nil, jobs.DeadlinePassed("a worker"), nil
 	case gaveUp != nil:
 		return nil, nil, gaveUp
 	case errors.Is(err, pyproc.ErrStopped):

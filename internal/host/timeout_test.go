@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
@@ -161,6 +162,51 @@ func TestACallWaitsForASlotAsLongAsItMayAndAPublishedJobLonger(t *testing.T) {
 		}
 		if r.count("call") != 0 || r.count("late") != 0 {
 			t.Error("a job ran after its end")
+		}
+	})
+}
+
+func TestAnAnonymousCallThatNoHostTakesIsAnswered(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var r runs
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			r.add(c.Job)
+			return frame.Frame{}, nil, false
+		})
+		for range cap(y.pool.slots) {
+			y.pool.slots <- struct{}{}
+		}
+		y.store("dspex.anonymous.interactive", "queued", echo)
+		time.Sleep(2 * time.Second) // what the host had asked for before has come
+		for deadline, want := range map[string]struct {
+			after          time.Duration
+			category, code string
+		}{"": {5 * time.Second, "resource_error", "checkout_timeout"}, "2000": {2 * time.Second, "timeout", "deadline_exceeded"}} {
+			m := &nats.Msg{Subject: "dspex.rpc.anonymous", Data: []byte(echo), Header: nats.Header{"Dspex-Job": {"call" + deadline}}}
+			if deadline != "" {
+				m.Header.Set("Dspex-Deadline", deadline)
+			}
+			began := time.Now()
+			answer, err := y.nc.RequestMsg(m, time.Minute)
+			if err != nil {
+				t.Fatalf("%q: %v", deadline, err)
+			}
+			var v reply
+			if err := json.Unmarshal(answer.Data, &v); err != nil || v.Error.Category != want.category || v.Error.Code != want.code {
+				t.Errorf("%q: %s", deadline, answer.Data)
+			}
+			if took := time.Since(began); !near(took, want.after) {
+				t.Errorf("%q: answered after %v", deadline, took)
+			}
+		}
+		for range cap(y.pool.slots) {
+			<-y.pool.slots
+		}
+		if o := y.end("", "queued"); o.Outcome != "succeeded" {
+			t.Errorf("%+v", o)
+		}
+		if o := y.end("", "call"); o.Outcome != "failed" || r.count("call")+r.count("call2000") != 0 {
+			t.Errorf("%+v, %d runs", o, r.count("call")+r.count("call2000"))
 		}
 	})
 }

@@ -1,0 +1,163 @@
+package dispatch
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// callsLane is where anonymous calls wait.
+const callsLane = jobs.SubjectAnonymous + jobs.LaneInteractive
+
+// impatient ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
+// that waits for one is in the stream and nowhere else. If this dispatcher goes, the call waits on until a slot is free.
+type impatient struct {
+	mu    sync.Mutex
+	calls waitingCalls
+	woken chan struct{} // capacity 1: the earliest has changed
+	taken uint64        // the lane has come to this sequence; of the loop
+}
+
+// waitingCall is an anonymous call that was accepted here.
+type waitingCall struct {
+	sequence uint64
+	patience time.Duration
+	due      time.Time
+	dies     bool // its own deadline comes before the wait for a slot is over
+}
+
+// waitingCalls is a heap: the one that is due first is the first.
+type waitingCalls []waitingCall
+
+func (w waitingCalls) Len() int           { return len(w) }
+func (w waitingCalls) Less(i, j int) bool { return w[i].due.Before(w[j].due) }
+func (w waitingCalls) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
+func (w *waitingCalls) Push(x any)        { *w = append(*w, x.(waitingCall)) }
+func (w *waitingCalls) Pop() any {
+	last := len(*w) - 1
+	c := (*w)[last]
+	*w = (*w)[:last]
+	return c
+}
+
+const (
+	mostImpatient = 100_000 // calls under watch; those beyond are answered when they are taken
+	endingAtOnce  = 64      // calls that are ended at a time
+	dueTogether   = 10 * time.Millisecond
+)
+
+// checkoutTimeout is how long calls may wait for a slot, as the hosts say.
+func (hs *hosts) checkoutTimeout() time.Duration {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	longest := int64(0)
+	for _, h := range hs.all {
+		longest = max(longest, h.CheckoutMillis)
+	}
+	return cmp.Or(time.Duration(longest)*time.Millisecond, jobs.CheckoutTimeout)
+}
+
+// expect looks after an anonymous call; deadline is its own, 0 if it has none.
+func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
+	c := waitingCall{sequence: sequence, patience: d.hosts.checkoutTimeout()}
+	if deadline > 0 && deadline < c.patience {
+		c.patience, c.dies = deadline, true
+	}
+	c.due = time.Now().Add(c.patience)
+	i := &d.impatient
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.calls) >= mostImpatient {
+		return
+	}
+	heap.Push(&i.calls, c)
+	if i.calls[0].sequence == sequence {
+		select {
+		case i.woken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// endImpatient ends calls when they are due, until ctx ends.
+func (d *Dispatcher) endImpatient(ctx context.Context) {
+	for {
+		due, next := d.impatient.take(time.Now())
+		if len(due) > 0 {
+			d.giveUp(ctx, due)
+			continue
+		}
+		timer := time.NewTimer(max(next, dueTogether))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-d.impatient.woken:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// take removes the calls that are due and tells how long it is until the next one is.
+func (i *impatient) take(now time.Time) (due []waitingCall, next time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for len(i.calls) > 0 && !i.calls[0].due.After(now) {
+		due = append(due, heap.Pop(&i.calls).(waitingCall))
+	}
+	if len(i.calls) == 0 {
+		return due, time.Hour // until it is woken
+	}
+	return due, i.calls[0].due.Sub(now)
+}
+
+// giveUp ends those of the calls that no host has been given. After an error they are answered when they are taken.
+func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
+	last := due[0].sequence
+	for _, call := range due {
+		last = max(last, call.sequence)
+	}
+	if last <= d.impatient.taken {
+		return // as nearly always: the lane is asked once in a checkout timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
+	defer cancel()
+	c, err := d.js.Consumer(ctx, stream.Anonymous, jobs.LaneInteractive)
+	if err != nil {
+		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
+		return
+	}
+	d.impatient.taken = c.CachedInfo().Delivered.Stream
+	hosts := len(d.hosts.live())
+	slots := make(chan struct{}, endingAtOnce)
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	for _, call := range due {
+		if call.sequence <= d.impatient.taken {
+			continue
+		}
+		slots <- struct{}{}
+		ending.Go(func() { defer func() { <-slots }(); d.endCall(ctx, call, hosts) })
+	}
+}
+
+func (d *Dispatcher) endCall(ctx context.Context, call waitingCall, hosts int) {
+	m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, call.sequence)
+	if err != nil {
+		return // it has ended
+	}
+	switch {
+	case call.dies:
+		d.endQueued(ctx, m, jobs.Expired, jobs.DeadlinePassed("a worker"))
+	case hosts == 0:
+		d.endQueued(ctx, m, jobs.Failed, noHost())
+	default:
+		d.endQueued(ctx, m, jobs.Failed, jobs.NoWorkerFree(call.patience))
+	}
+}

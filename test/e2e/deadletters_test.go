@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dspex/dspex"
+)
+
+// dlq runs `dspex dlq` and returns what it said and its exit status.
+func dlq(t *testing.T, server string, args ...string) (out, said string, status int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, append([]string{"--server", server, "dlq"}, args...)...)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		status = exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return stdout.String(), stderr.String(), status
+}
+
+// bury makes a dead letter.
+func bury(ctx context.Context, t *testing.T, c *dspex.Client, session, job string) {
+	t.Helper()
+	args := dspex.Args{"retryable": true, "category": "connection", "code": "gone"}
+	opts := []dspex.Option{dspex.WithJob(job), dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond))}
+	var err error
+	if session == "" {
+		_, err = c.SubmitAnonymous(ctx, dspex.Batch, "boom", args, opts...)
+	} else {
+		_, err = c.Submit(ctx, session, "boom", args, opts...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(ctx, session, job); !errors.Is(err, dspex.ErrConnection) {
+		t.Fatalf("%s: %v", job, err)
+	}
+}
+
+func TestDeadLettersFromTheCommandLine(t *testing.T) {
+	d := startIn(t, "", "--engine", "stub")
+	ctx, c := connectTo(t, d.url)
+	bury(ctx, t, c, "s", "one")
+	bury(ctx, t, c, "", "two")
+	out, _, status := dlq(t, d.url, "list")
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); status != 0 || len(lines) != 3 || !strings.Contains(lines[1], "one") || !strings.Contains(lines[2], "connection gone") {
+		t.Errorf("list: %d\n%s", status, out)
+	}
+	out, _, _ = dlq(t, d.url, "list", "--anonymous", "-o", "json")
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || list[0]["job"] != "two" || list[0]["lane"] != "batch" {
+		t.Errorf("list: %s", out)
+	}
+	if out, _, status := dlq(t, d.url, "show", "1"); status != 0 || !strings.Contains(out, `"command":"boom"`) || strings.Count(out, "connection gone") != 3 {
+		t.Errorf("show: %d\n%s", status, out)
+	}
+	for _, step := range []struct {
+		args   string
+		status int
+		out    string
+		said   string
+	}{
+		{"show 99", 1, "", "dead_letter_unknown"}, {"show x", 2, "", "names no dead letter"}, {"replay", 2, "", "which dead letters?"}, {"replay 1 --all", 2, "", "which dead letters?"},
+		{"replay --session s", 2, "", "would replay 1 dead letters: --yes"}, {"purge 1", 2, "", "would remove 1 dead letters: --yes"},
+		{"replay 1", 0, "letter 1: replayed as one-r1", ""}, {"replay 1", 0, "letter 1: had been replayed as one-r1", ""},
+		{"purge --replayed --yes", 0, "1 removed", ""}, {"list --session s --replayed", 0, "", "no such dead letters"},
+	} {
+		out, said, status := dlq(t, d.url, strings.Fields(step.args)...)
+		if status != step.status || !strings.Contains(out, step.out) || !strings.Contains(said, step.said) {
+			t.Errorf("dlq %s: %d\n%s%s", step.args, status, out, said)
+		}
+	}
+}
+
+func TestDeadLettersFromGo(t *testing.T) {
+	ctx, c := connectTo(t, startIn(t, "", "--engine", "stub").url)
+	for _, job := range []string{"a", "b", "c"} {
+		bury(ctx, t, c, "s", job)
+	}
+	bury(ctx, t, c, "", "d")
+	names := func(f dspex.DeadLetterFilter) (list []string) {
+		t.Helper()
+		for l, err := range c.DeadLetters(ctx, f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, l.Job)
+		}
+		return list
+	}
+	if got := names(dspex.DeadLetterFilter{}); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("all: %v", got)
+	}
+	if got := names(dspex.DeadLetterFilter{Session: "s", Category: dspex.ErrConnection, Code: "gone", NewerThan: time.Hour, Limit: 2}); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("two of the session: %v", got)
+	}
+	l, err := c.DeadLetter(ctx, 4)
+	if err != nil || l.Session != "" || l.Lane != "batch" || l.Attempts != 2 || len(l.Failures) != 2 || l.Failures[1].Attempt != 2 || l.Failures[0].At.IsZero() ||
+		l.Err == nil || l.Err.Code != "gone" || l.Err.Attempt != 2 || !strings.Contains(string(l.Request), `"boom"`) || time.Since(l.BuriedAt) > time.Hour {
+		t.Errorf("%+v %v", l, err)
+	}
+	if _, err := c.DeadLetter(ctx, 99); !errors.Is(err, dspex.ErrSession) {
+		t.Errorf("an unknown one: %v", err)
+	}
+	for again := range 2 {
+		r, err := c.ReplayDeadLetter(ctx, 4)
+		if err != nil || r.Job != "d-r4" || r.Again != (again == 1) {
+			t.Errorf("%+v %v", r, err)
+		}
+	}
+	if _, err := c.Wait(ctx, "", "d-r4"); !errors.Is(err, dspex.ErrConnection) {
+		t.Errorf("the replay: %v", err)
+	}
+	var made []string
+	for r, err := range c.ReplayDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(bool)}) {
+		if err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+		made = append(made, r.Job)
+	}
+	if !slices.Equal(made, []string{"a-r1", "b-r2", "c-r3"}) {
+		t.Errorf("replayed %v", made)
+	}
+	for _, err := range c.ReplayDeadLetters(ctx, dspex.DeadLetterFilter{}) {
+		if err == nil {
+			t.Error("all were replayed though nobody said all")
+		}
+	}
+	if n, err := c.PurgeDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(true)}); err != nil || n != 3 {
+		t.Errorf("purged %d, %v", n, err)
+	}
+	if err := c.PurgeDeadLetter(ctx, 4); err != nil {
+		t.Error(err)
+	}
+	if err := c.PurgeDeadLetter(ctx, 4); !errors.Is(err, dspex.ErrSession) {
+		t.Errorf("purged twice: %v", err)
+	}
+}
