@@ -177,3 +177,43 @@ func ParseLM(body []byte) (LMBody, error) {
 	}
 	return b, f.end()
 }
+
+// ForkBody is the order to a zygote to fork a worker. Its four pipes come with it.
+type ForkBody struct {
+	Nonce string // the worker's DSPEX_NONCE
+}
+
+// AppendBody appends the body.
+func (b ForkBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendStr(dst, b.Nonce)
+}
+
+// ParseFork checks and reads the body of a frame of type [Fork].
+func ParseFork(body []byte) (ForkBody, error) {
+	f := open(Fork, body)
+	b := ForkBody{
+		Nonce: f.str("nonce"),
+	}
+	return b, f.end()
+}
+
+// ReapBody is the permission to a zygote to reap a worker that has ended: its process group is dealt with.
+type ReapBody struct {
+	PID uint64
+}
+
+// AppendBody appends the body.
+func (b ReapBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendUint(dst, b.PID)
+}
+
+// ParseReap checks and reads the body of a frame of type [Reap].
+func ParseReap(body []byte) (ReapBody, error) {
+	f := open(Reap, body)
+	b := ReapBody{
+		PID: f.uint("pid"),
+	}
+	return b, f.end()
+}

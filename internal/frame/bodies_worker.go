@@ -248,3 +248,49 @@ func ParseBye(body []byte) (ByeBody, error) {
 	}
 	return b, f.end()
 }
+
+// ForkedBody is a zygote's answer to FORK.
+type ForkedBody struct {
+	PID uint64
+}
+
+// AppendBody appends the body.
+func (b ForkedBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 1)
+	return wire.AppendUint(dst, b.PID)
+}
+
+// ParseForked checks and reads the body of a frame of type [Forked].
+func ParseForked(body []byte) (ForkedBody, error) {
+	f := open(Forked, body)
+	b := ForkedBody{
+		PID: f.uint("pid"),
+	}
+	return b, f.end()
+}
+
+// ExitedBody says that a worker of a zygote has ended.
+type ExitedBody struct {
+	PID    uint64
+	Code   uint64 // exit status, 0 if a signal ended it
+	Signal uint64 // 0 if it exited
+}
+
+// AppendBody appends the body.
+func (b ExitedBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 3)
+	dst = wire.AppendUint(dst, b.PID)
+	dst = wire.AppendUint(dst, b.Code)
+	return wire.AppendUint(dst, b.Signal)
+}
+
+// ParseExited checks and reads the body of a frame of type [Exited].
+func ParseExited(body []byte) (ExitedBody, error) {
+	f := open(Exited, body)
+	b := ExitedBody{
+		PID:    f.uint("pid"),
+		Code:   f.uint("code"),
+		Signal: f.uint("signal"),
+	}
+	return b, f.end()
+}

@@ -23,6 +23,8 @@ const (
 	Drop     Type = 8
 	Shutdown Type = 9
 	LM       Type = 11
+	Fork     Type = 12 // to a zygote only, as Reap
+	Reap     Type = 13
 
 	Hello  Type = 64
 	Ready  Type = 65
@@ -32,10 +34,13 @@ const (
 	Pong   Type = 69
 	Log    Type = 70
 	Bye    Type = 72
+	Forked Type = 73 // from a zygote only, as Exited
+	Exited Type = 74
 )
 
 var typeNames = [...]string{
 	Init: "INIT", Call: "CALL", Cancel: "CANCEL", Ping: "PING", Drop: "DROP", Shutdown: "SHUTDOWN", LM: "LM",
+	Fork: "FORK", Reap: "REAP", Forked: "FORKED", Exited: "EXITED",
 	Hello: "HELLO", Ready: "READY", Result: "RESULT", Error: "ERROR", Chunk: "CHUNK", Pong: "PONG", Log: "LOG", Bye: "BYE",
 }
 

@@ -91,6 +91,14 @@ func parse(t Type, b []byte) (body, error) {
 		return ParsePong(b)
 	case Log:
 		return ParseLog(b)
+	case Fork:
+		return ParseFork(b)
+	case Reap:
+		return ParseReap(b)
+	case Forked:
+		return ParseForked(b)
+	case Exited:
+		return ParseExited(b)
 	}
 	return ParseBye(b)
 }

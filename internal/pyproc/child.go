@@ -1,6 +1,7 @@
 package pyproc
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
@@ -10,8 +11,9 @@ import (
 // spec is what a process is started from.
 type spec struct {
 	command []string
-	env     []string
+	env     []string // with the nonce in it
 	dir     string
+	nonce   string
 }
 
 // child is a started process as its owner sees it. Tests put goroutines in its place.
@@ -37,6 +39,7 @@ type child struct {
 type exitStatus struct {
 	code   int // -1 if a signal ended it
 	signal syscall.Signal
+	why    error // what else is known of it
 }
 
 // spawner starts all processes of a pool from one thread that lives as long as any of them: Linux sends the parent-death
@@ -55,16 +58,21 @@ func (s *spawner) run() {
 	}
 }
 
-// spawn starts one process and waits for it to run its program.
-func (s *spawner) spawn(sp spec) (*child, error) {
-	var c *child
-	var err error
+// do starts something on the thread and waits for it.
+func (s *spawner) do(start func()) {
 	done := make(chan struct{})
 	s.starts <- func() {
 		defer close(done)
-		c, err = startProcess(sp)
+		start()
 	}
 	<-done
+}
+
+// spawn starts one process and waits for it to run its program.
+func (s *spawner) spawn(_ context.Context, sp spec) (*child, error) {
+	var c *child
+	var err error
+	s.do(func() { c, err = startProcess(sp) })
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", sp.command[0], err)
 	}

@@ -48,14 +48,9 @@ func startProcess(sp spec) (*child, error) {
 }
 
 func newChild(process *os.Process, p *pipes) (*child, error) {
+	c := bareChild(process, p)
 	out, err := newPipeSink(p.toWorker[1])
-	c := &child{
-		pid: process.Pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
-		signal:    func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
-		askStacks: func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) }, // not to the group: it would kill what does not know it
-		ownMemory: func(atLeast uint64) uint64 { return ownMemory(process.Pid, atLeast) },
-	}
-	c.wait, c.reap = waitFuncs(process)
+	c.toWorker, c.fromWorker = out, p.fromWorker[0]
 	if err != nil { // cannot be: the file is a pipe and open
 		c.signal(syscall.SIGKILL)
 		c.wait()
@@ -64,6 +59,18 @@ func newChild(process *os.Process, p *pipes) (*child, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// bareChild is a process without pipes for frames.
+func bareChild(process *os.Process, p *pipes) *child {
+	c := &child{
+		pid: process.Pid, stdout: p.stdout[0], stderr: p.stderr[0],
+		signal:    func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) },
+		askStacks: func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) }, // not to the group: it would kill what does not know it
+		ownMemory: func(atLeast uint64) uint64 { return ownMemory(process.Pid, atLeast) },
+	}
+	c.wait, c.reap = waitFuncs(process)
+	return c
 }
 
 func signalName(s syscall.Signal) string { return unix.SignalName(s) }
@@ -79,22 +86,32 @@ func statusOf(state *os.ProcessState, err error) exitStatus {
 	return exitStatus{code: state.ExitCode()}
 }
 
+// onePipe says where a pipe goes and how it is used.
+type onePipe struct {
+	pipe    *[2]*os.File
+	name    string
+	hostEnd int
+	frames  bool
+}
+
 func openPipes() (*pipes, error) {
+	p, err := openLogPipes()
+	if err != nil {
+		return p, err
+	}
+	return p, open(onePipe{&p.toWorker, "frames to worker", 1, true}, onePipe{&p.fromWorker, "frames from worker", 0, true})
+}
+
+func openLogPipes() (*pipes, error) {
 	p := &pipes{}
-	for _, one := range []struct {
-		pipe    *[2]*os.File
-		name    string
-		hostEnd int
-		frames  bool
-	}{
-		{&p.toWorker, "frames to worker", 1, true},
-		{&p.fromWorker, "frames from worker", 0, true},
-		{&p.stdout, "stdout of worker", 0, false},
-		{&p.stderr, "stderr of worker", 0, false},
-	} {
+	return p, open(onePipe{&p.stdout, "stdout of worker", 0, false}, onePipe{&p.stderr, "stderr of worker", 0, false})
+}
+
+func open(all ...onePipe) error {
+	for _, one := range all {
 		var fds [2]int
 		if err := pipe(&fds); err != nil {
-			return p, fmt.Errorf("pipe for %s: %w", one.name, err)
+			return fmt.Errorf("pipe for %s: %w", one.name, err)
 		}
 		if one.frames {
 			enlarge(fds[0])
@@ -105,10 +122,10 @@ func openPipes() (*pipes, error) {
 			one.pipe[i] = os.NewFile(uintptr(fd), one.name)
 		}
 		if err != nil {
-			return p, fmt.Errorf("pipe for %s: %w", one.name, err)
+			return fmt.Errorf("pipe for %s: %w", one.name, err)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 func (p *pipes) closeWorkerEnds() {

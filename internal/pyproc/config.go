@@ -21,6 +21,7 @@ type Config struct {
 	Overflow     int           // workers more while callers wait for a slot
 	OverflowIdle time.Duration // how long they stay when one worker less would do: 60 s
 	Spares       int           // workers that wait in reserve for the death of another
+	Zygote       bool          // Command can be a fork server (contract/frame.md): workers are forked from it. On Linux; elsewhere they are spawned
 	Basic        bool          // no PING, no worker is preferred, warm or not: hangs are found by the calls' own deadlines
 	Recycle      Recycle       // when a worker is replaced by a fresh one
 
@@ -41,7 +42,7 @@ const (
 	dumpTimeout      = 500 * time.Millisecond // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, a starved machine longer
 	dumpQuiet        = 20 * time.Millisecond  // silence after which the stacks count as complete
 	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
-	exitGrace        = 100 * time.Millisecond // end of file to SIGKILL: a process that ends keeps its own exit code
+	exitGrace        = 500 * time.Millisecond // end of file to SIGKILL: a process that ends keeps its own exit code
 	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the seat is filled again, somebody goes on waiting
 	drainTimeout     = 250 * time.Millisecond // end of process to failing its calls, if a stray grandchild holds a pipe open
 	logDrainTimeout  = time.Second            // end of process to giving up on its last log lines

@@ -21,8 +21,6 @@ func (w *worker) stop(cause error) error {
 	return cause
 }
 
-func (w *worker) exitsWithin(d time.Duration) bool { return closedWithin(w.exited, d) }
-
 func closedWithin(c <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -42,7 +40,7 @@ func (w *worker) end(stage State, cause error) *ExitError {
 	if cause == nil && !w.exitsWithin(exitGrace) {
 		cause = w.protocolError("closed a pipe and did not end", nil)
 	}
-	w.askStacks(stage, cause)
+	w.dump(stage, cause)
 	if !isClosed(w.exited) {
 		w.pool.move(w.seat, Killing, cause)
 		w.child.signal(syscall.SIGKILL)
@@ -64,6 +62,9 @@ func (w *worker) end(stage State, cause error) *ExitError {
 func (w *worker) bury(stage State, cause error) *ExitError {
 	w.child.signal(syscall.SIGKILL) // before reap: until then the group's number is taken
 	status := w.child.reap()
+	if status.why != nil {
+		cause = status.why
+	}
 	died := time.Now()
 	// A grandchild that left the group may hold the pipes open: nobody waits for it long.
 	if !closedWithin(w.read, drainTimeout) {
@@ -76,9 +77,7 @@ func (w *worker) bury(stage State, cause error) *ExitError {
 		StderrTail: w.logs.tail.String(), Cause: cause,
 	}
 	w.failCalls(err)
-	closedWithin(w.drained, logDrainTimeout-time.Since(died))
-	w.child.stdout.Close()
-	w.child.stderr.Close()
+	w.closePipes(died)
 	w.child.fromWorker.Close()
 	w.out.close()
 	w.all.Wait()
@@ -99,9 +98,9 @@ func (w *worker) failCalls(err error) {
 }
 
 // startError says why a worker did not come to READY, in its own words if it had any.
-func (w *worker) startError(stage State, cause error, exit *ExitError) error {
+func (w *worker) startError(stage State, cause error, exit *ExitError) *StartError {
 	e := &StartError{Worker: w.name, Stage: stage, Err: exit}
-	own := w.lastWords()
+	own := lastWords(w.control)
 	if errors.As(cause, &own) || own != nil {
 		e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
 		var told struct {
@@ -116,10 +115,10 @@ func (w *worker) startError(stage State, cause error, exit *ExitError) error {
 }
 
 // lastWords looks for an ERROR that came with the end, when the owner had stopped to listen.
-func (w *worker) lastWords() *reported {
+func lastWords(control <-chan frame.Frame) *reported {
 	for {
 		select {
-		case f := <-w.control:
+		case f := <-control:
 			if b, err := frame.ParseError(f.Body); f.Type == frame.Error && err == nil {
 				return &reported{b}
 			}

@@ -24,7 +24,7 @@ type ExitError struct {
 	Signal     syscall.Signal // 0 if it exited
 	RSS        uint64         // resident bytes when it was last asked, 0 if never
 	StderrTail string         // the last 64 KiB at most
-	Cause      error          // why the host ended it; nil if it ended by itself
+	Cause      error          // why it was ended: by the host, or with its zygote; nil if it ended by itself
 }
 
 // OutOfMemory reports a SIGKILL that the host did not send: the kernel's for want of memory, unless somebody sent one.
@@ -38,7 +38,7 @@ func (e *ExitError) Error() string {
 		fmt.Fprintf(&b, ", which the host did not send: out of memory (it had %d MiB), or killed by hand", e.RSS>>20)
 	}
 	if e.Cause != nil {
-		fmt.Fprintf(&b, ": ended by the host: %v", e.Cause)
+		fmt.Fprintf(&b, ": %v", e.Cause)
 	}
 	if line := lastLine(e.StderrTail); line != "" {
 		fmt.Fprintf(&b, "; last line on stderr: %q", line)

@@ -28,6 +28,13 @@ type fake struct {
 	release  chan struct{}
 }
 
+// count returns the number of starts.
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.starts
+}
+
 // set is the mode of all further starts.
 func (f *fake) set(mode string) {
 	f.mu.Lock()
@@ -54,7 +61,7 @@ type fakeSink struct{ net.Conn }
 
 func (fakeSink) Try([]byte, []byte) (int, error) { return 0, nil }
 
-func (f *fake) start(sp spec) (*child, error) {
+func (f *fake) start(_ context.Context, sp spec) (*child, error) {
 	mode, n := f.next()
 	if mode == "cannot start" {
 		return nil, syscall.ENOENT
@@ -131,6 +138,9 @@ type bench struct {
 	events []Event
 }
 
+// setUp changes the pool of the next inBubble before it runs.
+var setUp = func(*bench) {}
+
 // inBubble runs do with a pool of fakes. modes are those of the starts in their order.
 func inBubble(t *testing.T, cfg Config, modes []string, do func(t *testing.T, b *bench)) {
 	t.Helper()
@@ -146,6 +156,7 @@ func inBubble(t *testing.T, cfg Config, modes []string, do func(t *testing.T, b 
 		}
 		b.Pool = New(cfg)
 		b.Pool.start = b.fake.start
+		setUp(b)
 		ctx, stop := context.WithCancel(t.Context())
 		b.stop = stop
 		go func() {

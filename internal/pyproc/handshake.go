@@ -31,26 +31,13 @@ func (w *worker) handshake(ctx context.Context) error {
 
 // greet checks HELLO and answers with INIT.
 func (w *worker) greet(f frame.Frame) error {
-	hello, err := frame.ParseHello(f.Body)
+	hello, err := w.checkHello(w.nonce, f)
 	if err != nil {
-		return w.protocolError("unreadable HELLO", err)
+		return err
 	}
-	if protoVersion < hello.ProtoMin || protoVersion > hello.ProtoMax {
-		return &VersionError{
-			Worker: w.name, HostVersion: protoVersion, WorkerMin: hello.ProtoMin, WorkerMax: hello.ProtoMax,
-			RuntimeVersion: hello.RuntimeVersion, RuntimeHash: hello.RuntimeHash,
-		}
-	}
-	if hello.Nonce != w.nonce {
-		return w.protocolError("HELLO does not repeat DSPEX_NONCE: another process speaks", nil)
-	}
-	init := frame.InitBody{Proto: protoVersion}
-	if w.pool.cfg.Init != nil {
-		init.Config = w.pool.cfg.Init(w.name)
-	}
-	body := init.AppendBody(nil)
-	if most := w.pool.cfg.MaxFrame; len(body) > most {
-		return &TooLargeError{Size: len(body), Max: most}
+	body, err := w.pool.initBody(w.name)
+	if err != nil {
+		return err
 	}
 	w.pool.mu.Lock()
 	w.hello = hello
@@ -58,6 +45,37 @@ func (w *worker) greet(f frame.Frame) error {
 	w.pool.mu.Unlock()
 	_ = w.out.send(frame.Init, 0, body) // if the pipe fails so does the wait for READY
 	return nil
+}
+
+// checkHello reads HELLO and refuses a process that is another or speaks another protocol.
+func (p *process) checkHello(nonce string, f frame.Frame) (frame.HelloBody, error) {
+	hello, err := frame.ParseHello(f.Body)
+	if err != nil {
+		return hello, p.protocolError("unreadable HELLO", err)
+	}
+	if protoVersion < hello.ProtoMin || protoVersion > hello.ProtoMax {
+		return hello, &VersionError{
+			Worker: p.name, HostVersion: protoVersion, WorkerMin: hello.ProtoMin, WorkerMax: hello.ProtoMax,
+			RuntimeVersion: hello.RuntimeVersion, RuntimeHash: hello.RuntimeHash,
+		}
+	}
+	if hello.Nonce != nonce {
+		return hello, p.protocolError("HELLO does not repeat DSPEX_NONCE: another process speaks", nil)
+	}
+	return hello, nil
+}
+
+// initBody is the body of INIT for the worker of that name.
+func (p *Pool) initBody(name string) ([]byte, error) {
+	init := frame.InitBody{Proto: protoVersion}
+	if p.cfg.Init != nil {
+		init.Config = p.cfg.Init(name)
+	}
+	body := init.AppendBody(nil)
+	if most := p.cfg.MaxFrame; len(body) > most {
+		return nil, &TooLargeError{Size: len(body), Max: most}
+	}
+	return body, nil
 }
 
 // welcome checks READY and lets the worker take calls.
@@ -91,40 +109,46 @@ var errEnded = errors.New("ended")
 
 // next waits for a frame of the connection that must be of type t.
 func (w *worker) next(ctx context.Context, t frame.Type, limit time.Duration) (frame.Frame, error) {
+	f, err := w.nextOf(ctx, w.control, w.read, t, limit)
+	if errors.Is(err, errEnded) && isClosed(w.read) && w.readErr != nil {
+		return f, w.readErr
+	}
+	return f, err
+}
+
+// nextOf waits for a frame in control that must be of type t. read is closed when no more will come.
+func (p *process) nextOf(ctx context.Context, control <-chan frame.Frame, read <-chan struct{}, t frame.Type, limit time.Duration) (frame.Frame, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case f := <-w.control:
-		return w.expect(f, t)
-	case <-w.read:
+	case f := <-control:
+		return p.expect(f, t)
+	case <-read:
 		select { // what it said before it closed the pipe
-		case f := <-w.control:
-			return w.expect(f, t)
+		case f := <-control:
+			return p.expect(f, t)
 		default:
+			return frame.Frame{}, errEnded
 		}
-		if w.readErr != nil {
-			return frame.Frame{}, w.readErr
-		}
-		return frame.Frame{}, errEnded
-	case <-w.exited:
+	case <-p.exited:
 		return frame.Frame{}, errEnded
 	case <-timer.C:
-		return frame.Frame{}, &HungError{Worker: w.name, Waited: limit, For: t.String()}
+		return frame.Frame{}, &HungError{Worker: p.name, Waited: limit, For: t.String()}
 	case <-ctx.Done():
 		return frame.Frame{}, ErrStopped
 	}
 }
 
-func (w *worker) expect(f frame.Frame, t frame.Type) (frame.Frame, error) {
+func (p *process) expect(f frame.Frame, t frame.Type) (frame.Frame, error) {
 	switch f.Type {
 	case t:
 		return f, nil
 	case frame.Error:
 		b, err := frame.ParseError(f.Body)
 		if err != nil {
-			return f, w.protocolError("unreadable ERROR", err)
+			return f, p.protocolError("unreadable ERROR", err)
 		}
 		return f, &reported{b}
 	}
-	return f, w.protocolError(fmt.Sprintf("expected %s, got %s", t, f.Type), nil)
+	return f, p.protocolError(fmt.Sprintf("expected %s, got %s", t, f.Type), nil)
 }

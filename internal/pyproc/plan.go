@@ -147,7 +147,7 @@ func (p *Pool) dueLocked() *worker {
 // where starts are slow the spares of the Config. These come last: at the start they would take time from the others.
 func (p *Pool) reserveSizeLocked(c census) int {
 	n := min(c.due, max(1, p.cfg.Size/4))
-	if p.full {
+	if p.full && !p.zygotes.forking() {
 		n = max(n, p.cfg.Spares)
 	}
 	return n
@@ -203,6 +203,7 @@ func (p *Pool) standDownLocked() {
 
 // arrive takes a worker that is ready into the pool.
 func (p *Pool) arrive(w *worker) {
+	p.zygotes.note(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := w.seat

@@ -12,9 +12,10 @@ import (
 
 // Pool keeps workers alive, Config.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
 type Pool struct {
-	cfg   Config
-	rules restartRules
-	start func(spec) (*child, error) // tests: goroutines instead of processes
+	cfg     Config
+	rules   restartRules
+	start   func(context.Context, spec) (*child, error) // tests: goroutines instead of processes
+	zygotes *zygotes                                    // nil: workers are spawned
 
 	lingering sync.WaitGroup // workers that outlived SIGKILL: Run waits, their places do not
 
@@ -58,10 +59,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	var all, helpers sync.WaitGroup
 	defer helpers.Wait()
 	if p.start == nil {
-		sp := newSpawner()
-		p.start = sp.spawn
-		helpers.Go(sp.run)
-		defer close(sp.starts) // not before every process is reaped: the end of its thread kills what it started
+		defer p.openStarter(&helpers)()
 	}
 	told := make(chan struct{})
 	helpers.Go(func() { p.tellEvents(told) })
@@ -74,6 +72,37 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.lingering.Wait()
 	close(told)
 	return nil
+}
+
+// openStarter gives the pool its way to start workers. The end of it comes after every process is reaped: the end of its thread
+// kills what it started.
+func (p *Pool) openStarter(helpers *sync.WaitGroup) (end func()) {
+	sp := newSpawner()
+	helpers.Go(sp.run)
+	p.start = sp.spawn
+	if !p.cfg.Zygote || !canFork {
+		return func() { close(sp.starts) }
+	}
+	z := newZygotes(func(ctx context.Context) (forker, error) { return p.openZygote(ctx, sp) }, sp.spawn, p.onlySpawn)
+	p.useZygotes(z)
+	return func() {
+		z.close()
+		close(sp.starts)
+	}
+}
+
+func (p *Pool) useZygotes(z *zygotes) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.zygotes, p.start = z, z.start
+}
+
+// onlySpawn is told that no more workers will be forked.
+func (p *Pool) onlySpawn(why error) {
+	p.cfg.Log.Warn("workers are started one by one, not forked: each takes its own time and memory", "error", why.Error())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replanLocked() // slow starts are worth a spare
 }
 
 func (p *Pool) begin() error {

@@ -72,11 +72,14 @@ func (s *seat) vacate() bool {
 // live starts a worker and returns when it has ended.
 func (s *seat) live(ctx context.Context) ending {
 	s.pool.move(s, Spawning, nil)
-	w, err := s.spawn()
+	w, err := s.spawn(ctx)
 	if err != nil {
-		err = &StartError{Worker: s.name, Stage: Spawning, Err: err}
+		var start *StartError // of the zygote
+		if !errors.As(err, &start) {
+			err = &StartError{Worker: s.name, Stage: Spawning, Err: err}
+		}
 		s.leave(ctx, err, true)
-		return ending{}
+		return ending{hopeless: isVersion(err)}
 	}
 	w.launch()
 	cause := w.handshake(ctx)
@@ -104,15 +107,24 @@ func (s *seat) failStart(ctx context.Context, w *worker, cause error) ending {
 	}
 	exit := w.end(stage, kill)
 	err := w.startError(stage, cause, exit)
+	if err.Category == "" && ctx.Err() == nil && !isVersion(cause) && !errors.Is(err, errZygoteGone) {
+		s.pool.zygotes.note(false)
+	}
 	s.leave(ctx, err, true)
-	var version *VersionError
-	return ending{hopeless: errors.As(cause, &version)}
+	return ending{hopeless: isVersion(cause)}
 }
 
-func (s *seat) spawn() (*worker, error) {
+func isVersion(err error) bool {
+	var version *VersionError
+	return errors.As(err, &version)
+}
+
+func (s *seat) spawn(ctx context.Context) (*worker, error) {
 	p := s.pool
 	nonce := crand.Text()
-	c, err := p.start(spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir})
+	c, err := p.start(ctx, spec{
+		command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce,
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.starts++

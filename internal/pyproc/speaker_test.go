@@ -270,6 +270,9 @@ func startHolder(fifo string, own bool) {
 func TestMain(m *testing.M) {
 	switch os.Getenv("DSPEX_TEST") {
 	case "worker":
+		if os.Getenv("DSPEX_ZYGOTE") != "" {
+			zygoteMain()
+		}
 		workerMain()
 	case "holder":
 		holdFIFO(os.Getenv("FIFO"))

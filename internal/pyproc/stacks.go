@@ -11,38 +11,43 @@ import (
 // maxStack bounds the stacks in an error, in bytes.
 const maxStack = 32 << 10
 
-// askStacks adds to a hang where the worker's threads stand, if the worker can still say so. A worker that has not said
-// HELLO may not know the signal, which would kill it.
-func (w *worker) askStacks(stage State, cause error) {
+// dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still say so. One that has not
+// said HELLO may not know the signal, which would kill it.
+func (w *worker) dump(stage State, cause error) {
 	var hung *HungError
 	if !errors.As(cause, &hung) || stage == Spawning || stage == Handshake || isClosed(w.exited) {
 		return
 	}
 	w.pool.move(w.seat, Dumping, nil) // the cause follows when it is complete
-	mark := w.logs.tail.mark()
-	w.child.askStacks()
-	w.awaitStacks(mark)
 	// What it said by itself since the first call was given up: where a task stands is in no thread's stack.
-	hung.Stack = readStacks(w.logs.tail.since(w.cancelMark(mark)))
+	hung.Stack = w.askStacks(w.cancelMark(w.logs.tail.mark()))
+}
+
+// askStacks has the process write its stacks, and returns those that it has written since the mark.
+func (p *process) askStacks(since int64) string {
+	mark := p.logs.tail.mark()
+	p.child.askStacks()
+	p.awaitStacks(mark)
+	return readStacks(p.logs.tail.since(since))
 }
 
 // awaitStacks waits until a dump has begun and nothing more comes.
-func (w *worker) awaitStacks(mark int64) {
+func (p *process) awaitStacks(mark int64) {
 	limit := time.NewTimer(dumpTimeout)
 	defer limit.Stop()
 	quiet := time.NewTimer(dumpTimeout)
 	defer quiet.Stop()
 	for {
 		select {
-		case <-w.logs.tail.grew:
-			if readStacks(w.logs.tail.since(mark)) != "" {
+		case <-p.logs.tail.grew:
+			if readStacks(p.logs.tail.since(mark)) != "" {
 				quiet.Reset(dumpQuiet)
 			}
 		case <-quiet.C:
 			return
 		case <-limit.C:
 			return
-		case <-w.exited:
+		case <-p.exited:
 			return
 		}
 	}

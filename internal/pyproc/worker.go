@@ -21,24 +21,19 @@ var lastWorker atomic.Uint64
 // worker is one incarnation: a process and what runs for it. Its place's goroutine owns it; a reader goroutine takes
 // what it sends; callers use it through slots.
 type worker struct {
+	*process
 	pool      *Pool
 	seat      *seat
 	id        uint64
-	name      string
 	nonce     string
-	child     *child
 	startedAt time.Time
 	spread    float64 // its share of the limits of Recycle, 0.9 to 1.1
 	out       *writer
-	logs      *logs
 
 	control chan frame.Frame // what is not about a call; the reader never waits for room in it
 	look    chan struct{}    // capacity 1: something changed that the owner must see
-	exited  chan struct{}    // closed when the process has ended
 	read    chan struct{}    // closed when the reader has ended, with readErr
 	readErr error            // nil at end of file
-	drained chan struct{}    // closed when both log pipes have ended
-	all     sync.WaitGroup   // every goroutine of the worker
 
 	// Set by the handshake, under pool.mu, and not changed after.
 	hello     frame.HelloBody
@@ -73,35 +68,22 @@ const controlQueue = 8
 func newWorker(s *seat, nonce string, c *child) *worker {
 	p := s.pool
 	return &worker{
-		pool: p, seat: s, id: lastWorker.Add(1), name: s.name, nonce: nonce, child: c, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
-		out: newWriter(c.toWorker), logs: newLogs(p.cfg.Log.With("worker", s.name, "pid", c.pid)),
-		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1),
-		exited: make(chan struct{}), read: make(chan struct{}), drained: make(chan struct{}),
+		process: newProcess(s.name, c, p.cfg.Log),
+		pool:    p, seat: s, id: lastWorker.Add(1), nonce: nonce, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
+		out:     newWriter(c.toWorker),
+		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1), read: make(chan struct{}),
 		calls: map[uint64]*call{},
 	}
 }
 
 // launch starts the worker's goroutines. bury ends them all.
 func (w *worker) launch() {
-	w.all.Go(func() {
-		w.child.wait()
-		close(w.exited)
-	})
+	w.watch(w.read) // LOG frames come from the reader
 	w.all.Go(w.out.run)
-	w.all.Go(w.logs.run)
 	w.all.Go(func() {
 		w.readErr = w.readFrames()
 		w.pool.shut(w) // before the owner comes to it: nobody should be lent a dead worker
 		close(w.read)
-	})
-	w.all.Go(func() {
-		var pipes sync.WaitGroup
-		pipes.Go(func() { w.logs.drain(w.child.stdout, "stdout", nil) })
-		pipes.Go(func() { w.logs.drain(w.child.stderr, "stderr", w.logs.tail) })
-		pipes.Wait()
-		close(w.drained)
-		<-w.read // LOG frames come from there
-		close(w.logs.lines)
 	})
 }
 
@@ -218,10 +200,6 @@ func (w *worker) log(f frame.Frame) error {
 	}
 	w.logs.add(time.Now(), r)
 	return nil
-}
-
-func (w *worker) protocolError(problem string, err error) *ProtocolError {
-	return &ProtocolError{Worker: w.name, Problem: problem, Err: err}
 }
 
 // breakWith has the worker killed for what a caller found in its answer.

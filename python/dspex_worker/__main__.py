@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from dspex_worker.start import Preloaded
 
 __all__ = ["main"]
 
@@ -14,31 +18,38 @@ def main() -> NoReturn:
     """Runs the worker to its end and exits: 0 after BYE, 3 when the start failed, 4 on a protocol error."""
     from dspex_worker import process
 
+    # The host asks a worker that hangs where it stands; without a handler the signal would kill it.
+    faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
+    # Ctrl-C on the host's terminal is the host's business.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    preloaded = None
+    if os.environ.pop("DSPEX_ZYGOTE", ""):
+        from dspex_worker import zygote
+
+        preloaded = zygote.serve()  # goes on in each worker that it forks
     try:
         process.seal()
     except OSError:
         sys.exit("dspex_worker is started by a worker-host, which gives it its pipes as descriptors 3 and 4")
     process.own_group()
     process.limit()
-    # The host asks a worker that hangs where it stands; without a handler the signal would kill it.
-    faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
-    # Ctrl-C on the host's terminal is the host's business.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.watch_host()
-    sys.exit(_serve())
+    sys.exit(_serve(preloaded))
 
 
-def _serve() -> int:
+def _serve(preloaded: Preloaded | None) -> int:
     from dspex_worker import bodies, frames, start, wire
 
-    start.say_hello()
+    start.send_all(start.hello())
     try:
-        begun = start.start(*start.read_init())
+        begun = start.start(*start.read_init(), preloaded)
     except (frames.ProtocolError, wire.DecodeError, bodies.BodyError) as error:
         print(f"dspex worker: protocol error: {error}", file=sys.stderr, flush=True)
         return 4
     except Exception as error:
-        return start.start_failed(error)
+        text, status = start.failed(error)
+        start.send_all(text)
+        return status
     from dspex_worker.runtime import Runtime
 
     Runtime(begun).serve()

@@ -33,6 +33,8 @@ _FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
     FrameType.DROP: (("session", _STR),),
     FrameType.SHUTDOWN: (("grace_ms", _UINT),),
     FrameType.LM: (("key", _STR), ("profile", _MAP)),
+    FrameType.FORK: (("nonce", _STR),),
+    FrameType.REAP: (("pid", _UINT),),
 }
 # Every combination of types that the fields allow: one look-up in place of a check for each field.
 _SHAPES = {kind: frozenset(itertools.product(*(kinds for _, kinds in fields))) for kind, fields in _FIELDS.items()}

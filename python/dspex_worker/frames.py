@@ -29,6 +29,8 @@ class FrameType(IntEnum):
     DROP = 8
     SHUTDOWN = 9
     LM = 11
+    FORK = 12  # to a zygote only, as REAP
+    REAP = 13
     HELLO = 64
     READY = 65
     RESULT = 66
@@ -37,6 +39,8 @@ class FrameType(IntEnum):
     PONG = 69
     LOG = 70
     BYE = 72
+    FORKED = 73
+    EXITED = 74
 
 
 FROM_HOST = frozenset(int(kind) for kind in FrameType if kind < 64)

@@ -10,10 +10,12 @@ import signal
 import threading
 from typing import Any, NoReturn
 
-__all__ = ["FROM_HOST_FD", "TO_HOST_FD", "die", "limit", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
+__all__ = ["EXIT_ALONE", "FROM_HOST_FD", "TO_HOST_FD", "die", "limit", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
 
 FROM_HOST_FD = 3
 TO_HOST_FD = 4
+
+EXIT_ALONE = 5  # status of a process whose host is gone
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HAS_PROC = os.path.exists("/proc/self/statm")
@@ -55,7 +57,7 @@ def die() -> NoReturn:
     if not _forked:
         with contextlib.suppress(OSError):
             os.killpg(0, signal.SIGKILL)
-    os._exit(5)
+    os._exit(EXIT_ALONE)
 
 
 def limit() -> None:

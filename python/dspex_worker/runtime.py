@@ -44,15 +44,14 @@ class Runtime:
 
     def __init__(self, started: Started) -> None:
         self._worker = started.worker
-        self._import_ms = started.import_ms
-        self._slots = started.slots
+        self._ready = started.preloaded.ready
         self._reader = started.reader
         self._early = started.early
         self._max_frame = started.worker.config.max_frame
         self._worker.leave = self._leave
-        self._threads = Threads(started.slots)
-        self._table = dict(started.table)
-        for entry in started.functions:
+        self._threads = Threads(started.preloaded.slots)
+        self._table = dict(started.preloaded.table)
+        for entry in started.preloaded.functions:
             self._table[entry.name] = Command(self._user_command(entry), entry.exclusive)
         self._calls: dict[int, Call] = {}
         self._out: deque[bytes] = deque()
@@ -83,12 +82,6 @@ class Runtime:
             self._flush()
         finally:
             loop.remove_reader(process.FROM_HOST_FD)
-
-    def _ready(self) -> bytes:
-        engine = self._worker.engine
-        exclusive = sorted(name for name, entry in self._table.items() if entry.exclusive)
-        rss = process.rss_bytes()
-        return wire.encode([self._slots, sorted(self._table), exclusive, engine.name, engine.version, rss, self._import_ms])
 
     # ---- frames in
 

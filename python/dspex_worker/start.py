@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dspex_worker import __version__, bodies, engines, frames, process, registry, wire
 from dspex_worker.commands import BUILTIN, Command
 from dspex_worker.config import Config, read_config
+from dspex_worker.engines import Engine
 from dspex_worker.errors import WorkerError, describe
 from dspex_worker.frames import FrameReader, FrameType, frame
 from dspex_worker.worker import Worker, error_body
 
-__all__ = ["PROTO", "Started", "read_init", "say_hello", "send_all", "start", "start_failed"]
+__all__ = ["PROTO", "Preloaded", "Started", "failed", "hello", "preload", "read_init", "read_init_body", "send_all", "start"]
 
 PROTO = 1  # version of contract/frame.md
 EXIT_START_FAILED = 3
+
+
+@dataclass
+class Preloaded:
+    """What takes long and is the same for every worker of a host: the engine and the operator's modules."""
+
+    config: Config
+    engine: Engine
+    table: dict[str, Command]
+    functions: list[registry.UserCommand]  # commands that are user functions
+    import_ms: int
+
+    @property
+    def slots(self) -> int:
+        """Concurrent calls."""
+        return self.config.slots or self.engine.default_slots
+
+    def ready(self) -> bytes:
+        """The body of READY."""
+        exclusive = {name for name, entry in self.table.items() if entry.exclusive}
+        exclusive.update(entry.name for entry in self.functions if entry.exclusive)
+        names = {*self.table, *(entry.name for entry in self.functions)}
+        engine = self.engine
+        rss = process.rss_bytes()
+        return wire.encode([self.slots, sorted(names), sorted(exclusive), engine.name, engine.version, rss, self.import_ms])
 
 
 @dataclass
@@ -29,12 +56,9 @@ class Started:
     """A worker that is ready but for its loop."""
 
     worker: Worker
-    table: dict[str, Command]
-    functions: list[registry.UserCommand]  # commands that are user functions
+    preloaded: Preloaded
     reader: FrameReader
     early: list[tuple[int, int, bytes]]  # frames that came with INIT
-    slots: int
-    import_ms: int
 
 
 def send_all(data: bytes) -> None:
@@ -48,6 +72,7 @@ def send_all(data: bytes) -> None:
         process.die()
 
 
+@functools.cache
 def runtime_hash() -> str:
     """SHA-256 over the package's files in order of their paths: path, NUL, size as decimal text, NUL, content."""
     root = Path(__file__).parent
@@ -59,9 +84,9 @@ def runtime_hash() -> str:
     return digest.hexdigest()
 
 
-def say_hello() -> None:
-    """Says who speaks, before anything slow happens."""
-    hello = [
+def hello() -> bytes:
+    """The frame that says who speaks, sent before anything slow happens."""
+    body = [
         PROTO,
         PROTO,
         __version__,
@@ -72,16 +97,15 @@ def say_hello() -> None:
         os.environ.get("DSPEX_NONCE", ""),
         wire.CODEC,
     ]
-    send_all(frame(FrameType.HELLO, 0, wire.encode(hello)))
+    return frame(FrameType.HELLO, 0, wire.encode(body))
 
 
-def start_failed(error: BaseException) -> int:
-    """Tells why the worker cannot start; returns the exit status."""
+def failed(error: BaseException) -> tuple[bytes, int]:
+    """The frame that tells why the worker cannot start, and the exit status."""
     failure = describe(error)
     if failure.category != "initialization":
         failure.category, failure.code = "initialization", "start_failed"
-    send_all(frame(FrameType.ERROR, 0, error_body(failure, frames.DEFAULT_MAX)))
-    return EXIT_START_FAILED
+    return frame(FrameType.ERROR, 0, error_body(failure, frames.DEFAULT_MAX)), EXIT_START_FAILED
 
 
 def read_init() -> tuple[dict[str, Any], FrameReader, list[tuple[int, int, bytes]]]:
@@ -94,6 +118,11 @@ def read_init() -> tuple[dict[str, Any], FrameReader, list[tuple[int, int, bytes
             process.die()
         found = reader.feed(data)
     kind, _, body = found.pop(0)
+    return read_init_body(kind, body), reader, found
+
+
+def read_init_body(kind: int, body: bytes) -> dict[str, Any]:
+    """INIT's config map; an error if the frame is another or the host speaks another protocol."""
     if kind != FrameType.INIT:
         raise frames.ProtocolError(f"frame type {kind} before INIT")
     proto, config = bodies.read(FrameType.INIT, body)
@@ -104,14 +133,14 @@ def read_init() -> tuple[dict[str, Any], FrameReader, list[tuple[int, int, bytes
             f"the host speaks protocol {proto}, this worker ({__version__}) speaks {PROTO}",
             hint="use the worker package that belongs to the host's release",
         )
-    return config, reader, found
+    checked: dict[str, Any] = config
+    return checked
 
 
-def start(found: dict[str, Any], reader: FrameReader, early: list[tuple[int, int, bytes]]) -> Started:
+def preload(found: dict[str, Any]) -> Preloaded:
     """Loads the engine, then the operator's modules; refuses names that clash."""
     begun = time.perf_counter()
     config = read_config(found)
-    reader.max_body = config.max_frame
     try:
         engine = engines.load(config.engine)
     except ValueError as error:
@@ -122,15 +151,26 @@ def start(found: dict[str, Any], reader: FrameReader, early: list[tuple[int, int
     wrong = registry.clashes({*table, *(entry.name for entry in functions)})
     if wrong:
         raise WorkerError("initialization", "name_clash", "; ".join(wrong), hint="rename them: @command(name=...)")
-    worker = Worker(config, engine, leave=lambda reason: None)
+    for entry in registry.registered.programs:
+        entry.module = _built(entry)
+    functions += registry.registered.commands
+    return Preloaded(config, engine, table, functions, round((time.perf_counter() - begun) * 1000))
+
+
+def start(found: dict[str, Any], reader: FrameReader, early: list[tuple[int, int, bytes]], preloaded: Preloaded | None = None) -> Started:
+    """A worker from INIT's config; preloaded is what its zygote has loaded for it."""
+    config = read_config(found)
+    reader.max_body = config.max_frame
+    if preloaded is None:
+        preloaded = preload(found)
+        # What was imported stays: the collector need not look at it again and again.
+        gc.freeze()
+    elif replace(config, worker="") != replace(preloaded.config, worker=""):
+        raise WorkerError("initialization", "bad_config", "INIT config: it differs from the zygote's in more than the worker's name")
+    worker = Worker(config, preloaded.engine, leave=lambda reason: None)
     for entry in registry.registered.programs:
         worker.programs[entry.id] = entry
-        entry.module = _built(entry)
-    slots = config.slots or engine.default_slots
-    # What was imported stays: the collector need not look at it again and again.
-    gc.freeze()
-    functions += registry.registered.commands
-    return Started(worker, table, functions, reader, early, slots, round((time.perf_counter() - begun) * 1000))
+    return Started(worker, preloaded, reader, early)
 
 
 def _builtin(config: Config) -> tuple[dict[str, Command], list[registry.UserCommand]]:

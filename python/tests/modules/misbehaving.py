@@ -32,16 +32,21 @@ async def _stay() -> None:
 
 
 @command
-def hold_gil(seconds: int = 600) -> int:
+async def hold_gil(seconds: int = 600) -> int:
     """C code that keeps the interpreter's lock: no other thread runs, no signal handler of Python either."""
-    current_job().emit("running")
+    await _say_running()
     return int(ctypes.PyDLL(None).sleep(seconds))
+
+
+async def _say_running() -> None:
+    current_job().emit("running")
+    await asyncio.sleep(0)  # the loop writes it before it comes back here
 
 
 @command
 async def block_the_loop() -> None:
     """Never gives the event loop back; the interpreter is free."""
-    current_job().emit("running")
+    await _say_running()
     while True:
         time.sleep(0.01)
 

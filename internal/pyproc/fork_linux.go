@@ -1,0 +1,158 @@
+package pyproc
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// forked is the answer to a FORK.
+type forked struct {
+	kin *kin
+	err error
+}
+
+// kin is a worker as its zygote's child.
+type kin struct {
+	pid    int
+	exited chan struct{}
+	status exitStatus // once exited is closed
+	lost   bool       // the zygote is gone: its number may soon be another's
+}
+
+// lose ends the workers of a zygote that is gone. The kernel has killed them; what they started lives in their groups.
+func (z *zygote) lose() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, k := range z.kin {
+		if !isClosed(k.exited) {
+			k.status = exitStatus{code: -1, signal: syscall.SIGKILL, why: errZygoteGone}
+			close(k.exited)
+		}
+		_ = syscall.Kill(-k.pid, syscall.SIGKILL)
+		k.lost = true
+	}
+}
+
+// fork implements forker.
+func (z *zygote) fork(nonce string) (*child, error) {
+	p, err := openPipes()
+	defer p.closeWorkerEnds()
+	if err == nil {
+		var k *kin
+		if k, err = z.order(nonce, p); err == nil {
+			return z.newChild(k, p)
+		}
+	}
+	p.closeHostEnds()
+	return nil, err
+}
+
+// order sends FORK and waits for the answer. A zygote that does not give one hangs, and is of no use to anybody.
+func (z *zygote) order(nonce string, p *pipes) (*kin, error) {
+	answered := make(chan forked, 1)
+	z.mu.Lock()
+	z.lastFork++
+	id := z.lastFork
+	z.forks[id] = answered
+	z.mu.Unlock()
+	fds := []int{int(p.toWorker[0].Fd()), int(p.fromWorker[1].Fd()), int(p.stdout[1].Fd()), int(p.stderr[1].Fd())}
+	if err := z.send(frame.Fork, id, frame.ForkBody{Nonce: nonce}.AppendBody(nil), fds...); err != nil {
+		return nil, err
+	}
+	limit := time.NewTimer(handshakeTimeout)
+	defer limit.Stop()
+	select {
+	case a := <-answered:
+		return a.kin, a.err
+	case <-z.dead:
+		return nil, errZygoteGone
+	case <-limit.C:
+		z.child.signal(syscall.SIGKILL)
+		return nil, &HungError{Worker: z.name, Waited: handshakeTimeout, For: frame.Forked.String()}
+	}
+}
+
+func (z *zygote) send(t frame.Type, id uint64, body []byte, fds ...int) error {
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	datagram := append(frame.AppendHeader(nil, t, id, len(body)), body...)
+	if _, _, err := z.socket.WriteMsgUnix(datagram, rights, nil); err != nil {
+		return fmt.Errorf("%w: %w", errZygoteGone, err)
+	}
+	return nil
+}
+
+// newChild makes a worker's kin what the pool knows as a child.
+func (z *zygote) newChild(k *kin, p *pipes) (*child, error) {
+	out, err := newPipeSink(p.toWorker[1])
+	if err != nil { // cannot be: the file is a pipe and open
+		z.kill(k, syscall.SIGKILL)
+		return nil, err
+	}
+	return &child{
+		pid: k.pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
+		wait:      func() { <-k.exited },
+		signal:    func(s syscall.Signal) { z.kill(k, s) },
+		askStacks: func() { z.ifKnown(k, func() { _ = syscall.Kill(k.pid, syscall.SIGUSR2) }) },
+		ownMemory: func(atLeast uint64) uint64 { return ownMemory(k.pid, atLeast) },
+		reap:      func() exitStatus { return z.reap(k) },
+	}, nil
+}
+
+func (z *zygote) kill(k *kin, s syscall.Signal) {
+	z.ifKnown(k, func() { _ = syscall.Kill(-k.pid, s) })
+}
+
+// ifKnown acts while the worker's number is sure to be its own.
+func (z *zygote) ifKnown(k *kin, act func()) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if !k.lost {
+		act()
+	}
+}
+
+// reap lets the zygote reap the worker.
+func (z *zygote) reap(k *kin) exitStatus {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	delete(z.kin, k.pid)
+	if !k.lost {
+		k.lost = true
+		_ = z.send(frame.Reap, 0, frame.ReapBody{PID: uint64(k.pid)}.AppendBody(nil)) // a zygote that is gone has nothing to reap
+	}
+	return k.status
+}
+
+func (z *zygote) answer(id uint64, a forked) error {
+	z.mu.Lock()
+	ch := z.forks[id]
+	delete(z.forks, id)
+	z.mu.Unlock()
+	if ch == nil {
+		return fmt.Errorf("an answer to FORK %d, which is not in flight", id)
+	}
+	ch <- a // there is room
+	return nil
+}
+
+func (z *zygote) note(b frame.ExitedBody) error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	k := z.kin[int(b.PID)]
+	if k == nil || isClosed(k.exited) {
+		return fmt.Errorf("the end of process %d, which is no worker", b.PID)
+	}
+	if k.status = (exitStatus{code: int(b.Code)}); b.Signal != 0 {
+		k.status = exitStatus{code: -1, signal: syscall.Signal(b.Signal)}
+	}
+	close(k.exited)
+	return nil
+}

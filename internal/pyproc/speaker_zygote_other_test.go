@@ -1,0 +1,5 @@
+//go:build !linux
+
+package pyproc
+
+func zygoteMain() { panic("there are no zygotes here") }

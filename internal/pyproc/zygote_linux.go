@@ -1,0 +1,273 @@
+package pyproc
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspex/dspex/internal/frame"
+)
+
+const canFork = true
+
+// maxDatagram bounds one frame of a zygote: READY, with the names of all commands, is the largest.
+const maxDatagram = 1 << 20
+
+// zygote is the fork server as the host sees it: a process and a socket of datagrams, one frame in each. Descriptors travel
+// beside FORK. It is the parent of its workers: it tells when one has ended, and reaps it when the host has dealt with the
+// process group.
+type zygote struct {
+	*process
+	pool    *Pool
+	nonce   string
+	socket  *net.UnixConn
+	control chan frame.Frame // of the handshake
+	read    chan struct{}    // closed when the reader has ended
+	dead    chan struct{}    // closed when it can fork no more
+	ended   chan struct{}    // closed when everything of it is gone, with status
+	status  exitStatus
+
+	mu       sync.Mutex
+	lastFork uint64
+	forks    map[uint64]chan forked // in flight
+	kin      map[int]*kin           // not reaped
+}
+
+// openZygote starts a zygote and waits until it has loaded what workers need.
+func (p *Pool) openZygote(ctx context.Context, s *spawner) (forker, error) {
+	z := &zygote{
+		pool: p, nonce: rand.Text(), control: make(chan frame.Frame, controlQueue), read: make(chan struct{}),
+		dead: make(chan struct{}), ended: make(chan struct{}), forks: map[uint64]chan forked{}, kin: map[int]*kin{},
+	}
+	var c *child
+	var err error
+	s.do(func() {
+		c, z.socket, err = startZygote(spec{command: p.cfg.Command, dir: p.cfg.Dir,
+			env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+z.nonce, "DSPEX_ZYGOTE=1")})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %q: %w", p.cfg.Command[0], err)
+	}
+	z.process = newProcess(p.cfg.Name+"/zygote", c, p.cfg.Log)
+	none := make(chan struct{})
+	close(none)
+	z.watch(none)
+	go z.run()
+	if err := z.handshake(ctx); err != nil {
+		return nil, err
+	}
+	p.cfg.Log.Debug("zygote is ready", "worker", z.name, "pid", c.pid)
+	return z, nil
+}
+
+// startZygote starts the process with the other end of the socket as descriptor 3.
+func startZygote(sp spec) (*child, *net.UnixConn, error) {
+	path, err := exec.LookPath(sp.command[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer null.Close()
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer theirs.Close()
+	p, err := openLogPipes()
+	defer p.closeWorkerEnds()
+	var process *os.Process
+	if err == nil {
+		process, err = os.StartProcess(path, sp.command, &os.ProcAttr{
+			Dir: sp.dir, Env: sp.env, Files: []*os.File{null, p.stdout[1], p.stderr[1], theirs}, Sys: sysProcAttr(),
+		})
+	}
+	if err != nil {
+		p.closeHostEnds()
+		ours.Close()
+		return nil, nil, err
+	}
+	return bareChild(process, p), ours, nil
+}
+
+func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	near, theirs := os.NewFile(uintptr(fds[0]), "zygote"), os.NewFile(uintptr(fds[1]), "zygote")
+	defer near.Close()
+	conn, err := net.FileConn(near)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return conn.(*net.UnixConn), theirs, nil
+}
+
+// run reads what the zygote says and clears up when it ends.
+func (z *zygote) run() {
+	defer close(z.ended)
+	z.all.Go(func() {
+		defer close(z.read)
+		if err := z.readFrames(); err != nil {
+			z.pool.cfg.Log.Error("zygote is killed", "worker", z.name, "error", err)
+			z.child.signal(syscall.SIGKILL)
+		}
+	})
+	select {
+	case <-z.read:
+	case <-z.exited:
+		z.closeSocket()
+		<-z.read
+	}
+	close(z.dead)
+	z.lose()
+	if !z.exitsWithin(termGrace) {
+		z.child.signal(syscall.SIGKILL)
+		<-z.exited
+	}
+	z.child.signal(syscall.SIGKILL) // what its imports may have started
+	z.status = z.child.reap()
+	z.closeSocket()
+	z.closePipes(time.Now())
+	z.all.Wait()
+}
+
+func (z *zygote) closeSocket() { z.socket.Close() }
+
+func (z *zygote) gone() <-chan struct{} { return z.dead }
+
+func (z *zygote) close() {
+	z.closeSocket()
+	<-z.ended
+}
+
+func (z *zygote) readFrames() error {
+	buf := make([]byte, maxDatagram)
+	for {
+		n, err := z.socket.Read(buf)
+		if err != nil {
+			return nil // the end; why is in the exit status
+		}
+		r := bufio.NewReader(bytes.NewReader(buf[:n]))
+		f, err := frame.Read(r, maxDatagram)
+		if err == nil && r.Buffered() > 0 {
+			err = errors.New("bytes behind the frame")
+		}
+		if err == nil {
+			err = z.accept(f)
+		}
+		if err != nil {
+			return z.protocolError("unreadable datagram", err)
+		}
+	}
+}
+
+func (z *zygote) accept(f frame.Frame) error {
+	switch {
+	case f.Type == frame.Forked:
+		b, err := frame.ParseForked(f.Body)
+		if err != nil {
+			return err
+		}
+		k := &kin{pid: int(b.PID), exited: make(chan struct{})}
+		z.mu.Lock()
+		z.kin[k.pid] = k
+		z.mu.Unlock()
+		return z.answer(f.ID, forked{kin: k})
+	case f.Type == frame.Error && f.ID != 0:
+		b, err := frame.ParseError(f.Body)
+		if err != nil {
+			return err
+		}
+		return z.answer(f.ID, forked{err: &refusedError{reported{b}}})
+	case f.Type == frame.Exited:
+		b, err := frame.ParseExited(f.Body)
+		if err != nil {
+			return err
+		}
+		return z.note(b)
+	}
+	select {
+	case z.control <- f:
+		return nil
+	default:
+		return fmt.Errorf("too many frames of type %s", f.Type)
+	}
+}
+
+// handshake brings a started zygote to READY; on failure it is gone.
+func (z *zygote) handshake(ctx context.Context) error {
+	stage, err := Handshake, error(nil)
+	limit := z.pool.cfg.StartTimeout
+	began := time.Now()
+	f, err := z.next(ctx, frame.Hello, min(handshakeTimeout, limit))
+	if err == nil {
+		err = z.greet(f)
+	}
+	if err == nil {
+		stage = Warming
+		if f, err = z.next(ctx, frame.Ready, limit-time.Since(began)); err == nil {
+			_, err = frame.ParseReady(f.Body)
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	var hung *HungError
+	if errors.As(err, &hung) && stage == Warming {
+		hung.Stack = z.askStacks(z.logs.tail.mark())
+	}
+	return z.startError(stage, err)
+}
+
+func (z *zygote) greet(f frame.Frame) error {
+	if _, err := z.checkHello(z.nonce, f); err != nil {
+		return err
+	}
+	body, err := z.pool.initBody(z.name)
+	if err != nil {
+		return err
+	}
+	return z.send(frame.Init, 0, body)
+}
+
+func (z *zygote) next(ctx context.Context, t frame.Type, limit time.Duration) (frame.Frame, error) {
+	return z.nextOf(ctx, z.control, z.read, t, limit)
+}
+
+// startError ends the zygote and says why it did not come to READY, in its own words if it had any.
+func (z *zygote) startError(stage State, cause error) error {
+	var own *reported
+	exit := &ExitError{Worker: z.name, PID: z.child.pid, Stage: stage, Cause: cause}
+	if errors.Is(cause, errEnded) || errors.As(cause, &own) && z.exitsWithin(termGrace) {
+		exit.Cause = nil
+	} else {
+		z.child.signal(syscall.SIGKILL)
+	}
+	z.close()
+	if own == nil {
+		own = lastWords(z.control)
+	}
+	exit.Code, exit.Signal, exit.StderrTail = z.status.code, z.status.signal, z.logs.tail.String()
+	e := &StartError{Worker: z.name, Stage: stage, Err: exit}
+	if own != nil {
+		e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
+	}
+	return e
+}
