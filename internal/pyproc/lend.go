@@ -149,15 +149,18 @@ func (p *Pool) settleLocked(q *waiter, slot *Slot, err error) {
 }
 
 // grantLocked serves waiters in order. A waiter that wants a worker alone has one reserved and lets others pass to the
-// rest; the first that cannot be served at all ends the round.
+// rest; it moves to another that is less loaded, unless it prefers the one it has. The first that cannot be served at all ends the round.
 func (p *Pool) grantLocked() {
 	for e := p.waiters.Front(); e != nil; {
 		q := e.Value.(*waiter)
 		e = e.Next()
 		switch {
 		case q.alone:
-			if q.reserved == nil && !p.reserveLocked(q) {
-				return
+			if q.reserved == nil || q.reserved.used > 0 { // another may be free, or nearly so, by now
+				q.unreserveLocked()
+				if !p.reserveLocked(q) {
+					return
+				}
 			}
 			if w := q.reserved; w.used == 0 {
 				slot := p.takeLocked(w, w.slots)

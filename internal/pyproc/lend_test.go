@@ -131,6 +131,31 @@ func TestAloneGetsAWholeWorkerAndDoesNotStarve(t *testing.T) {
 	})
 }
 
+func TestAloneTakesWhicheverWorkerIsFreeFirst(t *testing.T) {
+	inBubble(t, Config{Size: 2}, nil, func(t *testing.T, b *bench) {
+		held := []*Slot{b.take(0), b.take(0)}
+		got := make(chan *Slot, 1)
+		go func() { got <- b.take(0, Alone) }()
+		synctest.Wait()
+		held[1].Release() // whichever it had reserved
+		if whole := <-got; whole.WorkerID() != held[1].WorkerID() {
+			t.Errorf("got worker %d, want the free one, %d", whole.WorkerID(), held[1].WorkerID())
+		}
+		held[0].Release()
+	})
+	inBubble(t, Config{Size: 2}, nil, func(t *testing.T, b *bench) {
+		held := []*Slot{b.take(0), b.take(0)}
+		got := make(chan *Slot, 1)
+		go func() { got <- b.take(0, Alone) }()
+		synctest.Wait()
+		held[0].Release()
+		if whole := <-got; whole.WorkerID() != held[0].WorkerID() {
+			t.Errorf("got worker %d, want the free one, %d", whole.WorkerID(), held[0].WorkerID())
+		}
+		held[1].Release()
+	})
+}
+
 func TestAloneThatGivesUpFreesItsReservation(t *testing.T) {
 	inBubble(t, Config{}, nil, func(t *testing.T, b *bench) {
 		held := b.take(0)

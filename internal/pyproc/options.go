@@ -10,6 +10,7 @@ import (
 type Options struct {
 	Overflow      int           // workers above the pool's size while callers wait
 	Module        string        // "enhanced" or "basic", or the manual's names of these
+	Start         string        // "zygote" or "spawn"
 	RecycleJobs   int           // 0: never
 	RecycleAge    time.Duration // 0: never
 	RecycleMemory int           // MiB, 0: never
@@ -19,7 +20,7 @@ type Options struct {
 // DefaultOptions are those of the documentation.
 func DefaultOptions() Options {
 	r := Recycle{}.withDefaults()
-	return Options{Overflow: 2, Module: "enhanced", RecycleJobs: r.Jobs, RecycleAge: r.Age, RecycleMemory: int(r.Memory >> 20), MaxMemory: int(r.HardMemory >> 20)}
+	return Options{Overflow: 2, Module: "enhanced", Start: startZygotes, RecycleJobs: r.Jobs, RecycleAge: r.Age, RecycleMemory: int(r.Memory >> 20), MaxMemory: int(r.HardMemory >> 20)}
 }
 
 // FlagSet is what the flag packages have in common.
@@ -34,11 +35,18 @@ func (o *Options) Flags(f FlagSet) {
 	d := DefaultOptions()
 	f.IntVar(&o.Overflow, "overflow", d.Overflow, "workers more while calls wait for a slot")
 	f.StringVar(&o.Module, "worker-module", d.Module, "enhanced (heartbeats, warm sessions) or basic (neither; ready sooner)")
+	f.StringVar(&o.Start, "start", d.Start, "zygote (import once, fork each worker; on Linux) or spawn (each worker by itself)")
 	f.IntVar(&o.RecycleJobs, "recycle-jobs", d.RecycleJobs, "jobs after which a worker is replaced; 0: never")
 	f.DurationVar(&o.RecycleAge, "recycle-age", d.RecycleAge, "age at which a worker is replaced; 0: never")
 	f.IntVar(&o.RecycleMemory, "recycle-mib", d.RecycleMemory, "MiB of its own memory at which a worker is replaced; 0: never")
 	f.IntVar(&o.MaxMemory, "max-mib", d.MaxMemory, "MiB of its own memory at which a worker is killed; 0: never")
 }
+
+// How workers are started.
+const (
+	startZygotes = "zygote"
+	startSpawn   = "spawn"
+)
 
 var modules = map[string]bool{ // basic?
 	"enhanced": false, "DSPex.PythonBridge.PoolWorkerV2Enhanced": false,
@@ -64,6 +72,7 @@ func (o Options) Check() error {
 	_, known := modules[o.Module]
 	expect(o.Overflow >= 0 && o.Overflow <= maxOverflow, "--overflow is %d: it is 0 to %d workers", o.Overflow, maxOverflow)
 	expect(known, "--worker-module is %q: it is enhanced or basic", o.Module)
+	expect(o.Start == startZygotes || o.Start == startSpawn, "--start is %q: it is zygote or spawn", o.Start)
 	expect(o.RecycleJobs >= 0, "--recycle-jobs is %d: it is 0 (never) or more", o.RecycleJobs)
 	expect(o.RecycleAge == 0 || o.RecycleAge >= minLife, "--recycle-age is %v: it is 0 (never) or at least %v", o.RecycleAge, minLife)
 	expect(o.RecycleMemory >= 0 && o.RecycleMemory <= maxMiB, "--recycle-mib is %d: it is 0 (never) to %d", o.RecycleMemory, maxMiB)
@@ -75,7 +84,7 @@ func (o Options) Check() error {
 
 // Apply puts checked options into a Config.
 func (o Options) Apply(c *Config) {
-	c.Overflow, c.Basic, c.Spares = o.Overflow, o.Basic(), 1
+	c.Overflow, c.Basic, c.Zygote, c.Spares = o.Overflow, o.Basic(), o.Start == startZygotes, 1
 	c.Recycle = Recycle{Jobs: orNever(o.RecycleJobs), Age: orNever(o.RecycleAge),
 		Memory: orNever(int64(o.RecycleMemory) << 20), HardMemory: orNever(int64(o.MaxMemory) << 20)}
 }

@@ -24,31 +24,32 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Errorf("got %+v, %v; want the defaults", o, err)
 	}
 	o.Apply(&c)
-	if want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); c.Recycle != want || c.Recycle != want.withDefaults() || c.Overflow != 2 || c.Basic || c.Spares != 1 {
+	if want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); c.Recycle != want || c.Recycle != want.withDefaults() || c.Overflow != 2 || c.Basic || !c.Zygote || c.Spares != 1 {
 		t.Errorf("defaults: got %+v", c)
 	}
-	o = parse("--overflow=0", "--worker-module=DSPex.PythonBridge.PoolWorkerV2", "--recycle-jobs=0", "--recycle-age=0", "--recycle-mib=0", "--max-mib=0")
+	o = parse("--overflow=0", "--worker-module=DSPex.PythonBridge.PoolWorkerV2", "--start=spawn", "--recycle-jobs=0", "--recycle-age=0", "--recycle-mib=0", "--max-mib=0")
 	if err := o.Check(); err != nil {
 		t.Fatal(err)
 	}
 	o.Apply(&c)
-	if r := c.Recycle.withDefaults(); r != (Recycle{-1, -1, -1, -1}) || r.reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "" || c.Overflow != 0 || !c.Basic {
+	if r := c.Recycle.withDefaults(); r != (Recycle{-1, -1, -1, -1}) || r.reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "" || c.Overflow != 0 || !c.Basic || c.Zygote {
 		t.Errorf("all off: got %+v", c)
 	}
 	if o := parse("--worker-module=DSPex.PythonBridge.PoolWorkerV2Enhanced"); o.Check() != nil || o.Basic() {
 		t.Errorf("got %+v, want the manual's name of enhanced", o)
 	}
 	for flags, want := range map[string]string{
-		"--overflow=-1":                              "overflow",
-		"--overflow=257":                             "overflow",
-		"--worker-module=fast":                       "enhanced or basic",
-		"--recycle-jobs=-1":                          "recycle-jobs",
-		"--recycle-age=59s":                          "recycle-age",
-		"--recycle-age=-1h":                          "recycle-age",
-		"--recycle-mib=-1":                           "recycle-mib",
-		"--recycle-mib=5000000":                      "recycle-mib",
-		"--max-mib=-1":                               "max-mib",
-		"--max-mib=512":                              "more than --recycle-mib",
+		"--overflow=-1":         "overflow",
+		"--overflow=257":        "overflow",
+		"--worker-module=fast":  "enhanced or basic",
+		"--start=fork":          "zygote or spawn",
+		"--recycle-jobs=-1":     "recycle-jobs",
+		"--recycle-age=59s":     "recycle-age",
+		"--recycle-age=-1h":     "recycle-age",
+		"--recycle-mib=-1":      "recycle-mib",
+		"--recycle-mib=5000000": "recycle-mib",
+		"--max-mib=-1":          "max-mib",
+		"--max-mib=512":         "more than --recycle-mib",
 		"--worker-module= --overflow=-5 --max-mib=1": "worker-module",
 	} {
 		if err := parse(strings.Fields(flags)...).Check(); err == nil || !strings.Contains(err.Error(), want) {

@@ -74,8 +74,7 @@ func (s *seat) live(ctx context.Context) ending {
 	s.pool.move(s, Spawning, nil)
 	w, err := s.spawn(ctx)
 	if err != nil {
-		var start *StartError // of the zygote
-		if !errors.As(err, &start) {
+		if _, ok := errors.AsType[*StartError](err); !ok { // else it is the zygote's
 			err = &StartError{Worker: s.name, Stage: Spawning, Err: err}
 		}
 		s.leave(ctx, err, true)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/wire"
@@ -275,8 +276,10 @@ func TestMain(m *testing.M) {
 		}
 		workerMain()
 	case "holder":
-		holdFIFO(os.Getenv("FIFO"))
-		select {}
+		f := holdFIFO(os.Getenv("FIFO"))
+		for range time.Tick(time.Second) {
+			f.WriteString("\n") // without a reader, the end: no test leaves one behind
+		}
 	case "host":
 		hostMain()
 	case "cat": // the raw echo that the benchmarks compare with
@@ -308,13 +311,14 @@ func workerMain() {
 }
 
 // holdFIFO keeps the write end open until the process ends: the reader's end of file is the proof that it has.
-func holdFIFO(path string) {
+func holdFIFO(path string) *os.File {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		panic(err)
 	}
 	f.WriteString("here\n")
 	held = append(held, f)
+	return f
 }
 
 var held []*os.File // else the collector closes them

@@ -82,15 +82,12 @@ func (z *zygotes) fork(ctx context.Context, nonce string) (*child, error) {
 
 // hopeless says why forking will never work here; nil if err is no reason to think so.
 func (z *zygotes) hopeless(ctx context.Context, err error) error {
-	var refused *refusedError
-	var start *StartError
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case errors.As(err, &refused):
+	_, refused := errors.AsType[*refusedError](err)
+	start, failed := errors.AsType[*StartError](err)
+	// A zygote that died or hung and said nothing: a spawned worker will work, or say more.
+	silent := failed && start.Category == "" && !isVersion(err)
+	if ctx.Err() == nil && (refused || silent) {
 		return err
-	case errors.As(err, &start) && start.Category == "" && !isVersion(err):
-		return err // it died or hung, and said nothing: a spawned worker will work, or say more
 	}
 	return nil
 }

@@ -132,8 +132,10 @@ func (z *zygote) run() {
 	select {
 	case <-z.read:
 	case <-z.exited:
-		z.closeSocket()
-		<-z.read
+		if !closedWithin(z.read, drainTimeout) { // its last words are in the socket still
+			z.closeSocket()
+			<-z.read
+		}
 	}
 	close(z.dead)
 	z.lose()
@@ -162,7 +164,7 @@ func (z *zygote) readFrames() error {
 	for {
 		n, err := z.socket.Read(buf)
 		if err != nil {
-			return nil // the end; why is in the exit status
+			return nil //nolint:nilerr // it is the end, and why it came is in the exit status
 		}
 		r := bufio.NewReader(bytes.NewReader(buf[:n]))
 		f, err := frame.Read(r, maxDatagram)
@@ -213,7 +215,7 @@ func (z *zygote) accept(f frame.Frame) error {
 
 // handshake brings a started zygote to READY; on failure it is gone.
 func (z *zygote) handshake(ctx context.Context) error {
-	stage, err := Handshake, error(nil)
+	stage := Handshake
 	limit := z.pool.cfg.StartTimeout
 	began := time.Now()
 	f, err := z.next(ctx, frame.Hello, min(handshakeTimeout, limit))
@@ -260,7 +262,7 @@ func (z *zygote) startError(stage State, cause error) error {
 	} else {
 		z.child.signal(syscall.SIGKILL)
 	}
-	z.close()
+	<-z.ended
 	if own == nil {
 		own = lastWords(z.control)
 	}

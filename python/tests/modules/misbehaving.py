@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import struct
 import sys
@@ -32,10 +33,10 @@ async def _stay() -> None:
 
 
 @command
-async def hold_gil(seconds: int = 600) -> int:
-    """C code that keeps the interpreter's lock: no other thread runs, no signal handler of Python either."""
+async def hold_gil() -> None:
+    """C code that keeps the interpreter's lock for ages: no other thread runs, and no signal interrupts it."""
     await _say_running()
-    return int(ctypes.PyDLL(None).sleep(seconds))
+    re.match(r"(a+)+$", "a" * 60 + "b")
 
 
 async def _say_running() -> None:
@@ -98,12 +99,20 @@ async def fork_and_return() -> dict[str, Any]:
 
 
 @command
-def fork_bomb(count: int) -> int:
-    """Children that sleep."""
+def fork_bomb(count: int, fifo: str) -> int:
+    """Children that sleep, each with the FIFO open: its reader sees the end when the last is gone."""
+    reader, writer = os.pipe()
     for _ in range(count):
         if os.fork() == 0:
+            held = open(fifo, "w")  # noqa: SIM115 - as long as the process lives
+            held.write("here\n")
+            held.flush()
+            os.write(writer, b".")
             time.sleep(600)
             os._exit(0)
+    seen = 0
+    while seen < count:
+        seen += len(os.read(reader, count))
     return count
 
 
@@ -112,6 +121,13 @@ def leak(mb: int) -> int:
     """Takes memory, touches it, keeps it."""
     _kept.append(bytearray(b"\x01") * (mb << 20))
     return mb
+
+
+@command
+def leak_and_stay(mb: int) -> None:
+    """The same, and does not return."""
+    leak(mb)
+    time.sleep(600)
 
 
 @command
@@ -130,6 +146,15 @@ def die(with_signal: int) -> None:
 
 @command
 def nap(ms: int) -> int:
-    """Sleeps in a thread, where no cancellation reaches it."""
-    time.sleep(ms / 1000)
+    """Sleeps in a thread, where a cancellation comes after the sleep, and swallows one that comes before."""
+    told = False
+    end = time.monotonic() + ms / 1000
+    while (left := end - time.monotonic()) > 0:
+        try:
+            if not told:
+                told = True
+                current_job().emit("running")
+            time.sleep(left)
+        except BaseException:
+            continue
     return ms
