@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/wire"
 )
 
 // stop asks a worker to end, then insists, and returns cause. What is left of it is up to end.
@@ -102,14 +101,7 @@ func (w *worker) startError(stage State, cause error, exit *ExitError) *StartErr
 	e := &StartError{Worker: w.name, Stage: stage, Err: exit}
 	own := lastWords(w.control)
 	if errors.As(cause, &own) || own != nil {
-		e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
-		var told struct {
-			Hint      string `msgpack:"hint"`
-			Traceback string `msgpack:"traceback"`
-		}
-		if wire.Decode(own.Detail, &told) == nil {
-			e.Hint, e.Traceback = told.Hint, told.Traceback
-		}
+		e.say(own)
 	}
 	return e
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dspex/dspex/internal/wire"
 )
 
 // ErrStopped is the error of Checkout, Ready and calls once the pool's Run is ending.
@@ -128,6 +130,18 @@ type StartError struct {
 	Hint      string // what to do about it, "" if it did not say
 	Traceback string // of the operator's module that cannot be imported: names and lines, no values
 	Err       error  // *ExitError, *ProtocolError, *VersionError or what the operating system said
+}
+
+// say takes over what the worker said itself.
+func (e *StartError) say(own *reported) {
+	e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
+	var told struct {
+		Hint      string `msgpack:"hint"`
+		Traceback string `msgpack:"traceback"`
+	}
+	if wire.Decode(own.Detail, &told) == nil {
+		e.Hint, e.Traceback = told.Hint, told.Traceback
+	}
 }
 
 func (e *StartError) Error() string {

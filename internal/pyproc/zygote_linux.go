@@ -269,7 +269,7 @@ func (z *zygote) startError(stage State, cause error) error {
 	exit.Code, exit.Signal, exit.StderrTail = z.status.code, z.status.signal, z.logs.tail.String()
 	e := &StartError{Worker: z.name, Stage: stage, Err: exit}
 	if own != nil {
-		e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
+		e.say(own)
 	}
 	return e
 }

@@ -135,23 +135,26 @@ class _Zygote:
 
     def _fork(self, call: int, nonce: str, fds: list[int]) -> bool:
         zygote = os.getpid()
-        pid = 0
+        refused, pid = None, 0
         try:
             refuse_threads()
             pid = os.fork()
-        except (OSError, WorkerError) as error:
-            refusal = error if isinstance(error, WorkerError) else _refusal(f"fork: {error}")
-            self._send(FrameType.ERROR, call, [refusal.category, refusal.code, bounded(refusal.message), refusal.detail()])
-        else:
-            if not pid:
-                self._become_worker(zygote, nonce, fds)
-                return True
-            with contextlib.suppress(OSError):  # whoever comes first, the worker or its zygote
-                os.setpgid(pid, pid)
-            self._workers[pid] = False
-            self._send(FrameType.FORKED, call, [pid])
+        except WorkerError as error:
+            refused = error
+        except OSError as error:
+            refused = _refusal(f"fork: {error}")
+        if not pid and refused is None:
+            self._become_worker(zygote, nonce, fds)
+            return True
         for fd in fds:
             os.close(fd)
+        if refused is not None:
+            self._send(FrameType.ERROR, call, [refused.category, refused.code, bounded(refused.message), refused.detail()])
+            return False
+        with contextlib.suppress(OSError):  # whoever comes first, the worker or its zygote
+            os.setpgid(pid, pid)
+        self._workers[pid] = False
+        self._send(FrameType.FORKED, call, [pid])
         return False
 
     def _become_worker(self, zygote: int, nonce: str, fds: list[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dspex_worker.frames import FrameType
 from tests.client import WorkerProcess
 from tests.fake_lm import FakeLM, Reply, in_thread
+from tests.zygote_client import ZygoteProcess
 
 KEY = "sk-of-the-worker-0123456789"
 SIGNATURE = {"name": "QA", "inputs": [{"name": "question", "type": "string"}], "outputs": [{"name": "answer", "type": "string"}]}
@@ -21,9 +23,15 @@ def server() -> Iterator[FakeLM]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def worker(server: FakeLM) -> Iterator[WorkerProcess]:
-    with WorkerProcess(engine="dspy", imports=["dspy_programs"]) as process:
+@pytest.fixture(scope="module", params=["spawned", "forked"])
+def worker(server: FakeLM, request: pytest.FixtureRequest) -> Iterator[WorkerProcess]:
+    with ExitStack() as stack:
+        if request.param == "spawned":
+            process = stack.enter_context(WorkerProcess(engine="dspy", imports=["dspy_programs"]))
+        else:
+            zygote = stack.enter_context(ZygoteProcess(engine="dspy", imports=["dspy_programs"]))
+            assert zygote.ready()[3:5] == ["dspy", "3.4.1"]
+            process = stack.enter_context(zygote.worker())
         body = process.ready()
         assert body[3:5] == ["dspy", "3.4.1"]
         assert body[0] == 64
