@@ -20,7 +20,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Start everything, show what it does through real DSPy, stop",
 		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the manual's examples, kill a worker and
-a host in the middle of a conversation, and stop. The program worker-host must be in the directory of dspex.`,
+a host in the middle of a conversation, let the language model fail and come back, and stop. The program worker-host must be in the directory of dspex.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := context.WithCancel(cmd.Context())
@@ -61,6 +61,7 @@ var scenes = []struct {
 }{
 	{"The manual's examples", (*demo).examples},
 	{"A session survives: its worker is killed, then its whole host", (*demo).survival},
+	{"A language model fails: retry, breaker, dead letter", (*demo).failure},
 }
 
 func (a *app) runDemo(ctx context.Context, info devserver.Info) (err error) {

@@ -51,7 +51,7 @@ func (d *demo) startHost(ctx context.Context, name string, flags ...string) (*de
 	}
 	h := &demoHost{name: name, ended: make(chan error, 1)}
 	h.cmd = exec.Command(program, append([]string{"--server", d.info.URL, "--name", name, "--workers", "2", "--lm", lm,
-		"--import", "demo_tools", "--path", d.dir, "--log-level", "error"}, flags...)...)
+		"--import", "demo_tools", "--path", d.dir, "--log-level", "error", "--breaker-timeout", demoBreaker.String()}, flags...)...)
 	h.cmd.Stderr = d.err
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {

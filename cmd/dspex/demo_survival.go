@@ -73,11 +73,16 @@ func (d *demo) killWorker(ctx context.Context, session string) error {
 	return syscall.Kill(who.PID, syscall.SIGKILL)
 }
 
+// echo is an address of the echo model beside its API.
+func (d *demo) echo(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(d.info.Echo, "/"), "/v1") + path
+}
+
 type promptMessage struct{ Role, Content string }
 
 // lastPrompt asks the echo model what it was asked last.
 func (d *demo) lastPrompt(ctx context.Context) ([]promptMessage, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(strings.TrimSuffix(d.info.Echo, "/"), "/v1")+"/last?n=1", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.echo("/last?n=1"), nil)
 	if err != nil {
 		return nil, err
 	}

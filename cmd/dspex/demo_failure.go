@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex"
+)
+
+// demoBreaker is how long a breaker of the demo's hosts stays open: a minute is too long to watch.
+const demoBreaker = 2 * time.Second
+
+// failure is a language model that asks for patience, goes down, and comes back.
+func (d *demo) failure(ctx context.Context) error {
+	ask := func(title, question string, options ...dspex.Option) (dspex.Reply, time.Duration, error) {
+		began := time.Now()
+		r, err := d.do(ctx, turn{title, "failure_1", "predict", dspex.Args{"question": question}}, options...)
+		return r, time.Since(began), err
+	}
+	if err := d.misbehave(ctx, "status=429,ra=1,times=1", "The model answers 429 once, with Retry-After: 1"); err != nil {
+		return err
+	}
+	r, took, err := ask("A call that needs patience", "Are you there?")
+	if err != nil {
+		return err
+	}
+	d.tell("attempt %d, after the second that the model asked for (%.1f s in all)", r.Attempt, took.Seconds())
+
+	if err := d.misbehave(ctx, "status=503", "The model goes down: 503 from now on"); err != nil {
+		return err
+	}
+	if err := d.failUntilOpen(ctx); err != nil {
+		return err
+	}
+	_, took, err = ask("A call while the breaker is open", "And now?")
+	e := (*dspex.Error)(nil)
+	if !errors.As(err, &e) || e.Code != "breaker_open" {
+		return fmt.Errorf("expected a call that fails fast, got %w", err)
+	}
+	d.tell("%s %s after %d ms: ask again in %.1f s", e.Category, e.Code, took.Milliseconds(), e.RetryAfter.Seconds())
+	receipt, err := d.c.Submit(ctx, "failure_2", "predict", dspex.Args{"question": "I can wait"})
+	if err != nil {
+		return err
+	}
+	d.tell("a submitted job (%s) waits unharmed", receipt.Job)
+
+	if err := d.misbehave(ctx, "", "The model is back"); err != nil {
+		return err
+	}
+	waited, err := d.c.Wait(ctx, "failure_2", receipt.Job)
+	if err != nil {
+		return err
+	}
+	d.tell("the job that waited: %s (attempt %d)", word(string(waited.Result)), waited.Attempt)
+	for range 2 {
+		if _, err := d.c.Execute(ctx, "failure_1", "predict", dspex.Args{"question": "Well again?"}); err != nil {
+			return err
+		}
+	}
+	if err := d.showBreaker(ctx, dspex.BreakerClosed); err != nil {
+		return err
+	}
+	return d.replayOne(ctx)
+}
+
+// failUntilOpen lets calls fail until the model's breaker opens; each of them is a dead letter.
+func (d *demo) failUntilOpen(ctx context.Context) error {
+	const most = 10
+	for n := 1; n <= most; n++ {
+		_, err := d.c.Execute(ctx, "failure_1", "predict", dspex.Args{"question": fmt.Sprintf("Question %d", n)}, dspex.WithMaxRetries(0))
+		e := (*dspex.Error)(nil)
+		if !errors.As(err, &e) {
+			return fmt.Errorf("expected a failure of the model, got %w", err)
+		}
+		if e.Code == "breaker_open" {
+			break
+		}
+		d.tell("call %d: %s %s", n, e.Category, e.Code)
+	}
+	return d.showBreaker(ctx, dspex.BreakerOpen)
+}
+
+// showBreaker shows the model's breaker, and insists on its state.
+func (d *demo) showBreaker(ctx context.Context, want dspex.BreakerState) error {
+	list, err := d.c.Breakers(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range list {
+		if !strings.HasPrefix(b.Name, "lm.") {
+			continue
+		}
+		d.tell("breaker %s: %s", b.Name, d.paint(d.out, bold, string(b.State)))
+		if b.State != want {
+			return fmt.Errorf("breaker %s is %s, expected %s", b.Name, b.State, want)
+		}
+		return nil
+	}
+	return errors.New("the language model has no breaker")
+}
+
+// replayOne replays the first of the dead letters.
+func (d *demo) replayOne(ctx context.Context) error {
+	for letter, err := range d.c.DeadLetters(ctx, dspex.DeadLetterFilter{Session: "failure_1"}) {
+		if err != nil {
+			return err
+		}
+		d.tell("dead letter %d: %s, %s %s", letter.Sequence, letter.Command, letter.Category, letter.Code)
+		replay, err := d.c.ReplayDeadLetter(ctx, letter.Sequence)
+		if err != nil {
+			return err
+		}
+		r, err := d.c.Wait(ctx, "failure_1", replay.Job)
+		if err != nil {
+			return err
+		}
+		d.tell("replayed as %s: %s", replay.Job, word(string(r.Result)))
+		return nil
+	}
+	return errors.New("there is no dead letter")
+}
+
+// misbehave scripts the echo model and says so.
+func (d *demo) misbehave(ctx context.Context, script, what string) error {
+	body, err := json.Marshal(map[string]string{"script": script})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.echo("/control"), bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the echo model refused the script %q: %s", script, resp.Status)
+	}
+	d.event("%s", what)
+	return nil
+}
+
+// tell says what came of something, indented below it.
+func (d *demo) tell(format string, args ...any) { fmt.Fprintf(d.out, "    "+format+"\n", args...) }
