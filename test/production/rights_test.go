@@ -16,7 +16,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 	for user, tries := range map[string]struct{ publish, subscribe, allowed []string }{
 		"client": {
 			publish: []string{
-				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor",
+				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor",
 				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
@@ -30,7 +30,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.rpc.>", "dspex.session.*", "$KV.>", ">"},
-			allowed:   []string{"dspex.hb.h3", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS"},
+			allowed:   []string{"dspex.hb.h3", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.DSPEX_DLQ"},
 		},
 		"operator": {
 			publish: []string{
@@ -38,7 +38,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"$JS.API.CONSUMER.DELETE.DSPEX_JOBS.x", "$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "dspex.ctl.h1.ping", "dspex.p.1.x", "_INBOX.client.x",
 			},
 			subscribe: []string{"_INBOX.>", "dspex.>", "$KV.>", ">"},
-			allowed:   []string{"dspex.rpc.jobs.get", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
+			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.dlq.purge", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
 		},
 		"dispatcher": {
 			publish:   []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j"},
