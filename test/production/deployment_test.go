@@ -175,6 +175,16 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 	must("hosts resume", c.ResumeHost(ctx, "h2"))
 	_, err = c.Breakers(ctx)
 	must("breakers", err)
+	letter := uint64(0)
+	for l, err := range c.DeadLetters(ctx, dspex.DeadLetterFilter{Session: "dead"}) {
+		must("dlq list", err)
+		letter = l.Sequence
+	}
+	_, err = c.DeadLetter(ctx, letter)
+	must("dlq show", err)
+	_, err = c.ReplayDeadLetter(ctx, letter)
+	must("dlq replay", err)
+	must("dlq purge", c.PurgeDeadLetter(ctx, letter))
 	for _, subject := range []string{"$SRV.STATS.dspex", "$JS.API.STREAM.LIST"} {
 		_, err := nc.RequestWithContext(ctx, subject, []byte("{}"))
 		must(subject, err)
