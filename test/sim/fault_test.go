@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"sync"
 	"time"
 )
 
@@ -41,31 +40,6 @@ type plannedFault struct {
 	target string        // process
 }
 
-// strikes counts, for the table, what struck while a job was in flight.
-type strikes struct {
-	mu   sync.Mutex
-	rows map[string]map[faultKind]int // point or "any time" -> fault -> count
-	idle map[string]int               // struck, but nothing was in flight
-}
-
-const anyTime = "any time"
-
-func (s *strikes) count(row string, k faultKind, inFlight bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.rows == nil {
-		s.rows, s.idle = map[string]map[faultKind]int{}, map[string]int{}
-	}
-	if !inFlight {
-		s.idle[row]++
-		return
-	}
-	if s.rows[row] == nil {
-		s.rows[row] = map[faultKind]int{}
-	}
-	s.rows[row][k]++
-}
-
 // strike carries a fault out. It does not wait: it may run on a cable.
 func (w *world) strike(f plannedFault, p *process, at string) {
 	if p == nil && f.kind != brokerKill && f.kind != brokerRestart {
@@ -80,7 +54,9 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	}
 	inFlight := w.inFlight(p)
 	w.history.add(event{kind: fault, who: who, text: fmt.Sprintf("%s for %v at %s (in flight: %v)", f.kind, f.lasts, row, inFlight)})
-	w.strikes.count(row, f.kind, inFlight || at != "")
+	if inFlight || at != "" { // what comes to a point is about a job
+		w.strikes.add(row, string(f.kind), 1)
+	}
 	switch f.kind {
 	case hostKill, dispatchKill:
 		p.kill(f.lasts)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,19 @@ type plan struct {
 	clients     [][]op
 	faults      []plannedFault
 	triggers    []*trigger
+}
+
+// String tells what the scenario is about.
+func (p plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d: %d dispatchers, hosts %v, %d clients, latency up to %v, idle time %v\n", p.seed, p.dispatchers, p.hosts, len(p.clients), p.latency, p.idle)
+	for _, f := range p.faults {
+		fmt.Fprintf(&b, "  at %v: %s %s for %v\n", f.at, f.kind, f.target, f.lasts)
+	}
+	for _, t := range p.triggers {
+		fmt.Fprintf(&b, "  %s at %q%s, the %dth time: %s for %v\n", t.target, t.at, side(t.after), t.nth+1, t.fault.kind, t.fault.lasts)
+	}
+	return b.String()
 }
 
 type hostPlan struct {

@@ -1,12 +1,10 @@
 package sim
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +12,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 
 	"github.com/dspex/dspex/internal/wire"
-)
-
-var (
-	seedFlag  = flag.Uint64("seed", 0, "run this one seed and print its history if it fails")
-	seedsFlag = flag.Int("seeds", 24, "how many seeds to run")
-	fromFlag  = flag.Uint64("from", 1, "the first seed")
-	dumpFlag  = flag.Bool("dump", false, "print the history of every seed")
 )
 
 func decodeReply(body string, r *reply) error { return wire.Decode([]byte(body), r) }
@@ -62,22 +53,4 @@ func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 	runtime.GC() // twice: empties the timer pool of nats.go, which must not reach the next bubble
 	runtime.GC()
 	return w, append(bad, check(w.history, w.plan.idle)...)
-}
-
-func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
-	from, n := *fromFlag, *seedsFlag
-	if *seedFlag != 0 {
-		from, n = *seedFlag, 1
-	}
-	for seed := from; seed < from+uint64(n); seed++ {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			w, bad := simulate(t, seed)
-			if *dumpFlag || len(bad) > 0 && *seedFlag != 0 {
-				fmt.Printf("%s\n", w.history.dump())
-			}
-			if len(bad) > 0 {
-				t.Errorf("%s\nreproduce: go test ./test/sim -run TestEveryPromiseHoldsUnderFaults -seed %d", strings.Join(bad, "\n"), seed)
-			}
-		})
-	}
 }

@@ -293,6 +293,8 @@ func (s *slot) serve(ctx context.Context, c frame.CallBody) (frame.Frame, error)
 	}
 	switch {
 	case int(c.Attempt) <= job.Die:
+		run.kind, run.text = ended, "kills its worker"
+		s.p.note(run)
 		s.p.end(s.w)
 		return frame.Frame{}, errWorkerDied
 	case int(c.Attempt) <= job.Fail:

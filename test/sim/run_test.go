@@ -1,0 +1,170 @@
+package sim
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var (
+	seedFlag   = flag.Uint64("seed", 0, "run this one seed and print its history if it fails")
+	repeatFlag = flag.Int("repeat", 1, "with -seed: run it so many times, until it fails; a seed fixes the faults, not the interleaving")
+	dumpFlag   = flag.Bool("dump", false, "with -seed: print the history also if it passes")
+	seedsFlag  = flag.Int("seeds", 24, "how many seeds to run")
+	fromFlag   = flag.Uint64("from", 1, "the first seed")
+	shardsFlag = flag.Int("shards", 0, "run the seeds in so many processes at a time, one core each (0: in this one)")
+	childFlag  = flag.Bool("child", false, "print verdicts as JSON lines: for the parent of a shard")
+)
+
+// seedVerdict is what a seed came to; a child prints one a line.
+type seedVerdict struct {
+	Seed    uint64
+	Bad     []string                  `json:",omitempty"`
+	Strikes map[string]map[string]int `json:",omitempty"`
+}
+
+// enough seeds have struck everything; with fewer the table is not judged.
+const enough = 500
+
+func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
+	switch {
+	case *seedFlag != 0:
+		runOne(t, *seedFlag)
+		return
+	case *childFlag:
+		runChild(t)
+		return
+	}
+	var total strikes
+	take := func(v seedVerdict) {
+		total.merge(v.Strikes)
+		if len(v.Bad) > 0 {
+			t.Errorf("seed %d:\n  %s\n  reproduce: go test ./test/sim -run TestEveryPromiseHoldsUnderFaults -seed %d -repeat 100",
+				v.Seed, strings.Join(v.Bad, "\n  "), v.Seed)
+		}
+	}
+	if *shardsFlag > 0 {
+		runShards(t, take)
+	} else {
+		for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
+			take(judge(t, seed))
+		}
+	}
+	if *seedsFlag >= enough {
+		fmt.Printf("%d scenarios\n%s", *seedsFlag, total.String())
+		for _, what := range total.missing() {
+			t.Errorf("never struck: %s", what)
+		}
+	}
+}
+
+// judge simulates a seed.
+func judge(t *testing.T, seed uint64) seedVerdict {
+	v := seedVerdict{Seed: seed}
+	t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+		w, bad := simulate(t, seed)
+		w.strikes.countJobs(w.history)
+		v.Bad, v.Strikes = bad, w.strikes.rows
+	})
+	return v
+}
+
+func runOne(t *testing.T, seed uint64) {
+	for range *repeatFlag {
+		w, bad := simulate(t, seed)
+		if *dumpFlag || len(bad) > 0 {
+			fmt.Printf("%s\n%s\n", w.plan, w.history.dump())
+		}
+		if len(bad) > 0 {
+			t.Fatal(strings.Join(bad, "\n"))
+		}
+	}
+}
+
+func runChild(t *testing.T) {
+	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
+		line, err := json.Marshal(judge(t, seed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("\n%s\n", line)
+	}
+}
+
+// chunk is the number of seeds of one child process.
+const chunk = 50
+
+// runShards runs the seeds in processes of their own, each on one core, several at a time.
+func runShards(t *testing.T, take func(seedVerdict)) {
+	starts := make(chan uint64)
+	verdicts := make(chan seedVerdict)
+	var wg sync.WaitGroup
+	for range *shardsFlag {
+		wg.Go(func() {
+			for from := range starts {
+				n := min(chunk, *fromFlag+uint64(*seedsFlag)-from)
+				if err := runChunk(from, n, verdicts); err != nil {
+					t.Errorf("seeds %d to %d: %v", from, from+n-1, err)
+				}
+			}
+		})
+	}
+	go func() {
+		for from := *fromFlag; from < *fromFlag+uint64(*seedsFlag); from += chunk {
+			starts <- from
+		}
+		close(starts)
+		wg.Wait()
+		close(verdicts)
+	}()
+	began, done, failed := time.Now(), 0, 0
+	for v := range verdicts {
+		done++
+		if len(v.Bad) > 0 {
+			failed++
+		}
+		take(v)
+		if done%10 == 0 || done == *seedsFlag {
+			fmt.Fprintf(os.Stderr, "\r%d of %d scenarios, %d failed, %.0f a second ", done, *seedsFlag, failed, float64(done)/time.Since(began).Seconds())
+		}
+	}
+	fmt.Fprintln(os.Stderr)
+}
+
+func runChunk(from, n uint64, verdicts chan<- seedVerdict) error {
+	child := exec.Command(os.Args[0], "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-child", "-from", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
+	child.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := child.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	child.Stderr = child.Stdout
+	if err := child.Start(); err != nil {
+		return err
+	}
+	last := from - 1
+	var rest []string
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var v seedVerdict
+		if json.Unmarshal(lines.Bytes(), &v) == nil && v.Seed != 0 {
+			last = v.Seed
+			verdicts <- v
+		} else {
+			rest = append(rest, lines.Text())
+		}
+	}
+	err = child.Wait()
+	if last == from+n-1 {
+		return nil // what fails is in the verdicts
+	}
+	return fmt.Errorf("the process ended at seed %d (%w):\n%s", last+1, err, strings.Join(rest, "\n"))
+}
