@@ -110,7 +110,11 @@ func (s *session) askEnd(ctx context.Context, j *job) jobs.CancelVerdict {
 	}
 	select {
 	case err := <-a.done:
-		if err == nil || errors.Is(err, errTooLate) {
+		if err == nil {
+			return jobs.CancelUnderway
+		}
+		if errors.Is(err, errTooLate) { // it runs, or has its outcome
+			_, _ = s.cancelRunning(j.env.Job)
 			return jobs.CancelUnderway
 		}
 		return jobs.CancelBusy

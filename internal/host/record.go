@@ -127,12 +127,12 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 	if !has {
 		left = headLife
 	}
-	if err := s.still(ctx, t); err != nil {
-		return err
-	}
 	n := 0
 	return h.insist(ctx, "head", func() error {
 		for ; n < tries; n++ {
+			if err := s.still(ctx, t); err != nil {
+				return err
+			}
 			rev, err := h.records.PutSync(key, body, s.headRev, s.ttl(left))
 			if err == nil {
 				s.head, s.headRev = hd, rev
@@ -149,7 +149,8 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 	})
 }
 
-// still reports errVoid when the record is not the one any more that the attempt started from.
+// still is asked before each write, however long the broker let it wait. It reports errVoid when the record is not the one
+// any more that the attempt started from.
 func (s *session) still(ctx context.Context, t *task) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -189,7 +190,7 @@ func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own
 // settle gives the job its outcome: e nil is success. out is what the last attempt brought, nil if none ran.
 func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *output) error {
 	h := s.p.h
-	if err := s.still(ctx, t); err != nil {
+	if err := s.still(ctx, t); err != nil { // before next is made of what is known
 		return err
 	}
 	if out == nil {
@@ -282,6 +283,9 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 	n := 0
 	return h.insist(ctx, "commit", func() error {
 		for ; n < tries; n++ {
+			if err := s.still(ctx, t); err != nil {
+				return err
+			}
 			next.Ended, next.Updated = later(s.record.Ended, t.seq), h.now() // the idle time counts from the write, however late it is
 			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
 			if err == nil {

@@ -125,6 +125,9 @@ func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
 	if j.answered {
 		return nil
 	}
+	if s.runs(j) { // it came to its turn after it was chosen
+		return errTooLate
+	}
 	if err := s.whole(ctx); err != nil {
 		return err
 	}
@@ -145,6 +148,12 @@ func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
 	}
 	j.answered = true
 	return nil
+}
+
+func (s *session) runs(j *job) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running == j
 }
 
 func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) error {

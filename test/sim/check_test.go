@@ -16,7 +16,7 @@ type checker struct {
 	idle time.Duration
 	bad  []string
 
-	outcomes map[string]event   // session/job -> its result
+	outcomes map[string][]event // session/job -> its results: one in each lifetime of a result
 	commits  map[string][]event // session -> its commits, in order
 	messages map[string][]event // session -> stored jobs, in stream order
 	first    map[string]event   // session/job -> its first message
@@ -24,7 +24,7 @@ type checker struct {
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -55,58 +55,76 @@ func (c *checker) readJobs() {
 	}, stored)
 }
 
-// oneOutcome: a result is written once and never changes.
+// oneOutcome: a result is written once and never changes, as long as it lives.
 func (c *checker) oneOutcome() {
+	expired := map[string]int{}
 	c.h.each(func(e event) {
-		if before, again := c.outcomes[key(e)]; again {
-			c.fail("%s has two outcomes: %s at %v, %s at %v", key(e), before.text, before.at, e.text, e.at)
+		if e.kind == removed {
+			expired[e.text]++
 			return
 		}
-		c.outcomes[key(e)] = e
-	}, resulted)
+		before := c.outcomes[key(e)]
+		if len(before) > expired[jobs.ResultKeyFor(e.session, e.job)] {
+			c.fail("%s has two outcomes: %s at %v, %s at %v", key(e), before[0].text, before[0].at, e.text, e.at)
+		}
+		c.outcomes[key(e)] = append(before, e)
+	}, resulted, removed)
 }
 
 // commitsInOrder: a session's sequences commit in order, each once, and epochs never go back.
 func (c *checker) commitsInOrder() {
+	expired := map[string]bool{}
 	c.h.each(func(e event) {
 		list := c.commits[e.session]
+		if e.kind == removed {
+			expired[e.session] = true
+			return
+		}
 		if len(list) > 0 {
 			last := list[len(list)-1]
 			switch {
+			case expired[e.session]: // sequences count anew
+				e.fresh = true
 			case e.seq < last.seq:
 				c.fail("session %s: sequence %d is committed after %d", e.session, e.seq, last.seq)
 			case e.seq == last.seq && (e.body != last.body || e.attempt != last.attempt):
 				c.fail("session %s: sequence %d is committed twice (attempts %d and %d)", e.session, e.seq, last.attempt, e.attempt)
-			case e.epoch < last.epoch:
+			}
+			if e.record.Last != nil && e.epoch < last.epoch {
 				c.fail("session %s: epoch %d commits after epoch %d", e.session, e.epoch, last.epoch)
 			}
-			if e.seq == last.seq {
+			if e.seq == last.seq && !e.fresh {
 				return // a renewal or an early end
 			}
 		}
 		if e.record.Last != nil {
 			c.commits[e.session] = append(list, e)
+			expired[e.session] = false
 		}
-	}, committed)
+	}, committed, removed)
 }
 
 // resultsAreCommitted: a session job's result says what the record says; only early ends have no commit of their own.
 func (c *checker) resultsAreCommitted() {
-	bodies := map[string]string{}
+	bodies := map[string][]string{}
 	for session, list := range c.commits {
 		for _, e := range list {
-			bodies[fmt.Sprint(session, "/", e.seq)] = e.body
+			k := fmt.Sprint(session, "/", e.seq)
+			bodies[k] = append(bodies[k], e.body)
 		}
 	}
-	for k, r := range c.outcomes {
-		if r.session == "" || r.attempt == 0 && (r.result.Kind == jobs.Cancelled || r.result.Kind == jobs.Expired) {
-			continue
-		}
-		body, known := bodies[fmt.Sprint(r.session, "/", r.seq)]
-		if !known {
-			c.fail("%s has a result without a commit of sequence %d", k, r.seq)
-		} else if body != r.body {
-			c.fail("%s: the result differs from what the record says", k)
+	for k, results := range c.outcomes {
+		for _, r := range results {
+			if r.session == "" {
+				continue
+			}
+			early := r.attempt == 0 && (r.result.Kind == jobs.Cancelled || r.result.Kind == jobs.Expired)
+			said, known := bodies[fmt.Sprint(r.session, "/", r.seq)]
+			if !known && !early {
+				c.fail("%s has a result without a commit of sequence %d", k, r.seq)
+			} else if known && !slices.Contains(said, r.body) {
+				c.fail("%s: the result differs from what the record says", k)
+			}
 		}
 	}
 }
@@ -133,16 +151,17 @@ func (c *checker) everyJobEnds() {
 // answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id is told so.
 func (c *checker) answersAreOutcomes() {
 	c.h.each(func(e event) {
-		r, known := c.outcomes[key(e)]
+		results := c.outcomes[key(e)]
+		same := func(r event) bool { return canonical(r.body) == canonical(e.body) }
 		switch {
 		case e.text == jobs.CodeConflict:
 			if !c.hasTwoPayloads(e) {
 				c.fail("%s was answered with a conflict but has one payload", key(e))
 			}
-		case !known:
+		case len(results) == 0:
 			c.fail("%s was answered (%s %v) but has no outcome", key(e), e.text, e.list)
-		case canonical(r.body) != canonical(e.body):
-			c.fail("%s was answered with something else than its outcome: %q, not %q", key(e), e.body, r.body)
+		case !slices.ContainsFunc(results, same):
+			c.fail("%s was answered with something else than its outcome: %q, not %q", key(e), e.body, results[0].body)
 		}
 	}, answered)
 	c.h.each(func(e event) {
@@ -179,7 +198,8 @@ func (c *checker) startsInOrder() {
 			done[fmt.Sprint(session, "/", e.seq)] = e.at
 		}
 	}
-	for _, r := range c.outcomes {
+	for _, results := range c.outcomes {
+		r := results[0]
 		k := fmt.Sprint(r.session, "/", r.seq)
 		if at, ok := done[k]; !ok || r.at < at {
 			done[k] = r.at
@@ -273,6 +293,9 @@ func (c *checker) stateContinues() {
 				want, said = nil, true
 			}
 			last = e.at
+			if e.fresh {
+				want = nil
+			}
 			if !r.OK {
 				continue
 			}
@@ -312,7 +335,11 @@ func (c *checker) burials() {
 			delete(letters, id)
 		}
 	}
-	for id := range letters {
-		c.fail("a dead letter %s without a commit", id)
+	for id, n := range letters {
+		if !strings.HasPrefix(id, ".") {
+			c.fail("a dead letter %s without a commit", id)
+		} else if n > 1 {
+			c.fail("anonymous job %s: %d dead letters", id, n)
+		}
 	}
 }

@@ -85,6 +85,9 @@ func (c *client) note(n int, what string) {
 func (c *client) do(n int, o op) {
 	c.note(n, fmt.Sprintf("op %d: %s/%s", n, o.session, o.job))
 	defer c.note(n, "")
+	if o.cancel > 0 {
+		c.wg.Go(func() { c.cancel(o) })
+	}
 	if o.door == doorCall {
 		c.call(o)
 		return
@@ -122,7 +125,7 @@ func (c *client) event(k kind, o op) event {
 	return event{kind: k, who: c.p.name, session: o.session, job: o.job}
 }
 
-// Waits of a client, and the pause before it tries again.
+// Waits of a client, and the first pause before it tries again; the next ones are longer, up to a minute.
 const (
 	ackWait   = 3 * time.Second
 	replyWait = 8 * time.Second
@@ -148,7 +151,7 @@ func (c *client) publish(o op) {
 		inbox = sub
 		m.Header.Set(jobs.HeaderReplyTo, to)
 	}
-	for {
+	for pause := again; ; pause = min(2*pause, time.Minute) {
 		c.p.world.history.add(c.event(submit, o))
 		ctx, cancel := context.WithTimeout(c.p.ctx, ackWait)
 		ack, err := c.js.PublishMsg(ctx, m)
@@ -165,7 +168,7 @@ func (c *client) publish(o op) {
 		e := c.event(unclear, o)
 		e.text = err.Error()
 		c.p.world.history.add(e)
-		if o.job == "" || !c.sleep(again) {
+		if o.job == "" || !c.sleep(pause) {
 			return
 		}
 	}
@@ -184,7 +187,7 @@ func (c *client) call(o op) {
 	if o.session != "" {
 		subject = jobs.RPCSession + o.session
 	}
-	for {
+	for pause := again; ; pause = min(2*pause, time.Minute) {
 		c.p.world.history.add(c.event(submit, o))
 		m, err := c.p.nc.RequestMsg(o.message(subject), replyWait)
 		if err == nil && c.seeReply(o, m) {
@@ -200,9 +203,20 @@ func (c *client) call(o op) {
 			c.p.world.history.add(e)
 			return
 		}
-		if !c.sleep(again) {
+		if !c.sleep(pause) {
 			return
 		}
+	}
+}
+
+// cancel asks once for the job's end. Whatever becomes of it, the job has one outcome.
+func (c *client) cancel(o op) {
+	if !c.sleep(o.cancel) {
+		return
+	}
+	c.p.world.history.add(c.event(cancels, o))
+	if m, err := c.ask(jobs.RPCJobsCancel, o, 0, 20*time.Second); err == nil {
+		c.seeLookup(o, m, cancels)
 	}
 }
 
@@ -268,30 +282,41 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 
 // fetch asks jobs.get until there is an outcome.
 func (c *client) fetch(o op) {
-	for {
-		ask := map[string]any{"job": o.job, "wait_ms": 5000}
-		if o.session != "" {
-			ask["session"] = o.session
+	for pause := again; ; pause = min(2*pause, time.Minute) {
+		m, err := c.ask(jobs.RPCJobsGet, o, 5000, replyWait)
+		if err == nil {
+			pause = again
+			if c.seeLookup(o, m, lookedUp) {
+				return
+			}
 		}
-		b, err := wire.Encode(ask)
-		if err != nil {
-			panic(err) // as above
-		}
-		m := nats.NewMsg(jobs.RPCJobsGet)
-		m.Data = b
-		m.Header.Set(jobs.HeaderContentType, jobs.MsgPack)
-		r, err := c.p.nc.RequestMsg(m, replyWait)
-		if err == nil && c.seeLookup(o, r) {
-			return
-		}
-		if errors.Is(err, nats.ErrConnectionClosed) || !c.sleep(again) {
+		if errors.Is(err, nats.ErrConnectionClosed) || !c.sleep(pause) {
 			return
 		}
 	}
 }
 
+// ask sends a request about a job; wait 0 stands for none.
+func (c *client) ask(subject string, o op, wait int, within time.Duration) (*nats.Msg, error) {
+	ask := map[string]any{"job": o.job}
+	if o.session != "" {
+		ask["session"] = o.session
+	}
+	if wait > 0 {
+		ask["wait_ms"] = wait
+	}
+	b, err := wire.Encode(ask)
+	if err != nil {
+		panic(err) // text and numbers always encode
+	}
+	m := nats.NewMsg(subject)
+	m.Data = b
+	m.Header.Set(jobs.HeaderContentType, jobs.MsgPack)
+	return c.p.nc.RequestMsg(m, within)
+}
+
 // seeLookup reports whether jobs.get told the outcome.
-func (c *client) seeLookup(o op, m *nats.Msg) bool {
+func (c *client) seeLookup(o op, m *nats.Msg, otherwise kind) bool {
 	var v struct {
 		Result struct {
 			Outcome string   `msgpack:"outcome"`
@@ -301,7 +326,7 @@ func (c *client) seeLookup(o op, m *nats.Msg) bool {
 			Code string `msgpack:"code"`
 		} `msgpack:"error"`
 	}
-	e := c.event(lookedUp, o)
+	e := c.event(otherwise, o)
 	if err := wire.Decode(m.Data, &v); err != nil {
 		e.text = err.Error()
 	} else if v.Result.Reply != nil {

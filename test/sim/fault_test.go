@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // faultKind is what can go wrong.
@@ -12,6 +14,10 @@ const (
 	hostKill       faultKind = "host killed"
 	hostFreeze     faultKind = "host frozen"
 	hostDrain      faultKind = "host drained"
+	hostReplaced   faultKind = "host frozen and replaced by its twin"
+	hostRetired    faultKind = "host drained and resumed by the operator"
+	hostFreezeLong faultKind = "host frozen for over an hour"
+	allStopped     faultKind = "everything but the broker stopped for hours"
 	cutBoth        faultKind = "host cut off"
 	cutUp          faultKind = "host cut off, up only"
 	cutDown        faultKind = "host cut off, down only"
@@ -25,7 +31,7 @@ const (
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -42,7 +48,7 @@ type plannedFault struct {
 
 // strike carries a fault out. It does not wait: it may run on a cable.
 func (w *world) strike(f plannedFault, p *process, at string) {
-	if p == nil && f.kind != brokerKill && f.kind != brokerRestart {
+	if p == nil && f.kind != brokerKill && f.kind != brokerRestart && f.kind != allStopped {
 		return // it is away already
 	}
 	who, row := "broker", at
@@ -60,10 +66,17 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	switch f.kind {
 	case hostKill, dispatchKill:
 		p.kill(f.lasts)
-	case hostFreeze, dispatchFreeze:
+	case hostFreeze, hostFreezeLong, dispatchFreeze:
 		p.freeze(f.lasts)
 	case hostDrain:
 		p.drain(f.lasts)
+	case hostReplaced:
+		p.freeze(f.lasts)
+		p.abandon()
+	case hostRetired:
+		w.retire(p.name, f.lasts)
+	case allStopped:
+		w.stopAll(f.lasts)
 	case cutBoth:
 		p.hold(true, true, f.lasts)
 	case cutUp:
@@ -77,6 +90,29 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	case brokerKill, brokerRestart:
 		w.endBroker(f, p)
 	}
+}
+
+// retire has the operator drain a host, and resume it later.
+func (w *world) retire(host string, d time.Duration) {
+	ask := func(verb string) {
+		for range 20 { // the dispatchers, or the broker, may be away
+			m, err := w.tap.request("dspex.rpc.hosts."+verb, fmt.Appendf(nil, `{"host": %q}`, host))
+			if err == nil && m.Header.Get(jobs.HeaderError) == "" {
+				return
+			}
+			sleep(time.Second)
+		}
+	}
+	w.wg.Go(func() { ask("drain") })
+	w.after(d+25*time.Second, func() { ask("resume") })
+}
+
+// stopAll stops all hosts and dispatchers at once.
+func (w *world) stopAll(d time.Duration) {
+	for _, p := range w.running() {
+		p.kill(d)
+	}
+	w.after(d, func() {})
 }
 
 // endBroker asks the director to end the broker. Until it comes to that the process at whose point it happens hears nothing.

@@ -23,6 +23,7 @@ const (
 	refused  kind = "refused"  // the door says that it became no job
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
 	lookedUp kind = "lookedup" // jobs.get said something else
+	cancels  kind = "cancels"  // it asks for the end of a job, or hears what became of that
 	gaveUp   kind = "gaveup"   // a client stops waiting, as its plan says
 	stuck    kind = "stuck"    // a client was still waiting at the end
 )
@@ -73,6 +74,7 @@ type event struct {
 	result      *jobs.Result
 	header      nats.Header // of the stored job
 	request     []byte
+	fresh       bool // a commit: the record before it had expired
 }
 
 func (e event) String() string {

@@ -53,7 +53,8 @@ type op struct {
 	awaits  bool // the outcome, before the next op
 	reply   bool // by Dspex-Reply-To, else by jobs.get
 	msgpack bool
-	repeat  bool // of an earlier job of this client, with the same id
+	repeat  bool          // of an earlier job, with the same id
+	cancel  time.Duration // after it, the job is cancelled; 0: never
 }
 
 type door int
@@ -80,7 +81,9 @@ func strikesOf() []func(*rand.Rand, *plan) {
 		}
 	}
 	return append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") },
-		func(r *rand.Rand, p *plan) { p.storm(r) })
+		func(r *rand.Rand, p *plan) { p.storm(r) },
+		func(r *rand.Rand, p *plan) { p.pauseForHours(r) },
+		func(r *rand.Rand, p *plan) { p.freezeForAnHour(r) })
 }
 
 // makePlan draws a scenario. The seed's remainder decides what it is about, so that consecutive seeds cover everything evenly.
@@ -102,7 +105,7 @@ func makePlan(seed uint64) plan {
 	strikes := strikesOf()
 	strikes[seed%uint64(len(strikes))](r, &p)
 	for range r.IntN(4) {
-		pick(r, strikes)(r, &p)
+		pick(r, strikes[:len(strikes)-2])(r, &p) // the last two take hours
 	}
 	slices.SortStableFunc(p.faults, func(a, b plannedFault) int { return int(a.at - b.at) })
 	p.addClients(r)
@@ -112,6 +115,8 @@ func makePlan(seed uint64) plan {
 func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 	f := plannedFault{kind: k, at: 3*time.Second + time.Duration(r.Int64N(int64(p.active-4*time.Second))), lasts: lasting(r), target: pick(r, p.hosts).name}
 	switch k {
+	case hostReplaced:
+		f.lasts += 3 * time.Second
 	case dispatchKill, dispatchFreeze:
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
@@ -131,10 +136,27 @@ func (p *plan) addTrigger(r *rand.Rand, at point, after bool, k faultKind, targe
 // storm lets hosts come and go in quick succession.
 func (p *plan) storm(r *rand.Rand) {
 	for n := range 6 {
-		f := plannedFault{kind: pick(r, []faultKind{hostDrain, hostKill}), at: 3*time.Second + time.Duration(n)*2*time.Second,
+		f := plannedFault{kind: pick(r, []faultKind{hostDrain, hostKill, connReset}), at: 3*time.Second + time.Duration(n)*2*time.Second,
 			lasts: time.Duration(r.IntN(3000)) * time.Millisecond, target: pick(r, p.hosts).name}
 		p.faults = append(p.faults, f)
 	}
+}
+
+// pauseForHours stops everything but the broker until records have expired.
+func (p *plan) pauseForHours(r *rand.Rand) {
+	at := 3*time.Second + time.Duration(r.Int64N(int64(10*time.Second)))
+	p.faults = append(p.faults, plannedFault{kind: allStopped, at: at, lasts: 3*time.Hour + time.Duration(r.IntN(7200))*time.Second})
+}
+
+// freezeForAnHour stops a host in the middle of a job until what it knows of the session is too old to be written to.
+func (p *plan) freezeForAnHour(r *rand.Rand) {
+	p.idle = 3 * time.Second
+	for len(p.hosts) < 2 {
+		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", len(p.hosts)), workers: 1, slots: 4})
+	}
+	at := pick(r, []point{pointHead, pointRunStart, pointRunEnd, pointRecord})
+	f := plannedFault{kind: hostFreezeLong, lasts: 70*time.Minute + time.Duration(r.IntN(600))*time.Second}
+	p.triggers = append(p.triggers, &trigger{at: at, nth: r.IntN(3), target: "h0", fault: f})
 }
 
 // lasting draws how long something lasts: short, about as long as a connection survives, or longer than a host's lease.
@@ -147,10 +169,12 @@ func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 func (p *plan) addClients(r *rand.Rand) {
 	sessions := []string{"alice", "bob", "carol", "dave"}[:1+r.IntN(4)]
+	var all []op
 	for c := range 1 + r.IntN(3) {
 		var ops []op
 		for n := range 5 + r.IntN(8) {
-			ops = append(ops, p.draw(r, c, n, sessions, ops))
+			o := p.draw(r, c, n, sessions, all)
+			ops, all = append(ops, o), append(all, o)
 		}
 		p.clients = append(p.clients, ops)
 	}
@@ -165,6 +189,9 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	}
 	if r.IntN(8) == 0 {
 		o.job = ""
+	}
+	if r.IntN(4) == 0 { // a burst
+		o.think, o.awaits = 0, false
 	}
 	if r.IntN(12) == 0 {
 		o.session = ""
@@ -187,6 +214,9 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 		if r.IntN(2) == 0 {
 			o.options["backoff"] = []int{50 + r.IntN(500), 2000}
 		}
+	}
+	if o.job != "" && r.IntN(10) == 0 {
+		o.cancel = time.Duration(r.IntN(1500)) * time.Millisecond
 	}
 	if r.IntN(12) == 0 {
 		o.options["deadline"] = 500 + r.IntN(8000)

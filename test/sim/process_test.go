@@ -27,10 +27,11 @@ type process struct {
 	ctx  context.Context // ended by drain and kill
 	stop context.CancelFunc
 
-	mu     sync.Mutex
-	nc     *nats.Conn
-	killed chan struct{}
-	stayed time.Duration // away after its end
+	mu        sync.Mutex
+	nc        *nats.Conn
+	killed    chan struct{}
+	abandoned chan struct{} // closed: the supervisor takes it for dead and starts another one
+	stayed    time.Duration // away after its end
 }
 
 // restartPause is the supervisor's wait before it starts a process again.
@@ -45,6 +46,7 @@ func (w *world) supervise(name string, boot func(who string) *process, serve fun
 		select {
 		case <-ended:
 		case <-p.killed:
+		case <-p.abandoned:
 		}
 		w.leave(p)
 		pause := time.NewTimer(max(restartPause, p.away()))
@@ -75,7 +77,7 @@ func (p *process) begin(serve func(*process) error) <-chan struct{} {
 }
 
 func (w *world) process(who string) *process {
-	p := &process{world: w, who: who, killed: make(chan struct{})}
+	p := &process{world: w, who: who, killed: make(chan struct{}), abandoned: make(chan struct{})}
 	p.name, _, _ = strings.Cut(who, ".")
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.cable = w.broker.cable(&cable{latency: w.plan.latency, rng: rand.New(rand.NewPCG(w.plan.seed, w.cableIDs.Add(1)))})
@@ -118,6 +120,14 @@ func (p *process) kill(away time.Duration) {
 	if nc != nil {
 		p.world.wg.Go(nc.Close)
 	}
+}
+
+// abandon lets another incarnation start while this one may still run.
+func (p *process) abandon() {
+	p.world.mu.Lock()
+	p.world.zombies = append(p.world.zombies, p)
+	p.world.mu.Unlock()
+	close(p.abandoned)
 }
 
 // drain is SIGTERM.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -166,5 +167,14 @@ func runChunk(from, n uint64, verdicts chan<- seedVerdict) error {
 	if last == from+n-1 {
 		return nil // what fails is in the verdicts
 	}
-	return fmt.Errorf("the process ended at seed %d (%w):\n%s", last+1, err, strings.Join(rest, "\n"))
+	return fmt.Errorf("the process ended at seed %d (%w):\n%s", last+1, err, excerpt(rest))
+}
+
+// excerpt shows the first lines, blank ones left out.
+func excerpt(lines []string) string {
+	lines = slices.DeleteFunc(lines, func(s string) bool { return strings.TrimSpace(s) == "" })
+	if most := 60; len(lines) > most {
+		lines = append(lines[:most:most], "...")
+	}
+	return strings.Join(lines, "\n")
 }

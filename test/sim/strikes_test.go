@@ -56,9 +56,12 @@ const (
 	stateMoved   = "a state was restored on another worker"
 	cleanedUp    = "a session was cleaned up"
 	epochEnds    = "a commit by another epoch than the one before"
+	frozenLong   = "a host was frozen for over an hour"
+	recordGone   = "a session record expired"
 )
 
-var inJobsRows = []string{jobFails, jobKills, jobSlow, jobBuried, jobExpired, jobCancelled, jobTwice, jobConflict, jobLater, ackMissed, stateReset, stateMoved, cleanedUp, epochEnds}
+var inJobsRows = []string{jobFails, jobKills, jobSlow, jobBuried, jobExpired, jobCancelled, jobTwice, jobConflict, jobLater, ackMissed, stateReset, stateMoved, cleanedUp, epochEnds,
+	frozenLong, recordGone}
 
 // rowsOf are all rows and, for those that are no points, the cells that must not be zero.
 func rowsOf() (points []string) {
@@ -77,7 +80,7 @@ func rowsOf() (points []string) {
 
 // missing names what never struck.
 func (s *strikes) missing() (none []string) {
-	for _, k := range timedFaults {
+	for _, k := range append(timedFaults, allStopped) {
 		if s.rows[anyTime][string(k)] == 0 {
 			none = append(none, string(k)+" at any time")
 		}
@@ -99,7 +102,7 @@ func (s *strikes) missing() (none []string) {
 func (s *strikes) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-44s %8s\n", "struck while a job was in flight", "times")
-	for _, k := range timedFaults {
+	for _, k := range append(timedFaults, allStopped) {
 		fmt.Fprintf(&b, "  %-42s %8d\n", k, s.rows[anyTime][string(k)])
 	}
 	fmt.Fprintf(&b, "%-44s %8s  %s\n", "at a point", "times", "by what")
@@ -145,10 +148,14 @@ func (s *strikes) countJobs(h *history) {
 			s.add(inJobs, jobExpired, 1)
 		case e.kind == resulted && e.text == "cancelled":
 			s.add(inJobs, jobCancelled, 1)
+		case e.kind == removed && e.session != "":
+			s.add(inJobs, recordGone, 1)
+		case e.kind == fault && strings.HasPrefix(e.text, string(hostFreezeLong)):
+			s.add(inJobs, frozenLong, 1)
 		case e.kind == committed && e.record.Last != nil:
 			s.countCommit(e, workers, epochs)
 		}
-	}, ended, deadLetter, stored, answered, unclear, resulted, committed)
+	}, ended, deadLetter, stored, answered, unclear, resulted, committed, removed, fault)
 }
 
 func (s *strikes) countCommit(e event, workers map[string]string, epochs map[string]uint64) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -18,6 +20,7 @@ import (
 // which no fault cuts.
 type tap struct {
 	h  *history
+	mu sync.Mutex
 	nc *nats.Conn
 	js jetstream.JetStream
 }
@@ -28,6 +31,8 @@ var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream
 
 // connect is called at each start of the broker, before anybody else can reach it.
 func (p *tap) connect(s *server.Server) (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.nc != nil {
 		p.nc.Close()
 	}
@@ -52,6 +57,14 @@ func (p *tap) open() (err error) {
 		return fmt.Errorf("tap: %w", err)
 	}
 	return nil
+}
+
+// request asks a dispatcher something, as an operator does.
+func (p *tap) request(subject string, body []byte) (*nats.Msg, error) {
+	p.mu.Lock()
+	nc := p.nc
+	p.mu.Unlock()
+	return nc.Request(subject, body, 5*time.Second)
 }
 
 // prepare makes the broker objects as the first dispatcher would and has them republished.
@@ -113,6 +126,9 @@ func jobID(m *nats.Msg, seq uint64) string {
 func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 	if m.Header.Get("Nats-Marker-Reason") != "" || m.Header.Get("KV-Operation") != "" {
 		e.kind, e.text = removed, key
+		if session, ok := strings.CutPrefix(key, "s."); ok {
+			e.session = session
+		}
 		return
 	}
 	var err error

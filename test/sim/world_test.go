@@ -30,6 +30,7 @@ type world struct {
 
 	mu        sync.Mutex
 	processes map[string]*process // the running incarnation of each name
+	zombies   []*process          // that another incarnation has replaced
 	lasting   time.Time           // the end of the fault that lasts longest
 	broken    error               // of the harness itself
 	requests  chan func()         // to the director: what must not run on a cable
@@ -65,7 +66,7 @@ func (w *world) run() error {
 		w.awaitRest()
 	}
 	w.abdicate()
-	for _, p := range w.running() {
+	for _, p := range append(w.running(), w.zombies...) {
 		p.drain(0)
 	}
 	w.wg.Wait()
