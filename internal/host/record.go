@@ -25,15 +25,10 @@ func (s *session) base() base {
 
 // ready makes sure that record and head are known, and young enough to be written to (architecture, rule 7).
 func (s *session) ready(ctx context.Context) error {
-	if s.known && (time.Since(s.loaded) > s.ttl(0)/2 || s.lapsed()) {
-		if err := s.p.mine(ctx); err != nil {
-			return err
-		}
-		s.known = false
-	}
-	if s.known {
+	if s.known && time.Since(s.loaded) <= s.ttl(0)/2 && !s.lapsed() {
 		return nil
 	}
+	s.known = false
 	return s.load(ctx)
 }
 
@@ -47,6 +42,10 @@ func (s *session) load(ctx context.Context) error {
 	}
 	head, err := h.records.Get(ctx, jobs.HeadKey(s.id))
 	if err != nil {
+		return err
+	}
+	// Only after the reads: who takes the partition over later changes the revisions that this epoch's writes expect.
+	if err := s.p.mine(ctx); err != nil {
 		return err
 	}
 	if rec.Revision != s.recRev { // another's write, or one whose fate was unknown: what a worker holds is another version

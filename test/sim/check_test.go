@@ -16,15 +16,16 @@ type checker struct {
 	idle time.Duration
 	bad  []string
 
-	outcomes map[string][]event // session/job -> its results: one in each lifetime of a result
-	commits  map[string][]event // session -> its commits, in order
-	messages map[string][]event // session -> stored jobs, in stream order
-	first    map[string]event   // session/job -> its first message
+	outcomes map[string][]event         // session/job -> its results: one in each lifetime of a result
+	commits  map[string][]event         // session -> its commits, in order
+	messages map[string][]event         // session -> stored jobs, in stream order
+	first    map[string]event           // session/job -> its first message
+	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 }
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -53,22 +54,43 @@ func (c *checker) readJobs() {
 			c.first[key(e)] = e
 		}
 	}, stored)
+	c.h.each(func(e event) { c.forgot[e.text] = append(c.forgot[e.text], e.at) }, removed)
+}
+
+// forgotten is how many results of a job had been forgotten at a time: an id is remembered as long as its result.
+func (c *checker) forgotten(e event, at time.Duration) int {
+	n := 0
+	for _, t := range c.forgot[jobs.ResultKeyFor(e.session, e.job)] {
+		if t <= at {
+			n++
+		}
+	}
+	return n
+}
+
+// messageOf is the message that an execution belongs to: the first one with its id since the id was last forgotten.
+func (c *checker) messageOf(e event) (event, bool) {
+	if n := c.forgotten(e, e.at); n > 0 && n <= len(c.outcomes[key(e)]) {
+		last := c.outcomes[key(e)][n-1]
+		for _, m := range c.messages[e.session] {
+			if m.job == e.job && m.seq > last.seq {
+				return m, true
+			}
+		}
+	}
+	m, known := c.first[key(e)]
+	return m, known
 }
 
 // oneOutcome: a result is written once and never changes, as long as it lives.
 func (c *checker) oneOutcome() {
-	expired := map[string]int{}
 	c.h.each(func(e event) {
-		if e.kind == removed {
-			expired[e.text]++
-			return
-		}
 		before := c.outcomes[key(e)]
-		if len(before) > expired[jobs.ResultKeyFor(e.session, e.job)] {
+		if len(before) > c.forgotten(e, e.at) {
 			c.fail("%s has two outcomes: %s at %v, %s at %v", key(e), before[0].text, before[0].at, e.text, e.at)
 		}
 		c.outcomes[key(e)] = append(before, e)
-	}, resulted, removed)
+	}, resulted)
 }
 
 // commitsInOrder: a session's sequences commit in order, each once, and epochs never go back.
@@ -214,7 +236,7 @@ func (c *checker) startsInOrder() {
 			delete(running, at)
 			return
 		}
-		first, known := c.first[key(e)]
+		first, known := c.messageOf(e)
 		if !known {
 			c.fail("%s runs on %s but was never stored", key(e), e.who)
 			return
@@ -247,12 +269,13 @@ func (c *checker) attemptsAllowed() {
 		if e.session == "" {
 			return // an anonymous job counts its attempts by deliveries, and says so
 		}
-		k := fmt.Sprintf("%s attempt %d", key(e), e.attempt)
+		m, _ := c.messageOf(e)
+		k := fmt.Sprintf("%s (sequence %d) attempt %d", key(e), m.seq, e.attempt)
 		if before, again := starts[k]; again {
 			c.fail("%s starts twice: at %v and at %v", k, before, e.at)
 		}
 		starts[k] = e.at
-		if most := allowed(c.first[key(e)]); e.attempt > most {
+		if most := allowed(m); e.attempt > most {
 			c.fail("%s starts, the job allows %d", k, most)
 		}
 	}, began)

@@ -66,8 +66,11 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	switch f.kind {
 	case hostKill, dispatchKill:
 		p.kill(f.lasts)
-	case hostFreeze, hostFreezeLong, dispatchFreeze:
+	case hostFreeze, dispatchFreeze:
 		p.freeze(f.lasts)
+	case hostFreezeLong:
+		p.freeze(f.lasts)
+		w.after(time.Minute, func() { w.stopOthers(p, f.lasts-time.Minute) }) // what they have to do is done; an hour of theirs costs seconds
 	case hostDrain:
 		p.drain(f.lasts)
 	case hostReplaced:
@@ -76,7 +79,7 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	case hostRetired:
 		w.retire(p.name, f.lasts)
 	case allStopped:
-		w.stopAll(f.lasts)
+		w.stopOthers(nil, f.lasts)
 	case cutBoth:
 		p.hold(true, true, f.lasts)
 	case cutUp:
@@ -107,10 +110,12 @@ func (w *world) retire(host string, d time.Duration) {
 	w.after(d+25*time.Second, func() { ask("resume") })
 }
 
-// stopAll stops all hosts and dispatchers at once.
-func (w *world) stopAll(d time.Duration) {
+// stopOthers stops all hosts and dispatchers but one at once.
+func (w *world) stopOthers(but *process, d time.Duration) {
 	for _, p := range w.running() {
-		p.kill(d)
+		if p != but {
+			p.kill(d)
+		}
 	}
 	w.after(d, func() {})
 }

@@ -191,6 +191,6 @@ func (l *logTap) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	l.p.world.history.add(event{kind: logged, who: l.p.who, text: b.String()})
+	l.p.world.history.log(l.p.who, b.String())
 	return nil
 }
