@@ -66,7 +66,7 @@ func (s *session) nextDuty() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
-		if !j.answered && !j.due.IsZero() {
+		if !j.answered && j.expires() {
 			next = min(next, j.due.Sub(now))
 		} else if !j.weighed {
 			next = 0
@@ -109,7 +109,7 @@ func (s *session) overdue() *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
-		if !j.answered && !j.due.IsZero() && !j.due.After(now) {
+		if !j.answered && j.expires() && !j.due.After(now) {
 			return j
 		}
 	}

@@ -67,6 +67,7 @@ type job struct {
 
 	due      time.Time // broker's clock; zero: no deadline. Known after weigh
 	weighed  bool
+	repeat   bool // an earlier job of this id was waiting or running when it came: that one's outcome is its own
 	answered bool // ended early, result and reply are out
 
 	mu        sync.Mutex
@@ -127,6 +128,8 @@ func (s *session) add(j *job) bool {
 		s.p.h.release(j)
 		return false
 	}
+	same := func(q *job) bool { return q.env.Job == j.env.Job }
+	j.repeat = s.running != nil && same(s.running) || slices.ContainsFunc(s.queue[:i], same)
 	s.queue = slices.Insert(s.queue, i, j)
 	if s.busy {
 		select {
@@ -147,6 +150,9 @@ func (s *session) begin(token bool) {
 	s.token = token
 	go s.loop()
 }
+
+// expires reports whether the job has a deadline of its own to wait for.
+func (j *job) expires() bool { return !j.due.IsZero() && !j.repeat }
 
 func (j *job) redelivered(reply string) {
 	j.mu.Lock()

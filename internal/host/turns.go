@@ -96,7 +96,7 @@ func (s *session) urgent(now time.Time) bool {
 		if waited > wardPause && !j.weighed {
 			j.weigh(s.p.h)
 		}
-		if i == 0 && j.env.Mode == jobs.ModeCall && waited >= s.p.h.cfg.CheckoutTimeout || !j.due.IsZero() && !j.due.After(now) {
+		if i == 0 && j.env.Mode == jobs.ModeCall && waited >= s.p.h.cfg.CheckoutTimeout || j.expires() && !j.due.After(now) {
 			return true
 		}
 	}

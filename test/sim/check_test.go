@@ -301,7 +301,7 @@ func allowed(m event) int {
 func (c *checker) stateContinues() {
 	for session, list := range c.commits {
 		var want []string
-		var last time.Duration
+		var last time.Time // the session was in use
 		said := false
 		for _, e := range list {
 			var r reply
@@ -310,12 +310,13 @@ func (c *checker) stateContinues() {
 				continue
 			}
 			if r.Session.State == string(jobs.Reset) {
-				if e.at-last < c.idle-time.Second && !said {
-					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, e.at-last)
+				m, _ := c.messageOf(e)
+				if idle := c.h.start.Add(m.at).Sub(last); idle < c.idle && !said {
+					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, idle)
 				}
 				want, said = nil, true
 			}
-			last = e.at
+			last = e.record.Updated
 			if e.fresh {
 				want = nil
 			}
