@@ -13,7 +13,7 @@ var arrows = map[string][]string{
 	"cmd/dispatcher":             {"internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
 	"cmd/dspex":                  {"", "internal/devserver", "internal/echolm"},
 	"cmd/worker-host":            {"internal/breaker", "internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
-	"docs":                       {},
+	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"internal/affinity":          {},
 	"internal/breaker":           {"internal/jobs"},
 	"internal/daemon":            {"internal/stream"},

@@ -92,6 +92,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	if err != nil {
 		return err
 	}
+	s.Metrics.MustRegister(d)
 	return advise(d.Run(ctx))
 }
 

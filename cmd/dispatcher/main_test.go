@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,16 +82,23 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		around := &daemon.Surroundings{Out: io.Discard, Err: w, Env: func(string) string { return "" }}
-		ended <- program().Execute(ctx, around, []string{"--server", s.ClientURL(), "--name", "d1", "--partitions", "4"})
+		ended <- program().Execute(ctx, around, []string{"--server", s.ClientURL(), "--name", "d1", "--partitions", "4", "--metrics", "127.0.0.1:0"})
 		w.Close()
 	}()
 	lines := bufio.NewScanner(r)
+	metrics := ""
 	for lines.Scan() && !strings.Contains(lines.Text(), "leads") {
 		t.Log(lines.Text())
+		if url := regexp.MustCompile(`http://\S+/metrics`).FindString(lines.Text()); url != "" {
+			metrics = url
+		}
 	}
 	go func() { _, _ = io.Copy(io.Discard, r) }()
 	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", nil, time.Minute); err != nil {
 		t.Errorf("a dispatcher that leads does not answer: %v", err)
+	}
+	if page := scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
+		t.Errorf("metrics: %s", page)
 	}
 	health := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}
 	if status := program().Execute(t.Context(), health, []string{"health", "--server", s.ClientURL(), "--name", "d1"}); status != 0 {
@@ -99,4 +108,19 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if status := <-ended; status != 0 {
 		t.Errorf("it ended with status %d", status)
 	}
+}
+
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	page, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", answer.StatusCode, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return string(page)
 }

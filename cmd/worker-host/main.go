@@ -65,6 +65,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	if err != nil {
 		return err
 	}
+	s.Metrics.MustRegister(h, host.WorkerMetrics(pool))
 	over := make(chan struct{})
 	defer close(over)
 	go func() {

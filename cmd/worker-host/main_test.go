@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,11 +78,16 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 // start runs the program until end; ready is what it says on standard output, status how it ended.
 func start(t *testing.T, args ...string) (ready string, end func() (status int)) {
 	t.Helper()
+	return startLogging(t, t.Output(), args...)
+}
+
+func startLogging(t *testing.T, log io.Writer, args ...string) (ready string, end func() (status int)) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		around := &daemon.Surroundings{Out: w, Err: t.Output(), Env: func(string) string { return "" }}
+		around := &daemon.Surroundings{Out: w, Err: log, Env: func(string) string { return "" }}
 		ended <- program().Execute(ctx, around, args)
 		w.Close()
 	}()
@@ -89,13 +96,39 @@ func start(t *testing.T, args ...string) (ready string, end func() (status int))
 	return strings.TrimSpace(line), func() int { cancel(); return <-ended }
 }
 
+// addresses takes the addresses of metrics out of a log.
+type addresses chan string
+
+func (a addresses) Write(b []byte) (int, error) {
+	if url := regexp.MustCompile(`http://\S+/metrics`).Find(b); url != nil {
+		a <- string(url)
+	}
+	return len(b), nil
+}
+
+func scrape(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	page, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v", answer.StatusCode, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return string(page)
+}
+
 func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
 	s := deployment(t)
 	beats, err := natstest.Connect(t, s).SubscribeSync("dspex.hb.h1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready, end := start(t, "--server", s.ClientURL(), "--name", "h1", "--engine", "stub", "--workers", "1", "--slots", "3")
+	metrics := make(addresses, 1)
+	ready, end := startLogging(t, io.MultiWriter(t.Output(), metrics), "--server", s.ClientURL(), "--name", "h1", "--engine", "stub", "--workers", "1", "--slots", "3", "--metrics", "127.0.0.1:0")
 	if ready != "ready h1" {
 		t.Errorf("it said %q", ready)
 	}
@@ -115,6 +148,12 @@ func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
 	}
 	if b := next(); b.Host != "h1" || b.Capacity != 3 || b.Leaving {
 		t.Errorf("heartbeat %+v", b)
+	}
+	page := scrape(t, <-metrics)
+	for _, want := range []string{"dspex_pool_size 1\n", "dspex_pool_slots 3\n", `dspex_workers{state="idle"} 1`, `dspex_breaker_state{breaker="pool.h1"} 0`, `dspex_pool_errors_total{error_category="timeout"} 0`, "process_open_fds "} {
+		if !strings.Contains(page, want) {
+			t.Errorf("metrics without %s:\n%s", want, page)
+		}
 	}
 	check := func(name string) int {
 		around := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}

@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -57,7 +58,8 @@ type Program struct {
 type Surroundings struct {
 	Out, Err io.Writer
 	Env      func(string) string
-	Log      *slog.Logger    // set when the flags are known
+	Log      *slog.Logger // set when the flags are known
+	Metrics  *prometheus.Registry
 	Hurry    <-chan struct{} // closed by the second signal; the third one kills
 }
 
@@ -98,6 +100,8 @@ func Hint(err error, hint string) error {
 func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) int {
 	var broker connection
 	var log logging
+	var metrics metricsEndpoint
+	s.Metrics = newRegistry()
 	began := false
 	root := &cobra.Command{
 		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
@@ -109,10 +113,15 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(broker.check(s.Env), p.Check(s)); err != nil {
+			if err := errors.Join(broker.check(s.Env), metrics.check(), p.Check(s)); err != nil {
 				return err
 			}
 			began = true
+			stop, err := metrics.serve(s)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			return p.serve(cmd.Context(), s, &broker)
 		},
 	}
@@ -121,6 +130,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	root.SetArgs(args)
 	p.Flags(root.Flags())
 	broker.declare(root.Flags())
+	metrics.declare(root.Flags())
 	log.declare(root.PersistentFlags())
 	root.AddCommand(p.healthCommand(s))
 	if p.More != nil {

@@ -99,10 +99,11 @@ func (d *Dispatcher) watchErrors(leads bool) {
 		return
 	}
 	a := alert{Event: eventAlert, At: time.Now().UTC(), Dispatcher: d.cfg.Name, ErrorRate: r.share(), Threshold: r.threshold, Errors: r.failed, Total: r.total, WindowMS: rateWindow * 1000}
-	subject, log := subjectAlert, d.log.Error
+	subject, log, count := subjectAlert, d.log.Error, &d.alerts
 	if v == recovered {
-		a.Event, subject, log = eventRecovered, subjectRecovered, d.log.Info
+		a.Event, subject, log, count = eventRecovered, subjectRecovered, d.log.Info, &d.recoveries
 	}
+	count.Add(1)
 	body, err := json.Marshal(a)
 	if err != nil {
 		d.log.Error("alert_not_sent", "error", err)

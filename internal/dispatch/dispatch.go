@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,6 +60,10 @@ type Dispatcher struct {
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	isReady    bool           // of the leader's loop
 	webhook    *webhook
+	doors      atomic.Pointer[doorStats] // nil before there are any
+	leads      atomic.Bool
+	alerts     atomic.Int64
+	recoveries atomic.Int64
 }
 
 // New checks the configuration.
@@ -111,6 +116,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.retire(service)
+	stats := func() []*micro.EndpointStats { return service.Stats().Endpoints }
+	d.doors.Store(&stats)
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { d.followAssignments(ctx) })

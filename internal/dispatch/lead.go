@@ -168,6 +168,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 	defer t.Stop()
 	for {
 		d.hosts.judge(d.nc)
+		d.leads.Store(l.holds)
 		d.watchErrors(l.holds)
 		if leads, err := l.hold(ctx, d); err != nil {
 			d.log.Debug("lease", "error", err)
@@ -232,6 +233,7 @@ func (l *leadership) hold(ctx context.Context, d *Dispatcher) (bool, error) {
 		return false, err
 	}
 	if !l.holds {
+		d.leads.Store(true)
 		d.log.Info("leads", "dispatcher", d.cfg.Name)
 	}
 	l.holds, l.rev, l.renewed = true, rev, now

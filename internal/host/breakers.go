@@ -64,6 +64,7 @@ func (p *passage) leave() {
 
 // verdict tells the breakers how an attempt ended.
 func (h *Host) verdict(t *task, out *output) {
+	h.metrics.ran(out)
 	p := t.pass
 	if out.err == nil {
 		p.pool.End(breaker.Success, "")
@@ -115,7 +116,9 @@ func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitU
 		}
 	}
 	defer start.End(breaker.Silent, "")
+	began := time.Now()
 	slot, e, err := h.checkoutSlot(t, prefer, waited, wait)
+	h.metrics.waited(began, e)
 	if e != nil {
 		start.End(result(e.Signs().Start), what(e))
 	}
@@ -138,20 +141,21 @@ func (e *held) Error() string {
 }
 
 // answer is what a call gets.
-func (e *held) answer() *jobs.Error {
+func (h *Host) answer(e *held) *jobs.Error {
 	bad := jobs.Errorf(jobs.Resource, jobs.CodeBreakerOpen, "%v", e).Again().
 		WithHint("ask again after retry_after_ms, or publish the job: a queued job waits; `dspex breakers` shows and resets breakers")
 	if e.Last != nil {
 		bad.Message += ", the last one " + e.Last.What
 	}
 	bad.RetryAfter = e.RetryAfter
+	h.metrics.failed(bad)
 	return bad
 }
 
 // hold has a queued job wait for the breaker, and lets a call fail.
 func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay time.Duration, err error) {
 	if t.env.Mode == jobs.ModeCall {
-		return s.notStarted(ctx, t, e.answer())
+		return s.notStarted(ctx, t, s.p.h.answer(e))
 	}
 	d := e.RetryAfter
 	if left, has := t.left(s.p.h.now()); has {
@@ -166,7 +170,8 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 // holdAnonymous gives a queued job back to the broker until the breaker may let it through, and lets a call fail.
 func (h *Host) holdAnonymous(t *task, e *held) {
 	if t.env.Mode == jobs.ModeCall {
-		h.settleAnonymous(t, e.answer(), &output{})
+		t.buried = t.attempt > 0
+		h.settleAnonymous(t, h.answer(e), &output{})
 		return
 	}
 	d := max(e.RetryAfter, anonymousHold)

@@ -101,6 +101,7 @@ type Host struct {
 	maxPayload  int
 	assigned    *assignments
 	told        told
+	metrics     *metrics
 	breakers    *breaker.Set
 	outages     outages
 	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
@@ -148,7 +149,7 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity)}
+	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity), metrics: newMetrics()}
 	h.protect()
 	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }

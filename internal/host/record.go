@@ -332,6 +332,7 @@ func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (
 }
 
 func (h *Host) count(ran time.Duration, e *jobs.Error) {
+	h.metrics.jobs.WithLabelValues(string(kindOf(e))).Inc()
 	h.stats.Requests.Add(1)
 	h.stats.RunMillis.Add(ran.Milliseconds())
 	if e != nil {

@@ -2,6 +2,8 @@ package jobs
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -43,6 +45,9 @@ var traits = map[Category]Traits{
 }
 
 var lmTraits = Traits{"major", "failover", 3, Exponential()}
+
+// Categories lists the nine.
+func Categories() []Category { return slices.Sorted(maps.Keys(traits)) }
 
 // Known reports whether c is one of the nine.
 func (c Category) Known() bool { _, ok := traits[c]; return ok }

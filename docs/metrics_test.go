@@ -1,0 +1,110 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+const metricsHead = `# Metrics
+
+` + "`worker-host --metrics 127.0.0.1:9464` and `dispatcher --metrics 127.0.0.1:9465` serve them at `/metrics`" + ` in the form of Prometheus, beside those of the Go runtime and of the process. Without
+the flag nothing listens. There is no authentication: keep the address on loopback or in a network of your own. Times are in seconds. No label holds the id of a session or of a
+job. This page is generated from what the programs say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
+
+` + "The manual's names: `dspex.pool.checkout_time` and `.execution_time` are the histograms `dspex_pool_checkout_time_seconds` and `dspex_pool_execution_time_seconds`, `dspex.pool.requests` is" + `
+` + "`dspex_pool_requests_total`, `dspex.pool.errors.<category>` is `dspex_pool_errors_total{error_category=\"<category>\"}`." + `
+
+| to watch | expression |
+|---|---|
+` + "| use of the pool | `1 - sum(dspex_pool_free_slots) / sum(dspex_pool_slots)` |" + `
+` + "| waiting for a slot, p99 | `histogram_quantile(0.99, sum by (le) (rate(dspex_pool_checkout_time_seconds_bucket[5m])))` |" + `
+` + "| share of failed jobs | `sum(rate(dspex_jobs_total{outcome=\"failed\"}[5m])) / sum(rate(dspex_jobs_total[5m]))` |" + `
+` + "| workers that die | `sum(rate(dspex_worker_deaths_total[15m]))` |" + `
+` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `
+` + "| nobody leads | `sum(dspex_leader) != 1` |" + `
+`
+
+func TestThePageTellsEveryMetric(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(metricsHead)
+	pool := pyproc.New(pyproc.Config{Name: "h1", Size: 1})
+	h, err := host.New(host.Config{Name: "h1", NC: &nats.Conn{}, Pool: host.Python(pool), Models: struct{ host.Models }{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeMetrics(t, &b, "worker-host", h, host.WorkerMetrics(pool))
+	writeMetrics(t, &b, "dispatcher", runDispatcher(t))
+	have, err := os.ReadFile("metrics.md")
+	if err == nil && string(have) == b.String() {
+		return
+	}
+	if !*update {
+		t.Fatalf("metrics.md is not what the programs say (%v): go test ./docs -update", err)
+	}
+	if err := os.WriteFile("metrics.md", []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeMetrics describes what the collectors tell.
+func writeMetrics(t *testing.T, b *strings.Builder, program string, collectors ...prometheus.Collector) {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(collectors...)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(b, "\n## %s\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n", program)
+	for _, f := range families {
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, "`"+l.GetName()+"`")
+			for _, free := range []string{"session", "job", "command", "worker", "id"} {
+				if strings.Contains(l.GetName(), free) {
+					t.Errorf("%s has the label %s: its values have no bound", f.GetName(), l.GetName())
+				}
+			}
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp())
+	}
+}
+
+// runDispatcher returns a dispatcher that serves.
+func runDispatcher(t *testing.T) *dispatch.Dispatcher {
+	t.Helper()
+	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
+	d, err := dispatch.New(dispatch.Config{Name: "d1", NC: natstest.Connect(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := d.Run(t.Context()); err != nil { // ends before the test's clean-up
+			t.Error(err)
+		}
+	})
+	t.Cleanup(done.Wait)
+	nc := natstest.Connect(t, s)
+	for end := time.Now().Add(30 * time.Second); ; {
+		if _, err := nc.Request("dspex.rpc.stats.get", nil, 5*time.Second); err == nil {
+			return d
+		}
+		if time.Now().After(end) {
+			t.Fatal("the dispatcher does not serve")
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package host
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+func TestStartsEndsAndDeathsOfWorkersAreToldApart(t *testing.T) {
+	edge := func(from, to pyproc.State, n uint64) pyproc.EdgeCount {
+		return pyproc.EdgeCount{From: from, To: to, N: n}
+	}
+	got := countEdges([]pyproc.EdgeCount{
+		edge(pyproc.Empty, pyproc.Spawning, 4), edge(pyproc.Backoff, pyproc.Spawning, 3), edge(pyproc.Quarantined, pyproc.Spawning, 2),
+		edge(pyproc.Warming, pyproc.Killing, 1), edge(pyproc.Handshake, pyproc.Exited, 1), edge(pyproc.Killing, pyproc.Exited, 5),
+		edge(pyproc.Busy, pyproc.Exited, 7), edge(pyproc.Idle, pyproc.Dumping, 1), edge(pyproc.Dumping, pyproc.Killing, 1), edge(pyproc.Draining, pyproc.Stopping, 9), edge(pyproc.Stopping, pyproc.Exited, 9),
+		edge(pyproc.Idle, pyproc.Busy, 1000), edge(pyproc.Cancelling, pyproc.Killing, 1),
+	})
+	if got != (edgeCounts{restarts: 5, failures: 2, deaths: 9}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestEveryCategoryAndOutcomeIsCountedFromTheStart(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	m := newMetrics()
+	r.MustRegister(m.errors, m.jobs)
+	m.ran(&output{err: jobs.Errorf(jobs.Timeout, "x", "")})
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for _, f := range families {
+		for _, v := range f.GetMetric() {
+			seen = append(seen, fmt.Sprintf("%s=%v", v.GetLabel()[0].GetValue(), v.GetCounter().GetValue()))
+		}
+	}
+	want := []string{"cancelled=0", "communication=0", "connection=0", "expired=0", "failed=0", "health_check=0", "initialization=0", "python=0", "resource_error=0", "session=0", "succeeded=0", "system_error=0", "timeout=1"}
+	slices.Sort(seen)
+	if !slices.Equal(seen, want) {
+		t.Errorf("%v", seen)
+	}
+}
