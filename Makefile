@@ -1,6 +1,8 @@
 # `make help` lists the targets.
 SHELL := /usr/bin/env bash -o pipefail
 .DEFAULT_GOAL := help
+SEEDS  ?= 500
+SHARDS ?= 2
 PYTHON := python3
 VENV   := .venv
 NODE   := test/e2e/node
@@ -12,7 +14,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python mutants test-containers lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python sim mutants test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +56,9 @@ test-go: setup
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
+
+sim: ## play SEEDS scenarios of faults in fake time and print what struck: SEEDS=10000
+	go test ./test/sim -run TestEveryPromiseHoldsUnderFaults -timeout 120m -v -args -shards $(SHARDS) -seeds $(SEEDS) | grep -v '^ *\(=== \|--- PASS\)'
 
 mutants: ## break one rule at a time: the simulation must notice each
 	go test ./test/mutants -timeout 60m -v -args -mutants $(MUTANTS)

@@ -32,7 +32,7 @@ type seedVerdict struct {
 }
 
 // enough seeds have struck everything; with fewer the table is not judged.
-const enough = 500
+const enough = 1000
 
 func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 	switch {
