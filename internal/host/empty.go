@@ -25,6 +25,17 @@ func empty(r *jobs.Record) {
 	r.Created, r.Jobs, r.Host, r.Worker = r.Updated, 0, "", ""
 }
 
+// erased is erase as a part of the attempt: what goes wrong is retried like any failure.
+func (s *session) erased(ctx context.Context) *jobs.Error {
+	err := s.erase(ctx)
+	if err == nil {
+		return nil
+	}
+	s.p.h.log.Warn("session_not_erased", "session", s.id, "error", err)
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "outcomes and dead letters could not be erased: %v", err).
+		WithHint("ask again; may the host purge them? (nats.conf)").Again()
+}
+
 // erase removes what is kept of the session outside of its record: outcomes and dead letters. It comes before the commit, so
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.

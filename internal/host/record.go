@@ -209,11 +209,6 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 		last.Failures = t.failures
 	}
 	next.Last = last
-	if e == nil && t.req.Command == eraseSession {
-		if err := h.insist(ctx, "erase", func() error { return s.erase(ctx) }); err != nil {
-			return err
-		}
-	}
 	if err := s.commit(ctx, t, &next); err != nil {
 		return err
 	}

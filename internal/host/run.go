@@ -62,8 +62,12 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 		out.err, call.State, call.StateVersion = nil, nil, 0 // what cannot be read can still be thrown away
 		h.call(t, slot, call, out, meanwhile)
 	}
-	if out.err == nil && t.req.Command == importSession {
+	switch {
+	case out.err != nil:
+	case t.req.Command == importSession:
 		out.err = h.importable(out)
+	case t.req.Command == eraseSession:
+		out.err = s.erased(ctx)
 	}
 	h.stats.countAffinity(warm, out.slot)
 	return out

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -95,7 +96,10 @@ func TestASessionThatWaitsTellsWhatRunsAndWhatWaits(t *testing.T) {
 	stub.publish(t, "dspex.session."+session, text(body("echo", nil)))
 	stub.publish(t, "dspex.session."+session, text(body("echo", nil)))
 	var told m
-	for { // until it runs
+	for end := time.Now().Add(patience); ; { // until it runs
+		if time.Now().After(end) {
+			t.Fatal("the job does not run")
+		}
 		r := stub.ask(t, "sessions.get", m{"session": session})
 		r.succeeds(t)
 		if told = r.Result.(m); told["running"] != nil {
