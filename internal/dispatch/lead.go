@@ -22,7 +22,7 @@ const (
 	tick       = 200 * time.Millisecond // of the leader's loop
 	lease      = 10 * time.Second       // a holder unchanged for so long may be replaced; a host silent for so long is dead
 	renew      = 2 * time.Second
-	probeAfter = 1200 * time.Millisecond // of silence: a killed process has no responder
+	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder
 	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
 	leaderKey  = "leader"
 )
@@ -138,7 +138,7 @@ func (hs *hosts) judge(nc *nats.Conn) {
 		switch {
 		case silence > lease && now.Sub(hs.connected) > lease, h.silent >= 2:
 			delete(hs.all, name)
-		case silence > probeAfter && now.Sub(h.probed) > time.Second:
+		case silence > probeAfter && now.Sub(h.probed) >= time.Second-tick/2:
 			h.probed = now
 			ask = append(ask, name)
 		}
