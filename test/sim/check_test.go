@@ -36,6 +36,7 @@ func check(h *history, idle time.Duration) []string {
 	c.answersAreOutcomes()
 	c.startsInOrder()
 	c.attemptsAllowed()
+	c.retriesWait()
 	c.stateContinues()
 	c.burials()
 	return c.bad
@@ -279,6 +280,24 @@ func (c *checker) attemptsAllowed() {
 			c.fail("%s starts, the job allows %d", k, most)
 		}
 	}, began)
+}
+
+// retriesWait: an attempt does not start before the head of the one before says that it may.
+func (c *checker) retriesWait() {
+	until := map[string]time.Duration{}
+	attempt := func(session string, seq uint64, n int) string { return fmt.Sprint(session, "/", seq, "/", n) }
+	c.h.each(func(e event) {
+		if e.kind == headed {
+			if !e.notBefore.IsZero() {
+				until[attempt(e.session, e.seq, e.attempt+1)] = e.notBefore.Sub(c.h.start)
+			}
+			return
+		}
+		m, _ := c.messageOf(e)
+		if due := until[attempt(e.session, m.seq, e.attempt)]; e.at < due-time.Millisecond { // heads keep milliseconds
+			c.fail("%s attempt %d starts at %v, not before %v", key(e), e.attempt, e.at, due)
+		}
+	}, headed, began)
 }
 
 // allowed is the most attempts that a job may have: by its own wish, or the most that any category grants.

@@ -74,6 +74,7 @@ type event struct {
 	result      *jobs.Result
 	header      nats.Header // of the stored job
 	request     []byte
+	notBefore   time.Time // of a head: the retry waits until then
 	fresh       bool // a commit: the record before it had expired
 }
 

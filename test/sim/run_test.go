@@ -2,11 +2,13 @@ package sim
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +22,8 @@ var (
 	dumpFlag   = flag.Bool("dump", false, "with -seed: print the history also if it passes")
 	seedsFlag  = flag.Int("seeds", 24, "how many seeds to run")
 	fromFlag   = flag.Uint64("from", 1, "the first seed")
-	shardsFlag = flag.Int("shards", 0, "run the seeds in so many processes at a time, one core each (0: in this one)")
+	shardsFlag = flag.Int("shards", 0, "run the seeds in so many processes at a time, one core each (0: in this one; -1: one a core)")
+	firstFlag  = flag.Bool("first", false, "end with the first seed that fails")
 	childFlag  = flag.Bool("child", false, "print verdicts as JSON lines: for the parent of a shard")
 )
 
@@ -51,14 +54,14 @@ func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 				v.Seed, strings.Join(v.Bad, "\n  "), v.Seed)
 		}
 	}
-	if *shardsFlag > 0 {
+	if *shardsFlag != 0 {
 		runShards(t, take)
 	} else {
-		for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
+		for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag) && !(*firstFlag && t.Failed()); seed++ {
 			take(judge(t, seed))
 		}
 	}
-	if *seedsFlag >= enough {
+	if *seedsFlag >= enough && !*firstFlag {
 		fmt.Printf("%d scenarios\n%s", *seedsFlag, total.String())
 		for _, what := range total.missing() {
 			t.Errorf("never struck: %s", what)
@@ -100,47 +103,71 @@ func runChild(t *testing.T) {
 }
 
 // chunk is the number of seeds of one child process.
-const chunk = 50
+const chunk = 25
 
 // runShards runs the seeds in processes of their own, each on one core, several at a time.
 func runShards(t *testing.T, take func(seedVerdict)) {
-	starts := make(chan uint64)
-	verdicts := make(chan seedVerdict)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	starts, verdicts := make(chan uint64), make(chan seedVerdict)
 	var wg sync.WaitGroup
-	for range *shardsFlag {
+	shards := *shardsFlag
+	if shards < 0 {
+		shards = runtime.NumCPU()
+	}
+	for range shards {
 		wg.Go(func() {
 			for from := range starts {
 				n := min(chunk, *fromFlag+uint64(*seedsFlag)-from)
-				if err := runChunk(from, n, verdicts); err != nil {
+				if err := runChunk(ctx, from, n, verdicts); err != nil && ctx.Err() == nil {
 					t.Errorf("seeds %d to %d: %v", from, from+n-1, err)
+				}
+				if *firstFlag && t.Failed() {
+					cancel()
 				}
 			}
 		})
 	}
 	go func() {
-		for from := *fromFlag; from < *fromFlag+uint64(*seedsFlag); from += chunk {
+		for from := *fromFlag; from < *fromFlag+uint64(*seedsFlag) && ctx.Err() == nil; from += chunk {
 			starts <- from
 		}
 		close(starts)
 		wg.Wait()
 		close(verdicts)
 	}()
-	began, done, failed := time.Now(), 0, 0
+	bar := progress{began: time.Now()}
 	for v := range verdicts {
-		done++
-		if len(v.Bad) > 0 {
-			failed++
+		bar.add(v)
+		if ctx.Err() != nil {
+			continue
 		}
 		take(v)
-		if done%10 == 0 || done == *seedsFlag {
-			fmt.Fprintf(os.Stderr, "\r%d of %d scenarios, %d failed, %.0f a second ", done, *seedsFlag, failed, float64(done)/time.Since(began).Seconds())
+		if *firstFlag && t.Failed() {
+			cancel()
 		}
 	}
 	fmt.Fprintln(os.Stderr)
 }
 
-func runChunk(from, n uint64, verdicts chan<- seedVerdict) error {
-	child := exec.Command(os.Args[0], "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-child", "-from", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
+// progress is the line on standard error.
+type progress struct {
+	began        time.Time
+	done, failed int
+}
+
+func (p *progress) add(v seedVerdict) {
+	p.done++
+	if len(v.Bad) > 0 {
+		p.failed++
+	}
+	if p.done%10 == 0 || p.done == *seedsFlag {
+		fmt.Fprintf(os.Stderr, "\r%d of %d scenarios, %d failed, %.0f a second ", p.done, *seedsFlag, p.failed, float64(p.done)/time.Since(p.began).Seconds())
+	}
+}
+
+func runChunk(ctx context.Context, from, n uint64, verdicts chan<- seedVerdict) error {
+	child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-child", "-from", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
 	child.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := child.StdoutPipe()
 	if err != nil {

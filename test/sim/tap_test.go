@@ -146,7 +146,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 		if hd, bad := jobs.ParseHead(m.Data); bad == nil {
 			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
 			if !hd.NotBefore.IsZero() {
-				e.text = fmt.Sprintf("retry after %v", hd.Delay)
+				e.text, e.notBefore = fmt.Sprintf("retry after %v", hd.Delay), hd.NotBefore
 			}
 		} else {
 			err = bad

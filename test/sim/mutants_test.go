@@ -1,0 +1,136 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var mutantFlag = flag.String("mutant", "", `the mutant that TestMutantsAreCaught builds and hunts, or "all"`)
+
+// mutant is the product with one rule left out.
+type mutant struct {
+	name  string
+	rule  string // section and rule of docs/architecture
+	edits []edit
+	// survives says why nothing can catch it, for a rule that only saves work; empty: it must be caught.
+	survives string
+}
+
+// edit replaces a text that stands exactly once in its file.
+type edit struct{ file, old, new string }
+
+// root of the module, from the directory that the tests of this package run in.
+const root = "../.."
+
+func TestEveryMutantStillFitsTheCode(t *testing.T) {
+	names := map[string]bool{}
+	for _, m := range mutants {
+		if names[m.name] {
+			t.Errorf("two mutants are called %q", m.name)
+		}
+		names[m.name] = true
+		for _, e := range m.edits {
+			text, err := os.ReadFile(filepath.Join(root, e.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(string(text), e.old); n != 1 {
+				t.Errorf("%s: the text to replace stands %d times in %s, want once:\n%s", m.name, n, e.file, e.old)
+			}
+		}
+	}
+}
+
+// TestMutantsAreCaught builds the simulation over each mutant and runs seeds until the ordinary checkers object.
+func TestMutantsAreCaught(t *testing.T) {
+	for _, m := range mutants {
+		if *mutantFlag != "all" && *mutantFlag != m.name {
+			continue
+		}
+		verdict, caught := m.hunt(t)
+		fmt.Printf("%-58s %s\n", m.name, verdict)
+		switch {
+		case !caught && m.survives == "":
+			t.Errorf("nothing caught: %s (%s)", m.name, m.rule)
+		case caught && m.survives != "":
+			t.Errorf("%s was caught, though it is said to survive: %s", m.name, m.survives)
+		}
+	}
+}
+
+// hunt returns what caught the mutant.
+func (m mutant) hunt(t *testing.T) (verdict string, caught bool) {
+	t.Helper()
+	dir := t.TempDir()
+	overlay, binary := m.overlay(t, dir), filepath.Join(dir, "mutant.test")
+	if out, err := exec.Command("go", "test", "-c", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%s does not build: %v\n%s", m.name, err, out)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	run := exec.CommandContext(ctx, binary, "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-first",
+		"-seeds", fmt.Sprint(*seedsFlag), "-from", fmt.Sprint(*fromFlag), "-shards", fmt.Sprint(*shardsFlag))
+	out, err := run.Output()
+	if err == nil {
+		return fmt.Sprintf("survives %d seeds", *seedsFlag), false
+	}
+	return firstObjection(out), true
+}
+
+// overlay writes the changed files and the list that go build takes.
+func (m mutant) overlay(t *testing.T, dir string) string {
+	t.Helper()
+	replace := map[string]string{}
+	for n, e := range m.edits {
+		path, err := filepath.Abs(filepath.Join(root, e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := path
+		if before, again := replace[path]; again {
+			from = before
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := filepath.Join(dir, fmt.Sprint(n, ".go"))
+		if err := os.WriteFile(changed, bytes.Replace(text, []byte(e.old), []byte(e.new), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[path] = changed
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return overlay
+}
+
+// firstObjection is the line of a failed run that says what was wrong.
+func firstObjection(out []byte) string {
+	lines := strings.Split(string(out), "\n")
+	for i, line := range lines {
+		if _, seed, ok := strings.Cut(line, ": seed "); ok && i+1 < len(lines) {
+			return "seed " + strings.TrimSuffix(seed, ":") + ": " + strings.TrimSpace(lines[i+1])
+		}
+	}
+	for _, line := range lines {
+		if strings.Contains(line, "the process ended at seed") || strings.Contains(line, "panic:") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return "the run failed: " + strings.TrimSpace(lines[0])
+}
