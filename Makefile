@@ -7,6 +7,9 @@ PYTHON := python3
 VENV   := .venv
 NODE   := test/e2e/node
 PART   := all
+SEEDS  := 500
+FROM   := 1
+MUTANT := all
 
 # Stamps carry the content of the locks: a changed lock makes a new set-up, a new date does not.
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
@@ -72,6 +75,13 @@ demo: build ## start everything, run the manual's examples through real DSPy, ki
 bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single,door,batch,dspy,start BENCH="-json FILE"
 	go build -o bin/ ./test/bench
 	bin/bench -bin bin -python $(abspath $(VENV))/bin/python -part $(PART) $(BENCH)
+
+sim: ## faults in fake time: SEEDS=10000 scenarios, FROM=1, one process a core; prints what struck and how a failure is repeated
+	go test -c -o bin/sim.test ./test/sim
+	cd test/sim && $(CURDIR)/bin/sim.test -test.run '^TestEveryPromiseHoldsUnderFaults$$' -test.timeout 0 -seeds $(SEEDS) -from $(FROM) -shards -1
+
+mutants: ## the simulation must catch every rule that is left out: MUTANT="a name" or all
+	go test ./test/sim -run '^TestMutantsAreCaught$$' -v -timeout 0 -mutant '$(MUTANT)' -seeds 2000 -shards -1
 
 lint: $(PYTHON_READY) ## gofmt, vet, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -75,7 +75,7 @@ type event struct {
 	header      nats.Header // of the stored job
 	request     []byte
 	notBefore   time.Time // of a head: the retry waits until then
-	fresh       bool // a commit: the record before it had expired
+	fresh       bool      // a commit: the record before it had expired
 }
 
 func (e event) String() string {

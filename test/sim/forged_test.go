@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// forge is a faultless history of two turns, one of which needed two attempts, to be falsified.
+func forge(t *testing.T) *history {
+	h := newHistory(4)
+	at := time.Duration(0)
+	add := func(e event) {
+		at += 10 * time.Millisecond
+		e.at, e.session, e.who = at, "s", "h0.1"
+		h.all = append(h.all, e)
+	}
+	turn := func(seq uint64, job string, attempts int, saw ...string) {
+		add(event{kind: stored, seq: seq, job: job, request: []byte(`{"command":"append","options":{"max_retries":1}}`)})
+		add(event{kind: accepted, seq: seq, job: job})
+		for n := 1; n <= attempts; n++ {
+			add(event{kind: began, job: job, attempt: n})
+			add(event{kind: ended, job: job, attempt: n})
+			if n < attempts {
+				add(event{kind: headed, seq: seq, attempt: n, notBefore: h.start.Add(at + 15*time.Millisecond)})
+			}
+		}
+		list, err := wire.Encode(append(slices.Clone(saw), job))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := string((&jobs.Reply{Job: job, Attempt: attempts, Session: "s", State: jobs.Warm, Result: list}).Append(nil))
+		last := &jobs.Outcome{Job: job, Sequence: seq, Kind: jobs.Succeeded}
+		add(event{kind: committed, seq: seq, job: job, epoch: 5, attempt: attempts, body: body, record: &jobs.Record{Last: last, Updated: h.start.Add(at)}})
+		add(event{kind: resulted, seq: seq, job: job, attempt: attempts, body: body, text: "succeeded", result: &jobs.Result{Kind: jobs.Succeeded}})
+		add(event{kind: answered, job: job, body: body})
+	}
+	turn(1, "a", 1)
+	turn(2, "b", 2, "a")
+	return h
+}
+
+// find returns the nth event of a kind.
+func (h *history) find(k kind, nth int) *event {
+	for i := range h.all {
+		if h.all[i].kind == k {
+			if nth--; nth < 0 {
+				return &h.all[i]
+			}
+		}
+	}
+	panic("the forged history has no such event")
+}
+
+func (h *history) drop(k kind, nth int) {
+	e := h.find(k, nth)
+	h.all = slices.DeleteFunc(h.all, func(o event) bool { return o.at == e.at })
+}
+
+func TestTheCheckersAcceptAFaultlessHistory(t *testing.T) {
+	if bad := check(forge(t), time.Hour); len(bad) > 0 {
+		t.Error(strings.Join(bad, "\n"))
+	}
+}
+
+func TestTheCheckersCatchForgeries(t *testing.T) {
+	for name, c := range map[string]struct {
+		falsify func(h *history)
+		want    string
+	}{
+		"an outcome is lost":           {func(h *history) { h.drop(resulted, 1); h.drop(answered, 1) }, "has no outcome"},
+		"an outcome changes":           {func(h *history) { e := *h.find(resulted, 0); e.text = "failed"; h.all = append(h.all, e) }, "two outcomes"},
+		"an answer is no outcome":      {func(h *history) { h.find(answered, 0).body = h.find(answered, 1).body }, "something else than its outcome"},
+		"a result without a commit":    {func(h *history) { h.drop(committed, 1) }, "without a commit"},
+		"a commit comes twice":         {func(h *history) { e := *h.find(committed, 1); e.attempt, e.body = 1, "x"; h.all = append(h.all, e) }, "committed twice"},
+		"commits change places":        {func(h *history) { h.find(committed, 0).seq = 3 }, "is committed after"},
+		"an old epoch commits":         {func(h *history) { h.find(committed, 1).epoch = 4 }, "commits after epoch"},
+		"a turn is forgotten":          {func(h *history) { h.find(committed, 1).body = h.find(committed, 0).body }, "committed were"},
+		"a reset is invented":          {func(h *history) { h.find(committed, 1).body = resetBody(t) }, "says reset"},
+		"an attempt starts twice":      {func(h *history) { h.find(began, 2).attempt = 1 }, "starts twice"},
+		"one attempt too many":         {func(h *history) { e := *h.find(began, 2); e.attempt = 3; h.all = append(h.all, e) }, "the job allows 2"},
+		"a job overtakes":              {func(h *history) { h.find(began, 1).at = h.find(began, 0).at }, "before a (sequence 1) has ended"},
+		"a retry does not wait":        {func(h *history) { h.find(began, 2).at -= 11 * time.Millisecond }, "not before"},
+		"a client waits for ever":      {func(h *history) { h.all = append(h.all, event{kind: stuck, who: "c0", text: "op 1"}) }, "waits for ever"},
+		"a job is left":                {func(h *history) { h.all = append(h.all, event{kind: final, text: "1 jobs on dspex.p.0.s"}) }, "at the end"},
+		"a dead letter from nowhere":   {func(h *history) { h.all = append(h.all, event{kind: deadLetter, text: "s.2"}) }, "dead letters, want 0"},
+		"a buried job has no letter":   {func(h *history) { h.find(committed, 0).record.Last.Buried = true }, "dead letters, want 1"},
+		"an accepted job is not there": {func(h *history) { h.drop(stored, 0) }, "never stored"},
+		"a conflict without reason":    {func(h *history) { h.find(answered, 0).text = jobs.CodeConflict }, "has one payload"},
+		"an accepted job is unknown": {func(h *history) {
+			h.all = append(h.all, event{kind: lookedUp, session: "s", job: "a", text: jobs.CodeJobUnknown})
+		}, "does not know it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := forge(t)
+			c.falsify(h)
+			if bad := strings.Join(check(h, time.Hour), "\n"); !strings.Contains(bad, c.want) {
+				t.Errorf("want %q among:\n%s", c.want, bad)
+			}
+		})
+	}
+}
+
+func resetBody(t *testing.T) string {
+	list, err := wire.Encode([]string{"b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string((&jobs.Reply{Job: "b", Attempt: 2, Session: "s", State: jobs.Reset, Result: list}).Append(nil))
+}
