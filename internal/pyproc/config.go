@@ -39,7 +39,7 @@ type Config struct {
 const (
 	handshakeTimeout = 5 * time.Second        // start to HELLO, which comes before any import
 	cancelGrace      = 2 * time.Second        // CANCEL to the end of the worker
-	dumpTimeout      = 500 * time.Millisecond // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, a starved machine longer
+	dumpTimeout      = 2 * time.Second        // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, on a starved machine longer
 	dumpQuiet        = 20 * time.Millisecond  // silence after which the stacks count as complete
 	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
 	exitGrace        = 500 * time.Millisecond // end of file to SIGKILL: a process that ends keeps its own exit code

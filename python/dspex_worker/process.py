@@ -63,8 +63,12 @@ def die() -> NoReturn:
 def limit() -> None:
     """No core dumps, which would hold prompts and keys; and when memory runs out the worker goes before the host does."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as adjust:
-        adjust.write("500")
+    with contextlib.suppress(OSError):
+        adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(adjust, b"500")
+        finally:
+            os.close(adjust)
 
 
 def watch_host() -> None:

@@ -73,9 +73,13 @@ def _receive(host: socket.socket) -> Received | None:
     return found[0], fds
 
 
+# Looked up before the fork: every page that a new worker touches is copied first.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
 def _set_death_signal(number: int) -> None:
     """Has the kernel send this process the signal when its parent ends."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0):
+    if _prctl(PR_SET_PDEATHSIG, number, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 

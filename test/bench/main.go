@@ -48,6 +48,7 @@ var parts = []chapter{
 
 // faultParts take long: they run when they are asked for by name.
 var faultParts = []chapter{
+	{"workers", measureWorkers},
 	{"kill", measureKill},
 	{"silence", measureSilence},
 	{"restart", measureRestart},
@@ -146,6 +147,8 @@ func play(ctx context.Context, args []string) error {
 	syncAlways := f.Bool("sync-always", false, "")
 	python := f.String("python", "", "")
 	workers := f.Int("workers", 2, "")
+	modules := f.String("modules", "", "")
+	method := f.String("start", "", "")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -158,6 +161,8 @@ func play(ctx context.Context, args []string) error {
 		return playWriter(ctx, *server)
 	case "client":
 		return playClient(*server)
+	case "staff":
+		return playStaff(ctx, *modules, *method == "zygote")
 	case "pipe":
 		return playPipe(ctx, *python, *workers)
 	}
