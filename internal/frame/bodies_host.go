@@ -1,6 +1,10 @@
 package frame
 
-import "github.com/dspex/dspex/internal/wire"
+import (
+	"slices"
+
+	"github.com/dspex/dspex/internal/wire"
+)
 
 // The bodies that go from the host to the worker. The []byte fields of a parsed body are parts of the body's bytes.
 // The fields stand in the order of the wire.
@@ -44,7 +48,7 @@ type CallBody struct {
 
 // AppendBody appends the body.
 func (b CallBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 10)
+	dst = wire.AppendArray(slices.Grow(dst, 128+len(b.Args)+len(b.Options)+len(b.State)), 10)
 	dst = wire.AppendStr(dst, b.Command)
 	dst = appendRaw(dst, b.Args, emptyMap)
 	dst = appendOptStr(dst, b.Session)

@@ -60,8 +60,16 @@ type Record struct {
 	Last         *Outcome
 }
 
+// fixedBytes is room for what is not of the client's making.
+const fixedBytes = 256
+
 // Append writes the stored form.
 func (r *Record) Append(dst []byte) []byte {
+	size := fixedBytes + len(r.State) + len(r.LM)
+	if r.Last != nil {
+		size += fixedBytes + len(r.Last.Body)
+	}
+	dst = slices.Grow(dst, size)
 	dst = wire.AppendArray(dst, 14)
 	dst = wire.AppendUint(dst, RecordVersion)
 	dst = wire.AppendInt(dst, r.Stream)
@@ -148,6 +156,7 @@ type Head struct {
 
 // Append writes the stored form.
 func (h *Head) Append(dst []byte) []byte {
+	dst = slices.Grow(dst, fixedBytes/4)
 	dst = wire.AppendArray(dst, 10)
 	dst = wire.AppendUint(dst, RecordVersion)
 	dst = wire.AppendInt(dst, h.Stream)
@@ -200,6 +209,7 @@ type Result struct {
 
 // Append writes the stored form.
 func (r *Result) Append(dst []byte) []byte {
+	dst = slices.Grow(dst, fixedBytes+len(r.Body))
 	dst = wire.AppendArray(dst, 9)
 	dst = wire.AppendUint(dst, RecordVersion)
 	dst = wire.AppendStr(dst, r.Session)

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,7 +50,7 @@ func (r *Reply) Append(dst []byte) []byte {
 	if r.Usage != nil {
 		fields++
 	}
-	dst = wire.AppendMap(dst, fields)
+	dst = wire.AppendMap(slices.Grow(dst, fixedBytes+len(r.Result)+len(r.Usage)), fields)
 	if r.Job != "" {
 		dst = wire.AppendInt(wire.AppendStr(dst, "attempt"), int64(r.Attempt))
 	}

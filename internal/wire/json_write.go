@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/base64"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -13,7 +14,7 @@ func AppendJSON(dst, b []byte) ([]byte, error) {
 	if err := Check(b, Pass); err != nil {
 		return dst, err
 	}
-	w := jsonWriter{b: b, dst: dst}
+	w := jsonWriter{b: b, dst: slices.Grow(dst, len(b)+len(b)/2)}
 	if _, err := w.value(0); err != nil {
 		return dst, err
 	}
