@@ -142,9 +142,6 @@ func closeAll(files ...*os.File) {
 	}
 }
 
-// smallFrame is the size up to which copying a body behind its header costs less than a vectored write.
-const smallFrame = 8 << 10
-
 // pipeSink writes to a non-blocking pipe.
 type pipeSink struct {
 	*os.File

@@ -91,7 +91,7 @@ func (s *Slot) CallFunc(body []byte, partial func(body []byte), wait Wait) (fram
 	if most := w.pool.cfg.MaxFrame; len(body) > most {
 		return frame.Frame{}, &TooLargeError{Size: len(body), Max: most}
 	}
-	c, err := w.begin(s, partial != nil)
+	c, others, err := w.begin(s, partial != nil)
 	if err != nil {
 		return frame.Frame{}, err
 	}
@@ -99,7 +99,7 @@ func (s *Slot) CallFunc(body []byte, partial func(body []byte), wait Wait) (fram
 		w.forget(c)
 		return frame.Frame{}, err
 	}
-	_ = w.out.send(frame.Call, c.id, body) // if the pipe fails the worker's end is near and ends the call with the reason
+	_ = w.out.gather(frame.Call, c.id, body, others) // if the pipe fails the worker's end is near and ends the call with the reason
 	return w.await(wait, c, partial)
 }
 
@@ -115,20 +115,21 @@ func (s *Slot) Release() {
 	}
 }
 
-func (w *worker) begin(s *Slot, wants bool) (*call, error) {
+// begin also reports whether the worker has other calls.
+func (w *worker) begin(s *Slot, wants bool) (*call, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.death != nil {
-		return nil, w.death
+		return nil, false, w.death
 	}
 	if s.released || s.call != nil {
-		return nil, ErrInUse
+		return nil, false, ErrInUse
 	}
 	w.lastCall++
 	c := &call{id: w.lastCall, slot: s, wants: wants, wake: make(chan struct{}, 1)}
 	w.calls[c.id], s.call = c, c
 	w.jobs.Add(1)
-	return c, nil
+	return c, len(w.calls) > 1, nil
 }
 
 // forget takes back a call that was not sent.

@@ -3,6 +3,7 @@ package pyproc
 import (
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/dspex/dspex/internal/frame"
@@ -10,6 +11,9 @@ import (
 
 // maxUnsent bounds the bytes that wait for a worker that does not read; calls beyond it wait. A few frames more may be there.
 const maxUnsent = 64 << 20
+
+// smallFrame is the size up to which copying a body costs less than a vectored write, or a write of its own.
+const smallFrame = 8 << 10
 
 // errWriterClosed is what writes fail with when the worker is being buried: its calls get the ExitError.
 var errWriterClosed = errors.New("pyproc: the worker's pipe is closed")
@@ -71,6 +75,12 @@ func (w *writer) full() <-chan struct{} {
 
 // send writes one frame or queues what does not fit. It never waits. The body may be reused after it returns.
 func (w *writer) send(t frame.Type, id uint64, body []byte) error {
+	return w.gather(t, id, body, false)
+}
+
+// gather is send; with more it leaves a small frame to the run goroutine, so that several go out in one system call, and
+// into one turn of the worker's loop.
+func (w *writer) gather(t frame.Type, id uint64, body []byte, more bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -78,7 +88,7 @@ func (w *writer) send(t frame.Type, id uint64, body []byte) error {
 	}
 	head := frame.AppendHeader(w.head[:0], t, id, len(body))
 	n := 0
-	if !w.pushing && len(w.unsent) == 0 {
+	if !w.pushing && len(w.unsent) == 0 && !(more && len(body) < smallFrame) {
 		var err error
 		if n, err = w.out.Try(head, body); err != nil {
 			w.failLocked(err)
@@ -103,6 +113,7 @@ func (w *writer) run() {
 		case <-w.stop:
 			return
 		}
+		runtime.Gosched() // behind everybody who is about to send, too
 		for b := w.take(spare); b != nil; b = w.take(spare) {
 			_, err := w.out.Write(b)
 			w.finish(err)

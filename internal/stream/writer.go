@@ -38,6 +38,7 @@ type Writer struct {
 
 	mu      sync.Mutex
 	next    uint64
+	turn    uint64 // of sweep
 	pending map[uint64]write
 	closed  bool
 	stop    chan struct{}
@@ -45,7 +46,7 @@ type Writer struct {
 }
 
 type write struct {
-	due  time.Time
+	due  uint64 // turn of sweep
 	done func(Ack, error)
 }
 
@@ -103,14 +104,18 @@ func (w *Writer) Publish(m *nats.Msg, done func(Ack, error)) {
 		done(Ack{}, nats.ErrConnectionClosed)
 		return
 	}
-	w.next++
-	id := w.next
-	w.pending[id] = write{due: time.Now().Add(AckTimeout), done: done}
+	id := w.addLocked(done)
 	w.mu.Unlock()
 	m.Reply = w.prefix + strconv.FormatUint(id, 36)
 	if err := w.nc.PublishMsg(m); err != nil {
 		w.finish(id, Ack{}, fmt.Errorf("publish: %w", err))
 	}
+}
+
+func (w *Writer) addLocked(done func(Ack, error)) (id uint64) {
+	w.next++
+	w.pending[w.next] = write{due: w.turn + sweeps, done: done}
+	return w.next
 }
 
 // PublishSync sends m and waits for its acknowledgement, at most AckTimeout.
@@ -144,17 +149,26 @@ func (w *Writer) onAck(m *nats.Msg) {
 	w.finish(id, a, err)
 }
 
+// sweeps is the life of a write, in looks at it: AckTimeout and up to a second more. They spare each write a look at the clock.
+const sweeps = uint64(AckTimeout/sweepPause) + 1
+
+const sweepPause = time.Second
+
 // sweep ends the waits of writes whose acknowledgement never comes.
 func (w *Writer) sweep() {
 	defer close(w.done)
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(sweepPause)
 	defer t.Stop()
 	for {
 		select {
 		case <-w.stop:
 			return
-		case now := <-t.C:
-			w.expire(func(p write) bool { return now.After(p.due) })
+		case <-t.C:
+			w.mu.Lock()
+			w.turn++
+			turn := w.turn
+			w.mu.Unlock()
+			w.expire(func(p write) bool { return turn >= p.due })
 		}
 	}
 }
