@@ -128,11 +128,11 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	if out.err == nil {
 		h.call(t, slot, call, out, waitIn(ctx))
 	}
+	h.verdict(h.work, t, out)
 	slot.Release()
 	if h.work.Err() != nil {
 		return
 	}
-	h.verdict(t, out)
 	if out.err == nil && out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}

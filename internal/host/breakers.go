@@ -62,8 +62,11 @@ func (p *passage) leave() {
 	*p = passage{}
 }
 
-// verdict tells the breakers how an attempt ended.
-func (h *Host) verdict(t *task, out *output) {
+// verdict tells the breakers how an attempt ended, before its slot lets another one start. One that ended with ctx was cut off.
+func (h *Host) verdict(ctx context.Context, t *task, out *output) {
+	if ctx.Err() != nil {
+		return
+	}
 	h.metrics.ran(out)
 	p := t.pass
 	if out.err == nil {

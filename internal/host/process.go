@@ -289,11 +289,11 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		return false, 0, err
 	}
 	out := s.run(ctx, t, slot)
+	h.verdict(ctx, t, out)
 	slot.Release()
 	if ctx.Err() != nil {
 		return false, 0, context.Cause(ctx)
 	}
-	h.verdict(t, out)
 	if out.err == nil {
 		return true, 0, s.settle(ctx, t, nil, out)
 	}
