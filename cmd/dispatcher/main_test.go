@@ -97,7 +97,10 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", nil, time.Minute); err != nil {
 		t.Errorf("a dispatcher that leads does not answer: %v", err)
 	}
-	if page := scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
+	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", []byte("[]"), time.Minute); err != nil {
+		t.Error(err)
+	}
+	if page := scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 2`) || !strings.Contains(page, `dspex_door_errors_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
 		t.Errorf("metrics: %s", page)
 	}
 	health := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}

@@ -87,9 +87,12 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r micro.Request) {
 	respondResult(r, breakerInfo(info))
 }
 
+// resetTries bounds how often hosts may be faster than a reset.
+const resetTries = 8
+
 // closeBreaker deletes what every host follows. A breaker that was never open has nothing there.
 func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error {
-	for {
+	for tries := resetTries; ; tries-- {
 		e, err := d.control.Get(ctx, jobs.BreakerKey(name))
 		if err == nil && !e.Exists {
 			known := d.askBreakers("")
@@ -104,7 +107,7 @@ func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error 
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, stream.ErrWrongRevision) || ctx.Err() != nil {
+		if !errors.Is(err, stream.ErrWrongRevision) || tries == 0 {
 			return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the breaker cannot be reset: %v", err).Again()
 		}
 	}

@@ -61,6 +61,7 @@ type Dispatcher struct {
 	isReady    bool           // of the leader's loop
 	webhook    *webhook
 	doors      atomic.Pointer[doorStats] // nil before there are any
+	refusals   sync.Map                  // endpoint -> *atomic.Int64
 	leads      atomic.Bool
 	alerts     atomic.Int64
 	recoveries atomic.Int64
@@ -133,7 +134,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	service, err := micro.AddService(d.nc, micro.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
-		Metadata: map[string]string{MetadataName: d.cfg.Name},
+		Metadata: map[string]string{MetadataName: d.cfg.Name}, StatsHandler: d.doorData,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("service: %w", err)
@@ -181,7 +182,7 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"breakers-reset", jobs.RPCBreakersReset, aside(d.resetBreaker)},
 	}
 	for _, e := range endpoints {
-		if err := service.AddEndpoint(e.name, d.answerable(e.handler), micro.WithEndpointSubject(e.subject)); err != nil {
+		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(e.handler)), micro.WithEndpointSubject(e.subject)); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
 		}
 	}

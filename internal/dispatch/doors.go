@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -122,6 +123,38 @@ func respond(r micro.Request, body []byte) {
 		refuse(r, jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the answer has %d bytes in the form that was asked for", len(body)).
 			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack))
 	}
+}
+
+// request is one that may be answered after its handler has returned. micro's own Error notes the failure for its statistics
+// without a lock, which only the handler's goroutine may do.
+type request struct {
+	micro.Request
+	refused *atomic.Int64
+}
+
+func (r request) Error(code, text string, body []byte, options ...micro.RespondOpt) error {
+	r.refused.Add(1)
+	return r.Respond(body, append(options, micro.WithHeaders(micro.Headers{micro.ErrorHeader: {text}, micro.ErrorCodeHeader: {code}}))...)
+}
+
+// counting counts what an endpoint refuses.
+func (d *Dispatcher) counting(endpoint string, f micro.HandlerFunc) micro.HandlerFunc {
+	n := new(atomic.Int64)
+	d.refusals.Store(endpoint, n)
+	return func(r micro.Request) { f(request{r, n}) }
+}
+
+// refused is how many requests an endpoint refused.
+func (d *Dispatcher) refused(endpoint string) int64 {
+	if n, ok := d.refusals.Load(endpoint); ok {
+		return n.(*atomic.Int64).Load()
+	}
+	return 0
+}
+
+// doorData is shown by `nats service stats`.
+func (d *Dispatcher) doorData(e *micro.Endpoint) any {
+	return map[string]int64{"refused": d.refused(e.Name)}
 }
 
 // answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot

@@ -30,7 +30,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	if read := d.doors.Load(); read != nil {
 		for _, e := range (*read)() {
 			number(doorRequestsDesc, prometheus.CounterValue, float64(e.NumRequests), e.Name)
-			number(doorErrorsDesc, prometheus.CounterValue, float64(e.NumErrors), e.Name)
+			number(doorErrorsDesc, prometheus.CounterValue, float64(d.refused(e.Name)), e.Name)
 		}
 	}
 	leads := 0.0
