@@ -56,11 +56,17 @@ func startError(err error) *jobs.Error {
 	return e
 }
 
+// codeUserError is Python's code for what the operator's own code raised.
+const codeUserError = "user_error"
+
 // errorFrame reads what Python says of a failure.
 func errorFrame(body []byte, worker string) *jobs.Error {
 	f, err := frame.ParseError(body)
 	if err != nil || !jobs.Category(f.Category).Known() {
 		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again()
+	}
+	if f.Code == jobs.CodeCancelled || f.Code == jobs.CodeExpired { // these decide about a job's outcome, and only the host does that
+		f.Code = codeUserError
 	}
 	e := &jobs.Error{Category: jobs.Category(f.Category), Code: f.Code, Message: f.Message, Worker: worker}
 	in := wire.NewReader(f.Detail)

@@ -157,6 +157,20 @@ func TestWhatCannotGoWellIsNotRepeated(t *testing.T) {
 	})
 }
 
+func TestOnlyTheHostDecidesThatAJobIsCancelledOrExpired(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			return failure("python", c.Job, false), nil, true
+		})
+		for _, code := range []string{"cancelled", "deadline_exceeded"} {
+			y.store("dspex.session.s", code, echo)
+			if o := y.end("s", code); o.Outcome != "failed" || o.Reply.Error.Code != "user_error" {
+				t.Errorf("%s: %+v", code, o)
+			}
+		}
+	})
+}
+
 func TestAQueuedJobWaitsForWorkersThatDoNotStartAndACallDoesNot(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		refusals := 0

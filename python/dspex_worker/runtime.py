@@ -174,7 +174,9 @@ class Runtime:
         self._calls.pop(call.id, None)
         call.coroutine.close()
         error = None if task.cancelled() else task.exception()
-        if call.cancelled is not None:
+        if call.cancelled == _ENDING:
+            self._fail(call, call.id, _ending())  # nobody has given the job up: another worker may run it
+        elif call.cancelled is not None:
             reason = call.cancelled
             category = "timeout" if "timeout" in reason or "deadline" in reason else "system_error"
             self._fail(call, call.id, WorkerError(category, "cancelled", f"the call was cancelled: {reason}"))
@@ -292,7 +294,7 @@ class Runtime:
 
     def _cancel_all(self) -> None:
         for call_id in list(self._calls):
-            self._cancel(call_id, "the worker is ending")
+            self._cancel(call_id, _ENDING)
         self._loop.call_later(CANCEL_GRACE, self._loop.stop)
 
     # ---- user functions
@@ -346,8 +348,11 @@ def _bad_call(why: str) -> WorkerError:
     return WorkerError("communication", "bad_frame", f"CALL: {why}", retryable=True)
 
 
+_ENDING = "the worker is ending"
+
+
 def _ending() -> WorkerError:
-    return WorkerError("resource_error", "shutting_down", "this worker is ending", retryable=True)
+    return WorkerError("connection", "shutting_down", _ENDING, retryable=True)
 
 
 # A coroutine, generator or asynchronous generator: its frame, and what it waits for.

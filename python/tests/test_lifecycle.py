@@ -159,7 +159,7 @@ def test_shutdown_lets_running_calls_end() -> None:
         late = worker.start_call("echo")
         with pytest.raises(Failed) as refused:
             worker.finish(late)
-        assert (refused.value.category, refused.value.code, refused.value.detail["retryable"]) == ("resource_error", "shutting_down", True)
+        assert (refused.value.category, refused.value.code, refused.value.detail["retryable"]) == ("connection", "shutting_down", True)
         assert worker.finish(call).value == {"slept_ms": 50}
         assert worker.expect(FrameType.BYE) == ["shutdown"]
         drained(worker)
@@ -171,8 +171,9 @@ def test_shutdown_cancels_what_outlives_the_grace() -> None:
         worker.ready()
         call = worker.start_call("sleep", {"ms": 600_000})
         worker.send(FrameType.SHUTDOWN, 0, [0])
-        with pytest.raises(Failed, match="the worker is ending"):
+        with pytest.raises(Failed, match="the worker is ending") as ended:
             worker.finish(call)
+        assert (ended.value.category, ended.value.code, ended.value.detail["retryable"]) == ("connection", "shutting_down", True)
         assert worker.expect(FrameType.BYE) == ["shutdown"]
         assert worker.wait() == 0
 
