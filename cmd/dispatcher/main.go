@@ -43,17 +43,19 @@ type options struct {
 	partitions, replicas  int
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
+	deadSize              daemon.Size
 	alerts                dispatch.Alerts
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
-	o.jobsSize, o.resultsSize = 4<<30, 4<<30
+	o.jobsSize, o.resultsSize, o.deadSize = 4<<30, 4<<30, 1<<30
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
 	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment, fixed for its life (0: 64, or what it has)")
 	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
 	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment")
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
 	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
+	f.Var(&o.deadSize, "dlq-size", "room for dead letters in a new deployment: the oldest go first")
 	o.alerts.Flags(f)
 }
 
@@ -85,7 +87,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	d, err := dispatch.New(dispatch.Config{
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue,
-			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize)},
+			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
 		Alerts:  o.alerts,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
@@ -108,7 +110,7 @@ func advise(err error) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return daemon.Hint(err, "JetStream is not enabled for this account: see nats.conf, or start the broker with `nats-server -js`")
 	case ok && api.ErrorCode == noRoom:
-		return daemon.Hint(err, "twice --jobs-size and once --results-size must fit into the broker's max_file_store (nats.conf)")
+		return daemon.Hint(err, "twice --jobs-size, --results-size and --dlq-size must fit into the broker's max_file_store (nats.conf)")
 	case errors.Is(err, context.DeadlineExceeded):
 		return daemon.Hint(err, "the broker does not answer what a user has no permission for: does the log show permission violations?")
 	}

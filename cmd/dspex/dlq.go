@@ -274,8 +274,9 @@ func (a *app) dlqReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay LETTER ... | --session ID --yes | --all --yes",
 		Short: "Run dead letters again, as new jobs at the end of their queues",
-		Long: `Run dead letters again, as new jobs at the end of their queues. The job of letter 17 of the job order-1 is order-1-r17. Asking
-twice makes one job. The letters stay, marked as replayed.
+		Long: `Run dead letters again, as new jobs at the end of their queues.
+
+The job of letter 17 of the job order-1 is order-1-r17. Asking twice makes one job. The letters stay, marked as replayed.
 
 Exit status: 1 if a letter could not be replayed. Otherwise as for call.`,
 		Example: `  dspex dlq replay 17

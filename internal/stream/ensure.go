@@ -42,6 +42,7 @@ type Settings struct {
 	SessionQueue int64 // waiting jobs of one session, default 256
 	JobsBytes    int64 // default 4 GiB
 	ResultsBytes int64 // default 4 GiB
+	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
 }
 
 func (s Settings) withDefaults() Settings {
@@ -59,6 +60,9 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.ResultsBytes == 0 {
 		s.ResultsBytes = 4 << 30
+	}
+	if s.DeadBytes == 0 {
+		s.DeadBytes = 1 << 30
 	}
 	return s
 }
@@ -186,7 +190,7 @@ func streams(s Settings) []jetstream.StreamConfig {
 		},
 		{
 			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, Duplicates: 10 * time.Minute, AllowDirect: true,
+			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: 10 * time.Minute, AllowDirect: true,
 		},
 		{
 			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,

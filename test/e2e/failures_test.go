@@ -51,7 +51,7 @@ func failing(t *testing.T) (context.Context, *dspex.Client, *dev) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := startDev([]string{"CANARY_KEY=" + secretKey}, "../../python/tests/modules", "--import", "failing", "--import", "misbehaving", "--slots", "4", "--lm", file)
+	d, err := startDev([]string{"CANARY_KEY=" + secretKey}, "../../python/tests/modules", "--import", "failing", "--import", "misbehaving", "--slots", "4", "--breaker-failures", "1000", "--lm", file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,7 @@ var failures = []provoked{
 	{"a worker that dies", dspex.ErrConnection, "worker_died", true, 0, "", "", anonymous("end_of_process", nil)},
 	{"a model that cannot be reached", dspex.ErrConnection, "lm_connection", true, 0, "LMTransportError", "", asks("nobody")},
 	{"a connection that breaks before the answer", dspex.ErrConnection, "lm_connection", true, 0, "LMTransportError", "", asks("cut")},
+	{"a connection that breaks in the answer", dspex.ErrConnection, "lm_connection", true, 0, "LMTransportError", "", asks("cut_body")},
 	{"garbage in the pipe", dspex.ErrCommunication, "bad_frame", true, 0, "", "", anonymous("garbage", nil)},
 	{"an attempt that takes too long", dspex.ErrTimeout, "operation_timeout", true, 0, "", "", anonymous("busy", dspex.Args{"ms": 60000}, dspex.WithTimeout(300*time.Millisecond))},
 	{"a model that is too slow", dspex.ErrTimeout, "lm_timeout", true, 0, "LMTransportError", "", asks("slow")},
@@ -181,7 +182,7 @@ func noWorkerStarts(t *testing.T) *dspex.Error {
 	if err := os.WriteFile(filepath.Join(dir, "fragile.py"), []byte(module), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, c := connectTo(t, startIn(t, dir, "--engine", "stub", "--import", "fragile", "--workers", "1", "--slots", "1").url)
+	ctx, c := connectTo(t, startIn(t, dir, "--engine", "stub", "--import", "fragile", "--workers", "1", "--slots", "1", "--start", "spawn", "--breaker-failures", "1000").url)
 	if err := os.WriteFile(filepath.Join(dir, "broken"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestAModelsRateLimitIsWaitedForAndTheJobGoesOn(t *testing.T) {
 
 func TestTheCallerIsAnsweredThoughPythonCannotBeStopped(t *testing.T) {
 	ctx, c, _ := failing(t)
-	_, err := c.Execute(ctx, "stuck", "hold_gil", dspex.Args{"seconds": 600}, dspex.WithDeadline(time.Second))
+	_, err := c.Execute(ctx, "stuck", "hold_gil", nil, dspex.WithDeadline(time.Second))
 	if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Category != dspex.ErrTimeout || e.Code != "deadline_exceeded" {
 		t.Errorf("%v", err)
 	}

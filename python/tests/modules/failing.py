@@ -38,7 +38,7 @@ def end_of_process() -> None:
 
 
 @command
-async def busy(ms: int) -> int:
+async def busy(ms: int, note: str = "") -> int:
     """Waits, and tells how many waited with it at most."""
     global _running
     _running += 1
