@@ -53,8 +53,12 @@ func (s *session) load(ctx context.Context) error {
 	}
 	s.recRev, s.headRev = rec.Revision, head.Revision
 	s.head, s.lost = nil, false
-	if s.record, err = readRecord(rec); err != nil {
-		return err
+	if s.record, err = readRecord(rec); errors.Is(err, jobs.ErrNewer) {
+		return err // left alone: a host of the newer version goes on with it
+	} else if err != nil {
+		// The next commit replaces it. What was decided before is still known by its result.
+		h.log.Error("session_record_unreadable", "session", s.id, "revision", rec.Revision, "error", err)
+		s.record, s.lost = nil, true
 	}
 	if head.Exists {
 		if s.head, err = jobs.ParseHead(head.Value); err != nil {

@@ -308,7 +308,10 @@ func (s *session) bring(j *job) {
 		}
 		if !errors.Is(err, errVoid) {
 			s.p.h.log.Warn("job_waits_for_broker", "session", s.id, "sequence", j.seq, "error", err)
-			wait(s.p.ctx, nil, brokerPause)
+			wait(s.p.starts, nil, brokerPause)
+			if s.p.over() {
+				return // it comes again in the next epoch, whose head tells what has started
+			}
 		}
 	}
 	s.known = false
