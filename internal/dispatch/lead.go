@@ -23,6 +23,8 @@ const (
 	lease      = 10 * time.Second       // a holder unchanged for so long may be replaced; a host silent for so long is dead
 	renew      = 2 * time.Second
 	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder
+	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (stream.ConnectOptions)
+	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
 	leaderKey  = "leader"
 )
@@ -58,7 +60,7 @@ type beat struct {
 type heard struct {
 	beat
 	at     time.Time
-	silent int // probes without a responder, a second apart
+	silent int // probes without a responder, probeGap apart
 	probed time.Time
 }
 
@@ -125,7 +127,7 @@ func (hs *hosts) String() string {
 	return strings.Join(list, " ")
 }
 
-// judge removes hosts that are dead: no responder twice a second apart, or silent for a whole lease.
+// judge removes hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease.
 func (hs *hosts) judge(nc *nats.Conn) {
 	now := time.Now()
 	hs.mu.Lock()
@@ -136,9 +138,9 @@ func (hs *hosts) judge(nc *nats.Conn) {
 	for name, h := range hs.all {
 		silence := now.Sub(h.at)
 		switch {
-		case silence > lease && now.Sub(hs.connected) > lease, h.silent >= 2:
+		case silence > lease && now.Sub(hs.connected) > lease:
 			delete(hs.all, name)
-		case silence > probeAfter && now.Sub(h.probed) >= time.Second-tick/2:
+		case silence > probeAfter && now.Sub(hs.connected) > settle && now.Sub(h.probed) >= probeGap-tick/2:
 			h.probed = now
 			ask = append(ask, name)
 		}
@@ -148,10 +150,14 @@ func (hs *hosts) judge(nc *nats.Conn) {
 		_, err := nc.Request(jobs.SubjectControl+name+".ping", nil, 500*time.Millisecond)
 		hs.mu.Lock()
 		if h := hs.all[name]; h != nil {
-			if errors.Is(err, nats.ErrNoResponders) {
-				h.silent++
-			} else if err == nil {
+			switch {
+			case err == nil:
 				h.silent = 0
+			case !errors.Is(err, nats.ErrNoResponders):
+			case h.silent == 1:
+				delete(hs.all, name)
+			default:
+				h.silent = 1
 			}
 		}
 		hs.mu.Unlock()
