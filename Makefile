@@ -75,9 +75,10 @@ sim: ## faults in fake time: SEEDS=10000 scenarios, FROM=1, one process a core; 
 mutants: ## the simulation must object to every rule that is left out: MUTANT="a name", or all
 	go test ./test/mutants -v -timeout 0 -mutant '$(MUTANT)'
 
-lint: $(PYTHON_READY) ## gofmt, vet, golangci-lint, ruff, mypy
+lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
+	for module in . tools test/containers; do go -C $$module mod tidy -diff || exit 1; done
 	go -C tools build -o $(CURDIR)/bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
 	cd test/containers && go vet ./... && ../../bin/golangci-lint run ./...
