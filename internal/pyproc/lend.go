@@ -224,8 +224,8 @@ func (p *Pool) giveBack(s *Slot) {
 	defer p.mu.Unlock()
 	s.w.used -= s.n
 	p.liveLocked(s.w)
-	if s.w.used == 0 {
-		poke(s.w.look) // it may be draining
+	if s.w.used == 0 && s.w.seat.state == Draining {
+		poke(s.w.look) // it was its last
 	}
 	p.grantLocked()
 }

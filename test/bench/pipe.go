@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -31,6 +32,7 @@ type pipes struct {
 }
 
 func playPipe(ctx context.Context, python string, workers int) error {
+	debug.SetGCPercent(hostGC)
 	env, err := pyenv.System(ctx, pyenv.Config{Python: python})
 	if err != nil {
 		return err
@@ -62,6 +64,9 @@ func playPipe(ctx context.Context, python string, workers int) error {
 	fmt.Println("ready")
 	return obey(func(o order) (answer, error) { return p.do(ctx, o) })
 }
+
+// hostGC is the GOGC that worker-host gives itself (internal/daemon).
+const hostGC = 400
 
 // slots of each worker, as a host has them by default.
 const slots = 64
