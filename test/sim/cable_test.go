@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -196,15 +197,16 @@ func (l *line) carry(dst, src net.Conn, on *link, latency time.Duration, watch f
 
 func (l *line) read(src net.Conn, sent chan<- segment, latency time.Duration) {
 	defer close(sent)
+	b := make([]byte, 32<<10)
 	for {
-		b := make([]byte, 16<<10)
 		n, err := src.Read(b)
 		if n > 0 {
+			pulse.Add(1)
 			due := time.Time{}
 			if latency > 0 && l.settled.Load() >= 2 {
 				due = time.Now().Add(latency)
 			}
-			sent <- segment{due, b[:n]}
+			sent <- segment{due, bytes.Clone(b[:n])}
 		}
 		if err != nil {
 			return

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -127,25 +128,28 @@ func (c *checker) commitsInOrder() {
 	}, committed, removed)
 }
 
-// resultsAreCommitted: a session job's result says what the record says; only early ends have no commit of their own.
+// resultsAreCommitted: a session job's result says what the record says; only early ends have no commit of their own. What
+// is committed after a result was forgotten is another story.
 func (c *checker) resultsAreCommitted() {
-	bodies := map[string][]string{}
-	for session, list := range c.commits {
-		for _, e := range list {
-			k := fmt.Sprint(session, "/", e.seq)
-			bodies[k] = append(bodies[k], e.body)
-		}
-	}
 	for k, results := range c.outcomes {
-		for _, r := range results {
+		for n, r := range results {
 			if r.session == "" {
 				continue
 			}
+			forgotten := time.Duration(math.MaxInt64)
+			if times := c.forgot[jobs.ResultKeyFor(r.session, r.job)]; n < len(times) {
+				forgotten = times[n]
+			}
+			var said []string
+			for _, e := range c.commits[r.session] {
+				if e.seq == r.seq && e.at <= forgotten {
+					said = append(said, e.body)
+				}
+			}
 			early := r.attempt == 0 && (r.result.Kind == jobs.Cancelled || r.result.Kind == jobs.Expired)
-			said, known := bodies[fmt.Sprint(r.session, "/", r.seq)]
-			if !known && !early {
+			if len(said) == 0 && !early {
 				c.fail("%s has a result without a commit of sequence %d", k, r.seq)
-			} else if known && !slices.Contains(said, r.body) {
+			} else if len(said) > 0 && !slices.Contains(said, r.body) {
 				c.fail("%s: the result differs from what the record says", k)
 			}
 		}

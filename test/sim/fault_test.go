@@ -112,6 +112,9 @@ func (w *world) retire(host string, d time.Duration) {
 
 // stopOthers stops all hosts and dispatchers but one at once.
 func (w *world) stopOthers(but *process, d time.Duration) {
+	w.mu.Lock()
+	w.closedUntil = time.Now().Add(d)
+	w.mu.Unlock()
 	for _, p := range w.running() {
 		if p != but {
 			p.kill(d)

@@ -49,12 +49,20 @@ func (w *world) supervise(name string, boot func(who string) *process, serve fun
 		case <-p.abandoned:
 		}
 		w.leave(p)
-		pause := time.NewTimer(max(restartPause, p.away()))
-		select {
-		case <-pause.C:
-		case <-w.supervised.Done():
-			pause.Stop()
-		}
+		w.restAfter(p)
+	}
+}
+
+// restAfter waits until the next incarnation may start.
+func (w *world) restAfter(p *process) {
+	w.mu.Lock()
+	closed := time.Until(w.closedUntil)
+	w.mu.Unlock()
+	pause := time.NewTimer(max(restartPause, p.away(), closed))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-w.supervised.Done():
 	}
 }
 

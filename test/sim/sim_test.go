@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,8 +30,32 @@ func storeDir(t *testing.T, seed uint64) string {
 	return dir
 }
 
+// pulse counts what goes over the cables: while it beats, a bubble lives.
+var pulse atomic.Uint64
+
 // stuckAfter is real time. A bubble whose fake time stands still, because a goroutine waits for a lock, is not seen as a deadlock.
-const stuckAfter = 60 * time.Second
+const stuckAfter = 90 * time.Second
+
+// looks bounds how often a bubble that lives is let go on: no seed needs half of it, even on a busy machine.
+const looks = 10
+
+// watch ends the process, with all stacks, when nothing has happened for too long, or a seed does not come to its end.
+func watch(seed uint64) (stop func()) {
+	before, looked := pulse.Load(), 0
+	var t *time.Timer
+	t = time.AfterFunc(stuckAfter, func() {
+		if now := pulse.Load(); now != before && looked < looks {
+			before = now
+			looked++
+			t.Reset(stuckAfter)
+			return
+		}
+		stacks := make([]byte, 4<<20)
+		fmt.Printf("seed %d is stuck\n%s\n", seed, stacks[:runtime.Stack(stacks, true)])
+		os.Exit(3)
+	})
+	return func() { t.Stop() }
+}
 
 // simulate plays one seed in a bubble of its own and returns its history and the violations.
 func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
@@ -39,12 +64,7 @@ func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 	ats.Register() // outside, or a goroutine of the server stops fake time
 	defer ats.Unregister()
 	dir, today := storeDir(t, seed), time.Now()
-	watchdog := time.AfterFunc(stuckAfter, func() {
-		stacks := make([]byte, 4<<20)
-		fmt.Printf("seed %d is stuck\n%s\n", seed, stacks[:runtime.Stack(stacks, true)])
-		os.Exit(3)
-	})
-	defer watchdog.Stop()
+	defer watch(seed)()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(today)) // a bubble starts in the year 2000; the file store reads the real clock
 		w = newWorld(makePlan(seed), dir)

@@ -28,12 +28,13 @@ type world struct {
 	abdicate   context.CancelFunc
 	wg         sync.WaitGroup
 
-	mu        sync.Mutex
-	processes map[string]*process // the running incarnation of each name
-	zombies   []*process          // that another incarnation has replaced
-	lasting   time.Time           // the end of the fault that lasts longest
-	broken    error               // of the harness itself
-	requests  chan func()         // to the director: what must not run on a cable
+	mu          sync.Mutex
+	processes   map[string]*process // the running incarnation of each name
+	zombies     []*process          // that another incarnation has replaced
+	closedUntil time.Time           // nothing that has ended starts again before
+	lasting     time.Time           // the end of the fault that lasts longest
+	broken      error               // of the harness itself
+	requests    chan func()         // to the director: what must not run on a cable
 }
 
 func newWorld(p plan, dir string) *world {
