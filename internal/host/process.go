@@ -324,8 +324,8 @@ func (s *session) notStarted(ctx context.Context, t *task, e *jobs.Error) (done 
 	return true, 0, s.settle(ctx, t, e, nil)
 }
 
-// backOff makes the retry durable, asks for redelivery after the delay and waits for it; a redelivery that is a second late
-// is not waited for.
+// backOff makes the retry durable, asks for redelivery after the delay and waits for it. One that a reset brings before is no
+// start, and none other follows it; one that is a second late is not waited for.
 func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) error {
 	if err := s.writeHead(ctx, t, delay); err != nil {
 		return err
@@ -337,10 +337,17 @@ func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) err
 	if delay == 0 {
 		return nil
 	}
+	due := time.Now().Add(delay)
 	if err := s.p.h.nak(t.job, delay); err != nil {
 		s.p.h.log.Warn("retry_from_memory", "session", s.id, "job", t.env.Job, "error", err)
 	}
-	return s.pause(ctx, t, t.again, delay+time.Second)
+	if err := s.pause(ctx, t, t.again, delay+time.Second); err != nil {
+		return err
+	}
+	if left := time.Until(due); left > 0 && !t.isCancelled() {
+		return s.pause(ctx, t, nil, left)
+	}
+	return nil
 }
 
 // checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,

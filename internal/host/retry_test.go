@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc"
 )
@@ -77,6 +79,35 @@ func ms(n ...int) (d []time.Duration) {
 		d = append(d, time.Duration(v)*time.Millisecond)
 	}
 	return d
+}
+
+// A reset brings everything un-acked at once, also what waits for its delay.
+func TestARedeliveryDuringTheDelayStartsNoRetry(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var s starts
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			s.note(c)
+			return failure("connection", "lost", true), nil, true
+		})
+		y.store("dspex.session.s", "job", `{"command":"append","options":{"max_retries":1,"backoff":[10000]}}`)
+		y.pass(2 * time.Second)
+		js, err := jetstream.New(y.nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := js.Stream(t.Context(), "DSPEX_JOBS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range jobs.ConsumerNames(t.Context()).Name() {
+			if _, err := js.ResetConsumer(t.Context(), "DSPEX_JOBS", name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if o := y.end("s", "job"); o.Attempts != 2 || !slices.Equal(s.gaps("job"), ms(10000)) {
+			t.Errorf("gaps %v: %+v", s.gaps("job"), o)
+		}
+	})
 }
 
 func TestAJobWithoutBackoffUsesItsCategorysDelays(t *testing.T) {
