@@ -34,6 +34,7 @@ job. This page is generated from what the programs say of themselves (` + "`go t
 ` + "| share of failed jobs | `sum(rate(dspex_jobs_total{outcome=\"failed\"}[5m])) / sum(rate(dspex_jobs_total[5m]))` |" + `
 ` + "| workers that die | `sum(rate(dspex_worker_deaths_total[15m]))` |" + `
 ` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `
+` + "| jobs that cannot get on | `sum by (step) (dspex_stuck_jobs) > 0` |" + `
 ` + "| nobody leads | `sum(dspex_leader) != 1` |" + `
 `
 

@@ -50,11 +50,12 @@ type beat struct {
 	IdleMillis     int64  `json:"idle_ms"`
 	CheckoutMillis int64  `json:"checkout_ms"`
 
-	Breakers []string    `json:"breakers"`
-	Busy     map[int]int `json:"busy"`
-	Releases bool        `json:"releases"`
-	Stopping bool        `json:"stopping"`
-	Leaving  bool        `json:"leaving"`
+	Breakers []string       `json:"breakers"`
+	Stuck    map[string]int `json:"stuck"`
+	Busy     map[int]int    `json:"busy"`
+	Releases bool           `json:"releases"`
+	Stopping bool           `json:"stopping"`
+	Leaving  bool           `json:"leaving"`
 }
 
 type heard struct {

@@ -173,6 +173,9 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []beat, all bool, s
 	}
 	open := map[string]bool{}
 	for _, b := range beats {
+		for _, step := range slices.Sorted(maps.Keys(b.Stuck)) {
+			reasons = append(reasons, fmt.Sprintf("%d jobs of host %s are stuck at the step %s", b.Stuck[step], b.Host, step))
+		}
 		for _, name := range b.Breakers {
 			open[name] = true
 		}

@@ -25,6 +25,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, since time.Time, seated func()) {
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
 	t := &task{job: j, delivered: int(meta.NumDelivered), lane: strings.TrimPrefix(m.Subject(), jobs.SubjectAnonymous)}
 	bad := t.read(h, j.data)
+	j.due, j.weighed = t.deadline, true
 	old := t.delivered > 1 || t.stored.Before(since)
 	if t.env.Chosen || old {
 		if done, err := h.answerAnonymous(ctx, t); done || err != nil {
@@ -169,7 +170,7 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 			return // AckWait brings it again
 		}
 	}
-	won, err := h.firstResult(h.work, jobs.AnonymousResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	won, err := h.firstResult(t, r)
 	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again
@@ -179,14 +180,15 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 }
 
 // firstResult stores r unless there is a result already, and returns the one that counts: nobody may see another one.
-func (h *Host) firstResult(ctx context.Context, key string, r *jobs.Result, ttl time.Duration) (won *jobs.Result, err error) {
+func (h *Host) firstResult(t *task, r *jobs.Result) (won *jobs.Result, err error) {
+	key, ttl := jobs.AnonymousResultKey(t.env.Job), jobs.ResultTTL(t.env.Mode)
 	body, rev := r.Append(nil), uint64(0)
-	err = h.insist(ctx, "result", func() error {
+	err = h.insist(h.work, snag{j: t.job, step: stepResult}, func() error {
 		if _, err := h.results.PutSync(key, body, rev, ttl); err == nil {
 			won = r
 			return nil
 		}
-		e, err := h.results.Get(ctx, key)
+		e, err := h.results.Get(h.work, key)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func (h *Host) buryAnonymous(t *task, r *jobs.Result) error {
 	}
 	d := h.letter(t.job, "", &jobs.Outcome{Job: r.Job, Attempt: r.Attempt, Body: r.Body, Failures: t.failures})
 	d.Lane = t.lane
-	return h.insist(h.work, "dead letter", func() error { return h.bury(h.work, t.job, d, false) })
+	return h.insist(h.work, snag{j: t.job, step: stepLetter}, func() error { return h.bury(h.work, t.job, d, false) })
 }
 
 // isBuried looks at the last letter of the session, whose jobs die one after the other.

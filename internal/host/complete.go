@@ -13,13 +13,13 @@ func (s *session) complete(ctx context.Context, j *job, o *jobs.Outcome, again b
 	h := s.p.h
 	if o.Buried {
 		d := h.letter(j, s.id, o)
-		if err := h.insist(ctx, "dead letter", func() error { return h.bury(ctx, j, d, again) }); err != nil {
+		if err := h.insist(ctx, snag{s: s, j: j, step: stepLetter}, func() error { return h.bury(ctx, j, d, again) }); err != nil {
 			return err
 		}
 	}
 	stored := make(chan error, 1)
 	r := &jobs.Result{Session: s.id, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: h.now()}
-	h.putResult(ctx, jobs.ResultKey(s.id, o.Job), r, o.Mode, stored)
+	s.putResult(ctx, r, o.Mode, stored)
 	h.send(o.ReplyTo, o.Type, o.Job, o.Attempt, o.Body)
 	if err := <-stored; err != nil {
 		return err
@@ -46,19 +46,20 @@ func (h *Host) nak(j *job, d time.Duration) error {
 }
 
 // putResult creates a result; one that is there already stays. done gets nil when a result is known to be stored.
-func (h *Host) putResult(ctx context.Context, key string, r *jobs.Result, mode jobs.Mode, done chan<- error) {
-	ttl, body := jobs.ResultTTL(mode), r.Append(nil)
-	h.results.Put(key, body, 0, ttl, func(_ uint64, err error) {
+func (s *session) putResult(ctx context.Context, r *jobs.Result, mode jobs.Mode, done chan<- error) {
+	key, ttl, body := jobs.ResultKey(s.id, r.Job), jobs.ResultTTL(mode), r.Append(nil)
+	s.p.h.results.Put(key, body, 0, ttl, func(_ uint64, err error) {
 		if err == nil {
 			done <- nil
 			return
 		}
-		go func() { done <- h.putResultAgain(ctx, key, body, ttl) }()
+		go func() { done <- s.putResultAgain(ctx, key, body, ttl) }()
 	})
 }
 
-func (h *Host) putResultAgain(ctx context.Context, key string, body []byte, ttl time.Duration) error {
-	return h.insist(ctx, "result", func() error {
+func (s *session) putResultAgain(ctx context.Context, key string, body []byte, ttl time.Duration) error {
+	h := s.p.h
+	return h.insist(ctx, snag{s: s, step: stepResult}, func() error {
 		e, err := h.results.Get(ctx, key)
 		if err != nil || e.Exists {
 			return err
@@ -91,7 +92,7 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	reply := jobs.Reply{Job: t.env.Job, Session: s.id, Host: s.p.h.cfg.Name, State: s.stateLabel(), Err: e}
 	r := &jobs.Result{Session: s.id, Job: t.env.Job, Sequence: t.seq, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: s.p.h.now()}
 	stored := make(chan error, 1)
-	s.p.h.putResult(ctx, jobs.ResultKey(s.id, t.env.Job), r, t.env.Mode, stored)
+	s.putResult(ctx, r, t.env.Mode, stored)
 	s.p.h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, r.Body)
 	return <-stored
 }

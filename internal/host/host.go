@@ -112,6 +112,7 @@ type Host struct {
 	tenures     sync.Map     // int -> *tenure: the partitions that are held, or whose last jobs still run
 	turns       turns
 	runs        anonymousRuns
+	stuck       stuck
 	lanes       lanes
 	draining    atomic.Bool // the operator wants it empty
 	stopping    atomic.Bool // Run's context has ended
@@ -284,11 +285,12 @@ type Heartbeat struct {
 	IdleMillis     int64  `json:"idle_ms"`        // how long it keeps an idle session
 	CheckoutMillis int64  `json:"checkout_ms"`    // how long a call may wait for a slot
 
-	Breakers []string      `json:"breakers,omitempty"` // those that are open, 16 at most
-	Busy     map[int]int64 `json:"busy,omitempty"`     // partition -> sessions with work
-	Releases bool          `json:"releases"`           // understands dspex.ctl.<host>.release
-	Stopping bool          `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
-	Leaving  bool          `json:"leaving,omitempty"`  // the last beat
+	Breakers []string       `json:"breakers,omitempty"` // those that are open, 16 at most
+	Stuck    map[string]int `json:"stuck,omitempty"`    // step -> jobs that are held up at it
+	Busy     map[int]int64  `json:"busy,omitempty"`     // partition -> sessions with work
+	Releases bool           `json:"releases"`           // understands dspex.ctl.<host>.release
+	Stopping bool           `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
+	Leaving  bool           `json:"leaving,omitempty"`  // the last beat
 }
 
 // announce refuses a second host of the same name and returns the loop that says that this one lives.
@@ -344,7 +346,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.openBreakers(),
+		Breakers: h.openBreakers(), Stuck: h.stuck.steps(),
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

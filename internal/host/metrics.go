@@ -105,6 +105,7 @@ var (
 		gaugeOf("dspex_waiting_payload_bytes", "Payloads of waiting jobs that are kept in memory.", func(h *Host) float64 { return float64(h.held.Load()) }),
 		gaugeOf("dspex_store_full", "1 while the broker has no room for records or outcomes, and nothing is run.", func(h *Host) float64 { return float64(min(h.full.Load(), 1)) }),
 	}
+	stuckDesc    = prometheus.NewDesc("dspex_stuck_jobs", "Jobs that cannot get on, by the step at which they are held up (operations.md).", []string{"step"}, nil)
 	affinityDesc = prometheus.NewDesc("dspex_session_affinity_total",
 		"Attempts of session jobs that ran where the session was warm (hit), whose session was warm nowhere (miss), whose session was warm in a worker without a free slot (move).",
 		[]string{"result"}, nil)
@@ -119,6 +120,7 @@ func (h *Host) Describe(to chan<- *prometheus.Desc) {
 	for _, g := range gauges {
 		to <- g.desc
 	}
+	to <- stuckDesc
 	to <- affinityDesc
 	to <- breakerDesc
 }
@@ -133,6 +135,10 @@ func (h *Host) Collect(to chan<- prometheus.Metric) {
 	}
 	for result, n := range map[string]int64{"hit": h.stats.Hits.Load(), "miss": h.stats.Misses.Load(), "move": h.stats.Moves.Load()} {
 		to <- prometheus.MustNewConstMetric(affinityDesc, prometheus.CounterValue, float64(n), result)
+	}
+	held := h.stuck.steps()
+	for _, step := range allSteps {
+		to <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(held[step]), step)
 	}
 	state := map[breaker.State]float64{breaker.Closed: 0, breaker.HalfOpen: 1, breaker.Open: 2}
 	for _, i := range h.breakers.Infos() {

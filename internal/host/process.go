@@ -288,6 +288,11 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		slot.Release()
 		return false, 0, err
 	}
+	if left, has := t.left(h.now()); has && left <= 0 { // the broker has let it wait
+		slot.Release()
+		t.attempt--
+		return true, 0, s.settle(ctx, t, jobs.DeadlinePassed("the broker"), nil)
+	}
 	out := s.run(ctx, t, slot)
 	h.verdict(ctx, t, out)
 	slot.Release()

@@ -131,7 +131,7 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 		left = headLife
 	}
 	n := 0
-	return h.insist(ctx, "head", func() error {
+	return h.insist(ctx, snag{s: s, j: t.job, step: stepHead}, func() error {
 		for ; n < tries; n++ {
 			if err := s.still(ctx, t); err != nil {
 				return err
@@ -279,7 +279,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 	h := s.p.h
 	left, _ := t.left(h.now())
 	n := 0
-	return h.insist(ctx, "commit", func() error {
+	return h.insist(ctx, snag{s: s, j: t.job, step: stepCommit}, func() error {
 		for ; n < tries; n++ {
 			if err := s.still(ctx, t); err != nil {
 				return err

@@ -146,8 +146,14 @@ func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
 	if err := s.finish(ctx, t, kind); err != nil {
 		return err
 	}
-	j.answered = true
+	s.wasAnswered(j)
 	return nil
+}
+
+func (s *session) wasAnswered(j *job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j.answered = true
 }
 
 func (s *session) runs(j *job) bool {

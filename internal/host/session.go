@@ -69,6 +69,7 @@ type job struct {
 	weighed  bool
 	repeat   bool // an earlier job of this id was waiting or running when it came: that one's outcome is its own
 	answered bool // ended early, result and reply are out
+	told     bool // that its outcome is not known at the deadline
 
 	mu        sync.Mutex
 	reply     string        // acknowledgements of the latest delivery go there
@@ -292,6 +293,7 @@ func (s *session) yield() {
 
 // bring works on a job until it has its outcome, or is not this epoch's any more.
 func (s *session) bring(j *job) {
+	var held *snag // made when it is needed
 	for s.p.ctx.Err() == nil {
 		err := s.process(s.p.ctx, j)
 		if err == nil {
@@ -306,12 +308,22 @@ func (s *session) bring(j *job) {
 		if errors.Is(err, errLeaving) {
 			return
 		}
-		if !errors.Is(err, errVoid) {
+		switch {
+		case errors.Is(err, errVoid):
+			continue
+		case errors.Is(err, jobs.ErrNewer):
+			s.outwait(j, err)
+		default:
 			s.p.h.log.Warn("job_waits_for_broker", "session", s.id, "sequence", j.seq, "error", err)
-			wait(s.p.starts, nil, brokerPause)
-			if s.p.over() {
-				return // it comes again in the next epoch, whose head tells what has started
+			if held == nil {
+				held = &snag{s: s, j: j, step: stepRecord}
+				defer s.p.h.free(held)
 			}
+			s.p.h.stumble(held, err)
+			wait(s.p.starts, nil, brokerPause)
+		}
+		if s.p.over() {
+			return // it comes again in the next epoch, whose head tells what has started
 		}
 	}
 	s.known = false

@@ -171,26 +171,3 @@ func waitIn(ctx context.Context) waitUntil {
 		return context.Cause(timed)
 	}
 }
-
-// insist repeats f until it succeeds or says that the work is not this epoch's any more (errFenced, errVoid, errLeaving):
-// what is decided is not forgotten because a broker does not answer.
-func (h *Host) insist(ctx context.Context, what string, f func() error) error {
-	for {
-		err := f()
-		if err == nil || errors.Is(err, errFenced) || errors.Is(err, errVoid) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		full := errors.Is(err, stream.ErrStoreFull)
-		if full {
-			h.full.Add(1)
-		}
-		h.log.Warn("broker_awaited", "step", what, "error", err)
-		wait(ctx, nil, brokerPause)
-		if full {
-			h.full.Add(-1)
-		}
-	}
-}

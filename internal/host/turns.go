@@ -70,7 +70,7 @@ func (t *turns) take(pick func(*session) bool) {
 const wardPause = 250 * time.Millisecond
 
 // ward starts the loops of sessions whose jobs must not wait for a turn: a call that has waited as long as for a slot, a
-// deadline that has passed, an epoch that is over.
+// deadline that has passed, an epoch that is over. It tells those whose jobs are stuck.
 func (h *Host) ward(ctx context.Context) {
 	tick := time.NewTicker(wardPause)
 	defer tick.Stop()
@@ -81,6 +81,7 @@ func (h *Host) ward(ctx context.Context) {
 		case <-tick.C:
 			now := h.now()
 			h.turns.take(func(s *session) bool { return s.urgent(now) })
+			h.tellStuck(now)
 		}
 	}
 }

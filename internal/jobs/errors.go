@@ -67,6 +67,7 @@ const (
 	CodeJobUnknown       = "job_unknown"
 	CodeLetterUnknown    = "dead_letter_unknown"
 	CodeExpired          = "deadline_exceeded"
+	CodePending          = "outcome_pending"
 	CodeOperationTimeout = "operation_timeout"
 	CodeCheckoutTimeout  = "checkout_timeout"
 	CodeQueueFull        = "session_queue_full"
@@ -101,7 +102,7 @@ const (
 var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
-	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503,
+	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
 	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	CodeBreakerOpen: 503, CodeBreakerUnknown: 404,

@@ -41,7 +41,7 @@ var mutants = []mutant{
 	{name: "any payload is a repeat", rule: "4", edits: []edit{{hostProcess,
 		"if r.Hash == t.req.Hash {", "if true {"}}},
 	{name: "early end acknowledged without a result", rule: "5", edits: []edit{
-		{hostServe, "	if err := s.finish(ctx, t, kind); err != nil {\n		return err\n	}\n	j.answered = true", "	j.answered = true"},
+		{hostServe, "	if err := s.finish(ctx, t, kind); err != nil {\n		return err\n	}\n	s.wasAnswered(j)", "	s.wasAnswered(j)"},
 		{hostProcess, "		if !j.answered {\n", "		if false {\n"}}},
 	{name: "an early end that is not in the record", rule: "5", edits: []edit{{hostServe,
 		"} else if err := s.writeEnd(ctx, j.seq, kind); err != nil {", "} else if err := error(nil); err != nil {"}}},
@@ -60,9 +60,10 @@ var mutants = []mutant{
 		"	t.attempt, t.failures = hd.Attempt, hd.Failures\n	if hd.NotBefore", "	if hd.NotBefore"}}},
 	{name: "a crash is no attempt", rule: "10", edits: []edit{{hostProcess,
 		"		s.p.h.note(t, crashed(hd.Attempt))\n		return nil\n", "		t.attempt--\n		return nil\n"}}},
-	{name: "the head is written after the start", rule: "10", edits: []edit{{hostProcess,
-		"	if err := s.writeHead(ctx, t, 0); err != nil {\n		slot.Release()\n		return false, 0, err\n	}\n	out := s.run(ctx, t, slot)",
-		"	out := s.run(ctx, t, slot)\n	if err := s.writeHead(ctx, t, 0); err != nil {\n		slot.Release()\n		return false, 0, err\n	}"}}},
+	{name: "the head is written after the start", rule: "10", edits: []edit{
+		{hostProcess, "	if err := s.writeHead(ctx, t, 0); err != nil {\n		slot.Release()\n		return false, 0, err\n	}\n", ""},
+		{hostProcess, "	out := s.run(ctx, t, slot)",
+			"	out := s.run(ctx, t, slot)\n	if err := s.writeHead(ctx, t, 0); err != nil {\n		slot.Release()\n		return false, 0, err\n	}"}}},
 	{name: "gate left open during backoff", rule: "6: retries", edits: []edit{{hostProcess,
 		"	if err := s.pause(ctx, t, t.again, delay+time.Second); err != nil {", "	if err := errLeaving; err != nil {"}}},
 	{name: "a retry starts with any redelivery", rule: "10", edits: []edit{{hostProcess,

@@ -1,0 +1,212 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// A job can be stuck: the broker does not take what the host must write, or the session's record can only be read by a newer
+// version of the host. It has no outcome then, because nobody but the owner of its partition may decide about one and nothing
+// counts before it is written. So the host goes on trying, says so loudly, and tells who waits at the deadline, from which on
+// no host starts the job. What they are told is no outcome and is stored nowhere.
+
+// snag is what holds a job up, and with it those behind it in its session.
+type snag struct {
+	s     *session // nil: an anonymous job
+	j     *job     // nil: it has been answered
+	step  string
+	tries int // that failed while the broker was there
+}
+
+// refusals are the tries after which a job is stuck: a write that the broker does not answer takes 6 s with its pause, and a
+// broker that comes back, or chooses a leader, needs less than three of them.
+const refusals = 3
+
+// The steps at which a job can be stuck.
+const (
+	stepNewer  = "newer_record" // its session's record is of a newer version
+	stepRecord = "record"       // reading record, head or request
+	stepHead   = "head"
+	stepCommit = "commit"
+	stepLetter = "dead_letter"
+	stepResult = "result"
+)
+
+var allSteps = []string{stepNewer, stepRecord, stepHead, stepCommit, stepLetter, stepResult}
+
+// stuck are the snags of the host.
+type stuck struct {
+	mu    sync.Mutex
+	snags map[*snag]struct{}
+	said  map[string]time.Time // step -> when the log told of it last
+}
+
+// stuckSilence is the time between two words of the log about the same step.
+const stuckSilence = time.Minute
+
+// insist repeats f until it succeeds or says that the work is not this epoch's any more (errFenced, errVoid, errLeaving):
+// what is decided is not forgotten because a broker does not answer. g says whom that holds up.
+func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
+	var held *snag // made when it is needed
+	for {
+		err := f()
+		if err == nil || errors.Is(err, errFenced) || errors.Is(err, errVoid) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		full := errors.Is(err, stream.ErrStoreFull)
+		if full {
+			h.full.Add(1)
+		}
+		h.log.Warn("broker_awaited", "step", g.step, "error", err)
+		if held == nil {
+			copied := g
+			held = &copied
+			defer h.free(held)
+		}
+		h.stumble(held, err)
+		wait(ctx, nil, brokerPause)
+		if full {
+			h.full.Add(-1)
+		}
+	}
+}
+
+// stumble counts a try that failed.
+func (h *Host) stumble(g *snag, err error) {
+	if !h.nc.IsConnected() {
+		return
+	}
+	if g.tries++; g.tries == refusals {
+		h.catch(g, err)
+	}
+}
+
+// catch makes the job count as stuck until it is freed. The session's loop is the caller, or waits for it.
+func (h *Host) catch(g *snag, err error) {
+	if j := g.j; j != nil && g.s != nil {
+		g.s.mu.Lock()
+		if !j.weighed {
+			j.weigh(h)
+		}
+		g.s.mu.Unlock()
+	}
+	k := &h.stuck
+	k.mu.Lock()
+	if k.snags == nil {
+		k.snags, k.said = map[*snag]struct{}{}, map[string]time.Time{}
+	}
+	k.snags[g] = struct{}{}
+	quiet := time.Since(k.said[g.step]) < stuckSilence
+	if !quiet {
+		k.said[g.step] = time.Now()
+	}
+	k.mu.Unlock()
+	if !quiet {
+		h.log.Error("jobs_stuck", "step", g.step, "error", err, "hint", stuckHint(g.step))
+	}
+}
+
+func stuckHint(step string) string {
+	if step == stepNewer {
+		return "a host of the newer version goes on with the session: finish the upgrade, or drain this host"
+	}
+	return "may this host write it (permissions in nats.conf), and has the broker room?"
+}
+
+func (h *Host) free(g *snag) {
+	h.stuck.mu.Lock()
+	defer h.stuck.mu.Unlock()
+	delete(h.stuck.snags, g)
+}
+
+// list returns the snags.
+func (k *stuck) list() []*snag {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := make([]*snag, 0, len(k.snags))
+	for g := range k.snags {
+		all = append(all, g)
+	}
+	return all
+}
+
+// steps counts the stuck jobs by step; nil if there are none.
+func (k *stuck) steps() map[string]int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var steps map[string]int
+	for g := range k.snags {
+		if steps == nil {
+			steps = map[string]int{}
+		}
+		steps[g.step]++
+	}
+	return steps
+}
+
+// tellStuck answers those whose deadline has passed while they were held up.
+func (h *Host) tellStuck(now time.Time) {
+	for _, g := range h.stuck.list() {
+		for _, j := range g.overdue(h, now) {
+			r := jobs.Reply{Job: j.env.Job, Err: pending(g.step)}
+			h.send(j.env.ReplyTo, j.env.Type, j.env.Job, 0, r.Append(nil))
+		}
+	}
+}
+
+// pending says that a job has no outcome yet.
+func pending(step string) *jobs.Error {
+	why := "the broker does not take what the host writes (" + step + ")"
+	if step == stepNewer {
+		why = "a newer version of dspex wrote the session's record"
+	}
+	return jobs.Errorf(jobs.Connection, jobs.CodePending, "the job's deadline has passed and its outcome is not known yet: %s", why).
+		WithHint("no host starts the job any more; how it ended is told by its id (%s)", jobs.RPCJobsGet)
+}
+
+// overdue marks those who are to be told, and returns them.
+func (g *snag) overdue(h *Host, now time.Time) (late []*job) {
+	look := func(j *job) {
+		if !j.told && !j.answered && !j.due.IsZero() && !j.due.After(now) {
+			j.told = true
+			late = append(late, j)
+		}
+	}
+	if g.s == nil {
+		look(g.j)
+		return late
+	}
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	if g.j != nil {
+		look(g.j)
+	}
+	for _, j := range g.s.queue {
+		if !j.weighed {
+			j.weigh(h)
+		}
+		look(j)
+	}
+	return late
+}
+
+// newerPause is the time between looks at a record that a newer version wrote. Its session gets on in another epoch, when a
+// host of that version has it, or when the record's life is over.
+const newerPause = 30 * time.Second
+
+// outwait waits, without a turn, beside a record of a newer version, which is left alone.
+func (s *session) outwait(j *job, err error) {
+	s.yield()
+	g := &snag{s: s, j: j, step: stepNewer}
+	s.p.h.catch(g, err)
+	defer s.p.h.free(g)
+	wait(s.p.starts, nil, newerPause)
+}
