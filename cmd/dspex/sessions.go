@@ -26,80 +26,35 @@ func (a *app) sessionsCommand() *cobra.Command {
 
 func (a *app) sessionsListCommand() *cobra.Command {
 	var f dspex.SessionFilter
-	var all bool
+	var many listFlags
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List sessions, those not used for longest first",
 		Example: `  dspex sessions list --prefix user_ --idle 30m
   dspex sessions list --all -o jsonl`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch {
-			case f.Limit < 1:
-				return usage("--limit is %d: it is 1 or more, or --all lists all", f.Limit)
-			case f.Idle < 0:
-				return usage("--idle is negative")
-			case all && cmd.Flags().Changed("limit"):
-				return usage("--all and --limit exclude each other")
-			case all:
-				f.Limit = 0
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if f.Limit, err = many.most(cmd); err != nil {
+				return err
 			}
-			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return a.listSessions(ctx, c, f) })
+			if f.Idle < 0 {
+				return usage("--idle is negative")
+			}
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				list := listing[dspex.SessionInfo]{row: sessionRow, none: "no such sessions", raw: func(s dspex.SessionInfo) json.RawMessage { return s.Raw }, table: columns{
+					app: a, head: []string{"SESSION", "HOST", "WORKER", "IDLE", "AGE", "OPERATIONS", "PROGRAMS", "STATE", ""},
+					right: []bool{false, false, false, true, true, true, true, true, false},
+				}}
+				return list.say(a, c.Sessions(ctx, f), f.Limit)
+			})
 		},
 	}
+	many.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.Prefix, "prefix", "", "only sessions whose id begins so")
 	flags.StringVar(&f.Host, "host", "", "only sessions that this host serves now")
 	flags.DurationVar(&f.Idle, "idle", 0, "only sessions that were not used for so long")
-	flags.IntVar(&f.Limit, "limit", 100, "how many at most")
-	flags.BoolVar(&all, "all", false, "list all, page by page")
 	return cmd
-}
-
-// listPage is how many sessions are aligned, and in memory, at a time.
-const listPage = 500
-
-func (a *app) listSessions(ctx context.Context, c *dspex.Client, f dspex.SessionFilter) error {
-	table := columns{
-		app: a, head: []string{"SESSION", "HOST", "WORKER", "IDLE", "AGE", "OPERATIONS", "PROGRAMS", "STATE", ""},
-		right: []bool{false, false, false, true, true, true, true, true, false},
-	}
-	whole := []json.RawMessage{} // of --output json alone
-	var rows [][]string
-	count := 0
-	for s, err := range c.Sessions(ctx, f) {
-		if err != nil {
-			return err
-		}
-		count++
-		switch a.output {
-		case "json":
-			whole = append(whole, s.Raw)
-		case "jsonl":
-			if err := a.say(s.Raw); err != nil {
-				return err
-			}
-		default:
-			if rows = append(rows, sessionRow(s)); len(rows) == listPage {
-				table.write(a.out, rows)
-				rows = rows[:0]
-			}
-		}
-	}
-	switch {
-	case a.output == "json":
-		return a.say(whole)
-	case a.output == "jsonl":
-		return nil
-	case count == 0:
-		fmt.Fprintln(a.err, a.paint(a.err, dim, "no such sessions"))
-		return nil
-	}
-	table.write(a.out, rows)
-	if count == f.Limit {
-		fmt.Fprintln(a.err, a.paint(a.err, dim, "there may be more: --limit, --all"))
-	}
-	return nil
 }
 
 func sessionRow(s dspex.SessionInfo) []string {
