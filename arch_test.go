@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"internal/jobs":              {"internal/wire"},
 	"internal/lm":                {"internal/jobs", "internal/wire"},
 	"internal/natstest":          {},
+	"internal/programtest":       {},
 	"internal/pyenv":             {"python"},
 	"internal/pyproc":            {"internal/frame", "internal/wire"},
 	"internal/stream":            {},

@@ -3,13 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +16,7 @@ import (
 
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -54,7 +51,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NOBODY_URL", nobody)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": programtest.Fails},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
@@ -62,17 +59,6 @@ func TestScripts(t *testing.T) {
 
 // roomy has room for streams of the default sizes.
 func roomy(o *server.Options) { o.JetStreamMaxStore = 64 << 30 }
-
-// fails runs a program that must end with the given status.
-func fails(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: fails status program [args...]")
-	}
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
-		ts.Fatalf("ended with %v, want status %s", err, args[0])
-	}
-}
 
 func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	s := natstest.Run(t, roomy)
@@ -100,7 +86,7 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", []byte("[]"), time.Minute); err != nil {
 		t.Error(err)
 	}
-	if page := scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 2`) || !strings.Contains(page, `dspex_door_errors_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
+	if page := programtest.Scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 2`) || !strings.Contains(page, `dspex_door_errors_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
 		t.Errorf("metrics: %s", page)
 	}
 	health := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}
@@ -111,19 +97,4 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if status := <-ended; status != 0 {
 		t.Errorf("it ended with status %d", status)
 	}
-}
-
-func scrape(t *testing.T, url string) string {
-	t.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	page, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("status %d, %v", answer.StatusCode, err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-	return string(page)
 }

@@ -2,17 +2,15 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
-	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/programtest"
 )
 
 func TestMain(m *testing.M) {
@@ -36,21 +34,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails, "cmpjson": compareJSON, "writecontext": writeContext},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": programtest.Fails, "cmpjson": compareJSON, "writecontext": writeContext},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
-}
-
-// fails runs a program that must end with the given status.
-func fails(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: fails status program [args...]")
-	}
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
-		ts.Fatalf("ended with %v, want status %s", err, args[0])
-	}
 }
 
 // compareJSON compares the result of the reply on standard output with a file, as values.

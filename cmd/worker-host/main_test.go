@@ -4,15 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +19,7 @@ import (
 
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -45,7 +42,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": fails},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"fails": programtest.Fails},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
@@ -62,17 +59,6 @@ func deployment(t *testing.T) *server.Server {
 		t.Fatal(err)
 	}
 	return s
-}
-
-// fails runs a program that must end with the given status.
-func fails(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: fails status program [args...]")
-	}
-	var exit *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
-		ts.Fatalf("ended with %v, want status %s", err, args[0])
-	}
 }
 
 // start runs the program until end; ready is what it says on standard output, status how it ended.
@@ -106,21 +92,6 @@ func (a addresses) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func scrape(t *testing.T, url string) string {
-	t.Helper()
-	answer, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	page, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Fatalf("status %d, %v", answer.StatusCode, err)
-	}
-	http.DefaultClient.CloseIdleConnections()
-	return string(page)
-}
-
 func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
 	s := deployment(t)
 	beats, err := natstest.Connect(t, s).SubscribeSync("dspex.hb.h1")
@@ -149,7 +120,7 @@ func TestItSaysThatItLivesUntilItIsAskedToEnd(t *testing.T) {
 	if b := next(); b.Host != "h1" || b.Capacity != 3 || b.Leaving {
 		t.Errorf("heartbeat %+v", b)
 	}
-	page := scrape(t, <-metrics)
+	page := programtest.Scrape(t, <-metrics)
 	for _, want := range []string{"dspex_pool_size 1\n", "dspex_pool_slots 3\n", `dspex_workers{state="idle"} 1`, `dspex_breaker_state{breaker="pool.h1"} 0`, `dspex_pool_errors_total{error_category="timeout"} 0`, "process_open_fds "} {
 		if !strings.Contains(page, want) {
 			t.Errorf("metrics without %s:\n%s", want, page)

@@ -3,27 +3,22 @@
 package contract
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/programtest"
 )
 
 // service is a running `dspex dev`.
 type service struct {
+	*programtest.Running
 	url string
 	nc  *nats.Conn
-	cmd *exec.Cmd
-	// stop ends the process when it is closed.
-	stop io.Closer
 }
 
 var (
@@ -46,7 +41,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dspex")
-	if err := build(binary); err != nil {
+	if err := programtest.Build(dir, "../../cmd/dspex"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -58,52 +53,21 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// TestResultsAreFresh keeps `go test` from taking a cached result across changes of the program, which runs in another process: it
-// notes the directories that a test (not TestMain) reads, and looks at them again.
-func TestResultsAreFresh(t *testing.T) {
-	for _, dir := range []string{"../../cmd", "../../internal", "../../python/dspex_worker"} {
-		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func build(to string) error {
-	if out, err := exec.Command("go", "build", "-o", to, "../../cmd/dspex").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
-const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
+func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }
 
 func start(engine string) (*service, error) {
 	// Many of the jobs here are to fail: no share of failures is an alert.
-	cmd := exec.Command("sh", "-c", guard, binary, "dev", "--engine", engine, "--listen", "127.0.0.1:0", "--error-rate-threshold", "1", "--workers", "2")
+	cmd := programtest.Guarded(binary, "dev", "--engine", engine, "--listen", "127.0.0.1:0", "--error-rate-threshold", "1", "--workers", "2")
 	cmd.Stderr = os.Stderr
-	stdout, err := cmd.StdoutPipe()
+	dev, err := programtest.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	s := &service{cmd: cmd, stop: stdin}
+	s := &service{Running: dev, url: dev.Ready}
 	startedMu.Lock()
 	started = append(started, s)
 	startedMu.Unlock()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if !ok {
-		return nil, fmt.Errorf("dspex dev said %q (%v), expected ready nats://...", line, err)
-	}
-	s.url = url
-	s.nc, err = nats.Connect(url)
+	s.nc, err = nats.Connect(s.url)
 	return s, err
 }
 
@@ -114,7 +78,6 @@ func stopAll() {
 		if s.nc != nil {
 			s.nc.Close()
 		}
-		_ = s.stop.Close()
-		_ = s.cmd.Wait()
+		s.Stop()
 	}
 }

@@ -60,7 +60,7 @@ func withOutages(t *testing.T) (*echolm.Server, *dev) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.stop)
+	t.Cleanup(d.Stop)
 	return echo, d
 }
 

@@ -4,15 +4,14 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/programtest"
 )
 
 var (
@@ -30,7 +29,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "dspex")
-	if err := build(binary); err != nil {
+	if err := programtest.Build(dir, "../../cmd/dspex"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -39,27 +38,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer shared.stop()
+	defer shared.Stop()
 	url = shared.url
 	return m.Run()
 }
 
-// TestResultsAreFresh keeps `go test` from taking a cached result across changes of the program, which runs in another process: it
-// notes the directories that a test (not TestMain) reads, and looks at them again.
-func TestResultsAreFresh(t *testing.T) {
-	for _, dir := range []string{"../../cmd", "../../internal", "../../python/dspex_worker"} {
-		if err := filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func build(to string) error {
-	if out, err := exec.Command("go", "build", "-o", to, "../../cmd/dspex").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return nil
-}
+func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }
 
 func connect(t *testing.T) (context.Context, *dspex.Client) {
 	t.Helper()

@@ -55,7 +55,7 @@ func failing(t *testing.T) (context.Context, *dspex.Client, *dev) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.stop)
+	t.Cleanup(d.Stop)
 	ctx, c := connectTo(t, d.url)
 	return ctx, c, d
 }

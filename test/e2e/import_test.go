@@ -19,7 +19,7 @@ func startIn(t *testing.T, dir string, args ...string) *dev {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.stop)
+	t.Cleanup(d.Stop)
 	return d
 }
 
@@ -98,7 +98,7 @@ func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 	} {
 		d, err := startDev(nil, dir, "--engine", "stub", "--import", module)
 		if err == nil {
-			d.stop()
+			d.Stop()
 			t.Errorf("%s was imported", module)
 			continue
 		}

@@ -128,7 +128,7 @@ func withProviders(t *testing.T) (*provider, *dev, string, map[string]call) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(d.stop)
+	t.Cleanup(d.Stop)
 	return p, d, data, want
 }
 
@@ -212,7 +212,7 @@ func secretive(t *testing.T, d *dev, data string) {
 		return // elsewhere a process cannot look into another one
 	}
 	workers := 0
-	for _, dspex := range children(t, strconv.Itoa(d.cmd.Process.Pid)) {
+	for _, dspex := range children(t, strconv.Itoa(d.Cmd.Process.Pid)) {
 		for _, worker := range children(t, dspex) {
 			workers++
 			for _, name := range []string{"environ", "cmdline"} {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/programtest"
 )
 
 var bin string // directory of the programs
@@ -32,13 +33,15 @@ func build(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if out, err := exec.Command("go", "build", "-o", dir, "../../cmd/dispatcher", "../../cmd/worker-host", "../../cmd/dspex").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if err := programtest.Build(dir, "../../cmd/..."); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	bin = dir
 	return m.Run()
 }
+
+func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }
 
 // patience bounds what takes a moment on an idle machine.
 const patience = time.Minute

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/programtest"
 )
 
 const config = "../../nats.conf"
@@ -37,7 +37,7 @@ func run(m *testing.M) (status int) {
 	if err == nil {
 		defer os.RemoveAll(dir)
 		bin = filepath.Join(dir, "bin")
-		err = errors.Join(build(), startBroker(dir))
+		err = errors.Join(programtest.Build(bin, "../../cmd/..."), startBroker(dir))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,23 +47,9 @@ func run(m *testing.M) (status int) {
 	return m.Run()
 }
 
-// fresh keeps `go test` from taking a cached result across changes of what runs in other processes: it notes what a test (not
-// TestMain) reads, and looks at it again.
 func fresh(t *testing.T) {
 	t.Helper()
-	for _, path := range []string{config, "../../cmd", "../../internal", "../../python/dspex_worker"} {
-		if err := filepath.WalkDir(path, func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// build makes the programs.
-func build() error {
-	if out, err := exec.Command("go", "build", "-o", bin+"/", "../../cmd/...").CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return nil
+	programtest.Fresh(t, "../..", "nats.conf")
 }
 
 func password(user string) string { return "pw-of-" + user }
@@ -115,14 +101,10 @@ type process struct {
 	read  sync.WaitGroup
 }
 
-// guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
-const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
-
 // start runs a program as user; it ends with the test at the latest.
 func start(t *testing.T, user, program string, args ...string) *process {
 	t.Helper()
-	argv := append([]string{"-c", guard, filepath.Join(bin, program)}, args...)
-	p := &process{cmd: exec.Command("sh", argv...), ready: make(chan string, 1)}
+	p := &process{cmd: programtest.Guarded(filepath.Join(bin, program), args...), ready: make(chan string, 1)}
 	p.cmd.Env, p.cmd.SysProcAttr = environ(user), &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
