@@ -7,74 +7,16 @@ package breaker
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
-	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Defaults of a Config.
-const (
-	DefaultFailures  = 5
-	DefaultSuccesses = 3
-	DefaultTimeout   = time.Minute
-)
-
 // Trials is the most that a half-open breaker lets through at once.
 const Trials = 3
-
-// Config are the thresholds of a breaker. Zero values mean the defaults.
-type Config struct {
-	FailureThreshold int           // failures in a row that open it
-	SuccessThreshold int           // successes in a row that close it when it is half-open
-	Timeout          time.Duration // how long it stays open
-}
-
-// WithDefaults fills in what is zero.
-func (c Config) WithDefaults() Config {
-	if c.FailureThreshold == 0 {
-		c.FailureThreshold = DefaultFailures
-	}
-	if c.SuccessThreshold == 0 {
-		c.SuccessThreshold = DefaultSuccesses
-	}
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
-	return c
-}
-
-// Flags declares the thresholds as flags, with the defaults.
-func (c *Config) Flags(f *pflag.FlagSet) {
-	f.IntVar(&c.FailureThreshold, "breaker-failures", DefaultFailures, "failures in a row that open a circuit breaker (the manual's failure_threshold)")
-	f.IntVar(&c.SuccessThreshold, "breaker-successes", DefaultSuccesses, "successes in a row that close a half-open circuit breaker (success_threshold)")
-	f.DurationVar(&c.Timeout, "breaker-timeout", DefaultTimeout, "how long a circuit breaker stays open before it lets a trial through (timeout)")
-}
-
-// Check says all that is wrong, zero values included.
-func (c Config) Check() error {
-	var wrong []error
-	if c.FailureThreshold < 1 || c.FailureThreshold > mostThreshold {
-		wrong = append(wrong, fmt.Errorf("--breaker-failures is %d: it is 1 to %d", c.FailureThreshold, mostThreshold))
-	}
-	if c.SuccessThreshold < 1 || c.SuccessThreshold > mostThreshold {
-		wrong = append(wrong, fmt.Errorf("--breaker-successes is %d: it is 1 to %d", c.SuccessThreshold, mostThreshold))
-	}
-	if c.Timeout <= 0 || c.Timeout > mostTimeout {
-		wrong = append(wrong, fmt.Errorf("--breaker-timeout is %v: it is more than nothing and at most %v", c.Timeout, mostTimeout))
-	}
-	return errors.Join(wrong...)
-}
-
-// Bounds of a Config.
-const (
-	mostThreshold = 1000
-	mostTimeout   = time.Hour
-)
 
 // State is what a breaker does with what comes.
 type State string
@@ -307,69 +249,4 @@ func (b *Breaker) learnClosed() {
 	defer b.mu.Unlock()
 	b.machine, b.timeout, b.failures = b.build(b.cfg.Timeout), b.cfg.Timeout, 0
 	b.noteLocked(Closed)
-}
-
-// Info is what is shown of a breaker, under the manual's names.
-type Info struct {
-	Name            string            `json:"name"`
-	State           State             `json:"state"`
-	FailureCount    int               `json:"failure_count"`   // in a row; of an open one those that opened it
-	SuccessCount    int               `json:"success_count"`   // in a row since it is half-open
-	HalfOpenCount   int               `json:"half_open_count"` // trials under way
-	LastFailure     *jobs.LastFailure `json:"last_failure"`
-	LastStateChange time.Time         `json:"last_state_change"`
-	TimeUntilRetry  int64             `json:"time_until_retry"` // ms until an open one is half-open
-	Config          InfoConfig        `json:"config"`
-}
-
-// InfoConfig are the thresholds as they are shown.
-type InfoConfig struct {
-	FailureThreshold int   `json:"failure_threshold"`
-	SuccessThreshold int   `json:"success_threshold"`
-	Timeout          int64 `json:"timeout"` // ms
-}
-
-// Info tells how the breaker stands.
-func (b *Breaker) Info() Info {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	state := b.seeLocked()
-	i := Info{Name: b.name, State: state, FailureCount: b.failures, LastFailure: b.last, LastStateChange: b.since,
-		Config: InfoConfig{b.cfg.FailureThreshold, b.cfg.SuccessThreshold, b.cfg.Timeout.Milliseconds()}}
-	c := b.machine.Counts()
-	switch state {
-	case Closed:
-		i.FailureCount = int(c.ConsecutiveFailures)
-	case HalfOpen:
-		i.SuccessCount, i.HalfOpenCount = int(c.ConsecutiveSuccesses), b.passing
-	case Open:
-		i.TimeUntilRetry = max(time.Until(b.retryAt), 0).Milliseconds()
-	}
-	return i
-}
-
-// Join is how a breaker stands that two hosts tell of: as in the worse of them, with the trials of both.
-func (i Info) Join(other Info) Info {
-	worse, better := i, other
-	if rank(other) > rank(i) {
-		worse, better = other, i
-	}
-	worse.SuccessCount = max(i.SuccessCount, other.SuccessCount)
-	worse.HalfOpenCount += better.HalfOpenCount
-	worse.FailureCount = max(i.FailureCount, other.FailureCount)
-	worse.TimeUntilRetry = max(i.TimeUntilRetry, other.TimeUntilRetry)
-	if l := better.LastFailure; l != nil && (worse.LastFailure == nil || l.At.After(worse.LastFailure.At)) {
-		worse.LastFailure = l
-	}
-	return worse
-}
-
-func rank(i Info) int {
-	switch i.State {
-	case Open:
-		return 2
-	case HalfOpen:
-		return 1
-	}
-	return 0
 }

@@ -3,9 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,107 +13,6 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
-
-// Bounds of one list request: what it answers, and what it looks at for that.
-const (
-	listDefault = 100
-	listMost    = 1000
-	scanMost    = 10_000                // records
-	scanTime    = 2 * time.Second       // then the page ends as it is
-	pageRecords = 500                   // asked for at once
-	pageBytes   = 4 << 20               // of these, in memory at a time
-	idleMost    = 366 * 24 * time.Hour  // that a filter may ask for
-	idleDefault = time.Hour             // of hosts that do not say theirs
-	prefixShape = "text, 0 to 64 bytes" // a prefix of session ids
-)
-
-type listAsk struct {
-	prefix, host, cursor string
-	idle, limit          int64
-	from                 uint64
-}
-
-func parseList(r micro.Request) (listAsk, *jobs.Error) {
-	a := listAsk{limit: listDefault, from: 1}
-	bad := readBody(r, `{"prefix": "...", "host": "...", "idle_ms": 0, "limit": 100, "cursor": "..."}`, map[string]*entry{
-		"prefix":  textEntry(&a.prefix, prefixShape, func(s string) bool { return len(s) <= jobs.MaxSessionID }),
-		"host":    textEntry(&a.host, "a host's name", jobs.ValidSession),
-		"idle_ms": intEntry(&a.idle, "milliseconds", 0, idleMost.Milliseconds()),
-		"limit":   intEntry(&a.limit, "sessions", 1, listMost),
-		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
-			var err error
-			a.from, err = strconv.ParseUint(s, 10, 64)
-			return err == nil && a.from > 0
-		}),
-	})
-	return a, bad
-}
-
-// listSessions answers one page of the sessions that have a record, those not used for longest first. The cursor is the
-// record's revision: a session that is used meanwhile moves to the end, so that none is missed, and one may come twice.
-func (d *Dispatcher) listSessions(ctx context.Context, r micro.Request) {
-	a, bad := parseList(r)
-	if bad != nil {
-		refuse(r, bad)
-		return
-	}
-	owners, _, err := d.owners(ctx)
-	if err != nil {
-		refuse(r, unreadable(err))
-		return
-	}
-	l := &listing{ask: a, owners: owners, idle: d.sessionIdle(), now: time.Now(), next: a.from, found: []map[string]any{}}
-	for scanned, end := 0, l.now.Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
-		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
-		next, err := d.records.Page(ctx, jobs.RecordKey("*"), page, func(key string, e stream.Entry) error {
-			scanned++
-			return l.look(key, e)
-		})
-		if err != nil && !errors.Is(err, errPageFull) {
-			refuse(r, unreadable(err))
-			return
-		}
-		if err == nil {
-			l.next = next
-		}
-	}
-	result := map[string]any{"sessions": l.found}
-	if l.next > 0 {
-		result["cursor"] = strconv.FormatUint(l.next, 10)
-	}
-	respondResult(r, result)
-}
-
-var errPageFull = errors.New("the page is full")
-
-// listing collects the sessions that were asked for.
-type listing struct {
-	ask    listAsk
-	owners map[int]string
-	idle   time.Duration
-	now    time.Time
-	next   uint64
-	found  []map[string]any
-}
-
-func (l *listing) look(key string, e stream.Entry) error {
-	l.next = e.Revision + 1
-	id := strings.TrimPrefix(key, jobs.RecordKey(""))
-	partition := affinity.Partition(id, len(l.owners))
-	if !e.Exists || !strings.HasPrefix(id, l.ask.prefix) || l.ask.host != "" && l.owners[partition] != l.ask.host {
-		return nil
-	}
-	rec, err := jobs.ParseRecord(e.Value)
-	if err != nil {
-		l.found = append(l.found, map[string]any{"session_id": id, "host": l.owners[partition], "partition": partition, "unreadable": err.Error()})
-	} else if !isEmpty(rec) && l.now.Sub(rec.Updated).Milliseconds() >= l.ask.idle {
-		l.found = append(l.found, brief(id, rec, l.owners[partition], partition, l.idle, l.now))
-	}
-	if len(l.found) == int(l.ask.limit) {
-		return errPageFull
-	}
-	return nil
-}
 
 // isEmpty reports whether a record is only there for the order of its session's jobs: after a cleanup.
 func isEmpty(r *jobs.Record) bool { return r.StateVersion == 0 && r.Jobs == 0 }
@@ -143,6 +39,9 @@ func orNil(s string) any {
 }
 
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// idleDefault is how long hosts that do not say theirs keep an idle session.
+const idleDefault = time.Hour
 
 // sessionIdle is how long the hosts keep an idle session.
 func (d *Dispatcher) sessionIdle() time.Duration {
@@ -293,79 +192,4 @@ func (d *Dispatcher) queue(ctx context.Context, id string, partition int) (q que
 		q.oldest = second.Time
 	}
 	return q, nil
-}
-
-// exportSchema is the version of the documents that exportSession makes.
-const exportSchema = 1
-
-// exportSession answers a document from which import makes the session again, here or in another deployment.
-func (d *Dispatcher) exportSession(ctx context.Context, r micro.Request) {
-	var id string
-	bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)})
-	var rec *jobs.Record
-	if bad == nil {
-		rec, bad = d.readSession(ctx, id)
-	}
-	if bad == nil && rec == nil {
-		bad = unknownSession()
-	}
-	if bad == nil {
-		bad = exportable(r, rec.State)
-	}
-	if bad != nil {
-		refuse(r, bad)
-		return
-	}
-	document := map[string]any{
-		"schema": exportSchema, "session_id": id, "exported_at": timeText(time.Now()), "generation": rec.Generation,
-		"created_at": timeText(rec.Created), "last_activity": timeText(rec.Updated), "operations": rec.Jobs, "state": nil,
-	}
-	if rec.State != nil {
-		document["state"] = wire.Raw(rec.State)
-	}
-	respondResult(r, document)
-}
-
-// exportable refuses what the form that was asked for cannot keep.
-func exportable(r micro.Request, state []byte) *jobs.Error {
-	if state == nil {
-		return nil
-	}
-	if err := wire.Check(state, wire.Pass); err != nil {
-		return jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the session's state cannot be read: %v", err)
-	}
-	if kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType)); bad != nil || kind != jobs.JSON {
-		return bad
-	}
-	if lost := lostInJSON(state); lost != "" {
-		return jobs.Errorf(jobs.Session, jobs.CodeNotJSON, "the session's state holds %s", lost).
-			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack)
-	}
-	return nil
-}
-
-// lostInJSON names what of a checked value JSON cannot spell, or could not give back.
-func lostInJSON(b []byte) string {
-	in := wire.NewReader(b)
-	for left := 1; left > 0; left-- {
-		switch in.Kind() {
-		case wire.Bin:
-			return "bytes"
-		case wire.Float:
-			if v, _ := in.Float(); math.IsNaN(v) || math.IsInf(v, 0) {
-				return "a number that is not finite"
-			}
-		case wire.Array:
-			n, _ := in.Array()
-			left += n
-		case wire.Map:
-			n, _ := in.Map()
-			left += 2 * n
-		default:
-			if in.Skip() != nil {
-				return "an unreadable value"
-			}
-		}
-	}
-	return ""
 }

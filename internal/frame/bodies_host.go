@@ -86,17 +86,13 @@ type CancelBody struct {
 
 // AppendBody appends the body.
 func (b CancelBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendStr(dst, b.Reason)
+	return appendOneStr(dst, b.Reason)
 }
 
 // ParseCancel checks and reads the body of a frame of type [Cancel].
 func ParseCancel(body []byte) (CancelBody, error) {
-	f := open(Cancel, body)
-	b := CancelBody{
-		Reason: f.str("reason"),
-	}
-	return b, f.end()
+	v, err := parseOneStr(Cancel, body, "reason")
+	return CancelBody{Reason: v}, err
 }
 
 // PingBody is a heartbeat.
@@ -106,17 +102,13 @@ type PingBody struct {
 
 // AppendBody appends the body.
 func (b PingBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendUint(dst, b.TNS)
+	return appendOneUint(dst, b.TNS)
 }
 
 // ParsePing checks and reads the body of a frame of type [Ping].
 func ParsePing(body []byte) (PingBody, error) {
-	f := open(Ping, body)
-	b := PingBody{
-		TNS: f.uint("t_ns"),
-	}
-	return b, f.end()
+	v, err := parseOneUint(Ping, body, "t_ns")
+	return PingBody{TNS: v}, err
 }
 
 // DropBody is the order to forget what is cached of a session.
@@ -126,17 +118,13 @@ type DropBody struct {
 
 // AppendBody appends the body.
 func (b DropBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendStr(dst, b.Session)
+	return appendOneStr(dst, b.Session)
 }
 
 // ParseDrop checks and reads the body of a frame of type [Drop].
 func ParseDrop(body []byte) (DropBody, error) {
-	f := open(Drop, body)
-	b := DropBody{
-		Session: f.str("session"),
-	}
-	return b, f.end()
+	v, err := parseOneStr(Drop, body, "session")
+	return DropBody{Session: v}, err
 }
 
 // ShutdownBody is the order to end.
@@ -146,17 +134,13 @@ type ShutdownBody struct {
 
 // AppendBody appends the body.
 func (b ShutdownBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendUint(dst, b.GraceMS)
+	return appendOneUint(dst, b.GraceMS)
 }
 
 // ParseShutdown checks and reads the body of a frame of type [Shutdown].
 func ParseShutdown(body []byte) (ShutdownBody, error) {
-	f := open(Shutdown, body)
-	b := ShutdownBody{
-		GraceMS: f.uint("grace_ms"),
-	}
-	return b, f.end()
+	v, err := parseOneUint(Shutdown, body, "grace_ms")
+	return ShutdownBody{GraceMS: v}, err
 }
 
 // LMBody is the definition of an LM profile. The profile holds keys of providers: it is never logged.
@@ -189,17 +173,13 @@ type ForkBody struct {
 
 // AppendBody appends the body.
 func (b ForkBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendStr(dst, b.Nonce)
+	return appendOneStr(dst, b.Nonce)
 }
 
 // ParseFork checks and reads the body of a frame of type [Fork].
 func ParseFork(body []byte) (ForkBody, error) {
-	f := open(Fork, body)
-	b := ForkBody{
-		Nonce: f.str("nonce"),
-	}
-	return b, f.end()
+	v, err := parseOneStr(Fork, body, "nonce")
+	return ForkBody{Nonce: v}, err
 }
 
 // ReapBody is the permission to a zygote to reap a worker that has ended: its process group is dealt with.
@@ -209,15 +189,11 @@ type ReapBody struct {
 
 // AppendBody appends the body.
 func (b ReapBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendUint(dst, b.PID)
+	return appendOneUint(dst, b.PID)
 }
 
 // ParseReap checks and reads the body of a frame of type [Reap].
 func ParseReap(body []byte) (ReapBody, error) {
-	f := open(Reap, body)
-	b := ReapBody{
-		PID: f.uint("pid"),
-	}
-	return b, f.end()
+	v, err := parseOneUint(Reap, body, "pid")
+	return ReapBody{PID: v}, err
 }

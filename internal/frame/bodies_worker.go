@@ -236,17 +236,13 @@ type ByeBody struct {
 
 // AppendBody appends the body.
 func (b ByeBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendStr(dst, b.Reason)
+	return appendOneStr(dst, b.Reason)
 }
 
 // ParseBye checks and reads the body of a frame of type [Bye].
 func ParseBye(body []byte) (ByeBody, error) {
-	f := open(Bye, body)
-	b := ByeBody{
-		Reason: f.str("reason"),
-	}
-	return b, f.end()
+	v, err := parseOneStr(Bye, body, "reason")
+	return ByeBody{Reason: v}, err
 }
 
 // ForkedBody is a zygote's answer to FORK.
@@ -256,17 +252,13 @@ type ForkedBody struct {
 
 // AppendBody appends the body.
 func (b ForkedBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 1)
-	return wire.AppendUint(dst, b.PID)
+	return appendOneUint(dst, b.PID)
 }
 
 // ParseForked checks and reads the body of a frame of type [Forked].
 func ParseForked(body []byte) (ForkedBody, error) {
-	f := open(Forked, body)
-	b := ForkedBody{
-		PID: f.uint("pid"),
-	}
-	return b, f.end()
+	v, err := parseOneUint(Forked, body, "pid")
+	return ForkedBody{PID: v}, err
 }
 
 // ExitedBody says that a worker of a zygote has ended.

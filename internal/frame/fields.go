@@ -184,3 +184,21 @@ func appendRaw(dst, raw, otherwise []byte) []byte {
 	}
 	return append(dst, raw...)
 }
+
+// Bodies of one field.
+
+func appendOneStr(dst []byte, s string) []byte { return wire.AppendStr(wire.AppendArray(dst, 1), s) }
+
+func appendOneUint(dst []byte, u uint64) []byte { return wire.AppendUint(wire.AppendArray(dst, 1), u) }
+
+func parseOneStr(t Type, body []byte, name string) (string, error) {
+	f := open(t, body)
+	s := f.str(name)
+	return s, f.end()
+}
+
+func parseOneUint(t Type, body []byte, name string) (uint64, error) {
+	f := open(t, body)
+	u := f.uint(name)
+	return u, f.end()
+}
