@@ -1,7 +1,7 @@
-"""The types that a field of a signature may have: their text, and the check of a value against one.
+"""The types that a field of a signature may have, and their text.
 
 The text is read by an own small grammar. Nothing in it is ever evaluated or imported, so text from outside is safe here;
-what is not in the grammar is an error that says what would be. Values are never repeated in an error, only their kinds.
+what is not in the grammar is an error that says what would be.
 
     type   = name [ "[" type { "," type } "]" ] { "|" "None" }
     name   = string | str | integer | int | number | float | boolean | bool | list | dict
@@ -10,13 +10,10 @@ what is not in the grammar is an error that says what would be. Values are never
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-
-from dspex_worker.plain import fold
 
 __all__ = [
     "MAX_DEPTH",
@@ -26,14 +23,13 @@ __all__ = [
     "SignatureError",
     "SpecError",
     "Type",
-    "check_value",
     "kind_of",
     "parse_type",
+    "short",
 ]
 
 MAX_DEPTH = 8  # nested types; also keeps the recursion of the parser small
 MAX_TEXT = 16 * 1024  # characters of one text: a spec, a type, a description
-MAX_VALUE_DEPTH = 60  # of a value; a frame may be 64 deep and wraps the value itself
 
 _SCALARS = {
     "string": "str",
@@ -138,7 +134,7 @@ class _Parser:
             self.token = match.group(self.kind)
         elif self.text[self.at :].strip():
             raise SignatureError(
-                f"{self.path}: cannot read {_short(self.text[self.at :].strip())!r} in the type {_short(self.text)!r}",
+                f"{self.path}: cannot read {short(self.text[self.at :].strip())!r} in the type {short(self.text)!r}",
                 self.path,
                 TYPES_TEXT,
             )
@@ -146,8 +142,8 @@ class _Parser:
             self.kind, self.token = 0, ""
 
     def unexpected(self, expected: str) -> SignatureError:
-        found = f"{_short(self.token)!r}" if self.token else "the end"
-        return SignatureError(f"{self.path}: expected {expected}, found {found} in the type {_short(self.text)!r}", self.path, expected)
+        found = f"{short(self.token)!r}" if self.token else "the end"
+        return SignatureError(f"{self.path}: expected {expected}, found {found} in the type {short(self.text)!r}", self.path, expected)
 
     def accept(self, token: str) -> bool:
         if self.kind == 4 and self.token == token:
@@ -161,9 +157,7 @@ class _Parser:
 
     def type(self, depth: int) -> Type:
         if depth > MAX_DEPTH:
-            raise SignatureError(
-                f"{self.path}: the type {_short(self.text)!r} is nested too deep", self.path, f"at most {MAX_DEPTH} levels"
-            )
+            raise SignatureError(f"{self.path}: the type {short(self.text)!r} is nested too deep", self.path, f"at most {MAX_DEPTH} levels")
         found = self.named(depth)
         while self.accept("|"):
             if self.token != "None":
@@ -190,7 +184,7 @@ class _Parser:
             return inner if inner.kind == "optional" else Type("optional", (inner,))
         if name == "Literal":
             return self.literal()
-        raise SignatureError(f"{self.path}: unknown type {_short(name)!r}", self.path, TYPES_TEXT)
+        raise SignatureError(f"{self.path}: unknown type {short(name)!r}", self.path, TYPES_TEXT)
 
     def inner(self, depth: int) -> Type:
         if not self.accept("["):
@@ -241,7 +235,7 @@ class _Parser:
         return value
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -251,84 +245,3 @@ def kind_of(value: object) -> str:
         return "null"
     names = {bool: "boolean", int: "integer", float: "number", str: "string", bytes: "binary", list: "list", dict: "map"}
     return names.get(type(value), type(value).__name__)
-
-
-def check_value(kind: Type, value: Any, path: str, problems: list[str]) -> Any:
-    """Return `value` as `kind` wants it (an integer becomes a float where a number is due); append what is wrong to `problems`."""
-    name = kind.kind
-    if name == "optional":
-        return None if value is None else check_value(kind.args[0], value, path, problems)
-    if name == "any":
-        return _check_any(value, path, problems, MAX_VALUE_DEPTH)
-    if name == "list" and isinstance(value, (list, tuple)):
-        return [check_value(kind.args[0], v, f"{path}[{i}]", problems) for i, v in enumerate(value)]
-    if name == "dict" and isinstance(value, dict):
-        _check_keys(value, path, problems)
-        return {k: check_value(kind.args[0], v, f"{path}[{_key(k)}]", problems) for k, v in value.items()}
-    if name == "literal":
-        if not any(value == v and type(value) is type(v) for v in kind.args):
-            problems.append(f"{path} must be one of {_short(kind.text()[8:-1])}")
-        return value
-    return _check_scalar(name, value, path, problems)
-
-
-def _check_scalar(name: str, value: Any, path: str, problems: list[str]) -> Any:
-    if name == "str" and isinstance(value, str):
-        _check_text(value, path, problems)
-    elif name == "int" and type(value) is int:
-        _check_int(value, path, problems)
-    elif name == "float" and type(value) in (int, float):
-        value = float(value) if abs(value) < 2**1023 else math.inf
-        if not math.isfinite(value):
-            problems.append(f"{path} must be a finite number")
-    elif not (name == "bool" and type(value) is bool):
-        problems.append(f"{path} must be {_DUE.get(name, name)}, not {kind_of(value)}")
-    return value
-
-
-_DUE = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "list", "dict": "map"}
-
-
-def _check_any(value: Any, path: str, problems: list[str], depth: int) -> Any:
-    if depth == 0:
-        problems.append(f"{path} is nested too deep")
-    elif isinstance(value, dict):
-        _check_keys(value, path, problems)
-        return {k: _check_any(v, f"{path}[{_key(k)}]", problems, depth - 1) for k, v in value.items()}
-    elif isinstance(value, (list, tuple)):
-        return [_check_any(v, f"{path}[{i}]", problems, depth - 1) for i, v in enumerate(value)]
-    elif isinstance(value, str):
-        _check_text(value, path, problems)
-    elif isinstance(value, float) and not math.isfinite(value):
-        problems.append(f"{path} must be a finite number")
-    elif type(value) is int:
-        _check_int(value, path, problems)
-    elif value is not None and not isinstance(value, (bool, float)):
-        problems.append(f"{path} must be a JSON value, not {kind_of(value)}")
-    return value
-
-
-def _check_int(value: int, path: str, problems: list[str]) -> None:
-    if not -(2**63) <= value < 2**64:
-        problems.append(f"{path} must be an integer of 64 bits")
-
-
-def _check_text(value: str, path: str, problems: list[str]) -> None:
-    # A lone surrogate passes through Python but not through UTF-8, which every wire uses.
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            problems.append(f"{path} must be text without lone surrogates")
-
-
-def _check_keys(value: dict[Any, Any], path: str, problems: list[str]) -> None:
-    if not all(isinstance(k, str) for k in value):
-        problems.append(f"{path} must have strings as keys")
-    elif len({fold(k) for k in value}) != len(value):
-        problems.append(f"{path} has keys that differ only by case")
-
-
-def _key(key: object) -> str:
-    # A key of a map is data: it stands in an error only if it looks like a name.
-    return key if isinstance(key, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,31}", key) else "?"

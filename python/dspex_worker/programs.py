@@ -11,8 +11,9 @@ from dspex_worker import wire
 from dspex_worker.arguments import only, session_of, text
 from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
+from dspex_worker.fit import check_inputs
 from dspex_worker.registry import UserProgram
-from dspex_worker.signature import MODULES, SpecError, check_inputs, check_module, infer_signature, parse_signature
+from dspex_worker.signature import MODULES, SpecError, check_module, infer_signature, parse_signature
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input, bad_option
 

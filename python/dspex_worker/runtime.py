@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
@@ -22,7 +21,8 @@ from dspex_worker import bodies, frames, logs, process, wire
 from dspex_worker.commands import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
 from dspex_worker.frames import FrameType
-from dspex_worker.registry import UserCommand, job_var
+from dspex_worker.functions import UserFunctions, frames_of
+from dspex_worker.registry import job_var
 from dspex_worker.start import Started, send_all
 from dspex_worker.threads import Threads
 from dspex_worker.worker import Call, bad_option, error_body
@@ -34,7 +34,6 @@ READ_MAX = 1 << 20  # one read inside of a large frame
 WAITING = 10_000  # frames that wait to be written: then log records are dropped and counted, and partial output waits
 CANCEL_GRACE = 1.0  # seconds that cancelled calls have before the process ends without them
 TELL_AFTER = 1.0  # seconds after which a cancelled task that goes on has its place written to stderr; the host kills after 2
-TELL_FRAMES = 50  # of a task
 
 _CALL, _RESULT = int(FrameType.CALL), int(FrameType.RESULT)  # plain integers compare and pack faster
 
@@ -49,10 +48,11 @@ class Runtime:
         self._early = started.early
         self._max_frame = started.worker.config.max_frame
         self._worker.leave = self._leave
-        self._threads = Threads(started.preloaded.slots)
+        self._loop = asyncio.new_event_loop()
+        functions = UserFunctions(self._worker, Threads(started.preloaded.slots), self._loop)
         self._table = dict(started.preloaded.table)
         for entry in started.preloaded.functions:
-            self._table[entry.name] = Command(self._user_command(entry), entry.exclusive)
+            self._table[entry.name] = Command(functions.command(entry), entry.exclusive)
         self._calls: dict[int, Call] = {}
         self._out: deque[bytes] = deque()
         self._logs_lost = 0
@@ -60,7 +60,6 @@ class Runtime:
         self._stopping = ""
         self._leaving = False  # asked to be replaced
         self._main = threading.get_ident()
-        self._loop = asyncio.new_event_loop()
 
     def serve(self) -> None:
         """Says READY and serves until the end; on return BYE is written."""
@@ -227,7 +226,7 @@ class Runtime:
     def _tell_where(self, call: Call) -> None:
         """A task that ignores its cancellation is in no thread's stack: says where it waits, in the form of faulthandler."""
         if call.id in self._calls:
-            lines = [f"Task of call {call.id} (most recent call first):", *_frames_of(call.coroutine)]
+            lines = [f"Task of call {call.id} (most recent call first):", *frames_of(call.coroutine)]
             print("\n".join(lines), file=sys.stderr, flush=True)
 
     # ---- frames out
@@ -297,52 +296,6 @@ class Runtime:
             self._cancel(call_id, _ENDING)
         self._loop.call_later(CANCEL_GRACE, self._loop.stop)
 
-    # ---- user functions
-
-    def _user_command(self, entry: UserCommand) -> Callable[[Call], Any]:
-        """The command that runs a function of the operator."""
-        run = self._run_async if entry.asynchronous else self._run_in_thread
-
-        def start(call: Call) -> Any:
-            entry.check(call.args)
-            return run(call, entry)
-
-        return start
-
-    def _job_context(self, call: Call) -> contextlib.AbstractContextManager[Any]:
-        make = getattr(self._worker.engine, "job_context", None)
-        return make(call.context()) if make is not None else contextlib.nullcontext()
-
-    async def _run_async(self, call: Call, entry: UserCommand) -> Any:
-        with self._job_context(call):
-            return await entry.function(**call.args)
-
-    async def _run_in_thread(self, call: Call, entry: UserCommand) -> Any:
-        """Waits for the thread to its very end, whatever happens: the slot must not look free before."""
-        ended: asyncio.Future[Any] = self._loop.create_future()
-        context = contextvars.copy_context()
-
-        def work() -> Any:
-            with self._job_context(call):
-                return entry.function(**call.args)
-
-        def settle(value: Any, error: BaseException | None) -> None:
-            if error is None:
-                ended.set_result((value, None))
-            else:
-                ended.set_result((None, error))
-
-        def done(value: Any, error: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(settle, value, error)
-
-        ticket = self._threads.start(lambda: context.run(work), done)
-        call.interrupt = ticket.interrupt
-        value, error = await ended
-        if error is not None:
-            raise error
-        return value
-
 
 def _bad_call(why: str) -> WorkerError:
     return WorkerError("communication", "bad_frame", f"CALL: {why}", retryable=True)
@@ -353,26 +306,6 @@ _ENDING = "the worker is ending"
 
 def _ending() -> WorkerError:
     return WorkerError("connection", "shutting_down", _ENDING, retryable=True)
-
-
-# A coroutine, generator or asynchronous generator: its frame, and what it waits for.
-_INSIDE = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
-
-
-def _frames_of(coroutine: Any) -> list[str]:
-    """Where a coroutine waits, the innermost frame first."""
-    lines: list[str] = []
-    waits: Any = coroutine
-    while waits is not None and len(lines) < TELL_FRAMES:
-        for frame_name, next_name in _INSIDE:
-            frame = getattr(waits, frame_name, None)
-            if frame is not None:
-                lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
-                waits = getattr(waits, next_name)
-                break
-        else:
-            break
-    return lines[::-1]
 
 
 async def _guarded(coroutine: Any) -> Any:

@@ -23,12 +23,9 @@ from typing import Any
 
 from dspex_worker.fieldtype import (
     MAX_TEXT,
-    InputError,
-    OutputError,
     SignatureError,
     SpecError,
     Type,
-    check_value,
     kind_of,
     parse_type,
 )
@@ -37,15 +34,11 @@ __all__ = [
     "MODULES",
     "STEERING_NAMES",
     "Field",
-    "InputError",
-    "OutputError",
     "Signature",
     "SignatureError",
     "SpecError",
     "Type",
-    "check_inputs",
     "check_module",
-    "check_outputs",
     "infer_signature",
     "parse_signature",
     "parse_type",
@@ -301,55 +294,3 @@ def _infer(value: object) -> Type:
     if isinstance(value, dict):
         return Type("dict", (Type("any"),))
     return Type(_INFERRED.get(type(value), "any"))
-
-
-def check_inputs(signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs in the order of the signature, as its types want them. InputError names all that is wrong.
-
-    The history may be left out; if it is given it is a list of maps, or a map with such a list under `messages`.
-    An Optional input that is left out is None.
-    """
-    problems: list[str] = []
-    if not isinstance(inputs, Mapping):
-        raise InputError(f"the inputs must be a map, not {kind_of(inputs)}", "inputs", "a map of names to values")
-    known = {f.name for f in signature.inputs}
-    problems += [f"unknown input {str(name)[:64]!r}" for name in inputs if name not in known]
-    checked: dict[str, Any] = {}
-    for field in signature.inputs:
-        if field.type.kind == "history":
-            if inputs.get(field.name) is not None:
-                checked[field.name] = _check_turns(inputs[field.name], field.name, problems)
-        elif field.name in inputs or field.type.kind == "optional":
-            checked[field.name] = check_value(field.type, inputs.get(field.name), f"input {field.name}", problems)
-        else:
-            problems.append(f"missing input {field.name!r}")
-    if problems:
-        raise InputError(_join(problems), "inputs", ", ".join(f"{f.name}: {f.type.text()}" for f in signature.inputs)[:1024])
-    return checked
-
-
-def _check_turns(value: Any, name: str, problems: list[str]) -> list[dict[str, Any]]:
-    turns = value.get("messages") if isinstance(value, dict) else value
-    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-        problems.append(f"input {name} must be a list of maps, one for each past turn")
-        return []
-    return [check_value(Type("dict", (Type("any"),)), turn, f"input {name}", problems) for turn in turns]
-
-
-def check_outputs(signature: Signature, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return exactly the outputs of the signature, in its order. OutputError names what is missing or of another type."""
-    problems: list[str] = []
-    checked: dict[str, Any] = {}
-    for field in signature.outputs:
-        if field.name in outputs or field.type.kind == "optional":
-            checked[field.name] = check_value(field.type, outputs.get(field.name), f"output {field.name}", problems)
-        else:
-            problems.append(f"missing output {field.name!r}")
-    if problems:
-        raise OutputError(_join(problems), "outputs", ", ".join(f"{f.name}: {f.type.text()}" for f in signature.outputs)[:1024])
-    return checked
-
-
-def _join(problems: list[str]) -> str:
-    more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-    return "; ".join(problems[:8]) + more

@@ -14,16 +14,13 @@ from typing import Any
 import pytest
 
 from dspex_worker import signature as sig
+from dspex_worker.fit import InputError, OutputError, check_inputs, check_outputs
 from dspex_worker.signature import (
     Field,
-    InputError,
-    OutputError,
     Signature,
     SignatureError,
     Type,
-    check_inputs,
     check_module,
-    check_outputs,
     infer_signature,
     parse_signature,
     parse_type,

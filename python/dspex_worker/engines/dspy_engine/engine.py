@@ -20,8 +20,9 @@ from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.errors import Cancelled, WorkerError
+from dspex_worker.fit import OutputError, check_outputs
 from dspex_worker.plain import to_wire
-from dspex_worker.signature import STEERING_NAMES, OutputError, SignatureError, check_outputs
+from dspex_worker.signature import STEERING_NAMES, SignatureError
 from dspex_worker.threads import Threads
 
 __all__ = ["DSPyEngine"]
