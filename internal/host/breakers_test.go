@@ -281,6 +281,20 @@ func TestWhatSaysNothingOfTheModelOpensNothing(t *testing.T) {
 	})
 }
 
+func TestAttemptsThatTakeTooLongOpenNothing(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) {
+			<-ctx.Done()
+			return frame.Frame{}, ctx.Err(), true
+		})
+		for n := range 10 { // what one client is too impatient for serves the others well
+			if r := y.call("dspex.rpc.session.s", "", predict("slow", once+`,"timeout":100`)); r.Error.Code != "operation_timeout" {
+				t.Fatalf("%d: %+v", n, r)
+			}
+		}
+	})
+}
+
 func TestStartsThatFailOpenABreakerThatKeepsNobodyFromWorkersThatServe(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		y.pool.gone.Store(true)
