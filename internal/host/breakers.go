@@ -67,7 +67,7 @@ func (h *Host) verdict(ctx context.Context, t *task, out *output) {
 	if ctx.Err() != nil {
 		return
 	}
-	h.metrics.ran(out)
+	h.ran(t, out)
 	p := t.pass
 	if out.err == nil {
 		p.pool.End(breaker.Success, "")
@@ -121,7 +121,7 @@ func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitU
 	defer start.End(breaker.Silent, "")
 	began := time.Now()
 	slot, e, err := h.checkoutSlot(t, prefer, waited, wait)
-	h.metrics.waited(began, e)
+	h.waited(t, began, slot, e)
 	if e != nil {
 		start.End(result(e.Signs().Start), what(e))
 	}
@@ -144,7 +144,7 @@ func (e *held) Error() string {
 }
 
 // answer is what a call gets.
-func (h *Host) answer(e *held) *jobs.Error {
+func (h *Host) answer(t *task, e *held) *jobs.Error {
 	bad := jobs.Errorf(jobs.Resource, jobs.CodeBreakerOpen, "%v", e).Again().
 		WithHint("ask again after retry_after_ms, or publish the job: a queued job waits; `dspex breakers` shows and resets breakers")
 	if e.Last != nil {
@@ -152,13 +152,14 @@ func (h *Host) answer(e *held) *jobs.Error {
 	}
 	bad.RetryAfter = e.RetryAfter
 	h.metrics.failed(bad)
+	h.telemetry.emit(tellError, t, "", 0, bad)
 	return bad
 }
 
 // hold has a queued job wait for the breaker, and lets a call fail.
 func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay time.Duration, err error) {
 	if t.env.Mode == jobs.ModeCall {
-		return s.notStarted(ctx, t, s.p.h.answer(e))
+		return s.notStarted(ctx, t, s.p.h.answer(t, e))
 	}
 	d := e.RetryAfter
 	if left, has := t.left(s.p.h.now()); has {
@@ -174,7 +175,7 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 func (h *Host) holdAnonymous(t *task, e *held) {
 	if t.env.Mode == jobs.ModeCall {
 		t.buried = t.attempt > 0
-		h.settleAnonymous(t, h.answer(e), &output{})
+		h.settleAnonymous(t, h.answer(t, e), &output{})
 		return
 	}
 	d := max(e.RetryAfter, anonymousHold)

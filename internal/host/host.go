@@ -102,6 +102,7 @@ type Host struct {
 	assigned    *assignments
 	told        told
 	metrics     *metrics
+	telemetry   *telemetry
 	breakers    *breaker.Set
 	outages     outages
 	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
@@ -182,16 +183,11 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	defer alone()
-	stopCancel, err := h.listenCancel(work)
+	deaf, err := h.listen(work)
 	if err != nil {
 		return err
 	}
-	defer stopCancel()
-	stopBreakers, err := h.serveBreakers()
-	if err != nil {
-		return err
-	}
-	defer stopBreakers()
+	defer deaf()
 	var wg sync.WaitGroup
 	wg.Go(func() { h.followDefaultLM(ctx) })
 	for n := range h.partitions {
@@ -224,6 +220,21 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// listen hears cancellations, questions about breakers and who listens to telemetry, until deaf is called.
+func (h *Host) listen(ctx context.Context) (deaf func(), err error) {
+	stopCancel, err := h.listenCancel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stopBreakers, err := h.serveBreakers()
+	if err != nil {
+		return nil, err
+	}
+	tell, stopTelling, err := newTelemetry(h.nc, h.cfg.Name)
+	h.telemetry = tell
+	return func() { stopTelling(); stopBreakers(); stopCancel() }, err
 }
 
 // open reads what the broker holds.

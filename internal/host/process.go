@@ -15,6 +15,7 @@ import (
 type task struct {
 	*job
 
+	session  string // none: an anonymous job
 	req      jobs.Request
 	deadline time.Time // broker's clock; zero: none
 	attempt  int
@@ -55,7 +56,7 @@ func (s *session) process(ctx context.Context, j *job) error {
 	if j.seq <= s.record.LastSequence {
 		return s.completeAgain(ctx, j)
 	}
-	t := &task{job: j}
+	t := &task{job: j, session: s.id}
 	bad, err := t.parse(ctx, h)
 	if err != nil {
 		return err

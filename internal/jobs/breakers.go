@@ -177,6 +177,7 @@ type BreakersAsk struct {
 const (
 	SubjectBreakerEvents = "dspex.events.breaker." // + change
 	EventBreaker         = "dspex.circuit_breaker."
+	EventSessionPool     = "dspex.session_pool."
 )
 
 // BreakerEvent says that a breaker was opened, reopened, closed or reset.

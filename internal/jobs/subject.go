@@ -36,8 +36,9 @@ const (
 	RPCBreakersList  = "dspex.rpc.breakers.list"
 	RPCBreakersReset = "dspex.rpc.breakers.reset"
 
-	SubjectHeartbeat = "dspex.hb."  // + host
-	SubjectControl   = "dspex.ctl." // + host + verb
+	SubjectHeartbeat = "dspex.hb."                     // + host
+	SubjectControl   = "dspex.ctl."                    // + host + verb
+	SubjectTelemetry = "dspex.telemetry.session_pool." // + checkout, execute or error
 
 	HeaderJob         = "Dspex-Job"
 	HeaderMode        = "Dspex-Mode"

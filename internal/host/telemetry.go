@@ -1,0 +1,124 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// telemetry publishes the manual's telemetry events (contract/events.md). They are at most once and kept nowhere, and nearly
+// free while nobody listens: the broker says of each that nobody did, and then that kind is not sent for a second.
+type telemetry struct {
+	nc    *nats.Conn
+	host  string
+	inbox string // + kind
+	deaf  [len(eventKinds)]atomic.Int64
+}
+
+// Indices in eventKinds, and in deaf: unix ns until which nobody listens.
+const (
+	tellCheckout = iota
+	tellExecute
+	tellError
+)
+
+var eventKinds = [...]string{"checkout", "execute", "error"}
+
+// deafness is how long a listener that comes may have to wait for the first event.
+const deafness = time.Second
+
+// newTelemetry listens for what the broker says, until stop is called.
+func newTelemetry(nc *nats.Conn, host string) (t *telemetry, stop func(), err error) {
+	t = &telemetry{nc: nc, host: host, inbox: nc.NewInbox() + "."}
+	sub, err := nc.Subscribe(t.inbox+"*", t.hear)
+	if err != nil {
+		return nil, nil, fmt.Errorf("subscribe for telemetry: %w", err)
+	}
+	return t, func() { _ = sub.Unsubscribe() }, nil
+}
+
+// noResponders is the status of the broker's word that nobody listens.
+const noResponders = "503"
+
+func (t *telemetry) hear(m *nats.Msg) {
+	if m.Header.Get("Status") != noResponders {
+		return // a listener that answers
+	}
+	for kind := range eventKinds {
+		if strings.HasSuffix(m.Subject, "."+eventKinds[kind]) {
+			t.deaf[kind].Store(time.Now().Add(deafness).UnixNano())
+		}
+	}
+}
+
+// event is the body of an event; durations are in milliseconds.
+type event struct {
+	Event    string        `json:"event"`
+	At       time.Time     `json:"at"`
+	Host     string        `json:"host"`
+	Session  string        `json:"session,omitempty"` // none: an anonymous job
+	Job      string        `json:"job"`
+	Command  string        `json:"command"`
+	Attempt  int           `json:"attempt"` // of a checkout the one that is to start
+	Worker   string        `json:"worker,omitempty"`
+	Duration *float64      `json:"duration,omitempty"` // not of an error
+	Category jobs.Category `json:"error_category,omitempty"`
+	Code     string        `json:"code,omitempty"`
+}
+
+func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *jobs.Error) {
+	if time.Now().UnixNano() < t.deaf[kind].Load() {
+		return
+	}
+	if err := t.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), jobs.SubjectTelemetry) {
+		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
+		return
+	}
+	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Session: of.session, Job: of.env.Job, Command: of.req.Command,
+		Attempt: of.attempt, Worker: worker}
+	if kind == tellCheckout {
+		v.Attempt++
+	}
+	if kind != tellError {
+		ms := float64(d.Microseconds()) / 1000
+		v.Duration = &ms
+	}
+	if e != nil {
+		v.Category, v.Code = e.Category, e.Code
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // texts and numbers always marshal
+	}
+	_ = t.nc.PublishMsg(&nats.Msg{Subject: jobs.SubjectTelemetry + eventKinds[kind], Reply: t.inbox + eventKinds[kind], Data: body}) // at most once
+}
+
+// ran counts an attempt and tells of it.
+func (h *Host) ran(t *task, out *output) {
+	h.metrics.ran(out)
+	h.telemetry.emit(tellExecute, t, out.worker, out.ran, out.err)
+	if out.err != nil {
+		h.telemetry.emit(tellError, t, out.worker, 0, out.err)
+	}
+}
+
+// waited counts a wait for a slot and tells of it; slot is nil if there was none.
+func (h *Host) waited(t *task, began time.Time, slot Slot, e *jobs.Error) {
+	h.metrics.waited(began, e)
+	worker := ""
+	if slot != nil {
+		worker = slot.WorkerName()
+	}
+	h.telemetry.emit(tellCheckout, t, worker, time.Since(began), e)
+	if e != nil {
+		h.telemetry.emit(tellError, t, "", 0, e)
+	}
+}
