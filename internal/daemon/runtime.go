@@ -9,10 +9,11 @@ import (
 )
 
 // Bounds of the collector. With the few megabytes that these programs hold it would run dozens of times a second under load:
-// it may let garbage come until the program has memoryGoal bytes, and beyond that half of what is alive.
+// it may let garbage come until the program has memoryGoal bytes, or garbageRoom more than what is alive.
 const (
 	rareCollector = 400 // percent
 	memoryGoal    = 88 << 20
+	garbageRoom   = 24 << 20
 	goalPause     = 5 * time.Second
 )
 
@@ -43,7 +44,7 @@ func followHeap(ctx context.Context) {
 			return
 		case <-tick.C:
 			metrics.Read(live)
-			debug.SetMemoryLimit(max(memoryGoal, int64(live[0].Value.Uint64())*3/2))
+			debug.SetMemoryLimit(max(memoryGoal, int64(live[0].Value.Uint64())+garbageRoom))
 		}
 	}
 }

@@ -17,7 +17,8 @@ from dspex_worker.errors import WorkerError
 __all__ = ["EMPTY", "SCHEMA", "Sessions", "State", "now_text"]
 
 SCHEMA = 1  # key `v` of the state map; a newer one is left alone
-KEPT = 64  # sessions last used that a worker holds, contract/frame.md
+# States of the sessions last used that a worker holds, contract/frame.md: so many, and so many bytes as they are stored.
+KEPT, KEPT_BYTES = 1024, 8 << 20
 
 
 def now_text() -> str:
@@ -118,9 +119,11 @@ def _unreadable(why: str) -> WorkerError:
 class Sessions:
     """The states last used, by session, each with its version. The host's record is the durable copy."""
 
-    def __init__(self, limit: int = KEPT) -> None:
+    def __init__(self, limit: int = KEPT, limit_bytes: int = KEPT_BYTES) -> None:
         self._limit = limit
-        self._held: OrderedDict[str, tuple[int, State]] = OrderedDict()
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._held: OrderedDict[str, tuple[int, State, int]] = OrderedDict()  # version, state, bytes
 
     def __len__(self) -> int:
         return len(self._held)
@@ -129,7 +132,7 @@ class Sessions:
         """The state that a call starts with; `state_missing` asks the host to send it."""
         if raw is not None:
             state = read_state(raw)
-            self.keep(session, version, state)
+            self.keep(session, version, state, len(raw))
             return state
         if version == 0:
             self.drop(session)
@@ -145,19 +148,23 @@ class Sessions:
         self._held.move_to_end(session)
         return held[1]
 
-    def keep(self, session: str, version: int, state: State) -> None:
-        """Remembers the state; the one used longest ago is forgotten when there are too many."""
-        self._held[session] = (version, state)
-        self._held.move_to_end(session)
-        if len(self._held) > self._limit:
-            self._held.popitem(last=False)
+    def keep(self, session: str, version: int, state: State, size: int) -> None:
+        """Remembers the state of size bytes; those used longest ago are forgotten when there is too much."""
+        self.drop(session)
+        self._held[session] = (version, state, size)
+        self._bytes += size
+        while len(self._held) > self._limit or (self._bytes > self._limit_bytes and len(self._held) > 1):
+            self.drop(next(iter(self._held)))
 
     def drop(self, session: str) -> None:
         """Forgets what is held of the session."""
-        self._held.pop(session, None)
+        held = self._held.pop(session, None)
+        if held is not None:
+            self._bytes -= held[2]
 
     def clear(self) -> int:
         """Forgets all; says how many there were."""
         count = len(self._held)
         self._held.clear()
+        self._bytes = 0
         return count

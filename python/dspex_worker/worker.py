@@ -204,7 +204,7 @@ class Call:
             )
         body = wire.encode([value, meta, raw, self.version + 1])
         if len(body) <= self.worker.config.max_frame:
-            self.worker.sessions.keep(self.session, self.version + 1, state)
+            self.worker.sessions.keep(self.session, self.version + 1, state, len(raw))
         return body
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dspex_worker import wire
+from dspex_worker.errors import WorkerError
 from dspex_worker.frames import FrameType
+from dspex_worker.state import EMPTY, Sessions
 from tests.client import WorkerProcess
 
 
@@ -168,11 +172,27 @@ def test_a_program_with_a_history_input_gets_the_sessions(worker: WorkerProcess,
     assert [turn["inputs"] for turn in turns(worker, session)] == [{"question": "one two three"}, {"question": "q"}, {"question": "q"}]
 
 
-def test_64_sessions_are_kept_and_the_least_used_goes(worker: WorkerProcess, session: str) -> None:
-    names = [f"{session[:40]}_{index}" for index in range(65)]
+def test_1024_sessions_are_kept_and_the_least_used_goes(worker: WorkerProcess, session: str) -> None:
+    names = [f"{session[:40]}_{index}" for index in range(1025)]
     for name in names:
         worker.value("append", {"x": 1}, session=name)
         worker.value("ping", session=names[0])  # used again and again
     assert worker.failure("ping", session=names[1]).code == "state_missing"
     assert worker.value("ping", session=names[2])["status"] == "ok"
     assert worker.value("ping", session=names[0])["status"] == "ok"
+
+
+def test_large_states_push_out_those_used_longest_ago() -> None:
+    held = Sessions(limit=10, limit_bytes=100)
+    for name, size in (("a", 40), ("b", 40), ("a", 50), ("c", 30)):  # a grew, and is newer than b
+        held.keep(name, 1, EMPTY, size)
+    with pytest.raises(WorkerError, match="does not hold"):
+        held.load("b", 1, None)
+    assert held.load("a", 1, None) is EMPTY
+    held.keep("huge", 1, EMPTY, 1000)  # the latest one stays, whatever its size
+    assert held.load("huge", 1, None) is EMPTY
+    assert len(held) == 1
+    held.drop("huge")
+    for name in ("x", "y"):  # what went away counts no more
+        held.keep(name, 1, EMPTY, 50)
+    assert held.clear() == 2

@@ -22,7 +22,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// What GOMEMLIMIT and GOGC should be for a broker with 100,000 sessions (docs/operations.md).
+// GOMEMLIMIT and GOGC of the broker, as in docker-compose.yml.
 const (
 	brokerMemory = 110 << 20
 	brokerGC     = 50 // GOGC, percent

@@ -53,6 +53,8 @@ var faultParts = []chapter{
 	{"silence", measureSilence},
 	{"restart", measureRestart},
 	{"scale", measureScale},
+	{"sticky", measureSticky},
+	{"deadline", measureDeadline},
 }
 
 func main() {
@@ -102,7 +104,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.python, "python", "python3", "interpreter of the stub engine's workers; with msgspec, as the lock installs it")
 	f.StringVar(&o.json, "json", "", "also write the figures into this file")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
-	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence and restart")
+	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence, restart and deadline")
 	f.DurationVar(&o.slice, "slice", 1500*time.Millisecond, "length of one measurement")
 	f.BoolVar(&o.syncAlways, "sync-always", false, "broker with sync_interval: always, for the parts and for the whole")
 	if err := f.Parse(args); err != nil {

@@ -22,7 +22,6 @@ const (
 	brokerMost   = 150.0 // MB
 	processMost  = 128.0 // MB: dispatcher, and host without its workers
 	restartMost  = 2.0   // s
-	hitLeast     = 0.999
 )
 
 // scaleRig is a deployment that knows 100,000 sessions.
@@ -87,8 +86,8 @@ func measureScale(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// settlePause is how long freed memory may take to go back to the system.
-const settlePause = 30 * time.Second
+// settlePause is how long freed memory may take to go back to the system: Go's scavenger takes its time.
+const settlePause = 60 * time.Second
 
 // settled is the least memory of broker, dispatcher and host within a while: what a burst left behind does not count.
 func (s *scaleRig) settled() []float64 {
