@@ -20,7 +20,7 @@ import (
 
 const metricsHead = `# Metrics
 
-` + "`worker-host --metrics 127.0.0.1:9464` and `dispatcher --metrics 127.0.0.1:9465` serve them at `/metrics`" + ` in the form of Prometheus, beside those of the Go runtime and of the process. Without
+` + "`worker-host --metrics 127.0.0.1:9464` and `dispatcher --metrics 127.0.0.1:9465` serve them at `/metrics`" + `, ` + "`dspex dev --metrics`" + ` those of both, in the form of Prometheus, beside those of the Go runtime and of the process. Without
 the flag nothing listens. There is no authentication: keep the address on loopback or in a network of your own. Times are in seconds. No label holds the id of a session or of a
 job. This page is generated from what the programs say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
 

@@ -6,9 +6,15 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex"
 )
@@ -37,6 +43,74 @@ func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
 	if status := <-ended; status != exitOK {
 		t.Errorf("status %d", status)
 	}
+}
+
+func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "shop.py"), []byte("from dspex_worker import command\n\n\n@command\ndef price():\n    return 42\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, said := io.Pipe()
+	var hints lines
+	a := &app{in: strings.NewReader(""), out: said, err: &hints, env: func(string) string { return "" }}
+	ended := make(chan int, 1)
+	go func() {
+		status := a.execute(ctx, []string{"dev", "--engine", "stub", "--listen", "127.0.0.1:0", "--workers", "1", "--metrics", "127.0.0.1:0", "--import", "shop", "--path", dir})
+		said.Close()
+		ended <- status
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if err != nil || !ok {
+		t.Fatalf("it said %q, %v: %s", line, err, hints.String())
+	}
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := nc.Request("dspex.rpc.anonymous", []byte(`{"command":"price"}`), 30*time.Second); err != nil || !strings.Contains(string(m.Data), `"result":42`) {
+		t.Errorf("%v %+v", err, m)
+	}
+	nc.Close()
+	address := regexp.MustCompile(`(?m)^metrics (http://\S+)$`).FindStringSubmatch(hints.String())
+	if address == nil {
+		t.Fatalf("no address of the metrics: %s", hints.String())
+	}
+	answer, err := http.Get(address[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	page, err := io.ReadAll(answer.Body)
+	for _, metric := range []string{"dspex_pool_requests_total 1", "dspex_hosts 1", "dspex_workers{", "go_goroutines "} {
+		if err != nil || !strings.Contains(string(page), "\n"+metric) {
+			t.Errorf("no %s (%v)", metric, err)
+		}
+	}
+	interrupt()
+	if status := <-ended; status != exitOK {
+		t.Errorf("status %d: %s", status, hints.String())
+	}
+}
+
+// lines keeps what is written by one goroutine and read by another.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func TestCleanJSONIsHarmlessAndTheSameValue(t *testing.T) {

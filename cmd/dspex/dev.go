@@ -1,16 +1,19 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
 )
 
 func (a *app) devCommand() *cobra.Command {
 	var cfg devserver.Config
+	var metrics daemon.Metrics
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "dev",
@@ -20,6 +23,9 @@ func (a *app) devCommand() *cobra.Command {
 			if cfg.Workers < 1 || cfg.Slots < 1 {
 				return usage("--workers and --slots must be at least 1")
 			}
+			if err := errors.Join(metrics.Check(), cfg.Modules.Check()); err != nil {
+				return usage("%v", err)
+			}
 			var level slog.LevelVar
 			level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
 			if verbose {
@@ -27,9 +33,16 @@ func (a *app) devCommand() *cobra.Command {
 			}
 			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: &level}))
 			cfg.Progress = a.err
+			registry := daemon.NewRegistry()
+			url, stop, err := metrics.Serve(registry, cfg.Log)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			cfg.Metrics = registry
 			cfg.Ready = func(i devserver.Info) {
 				level.Set(min(level.Level(), slog.LevelWarn))
-				a.announce(i)
+				a.announce(i, url)
 			}
 			return devserver.Run(cmd.Context(), cfg)
 		},
@@ -43,14 +56,15 @@ func (a *app) devCommand() *cobra.Command {
 	cfg.Pool.Flags(f)
 	cfg.Breaker.Flags(f)
 	cfg.Alerts.Flags(f)
-	f.StringSliceVar(&cfg.Imports, "import", nil, "Python modules whose commands and programs become available")
+	cfg.Modules.Flags(f)
+	metrics.Flags(f)
 	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")
 	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log everything")
 	return cmd
 }
 
-func (a *app) announce(i devserver.Info) {
+func (a *app) announce(i devserver.Info, metrics string) {
 	server, subject := "", ""
 	if i.URL != defaultServer {
 		server, subject = " --server "+i.URL, " -s "+i.URL
@@ -62,6 +76,9 @@ func (a *app) announce(i devserver.Info) {
 		say("%s", a.paint(a.err, dim, "The stub engine answers: no DSPy, no language model, values made up from the inputs."))
 	case i.Echo != "":
 		say("%s", a.paint(a.err, dim, "No language model is configured (--lm): the built-in echo model answers, through real DSPy and HTTP."))
+	}
+	if metrics != "" {
+		say("metrics %s", metrics)
 	}
 	say("\nIn another terminal:")
 	say("  %s call predict question=\"What is the capital of France?\" --session user_123%s", a.program, server)

@@ -81,7 +81,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 func (o *options) poolConfig(python pyenv.Env, log *slog.Logger) pyproc.Config {
 	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(), Name: o.name, Size: o.workers, Log: log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": append([]string{}, o.imports...),
+			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(),
 				"warm_up": !o.pool.Basic()})
 			if err != nil {
 				panic(err) // text and numbers always encode

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +20,7 @@ import (
 
 type options struct {
 	name, engine, python, lmFile string
-	imports, paths               []string
+	modules                      pyenv.Modules
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
@@ -35,8 +34,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	o.declarePython(f)
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this host, unique in the deployment; a restarted host keeps it")
 	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
-	f.StringSliceVar(&o.imports, "import", nil, "Python module whose commands and programs become available; repeated, or separated by commas")
-	f.StringSliceVar(&o.paths, "path", nil, "directory of these modules (default: the working directory); repeated, or separated by commas")
+	o.modules.Flags(f)
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
@@ -59,7 +57,7 @@ const (
 
 // check says all that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
-	wrong := []error{o.checkEngine(), o.pool.Check(), o.breaker.Check()}
+	wrong := []error{o.checkEngine(), o.modules.Check(), o.pool.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
 		no("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name)
@@ -73,14 +71,6 @@ func (o *options) check(s *daemon.Surroundings) error {
 	for flag, d := range map[string]time.Duration{"session-idle": o.idle, "checkout-timeout": o.checkout, "grace": o.grace} {
 		if d <= 0 {
 			no("--%s is %v: it is more than nothing", flag, d)
-		}
-	}
-	if len(o.paths) > 0 && len(o.imports) == 0 {
-		no("--path has no effect without --import")
-	}
-	for _, path := range o.paths {
-		if info, err := os.Stat(path); err != nil || !info.IsDir() {
-			no("--path %s is no directory", path)
 		}
 	}
 	models, err := o.loadModels(s.Env)
@@ -109,14 +99,11 @@ func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
 
 // environment makes the Python environment, or finds it.
 func (o *options) environment(ctx context.Context, progress io.Writer) (pyenv.Env, error) {
-	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: o.paths, Litellm: o.litellm}
-	if len(o.imports) > 0 && len(o.paths) == 0 {
-		wd, err := os.Getwd()
-		if err != nil {
-			return pyenv.Env{}, err
-		}
-		cfg.Paths = []string{wd}
+	paths, err := o.modules.Dirs()
+	if err != nil {
+		return pyenv.Env{}, err
 	}
+	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: paths, Litellm: o.litellm}
 	if o.engine == "stub" {
 		return pyenv.System(ctx, cfg)
 	}

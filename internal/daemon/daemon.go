@@ -100,8 +100,8 @@ func Hint(err error, hint string) error {
 func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) int {
 	var broker connection
 	var log logging
-	var metrics metricsEndpoint
-	s.Metrics = newRegistry()
+	var metrics Metrics
+	s.Metrics = NewRegistry()
 	began := false
 	root := &cobra.Command{
 		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
@@ -113,11 +113,11 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(broker.check(s.Env), metrics.check(), p.Check(s)); err != nil {
+			if err := errors.Join(broker.check(s.Env), metrics.Check(), p.Check(s)); err != nil {
 				return err
 			}
 			began = true
-			stop, err := metrics.serve(s)
+			_, stop, err := metrics.Serve(s.Metrics, s.Log)
 			if err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	root.SetArgs(args)
 	p.Flags(root.Flags())
 	broker.declare(root.Flags())
-	metrics.declare(root.Flags())
+	metrics.Flags(root.Flags())
 	log.declare(root.PersistentFlags())
 	root.AddCommand(p.healthCommand(s))
 	if p.More != nil {

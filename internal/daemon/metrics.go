@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -21,53 +22,56 @@ const (
 	scrapeGrace = time.Second      // for answers under way at the end
 )
 
-// metricsEndpoint serves /metrics, if there is an address for it.
-type metricsEndpoint struct{ address string }
+// Metrics is the endpoint /metrics, if there is an address for it.
+type Metrics struct{ Address string }
 
-func (m *metricsEndpoint) declare(f *pflag.FlagSet) {
-	f.StringVar(&m.address, "metrics", "", "HOST:PORT of the endpoint /metrics for Prometheus, such as 127.0.0.1:9464 (default: none)")
+// Flags declares what the operator can say of it.
+func (m *Metrics) Flags(f *pflag.FlagSet) {
+	f.StringVar(&m.Address, "metrics", "", "HOST:PORT of the endpoint /metrics for Prometheus, such as 127.0.0.1:9464 (default: none)")
 }
 
-func (m *metricsEndpoint) check() error {
-	if m.address == "" {
+// Check says what is wrong with the address.
+func (m *Metrics) Check() error {
+	if m.Address == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(m.address); err != nil {
-		return fmt.Errorf("--metrics is %q: expected HOST:PORT, such as 127.0.0.1:9464", m.address)
+	if _, _, err := net.SplitHostPort(m.Address); err != nil {
+		return fmt.Errorf("--metrics is %q: expected HOST:PORT, such as 127.0.0.1:9464", m.Address)
 	}
 	return nil
 }
 
-// newRegistry has what every process tells of itself.
-func newRegistry() *prometheus.Registry {
+// NewRegistry has what every process tells of itself.
+func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
-// serve answers until the returned function is called, which waits for the answers under way.
-func (m *metricsEndpoint) serve(s *Surroundings) (stop func(), err error) {
-	if m.address == "" {
-		return func() {}, nil
+// Serve answers at the URL, "" if there is no address, until stop is called, which waits for the answers under way.
+func (m *Metrics) Serve(r *prometheus.Registry, log *slog.Logger) (url string, stop func(), err error) {
+	if m.Address == "" {
+		return "", func() {}, nil
 	}
-	l, err := net.Listen("tcp", m.address)
+	l, err := net.Listen("tcp", m.Address)
 	if err != nil {
-		return nil, &failure{status: exitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "another --metrics names a free address; without it nothing listens"}
+		return "", nil, &failure{status: exitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "another --metrics names a free address; without it nothing listens"}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
 	server := &http.Server{Handler: mux, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
-	s.Log.Info("metrics", "url", "http://"+l.Addr().String()+"/metrics")
-	return func() {
+	url = "http://" + l.Addr().String() + "/metrics"
+	log.Info("metrics", "url", url)
+	return url, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), scrapeGrace)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {
 			_ = server.Close()
 		}
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			s.Log.Error("metrics_ended", "error", err)
+			log.Error("metrics_ended", "error", err)
 		}
 	}, nil
 }

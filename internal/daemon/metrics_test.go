@@ -13,13 +13,15 @@ import (
 
 func TestMetricsAreServedWhereTheOperatorSays(t *testing.T) {
 	var log bytes.Buffer
-	s := &Surroundings{Log: slog.New(slog.NewTextHandler(&log, nil)), Metrics: newRegistry()}
-	m := metricsEndpoint{address: "127.0.0.1:0"}
-	stop, err := m.serve(s)
+	r, logger := NewRegistry(), slog.New(slog.NewTextHandler(&log, nil))
+	m := Metrics{Address: "127.0.0.1:0"}
+	url, stop, err := m.Serve(r, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := regexp.MustCompile(`http://\S+/metrics`).FindString(log.String())
+	if logged := regexp.MustCompile(`http://\S+/metrics`).FindString(log.String()); logged != url {
+		t.Errorf("the log says %q, it is %q", logged, url)
+	}
 	get := func(method, url string) (int, string) {
 		ask, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 		if err != nil {
@@ -44,27 +46,27 @@ func TestMetricsAreServedWhereTheOperatorSays(t *testing.T) {
 			t.Errorf("%s %s: status %d", c.method, c.url, status)
 		}
 	}
-	taken := metricsEndpoint{address: strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/metrics")}
-	if _, err := taken.serve(s); err == nil || !strings.Contains(err.Error(), "--metrics") {
+	taken := Metrics{Address: strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/metrics")}
+	if _, _, err := taken.Serve(r, logger); err == nil || !strings.Contains(err.Error(), "--metrics") {
 		t.Errorf("a taken address: %v", err)
 	}
 	http.DefaultClient.CloseIdleConnections()
 	stop()
-	if _, err := net.Dial("tcp", taken.address); err == nil {
+	if _, err := net.Dial("tcp", taken.Address); err == nil {
 		t.Error("it listens after the end")
 	}
 }
 
 func TestAMetricsAddressIsCheckedBeforeTheStart(t *testing.T) {
 	for _, address := range []string{"9464", "localhost", "a:b:c"} {
-		m := metricsEndpoint{address: address}
-		if err := m.check(); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+		m := Metrics{Address: address}
+		if err := m.Check(); err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
 	for _, address := range []string{"", ":9464", "127.0.0.1:0", "[::1]:9464"} {
-		m := metricsEndpoint{address: address}
-		if err := m.check(); err != nil {
+		m := Metrics{Address: address}
+		if err := m.Check(); err != nil {
 			t.Error(err)
 		}
 	}

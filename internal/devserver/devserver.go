@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/dispatch"
@@ -40,10 +41,10 @@ type Config struct {
 	Pool     pyproc.Options // of the workers; zero: the defaults
 	Breaker  breaker.Config // zero: the defaults
 	Alerts   dispatch.Alerts
-	Imports  []string // the user's Python modules
-	Paths    []string // where they are, default: the working directory
-	LMFile   string   // profiles; default: the echo model alone
-	Python   string   // interpreter, default python3
+	Modules  pyenv.Modules         // the user's
+	LMFile   string                // profiles; default: the echo model alone
+	Python   string                // interpreter, default python3
+	Metrics  prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log      *slog.Logger
 	Progress io.Writer // of making the Python environment
 	// Ready is told where clients connect, once requests will be answered.
@@ -89,15 +90,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Pool = pyproc.DefaultOptions()
 	}
 	c.Breaker = c.Breaker.WithDefaults()
-	if err := errors.Join(c.Pool.Check(), c.Breaker.Check()); err != nil {
+	if err := errors.Join(c.Modules.Check(), c.Pool.Check(), c.Breaker.Check()); err != nil {
 		return c, err
-	}
-	if len(c.Imports) > 0 && c.Paths == nil {
-		wd, err := os.Getwd()
-		if err != nil {
-			return c, err
-		}
-		c.Paths = []string{wd}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -180,7 +174,11 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {
-	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: cfg.Paths, Litellm: litellm}
+	paths, err := cfg.Modules.Dirs()
+	if err != nil {
+		return pyenv.Env{}, err
+	}
+	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: paths, Litellm: litellm}
 	if cfg.Engine == "stub" {
 		return pyenv.System(ctx, ask)
 	}
@@ -226,7 +224,7 @@ func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 		Command: env.Command(), Env: env.Environ(), Name: "dev", Size: cfg.Workers, Log: cfg.Log,
 		Init: func(worker string) []byte {
 			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
-				"imports": append([]string{}, cfg.Imports...), "warm_up": !cfg.Pool.Basic()})
+				"imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()})
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}
@@ -263,6 +261,13 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 		Engine: host.EngineOf(pool)})
 	if err != nil {
 		return err
+	}
+	if cfg.Metrics != nil {
+		for _, c := range []prometheus.Collector{d, h, host.WorkerMetrics(pool)} {
+			if err := cfg.Metrics.Register(c); err != nil {
+				return err
+			}
+		}
 	}
 	run("dispatcher", func(ctx context.Context) error { defer control.Close(); return d.Run(ctx) })
 	run("worker-host", func(ctx context.Context) error { defer data.Close(); return h.Run(ctx) })
