@@ -125,6 +125,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.followDrains(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
 	follow.Go(func() { d.endImpatient(ctx) })
+	follow.Go(func() { d.endOverdue(ctx) })
 	d.lead(ctx)
 	return nil
 }

@@ -156,20 +156,18 @@ func (k *stuck) steps() map[string]int {
 func (h *Host) tellStuck(now time.Time) {
 	for _, g := range h.stuck.list() {
 		for _, j := range g.overdue(h, now) {
-			r := jobs.Reply{Job: j.env.Job, Err: pending(g.step)}
+			r := jobs.Reply{Job: j.env.Job, Err: jobs.OutcomePending(g.why())}
 			h.send(j.env.ReplyTo, j.env.Type, j.env.Job, 0, r.Append(nil))
 		}
 	}
 }
 
-// pending says that a job has no outcome yet.
-func pending(step string) *jobs.Error {
-	why := "the broker does not take what the host writes (" + step + ")"
-	if step == stepNewer {
-		why = "a newer version of dspex wrote the session's record"
+// why tells a client what holds the job up.
+func (g *snag) why() string {
+	if g.step == stepNewer {
+		return "a newer version of dspex wrote the session's record"
 	}
-	return jobs.Errorf(jobs.Connection, jobs.CodePending, "the job's deadline has passed and its outcome is not known yet: %s", why).
-		WithHint("no host starts the job any more; how it ended is told by its id (%s)", jobs.RPCJobsGet)
+	return "the broker does not take what the host writes (" + g.step + ")"
 }
 
 // overdue marks those who are to be told, and returns them.

@@ -210,3 +210,64 @@ func TestAnAnonymousCallThatNoHostTakesIsAnswered(t *testing.T) {
 		}
 	})
 }
+
+func TestAnAnonymousJobThatNoHostTakesEndsAtItsDeadline(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var r runs
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			r.add(c.Job)
+			return frame.Frame{}, nil, false
+		})
+		for range cap(y.pool.slots) {
+			y.pool.slots <- struct{}{}
+		}
+		y.store("dspex.anonymous.batch", "no-deadline", echo)
+		time.Sleep(2 * time.Second) // what the host had asked for before has come
+		publish := func(job, deadline string) *nats.Subscription {
+			inbox := y.nc.NewInbox()
+			sub := y.subscribe(inbox)
+			m := &nats.Msg{Subject: "dspex.anonymous.batch", Data: []byte(`{"command":"append","options":{"deadline":"` + deadline + `"}}`), Header: nats.Header{"Dspex-Reply-To": {inbox}}}
+			if job != "" {
+				m.Header.Set("Dspex-Job", job)
+			}
+			if _, err := y.nc.RequestMsg(m, 5*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			return sub
+		}
+		late, later, chosen, repeat := publish("", "10s"), publish("", "20s"), publish("chosen", "15s"), publish("no-deadline", "5s")
+		began := time.Now()
+		job := ""
+		for _, want := range []struct {
+			sub   *nats.Subscription
+			after time.Duration
+			code  string
+		}{{repeat, 5 * time.Second, "outcome_pending"}, {late, 10 * time.Second, "deadline_exceeded"}, {chosen, 15 * time.Second, "outcome_pending"}, {later, 20 * time.Second, "deadline_exceeded"}} {
+			a := y.answer(want.sub, 11*time.Second)
+			if passed := time.Since(began); a.Error.Code != want.code || passed < want.after || passed > want.after+1100*time.Millisecond {
+				t.Errorf("after %v, not %v: %+v", passed, want.after, a)
+			}
+			if want.sub == late {
+				job = a.Job
+			}
+		}
+		if o := y.end("", job); o.Outcome != "expired" || o.Attempts != 0 {
+			t.Errorf("late: %+v", o)
+		}
+		for range cap(y.pool.slots) {
+			<-y.pool.slots
+		}
+		if o := y.end("", "chosen"); o.Outcome != "expired" {
+			t.Errorf("chosen: %+v", o)
+		}
+		if a := y.answer(chosen, time.Second); a.Error.Code != "deadline_exceeded" {
+			t.Errorf("chosen: %+v", a)
+		}
+		if o := y.end("", "no-deadline"); o.Outcome != "succeeded" { // the deadline of its repeat ends it not
+			t.Errorf("no-deadline: %+v", o)
+		}
+		if n := r.count("no-deadline"); n != 1 || r.count("chosen")+r.count(job) != 0 {
+			t.Errorf("%d runs, and of those too late %d", n, r.count("chosen")+r.count(job))
+		}
+	})
+}

@@ -1,0 +1,130 @@
+package dispatch
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// overdue finds anonymous jobs whose deadline passes before any host takes them: no host knows of them, so the leader looks into
+// the lanes that have fallen behind. It learns each waiting job's deadline once and keeps no more of it. What it has not come to
+// by then, or was given back by a host, ends when it is taken.
+type overdue struct {
+	lane string
+	from uint64 // those before were looked at
+	due  waitingCalls
+}
+
+const (
+	overdueLook  = time.Second // between looks
+	overduePages = 4           // of pageRecords each in one look: 2,000 jobs a second and lane
+	mostOverdue  = 100_000     // deadlines in memory, of one lane
+)
+
+// endOverdue works while this dispatcher leads, until ctx ends.
+func (d *Dispatcher) endOverdue(ctx context.Context) {
+	tick := time.NewTicker(overdueLook)
+	defer tick.Stop()
+	var lanes []*overdue
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !d.leads.Load() {
+			lanes = nil
+			continue
+		}
+		if lanes == nil {
+			lanes = []*overdue{{lane: jobs.LaneInteractive}, {lane: jobs.LaneBatch}}
+		}
+		for _, o := range lanes {
+			if err := d.lookOverdue(ctx, o); err != nil && ctx.Err() == nil {
+				d.log.Debug("lane_not_looked_at", "lane", o.lane, "error", err)
+			}
+		}
+	}
+}
+
+// lookOverdue looks at a lane once. The broker's clock judges.
+func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
+	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
+	defer cancel()
+	c, err := d.js.Consumer(ctx, stream.Anonymous, o.lane)
+	if err != nil {
+		return err
+	}
+	info := c.CachedInfo()
+	taken := info.Delivered.Stream
+	o.from = max(o.from, taken+1)
+	if info.NumPending == 0 {
+		o.due = nil
+		return nil
+	}
+	for page := 0; page < overduePages && len(o.due) < mostOverdue; page++ {
+		p := stream.Page{Stream: stream.Anonymous, Subject: jobs.SubjectAnonymous + o.lane, From: o.from, Messages: pageRecords, Bytes: pageBytes}
+		next, err := stream.GetPage(ctx, d.nc, p, func(m stream.Stored) error {
+			o.from = m.Sequence + 1
+			if deadline := d.deadlineOf(m); deadline > 0 {
+				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: m.Time.Add(deadline)})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if next == 0 {
+			break
+		}
+	}
+	d.endDue(ctx, o, taken, info.TimeStamp)
+	return nil
+}
+
+// deadlineOf is how long after its storage the job ends; 0: never.
+func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
+	env, bad := jobs.ParseHeaders(m.Header, m.Sequence)
+	if bad != nil {
+		return 0 // it fails when it is taken
+	}
+	req, bad := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
+	if bad != nil {
+		return 0
+	}
+	return max(env.Deadline, req.Deadline)
+}
+
+func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64, now time.Time) {
+	slots := make(chan struct{}, endingAtOnce)
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	for len(o.due) > 0 && !o.due[0].due.After(now) {
+		call := heap.Pop(&o.due).(waitingCall)
+		if call.sequence <= taken {
+			continue
+		}
+		slots <- struct{}{}
+		ending.Go(func() { defer func() { <-slots }(); d.endLate(ctx, call.sequence) })
+	}
+}
+
+// endLate ends a job whose id the broker gave. A chosen id may have been submitted before, and that submit may wait or run:
+// its outcome is not this one's to decide, so who waits is only told.
+func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
+	m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, sequence)
+	if err != nil {
+		return // it has ended, or is told when it is taken
+	}
+	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
+	if !env.Chosen {
+		d.endQueued(ctx, m, jobs.Expired, jobs.DeadlinePassed("a worker"))
+		return
+	}
+	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has come to it")}
+	d.answer(env, r.Append(nil))
+}
