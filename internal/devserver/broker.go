@@ -1,6 +1,7 @@
 package devserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/stream"
 )
 
 type broker struct {
@@ -47,6 +51,32 @@ func Broker(listen, dir string) (*broker, error) {
 		return nil, portTaken(listen, errors.New("it did not start to listen"))
 	}
 	return &broker{Server: s, stop: stop}, nil
+}
+
+// Room on the disk: the broker takes at most three quarters of what is free.
+const (
+	leastRoom = 256 << 20
+	mostJobs  = 4 << 30 // stream.Settings' own default
+)
+
+// settings fit the streams into the broker's room, where less is free than they have by default.
+func (b *broker) settings() (stream.Settings, error) {
+	room := b.JetStreamConfig().MaxStore
+	if room < leastRoom {
+		return stream.Settings{}, fmt.Errorf("%s has room for %d MiB, expected at least %d: free some of the disk, or choose another place with --dir",
+			b.JetStreamConfig().StoreDir, room>>20, leastRoom>>20)
+	}
+	unit := min(mostJobs, room/5) // two streams of jobs, the results, a quarter for dead letters; the rest for events and records
+	return stream.Settings{JobsBytes: unit, ResultsBytes: unit, DeadBytes: unit / 4}, nil
+}
+
+// ensure makes the broker objects that are missing.
+func (b *broker) ensure(ctx context.Context, js jetstream.JetStream) error {
+	s, err := b.settings()
+	if err == nil {
+		_, err = stream.Ensure(ctx, js, s)
+	}
+	return err
 }
 
 func splitListen(listen string) (host string, port int, err error) {

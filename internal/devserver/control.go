@@ -10,7 +10,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/echolm"
-	"github.com/dspex/dspex/internal/stream"
 )
 
 // Control runs broker, dispatcher and echo model in this process; worker-hosts are processes of their own. It calls
@@ -41,7 +40,7 @@ func Control(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if _, err := stream.Ensure(ctx, js, stream.Settings{}); err != nil {
+	if err := srv.ensure(ctx, js); err != nil {
 		return err
 	}
 	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: nc, Log: cfg.Log})

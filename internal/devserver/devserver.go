@@ -151,7 +151,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer srv.stop()
 	info.URL = srv.ClientURL()
-	if err := serve(ctx, cfg, srv.Server, pool, models, run, func() {
+	if err := serve(ctx, cfg, srv, pool, models, run, func() {
 		info.Took["broker_and_partitions"] = time.Since(began)
 		if err := pool.Ready(ctx); err != nil {
 			cancel(workersFailed(err))
@@ -236,13 +236,13 @@ func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 }
 
 // serve starts dispatcher and host on the embedded broker.
-func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Pool, models *lm.Registry,
+func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, models *lm.Registry,
 	run func(string, func(context.Context) error), ready func()) error {
-	control, err := connect(srv, "dspex dispatcher")
+	control, err := connect(srv.Server, "dspex dispatcher")
 	if err != nil {
 		return err
 	}
-	data, err := connect(srv, "dspex worker-host")
+	data, err := connect(srv.Server, "dspex worker-host")
 	if err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func serve(ctx context.Context, cfg Config, srv *server.Server, pool *pyproc.Poo
 	if err != nil {
 		return err
 	}
-	if _, err := stream.Ensure(ctx, js, stream.Settings{}); err != nil {
+	if err := srv.ensure(ctx, js); err != nil {
 		return err
 	}
 	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Alerts: cfg.Alerts, OnReady: ready})
