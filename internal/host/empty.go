@@ -2,7 +2,12 @@ package host
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -60,6 +65,32 @@ func (s *session) erase(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// dropEverywhere tells the workers of all hosts to forget what they hold of an erased session. It is told once: nothing reads
+// what a worker that does not hear of it keeps, and others' states push it out.
+func (h *Host) dropEverywhere(session string) {
+	body, err := json.Marshal(jobs.Drop{Session: session})
+	if err == nil {
+		err = h.nc.Publish(jobs.SubjectDrop, body)
+	}
+	if err != nil {
+		h.log.Warn("session_not_dropped", "session", session, "error", err)
+	}
+}
+
+// hearDrops serves dspex.ctl.drop until stop is called.
+func (h *Host) hearDrops() (stop func(), err error) {
+	sub, err := h.nc.Subscribe(jobs.SubjectDrop, func(m *nats.Msg) {
+		var d jobs.Drop
+		if json.Unmarshal(m.Data, &d) == nil && jobs.ValidSession(d.Session) {
+			h.cfg.Pool.TellAll(frame.Drop, frame.DropBody{Session: d.Session}.AppendBody(nil))
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to erased sessions: %w", err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
 }
 
 // importable refuses an imported choice of language model that this host does not know.

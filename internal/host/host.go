@@ -49,6 +49,8 @@ type Pool interface {
 	// Checkout prefers the named worker, else takes the least loaded one; if none is free it waits with wait. alone asks for
 	// a whole worker, once nothing else runs in it.
 	Checkout(prefer uint64, alone bool, wait Wait) (Slot, error)
+	// TellAll sends every worker a frame that belongs to no call.
+	TellAll(t frame.Type, body []byte)
 	// Free is the number of slots that are free now.
 	Free() int
 	// Workers tells how many workers there should be, how many serve, and how many of these have a free slot.
@@ -222,7 +224,7 @@ func (h *Host) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen hears cancellations, questions about breakers and who listens to telemetry, until deaf is called.
+// listen hears cancellations, questions about breakers, erased sessions and who listens to telemetry, until deaf is called.
 func (h *Host) listen(ctx context.Context) (deaf func(), err error) {
 	stopCancel, err := h.listenCancel(ctx)
 	if err != nil {
@@ -232,9 +234,13 @@ func (h *Host) listen(ctx context.Context) (deaf func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	stopDrops, err := h.hearDrops()
+	if err != nil {
+		return nil, err
+	}
 	tell, stopTelling, err := newTelemetry(h.nc, h.cfg.Name)
 	h.telemetry = tell
-	return func() { stopTelling(); stopBreakers(); stopCancel() }, err
+	return func() { stopTelling(); stopDrops(); stopBreakers(); stopCancel() }, err
 }
 
 // open reads what the broker holds.

@@ -219,6 +219,9 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	h.count(out.ran, e)
 	if e == nil {
 		s.worker, s.version, s.used, s.lost = out.slot, next.StateVersion, time.Now(), false
+		if t.req.Command == eraseSession {
+			h.dropEverywhere(s.id)
+		}
 	}
 	return s.complete(ctx, t.job, last, false)
 }

@@ -32,6 +32,7 @@ type pool struct {
 	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
+	heard []string // by TellAll
 }
 
 func newPool(slots int) *pool {
@@ -89,6 +90,12 @@ func (p *pool) takeOne(wait host.Wait) error {
 	default:
 	}
 	return err
+}
+
+func (p *pool) TellAll(t frame.Type, body []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = append(p.heard, t.String()+" "+string(body))
 }
 
 func (p *pool) Free() int { return cap(p.slots) - len(p.slots) }

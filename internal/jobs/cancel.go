@@ -6,6 +6,11 @@ type Cancel struct {
 	Job     string `json:"job"`
 }
 
+// Drop tells hosts on dspex.ctl.drop that a session was erased.
+type Drop struct {
+	Session string `json:"session"`
+}
+
 // CancelVerdict is a host's answer to a Cancel.
 type CancelVerdict string
 

@@ -38,6 +38,7 @@ const (
 
 	SubjectHeartbeat = "dspex.hb."                     // + host
 	SubjectControl   = "dspex.ctl."                    // + host + verb
+	SubjectDrop      = "dspex.ctl.drop"                // to every host
 	SubjectTelemetry = "dspex.telemetry.session_pool." // + checkout, execute or error
 
 	HeaderJob         = "Dspex-Job"

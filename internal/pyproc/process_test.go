@@ -150,6 +150,32 @@ func TestTellArrivesBeforeTheNextCall(t *testing.T) {
 	}
 }
 
+func TestTellAllReachesEveryWorkerThatServes(t *testing.T) {
+	h := &lineLog{}
+	cfg := testConfig("")
+	cfg.Log, cfg.Size = slog.New(h), 3
+	p, halt := runPool(t, cfg)
+	held := []*Slot{}
+	for range 3 { // all three have started
+		s, err := p.Checkout(t.Context(), 0, Alone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, s)
+	}
+	p.TellAll(frame.LM, frame.LMBody{Key: "k"}.AppendBody(nil))
+	for _, s := range held {
+		if _, err := s.Call(t.Context(), callBody("echo", 0), nil); err != nil {
+			t.Fatal(err)
+		}
+		s.Release()
+	}
+	halt()
+	if n := strings.Count(strings.Join(h.all(), "\n"), "got LM logger=speaker"); n != 3 {
+		t.Errorf("%d workers were told, want 3", n)
+	}
+}
+
 func TestDeathsAreToldToTheCall(t *testing.T) {
 	p, _ := runPool(t, testConfig(""))
 	for _, c := range []struct {

@@ -70,6 +70,21 @@ func (s *Slot) Tell(t frame.Type, body []byte) error {
 	return s.w.out.send(t, 0, body)
 }
 
+// TellAll sends a frame with id 0 to every worker that serves, as far as its pipe takes it. It does not wait.
+func (p *Pool) TellAll(t frame.Type, body []byte) {
+	p.mu.Lock()
+	var serving []*worker
+	for _, s := range p.seats {
+		if s.w != nil && s.state.Serving() {
+			serving = append(serving, s.w)
+		}
+	}
+	p.mu.Unlock()
+	for _, w := range serving {
+		_ = w.out.send(t, 0, body) // a worker that ends forgets by itself
+	}
+}
+
 // Call sends a CALL and waits for its RESULT or ERROR frame, whose body is checked and parses. partial, if not nil, gets
 // the checked body of each CHUNK before that, on the caller's goroutine; chunks beyond 1,024 or 16 MiB that it has not
 // come to are dropped. The body may be reused when Call returns.

@@ -79,6 +79,8 @@ func (p *pool) through() bool {
 	}
 }
 
+func (p *pool) TellAll(frame.Type, []byte) {}
+
 func (p *pool) Checkout(prefer uint64, _ bool, wait host.Wait) (host.Slot, error) {
 	for {
 		if !p.through() {
