@@ -3,46 +3,10 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/pyproc"
 )
-
-// task is a job on its way to an outcome.
-type task struct {
-	*job
-
-	session  string // none: an anonymous job
-	req      jobs.Request
-	deadline time.Time // broker's clock; zero: none
-	attempt  int
-	failures []jobs.Failure
-	base     base // of the record that the attempt started from
-	buried   bool // it has failed for good and goes to the dead letters
-
-	// Of an anonymous job.
-	lane      string
-	delivered int // how often, the broker says
-
-	model   jobs.Model // of the next attempt
-	noModel *jobs.Error
-	pass    passage // of the running attempt
-}
-
-var errCancelled = errors.New("cancelled")
-
-func cancelled() *jobs.Error {
-	return jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled")
-}
-
-func (j *job) isCancelled() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.cancelled
-}
 
 // process brings one job to its outcome and acknowledges it. An error means that it has none yet.
 func (s *session) process(ctx context.Context, j *job) error {
@@ -78,51 +42,6 @@ func (s *session) process(ctx context.Context, j *job) error {
 		return s.settle(ctx, t, bad, nil)
 	}
 	return s.attempts(ctx, t)
-}
-
-// parse reads headers and body; the first error is the client's, the second says that the body could not be fetched.
-func (t *task) parse(ctx context.Context, h *Host) (*jobs.Error, error) {
-	body, err := h.body(ctx, t.job)
-	if err != nil {
-		return nil, fmt.Errorf("read the request again: %w", err)
-	}
-	return t.read(h, body), nil
-}
-
-func (t *task) read(h *Host, body []byte) *jobs.Error {
-	req, bad := jobs.ParseRequest(t.env.Type, body, h.maxPayload/2)
-	if t.job.bad != nil {
-		bad = t.job.bad
-	}
-	t.req = req
-	if bad == nil && t.env.Deadline > 0 && req.Deadline > 0 {
-		bad = jobs.Errorf(jobs.Python, jobs.CodeBadOption, "the deadline is given twice")
-		bad.Path, bad.Expected = "options.deadline", "either options.deadline or the header "+jobs.HeaderDeadline
-	}
-	d := max(t.env.Deadline, req.Deadline)
-	if d == 0 && t.env.Mode == jobs.ModeCall && bad == nil {
-		d = req.Total(h.cfg.CheckoutTimeout)
-	}
-	if d > 0 {
-		t.deadline = t.stored.Add(d)
-	}
-	return bad
-}
-
-// left is the time until the deadline.
-func (t *task) left(now time.Time) (time.Duration, bool) {
-	if t.deadline.IsZero() {
-		return 0, false
-	}
-	return t.deadline.Sub(now), true
-}
-
-// budget is how long an attempt that starts now may take, and whether the deadline is what bounds it.
-func (t *task) budget(now time.Time) (d time.Duration, late bool) {
-	if left, has := t.left(now); has && left < t.req.Timeout {
-		return left, true
-	}
-	return t.req.Timeout, false
 }
 
 // answerRepeat answers a job whose id has a result already and removes its message. Nothing else is written.
@@ -192,17 +111,6 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 	}
 }
 
-func crashed(attempt int) *jobs.Error {
-	return jobs.Errorf(jobs.Connection, jobs.CodeCrashed, "attempt %d ended with its worker or host", attempt).Again()
-}
-
-func overdue() *jobs.Error {
-	return jobs.Errorf(jobs.Timeout, jobs.CodeExpired, "the job's deadline passed while it ran").
-		WithHint("give it more time (options.deadline, %s)", jobs.HeaderDeadline)
-}
-
-func (t *task) exhausted() bool { return t.attempt > t.req.Policy.Retries(crashed(t.attempt)) }
-
 // resume takes up the attempts that the head tells of: an attempt without an end is a crash and counts.
 func (s *session) resume(ctx context.Context, t *task) error {
 	hd := s.head
@@ -251,17 +159,6 @@ func (s *session) attempting(t *task, cancel context.CancelCauseFunc) {
 	if t != nil && t.isCancelled() {
 		cancel(errCancelled)
 	}
-}
-
-// note adds a failed attempt to the job's history.
-func (h *Host) note(t *task, e *jobs.Error) {
-	t.failures = jobs.BoundHistory(append(t.failures, jobs.NewFailure(t.attempt, e, h.now())), h.maxPayload/16)
-}
-
-// judge decides what the failure of the task's latest attempt leads to.
-func (h *Host) judge(t *task, e *jobs.Error) jobs.Verdict {
-	left, has := t.left(h.now())
-	return jobs.Settle(e, t.attempt, t.req.Policy, left, has, rand.Float64)
 }
 
 // attemptOnce runs the job once: done when it has an outcome, else the delay before the next attempt.
@@ -354,89 +251,4 @@ func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) err
 		return s.pause(ctx, t, nil, left)
 	}
 	return nil
-}
-
-// checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,
-// the second ends the processing.
-func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.Error, err error) {
-	waited := time.Duration(0)
-	if t.attempt == 0 {
-		s.mu.Lock()
-		waited = time.Since(s.wants)
-		s.mu.Unlock()
-	}
-	slot, bad, err = s.p.h.checkout(t, s.prefers(), waited, func(ready <-chan struct{}, until time.Time) error {
-		waiting, stop := s.startable(t)
-		defer stop()
-		return s.serve(waiting, ready, until)
-	})
-	if ctx.Err() != nil || s.p.over() || t.isCancelled() {
-		if slot != nil {
-			slot.Release()
-		}
-		switch {
-		case ctx.Err() != nil:
-			return nil, nil, context.Cause(ctx)
-		case s.p.over():
-			return nil, nil, errLeaving
-		}
-		return nil, cancelled(), nil
-	}
-	return slot, bad, err
-}
-
-// checkoutSlot waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
-func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
-	bound, impatient := time.Duration(0), false
-	if left, has := t.left(h.now()); has {
-		bound = max(left, 1)
-	}
-	if patience := max(h.cfg.CheckoutTimeout-waited, 1); t.env.Mode == jobs.ModeCall && (bound == 0 || patience < bound) {
-		bound, impatient = patience, true
-	}
-	var until time.Time
-	if bound > 0 {
-		until = time.Now().Add(bound)
-	}
-	var gaveUp error
-	slot, err := h.take(t.req.Command, prefer, func(ready <-chan struct{}) error {
-		gaveUp = wait(ready, until)
-		return gaveUp
-	})
-	switch {
-	case err == nil:
-		return slot, nil, nil
-	case errors.Is(gaveUp, errTimeOver) && impatient:
-		return nil, jobs.NoWorkerFree(h.cfg.CheckoutTimeout), nil
-	case errors.Is(gaveUp, errTimeOver):
-		return nil, jobs.DeadlinePassed("a worker"), nil
-	case gaveUp != nil:
-		return nil, nil, gaveUp
-	case errors.Is(err, pyproc.ErrStopped):
-		return nil, nil, fmt.Errorf("checkout: %w", err) // the host is about to leave; the job is not to blame
-	}
-	return nil, startError(err), nil
-}
-
-// take takes a slot, and a whole worker for a command that must run alone. Only the workers know which commands do: the first
-// job that meets one gives its slot back and waits again.
-func (h *Host) take(command string, prefer uint64, wait Wait) (Slot, error) {
-	_, alone := h.exclusive.Load(command)
-	for {
-		slot, err := h.cfg.Pool.Checkout(prefer, alone, wait)
-		if err != nil {
-			return nil, err
-		}
-		exclusive := slot.Exclusive(command)
-		switch {
-		case exclusive && !alone:
-			slot.Release()
-			h.exclusive.Store(command, true)
-			alone = true
-			continue
-		case alone && !exclusive: // this worker has another table
-			h.exclusive.Delete(command)
-		}
-		return slot, nil
-	}
 }
