@@ -26,7 +26,7 @@ a host in the middle of a conversation, let the language model fail and come bac
 			ctx, stop := context.WithCancel(cmd.Context())
 			defer stop()
 			failed := make(chan error, 1)
-			err := devserver.Control(ctx, devserver.Config{
+			cfg := devserver.Config{
 				Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError})),
 				Ready: func(i devserver.Info) {
 					go func() {
@@ -34,7 +34,9 @@ a host in the middle of a conversation, let the language model fail and come bac
 						failed <- a.runDemo(ctx, i)
 					}()
 				},
-			})
+			}
+			cfg.Alerts.ErrorRate = 1 // failures are a scene here, not an alert
+			err := devserver.Control(ctx, cfg)
 			select {
 			case e := <-failed:
 				return e
