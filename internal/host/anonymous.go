@@ -61,15 +61,9 @@ func (h *Host) answerAnonymous(ctx context.Context, t *task) (bool, error) {
 	if err != nil || !e.Exists {
 		return false, err
 	}
-	r, err := jobs.ParseResult(e.Value)
-	if err != nil {
+	if err := h.answerWith(t, "", e); err != nil {
 		return false, err
 	}
-	body := r.Body
-	if r.Hash != t.req.Hash {
-		body = conflict("", h.cfg.Name, t.env.Job)
-	}
-	h.send(t.env.ReplyTo, t.env.Type, t.env.Job, r.Attempt, body)
 	return true, h.ack(t.job)
 }
 
@@ -193,8 +187,9 @@ func (h *Host) firstResult(t *task, r *jobs.Result) (won *jobs.Result, err error
 			return err
 		}
 		if e.Exists {
-			won, err = jobs.ParseResult(e.Value)
-			return err
+			if won, err = jobs.ParseResult(e.Value); err == nil || errors.Is(err, jobs.ErrNewer) {
+				return err
+			}
 		}
 		rev = e.Revision
 		_, err = h.results.PutSync(key, body, rev, ttl)

@@ -47,8 +47,12 @@ func (h *Host) attemptsOf(ctx context.Context, t *task) (*jobs.Head, uint64, err
 		return &jobs.Head{}, e.Revision, err
 	}
 	hd, err := jobs.ParseHead(e.Value)
-	if err != nil {
+	if errors.Is(err, jobs.ErrNewer) {
 		return nil, 0, err
+	}
+	if err != nil { // the broker's count of deliveries is left
+		h.log.Error("attempts_unreadable", "job", t.env.Job, "error", err)
+		return &jobs.Head{}, e.Revision, nil
 	}
 	if hd.Sequence != t.seq { // an earlier job of the same id
 		return &jobs.Head{}, e.Revision, nil

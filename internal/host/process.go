@@ -52,29 +52,14 @@ func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
 	return true, s.p.h.ack(t.job)
 }
 
-// answerStored answers with the result that the job's id has already: same payload, same answer; another one is a conflict.
+// answerStored answers with the result that the job's id has already.
 func (s *session) answerStored(ctx context.Context, t *task) (bool, error) {
-	h := s.p.h
-	e, err := h.results.Get(ctx, jobs.ResultKey(s.id, t.env.Job))
+	e, err := s.p.h.results.Get(ctx, jobs.ResultKey(s.id, t.env.Job))
 	if err != nil || !e.Exists {
 		return false, err
 	}
-	r, err := jobs.ParseResult(e.Value)
-	if err != nil {
-		return false, err
-	}
-	if r.Hash == t.req.Hash {
-		h.send(t.env.ReplyTo, t.env.Type, r.Job, r.Attempt, r.Body)
-	} else {
-		h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, conflict(s.id, h.cfg.Name, t.env.Job))
-	}
-	return true, nil
-}
-
-func conflict(session, host, job string) []byte {
-	r := jobs.Reply{Job: job, Session: session, Host: host, State: jobs.None, Err: jobs.Errorf(jobs.Session, jobs.CodeConflict,
-		"the job id %s was used with another payload", job).WithHint("choose a new id for a new request; the first outcome stays")}
-	return r.Append(nil)
+	err = s.p.h.answerWith(t, s.id, e)
+	return err == nil, err
 }
 
 // attempts runs the job until it has an outcome.

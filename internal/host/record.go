@@ -60,10 +60,8 @@ func (s *session) load(ctx context.Context) error {
 		h.log.Error("session_record_unreadable", "session", s.id, "revision", rec.Revision, "error", err)
 		s.record, s.lost = nil, true
 	}
-	if head.Exists {
-		if s.head, err = jobs.ParseHead(head.Value); err != nil {
-			return err
-		}
+	if s.head, err = s.readHead(head); err != nil {
+		return err
 	}
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
@@ -107,6 +105,25 @@ func readRecord(e stream.Entry) (*jobs.Record, error) {
 		return nil, nil
 	}
 	return jobs.ParseRecord(e.Value)
+}
+
+// readHead reads the session's head, nil if there is none. One that cannot be read counts as an attempt without an end of the
+// job at hand, if that was there already when it was written: an attempt less is better than one too many.
+func (s *session) readHead(e stream.Entry) (*jobs.Head, error) {
+	if !e.Exists {
+		return nil, nil
+	}
+	hd, err := jobs.ParseHead(e.Value)
+	if err == nil || errors.Is(err, jobs.ErrNewer) {
+		return hd, err
+	}
+	s.p.h.log.Error("session_head_unreadable", "session", s.id, "revision", e.Revision, "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.running; j != nil && !j.stored.After(e.Stored) {
+		return &jobs.Head{Stream: s.p.h.streamID, Sequence: j.seq, Attempt: 1}, nil
+	}
+	return nil, nil
 }
 
 // ttl is how long record and head live after a write.
@@ -172,10 +189,10 @@ func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own
 	}
 	var cur *jobs.Head
 	if e.Exists {
-		if cur, err = jobs.ParseHead(e.Value); err != nil {
+		if cur, err = jobs.ParseHead(e.Value); errors.Is(err, jobs.ErrNewer) {
 			return false, err
 		}
-		if cur.Epoch == hd.Epoch && cur.Sequence == hd.Sequence && cur.Attempt == hd.Attempt && cur.NotBefore.IsZero() == hd.NotBefore.IsZero() {
+		if cur != nil && cur.Epoch == hd.Epoch && cur.Sequence == hd.Sequence && cur.Attempt == hd.Attempt && cur.NotBefore.IsZero() == hd.NotBefore.IsZero() {
 			s.head, s.headRev = hd, e.Revision
 			return true, nil
 		}

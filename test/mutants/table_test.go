@@ -38,8 +38,8 @@ var mutants = []mutant{
 		"if t.env.Chosen || j.stored.Before(s.since) {", "if false {"}}},
 	{name: "no look for a result of chosen ids", rule: "4", edits: []edit{{hostProcess,
 		"if t.env.Chosen || j.stored.Before(s.since) {", "if j.stored.Before(s.since) {"}}},
-	{name: "any payload is a repeat", rule: "4", edits: []edit{{hostProcess,
-		"if r.Hash == t.req.Hash {", "if true {"}}},
+	{name: "any payload is a repeat", rule: "4", edits: []edit{{"internal/host/repeat.go",
+		"case r.Hash != t.req.Hash:", "case false:"}}},
 	{name: "early end acknowledged without a result", rule: "5", edits: []edit{
 		{hostServe, "	if err := s.finish(ctx, t, kind); err != nil {\n		return err\n	}\n	s.wasAnswered(j)", "	s.wasAnswered(j)"},
 		{hostProcess, "		if !j.answered {\n", "		if false {\n"}}},
