@@ -35,7 +35,7 @@ a host in the middle of a conversation, let the language model fail and come bac
 					}()
 				},
 			}
-			cfg.Alerts.ErrorRate = 1 // failures are a scene here, not an alert
+			cfg.Alerts.Destinations = []string{"telemetry"} // the third scene shows them
 			err := devserver.Control(ctx, cfg)
 			select {
 			case e := <-failed:
@@ -97,9 +97,14 @@ func (d *demo) headline(text string) {
 
 func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-// event tells of something that the demo does to the system.
+// event tells of harm that the demo does to the system.
 func (d *demo) event(format string, args ...any) {
 	fmt.Fprintf(d.out, "\n  %s %s\n", d.paint(d.out, red, "✗"), fmt.Sprintf(format, args...))
+}
+
+// mended tells that the demo takes it back.
+func (d *demo) mended(format string, args ...any) {
+	fmt.Fprintf(d.out, "\n  %s %s\n", d.paint(d.out, green, "✓"), fmt.Sprintf(format, args...))
 }
 
 // turn is one request of the demo.

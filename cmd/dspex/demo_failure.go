@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex"
 )
 
@@ -18,6 +20,11 @@ const demoBreaker = 2 * time.Second
 
 // failure is a language model that asks for patience, goes down, and comes back.
 func (d *demo) failure(ctx context.Context) error {
+	alerted, stop, err := d.alerts()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	ask := func(title, question string, options ...dspex.Option) (dspex.Reply, time.Duration, error) {
 		began := time.Now()
 		r, err := d.do(ctx, turn{title, "failure_1", "predict", dspex.Args{"question": question}}, options...)
@@ -66,7 +73,47 @@ func (d *demo) failure(ctx context.Context) error {
 	if err := d.showBreaker(ctx, dspex.BreakerClosed); err != nil {
 		return err
 	}
-	return d.replayOne(ctx)
+	if err := d.replayOne(ctx); err != nil {
+		return err
+	}
+	return d.showAlert(ctx, alerted)
+}
+
+// alerts listens for alerts about the error rate.
+func (d *demo) alerts() (alerted <-chan *nats.Msg, stop func(), err error) {
+	nc, err := nats.Connect(d.info.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	events := make(chan *nats.Msg, 8)
+	if _, err = nc.ChanSubscribe("dspex.events.alert.error_rate", events); err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		nc.Close()
+	}
+	return events, nc.Close, err
+}
+
+// showAlert shows what operators are told: hosts say how their jobs end once a second.
+func (d *demo) showAlert(ctx context.Context, alerted <-chan *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	select {
+	case m := <-alerted:
+		var a struct {
+			Threshold float64 `json:"threshold"`
+			Errors    int     `json:"errors"`
+			Total     int     `json:"total"`
+		}
+		if err := json.Unmarshal(m.Data, &a); err != nil {
+			return err
+		}
+		d.tell("alert to log, telemetry or webhook: %d of %d jobs failed within a minute, more than %.0f %%", a.Errors, a.Total, 100*a.Threshold)
+		return nil
+	case <-ctx.Done():
+		return errors.New("expected an alert about the error rate")
+	}
 }
 
 // failUntilOpen lets calls fail until the model's breaker opens; each of them is a dead letter.
@@ -126,7 +173,7 @@ func (d *demo) replayOne(ctx context.Context) error {
 	return errors.New("there is no dead letter")
 }
 
-// misbehave scripts the echo model and says so.
+// misbehave scripts the echo model and says so; the empty script has it behave.
 func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	body, err := json.Marshal(map[string]string{"script": script})
 	if err != nil {
@@ -145,7 +192,11 @@ func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the echo model refused the script %q: %s", script, resp.Status)
 	}
-	d.event("%s", what)
+	if script == "" {
+		d.mended("%s", what)
+	} else {
+		d.event("%s", what)
+	}
 	return nil
 }
 

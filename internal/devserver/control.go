@@ -14,7 +14,7 @@ import (
 
 // Control runs broker, dispatcher and echo model in this process; worker-hosts are processes of their own. It calls
 // cfg.Ready when hosts may join, serves until ctx ends and returns when all it started has ended. Of cfg it reads Listen, Dir,
-// Log and Ready.
+// Log, Alerts and Ready.
 func Control(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -43,7 +43,7 @@ func Control(ctx context.Context, cfg Config) error {
 	if err := srv.ensure(ctx, js); err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: nc, Log: cfg.Log})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: nc, Log: cfg.Log, Alerts: cfg.Alerts})
 	if err != nil {
 		return err
 	}
