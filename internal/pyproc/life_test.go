@@ -105,6 +105,21 @@ func containsRow(all, row []string) bool {
 	return false
 }
 
+func TestWorkerWhoseEndIsKnownLateKeepsItsExitCode(t *testing.T) {
+	inBubble(t, Config{}, nil, func(t *testing.T, b *bench) {
+		for ms, want := range map[int]int{2900: 7, 3100: -1} {
+			s := b.take(0)
+			_, err := s.Call(t.Context(), callBody("end slowly", ms), nil)
+			s.Release()
+			exit, ok := errors.AsType[*ExitError](err)
+			protocol, blamed := errors.AsType[*ProtocolError](err)
+			if !ok || exit.Code != want || blamed != (want < 0) {
+				t.Errorf("%d ms: %v, %v", ms, err, protocol)
+			}
+		}
+	})
+}
+
 func TestWorkerThatIgnoresCancelIsKilledAfterTheGrace(t *testing.T) {
 	inBubble(t, Config{}, nil, func(t *testing.T, b *bench) {
 		s, other := b.take(0), b.take(0)

@@ -217,6 +217,12 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 			c.Close()
 		}
 		s.block()
+	case "end slowly": // its pipe is closed n ms before its end is known
+		if c, ok := s.out.(io.Closer); ok {
+			c.Close()
+		}
+		closedWithin(s.gone, time.Duration(n)*time.Millisecond)
+		s.exit(7)
 	case "freeze": // says so, then reads no input ever: like C code that holds the interpreter's lock
 		s.send(frame.Chunk, id, frame.ChunkBody{Chunk: "frozen"}.AppendBody(nil))
 		<-s.gone // never, in a real process
