@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,4 +95,11 @@ func (a *assignments) get(n int) assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.last[n]
+}
+
+// any reports whether f is true of a host that owns a partition.
+func (a *assignments) any(f func(host string) bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.last, func(p assignment) bool { return p.owner.Host != "" && f(p.owner.Host) })
 }

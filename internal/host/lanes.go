@@ -20,13 +20,15 @@ const (
 )
 
 // lanes decide how many anonymous jobs a host asks for. It asks for no more than it has free slots, so that a job never waits
-// here while another host could run it, and batch jobs never take the last slot.
+// here while another host could run it. Interactive jobs go first: batch jobs never take the last slot, and while interactive
+// ones wait there is one of them at a time, so that they do not wait for ever.
 type lanes struct {
 	mu      sync.Mutex
 	asked   int  // pulled for, or here and without a slot yet
 	batch   int  // of these and of those that run, the batch jobs
 	reserve int  // batch jobs at most
 	single  bool // the host has one slot, which serves both lanes
+	pressed bool // interactive jobs waited in the stream when the lane was looked at last
 }
 
 // lanesFor makes the lanes of a host with so many slots.
@@ -44,6 +46,9 @@ func (l *lanes) ask(lane string, free int) int {
 		if l.single && l.batch == 0 && l.asked == 0 && free > 0 {
 			n = 1
 		}
+		if l.pressed {
+			n = min(n, 1-l.batch)
+		}
 	}
 	n = max(n, 0)
 	l.asked += n
@@ -58,6 +63,13 @@ func (l *lanes) seated(n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked -= n
+}
+
+// press says whether interactive jobs wait.
+func (l *lanes) press(waiting bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pressed = waiting
 }
 
 // over says that n batch jobs have ended, or are not here.
@@ -111,7 +123,7 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 	lane := cons.lane
 	cons.look(h)
 	n := 0
-	if h.full.Load() == 0 && !h.draining.Load() { // nothing is run that could not be stored
+	if h.full.Load() == 0 && !h.draining.Load() && !h.standsAside() { // nothing is run that could not be stored
 		n = h.lanes.ask(lane, h.cfg.Pool.Free())
 	}
 	if n == 0 {
@@ -121,8 +133,10 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
 	if err == nil {
 		since := cons.since
+		var last jetstream.Msg
 		for m := range batch.Messages() {
 			n--
+			last = m
 			wg.Go(func() {
 				defer h.lanes.over(lane, 1)
 				seated := sync.OnceFunc(func() { h.lanes.seated(1) })
@@ -131,6 +145,9 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 			})
 		}
 		err = batch.Error()
+		if lane == jobs.LaneInteractive {
+			h.lanes.press(moreBehind(last))
+		}
 	}
 	h.lanes.seated(n)
 	h.lanes.over(lane, n)
@@ -142,4 +159,22 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 		wait(ctx, nil, 2*anonymousPause) // the other lane's turn: it looks every anonymousPause
 	}
 	return true
+}
+
+// moreBehind reports whether jobs of the lane wait behind the last one that came, nil if none did.
+func moreBehind(last jetstream.Msg) bool {
+	if last == nil {
+		return false
+	}
+	meta, err := last.Metadata()
+	return err == nil && meta.NumPending > 0
+}
+
+// standsAside reports whether anonymous jobs are left to other hosts: this one's workers fail, and there is another host whose
+// workers are not known to. A host that fails its calls at once has free slots always, and would get more than its share.
+func (h *Host) standsAside() bool {
+	if h.breakers.Look(jobs.PoolBreaker(h.cfg.Name)) == nil {
+		return false
+	}
+	return h.assigned.any(func(host string) bool { return host != h.cfg.Name && !h.outages.fails(host) })
 }

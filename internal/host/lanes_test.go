@@ -34,6 +34,7 @@ func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 				running[n]--
 				l.over(n, 1)
 			},
+			"press": func(t *rapid.T) { l.press(rapid.Bool().Draw(t, "waiting")) },
 			"": func(t *rapid.T) {
 				if sum(asked)+sum(running) > capacity {
 					t.Fatalf("asked %v, running %v of %d", asked, running, capacity)
@@ -65,5 +66,24 @@ func TestBatchJobsDoNotAskForTheLastFreeSlot(t *testing.T) {
 	}
 	if n := l.ask(jobs.LaneInteractive, 1); n != 1 {
 		t.Errorf("interactive: %d", n)
+	}
+}
+
+func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
+	l := lanesFor(8)
+	l.press(true)
+	if n := l.ask(jobs.LaneBatch, 8); n != 1 {
+		t.Errorf("the first: %d", n)
+	}
+	l.seated(1)
+	if n := l.ask(jobs.LaneBatch, 7); n != 0 {
+		t.Errorf("beside it: %d", n)
+	}
+	if n := l.ask(jobs.LaneInteractive, 7); n != 4 {
+		t.Errorf("interactive: %d", n)
+	}
+	l.press(false)
+	if n := l.ask(jobs.LaneBatch, 7); n != 2 {
+		t.Errorf("afterwards: %d", n)
 	}
 }

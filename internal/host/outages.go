@@ -25,6 +25,7 @@ type outages struct {
 	mu      sync.Mutex
 	pending map[string]breaker.Event // by name, the latest
 	wake    chan struct{}            // capacity 1
+	others  map[string]bool          // breakers of other hosts that are open: two a host at most
 
 	heard chan heardBreaker
 	revs  map[string]uint64 // by key, the latest that was heard or written; of share
@@ -37,7 +38,7 @@ type heardBreaker struct {
 
 // protect makes the breakers.
 func (h *Host) protect() {
-	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), revs: map[string]uint64{}}
+	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), others: map[string]bool{}, revs: map[string]uint64{}}
 	h.breakers = breaker.NewSet(h.cfg.Breaker, h.outages.found)
 	h.breakers.Look(jobs.PoolBreaker(h.cfg.Name), jobs.StartBreaker(h.cfg.Name)) // these are always shown
 }
@@ -58,6 +59,24 @@ func (o *outages) take() map[string]breaker.Event {
 	taken := o.pending
 	o.pending = map[string]breaker.Event{}
 	return taken
+}
+
+// another notes a breaker of another host.
+func (o *outages) another(name string, open bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if open {
+		o.others[name] = true
+	} else {
+		delete(o.others, name)
+	}
+}
+
+// fails reports whether the workers of another host are known to fail.
+func (o *outages) fails(host string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.others[jobs.PoolBreaker(host)]
 }
 
 // putBack keeps what could not be shared, unless something newer was found out.
@@ -113,6 +132,9 @@ func (h *Host) follow(key string, e stream.Entry) {
 	}
 	o.revs[key] = e.Revision
 	name, err := jobs.BreakerName(key)
+	if err == nil && !jobs.BreakerOf(name, h.cfg.Name) {
+		o.another(name, e.Exists)
+	}
 	if err != nil || !jobs.BreakerOf(name, h.cfg.Name) {
 		return
 	}
