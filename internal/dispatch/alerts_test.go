@@ -13,16 +13,18 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // pool is a host that says how many of its jobs have ended.
 type pool struct {
 	r *errorRate
-	b beat
+	b jobs.Heartbeat
 }
 
 func newPool(threshold float64) *pool {
-	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: beat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
+	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: jobs.Heartbeat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
 	p.r.hear(p.b)
 	return p
 }
@@ -101,7 +103,7 @@ func TestRestartsOfHostsAreNoOutcomes(t *testing.T) {
 		p.expect(t, quiet, false)
 		p.end(20, 2)
 		p.expect(t, raised, true)
-		other := beat{Host: "h2", Incarnation: "c", Requests: 100}
+		other := jobs.Heartbeat{Host: "h2", Incarnation: "c", Requests: 100}
 		p.r.hear(other)
 		other.Requests += 980
 		p.r.hear(other)

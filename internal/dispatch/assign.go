@@ -27,7 +27,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known, plan, busy := map[string]beat{}, []affinity.Host{}, map[int]int{}
+	known, plan, busy := map[string]jobs.Heartbeat{}, []affinity.Host{}, map[int]int{}
 	for _, b := range live {
 		known[b.Host] = b
 		plan = append(plan, affinity.Host{Name: b.Host, Capacity: b.Capacity, Draining: b.Stopping || drains[b.Host]})

@@ -3,6 +3,8 @@ package dispatch
 import (
 	"sync"
 	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
@@ -34,7 +36,7 @@ type reported struct {
 
 // hear counts what has ended since the host's last heartbeat. The first one of a process says nothing: when that ended is not
 // known.
-func (r *errorRate) hear(b beat) {
+func (r *errorRate) hear(b jobs.Heartbeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, known := r.seen[b.Host]

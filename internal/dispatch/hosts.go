@@ -70,7 +70,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
 	respondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": orNil(string(leader.Value))})
 }
 
-func hostInfo(b beat, partitions int, drain bool) map[string]any {
+func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
 	state := hostServing
 	switch {
 	case b.Stopping:
@@ -101,7 +101,7 @@ func (d *Dispatcher) drainHost(ctx context.Context, r micro.Request) { d.setDrai
 // resumeHost lets a drained host serve again.
 func (d *Dispatcher) resumeHost(ctx context.Context, r micro.Request) { d.setDrain(ctx, r, false) }
 
-func unknownHost(live []beat) *jobs.Error {
+func unknownHost(live []jobs.Heartbeat) *jobs.Error {
 	e := jobs.Errorf(jobs.Session, jobs.CodeHostUnknown, "no live host has that name")
 	var names []string
 	for _, b := range live {
@@ -142,7 +142,7 @@ func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (b
 	}
 	live := d.hosts.live()
 	switch {
-	case !e.Exists && !slices.ContainsFunc(live, func(b beat) bool { return b.Host == host }):
+	case !e.Exists && !slices.ContainsFunc(live, func(b jobs.Heartbeat) bool { return b.Host == host }):
 		return false, unknownHost(live)
 	case e.Exists == drain:
 		return true, nil

@@ -29,37 +29,8 @@ const (
 	leaderKey  = "leader"
 )
 
-// beat mirrors what hosts say of themselves (contract/job.md).
-type beat struct {
-	Host           string `json:"host"`
-	Incarnation    string `json:"incarnation"`
-	Capacity       int    `json:"capacity"`
-	Free           int    `json:"free"`
-	Workers        int    `json:"workers"`
-	Active         int    `json:"active"`
-	Available      int    `json:"available"`
-	Requests       int64  `json:"requests"`
-	Errors         int64  `json:"errors"`
-	RunMillis      int64  `json:"run_ms"`
-	Sessions       int64  `json:"sessions"`
-	Engine         string `json:"engine"`
-	Full           bool   `json:"full"`
-	Hits           int64  `json:"hits"`
-	Misses         int64  `json:"misses"`
-	Moves          int64  `json:"moves"`
-	IdleMillis     int64  `json:"idle_ms"`
-	CheckoutMillis int64  `json:"checkout_ms"`
-
-	Breakers []string       `json:"breakers"`
-	Stuck    map[string]int `json:"stuck"`
-	Busy     map[int]int    `json:"busy"`
-	Releases bool           `json:"releases"`
-	Stopping bool           `json:"stopping"`
-	Leaving  bool           `json:"leaving"`
-}
-
 type heard struct {
-	beat
+	jobs.Heartbeat
 	at     time.Time
 	silent int // probes without a responder, probeGap apart
 	probed time.Time
@@ -74,7 +45,7 @@ type hosts struct {
 }
 
 func (hs *hosts) hear(m *nats.Msg) {
-	var b beat
+	var b jobs.Heartbeat
 	if json.Unmarshal(m.Data, &b) != nil || jobs.SubjectHeartbeat+b.Host != m.Subject {
 		return
 	}
@@ -90,16 +61,16 @@ func (hs *hosts) hear(m *nats.Msg) {
 		}
 		return
 	}
-	hs.all[b.Host] = &heard{beat: b, at: time.Now()}
+	hs.all[b.Host] = &heard{Heartbeat: b, at: time.Now()}
 }
 
 // live returns the hosts that count as alive.
-func (hs *hosts) live() []beat {
+func (hs *hosts) live() []jobs.Heartbeat {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	var list []beat
+	var list []jobs.Heartbeat
 	for _, h := range hs.all {
-		list = append(list, h.beat)
+		list = append(list, h.Heartbeat)
 	}
 	return list
 }

@@ -22,14 +22,14 @@ const measureWait = time.Second
 
 // measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
 // none was missing.
-func (d *Dispatcher) measure() (beats []beat, all bool) {
+func (d *Dispatcher) measure() (beats []jobs.Heartbeat, all bool) {
 	beats = d.hosts.live()
 	answered := make([]bool, len(beats))
 	var wg sync.WaitGroup
 	for i := range beats {
 		wg.Go(func() {
 			m, err := d.nc.Request(jobs.SubjectControl+beats[i].Host+".beat", nil, measureWait)
-			var b beat
+			var b jobs.Heartbeat
 			if err == nil && json.Unmarshal(m.Data, &b) == nil && b.Host == beats[i].Host {
 				beats[i], answered[i] = b, true
 			}
@@ -40,7 +40,7 @@ func (d *Dispatcher) measure() (beats []beat, all bool) {
 }
 
 // pool adds up what the hosts say.
-func (d *Dispatcher) pool(beats []beat) map[string]int64 {
+func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
 	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
@@ -78,7 +78,7 @@ func appendStats(b []byte, stats map[string]int64) []byte {
 }
 
 // engines names what runs the programs: one engine, unless a deployment mixes them.
-func engines(beats []beat) string {
+func engines(beats []jobs.Heartbeat) string {
 	var names []string
 	for _, b := range beats {
 		if b.Engine != "" && !slices.Contains(names, b.Engine) {
@@ -90,7 +90,7 @@ func engines(beats []beat) string {
 }
 
 // appendHead begins a successful reply whose result follows.
-func appendHead(beats []beat) []byte {
+func appendHead(beats []jobs.Heartbeat) []byte {
 	engine := engines(beats)
 	if engine == "" { // no worker has started yet
 		return wire.AppendStr(wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true), "result")
@@ -161,7 +161,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 }
 
 // degradations tells what is wrong with a pool that serves.
-func (d *Dispatcher) degradations(ctx context.Context, beats []beat, all bool, stats map[string]int64) (reasons []string) {
+func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
 	if !all {
 		reasons = append(reasons, "a host does not answer")
 	}
@@ -190,13 +190,13 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []beat, all bool, s
 }
 
 // owned reports whether every partition belongs to a live host.
-func (d *Dispatcher) owned(ctx context.Context, beats []beat) bool {
+func (d *Dispatcher) owned(ctx context.Context, beats []jobs.Heartbeat) bool {
 	owners, _, err := d.owners(ctx)
 	if err != nil {
 		return false
 	}
 	for _, owner := range owners {
-		if !slices.ContainsFunc(beats, func(b beat) bool { return b.Host == owner }) {
+		if !slices.ContainsFunc(beats, func(b jobs.Heartbeat) bool { return b.Host == owner }) {
 			return false
 		}
 	}

@@ -93,7 +93,7 @@ var (
 		gaugeOf("dspex_busy_sessions", "Sessions that have work.", func(h *Host) float64 {
 			sum := int64(0)
 			for _, n := range h.busy() {
-				sum += n
+				sum += int64(n)
 			}
 			return float64(sum)
 		}),

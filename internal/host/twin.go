@@ -18,7 +18,7 @@ var errTwin = errors.New("another host of the same name has started since")
 // it was replaced must not fight for the partitions that bear its name. lose is called once at most.
 func (h *Host) watchTwin(lose context.CancelCauseFunc) (stop func(), err error) {
 	sub, err := h.nc.Subscribe(jobs.SubjectHeartbeat+h.cfg.Name, func(m *nats.Msg) {
-		var b Heartbeat
+		var b jobs.Heartbeat
 		if json.Unmarshal(m.Data, &b) != nil || b.Incarnation == h.incarnation || b.Leaving || b.Started < h.started ||
 			b.Started == h.started && b.Incarnation < h.incarnation {
 			return

@@ -1,0 +1,32 @@
+package jobs
+
+// Heartbeat is what a host says of itself every second on dspex.hb.<host> (contract/job.md). A host of another release may know
+// fewer fields.
+type Heartbeat struct {
+	Host           string `json:"host"`
+	Incarnation    string `json:"incarnation"`
+	Started        int64  `json:"started"` // unix ms, by the broker's clock
+	Capacity       int    `json:"capacity"`
+	Free           int    `json:"free"`
+	Workers        int    `json:"workers"`
+	Active         int    `json:"active"`
+	Available      int    `json:"available"`
+	Requests       int64  `json:"requests"`
+	Errors         int64  `json:"errors"`
+	RunMillis      int64  `json:"run_ms"`
+	Sessions       int64  `json:"sessions"`
+	Engine         string `json:"engine,omitempty"`
+	Full           bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
+	Hits           int64  `json:"hits"`           // session jobs that ran where their session was warm
+	Misses         int64  `json:"misses"`         // whose session was warm nowhere
+	Moves          int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
+	IdleMillis     int64  `json:"idle_ms"`        // how long it keeps an idle session
+	CheckoutMillis int64  `json:"checkout_ms"`    // how long a call may wait for a slot
+
+	Breakers []string       `json:"breakers,omitempty"` // those that are open, 16 at most
+	Stuck    map[string]int `json:"stuck,omitempty"`    // step -> jobs that are held up at it
+	Busy     map[int]int    `json:"busy,omitempty"`     // partition -> sessions with work
+	Releases bool           `json:"releases"`           // understands dspex.ctl.<host>.release
+	Stopping bool           `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
+	Leaving  bool           `json:"leaving,omitempty"`  // the last beat
+}
