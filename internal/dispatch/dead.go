@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
@@ -27,7 +28,8 @@ type deadAsk struct {
 	sequence       int64
 	session        string
 	anonymous, all bool
-	category, code string
+	category       jobs.Category
+	code           string
 	older, newer   int64 // ms since it was buried
 	limit          int64
 	replayed       *bool
@@ -35,13 +37,23 @@ type deadAsk struct {
 	from, until    uint64
 }
 
+var categoryShape = func() string {
+	names := []string{}
+	for _, c := range jobs.Categories() {
+		names = append(names, string(c))
+	}
+	return strings.Join(names, ", ")
+}()
+
 func (a *deadAsk) entries() map[string]*entry {
 	a.limit = deadDefault
+	category := ""
 	return map[string]*entry{
 		"session":   textEntry(&a.session, sessionShape, jobs.ValidSession),
 		"anonymous": boolEntry(&a.anonymous),
-		"error_category": textEntry(&a.category, "one of the nine categories", func(s string) bool {
-			return jobs.Category(s).Known()
+		"error_category": textEntry(&category, categoryShape, func(s string) (ok bool) {
+			a.category, ok = jobs.ParseCategory(s)
+			return ok
 		}),
 		"code":          textEntry(&a.code, "an error code", func(s string) bool { return s != "" && len(s) <= 128 }),
 		"older_than_ms": intEntry(&a.older, "milliseconds", 1, ageMost.Milliseconds()),
@@ -152,7 +164,7 @@ func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now
 	category, code, _ := letter.Failed()
 	age := now.Sub(m.Time).Milliseconds()
 	switch {
-	case a.category != "" && string(category) != a.category, a.code != "" && code != a.code,
+	case a.category != "" && category != a.category, a.code != "" && code != a.code,
 		a.older > 0 && age < a.older, a.newer > 0 && age > a.newer:
 		return nil, false, nil
 	}

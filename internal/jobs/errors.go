@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,17 @@ var lmTraits = Traits{"major", "failover", 3, Exponential()}
 
 // Categories lists the nine.
 func Categories() []Category { return slices.Sorted(maps.Keys(traits)) }
+
+// ParseCategory reads one of the nine, with or without the ending _error.
+func ParseCategory(text string) (Category, bool) {
+	bare := strings.TrimSuffix(text, "_error")
+	for _, c := range []Category{Category(bare), Category(bare + "_error")} {
+		if c.Known() {
+			return c, true
+		}
+	}
+	return "", false
+}
 
 // Known reports whether c is one of the nine.
 func (c Category) Known() bool { _, ok := traits[c]; return ok }

@@ -119,9 +119,27 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%v: %+v %v", h, env, e)
 		}
 	}
-	for _, h := range []map[string][]string{{HeaderMode: {"x"}}, {HeaderDeadline: {"-1"}}, {"Nats-TTL": {"1s"}}, {HeaderJob: {"a", "b"}}, {HeaderContentType: {"text/xml"}}} {
+	for _, h := range []map[string][]string{{HeaderMode: {"x"}}, {HeaderDeadline: {"-1"}}, {"Nats-TTL": {"1s"}}, {HeaderJob: {"a", "b"}}, {HeaderJob: {""}}, {HeaderDeadline: {""}}, {HeaderReplyTo: {""}}, {HeaderContentType: {"text/xml"}}} {
 		if _, e := ParseHeaders(h, 7); e == nil || e.Code != CodeBadHeader {
 			t.Errorf("%v: %v", h, e)
+		}
+	}
+	for name, expected := range map[string]string{"dspex-job": "Dspex-Job", "Dspex-Attempt": "Dspex-Job, Dspex-Deadline; of a durable publish also Dspex-Reply-To, Dspex-Mode"} {
+		if _, e := ParseHeaders(map[string][]string{name: {"x"}}, 7); e == nil || e.Expected != expected {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
+func TestACategoryIsReadWithAndWithoutItsEnding(t *testing.T) {
+	for text, want := range map[string]Category{"timeout": Timeout, "timeout_error": Timeout, "resource": Resource, "resource_error": Resource, "system": System, "health_check_error": HealthCheck} {
+		if got, ok := ParseCategory(text); !ok || got != want {
+			t.Errorf("%s is read as %q", text, got)
+		}
+	}
+	for _, text := range []string{"", "_error", "error", "Timeout", "timeout_error_error"} {
+		if got, ok := ParseCategory(text); ok {
+			t.Errorf("%q is read as %q", text, got)
 		}
 	}
 }

@@ -271,6 +271,7 @@ func TestTheDoorsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
 		"sessions.erase":   {`{}`: "session"},
 		"sessions.import": {`{"session": "a"}`: "document", `{"document": {}}`: "session", `{"session": "a", "document": []}`: "document",
 			`{"session": "a", "document": {}, "replace": "yes"}`: "replace"},
+		"dlq.list":    {`{"error_category": "weather"}`: "error_category", `{"error_category": ""}`: "error_category", `{"limit": 501}`: "limit", `{"session": "a b"}`: "session"},
 		"hosts.list":  {`{"host": "dev"}`: "host"},
 		"hosts.drain": {`{}`: "host", `{"host": ""}`: "host"}, "hosts.resume": {`{"host": 1}`: "host"},
 	} {
@@ -279,6 +280,9 @@ func TestTheDoorsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
 				stub.request(t, "dspex.rpc."+door, json.RawMessage(ask)).refused(t, "python", "bad_request", path)
 			})
 		}
+	}
+	for _, category := range []string{"resource", "resource_error", "timeout", "timeout_error"} {
+		stub.ask(t, "dlq.list", m{"error_category": category}).succeeds(t)
 	}
 	stub.ask(t, "sessions.cleanup", m{"session": "a"}, "Dspex-Job", "q7").refused(t, "python", "bad_job_id", "Dspex-Job")
 	stub.ask(t, "sessions.cleanup", m{"session": "a"}, "Dspex-Mode", "queue").refused(t, "python", "bad_header", "Dspex-Mode")
