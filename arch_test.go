@@ -11,7 +11,7 @@ import (
 var arrows = map[string][]string{
 	"":                           {},
 	"cmd/dispatcher":             {"internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
-	"cmd/dspex":                  {"", "internal/daemon", "internal/devserver", "internal/echolm"},
+	"cmd/dspex":                  {"", "internal/daemon", "internal/devserver", "internal/echolm", "internal/wire"},
 	"cmd/worker-host":            {"internal/breaker", "internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
 	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"internal/affinity":          {},

@@ -138,6 +138,14 @@ func TestCleanTextKeepsLinesAndLosesWhatDrivesATerminal(t *testing.T) {
 	}
 }
 
+func TestArgumentsThatAreNotUTF8AreRefusedNotRepaired(t *testing.T) {
+	for text, words := range map[string][]string{"": {"a:=\"\xff\""}, "{}": {"a=[\"\xff\"]"}, "{\"a\": \"\xff\"}": nil} {
+		if args, err := new(app).parseArgs(words, text); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+			t.Errorf("%q %q: %q %v", text, words, args, err)
+		}
+	}
+}
+
 func TestPasswordsAndTokensAreNotShown(t *testing.T) {
 	for address, want := range map[string]string{
 		"nats://u:p@h:4222":          "nats://...@h:4222",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex"
 )
@@ -39,11 +40,11 @@ their own.
   dspex call create_program --session user_123 --json '{"id": "qa", "signature": "question -> answer"}'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, words []string) error {
-			args, err := a.parseArgs(words[1:], f.body)
-			if err != nil {
+			if err := notEmpty(cmd); err != nil {
 				return err
 			}
-			if err := sessionGiven(cmd); err != nil {
+			args, err := a.parseArgs(words[1:], f.body)
+			if err != nil {
 				return err
 			}
 			options, err := f.options(cmd)
@@ -83,6 +84,19 @@ func sessionGiven(cmd *cobra.Command) error {
 	return nil
 }
 
+// notEmpty refuses flags whose text is empty: an unset variable of a script must not leave out what it meant.
+func notEmpty(cmd *cobra.Command) (err error) {
+	if err := sessionGiven(cmd); err != nil {
+		return err
+	}
+	cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		if err == nil && flag.Changed && flag.Value.Type() == "string" && flag.Value.String() == "" {
+			err = usage("--%s is empty: leave it out, or give it a value", flag.Name)
+		}
+	})
+	return err
+}
+
 // options are the options whose flags were given: what was not given is left to the other side.
 func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
 	var options []dspex.Option
@@ -107,7 +121,7 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
 	if cmd.Flags().Changed("signature") {
 		var signature any = f.signature
 		if strings.HasPrefix(strings.TrimSpace(f.signature), "{") {
-			if err := decodeJSON([]byte(f.signature), &signature); err != nil {
+			if err := readJSON([]byte(f.signature), &signature); err != nil {
 				return nil, usage("--signature looks like a JSON map and is none: %v", err)
 			}
 		}

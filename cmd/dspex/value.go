@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/wire"
 )
 
 const argsHelp = `Arguments are key=value. A value that is a JSON number, boolean, list or map is taken as one, everything else is
@@ -23,9 +25,15 @@ func (a *app) parseArgs(words []string, body string) (dspex.Args, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := decodeJSON(text, &args); err != nil || args == nil {
-			return nil, usage("--json is not a JSON map%s", because(err))
+		var value any
+		if err := readJSON(text, &value); err != nil {
+			return nil, usage("--json: %v", err)
 		}
+		given, isMap := value.(map[string]any)
+		if !isMap {
+			return nil, usage(`--json is not a JSON map such as {"question": "What is it?"}`)
+		}
+		args = given
 	}
 	for _, w := range words {
 		name, value, err := parseArg(w)
@@ -40,13 +48,6 @@ func (a *app) parseArgs(words []string, body string) (dspex.Args, error) {
 	return args, nil
 }
 
-func because(err error) string {
-	if err == nil {
-		return ""
-	}
-	return ": " + err.Error()
-}
-
 func parseArg(w string) (name string, value any, err error) {
 	name, text, ok := strings.Cut(w, "=")
 	literal := strings.HasSuffix(name, ":")
@@ -54,20 +55,34 @@ func parseArg(w string) (name string, value any, err error) {
 	if !ok || name == "" {
 		return "", nil, usage("%q is no argument: expected key=value or key:=JSON", w)
 	}
-	err = decodeJSON([]byte(text), &value)
-	if literal {
-		if err != nil {
-			return "", nil, usage("the value of %s:= is not JSON: %v", name, err)
+	if !literal {
+		if err := decodeJSON([]byte(text), &value); err != nil {
+			return name, text, nil
 		}
-		return name, value, nil
-	}
-	switch value.(type) {
-	case json.Number, bool, []any, map[string]any:
-		if err == nil {
-			return name, value, nil
+		switch value.(type) {
+		case json.Number, bool, []any, map[string]any:
+		default:
+			return name, text, nil
 		}
 	}
-	return name, text, nil
+	if err := readJSON([]byte(text), &value); err != nil {
+		return "", nil, usage("the value of %s: %v", name, err)
+	}
+	return name, value, nil
+}
+
+// readJSON reads what somebody typed as strictly as a request is read: encoding/json would keep the last of two equal keys
+// and repair what is not UTF-8.
+func readJSON(text []byte, v any) error {
+	_, err := wire.FromJSON(text, wire.Request)
+	if wrong, ok := errors.AsType[*wire.Error](err); ok {
+		where := ""
+		if wrong.Path != "" {
+			where = " at " + wrong.Path
+		}
+		return fmt.Errorf("%s%s: expected %s", strings.ReplaceAll(wrong.Problem, "_", " "), where, wrong.Expected)
+	}
+	return decodeJSON(text, v)
 }
 
 // decodeJSON reads exactly one value and keeps numbers as they are written.
