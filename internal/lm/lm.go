@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -110,14 +109,15 @@ func Load(path string) (File, error) {
 	if err != nil {
 		return File{}, err
 	}
+	// encoding/json takes keys in any case and the last of two equal ones: a second profile would replace the first in silence.
+	if _, err := wire.FromJSON(b, wire.Request); err != nil {
+		return File{}, fmt.Errorf("LM profiles %s: %s", path, strings.TrimPrefix(err.Error(), "wire: "))
+	}
 	var f File
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
 		return File{}, fmt.Errorf("LM profiles %s: %w", path, err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return File{}, fmt.Errorf("LM profiles %s: there is more after the end of the JSON map", path)
 	}
 	return f, nil
 }

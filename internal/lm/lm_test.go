@@ -122,7 +122,10 @@ func TestAWrongFileSaysEverythingAtOnceAndNoSecret(t *testing.T) {
 	if strings.Contains(err.Error(), canary) {
 		t.Error("the error holds the key")
 	}
-	for text, want := range map[string]string{`{"profiles": {"a": {"provider": "ollama", "modul": "m"}}}`: `unknown field "modul"`, `{"profiles": {}} {}`: "more after", `[]`: "cannot unmarshal"} {
+	for text, want := range map[string]string{`{"profiles": {"a": {"provider": "ollama", "modul": "m"}}}`: `unknown field "modul"`, `{"profiles": {}} {}`: "the end behind one value",
+		`{"profiles": {"a": {"provider": "ollama", "model": "m"}, "a": {"provider": "openai", "model": "m"}}}`: "profiles.a: duplicate_key: expected each key once",
+		`{"profiles": {"a": {"model": "m", "Model": "n"}}}`:                                                    "profiles.a.Model: key_case",
+		"": "a JSON value, not the end of the text", `[]`: "cannot unmarshal"} {
 		if _, err := Load(write(t, text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
