@@ -194,6 +194,8 @@ func TestABadRequestIsRefusedBeforeItIsSent(t *testing.T) {
 		"empty session":        {second(c.Submit(ctx, "", "predict", nil)), dspex.CodeBadSession},
 		"job of reserved form": {call(dspex.WithJob("q17")), dspex.CodeBadJob},
 		"job of a replay":      {call(dspex.WithJob("a-r2")), dspex.CodeBadJob},
+		"empty job":            {call(dspex.WithJob("")), dspex.CodeBadJob},
+		"empty reply to":       {second(c.Submit(ctx, "s", "predict", nil, dspex.WithReplyTo(""))), dspex.CodeBadOption},
 		"long job":             {call(dspex.WithJob(strings.Repeat("j", 49))), dspex.CodeBadJob},
 		"lookup with a space":  {func() error { _, err := c.Job(ctx, "s", "a b"); return err }(), dspex.CodeBadJob},
 		"timeout":              {call(dspex.WithTimeout(0)), dspex.CodeBadOption},

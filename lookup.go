@@ -99,7 +99,7 @@ func (c *Client) askJob(ctx context.Context, door, session, job string, ask map[
 		ask["session"] = session
 	}
 	if !validToken(job, 64) {
-		return JobInfo{}, &Error{Category: ErrSession, Code: CodeBadJob, Message: "the job id is not valid", Expected: "[A-Za-z0-9_-]{1,64}"}
+		return JobInfo{}, &Error{Category: ErrPython, Code: CodeBadJob, Message: "the job id is not valid", Expected: "[A-Za-z0-9_-]{1,64}"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait+settling)
 	defer cancel()

@@ -91,7 +91,7 @@ func WithJitter(share float64) Option {
 
 // WithJob names the job: [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>. The name is the idempotency key
 // inside its session: asking again under the same name gives the first outcome instead of a second run.
-func WithJob(id string) Option { return func(r *request) { r.job = id } }
+func WithJob(id string) Option { return func(r *request) { r.job, r.jobGiven = id, true } }
 
 // WithDeadline bounds the whole job, counted from its acceptance; after that it is expired and never run.
 func WithDeadline(d time.Duration) Option {
@@ -122,7 +122,13 @@ func WithTemperature(t float64) Option { return func(r *request) { r.options["te
 func WithRequireState() Option { return func(r *request) { r.options["require_state"] = true } }
 
 // WithReplyTo sends the reply of a submitted job to a subject: without wildcards, under _INBOX. or dspex.reply.
-func WithReplyTo(subject string) Option { return func(r *request) { r.replyTo = subject } }
+func WithReplyTo(subject string) Option {
+	return func(r *request) {
+		if r.replyTo = subject; subject == "" {
+			r.fail(badOption("", "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is empty"))
+		}
+	}
+}
 
 func (r *request) setDuration(name string, d time.Duration) {
 	if d < time.Millisecond || d > longest {

@@ -40,6 +40,7 @@ type request struct {
 	command  string
 	options  map[string]any
 	job      string
+	jobGiven bool // an empty id is refused, not left out
 	replyTo  string
 	timeout  time.Duration
 	deadline time.Duration
@@ -64,8 +65,8 @@ func newRequest(command string, args Args, opts []Option, more ...Option) (*requ
 		option(r)
 	}
 	r.setBackoff()
-	if r.job != "" && !validJob(r.job) {
-		r.fail(&Error{Category: ErrSession, Code: CodeBadJob, Message: "the job id is not valid", Expected: "[A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>"})
+	if r.jobGiven && !validJob(r.job) {
+		r.fail(&Error{Category: ErrPython, Code: CodeBadJob, Message: "the job id is not valid", Expected: "[A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>"})
 	}
 	if r.err != nil {
 		return nil, r.err

@@ -95,7 +95,10 @@ func checkHeader(key string, values []string) *Error {
 	known := slices.Contains(knownHeaders, key)
 	switch {
 	case strings.HasPrefix(lower, "dspex-") && !known:
-		return Refused(CodeBadHeader, Clip(key), strings.Join(knownHeaders, ", "), "unknown header")
+		return Refused(CodeBadHeader, Clip(key), meant(key), "unknown header")
+	case known && len(values) > 0 && values[0] == "":
+		// An unset variable of a script must not cost a job its id or its deadline.
+		return Refused(CodeBadHeader, key, "a value, or no such header", "the header is empty")
 	case lower == "content-type" && key != HeaderContentType:
 		return Refused(CodeBadHeader, Clip(key), HeaderContentType, "names of headers are case-sensitive")
 	case lower == "nats-ttl":
@@ -104,6 +107,16 @@ func checkHeader(key string, values []string) *Error {
 		return Refused(CodeBadHeader, key, "one value", "the header stands twice")
 	}
 	return nil
+}
+
+// meant names the header that an unknown one may stand for, else all that a client may send.
+func meant(key string) string {
+	for _, name := range knownHeaders {
+		if strings.EqualFold(key, name) {
+			return name
+		}
+	}
+	return HeaderJob + ", " + HeaderDeadline + "; of a durable publish also " + HeaderReplyTo + ", " + HeaderMode
 }
 
 func one(h map[string][]string, key string) string {

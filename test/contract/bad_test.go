@@ -196,6 +196,8 @@ func TestBadHeadersAreRefused(t *testing.T) {
 		{[]string{"Content-Type", jsonType, "Content-Type", msgpackType}, "Content-Type"},
 		{[]string{"content-type", msgpackType}, "content-type"},
 		{[]string{"Dspex-Deadline", "soon"}, "Dspex-Deadline"},
+		{[]string{"Dspex-Deadline", ""}, "Dspex-Deadline"},
+		{[]string{"Dspex-Job", ""}, "Dspex-Job"},
 		{[]string{"Dspex-Deadline", "0"}, "Dspex-Deadline"},
 		{[]string{"Dspex-Deadline", "-5"}, "Dspex-Deadline"},
 		{[]string{"Dspex-Deadline", "1.5"}, "Dspex-Deadline"},
