@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,8 +60,9 @@ func (p program) help(words ...string) []string {
 // write describes a command and those below it.
 func (p program) write(b *strings.Builder, words ...string) {
 	lines := p.help(words...)
+	about := strings.Join(lines[:max(slices.Index(lines, ""), 1)], " ")
 	title := strings.Join(append([]string{p.name}, words...), " ")
-	b.WriteString("\n#" + strings.Repeat("#", min(len(words)+1, 3)) + " " + title + "\n\n" + strings.TrimSuffix(lines[0], ".") + ".\n")
+	b.WriteString("\n#" + strings.Repeat("#", min(len(words)+1, 3)) + " " + title + "\n\n" + strings.TrimSuffix(about, ".") + ".\n")
 	part, rows := "", []string{}
 	var below []string
 	for _, line := range lines {
