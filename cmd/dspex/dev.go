@@ -23,7 +23,7 @@ func (a *app) devCommand() *cobra.Command {
 			if cfg.Workers < 1 || cfg.Slots < 1 {
 				return usage("--workers and --slots must be at least 1")
 			}
-			if err := errors.Join(metrics.Check(), cfg.Modules.Check()); err != nil {
+			if err := errors.Join(metrics.Check(), cfg.Check(), cfg.Alerts.Check()); err != nil {
 				return usage("%v", err)
 			}
 			var level slog.LevelVar

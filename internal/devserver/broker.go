@@ -93,9 +93,6 @@ func splitListen(listen string) (host string, port int, err error) {
 
 // isFree reports why the broker could not listen there.
 func isFree(listen string) error {
-	if _, _, err := splitListen(listen); err != nil {
-		return err
-	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return portTaken(listen, err)

@@ -16,10 +16,10 @@ import (
 // cfg.Ready when hosts may join, serves until ctx ends and returns when all it started has ended. Of cfg it reads Listen, Dir,
 // Log, Alerts and Ready.
 func Control(ctx context.Context, cfg Config) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
+	if err := cfg.Check(); err != nil {
 		return err
 	}
+	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	echo, err := echolm.New(echolm.Config{Log: cfg.Log})

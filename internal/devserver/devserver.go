@@ -67,12 +67,9 @@ func (i Info) took() slog.Attr {
 	return slog.Group("took", all...)
 }
 
-func (c Config) withDefaults() (Config, error) {
+func (c Config) withDefaults() Config {
 	if c.Engine == "" {
 		c.Engine = "dspy"
-	}
-	if c.Engine != "dspy" && c.Engine != "stub" {
-		return c, fmt.Errorf("engine %q: expected dspy or stub", c.Engine)
 	}
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:4222"
@@ -83,29 +80,36 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Slots == 0 {
 		c.Slots = 64
 	}
-	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
-		return c, fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
-	}
 	if c.Pool == (pyproc.Options{}) {
 		c.Pool = pyproc.DefaultOptions()
 	}
 	c.Breaker = c.Breaker.WithDefaults()
-	if err := errors.Join(c.Modules.Check(), c.Pool.Check(), c.Breaker.Check()); err != nil {
-		return c, err
-	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return c, nil
+	return c
+}
+
+// Check says all that is wrong with the configuration, at once, before minutes go into a Python environment.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	var engine, size error
+	if c.Engine != "dspy" && c.Engine != "stub" {
+		engine = fmt.Errorf("engine %q: expected dspy or stub", c.Engine)
+	}
+	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
+		size = fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
+	}
+	_, _, listen := splitListen(c.Listen)
+	return errors.Join(engine, listen, size, c.Modules.Check(), c.Pool.Check(), c.Breaker.Check())
 }
 
 // Run serves until ctx ends and returns when all it started has ended.
 func Run(ctx context.Context, cfg Config) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
+	if err := cfg.Check(); err != nil {
 		return err
 	}
-	// What can be wrong with the configuration is said before minutes go into a Python environment.
+	cfg = cfg.withDefaults()
 	if err := isFree(cfg.Listen); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ class Command:
     run: Callable[[Call], Any]
     exclusive: bool = False
     shapes_programs: bool = False  # takes the options signature, outputs and module
+    asks_model: bool = True  # takes the options lm and temperature
 
 
 def ping(call: Call) -> dict[str, Any]:
@@ -94,25 +95,29 @@ def unknown(name: str, known: list[str]) -> WorkerError:
     return WorkerError("python", "unknown_command", f"unknown command {name[:64]}", hint=hint, path="command", expected=", ".join(known))
 
 
+_WITHOUT_MODEL: dict[str, Callable[[Call], Any]] = {
+    "ping": ping,
+    "get_stats": get_stats,
+    "shutdown": shutdown,
+    "create_program": programs.create_program,
+    "list_programs": programs.list_programs,
+    "get_program_info": programs.get_program_info,
+    "delete_program": programs.delete_program,
+    "set_lm": session_commands.set_lm,
+    "configure_lm": session_commands.set_lm,
+    "reset_state": session_commands.reset_state,
+    "cleanup": session_commands.cleanup,
+    "cleanup_session": session_commands.cleanup_session,
+    "erase_session": transfer.erase_session,
+    "import_session": transfer.import_session,
+    "get_session_data": session_commands.get_session_data,
+    "update_session_data": session_commands.update_session_data,
+    "create_gemini_program": _replaced,
+    "execute_gemini_program": _replaced,
+}
+
 BUILTIN: dict[str, Command] = {
-    "ping": Command(ping),
-    "get_stats": Command(get_stats),
-    "shutdown": Command(shutdown),
     "predict": Command(programs.predict, shapes_programs=True),
-    "create_program": Command(programs.create_program),
     "execute_program": Command(programs.execute_program),
-    "list_programs": Command(programs.list_programs),
-    "get_program_info": Command(programs.get_program_info),
-    "delete_program": Command(programs.delete_program),
-    "set_lm": Command(session_commands.set_lm),
-    "configure_lm": Command(session_commands.set_lm),
-    "reset_state": Command(session_commands.reset_state),
-    "cleanup": Command(session_commands.cleanup),
-    "cleanup_session": Command(session_commands.cleanup_session),
-    "erase_session": Command(transfer.erase_session),
-    "import_session": Command(transfer.import_session),
-    "get_session_data": Command(session_commands.get_session_data),
-    "update_session_data": Command(session_commands.update_session_data),
-    "create_gemini_program": Command(_replaced),
-    "execute_gemini_program": Command(_replaced),
+    **{name: Command(run, asks_model=False) for name, run in _WITHOUT_MODEL.items()},
 }

@@ -73,6 +73,9 @@ def _asked(call: Call) -> Program:
     except SpecError as error:
         if outputs is not None and (error.path.startswith("signature.outputs") or error.path.rpartition(".")[2] in outputs):
             raise bad_option(f"predict: {error.message}", "outputs", error.expected) from None
+        if outputs is None and error.path == "signature.answer":
+            expected = "inputs of other names than answer, which is the output unless options.outputs or options.signature names others"
+            raise bad_input("predict: an input is called as the output", "args", expected) from None
         raise bad_input(f"predict: {error.message}", "args", error.expected) from None
     return program
 

@@ -150,8 +150,8 @@ class Runtime:
             entry = self._table.get(call.command)
             if entry is None:
                 raise unknown(call.command, sorted(self._table))
-            if call.options and not entry.shapes_programs:
-                _refuse_options(call)
+            if call.options:
+                _refuse_options(call, entry)
             value = entry.run(call)
             if type(value) is CoroutineType:
                 self._spawn(call, value)
@@ -316,9 +316,13 @@ async def _guarded(coroutine: Any) -> Any:
         raise describe(error) from None
 
 
-def _refuse_options(call: Call) -> None:
-    extra = [name for name in ("signature", "outputs", "module") if name in call.options]
-    if extra:
-        raise bad_option(
-            f"{call.command}: options.{', options.'.join(extra)} would have no effect", extra[0], "this option with predict only"
-        )
+def _refuse_options(call: Call, entry: Command) -> None:
+    """Refuses options that would have no effect, above all set_lm with options.temperature instead of its argument."""
+    for takes, names, where in (
+        (entry.shapes_programs, ("signature", "outputs", "module"), "predict"),
+        (entry.asks_model, ("lm", "temperature"), "predict, execute_program and commands of your own"),
+    ):
+        extra = [] if takes else [name for name in names if name in call.options]
+        if extra:
+            text = f"{call.command}: options.{', options.'.join(extra)} would have no effect"
+            raise bad_option(text, extra[0], f"this option with {where} only")

@@ -104,6 +104,7 @@ def test_predict_with_outputs_module_and_signature(worker: WorkerProcess) -> Non
         ({"question": "q"}, {"temperature": 3}, "bad_option", "0 to 2"),
         ({"question": "q"}, {"stream": "yes"}, "bad_option", "true or false"),
         ({"config": {"api_base": "x"}}, {}, "bad_input", "reserved"),
+        ({"question": "q", "Answer": "a"}, {}, "bad_input", "options.outputs"),
         ({}, {}, "bad_input", "at least one"),
     ],
 )
