@@ -55,20 +55,26 @@ func parseArg(w string) (name string, value any, err error) {
 	if !ok || name == "" {
 		return "", nil, usage("%q is no argument: expected key=value or key:=JSON", w)
 	}
-	if !literal {
-		if err := decodeJSON([]byte(text), &value); err != nil {
-			return name, text, nil
-		}
-		switch value.(type) {
-		case json.Number, bool, []any, map[string]any:
-		default:
-			return name, text, nil
-		}
+	if !literal && !looksLikeJSON(text) {
+		return name, text, nil
 	}
 	if err := readJSON([]byte(text), &value); err != nil {
 		return "", nil, usage("the value of %s: %v", name, err)
 	}
 	return name, value, nil
+}
+
+// looksLikeJSON reports whether text is a JSON number, boolean, list or map.
+func looksLikeJSON(text string) bool {
+	var value any
+	if decodeJSON([]byte(text), &value) != nil {
+		return false
+	}
+	switch value.(type) {
+	case json.Number, bool, []any, map[string]any:
+		return true
+	}
+	return false
 }
 
 // readJSON reads what somebody typed as strictly as a request is read: encoding/json would keep the last of two equal keys
