@@ -158,18 +158,23 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		d.endQueued(ctx, m, jobs.Cancelled, jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled"))
+		failed, err := d.attemptsOf(ctx, a.job, seq)
+		if err != nil {
+			return broken(err)
+		}
+		d.endQueued(ctx, m, failed.Attempt, jobs.Cancelled, jobs.Errorf(jobs.System, jobs.CodeCancelled, "the job was cancelled"))
 		return nil
 	}
 	return nil
 }
 
-// endQueued gives an anonymous job that no host has its outcome. It does what it can: the job may have one meanwhile.
-func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, kind jobs.Kind, e *jobs.Error) {
+// endQueued gives an anonymous job that no host has its outcome, after so many attempts. It does what it can: the job may have
+// one meanwhile.
+func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts int, kind jobs.Kind, e *jobs.Error) {
 	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
 	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
-	reply := jobs.Reply{Job: env.Job, Err: e}
-	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
+	reply := jobs.Reply{Job: env.Job, Attempt: attempts, Err: e}
+	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
 	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
 		d.log.Debug("not_ended", "job", env.Job, "error", err) // it has an outcome
 		return
@@ -177,14 +182,14 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, kind jobs.K
 	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {
 		_ = s.DeleteMsg(ctx, m.Sequence) // if it stays, the host that takes it finds the result
 	}
-	d.answer(env, reply.Append(nil))
+	d.answer(env, attempts, reply.Append(nil))
 }
 
 // answer sends the reply of a job that ended at the dispatcher.
-func (d *Dispatcher) answer(env jobs.Envelope, body []byte) {
+func (d *Dispatcher) answer(env jobs.Envelope, attempts int, body []byte) {
 	if env.ReplyTo == "" {
 		return
 	}
-	header, data := jobs.Answer(env.Type, env.Job, 0, body)
+	header, data := jobs.Answer(env.Type, env.Job, attempts, body)
 	_ = d.nc.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) // it may be lost; the result is there to fetch
 }

@@ -154,10 +154,10 @@ func (d *Dispatcher) endCall(ctx context.Context, call waitingCall, hosts int) {
 	}
 	switch {
 	case call.dies:
-		d.endQueued(ctx, m, jobs.Expired, jobs.DeadlinePassed("a worker"))
+		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 	case hosts == 0:
-		d.endQueued(ctx, m, jobs.Failed, noHost())
+		d.endQueued(ctx, m, 0, jobs.Failed, noHost())
 	default:
-		d.endQueued(ctx, m, jobs.Failed, jobs.NoWorkerFree(call.patience))
+		d.endQueued(ctx, m, 0, jobs.Failed, jobs.NoWorkerFree(call.patience))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -206,45 +205,6 @@ func found(a ask, outcome string, attempts int, reply []byte) []byte {
 func unknownJob() *jobs.Error {
 	return jobs.Errorf(jobs.Session, jobs.CodeJobUnknown, "the job is not known").
 		WithHint("outcomes are kept for 15 minutes after a call and 24 hours after a queued job; ids belong to their session")
-}
-
-// open finds a job that has no outcome yet: its message, and the head of its session.
-func (d *Dispatcher) open(ctx context.Context, a ask) (outcome string, attempt int, bad *jobs.Error) {
-	name, subjects := stream.Anonymous, []string{jobs.SubjectAnonymous + jobs.LaneInteractive, jobs.SubjectAnonymous + jobs.LaneBatch}
-	if a.session != "" {
-		name = stream.Jobs
-		subjects = []string{jobs.PartitionSubject(affinity.Partition(a.session, d.partitions), a.session)}
-	}
-	for _, subject := range subjects {
-		seq, err := d.sequenceOf(ctx, name, subject, a.job)
-		if errors.Is(err, stream.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
-		}
-		if a.session == "" {
-			return "queued", 0, nil
-		}
-		return d.stage(ctx, a.session, seq)
-	}
-	return "", 0, unknownJob()
-}
-
-func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (string, int, *jobs.Error) {
-	e, err := d.records.Get(ctx, jobs.HeadKey(session))
-	if err != nil {
-		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
-	}
-	if e.Exists {
-		if h, err := jobs.ParseHead(e.Value); err == nil && h.Sequence == seq {
-			if !h.NotBefore.IsZero() {
-				return "retrying", h.Attempt, nil
-			}
-			return "running", h.Attempt, nil
-		}
-	}
-	return "queued", 0, nil
 }
 
 // sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.

@@ -122,9 +122,9 @@ func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
 	}
 	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
 	if !env.Chosen {
-		d.endQueued(ctx, m, jobs.Expired, jobs.DeadlinePassed("a worker"))
+		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 		return
 	}
 	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has come to it")}
-	d.answer(env, r.Append(nil))
+	d.answer(env, 0, r.Append(nil))
 }

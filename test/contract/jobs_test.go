@@ -201,3 +201,27 @@ func TestALookUpInMessagePack(t *testing.T) {
 		t.Errorf("%v %v", r.header, r.Result)
 	}
 }
+
+func TestTheStatesOfAJobWithoutSession(t *testing.T) {
+	stub.publish(t, "dspex.anonymous.batch", text(body("sleep", m{"ms": 60000})), "Dspex-Job", "anonymous_busy")
+	failing := body("boom", m{"retryable": true}, m{"max_retries": 1, "backoff": []int{30000}})
+	stub.publish(t, "dspex.anonymous.interactive", text(failing), "Dspex-Job", "anonymous_again")
+	for job, state := range map[string]string{"anonymous_busy": "running", "anonymous_again": "retrying"} {
+		for o, r := stub.lookUp(t, m{"job": job}); ; o, r = stub.lookUp(t, m{"job": job}) {
+			r.succeeds(t)
+			if o.Reply != nil {
+				t.Fatalf("%s: %s, and was never seen %s", job, o.Outcome, state)
+			}
+			if o.Outcome == state {
+				if o.Attempts != 1 || o.Job != job {
+					t.Errorf("%+v, want 1 attempt", o)
+				}
+				break
+			}
+		}
+		stub.request(t, "dspex.rpc.jobs.cancel", text(m{"job": job})).succeeds(t)
+		if o, r := stub.wait(t, "", job); o.Outcome != "cancelled" || o.Attempts != 1 || r.Attempt != 1 {
+			t.Errorf("%s: %+v %+v, want it cancelled after 1 attempt", job, o, r)
+		}
+	}
+}

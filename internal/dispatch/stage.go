@@ -1,0 +1,92 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// open finds a job that has no outcome yet: its message, and the head of its session.
+func (d *Dispatcher) open(ctx context.Context, a ask) (outcome string, attempt int, bad *jobs.Error) {
+	name, subjects := stream.Anonymous, []string{jobs.SubjectAnonymous + jobs.LaneInteractive, jobs.SubjectAnonymous + jobs.LaneBatch}
+	if a.session != "" {
+		name = stream.Jobs
+		subjects = []string{jobs.PartitionSubject(affinity.Partition(a.session, d.partitions), a.session)}
+	}
+	for _, subject := range subjects {
+		seq, err := d.sequenceOf(ctx, name, subject, a.job)
+		if errors.Is(err, stream.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+		}
+		if a.session == "" {
+			return d.stageAnonymous(ctx, a.job, seq, strings.TrimPrefix(subject, jobs.SubjectAnonymous))
+		}
+		return d.stage(ctx, a.session, seq)
+	}
+	return "", 0, unknownJob()
+}
+
+func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (string, int, *jobs.Error) {
+	e, err := d.records.Get(ctx, jobs.HeadKey(session))
+	if err != nil {
+		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+	}
+	if e.Exists {
+		if h, err := jobs.ParseHead(e.Value); err == nil && h.Sequence == seq {
+			if !h.NotBefore.IsZero() {
+				return "retrying", h.Attempt, nil
+			}
+			return "running", h.Attempt, nil
+		}
+	}
+	return "queued", 0, nil
+}
+
+// stageAnonymous tells where an anonymous job stands that has no outcome: a host has it if its lane has come to it, unless it
+// waits for a retry. The broker's clock judges, which is also that of who wrote when the wait is over.
+func (d *Dispatcher) stageAnonymous(ctx context.Context, job string, seq uint64, lane string) (string, int, *jobs.Error) {
+	lost := func(err error) (string, int, *jobs.Error) {
+		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+	}
+	failed, err := d.attemptsOf(ctx, job, seq)
+	if err != nil {
+		return lost(err)
+	}
+	c, err := d.js.Consumer(ctx, stream.Anonymous, lane)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) { // no host has been here yet
+		return "queued", 0, nil
+	}
+	if err != nil {
+		return lost(err)
+	}
+	switch now := c.CachedInfo(); {
+	case now.Delivered.Stream < seq:
+		return "queued", 0, nil
+	case !failed.NotBefore.After(now.TimeStamp):
+		return "running", failed.Attempt + 1, nil
+	case failed.Attempt == 0: // a circuit breaker keeps it out
+		return "queued", 0, nil
+	}
+	return "retrying", failed.Attempt, nil
+}
+
+// attemptsOf reads what is written down of an anonymous job's failed attempts, an empty head if nothing is.
+func (d *Dispatcher) attemptsOf(ctx context.Context, job string, seq uint64) (*jobs.Head, error) {
+	e, err := d.results.Get(ctx, jobs.AnonymousAttemptKey(job))
+	if err != nil || !e.Exists {
+		return &jobs.Head{}, err
+	}
+	if h, err := jobs.ParseHead(e.Value); err == nil && h.Sequence == seq {
+		return h, nil
+	}
+	return &jobs.Head{}, nil // of an earlier job of the id, or not to be read here
+}
