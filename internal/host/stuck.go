@@ -53,6 +53,16 @@ const stuckSilence = time.Minute
 // what is decided is not forgotten because a broker does not answer. g says whom that holds up.
 func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
 	var held *snag // made when it is needed
+	full := false  // also while it is tried again: nothing is run in between
+	note := func(now bool) {
+		if now && !full {
+			h.full.Add(1)
+		} else if full && !now {
+			h.full.Add(-1)
+		}
+		full = now
+	}
+	defer note(false)
 	for {
 		err := f()
 		if err == nil || errors.Is(err, errFenced) || errors.Is(err, errVoid) {
@@ -61,10 +71,7 @@ func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		full := errors.Is(err, stream.ErrStoreFull)
-		if full {
-			h.full.Add(1)
-		}
+		note(errors.Is(err, stream.ErrStoreFull))
 		h.log.Warn("broker_awaited", "step", g.step, "error", err)
 		if held == nil {
 			copied := g
@@ -73,9 +80,6 @@ func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
 		}
 		h.stumble(held, err)
 		wait(ctx, nil, brokerPause)
-		if full {
-			h.full.Add(-1)
-		}
 	}
 }
 

@@ -1,0 +1,67 @@
+package host_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// room bounds the bytes of a bucket; -1 bounds nothing.
+func (y *system) room(bucket string, bytes int64) {
+	y.t.Helper()
+	js, err := jetstream.New(y.nc)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	s, err := js.Stream(context.Background(), "KV_"+bucket)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.MaxBytes = bytes
+	if _, err := js.UpdateStream(context.Background(), cfg); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
+func TestWithoutRoomForOutcomesNothingIsRunAndTheDoorsSayWhy(t *testing.T) {
+	for _, bucket := range []string{stream.Sessions, stream.Results} {
+		t.Run(bucket, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, y *system) {
+				y.room(bucket, 1)
+				y.publish("first", "a", "{}")
+				y.pass(5 * time.Second) // the host has met it and said so
+				ran := y.pool.runs.Load()
+				for _, door := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous", "dspex.rpc.health.check"} {
+					body := echo
+					if door == "dspex.rpc.health.check" {
+						body = ""
+					}
+					if r := y.call(door, "", body); r.Error.Code != "store_full" || r.Error.Category != "resource_error" || !r.Error.Retryable {
+						t.Errorf("%s: %+v", door, r)
+					}
+				}
+				y.publish("second", "b", "{}")
+				y.store("dspex.anonymous.interactive", "c", echo)
+				y.pass(time.Minute)
+				if n := y.pool.runs.Load(); n != ran {
+					t.Errorf("%d jobs ran whose outcome could not be stored", n-ran)
+				}
+				y.room(bucket, -1)
+				for session, job := range map[string]string{"first": "a", "second": "b", "": "c"} {
+					if e := y.end(session, job); e.Outcome != "succeeded" {
+						t.Errorf("%s: %+v", job, e)
+					}
+				}
+				y.pass(2 * time.Second)
+				if status, reasons := y.health(); status != "healthy" {
+					t.Errorf("afterwards: %s %v", status, reasons)
+				}
+			})
+		})
+	}
+}
