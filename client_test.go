@@ -206,6 +206,7 @@ func TestABadRequestIsRefusedBeforeItIsSent(t *testing.T) {
 		"lane":                 {second(c.SubmitAnonymous(ctx, "fast", "predict", nil)), dspex.CodeBadOption},
 		"reply to of a call":   {call(dspex.WithReplyTo("_INBOX.x")), dspex.CodeBadOption},
 		"text":                 {second(c.Submit(ctx, "s", "predict", dspex.Args{"a": []any{"\xff"}})), dspex.CodeBadRequest},
+		"key":                  {second(c.Submit(ctx, "s", "set_lm", dspex.Args{"model": "gpt-4o", "api_key": "sk-1"})), dspex.CodeSecret},
 		"function":             {second(c.Submit(ctx, "s", "predict", dspex.Args{"a": func() {}})), dspex.CodeBadRequest},
 	} {
 		var e *dspex.Error

@@ -40,6 +40,7 @@ const (
 	CodeBadOption       = "bad_option"         // an option out of range, or one without effect
 	CodeBadSession      = "bad_session_id"     // not [A-Za-z0-9_-]{1,64}
 	CodeBadJob          = "bad_job_id"         // not [A-Za-z0-9_-]{1,48}, or of a reserved form
+	CodeSecret          = "secret_in_request"  // an API key instead of a reference to one
 	CodeTooLarge        = "too_large"          // more than the broker takes
 	CodeQueueFull       = "session_queue_full" // the session has too many waiting jobs
 	CodeStoreFull       = "store_full"         // the broker has no room

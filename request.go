@@ -75,6 +75,12 @@ func newRequest(command string, args Args, opts []Option, more ...Option) (*requ
 }
 
 func (r *request) encode(args Args) error {
+	if key := args["api_key"]; key != nil && (r.command == "set_lm" || r.command == "configure_lm") {
+		if text, _ := key.(string); !strings.HasPrefix(text, "env:") && !strings.HasPrefix(text, "file:") {
+			return &Error{Category: ErrPython, Code: CodeSecret, Message: "an API key stands in the request", Path: "args.api_key", Expected: "env:NAME or file:PATH",
+				Hint: "put the key into the environment or a file of the worker-host and send the reference"}
+		}
+	}
 	body := map[string]any{"command": r.command}
 	if len(args) > 0 {
 		body["args"] = args

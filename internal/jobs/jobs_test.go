@@ -44,6 +44,7 @@ func TestRequestsThatAreRefusedSayWhatWasExpected(t *testing.T) {
 		`{"command":"x","options":{"backoff":[]}}`: "options.backoff", `{"command":"x","options":{"stream":1}}`: "options.stream",
 		`{"command":"x","options":{"module":"exec"}}`: "options.module", `{"command":"x","options":{"temperature":3}}`: "options.temperature",
 		`{"command":"x","options":{"frobnicate":1}}`: "options.frobnicate", `{"command":"set_lm","args":{"model":"m","api_key":"sk"}}`: "args.api_key",
+		`{"command":"configure_lm","args":{"model":"m","apikey":"sk"}}`: "args.apikey",
 	} {
 		_, e := ParseRequest(JSON, []byte(body), 0)
 		if e == nil || e.Path != path || e.Expected == "" || e.Retryable {
@@ -61,6 +62,9 @@ func TestARequestsOptions(t *testing.T) {
 	if r.Timeout != 2*time.Minute || *r.Policy.MaxRetries != 3 || r.Policy.Cap != 2*time.Second || r.Policy.Jitter != 0.25 || r.Deadline != 1500*time.Millisecond || !r.Stream || r.LM != "fast" || !r.RequireState ||
 		!reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)) {
 		t.Errorf("%+v", r)
+	}
+	if _, e := ParseRequest(JSON, []byte(`{"command":"set_lm","args":{"api_key":null,"model":"m","session_id":null}}`), 0); e != nil {
+		t.Error("a key that is null is none:", e)
 	}
 	packed, err := wire.FromJSON([]byte(`{"args":{"a":"x","b":1},"command":"predict"}`), wire.Request)
 	if err != nil {

@@ -234,7 +234,10 @@ var modelless = []string{"ping", "create_program", "list_programs", "get_program
 // UsesLM reports whether a command may call a language model.
 func UsesLM(command string) bool { return !slices.Contains(modelless, command) }
 
-// refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files.
+var setLMArgs = []string{"model", "provider", "api_key", "temperature", "max_tokens", "session_id"}
+
+// refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files. Under a
+// name that set_lm does not know one would be stored, too.
 func (r *Request) refuseSecrets() *Error {
 	if r.Command != "set_lm" && r.Command != "configure_lm" {
 		return nil
@@ -246,10 +249,16 @@ func (r *Request) refuseSecrets() *Error {
 	}
 	for range n {
 		key, _ := in.Str()
+		if !slices.Contains(setLMArgs, key) {
+			return Refused(CodeBadInput, "args."+Clip(key), strings.Join(setLMArgs, ", "), "%s: unknown argument", r.Command)
+		}
 		if key != "api_key" {
 			if e := skip(in); e != nil {
 				return e
 			}
+			continue
+		}
+		if in.Nil() {
 			continue
 		}
 		v, err := in.Str()
