@@ -241,6 +241,8 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
 
 
 def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) -> Any:
+    if program.inputs is not None:
+        program.inputs.check(inputs, "args.inputs")
     context = call.context(call.state.history if call.state is not None else [])
     begun = time.perf_counter()
 

@@ -95,7 +95,7 @@ class UserCommand:
     required: frozenset[str]
     known: frozenset[str] | None  # None: any name, the function takes **kwargs
 
-    def check(self, args: dict[str, Any]) -> None:
+    def check(self, args: dict[str, Any], at: str = "args") -> None:
         """Refuses arguments that the function cannot take, before it runs; names all of them."""
         wrong = [(name, "is missing") for name in sorted(self.required - args.keys())]
         if self.known is not None:
@@ -106,7 +106,7 @@ class UserCommand:
                 wrong.append((name, f"must be {_spell(hint)}, not {type(value).__name__}"))
         if wrong:
             problems = "; ".join(f"{name} {problem}" for name, problem in wrong[:8])
-            raise WorkerError("python", "bad_input", f"{self.name}: {problems}", path=f"args.{wrong[0][0]}", expected=self._shape())
+            raise WorkerError("python", "bad_input", f"{self.name}: {problems}", path=f"{at}.{wrong[0][0]}", expected=self._shape())
 
     def _shape(self) -> str:
         """The arguments as an error tells them."""
@@ -123,6 +123,7 @@ class UserProgram:
     id: str
     target: Any
     module: Any = None
+    inputs: UserCommand | None = None  # None: nothing is known of them
     execution_count: int = 0
     last_executed: str | None = None
 

@@ -18,6 +18,7 @@ from dspex_worker.config import Config, read_config
 from dspex_worker.engines import Engine
 from dspex_worker.errors import WorkerError, describe
 from dspex_worker.frames import FrameReader, FrameType, frame
+from dspex_worker.module_inputs import read_inputs
 from dspex_worker.worker import Worker, error_body
 
 __all__ = ["PROTO", "Preloaded", "Started", "failed", "hello", "preload", "read_init", "read_init_body", "send_all", "start"]
@@ -153,6 +154,7 @@ def preload(found: dict[str, Any]) -> Preloaded:
         raise WorkerError("initialization", "name_clash", "; ".join(wrong), hint="rename them: @command(name=...)")
     for entry in registry.registered.programs:
         entry.module = _built(entry)
+        entry.inputs = read_inputs(entry.module)
     functions += registry.registered.commands
     return Preloaded(config, engine, table, functions, round((time.perf_counter() - begun) * 1000))
 

@@ -230,7 +230,9 @@ def test_the_operators_program_runs(worker: WorkerProcess, session: str) -> None
         result: Any = worker.value("execute_program", {"program_id": "shout", "inputs": {"text": "hi"}}, **kwargs)
         assert result["outputs"] == {"loud": "HI"}
     assert worker.value("get_program_info", {"program_id": "shout"})["execution_count"] == 2
-    assert worker.failure("execute_program", {"program_id": "shout", "inputs": {"wrong": 1}}).detail["python_type"] == "TypeError"
+    error = worker.failure("execute_program", {"program_id": "shout", "inputs": {"wrong": 1}})
+    assert (error.code, error.message) == ("bad_input", "execute_program: text is missing; wrong is unknown")
+    assert (error.detail["path"], error.detail["expected"]) == ("args.inputs.text", "text: str")
 
 
 def test_a_worker_that_ran_out_of_memory_asks_to_be_replaced_and_goes_on() -> None:

@@ -64,6 +64,13 @@ func TestTheOperatorsOwnModules(t *testing.T) {
 			t.Errorf("%s argument: %v", name, err)
 		}
 	}
+	for id, inputs := range map[string]map[string]any{"answer_in_steps": {}, "geographer": {"question": "?", "more": 1}} {
+		var e *dspex.Error
+		_, err := c.ExecuteAnonymous(ctx, "execute_program", dspex.Args{"program_id": id, "inputs": inputs})
+		if !errors.As(err, &e) || e.Code != "bad_input" || !strings.HasPrefix(e.Path, "args.inputs.") || e.Expected != "question: str" {
+			t.Errorf("wrong inputs of %s: %v", id, err)
+		}
+	}
 	var e *dspex.Error
 	if _, err := c.ExecuteAnonymous(ctx, "charge", dspex.Args{"account": "a", "cents": -5}); !errors.As(err, &e) || e.Code != "bad_amount" || e.Hint == "" {
 		t.Errorf("charge: %v", err)
