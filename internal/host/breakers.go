@@ -173,6 +173,10 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 
 // holdAnonymous gives a queued job back to the broker until the breaker may let it through, and lets a call fail.
 func (h *Host) holdAnonymous(t *task, e *held) {
+	if t.env.Mode == jobs.ModeCall && h.standsAside() { // it was asked for before the breaker opened
+		h.handBack(t, 0)
+		return
+	}
 	if t.env.Mode == jobs.ModeCall {
 		t.buried = t.attempt > 0
 		h.settleAnonymous(t, h.answer(t, e), &output{})

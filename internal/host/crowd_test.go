@@ -19,7 +19,7 @@ func TestAHostWhoseWorkersFailLeavesAnonymousJobsToOthersWhileThereAreAny(t *tes
 		open := func(host string) {
 			name := jobs.PoolBreaker(host)
 			y.put(stream.Control, jobs.BreakerKey(name), jobs.OpenBreaker{Name: name, Host: host, Failures: 5}.Bytes())
-			y.pass(2 * time.Second) // also for the question that h1 has asked already
+			y.pass(100 * time.Millisecond) // the hosts have heard of it; what h1 has asked for before comes to it yet
 		}
 		open("h1")
 		for n := range 40 {
