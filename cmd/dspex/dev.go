@@ -55,6 +55,7 @@ func (a *app) devCommand() *cobra.Command {
 	f.IntVar(&cfg.Slots, "slots", 64, "concurrent jobs in each worker")
 	cfg.Pool.Flags(f)
 	cfg.Breaker.Flags(f)
+	cfg.Defaults.Flags(f)
 	cfg.Alerts.Flags(f)
 	cfg.Modules.Flags(f)
 	metrics.Flags(f)

@@ -60,7 +60,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker,
+		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err

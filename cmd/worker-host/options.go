@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
@@ -25,9 +26,11 @@ type options struct {
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
 	breaker                      breaker.Config
+	defaults                     host.Defaults
 
-	models  *lm.Registry // made by check
-	litellm bool         // a profile asks for it
+	models     *lm.Registry // made by check
+	litellm    bool         // a profile asks for it
+	jobOptions jobs.Defaults
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
@@ -39,6 +42,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
 	o.breaker.Flags(f)
+	o.defaults.Flags(f)
 	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
 	f.DurationVar(&o.checkout, "checkout-timeout", jobs.CheckoutTimeout, "how long a call waits for a slot")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "how long running jobs may take to finish at the end")
@@ -73,9 +77,10 @@ func (o *options) check(s *daemon.Surroundings) error {
 			no("--%s is %v: it is more than nothing", flag, d)
 		}
 	}
-	models, err := o.loadModels(s.Env)
-	o.models = models
-	return errors.Join(append(wrong, err)...)
+	var badModels, badDefaults error
+	o.models, badModels = o.loadModels(s.Env)
+	o.jobOptions, badDefaults = o.defaults.Load()
+	return errors.Join(append(wrong, badModels, badDefaults)...)
 }
 
 func (o *options) checkEngine() error {

@@ -40,6 +40,7 @@ type Config struct {
 	Slots    int            // of each worker, default 64
 	Pool     pyproc.Options // of the workers; zero: the defaults
 	Breaker  breaker.Config // zero: the defaults
+	Defaults host.Defaults  // of jobs' options
 	Alerts   dispatch.Alerts
 	Modules  pyenv.Modules         // the user's
 	LMFile   string                // profiles; default: the echo model alone
@@ -83,7 +84,7 @@ func (c Config) withDefaults() Config {
 	if c.Pool == (pyproc.Options{}) {
 		c.Pool = pyproc.DefaultOptions()
 	}
-	c.Breaker = c.Breaker.WithDefaults()
+	c.Breaker, c.Defaults = c.Breaker.WithDefaults(), c.Defaults.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -101,7 +102,8 @@ func (c Config) Check() error {
 		size = fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
 	}
 	_, _, listen := splitListen(c.Listen)
-	return errors.Join(engine, listen, size, c.Modules.Check(), c.Pool.Check(), c.Breaker.Check())
+	_, defaults := c.Defaults.Load()
+	return errors.Join(engine, listen, size, defaults, c.Modules.Check(), c.Pool.Check(), c.Breaker.Check())
 }
 
 // Run serves until ctx ends and returns when all it started has ended.
@@ -261,7 +263,11 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker,
+	defaults, err := cfg.Defaults.Load()
+	if err != nil {
+		return err
+	}
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults,
 		Engine: host.EngineOf(pool)})
 	if err != nil {
 		return err

@@ -79,6 +79,7 @@ type Config struct {
 	CheckoutTimeout time.Duration // default 5 s
 	Grace           time.Duration // for running jobs at the end, default 30 s
 	Breaker         breaker.Config
+	Defaults        jobs.Defaults // of jobs' options
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
 }

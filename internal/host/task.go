@@ -57,6 +57,9 @@ func (t *task) read(h *Host, body []byte) *jobs.Error {
 	if t.job.bad != nil {
 		bad = t.job.bad
 	}
+	if bad == nil {
+		h.cfg.Defaults.Fill(&req)
+	}
 	t.req = req
 	if bad == nil && t.env.Deadline > 0 && req.Deadline > 0 {
 		bad = jobs.Errorf(jobs.Python, jobs.CodeBadOption, "the deadline is given twice")

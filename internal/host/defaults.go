@@ -1,0 +1,50 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+// Defaults are what the people who run a host may choose for jobs that do not choose for themselves.
+type Defaults struct {
+	Timeout time.Duration
+	File    string
+}
+
+// Flags defines a flag for each, with the documented default.
+func (d *Defaults) Flags(f pyproc.FlagSet) {
+	f.DurationVar(&d.Timeout, "operation-timeout", jobs.DefaultTimeout, "how long one attempt of a job may take that sets no timeout (the manual's operation_timeout)")
+	f.StringVar(&d.File, "job-defaults", "", "JSON file of options for jobs that do not set them, by command")
+}
+
+// WithDefaults fills in what is zero.
+func (d Defaults) WithDefaults() Defaults {
+	if d.Timeout == 0 {
+		d.Timeout = jobs.DefaultTimeout
+	}
+	return d
+}
+
+// Load reads the file and says all that is wrong.
+func (d Defaults) Load() (jobs.Defaults, error) {
+	if d.Timeout < time.Millisecond || d.Timeout > jobs.MaxTimeout {
+		return jobs.Defaults{}, fmt.Errorf("--operation-timeout is %v: it is 1ms to %v", d.Timeout, jobs.MaxTimeout)
+	}
+	if d.File == "" {
+		return jobs.Defaults{Timeout: d.Timeout}, nil
+	}
+	b, err := os.ReadFile(d.File)
+	if err != nil {
+		return jobs.Defaults{}, fmt.Errorf("--job-defaults: %w", err)
+	}
+	loaded, err := jobs.ParseDefaults(b)
+	if err != nil {
+		return jobs.Defaults{}, fmt.Errorf("--job-defaults %s: %w", d.File, err)
+	}
+	loaded.Timeout = d.Timeout
+	return loaded, nil
+}
