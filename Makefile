@@ -61,10 +61,10 @@ test-python: setup
 test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
 	./test/containers/run.sh
 
-demo: build ## start everything, run the manual's examples through real DSPy, kill what runs them, stop
+demo: build ## start everything, run the manual's examples through real DSPy, kill what runs them, let the model fail, stop
 	bin/dspex demo
 
-bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single,door,batch,dspy,start BENCH="-json FILE"
+bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single (docs/benchmarks.md names all) BENCH="-json FILE"
 	go build -o bin/ ./test/bench
 	bin/bench -bin bin -python $(abspath $(VENV))/bin/python -part $(PART) $(BENCH)
 
