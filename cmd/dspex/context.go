@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings a schema
-// validator and an expression language along; these few fields do not need it.
+// natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings an
+// expression language along; these few fields do not need it.
 type natsContext struct {
 	name string
 

@@ -122,6 +122,8 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 			t.Errorf("state %s, %v", r.Session.State, err)
 		}
 	})
+	t.Run("dspex reads a context of the nats command line", func(t *testing.T) { dspexReadsTheContext(ctx, t, d) })
+	t.Run("an operator looks, but does not touch", func(t *testing.T) { anOperatorLooksButDoesNotTouch(t, d) })
 	t.Run("no role gets in with another's password", func(t *testing.T) {
 		d.start("host", password("client"), "Authorization Violation", "worker-host", "--name", "host-2", "--engine", "stub")
 		d.start("dispatcher", password("host"), "Authorization Violation", "dispatcher", "--name", "d2")
