@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -60,25 +58,12 @@ func (h *Host) publishDefaultLM(ctx context.Context, args []byte) *jobs.Error {
 
 // followDefaultLM applies what any host's set_lm chose.
 func (h *Host) followDefaultLM(ctx context.Context) {
-	for ctx.Err() == nil {
-		kv, err := h.js.KeyValue(ctx, stream.Control)
-		if err != nil {
-			wait(ctx, nil, brokerPause)
-			continue
+	stream.Follow(ctx, h.js, stream.Control, defaultLMKey, h.log, func(_ string, args []byte) {
+		if args == nil {
+			return
 		}
-		w, err := kv.Watch(ctx, defaultLMKey)
-		if err != nil {
-			wait(ctx, nil, brokerPause)
-			continue
+		if bad := h.cfg.Models.SetDefault(args); bad != nil {
+			h.log.Warn("default_lm_unusable", "code", bad.Code, "error", bad.Message)
 		}
-		for e := range w.Updates() {
-			if e == nil || e.Operation() != jetstream.KeyValuePut {
-				continue
-			}
-			if bad := h.cfg.Models.SetDefault(e.Value()); bad != nil {
-				h.log.Warn("default_lm_unusable", "code", bad.Code, "error", bad.Message)
-			}
-		}
-		_ = w.Stop()
-	}
+	})
 }
