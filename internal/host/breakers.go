@@ -17,6 +17,9 @@ import (
 // errHeld says that a queued job has waited for a breaker, and is to be looked at again.
 var errHeld = errors.New("a circuit breaker is open")
 
+// errParked says that the session's loop has ended and its job is in the queue again, until the breaker lets it through.
+var errParked = errors.New("parked before an open circuit breaker")
+
 // resolve finds the language model of a task's next attempt.
 func (h *Host) resolve(t *task, choice []byte) {
 	switch {
@@ -165,6 +168,11 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 	if left, has := t.left(s.p.h.now()); has {
 		d = min(d, left)
 	}
+	h := s.p.h
+	if h.turns.park(s, e.Name) {
+		return false, 0, errParked
+	}
+	defer h.turns.unhold()
 	if err := s.pause(ctx, t, e.Changed, d); err != nil {
 		return false, 0, err
 	}

@@ -40,6 +40,7 @@ type heardBreaker struct {
 func (h *Host) protect() {
 	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), others: map[string]bool{}, revs: map[string]uint64{}}
 	h.breakers = breaker.NewSet(h.cfg.Breaker, h.outages.found)
+	h.turns.admits = func(name string) bool { return h.breakers.Look(name) == nil }
 	h.breakers.Look(jobs.PoolBreaker(h.cfg.Name), jobs.StartBreaker(h.cfg.Name)) // these are always shown
 }
 

@@ -33,17 +33,22 @@ func (h *Host) renewWaiting(ctx context.Context) {
 // recordLife is how long a record lives after a write, at least.
 func (h *Host) recordLife() time.Duration { return h.cfg.SessionIdle + time.Hour }
 
-// waitingFor are the sessions that have waited for a turn for so long.
+// waitingFor are the sessions that have waited, without a loop, for so long.
 func (t *turns) waitingFor(d time.Duration) (ids []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for e := t.waiting.Front(); e != nil; e = e.Next() {
-		s := e.Value.(*session)
+	look := func(s *session) {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		if time.Since(s.wants) >= d {
 			ids = append(ids, s.id)
 		}
-		s.mu.Unlock()
+	}
+	for e := t.waiting.Front(); e != nil; e = e.Next() {
+		look(e.Value.(*session))
+	}
+	for e := t.parked.Front(); e != nil; e = e.Next() {
+		look(e.Value.(parked).session)
 	}
 	return ids
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -13,10 +14,12 @@ import (
 
 func TestSessionsThatHaveWaitedForLongAreFound(t *testing.T) {
 	var w turns
+	p := &partition{starts: t.Context()}
 	for id, waited := range map[string]time.Duration{"old": time.Hour, "new": 0} {
-		w.enter(&session{id: id, wants: time.Now().Add(-waited)}) // no turn is free: nothing starts
+		w.enter(&session{p: p, id: id, wants: time.Now().Add(-waited)}) // no turn is free: nothing starts
+		w.parked.PushBack(parked{session: &session{p: p, id: "parked-" + id, wants: time.Now().Add(-waited)}})
 	}
-	if got := w.waitingFor(time.Minute); len(got) != 1 || got[0] != "old" {
+	if got := w.waitingFor(time.Minute); !slices.Equal(got, []string{"old", "parked-old"}) {
 		t.Errorf("waiting: %v", got)
 	}
 }

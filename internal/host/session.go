@@ -258,17 +258,18 @@ func (s *session) strip() {
 // brokerPause is the wait between tries when the broker does not answer.
 const brokerPause = time.Second
 
-// loop runs the session's jobs, one at a time and in order, until the queue is empty or the epoch is over.
+// loop runs the session's jobs, one at a time and in order, until the queue is empty, the epoch is over or it is parked.
 func (s *session) loop() {
-	defer s.p.wg.Done()
-	defer s.p.busy.Add(-1)
 	if s.after != nil {
 		wait(s.p.ctx, s.after, 0)
 		s.after = nil
 	}
 	for {
 		for j := s.pop(); j != nil; j = s.pop() {
-			s.bring(j)
+			if s.bring(j) { // parked: the session may have another loop by now
+				s.p.h.turns.next()
+				return
+			}
 			s.p.h.release(j)
 			s.mu.Lock()
 			s.wants = time.Now() // the next one is at the head from now on
@@ -278,6 +279,8 @@ func (s *session) loop() {
 			if token {
 				s.p.h.turns.next()
 			}
+			s.p.busy.Add(-1)
+			s.p.wg.Done()
 			return
 		}
 	}
@@ -291,22 +294,22 @@ func (s *session) yield() {
 	}
 }
 
-// bring works on a job until it has its outcome, or is not this epoch's any more.
-func (s *session) bring(j *job) {
+// bring works on a job until it has its outcome, or is not this epoch's any more; or until it is parked.
+func (s *session) bring(j *job) (isParked bool) {
 	var held *snag // made when it is needed
 	for s.p.ctx.Err() == nil {
 		err := s.process(s.p.ctx, j)
-		if err == nil {
-			return
+		if err == nil || errors.Is(err, errParked) {
+			return err != nil
 		}
 		s.known = false
 		if errors.Is(err, errFenced) {
 			s.p.end(stream.ErrNotMine)
 			s.p.shut() // what came behind this job must not run before it
-			return
+			return false
 		}
 		if errors.Is(err, errLeaving) {
-			return
+			return false
 		}
 		switch {
 		case errors.Is(err, errVoid):
@@ -323,8 +326,9 @@ func (s *session) bring(j *job) {
 			wait(s.p.starts, nil, brokerPause)
 		}
 		if s.p.over() {
-			return // it comes again in the next epoch, whose head tells what has started
+			return false // it comes again in the next epoch, whose head tells what has started
 		}
 	}
 	s.known = false
+	return false
 }
