@@ -161,7 +161,7 @@ func (c *Client) connected(ctx context.Context) error {
 type Receipt struct {
 	Job       string // the chosen id, else q<sequence>
 	Sequence  uint64 // in the stream
-	Duplicate bool   // the same job was accepted before; it is not run again
+	Duplicate bool   // a job of this id was accepted in the last 10 minutes: this one, whatever is in it, is not run
 }
 
 // Submit stores a job of a session and returns at once; its outcome is fetched with Wait or Job.

@@ -138,6 +138,28 @@ func TestCleanTextKeepsLinesAndLosesWhatDrivesATerminal(t *testing.T) {
 	}
 }
 
+func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	for env, want := range map[[2]string]string{{"", ""}: "\x1b[32mready\x1b[0m", {"NO_COLOR", "1"}: "ready", {"TERM", "dumb"}: "ready", {"NO_COLOR", ""}: "\x1b[32mready\x1b[0m"} {
+		a := &app{env: func(name string) string {
+			if name == env[0] {
+				return env[1]
+			}
+			return ""
+		}}
+		if got := a.paint(terminal, green, "ready"); got != want {
+			t.Errorf("%v: %q", env, got)
+		}
+		if got := a.paint(new(strings.Builder), green, "ready"); got != "ready" {
+			t.Errorf("%v, no terminal: %q", env, got)
+		}
+	}
+}
+
 func TestArgumentsThatAreNotUTF8AreRefusedNotRepaired(t *testing.T) {
 	for text, words := range map[string][]string{"": {"a:=\"\xff\""}, "{}": {"a=[\"\xff\"]"}, "{\"a\": \"\xff\"}": nil} {
 		if args, err := new(app).parseArgs(words, text); err == nil || !strings.Contains(err.Error(), "UTF-8") {

@@ -202,7 +202,7 @@ func (a *app) submit(ctx context.Context, c *dspex.Client, command string, args 
 		next += " --session " + f.session
 	}
 	if receipt.Duplicate {
-		fmt.Fprintln(a.err, a.paint(a.err, dim, "this job was accepted before"))
+		fmt.Fprintln(a.err, a.paint(a.err, dim, "a job of this id was accepted before: its outcome is the one to come"))
 	}
 	fmt.Fprintln(a.err, a.paint(a.err, dim, "accepted; `"+next+"` waits for its outcome"))
 	return nil
