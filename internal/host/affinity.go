@@ -20,7 +20,7 @@ func (c *Stats) countAffinity(warm, ran uint64) {
 		c.Misses.Add(1)
 	case ran:
 		c.Hits.Add(1)
-	default: // warm had no free slot
+	default: // warm had no free slot, or the attempt before failed there
 		c.Moves.Add(1)
 	}
 }

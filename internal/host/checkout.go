@@ -53,7 +53,7 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 		until = time.Now().Add(bound)
 	}
 	var gaveUp error
-	slot, err := h.take(t.req.Command, prefer, func(ready <-chan struct{}) error {
+	slot, err := h.take(t.req.Command, Want{Prefer: prefer, Avoid: t.avoids()}, func(ready <-chan struct{}) error {
 		gaveUp = wait(ready, until)
 		return gaveUp
 	})
@@ -74,21 +74,21 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 
 // take takes a slot, and a whole worker for a command that must run alone. Only the workers know which commands do: the first
 // job that meets one gives its slot back and waits again.
-func (h *Host) take(command string, prefer uint64, wait Wait) (Slot, error) {
-	_, alone := h.exclusive.Load(command)
+func (h *Host) take(command string, want Want, wait Wait) (Slot, error) {
+	_, want.Alone = h.exclusive.Load(command)
 	for {
-		slot, err := h.cfg.Pool.Checkout(prefer, alone, wait)
+		slot, err := h.cfg.Pool.Checkout(want, wait)
 		if err != nil {
 			return nil, err
 		}
 		exclusive := slot.Exclusive(command)
 		switch {
-		case exclusive && !alone:
+		case exclusive && !want.Alone:
 			slot.Release()
 			h.exclusive.Store(command, true)
-			alone = true
+			want.Alone = true
 			continue
-		case alone && !exclusive: // this worker has another table
+		case want.Alone && !exclusive: // this worker has another table
 			h.exclusive.Delete(command)
 		}
 		return slot, nil

@@ -43,11 +43,17 @@ type Slot interface {
 // up with.
 type Wait = func(ready <-chan struct{}) error
 
+// Want says where a job would like to run.
+type Want struct {
+	Prefer uint64 // id of the worker that holds its session's state; 0: none
+	Avoid  string // name of a worker to take only if no other has a slot; "": none
+	Alone  bool   // a whole worker, once nothing else runs in it
+}
+
 // Pool hands out slots.
 type Pool interface {
-	// Checkout prefers the named worker, else takes the least loaded one; if none is free it waits with wait. alone asks for
-	// a whole worker, once nothing else runs in it.
-	Checkout(prefer uint64, alone bool, wait Wait) (Slot, error)
+	// Checkout takes the preferred worker, else the least loaded one; if none is free it waits with wait.
+	Checkout(want Want, wait Wait) (Slot, error)
 	// TellAll sends every worker a frame that belongs to no call.
 	TellAll(t frame.Type, body []byte)
 	// Free is the number of slots that are free now.

@@ -10,12 +10,15 @@ func Python(p *pyproc.Pool) Pool { return pythonPool{p} }
 
 type pythonPool struct{ *pyproc.Pool }
 
-func (p pythonPool) Checkout(prefer uint64, alone bool, wait Wait) (Slot, error) {
+func (p pythonPool) Checkout(want Want, wait Wait) (Slot, error) {
 	var options []pyproc.Option
-	if alone {
+	if want.Alone {
 		options = append(options, pyproc.Alone)
 	}
-	s, err := p.CheckoutFunc(prefer, wait, options...)
+	if want.Avoid != "" {
+		options = append(options, pyproc.Avoid(want.Avoid))
+	}
+	s, err := p.CheckoutFunc(want.Prefer, wait, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type pool struct {
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
 	heard []string // by TellAll
+	wants []host.Want
 }
 
 func newPool(slots int) *pool {
@@ -40,9 +41,10 @@ func newPool(slots int) *pool {
 	return p
 }
 
-func (p *pool) Checkout(_ uint64, alone bool, wait host.Wait) (host.Slot, error) {
+func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 	p.mu.Lock()
 	none := p.none
+	p.wants = append(p.wants, want)
 	p.mu.Unlock()
 	if none != nil {
 		if err := none(); err != nil {
@@ -50,7 +52,7 @@ func (p *pool) Checkout(_ uint64, alone bool, wait host.Wait) (host.Slot, error)
 		}
 	}
 	s := &slot{p, 1}
-	if alone {
+	if want.Alone {
 		p.turn.Lock() // two that each hold half of the slots would wait for ever
 		defer p.turn.Unlock()
 		s.n = cap(p.slots)

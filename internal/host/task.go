@@ -102,6 +102,19 @@ func overdue() *jobs.Error {
 
 func (t *task) exhausted() bool { return t.attempt > t.req.Policy.Retries(crashed(t.attempt)) }
 
+// avoids names the worker that the last attempt's code failed in: the next one may do better elsewhere. A language model that
+// fails does so everywhere.
+func (t *task) avoids() string {
+	if len(t.failures) == 0 {
+		return ""
+	}
+	last := t.failures[len(t.failures)-1]
+	if last.Category != jobs.Python || (&jobs.Error{Code: last.Code}).Signs().LM != jobs.NoSign {
+		return ""
+	}
+	return last.Worker
+}
+
 // note adds a failed attempt to the job's history.
 func (h *Host) note(t *task, e *jobs.Error) {
 	t.failures = jobs.BoundHistory(append(t.failures, jobs.NewFailure(t.attempt, e, h.now())), h.maxPayload/16)

@@ -1,22 +1,30 @@
 package pyproc
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
 // Option changes what Checkout asks for.
-type Option uint8
+type Option struct {
+	alone bool
+	avoid string
+}
 
 // Alone asks for a whole worker: all its slots, once nothing else runs in it.
-const Alone Option = 1
+var Alone = Option{alone: true}
+
+// Avoid takes the worker of that name only if no other has a free slot, also if it is the preferred one. A whole worker
+// (Alone) is whichever is free first.
+func Avoid(worker string) Option { return Option{avoid: worker} }
 
 // waiter is a Checkout that waits.
 type waiter struct {
 	prefer uint64
+	avoid  string
 	alone  bool
 	ready  chan struct{} // closed after slot or err is set
 
@@ -58,7 +66,10 @@ func waitFor(ctx context.Context) Wait {
 // CheckoutFunc is Checkout for a caller who has other things to do while it waits: wait is called on the caller's goroutine,
 // and only if no slot is free.
 func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, error) {
-	alone := slices.Contains(opts, Alone)
+	var all Option
+	for _, o := range opts {
+		all = Option{alone: all.alone || o.alone, avoid: cmp.Or(o.avoid, all.avoid)}
+	}
 	if p.cfg.Basic {
 		prefer = 0
 	}
@@ -67,14 +78,14 @@ func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, er
 		p.mu.Unlock()
 		return nil, err
 	}
-	if !alone && p.waiters.Len() == 0 {
-		if w := p.pickLocked(prefer); w != nil {
+	if !all.alone && p.waiters.Len() == 0 {
+		if w := p.pickLocked(prefer, all.avoid); w != nil {
 			slot := p.takeLocked(w, 1)
 			p.mu.Unlock()
 			return slot, nil
 		}
 	}
-	q := &waiter{prefer: prefer, alone: alone, ready: make(chan struct{})}
+	q := &waiter{prefer: prefer, avoid: all.avoid, alone: all.alone, ready: make(chan struct{})}
 	q.at = p.waiters.PushBack(q)
 	p.grantLocked()
 	if q.slot == nil {
@@ -167,7 +178,7 @@ func (p *Pool) grantLocked() {
 				p.settleLocked(q, slot, nil)
 			}
 		default:
-			w := p.pickLocked(q.prefer)
+			w := p.pickLocked(q.prefer, q.avoid)
 			if w == nil {
 				return
 			}
@@ -177,20 +188,20 @@ func (p *Pool) grantLocked() {
 }
 
 // pickLocked returns the worker that a single slot should come from, nil if none has one.
-func (p *Pool) pickLocked(prefer uint64) *worker {
-	var best *worker
+func (p *Pool) pickLocked(prefer uint64, avoid string) *worker {
+	var best, last *worker
 	for _, s := range p.seats {
-		if s.freeLocked() <= 0 {
-			continue
-		}
-		if s.w.id == prefer {
+		switch {
+		case s.freeLocked() <= 0:
+		case s.name == avoid:
+			last = s.w
+		case s.w.id == prefer:
 			return s.w
-		}
-		if best == nil || s.w.used < best.used {
+		case best == nil || s.w.used < best.used:
 			best = s.w
 		}
 	}
-	return best
+	return cmp.Or(best, last)
 }
 
 // reserveLocked keeps the preferred or least loaded worker for q.

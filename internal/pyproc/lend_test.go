@@ -223,3 +223,17 @@ func TestWrongConfigSaysEverything(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAvoidedWorkerIsTakenOnlyIfNoOtherHasASlot(t *testing.T) {
+	inBubble(t, Config{Size: 2}, nil, func(t *testing.T, b *bench) {
+		first := b.take(0)
+		for n := range 4 {
+			if s := b.take(first.WorkerID(), Avoid(first.WorkerName())); s.WorkerID() == first.WorkerID() {
+				t.Errorf("%d: got the worker that is to be avoided", n)
+			}
+		}
+		if s := b.take(0, Avoid(first.WorkerName())); s.WorkerID() != first.WorkerID() {
+			t.Error("the avoided worker alone has a slot: got another one")
+		}
+	})
+}

@@ -81,12 +81,12 @@ func (p *pool) through() bool {
 
 func (p *pool) TellAll(frame.Type, []byte) {}
 
-func (p *pool) Checkout(prefer uint64, _ bool, wait host.Wait) (host.Slot, error) {
+func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 	for {
 		if !p.through() {
 			return nil, errHostDied
 		}
-		w, changed := p.take(prefer)
+		w, changed := p.take(want.Prefer)
 		if w != nil {
 			return &slot{p, w}, nil
 		}
