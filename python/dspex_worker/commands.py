@@ -14,6 +14,7 @@ from typing import Any
 from dspex_worker import programs, session_commands, transfer
 from dspex_worker.arguments import only
 from dspex_worker.errors import WorkerError
+from dspex_worker.predict import predict
 from dspex_worker.process import memory
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input
@@ -117,7 +118,7 @@ _WITHOUT_MODEL: dict[str, Callable[[Call], Any]] = {
 }
 
 BUILTIN: dict[str, Command] = {
-    "predict": Command(programs.predict, shapes_programs=True),
+    "predict": Command(predict, shapes_programs=True),
     "execute_program": Command(programs.execute_program),
     **{name: Command(run, asks_model=False) for name, run in _WITHOUT_MODEL.items()},
 }

@@ -1,4 +1,4 @@
-"""The commands that run and keep programs: predict, and the programs of a session."""
+"""The commands of the programs that a session keeps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,23 @@ from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
 from dspex_worker.fit import check_inputs
 from dspex_worker.registry import UserProgram
-from dspex_worker.signature import MODULES, SpecError, check_module, infer_signature, parse_signature
+from dspex_worker.signature import MODULES, SpecError, check_module, parse_signature
 from dspex_worker.state import now_text
-from dspex_worker.worker import Call, bad_input, bad_option
+from dspex_worker.worker import Call, bad_input
 
-__all__ = ["create_program", "delete_program", "execute_program", "get_program_info", "list_programs", "predict", "read_entry"]
+__all__ = [
+    "checked",
+    "create_program",
+    "delete_program",
+    "execute_program",
+    "get_program_info",
+    "later",
+    "list_programs",
+    "read_entry",
+    "read_module",
+    "read_program",
+    "remember",
+]
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
@@ -32,7 +44,7 @@ def _refusal(call: Call, code: str, error: SpecError, at: str) -> WorkerError:
     return WorkerError("python", code, f"{call.command}: {error.message}", path=path, expected=error.expected or None)
 
 
-def _program(call: Call, spec: Any, module: Any, at: str = "args") -> Program:
+def read_program(call: Call, spec: Any, module: Any, at: str = "args") -> Program:
     """The program of a signature in either form and a module; an error says what is wrong with them."""
     key = wire.encode([spec, module])
     found = _read.get(key)
@@ -48,69 +60,24 @@ def _program(call: Call, spec: Any, module: Any, at: str = "args") -> Program:
     return found
 
 
-def _module(value: Any, refuse: Callable[[str, str, str], WorkerError], path: str) -> str:
+def read_module(value: Any, refuse: Callable[[str, str, str], WorkerError], path: str) -> str:
     if not isinstance(value, str) or value not in MODULES:
         raise refuse("unknown module", path, ", ".join(MODULES))
     return value
 
 
-def _asked(call: Call) -> Program:
-    """The program that a predict means by its options and its arguments."""
-    options = call.options
-    module = _module(options.get("module", "predict"), bad_option, "module")
-    outputs = options.get("outputs")
-    if "signature" in options:
-        if outputs is not None:
-            raise bad_option("options.outputs has no effect beside options.signature", "outputs", "either signature or outputs")
-        return _program(call, options["signature"], module, "options")
-    if outputs is not None and not (isinstance(outputs, list) and outputs and all(isinstance(name, str) for name in outputs)):
-        raise bad_option("options.outputs is no list of names", "outputs", "a list of names")
-    if not call.args:
-        raise bad_input("predict: there is no input", "args", "at least one argument, such as question")
-    try:
-        program = Program(infer_signature(call.args, outputs), module)
-        check_module(program.signature, module)
-    except SpecError as error:
-        if outputs is not None and (error.path.startswith("signature.outputs") or error.path.rpartition(".")[2] in outputs):
-            raise bad_option(f"predict: {error.message}", "outputs", error.expected) from None
-        if outputs is None and error.path == "signature.answer":
-            expected = "inputs of other names than answer, which is the output unless options.outputs or options.signature names others"
-            raise bad_input("predict: an input is called as the output", "args", expected) from None
-        raise bad_input(f"predict: {error.message}", "args", error.expected) from None
-    return program
-
-
-def _checked(call: Call, program: Program, given: Any, at: str) -> dict[str, Any]:
+def checked(call: Call, program: Program, given: Any, at: str) -> dict[str, Any]:
     try:
         return check_inputs(program.signature, given)
     except SpecError as error:
         raise bad_input(f"{call.command}: {error.message}", at, error.expected) from None
 
 
-def predict(call: Call) -> Any:
-    """Runs a program made for this call. In a session it sees the conversation so far and becomes its next turn."""
-    program = _asked(call)
-    inputs = _checked(call, program, call.args, "args")
-    own_history = program.signature.has_history
-    told = call.state.history if call.state is not None and own_history not in inputs else []
-    context = call.context(told)
-
-    def finish(outcome: Outcome) -> dict[str, Any]:
-        call.usage = outcome.usage
-        _remember(call, program, inputs, outcome)
-        return outcome.outputs
-
-    outcome = call.worker.engine.run_inline(program, inputs, context)
-    if outcome is not None:
-        return finish(outcome)
-    return _later(call.worker.engine.run(program, inputs, context), finish)
-
-
-async def _later(run: Coroutine[Any, Any, Outcome], finish: Any) -> Any:
+async def later(run: Coroutine[Any, Any, Outcome], finish: Any) -> Any:
     return finish(await run)
 
 
-def _remember(call: Call, program: Program, inputs: dict[str, Any], outcome: Outcome) -> None:
+def remember(call: Call, program: Program, inputs: dict[str, Any], outcome: Outcome) -> None:
     if call.state is None:
         return
     config = call.worker.config
@@ -129,8 +96,8 @@ def create_program(call: Call) -> str:
     if "signature" not in call.args:
         shape = "{name, description, inputs[{name, type}], outputs[{name, type}]}, or text such as question -> answer"
         raise bad_input("create_program: the signature is missing", "args.signature", shape)
-    module = _module(call.args.get("program_type", "predict"), bad_input, "args.program_type")
-    program = _program(call, call.args["signature"], module)
+    module = read_module(call.args.get("program_type", "predict"), bad_input, "args.program_type")
+    program = read_program(call, call.args["signature"], module)
     held = state.programs.get(program_id)
     if held is not None and held["program_type"] == module and _held(call, held).signature.key() == program.signature.key():
         return program_id
@@ -167,12 +134,12 @@ def read_entry(call: Call, program_id: str, entry: dict[str, Any], at: str) -> d
             path=at,
             expected="an id that is free",
         )
-    module = _module(entry.get("program_type"), bad_input, f"{at}.program_type")
-    return {"signature": _program(call, entry.get("signature"), module, at).signature.to_map(), "program_type": module}
+    module = read_module(entry.get("program_type"), bad_input, f"{at}.program_type")
+    return {"signature": read_program(call, entry.get("signature"), module, at).signature.to_map(), "program_type": module}
 
 
 def _held(call: Call, entry: dict[str, Any]) -> Program:
-    return _program(call, entry["signature"], entry["program_type"])
+    return read_program(call, entry["signature"], entry["program_type"])
 
 
 def _program_id(call: Call) -> str:
@@ -221,7 +188,7 @@ def execute_program(call: Call) -> Any:
 def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str, Any]) -> Any:
     state = call.need_state()
     program = _held(call, entry)
-    inputs = _checked(call, program, given, "args.inputs")
+    inputs = checked(call, program, given, "args.inputs")
     own_history = program.signature.has_history
     context = call.context(state.history if own_history is not None and own_history not in inputs else [])
     begun = time.perf_counter()
@@ -229,7 +196,7 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
     def finish(outcome: Outcome) -> dict[str, Any]:
         call.usage = outcome.usage
         if own_history is not None:
-            _remember(call, program, inputs, outcome)
+            remember(call, program, inputs, outcome)
         counted = {**entry, "execution_count": entry["execution_count"] + 1, "last_executed": now_text()}
         call.state = call.need_state().with_program(program_id, counted)
         return _executed(program_id, outcome, begun)
@@ -237,7 +204,7 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
     outcome = call.worker.engine.run_inline(program, inputs, context)
     if outcome is not None:
         return finish(outcome)
-    return _later(call.worker.engine.run(program, inputs, context), finish)
+    return later(call.worker.engine.run(program, inputs, context), finish)
 
 
 def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) -> Any:
@@ -252,7 +219,7 @@ def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) 
         program.last_executed = now_text()
         return _executed(program.id, outcome, begun)
 
-    return _later(call.worker.engine.run_module(program.module, inputs, context), finish)
+    return later(call.worker.engine.run_module(program.module, inputs, context), finish)
 
 
 def _executed(program_id: str, outcome: Outcome, begun: float) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dspex/dspex"
+)
+
+func (a *app) stream(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+	chunks := c.StreamAnonymous(ctx, command, args, options...)
+	if f.session != "" {
+		chunks = c.Stream(ctx, f.session, command, args, options...)
+	}
+	view := streamView{app: a}
+	for chunk, err := range chunks {
+		switch {
+		case err != nil:
+			view.end()
+			return err
+		case chunk.Reply != nil:
+			view.end()
+			return view.last(*chunk.Reply)
+		default:
+			if err := view.show(chunk); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// streamView prints the parts of one answer.
+type streamView struct {
+	app     *app
+	field   string
+	attempt int
+	open    bool // the line has text and no end
+	shown   bool
+}
+
+func (v *streamView) show(chunk dspex.Chunk) error {
+	a := v.app
+	switch {
+	case a.output == "jsonl":
+		return a.say(map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status})
+	case !a.text():
+		return nil
+	}
+	if v.attempt != 0 && chunk.Attempt != v.attempt {
+		v.end()
+		fmt.Fprintln(a.err, a.paint(a.err, dim, fmt.Sprintf("attempt %d starts over", chunk.Attempt)))
+		v.field = ""
+	}
+	v.attempt = chunk.Attempt
+	if chunk.Status != "" {
+		v.end()
+		fmt.Fprintln(a.err, a.paint(a.err, dim, word(chunk.Status)))
+		return nil
+	}
+	if chunk.Field != v.field {
+		v.end()
+		v.field = chunk.Field
+		fmt.Fprint(a.out, a.paint(a.out, dim, word(chunk.Field)), "  ")
+	}
+	_, err := fmt.Fprint(a.out, clean(chunk.Text))
+	v.open, v.shown = true, true
+	return err
+}
+
+func (v *streamView) end() {
+	if v.open {
+		fmt.Fprintln(v.app.out)
+		v.open = false
+	}
+}
+
+// last prints the whole answer where its parts were not, and adds the outputs that do not stream.
+func (v *streamView) last(reply dspex.Reply) error {
+	if !v.app.text() || !v.shown {
+		return v.app.sayReply(reply, nil)
+	}
+	if outputs := reply.Outputs(); len(outputs) > 1 {
+		v.app.sayResult(reply)
+	}
+	v.app.sayWhere(reply)
+	return nil
+}
