@@ -3,7 +3,9 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/nats-io/nats.go"
 
@@ -41,20 +43,25 @@ func (s *session) erased(ctx context.Context) *jobs.Error {
 		WithHint("ask again; may the host purge them? (nats.conf)").Again()
 }
 
-// erase removes what is kept of the session outside of its record: outcomes and dead letters. It comes before the commit, so
+// erase removes what is kept of the session outside of its record: outcomes, dead letters and the notes of their replays. It comes before the commit, so
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.
 func (s *session) erase(ctx context.Context) error {
-	var erasers []*stream.Eraser
-	for _, what := range []struct{ stream, subject string }{
-		{stream.ResultsStream, stream.ResultsSubject(jobs.ResultKey(s.id, "*"))},
-		{stream.Dead, jobs.DeadSubject(s.id)},
-	} {
-		e, err := stream.NewEraser(ctx, s.p.h.js, what.stream, what.subject)
-		if err != nil {
-			return err
-		}
-		erasers = append(erasers, e)
+	results, err := stream.NewEraser(ctx, s.p.h.js, stream.ResultsStream, stream.ResultsSubject(jobs.ResultKey(s.id, "*")))
+	if err != nil {
+		return err
+	}
+	letters, err := stream.NewEraser(ctx, s.p.h.js, stream.Dead, jobs.DeadSubject(s.id))
+	if err != nil {
+		return err
+	}
+	notes, err := s.replays(ctx)
+	if err != nil {
+		return err
+	}
+	erasers := []*stream.Eraser{results}
+	for _, subject := range append(notes, jobs.DeadSubject(s.id)) { // the letters last: they tell of the notes
+		erasers = append(erasers, letters.Beside(subject))
 	}
 	if err := s.p.mine(ctx); err != nil {
 		return err
@@ -65,6 +72,21 @@ func (s *session) erase(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// replays are the subjects of the notes that the session's letters were replayed.
+func (s *session) replays(ctx context.Context) (subjects []string, err error) {
+	for next := uint64(1); ; {
+		m, err := stream.GetNext(ctx, s.p.h.nc, stream.Dead, jobs.DeadSubject(s.id), next)
+		if errors.Is(err, stream.ErrNotFound) {
+			return subjects, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		subjects = append(subjects, jobs.DeadReplayed+strconv.FormatUint(m.Sequence, 10))
+		next = m.Sequence + 1
+	}
 }
 
 // dropEverywhere tells the workers of all hosts to forget what they hold of an erased session. It is told once: nothing reads

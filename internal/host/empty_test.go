@@ -28,7 +28,7 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	h := &Host{cfg: Config{Name: "h1"}, js: js, results: stream.NewBucket(nc, w, stream.Results)}
+	h := &Host{cfg: Config{Name: "h1"}, nc: nc, js: js, results: stream.NewBucket(nc, w, stream.Results)}
 	h.claims = stream.NewClaims(js, stream.NewBucket(nc, w, stream.Assign))
 	key := jobs.AssignmentKey(3)
 	epoch, err := h.claims.Write(key, stream.Owner{Host: "h1"}, 0)

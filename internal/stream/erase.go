@@ -24,6 +24,11 @@ func NewEraser(ctx context.Context, js jetstream.JetStream, stream, subject stri
 	return &Eraser{stream: s, subject: subject, below: s.CachedInfo().State.LastSeq + 1}, nil
 }
 
+// Beside is an Eraser of another subject of the same stream, as of the same moment.
+func (e *Eraser) Beside(subject string) *Eraser {
+	return &Eraser{stream: e.stream, subject: subject, below: e.below}
+}
+
 // Erase removes them. Doing it twice is fine.
 func (e *Eraser) Erase(ctx context.Context) error {
 	if err := e.stream.Purge(ctx, jetstream.WithPurgeSubject(e.subject), jetstream.WithPurgeSequence(e.below)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,10 +180,23 @@ func TestErasureLeavesNothingOfASession(t *testing.T) {
 	if dead() != 1 {
 		t.Fatalf("%d dead letters", dead())
 	}
+	letter := stub.ask(t, "dlq.list", m{"session": session}).keys["result"]
+	var listed struct{ Letters []struct{ Sequence int } }
+	if err := json.Unmarshal(letter, &listed); err != nil || len(listed.Letters) != 1 {
+		t.Fatalf("%s: %v", letter, err)
+	}
+	stub.ask(t, "dlq.replay", m{"sequence": listed.Letters[0].Sequence}).succeeds(t)
+	note := "dspex.dlq.replayed." + strconv.Itoa(listed.Letters[0].Sequence)
+	if notes := stub.holds(t, "DSPEX_DLQ", note); len(notes) != 1 {
+		t.Fatalf("the replay was not noted: %v", notes)
+	}
 	got := shaped(t, stub.ask(t, "sessions.erase", m{"session": session}, "Dspex-Job", "gone"), "status", "session_id")
 	is(t, got, m{"status": "erased", "session_id": session})
 	if dead() != 0 {
 		t.Error("the dead letter is left")
+	}
+	if notes := stub.holds(t, "DSPEX_DLQ", note); len(notes) != 0 {
+		t.Error("the note of its replay is left")
 	}
 	if results := stub.holds(t, "KV_dspex_results", "$KV.dspex_results.r.s."+session+".*"); len(results) != 1 {
 		t.Errorf("results are left: %v", results) // but the erasure's own
