@@ -176,7 +176,11 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 	reply := jobs.Reply{Job: env.Job, Attempt: attempts, Err: e}
 	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
 	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
-		d.log.Debug("not_ended", "job", env.Job, "error", err) // it has an outcome
+		d.log.Debug("not_ended", "job", env.Job, "error", err)
+		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
+			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not take it")}
+			d.answer(env, attempts, pending.Append(nil))
+		}
 		return
 	}
 	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {

@@ -15,7 +15,8 @@ import (
 const callsLane = jobs.SubjectAnonymous + jobs.LaneInteractive
 
 // impatient ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
-// that waits for one is in the stream and nowhere else. If this dispatcher goes, the call waits on until a slot is free.
+// that waits for one is in the stream and nowhere else. If this dispatcher goes, the leader ends
+// the call at its deadline (overdue.go).
 type impatient struct {
 	mu    sync.Mutex
 	calls waitingCalls

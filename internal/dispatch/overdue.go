@@ -96,7 +96,11 @@ func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
 	if bad != nil {
 		return 0
 	}
-	return max(env.Deadline, req.Deadline)
+	deadline := max(env.Deadline, req.Deadline)
+	if deadline == 0 && env.Mode == jobs.ModeCall { // the dispatcher that accepted it may be gone
+		deadline = req.Total(d.hosts.checkoutTimeout())
+	}
+	return deadline
 }
 
 func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64, now time.Time) {

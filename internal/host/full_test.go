@@ -47,11 +47,23 @@ func TestWithoutRoomForOutcomesNothingIsRunAndTheDoorsSayWhy(t *testing.T) {
 				}
 				y.publish("second", "b", "{}")
 				y.store("dspex.anonymous.interactive", "c", echo)
+				waits := y.replyTo("dspex.session.third", "d", `{"command":"append","options":{"deadline":"20s"}}`)
+				if r := y.answer(waits, 21*time.Second); r.Error.Code != "outcome_pending" {
+					t.Errorf("a deadline without room: %+v", r)
+				}
+				waits = y.replyTo("dspex.anonymous.batch", "", `{"command":"append","options":{"deadline":"20s"}}`)
+				r := y.answer(waits, 22*time.Second)
+				if want := map[string]string{stream.Sessions: "deadline_exceeded", stream.Results: "outcome_pending"}[bucket]; r.Error.Code != want {
+					t.Errorf("without session: %+v", r)
+				}
 				y.pass(time.Minute)
 				if n := y.pool.runs.Load(); n != ran {
 					t.Errorf("%d jobs ran whose outcome could not be stored", n-ran)
 				}
 				y.room(bucket, -1)
+				if e := y.end("third", "d"); e.Outcome != "expired" {
+					t.Errorf("%+v", e)
+				}
 				for session, job := range map[string]string{"first": "a", "second": "b", "": "c"} {
 					if e := y.end(session, job); e.Outcome != "succeeded" {
 						t.Errorf("%s: %+v", job, e)

@@ -68,10 +68,8 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 		return err
 	}
 	for {
-		for s.p.h.full.Load() > 0 { // nothing is run that could not be committed
-			if err := s.pause(ctx, t, nil, brokerPause); err != nil {
-				return err
-			}
+		if err := s.awaitRoom(ctx, t); err != nil {
+			return err
 		}
 		if t.isCancelled() {
 			return s.settle(ctx, t, cancelled(), nil)

@@ -31,13 +31,14 @@ const refusals = 3
 const (
 	stepNewer  = "newer_record" // its session's record is of a newer version
 	stepRecord = "record"       // reading record, head or request
+	stepRoom   = "store_full"   // it is not started: nothing is run that could not be committed
 	stepHead   = "head"
 	stepCommit = "commit"
 	stepLetter = "dead_letter"
 	stepResult = "result"
 )
 
-var allSteps = []string{stepNewer, stepRecord, stepHead, stepCommit, stepLetter, stepResult}
+var allSteps = []string{stepNewer, stepRecord, stepRoom, stepHead, stepCommit, stepLetter, stepResult}
 
 // stuck are the snags of the host.
 type stuck struct {
@@ -198,6 +199,23 @@ func (g *snag) overdue(h *Host, now time.Time) (late []*job) {
 		look(j)
 	}
 	return late
+}
+
+// awaitRoom waits while the broker has no room.
+func (s *session) awaitRoom(ctx context.Context, t *task) error {
+	h := s.p.h
+	if h.full.Load() == 0 {
+		return nil
+	}
+	g := &snag{s: s, j: t.job, step: stepRoom}
+	h.catch(g, stream.ErrStoreFull)
+	defer h.free(g)
+	for h.full.Load() > 0 && !t.isCancelled() {
+		if err := s.pause(ctx, t, nil, brokerPause); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newerPause is the time between looks at a record that a newer version wrote. Its session gets on in another epoch, when a

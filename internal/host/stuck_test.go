@@ -59,6 +59,21 @@ func (y *system) ask(subject, job, body string) *nats.Subscription {
 	return sub
 }
 
+// replyTo publishes a job, under an id of its own if there is one, and returns what brings its replies.
+func (y *system) replyTo(subject, job, body string) *nats.Subscription {
+	y.t.Helper()
+	inbox := y.nc.NewInbox()
+	sub := y.subscribe(inbox)
+	m := &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{"Dspex-Reply-To": {inbox}}}
+	if job != "" {
+		m.Header.Set("Dspex-Job", job)
+	}
+	if _, err := y.nc.RequestMsg(m, 5*time.Second); err != nil {
+		y.t.Fatal(err)
+	}
+	return sub
+}
+
 func (y *system) answer(sub *nats.Subscription, within time.Duration) (r reply) {
 	y.t.Helper()
 	m, err := sub.NextMsg(within)

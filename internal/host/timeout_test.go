@@ -224,16 +224,7 @@ func TestAnAnonymousJobThatNoHostTakesEndsAtItsDeadline(t *testing.T) {
 		y.store("dspex.anonymous.batch", "no-deadline", echo)
 		time.Sleep(2 * time.Second) // what the host had asked for before has come
 		publish := func(job, deadline string) *nats.Subscription {
-			inbox := y.nc.NewInbox()
-			sub := y.subscribe(inbox)
-			m := &nats.Msg{Subject: "dspex.anonymous.batch", Data: []byte(`{"command":"append","options":{"deadline":"` + deadline + `"}}`), Header: nats.Header{"Dspex-Reply-To": {inbox}}}
-			if job != "" {
-				m.Header.Set("Dspex-Job", job)
-			}
-			if _, err := y.nc.RequestMsg(m, 5*time.Second); err != nil {
-				t.Fatal(err)
-			}
-			return sub
+			return y.replyTo("dspex.anonymous.batch", job, `{"command":"append","options":{"deadline":"`+deadline+`"}}`)
 		}
 		late, later, chosen, repeat := publish("", "10s"), publish("", "20s"), publish("chosen", "15s"), publish("no-deadline", "5s")
 		began := time.Now()
