@@ -51,7 +51,7 @@ their own.
 			if err != nil {
 				return err
 			}
-			return a.call(cmd.Context(), words[0], args, &f, options)
+			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return a.call(ctx, c, words[0], args, &f, options) })
 		},
 	}
 	flags := cmd.Flags()
@@ -161,12 +161,7 @@ func parseBackoff(text string) (dspex.Backoff, error) {
 	return dspex.Delays(delays...), nil
 }
 
-func (a *app) call(ctx context.Context, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
-	c, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+func (a *app) call(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
 	switch {
 	case f.submit:
 		return a.submit(ctx, c, command, args, f, options)
@@ -174,6 +169,7 @@ func (a *app) call(ctx context.Context, command string, args dspex.Args, f *call
 		return a.stream(ctx, c, command, args, f, options)
 	}
 	var reply dspex.Reply
+	var err error
 	if f.session != "" {
 		reply, err = c.Execute(ctx, f.session, command, args, options...)
 	} else {

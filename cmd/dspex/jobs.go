@@ -102,16 +102,6 @@ Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call
 	return cmd
 }
 
-// withClient connects, does one thing and closes the connection.
-func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Client) error) error {
-	c, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return do(ctx, c)
-}
-
 func (a *app) sayJob(info dspex.JobInfo) error {
 	if !a.text() {
 		out := map[string]any{"job": info.Job, "session": info.Session, "outcome": info.Outcome, "attempts": info.Attempts}

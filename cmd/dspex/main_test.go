@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dspex/dspex/internal/natstest"
@@ -18,9 +19,13 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script/*.txtar: each is a session at a terminal, against a stand-in for dspex behind a real broker.
-// In the scripts, EMPTY_URL is a broker without dspex and NOBODY_URL an address where nothing listens.
+// In the scripts, EMPTY_URL is a broker without dspex, NOBODY_URL an address where nothing listens, and DENYING_URL a broker whose
+// user me (password pw) may publish to no subject of dspex.
 func TestScripts(t *testing.T) {
 	served, empty, gone := natstest.Run(t), natstest.Run(t), natstest.Run(t)
+	denying := natstest.Run(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "me", Password: "pw", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"dspex.>"}}}}}
+	})
 	natstest.StartFake(t, served)
 	nobody := gone.ClientURL()
 	gone.Shutdown()
@@ -31,6 +36,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("NATS_URL", served.ClientURL())
 			env.Setenv("EMPTY_URL", empty.ClientURL())
 			env.Setenv("NOBODY_URL", nobody)
+			env.Setenv("DENYING_URL", denying.ClientURL())
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},

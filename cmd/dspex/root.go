@@ -126,13 +126,35 @@ func (a *app) rootCommand() *cobra.Command {
 	return root
 }
 
-// connect opens the connection that the global flags ask for.
-func (a *app) connect(ctx context.Context) (*dspex.Client, error) {
+// withClient connects, does one thing and closes the connection. What the broker denies ends it at once: nobody would answer.
+func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Client) error) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	c, err := a.connect(ctx, func(err error) {
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			fmt.Fprintln(a.err, "dspex:", err)
+			return
+		}
+		end(&failure{status: exitFailed, text: "the broker does not let you: " + err.Error(), hint: "another user may, see docs/operations.md, Rights"})
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = do(ctx, c)
+	if denied, ok := errors.AsType[*failure](context.Cause(ctx)); ok && err != nil {
+		return denied
+	}
+	return err
+}
+
+// connect opens the connection that the global flags ask for; trouble is told what the broker says beside its answers.
+func (a *app) connect(ctx context.Context, trouble func(error)) (*dspex.Client, error) {
 	address, options, err := a.target()
 	if err != nil {
 		return nil, err
 	}
-	options = append(options, nats.Name("dspex command line"))
+	options = append(options, nats.Name("dspex command line"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
 	c, err := dspex.Connect(ctx, address, options...)
 	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		e.Path = withoutPassword(address)
