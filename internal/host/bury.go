@@ -30,8 +30,11 @@ func (h *Host) bury(ctx context.Context, j *job, d *jobs.DeadLetter, again bool)
 	if err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
-	if req, bad := jobs.ParseRequest(d.Type, body, h.maxPayload); bad == nil {
+	switch req, bad := jobs.ParseRequest(d.Type, body, h.maxPayload); {
+	case bad == nil:
 		d.Command = req.Command
+	case bad.Code == jobs.CodeSecret:
+		body = nil // a key is not kept beyond the job
 	}
 	m := &nats.Msg{Subject: d.Subject(), Data: body, Header: d.Header(h.maxPayload)}
 	if _, err := h.writer.PublishSync(m); err != nil {

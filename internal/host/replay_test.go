@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -251,6 +252,17 @@ func TestAJobThatNamesNoPossibleSessionIsKeptAndCannotBeReplayed(t *testing.T) {
 		}
 		if _, r := y.dead("replay", `{"sequence":1}`); r.Error.Code != "bad_session_id" {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestADeadLetterKeepsNoKey(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.store("dspex.session.a$b", "secret", `{"command":"set_lm","args":{"model":"m","api_key":"sk-clear"}}`)
+		time.Sleep(time.Second)
+		m, err := stream.GetLast(t.Context(), y.nc, stream.Dead, jobs.DeadInvalid)
+		if err != nil || len(m.Data) != 0 {
+			t.Errorf("%s, %v", m.Data, err)
 		}
 	})
 }
