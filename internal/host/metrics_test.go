@@ -26,6 +26,21 @@ func TestStartsEndsAndDeathsOfWorkersAreToldApart(t *testing.T) {
 	}
 }
 
+func TestEveryEdgeOfTheWorkersStatesIsCountedFromTheStart(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(WorkerMetrics(pyproc.New(pyproc.Config{Name: "h", Size: 1})))
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "dspex_worker_transitions_total" && len(f.GetMetric()) == len(pyproc.Edges()) && len(pyproc.Edges()) > 40 {
+			return
+		}
+	}
+	t.Errorf("not every edge is there: %v", families)
+}
+
 func TestEveryCategoryAndOutcomeIsCountedFromTheStart(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	m := newMetrics()

@@ -13,6 +13,7 @@ type workerMetrics struct{ pool *pyproc.Pool }
 
 var (
 	workersDesc  = prometheus.NewDesc("dspex_workers", "Worker processes, by what they do.", []string{"state"}, nil)
+	edgesDesc    = prometheus.NewDesc("dspex_worker_transitions_total", "Changes of the workers' states (docs/workers.md), idle to busy and back included.", []string{"from", "to"}, nil)
 	waitingDesc  = prometheus.NewDesc("dspex_pool_waiting", "Attempts that wait for a slot.", nil, nil)
 	restartDesc  = prometheus.NewDesc("dspex_worker_restarts_total", "Starts of workers in the place of one that had ended.", nil, nil)
 	failedDesc   = prometheus.NewDesc("dspex_worker_start_failures_total", "Starts of workers that failed.", nil, nil)
@@ -27,7 +28,7 @@ var processStates = []pyproc.State{pyproc.Spawning, pyproc.Handshake, pyproc.War
 
 // Describe implements prometheus.Collector.
 func (m workerMetrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{workersDesc, waitingDesc, restartDesc, failedDesc, recycledDesc, deathsDesc, memoryDesc} {
+	for _, d := range []*prometheus.Desc{workersDesc, edgesDesc, waitingDesc, restartDesc, failedDesc, recycledDesc, deathsDesc, memoryDesc} {
 		to <- d
 	}
 }
@@ -49,6 +50,13 @@ func (m workerMetrics) Collect(to chan<- prometheus.Metric) {
 	number(waitingDesc, prometheus.GaugeValue, uint64(st.Waiting))
 	number(memoryDesc, prometheus.GaugeValue, memory)
 	number(recycledDesc, prometheus.CounterValue, uint64(st.Recycled))
+	passed := map[pyproc.Edge]uint64{}
+	for _, e := range st.Edges {
+		passed[pyproc.Edge{From: e.From, To: e.To}] = e.N
+	}
+	for _, e := range pyproc.Edges() {
+		number(edgesDesc, prometheus.CounterValue, passed[e], e.From.String(), e.To.String())
+	}
 	c := countEdges(st.Edges)
 	number(restartDesc, prometheus.CounterValue, c.restarts)
 	number(failedDesc, prometheus.CounterValue, c.failures)

@@ -62,6 +62,20 @@ var edges = [...][]State{
 	Quarantined: {Spawning, Empty},
 }
 
+// Edge is a legal transition.
+type Edge struct{ From, To State }
+
+// Edges lists all legal transitions.
+func Edges() []Edge {
+	var all []Edge
+	for from := range edges {
+		for _, to := range edges[from] {
+			all = append(all, Edge{State(from), to})
+		}
+	}
+	return all
+}
+
 // Serving reports whether a worker in this state takes calls.
 func (s State) Serving() bool { return s == Idle || s == Busy || s == Cancelling }
 
