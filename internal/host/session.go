@@ -261,8 +261,7 @@ const brokerPause = time.Second
 // loop runs the session's jobs, one at a time and in order, until the queue is empty, the epoch is over or it is parked.
 func (s *session) loop() {
 	if s.after != nil {
-		wait(s.p.ctx, s.after, 0)
-		s.after = nil
+		s.outlast()
 	}
 	for {
 		for j := s.pop(); j != nil; j = s.pop() {

@@ -19,8 +19,8 @@ import (
 type snag struct {
 	s     *session // nil: an anonymous job
 	j     *job     // nil: it has been answered
-	step  string
-	tries int // that failed while the broker was there
+	step  string   // "": it is not stuck, an earlier epoch's loop works on it
+	tries int      // that failed while the broker was there
 }
 
 // refusals are the tries after which a job is stuck: a write that the broker does not answer takes 6 s with its pause, and a
@@ -105,10 +105,10 @@ func (h *Host) catch(g *snag, err error) {
 	}
 	k := &h.stuck
 	k.mu.Lock()
-	if k.snags == nil {
-		k.snags, k.said = map[*snag]struct{}{}, map[string]time.Time{}
+	k.addLocked(g)
+	if k.said == nil {
+		k.said = map[string]time.Time{}
 	}
-	k.snags[g] = struct{}{}
 	quiet := time.Since(k.said[g.step]) < stuckSilence
 	if !quiet {
 		k.said[g.step] = time.Now()
@@ -117,6 +117,13 @@ func (h *Host) catch(g *snag, err error) {
 	if !quiet {
 		h.log.Error("jobs_stuck", "step", g.step, "error", err, "hint", stuckHint(g.step))
 	}
+}
+
+func (k *stuck) addLocked(g *snag) {
+	if k.snags == nil {
+		k.snags = map[*snag]struct{}{}
+	}
+	k.snags[g] = struct{}{}
 }
 
 func stuckHint(step string) string {
@@ -149,6 +156,9 @@ func (k *stuck) steps() map[string]int {
 	defer k.mu.Unlock()
 	var steps map[string]int
 	for g := range k.snags {
+		if g.step == "" {
+			continue
+		}
 		if steps == nil {
 			steps = map[string]int{}
 		}
@@ -169,7 +179,10 @@ func (h *Host) tellStuck(now time.Time) {
 
 // why tells a client what holds the job up.
 func (g *snag) why() string {
-	if g.step == stepNewer {
+	switch g.step {
+	case "":
+		return "an earlier job of the session still runs, since before the broker was lost"
+	case stepNewer:
 		return "a newer version of dspex wrote the session's record"
 	}
 	return "the broker does not take what the host writes (" + g.step + ")"
@@ -192,13 +205,28 @@ func (g *snag) overdue(h *Host, now time.Time) (late []*job) {
 	if g.j != nil {
 		look(g.j)
 	}
-	for _, j := range g.s.queue {
+	for i, j := range g.s.queue {
+		if g.step == "" && i == 0 {
+			continue // the one that runs: who waits for it is answered there
+		}
 		if !j.weighed {
 			j.weigh(h)
 		}
 		look(j)
 	}
 	return late
+}
+
+// outlast waits for the session's loop of an earlier epoch. Early ends are not for this one to decide: their write would void
+// the attempt that runs.
+func (s *session) outlast() {
+	h, g := s.p.h, &snag{s: s}
+	h.stuck.mu.Lock()
+	h.stuck.addLocked(g)
+	h.stuck.mu.Unlock()
+	defer h.free(g)
+	wait(s.p.ctx, s.after, 0)
+	s.after = nil
 }
 
 // awaitRoom waits while the broker has no room.

@@ -202,3 +202,30 @@ func TestAJobBehindARecordOfANewerVersionIsToldAtItsDeadlineAndEndsOnce(t *testi
 		}
 	})
 }
+
+func TestWhoWaitsBehindAnAttemptOfAnEarlierEpochIsToldAtTheDeadline(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		g := y.gate("long")
+		y.publish("e", "long", `{"timeout":"1h","max_retries":0}`)
+		<-g.entered
+		behind := y.replyTo("dspex.session.e", "behind", `{"command":"append","options":{"deadline":"1m"}}`)
+		began := time.Now()
+		y.restartBroker() // consumers are in memory
+		if r := y.answer(behind, 62*time.Second); r.Error.Code != "outcome_pending" {
+			t.Errorf("%+v", r)
+		}
+		if took := time.Since(began); took < time.Minute {
+			t.Errorf("told after %v", took)
+		}
+		if status, reasons := y.health(); status != "healthy" {
+			t.Errorf("%s %v", status, reasons)
+		}
+		close(g.open)
+		if e := y.end("e", "long"); e.Outcome != "succeeded" || e.Attempts != 1 {
+			t.Errorf("%+v", e)
+		}
+		if e := y.end("e", "behind"); e.Outcome != "expired" {
+			t.Errorf("%+v", e)
+		}
+	})
+}
