@@ -20,13 +20,14 @@ type checker struct {
 	outcomes map[string][]event         // session/job -> its results: one in each lifetime of a result
 	commits  map[string][]event         // session -> its commits, in order
 	messages map[string][]event         // session -> stored jobs, in stream order
+	heads    map[string][]event         // session -> heads of its jobs, in order
 	first    map[string]event           // session/job -> its first message
 	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 }
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -56,6 +57,7 @@ func (c *checker) readJobs() {
 			c.first[key(e)] = e
 		}
 	}, stored)
+	c.h.each(func(e event) { c.heads[e.session] = append(c.heads[e.session], e) }, headed)
 	c.h.each(func(e event) { c.forgot[e.text] = append(c.forgot[e.text], e.at) }, removed)
 }
 
@@ -70,17 +72,26 @@ func (c *checker) forgotten(e event, at time.Duration) int {
 	return n
 }
 
-// messageOf is the message that an execution belongs to: the first one with its id since the id was last forgotten.
-func (c *checker) messageOf(e event) (event, bool) {
-	if n := c.forgotten(e, e.at); n > 0 && n <= len(c.outcomes[key(e)]) {
-		last := c.outcomes[key(e)][n-1]
-		for _, m := range c.messages[e.session] {
-			if m.job == e.job && m.seq > last.seq {
-				return m, true
-			}
+// messageOf is the message that an execution or a commit belongs to: the first one with its id. After the id was forgotten
+// it is the one that the head names: repeats that came before were answered and do not run.
+func (c *checker) messageOf(e event) (m event, known bool) {
+	n := c.forgotten(e, e.at)
+	if n == 0 || n > len(c.outcomes[key(e)]) {
+		m, known = c.first[key(e)]
+		return m, known
+	}
+	seq := e.seq
+	for _, hd := range c.heads[e.session] {
+		if e.kind == began && hd.at <= e.at {
+			seq = hd.seq
 		}
 	}
-	m, known := c.first[key(e)]
+	last := c.outcomes[key(e)][n-1]
+	for _, other := range c.messages[e.session] {
+		if other.job == e.job && other.seq > last.seq && (!known || other.seq == seq) {
+			m, known = other, true
+		}
+	}
 	return m, known
 }
 
