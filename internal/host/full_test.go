@@ -77,3 +77,25 @@ func TestWithoutRoomForOutcomesNothingIsRunAndTheDoorsSayWhy(t *testing.T) {
 		})
 	}
 }
+
+// A host that turned round and round here would stop fake time.
+func TestAJobThatIsCancelledWhileTheStoreIsFullEndsWhenThereIsRoom(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.room("dspex_results", 1)
+		y.store("dspex.session.a", "one", echo)
+		y.pass(2 * time.Second)
+		y.store("dspex.session.b", "two", echo)
+		y.pass(2 * time.Second)
+		if n := y.pool.runs.Load(); n != 1 {
+			t.Errorf("%d runs, want that of the job that found the store full", n)
+		}
+		if err := y.nc.PublishRequest("dspex.rpc.jobs.cancel", y.nc.NewInbox(), []byte(`{"session":"b","job":"two"}`)); err != nil {
+			t.Fatal(err)
+		}
+		y.pass(10 * time.Second)
+		y.room("dspex_results", -1)
+		if one, two := y.end("a", "one"), y.end("b", "two"); one.Outcome != "succeeded" || two.Outcome != "cancelled" {
+			t.Errorf("outcomes %s and %s", one.Outcome, two.Outcome)
+		}
+	})
+}
