@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -28,10 +29,14 @@ const (
 	dispatchKill   faultKind = "dispatcher killed"
 	dispatchFreeze faultKind = "dispatcher frozen"
 	ackLost        faultKind = "PubAck lost"
+	hostLate       faultKind = "host frozen until its job starts elsewhere"
+	resultsFull    faultKind = "store of results full"
+	recordsFull    faultKind = "store of records full"
+	fullAndKill    faultKind = "store of results full, and then the host killed"
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, resultsFull, recordsFull}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -48,7 +53,7 @@ type plannedFault struct {
 
 // strike carries a fault out. It does not wait: it may run on a cable.
 func (w *world) strike(f plannedFault, p *process, at string) {
-	if p == nil && f.kind != brokerKill && f.kind != brokerRestart && f.kind != allStopped {
+	if p == nil && f.target != "" {
 		return // it is away already
 	}
 	who, row := "broker", at
@@ -68,6 +73,8 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		p.kill(f.lasts)
 	case hostFreeze, dispatchFreeze:
 		p.freeze(f.lasts)
+	case hostLate:
+		w.freezeUntilTaken(p, f.lasts)
 	case hostFreezeLong:
 		p.freeze(f.lasts)
 		w.after(time.Minute, func() { w.stopOthers(p, f.lasts-time.Minute) }) // what they have to do is done; an hour of theirs costs seconds
@@ -92,7 +99,22 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		p.pool.killWorker()
 	case brokerKill, brokerRestart:
 		w.endBroker(f, p)
+	case resultsFull, recordsFull, fullAndKill:
+		w.fill(f, p)
 	}
+}
+
+// freezeUntilTaken lets a host go on just when another one has started an attempt: what it was about to write meets the work
+// of its successor.
+func (w *world) freezeUntilTaken(p *process, most time.Duration) {
+	p.cable.partition(true, true)
+	p.pool.gate.cut()
+	thaw := sync.OnceFunc(func() {
+		p.cable.heal(true, true)
+		p.pool.gate.mend()
+	})
+	w.points.arm(&trigger{at: pointRunStart, but: p.name, does: thaw})
+	w.after(most, thaw)
 }
 
 // retire has the operator drain a host, and resume it later.
@@ -192,7 +214,11 @@ func (w *world) workerPoint(p *pool, at point) {
 	if host == nil {
 		return
 	}
-	if t := w.points.next(at, host.name); t != nil {
+	switch t := w.points.next(at, host.name); {
+	case t == nil:
+	case t.does != nil:
+		t.does()
+	default:
 		w.strike(t.fault, host, string(at))
 	}
 }

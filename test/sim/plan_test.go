@@ -64,27 +64,42 @@ const (
 	doorCall                // RPC
 )
 
-// strikesOf are all the ways in which a seed can be about one thing: each fault at any time, each fault-and-point.
-func strikesOf() []func(*rand.Rand, *plan) {
-	var list []func(*rand.Rand, *plan)
+// scenario is one thing that a seed can be about.
+type scenario struct {
+	name string
+	add  func(*rand.Rand, *plan)
+}
+
+// scenarios are each fault at any time, each point on either side, and what takes more than one fault; those that take hours
+// come last.
+func scenarios() (list []scenario) {
+	add := func(name string, f func(*rand.Rand, *plan)) { list = append(list, scenario{name, f}) }
 	for _, k := range timedFaults {
-		list = append(list, func(r *rand.Rand, p *plan) { p.addTimed(r, k) })
+		add(string(k), func(r *rand.Rand, p *plan) { p.addTimed(r, k) })
 	}
 	for _, at := range hostPoints {
 		for _, after := range []bool{false, true} {
-			list = append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, hostFaults), pick(r, p.hosts).name) })
+			add(string(at)+side(after), func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, hostFaults), pick(r, p.hosts).name) })
 		}
 	}
 	for _, at := range dispatcherPoints {
 		for _, after := range []bool{false, true} {
-			list = append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0") })
+			add("dispatcher: "+string(at)+side(after), func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0") })
 		}
 	}
-	return append(list, func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") },
-		func(r *rand.Rand, p *plan) { p.storm(r) },
-		func(r *rand.Rand, p *plan) { p.pauseForHours(r) },
-		func(r *rand.Rand, p *plan) { p.freezeForAnHour(r) })
+	add(string(ackLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") })
+	add(string(hostLate), func(r *rand.Rand, p *plan) { p.lateWrite(r) })
+	add(string(fullAndKill), func(r *rand.Rand, p *plan) {
+		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
+	})
+	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
+	add(string(allStopped), func(r *rand.Rand, p *plan) { p.pauseForHours(r) })
+	add(string(hostFreezeLong), func(r *rand.Rand, p *plan) { p.freezeForAnHour(r) })
+	return list
 }
+
+// lastingHours is the number of scenarios that no other one is joined with.
+const lastingHours = 2
 
 // makePlan draws a scenario. The seed's remainder decides what it is about, so that consecutive seeds cover everything evenly.
 func makePlan(seed uint64) plan {
@@ -102,10 +117,10 @@ func makePlan(seed uint64) plan {
 			p.hosts[n].joins = time.Duration(r.IntN(10000)) * time.Millisecond
 		}
 	}
-	strikes := strikesOf()
-	strikes[seed%uint64(len(strikes))](r, &p)
+	list := scenarios()
+	list[seed%uint64(len(list))].add(r, &p)
 	for range r.IntN(4) {
-		pick(r, strikes[:len(strikes)-2])(r, &p) // the last two take hours
+		pick(r, list[:len(list)-lastingHours]).add(r, &p)
 	}
 	slices.SortStableFunc(p.faults, func(a, b plannedFault) int { return int(a.at - b.at) })
 	p.addClients(r)
@@ -121,12 +136,14 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
+	case resultsFull, recordsFull:
+		f.target = ""
 	}
 	p.faults = append(p.faults, f)
 }
 
 func (p *plan) addTrigger(r *rand.Rand, at point, after bool, k faultKind, target string) {
-	f := plannedFault{kind: k, lasts: lasting(r)}
+	f := plannedFault{kind: k, lasts: lasting(r), target: target}
 	if k == brokerKill || k == brokerRestart {
 		f.lasts = time.Duration(r.IntN(5000)) * time.Millisecond
 	}
@@ -148,12 +165,24 @@ func (p *plan) pauseForHours(r *rand.Rand) {
 	p.faults = append(p.faults, plannedFault{kind: allStopped, at: at, lasts: 3*time.Hour + time.Duration(r.IntN(7200))*time.Second})
 }
 
-// freezeForAnHour stops a host in the middle of a job until what it knows of the session is too old to be written to.
-func (p *plan) freezeForAnHour(r *rand.Rand) {
-	p.idle = 3 * time.Second
+// lateWrite lets a host's write arrive when its successor works on the same job.
+func (p *plan) lateWrite(r *rand.Rand) {
+	p.twoHosts()
+	at := pick(r, []point{pointHead, pointRunStart, pointRunEnd, pointRetry, pointRecord, pointRecord, pointRecord, pointResult})
+	f := plannedFault{kind: hostLate, lasts: 25 * time.Second, target: "h0"}
+	p.triggers = append(p.triggers, &trigger{at: at, nth: r.IntN(4), target: "h0", fault: f})
+}
+
+func (p *plan) twoHosts() {
 	for len(p.hosts) < 2 {
 		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", len(p.hosts)), workers: 1, slots: 4})
 	}
+}
+
+// freezeForAnHour stops a host in the middle of a job until what it knows of the session is too old to be written to.
+func (p *plan) freezeForAnHour(r *rand.Rand) {
+	p.idle = 3 * time.Second
+	p.twoHosts()
 	at := pick(r, []point{pointHead, pointRunStart, pointRunEnd, pointRecord})
 	f := plannedFault{kind: hostFreezeLong, lasts: 70*time.Minute + time.Duration(r.IntN(600))*time.Second}
 	p.triggers = append(p.triggers, &trigger{at: at, nth: r.IntN(3), target: "h0", fault: f})

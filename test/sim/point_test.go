@@ -105,10 +105,12 @@ func ackPoint(data []byte, ack, nak point) point {
 // trigger is a fault that waits for a process to come to a point.
 type trigger struct {
 	at     point
-	after  bool // the publication has reached the broker
-	nth    int  // how many times the point is passed before
-	target string
+	after  bool   // the publication has reached the broker
+	nth    int    // how many times the point is passed before
+	target string // empty: any
+	but    string // not this one
 	fault  plannedFault
+	does   func() // instead of the fault; of a worker's points only
 }
 
 // triggers are those that have not struck.
@@ -122,7 +124,7 @@ func (t *triggers) next(at point, who string) *trigger {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, g := range t.armed {
-		if g.at != at || g.target != "" && g.target != who {
+		if g.at != at || g.target != "" && g.target != who || g.but == who {
 			continue
 		}
 		if g.nth--; g.nth < 0 {
@@ -131,6 +133,12 @@ func (t *triggers) next(at point, who string) *trigger {
 		}
 	}
 	return nil
+}
+
+func (t *triggers) arm(g *trigger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.armed = append(t.armed, g)
 }
 
 func (t *triggers) clear() {

@@ -22,6 +22,7 @@ var (
 	dumpFlag   = flag.Bool("dump", false, "with -seed: print the history also if it passes")
 	seedsFlag  = flag.Int("seeds", 24, "how many seeds to run")
 	fromFlag   = flag.Uint64("from", 1, "the first seed")
+	aboutFlag  = flag.String("about", "", "only seeds that are about this scenario, by its name")
 	shardsFlag = flag.Int("shards", 0, "run the seeds in so many processes at a time, one core each (0: in this one; -1: one a core)")
 	firstFlag  = flag.Bool("first", false, "end with the first seed that fails")
 	childFlag  = flag.Bool("child", false, "print verdicts as JSON lines: for the parent of a shard")
@@ -46,6 +47,7 @@ func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 		runChild(t)
 		return
 	}
+	nth(t, 0) // refuses an unknown scenario
 	var total strikes
 	take := func(v seedVerdict) {
 		total.merge(v.Strikes)
@@ -57,16 +59,33 @@ func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 	if *shardsFlag != 0 {
 		runShards(t, take)
 	} else {
-		for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag) && !(*firstFlag && t.Failed()); seed++ {
-			take(judge(t, seed))
+		for n := *fromFlag; n < *fromFlag+uint64(*seedsFlag) && !(*firstFlag && t.Failed()); n++ {
+			take(judge(t, nth(t, n)))
 		}
 	}
-	if *seedsFlag >= enough && !*firstFlag {
+	if *seedsFlag >= enough && !*firstFlag && *aboutFlag == "" {
 		fmt.Printf("%d scenarios\n%s", *seedsFlag, total.String())
 		for _, what := range total.missing() {
 			t.Errorf("never struck: %s", what)
 		}
 	}
+}
+
+// nth is the nth of the seeds that are asked for.
+func nth(t *testing.T, n uint64) uint64 {
+	if *aboutFlag == "" {
+		return n
+	}
+	list := scenarios()
+	i := slices.IndexFunc(list, func(s scenario) bool { return s.name == *aboutFlag })
+	if i < 0 {
+		var names []string
+		for _, s := range list {
+			names = append(names, s.name)
+		}
+		t.Fatalf("-about %q: expected one of:\n  %s", *aboutFlag, strings.Join(names, "\n  "))
+	}
+	return n*uint64(len(list)) + uint64(i)
 }
 
 // judge simulates a seed.
@@ -93,8 +112,8 @@ func runOne(t *testing.T, seed uint64) {
 }
 
 func runChild(t *testing.T) {
-	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
-		line, err := json.Marshal(judge(t, seed))
+	for n := *fromFlag; n < *fromFlag+uint64(*seedsFlag); n++ {
+		line, err := json.Marshal(judge(t, nth(t, n)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,8 +138,8 @@ func runShards(t *testing.T, take func(seedVerdict)) {
 		wg.Go(func() {
 			for from := range starts {
 				n := min(chunk, *fromFlag+uint64(*seedsFlag)-from)
-				if err := runChunk(ctx, from, n, verdicts); err != nil && ctx.Err() == nil {
-					t.Errorf("seeds %d to %d: %v", from, from+n-1, err)
+				if err := runChunk(ctx, t, from, n, verdicts); err != nil && ctx.Err() == nil {
+					t.Error(err)
 				}
 				if *firstFlag && t.Failed() {
 					cancel()
@@ -166,8 +185,8 @@ func (p *progress) add(v seedVerdict) {
 	}
 }
 
-func runChunk(ctx context.Context, from, n uint64, verdicts chan<- seedVerdict) error {
-	child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-child", "-from", fmt.Sprint(from), "-seeds", fmt.Sprint(n))
+func runChunk(ctx context.Context, t *testing.T, from, n uint64, verdicts chan<- seedVerdict) error {
+	child := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-child", "-from", fmt.Sprint(from), "-seeds", fmt.Sprint(n), "-about", *aboutFlag)
 	child.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -177,24 +196,24 @@ func runChunk(ctx context.Context, from, n uint64, verdicts chan<- seedVerdict) 
 	if err := child.Start(); err != nil {
 		return err
 	}
-	last := from - 1
+	next := from
 	var rest []string
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
 		var v seedVerdict
 		if json.Unmarshal(lines.Bytes(), &v) == nil && v.Seed != 0 {
-			last = v.Seed
+			next++
 			verdicts <- v
 		} else {
 			rest = append(rest, lines.Text())
 		}
 	}
 	err = child.Wait()
-	if last == from+n-1 {
+	if next == from+n {
 		return nil // what fails is in the verdicts
 	}
-	return fmt.Errorf("the process ended at seed %d (%w):\n%s", last+1, err, excerpt(rest))
+	return fmt.Errorf("the process ended at seed %d (%w):\n%s", nth(t, next), err, excerpt(rest))
 }
 
 // excerpt shows the first lines, blank ones left out.
