@@ -192,7 +192,7 @@ func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own
 		if cur, err = jobs.ParseHead(e.Value); errors.Is(err, jobs.ErrNewer) {
 			return false, err
 		}
-		if cur != nil && cur.Epoch == hd.Epoch && cur.Sequence == hd.Sequence && cur.Attempt == hd.Attempt && cur.NotBefore.IsZero() == hd.NotBefore.IsZero() {
+		if cur != nil && hd.Same(cur) {
 			s.head, s.headRev = hd, e.Revision
 			return true, nil
 		}
@@ -200,7 +200,7 @@ func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own
 	if err := s.p.mine(ctx); err != nil {
 		return false, err
 	}
-	if e.Revision != s.headRev && cur != nil && (s.head == nil || cur.Epoch != s.head.Epoch || cur.Sequence != s.head.Sequence || cur.Attempt != s.head.Attempt) {
+	if e.Revision != s.headRev && cur != nil && (s.head == nil || !s.head.Same(cur)) {
 		return false, errVoid
 	}
 	s.headRev = e.Revision

@@ -154,6 +154,11 @@ type Head struct {
 	Delivered int // of an anonymous job: deliveries that the attempts account for
 }
 
+// Same reports whether both tell of one attempt, or of the wait for the one after it.
+func (h *Head) Same(o *Head) bool {
+	return h.Epoch == o.Epoch && h.Sequence == o.Sequence && h.Attempt == o.Attempt && h.NotBefore.IsZero() == o.NotBefore.IsZero()
+}
+
 // Append writes the stored form.
 func (h *Head) Append(dst []byte) []byte {
 	dst = slices.Grow(dst, fixedBytes/4)
