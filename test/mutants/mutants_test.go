@@ -6,7 +6,6 @@ package mutants
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -19,7 +18,8 @@ import (
 
 var (
 	mutantFlag = flag.String("mutant", "", `build and hunt this one, or "all"; without it only the patches are checked`)
-	seedsFlag  = flag.Int("seeds", 2000, "scenarios that a mutant may survive")
+	seedsFlag  = flag.Int("seeds", 1000, "scenarios that a mutant may survive, after those that are aimed at it")
+	aimedFlag  = flag.Int("aimed", 100, "scenarios of each kind that is aimed at a mutant")
 	shardsFlag = flag.Int("shards", -1, "processes at a time; -1: one a core")
 )
 
@@ -28,6 +28,8 @@ type mutant struct {
 	name  string
 	rule  string // section and rule of docs/architecture
 	edits []edit
+	// aim names the scenarios of the simulation that are tried first: those that the rule is for.
+	aim []string
 	// survives says why nothing can catch it, for a rule that only saves work; empty: it must be caught.
 	survives string
 }
@@ -82,16 +84,28 @@ func (m mutant) hunt(t *testing.T) (verdict string, caught bool) {
 	if out, err := exec.Command("go", "test", "-vet=off", "-c", "-overlay", overlay, "-o", binary, sim).CombinedOutput(); err != nil {
 		t.Fatalf("%s does not build: %v\n%s", m.name, err, out)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	run := exec.CommandContext(ctx, binary, "-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-first",
-		"-test.timeout", "0", "-seeds", fmt.Sprint(*seedsFlag), "-shards", fmt.Sprint(*shardsFlag))
+	for _, about := range m.aim {
+		if out, bad := m.run(t, binary, *aimedFlag, "-about", about); bad {
+			return about + ", " + firstObjection(out), true
+		}
+	}
+	seeds := *seedsFlag
+	if m.survives != "" {
+		seeds /= 10 // what it says of itself is not proved by more
+	}
+	if out, bad := m.run(t, binary, seeds); bad {
+		return firstObjection(out), true
+	}
+	return fmt.Sprintf("survives %d seeds", seeds+len(m.aim)**aimedFlag), false
+}
+
+// run plays seeds until one fails.
+func (m mutant) run(t *testing.T, binary string, seeds int, more ...string) (out []byte, bad bool) {
+	run := exec.CommandContext(t.Context(), binary, append([]string{"-test.run", "^TestEveryPromiseHoldsUnderFaults$", "-first",
+		"-test.timeout", "0", "-seeds", fmt.Sprint(seeds), "-shards", fmt.Sprint(*shardsFlag)}, more...)...)
 	run.Dir = sim
 	out, err := run.Output()
-	if err == nil {
-		return fmt.Sprintf("survives %d seeds", *seedsFlag), false
-	}
-	return firstObjection(out), true
+	return out, err != nil
 }
 
 // overlay writes the changed files and the list that go build takes.

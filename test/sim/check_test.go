@@ -200,6 +200,8 @@ func (c *checker) answersAreOutcomes() {
 			c.fail("%s was answered (%s %v) but has no outcome", key(e), e.text, e.list)
 		case !slices.ContainsFunc(results, same):
 			c.fail("%s was answered with something else than its outcome: %q, not %q", key(e), e.body, results[0].body)
+		case e.asked != "" && len(e.list) > 0 && !strings.HasPrefix(e.list[len(e.list)-1], e.asked+"#"):
+			c.fail("%s asked for %q and was answered with the outcome of another payload: %v", key(e), e.asked, e.list)
 		}
 	}, answered)
 	c.h.each(func(e event) {

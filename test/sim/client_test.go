@@ -267,7 +267,7 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 		c.p.world.history.add(e)
 		return true
 	}
-	e.attempt, e.label, e.list, e.body, e.text = r.Attempt, r.Session.State, r.list(), string(body), r.Error.Code
+	e.attempt, e.label, e.list, e.body, e.text, e.asked = r.Attempt, r.Session.State, r.list(), string(body), r.Error.Code, o.work.X
 	if m.Header.Get(jobs.HeaderJob) == "" {
 		e.kind = refused
 		c.p.world.history.add(e)

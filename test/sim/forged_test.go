@@ -75,6 +75,7 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 		"an outcome is lost":           {func(h *history) { h.drop(resulted, 1); h.drop(answered, 1) }, "has no outcome"},
 		"an outcome changes":           {func(h *history) { e := *h.find(resulted, 0); e.text = "failed"; h.all = append(h.all, e) }, "two outcomes"},
 		"an answer is no outcome":      {func(h *history) { h.find(answered, 0).body = h.find(answered, 1).body }, "something else than its outcome"},
+		"an answer to another payload": {func(h *history) { e := h.find(answered, 0); e.asked, e.list = "x", []string{"a#1"} }, "of another payload"},
 		"a result without a commit":    {func(h *history) { h.drop(committed, 1) }, "without a commit"},
 		"a commit comes twice":         {func(h *history) { e := *h.find(committed, 1); e.attempt, e.body = 1, "x"; h.all = append(h.all, e) }, "committed twice"},
 		"commits change places":        {func(h *history) { h.find(committed, 0).seq = 3 }, "is committed after"},

@@ -68,6 +68,7 @@ type event struct {
 	list    []string // the session's list that a worker saw or a reply shows
 	body    string   // bytes to compare
 	label   string   // session state as the reply names it
+	asked   string   // of a reply: what the entry is that the request would append
 
 	incarnation string // of the host that was assigned
 	record      *jobs.Record
