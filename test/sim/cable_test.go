@@ -49,6 +49,7 @@ type cable struct {
 	down    link                           // to the process
 	latency time.Duration                  // most that bytes are under way; each connection has its own, in each direction
 	watch   func(publication) verdict      // looks at what the process publishes; nil: nobody looks
+	arrives func(publication) verdict      // looks at what comes to the process
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -59,6 +60,7 @@ type cable struct {
 // verdict is what becomes of a publication on its way to the broker.
 type verdict struct {
 	before, after func() // run around the delivery; they may cut or kill the cable
+	lost          bool   // instead of the delivery
 }
 
 var errUnreachable = errors.New("network is unreachable")
@@ -80,7 +82,7 @@ func (c *cable) InProcessConn() (net.Conn, error) {
 	up, down := c.draw(), c.draw()
 	c.mu.Unlock()
 	go l.carry(far, mid, &c.up, up, c.watch)
-	go l.carry(mid, far, &c.down, down, nil)
+	go l.carry(mid, far, &c.down, down, c.arrives)
 	return near, nil
 }
 
@@ -176,13 +178,11 @@ func (l *line) carry(dst, src net.Conn, on *link, latency time.Duration, watch f
 			if _, err := dst.Write(seg.bytes); err != nil {
 				break
 			}
-			if on == &l.c.down {
-				l.settled.Add(1)
-			}
-			continue
-		}
-		if !l.deliver(dst, on, split.add(seg.bytes), watch) {
+		} else if !l.deliver(dst, on, split.add(seg.bytes), watch) {
 			break
+		}
+		if on == &l.c.down {
+			l.settled.Add(1)
 		}
 	}
 	go func() { // the reader must never wait
@@ -253,6 +253,9 @@ func (l *line) deliver(dst net.Conn, on *link, messages []message, watch func(pu
 			if !l.pass(on, time.Time{}) {
 				return false
 			}
+		}
+		if v.lost {
+			continue
 		}
 		if _, err := dst.Write(m.bytes); err != nil {
 			return false

@@ -299,6 +299,9 @@ func (c *checker) attemptsAllowed() {
 	}, began)
 }
 
+// clockError is what heads may be wrong by: they keep milliseconds of a clock that was compared over a slow network.
+const clockError = 4 * time.Millisecond
+
 // retriesWait: an attempt does not start before the head of the one before says that it may.
 func (c *checker) retriesWait() {
 	until := map[string]time.Duration{}
@@ -311,7 +314,7 @@ func (c *checker) retriesWait() {
 			return
 		}
 		m, _ := c.messageOf(e)
-		if due := until[attempt(e.session, m.seq, e.attempt)]; e.at < due-time.Millisecond { // heads keep milliseconds
+		if due := until[attempt(e.session, m.seq, e.attempt)]; e.at < due-clockError {
 			c.fail("%s attempt %d starts at %v, not before %v", key(e), e.attempt, e.at, due)
 		}
 	}, headed, began)

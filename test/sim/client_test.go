@@ -118,6 +118,9 @@ func (o op) message(subject string) *nats.Msg {
 	if o.job != "" {
 		m.Header.Set(jobs.HeaderJob, o.job)
 	}
+	if o.due > 0 {
+		m.Header.Set(jobs.HeaderDeadline, fmt.Sprint(o.due.Milliseconds()))
+	}
 	return m
 }
 
@@ -135,7 +138,7 @@ const (
 // publish makes a job durable, sends it again until it is accepted (only with an id: without, it would be another job), and
 // awaits the outcome.
 func (c *client) publish(o op) {
-	subject := jobs.SubjectAnonymous + jobs.LaneInteractive
+	subject := jobs.SubjectAnonymous + o.lane
 	if o.session != "" {
 		subject = jobs.SubjectSession + o.session
 	}

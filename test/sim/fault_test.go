@@ -2,10 +2,12 @@ package sim
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // faultKind is what can go wrong.
@@ -29,6 +31,7 @@ const (
 	dispatchKill   faultKind = "dispatcher killed"
 	dispatchFreeze faultKind = "dispatcher frozen"
 	ackLost        faultKind = "PubAck lost"
+	deliveryLost   faultKind = "delivery lost"
 	hostLate       faultKind = "host frozen until its job starts elsewhere"
 	resultsFull    faultKind = "store of results full"
 	recordsFull    faultKind = "store of records full"
@@ -206,6 +209,22 @@ func side(after bool) string {
 		return ", after"
 	}
 	return ", before"
+}
+
+// arrives is asked by a cable about each message that comes to a host.
+func (w *world) arrives(p *process, m publication) verdict {
+	if !strings.HasPrefix(m.reply, "$JS.ACK.") || !strings.Contains(m.reply, "."+stream.Jobs+".") {
+		return verdict{}
+	}
+	t := w.points.next(pointDeliver, p.name)
+	if t == nil {
+		return verdict{}
+	}
+	strike := func() { w.strike(t.fault, p, string(t.at)+side(t.after)) }
+	if t.after {
+		return verdict{after: strike}
+	}
+	return verdict{before: strike, lost: t.fault.kind == deliveryLost}
 }
 
 // workerPoint is asked by a worker at the edges of an attempt.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // plan is one scenario, all of it drawn from the seed.
@@ -18,6 +20,7 @@ type plan struct {
 	idle        time.Duration // SessionIdle
 	active      time.Duration // faults strike until then
 	clients     [][]op
+	mood        *mood // of the clients; nil: none in particular
 	faults      []plannedFault
 	triggers    []*trigger
 }
@@ -50,11 +53,13 @@ type op struct {
 	command string
 	work    work
 	options map[string]any
-	awaits  bool // the outcome, before the next op
-	reply   bool // by Dspex-Reply-To, else by jobs.get
+	awaits  bool   // the outcome, before the next op
+	lane    string // of an anonymous job
+	reply   bool   // by Dspex-Reply-To, else by jobs.get
 	msgpack bool
 	repeat  bool          // of an earlier job, with the same id
 	cancel  time.Duration // after it, the job is cancelled; 0: never
+	due     time.Duration // deadline in the header, which is no part of the payload
 }
 
 type door int
@@ -88,6 +93,10 @@ func scenarios() (list []scenario) {
 		}
 	}
 	add(string(ackLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") })
+	add(string(deliveryLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointDeliver, false, deliveryLost, pick(r, p.hosts).name) })
+	for _, m := range moods {
+		add(m.name, func(r *rand.Rand, p *plan) { m.sets(p); p.mood = m })
+	}
 	add(string(hostLate), func(r *rand.Rand, p *plan) { p.lateWrite(r) })
 	add(string(fullAndKill), func(r *rand.Rand, p *plan) {
 		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
@@ -211,7 +220,7 @@ func (p *plan) addClients(r *rand.Rand) {
 
 func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op) op {
 	x := fmt.Sprintf("c%d-%d", client, n)
-	o := op{session: pick(r, sessions), command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
+	o := op{session: pick(r, sessions), lane: jobs.LaneInteractive, command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
 		msgpack: r.IntN(2) == 0, awaits: r.IntN(3) > 0, reply: r.IntN(2) == 0, think: time.Duration(r.IntN(1500)) * time.Millisecond}
 	if r.IntN(3) == 0 {
 		o.door = doorCall
@@ -250,12 +259,18 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	if r.IntN(12) == 0 {
 		o.options["deadline"] = 500 + r.IntN(8000)
 	}
+	if p.mood != nil {
+		p.mood.tunes(r, &o)
+	}
 	if len(before) > 0 && r.IntN(8) == 0 {
-		old := pick(r, before)
+		old := pick(r, before[len(before)-min(len(before), 1+r.IntN(12)):])
 		if old.job != "" && old.session != "" {
 			o.repeat, o.job, o.session, o.command, o.work, o.options = true, old.job, old.session, old.command, old.work, old.options
 			if r.IntN(4) == 0 {
 				o.work.X += "-other" // another payload: a conflict
+			}
+			if o.options["deadline"] == nil && r.IntN(3) == 0 {
+				o.due = time.Duration(200+r.IntN(1500)) * time.Millisecond
 			}
 		}
 	}

@@ -19,6 +19,7 @@ const (
 	pointDelete     point = "delete consumer"
 	pointReset      point = "reset consumer"
 	pointAssign     point = "write assignment"
+	pointDeliver    point = "delivery"
 	pointLoad       point = "read record"
 	pointLoadHead   point = "read head"
 	pointLook       point = "read result"
@@ -40,7 +41,7 @@ const (
 )
 
 // hostPoints are the points where a host can be struck, in the order of the table.
-var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointLoad, pointLoadHead, pointLook, pointHead,
+var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointLoadHead, pointLook, pointHead,
 	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck}
 
 var dispatcherPoints = []point{pointLease, pointAssign, pointDoor, pointLook}

@@ -172,6 +172,7 @@ func (w *world) host(workers, slots int) func(string) *process {
 	return func(who string) *process {
 		p := w.process(who)
 		p.pool = newPool(w, who, workers, slots)
+		p.cable.arrives = func(m publication) verdict { return w.arrives(p, m) }
 		return p
 	}
 }

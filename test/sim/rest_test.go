@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,13 +14,21 @@ import (
 
 // Bounds on what a healed system may need, in fake time.
 const (
-	patience = 5 * time.Minute // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
-	draining = time.Minute     // until the queues are empty
+	patience = 5 * time.Minute  // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
+	draining = time.Minute      // until the queues are empty
+	ackTime  = 10 * time.Minute // more, where a delivery was lost that no other one followed: AckWait brings it again
 )
+
+func (p plan) ackTime() time.Duration {
+	if slices.ContainsFunc(p.triggers, func(t *trigger) bool { return t.fault.kind == deliveryLost }) {
+		return ackTime
+	}
+	return 0
+}
 
 // awaitClients waits for all clients and records whoever still waits after the patience.
 func (w *world) awaitClients(clients []*client) {
-	limit := time.NewTimer(patience)
+	limit := time.NewTimer(patience + w.plan.ackTime())
 	defer limit.Stop()
 	for _, c := range clients {
 		select {
@@ -46,7 +55,7 @@ func (w *world) awaitClients(clients []*client) {
 // awaitRest waits until nothing is left to do and records what is left all the same.
 func (w *world) awaitRest() {
 	var left string
-	for end := time.Now().Add(draining); time.Now().Before(end); sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(draining + w.plan.ackTime()); time.Now().Before(end); sleep(500 * time.Millisecond) {
 		if left = w.left(); left == "" {
 			return
 		}

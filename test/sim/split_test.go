@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// publication is a PUB or HPUB of the NATS protocol.
+// publication is a PUB or HPUB of the NATS protocol, or a MSG or HMSG that brings one.
 type publication struct {
 	subject string
 	reply   string
@@ -19,7 +19,7 @@ type message struct {
 	publication
 }
 
-// splitter cuts a client's byte stream into whole protocol messages.
+// splitter cuts the byte stream of a client or of the broker into whole protocol messages.
 type splitter struct{ rest []byte }
 
 // add returns the messages that b completes; neighbours that publish nothing are joined.
@@ -49,16 +49,16 @@ func parseMessage(b []byte) (m message, n int) {
 	}
 	line := b[:end]
 	n = end + 2
-	hpub := bytes.HasPrefix(line, []byte("HPUB "))
-	if !hpub && !bytes.HasPrefix(line, []byte("PUB ")) {
+	verb, _, _ := bytes.Cut(line, []byte(" "))
+	fields, known := map[string]int{"PUB": 3, "HPUB": 4, "MSG": 4, "HMSG": 5}[string(verb)] // without a reply: it stands before the sizes
+	if !known {
 		return m, n
 	}
 	f := bytes.Fields(line)
 	size, _ := strconv.Atoi(string(f[len(f)-1]))
-	head := 0
-	fields := 3 // PUB subject size
-	if hpub {
-		fields = 4
+	head, sizes := 0, 1
+	if verb[0] == 'H' {
+		sizes = 2
 		head, _ = strconv.Atoi(string(f[len(f)-2]))
 	}
 	if len(b) < n+size+2 {
@@ -66,7 +66,7 @@ func parseMessage(b []byte) (m message, n int) {
 	}
 	m.publishes, m.subject = true, string(f[1])
 	if len(f) > fields {
-		m.reply = string(f[2])
+		m.reply = string(f[len(f)-sizes-1])
 	}
 	m.header, m.data = b[n:n+head], b[n+head:n+size]
 	return m, n + size + 2

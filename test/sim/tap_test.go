@@ -126,7 +126,7 @@ func jobID(m *nats.Msg, seq uint64) string {
 func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 	if m.Header.Get("Nats-Marker-Reason") != "" || m.Header.Get("KV-Operation") != "" {
 		e.kind, e.text = removed, key
-		if session, ok := strings.CutPrefix(key, "s."); ok {
+		if session, ok := strings.CutPrefix(key, "s."); ok && m.Header.Get("Nats-Marker-Reason") != "" { // one that is deleted is not over
 			e.session = session
 		}
 		return

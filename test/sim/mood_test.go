@@ -1,0 +1,56 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// mood is what the clients of a plan have in common.
+type mood struct {
+	name  string
+	sets  func(*plan)           // before the plan is drawn to its end
+	tunes func(*rand.Rand, *op) // each thing that a client does
+}
+
+var moods = []*mood{
+	{"impatient clients", func(*plan) {}, impatient},
+	{"jobs that wait for longer than sessions live", func(p *plan) { p.idle = 3 * time.Second }, waiting},
+	{"both lanes of one slot", func(p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
+}
+
+// impatient clients ask for much of one session at once, want the end of half of it soon, and clean up in between.
+func impatient(r *rand.Rand, o *op) {
+	o.session, o.awaits, o.think = "alice", false, time.Duration(r.IntN(200))*time.Millisecond
+	if r.IntN(3) == 0 {
+		o.job = ""
+	}
+	switch r.IntN(6) {
+	case 0, 1:
+		o.options["deadline"] = 200 + r.IntN(1500)
+	case 2:
+		if o.job != "" {
+			o.cancel = time.Duration(1+r.IntN(900)) * time.Millisecond
+		}
+	case 3:
+		o.command = "cleanup_session"
+	}
+}
+
+// waiting clients leave jobs behind one that is repeated for longer than a session may be idle.
+func waiting(r *rand.Rand, o *op) {
+	o.session = "alice"
+	if r.IntN(3) == 0 {
+		o.work, o.options = work{X: o.work.X, MS: 200, Fail: 1}, map[string]any{"max_retries": 1, "backoff": []int{2000 + r.IntN(4000)}}
+		o.awaits = false
+	}
+}
+
+// lanes has jobs without a session only.
+func lanes(r *rand.Rand, o *op) {
+	o.session, o.awaits, o.think = "", false, time.Duration(r.IntN(400))*time.Millisecond
+	if r.IntN(2) == 0 {
+		o.lane, o.door = jobs.LaneBatch, doorPublish
+	}
+}
