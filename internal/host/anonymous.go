@@ -164,7 +164,7 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 			return // AckWait brings it again
 		}
 	}
-	won, err := h.firstResult(t, r)
+	won, err := h.firstResult(h.work, snag{j: t.job, step: stepResult}, jobs.AnonymousResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again
@@ -174,15 +174,14 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 }
 
 // firstResult stores r unless there is a result already, and returns the one that counts: nobody may see another one.
-func (h *Host) firstResult(t *task, r *jobs.Result) (won *jobs.Result, err error) {
-	key, ttl := jobs.AnonymousResultKey(t.env.Job), jobs.ResultTTL(t.env.Mode)
+func (h *Host) firstResult(ctx context.Context, g snag, key string, r *jobs.Result, ttl time.Duration) (won *jobs.Result, err error) {
 	body, rev := r.Append(nil), uint64(0)
-	err = h.insist(h.work, snag{j: t.job, step: stepResult}, func() error {
+	err = h.insist(ctx, g, func() error {
 		if _, err := h.results.PutSync(key, body, rev, ttl); err == nil {
 			won = r
 			return nil
 		}
-		e, err := h.results.Get(h.work, key)
+		e, err := h.results.Get(ctx, key)
 		if err != nil {
 			return err
 		}

@@ -91,8 +91,11 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	}
 	reply := jobs.Reply{Job: t.env.Job, Session: s.id, Host: s.p.h.cfg.Name, State: s.stateLabel(), Err: e}
 	r := &jobs.Result{Session: s.id, Job: t.env.Job, Sequence: t.seq, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: s.p.h.now()}
-	stored := make(chan error, 1)
-	s.putResult(ctx, r, t.env.Mode, stored)
-	s.p.h.send(t.env.ReplyTo, t.env.Type, t.env.Job, 0, r.Body)
-	return <-stored
+	// The record holds only the kind: another host would word the answer anew. What is answered is what is stored.
+	won, err := s.p.h.firstResult(ctx, snag{s: s, j: t.job, step: stepResult}, jobs.ResultKey(s.id, t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	if err != nil {
+		return err
+	}
+	s.p.h.send(t.env.ReplyTo, t.env.Type, t.env.Job, won.Attempt, won.Body)
+	return nil
 }
