@@ -24,11 +24,15 @@ type broker struct {
 	cables []*cable
 }
 
+// maxPayload is small, so that what must fit does not cost much.
+const maxPayload = 64 << 10
+
 // start brings the broker up on its present directory. The settings are those of nats.conf.
 func (b *broker) start() error {
 	s, err := server.NewServer(&server.Options{
 		ServerName: "sim", DontListen: true, NoLog: true, NoSigs: true, JetStream: true, StoreDir: b.storeDir(),
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 16 << 30, SyncAlways: true, PingInterval: 2 * time.Second, MaxPingsOut: 2,
+		MaxPayload: maxPayload,
 	})
 	if err != nil {
 		return fmt.Errorf("making a broker: %w", err)

@@ -244,6 +244,10 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	case 2:
 		o.work.Bad = true
 	case 3:
+		if r.IntN(3) == 0 {
+			o.work.Pad = r.IntN(maxPayload / 3) // some fit as an outcome, and few as a state
+		}
+	case 4:
 		o.work.MS = 1500
 		o.options["timeout"] = 1000
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // strikes counts what struck while a job was in flight: row (a point, or any time) -> fault -> count.
@@ -56,12 +58,23 @@ const (
 	stateMoved   = "a state was restored on another worker"
 	cleanedUp    = "a session was cleaned up"
 	epochEnds    = "a commit by another epoch than the one before"
-	frozenLong   = "a host was frozen for over an hour"
+	tooLarge     = "an outcome or a state did not fit"
 	recordGone   = "a session record expired"
 )
 
 var inJobsRows = []string{jobFails, jobKills, jobSlow, jobBuried, jobExpired, jobCancelled, jobTwice, jobConflict, jobLater, ackMissed, stateReset, stateMoved, cleanedUp, epochEnds,
-	frozenLong, recordGone}
+	tooLarge, recordGone}
+
+// atPoints are faults that come at points only, and each must.
+var atPoints = []faultKind{hostFreezeLong, hostLate, deliveryLost, fullAndKill}
+
+func jobsRows() []string {
+	rows := slices.Clone(inJobsRows)
+	for _, k := range atPoints {
+		rows = append(rows, string(k))
+	}
+	return rows
+}
 
 // rowsOf are all rows and, for those that are no points, the cells that must not be zero.
 func rowsOf() (points []string) {
@@ -90,7 +103,7 @@ func (s *strikes) missing() (none []string) {
 			none = append(none, "anything at: "+row)
 		}
 	}
-	for _, what := range inJobsRows {
+	for _, what := range jobsRows() {
 		if s.rows[inJobs][what] == 0 {
 			none = append(none, what)
 		}
@@ -116,7 +129,7 @@ func (s *strikes) String() string {
 		fmt.Fprintf(&b, "  %-42s %8d  %s\n", row, total, strings.Join(by, ", "))
 	}
 	fmt.Fprintf(&b, "%-44s %8s\n", "in jobs, clients and time", "times")
-	for _, what := range inJobsRows {
+	for _, what := range jobsRows() {
 		fmt.Fprintf(&b, "  %-42s %8d\n", what, s.rows[inJobs][what])
 	}
 	return b.String()
@@ -150,8 +163,14 @@ func (s *strikes) countJobs(h *history) {
 			s.add(inJobs, jobCancelled, 1)
 		case e.kind == removed && e.session != "":
 			s.add(inJobs, recordGone, 1)
-		case e.kind == fault && strings.HasPrefix(e.text, string(hostFreezeLong)):
-			s.add(inJobs, frozenLong, 1)
+		case e.kind == answered && (e.text == jobs.CodeResultTooLarge || e.text == jobs.CodeStateTooLarge):
+			s.add(inJobs, tooLarge, 1)
+		case e.kind == fault:
+			for _, k := range atPoints {
+				if strings.HasPrefix(e.text, string(k)+" for") {
+					s.add(inJobs, string(k), 1)
+				}
+			}
 		case e.kind == committed && e.record.Last != nil:
 			s.countCommit(e, workers, epochs)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,6 +230,7 @@ type work struct {
 	Fail int    `msgpack:"fail"` // so many attempts fail in a way that a retry may cure
 	Die  int    `msgpack:"die"`  // so many attempts kill the worker
 	Bad  bool   `msgpack:"bad"`  // it fails in a way that no retry cures
+	Pad  int    `msgpack:"pad"`  // so many bytes more in its entry
 }
 
 func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
@@ -322,7 +324,7 @@ func (s *slot) finish(c frame.CallBody, job work, list []string) (frame.Frame, e
 		delete(s.w.states, c.Session)
 		s.p.mu.Unlock()
 	case "append":
-		entry := fmt.Sprintf("%s#%d", job.X, s.p.world.runs.Add(1))
+		entry := fmt.Sprintf("%s#%d%s", job.X, s.p.world.runs.Add(1), strings.Repeat(".", job.Pad))
 		next, err := wire.Encode(append(slices.Clone(list), entry))
 		if err != nil {
 			return frame.Frame{}, err
