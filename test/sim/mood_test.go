@@ -10,14 +10,46 @@ import (
 // mood is what the clients of a plan have in common.
 type mood struct {
 	name  string
-	sets  func(*plan)           // before the plan is drawn to its end
-	tunes func(*rand.Rand, *op) // each thing that a client does
+	sets  func(*rand.Rand, *plan) // before the plan is drawn to its end
+	tunes func(*rand.Rand, *op)   // each thing that a client does
 }
 
 var moods = []*mood{
-	{"impatient clients", func(*plan) {}, impatient},
-	{"jobs that wait for longer than sessions live", func(p *plan) { p.idle = 3 * time.Second }, waiting},
-	{"both lanes of one slot", func(p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
+	{"impatient clients", func(*rand.Rand, *plan) {}, impatient},
+	{"cleaned up under fire", underFire, cleaning},
+	{"late retries", lateRetry, failing},
+	{"jobs that wait for longer than sessions live", func(_ *rand.Rand, p *plan) { p.idle = 3 * time.Second }, waiting},
+	{"both lanes of one slot", func(_ *rand.Rand, p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
+}
+
+// underFire strikes between the commit and the end of a job, again and again.
+func underFire(r *rand.Rand, p *plan) {
+	for range 4 {
+		at := pick(r, []point{pointResult, pointReply, pointAck})
+		p.addTrigger(r, at, r.IntN(2) == 0, pick(r, []faultKind{hostKill, hostKill, brokerKill, connReset}), pick(r, p.hosts).name)
+	}
+}
+
+// lateRetry lets a host write a delay when its successor has read the heads of all sessions, and runs a job of one.
+func lateRetry(r *rand.Rand, p *plan) {
+	p.hosts = []hostPlan{{name: "h0", workers: 2, slots: 4}, {name: "h1", workers: 1, slots: 1, joins: 4 * time.Second}}
+	f := plannedFault{kind: hostLate, lasts: 25 * time.Second, target: "h0"}
+	p.triggers = append(p.triggers, &trigger{at: pointRunEnd, nth: r.IntN(8), target: "h0", fault: f})
+}
+
+func failing(r *rand.Rand, o *op) {
+	o.awaits, o.think = false, time.Duration(r.IntN(500))*time.Millisecond
+	if r.IntN(2) == 0 {
+		o.work = work{X: o.work.X, MS: 100 + r.IntN(300), Fail: 1 + r.IntN(2)}
+		o.options = map[string]any{"max_retries": 3, "backoff": []int{3000}}
+	}
+}
+
+func cleaning(r *rand.Rand, o *op) {
+	o.session, o.think = "alice", time.Duration(r.IntN(1000))*time.Millisecond
+	if r.IntN(3) == 0 {
+		o.command = "cleanup_session"
+	}
 }
 
 // impatient clients ask for much of one session at once, want the end of half of it soon, and clean up in between.

@@ -95,7 +95,7 @@ func scenarios() (list []scenario) {
 	add(string(ackLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") })
 	add(string(deliveryLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointDeliver, false, deliveryLost, pick(r, p.hosts).name) })
 	for _, m := range moods {
-		add(m.name, func(r *rand.Rand, p *plan) { m.sets(p); p.mood = m })
+		add(m.name, func(r *rand.Rand, p *plan) { m.sets(r, p); p.mood = m })
 	}
 	add(string(hostLate), func(r *rand.Rand, p *plan) { p.lateWrite(r) })
 	add(string(fullAndKill), func(r *rand.Rand, p *plan) {
