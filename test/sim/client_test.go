@@ -177,8 +177,9 @@ func (c *client) publish(o op) {
 	}
 	if inbox != nil {
 		if m, err := inbox.NextMsg(replyWait); err == nil {
-			c.seeReply(o, m)
-			return
+			if c.seeReply(o, m) {
+				return
+			}
 		}
 	}
 	c.fetch(o)
@@ -271,6 +272,11 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 		return true
 	}
 	e.attempt, e.label, e.list, e.body, e.text, e.asked = r.Attempt, r.Session.State, r.list(), string(body), r.Error.Code, o.work.X
+	if r.Error.Code == jobs.CodePending { // the deadline has passed, the outcome comes later
+		e.kind = unclear
+		c.p.world.history.add(e)
+		return false
+	}
 	if m.Header.Get(jobs.HeaderJob) == "" {
 		e.kind = refused
 		c.p.world.history.add(e)
