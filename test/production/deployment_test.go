@@ -61,6 +61,12 @@ func TestADeployment(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the health is good while all succeed", func(t *testing.T) {
+		h, err := c.Health(ctx)
+		if err != nil || h.Status != "healthy" {
+			t.Errorf("%+v, %v", h, err)
+		}
+	})
 	t.Run("a job that fails for good goes to the dead letters", func(t *testing.T) {
 		_, err := c.Execute(ctx, "dead", "boom", dspex.Args{"retryable": true}, dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond)))
 		if !errors.Is(err, dspex.ErrPython) {
@@ -95,12 +101,6 @@ func TestADeployment(t *testing.T) {
 		cmd.Env = append(environ("client"), "NATS_PASSWORD=wrong")
 		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "Authorization") {
 			t.Errorf("with a wrong password: %s, %v", out, err)
-		}
-	})
-	t.Run("health and statistics", func(t *testing.T) {
-		h, err := c.Health(ctx)
-		if err != nil || h.Status != "healthy" {
-			t.Errorf("%+v, %v", h, err)
 		}
 	})
 	t.Run("an operator looks after it", func(t *testing.T) {
