@@ -60,7 +60,7 @@ func (d *Dispatcher) tryCancel(ctx context.Context, a ask) (body []byte, over bo
 	if body, ended, bad := d.outcome(ctx, a); bad != nil || ended {
 		return body, ended, bad
 	}
-	if _, _, bad := d.open(ctx, a); bad != nil {
+	if _, bad := d.locate(ctx, a); bad != nil {
 		if bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
 			if body, ended, e := d.outcome(ctx, a); e != nil || ended {
 				return body, ended, e

@@ -141,7 +141,7 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 		if ended || bad != nil {
 			return body, bad
 		}
-		outcome, attempt, bad := d.open(look, a)
+		at, bad := d.locate(look, a)
 		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
 			if body, ended, e := d.outcome(look, a); ended || e != nil {
 				return body, e
@@ -149,16 +149,16 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 		}
 		if bad != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) && a.wait > 0 && bad.Code == jobs.CodeJobUnknown {
 			bad = nil // it may be on its way; the deadline decides
-			outcome = ""
 		}
 		if bad != nil {
 			return nil, bad
 		}
 		if a.wait == 0 || ctx.Err() != nil {
-			if outcome == "" {
+			if at.sequence == 0 {
 				return nil, unknownJob()
 			}
-			return found(a, outcome, attempt, nil), nil
+			outcome, attempts, bad := d.stageOf(look, a, at)
+			return found(a, outcome, attempts, nil), bad
 		}
 		select {
 		case <-ctx.Done():

@@ -12,8 +12,14 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// open finds a job that has no outcome yet: its message, and the head of its session.
-func (d *Dispatcher) open(ctx context.Context, a ask) (outcome string, attempt int, bad *jobs.Error) {
+// place is where the message of a job lies that has no outcome yet.
+type place struct {
+	subject  string
+	sequence uint64 // 0: nowhere
+}
+
+// locate finds a job that has no outcome yet by its message.
+func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
 	name, subjects := stream.Anonymous, []string{jobs.SubjectAnonymous + jobs.LaneInteractive, jobs.SubjectAnonymous + jobs.LaneBatch}
 	if a.session != "" {
 		name = stream.Jobs
@@ -21,18 +27,22 @@ func (d *Dispatcher) open(ctx context.Context, a ask) (outcome string, attempt i
 	}
 	for _, subject := range subjects {
 		seq, err := d.sequenceOf(ctx, name, subject, a.job)
-		if errors.Is(err, stream.ErrNotFound) {
-			continue
+		if err == nil {
+			return place{subject, seq}, nil
 		}
-		if err != nil {
-			return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+		if !errors.Is(err, stream.ErrNotFound) {
+			return place{}, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 		}
-		if a.session == "" {
-			return d.stageAnonymous(ctx, a.job, seq, strings.TrimPrefix(subject, jobs.SubjectAnonymous))
-		}
-		return d.stage(ctx, a.session, seq)
 	}
-	return "", 0, unknownJob()
+	return place{}, unknownJob()
+}
+
+// stageOf tells where a job stands that lies there.
+func (d *Dispatcher) stageOf(ctx context.Context, a ask, at place) (outcome string, attempts int, bad *jobs.Error) {
+	if a.session == "" {
+		return d.stageAnonymous(ctx, a.job, at.sequence, strings.TrimPrefix(at.subject, jobs.SubjectAnonymous))
+	}
+	return d.stage(ctx, a.session, at.sequence)
 }
 
 func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (string, int, *jobs.Error) {
