@@ -71,9 +71,7 @@ func TestClientsInOtherLanguages(t *testing.T) {
 	if python == "" {
 		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`, or `make setup` and name .venv/bin/python")
 	}
-	if _, err := os.Stat(filepath.Join("node", "node_modules", "@nats-io", "transport-node")); err != nil {
-		t.Fatalf("the packages of the JavaScript client are not installed (%v): run `make setup`, or `npm ci` in test/e2e/node", err)
-	}
+	needNode(t)
 	for name, argv := range map[string][]string{"python": {python, "client.py", url}, "node": {"node", "node/client.mjs", url}} {
 		t.Run(name, func(t *testing.T) {
 			out, err := exec.Command(argv[0], argv[1:]...).Output()
@@ -155,4 +153,12 @@ func TestAClientThatUsesOnlyNATS(t *testing.T) {
 	must(err)
 	must(json.Unmarshal(m.Data, &f.Outcome))
 	f.check(t)
+}
+
+// needNode says what is missing before node does.
+func needNode(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join("node", "node_modules", "@nats-io", "transport-node")); err != nil {
+		t.Fatalf("the packages of the JavaScript client are not installed (%v): run `make setup`, or `npm ci` in test/e2e/node", err)
+	}
 }

@@ -27,6 +27,7 @@ func TestTheProgramsOfTheReadmeRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	needNode(t)
 	script, err := os.MkdirTemp("node", ".readme-") //nolint:usetesting // beside node_modules, for the same reason
 	if err != nil {
 		t.Fatal(err)
