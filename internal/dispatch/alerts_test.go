@@ -43,6 +43,20 @@ func (p *pool) expect(t *testing.T, want verdict, over bool) {
 	}
 }
 
+func TestRequestsThatCannotSucceedAreNoAlert(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(0.05)
+		p.b.Requested += 50
+		p.end(100, 50)
+		p.expect(t, quiet, false)
+		if now := p.r.now(); now.total != 50 || now.failed != 0 {
+			t.Errorf("%+v", now)
+		}
+		p.end(10, 10)
+		p.expect(t, raised, true)
+	})
+}
+
 func TestSixPercentOfFailuresAreOneAlertFourPercentAreNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(0.05)

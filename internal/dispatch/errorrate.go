@@ -8,7 +8,7 @@ import (
 )
 
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
-// far as at least 10 have ended. Every dispatcher knows it from the heartbeats; the leader alerts.
+// far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher knows it from the heartbeats; the leader alerts.
 const (
 	rateWindow   = 60 // seconds
 	rateLeast    = 10 // jobs
@@ -43,13 +43,13 @@ func (r *errorRate) hear(b jobs.Heartbeat) {
 	if r.seen == nil || len(r.seen) > mostReported {
 		r.seen = map[string]reported{}
 	}
-	r.seen[b.Host] = reported{b.Incarnation, b.Requests, b.Errors}
+	r.seen[b.Host] = reported{b.Incarnation, b.Requests - b.Requested, b.Errors - b.Requested}
 	if !known || before.incarnation != b.Incarnation {
 		return
 	}
 	s := r.slotLocked(time.Now())
-	s.total += max(b.Requests-before.total, 0)
-	s.failed += max(b.Errors-before.failed, 0)
+	s.total += max(b.Requests-b.Requested-before.total, 0)
+	s.failed += max(b.Errors-b.Requested-before.failed, 0)
 }
 
 func (r *errorRate) slotLocked(now time.Time) *ended {

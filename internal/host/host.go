@@ -134,6 +134,7 @@ type Host struct {
 // Stats are the host's counters since it started.
 type Stats struct {
 	Requests, Errors, RunMillis atomic.Int64
+	Requested                   atomic.Int64 // of the errors: those whose reason is the request
 	Hits, Misses, Moves         atomic.Int64
 	Sessions                    atomic.Int64
 }

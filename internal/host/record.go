@@ -356,5 +356,8 @@ func (h *Host) count(ran time.Duration, e *jobs.Error) {
 	h.stats.RunMillis.Add(ran.Milliseconds())
 	if e != nil {
 		h.stats.Errors.Add(1)
+		if e.Requested() {
+			h.stats.Requested.Add(1)
+		}
 	}
 }

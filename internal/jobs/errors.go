@@ -155,6 +155,15 @@ func (e *Error) Number() int {
 	return 500
 }
 
+// Requested reports whether the request itself is the reason, or the client's own wish: no pool would have done better.
+func (e *Error) Requested() bool {
+	switch numbers[e.Code] {
+	case 400, 404, 409, 412, 413, 499:
+		return true
+	}
+	return false
+}
+
 // Traits returns the constants of the error's category; a language model's own overload counts as major.
 func (e *Error) Traits() Traits {
 	if e.Category == Resource && (e.Code == CodeLMRateLimit || e.Code == CodeLMServer) {

@@ -13,6 +13,7 @@ type Heartbeat struct {
 	Available      int    `json:"available"`
 	Requests       int64  `json:"requests"`
 	Errors         int64  `json:"errors"`
+	Requested      int64  `json:"requested"` // of the errors: those whose reason is the request, or its cancellation
 	RunMillis      int64  `json:"run_ms"`
 	Sessions       int64  `json:"sessions"`
 	Engine         string `json:"engine,omitempty"`
