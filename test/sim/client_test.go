@@ -291,8 +291,12 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 
 // fetch asks jobs.get until there is an outcome.
 func (c *client) fetch(o op) {
+	wait := 5000
+	if o.polls {
+		wait = 0
+	}
 	for pause := again; ; pause = min(2*pause, time.Minute) {
-		m, err := c.ask(jobs.RPCJobsGet, o, 5000, replyWait)
+		m, err := c.ask(jobs.RPCJobsGet, o, wait, replyWait)
 		if err == nil {
 			pause = again
 			if c.seeLookup(o, m, lookedUp) {

@@ -114,6 +114,7 @@ type history struct {
 	all    []event
 	open   map[string]int // stored jobs without an outcome -> partition
 	owners map[int]string // of partitions
+	moved  time.Duration  // when one last changed hands
 	said   map[string]int // log lines -> how often
 }
 
@@ -134,8 +135,15 @@ func (h *history) add(e event) {
 	case e.kind == resulted:
 		delete(h.open, key)
 	case e.kind == assigned:
-		h.owners[int(e.seq)] = e.who
+		h.owners[int(e.seq)], h.moved = e.who, e.at
 	}
+}
+
+// calm is how long no partition has changed hands.
+func (h *history) calm() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.start) - h.moved
 }
 
 // log keeps a line of the product's log, a repeated one the first few times.

@@ -17,6 +17,7 @@ type mood struct {
 var moods = []*mood{
 	{"impatient clients", func(*rand.Rand, *plan) {}, impatient},
 	{"cleaned up under fire", underFire, cleaning},
+	{"clients that poll", lateLooks, polling},
 	{"late retries", lateRetry, failing},
 	{"jobs that wait for longer than sessions live", func(_ *rand.Rand, p *plan) { p.idle = 3 * time.Second }, waiting},
 	{"both lanes of one slot", func(_ *rand.Rand, p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
@@ -28,6 +29,20 @@ func underFire(r *rand.Rand, p *plan) {
 		at := pick(r, []point{pointResult, pointReply, pointAck})
 		p.addTrigger(r, at, r.IntN(2) == 0, pick(r, []faultKind{hostKill, hostKill, brokerKill, connReset}), pick(r, p.hosts).name)
 	}
+}
+
+// lateLooks freezes the dispatcher between the looks that it takes to find a job.
+func lateLooks(r *rand.Rand, p *plan) {
+	p.dispatchers = 1
+	for range 3 {
+		f := plannedFault{kind: dispatchFreeze, lasts: time.Second + time.Duration(r.IntN(4000))*time.Millisecond, target: "d0"}
+		p.triggers = append(p.triggers, &trigger{at: pointLook, after: true, nth: r.IntN(5), target: "d0", fault: f})
+	}
+}
+
+func polling(r *rand.Rand, o *op) {
+	o.door, o.reply, o.polls = doorPublish, false, true
+	o.work.MS = 200 + r.IntN(800)
 }
 
 // lateRetry lets a host write a delay when its successor has read the heads of all sessions, and runs a job of one.

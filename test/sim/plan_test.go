@@ -56,6 +56,7 @@ type op struct {
 	awaits  bool   // the outcome, before the next op
 	lane    string // of an anonymous job
 	reply   bool   // by Dspex-Reply-To, else by jobs.get
+	polls   bool   // asks jobs.get where the job stands, and does not wait there
 	msgpack bool
 	repeat  bool          // of an earlier job, with the same id
 	cancel  time.Duration // after it, the job is cancelled; 0: never
@@ -220,7 +221,7 @@ func (p *plan) addClients(r *rand.Rand) {
 
 func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op) op {
 	x := fmt.Sprintf("c%d-%d", client, n)
-	o := op{session: pick(r, sessions), lane: jobs.LaneInteractive, command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
+	o := op{session: pick(r, sessions), lane: jobs.LaneInteractive, polls: n%4 == 3, command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
 		msgpack: r.IntN(2) == 0, awaits: r.IntN(3) > 0, reply: r.IntN(2) == 0, think: time.Duration(r.IntN(1500)) * time.Millisecond}
 	if r.IntN(3) == 0 {
 		o.door = doorCall

@@ -14,8 +14,9 @@ import (
 
 // Bounds on what a healed system may need, in fake time.
 const (
-	patience = 5 * time.Minute  // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
-	draining = time.Minute      // until the queues are empty
+	patience = 5 * time.Minute // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
+	draining = time.Minute     // until the queues are empty and all partitions stay where they are
+	calm     = 20 * time.Second
 	ackTime  = 10 * time.Minute // more, where a delivery was lost that no other one followed: AckWait brings it again
 )
 
@@ -56,9 +57,13 @@ func (w *world) awaitClients(clients []*client) {
 func (w *world) awaitRest() {
 	var left string
 	for end := time.Now().Add(draining + w.plan.ackTime()); time.Now().Before(end); sleep(500 * time.Millisecond) {
-		if left = w.left(); left == "" {
+		if left = w.left(); left != "" {
+			continue
+		}
+		if w.history.calm() > calm {
 			return
 		}
+		left = "partitions go on changing hands"
 	}
 	w.history.add(event{kind: final, who: "broker", text: left})
 }
