@@ -47,6 +47,35 @@ func TestASessionKeepsItsStateForTheIdleTimeAfterItsLastJob(t *testing.T) {
 	})
 }
 
+func TestALossIsNotForgottenBeforeAReplyTellsIt(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		y := startAdjusted(t, func(c *host.Config) { c.SessionIdle = time.Minute }, "h1")
+		y.call("dspex.rpc.session.s", "one", echo)
+		g := y.gate("long")
+		time.Sleep(2 * time.Minute)
+		y.publish("s", "long", `{}`)
+		<-g.entered
+		y.publish("s", "late", `{"deadline":50}`) // its end is written to the record beside the job
+		if got, _ := y.outcome("s", "late"); got != "expired" {
+			t.Errorf("late: %s", got)
+		}
+		m, err := stream.GetLast(t.Context(), y.nc, "KV_"+stream.Sessions, "$KV.dspex_sessions.s.s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.putRecord("other", m.Data) // as another host would find it
+		close(g.open)
+		for session, job := range map[string]string{"s": "long", "other": "first"} {
+			if job == "first" {
+				y.publish(session, job, `{}`)
+			}
+			if _, r := y.outcome(session, job); r.Session.State != "reset" {
+				t.Errorf("%s: %+v", session, r)
+			}
+		}
+	})
+}
+
 func TestTheHeadOfAJobWithoutDeadlineOutlivesADay(t *testing.T) {
 	y := start(t, t.TempDir())
 	started, release := y.pool.hold()

@@ -23,6 +23,15 @@ func (s *session) base() base {
 	return base{s.record.Stream, s.record.LastSequence, s.record.Generation, s.record.StateVersion}
 }
 
+// lossKept is the record as it is written beside a job. That its state was lost is told by a job's reply, perhaps another
+// host's: until then the record holds a version without a state.
+func (s *session) lossKept(r jobs.Record) *jobs.Record {
+	if s.lost && r.StateVersion == 0 {
+		r.StateVersion = 1
+	}
+	return &r
+}
+
 // ready makes sure that record and head are known, and young enough to be written to (architecture, rule 7).
 func (s *session) ready(ctx context.Context) error {
 	if s.known && time.Since(s.loaded) <= s.ttl(0)/2 && !s.lapsed() {
@@ -65,7 +74,7 @@ func (s *session) load(ctx context.Context) error {
 	}
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
-	} else if s.idleFor(before) > h.cfg.SessionIdle {
+	} else if s.idleFor(before) > h.cfg.SessionIdle || s.record.StateVersion > 0 && len(s.record.State) == 0 {
 		s.lost = s.record.StateVersion > 0
 		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
 		s.record.Generation++

@@ -169,7 +169,7 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 		next.Ended = map[uint64]jobs.Kind{}
 	}
 	next.Ended[seq] = kind
-	rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(0))
+	rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.lossKept(next).Append(nil), s.recRev, s.ttl(0))
 	if err == nil {
 		s.record, s.recRev, s.loaded = &next, rev, time.Now()
 		return nil
@@ -189,6 +189,9 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 		return err
 	}
 	if cur != nil && cur.Stream == s.record.Stream && cur.LastSequence == s.record.LastSequence {
+		if s.lost {
+			cur.State, cur.StateVersion, cur.LM, cur.Generation = nil, 0, nil, s.record.Generation
+		}
 		s.record, s.recRev, s.loaded = cur, e.Revision, time.Now()
 	} else if cur == nil {
 		s.recRev = e.Revision
@@ -210,7 +213,7 @@ func (s *session) renew(ctx context.Context) error {
 		return err
 	}
 	if s.recRev > 0 {
-		rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.record.Append(nil), s.recRev, s.ttl(0))
+		rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.lossKept(*s.record).Append(nil), s.recRev, s.ttl(0))
 		if err != nil {
 			return fmt.Errorf("renew record: %w", err)
 		}

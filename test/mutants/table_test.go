@@ -104,6 +104,8 @@ var mutants = []mutant{
 		survives: "the worker compares versions itself and asks for the state: a wrong guess costs a second call"},
 	{name: "a waiting job lets its session grow idle", rule: "session states", aim: []string{"jobs that wait for longer than sessions live"}, edits: []edit{{hostRecord,
 		"		now = s.running.stored\n", ""}}},
+	{name: "a loss is forgotten by an early end", rule: "session states", aim: []string{"jobs that wait for longer than sessions live"}, edits: []edit{{hostRecord,
+		"	if s.lost && r.StateVersion == 0 {\n", "	if false {\n"}}},
 	{name: "a twin is not noticed", rule: "5: ownership", aim: []string{"host frozen and replaced by its twin"}, edits: []edit{{hostTwin,
 		"		lose(fmt.Errorf(", "		_ = (fmt.Errorf("}}},
 	{name: "a job that ends between two looks is unknown", rule: "jobs.get", aim: []string{"clients that poll"}, edits: []edit{{"internal/dispatch/lookup.go",
