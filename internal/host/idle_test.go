@@ -50,6 +50,7 @@ func TestASessionKeepsItsStateForTheIdleTimeAfterItsLastJob(t *testing.T) {
 func TestALossIsNotForgottenBeforeAReplyTellsIt(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		y := startAdjusted(t, func(c *host.Config) { c.SessionIdle = time.Minute }, "h1")
+		y.pool = y.hosts["h1"].pool
 		y.call("dspex.rpc.session.s", "one", echo)
 		g := y.gate("long")
 		time.Sleep(2 * time.Minute)
