@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -65,8 +66,9 @@ func TestALossIsNotForgottenBeforeAReplyTellsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		y.putRecord("other", m.Data) // as another host would find it
+		y.putRecord("short", (&jobs.Record{StateVersion: 1, Updated: time.Now()}).Append(nil)) // to one that keeps sessions for longer
 		close(g.open)
-		for session, job := range map[string]string{"s": "long", "other": "first"} {
+		for session, job := range map[string]string{"s": "long", "other": "first", "short": "first"} {
 			if job == "first" {
 				y.publish(session, job, `{}`)
 			}

@@ -25,10 +25,11 @@ type partition struct {
 
 	mu        sync.Mutex
 	sessions  map[string]*session
-	next      uint64 // consumer sequence expected
-	resetting bool   // deliveries count for nothing until the first one after a reset
-	asking    bool   // askReset runs
-	again     bool   // and has to ask (once more)
+	next      uint64    // consumer sequence expected
+	resetting bool      // deliveries count for nothing until the first one after a reset
+	asking    bool      // askReset runs
+	again     bool      // and has to ask (once more)
+	answered  time.Time // local clock: the last reset was
 	closing   bool
 	starts    context.Context // ends with closing and with the doing: what has not started by then does not start
 	leave     context.CancelCauseFunc
@@ -160,6 +161,9 @@ func (p *partition) askReset() {
 		if err != nil {
 			p.end(fmt.Errorf("reset consumer: %w", err))
 		}
+		p.mu.Lock()
+		p.answered = time.Now()
+		p.mu.Unlock()
 	}
 }
 
@@ -203,6 +207,9 @@ func (p *partition) deliver(m jetstream.Msg) {
 	}
 }
 
+// resetPatience is how long after a reset deliveries may come that were under way before; later the first one behind it is lost.
+const resetPatience = 5 * time.Second
+
 // inOrder judges a delivery by its consumer sequence: one puller gets all of them, so a gap is a loss.
 func (p *partition) inOrder(sequence uint64) bool {
 	p.mu.Lock()
@@ -214,8 +221,9 @@ func (p *partition) inOrder(sequence uint64) bool {
 	if ok {
 		p.next++
 	}
+	lost := p.resetting && !p.asking && time.Since(p.answered) > resetPatience
 	p.mu.Unlock()
-	if gap {
+	if gap || lost {
 		p.reset()
 	}
 	return ok

@@ -106,6 +106,7 @@ func (w *world) direct() {
 	}
 	w.serveUntil(w.history.start.Add(w.plan.active))
 	w.points.clear()
+	w.serveUntil(time.Now().Add(time.Millisecond)) // what strikes at this very moment may not have asked yet
 	for {
 		w.mu.Lock()
 		end := w.lasting
