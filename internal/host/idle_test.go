@@ -65,7 +65,7 @@ func TestALossIsNotForgottenBeforeAReplyTellsIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		y.putRecord("other", m.Data) // as another host would find it
+		y.putRecord("other", m.Data)                                                           // as another host would find it
 		y.putRecord("short", (&jobs.Record{StateVersion: 1, Updated: time.Now()}).Append(nil)) // to one that keeps sessions for longer
 		close(g.open)
 		for session, job := range map[string]string{"s": "long", "other": "first", "short": "first"} {
