@@ -85,7 +85,7 @@ func scenarios() (list []scenario) {
 	}
 	for _, at := range hostPoints {
 		for _, after := range []bool{false, true} {
-			add(string(at)+side(after), func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, hostFaults), pick(r, p.hosts).name) })
+			add(string(at)+side(after), func(r *rand.Rand, p *plan) { p.addPoint(r, at, after) })
 		}
 	}
 	for _, at := range dispatcherPoints {
@@ -158,6 +158,26 @@ func (p *plan) addTrigger(r *rand.Rand, at point, after bool, k faultKind, targe
 		f.lasts = time.Duration(r.IntN(5000)) * time.Millisecond
 	}
 	p.triggers = append(p.triggers, &trigger{at: at, after: after, nth: r.IntN(6), target: target, fault: f})
+}
+
+// addPoint strikes a host at a point of its way. It comes to the reset of a consumer only after it has lost its connection.
+func (p *plan) addPoint(r *rand.Rand, at point, after bool) {
+	kind, target := pick(r, hostFaults), pick(r, p.hosts).name
+	p.addTrigger(r, at, after, kind, target)
+	t := p.triggers[len(p.triggers)-1]
+	switch at {
+	default:
+		return
+	case pointDead, pointAnonResult, pointAnonAck: // few pass there
+		t.nth, t.target, t.fault.target = r.IntN(2), "", ""
+		return
+	case pointReset:
+		t.nth = r.IntN(2)
+	}
+	for range 2 {
+		p.addTimed(r, connReset)
+		p.faults[len(p.faults)-1].target = target
+	}
 }
 
 // storm lets hosts come and go in quick succession.

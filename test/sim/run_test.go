@@ -155,7 +155,10 @@ func runShards(t *testing.T, take func(seedVerdict)) {
 		wg.Wait()
 		close(verdicts)
 	}()
-	bar := progress{began: time.Now()}
+	bar := progress{began: time.Now(), every: 10, begin: "\r"}
+	if i, err := os.Stderr.Stat(); err != nil || i.Mode()&os.ModeCharDevice == 0 {
+		bar.every, bar.begin = max(10, *seedsFlag/10), "\n" // a log
+	}
 	for v := range verdicts {
 		bar.add(v)
 		if ctx.Err() != nil {
@@ -172,6 +175,8 @@ func runShards(t *testing.T, take func(seedVerdict)) {
 // progress is the line on standard error.
 type progress struct {
 	began        time.Time
+	every        int
+	begin        string
 	done, failed int
 }
 
@@ -180,8 +185,8 @@ func (p *progress) add(v seedVerdict) {
 	if len(v.Bad) > 0 {
 		p.failed++
 	}
-	if p.done%10 == 0 || p.done == *seedsFlag {
-		fmt.Fprintf(os.Stderr, "\r%d of %d scenarios, %d failed, %.0f a second ", p.done, *seedsFlag, p.failed, float64(p.done)/time.Since(p.began).Seconds())
+	if p.done%p.every == 0 || p.done == *seedsFlag {
+		fmt.Fprintf(os.Stderr, p.begin+"%d of %d scenarios, %d failed, %.0f a second ", p.done, *seedsFlag, p.failed, float64(p.done)/time.Since(p.began).Seconds())
 	}
 }
 
