@@ -19,9 +19,10 @@ func (h *Host) letter(j *job, session string, o *jobs.Outcome) *jobs.DeadLetter 
 }
 
 // bury keeps a dead job with its request, its headers and its error history. The broker stores one of two letters with the
-// same id within its window of duplicates; again says that there may be an older one.
+// same id within its window of duplicates; again says that there may be an older one, as there may be of a job that is older: its
+// session's record can have expired after the letter and before the result.
 func (h *Host) bury(ctx context.Context, j *job, d *jobs.DeadLetter, again bool) error {
-	if again {
+	if again || h.now().Sub(j.stored) > stream.DeadWindow {
 		if there, err := h.isBuried(ctx, d); there || err != nil {
 			return err
 		}

@@ -35,6 +35,9 @@ const (
 	eventsBytes   = 64 << 20
 )
 
+// DeadWindow is how long the broker knows the ids of dead letters.
+const DeadWindow = 10 * time.Minute
+
 // Settings of the broker objects. The zero value means the defaults.
 type Settings struct {
 	Partitions   int   // fixed for the life of the stream; default 64
@@ -190,7 +193,7 @@ func streams(s Settings) []jetstream.StreamConfig {
 		},
 		{
 			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: 10 * time.Minute, AllowDirect: true,
+			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
 		},
 		{
 			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,

@@ -99,7 +99,9 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	case connReset, ackLost:
 		p.cable.drop()
 	case workerKill:
-		p.pool.killWorker()
+		if p.pool != nil { // a dispatcher has none
+			p.pool.killWorker()
+		}
 	case brokerKill, brokerRestart:
 		w.endBroker(f, p)
 	case resultsFull, recordsFull, fullAndKill:
