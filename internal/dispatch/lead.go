@@ -99,11 +99,12 @@ func (hs *hosts) String() string {
 	return strings.Join(list, " ")
 }
 
-// judge removes hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease.
-func (hs *hosts) judge(nc *nats.Conn) {
+// judge removes hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease. probe asks a host whether
+// it is there.
+func (hs *hosts) judge(connected bool, probe func(host string) error) {
 	now := time.Now()
 	hs.mu.Lock()
-	if !nc.IsConnected() {
+	if !connected {
 		hs.connected = now
 	}
 	var ask []string
@@ -119,7 +120,7 @@ func (hs *hosts) judge(nc *nats.Conn) {
 	}
 	hs.mu.Unlock()
 	for _, name := range ask {
-		_, err := nc.Request(jobs.SubjectControl+name+".ping", nil, 500*time.Millisecond)
+		err := probe(name)
 		hs.mu.Lock()
 		if h := hs.all[name]; h != nil {
 			switch {
@@ -136,6 +137,11 @@ func (hs *hosts) judge(nc *nats.Conn) {
 	}
 }
 
+func (d *Dispatcher) probe(host string) error {
+	_, err := d.nc.Request(jobs.SubjectControl+host+".ping", nil, 500*time.Millisecond)
+	return err
+}
+
 // lead holds the lease when it can and assigns partitions while it holds it. It returns when ctx ends.
 func (d *Dispatcher) lead(ctx context.Context) {
 	var l leadership
@@ -145,7 +151,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
-		d.hosts.judge(d.nc)
+		d.hosts.judge(d.nc.IsConnected(), d.probe)
 		d.leads.Store(l.holds)
 		d.watchErrors(l.holds)
 		if leads, err := l.hold(ctx, d); err != nil {

@@ -13,6 +13,12 @@ import (
 // room bounds the bytes of a bucket; -1 bounds nothing.
 func (y *system) room(bucket string, bytes int64) {
 	y.t.Helper()
+	y.reshape(bucket, func(cfg *jetstream.StreamConfig) { cfg.MaxBytes = bytes })
+}
+
+// reshape changes the configuration of a bucket's stream.
+func (y *system) reshape(bucket string, change func(*jetstream.StreamConfig)) {
+	y.t.Helper()
 	js, err := jetstream.New(y.nc)
 	if err != nil {
 		y.t.Fatal(err)
@@ -22,7 +28,7 @@ func (y *system) room(bucket string, bytes int64) {
 		y.t.Fatal(err)
 	}
 	cfg := s.CachedInfo().Config
-	cfg.MaxBytes = bytes
+	change(&cfg)
 	if _, err := js.UpdateStream(context.Background(), cfg); err != nil {
 		y.t.Fatal(err)
 	}

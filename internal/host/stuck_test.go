@@ -19,19 +19,7 @@ import (
 // limit bounds what a bucket's stream takes in one message: 1 refuses every write for good, as a missing permission does.
 func (y *system) limit(bucket string, bytes int32) {
 	y.t.Helper()
-	js, err := jetstream.New(y.nc)
-	if err != nil {
-		y.t.Fatal(err)
-	}
-	s, err := js.Stream(context.Background(), "KV_"+bucket)
-	if err != nil {
-		y.t.Fatal(err)
-	}
-	cfg := s.CachedInfo().Config
-	cfg.MaxMsgSize = bytes
-	if _, err := js.UpdateStream(context.Background(), cfg); err != nil {
-		y.t.Fatal(err)
-	}
+	y.reshape(bucket, func(cfg *jetstream.StreamConfig) { cfg.MaxMsgSize = bytes })
 }
 
 // health is the status and its reasons.

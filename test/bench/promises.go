@@ -20,7 +20,6 @@ const (
 	stickyRounds = 20
 	lateMost     = 50.0 // ms, p99
 	deadline     = 500 * time.Millisecond
-	deadlineText = "500ms"
 )
 
 // measureSticky counts how often a session's job runs where its state is, with free slots in every worker and no fault.
@@ -81,8 +80,8 @@ func readAffinity(nc *nats.Conn) (placed, error) {
 type late struct{ name, session, body string }
 
 var lates = []late{
-	{"runs, Python cannot be stopped", "", `{"command": "hold", "args": {"ms": 1500}, "options": {"deadline": "` + deadlineText + `"}}`},
-	{"waits behind a job of its session", "blocked", `{"command": "ping", "options": {"deadline": "` + deadlineText + `"}}`},
+	{"runs, Python cannot be stopped", "", `{"command": "hold", "args": {"ms": 1500}, "options": {"deadline": "` + deadline.String() + `"}}`},
+	{"waits behind a job of its session", "blocked", `{"command": "ping", "options": {"deadline": "` + deadline.String() + `"}}`},
 }
 
 // measureDeadline looks how long after its deadline a caller is answered.
