@@ -163,22 +163,52 @@ func TestALetterThatACrashPreventedIsWrittenFromTheRecordWithItsHistory(t *testi
 }
 
 func TestBuryingTwiceStoresOneLetter(t *testing.T) {
-	inFakeTime(t, func(t *testing.T, y *system) {
-		y.failEach()
-		y.store("dspex.session.s", "doomed", doomed)
-		time.Sleep(50 * time.Millisecond) // the first attempt has failed
-		y.without("KV_"+stream.Results, func() {
-			y.decided("s", "doomed")
-			time.Sleep(time.Second) // the letter is written, the result cannot be
+	for name, c := range map[string]struct {
+		expired []string
+		runs    int64
+	}{
+		"decided once":         {nil, 3},
+		"decided anew":         {[]string{jobs.RecordKey("s")}, 3},
+		"decided and run anew": {[]string{jobs.RecordKey("s"), jobs.HeadKey("s")}, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T, y *system) {
+				y.failEach()
+				y.store("dspex.session.s", "doomed", doomed)
+				time.Sleep(50 * time.Millisecond) // the first attempt has failed
+				y.without(stream.ResultsStream, func() {
+					y.decided("s", "doomed")
+					time.Sleep(time.Second) // the letter is written, the result cannot be
+				})
+				for _, key := range c.expired {
+					y.expire(key)
+				}
+				y.run("h2")
+				if o := y.end("s", "doomed"); o.Outcome != "failed" || y.pool.runs.Load() != c.runs {
+					t.Errorf("%+v, %d runs", o, y.pool.runs.Load())
+				}
+				if list, _ := y.letters(); len(list) != 1 {
+					t.Errorf("%d letters", len(list))
+				}
+			})
 		})
-		y.run("h2")
-		if o := y.end("s", "doomed"); o.Outcome != "failed" || y.pool.runs.Load() != 3 {
-			t.Errorf("%+v, %d runs", o, y.pool.runs.Load())
-		}
-		if list, _ := y.letters(); len(list) != 1 {
-			t.Errorf("%d letters", len(list))
-		}
-	})
+	}
+}
+
+// expire does to a key of the sessions' bucket what its life's end does.
+func (y *system) expire(key string) {
+	y.t.Helper()
+	js, err := jetstream.New(y.nc)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	s, err := js.Stream(context.Background(), "KV_"+stream.Sessions)
+	if err == nil {
+		err = s.Purge(context.Background(), jetstream.WithPurgeSubject("$KV."+stream.Sessions+"."+key))
+	}
+	if err != nil {
+		y.t.Fatal(err)
+	}
 }
 
 func TestAttemptsAndTheirErrorsSurviveRestartsOfBrokerAndHost(t *testing.T) {
