@@ -8,6 +8,7 @@ PART   := all
 SEEDS  := 500
 FROM   := 1
 MUTANT := all
+BIN    := bin
 
 # Stamps carry the content of the locks: a changed lock makes a new set-up, a new date does not.
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
@@ -30,8 +31,8 @@ $(NODE_READY):
 	./$(NODE)/install.sh
 	@touch $@
 
-build: ## build the binaries into bin/
-	go build -o bin/ ./cmd/...
+build: ## build the binaries into bin/ (BIN=DIR for another folder); the same sources give the same bytes anywhere
+	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/...
 
 image: ## build the container image dspex (BASE=IMAGE for another base)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/linux/ ./cmd/...
