@@ -415,3 +415,28 @@ func ExampleHungError() {
 	fmt.Println(err)
 	// Output: pyproc: worker h/1 is hung: PONG did not come within 10s, it stands at tools.py:12 in search
 }
+
+func TestFilesThatModulesKeepOpenAreNotTakenForPipes(t *testing.T) {
+	bothWays(t, func(t *testing.T, cfg Config) {
+		cfg.Init = pythonConfig(t, false, map[string]any{"imports": []string{"keeping_files"}}).Init
+		p, halt := runPool(t, cfg)
+		for range 3 {
+			f, err := once(t, p, pyCall("read_kept", nil))
+			if err != nil || f.Type != frame.Result {
+				t.Fatalf("got %v, %v; want a result", f.Type, err)
+			}
+			body, err := frame.ParseResult(f.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := wire.AppendJSON(nil, body.Value)
+			if want := `"data":["data 0","data 1","data 2"]`; err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("got %s, %v; want %s", text, err, want)
+			}
+		}
+		if st := p.Stats().Workers[0]; st.Restarts != 0 {
+			t.Errorf("got %+v, want the first worker", st)
+		}
+		halt()
+	})
+}

@@ -10,7 +10,20 @@ import signal
 import threading
 from typing import Any, NoReturn
 
-__all__ = ["EXIT_ALONE", "FROM_HOST_FD", "TO_HOST_FD", "die", "limit", "memory", "own_group", "rss_bytes", "seal", "watch_host"]
+__all__ = [
+    "EXIT_ALONE",
+    "FROM_HOST_FD",
+    "TO_HOST_FD",
+    "after_fork",
+    "die",
+    "limit",
+    "memory",
+    "own_group",
+    "reserve",
+    "rss_bytes",
+    "seal",
+    "watch_host",
+]
 
 FROM_HOST_FD = 3
 TO_HOST_FD = 4
@@ -21,6 +34,23 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HAS_PROC = os.path.exists("/proc/self/statm")
 _statm = -1
 _forked = False  # this process is a fork of a worker: it has no host
+
+
+def reserve() -> None:
+    """Takes the number of the second pipe in a process that has none yet: a file that a module opens at its import and keeps
+    would get it, and be overwritten by the pipe."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != TO_HOST_FD:
+        os.dup2(null, TO_HOST_FD, inheritable=False)
+        os.close(null)
+
+
+def after_fork() -> None:
+    """Forgets what belongs to the process that this one was forked from."""
+    global _statm
+    if _statm >= 0:
+        os.close(_statm)
+        _statm = -1
 
 
 def seal() -> None:
@@ -35,8 +65,9 @@ def seal() -> None:
 
 
 def _lose_pipes() -> None:
-    global _forked, _statm
-    _forked, _statm = True, -1
+    global _forked
+    _forked = True
+    after_fork()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (FROM_HOST_FD, TO_HOST_FD):
         os.dup2(null, fd, inheritable=False)

@@ -56,6 +56,7 @@ def _socket() -> socket.socket:
     except OSError:
         sys.exit("a zygote is started by a worker-host, which gives it a socket as descriptor 3")
     host.set_inheritable(False)
+    process.reserve()
     return host
 
 
@@ -170,6 +171,7 @@ class _Zygote:
             signal.signal(number, signal.SIG_DFL)
         for end in (self._host, self._signals, self._woken):
             end.close()
+        process.after_fork()
         for fd, target in zip(fds, (process.FROM_HOST_FD, process.TO_HOST_FD, 1, 2), strict=True):
             os.dup2(fd, target, inheritable=True)
             os.close(fd)

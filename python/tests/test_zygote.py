@@ -63,6 +63,16 @@ def test_a_forked_worker_holds_nothing_of_the_zygote() -> None:
             assert Path(f"/proc/{one.pid}/oom_score_adj").read_text() == "500\n"
 
 
+def test_a_forked_worker_tells_its_own_memory() -> None:
+    with ZygoteProcess(imports=["keeping_files"]) as zygote:
+        zygote.ready()
+        with zygote.worker() as worker:
+            worker.ready()
+            opened = [os.readlink(link) for link in Path(f"/proc/{worker.pid}/fd").iterdir()]
+            assert f"/proc/{worker.pid}/statm" in opened
+            assert f"/proc/{zygote.pid}/statm" not in opened
+
+
 def test_exits_are_told_with_status_or_signal_and_reaped_when_the_host_says_so() -> None:
     with ZygoteProcess() as zygote:
         zygote.ready()
