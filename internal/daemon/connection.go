@@ -132,7 +132,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 			s.Log.Error("broker_error", "error", err, "subject", subjectOf(sub))
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil { // without an error it was closed here
 				s.Log.Warn("broker_away", "error", err)
 			}
 		}),

@@ -63,7 +63,7 @@ func Ensure(ctx context.Context, cfg Config) (Env, error) {
 	}
 	key := b.key(py)
 	dir := filepath.Join(b.cache, "venv-"+key)
-	if !complete(dir, key) {
+	if !whole(dir, key, py) {
 		if err := b.make(ctx, py, dir, key); err != nil {
 			return Env{}, err
 		}

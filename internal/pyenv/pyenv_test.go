@@ -229,6 +229,30 @@ func TestAnInterruptedSetupIsStartedAgain(t *testing.T) {
 	}
 }
 
+func TestADamagedEnvironmentIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	env, err := Ensure(t.Context(), tiny(t, cache, io.Discard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range []string{"msgspec", filepath.Join("msgspec", "json.py")} {
+		if err := os.RemoveAll(filepath.Join(env.SitePackages, lost)); err != nil {
+			t.Fatal(err)
+		}
+		var said buffer
+		if _, err := Ensure(t.Context(), tiny(t, cache, &said)); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(said.String(), "damaged") {
+			t.Errorf("without %s: it must say that the environment is damaged, got:\n%s", lost, &said)
+		}
+		if err := exec.Command(env.Python, "-c", "import msgspec.json").Run(); err != nil {
+			t.Errorf("without %s: %v", lost, err)
+		}
+	}
+}
+
 func TestAnEnvironmentWhoseInterpreterIsGoneIsNotComplete(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {

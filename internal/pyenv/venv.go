@@ -24,6 +24,11 @@ func complete(dir, key string) bool {
 	return err == nil && strings.TrimSpace(string(text)) == key && executable(venvPython(dir))
 }
 
+// whole reports whether dir is a complete environment from which nothing was removed.
+func whole(dir, key string, py interpreter) bool {
+	return complete(dir, key) && missing(dir, venvSite(dir, py)) == ""
+}
+
 // make builds the environment in place (environments cannot be moved), under a lock.
 func (b *builder) make(ctx context.Context, py interpreter, dir, key string) error {
 	lock, err := acquire(ctx, dir+".lock", func() {
@@ -33,10 +38,12 @@ func (b *builder) make(ctx context.Context, py interpreter, dir, key string) err
 		return err
 	}
 	defer lock.Close()
-	if complete(dir, key) {
+	if whole(dir, key, py) {
 		return nil
 	}
-	if _, err := os.Stat(dir); err == nil {
+	if gone := missing(dir, venvSite(dir, py)); gone != "" {
+		b.progress.note("The Python environment is damaged, files are missing in " + gone + ": making it again.")
+	} else if _, err := os.Stat(dir); err == nil {
 		b.progress.note("The Python environment is not whole, an earlier setup was interrupted: starting again.")
 	}
 	if err := os.RemoveAll(dir); err != nil {
@@ -48,6 +55,9 @@ func (b *builder) make(ctx context.Context, py interpreter, dir, key string) err
 	}
 	if err := b.probe(ctx, py, dir, lock); err != nil {
 		return err
+	}
+	if err := writeContents(dir, venvSite(dir, py)); err != nil {
+		return b.cannotWrite(err)
 	}
 	if err := writeMarker(dir, key); err != nil {
 		return b.cannotWrite(err)

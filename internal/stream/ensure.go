@@ -76,6 +76,9 @@ const MaxAckPending = 16384
 // Ensure makes every broker object that is missing and leaves those alone that exist. Calling it twice, or from two
 // processes at once, is fine. It returns the number of partitions in force, and an error when the deployment has another one.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
+	if err := CheckVersion(js.Conn()); err != nil {
+		return 0, err
+	}
 	asked := s.Partitions
 	s = s.withDefaults()
 	for _, cfg := range streams(s) {
@@ -112,6 +115,9 @@ func create(ctx context.Context, js jetstream.JetStream, stream string, do func(
 
 // Await returns when every broker object exists: the first dispatcher makes them.
 func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+	if err := CheckVersion(js.Conn()); err != nil {
+		return err
+	}
 	said := ""
 	for {
 		missing, err := firstMissing(ctx, js)
