@@ -62,7 +62,7 @@ test-python: setup
 test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
 	./test/containers/run.sh
 
-demo: build ## start everything, run the manual's examples through real DSPy, kill what runs them, let the model fail, stop
+demo: build ## start everything, run the documented examples through real DSPy, kill what runs them, let the model fail, stop
 	bin/dspex demo
 
 bench: $(PYTHON_READY) build ## measure speed and memory against the parts: PART=pipe,single (docs/benchmarks.md names all) BENCH="-json FILE"

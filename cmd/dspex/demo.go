@@ -19,7 +19,7 @@ func (a *app) demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Start everything, show what it does through real DSPy, stop",
-		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the manual's examples, kill a worker and
+		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the documented examples, kill a worker and
 a host in the middle of a conversation, let the language model fail and come back, and stop. The program worker-host must be in the directory of dspex.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,7 +61,7 @@ var scenes = []struct {
 	title string
 	play  func(*demo, context.Context) error
 }{
-	{"The manual's examples", (*demo).examples},
+	{"The documented examples", (*demo).examples},
 	{"A session survives: its worker is killed, then its whole host", (*demo).survival},
 	{"A language model fails: retry, breaker, dead letter", (*demo).failure},
 }
@@ -143,7 +143,7 @@ func (d *demo) do(ctx context.Context, t turn, options ...dspex.Option) (r dspex
 	return r, err
 }
 
-// examples are those of the manual.
+// examples are the calls of docs/migration.md, "Calls".
 func (d *demo) examples(ctx context.Context) error {
 	for _, t := range []turn{
 		{"A prediction in a session", "user_123", "predict", dspex.Args{"question": "What is the capital of France?"}},

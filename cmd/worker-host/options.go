@@ -38,7 +38,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this host, unique in the deployment; a restarted host keeps it")
 	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
 	o.modules.Flags(f)
-	f.IntVar(&o.workers, "workers", 4, "Python workers (the manual's pool_size)")
+	f.IntVar(&o.workers, "workers", 4, "Python workers (the original's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
 	o.breaker.Flags(f)

@@ -21,7 +21,7 @@ const Trials = 3
 // State is what a breaker does with what comes.
 type State string
 
-// The states, spelled as the manual does.
+// The states, spelled as in docs/migration.md, "Circuit breakers".
 const (
 	Closed   State = "closed"    // lets everything through
 	Open     State = "open"      // lets nothing through

@@ -242,7 +242,7 @@ func TestTwoHostsSeeTheWorseOfABreaker(t *testing.T) {
 	}
 }
 
-// model is the breaker as the manual describes it.
+// model is the breaker of docs/migration.md, "Circuit breakers".
 type model struct {
 	state               State
 	failures, successes int

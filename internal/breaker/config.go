@@ -38,7 +38,7 @@ func (c Config) WithDefaults() Config {
 
 // Flags declares the thresholds as flags, with the defaults.
 func (c *Config) Flags(f *pflag.FlagSet) {
-	f.IntVar(&c.FailureThreshold, "breaker-failures", DefaultFailures, "failures in a row that open a circuit breaker (the manual's failure_threshold)")
+	f.IntVar(&c.FailureThreshold, "breaker-failures", DefaultFailures, "failures in a row that open a circuit breaker (failure_threshold)")
 	f.IntVar(&c.SuccessThreshold, "breaker-successes", DefaultSuccesses, "successes in a row that close a half-open circuit breaker (success_threshold)")
 	f.DurationVar(&c.Timeout, "breaker-timeout", DefaultTimeout, "how long a circuit breaker stays open before it lets a trial through (timeout)")
 }

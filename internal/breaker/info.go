@@ -6,7 +6,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Info is what is shown of a breaker, under the manual's names.
+// Info is what is shown of a breaker, under the names of contract/breakers.md.
 type Info struct {
 	Name            string            `json:"name"`
 	State           State             `json:"state"`

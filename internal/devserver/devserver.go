@@ -36,7 +36,7 @@ type Config struct {
 	Engine   string         // "dspy" (default) or "stub"
 	Listen   string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
 	Dir      string         // the broker's data; default: a directory that is removed at the end
-	Workers  int            // default 4, the manual's pool_size
+	Workers  int            // default 4
 	Slots    int            // of each worker, default 64
 	Pool     pyproc.Options // of the workers; zero: the defaults
 	Breaker  breaker.Config // zero: the defaults

@@ -66,7 +66,7 @@ func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
 	}
 }
 
-// statNames are the manual's, and those of the affinity.
+// statNames are those of docs/migration.md, "Calls", and those of the affinity.
 var statNames = []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
 
 func appendStats(b []byte, stats map[string]int64) []byte {

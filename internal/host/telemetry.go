@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// telemetry publishes the manual's telemetry events (contract/events.md). They are at most once and kept nowhere, and nearly
+// telemetry publishes the telemetry events (contract/events.md, "Telemetry"). They are at most once and kept nowhere, and nearly
 // free while nobody listens: the broker says of each that nobody did, and then that kind is not sent for a second.
 type telemetry struct {
 	nc    *nats.Conn

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Category is one of the manual's nine error categories.
+// Category is one of the nine error categories (docs/migration.md, "Error categories").
 type Category string
 
-// The categories, spelled as the manual emits them.
+// The categories, spelled as on the wire.
 const (
 	Initialization Category = "initialization"
 	Connection     Category = "connection"
@@ -28,7 +28,7 @@ const (
 // category, carried for readers: they decide nothing.
 type Traits struct {
 	Severity string // minor, major, critical
-	Strategy string // the manual's recovery strategy
+	Strategy string // recovery_strategy on the wire
 	Retries  int    // retries when the job sets none
 	Backoff  Backoff
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Retry arithmetic of the manual.
+// Retry arithmetic (docs/migration.md, "Options").
 const (
 	BackoffBase = 100 * time.Millisecond // first delay of both strategies
 	BackoffCap  = 30 * time.Second       // no computed delay is longer, jitter included; a job may ask for less
@@ -41,7 +41,7 @@ func Exponential() Backoff { return Backoff{Kind: "exponential"} }
 // Linear waits 100, 200, 300 ms...
 func Linear() Backoff { return Backoff{Kind: "linear"} }
 
-// Delays waits as listed; it is the wire form of the manual's backoff function.
+// Delays waits as listed; it is the wire form of the original's backoff function.
 func Delays(d ...time.Duration) Backoff { return Backoff{Kind: "list", Delays: d} }
 
 // Delay is the wait before the given retry (1 is the first).

@@ -220,7 +220,7 @@ func succeeded(session, job string, result any) []byte {
 }
 
 func failed(session, job, category, code, message string, again int) []byte {
-	e := map[string]any{"error_category": category, "code": code, "message": message, "hint": "read the manual", "retryable": again > 0, "severity": "major", "attempt": 1}
+	e := map[string]any{"error_category": category, "code": code, "message": message, "hint": "read the documentation", "retryable": again > 0, "severity": "major", "attempt": 1}
 	if again > 0 {
 		e["retry_after_ms"] = again
 	}

@@ -9,7 +9,7 @@ import (
 // Options are what the people who run a host may choose about its workers.
 type Options struct {
 	Overflow      int           // workers above the pool's size while callers wait
-	Module        string        // "enhanced" or "basic", or the manual's names of these
+	Module        string        // "enhanced" or "basic", or the original's names of these
 	Start         string        // "zygote" or "spawn"
 	RecycleJobs   int           // 0: never
 	RecycleAge    time.Duration // 0: never

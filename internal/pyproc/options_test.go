@@ -36,7 +36,7 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Errorf("all off: got %+v", c)
 	}
 	if o := parse("--worker-module=DSPex.PythonBridge.PoolWorkerV2Enhanced"); o.Check() != nil || o.Basic() {
-		t.Errorf("got %+v, want the manual's name of enhanced", o)
+		t.Errorf("got %+v, want the original's name of enhanced", o)
 	}
 	for flags, want := range map[string]string{
 		"--overflow=-1":         "overflow",

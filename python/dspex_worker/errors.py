@@ -69,7 +69,7 @@ class Cancelled(BaseException):
 
 
 class WorkerError(Exception):
-    """A failure that knows its category (one of the manual's nine) and its code.
+    """A failure that knows its category (docs/migration.md, "Error categories") and its code.
 
     A user function may raise it to choose the code, to give a hint, or to say that a retry is of use.
     """

@@ -13,7 +13,7 @@ from dspex_worker.worker import Call, bad_input, check_temperature
 
 __all__ = ["cleanup", "cleanup_session", "get_session_data", "read_choice", "reset_state", "set_lm", "update_session_data"]
 
-TEMPERATURE = 0.7  # the manual's, when set_lm names none; an explicit nil leaves the profile's
+TEMPERATURE = 0.7  # when set_lm names none; an explicit nil leaves the profile's
 
 # OpenAI's reasoning models refuse every temperature but 1: for them the default is the model's own.
 _REASONING = re.compile(r"(?:.*/)?(?:o[1345](?:-.*)?|gpt-5(?!.*-chat).*)", re.IGNORECASE)

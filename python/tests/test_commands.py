@@ -1,4 +1,4 @@
-"""Every command, in the shapes that the manual's users know."""
+"""Every command, in the shapes of docs/migration.md, "Commands"."""
 
 from __future__ import annotations
 

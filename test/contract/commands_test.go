@@ -60,7 +60,7 @@ func isNumber(t *testing.T, v any, least float64) float64 {
 	return f
 }
 
-// qa is the manual's program.
+// qa is the program of docs/migration.md, "Commands".
 func qa() m {
 	return m{"id": "qa_bot", "signature": m{"name": "QuestionAnswer", "inputs": []any{m{"name": "question", "type": "string"}}, "outputs": []any{m{"name": "answer", "type": "string"}}}}
 }
@@ -83,7 +83,8 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// TestPredictTakesTheManualsExamplesAsTheyStand sends every argument map of the manual.
+// TestPredictTakesTheManualsExamplesAsTheyStand sends every argument map that the original documents
+// (docs/migration.md, "Calls").
 func TestPredictTakesTheManualsExamplesAsTheyStand(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, s *service, engine string) {
 		for _, args := range []m{
@@ -283,7 +284,7 @@ func TestShutdownEndsAWorkerAndAnotherOneComes(t *testing.T) {
 	})
 }
 
-// TestAnAnonymousProgram is the manual's migration example: create_program and execute_program without a session.
+// TestAnAnonymousProgram: create_program and execute_program without a session (docs/migration.md, "Calls").
 func TestAnAnonymousProgram(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, s *service, engine string) {
 		ids := map[string]bool{}

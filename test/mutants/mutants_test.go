@@ -26,7 +26,7 @@ var (
 // mutant is the product with one rule left out.
 type mutant struct {
 	name  string
-	rule  string // section and rule of docs/architecture
+	rule  string // heading of docs/architecture.md
 	edits []edit
 	// aim names the scenarios of the simulation that are tried first: those that the rule is for.
 	aim []string
