@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -18,12 +20,13 @@ import (
 
 // connection says how the broker is reached.
 type connection struct {
-	server, user, password, creds, nkey, ca, cert, key, inbox string
+	server, user, password, passwordFile, creds, nkey, ca, cert, key, inbox string
 }
 
 func (c *connection) declare(f *pflag.FlagSet) {
 	f.StringVar(&c.server, "server", nats.DefaultURL, "URL of the NATS server, or several separated by commas")
-	f.StringVar(&c.user, "user", "", "user name, with the password in $NATS_PASSWORD")
+	f.StringVar(&c.user, "user", "", "user name, with the password in $NATS_PASSWORD or --password-file")
+	f.StringVar(&c.passwordFile, "password-file", "", "file of the password of --user, read again for each connection: it can be rotated")
 	f.StringVar(&c.creds, "creds", "", "file of NATS credentials (JWT and key)")
 	f.StringVar(&c.nkey, "nkey", "", "file of an NKey seed")
 	f.StringVar(&c.ca, "tls-ca", "", "file of the CA that signed the server's certificate")
@@ -44,6 +47,16 @@ func (c *connection) check(env func(string) string) error {
 	if given > 1 {
 		wrong = append(wrong, errors.New("--user, --creds and --nkey exclude each other"))
 	}
+	if c.passwordFile != "" {
+		switch _, err := c.readPassword(); {
+		case c.user == "":
+			wrong = append(wrong, errors.New("--password-file needs --user"))
+		case c.password != "":
+			wrong = append(wrong, errors.New("--password-file and $NATS_PASSWORD exclude each other"))
+		case err != nil:
+			wrong = append(wrong, err)
+		}
+	}
 	if (c.cert == "") != (c.key == "") {
 		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
 	}
@@ -53,10 +66,25 @@ func (c *connection) check(env func(string) string) error {
 	return errors.Join(wrong...)
 }
 
+// readPassword returns the password as its file has it now, without the end of its line.
+func (c *connection) readPassword() (string, error) {
+	if c.passwordFile == "" {
+		return c.password, nil
+	}
+	text, err := os.ReadFile(c.passwordFile)
+	if err != nil {
+		return "", fmt.Errorf("--password-file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
 func (c *connection) options() ([]nats.Option, error) {
 	var o []nats.Option
 	if c.user != "" {
-		o = append(o, nats.UserInfo(c.user, c.password))
+		o = append(o, nats.UserInfoHandler(func() (string, string) {
+			password, _ := c.readPassword() // without one the broker refuses, and it is read again at the next try
+			return c.user, password
+		}))
 	}
 	if c.creds != "" {
 		o = append(o, nats.UserCredentials(c.creds))
@@ -118,7 +146,8 @@ func (p Program) healthCommand(s *Surroundings) *cobra.Command {
 	return cmd
 }
 
-// serve connects and runs the program. A connection that ends for good ends the program.
+// serve connects and runs the program. Credentials that are refused at the start end it; refused later they may be in the
+// middle of a rotation: it goes on trying, with what the files say then. A connection that ends for good ends the program.
 func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
 	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
@@ -127,10 +156,9 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 		return err
 	}
 	nc, err := nats.Connect(c.server, append(append(own, stream.ConnectOptions("dspex "+p.Name)...),
-		nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			s.Log.Error("broker_error", "error", err, "subject", subjectOf(sub))
-		}),
+
+		nats.IgnoreAuthErrorAbort(), nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
+		nats.ErrorHandler(brokerErrors(s.Log)),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil && ctx.Err() == nil { // without an error it was closed here
 				s.Log.Warn("broker_away", "error", err)
@@ -154,12 +182,30 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	return err
 }
 
+// refusalSilence is the time between two lines of the log about refused credentials: a try takes a third of a second.
+const refusalSilence = time.Minute
+
+// brokerErrors logs what the broker objects to. nats.go calls it from one goroutine.
+func brokerErrors(log *slog.Logger) nats.ErrHandler {
+	var said time.Time
+	return func(_ *nats.Conn, sub *nats.Subscription, err error) {
+		if !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) && !errors.Is(err, nats.ErrAuthRevoked) {
+			log.Error("broker_error", "error", err, "subject", subjectOf(sub))
+			return
+		}
+		if said.IsZero() || time.Since(said) > refusalSilence {
+			said = time.Now()
+			log.Error("broker_refuses_credentials", "error", err, "hint", "retrying with what --password-file, --creds or --nkey hold by then")
+		}
+	}
+}
+
 // refused says why there is no connection, without what is secret in an address.
 func (c *connection) refused(err error) error {
 	f := &failure{status: exitUnreachable, text: fmt.Sprintf("the broker at %s: %v", withoutPassword(c.server), err)}
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		f.hint = "--user with $NATS_PASSWORD, --creds or --nkey say who this is; the users are in the broker's configuration (nats.conf)"
+		f.hint = "--user with $NATS_PASSWORD or --password-file, --creds or --nkey say who this is; the users are in the broker's configuration (nats.conf)"
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
 		f.hint = "is it running? `nats-server -c nats.conf` starts one; --server or $NATS_URL name another one; without a broker of your own: `dspex dev`"
 	default:

@@ -30,8 +30,8 @@ const (
 	exitUnreachable = 3
 )
 
-const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user comes from $NATS_PASSWORD alone.
-SIGTERM ends it in order, a second one without waiting.
+const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user
+comes from $NATS_PASSWORD or --password-file. SIGTERM ends it in order, a second one without waiting.
 
 Exit status: 0 ended as asked; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
 

@@ -11,7 +11,7 @@ import (
 
 // natsFlags are those of the connection: their variables are the ones that the nats command line reads.
 var natsFlags = map[string]string{
-	"server": "NATS_URL", "user": "NATS_USER", "creds": "NATS_CREDS", "nkey": "NATS_NKEY",
+	"server": "NATS_URL", "user": "NATS_USER", "password-file": "NATS_PASSWORD_FILE", "creds": "NATS_CREDS", "nkey": "NATS_NKEY",
 	"tls-ca": "NATS_CA", "tls-cert": "NATS_CERT", "tls-key": "NATS_KEY", "inbox-prefix": "NATS_INBOX_PREFIX",
 }
 
