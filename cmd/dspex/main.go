@@ -4,17 +4,27 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 func main() { os.Exit(run()) }
 
 // run is main with an exit status, so that tests can start it in a process of their own.
 func run() int {
+	if slices.Contains(os.Args[1:], "dev") || slices.Contains(os.Args[1:], "demo") { // they run code of users
+		if err := daemon.Conceal(); err != nil {
+			fmt.Fprintln(os.Stderr, "dspex:", err)
+			return exitFailed
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	program := "dspex"

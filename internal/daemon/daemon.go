@@ -65,6 +65,10 @@ type Surroundings struct {
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
 func Main(p Program, env func(string) string) int {
+	if err := Conceal(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+		return exitFailed
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	tune(ctx, env)
