@@ -22,6 +22,7 @@ type Host struct {
 	Name     string
 	Capacity int  // slots; hosts share the partitions in this proportion, at least 1
 	Draining bool // gives everything away
+	Unheard  bool // keeps what it holds, and is given nothing: nobody knows whether it lives
 }
 
 // Move gives a partition to a host.
@@ -34,13 +35,26 @@ type Move struct {
 // their share to hosts under it, idle partitions before busy ones. owners maps a partition to its host; busy tells how many
 // jobs a partition has waiting or running. No more moves than needed; the same input gives the same plan.
 func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
-	share := shares(n, hosts)
+	unheard := map[string]bool{}
+	for _, h := range hosts {
+		unheard[h.Name] = h.Unheard
+	}
+	movable := n
+	for p := range n {
+		if unheard[owners[p]] {
+			movable--
+		}
+	}
+	share := shares(movable, hosts)
 	if len(share) == 0 {
 		return nil
 	}
 	held := map[string][]int{}
 	var free []int
 	for p := range n {
+		if unheard[owners[p]] {
+			continue
+		}
 		if _, live := share[owners[p]]; live {
 			held[owners[p]] = append(held[owners[p]], p)
 		} else {
@@ -74,11 +88,12 @@ func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
 	return moves
 }
 
-// shares divides n by capacity, largest remainder first; draining hosts get nothing. The shares add up to n.
+// shares divides n by capacity, largest remainder first; draining hosts get nothing, and those unheard have no share. The shares
+// add up to n.
 func shares(n int, hosts []Host) map[string]int {
 	total := 0
 	for _, h := range hosts {
-		if !h.Draining {
+		if !h.Draining && !h.Unheard {
 			total += max(h.Capacity, 1)
 		}
 	}
@@ -93,6 +108,9 @@ func shares(n int, hosts []Host) map[string]int {
 	var parts []part
 	left := n
 	for _, h := range hosts {
+		if h.Unheard {
+			continue
+		}
 		if h.Draining {
 			share[h.Name] = 0
 			continue

@@ -74,3 +74,22 @@ func TestADrainingHostGivesEverythingAway(t *testing.T) {
 		t.Errorf("nobody to give to: %v", moves)
 	}
 }
+
+func TestWhatAnUnheardHostHoldsStaysAndTheOthersShareTheRest(t *testing.T) {
+	hosts := []Host{{Name: "a", Capacity: 1}, {Name: "b", Capacity: 1}, {Name: "silent", Unheard: true}}
+	owners, moved := map[int]string{}, map[string]int{}
+	for p := range 12 {
+		owners[p] = []string{"a", "silent", "silent", ""}[p%4]
+	}
+	for _, m := range Plan(12, hosts, owners, nil) {
+		if moved[m.To]++; m.From != "" {
+			t.Errorf("%+v", m)
+		}
+	}
+	if moved["b"] != 3 || len(moved) != 1 {
+		t.Errorf("of 12 partitions 6 are held by a host that is not heard and 3 by a: b gets the 3 that nobody holds, got %v", moved)
+	}
+	if moves := Plan(12, hosts[2:], owners, nil); moves != nil {
+		t.Errorf("nobody else is there: %v", moves)
+	}
+}

@@ -12,11 +12,14 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
+// errListening says that there is nothing to plan with yet.
+var errListening = errors.New("hosts that hold partitions have not been heard, and may be soon")
+
 // assignAll brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
-// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it.
+// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
+// has not been judged stays there: it may run jobs.
 func (d *Dispatcher) assignAll(ctx context.Context) error {
-	live := d.hosts.live()
-	if len(live) == 0 {
+	if len(d.hosts.live()) == 0 {
 		return nil
 	}
 	drains, err := d.drains(ctx)
@@ -27,6 +30,10 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	live, unjudged := d.hosts.survey(owners)
+	if len(unjudged) > 0 && !d.hosts.listened() {
+		return errListening
+	}
 	known, plan, busy := map[string]jobs.Heartbeat{}, []affinity.Host{}, map[int]int{}
 	for _, b := range live {
 		known[b.Host] = b
@@ -34,6 +41,9 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 		for n, sessions := range b.Busy {
 			busy[n] += sessions
 		}
+	}
+	for _, host := range unjudged {
+		plan = append(plan, affinity.Host{Name: host, Unheard: true})
 	}
 	asks := map[string]map[int]uint64{}
 	for _, m := range affinity.Plan(d.partitions, plan, owners, busy) {

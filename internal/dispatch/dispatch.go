@@ -106,7 +106,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	d.assign = stream.NewBucket(d.nc, d.writer, stream.Assign)
 	d.control = stream.NewBucket(d.nc, d.writer, stream.Control)
 	d.claims = stream.NewClaims(d.js, d.assign)
-	d.hosts.connected = time.Now()
+	d.hosts.connected, d.hosts.looked = time.Now(), time.Now()
 	sub, err := d.nc.Subscribe(jobs.SubjectHeartbeat+"*", d.hosts.hear)
 	if err != nil {
 		return fmt.Errorf("subscribe to heartbeats: %w", err)
@@ -121,6 +121,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	d.doors.Store(&stats)
 	var follow sync.WaitGroup
 	defer follow.Wait()
+	follow.Go(func() { d.judgeHosts(ctx) })
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.followDrains(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })

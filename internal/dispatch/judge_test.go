@@ -3,6 +3,7 @@ package dispatch
 import (
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ type judging struct {
 	hosts
 	connected bool
 	probe     error // what a probe ends with
-	probes    int
+	probes    atomic.Int32
 }
 
 func (b *judging) beat(t *testing.T, host string) {
@@ -32,7 +33,7 @@ func (b *judging) beat(t *testing.T, host string) {
 func (b *judging) pass(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		time.Sleep(tick)
-		b.judge(b.connected, func(string) error { b.probes++; return b.probe })
+		b.judge(b.connected, func(string) error { b.probes.Add(1); return b.probe })
 	}
 }
 
@@ -43,6 +44,7 @@ func (b *judging) lives(host string) bool {
 func judged(t *testing.T, test func(t *testing.T, b *judging)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &judging{connected: true}
+		b.looked = time.Now()
 		b.beat(t, "h")
 		test(t, b)
 	})
@@ -52,12 +54,12 @@ func TestAHostIsDeadWhenTwoProbesFindNobody(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
 		b.probe = nats.ErrNoResponders
 		b.pass(probeAfter + tick)
-		if b.probes != 1 || !b.lives("h") {
-			t.Errorf("%d probes, lives %t: one that finds nobody may be a connection that is made anew", b.probes, b.lives("h"))
+		if b.probes.Load() != 1 || !b.lives("h") {
+			t.Errorf("%d probes, lives %t: one that finds nobody may be a connection that is made anew", b.probes.Load(), b.lives("h"))
 		}
 		b.pass(probeGap)
-		if b.probes != 2 || b.lives("h") {
-			t.Errorf("%d probes, lives %t", b.probes, b.lives("h"))
+		if b.probes.Load() != 2 || b.lives("h") {
+			t.Errorf("%d probes, lives %t", b.probes.Load(), b.lives("h"))
 		}
 	})
 }
@@ -97,12 +99,85 @@ func TestNobodyIsJudgedRightAfterTheJudgesOwnReconnect(t *testing.T) {
 		b.pass(2 * lease)
 		b.connected = true
 		b.pass(settle)
-		if b.probes != 0 || !b.lives("h") {
-			t.Errorf("%d probes, lives %t: the hosts need time to come back, too", b.probes, b.lives("h"))
+		if b.probes.Load() != 0 || !b.lives("h") {
+			t.Errorf("%d probes, lives %t: the hosts need time to come back, too", b.probes.Load(), b.lives("h"))
 		}
 		b.pass(probeGap + 2*tick)
 		if b.lives("h") {
 			t.Error("who has not come back is alive")
+		}
+	})
+}
+
+func TestWhoWasNotHeardYetIsNotJudgedAndThenLikeAnyOther(t *testing.T) {
+	owners := map[int]string{0: "h", 1: "new", 2: ""}
+	judged(t, func(t *testing.T, b *judging) {
+		if _, u := b.survey(owners); !slices.Equal(u, []string{"new"}) {
+			t.Fatalf("unjudged: %v", u)
+		}
+		b.probe = nats.ErrTimeout
+		b.pass(lease)
+		b.beat(t, "h")
+		if _, u := b.survey(owners); !slices.Equal(u, []string{"new"}) || b.lives("new") {
+			t.Errorf("unjudged before the lease is over: %v", u)
+		}
+		b.pass(2 * tick)
+		if _, u := b.survey(owners); u != nil {
+			t.Errorf("unjudged after the lease: %v", u)
+		}
+		b.beat(t, "new")
+		if _, u := b.survey(owners); u != nil || !b.lives("new") {
+			t.Errorf("it is heard, and %v", u)
+		}
+		b.survey(map[int]string{})
+		if len(b.all) != 2 {
+			t.Errorf("the living are kept though they own nothing: %v", b.all)
+		}
+	})
+}
+
+func TestAHostThatSaysGoodbyeIsDeadAtOnce(t *testing.T) {
+	judged(t, func(t *testing.T, b *judging) {
+		b.survey(map[int]string{0: "unheard"})
+		for _, host := range []string{"h", "unheard"} {
+			body, err := json.Marshal(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.hear(&nats.Msg{Subject: jobs.SubjectHeartbeat + host, Data: body})
+		}
+		if _, u := b.survey(map[int]string{0: "unheard", 1: "h"}); u != nil || b.lives("h") || b.lives("unheard") {
+			t.Errorf("unjudged %v, live %v", u, b.live())
+		}
+	})
+}
+
+func TestNobodyIsJudgedRightAfterTheJudgeItselfWasFrozen(t *testing.T) {
+	judged(t, func(t *testing.T, b *judging) {
+		b.pass(time.Second)
+		time.Sleep(2 * lease) // what the host has said meanwhile is still in the socket
+		b.probe = nats.ErrTimeout
+		b.pass(tick)
+		if !b.lives("h") {
+			t.Fatal("it is taken for dead")
+		}
+		b.pass(lease + tick)
+		if b.lives("h") {
+			t.Error("and it is never judged again")
+		}
+	})
+}
+
+func TestADispatcherHasListenedWhenAllHostsHaveHadTheTimeToSpeak(t *testing.T) {
+	judged(t, func(t *testing.T, b *judging) {
+		b.connected, b.hosts.connected, b.looked = true, time.Now(), time.Now()
+		b.pass(probeAfter - tick/2)
+		if b.listened() {
+			t.Error("too early")
+		}
+		b.pass(tick)
+		if !b.listened() {
+			t.Error("never")
 		}
 	})
 }

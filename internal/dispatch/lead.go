@@ -2,18 +2,12 @@ package dispatch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -22,125 +16,12 @@ const (
 	tick       = 200 * time.Millisecond // of the leader's loop
 	lease      = 10 * time.Second       // a holder unchanged for so long may be replaced; a host silent for so long is dead
 	renew      = 2 * time.Second
-	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder
+	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder; as long as a dispatcher listens before it moves anything
 	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (stream.ConnectOptions)
 	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
 	leaderKey  = "leader"
 )
-
-type heard struct {
-	jobs.Heartbeat
-	at     time.Time
-	silent int // probes without a responder, probeGap apart
-	probed time.Time
-}
-
-// hosts are the live hosts as this dispatcher hears them.
-type hosts struct {
-	connected time.Time
-	mu        sync.Mutex
-	all       map[string]*heard
-	errors    errorRate
-}
-
-func (hs *hosts) hear(m *nats.Msg) {
-	var b jobs.Heartbeat
-	if json.Unmarshal(m.Data, &b) != nil || jobs.SubjectHeartbeat+b.Host != m.Subject {
-		return
-	}
-	hs.errors.hear(b)
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	if hs.all == nil {
-		hs.all = map[string]*heard{}
-	}
-	if b.Leaving {
-		if h := hs.all[b.Host]; h != nil && h.Incarnation == b.Incarnation {
-			delete(hs.all, b.Host)
-		}
-		return
-	}
-	hs.all[b.Host] = &heard{Heartbeat: b, at: time.Now()}
-}
-
-// live returns the hosts that count as alive.
-func (hs *hosts) live() []jobs.Heartbeat {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	var list []jobs.Heartbeat
-	for _, h := range hs.all {
-		list = append(list, h.Heartbeat)
-	}
-	return list
-}
-
-// full reports whether a host has found the broker's store full.
-func (hs *hosts) full() bool {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	for _, h := range hs.all {
-		if h.Full {
-			return true
-		}
-	}
-	return false
-}
-
-// String names the live hosts and their capacities: it changes when a plan may.
-func (hs *hosts) String() string {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	var list []string
-	for _, h := range hs.all {
-		list = append(list, fmt.Sprintf("%s/%s/%d/%t", h.Host, h.Incarnation, h.Capacity, h.Stopping))
-	}
-	slices.Sort(list)
-	return strings.Join(list, " ")
-}
-
-// judge removes hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease. probe asks a host whether
-// it is there.
-func (hs *hosts) judge(connected bool, probe func(host string) error) {
-	now := time.Now()
-	hs.mu.Lock()
-	if !connected {
-		hs.connected = now
-	}
-	var ask []string
-	for name, h := range hs.all {
-		silence := now.Sub(h.at)
-		switch {
-		case silence > lease && now.Sub(hs.connected) > lease:
-			delete(hs.all, name)
-		case silence > probeAfter && now.Sub(hs.connected) > settle && now.Sub(h.probed) >= probeGap-tick/2:
-			h.probed = now
-			ask = append(ask, name)
-		}
-	}
-	hs.mu.Unlock()
-	for _, name := range ask {
-		err := probe(name)
-		hs.mu.Lock()
-		if h := hs.all[name]; h != nil {
-			switch {
-			case err == nil:
-				h.silent = 0
-			case !errors.Is(err, nats.ErrNoResponders):
-			case h.silent == 1:
-				delete(hs.all, name)
-			default:
-				h.silent = 1
-			}
-		}
-		hs.mu.Unlock()
-	}
-}
-
-func (d *Dispatcher) probe(host string) error {
-	_, err := d.nc.Request(jobs.SubjectControl+host+".ping", nil, 500*time.Millisecond)
-	return err
-}
 
 // lead holds the lease when it can and assigns partitions while it holds it. It returns when ctx ends.
 func (d *Dispatcher) lead(ctx context.Context) {
@@ -151,7 +32,6 @@ func (d *Dispatcher) lead(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
-		d.hosts.judge(d.nc.IsConnected(), d.probe)
 		d.leads.Store(l.holds)
 		d.watchErrors(l.holds)
 		if leads, err := l.hold(ctx, d); err != nil {
@@ -160,7 +40,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 			if now := d.hosts.String(); woken || now != planned || time.Since(plannedAt) > reconcile {
 				if err := d.assignAll(ctx); err == nil {
 					planned, plannedAt, woken = now, time.Now(), false
-				} else if ctx.Err() == nil {
+				} else if ctx.Err() == nil && !errors.Is(err, errListening) {
 					d.log.Warn("assign", "error", err)
 				}
 			}

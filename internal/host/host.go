@@ -197,6 +197,7 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	defer deaf()
+	h.beat(false) // before it takes a partition: who finds its name there has heard of it
 	var wg sync.WaitGroup
 	wg.Go(func() { h.followDefaultLM(ctx) })
 	for n := range h.partitions {

@@ -116,3 +116,13 @@ func allowed(m event) int {
 	}
 	return 6
 }
+
+// nothingFails is for plans in which nothing happens that may cost a job an attempt.
+func nothingFails(h *history) (bad []string) {
+	h.each(func(e event) {
+		if e.result.Kind != jobs.Succeeded {
+			bad = append(bad, fmt.Sprintf("%s (sequence %d) failed, and nothing has happened to its host: %s", key(e), e.seq, e.text))
+		}
+	}, resulted)
+	return bad
+}

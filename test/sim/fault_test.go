@@ -14,32 +14,33 @@ import (
 type faultKind string
 
 const (
-	hostKill       faultKind = "host killed"
-	hostFreeze     faultKind = "host frozen"
-	hostDrain      faultKind = "host drained"
-	hostReplaced   faultKind = "host frozen and replaced by its twin"
-	hostRetired    faultKind = "host drained and resumed by the operator"
-	hostFreezeLong faultKind = "host frozen for over an hour"
-	allStopped     faultKind = "everything but the broker stopped for hours"
-	cutBoth        faultKind = "host cut off"
-	cutUp          faultKind = "host cut off, up only"
-	cutDown        faultKind = "host cut off, down only"
-	connReset      faultKind = "connection reset"
-	workerKill     faultKind = "worker killed"
-	brokerRestart  faultKind = "broker restarted"
-	brokerKill     faultKind = "broker killed"
-	dispatchKill   faultKind = "dispatcher killed"
-	dispatchFreeze faultKind = "dispatcher frozen"
-	ackLost        faultKind = "PubAck lost"
-	deliveryLost   faultKind = "delivery lost"
-	hostLate       faultKind = "host frozen until its job starts elsewhere"
-	resultsFull    faultKind = "store of results full"
-	recordsFull    faultKind = "store of records full"
-	fullAndKill    faultKind = "store of results full, and then the host killed"
+	hostKill        faultKind = "host killed"
+	hostFreeze      faultKind = "host frozen"
+	hostDrain       faultKind = "host drained"
+	hostReplaced    faultKind = "host frozen and replaced by its twin"
+	hostRetired     faultKind = "host drained and resumed by the operator"
+	hostFreezeLong  faultKind = "host frozen for over an hour"
+	allStopped      faultKind = "everything but the broker stopped for hours"
+	cutBoth         faultKind = "host cut off"
+	cutUp           faultKind = "host cut off, up only"
+	cutDown         faultKind = "host cut off, down only"
+	connReset       faultKind = "connection reset"
+	workerKill      faultKind = "worker killed"
+	brokerRestart   faultKind = "broker restarted"
+	brokerKill      faultKind = "broker killed"
+	dispatchKill    faultKind = "dispatcher killed"
+	dispatchFreeze  faultKind = "dispatcher frozen"
+	dispatchRestart faultKind = "dispatcher restarted"
+	ackLost         faultKind = "PubAck lost"
+	deliveryLost    faultKind = "delivery lost"
+	hostLate        faultKind = "host frozen until its job starts elsewhere"
+	resultsFull     faultKind = "store of results full"
+	recordsFull     faultKind = "store of records full"
+	fullAndKill     faultKind = "store of results full, and then the host killed"
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, resultsFull, recordsFull}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -81,7 +82,7 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	case hostFreezeLong:
 		p.freeze(f.lasts)
 		w.after(time.Minute, func() { w.stopOthers(p, f.lasts-time.Minute) }) // what they have to do is done; an hour of theirs costs seconds
-	case hostDrain:
+	case hostDrain, dispatchRestart:
 		p.drain(f.lasts)
 	case hostReplaced:
 		p.freeze(f.lasts)

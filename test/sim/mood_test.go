@@ -101,3 +101,9 @@ func lanes(r *rand.Rand, o *op) {
 		o.lane, o.door = jobs.LaneBatch, doorPublish
 	}
 }
+
+// once has stored jobs that may start only once and have no reason of their own to fail.
+func once(r *rand.Rand, o *op) {
+	o.door, o.command, o.options = doorPublish, "append", map[string]any{"max_retries": 0}
+	o.work, o.cancel, o.awaits = work{X: o.work.X, MS: 300 + r.IntN(1500)}, 0, r.IntN(2) == 0
+}

@@ -23,6 +23,7 @@ type plan struct {
 	mood        *mood // of the clients; nil: none in particular
 	faults      []plannedFault
 	triggers    []*trigger
+	gentle      bool // nothing of it may cost a job an attempt
 }
 
 // String tells what the scenario is about.
@@ -76,8 +77,8 @@ type scenario struct {
 	add  func(*rand.Rand, *plan)
 }
 
-// scenarios are each fault at any time, each point on either side, and what takes more than one fault; those that take hours
-// come last.
+// scenarios are each fault at any time, each point on either side, and what takes more than one fault; those that no other one is
+// joined with come last.
 func scenarios() (list []scenario) {
 	add := func(name string, f func(*rand.Rand, *plan)) { list = append(list, scenario{name, f}) }
 	for _, k := range timedFaults {
@@ -103,13 +104,14 @@ func scenarios() (list []scenario) {
 		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
 	})
 	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
+	add("leader restarted again and again", func(r *rand.Rand, p *plan) { p.restartLeader(r) })
 	add(string(allStopped), func(r *rand.Rand, p *plan) { p.pauseForHours(r) })
 	add(string(hostFreezeLong), func(r *rand.Rand, p *plan) { p.freezeForAnHour(r) })
 	return list
 }
 
-// lastingHours is the number of scenarios that no other one is joined with.
-const lastingHours = 2
+// loners is the number of scenarios that no other one is joined with: they take hours, or nothing else may disturb them.
+const loners = 3
 
 // makePlan draws a scenario. The seed's remainder decides what it is about, so that consecutive seeds cover everything evenly.
 func makePlan(seed uint64) plan {
@@ -130,7 +132,9 @@ func makePlan(seed uint64) plan {
 	list := scenarios()
 	list[seed%uint64(len(list))].add(r, &p)
 	for range r.IntN(4) {
-		pick(r, list[:len(list)-lastingHours]).add(r, &p)
+		if joined := pick(r, list[:len(list)-loners]); !p.gentle {
+			joined.add(r, &p)
+		}
 	}
 	slices.SortStableFunc(p.faults, func(a, b plannedFault) int { return int(a.at - b.at) })
 	p.addClients(r)
@@ -142,7 +146,7 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 	switch k {
 	case hostReplaced:
 		f.lasts += 3 * time.Second
-	case dispatchKill, dispatchFreeze:
+	case dispatchKill, dispatchFreeze, dispatchRestart:
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
@@ -187,6 +191,19 @@ func (p *plan) storm(r *rand.Rand) {
 			lasts: time.Duration(r.IntN(3000)) * time.Millisecond, target: pick(r, p.hosts).name}
 		p.faults = append(p.faults, f)
 	}
+}
+
+// restartLeader restarts the one dispatcher, time and again, under jobs that may start only once. The hosts speak at different
+// moments of a second.
+func (p *plan) restartLeader(r *rand.Rand) {
+	p.gentle, p.dispatchers, p.hosts = true, 1, nil
+	for n := range 3 {
+		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", n), workers: 2, slots: 4, joins: time.Duration(n*300+r.IntN(300)) * time.Millisecond})
+	}
+	for at := 5 * time.Second; at < p.active; at += 3 * time.Second {
+		p.faults = append(p.faults, plannedFault{kind: dispatchRestart, at: at, lasts: time.Duration(r.IntN(1500)) * time.Millisecond, target: "d0"})
+	}
+	p.mood = &mood{tunes: once}
 }
 
 // pauseForHours stops everything but the broker until records have expired.
@@ -287,7 +304,7 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	if p.mood != nil {
 		p.mood.tunes(r, &o)
 	}
-	if len(before) > 0 && r.IntN(8) == 0 {
+	if len(before) > 0 && r.IntN(8) == 0 && !p.gentle {
 		old := pick(r, before[len(before)-min(len(before), 1+r.IntN(12)):])
 		if old.job != "" && old.session != "" {
 			o.repeat, o.job, o.session, o.command, o.work, o.options = true, old.job, old.session, old.command, old.work, old.options
