@@ -259,7 +259,11 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 	if err := srv.ensure(ctx, js); err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Alerts: cfg.Alerts, OnReady: ready})
+	settings, err := srv.settings()
+	if err != nil {
+		return err
+	}
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, OnReady: ready})
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,14 @@ func (d *Dispatcher) watchErrors(leads bool) {
 		a.Event, subject, log, count = eventRecovered, subjectRecovered, d.log.Info, &d.recoveries
 	}
 	count.Add(1)
-	body, err := json.Marshal(a)
+	d.alarm(subject, a, func() {
+		log("error_rate", "event", a.Event, "error_rate", a.ErrorRate, "threshold", a.Threshold, "errors", a.Errors, "total", a.Total)
+	})
+}
+
+// alarm tells all destinations; write is how the log is told.
+func (d *Dispatcher) alarm(subject string, alert any, write func()) {
+	body, err := json.Marshal(alert)
 	if err != nil {
 		d.log.Error("alert_not_sent", "error", err)
 		return
@@ -112,7 +119,7 @@ func (d *Dispatcher) watchErrors(leads bool) {
 	for _, destination := range d.cfg.Alerts.Destinations {
 		switch destination {
 		case AlertLogger:
-			log("error_rate", "event", a.Event, "error_rate", a.ErrorRate, "threshold", a.Threshold, "errors", a.Errors, "total", a.Total)
+			write()
 		case AlertTelemetry:
 			if err := d.nc.Publish(subject, body); err != nil {
 				d.log.Error("alert_not_sent", "destination", destination, "error", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/affinity"
@@ -30,6 +31,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lost := d.recallOwners(owners, epochs)
 	live, unjudged := d.hosts.survey(owners)
 	if len(unjudged) > 0 && !d.hosts.listened() {
 		return errListening
@@ -45,9 +47,15 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	for _, host := range unjudged {
 		plan = append(plan, affinity.Host{Name: host, Unheard: true})
 	}
+	moves := affinity.Plan(d.partitions, plan, owners, busy)
+	for _, n := range lost { // whose entry is gone with its bucket: the one who has it keeps it
+		if _, alive := known[owners[n]]; alive && !slices.ContainsFunc(moves, func(m affinity.Move) bool { return m.Partition == n }) {
+			moves = append(moves, affinity.Move{Partition: n, To: owners[n]})
+		}
+	}
 	asks := map[string]map[int]uint64{}
-	for _, m := range affinity.Plan(d.partitions, plan, owners, busy) {
-		if from, alive := known[m.From]; alive && from.Releases {
+	for _, m := range moves {
+		if from, alive := known[m.From]; alive && from.Releases && !slices.Contains(lost, m.Partition) {
 			if asks[m.From] == nil {
 				asks[m.From] = map[int]uint64{}
 			}
@@ -60,12 +68,24 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 		}
 		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
 	}
+	d.held = owners
 	for host, partitions := range asks {
 		if err := d.askRelease(host, jobs.Release{Partitions: partitions, Patient: !known[host].Stopping && !drains[host]}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// recallOwners adds to owners what the leader remembers of entries that were never written in the bucket's present life.
+func (d *Dispatcher) recallOwners(owners map[int]string, epochs map[int]uint64) (lost []int) {
+	for n, host := range d.held {
+		if _, asked := epochs[n]; asked && epochs[n] == 0 && host != "" {
+			owners[n] = host
+			lost = append(lost, n)
+		}
+	}
+	return lost
 }
 
 // askRelease is heard at most once; the next plan asks again for what is still held.
@@ -114,10 +134,6 @@ func (d *Dispatcher) followAssignments(ctx context.Context) {
 			d.wake()
 		}
 	})
-}
-
-func (d *Dispatcher) followDrains(ctx context.Context) {
-	stream.Follow(ctx, d.js, stream.Control, jobs.DrainKey("*"), d.log, func(string, []byte) { d.wake() })
 }
 
 // wake makes the leader plan at once.

@@ -56,6 +56,8 @@ type Dispatcher struct {
 	started    time.Time
 	hosts      hosts
 	impatient  impatient
+	stores     stores
+	held       map[int]string // partition -> host, as the leader's last plan left it
 	woken      chan struct{}  // capacity 1: the leader is to plan
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	isReady    bool           // of the leader's loop
@@ -82,7 +84,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), impatient: impatient{woken: make(chan struct{}, 1)},
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), impatient: impatient{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
 		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
 	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
 	return d, nil
@@ -91,6 +93,9 @@ func New(cfg Config) (*Dispatcher, error) {
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
 func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if d.js, err = jetstream.New(d.nc); err != nil {
+		return err
+	}
+	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
 	}
 	if d.partitions, err = stream.Ensure(ctx, d.js, d.cfg.Settings); err != nil {
@@ -123,7 +128,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	defer follow.Wait()
 	follow.Go(func() { d.judgeHosts(ctx) })
 	follow.Go(func() { d.followAssignments(ctx) })
-	follow.Go(func() { d.followDrains(ctx) })
+	follow.Go(func() { d.rememberControl(ctx) })
+	follow.Go(func() { d.keepStores(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
 	follow.Go(func() { d.endImpatient(ctx) })
 	follow.Go(func() { d.endOverdue(ctx) })
@@ -180,6 +186,8 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"hosts-list", jobs.RPCHostsList, aside(d.listHosts)},
 		{"hosts-drain", jobs.RPCHostsDrain, aside(d.drainHost)},
 		{"hosts-resume", jobs.RPCHostsResume, aside(d.resumeHost)},
+		{"consumers-list", jobs.RPCConsumersList, aside(d.listConsumers)},
+		{"consumers-remove", jobs.RPCConsumersRemove, aside(d.removeConsumer)},
 		{"breakers-list", jobs.RPCBreakersList, aside(d.listBreakers)},
 		{"breakers-reset", jobs.RPCBreakersReset, aside(d.resetBreaker)},
 	}

@@ -73,6 +73,7 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, 
 	d.writer.Publish(m, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
+			d.missed(err)
 			refuse(r, notAccepted(err))
 		case subject == callsLane:
 			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
@@ -88,6 +89,10 @@ func notAccepted(err error) *jobs.Error {
 			WithHint("wait until some of its jobs have ended").Again()
 	case errors.Is(err, stream.ErrStoreFull):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").WithHint("ask the operator").Again()
+	}
+	if errors.Is(err, stream.ErrNoStream) {
+		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: its stream is missing").
+			WithHint("the dispatcher makes it again within seconds; `dspex health` tells if it cannot").Again()
 	}
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: %v", err).
 		WithHint("it may have been stored all the same: ask again with the same %s to be sure", jobs.HeaderJob).Again()

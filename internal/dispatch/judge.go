@@ -40,6 +40,7 @@ type hosts struct {
 	looked    time.Time // when it last judged
 	all       map[string]*heard
 	errors    errorRate
+	epoch     uint64 // the highest that a host has told of
 }
 
 func (hs *hosts) hear(m *nats.Msg) {
@@ -50,6 +51,7 @@ func (hs *hosts) hear(m *nats.Msg) {
 	hs.errors.hear(b)
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
+	hs.epoch = max(hs.epoch, b.HighestEpoch)
 	if hs.all == nil {
 		hs.all = map[string]*heard{}
 	}
@@ -60,6 +62,13 @@ func (hs *hosts) hear(m *nats.Msg) {
 		return
 	}
 	hs.all[b.Host] = &heard{Heartbeat: b, standing: alive, at: time.Now()}
+}
+
+// highest is the highest epoch that a host has told of.
+func (hs *hosts) highest() uint64 {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	return hs.epoch
 }
 
 // live returns the hosts that count as alive.

@@ -168,6 +168,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	if missing := stats["pool_size"] - stats["active_workers"]; missing > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d workers are missing", missing, stats["pool_size"]))
 	}
+	reasons = append(reasons, d.stores.lostReasons(time.Now())...)
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}

@@ -1,27 +1,23 @@
 package host
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/stream"
 )
 
 // assignments is the host's view of who owns what, kept up by a watch.
 type assignments struct {
-	log     *slog.Logger
-	watcher jetstream.KeyWatcher
-	stop    context.CancelFunc // of the watch
+	log   *slog.Logger
+	found chan int // partitions that are heard of for the first time
 
-	mu   sync.Mutex
-	last []assignment
+	mu      sync.Mutex
+	last    []assignment // by partition
+	highest uint64       // epoch that was ever heard of
 }
 
 type assignment struct {
@@ -30,71 +26,56 @@ type assignment struct {
 	changed chan struct{} // closed when a newer one is known
 }
 
-func newAssignments(ctx context.Context, js jetstream.JetStream, partitions int, log *slog.Logger) (*assignments, error) {
-	kv, err := js.KeyValue(ctx, stream.Assign)
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", stream.Assign, err)
-	}
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx)) // nats.go keeps a goroutine until it ends
-	w, err := kv.Watch(watching, "p.*")
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("watch %s: %w", stream.Assign, err)
-	}
-	a := &assignments{log: log, watcher: w, stop: stop, last: make([]assignment, partitions)}
-	for n := range a.last {
-		a.last[n].changed = make(chan struct{})
-	}
-	return a, nil
+// mostPartitions bounds what an assignment's key can make the host remember.
+const mostPartitions = 4096
+
+func newAssignments(log *slog.Logger) *assignments {
+	return &assignments{log: log, found: make(chan int, mostPartitions)}
 }
 
-func (a *assignments) close() {
-	_ = a.watcher.Stop() // the connection may be gone
-	a.stop()
-}
-
-func (a *assignments) follow(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e, ok := <-a.watcher.Updates():
-			if !ok {
-				return
-			}
-			if e != nil {
-				a.apply(e)
-			}
-		}
-	}
-}
-
-func (a *assignments) apply(e jetstream.KeyValueEntry) {
-	n, err := strconv.Atoi(strings.TrimPrefix(e.Key(), "p."))
-	if err != nil || n < 0 || n >= len(a.last) {
-		a.log.Warn("assignment_unknown", "key", e.Key())
+// apply takes an entry that is newer than what is known.
+func (a *assignments) apply(key string, e stream.Entry) {
+	n, err := strconv.Atoi(strings.TrimPrefix(key, "p."))
+	if err != nil || n < 0 || n >= mostPartitions {
+		a.log.Warn("assignment_unknown", "key", key)
 		return
 	}
 	var owner stream.Owner // nobody, if the entry was deleted
-	if e.Operation() == jetstream.KeyValuePut {
-		if owner, err = stream.ParseOwner(e.Value()); err != nil {
-			a.log.Error("assignment_unreadable", "key", e.Key(), "error", err)
+	if e.Exists {
+		if owner, err = stream.ParseOwner(e.Value); err != nil {
+			a.log.Error("assignment_unreadable", "key", key, "error", err)
 			return
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e.Revision() <= a.last[n].epoch {
+	a.highest = max(a.highest, e.Revision)
+	for len(a.last) <= n {
+		a.found <- len(a.last) // each fits once
+		a.last = append(a.last, assignment{changed: make(chan struct{})})
+	}
+	if e.Revision <= a.last[n].epoch {
 		return
 	}
 	close(a.last[n].changed)
-	a.last[n] = assignment{owner: owner, epoch: e.Revision(), changed: make(chan struct{})}
+	a.last[n] = assignment{owner: owner, epoch: e.Revision, changed: make(chan struct{})}
 }
 
+// get is what is known of a partition that was found.
 func (a *assignments) get(n int) assignment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if n >= len(a.last) {
+		return assignment{}
+	}
 	return a.last[n]
+}
+
+// seen is the highest epoch that was ever heard of.
+func (a *assignments) seen() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.highest
 }
 
 // any reports whether f is true of a host that owns a partition.

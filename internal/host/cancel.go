@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -47,14 +46,7 @@ func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict 
 	if c.Session == "" {
 		return h.cancelAnonymous(c.Job)
 	}
-	v, ok := h.parts.Load(affinity.Partition(c.Session, h.partitions))
-	if !ok {
-		return jobs.CancelUnknown
-	}
-	p := v.(*partition)
-	p.mu.Lock()
-	s := p.sessions[c.Session]
-	p.mu.Unlock()
+	s := h.session(c.Session)
 	if s == nil {
 		return jobs.CancelUnknown
 	}
@@ -66,6 +58,18 @@ func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict 
 		return jobs.CancelUnknown
 	}
 	return s.askEnd(ctx, waiting)
+}
+
+// session is one that this host has in memory, nil if there is none.
+func (h *Host) session(id string) (found *session) {
+	h.parts.Range(func(_, v any) bool {
+		p := v.(*partition)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		found = p.sessions[id]
+		return found == nil
+	})
+	return found
 }
 
 // cancelRunning cancels the job if it is the running one; else it returns the waiting job.

@@ -23,17 +23,22 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
+	answer := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false)) }
 	ask := jobs.SubjectControl + h.cfg.Name + ".beat"
-	now, err := h.nc.Subscribe(ask, func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false)) })
+	now, err := h.nc.Subscribe(ask, answer)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", ask, err)
+	}
+	all, err := h.nc.Subscribe(jobs.SubjectBeat, answer)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", jobs.SubjectBeat, err)
 	}
 	release, err := h.nc.Subscribe(jobs.SubjectControl+h.cfg.Name+".release", h.onRelease)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to releases: %w", err)
 	}
 	return func(ctx context.Context) {
-		defer func() { _, _, _ = sub.Unsubscribe(), now.Unsubscribe(), release.Unsubscribe() }()
+		defer func() { _, _, _, _ = sub.Unsubscribe(), now.Unsubscribe(), all.Unsubscribe(), release.Unsubscribe() }()
 		t := time.NewTicker(time.Second)
 		defer t.Stop()
 		for {
@@ -60,7 +65,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 	}
 	b, err := json.Marshal(jobs.Heartbeat{
 		Workers: size, Active: active, Available: available,
-		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
+		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: h.assigned.seen(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,

@@ -102,8 +102,7 @@ type Host struct {
 	control     *stream.Bucket
 	claims      *stream.Claims
 	incarnation string
-	partitions  int
-	streamID    int64        // creation time of DSPEX_JOBS: sequences count in it
+	memory      memory       // of the bucket of records
 	started     int64        // unix ms by the broker's clock
 	skew        atomic.Int64 // ns that the broker's clock is ahead
 	maxPayload  int
@@ -177,7 +176,6 @@ func (h *Host) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer h.assigned.close()
 	h.started = h.now().UnixMilli()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
@@ -200,16 +198,14 @@ func (h *Host) Run(ctx context.Context) error {
 	h.beat(false) // before it takes a partition: who finds its name there has heard of it
 	var wg sync.WaitGroup
 	wg.Go(func() { h.followDefaultLM(ctx) })
-	for n := range h.partitions {
-		wg.Go(func() { h.tend(ctx, n) })
-	}
+	wg.Go(func() { h.tendAll(ctx, &wg) })
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
 		wg.Go(func() { h.anonymous(ctx, lane) })
 	}
 	var last sync.WaitGroup // these serve until the doing has ended
 	defer last.Wait()
 	defer stop(nil)
-	last.Go(func() { h.assigned.follow(work) })
+	last.Go(func() { stream.FollowEntries(work, h.js, stream.Assign, jobs.AssignmentKeys, h.log, h.assigned.apply) })
 	last.Go(func() { h.ward(work) })
 	last.Go(func() { h.renewWaiting(work) })
 	last.Go(func() { h.hearOutages(work) })
@@ -259,14 +255,6 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := stream.Await(ctx, h.js, h.log); err != nil {
 		return err
 	}
-	s, err := h.js.Stream(ctx, stream.Jobs)
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", stream.Jobs, err)
-	}
-	h.streamID = s.CachedInfo().Created.UnixNano()
-	if h.partitions, err = stream.PartitionsOf(ctx, h.js); err != nil {
-		return err
-	}
 	if err := h.setClock(ctx); err != nil {
 		return err
 	}
@@ -284,6 +272,6 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.draining.Store(drain.Exists)
-	h.assigned, err = newAssignments(ctx, h.js, h.partitions, h.log)
-	return err
+	h.assigned = newAssignments(h.log)
+	return nil
 }

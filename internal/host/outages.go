@@ -175,6 +175,10 @@ func (h *Host) share(ctx context.Context, name string, e breaker.Event) bool {
 		if err != nil {
 			return false
 		}
+		if entry.Revision == 0 { // nothing is known of it where the bucket was made again
+			delete(h.outages.revs, key)
+			return false
+		}
 		h.follow(key, entry)
 		return true
 	}

@@ -20,6 +20,7 @@ type partition struct {
 	*tenure
 	epoch uint64
 	want  stream.Consumer
+	life  int64        // creation time (ns) of the DSPEX_JOBS that its sequences count in
 	lost  chan error   // why the epoch ends
 	busy  atomic.Int64 // sessions with work
 
@@ -51,10 +52,11 @@ func (t *tenure) hold(ctx context.Context, epoch uint64) error {
 		}}
 	p.starts, p.leave = context.WithCancelCause(t.ctx)
 	defer p.leave(errLeaving)
-	cons, err := t.h.claims.Take(ctx, p.want)
+	cons, life, err := t.h.claims.Take(ctx, p.want)
 	if err != nil {
 		return err
 	}
+	p.life = life
 	consuming, err := cons.Consume(p.deliver, jetstream.PullMaxMessages(256), jetstream.PullExpiry(30*time.Second),
 		jetstream.PullHeartbeat(5*time.Second), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			if !errors.Is(err, nats.ErrConnectionClosed) && !transient(err) {

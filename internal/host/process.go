@@ -97,7 +97,7 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 // resume takes up the attempts that the head tells of: an attempt without an end is a crash and counts.
 func (s *session) resume(ctx context.Context, t *task) error {
 	hd := s.head
-	if hd == nil || hd.Stream != s.p.h.streamID || hd.Sequence != t.seq {
+	if hd == nil || hd.Stream != s.p.life || hd.Sequence != t.seq {
 		return nil
 	}
 	t.attempt, t.failures = hd.Attempt, hd.Failures

@@ -74,13 +74,18 @@ func (s *session) load(ctx context.Context) error {
 	}
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
+		if rec.Revision == 0 {
+			if s.lost, err = h.forgot(ctx, before); err != nil {
+				return err
+			}
+		}
 	} else if s.idleFor(before) > h.cfg.SessionIdle || s.record.StateVersion > 0 && len(s.record.State) == 0 {
 		s.lost = s.record.StateVersion > 0
 		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
 		s.record.Generation++
 	}
-	if s.record.Stream != h.streamID { // sequences of another stream count nothing
-		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = h.streamID, 0, nil, nil
+	if s.record.Stream != s.p.life { // sequences of another stream count nothing
+		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = s.p.life, 0, nil, nil
 	}
 	s.known, s.bare, s.loaded, s.since = true, false, time.Now(), before
 	return nil
@@ -130,7 +135,7 @@ func (s *session) readHead(e stream.Entry) (*jobs.Head, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if j := s.running; j != nil && !j.stored.After(e.Stored) {
-		return &jobs.Head{Stream: s.p.h.streamID, Sequence: j.seq, Attempt: 1}, nil
+		return &jobs.Head{Stream: s.p.life, Sequence: j.seq, Attempt: 1}, nil
 	}
 	return nil, nil
 }
@@ -147,7 +152,7 @@ const headLife = 24 * time.Hour
 // writeHead makes the attempt (delay 0) or the retry to come durable before anything depends on it.
 func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) error {
 	h := s.p.h
-	hd := &jobs.Head{Stream: h.streamID, Epoch: s.p.epoch, Sequence: t.seq, Attempt: t.attempt, Failures: t.failures, Delay: delay}
+	hd := &jobs.Head{Stream: s.p.life, Epoch: s.p.epoch, Sequence: t.seq, Attempt: t.attempt, Failures: t.failures, Delay: delay}
 	if delay > 0 || (len(t.failures) > 0 && t.failures[len(t.failures)-1].Attempt == t.attempt) {
 		hd.NotBefore = h.now().Add(delay)
 	}

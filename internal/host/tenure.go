@@ -13,6 +13,18 @@ import (
 // retake is the pause before a partition is taken again after a failure.
 const retake = 500 * time.Millisecond
 
+// tendAll looks after every partition, from when it is first heard of.
+func (h *Host) tendAll(ctx context.Context, wg *sync.WaitGroup) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-h.assigned.found:
+			wg.Go(func() { h.tend(ctx, n) })
+		}
+	}
+}
+
 // tend owns partition n whenever the assignment names this host.
 func (h *Host) tend(ctx context.Context, n int) {
 	var used uint64

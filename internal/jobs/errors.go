@@ -98,6 +98,7 @@ const (
 	CodeSessionNotEmpty  = "session_not_empty"
 	CodeNotJSON          = "not_json"
 	CodeHostUnknown      = "host_unknown"
+	CodeConsumerUnknown  = "consumer_unknown"
 	CodeStateRequired    = "state_required"
 	CodeStateTooLarge    = "state_too_large"
 	CodeResultTooLarge   = "result_too_large"
@@ -116,7 +117,7 @@ var numbers = map[string]int{
 	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
-	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
+	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeConsumerUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	CodeBreakerOpen: 503, CodeBreakerUnknown: 404,
 	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
 	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502,

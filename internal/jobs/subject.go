@@ -31,6 +31,9 @@ const (
 	RPCHostsDrain      = "dspex.rpc.hosts.drain"
 	RPCHostsResume     = "dspex.rpc.hosts.resume"
 
+	RPCConsumersList   = "dspex.rpc.consumers.list"
+	RPCConsumersRemove = "dspex.rpc.consumers.remove"
+
 	RPCStats = "dspex.rpc.stats.get"
 
 	RPCBreakersList  = "dspex.rpc.breakers.list"
@@ -39,6 +42,7 @@ const (
 	SubjectHeartbeat = "dspex.hb."                     // + host
 	SubjectControl   = "dspex.ctl."                    // + host + verb
 	SubjectDrop      = "dspex.ctl.drop"                // to every host
+	SubjectBeat      = "dspex.ctl.beat"                // every host answers with its heartbeat
 	SubjectTelemetry = "dspex.telemetry.session_pool." // + checkout, execute or error
 
 	HeaderJob         = "Dspex-Job"

@@ -37,6 +37,7 @@ type Fake struct {
 	drained  bool            // h1
 
 	breakerReset bool // that of the language model
+	removed      bool // the foreign consumer
 }
 
 // StartFake serves the doors on a broker until the test ends.
@@ -63,6 +64,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 	for subject, serve := range map[string]func(micro.Request){
 		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob, "dspex.rpc.jobs.cancel": f.getJob,
 		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats, "dspex.rpc.sessions.*": f.sessions, "dspex.rpc.hosts.*": f.hosts, "dspex.rpc.breakers.*": f.breakers,
+		"dspex.rpc.consumers.*": f.consumers,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait

@@ -160,3 +160,25 @@ func closedBreaker(name string) string {
 type responder struct{ micro.Request }
 
 func (r responder) Write(b []byte) (int, error) { return len(b), r.Respond(b) }
+
+// consumers answers dspex.rpc.consumers.*: DSPEX_JOBS has a foreign one, spy, until it is removed.
+func (f *Fake) consumers(r micro.Request) {
+	var q struct{ Stream, Consumer string }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case strings.HasSuffix(r.Subject(), ".list") && f.removed:
+		r.Respond([]byte(`{"ok":true,"result":{"consumers":[]}}`))
+	case strings.HasSuffix(r.Subject(), ".list"):
+		r.Respond([]byte(`{"ok":true,"result":{"consumers":[{"stream":"DSPEX_JOBS","consumer":"spy","filters":["dspex.p.7.>"]}]}}`))
+	case f.removed || q.Stream != "DSPEX_JOBS" || q.Consumer != "spy":
+		r.Respond(failed("", "", "session", "consumer_unknown", "the stream has no such consumer", 0))
+	default:
+		f.removed = true
+		r.Respond([]byte(`{"ok":true,"result":{"stream":"DSPEX_JOBS","consumer":"spy"}}`))
+	}
+}

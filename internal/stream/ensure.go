@@ -46,6 +46,8 @@ type Settings struct {
 	JobsBytes    int64 // default 4 GiB
 	ResultsBytes int64 // default 4 GiB
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
+	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
+	Remembered uint64
 }
 
 func (s Settings) withDefaults() Settings {
@@ -79,38 +81,17 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	if err := CheckVersion(js.Conn()); err != nil {
 		return 0, err
 	}
-	asked := s.Partitions
-	s = s.withDefaults()
-	for _, cfg := range streams(s) {
-		if err := create(ctx, js, cfg.Name, func() error { _, err := js.CreateStream(ctx, cfg); return err }); err != nil {
-			return 0, err
-		}
-	}
-	for _, cfg := range buckets(s) {
-		if err := create(ctx, js, "KV_"+cfg.Bucket, func() error { _, err := js.CreateKeyValue(ctx, cfg); return err }); err != nil {
-			return 0, err
-		}
+	if _, err := Make(ctx, js, s); err != nil {
+		return 0, err
 	}
 	have, err := PartitionsOf(ctx, js)
 	if err != nil {
 		return 0, err
 	}
-	if asked != 0 && have != asked {
-		return 0, fmt.Errorf("the deployment has %d partitions, %d were asked for: the number is fixed for the life of stream %s; drain it (dspex jobs), delete it and start again with the new number", have, asked, Jobs)
+	if s.Partitions != 0 && have != s.Partitions {
+		return 0, fmt.Errorf("the deployment has %d partitions, %d were asked for: start with --partitions %d or without it, then change the number with `dspex partitions %d`", have, s.Partitions, have, s.Partitions)
 	}
 	return have, nil
-}
-
-// create makes a stream that is missing. Asking for one that is there would be refused where its room is not there twice.
-func create(ctx context.Context, js jetstream.JetStream, stream string, do func() error) error {
-	_, err := js.Stream(ctx, stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = do()
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) && !errors.Is(err, jetstream.ErrBucketExists) {
-		return fmt.Errorf("stream %s: %w", stream, err)
-	}
-	return nil
 }
 
 // Await returns when every broker object exists: the first dispatcher makes them.
@@ -137,21 +118,15 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 }
 
 func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
-	var names []string
-	for _, cfg := range streams(Settings{}.withDefaults()) {
-		if cfg.Name != Events { // hosts publish there, and do without it
-			names = append(names, cfg.Name)
+	for _, cfg := range objects(Settings{}.withDefaults()) {
+		if cfg.Name == Events { // hosts publish there, and do without it
+			continue
 		}
-	}
-	for _, cfg := range buckets(Settings{}.withDefaults()) {
-		names = append(names, "KV_"+cfg.Bucket)
-	}
-	for _, name := range names {
-		if _, err := js.Stream(ctx, name); err != nil {
+		if _, err := js.Stream(ctx, cfg.Name); err != nil {
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
-				return name, nil
+				return cfg.Name, nil
 			}
-			return name, err
+			return cfg.Name, err
 		}
 	}
 	return "", nil
@@ -179,8 +154,26 @@ func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 // lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
 var lanes = []string{"dspex.anonymous.interactive", "dspex.anonymous.batch"}
 
-func streams(s Settings) []jetstream.StreamConfig {
+// objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
+func objects(s Settings) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
+		bucket(Assign, 5, s),
+		bucket(Control, 5, s),
+		expiring(bucket(Sessions, 1, s)),
+		results(s),
+		{
+			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
+		},
+		{
+			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
+		},
+		{
+			Name: Anonymous, Subjects: lanes, Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
+			Duplicates: 10 * time.Minute, AllowDirect: true,
+		},
 		{
 			Name: Jobs, Subjects: []string{"dspex.session.*", AnchorSubject}, Retention: jetstream.WorkQueuePolicy,
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
@@ -192,27 +185,26 @@ func streams(s Settings) []jetstream.StreamConfig {
 			},
 			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
 		},
-		{
-			Name: Anonymous, Subjects: lanes, Retention: jetstream.WorkQueuePolicy,
-			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			Duplicates: 10 * time.Minute, AllowDirect: true,
-		},
-		{
-			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
-		},
-		{
-			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
-		},
 	}
 }
 
-func buckets(s Settings) []jetstream.KeyValueConfig {
-	return []jetstream.KeyValueConfig{
-		{Bucket: Assign, History: 5, Replicas: s.Replicas},
-		{Bucket: Sessions, History: 1, Replicas: s.Replicas, LimitMarkerTTL: time.Minute},
-		{Bucket: Results, History: 1, Replicas: s.Replicas, LimitMarkerTTL: time.Minute, MaxBytes: s.ResultsBytes},
-		{Bucket: Control, History: 5, Replicas: s.Replicas},
+// bucket is the stream of a KV bucket, as NATS clients make it; they cannot say where its revisions begin.
+func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Replicas: s.Replicas, MaxMsgsPerSubject: history, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Discard: jetstream.DiscardNew, Duplicates: 2 * time.Minute, AllowRollup: true, DenyDelete: true, AllowDirect: true,
 	}
+}
+
+// expiring lets keys have a life of their own.
+func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.AllowMsgTTL, cfg.SubjectDeleteMarkerTTL = true, time.Minute
+	return cfg
+}
+
+func results(s Settings) jetstream.StreamConfig {
+	cfg := expiring(bucket(Results, 1, s))
+	cfg.MaxBytes = s.ResultsBytes
+	return cfg
 }

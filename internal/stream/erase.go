@@ -37,8 +37,12 @@ func (e *Eraser) Erase(ctx context.Context) error {
 	return nil
 }
 
-// ResultsStream is the stream behind the bucket of results.
-const ResultsStream = "KV_" + Results
+// The streams behind the buckets.
+const (
+	ControlStream = "KV_" + Control
+	ResultsStream = "KV_" + Results
+	RecordsStream = "KV_" + Sessions
+)
 
 // ResultsSubject is the subject of the keys that match filter in the bucket of results.
 func ResultsSubject(filter string) string { return "$KV." + Results + "." + filter }

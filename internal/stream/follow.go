@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -27,7 +29,15 @@ func FollowEntries(ctx context.Context, js jetstream.JetStream, bucket, filter s
 	}
 }
 
+// followPause is the time between looks whether the bucket is still the one that is followed: one that was made again tells
+// those who followed the earlier one nothing, or late.
+const followPause = 3 * time.Second
+
 func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, each func(string, Entry)) error {
+	began, err := js.Stream(ctx, "KV_"+bucket)
+	if err != nil {
+		return err
+	}
 	kv, err := js.KeyValue(ctx, bucket)
 	if err != nil {
 		return err
@@ -37,10 +47,16 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 		return err
 	}
 	defer func() { _ = w.Stop() }()
+	tick := time.NewTicker(followPause)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			if err := still(ctx, js, began.CachedInfo()); err != nil {
+				return err
+			}
 		case e, ok := <-w.Updates():
 			switch {
 			case !ok:
@@ -53,4 +69,16 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 			}
 		}
 	}
+}
+
+// still reports that a stream is gone, or another one of its name is there. What cannot be asked is taken for unchanged.
+func still(ctx context.Context, js jetstream.JetStream, before *jetstream.StreamInfo) error {
+	s, err := js.Stream(ctx, before.Config.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	case err == nil && !s.CachedInfo().Created.Equal(before.Created):
+		return fmt.Errorf("%s was made again", before.Config.Name)
+	}
+	return nil
 }

@@ -78,34 +78,48 @@ type Consumer struct {
 }
 
 // Take creates the consumer of an epoch, after deleting those of every other epoch. It reads the assignment again before
-// each delete and each create and stops with ErrNotMine unless its revision is the caller's epoch.
-func (c *Claims) Take(ctx context.Context, want Consumer) (jetstream.Consumer, error) {
-	replicas := 1
-	if s, err := c.js.Stream(ctx, Jobs); err == nil {
-		replicas = s.CachedInfo().Config.Replicas
+// each delete and each create and stops with ErrNotMine unless its revision is the caller's epoch. life is the creation time (ns)
+// of the stream that the consumer's sequences count in.
+func (c *Claims) Take(ctx context.Context, want Consumer) (cons jetstream.Consumer, life int64, err error) {
+	before, err := c.js.Stream(ctx, Jobs)
+	if err != nil {
+		return nil, 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
 	cfg := jetstream.ConsumerConfig{
 		Name: want.Name, Durable: want.Name, FilterSubject: want.Filter, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: MaxAckPending, MaxWaiting: 64,
-		InactiveThreshold: 24 * time.Hour, MemoryStorage: replicas == 1,
+		InactiveThreshold: 24 * time.Hour, MemoryStorage: before.CachedInfo().Config.Replicas == 1,
 	}
 	for range 5 {
 		if err := c.mine(ctx, want); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		cons, err := c.js.CreateOrUpdateConsumer(ctx, Jobs, cfg)
 		if err == nil {
-			return cons, nil
+			life, err := c.lifeOf(ctx, before.CachedInfo().Created)
+			return cons, life, err
 		}
 		var api *jetstream.APIError
 		if !errors.As(err, &api) || api.ErrorCode != 10100 {
-			return nil, fmt.Errorf("consumer %s: %w", want.Name, err)
+			return nil, 0, fmt.Errorf("consumer %s: %w", want.Name, err)
 		}
 		if err := c.deleteOthers(ctx, want); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return nil, fmt.Errorf("consumer %s: other consumers of the partition keep coming back", want.Name)
+	return nil, 0, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, want.Filter)
+}
+
+// lifeOf is the life of the stream in which the consumer was made: it was the same one before and is after that.
+func (c *Claims) lifeOf(ctx context.Context, before time.Time) (int64, error) {
+	after, err := c.js.Stream(ctx, Jobs)
+	if err != nil {
+		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	if !after.CachedInfo().Created.Equal(before) {
+		return 0, fmt.Errorf("stream %s was made again meanwhile", Jobs)
+	}
+	return before.UnixNano(), nil
 }
 
 func (c *Claims) mine(ctx context.Context, want Consumer) error {

@@ -24,6 +24,7 @@ var (
 	ErrSubjectFull   = errors.New("maximum messages per subject exceeded") // 10077 on a session's queue
 	ErrStoreFull     = errors.New("store is full")
 	ErrUnknown       = errors.New("no acknowledgement: whether it was stored is unknown")
+	ErrNoStream      = fmt.Errorf("%w: no stream takes the subject", ErrUnknown)
 )
 
 // AckTimeout bounds the wait for an acknowledgement.
@@ -196,7 +197,7 @@ var (
 
 func parseAck(m *nats.Msg) (Ack, error) {
 	if len(m.Data) == 0 && m.Header.Get("Status") != "" {
-		return Ack{}, fmt.Errorf("%w: no stream takes the subject (status %s)", ErrUnknown, m.Header.Get("Status"))
+		return Ack{}, fmt.Errorf("%w (status %s)", ErrNoStream, m.Header.Get("Status"))
 	}
 	if i := bytes.Index(m.Data, seqKey); i >= 0 && !bytes.Contains(m.Data, errorKey) && !bytes.Contains(m.Data, dupKey) {
 		return Ack{Sequence: leadingUint(m.Data[i+len(seqKey):])}, nil

@@ -1,0 +1,283 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// The broker objects can go away under live processes: an operator deletes one, or the broker comes back with an empty store.
+// Every dispatcher looks at them again and again and makes what is missing, so that the deployment heals without a restart.
+// What was lost is said: it cannot be brought back, but for what dispatchers remember of dspex_control.
+
+const (
+	storesPause   = 2 * time.Second  // between two looks
+	storesTimeout = 10 * time.Second // of one look, with what it makes
+	storesTold    = 10 * time.Minute // health tells so long of what was lost
+	strangersEach = 5                // looks between two at the consumers of others
+)
+
+// stores is what a dispatcher knows of the broker objects.
+type stores struct {
+	again chan struct{} // capacity 1: look now
+
+	mu        sync.Mutex
+	highest   uint64               // sequence that any of them was seen to have given out
+	missing   []string             // and could not be made
+	why       error                // they could not
+	renewed   map[string]time.Time // those in a later life -> when it began
+	strangers []stream.Stranger
+	control   map[string][]byte // what is remembered of dspex_control
+}
+
+// keepStores looks at the broker objects until ctx ends: each storesPause, after a reconnect, and when a write found no stream.
+func (d *Dispatcher) keepStores(ctx context.Context) {
+	connected := d.nc.StatusChanged(nats.CONNECTED)
+	defer d.nc.RemoveStatusListener(connected)
+	tick := time.NewTicker(storesPause)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		bounded, cancel := context.WithTimeout(ctx, storesTimeout)
+		if err := d.lookAtStores(bounded, n%strangersEach == 0); err != nil && ctx.Err() == nil {
+			d.log.Debug("stores_not_seen", "error", err)
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-connected:
+		case <-d.stores.again:
+		}
+	}
+}
+
+// missed asks for a look after a write that no stream took.
+func (d *Dispatcher) missed(err error) {
+	if errors.Is(err, stream.ErrNoStream) {
+		select {
+		case d.stores.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lookAtStores makes what is missing.
+func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
+	found, err := stream.Look(ctx, d.js)
+	if err != nil {
+		return err
+	}
+	d.stores.note(found, d.hosts.highest())
+	if len(found.Missing) > 0 {
+		settings := d.cfg.Settings
+		settings.Partitions, settings.Remembered = d.partitions, d.stores.remembered()
+		d.log.Warn("stores_missing", "streams", found.Missing)
+		made, err := stream.Make(ctx, d.js, settings)
+		d.stores.couldNot(found.Missing, made, err)
+		for _, name := range made {
+			d.tellLost(name)
+		}
+		if err != nil {
+			return err
+		}
+		if found, err = stream.Look(ctx, d.js); err != nil {
+			return err
+		}
+	}
+	if before := d.stores.renew(found.Renewed); !before.Equal(found.Renewed[stream.ControlStream]) {
+		d.restoreControl()
+		d.wake()
+	}
+	if strangers {
+		return d.lookForStrangers(ctx)
+	}
+	return nil
+}
+
+func (s *stores) note(found stream.Survey, epoch uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.highest = max(s.highest, found.Highest, epoch)
+	if len(found.Missing) == 0 {
+		s.missing, s.why = nil, nil
+	}
+}
+
+func (s *stores) remembered() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.highest
+}
+
+// couldNot notes what is missing still.
+func (s *stores) couldNot(missing, made []string, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missing, s.why = nil, why
+	if why != nil {
+		s.missing = slices.DeleteFunc(slices.Clone(missing), func(name string) bool { return slices.Contains(made, name) })
+	}
+}
+
+// renew notes which objects are in a later life, and returns since when dspex_control was known to be.
+func (s *stores) renew(now map[string]time.Time) (before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before = s.renewed[stream.ControlStream]
+	s.renewed = now
+	return before
+}
+
+// Events about the broker objects (contract/events.md).
+const (
+	eventLost   = "dspex.store.lost"
+	subjectLost = "dspex.events.alert.store_lost"
+)
+
+type lost struct {
+	Event      string    `json:"event"`
+	At         time.Time `json:"at"`
+	Dispatcher string    `json:"dispatcher"`
+	Stream     string    `json:"stream"`
+	Held       string    `json:"held"` // what is lost with it
+}
+
+func (d *Dispatcher) tellLost(name string) {
+	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: d.cfg.Name, Stream: name, Held: stream.Holds(name)}
+	d.alarm(subjectLost, l, func() {
+		d.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is made again, empty; restore a backup if there is one (docs/operations.md)")
+	})
+}
+
+// lostReasons tell the health check what is missing, and what was lost lately.
+func (s *stores) lostReasons(now time.Time) (reasons []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range s.missing {
+		reasons = append(reasons, fmt.Sprintf("stream %s is missing and cannot be made: %v", name, s.why))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.renewed)) {
+		if age := now.Sub(s.renewed[name]); age < storesTold {
+			reasons = append(reasons, fmt.Sprintf("stream %s was lost and made again %s ago: %s", name, age.Round(time.Second), stream.Holds(name)))
+		}
+	}
+	for _, other := range s.strangers {
+		reasons = append(reasons, fmt.Sprintf("consumer %s of stream %s (%s) is not dspex's and takes its jobs: `dspex consumers remove %s %s`",
+			other.Consumer, other.Stream, strings.Join(other.Filters, ", "), other.Stream, other.Consumer))
+	}
+	return reasons
+}
+
+// rememberControl keeps up with what the operator wants, and what the leader has to know of it.
+func (d *Dispatcher) rememberControl(ctx context.Context) {
+	stream.Follow(ctx, d.js, stream.Control, ">", d.log, func(key string, value []byte) {
+		if strings.HasPrefix(key, jobs.DrainKey("")) {
+			d.wake()
+		}
+		if key != leaderKey && !strings.HasPrefix(key, jobs.BreakerKey("")) { // breakers tell of a moment
+			d.stores.remember(key, value)
+		}
+	})
+}
+
+// mostRemembered bounds the keys of dspex_control that are remembered.
+const mostRemembered = 2 * mostDrains
+
+func (s *stores) remember(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.control == nil {
+		s.control = map[string][]byte{}
+	}
+	if value == nil {
+		delete(s.control, key)
+	} else if len(s.control) < mostRemembered {
+		s.control[key] = value
+	}
+}
+
+// restoreControl writes what is remembered of dspex_control into a bucket that was made again. What is there already stays.
+func (d *Dispatcher) restoreControl() {
+	d.stores.mu.Lock()
+	remembered := maps.Clone(d.stores.control)
+	d.stores.mu.Unlock()
+	for key, value := range remembered {
+		if _, err := d.control.PutSync(key, value, 0, 0); err != nil && !errors.Is(err, stream.ErrWrongRevision) {
+			d.log.Error("control_not_restored", "key", key, "error", err)
+		}
+	}
+}
+
+// hostsWait bounds the wait for hosts that may know of an earlier life of the store.
+const hostsWait = 500 * time.Millisecond
+
+// recall asks the hosts that live, and says the highest number that they know. On a broker without any objects it tells a new
+// deployment from one whose store was lost.
+func (d *Dispatcher) recall(ctx context.Context) (uint64, error) {
+	found, err := stream.Look(ctx, d.js)
+	if err != nil || len(found.Missing) == 0 {
+		return 0, err
+	}
+	inbox := d.nc.NewInbox()
+	sub, err := d.nc.SubscribeSync(inbox)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := d.nc.PublishRequest(jobs.SubjectBeat, inbox, nil); err != nil {
+		return 0, err
+	}
+	bounded, cancel := context.WithTimeout(ctx, hostsWait)
+	defer cancel()
+	highest := found.Highest
+	for {
+		m, err := sub.NextMsgWithContext(bounded)
+		var b jobs.Heartbeat
+		if err != nil || json.Unmarshal(m.Data, &b) != nil { // the time is over, or the broker says that nobody is there
+			return highest, nil
+		}
+		highest = max(highest, b.HighestEpoch)
+	}
+}
+
+// lookForStrangers finds consumers of others on our work queues. What is to become of them an operator says.
+func (d *Dispatcher) lookForStrangers(ctx context.Context) error {
+	now, err := stream.Strangers(ctx, d.js)
+	if err != nil {
+		return err
+	}
+	for _, other := range d.stores.meet(now) {
+		d.log.Error("foreign_consumer", "stream", other.Stream, "consumer", other.Consumer, "filters", other.Filters,
+			"hint", "it takes jobs, or keeps a partition from being served: `dspex consumers remove` removes it")
+	}
+	return nil
+}
+
+// meet notes the strangers and returns those that are new.
+func (s *stores) meet(now []stream.Stranger) (fresh []stream.Stranger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := map[string]bool{}
+	for _, other := range s.strangers {
+		known[other.Stream+" "+other.Consumer] = true
+	}
+	for _, other := range now {
+		if !known[other.Stream+" "+other.Consumer] {
+			fresh = append(fresh, other)
+		}
+	}
+	s.strangers = now
+	return fresh
+}
