@@ -9,13 +9,15 @@ import (
 
 // arrows are the imports that each package may have of this module. A new arrow is a decision: change it here.
 var arrows = map[string][]string{
-	"":                           {},
+	"":                           {"internal/contract"},
 	"cmd/dispatcher":             {"internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
 	"cmd/dspex":                  {"", "internal/daemon", "internal/devserver", "internal/echolm", "internal/wire"},
 	"cmd/worker-host":            {"internal/breaker", "internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/wire"},
 	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
+	"dspextest":                  {"", "internal/contract", "internal/devserver", "internal/natstest"},
 	"internal/affinity":          {},
 	"internal/breaker":           {"internal/jobs"},
+	"internal/contract":          {},
 	"internal/daemon":            {"internal/stream"},
 	"internal/devserver":         {"internal/breaker", "internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"internal/dispatch":          {"internal/affinity", "internal/breaker", "internal/jobs", "internal/stream", "internal/wire"},
@@ -25,7 +27,7 @@ var arrows = map[string][]string{
 	"internal/host":              {"internal/affinity", "internal/breaker", "internal/frame", "internal/jobs", "internal/pyproc", "internal/stream", "internal/wire"},
 	"internal/jobs":              {"internal/wire"},
 	"internal/lm":                {"internal/jobs", "internal/wire"},
-	"internal/natstest":          {},
+	"internal/natstest":          {"internal/contract"},
 	"internal/programtest":       {},
 	"internal/pyenv":             {"python"},
 	"internal/pyproc":            {"internal/frame", "internal/wire"},
@@ -61,6 +63,23 @@ func TestPackagesImportOnlyWhatTheTableAllows(t *testing.T) {
 			}
 			if to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/"); !slices.Contains(allowed, to) {
 				t.Errorf("%s imports %q: not in the table", pkg, to)
+			}
+		}
+	}
+}
+
+// leaves import nothing but the standard library.
+var leaves = []string{"internal/contract"}
+
+func TestLeavesImportTheStandardLibraryAlone(t *testing.T) {
+	for _, leaf := range leaves {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "./"+leaf).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for imp := range strings.FieldsSeq(string(out)) {
+			if first, _, _ := strings.Cut(imp, "/"); strings.Contains(first, ".") {
+				t.Errorf("%s imports %s: it is a leaf", leaf, imp)
 			}
 		}
 	}

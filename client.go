@@ -3,21 +3,22 @@ package dspex
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
-// Client talks to dspex through one NATS connection. It is safe for use by many goroutines at once.
+// Client talks to dspex through one NATS connection. It is safe for concurrent use.
 type Client struct {
-	nc    *nats.Conn
-	js    func() (jetstream.JetStream, error)
-	owned bool
+	nc     *nats.Conn
+	js     func() (jetstream.JetStream, error)
+	owned  bool
+	prefix string // of every subject
+	domain string // of JetStream, "" for any
 }
 
 const (
@@ -26,21 +27,66 @@ const (
 	reconnectWait = 5 * time.Second
 )
 
-// Connect connects to the broker; options are those of nats.go. While a lost connection is being made again, requests wait a
-// little and then fail, instead of being sent when nobody waits for them any more.
-func Connect(ctx context.Context, url string, options ...nats.Option) (*Client, error) {
+// ConnectOption changes what Connect does.
+type ConnectOption interface{ applyConnect(*connectConfig) }
+
+// ClientOption changes how a client uses its connection. It is a ConnectOption too.
+type ClientOption interface {
+	ConnectOption
+	applyClient(*Client)
+}
+
+type connectConfig struct {
+	nats   []nats.Option
+	client []ClientOption
+}
+
+type natsOptions []nats.Option
+
+func (o natsOptions) applyConnect(c *connectConfig) { c.nats = append(c.nats, o...) }
+
+// WithNATS passes options on to nats.go: credentials, TLS, handlers.
+func WithNATS(options ...nats.Option) ConnectOption { return natsOptions(options) }
+
+type clientOption func(*Client)
+
+func (o clientOption) applyClient(c *Client)         { o(c) }
+func (o clientOption) applyConnect(c *connectConfig) { c.client = append(c.client, o) }
+
+// WithJetStreamDomain says in which JetStream domain jobs must be stored. On a leaf node a stream of the same subjects in the leaf's own
+// domain would take them: Submit then fails with CodeWrongDomain.
+func WithJetStreamDomain(domain string) ClientOption {
+	return clientOption(func(c *Client) { c.domain = domain })
+}
+
+// WithSubjectPrefix puts "prefix." before every subject that is published or requested, for accounts that import the subjects
+// of dspex under a prefix. Reply subjects have none.
+func WithSubjectPrefix(prefix string) ClientOption {
+	return clientOption(func(c *Client) {
+		if c.prefix = prefix; prefix != "" {
+			c.prefix += "."
+		}
+	})
+}
+
+// Connect connects to the broker. While a lost connection is being made again, requests wait up to 5 s and then fail: they are
+// not buffered.
+func Connect(ctx context.Context, url string, options ...ConnectOption) (*Client, error) {
 	timeout := connectTimeout
 	if end, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(end))
 	}
-	options = append([]nats.Option{nats.Name("dspex client"), nats.Timeout(timeout), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}, options...)
+	config := connectConfig{nats: []nats.Option{nats.Name("dspex client"), nats.Timeout(timeout), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}}
+	for _, option := range options {
+		option.applyConnect(&config)
+	}
 	type result struct {
 		nc  *nats.Conn
 		err error
 	}
 	connected := make(chan result, 1)
 	go func() { // ends within timeout
-		nc, err := nats.Connect(url, options...)
+		nc, err := nats.Connect(url, config.nats...)
 		connected <- result{nc, err}
 	}()
 	select {
@@ -48,7 +94,7 @@ func Connect(ctx context.Context, url string, options ...nats.Option) (*Client, 
 		if r.err != nil {
 			return nil, unreachable(ctx, r.err)
 		}
-		c := New(r.nc)
+		c := New(r.nc, config.client...)
 		c.owned = true
 		return c, nil
 	case <-ctx.Done():
@@ -61,27 +107,31 @@ func Connect(ctx context.Context, url string, options ...nats.Option) (*Client, 
 	}
 }
 
+// unreachable is the error of a connection that was not made.
 func unreachable(ctx context.Context, err error) error {
-	err = transport(ctx, err, "")
-	var e *Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	if e.Code == CodeClientTimeout {
+	e := transport(ctx, err, JobRef{})
+	switch e.Code {
+	case CodeClientCancelled:
+		return e
+	case CodeClientTimeout:
 		e.Category, e.Code, e.Message, e.Hint = ErrConnection, CodeBroker, "the broker did not answer in time", ""
 	}
 	if e.Hint == "" {
 		e.Hint = "is NATS running there? `dspex dev` starts everything on this machine"
 	}
-	return err
+	return e
 }
 
 // New makes a client of a connection that the caller opened and closes.
-func New(nc *nats.Conn) *Client {
-	return &Client{nc: nc, js: sync.OnceValues(func() (jetstream.JetStream, error) { return jetstream.New(nc) })}
+func New(nc *nats.Conn, options ...ClientOption) *Client {
+	c := &Client{nc: nc, js: sync.OnceValues(func() (jetstream.JetStream, error) { return jetstream.New(nc) })}
+	for _, option := range options {
+		option.applyClient(c)
+	}
+	return c
 }
 
-// Close closes the connection that Connect made. Calls that wait end with an error.
+// Close closes the connection that Connect made. Pending calls end with an error.
 func (c *Client) Close() {
 	if c.owned {
 		c.nc.Close()
@@ -89,27 +139,24 @@ func (c *Client) Close() {
 }
 
 // Execute runs a command in a session and waits for its reply. Jobs of one session run one at a time, in the order accepted.
-// A failure is an *Error. A context without deadline gets one: what the job may take by its own options, and 5 s.
-func (c *Client) Execute(ctx context.Context, session, command string, args Args, opts ...Option) (Reply, error) {
-	subject, err := sessionSubject(doorSession, session)
+// Without a deadline of its own the context gets one: what the job may take by its own options, and 5 s.
+func (c *Client) Execute(ctx context.Context, session, command string, args Args, opts ...CallOption) (Reply, error) {
+	subject, err := sessionSubject(contract.RPCSession, session)
 	if err != nil {
 		return Reply{}, err
 	}
-	return c.call(ctx, subject, command, args, opts)
+	return c.call(ctx, subject, session, command, args, opts)
 }
 
-// ExecuteAnonymous runs a command without session: no order, no state, on any free slot.
-func (c *Client) ExecuteAnonymous(ctx context.Context, command string, args Args, opts ...Option) (Reply, error) {
-	return c.call(ctx, doorAnonymous, command, args, opts)
+// ExecuteAnonymous runs a command without a session: no order, no state, on any free slot.
+func (c *Client) ExecuteAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) (Reply, error) {
+	return c.call(ctx, contract.RPCAnonymous, "", command, args, opts)
 }
 
-func (c *Client) call(ctx context.Context, subject, command string, args Args, opts []Option) (Reply, error) {
-	r, err := newRequest(command, args, opts)
+func (c *Client) call(ctx context.Context, subject, session, command string, args Args, opts []CallOption) (Reply, error) {
+	r, err := newCall(session, command, args, opts)
 	if err != nil {
 		return Reply{}, err
-	}
-	if r.replyTo != "" {
-		return Reply{}, badOption("", "Submit", "WithReplyTo has no effect on a call")
 	}
 	ctx, cancel := bounded(ctx, r.total()+settling)
 	defer cancel()
@@ -117,10 +164,12 @@ func (c *Client) call(ctx context.Context, subject, command string, args Args, o
 	if err != nil {
 		return Reply{}, err
 	}
-	return readReply(m)
+	return readReply(m, r.job)
 }
 
-func (c *Client) request(ctx context.Context, m *nats.Msg, job string) (*nats.Msg, error) {
+// request sends a message and returns the answer. Every failure is an *Error.
+func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
+	m.Subject = c.prefix + m.Subject
 	if err := c.connected(ctx); err != nil {
 		return nil, transport(ctx, err, job)
 	}
@@ -131,7 +180,7 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job string) (*nats.Ms
 	return answer, nil
 }
 
-// connected waits a little for a connection that is being made again.
+// connected waits up to reconnectWait for a connection that is being made again.
 func (c *Client) connected(ctx context.Context) error {
 	if c.nc.IsConnected() {
 		return nil
@@ -157,77 +206,8 @@ func (c *Client) connected(ctx context.Context) error {
 	}
 }
 
-// Receipt is the proof that a job was accepted.
-type Receipt struct {
-	Job       string // the chosen id, else q<sequence>
-	Sequence  uint64 // in the stream
-	Duplicate bool   // a job of this id was accepted in the last 10 minutes: this one, whatever is in it, is not run
-}
-
-// Submit stores a job of a session and returns at once; its outcome is fetched with Wait or Job.
-func (c *Client) Submit(ctx context.Context, session, command string, args Args, opts ...Option) (Receipt, error) {
-	subject, err := sessionSubject(subjectSession, session)
-	if err != nil {
-		return Receipt{}, err
-	}
-	return c.submit(ctx, subject, session, command, args, opts)
-}
-
-// Lanes of anonymous jobs.
-const (
-	Interactive = "interactive" // somebody waits
-	Batch       = "batch"       // leaves at least one slot of each host free for the others
-)
-
-// SubmitAnonymous stores a job without session in a lane.
-func (c *Client) SubmitAnonymous(ctx context.Context, lane, command string, args Args, opts ...Option) (Receipt, error) {
-	if lane != Interactive && lane != Batch {
-		return Receipt{}, badOption("lane", "interactive or batch", "unknown lane %q", lane)
-	}
-	return c.submit(ctx, subjectAnonymous+lane, "anonymous", command, args, opts)
-}
-
-func (c *Client) submit(ctx context.Context, subject, scope, command string, args Args, opts []Option) (Receipt, error) {
-	r, err := newRequest(command, args, opts)
-	if err != nil {
-		return Receipt{}, err
-	}
-	m := r.message(subject)
-	if r.job != "" {
-		// The broker's window of duplicates is one for the whole stream: the id needs its session.
-		m.Header.Set(nats.MsgIdHdr, scope+"."+r.job)
-	}
-	if r.replyTo != "" {
-		m.Header.Set(headerReplyTo, r.replyTo)
-	}
-	ctx, cancel := bounded(ctx, settling)
-	defer cancel()
-	if err := c.connected(ctx); err != nil {
-		return Receipt{}, transport(ctx, err, r.job)
-	}
-	js, err := c.js()
-	if err != nil {
-		return Receipt{}, fmt.Errorf("using JetStream: %w", err)
-	}
-	ack, err := js.PublishMsg(ctx, m)
-	if err != nil {
-		return Receipt{}, notStored(ctx, err, r.job)
-	}
-	if r.job == "" {
-		r.job = "q" + strconv.FormatUint(ack.Sequence, 10)
-	}
-	return Receipt{Job: r.job, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
-}
-
-// notStored tells a full stream from a broker that was not reached.
-func notStored(ctx context.Context, err error, job string) error {
-	var refused *jetstream.APIError
-	if !errors.As(err, &refused) {
-		return transport(ctx, err, job)
-	}
-	e := &Error{Category: ErrResource, Code: CodeStoreFull, Message: "the broker did not store the job: " + refused.Description, Retryable: true, Job: job, cause: err}
-	if strings.Contains(refused.Description, "per subject") {
-		e.Code, e.Hint = CodeQueueFull, "the session has as many waiting jobs as it may have: wait for some of them"
-	}
+// asError returns err as an *Error, nil if it is none.
+func asError(err error) *Error {
+	e, _ := errors.AsType[*Error](err)
 	return e
 }

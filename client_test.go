@@ -22,7 +22,7 @@ func TestWhatIsAskedForTravelsAsTheContractSays(t *testing.T) {
 	defer cancel()
 	reply, err := c.Execute(ctx, "s_1", "request", dspex.Args{"question": "é<b>", "n": 1 << 60, "list": []any{1, "x", nil}},
 		dspex.WithTimeout(1500*time.Microsecond), dspex.WithMaxRetries(2), dspex.WithBackoff(dspex.Linear()), dspex.WithDeadline(time.Minute),
-		dspex.WithJob("j-1"), dspex.WithSignature("question -> answer"), dspex.WithModule("chain_of_thought"), dspex.WithLM("fast"),
+		dspex.WithJobID("j-1"), dspex.WithSignature("question -> answer"), dspex.WithModule("chain_of_thought"), dspex.WithLM("fast"),
 		dspex.WithTemperature(0.5), dspex.WithOutputs("answer", "why"), dspex.WithRequireState())
 	if err != nil {
 		t.Fatal(err)
@@ -41,9 +41,11 @@ func TestWhatIsAskedForTravelsAsTheContractSays(t *testing.T) {
 	if !reflect.DeepEqual(got.Headers, want) {
 		t.Errorf("headers %v, want %v", got.Headers, want)
 	}
-	if reply.Job != "j-1" || reply.Attempt != 1 || reply.Session.Worker != "h1/0" || reply.Run != 2*time.Millisecond || reply.Engine == "" {
-		t.Errorf("reply %+v", reply)
-	}
+	equal(t, "job", reply.Job, dspex.JobRef{Session: "s_1", ID: "j-1"})
+	equal(t, "attempt", reply.Attempt, 1)
+	equal(t, "worker", reply.Worker, "h1/0")
+	equal(t, "run", reply.Run, 2*time.Millisecond)
+	equal(t, "engine", reply.Engine, "fake 0")
 }
 
 func sameJSON(t *testing.T, got []byte, want string) {
@@ -73,27 +75,27 @@ func TestTheJobIsToldWhenItsCallerLeaves(t *testing.T) {
 	if len(deadline) != 1 || len(deadline[0]) < 4 || deadline[0] > "9999" && len(deadline[0]) == 4 {
 		t.Errorf("Dspex-Deadline %v, want up to 10000", deadline)
 	}
-	if reply.RanOn == nil || reply.Session != nil {
-		t.Errorf("an anonymous reply: %+v", reply)
-	}
+	equal(t, "host", reply.Host, "h1")
+	equal(t, "session", reply.Job.Session, "")
+	equal(t, "session state", reply.SessionState, "")
 }
 
 func TestAFailureKeepsWhatTheOtherSideSaid(t *testing.T) {
 	c, _ := start(t)
-	reply, err := c.Execute(t.Context(), "s", "busy", nil, dspex.WithJob("b1"))
-	var e *dspex.Error
-	if !errors.As(err, &e) {
-		t.Fatalf("got %v", err)
-	}
-	if e.Category != dspex.ErrResource || e.Code != "checkout_timeout" || !e.Retryable || e.RetryAfter != 250*time.Millisecond || e.Job != "b1" || e.Attempt != 1 || e.Hint == "" || e.Severity != "major" {
-		t.Errorf("got %+v", e)
-	}
-	if !errors.Is(err, dspex.ErrResource) || errors.Is(err, dspex.ErrTimeout) {
+	reply, err := c.Execute(t.Context(), "s", "busy", nil, dspex.WithJobID("b1"))
+	e := failsWith(t, "busy", err, "checkout_timeout")
+	equal(t, "category", e.Category, dspex.ErrResource)
+	equal(t, "retryable", e.Retryable, true)
+	equal(t, "retry after", e.RetryAfter, 250*time.Millisecond)
+	equal(t, "job", e.Job, dspex.JobRef{Session: "s", ID: "b1"})
+	equal(t, "attempt", e.Attempt, 1)
+	equal(t, "hint", e.Hint, "read the documentation")
+	equal(t, "severity", e.Severity, "major")
+	is(t, "busy", err, dspex.ErrResource)
+	if errors.Is(err, dspex.ErrTimeout) || errors.Is(err, dspex.ErrInvalid) {
 		t.Error("errors.Is does not go by category")
 	}
-	if reply.Session == nil || reply.Session.Host != "h1" {
-		t.Errorf("a failed job also ran somewhere: %+v", reply)
-	}
+	equal(t, "host of a failed job", reply.Host, "h1")
 	if b, err := json.Marshal(e); err != nil || !strings.Contains(string(b), `"error_category":"resource_error"`) || strings.Contains(string(b), "traceback") {
 		t.Errorf("as JSON: %s, %v", b, err)
 	}
@@ -114,34 +116,34 @@ func TestNobodyThereIsNotTheSameAsNoBroker(t *testing.T) {
 		stream = err
 	}
 	for name, err := range map[string]error{"call": call, "submit": submit, "health": health, "stream": stream} {
-		var e *dspex.Error
-		if !errors.As(err, &e) || e.Code != dspex.CodePoolUnavailable || !errors.Is(err, dspex.ErrResource) || !strings.HasPrefix(e.Message, "Pool not available") {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			e := failsWith(t, "nobody there", err, dspex.CodePoolUnavailable)
+			is(t, "nobody there", err, dspex.ErrResource)
+			equal(t, "message", e.Message, "Pool not available: the broker is there, but no dispatcher serves it")
+		})
 	}
 	url := s.ClientURL()
 	s.Shutdown()
 	s.WaitForShutdown()
 	_, err = dspex.Connect(t.Context(), url)
-	var e *dspex.Error
-	if !errors.As(err, &e) || e.Code != dspex.CodeBroker || !errors.Is(err, dspex.ErrConnection) {
-		t.Errorf("no broker: %v", err)
-	}
+	failsWith(t, "no broker", err, dspex.CodeBroker)
+	is(t, "no broker", err, dspex.ErrConnection)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := dspex.Connect(ended, url); !errors.Is(err, context.Canceled) {
-		t.Errorf("a cancelled connect: %v", err)
-	}
+	_, err = dspex.Connect(ended, url)
+	failsWith(t, "a cancelled connect", err, dspex.CodeClientCancelled)
+	is(t, "a cancelled connect", err, context.Canceled)
 }
 
 func TestTheCredentialsAreNamedAsTheProblem(t *testing.T) {
 	s := natstest.Run(t, func(o *server.Options) { o.Username, o.Password = "u", "p" })
 	_, err := dspex.Connect(t.Context(), s.ClientURL())
-	var e *dspex.Error
-	if !errors.As(err, &e) || e.Retryable || !strings.Contains(e.Message, "credentials") {
-		t.Errorf("got %v", err)
+	e := failsWith(t, "without credentials", err, dspex.CodeBroker)
+	equal(t, "retryable", e.Retryable, false)
+	if !strings.Contains(e.Message, "credentials") {
+		t.Errorf("message: %s", e.Message)
 	}
-	c, err := dspex.Connect(t.Context(), s.ClientURL(), nats.UserInfo("u", "p"))
+	c, err := dspex.Connect(t.Context(), s.ClientURL(), dspex.WithNATS(nats.UserInfo("u", "p")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,34 +155,48 @@ func TestAContextEndsTheWait(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	_, err := c.Execute(ctx, "s", "hold", nil)
-	var e *dspex.Error
-	if !errors.As(err, &e) || e.Code != dspex.CodeClientTimeout || !errors.Is(err, dspex.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("deadline: %v", err)
-	}
-	gone, leave := context.WithCancel(t.Context())
-	leave()
-	if _, err := c.Execute(gone, "s", "hold", nil); !errors.Is(err, context.Canceled) || errors.As(err, &e) {
-		t.Errorf("cancelled: %v", err)
-	}
-	for _, err := range c.Stream(gone, "s", "hold", nil) {
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("stream: %v", err)
-		}
-	}
-	if _, err := c.Wait(gone, "s", "x"); !errors.Is(err, context.Canceled) {
-		t.Errorf("wait: %v", err)
-	}
+	failsWith(t, "deadline", err, dspex.CodeClientTimeout)
+	is(t, "deadline", err, dspex.ErrTimeout)
+	is(t, "deadline", err, context.DeadlineExceeded)
 	// Without a deadline of the caller's, the call's own bound ends it.
-	_, err = c.Job(t.Context(), "s", "never")
-	if !errors.Is(err, dspex.ErrSession) {
-		t.Errorf("unknown job: %v", err)
+	_, err = c.GetJob(t.Context(), dspex.JobRef{Session: "s", ID: "never"})
+	failsWith(t, "unknown job", err, "job_unknown")
+	is(t, "unknown job", err, dspex.ErrSession)
+}
+
+func TestACancelledContextIsAnErrorOfItsOwn(t *testing.T) {
+	c, _ := start(t)
+	shutdown := errors.New("shutting down")
+	gone, leave := context.WithCancelCause(t.Context())
+	leave(shutdown)
+	job := dspex.JobRef{Session: "s", ID: "x"}
+	_, execute := c.Execute(gone, "s", "hold", nil)
+	_, submit := c.Submit(gone, "s", "hold", nil)
+	_, wait := c.Wait(gone, job)
+	_, get := c.GetJob(gone, job)
+	_, hosts := c.Admin().Hosts(gone)
+	var stream error
+	for _, err := range c.Stream(gone, "s", "hold", nil) {
+		stream = err
+	}
+	for name, err := range map[string]error{"execute": execute, "submit": submit, "wait": wait, "get": get, "hosts": hosts, "stream": stream} {
+		t.Run(name, func(t *testing.T) {
+			e := failsWith(t, "cancelled", err, dspex.CodeClientCancelled)
+			equal(t, "category", e.Category, "")
+			equal(t, "retryable", e.Retryable, false)
+			is(t, "cancelled", err, context.Canceled)
+			is(t, "cancelled", err, shutdown)
+			if errors.Is(err, dspex.ErrTimeout) || errors.Is(err, dspex.ErrInvalid) {
+				t.Errorf("%v is no timeout and no invalid call", err)
+			}
+		})
 	}
 }
 
 func TestABadRequestIsRefusedBeforeItIsSent(t *testing.T) {
 	c := dspex.New(nil) // nothing can be sent
 	ctx := t.Context()
-	call := func(opts ...dspex.Option) error {
+	call := func(opts ...dspex.CallOption) error {
 		_, err := c.Execute(ctx, "s", "predict", nil, opts...)
 		return err
 	}
@@ -192,27 +208,31 @@ func TestABadRequestIsRefusedBeforeItIsSent(t *testing.T) {
 		"session with a dot":   {func() error { _, err := c.Execute(ctx, "a.b", "predict", nil); return err }(), dspex.CodeBadSession},
 		"session wildcard":     {second(c.Submit(ctx, "*", "predict", nil)), dspex.CodeBadSession},
 		"empty session":        {second(c.Submit(ctx, "", "predict", nil)), dspex.CodeBadSession},
-		"job of reserved form": {call(dspex.WithJob("q17")), dspex.CodeBadJob},
-		"job of a replay":      {call(dspex.WithJob("a-r2")), dspex.CodeBadJob},
-		"empty job":            {call(dspex.WithJob("")), dspex.CodeBadJob},
+		"job of reserved form": {call(dspex.WithJobID("q17")), dspex.CodeBadJob},
+		"job of a replay":      {call(dspex.WithJobID("a-r2")), dspex.CodeBadJob},
+		"empty job":            {call(dspex.WithJobID("")), dspex.CodeBadJob},
 		"empty reply to":       {second(c.Submit(ctx, "s", "predict", nil, dspex.WithReplyTo(""))), dspex.CodeBadOption},
-		"long job":             {call(dspex.WithJob(strings.Repeat("j", 49))), dspex.CodeBadJob},
-		"lookup with a space":  {func() error { _, err := c.Job(ctx, "s", "a b"); return err }(), dspex.CodeBadJob},
+		"long job":             {call(dspex.WithJobID(strings.Repeat("j", 49))), dspex.CodeBadJob},
+		"lookup with a space":  {func() error { _, err := c.GetJob(ctx, dspex.JobRef{Session: "s", ID: "a b"}); return err }(), dspex.CodeBadJob},
 		"timeout":              {call(dspex.WithTimeout(0)), dspex.CodeBadOption},
 		"deadline":             {call(dspex.WithDeadline(25 * time.Hour)), dspex.CodeBadOption},
 		"retries":              {call(dspex.WithMaxRetries(21)), dspex.CodeBadOption},
 		"no delays":            {call(dspex.WithBackoff(dspex.Delays())), dspex.CodeBadOption},
 		"long delay":           {call(dspex.WithBackoff(dspex.Delays(time.Minute))), dspex.CodeBadOption},
 		"lane":                 {second(c.SubmitAnonymous(ctx, "fast", "predict", nil)), dspex.CodeBadOption},
-		"reply to of a call":   {call(dspex.WithReplyTo("_INBOX.x")), dspex.CodeBadOption},
+		"reply to a wildcard":  {second(c.Submit(ctx, "s", "predict", nil, dspex.WithReplyTo("_INBOX.*"))), dspex.CodeBadOption},
 		"text":                 {second(c.Submit(ctx, "s", "predict", dspex.Args{"a": []any{"\xff"}})), dspex.CodeBadRequest},
 		"key":                  {second(c.Submit(ctx, "s", "set_lm", dspex.Args{"model": "gpt-4o", "api_key": "sk-1"})), dspex.CodeSecret},
 		"function":             {second(c.Submit(ctx, "s", "predict", dspex.Args{"a": func() {}})), dspex.CodeBadRequest},
 	} {
-		var e *dspex.Error
-		if !errors.As(c.err, &e) || e.Code != c.code {
-			t.Errorf("%s: got %v, want %s", name, c.err, c.code)
-		}
+		t.Run(name, func(t *testing.T) {
+			e := failsWith(t, "refused", c.err, c.code)
+			is(t, "refused", c.err, dspex.ErrInvalid)
+			equal(t, "category", e.Category, "")
+			if b, err := json.Marshal(e); err != nil || strings.Contains(string(b), "error_category") {
+				t.Errorf("as JSON: %s, %v", b, err)
+			}
+		})
 	}
 }
 
@@ -220,46 +240,55 @@ func TestASubmittedJobIsFoundByItsId(t *testing.T) {
 	c, fake := start(t)
 	ctx := t.Context()
 	first, err := c.Submit(ctx, "s", "hold", nil)
-	if err != nil || first.Job != "q1" || first.Sequence != 1 || first.Duplicate {
-		t.Fatalf("receipt %+v, %v", first, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	named, err := c.Submit(ctx, "s", "hold", nil, dspex.WithJob("mine"))
-	if err != nil || named.Job != "mine" {
-		t.Fatalf("receipt %+v, %v", named, err)
+	equal(t, "receipt", first, dspex.Receipt{Job: dspex.JobRef{Session: "s", ID: "q1"}, Sequence: 1})
+	named, err := c.Submit(ctx, "s", "hold", nil, dspex.WithJobID("mine"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	again, err := c.Submit(ctx, "s", "hold", nil, dspex.WithJob("mine"))
-	if err != nil || !again.Duplicate {
-		t.Errorf("the same job again: %+v, %v", again, err)
+	equal(t, "job", named.Job.String(), "s/mine")
+	again, err := c.Submit(ctx, "s", "hold", nil, dspex.WithJobID("mine"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	equal(t, "the same job again is a duplicate", again.Duplicate, true)
 	_, err = c.Submit(ctx, "s", "hold", nil)
-	var e *dspex.Error
-	if !errors.As(err, &e) || e.Code != dspex.CodeQueueFull || !e.Retryable {
-		t.Errorf("a full session queue: %v", err)
-	}
+	e := failsWith(t, "a full session queue", err, dspex.CodeQueueFull)
+	equal(t, "retryable", e.Retryable, true)
 	fake.Release()
-	reply, err := c.Wait(ctx, "s", "mine")
-	if err != nil || string(reply.Result) != `"released"` {
-		t.Errorf("waited: %s, %v", reply.Result, err)
+	reply, err := c.Wait(ctx, named.Job)
+	if err != nil {
+		t.Fatal(err)
 	}
-	info, err := c.Job(ctx, "s", "mine")
-	if err != nil || info.Outcome != dspex.Succeeded || !info.Outcome.Final() || info.Reply == nil || info.Err != nil || info.Attempts != 1 {
-		t.Errorf("info %+v, %v", info, err)
+	equal(t, "result", string(reply.Result), `"released"`)
+	job, err := c.GetJob(ctx, named.Job)
+	if err != nil {
+		t.Fatal(err)
 	}
+	equal(t, "job", job.JobRef, named.Job)
+	equal(t, "status", job.Status, dspex.JobSucceeded)
+	equal(t, "final", job.Status.Final(), true)
+	equal(t, "attempts", job.Attempts, 1)
+	equal(t, "failure", job.Err, nil)
+	equal(t, "job of the reply", job.Reply.Job, named.Job)
 }
 
 func TestAFailedJobIsAnErrorOfWaitAndAFieldOfJob(t *testing.T) {
 	c, _ := start(t)
-	receipt, err := c.SubmitAnonymous(t.Context(), dspex.Batch, "boom", nil, dspex.WithJob("x"))
+	receipt, err := c.SubmitAnonymous(t.Context(), dspex.LaneBatch, "boom", nil, dspex.WithJobID("x"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wait(t.Context(), "", receipt.Job); !errors.Is(err, dspex.ErrPython) {
-		t.Errorf("wait: %v", err)
+	_, err = c.Wait(t.Context(), receipt.Job)
+	is(t, "wait", err, dspex.ErrPython)
+	job, err := c.GetJob(t.Context(), receipt.Job)
+	if err != nil {
+		t.Fatal(err)
 	}
-	info, err := c.Job(t.Context(), "", receipt.Job)
-	if err != nil || info.Outcome != dspex.Failed || !errors.Is(info.Err, dspex.ErrPython) {
-		t.Errorf("info %+v, %v", info, err)
-	}
+	equal(t, "status", job.Status, dspex.JobFailed)
+	is(t, "failure", job.Err, dspex.ErrPython)
 }
 
 func TestTheReplyOfASubmittedJobGoesWhereItIsWanted(t *testing.T) {
@@ -283,9 +312,12 @@ func TestBreakingOutOfAStreamUnsubscribes(t *testing.T) {
 	natstest.StartFake(t, s)
 	nc := natstest.Connect(t, s)
 	for chunk, err := range dspex.New(nc).StreamAnonymous(t.Context(), "predict", dspex.Args{"text": "a b c"}) {
-		if err != nil || chunk.Text != "a " || chunk.Job == "" || chunk.Attempt != 1 {
-			t.Errorf("%+v %v", chunk, err)
+		if err != nil {
+			t.Fatal(err)
 		}
+		equal(t, "text", chunk.Text, "a ")
+		equal(t, "job", chunk.Job, dspex.JobRef{ID: "q1"})
+		equal(t, "attempt", chunk.Attempt, 1)
 		break
 	}
 	if n := nc.NumSubscriptions(); n != 0 {
@@ -312,5 +344,48 @@ func TestAnAnswerOfSomethingElseIsACommunicationError(t *testing.T) {
 	}
 	if _, err := c.Health(t.Context()); !errors.Is(err, dspex.ErrCommunication) {
 		t.Errorf("health: %v", err)
+	}
+}
+
+func TestAJobIsStoredInTheDomainThatTheClientAsksFor(t *testing.T) {
+	s := natstest.Run(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
+	natstest.StartFake(t, s)
+	nc := natstest.Connect(t, s)
+	if _, err := dspex.New(nc, dspex.WithJetStreamDomain("hub")).Submit(t.Context(), "s", "echo", nil); err != nil {
+		t.Error(err)
+	}
+	_, err := dspex.New(nc, dspex.WithJetStreamDomain("leaf")).Submit(t.Context(), "s", "echo", nil)
+	failsWith(t, "another domain", err, dspex.CodeWrongDomain)
+}
+
+func TestEverySubjectHasTheClientsPrefix(t *testing.T) {
+	s := natstest.Run(t)
+	nc := natstest.Connect(t, s)
+	for subject, body := range map[string]string{
+		"prod.dspex.rpc.session.s": `{"ok":true,"result":1,"job":"j"}`,
+		"prod.dspex.rpc.stats.get": `{"ok":true,"result":{"pool_size":4}}`,
+		"prod.dspex.session.s":     `{"stream":"DSPEX_JOBS","seq":7}`,
+	} {
+		if _, err := nc.Subscribe(subject, func(m *nats.Msg) { m.Respond([]byte(body)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := dspex.New(nc, dspex.WithSubjectPrefix("prod"))
+	if _, err := c.Execute(t.Context(), "s", "predict", nil); err != nil {
+		t.Errorf("call: %v", err)
+	}
+	if _, err := c.Stats(t.Context()); err != nil {
+		t.Errorf("request: %v", err)
+	}
+	receipt, err := c.Submit(t.Context(), "s", "predict", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "job", receipt.Job.ID, "q7")
+	for chunk, err := range c.Stream(t.Context(), "s", "predict", nil) {
+		if err != nil {
+			t.Errorf("stream: %v", err)
+		}
+		equal(t, "job of the stream", chunk.Job.Session, "s")
 	}
 }

@@ -5,43 +5,87 @@ import (
 	"encoding/json"
 	"iter"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
-const doorDead = "dspex.rpc.dlq."
-
-// DeadLetter is a job that failed for good although it was worth retrying. It is kept for 30 days.
+// DeadLetter is a job that failed for good although a retry could have helped. It is kept for 30 days.
 type DeadLetter struct {
-	Sequence   uint64        `json:"sequence"` // its name
+	Sequence   uint64 // its name
+	Job        JobRef
+	Lane       Lane   // of an anonymous job
+	Mode       string // call or queue
+	Command    string // "" if the request could not be read
+	Attempts   int
+	Category   ErrorCategory
+	Code       string
+	Message    string
+	CreatedAt  time.Time   // of the dead letter
+	AcceptedAt time.Time   // of the job
+	Bytes      int         // of the request
+	Replayed   *ReplayedAs // nil if it was not
+
+	Raw json.RawMessage // the raw result
+}
+
+// ReplayedAs is the job that a dead letter was replayed as.
+type ReplayedAs struct {
+	Job JobRef
+	At  time.Time
+}
+
+// DeadLetterDetails is everything about one dead letter.
+type DeadLetterDetails struct {
+	DeadLetter
+	Request      json.RawMessage  // nil if it cannot be read
+	RequestBytes []byte           // then
+	Failures     []AttemptFailure // the earliest may be missing
+	LastError    *Error           // as in the job's reply
+}
+
+// wireDeadLetter is a dead letter as contract/dead-letters.md spells it.
+type wireDeadLetter struct {
+	Sequence   uint64        `json:"sequence"`
 	Job        string        `json:"job"`
-	Session    string        `json:"session"` // "" for an anonymous job
-	Lane       string        `json:"lane"`    // of an anonymous job
-	Mode       string        `json:"mode"`    // call or queue
-	Command    string        `json:"command"` // "" if the request could not be read
+	Session    string        `json:"session"`
+	Lane       Lane          `json:"lane"`
+	Mode       string        `json:"mode"`
+	Command    string        `json:"command"`
 	Attempts   int           `json:"attempts"`
 	Category   ErrorCategory `json:"error_category"`
 	Code       string        `json:"code"`
 	Message    string        `json:"message"`
 	BuriedAt   time.Time     `json:"buried_at"`
 	AcceptedAt time.Time     `json:"accepted_at"`
-	Bytes      int           `json:"bytes"`    // of the request
-	Replayed   *ReplayedAs   `json:"replayed"` // nil if it was not
+	Bytes      int           `json:"bytes"`
+	Replayed   *struct {
+		Job string    `json:"job"`
+		At  time.Time `json:"at"`
+	} `json:"replayed"`
 
-	Raw json.RawMessage `json:"-"` // all that was said
+	Request      json.RawMessage  `json:"request"`
+	RequestBytes []byte           `json:"request_bytes"`
+	Failures     []AttemptFailure `json:"failures"`
+	Error        *wireError       `json:"error"`
 }
 
-// ReplayedAs is the job that a dead letter was replayed as.
-type ReplayedAs struct {
-	Job string    `json:"job"`
-	At  time.Time `json:"at"`
-}
-
-// DeadLetterDetails is all about one dead letter.
-type DeadLetterDetails struct {
-	DeadLetter
-	Request      json.RawMessage  `json:"request"`       // nil if it cannot be read
-	RequestBytes []byte           `json:"request_bytes"` // then
-	Failures     []AttemptFailure `json:"failures"`      // the earliest may be missing
-	Err          *Error           `json:"-"`             // the last one, as in the job's reply
+// readDeadLetter reads a dead letter as it is listed, or everything about it.
+func readDeadLetter(raw json.RawMessage) (DeadLetterDetails, error) {
+	var w wireDeadLetter
+	if err := json.Unmarshal(raw, &w); err != nil {
+		return DeadLetterDetails{}, badReply("a dead letter is not the expected JSON: %v", err)
+	}
+	d := DeadLetterDetails{DeadLetter: DeadLetter{
+		Sequence: w.Sequence, Job: JobRef{w.Session, w.Job}, Lane: w.Lane, Mode: w.Mode, Command: w.Command, Attempts: w.Attempts,
+		Category: w.Category, Code: w.Code, Message: w.Message, CreatedAt: w.BuriedAt, AcceptedAt: w.AcceptedAt, Bytes: w.Bytes, Raw: raw,
+	}, Request: w.Request, RequestBytes: w.RequestBytes, Failures: w.Failures}
+	if w.Replayed != nil {
+		d.Replayed = &ReplayedAs{JobRef{w.Session, w.Replayed.Job}, w.Replayed.At}
+	}
+	if w.Error != nil {
+		d.LastError = w.Error.error(d.Job, d.Attempts)
+	}
+	return d, nil
 }
 
 // AttemptFailure is one failed attempt of a job.
@@ -61,11 +105,11 @@ type DeadLetterFilter struct {
 	Anonymous bool          // those without session
 	Category  ErrorCategory // of the last error
 	Code      string        // of the last error
-	OlderThan time.Duration // since it was buried
+	OlderThan time.Duration // since the dead letter was written
 	NewerThan time.Duration
 	Replayed  *bool // whether it was
 	All       bool  // to replay or to purge without any of the above
-	Limit     int   // of letters, 0: no limit
+	Limit     int   // 0: no limit
 }
 
 func (f DeadLetterFilter) ask() map[string]any {
@@ -97,17 +141,17 @@ type deadAnswer struct {
 	Cursor   string
 }
 
-// mostDeadPage bounds what one request does: each letter of a replay or a purge costs the broker a few writes.
+// mostDeadPage bounds what one request does: each dead letter of a replay or a purge costs the broker a few writes.
 const mostDeadPage = 100
 
 // deadPages asks page by page until each has enough or the limit is reached.
-func (c *Client) deadPages(ctx context.Context, verb string, ask map[string]any, limit int, each func(deadAnswer) (count int, more bool)) error {
+func (a *Admin) deadPages(ctx context.Context, subject string, ask map[string]any, limit int, each func(deadAnswer) (count int, more bool)) error {
 	for left := limit; ; {
 		ask["limit"] = mostDeadPage
 		if left > 0 {
 			ask["limit"] = min(left, mostDeadPage)
 		}
-		reply, err := c.admin(ctx, doorDead+verb, ask)
+		reply, err := a.c.ask(ctx, subject, ask)
 		if err != nil {
 			return err
 		}
@@ -124,17 +168,13 @@ func (c *Client) deadPages(ctx context.Context, verb string, ask map[string]any,
 }
 
 // DeadLetters lists dead letters, the oldest first. It reads page by page while the loop goes on.
-func (c *Client) DeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[DeadLetter, error] {
+func (a *Admin) DeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		over := false
-		err := c.deadPages(ctx, "list", f.ask(), f.Limit, func(page deadAnswer) (int, bool) {
+		err := a.deadPages(ctx, contract.RPCDeadList, f.ask(), f.Limit, func(page deadAnswer) (int, bool) {
 			for _, raw := range page.Letters {
-				l := DeadLetter{Raw: raw}
-				err := json.Unmarshal(raw, &l)
-				if err != nil {
-					err = badReply("a dead letter is not the expected JSON: %v", err)
-				}
-				if !yield(l, err) || err != nil {
+				l, err := readDeadLetter(raw)
+				if !yield(l.DeadLetter, err) || err != nil {
 					over = true
 					return 0, false
 				}
@@ -147,65 +187,50 @@ func (c *Client) DeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[
 	}
 }
 
-// DeadLetter tells all about one dead letter. One that is not there is an error of category ErrSession, code
+// GetDeadLetter returns everything about one dead letter. One that is not there is an error of category ErrSession, code
 // dead_letter_unknown.
-func (c *Client) DeadLetter(ctx context.Context, sequence uint64) (DeadLetterDetails, error) {
-	reply, err := c.admin(ctx, doorDead+"show", map[string]any{"sequence": sequence})
+func (a *Admin) GetDeadLetter(ctx context.Context, sequence uint64) (DeadLetterDetails, error) {
+	reply, err := a.c.ask(ctx, contract.RPCDeadShow, map[string]any{"sequence": sequence})
 	if err != nil {
 		return DeadLetterDetails{}, err
 	}
-	d := DeadLetterDetails{DeadLetter: DeadLetter{Raw: reply.Result}}
-	var w struct {
-		Error *wireError `json:"error"`
-	}
-	err = reply.Decode(&d)
-	if err == nil {
-		err = reply.Decode(&w)
-	}
-	if err != nil {
-		return DeadLetterDetails{}, badReply("the answer about the dead letter is not the expected JSON: %v", err)
-	}
-	if w.Error != nil {
-		d.Err = w.Error.error(d.Job, d.Attempts)
-	}
-	return d, nil
+	return readDeadLetter(reply.Result)
 }
 
-// Replay is a dead letter that was replayed.
-type Replay struct {
-	Sequence uint64 // of the letter
-	Session  string // "" for an anonymous job
-	Job      string // the new job: fetch its outcome with Wait
-	Again    bool   // it had been replayed before; no second job was made
+// ReplayResult is what became of the replay of a dead letter.
+type ReplayResult struct {
+	Sequence uint64 // of the dead letter
+	Job      JobRef // the new job: fetch its outcome with Wait
+	Existing bool   // it had been replayed before: no second job was made
 	Err      error  // why it could not be replayed: an *Error
 }
 
 // ReplayDeadLetter makes a new job of a dead letter, at the end of its session's queue or in its lane. Asking twice makes one
-// job. The letter stays.
-func (c *Client) ReplayDeadLetter(ctx context.Context, sequence uint64) (Replay, error) {
-	for r, err := range c.replay(ctx, map[string]any{"sequence": sequence}, 1) {
+// job. The dead letter stays.
+func (a *Admin) ReplayDeadLetter(ctx context.Context, sequence uint64) (ReplayResult, error) {
+	for r, err := range a.replay(ctx, map[string]any{"sequence": sequence}, 1) {
 		if err == nil {
 			err = r.Err
 		}
 		return r, err
 	}
-	return Replay{}, badReply("the dead letter was neither replayed nor refused")
+	return ReplayResult{}, badReply("the dead letter was neither replayed nor refused")
 }
 
 // ReplayDeadLetters replays all that the filter chooses, page by page while the loop goes on: a loop that is left early has
-// replayed the whole page. What dies meanwhile is not replayed again.
-func (c *Client) ReplayDeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[Replay, error] {
+// replayed the whole page. Jobs dead-lettered during the call are not included.
+func (a *Admin) ReplayDeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[ReplayResult, error] {
 	ask := f.ask()
 	if f.All {
 		ask["all"] = true
 	}
-	return c.replay(ctx, ask, f.Limit)
+	return a.replay(ctx, ask, f.Limit)
 }
 
-func (c *Client) replay(ctx context.Context, ask map[string]any, limit int) iter.Seq2[Replay, error] {
-	return func(yield func(Replay, error) bool) {
+func (a *Admin) replay(ctx context.Context, ask map[string]any, limit int) iter.Seq2[ReplayResult, error] {
+	return func(yield func(ReplayResult, error) bool) {
 		over := false
-		err := c.deadPages(ctx, "replay", ask, limit, func(page deadAnswer) (int, bool) {
+		err := a.deadPages(ctx, contract.RPCDeadReplay, ask, limit, func(page deadAnswer) (int, bool) {
 			for _, raw := range page.Replayed {
 				r, err := readReplay(raw)
 				if !yield(r, err) || err != nil {
@@ -216,12 +241,12 @@ func (c *Client) replay(ctx context.Context, ask map[string]any, limit int) iter
 			return len(page.Replayed), true
 		})
 		if err != nil && !over {
-			yield(Replay{}, err)
+			yield(ReplayResult{}, err)
 		}
 	}
 }
 
-func readReplay(raw json.RawMessage) (Replay, error) {
+func readReplay(raw json.RawMessage) (ReplayResult, error) {
 	var w struct {
 		Sequence     uint64
 		Session, Job string
@@ -229,32 +254,32 @@ func readReplay(raw json.RawMessage) (Replay, error) {
 		Error        *wireError
 	}
 	if err := json.Unmarshal(raw, &w); err != nil {
-		return Replay{}, badReply("a replay is not the expected JSON: %v", err)
+		return ReplayResult{}, badReply("a replay is not the expected JSON: %v", err)
 	}
-	r := Replay{Sequence: w.Sequence, Session: w.Session, Job: w.Job, Again: w.Again}
+	r := ReplayResult{Sequence: w.Sequence, Job: JobRef{w.Session, w.Job}, Existing: w.Again}
 	if w.Error != nil {
-		r.Err = w.Error.error("", 0)
+		r.Err = w.Error.error(r.Job, 0)
 	}
 	return r, nil
 }
 
 // PurgeDeadLetter removes one dead letter.
-func (c *Client) PurgeDeadLetter(ctx context.Context, sequence uint64) error {
-	_, err := c.purge(ctx, map[string]any{"sequence": sequence}, 1)
+func (a *Admin) PurgeDeadLetter(ctx context.Context, sequence uint64) error {
+	_, err := a.purge(ctx, map[string]any{"sequence": sequence}, 1)
 	return err
 }
 
 // PurgeDeadLetters removes all that the filter chooses and tells how many, also when it fails in between.
-func (c *Client) PurgeDeadLetters(ctx context.Context, f DeadLetterFilter) (int, error) {
+func (a *Admin) PurgeDeadLetters(ctx context.Context, f DeadLetterFilter) (int, error) {
 	ask := f.ask()
 	if f.All {
 		ask["all"] = true
 	}
-	return c.purge(ctx, ask, f.Limit)
+	return a.purge(ctx, ask, f.Limit)
 }
 
-func (c *Client) purge(ctx context.Context, ask map[string]any, limit int) (count int, err error) {
-	err = c.deadPages(ctx, "purge", ask, limit, func(page deadAnswer) (int, bool) {
+func (a *Admin) purge(ctx context.Context, ask map[string]any, limit int) (count int, err error) {
+	err = a.deadPages(ctx, contract.RPCDeadPurge, ask, limit, func(page deadAnswer) (int, bool) {
 		count += page.Purged
 		return page.Purged, true
 	})

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // ErrorCategory is one of the nine kinds of failure. It is an error itself, so that errors.Is(err, ErrTimeout) works.
@@ -16,50 +19,56 @@ type ErrorCategory string
 
 // The categories, by what failed.
 const (
-	ErrInitialization ErrorCategory = "initialization" // a worker did not start
-	ErrConnection     ErrorCategory = "connection"     // broker, pipe or language model not reached
-	ErrCommunication  ErrorCategory = "communication"  // an answer that cannot be read
-	ErrTimeout        ErrorCategory = "timeout"        // an attempt, or the wait for a reply, took too long
-	ErrResource       ErrorCategory = "resource_error" // no slot, pool off or full, breaker open, rate limit
-	ErrHealthCheck    ErrorCategory = "health_check"   // a worker does not answer
-	ErrSession        ErrorCategory = "session"        // session state, or an unknown id
-	ErrPython         ErrorCategory = "python"         // the program raised, or what was asked of it makes no sense
-	ErrSystem         ErrorCategory = "system_error"   // anything else
+	ErrInitialization ErrorCategory = contract.Initialization // a worker did not start
+	ErrConnection     ErrorCategory = contract.Connection     // the broker, a worker or a language model cannot be reached
+	ErrCommunication  ErrorCategory = contract.Communication  // an answer that cannot be read
+	ErrTimeout        ErrorCategory = contract.Timeout        // an attempt, or the wait for a reply, took too long
+	ErrResource       ErrorCategory = contract.Resource       // no slot, no pool, a full queue, an open breaker, a rate limit
+	ErrHealthCheck    ErrorCategory = contract.HealthCheck    // a worker does not answer
+	ErrSession        ErrorCategory = contract.Session        // session state, or an unknown id
+	ErrPython         ErrorCategory = contract.Python         // the program raised, or the request was invalid
+	ErrSystem         ErrorCategory = contract.System         // anything else
 )
 
 // Error returns the category's name.
 func (c ErrorCategory) Error() string { return string(c) }
 
-// Codes that this client itself gives to an error; all others come from the other side.
+// ErrInvalid is the kind of an *Error whose call this client refused to send: an option out of range, an id of another form,
+// arguments without a JSON form. Such an error has no category, because no job and no broker failed.
+var ErrInvalid = errors.New("invalid call")
+
+// Codes that this client itself gives to an error; contract/commands.md lists all others.
 const (
-	CodeClientTimeout   = "client_timeout"     // no reply within the context's deadline or the call's own bound
-	CodeBroker          = "broker_unreachable" // no connection to NATS
-	CodePoolUnavailable = "pool_not_available" // NATS is there, dspex is not
-	CodeBadReply        = "bad_reply"          // an answer that is not of contract/job.md
-	CodeBadRequest      = "bad_request"        // arguments that have no JSON form
-	CodeBadOption       = "bad_option"         // an option out of range, or one without effect
-	CodeBadSession      = "bad_session_id"     // not [A-Za-z0-9_-]{1,64}
-	CodeBadJob          = "bad_job_id"         // not [A-Za-z0-9_-]{1,48}, or of a reserved form
-	CodeSecret          = "secret_in_request"  // an API key instead of a reference to one
-	CodeTooLarge        = "too_large"          // more than the broker takes
-	CodeQueueFull       = "session_queue_full" // the session has too many waiting jobs
-	CodeStoreFull       = "store_full"         // the broker has no room
+	CodeClientTimeout   = "client_timeout"             // no reply within the context's deadline or the call's own bound
+	CodeClientCancelled = "client_cancelled"           // the context was cancelled; the job may still run
+	CodeBadReply        = "bad_reply"                  // an answer that is not of contract/job.md
+	CodeWrongDomain     = "wrong_domain"               // stored in another JetStream domain than WithJetStreamDomain says
+	CodeBroker          = contract.CodeBroker          // no connection to NATS
+	CodePoolUnavailable = contract.CodePoolUnavailable // NATS is there, dspex is not
+	CodeBadRequest      = contract.CodeBadRequest      // arguments that have no JSON form
+	CodeBadOption       = contract.CodeBadOption       // an option out of range
+	CodeBadSession      = contract.CodeBadSession      // not [A-Za-z0-9_-]{1,64}
+	CodeBadJob          = contract.CodeBadJob          // not [A-Za-z0-9_-]{1,48}, or of a reserved form
+	CodeSecret          = contract.CodeSecret          // an API key instead of a reference to one
+	CodeTooLarge        = contract.CodeTooLarge        // more than the broker takes
+	CodeQueueFull       = contract.CodeQueueFull       // the session has too many waiting jobs
+	CodeStoreFull       = contract.CodeStoreFull       // the broker has no room
 )
 
-// Error is why a job failed, or why it could not be asked for. Zero fields were not given.
+// Error is why a job failed, or why it could not be requested. Zero fields were not given.
 type Error struct {
-	Category         ErrorCategory
-	Code             string // stable, for programs
-	Message          string // for people
-	Hint             string // what to do about it
-	Retryable        bool   // the same request may succeed later
+	Category         ErrorCategory // "" for ErrInvalid and for a cancelled context
+	Code             string        // stable, for programs
+	Message          string        // for people
+	Hint             string        // what to do about it
+	Retryable        bool          // the same request may succeed later
 	RetryAfter       time.Duration
 	Severity         string // minor, major or critical
 	RecoveryStrategy string
 	Recoverable      bool
 	Expected         string // of bad input: what was expected
 	Path             string // of bad input: where
-	Job              string
+	Job              JobRef // as far as it is known
 	Attempt          int
 	Worker           string
 	PythonType       string // the exception's class
@@ -69,12 +78,15 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	text := fmt.Sprintf("%s (%s): %s", e.Category, e.Code, e.Message)
+	text := e.Code + ": " + e.Message
+	if e.Category != "" {
+		text = fmt.Sprintf("%s (%s): %s", e.Category, e.Code, e.Message)
+	}
 	if e.Path != "" {
 		text += ": " + e.Path
 	}
-	if e.Expected != "" {
-		text += ": expected " + e.Expected
+	if e.Expected != "" && !strings.Contains(e.Message, e.Expected) {
+		text += ": must be " + e.Expected
 	}
 	return text
 }
@@ -85,7 +97,7 @@ func (e *Error) Is(target error) bool {
 	return ok && category == e.Category
 }
 
-// Unwrap returns what the client met, such as context.DeadlineExceeded or an error of nats.go; nil for failures of the job.
+// Unwrap returns the cause, such as ErrInvalid, context.Canceled or an error of nats.go; nil for failures of the job.
 func (e *Error) Unwrap() error { return e.cause }
 
 // wireError is the error of a reply.
@@ -107,7 +119,7 @@ type wireError struct {
 	Traceback        string `json:"traceback"`
 }
 
-func (w *wireError) error(job string, attempt int) *Error {
+func (w *wireError) error(job JobRef, attempt int) *Error {
 	if w.Attempt == 0 {
 		w.Attempt = attempt
 	}
@@ -119,12 +131,12 @@ func (w *wireError) error(job string, attempt int) *Error {
 	}
 }
 
-// MarshalJSON writes the error as it stands in replies on the wire.
+// MarshalJSON writes the error as it stands in replies on the wire. One without a category has no error_category.
 func (e *Error) MarshalJSON() ([]byte, error) {
-	out := map[string]any{"error_category": e.Category, "code": e.Code, "message": e.Message, "retryable": e.Retryable}
+	out := map[string]any{"code": e.Code, "message": e.Message, "retryable": e.Retryable}
 	for name, text := range map[string]string{
-		"hint": e.Hint, "severity": e.Severity, "recovery_strategy": e.RecoveryStrategy, "expected": e.Expected, "path": e.Path,
-		"worker": e.Worker, "python_type": e.PythonType, "traceback": e.Traceback,
+		"error_category": string(e.Category), "hint": e.Hint, "severity": e.Severity, "recovery_strategy": e.RecoveryStrategy,
+		"expected": e.Expected, "path": e.Path, "worker": e.Worker, "python_type": e.PythonType, "traceback": e.Traceback,
 	} {
 		if text != "" {
 			out[name] = text
@@ -147,22 +159,35 @@ func badReply(format string, args ...any) *Error {
 		Hint: "is something else serving the dspex.rpc subjects, or is one side much older than the other?"}
 }
 
-func badOption(path, expected, format string, args ...any) *Error {
-	return &Error{Category: ErrPython, Code: CodeBadOption, Message: fmt.Sprintf(format, args...), Path: path, Expected: expected}
+// invalid is the error of a call that is not sent.
+func invalid(code, path, expected, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Path: path, Expected: expected, cause: ErrInvalid}
 }
 
-// transport turns what nats.go met into an Error; job is the job's id if it is known.
-func transport(ctx context.Context, err error, job string) error {
+// cancelled is the error of a call whose context was cancelled. It matches context.Canceled and the context's cause.
+func cancelled(ctx context.Context, err error, job JobRef) *Error {
+	e := &Error{Code: CodeClientCancelled, Message: "the context was cancelled", Job: job, cause: err,
+		Hint: "the job may still run; with a job id of your own (WithJobID) its outcome can be fetched"}
+	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
+		e.Message += ": " + why.Error()
+		e.cause = fmt.Errorf("%w: %w", err, why)
+	}
+	return e
+}
+
+// transport turns an error of nats.go into an Error; job is the job, as far as it is known.
+func transport(ctx context.Context, err error, job JobRef) *Error {
+	if errors.Is(err, context.Canceled) {
+		return cancelled(ctx, err, job)
+	}
 	e := &Error{Category: ErrConnection, Code: CodeBroker, Message: "the broker was not reached: " + err.Error(), Retryable: true, Job: job, cause: err}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
 		e.Category, e.Code = ErrResource, CodePoolUnavailable
 		e.Message, e.Hint = "Pool not available: the broker is there, but no dispatcher serves it", "start a dispatcher, or `dspex dev`"
-	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("waiting for the reply: %w", context.Cause(ctx))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrAsyncPublishTimeout):
 		e.Category, e.Code, e.Message = ErrTimeout, CodeClientTimeout, "no reply in time"
-		e.Hint = "the job may still run; with a job id of your own (WithJob) its outcome can be fetched, and asking again is safe"
+		e.Hint = "the job may still run; with a job id of your own (WithJobID) its outcome can be fetched, and asking again is safe"
 	case errors.Is(err, nats.ErrMaxPayload):
 		e.Category, e.Code, e.Retryable = ErrSession, CodeTooLarge, false
 		e.Message, e.Hint = "the request is larger than the broker takes", "pass large inputs by reference"

@@ -22,70 +22,58 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(reply.Outputs()["answer"], reply.Session.State)
+	fmt.Println(reply.Outputs()["answer"], reply.SessionState)
 	// Output: Paris? warm
 }
 
 func ExampleClient_Execute_errors() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
-	_, err = client.Execute(ctx, "user_123", "busy", nil, dspex.WithMaxRetries(3), dspex.WithBackoff(dspex.Exponential()), dspex.WithTimeout(30*time.Second))
+	client := exampleClient()
+	_, err := client.Execute(context.Background(), "user_123", "busy", nil,
+		dspex.WithMaxRetries(3), dspex.WithBackoff(dspex.Exponential()), dspex.WithTimeout(30*time.Second))
 	var failure *dspex.Error
 	switch {
 	case errors.Is(err, dspex.ErrTimeout):
 		fmt.Println("too slow")
 	case errors.Is(err, dspex.ErrResource) && errors.As(err, &failure):
-		fmt.Println("no room, again in", failure.RetryAfter)
+		fmt.Println("no capacity, again in", failure.RetryAfter)
 	case err != nil:
 		fmt.Println("something else:", err)
 	}
-	// Output: no room, again in 250ms
+	// Output: no capacity, again in 250ms
+}
+
+func ExampleClient_Execute_invalid() {
+	client := exampleClient()
+	_, err := client.Execute(context.Background(), "user_123", "predict", nil, dspex.WithMaxRetries(25))
+	fmt.Println(errors.Is(err, dspex.ErrInvalid))
+	fmt.Println(err)
+	// Output:
+	// true
+	// bad_option: max_retries must be 0 to 20, got 25: options.max_retries
+}
+
+func ExampleClient_Execute_cancelled() {
+	client := exampleClient()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := client.Execute(ctx, "user_123", "predict", dspex.Args{"question": "Paris?"})
+	fmt.Println(errors.Is(err, context.Canceled))
+	fmt.Println(err)
+	// Output:
+	// true
+	// client_cancelled: the context was cancelled
 }
 
 func ExampleClient_ExecuteAnonymous() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
-	reply, err := client.ExecuteAnonymous(ctx, "predict", dspex.Args{"text": "I love this product!"}, dspex.WithTimeout(time.Minute))
+	client := exampleClient()
+	reply, err := client.ExecuteAnonymous(context.Background(), "predict", dspex.Args{"text": "I love this product!"}, dspex.WithTimeout(time.Minute))
 	fmt.Println(string(reply.Result), err)
 	// Output: {"answer":"I love this product!"} <nil>
 }
 
-func ExampleClient_Submit() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
-	receipt, err := client.Submit(ctx, "user_123", "predict", dspex.Args{"question": "later"}, dspex.WithJob("order-17"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	reply, err := client.Wait(ctx, "user_123", receipt.Job)
-	fmt.Println(receipt.Job, reply.Outputs()["answer"], err)
-	// Output: order-17 later <nil>
-}
-
 func ExampleClient_Stream() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
-	for chunk, err := range client.Stream(ctx, "user_123", "predict", dspex.Args{"question": "one two three"}) {
+	client := exampleClient()
+	for chunk, err := range client.Stream(context.Background(), "user_123", "predict", dspex.Args{"question": "one two three"}) {
 		switch {
 		case err != nil:
 			log.Fatal(err)
@@ -103,15 +91,9 @@ func ExampleClient_Stream() {
 }
 
 func ExampleBackoffFunc() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
+	client := exampleClient()
 	backoff := dspex.BackoffFunc(func(attempt int) time.Duration { return time.Duration(attempt) * 150 * time.Millisecond })
-	reply, err := client.ExecuteAnonymous(ctx, "request", nil, dspex.WithMaxRetries(3), dspex.WithBackoff(backoff))
+	reply, err := client.ExecuteAnonymous(context.Background(), "request", nil, dspex.WithMaxRetries(3), dspex.WithBackoff(backoff))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -122,38 +104,16 @@ func ExampleBackoffFunc() {
 	// Output: <nil> [150 300 450]
 }
 
-func ExampleClient_Stats() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
+func ExampleWithSignature() {
+	client := exampleClient()
+	reply, err := client.ExecuteAnonymous(context.Background(), "request", dspex.Args{"review": "I love it"},
+		dspex.WithSignature("review -> sentiment: Literal['good', 'bad'], score: float"), dspex.WithModule("chain_of_thought"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer client.Close()
-
-	health, err := client.Health(ctx)
-	if err != nil {
-		log.Fatal(err)
+	var sent struct {
+		Body struct{ Options map[string]any }
 	}
-	stats, err := client.Stats(ctx)
-	fmt.Println(health.Status, stats.PoolSize, stats.AvailableWorkers, err)
-	// Output: healthy 4 2 <nil>
-}
-
-func ExampleClient_Sessions() {
-	ctx := context.Background()
-	client, err := dspex.Connect(ctx, exampleURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer client.Close()
-
-	for session, err := range client.Sessions(ctx, dspex.SessionFilter{Prefix: "a_", Idle: time.Minute, Limit: 2}) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(session.SessionID, session.WorkerID, session.Operations)
-	}
-	// Output:
-	// a_1 h1/0 12
-	// a_2 h1/0 12
+	fmt.Println(reply.Decode(&sent), sent.Body.Options["signature"])
+	// Output: <nil> review -> sentiment: Literal['good', 'bad'], score: float
 }

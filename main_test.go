@@ -2,6 +2,7 @@ package dspex_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -14,6 +15,12 @@ import (
 
 // exampleURL is a broker with a stand-in for dspex behind it, for the examples.
 var exampleURL string
+
+// connected is the client of the examples.
+var connected *dspex.Client
+
+// exampleClient is a client that is connected: see the example of the package.
+func exampleClient() *dspex.Client { return connected }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -32,6 +39,9 @@ func run(m *testing.M) int {
 	must(err)
 	defer fake.Release()
 	exampleURL = s.ClientURL()
+	connected, err = dspex.Connect(context.Background(), exampleURL)
+	must(err)
+	defer connected.Close()
 	return m.Run()
 }
 
@@ -53,4 +63,31 @@ func start(t *testing.T) (*dspex.Client, *natstest.Fake) {
 	}
 	t.Cleanup(c.Close)
 	return c, fake
+}
+
+// equal reports a value that is another one than expected.
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s is %v, want %v", what, got, want)
+	}
+}
+
+// failsWith reports an error that is no *Error of this code, and returns it.
+func failsWith(t *testing.T, what string, err error, code string) *dspex.Error {
+	t.Helper()
+	e, ok := errors.AsType[*dspex.Error](err)
+	if !ok || e.Code != code {
+		t.Errorf("%s: got %v, want an error of the code %s", what, err, code)
+		return &dspex.Error{}
+	}
+	return e
+}
+
+// is reports an error that does not match target.
+func is(t *testing.T, what string, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Errorf("%s: got %v, want one that matches %v", what, err, target)
+	}
 }

@@ -3,42 +3,56 @@ package dspex
 import (
 	"cmp"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
-// Bounds and defaults of contract/job.md.
-const (
-	defaultTimeout = 30 * time.Second
-	longest        = 24 * time.Hour
-	mostRetries    = 20
-	mostDelay      = 30 * time.Second
-	mostJitter     = 0.25
-	checkoutWait   = 5 * time.Second // how long a call may wait for a slot
-	// grantedRetries is the most that any error category grants to a job that asks for no number.
-	grantedRetries = 5
-	backoffBase    = 100 * time.Millisecond
-)
+// CallOption changes one call: Execute, ExecuteAnonymous, Stream, StreamAnonymous.
+type CallOption interface{ applyCall(*request) }
 
-// Option is a wish for one job.
-type Option func(*request)
+// SubmitOption changes one submitted job.
+type SubmitOption interface{ applySubmit(*request) }
+
+// SessionOption changes a job that concerns a session as a whole: CleanupSession, EraseSession, ImportSession.
+type SessionOption interface{ applySession(*request) }
+
+// JobOption is taken by calls and by submitted jobs.
+type JobOption interface {
+	CallOption
+	SubmitOption
+}
+
+// IDOption is taken by every job.
+type IDOption interface {
+	JobOption
+	SessionOption
+}
+
+// option implements all of them; the type that a function returns says where it may be used.
+type option func(*request)
+
+func (o option) applyCall(r *request)    { o(r) }
+func (o option) applySubmit(r *request)  { o(r) }
+func (o option) applySession(r *request) { o(r) }
 
 // WithTimeout bounds one attempt: 1 ms to 24 h, 30 s by default.
-func WithTimeout(d time.Duration) Option {
-	return func(r *request) {
+func WithTimeout(d time.Duration) JobOption {
+	return option(func(r *request) {
 		r.timeout = d
 		r.setDuration("timeout", d)
-	}
+	})
 }
 
 // WithMaxRetries sets how often a failed attempt is repeated: 0 to 20 times, by default as the error's category says.
-func WithMaxRetries(n int) Option {
-	return func(r *request) {
-		if n < 0 || n > mostRetries {
-			r.fail(badOption("options.max_retries", "0 to 20", "max_retries is out of range"))
+func WithMaxRetries(n int) JobOption {
+	return option(func(r *request) {
+		if n < 0 || n > contract.MaxRetries {
+			r.refuse("max_retries", "0 to 20", n)
 			return
 		}
 		r.retries = &n
 		r.options["max_retries"] = n
-	}
+	})
 }
 
 // Backoff is a strategy for the delays between attempts.
@@ -62,77 +76,92 @@ func Delays(delays ...time.Duration) Backoff { return Backoff{delays: delays} }
 func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{delay: f} }
 
 // WithBackoff sets the delays between attempts.
-func WithBackoff(b Backoff) Option { return func(r *request) { r.backoff = &b } }
+func WithBackoff(b Backoff) JobOption { return option(func(r *request) { r.backoff = &b }) }
 
 // WithBackoffCap bounds each delay between attempts, jitter included: 1 ms to 30 s, 30 s by default.
-func WithBackoffCap(d time.Duration) Option {
-	return func(r *request) {
-		if d < time.Millisecond || d > mostDelay {
-			r.fail(badOption("options.backoff_cap", "1 ms to 30 s", "backoff_cap is out of range"))
+func WithBackoffCap(d time.Duration) JobOption {
+	return option(func(r *request) {
+		if d < contract.MinTimeout || d > contract.BackoffCap {
+			r.refuse("backoff_cap", "1ms to 30s", d)
 			return
 		}
 		r.delayCap = d
 		r.options["backoff_cap"] = milliseconds(d)
-	}
+	})
 }
 
 // WithJitter spreads the delays between attempts, so that jobs which failed together do not come again together: each is drawn
 // from d*(1-share) to d*(1+share). The share is 0 to 0.25; by default there is none.
-func WithJitter(share float64) Option {
-	return func(r *request) {
-		if !(share >= 0 && share <= mostJitter) {
-			r.fail(badOption("options.jitter", "0 to 0.25", "jitter is out of range"))
+func WithJitter(share float64) JobOption {
+	return option(func(r *request) {
+		if !(share >= 0 && share <= contract.MaxJitter) {
+			r.refuse("jitter", "0 to 0.25", share)
 			return
 		}
 		r.jitter = share
 		r.options["jitter"] = share
-	}
+	})
 }
 
-// WithJob names the job: [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>. The name is the idempotency key
-// inside its session: asking again under the same name gives the first outcome instead of a second run.
-func WithJob(id string) Option { return func(r *request) { r.job, r.jobGiven = id, true } }
+// WithJobID chooses the job's id: [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>. The id is the idempotency key
+// inside its session: the same job under the same id gets the first outcome instead of a second run.
+func WithJobID(id string) IDOption {
+	return option(func(r *request) { r.job.ID, r.idGiven = id, true })
+}
 
 // WithDeadline bounds the whole job, counted from its acceptance; after that it is expired and never run.
-func WithDeadline(d time.Duration) Option {
-	return func(r *request) {
+func WithDeadline(d time.Duration) JobOption {
+	return option(func(r *request) {
 		r.deadline = d
 		r.setDuration("deadline", d)
-	}
+	})
 }
 
 // WithSignature gives predict its program: text such as "question -> answer: int", or the map form.
-func WithSignature(signature any) Option {
-	return func(r *request) { r.options["signature"] = signature }
+func WithSignature(signature any) JobOption {
+	return option(func(r *request) { r.options["signature"] = signature })
 }
 
 // WithOutputs names the outputs of a predict without signature; by default there is one, answer.
-func WithOutputs(names ...string) Option { return func(r *request) { r.options["outputs"] = names } }
+func WithOutputs(names ...string) JobOption {
+	return option(func(r *request) { r.options["outputs"] = names })
+}
 
 // WithModule selects the DSPy module of a predict: predict, chain_of_thought or react.
-func WithModule(name string) Option { return func(r *request) { r.options["module"] = name } }
+func WithModule(name string) JobOption {
+	return option(func(r *request) { r.options["module"] = name })
+}
 
 // WithLM selects a language-model profile of the host for this job only.
-func WithLM(profile string) Option { return func(r *request) { r.options["lm"] = profile } }
+func WithLM(profile string) JobOption { return option(func(r *request) { r.options["lm"] = profile }) }
 
 // WithTemperature sets the sampling temperature, 0 to 2, for this job only.
-func WithTemperature(t float64) Option { return func(r *request) { r.options["temperature"] = t } }
+func WithTemperature(t float64) JobOption {
+	return option(func(r *request) { r.options["temperature"] = t })
+}
 
 // WithRequireState refuses to run on a session of which nothing is known.
-func WithRequireState() Option { return func(r *request) { r.options["require_state"] = true } }
+func WithRequireState() JobOption {
+	return option(func(r *request) { r.options["require_state"] = true })
+}
 
 // WithReplyTo sends the reply of a submitted job to a subject: without wildcards, under _INBOX. or dspex.reply.
-func WithReplyTo(subject string) Option {
-	return func(r *request) {
-		if r.replyTo = subject; subject == "" {
-			r.fail(badOption("", "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is empty"))
+func WithReplyTo(subject string) SubmitOption {
+	return option(func(r *request) {
+		if r.replyTo = subject; !contract.ValidReply(subject) {
+			r.fail(invalid(CodeBadOption, "", contract.ExpectedReply, "the reply subject is not allowed"))
 		}
-	}
+	})
+}
+
+// refuse says what an option must be.
+func (r *request) refuse(name, expected string, got any) {
+	r.fail(invalid(CodeBadOption, "options."+name, expected, "%s must be %s, got %v", name, expected, got))
 }
 
 func (r *request) setDuration(name string, d time.Duration) {
-	if d < time.Millisecond || d > longest {
-		r.fail(badOption("options."+name, "1 ms to 24 h", "%s is out of range", name))
+	if d < contract.MinTimeout || d > contract.MaxTimeout {
+		r.refuse(name, "1ms to 24h", d)
 		return
 	}
 	r.options[name] = milliseconds(d)
@@ -146,7 +175,7 @@ func (r *request) mayRetry() int {
 	if r.retries != nil {
 		return *r.retries
 	}
-	return grantedRetries
+	return contract.MostGrantedRetries
 }
 
 // setBackoff evaluates the strategy; it comes after all options because a function needs the number of retries.
@@ -166,14 +195,14 @@ func (r *request) setBackoff() {
 			return
 		}
 	}
-	if len(b.delays) < 1 || len(b.delays) > mostRetries {
-		r.fail(badOption("options.backoff", "1 to 20 delays", "backoff has %d delays", len(b.delays)))
+	if len(b.delays) < 1 || len(b.delays) > contract.MaxRetries {
+		r.refuse("backoff", "1 to 20 delays", len(b.delays))
 		return
 	}
 	list := make([]int64, len(b.delays))
 	for i, d := range b.delays {
-		if d < 0 || d > mostDelay {
-			r.fail(badOption("options.backoff", "0 to 30 s", "a delay is out of range"))
+		if d < 0 || d > contract.BackoffCap {
+			r.refuse("backoff", "delays of 0s to 30s", d)
 			return
 		}
 		list[i] = milliseconds(d)
@@ -186,9 +215,9 @@ func (b *Backoff) before(retry int) time.Duration {
 	case b != nil && len(b.delays) > 0:
 		return b.delays[min(retry, len(b.delays))-1]
 	case b != nil && b.name == "linear":
-		return min(time.Duration(retry)*backoffBase, mostDelay)
+		return min(time.Duration(retry)*contract.BackoffBase, contract.BackoffCap)
 	}
-	return min(backoffBase<<(retry-1), mostDelay)
+	return min(contract.BackoffBase<<(retry-1), contract.BackoffCap)
 }
 
 // total is how long the job can take by its own options, without the wait for earlier jobs of its session.
@@ -196,10 +225,10 @@ func (r *request) total() time.Duration {
 	if r.deadline > 0 {
 		return r.deadline
 	}
-	total := time.Duration(r.mayRetry()+1)*r.timeout + checkoutWait
+	total := time.Duration(r.mayRetry()+1)*r.timeout + contract.CheckoutTimeout
 	for retry := 1; retry <= r.mayRetry(); retry++ {
 		delay := time.Duration(float64(r.backoff.before(retry)) * (1 + r.jitter))
-		total += min(delay, cmp.Or(r.delayCap, mostDelay))
+		total += min(delay, cmp.Or(r.delayCap, contract.BackoffCap))
 	}
-	return min(total, longest)
+	return min(total, contract.MaxTimeout)
 }

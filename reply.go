@@ -6,45 +6,34 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
-// SessionState says what the worker that ran a job knew of its session.
+// SessionState is what the worker that ran a job knew of its session.
 type SessionState string
 
 // The states of a session in a reply.
 const (
-	Warm     SessionState = "warm"     // the worker held it in memory
-	Restored SessionState = "restored" // it was read from the stored record
-	None     SessionState = "none"     // nothing was known of the session
-	Reset    SessionState = "reset"    // it is known to be lost
+	SessionWarm     SessionState = "warm"     // the worker held it in memory
+	SessionRestored SessionState = "restored" // it was read from the stored record
+	SessionNone     SessionState = "none"     // nothing was known of the session
+	SessionReset    SessionState = "reset"    // its state is known to be lost
 )
 
-// Session tells where a job of a session ran.
-type Session struct {
-	ID     string       `json:"id"`
-	Host   string       `json:"host"`
-	Worker string       `json:"worker"`
-	State  SessionState `json:"state"`
-}
-
-// Place tells where an anonymous job ran.
-type Place struct {
-	Host   string `json:"host"`
-	Worker string `json:"worker"`
-}
-
-// Reply is the answer of a job that succeeded.
+// Reply is the answer of a job that succeeded. Of a job that failed it tells where the job ran.
 type Reply struct {
-	Job     string
-	Attempt int             // 1 is the first
-	Result  json.RawMessage // of predict: a map of the outputs
-	Session *Session        // nil for an anonymous job
-	RanOn   *Place          // of an anonymous job
-	Engine  string          // such as "dspy 3.4.1"
-	Queued  time.Duration   // from acceptance to the start of the last attempt
-	Run     time.Duration   // the last attempt
-	Usage   map[string]any  // of the language models, by model
-	Raw     json.RawMessage // the whole body as received
+	Job          JobRef
+	Attempt      int             // 1 is the first
+	Result       json.RawMessage // of predict: a map of the outputs
+	SessionState SessionState    // "" for an anonymous job
+	Host         string
+	Worker       string          // "" if no worker was needed
+	Engine       string          // such as "dspy 3.4.1"
+	Queued       time.Duration   // from acceptance to the start of the last attempt
+	Run          time.Duration   // the last attempt
+	Usage        map[string]any  // of the language models, by model
+	Raw          json.RawMessage // the raw response body
 }
 
 // Decode reads the result into v, as json.Unmarshal does.
@@ -66,25 +55,43 @@ type wireReply struct {
 	Error   *wireError      `json:"error"`
 	Job     string          `json:"job"`
 	Attempt int             `json:"attempt"`
-	Session *Session        `json:"session"`
-	RanOn   *Place          `json:"ran_on"`
-	Engine  string          `json:"engine"`
-	Timing  struct {
+	Session struct {
+		ID     string       `json:"id"`
+		Host   string       `json:"host"`
+		Worker string       `json:"worker"`
+		State  SessionState `json:"state"`
+	} `json:"session"`
+	RanOn struct {
+		Host   string `json:"host"`
+		Worker string `json:"worker"`
+	} `json:"ran_on"`
+	Engine string `json:"engine"`
+	Timing struct {
 		QueuedMS float64 `json:"queued_ms"`
 		RunMS    float64 `json:"run_ms"`
 	} `json:"timing"`
 	Usage map[string]any `json:"usage"`
 }
 
-// parseReply reads a body; the error of a failed job is an *Error, and the reply then still tells where it ran.
-func parseReply(body []byte) (Reply, error) {
+// fromMillis is a duration of the wire.
+func fromMillis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// parseReply reads the body of a reply. The error of a failed job is an *Error, and the reply then still tells where it ran. job is what is
+// known of the job without the body.
+func parseReply(body []byte, job JobRef) (Reply, error) {
 	var w wireReply
 	if err := json.Unmarshal(body, &w); err != nil {
 		return Reply{}, badReply("the reply is not the expected JSON: %v", err)
 	}
+	if w.Job != "" {
+		job.ID = w.Job
+	}
 	r := Reply{
-		Job: w.Job, Attempt: w.Attempt, Result: w.Result, Session: w.Session, RanOn: w.RanOn, Engine: w.Engine, Usage: w.Usage,
-		Queued: time.Duration(w.Timing.QueuedMS * float64(time.Millisecond)), Run: time.Duration(w.Timing.RunMS * float64(time.Millisecond)), Raw: body,
+		Job: job, Attempt: w.Attempt, Result: w.Result, SessionState: w.Session.State, Host: w.Session.Host, Worker: w.Session.Worker,
+		Engine: w.Engine, Usage: w.Usage, Queued: fromMillis(w.Timing.QueuedMS), Run: fromMillis(w.Timing.RunMS), Raw: body,
+	}
+	if w.RanOn.Host != "" {
+		r.Host, r.Worker = w.RanOn.Host, w.RanOn.Worker
 	}
 	switch {
 	case w.OK == nil:
@@ -94,15 +101,15 @@ func parseReply(body []byte) (Reply, error) {
 	case w.Error == nil:
 		return r, badReply("the reply says that the job failed, but not why")
 	}
-	return r, w.Error.error(w.Job, w.Attempt)
+	return r, w.Error.error(job, w.Attempt)
 }
 
 // readReply also understands a service error without body, as NATS micro services send it.
-func readReply(m *nats.Msg) (Reply, error) {
-	if text := m.Header.Get("Nats-Service-Error"); text != "" && len(m.Data) == 0 {
-		return Reply{}, &Error{Category: ErrSystem, Code: "service_error_" + m.Header.Get("Nats-Service-Error-Code"), Message: text}
+func readReply(m *nats.Msg, job JobRef) (Reply, error) {
+	if text := m.Header.Get(contract.HeaderError); text != "" && len(m.Data) == 0 {
+		return Reply{}, &Error{Category: ErrSystem, Code: "service_error_" + m.Header.Get(contract.HeaderErrorCode), Message: text}
 	}
-	return parseReply(m.Data)
+	return parseReply(m.Data, job)
 }
 
 func headerInt(m *nats.Msg, name string) int {

@@ -10,37 +10,19 @@ import (
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Args are the arguments of a command. Values are what encoding/json can write.
 type Args = map[string]any
 
-// Headers and subjects of the wire.
-const (
-	headerJob      = "Dspex-Job"
-	headerDeadline = "Dspex-Deadline"
-	headerReplyTo  = "Dspex-Reply-To"
-	headerAttempt  = "Dspex-Attempt"
-	headerPartial  = "Dspex-Partial"
-	contentType    = "Content-Type"
-	contentJSON    = "application/json"
-
-	doorSession      = "dspex.rpc.session."
-	doorAnonymous    = "dspex.rpc.anonymous"
-	subjectSession   = "dspex.session."
-	subjectAnonymous = "dspex.anonymous."
-	doorJobs         = "dspex.rpc.jobs.get"
-	doorCancel       = "dspex.rpc.jobs.cancel"
-	doorHealth       = "dspex.rpc.health.check"
-	doorStats        = "dspex.rpc.stats.get"
-)
-
 // request is a job before it is sent.
 type request struct {
 	command  string
 	options  map[string]any
-	job      string
-	jobGiven bool // an empty id is refused, not left out
+	job      JobRef
+	idGiven  bool // an empty id is refused, not left out
 	replyTo  string
 	timeout  time.Duration
 	deadline time.Duration
@@ -59,14 +41,29 @@ func (r *request) fail(err error) {
 	}
 }
 
-func newRequest(command string, args Args, opts []Option, more ...Option) (*request, error) {
-	r := &request{command: command, options: map[string]any{}, timeout: defaultTimeout}
-	for _, option := range append(more, opts...) {
-		option(r)
-	}
+func newCall(session, command string, args Args, opts []CallOption) (*request, error) {
+	return newRequest(session, command, args, func(r *request) {
+		for _, o := range opts {
+			o.applyCall(r)
+		}
+	})
+}
+
+func newSubmit(session, command string, args Args, opts []SubmitOption) (*request, error) {
+	return newRequest(session, command, args, func(r *request) {
+		for _, o := range opts {
+			o.applySubmit(r)
+		}
+	})
+}
+
+// newRequest applies the options and encodes the body.
+func newRequest(session, command string, args Args, apply func(*request)) (*request, error) {
+	r := &request{command: command, options: map[string]any{}, timeout: contract.DefaultTimeout, job: JobRef{Session: session}}
+	apply(r)
 	r.setBackoff()
-	if r.jobGiven && !validJob(r.job) {
-		r.fail(&Error{Category: ErrPython, Code: CodeBadJob, Message: "the job id is not valid", Expected: "[A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>"})
+	if r.idGiven && !contract.ValidJob(r.job.ID) {
+		r.fail(invalid(CodeBadJob, "", contract.ExpectedJob, "the job id is not valid"))
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -74,11 +71,13 @@ func newRequest(command string, args Args, opts []Option, more ...Option) (*requ
 	return r, r.encode(args)
 }
 
+// encode makes the body. Its error is an *Error.
 func (r *request) encode(args Args) error {
 	if key := args["api_key"]; key != nil && (r.command == "set_lm" || r.command == "configure_lm") {
 		if text, _ := key.(string); !strings.HasPrefix(text, "env:") && !strings.HasPrefix(text, "file:") {
-			return &Error{Category: ErrPython, Code: CodeSecret, Message: "an API key stands in the request", Path: "args.api_key", Expected: "env:NAME or file:PATH",
-				Hint: "put the key into the environment or a file of the worker-host and send the reference"}
+			e := invalid(CodeSecret, "args.api_key", "env:NAME or file:PATH", "the request contains an API key")
+			e.Hint = "put the key into the environment or a file of the worker-host and send the reference"
+			return e
 		}
 	}
 	body := map[string]any{"command": r.command}
@@ -93,7 +92,9 @@ func (r *request) encode(args Args) error {
 		r.body, err = json.Marshal(body)
 	}
 	if err != nil {
-		return &Error{Category: ErrPython, Code: CodeBadRequest, Message: "the request has no JSON form: " + err.Error(), cause: err}
+		e := invalid(CodeBadRequest, "", "", "the request has no JSON form: %v", err)
+		e.cause = fmt.Errorf("%w: %w", ErrInvalid, err)
+		return e
 	}
 	return nil
 }
@@ -133,21 +134,20 @@ func checkText(v any, path string) error {
 func (r *request) message(subject string) *nats.Msg {
 	m := nats.NewMsg(subject)
 	m.Data = r.body
-	m.Header.Set(contentType, contentJSON)
-	if r.job != "" {
-		m.Header.Set(headerJob, r.job)
+	m.Header.Set(contract.HeaderContentType, contract.JSON)
+	if r.job.ID != "" {
+		m.Header.Set(contract.HeaderJob, r.job.ID)
 	}
 	return m
 }
 
-// callMessage is the message of a call that is given up when ctx ends. The job is told so, unless it would have given up
-// earlier or has a deadline of its own: nobody would hear its answer. It goes into the header because the body decides
-// whether two jobs of one id are the same.
+// callMessage is the message of a call. If ctx ends before the job would have given up by itself, the job gets that time as its
+// deadline. It goes into a header, because the body decides whether two jobs of one id are the same.
 func (r *request) callMessage(ctx context.Context, subject string) *nats.Msg {
 	m := r.message(subject)
 	if end, ok := ctx.Deadline(); ok && r.deadline == 0 {
 		if left := time.Until(end); left < r.total() {
-			m.Header.Set(headerDeadline, strconv.FormatInt(max(milliseconds(left), 1), 10))
+			m.Header.Set(contract.HeaderDeadline, strconv.FormatInt(max(milliseconds(left), 1), 10))
 		}
 	}
 	return m
@@ -165,30 +165,8 @@ func bounded(ctx context.Context, d time.Duration) (context.Context, context.Can
 }
 
 func sessionSubject(prefix, session string) (string, error) {
-	if !validToken(session, 64) {
-		return "", &Error{Category: ErrSession, Code: CodeBadSession, Message: "the session id is not valid", Expected: "[A-Za-z0-9_-]{1,64}"}
+	if !contract.ValidSession(session) {
+		return "", invalid(CodeBadSession, "", contract.ExpectedSession, "the session id is not valid")
 	}
 	return prefix + session, nil
 }
-
-func validToken(s string, most int) bool {
-	if s == "" || len(s) > most {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-') {
-			return false
-		}
-	}
-	return true
-}
-
-func validJob(id string) bool {
-	if !validToken(id, 48) || id[0] == 'q' && digits(id[1:]) {
-		return false
-	}
-	i := strings.LastIndex(id, "-r")
-	return i < 0 || !digits(id[i+2:])
-}
-
-func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

@@ -11,13 +11,6 @@ import (
 	"github.com/dspex/dspex"
 )
 
-func code(err error) string {
-	if e, ok := errors.AsType[*dspex.Error](err); ok {
-		return e.Code
-	}
-	return ""
-}
-
 func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 	c, _ := start(t)
 	list := func(f dspex.SessionFilter, most int) (ids []string) {
@@ -25,7 +18,7 @@ func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ids = append(ids, s.SessionID); len(ids) == most {
+			if ids = append(ids, s.ID); len(ids) == most {
 				break
 			}
 		}
@@ -54,20 +47,32 @@ func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 
 func TestASessionIsTold(t *testing.T) {
 	c, _ := start(t)
-	s, err := c.Session(t.Context(), "a_1")
+	s, err := c.GetSession(t.Context(), "a_1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.SessionID != "a_1" || s.Operations != 12 || !s.CreatedAt.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) || s.Epoch != 70 || s.Programs[0].ID != "qa_bot" ||
-		s.Programs[0].LastExecuted != "" || s.LM["model"] != "fast" || s.Running.Outcome != dspex.Retrying || s.WaitingJobs != 2 || !strings.Contains(string(s.Raw), "epoch") {
-		t.Errorf("%+v", s)
+	equal(t, "id", s.ID, "a_1")
+	equal(t, "worker", s.Worker, "h1/0")
+	equal(t, "operations", s.Operations, 12)
+	equal(t, "created", s.CreatedAt, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	equal(t, "idle", s.Idle, 90*time.Second)
+	equal(t, "age", s.Age, 2*time.Hour)
+	equal(t, "epoch", s.Epoch, 70)
+	equal(t, "program", s.Programs[0].ID, "qa_bot")
+	equal(t, "program created", s.Programs[0].CreatedAt, time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC))
+	equal(t, "program executed", s.Programs[0].LastExecuted, time.Time{})
+	equal(t, "language model", s.LM["model"], any("fast"))
+	equal(t, "running", *s.Running, dspex.SessionJob{ID: "q34", Sequence: 34, Attempt: 2, Status: dspex.JobRetrying})
+	equal(t, "waiting", s.WaitingJobs, 2)
+	equal(t, "oldest waiting", s.OldestWaiting, 1500*time.Millisecond)
+	if !strings.Contains(string(s.Raw), "epoch") {
+		t.Errorf("raw: %s", s.Raw)
 	}
-	if _, err := c.Session(t.Context(), "nobody"); code(err) != "session_unknown" || !errors.Is(err, dspex.ErrSession) {
-		t.Errorf("nobody: %v", err)
-	}
-	if _, err := c.Session(t.Context(), "a b"); code(err) != dspex.CodeBadSession {
-		t.Errorf("a bad id: %v", err)
-	}
+	_, err = c.GetSession(t.Context(), "nobody")
+	failsWith(t, "nobody", err, "session_unknown")
+	is(t, "nobody", err, dspex.ErrSession)
+	_, err = c.GetSession(t.Context(), "a b")
+	failsWith(t, "a bad id", err, dspex.CodeBadSession)
 }
 
 func TestASessionGoesAndComes(t *testing.T) {
@@ -77,50 +82,50 @@ func TestASessionGoesAndComes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.ImportSession(ctx, "a_2", document, false); code(err) != "session_not_empty" {
-		t.Errorf("into one that is there: %v", err)
+	_, err = c.ImportSession(ctx, "a_2", document, false)
+	failsWith(t, "into one that is there", err, "session_not_empty")
+	r, err := c.ImportSession(ctx, "new", document, false, dspex.WithJobID("import-1"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	r, err := c.ImportSession(ctx, "new", document, false, dspex.WithJob("import-1"))
-	if err != nil || r.Job != "import-1" || r.Outputs()["status"] != "imported" {
-		t.Errorf("%s %v", r.Raw, err)
+	equal(t, "job", r.Job, dspex.JobRef{Session: "new", ID: "import-1"})
+	equal(t, "status", r.Outputs()["status"], any("imported"))
+	if r, err = c.CleanupSession(ctx, "new"); err != nil {
+		t.Fatal(err)
 	}
-	if r, err := c.CleanupSession(ctx, "new"); err != nil || r.Outputs()["status"] != "cleaned" {
-		t.Errorf("%s %v", r.Raw, err)
+	equal(t, "status", r.Outputs()["status"], any("cleaned"))
+	if r, err = c.EraseSession(ctx, "new"); err != nil {
+		t.Fatal(err)
 	}
-	if r, err := c.EraseSession(ctx, "new"); err != nil || r.Outputs()["status"] != "erased" {
-		t.Errorf("%s %v", r.Raw, err)
-	}
-	if _, err := c.ImportSession(ctx, "new", []byte("{"), false); code(err) != dspex.CodeBadRequest {
-		t.Errorf("no JSON: %v", err)
-	}
-	if _, err := c.CleanupSession(ctx, "new", dspex.WithMaxRetries(1)); code(err) != dspex.CodeBadOption {
-		t.Errorf("an option without effect: %v", err)
-	}
-	if _, err := c.EraseSession(ctx, "a b"); code(err) != dspex.CodeBadSession {
-		t.Errorf("a bad id: %v", err)
-	}
+	equal(t, "status", r.Outputs()["status"], any("erased"))
+	_, err = c.ImportSession(ctx, "new", []byte("{"), false)
+	failsWith(t, "no JSON", err, dspex.CodeBadRequest)
+	_, err = c.EraseSession(ctx, "a b")
+	failsWith(t, "a bad id", err, dspex.CodeBadSession)
 }
 
 func TestHostsAreListedDrainedAndResumed(t *testing.T) {
 	c, _ := start(t)
 	ctx := t.Context()
-	if err := c.DrainHost(ctx, "h1"); err != nil {
+	if err := c.Admin().DrainHost(ctx, "h1"); err != nil {
 		t.Fatal(err)
 	}
-	hosts, err := c.Hosts(ctx)
-	if err != nil || len(hosts.Hosts) != 2 || hosts.Leader != "d1" || hosts.Partitions != 64 {
-		t.Fatalf("%+v %v", hosts, err)
+	hosts, err := c.Admin().Hosts(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if h := hosts.Hosts[0]; h.State != dspex.HostDraining || !h.Drain || h.AffinityHits != 990 || h.Free != 120 {
-		t.Errorf("%+v", h)
-	}
-	if h := hosts.Hosts[1]; h.State != dspex.HostGone || h.Partitions != 3 {
-		t.Errorf("%+v", h)
-	}
-	if err := c.ResumeHost(ctx, "h1"); err != nil {
+	equal(t, "hosts", len(hosts.Hosts), 2)
+	equal(t, "leader", hosts.Leader, "d1")
+	equal(t, "partitions", hosts.Partitions, 64)
+	h1, h2 := hosts.Hosts[0], hosts.Hosts[1]
+	equal(t, "state of h1", h1.State, dspex.HostDraining)
+	equal(t, "drain of h1", h1.Drain, true)
+	equal(t, "hits of h1", h1.AffinityHits, 990)
+	equal(t, "free slots of h1", h1.Free, 120)
+	equal(t, "state of h2", h2.State, dspex.HostGone)
+	equal(t, "partitions of h2", h2.Partitions, 3)
+	if err := c.Admin().ResumeHost(ctx, "h1"); err != nil {
 		t.Error(err)
 	}
-	if err := c.DrainHost(ctx, "h9"); code(err) != "host_unknown" {
-		t.Errorf("another host: %v", err)
-	}
+	failsWith(t, "another host", c.Admin().DrainHost(ctx, "h9"), "host_unknown")
 }

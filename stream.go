@@ -6,11 +6,13 @@ import (
 	"iter"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Chunk is one piece of a streamed answer.
 type Chunk struct {
-	Job     string
+	Job     JobRef
 	Attempt int    // a new attempt starts over: what earlier attempts sent is void
 	N       int    // counts from 0 in each attempt; a gap means that pieces were lost, the reply has all
 	Field   string // the output that Text belongs to
@@ -21,30 +23,30 @@ type Chunk struct {
 
 // Stream runs a command in a session and yields its answer piece by piece; the last chunk carries the whole reply. It ends
 // after an error. Breaking out of the loop leaves the job running.
-func (c *Client) Stream(ctx context.Context, session, command string, args Args, opts ...Option) iter.Seq2[Chunk, error] {
-	subject, err := sessionSubject(doorSession, session)
-	return c.stream(ctx, subject, err, command, args, opts)
+func (c *Client) Stream(ctx context.Context, session, command string, args Args, opts ...CallOption) iter.Seq2[Chunk, error] {
+	subject, err := sessionSubject(contract.RPCSession, session)
+	return c.stream(ctx, subject, session, err, command, args, opts)
 }
 
 // StreamAnonymous is Stream without session.
-func (c *Client) StreamAnonymous(ctx context.Context, command string, args Args, opts ...Option) iter.Seq2[Chunk, error] {
-	return c.stream(ctx, doorAnonymous, nil, command, args, opts)
+func (c *Client) StreamAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) iter.Seq2[Chunk, error] {
+	return c.stream(ctx, contract.RPCAnonymous, "", nil, command, args, opts)
 }
 
-func (c *Client) stream(ctx context.Context, subject string, bad error, command string, args Args, opts []Option) iter.Seq2[Chunk, error] {
+func (c *Client) stream(ctx context.Context, subject, session string, bad error, command string, args Args, opts []CallOption) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		if bad != nil {
 			yield(Chunk{}, bad)
 			return
 		}
-		r, err := newRequest(command, args, opts, func(r *request) { r.options["stream"] = true })
+		r, err := newCall(session, command, args, append([]CallOption{option(func(r *request) { r.options["stream"] = true })}, opts...))
 		if err != nil {
 			yield(Chunk{}, err)
 			return
 		}
 		ctx, cancel := bounded(ctx, r.total()+settling)
 		defer cancel()
-		sub, err := c.ask(ctx, r, subject)
+		sub, err := c.open(ctx, r, subject)
 		if err != nil {
 			yield(Chunk{}, transport(ctx, err, r.job))
 			return
@@ -59,12 +61,12 @@ func (c *Client) stream(ctx context.Context, subject string, bad error, command 
 	}
 }
 
-// ask sends the request with an inbox that takes more than one answer.
-func (c *Client) ask(ctx context.Context, r *request, subject string) (*nats.Subscription, error) {
+// open sends the request with an inbox that takes more than one answer.
+func (c *Client) open(ctx context.Context, r *request, subject string) (*nats.Subscription, error) {
 	if err := c.connected(ctx); err != nil {
 		return nil, err
 	}
-	m := r.callMessage(ctx, subject)
+	m := r.callMessage(ctx, c.prefix+subject)
 	m.Reply = c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(m.Reply)
 	if err != nil {
@@ -77,7 +79,7 @@ func (c *Client) ask(ctx context.Context, r *request, subject string) (*nats.Sub
 	return sub, nil
 }
 
-func next(ctx context.Context, sub *nats.Subscription, job string) (Chunk, error) {
+func next(ctx context.Context, sub *nats.Subscription, job JobRef) (Chunk, error) {
 	m, err := sub.NextMsgWithContext(ctx)
 	if err == nil && len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		err = nats.ErrNoResponders
@@ -85,9 +87,9 @@ func next(ctx context.Context, sub *nats.Subscription, job string) (Chunk, error
 	if err != nil {
 		return Chunk{}, transport(ctx, err, job)
 	}
-	chunk := Chunk{Job: m.Header.Get(headerJob), Attempt: headerInt(m, headerAttempt)}
-	if m.Header.Get(headerPartial) == "" {
-		reply, err := readReply(m)
+	chunk := Chunk{Job: JobRef{job.Session, m.Header.Get(contract.HeaderJob)}, Attempt: headerInt(m, contract.HeaderAttempt)}
+	if m.Header.Get(contract.HeaderPartial) == "" {
+		reply, err := readReply(m, job)
 		if err != nil {
 			return chunk, err
 		}
@@ -98,6 +100,6 @@ func next(ctx context.Context, sub *nats.Subscription, job string) (Chunk, error
 	if err := json.Unmarshal(m.Data, &part); err != nil {
 		return chunk, badReply("a part of the answer is not the expected JSON: %v", err)
 	}
-	chunk.N, chunk.Field, chunk.Text, chunk.Status = headerInt(m, headerPartial), part.Field, part.Chunk, part.Status
+	chunk.N, chunk.Field, chunk.Text, chunk.Status = headerInt(m, contract.HeaderPartial), part.Field, part.Chunk, part.Status
 	return chunk, nil
 }

@@ -20,7 +20,7 @@ func (a *app) breakersCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				list, err := c.Breakers(ctx)
+				list, err := c.Admin().Breakers(ctx)
 				if err != nil {
 					return err
 				}
@@ -32,7 +32,7 @@ func (a *app) breakersCommand() *cobra.Command {
 		Use: "reset NAME", Short: "Close a circuit breaker on all hosts", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				b, err := c.ResetBreaker(ctx, args[0])
+				b, err := c.Admin().ResetBreaker(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -56,7 +56,7 @@ func (a *app) sayBreakers(list []dspex.Breaker) error {
 	for _, b := range list {
 		retry, last := "-", "-"
 		if b.State == dspex.BreakerOpen {
-			retry = span(time.Duration(b.TimeUntilRetry) * time.Millisecond)
+			retry = span(b.RetryIn)
 		}
 		if b.LastFailure != nil {
 			last = fmt.Sprintf("%s %s", word(b.LastFailure.What), b.LastFailure.At.Local().Format(time.TimeOnly))

@@ -14,13 +14,14 @@ import (
 
 // callFlags are the options of a job as flags.
 type callFlags struct {
-	body, session, job, signature, module, lm, backoff, lane string
-	outputs                                                  []string
-	timeout, deadline                                        time.Duration
-	backoffCap                                               time.Duration
-	retries                                                  int
-	temperature, jitter                                      float64
-	stream, submit, requireState                             bool
+	body, session, job, signature, module, lm, backoff string
+	lane                                               string
+	outputs                                            []string
+	timeout, deadline                                  time.Duration
+	backoffCap                                         time.Duration
+	retries                                            int
+	temperature, jitter                                float64
+	stream, submit, requireState                       bool
 }
 
 func (a *app) callCommand() *cobra.Command {
@@ -60,7 +61,7 @@ their own.
 	flags.StringVar(&f.job, "job", "", "job id of your own: asking again under it gives the first outcome")
 	flags.BoolVar(&f.stream, "stream", false, "print the answer as it comes")
 	flags.BoolVar(&f.submit, "submit", false, "store the job and print its id instead of waiting")
-	flags.StringVar(&f.lane, "lane", dspex.Interactive, "with --submit and no session: interactive or batch")
+	flags.StringVar(&f.lane, "lane", string(dspex.LaneInteractive), "with --submit and no session: interactive or batch")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "bound on one attempt")
 	flags.DurationVar(&f.deadline, "deadline", 0, "bound on the whole job, all attempts and waiting included")
 	flags.IntVar(&f.retries, "max-retries", 0, "retries after the first attempt (default by the kind of error)")
@@ -98,23 +99,23 @@ func notEmpty(cmd *cobra.Command) (err error) {
 }
 
 // options are the options whose flags were given: what was not given is left to the other side.
-func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
-	var options []dspex.Option
-	given := func(name string, option func() dspex.Option) {
+func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
+	var options []dspex.JobOption
+	given := func(name string, option func() dspex.JobOption) {
 		if cmd.Flags().Changed(name) {
 			options = append(options, option())
 		}
 	}
-	given("job", func() dspex.Option { return dspex.WithJob(f.job) })
-	given("timeout", func() dspex.Option { return dspex.WithTimeout(f.timeout) })
-	given("deadline", func() dspex.Option { return dspex.WithDeadline(f.deadline) })
-	given("max-retries", func() dspex.Option { return dspex.WithMaxRetries(f.retries) })
-	given("backoff-cap", func() dspex.Option { return dspex.WithBackoffCap(f.backoffCap) })
-	given("jitter", func() dspex.Option { return dspex.WithJitter(f.jitter) })
-	given("outputs", func() dspex.Option { return dspex.WithOutputs(f.outputs...) })
-	given("module", func() dspex.Option { return dspex.WithModule(f.module) })
-	given("lm", func() dspex.Option { return dspex.WithLM(f.lm) })
-	given("temperature", func() dspex.Option { return dspex.WithTemperature(f.temperature) })
+	given("job", func() dspex.JobOption { return dspex.WithJobID(f.job) })
+	given("timeout", func() dspex.JobOption { return dspex.WithTimeout(f.timeout) })
+	given("deadline", func() dspex.JobOption { return dspex.WithDeadline(f.deadline) })
+	given("max-retries", func() dspex.JobOption { return dspex.WithMaxRetries(f.retries) })
+	given("backoff-cap", func() dspex.JobOption { return dspex.WithBackoffCap(f.backoffCap) })
+	given("jitter", func() dspex.JobOption { return dspex.WithJitter(f.jitter) })
+	given("outputs", func() dspex.JobOption { return dspex.WithOutputs(f.outputs...) })
+	given("module", func() dspex.JobOption { return dspex.WithModule(f.module) })
+	given("lm", func() dspex.JobOption { return dspex.WithLM(f.lm) })
+	given("temperature", func() dspex.JobOption { return dspex.WithTemperature(f.temperature) })
 	if f.requireState {
 		options = append(options, dspex.WithRequireState())
 	}
@@ -143,6 +144,22 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.Option, error) {
 	return options, nil
 }
 
+// callOptions are the options of a call.
+func callOptions(options []dspex.JobOption) (of []dspex.CallOption) {
+	for _, o := range options {
+		of = append(of, o)
+	}
+	return of
+}
+
+// submitOptions are the options of a submitted job.
+func submitOptions(options []dspex.JobOption) (of []dspex.SubmitOption) {
+	for _, o := range options {
+		of = append(of, o)
+	}
+	return of
+}
+
 func parseBackoff(text string) (dspex.Backoff, error) {
 	switch text {
 	case "linear":
@@ -161,7 +178,7 @@ func parseBackoff(text string) (dspex.Backoff, error) {
 	return dspex.Delays(delays...), nil
 }
 
-func (a *app) call(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+func (a *app) call(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	switch {
 	case f.submit:
 		return a.submit(ctx, c, command, args, f, options)
@@ -171,29 +188,29 @@ func (a *app) call(ctx context.Context, c *dspex.Client, command string, args ds
 	var reply dspex.Reply
 	var err error
 	if f.session != "" {
-		reply, err = c.Execute(ctx, f.session, command, args, options...)
+		reply, err = c.Execute(ctx, f.session, command, args, callOptions(options)...)
 	} else {
-		reply, err = c.ExecuteAnonymous(ctx, command, args, options...)
+		reply, err = c.ExecuteAnonymous(ctx, command, args, callOptions(options)...)
 	}
 	return a.sayReply(reply, err)
 }
 
-func (a *app) submit(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
+func (a *app) submit(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	var receipt dspex.Receipt
 	var err error
 	if f.session != "" {
-		receipt, err = c.Submit(ctx, f.session, command, args, options...)
+		receipt, err = c.Submit(ctx, f.session, command, args, submitOptions(options)...)
 	} else {
-		receipt, err = c.SubmitAnonymous(ctx, f.lane, command, args, options...)
+		receipt, err = c.SubmitAnonymous(ctx, dspex.Lane(f.lane), command, args, submitOptions(options)...)
 	}
 	if err != nil {
 		return err
 	}
 	if !a.text() {
-		return a.say(map[string]any{"ok": true, "job": receipt.Job, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
+		return a.say(map[string]any{"ok": true, "job": receipt.Job.ID, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
 	}
-	fmt.Fprintln(a.out, receipt.Job)
-	next := "dspex jobs wait " + receipt.Job
+	fmt.Fprintln(a.out, receipt.Job.ID)
+	next := "dspex jobs wait " + receipt.Job.ID
 	if f.session != "" {
 		next += " --session " + f.session
 	}
@@ -235,14 +252,8 @@ func (a *app) sayResult(reply dspex.Reply) {
 
 // sayWhere adds, beside the result, what a person may want to know of its making.
 func (a *app) sayWhere(reply dspex.Reply) {
-	parts := []string{"job " + reply.Job, fmt.Sprintf("attempt %d", reply.Attempt)}
-	switch {
-	case reply.Session != nil:
-		parts = append(parts, reply.Session.Worker, string(reply.Session.State))
-	case reply.RanOn != nil:
-		parts = append(parts, reply.RanOn.Worker)
-	}
-	parts = append(parts, reply.Engine, "waited "+ms(reply.Queued), "ran "+ms(reply.Run))
+	parts := []string{"job " + reply.Job.ID, fmt.Sprintf("attempt %d", reply.Attempt)}
+	parts = append(parts, reply.Worker, string(reply.SessionState), reply.Engine, "waited "+ms(reply.Queued), "ran "+ms(reply.Run))
 	var shown []string
 	for _, part := range parts {
 		if part = word(part); part != "" {

@@ -7,10 +7,11 @@ import (
 	"github.com/dspex/dspex"
 )
 
-func (a *app) stream(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.Option) error {
-	chunks := c.StreamAnonymous(ctx, command, args, options...)
+func (a *app) stream(ctx context.Context, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
+	of := callOptions(options)
+	chunks := c.StreamAnonymous(ctx, command, args, of...)
 	if f.session != "" {
-		chunks = c.Stream(ctx, f.session, command, args, options...)
+		chunks = c.Stream(ctx, f.session, command, args, of...)
 	}
 	view := streamView{app: a}
 	for chunk, err := range chunks {

@@ -21,7 +21,7 @@ partition from being served; the health check names them. Nothing removes them b
 		Use: "list", Short: "List the foreign consumers", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				all, err := c.Consumers(ctx)
+				all, err := c.Admin().Consumers(ctx)
 				if err != nil {
 					return err
 				}
@@ -32,7 +32,7 @@ partition from being served; the health check names them. Nothing removes them b
 		Use: "remove STREAM CONSUMER", Short: "Remove a foreign consumer", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				if err := c.RemoveConsumer(ctx, args[0], args[1]); err != nil {
+				if err := c.Admin().RemoveConsumer(ctx, args[0], args[1]); err != nil {
 					return err
 				}
 				if !a.text() {

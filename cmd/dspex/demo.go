@@ -116,7 +116,7 @@ type turn struct {
 }
 
 // do sends a request and shows it with its answer.
-func (d *demo) do(ctx context.Context, t turn, options ...dspex.Option) (r dspex.Reply, err error) {
+func (d *demo) do(ctx context.Context, t turn, options ...dspex.CallOption) (r dspex.Reply, err error) {
 	subject := "dspex.rpc.anonymous"
 	if t.session == "" {
 		r, err = d.c.ExecuteAnonymous(ctx, t.command, t.args, options...)
@@ -135,7 +135,7 @@ func (d *demo) do(ctx context.Context, t turn, options ...dspex.Option) (r dspex
 	if err == nil {
 		rows = append(rows, row{"answer", word(string(r.Result))})
 		if t.session != "" {
-			rows = append(rows, row{"session", fmt.Sprintf("worker %s, state %s", r.Session.Worker, d.paint(d.out, bold, string(r.Session.State)))})
+			rows = append(rows, row{"session", fmt.Sprintf("worker %s, state %s", r.Worker, d.paint(d.out, bold, string(r.SessionState)))})
 		}
 	}
 	fmt.Fprintf(d.out, "\n  %s\n", t.title)

@@ -25,7 +25,7 @@ func (d *demo) failure(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	ask := func(title, question string, options ...dspex.Option) (dspex.Reply, time.Duration, error) {
+	ask := func(title, question string, options ...dspex.CallOption) (dspex.Reply, time.Duration, error) {
 		began := time.Now()
 		r, err := d.do(ctx, turn{title, "failure_1", "predict", dspex.Args{"question": question}}, options...)
 		return r, time.Since(began), err
@@ -55,12 +55,12 @@ func (d *demo) failure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tell("a submitted job (%s) waits unharmed", receipt.Job)
+	d.tell("a submitted job (%s) waits unharmed", receipt.Job.ID)
 
 	if err := d.misbehave(ctx, "", "The model is back"); err != nil {
 		return err
 	}
-	waited, err := d.c.Wait(ctx, "failure_2", receipt.Job)
+	waited, err := d.c.Wait(ctx, receipt.Job)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (d *demo) failUntilOpen(ctx context.Context) error {
 
 // showBreaker shows the model's breaker, and insists on its state.
 func (d *demo) showBreaker(ctx context.Context, want dspex.BreakerState) error {
-	list, err := d.c.Breakers(ctx)
+	list, err := d.c.Admin().Breakers(ctx)
 	if err != nil {
 		return err
 	}
@@ -154,20 +154,20 @@ func (d *demo) showBreaker(ctx context.Context, want dspex.BreakerState) error {
 
 // replayOne replays the first of the dead letters.
 func (d *demo) replayOne(ctx context.Context) error {
-	for letter, err := range d.c.DeadLetters(ctx, dspex.DeadLetterFilter{Session: "failure_1"}) {
+	for letter, err := range d.c.Admin().DeadLetters(ctx, dspex.DeadLetterFilter{Session: "failure_1"}) {
 		if err != nil {
 			return err
 		}
 		d.tell("dead letter %d: %s, %s %s", letter.Sequence, letter.Command, letter.Category, letter.Code)
-		replay, err := d.c.ReplayDeadLetter(ctx, letter.Sequence)
+		replay, err := d.c.Admin().ReplayDeadLetter(ctx, letter.Sequence)
 		if err != nil {
 			return err
 		}
-		r, err := d.c.Wait(ctx, "failure_1", replay.Job)
+		r, err := d.c.Wait(ctx, replay.Job)
 		if err != nil {
 			return err
 		}
-		d.tell("replayed as %s: %s", replay.Job, word(string(r.Result)))
+		d.tell("replayed as %s: %s", replay.Job.ID, word(string(r.Result)))
 		return nil
 	}
 	return errors.New("there is no dead letter")

@@ -50,8 +50,8 @@ func (d *demo) survival(ctx context.Context) error {
 			shown += strings.Count(m.Content, "My name is Ada") + strings.Count(m.Content, "I like chess")
 		}
 	}
-	if shown < 2 || third.Session.State != dspex.Restored {
-		return fmt.Errorf("the third turn came without the first two (%d seen, state %s)", shown, third.Session.State)
+	if shown < 2 || third.SessionState != dspex.SessionRestored {
+		return fmt.Errorf("the third turn came without the first two (%d seen, state %s)", shown, third.SessionState)
 	}
 	return nil
 }

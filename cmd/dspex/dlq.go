@@ -84,7 +84,7 @@ func (a *app) dlqListCommand() *cobra.Command {
 					app: a, head: []string{"LETTER", "JOB", "SESSION", "COMMAND", "ATTEMPTS", "ERROR", "BURIED", "REPLAYED"},
 					right: []bool{true, false, false, false, true, false, true, false},
 				}}
-				return list.say(a, c.DeadLetters(ctx, filter), filter.Limit)
+				return list.say(a, c.Admin().DeadLetters(ctx, filter), filter.Limit)
 			})
 		},
 	}
@@ -96,11 +96,11 @@ func (a *app) dlqListCommand() *cobra.Command {
 func letterRow(l dspex.DeadLetter) []string {
 	replayed := "-"
 	if l.Replayed != nil {
-		replayed = word(l.Replayed.Job)
+		replayed = word(l.Replayed.Job.ID)
 	}
 	return []string{
-		strconv.FormatUint(l.Sequence, 10), word(l.Job), dash(l.Session), dash(l.Command), strconv.Itoa(l.Attempts),
-		word(string(l.Category) + " " + l.Code), span(time.Since(l.BuriedAt)) + " ago", replayed,
+		strconv.FormatUint(l.Sequence, 10), word(l.Job.ID), dash(l.Job.Session), dash(l.Command), strconv.Itoa(l.Attempts),
+		word(string(l.Category) + " " + l.Code), span(time.Since(l.CreatedAt)) + " ago", replayed,
 	}
 }
 
@@ -122,7 +122,7 @@ func (a *app) dlqShowCommand() *cobra.Command {
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				l, err := c.DeadLetter(ctx, sequence)
+				l, err := c.Admin().GetDeadLetter(ctx, sequence)
 				if err != nil {
 					return err
 				}
@@ -139,18 +139,18 @@ func (a *app) dlqShowCommand() *cobra.Command {
 func (a *app) sayLetter(l dspex.DeadLetterDetails) {
 	replayed := ""
 	if l.Replayed != nil {
-		replayed = fmt.Sprintf("%s, %s ago", word(l.Replayed.Job), span(time.Since(l.Replayed.At)))
+		replayed = fmt.Sprintf("%s, %s ago", word(l.Replayed.Job.ID), span(time.Since(l.Replayed.At)))
 	}
 	request := clean(string(l.Request))
 	if l.Request == nil {
 		request = fmt.Sprintf("%d bytes that cannot be read", len(l.RequestBytes))
 	}
 	rows := []row{
-		{"letter", strconv.FormatUint(l.Sequence, 10)}, {"job", word(l.Job)}, {"session", word(l.Session)}, {"lane", word(l.Lane)}, {"mode", word(l.Mode)},
-		{"accepted", span(time.Since(l.AcceptedAt)) + " ago"}, {"buried", span(time.Since(l.BuriedAt)) + " ago"}, {"replayed", replayed},
+		{"letter", strconv.FormatUint(l.Sequence, 10)}, {"job", word(l.Job.ID)}, {"session", word(l.Job.Session)}, {"lane", word(string(l.Lane))}, {"mode", word(l.Mode)},
+		{"accepted", span(time.Since(l.AcceptedAt)) + " ago"}, {"buried", span(time.Since(l.CreatedAt)) + " ago"}, {"replayed", replayed},
 		{"request", request}, {"attempts", strconv.Itoa(l.Attempts)}, {"error", word(string(l.Category) + " " + l.Code)}, {"message", clean(l.Message)},
 	}
-	if e := l.Err; e != nil {
+	if e := l.LastError; e != nil {
 		rows = append(rows, row{"hint", clean(e.Hint)}, row{"exception", word(e.PythonType)}, row{"traceback", clean(e.Traceback)})
 	}
 	a.table(a.out, "", rows)

@@ -56,7 +56,7 @@ func (a *app) confirm(ctx context.Context, c *dspex.Client, f *letterChoice, ver
 	}
 	count := len(named)
 	if named == nil {
-		for _, err := range c.DeadLetters(ctx, filter) {
+		for _, err := range c.Admin().DeadLetters(ctx, filter) {
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ Exit status: 1 if a letter could not be replayed. Otherwise as for call.`,
 				if err := a.confirm(ctx, c, &f, "replay", named, filter); err != nil {
 					return err
 				}
-				return a.sayReplays(c.ReplayDeadLetters(ctx, filter))
+				return a.sayReplays(c.Admin().ReplayDeadLetters(ctx, filter))
 			})
 		},
 	}
@@ -98,10 +98,10 @@ Exit status: 1 if a letter could not be replayed. Otherwise as for call.`,
 	return cmd
 }
 
-func replayNamed(ctx context.Context, c *dspex.Client, named []uint64) iter.Seq2[dspex.Replay, error] {
-	return func(yield func(dspex.Replay, error) bool) {
+func replayNamed(ctx context.Context, c *dspex.Client, named []uint64) iter.Seq2[dspex.ReplayResult, error] {
+	return func(yield func(dspex.ReplayResult, error) bool) {
 		for _, sequence := range named {
-			if r, err := c.ReplayDeadLetter(ctx, sequence); !yield(r, err) {
+			if r, err := c.Admin().ReplayDeadLetter(ctx, sequence); !yield(r, err) {
 				return
 			}
 		}
@@ -109,14 +109,14 @@ func replayNamed(ctx context.Context, c *dspex.Client, named []uint64) iter.Seq2
 }
 
 // sayReplays tells of each replay as it is made; --output json is one list at the end.
-func (a *app) sayReplays(replays iter.Seq2[dspex.Replay, error]) error {
+func (a *app) sayReplays(replays iter.Seq2[dspex.ReplayResult, error]) error {
 	whole, failed := []any{}, false
 	for r, err := range replays {
 		if err != nil {
 			return err
 		}
 		failed = failed || r.Err != nil
-		out := map[string]any{"sequence": r.Sequence, "session": r.Session, "job": r.Job, "again": r.Again}
+		out := map[string]any{"sequence": r.Sequence, "session": r.Job.Session, "job": r.Job.ID, "again": r.Existing}
 		if r.Err != nil {
 			out["error"] = r.Err
 		}
@@ -142,14 +142,14 @@ func (a *app) sayReplays(replays iter.Seq2[dspex.Replay, error]) error {
 	return nil
 }
 
-func (a *app) sayReplay(r dspex.Replay) {
+func (a *app) sayReplay(r dspex.ReplayResult) {
 	switch {
 	case r.Err != nil:
 		fmt.Fprintf(a.out, "letter %d: %s\n", r.Sequence, word(r.Err.Error()))
-	case r.Again:
-		fmt.Fprintf(a.out, "letter %d: had been replayed as %s\n", r.Sequence, word(r.Job))
+	case r.Existing:
+		fmt.Fprintf(a.out, "letter %d: had been replayed as %s\n", r.Sequence, word(r.Job.ID))
 	default:
-		fmt.Fprintf(a.out, "letter %d: replayed as %s\n", r.Sequence, word(r.Job))
+		fmt.Fprintf(a.out, "letter %d: replayed as %s\n", r.Sequence, word(r.Job.ID))
 	}
 }
 
@@ -170,13 +170,13 @@ func (a *app) dlqPurgeCommand() *cobra.Command {
 				}
 				count, err := 0, error(nil)
 				for _, sequence := range named {
-					if err = c.PurgeDeadLetter(ctx, sequence); err != nil {
+					if err = c.Admin().PurgeDeadLetter(ctx, sequence); err != nil {
 						return err
 					}
 					count++
 				}
 				if named == nil {
-					count, err = c.PurgeDeadLetters(ctx, filter)
+					count, err = c.Admin().PurgeDeadLetters(ctx, filter)
 				}
 				if err != nil {
 					return err

@@ -26,7 +26,7 @@ func (a *app) hostsListCommand() *cobra.Command {
 		Use: "list", Short: "List the worker-hosts, measured now", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				hosts, err := c.Hosts(ctx)
+				hosts, err := c.Admin().Hosts(ctx)
 				if err != nil {
 					return err
 				}
@@ -72,9 +72,9 @@ func (a *app) drainCommand(use, short string, drain bool) *cobra.Command {
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				do := c.ResumeHost
+				do := c.Admin().ResumeHost
 				if drain {
-					do = c.DrainHost
+					do = c.Admin().DrainHost
 				}
 				if err := do(ctx, args[0]); err != nil {
 					return err

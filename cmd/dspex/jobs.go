@@ -32,11 +32,11 @@ func (a *app) jobsGetCommand() *cobra.Command {
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				info, err := c.Job(ctx, session, args[0])
+				job, err := c.GetJob(ctx, dspex.JobRef{Session: session, ID: args[0]})
 				if err != nil {
 					return err
 				}
-				return a.sayJob(info)
+				return a.sayJob(job)
 			})
 		},
 	}
@@ -65,7 +65,7 @@ func (a *app) jobsWaitCommand() *cobra.Command {
 					ctx, cancel = context.WithTimeout(ctx, timeout)
 					defer cancel()
 				}
-				return a.sayReply(c.Wait(ctx, session, args[0]))
+				return a.sayReply(c.Wait(ctx, dspex.JobRef{Session: session, ID: args[0]}))
 			})
 		},
 	}
@@ -90,11 +90,11 @@ Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				info, err := c.Cancel(ctx, session, args[0])
+				job, err := c.Cancel(ctx, dspex.JobRef{Session: session, ID: args[0]})
 				if err != nil {
 					return err
 				}
-				return a.sayJob(info)
+				return a.sayJob(job)
 			})
 		},
 	}
@@ -102,24 +102,24 @@ Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call
 	return cmd
 }
 
-func (a *app) sayJob(info dspex.JobInfo) error {
+func (a *app) sayJob(job dspex.Job) error {
 	if !a.text() {
-		out := map[string]any{"job": info.Job, "session": info.Session, "outcome": info.Outcome, "attempts": info.Attempts}
-		if info.Reply != nil {
-			out["reply"] = info.Reply.Raw
+		out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts}
+		if job.Reply != nil {
+			out["reply"] = job.Reply.Raw
 		}
 		return a.say(out)
 	}
-	a.table(a.out, "", []row{{"job", word(info.Job)}, {"session", word(info.Session)}, {"outcome", word(string(info.Outcome))}, {"attempts", fmt.Sprint(info.Attempts)}})
+	a.table(a.out, "", []row{{"job", word(job.ID)}, {"session", word(job.Session)}, {"outcome", word(string(job.Status))}, {"attempts", fmt.Sprint(job.Attempts)}})
 	var e *dspex.Error
 	switch {
-	case errors.As(info.Err, &e):
+	case errors.As(job.Err, &e):
 		a.sayFailure(e)
-	case info.Err != nil:
-		return info.Err
-	case info.Reply != nil:
+	case job.Err != nil:
+		return job.Err
+	case job.Reply != nil:
 		fmt.Fprintln(a.out)
-		a.sayResult(*info.Reply)
+		a.sayResult(*job.Reply)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -148,7 +147,7 @@ func (a *app) sayError(err error, status int) {
 	var own *failure
 	switch {
 	case errors.Is(err, errSilent):
-	case status == exitInterrupted || errors.Is(err, context.Canceled):
+	case status == exitInterrupted:
 		fmt.Fprintln(a.err, "dspex: interrupted")
 	case errors.As(err, &e) && a.text():
 		a.sayFailure(e)
@@ -166,7 +165,11 @@ func (a *app) sayError(err error, status int) {
 }
 
 func (a *app) sayFailure(e *dspex.Error) {
-	fmt.Fprintf(a.err, "%s %s %s\n", a.paint(a.err, red, "failed:"), a.paint(a.err, bold, word(string(e.Category))), word(e.Code))
+	kind := []string{a.paint(a.err, red, "failed:")}
+	if e.Category != "" {
+		kind = append(kind, a.paint(a.err, bold, word(string(e.Category))))
+	}
+	fmt.Fprintln(a.err, strings.Join(append(kind, word(e.Code)), " "))
 	again := ""
 	switch {
 	case e.RetryAfter > 0:
@@ -180,7 +183,7 @@ func (a *app) sayFailure(e *dspex.Error) {
 	}
 	a.table(a.err, "  ", []row{
 		{"message", clean(e.Message)}, {"where", word(e.Path)}, {"expected", clean(e.Expected)}, {"hint", clean(e.Hint)},
-		{"trying again", again}, {"job", word(e.Job)}, {"attempt", attempt}, {"worker", word(e.Worker)},
+		{"trying again", again}, {"job", word(e.Job.ID)}, {"attempt", attempt}, {"worker", word(e.Worker)},
 		{"exception", word(e.PythonType)}, {"traceback", clean(e.Traceback)},
 	})
 }

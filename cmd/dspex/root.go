@@ -89,7 +89,8 @@ func exitStatus(ctx context.Context, err error) int {
 			return exitUnreachable
 		case dspex.CodeClientTimeout:
 			return exitTimeout
-		case dspex.CodeBadOption, dspex.CodeBadSession, dspex.CodeBadJob:
+		}
+		if errors.Is(e, dspex.ErrInvalid) {
 			return exitUsage
 		}
 	}
@@ -135,7 +136,7 @@ func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Cl
 			fmt.Fprintln(a.err, "dspex:", err)
 			return
 		}
-		end(&failure{status: exitFailed, text: "the broker does not let you: " + err.Error(), hint: "another user may, see docs/operations.md, Rights"})
+		end(&failure{status: exitFailed, text: "permission denied by the broker: " + err.Error(), hint: "another user may, see docs/operations.md, Rights"})
 	})
 	if err != nil {
 		return err
@@ -155,7 +156,7 @@ func (a *app) connect(ctx context.Context, trouble func(error)) (*dspex.Client, 
 		return nil, err
 	}
 	options = append(options, nats.Name("dspex command line"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
-	c, err := dspex.Connect(ctx, address, options...)
+	c, err := dspex.Connect(ctx, address, dspex.WithNATS(options...))
 	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		e.Path = withoutPassword(address)
 	}

@@ -61,13 +61,13 @@ func sessionRow(s dspex.SessionInfo) []string {
 	note := ""
 	switch {
 	case s.Unreadable != "":
-		return []string{word(s.SessionID), dash(s.Host), "-", "-", "-", "-", "-", "-", "unreadable: " + word(s.Unreadable)}
+		return []string{word(s.ID), dash(s.Host), "-", "-", "-", "-", "-", "-", "unreadable: " + word(s.Unreadable)}
 	case s.Expired:
 		note = "expired"
 	}
 	return []string{
-		word(s.SessionID), dash(s.Host), dash(s.WorkerID), span(time.Duration(s.IdleMS) * time.Millisecond),
-		span(s.LastActivity.Sub(s.CreatedAt) + time.Duration(s.IdleMS)*time.Millisecond),
+		word(s.ID), dash(s.Host), dash(s.Worker), span(s.Idle),
+		span(s.LastActivity.Sub(s.CreatedAt) + s.Idle),
 		strconv.FormatUint(s.Operations, 10), strconv.Itoa(s.ProgramsCount), size(s.StateBytes), note,
 	}
 }
@@ -77,7 +77,7 @@ func (a *app) sessionsGetCommand() *cobra.Command {
 		Use: "get SESSION", Short: "Show all about one session", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				s, err := c.Session(ctx, args[0])
+				s, err := c.GetSession(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -92,13 +92,19 @@ func (a *app) sessionsGetCommand() *cobra.Command {
 }
 
 func (a *app) saySession(s dspex.SessionDetails) {
-	since := func(ms int64) string { return span(time.Duration(ms)*time.Millisecond) + " ago" }
+	since := func(d time.Duration) string { return span(d) + " ago" }
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "-"
+		}
+		return t.Format(time.RFC3339)
+	}
 	running, waiting, lm := "", strconv.Itoa(s.WaitingJobs), ""
 	if r := s.Running; r != nil {
-		running = fmt.Sprintf("%s, attempt %d, %s", word(r.Job), r.Attempt, word(string(r.Outcome)))
+		running = fmt.Sprintf("%s, attempt %d, %s", word(r.ID), r.Attempt, word(string(r.Status)))
 	}
 	if s.WaitingJobs > 0 {
-		waiting += ", the oldest " + since(s.OldestWaitingMS)
+		waiting += ", the oldest " + since(s.OldestWaiting)
 	}
 	if s.LM != nil {
 		lm = plain(s.LM)
@@ -108,8 +114,8 @@ func (a *app) saySession(s dspex.SessionDetails) {
 		expired = "yes: its next job finds its state gone"
 	}
 	a.table(a.out, "", []row{
-		{"session", word(s.SessionID)}, {"host", dash(s.Host)}, {"worker", dash(s.WorkerID)}, {"partition", fmt.Sprintf("%d, epoch %d", s.Partition, s.Epoch)},
-		{"created", since(s.AgeMS)}, {"last activity", since(s.IdleMS)}, {"expired", expired}, {"operations", strconv.FormatUint(s.Operations, 10)},
+		{"session", word(s.ID)}, {"host", dash(s.Host)}, {"worker", dash(s.Worker)}, {"partition", fmt.Sprintf("%d, epoch %d", s.Partition, s.Epoch)},
+		{"created", since(s.Age)}, {"last activity", since(s.Idle)}, {"expired", expired}, {"operations", strconv.FormatUint(s.Operations, 10)},
 		{"running", running}, {"waiting jobs", waiting}, {"state", fmt.Sprintf("version %d, %s, generation %d", s.StateVersion, size(s.StateBytes), s.Generation)},
 		{"conversation", fmt.Sprintf("%d turns", s.Turns)}, {"data", fmt.Sprintf("%d keys", s.DataKeys)}, {"language model", lm},
 		{"programs", strconv.Itoa(s.ProgramsCount)},
@@ -120,7 +126,7 @@ func (a *app) saySession(s dspex.SessionDetails) {
 	table := columns{app: a, head: []string{"PROGRAM", "TYPE", "EXECUTIONS", "CREATED", "LAST EXECUTED"}, right: []bool{false, false, true, false, false}}
 	var rows [][]string
 	for _, p := range s.Programs {
-		rows = append(rows, []string{word(p.ID), dash(p.ProgramType), strconv.FormatInt(p.ExecutionCount, 10), dash(p.CreatedAt), dash(p.LastExecuted)})
+		rows = append(rows, []string{word(p.ID), dash(p.ProgramType), strconv.FormatInt(p.ExecutionCount, 10), at(p.CreatedAt), at(p.LastExecuted)})
 	}
 	fmt.Fprintln(a.out)
 	table.write(a.out, rows)
@@ -131,11 +137,11 @@ func jobOption(cmd *cobra.Command, job *string) {
 	cmd.Flags().StringVar(job, "job", "", "job id of your own: asking again under it does it once")
 }
 
-func withJob(job string) []dspex.Option {
+func withJob(job string) []dspex.SessionOption {
 	if job == "" {
 		return nil
 	}
-	return []dspex.Option{dspex.WithJob(job)}
+	return []dspex.SessionOption{dspex.WithJobID(job)}
 }
 
 func (a *app) sessionsCleanupCommand() *cobra.Command {

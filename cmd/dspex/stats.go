@@ -1,9 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,13 +23,26 @@ func (a *app) statsCommand() *cobra.Command {
 					return err
 				}
 				if !a.text() {
-					return a.say(stats)
+					return a.say(withEngine(stats))
 				}
 				a.table(a.out, "", statRows(stats))
 				return nil
 			})
 		},
 	}
+}
+
+// withEngine is the raw result with the engine behind its other keys.
+func withEngine(s dspex.Stats) json.RawMessage {
+	if s.Engine == "" {
+		return s.Raw
+	}
+	engine, err := json.Marshal(s.Engine)
+	if err != nil {
+		panic(err) // text always encodes
+	}
+	raw := bytes.TrimSuffix(bytes.TrimSpace(s.Raw), []byte("}"))
+	return append(append(append(bytes.Clone(raw), `,"engine":`...), engine...), '}')
 }
 
 // statRows are the numbers under the names that they have on the wire.
@@ -40,9 +54,9 @@ func statRows(s dspex.Stats) []row {
 		{"active_sessions", fmt.Sprint(s.ActiveSessions)},
 		{"total_requests", fmt.Sprint(s.TotalRequests)},
 		{"total_errors", fmt.Sprint(s.TotalErrors)},
-		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime)},
+		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime.Milliseconds())},
 		{"affinity", fmt.Sprintf("%d hits, %d misses, %d moves", s.AffinityHits, s.AffinityMisses, s.AffinityMoves)},
 		{"engine", word(s.Engine)},
-		{"uptime", (time.Duration(s.UptimeSeconds) * time.Second).String()},
+		{"uptime", s.Uptime.String()},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Fake answers the doors of contract/job.md without dispatcher, host or Python. Its commands:
@@ -38,7 +41,44 @@ type Fake struct {
 
 	breakerReset bool // that of the language model
 	removed      bool // the foreign consumer
+
+	handlers map[string]FakeCommand
+	jobs     []FakeJob
 }
+
+// FakeJob is a job that a Fake got.
+type FakeJob struct {
+	Session, Job, Command string
+	Args, Options         map[string]any
+}
+
+// FakeCommand answers a job with its result, or with the error of its reply.
+type FakeCommand func(FakeJob) (result any, failure *FakeError)
+
+// FakeError is the error of a reply.
+type FakeError struct {
+	Body any // what encoding/json writes as contract/job.md, "Reply", says
+}
+
+// Handle makes command answer the jobs of its name, instead of what the Fake itself has under it.
+func (f *Fake) Handle(name string, command FakeCommand) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.handlers == nil {
+		f.handlers = map[string]FakeCommand{}
+	}
+	f.handlers[name] = command
+}
+
+// Jobs are the jobs that came so far.
+func (f *Fake) Jobs() []FakeJob {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.jobs)
+}
+
+// family matches all subjects that differ from this one in the last token only.
+func family(subject string) string { return subject[:strings.LastIndexByte(subject, '.')+1] + "*" }
 
 // StartFake serves the doors on a broker until the test ends.
 func StartFake(t testing.TB, s *server.Server) *Fake {
@@ -52,7 +92,7 @@ func StartFake(t testing.TB, s *server.Server) *Fake {
 // NewFake serves the doors until the connection is closed. Tests use StartFake.
 func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
-	for stream, subject := range map[string]string{"DSPEX_JOBS": "dspex.session.*", "DSPEX_ANON": "dspex.anonymous.*"} {
+	for stream, subject := range map[string]string{"DSPEX_JOBS": contract.SubjectSession + "*", "DSPEX_ANON": contract.SubjectAnonymous + "*"} {
 		if err := f.consume(ctx, stream, subject); err != nil {
 			return nil, err
 		}
@@ -62,9 +102,10 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		return nil, err
 	}
 	for subject, serve := range map[string]func(micro.Request){
-		"dspex.rpc.session.*": f.call, "dspex.rpc.anonymous": f.call, "dspex.rpc.jobs.get": f.getJob, "dspex.rpc.jobs.cancel": f.getJob,
-		"dspex.rpc.health.check": f.health, "dspex.rpc.stats.get": f.stats, "dspex.rpc.sessions.*": f.sessions, "dspex.rpc.hosts.*": f.hosts, "dspex.rpc.breakers.*": f.breakers,
-		"dspex.rpc.consumers.*": f.consumers,
+		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob,
+		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
+		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
+		family(contract.RPCConsumersList): f.consumers,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait
@@ -126,14 +167,14 @@ type fakeRequest struct {
 
 func (f *Fake) call(r micro.Request) {
 	session := ""
-	if rest, ok := strings.CutPrefix(r.Subject(), "dspex.rpc.session."); ok {
+	if rest, ok := strings.CutPrefix(r.Subject(), contract.RPCSession); ok {
 		session = rest
 	}
 	f.mu.Lock()
 	f.sequence++
-	job := "q" + strconv.FormatUint(f.sequence, 10)
+	job := contract.SequenceJob(f.sequence)
 	f.mu.Unlock()
-	if id := r.Headers().Get("Dspex-Job"); id != "" {
+	if id := r.Headers().Get(contract.HeaderJob); id != "" {
 		job = id
 	}
 	body := f.run(session, job, r.Data(), nats.Header(r.Headers()), r.Reply())
@@ -147,12 +188,12 @@ func (f *Fake) stored(m jetstream.Msg) {
 	if err != nil {
 		return
 	}
-	session, _ := strings.CutPrefix(m.Subject(), "dspex.session.")
-	if strings.HasPrefix(m.Subject(), "dspex.anonymous.") {
+	session, _ := strings.CutPrefix(m.Subject(), contract.SubjectSession)
+	if strings.HasPrefix(m.Subject(), contract.SubjectAnonymous) {
 		session = ""
 	}
-	job := "q" + strconv.FormatUint(meta.Sequence.Stream, 10)
-	if id := m.Headers().Get("Dspex-Job"); id != "" {
+	job := contract.SequenceJob(meta.Sequence.Stream)
+	if id := m.Headers().Get(contract.HeaderJob); id != "" {
 		job = id
 	}
 	f.mu.Lock()
@@ -161,7 +202,7 @@ func (f *Fake) stored(m jetstream.Msg) {
 	go func() {
 		body := f.run(session, job, m.Data(), m.Headers(), "")
 		f.keep(session, job, body)
-		if to := m.Headers().Get("Dspex-Reply-To"); to != "" {
+		if to := m.Headers().Get(contract.HeaderReplyTo); to != "" {
 			f.answer(to, job, body)
 		}
 		m.Ack()
@@ -171,15 +212,27 @@ func (f *Fake) stored(m jetstream.Msg) {
 func (f *Fake) answer(to, job string, body []byte) {
 	m := nats.NewMsg(to)
 	m.Data = body
-	m.Header.Set("Dspex-Job", job)
-	m.Header.Set("Dspex-Attempt", "1")
+	m.Header.Set(contract.HeaderJob, job)
+	m.Header.Set(contract.HeaderAttempt, "1")
 	f.nc.PublishMsg(m)
 }
 
 func (f *Fake) run(session, job string, data []byte, header nats.Header, reply string) []byte {
 	var q fakeRequest
 	if err := json.Unmarshal(data, &q); err != nil {
-		return failed(session, job, "python", "bad_request", err.Error(), 0)
+		return failed(session, job, contract.Python, contract.CodeBadRequest, err.Error(), 0)
+	}
+	asked := FakeJob{Session: session, Job: job, Command: q.Command, Args: q.Args, Options: q.Options}
+	f.mu.Lock()
+	f.jobs = append(f.jobs, asked)
+	command := f.handlers[q.Command]
+	f.mu.Unlock()
+	if command != nil {
+		result, failure := command(asked)
+		if failure != nil {
+			return envelope(session, job, map[string]any{"ok": false, "error": failure.Body})
+		}
+		return succeeded(session, job, result)
 	}
 	switch q.Command {
 	case "predict":
@@ -196,22 +249,22 @@ func (f *Fake) run(session, job string, data []byte, header nats.Header, reply s
 	case "request":
 		return succeeded(session, job, map[string]any{"body": json.RawMessage(data), "headers": header})
 	case "boom":
-		return failed(session, job, "python", "user_error", "ValueError: no \x1b[31mred", 0)
+		return failed(session, job, contract.Python, contract.CodeUserError, "ValueError: no \x1b[31mred", 0)
 	case "busy":
-		return failed(session, job, "resource_error", "checkout_timeout", "no slot became free", 250)
+		return failed(session, job, contract.Resource, contract.CodeCheckoutTimeout, "no slot became free", 250)
 	case "hold":
 		<-f.released
 		return succeeded(session, job, "released")
 	}
-	return failed(session, job, "python", "unknown_command", "unknown command "+q.Command, 0)
+	return failed(session, job, contract.Python, contract.CodeUnknownCommand, "unknown command "+q.Command, 0)
 }
 
 func (f *Fake) partials(reply, job, text string) {
 	for n, word := range strings.SplitAfter(text, " ") {
 		m := nats.NewMsg(reply)
-		m.Header.Set("Dspex-Partial", strconv.Itoa(n))
-		m.Header.Set("Dspex-Job", job)
-		m.Header.Set("Dspex-Attempt", "1")
+		m.Header.Set(contract.HeaderPartial, strconv.Itoa(n))
+		m.Header.Set(contract.HeaderJob, job)
+		m.Header.Set(contract.HeaderAttempt, "1")
 		m.Data, _ = json.Marshal(map[string]string{"field": "answer", "chunk": word})
 		f.nc.PublishMsg(m)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // fakeSessions are the sessions that a Fake says it has: a_1 to a_5 and bob, until they are cleaned up or erased.
@@ -45,7 +47,7 @@ func (f *Fake) sessions(r micro.Request) {
 	case verb == "list":
 		r.Respond(f.list(q))
 	case verb == "import" && known && !q.Replace:
-		f.sayJob(r, failed(q.Session, "", "session", "session_not_empty", "the session has state already", 0))
+		f.sayJob(r, failed(q.Session, "", contract.Session, contract.CodeSessionNotEmpty, "the session has state already", 0))
 	case verb == "import":
 		f.known[q.Session] = true
 		f.sayJob(r, succeeded(q.Session, "", map[string]any{"status": "imported", "session_id": q.Session, "programs_count": 1, "turns": 4, "revision": 1}))
@@ -53,7 +55,7 @@ func (f *Fake) sessions(r micro.Request) {
 		delete(f.known, q.Session)
 		f.sayJob(r, succeeded(q.Session, "", map[string]any{"status": map[string]string{"cleanup": "cleaned", "erase": "erased"}[verb], "session_id": q.Session}))
 	case !known:
-		r.Respond(failed(q.Session, "", "session", "session_unknown", "nothing is known of the session", 0))
+		r.Respond(failed(q.Session, "", contract.Session, contract.CodeSessionUnknown, "nothing is known of the session", 0))
 	case verb == "get":
 		r.Respond([]byte(`{"ok":true,"result":{` + fakeBrief(q.Session) + `,` + fakeDetails + `}}`))
 	case verb == "export":
@@ -63,7 +65,7 @@ func (f *Fake) sessions(r micro.Request) {
 
 // sayJob answers with a job's reply, under the id that was asked for.
 func (f *Fake) sayJob(r micro.Request, body []byte) {
-	if id := r.Headers().Get("Dspex-Job"); id != "" {
+	if id := r.Headers().Get(contract.HeaderJob); id != "" {
 		body = []byte(strings.Replace(string(body), `"job":""`, `"job":"`+id+`"`, 1))
 	}
 	r.Respond(body)
@@ -102,7 +104,7 @@ func (f *Fake) hosts(r micro.Request) {
 	defer f.mu.Unlock()
 	verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
 	if verb != "list" && q.Host != "h1" {
-		r.Respond(failed("", "", "session", "host_unknown", "no live host has that name", 0))
+		r.Respond(failed("", "", contract.Session, contract.CodeHostUnknown, "no live host has that name", 0))
 		return
 	}
 	state := "serving"
@@ -136,7 +138,7 @@ func (f *Fake) breakers(r micro.Request) {
 	const model = "lm.openai/gpt-4o"
 	list := strings.HasSuffix(r.Subject(), ".list")
 	if !list && q.Name != model {
-		r.Respond(failed("", "", "session", "breaker_unknown", "there is no such circuit breaker", 0))
+		r.Respond(failed("", "", contract.Session, contract.CodeBreakerUnknown, "there is no such circuit breaker", 0))
 		return
 	}
 	f.breakerReset = f.breakerReset || !list
@@ -155,6 +157,34 @@ func (f *Fake) breakers(r micro.Request) {
 func closedBreaker(name string) string {
 	return `{"name":"` + name + `","state":"closed","failure_count":0,"success_count":0,"half_open_count":0,"last_failure":null,"last_state_change":"2026-01-02T03:00:00.000Z",
 		"time_until_retry":0,"config":{"failure_threshold":5,"success_threshold":3,"timeout":60000}}`
+}
+
+const fakeLetter = `"sequence":17,"job":"order-1","session":"bob","mode":"queue","command":"predict","attempts":2,"error_category":"timeout","code":"operation_timeout",
+	"message":"the attempt took longer than 30s","buried_at":"2026-01-02T03:04:05.000Z","accepted_at":"2026-01-02T03:03:05.000Z","bytes":62,"replayed":null`
+
+const fakeFailure = `{"attempt":%d,"error_category":"timeout","code":"operation_timeout","message":"the attempt took longer than 30s","worker":"h1/0","at":"2026-01-02T03:04:05.000Z"}`
+
+// deadLetters answers dspex.rpc.dlq.*: there is one, 17, for every filter and after every purge.
+func (f *Fake) deadLetters(r micro.Request) {
+	var q struct{ Sequence uint64 }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	if q.Sequence != 0 && q.Sequence != 17 {
+		r.Respond(failed("", "", contract.Session, contract.CodeDeadLetterUnknown, "there is no such dead letter", 0))
+		return
+	}
+	switch verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]; verb {
+	case "list":
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":{"letters":[{%s}]}}`, fakeLetter)
+	case "show":
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":{%s,"request":{"command":"predict","args":{"question":"Why?"}},"failures":[`+fakeFailure+`,`+fakeFailure+`]}}`, fakeLetter, 1, 2)
+	case "replay":
+		fmt.Fprint(responder{r}, `{"ok":true,"result":{"replayed":[{"sequence":17,"session":"bob","job":"order-1-r17","again":false}]}}`)
+	case "purge":
+		fmt.Fprint(responder{r}, `{"ok":true,"result":{"purged":1}}`)
+	}
 }
 
 type responder struct{ micro.Request }

@@ -76,7 +76,7 @@ func TestComposeServesAPredict(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), startup)
 	defer cancel()
-	client, err := dspex.Connect(ctx, "nats://127.0.0.1:"+port, nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client"))
+	client, err := dspex.Connect(ctx, "nats://127.0.0.1:"+port, dspex.WithNATS(nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client")))
 	if err != nil {
 		t.Fatal(err)
 	}

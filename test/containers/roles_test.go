@@ -104,8 +104,8 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 
 	t.Run("a request is answered", func(t *testing.T) {
 		r, err := c.Execute(ctx, "user_123", "predict", dspex.Args{"question": "What is the capital of France?"})
-		if err != nil || !strings.Contains(string(r.Result), "capital of France") || r.Session.Host != "host-1" {
-			t.Errorf("%s by %s, %v", r.Result, r.Session.Host, err)
+		if err != nil || !strings.Contains(string(r.Result), "capital of France") || r.Host != "host-1" {
+			t.Errorf("%s by %s, %v", r.Result, r.Host, err)
 		}
 	})
 	t.Run("what a client may not do is denied by the server and leaves no trace", func(t *testing.T) {
@@ -118,8 +118,8 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 			}
 		}
 		r, err := c.Execute(ctx, "user_123", "predict", dspex.Args{"question": "Still there?"})
-		if err != nil || r.Session.State != "warm" {
-			t.Errorf("state %s, %v", r.Session.State, err)
+		if err != nil || r.SessionState != "warm" {
+			t.Errorf("state %s, %v", r.SessionState, err)
 		}
 	})
 	t.Run("dspex reads a context of the nats command line", func(t *testing.T) { dspexReadsTheContext(ctx, t, d) })
@@ -137,7 +137,7 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range 10 {
-			if _, err := c.Submit(ctx, "batch_1", "append", dspex.Args{"x": n}, dspex.WithJob(fmt.Sprintf("j%d", n))); err != nil {
+			if _, err := c.Submit(ctx, "batch_1", "append", dspex.Args{"x": n}, dspex.WithJobID(fmt.Sprintf("j%d", n))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -151,7 +151,7 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		nc, _ := d.connect("client") // the port may be another one
-		r, err := dspex.New(nc).Wait(ctx, "batch_1", "j9")
+		r, err := dspex.New(nc).Wait(ctx, dspex.JobRef{Session: "batch_1", ID: "j9"})
 		if err != nil || !strings.Contains(strings.ReplaceAll(string(r.Result), " ", ""), "[0,1,2,3,4,5,6,7,8,9]") {
 			t.Errorf("%s, %v", r.Result, err)
 		}

@@ -100,13 +100,13 @@ func liveThroughOutage(t *testing.T, d *dev, model, code string) {
 	if err := ask(model); !errors.As(err, &e) || e.Code != "breaker_open" || !errors.Is(err, dspex.ErrResource) || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > 5*time.Second || e.Attempt != 0 {
 		t.Errorf("a call while the breaker is open: %v %+v", err, e)
 	}
-	if h, err := c.Health(ctx); err != nil || h.Status != dspex.Degraded || !strings.Contains(strings.Join(h.Reasons, "; "), "name="+model+"/v1 is open") {
+	if h, err := c.Health(ctx); err != nil || h.Status != dspex.HealthDegraded || !strings.Contains(strings.Join(h.Reasons, "; "), "name="+model+"/v1 is open") {
 		t.Errorf("health: %+v %v", h, err)
 	}
 	if _, err := c.Execute(ctx, "fine_"+model, "predict", dspex.Args{"question": "Well?"}); err != nil {
 		t.Errorf("a job of another model: %v", err)
 	}
-	if reply, err := c.Wait(ctx, "queue_"+model, queued.Job); err != nil || reply.Attempt != 1 {
+	if reply, err := c.Wait(ctx, queued.Job); err != nil || reply.Attempt != 1 {
 		t.Errorf("the queued job: %+v %v", reply, err)
 	}
 	for range 2 {
@@ -114,7 +114,7 @@ func liveThroughOutage(t *testing.T, d *dev, model, code string) {
 			t.Errorf("a trial: %v", err)
 		}
 	}
-	list, err := c.Breakers(ctx)
+	list, err := c.Admin().Breakers(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

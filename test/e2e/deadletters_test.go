@@ -32,17 +32,17 @@ func dlq(t *testing.T, server string, args ...string) (out, said string, status 
 func bury(ctx context.Context, t *testing.T, c *dspex.Client, session, job string) {
 	t.Helper()
 	args := dspex.Args{"retryable": true, "category": "connection", "code": "gone"}
-	opts := []dspex.Option{dspex.WithJob(job), dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond))}
+	opts := []dspex.SubmitOption{dspex.WithJobID(job), dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond))}
 	var err error
 	if session == "" {
-		_, err = c.SubmitAnonymous(ctx, dspex.Batch, "boom", args, opts...)
+		_, err = c.SubmitAnonymous(ctx, dspex.LaneBatch, "boom", args, opts...)
 	} else {
 		_, err = c.Submit(ctx, session, "boom", args, opts...)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wait(ctx, session, job); !errors.Is(err, dspex.ErrConnection) {
+	if _, err := c.Wait(ctx, dspex.JobRef{Session: session, ID: job}); !errors.Is(err, dspex.ErrConnection) {
 		t.Fatalf("%s: %v", job, err)
 	}
 }
@@ -90,11 +90,11 @@ func TestDeadLettersFromGo(t *testing.T) {
 	bury(ctx, t, c, "", "d")
 	names := func(f dspex.DeadLetterFilter) (list []string) {
 		t.Helper()
-		for l, err := range c.DeadLetters(ctx, f) {
+		for l, err := range c.Admin().DeadLetters(ctx, f) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list = append(list, l.Job)
+			list = append(list, l.Job.ID)
 		}
 		return list
 	}
@@ -104,45 +104,57 @@ func TestDeadLettersFromGo(t *testing.T) {
 	if got := names(dspex.DeadLetterFilter{Session: "s", Category: dspex.ErrConnection, Code: "gone", NewerThan: time.Hour, Limit: 2}); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("two of the session: %v", got)
 	}
-	l, err := c.DeadLetter(ctx, 4)
-	if err != nil || l.Session != "" || l.Lane != "batch" || l.Attempts != 2 || len(l.Failures) != 2 || l.Failures[1].Attempt != 2 || l.Failures[0].At.IsZero() ||
-		l.Err == nil || l.Err.Code != "gone" || l.Err.Attempt != 2 || !strings.Contains(string(l.Request), `"boom"`) || time.Since(l.BuriedAt) > time.Hour {
-		t.Errorf("%+v %v", l, err)
+	l, err := c.Admin().GetDeadLetter(ctx, 4)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := c.DeadLetter(ctx, 99); !errors.Is(err, dspex.ErrSession) {
+	for what, is := range map[string]bool{
+		"job":      l.Job == dspex.JobRef{ID: "d"},
+		"lane":     l.Lane == dspex.LaneBatch,
+		"attempts": l.Attempts == 2,
+		"failures": len(l.Failures) == 2 && l.Failures[1].Attempt == 2 && !l.Failures[0].At.IsZero(),
+		"error":    l.LastError != nil && l.LastError.Code == "gone" && l.LastError.Attempt == 2,
+		"request":  strings.Contains(string(l.Request), `"boom"`),
+		"created":  time.Since(l.CreatedAt) < time.Hour,
+	} {
+		if !is {
+			t.Errorf("wrong %s: %+v", what, l)
+		}
+	}
+	if _, err := c.Admin().GetDeadLetter(ctx, 99); !errors.Is(err, dspex.ErrSession) {
 		t.Errorf("an unknown one: %v", err)
 	}
 	for again := range 2 {
-		r, err := c.ReplayDeadLetter(ctx, 4)
-		if err != nil || r.Job != "d-r4" || r.Again != (again == 1) {
+		r, err := c.Admin().ReplayDeadLetter(ctx, 4)
+		if err != nil || r.Job.ID != "d-r4" || r.Existing != (again == 1) {
 			t.Errorf("%+v %v", r, err)
 		}
 	}
-	if _, err := c.Wait(ctx, "", "d-r4"); !errors.Is(err, dspex.ErrConnection) {
+	if _, err := c.Wait(ctx, dspex.JobRef{ID: "d-r4"}); !errors.Is(err, dspex.ErrConnection) {
 		t.Errorf("the replay: %v", err)
 	}
 	var made []string
-	for r, err := range c.ReplayDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(bool)}) {
+	for r, err := range c.Admin().ReplayDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(bool)}) {
 		if err != nil || r.Err != nil {
 			t.Fatal(err, r.Err)
 		}
-		made = append(made, r.Job)
+		made = append(made, r.Job.ID)
 	}
 	if !slices.Equal(made, []string{"a-r1", "b-r2", "c-r3"}) {
 		t.Errorf("replayed %v", made)
 	}
-	for _, err := range c.ReplayDeadLetters(ctx, dspex.DeadLetterFilter{}) {
+	for _, err := range c.Admin().ReplayDeadLetters(ctx, dspex.DeadLetterFilter{}) {
 		if err == nil {
 			t.Error("all were replayed though nobody said all")
 		}
 	}
-	if n, err := c.PurgeDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(true)}); err != nil || n != 3 {
+	if n, err := c.Admin().PurgeDeadLetters(ctx, dspex.DeadLetterFilter{Session: "s", Replayed: new(true)}); err != nil || n != 3 {
 		t.Errorf("purged %d, %v", n, err)
 	}
-	if err := c.PurgeDeadLetter(ctx, 4); err != nil {
+	if err := c.Admin().PurgeDeadLetter(ctx, 4); err != nil {
 		t.Error(err)
 	}
-	if err := c.PurgeDeadLetter(ctx, 4); !errors.Is(err, dspex.ErrSession) {
+	if err := c.Admin().PurgeDeadLetter(ctx, 4); !errors.Is(err, dspex.ErrSession) {
 		t.Errorf("purged twice: %v", err)
 	}
 }

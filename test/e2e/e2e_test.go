@@ -104,19 +104,19 @@ func TestAConversationKeepsItsTurns(t *testing.T) {
 		}
 		last = r
 	}
-	if !strings.Contains(string(last.Result), "(turn 3)") || last.Session.State != "warm" {
-		t.Errorf("%s, state %s", last.Result, last.Session.State)
+	if !strings.Contains(string(last.Result), "(turn 3)") || last.SessionState != "warm" {
+		t.Errorf("%s, state %s", last.Result, last.SessionState)
 	}
 }
 
 func TestAPublishedJobIsAnsweredLaterAndOnce(t *testing.T) {
 	ctx, c := connect(t)
 	for range 2 {
-		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJob("job-1")); err != nil {
+		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJobID("job-1")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r, err := c.Wait(ctx, "batch_1", "job-1")
+	r, err := c.Wait(ctx, dspex.JobRef{Session: "batch_1", ID: "job-1"})
 	if err != nil || !strings.Contains(string(r.Result), "later?") {
 		t.Errorf("%s %v", r.Result, err)
 	}

@@ -80,9 +80,9 @@ type provoked struct {
 	run      func(ctx context.Context, c *dspex.Client) error
 }
 
-func anonymous(command string, args dspex.Args, opts ...dspex.Option) func(context.Context, *dspex.Client) error {
+func anonymous(command string, args dspex.Args, opts ...dspex.CallOption) func(context.Context, *dspex.Client) error {
 	return func(ctx context.Context, c *dspex.Client) error {
-		_, err := c.ExecuteAnonymous(ctx, command, args, append([]dspex.Option{dspex.WithMaxRetries(0)}, opts...)...)
+		_, err := c.ExecuteAnonymous(ctx, command, args, append([]dspex.CallOption{dspex.WithMaxRetries(0)}, opts...)...)
 		return err
 	}
 }
@@ -115,9 +115,9 @@ var failures = []provoked{
 		if err != nil {
 			return err
 		}
-		_, err = c.Cancel(ctx, "cancelling", r.Job)
+		_, err = c.Cancel(ctx, r.Job)
 		if err == nil {
-			_, err = c.Wait(ctx, "cancelling", r.Job)
+			_, err = c.Wait(ctx, r.Job)
 		}
 		return err
 	}},

@@ -43,7 +43,7 @@ func TestNoJobSessionOrProcessIsLeftBehindByWorkersThatMisbehave(t *testing.T) {
 	if _, err := c.Execute(ctx, "s", "fork_bomb", dspex.Args{"count": 3, "fifo": pipe}); err != nil {
 		t.Fatal(err)
 	}
-	var beside []string
+	var beside []dspex.JobRef
 	for n, m := range misbehaving {
 		r, err := c.Submit(ctx, fmt.Sprint("beside_", n), "sleep", dspex.Args{"ms": 300})
 		if err != nil {
@@ -64,7 +64,7 @@ func TestNoJobSessionOrProcessIsLeftBehindByWorkersThatMisbehave(t *testing.T) {
 		}
 	}
 	for n, job := range beside {
-		if _, err := c.Wait(ctx, fmt.Sprint("beside_", n), job); err != nil {
+		if _, err := c.Wait(ctx, job); err != nil {
 			t.Errorf("the job beside %s: %v", misbehaving[n].command, err)
 		}
 	}

@@ -13,7 +13,7 @@ func hostState(t *testing.T, c *dspex.Client, name string, want dspex.HostState)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; <-tick.C {
-		hosts, err := c.Hosts(t.Context())
+		hosts, err := c.Admin().Hosts(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestADrainedHostGivesEverythingAwayUnderLoadStaysEmptyAcrossARestartAndCome
 	l := startLoad(t, c, 32)
 	defer l.end()
 	l.awaitJobs("h1", 50)
-	if err := c.DrainHost(t.Context(), "h1"); err != nil {
+	if err := c.Admin().DrainHost(t.Context(), "h1"); err != nil {
 		t.Fatal(err)
 	}
 	if h := hostState(t, c, "h1", dspex.HostDrained); h.Partitions != 0 {
@@ -51,7 +51,7 @@ func TestADrainedHostGivesEverythingAwayUnderLoadStaysEmptyAcrossARestartAndCome
 	if h := hostState(t, c, "h1", dspex.HostDrained); h.TotalRequests != 0 {
 		t.Errorf("the drained host ran %d jobs", h.TotalRequests)
 	}
-	if err := c.ResumeHost(t.Context(), "h1"); err != nil {
+	if err := c.Admin().ResumeHost(t.Context(), "h1"); err != nil {
 		t.Fatal(err)
 	}
 	hostState(t, c, "h1", dspex.HostServing)

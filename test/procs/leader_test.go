@@ -23,11 +23,11 @@ type published struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	mu       sync.Mutex
-	receipts map[string][]string // session -> jobs
+	receipts map[string][]dspex.JobRef // session -> jobs
 }
 
 func publishInto(t *testing.T, c *dspex.Client, sessions int, every time.Duration, args dspex.Args) *published {
-	l := &published{t: t, c: c, receipts: map[string][]string{}}
+	l := &published{t: t, c: c, receipts: map[string][]dspex.JobRef{}}
 	l.ctx, l.stop = context.WithCancel(t.Context())
 	for n := range sessions {
 		l.wg.Go(func() { l.submit(fmt.Sprint("published_", n), every, args) })
@@ -61,10 +61,10 @@ func (l *published) end() (total int) {
 	l.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.t.Context()), patience)
 	defer cancel()
-	for session, list := range l.receipts {
+	for _, list := range l.receipts {
 		for _, job := range list {
-			if _, err := l.c.Wait(ctx, session, job); err != nil {
-				l.t.Errorf("%s/%s: %v", session, job, err)
+			if _, err := l.c.Wait(ctx, job); err != nil {
+				l.t.Errorf("%v: %v", job, err)
 			}
 			total++
 		}
@@ -108,7 +108,7 @@ func awaitHeard(t *testing.T, c *dspex.Client, leader string, hosts int) {
 	defer tick.Stop()
 	var last dspex.Hosts
 	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
-		list, err := c.Hosts(t.Context())
+		list, err := c.Admin().Hosts(t.Context())
 		if err != nil {
 			continue // the dispatcher starts
 		}

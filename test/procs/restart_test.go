@@ -45,13 +45,13 @@ func (l *load) converse(session string, call bool) {
 			return
 		}
 		l.calls.Add(1)
-		l.count(r.Session.Host)
+		l.count(r.Host)
 		var got struct{ List []int }
 		if err := r.Decode(&got); err != nil || len(got.List) != turn+1 || got.List[turn] != turn {
 			l.t.Errorf("%s, turn %d: %s %v", session, turn, r.Result, err)
 			return
 		}
-		if s := r.Session.State; turn > 0 && s != dspex.Warm && s != dspex.Restored {
+		if s := r.SessionState; turn > 0 && s != dspex.SessionWarm && s != dspex.SessionRestored {
 			l.t.Errorf("%s, turn %d: state %s", session, turn, s)
 			return
 		}
@@ -73,7 +73,7 @@ func (l *load) turn(session string, turn int, call bool) (dspex.Reply, error) {
 	if err != nil {
 		return dspex.Reply{}, err
 	}
-	return l.c.Wait(ctx, session, receipt.Job)
+	return l.c.Wait(ctx, receipt.Job)
 }
 
 func (l *load) count(host string) {
@@ -165,8 +165,8 @@ func TestTheSecondHostOfANameRefusesToStartAndTheFirstGoesOn(t *testing.T) {
 	default:
 	}
 	r, err := c.Execute(t.Context(), "s", "append", dspex.Args{"x": 2})
-	if err != nil || r.Session.State != dspex.Warm {
-		t.Errorf("%+v %v", r.Session, err)
+	if err != nil || r.SessionState != dspex.SessionWarm {
+		t.Errorf("state %s, %v", r.SessionState, err)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestASecondSIGTERMEndsTheGrace(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		_, err := c.Execute(context.WithoutCancel(t.Context()), "s", "sleep", dspex.Args{"ms": 3_600_000}, dspex.WithTimeout(2*time.Hour),
-			dspex.WithMaxRetries(0), dspex.WithJob("long"))
+			dspex.WithMaxRetries(0), dspex.WithJobID("long"))
 		ended <- err
 	}()
 	awaitRunning(t, c, "s", "long")
@@ -208,8 +208,8 @@ func awaitRunning(t *testing.T, c *dspex.Client, session, job string) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; <-tick.C {
-		info, err := c.Job(t.Context(), session, job)
-		if err == nil && info.Outcome == dspex.Running {
+		info, err := c.GetJob(t.Context(), dspex.JobRef{Session: session, ID: job})
+		if err == nil && info.Status == dspex.JobRunning {
 			return
 		}
 		if time.Now().After(end) {
@@ -229,9 +229,9 @@ func awaitServedBy(t *testing.T, c *dspex.Client, host string, except int) {
 		}
 		r, err := c.Execute(t.Context(), id, "append", dspex.Args{"x": 1})
 		if err != nil || time.Now().After(end) {
-			t.Fatalf("%s: %+v %v", id, r.Session, err)
+			t.Fatalf("%s: served by %s, %v", id, r.Host, err)
 		}
-		if row++; r.Session.Host != host {
+		if row++; r.Host != host {
 			row = 0
 		}
 	}

@@ -64,7 +64,7 @@ func (s *story) goOn(x string) dspex.SessionState {
 	s.t.Helper()
 	var state dspex.SessionState
 	eventually(s.t, s.session+" goes on", func(ctx context.Context) error {
-		r, err := s.c.Execute(ctx, s.session, "append", dspex.Args{"x": x}, dspex.WithJob(x), dspex.WithTimeout(5*time.Second))
+		r, err := s.c.Execute(ctx, s.session, "append", dspex.Args{"x": x}, dspex.WithJobID(x), dspex.WithTimeout(5*time.Second))
 		if err != nil {
 			return err
 		}
@@ -72,8 +72,8 @@ func (s *story) goOn(x string) dspex.SessionState {
 		if err := r.Decode(&got); err != nil {
 			return err
 		}
-		state = r.Session.State
-		if state == dspex.Reset {
+		state = r.SessionState
+		if state == dspex.SessionReset {
 			s.told = nil
 		}
 		if s.told = append(s.told, x); !slices.Equal(got.List, s.told) {
@@ -92,11 +92,11 @@ func (s *story) count() {
 		if err != nil {
 			return err
 		}
-		if s.counted[job.Job] {
+		if s.counted[job.Job.ID] {
 			s.t.Errorf("the id %s was counted twice", job.Job)
 		}
-		s.counted[job.Job] = true
-		_, err = s.c.Wait(ctx, s.session, job.Job)
+		s.counted[job.Job.ID] = true
+		_, err = s.c.Wait(ctx, job.Job)
 		return err
 	})
 }
@@ -146,7 +146,7 @@ func TestADeletedStreamIsMadeAgainAndTheDeploymentGoesOn(t *testing.T) {
 	dispatcher.awaitReady()
 	c, js := d.client(), d.streams()
 	s := &story{t: t, c: c, session: "story", counted: map[string]bool{}}
-	if state := s.goOn("first"); state != dspex.None {
+	if state := s.goOn("first"); state != dspex.SessionNone {
 		t.Errorf("the state of a new session is %s", state)
 	}
 	s.count()
@@ -158,7 +158,7 @@ func TestADeletedStreamIsMadeAgainAndTheDeploymentGoesOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			state := s.goOn("after-" + name)
-			if state == dspex.None || state == dspex.Reset && name != "KV_dspex_sessions" {
+			if state == dspex.SessionNone || state == dspex.SessionReset && name != "KV_dspex_sessions" {
 				t.Errorf("the state is %s", state)
 			}
 			s.count()
@@ -191,7 +191,7 @@ func TestABrokerThatComesBackEmptyIsServedAgain(t *testing.T) {
 	s.count()
 	before := slices.Collect(maps.Values(epochsOf(t, d.streams())))
 	d.emptyBroker()
-	if state := s.goOn("again"); state != dspex.Reset {
+	if state := s.goOn("again"); state != dspex.SessionReset {
 		t.Errorf("the state of a session whose store was lost is %s", state)
 	}
 	s.count()
@@ -238,19 +238,19 @@ func TestAForeignConsumerIsNamedAndRemovedOnAnOperatorsWord(t *testing.T) {
 		t.Fatal(err)
 	}
 	tells(t, c, "dspex consumers remove DSPEX_JOBS mine")
-	list, err := c.Consumers(t.Context())
+	list, err := c.Admin().Consumers(t.Context())
 	if err != nil || len(list) != 1 || list[0].Consumer != "mine" || list[0].Stream != "DSPEX_JOBS" {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if err := c.RemoveConsumer(t.Context(), "DSPEX_JOBS", "p0-e1"); err == nil {
+	if err := c.Admin().RemoveConsumer(t.Context(), "DSPEX_JOBS", "p0-e1"); err == nil {
 		t.Error("a consumer of dspex's own was removed")
 	}
-	if err := c.RemoveConsumer(t.Context(), "DSPEX_JOBS", "mine"); err != nil {
+	if err := c.Admin().RemoveConsumer(t.Context(), "DSPEX_JOBS", "mine"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := c.Wait(ctx, "s", job.Job); err != nil {
+	if _, err := c.Wait(ctx, job.Job); err != nil {
 		t.Error(err)
 	}
 }

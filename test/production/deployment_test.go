@@ -27,7 +27,7 @@ func TestADeployment(t *testing.T) {
 			t.Fatalf("it said %q", line)
 		}
 	}
-	c, err := dspex.Connect(ctx, broker.ClientURL(), nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client"))
+	c, err := dspex.Connect(ctx, broker.ClientURL(), dspex.WithNATS(nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,10 +40,10 @@ func TestADeployment(t *testing.T) {
 		}
 	})
 	t.Run("a published job is answered later", func(t *testing.T) {
-		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJob("j1")); err != nil {
+		if _, err := c.Submit(ctx, "batch_1", "predict", dspex.Args{"question": "later?"}, dspex.WithJobID("j1")); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := c.Wait(ctx, "batch_1", "j1"); err != nil || !strings.Contains(string(r.Result), "later?") {
+		if r, err := c.Wait(ctx, dspex.JobRef{Session: "batch_1", ID: "j1"}); err != nil || !strings.Contains(string(r.Result), "later?") {
 			t.Errorf("%s, %v", r.Result, err)
 		}
 	})
@@ -51,12 +51,12 @@ func TestADeployment(t *testing.T) {
 		if _, err := c.ExecuteAnonymous(ctx, "set_lm", dspex.Args{"provider": "ollama", "model": "llama3"}); err != nil {
 			t.Error(err)
 		}
-		for _, lane := range []string{dspex.Interactive, dspex.Batch} {
-			job := "lane-" + lane
-			if _, err := c.SubmitAnonymous(ctx, lane, "echo", dspex.Args{"x": 1}, dspex.WithJob(job)); err != nil {
+		for _, lane := range []dspex.Lane{dspex.LaneInteractive, dspex.LaneBatch} {
+			job := "lane-" + string(lane)
+			if _, err := c.SubmitAnonymous(ctx, lane, "echo", dspex.Args{"x": 1}, dspex.WithJobID(job)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := c.Wait(ctx, "", job); err != nil {
+			if _, err := c.Wait(ctx, dspex.JobRef{ID: job}); err != nil {
 				t.Errorf("%s: %v", lane, err)
 			}
 		}
@@ -75,19 +75,19 @@ func TestADeployment(t *testing.T) {
 	})
 	t.Run("jobs are cancelled, running or waiting", func(t *testing.T) {
 		for _, job := range []string{"c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"} { // eight slots in all
-			if _, err := c.SubmitAnonymous(ctx, dspex.Interactive, "sleep", dspex.Args{"ms": 600000}, dspex.WithJob(job), dspex.WithTimeout(15*time.Minute)); err != nil {
+			if _, err := c.SubmitAnonymous(ctx, dspex.LaneInteractive, "sleep", dspex.Args{"ms": 600000}, dspex.WithJobID(job), dspex.WithTimeout(15*time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, job := range []string{"c9", "c8", "c7", "c6", "c5", "c4", "c3", "c2", "c1"} {
-			if info, err := c.Cancel(ctx, "", job); err != nil || info.Outcome != dspex.Cancelled {
+			if info, err := c.Cancel(ctx, dspex.JobRef{ID: job}); err != nil || info.Status != dspex.JobCancelled {
 				t.Errorf("%s: %+v, %v", job, info, err)
 			}
 		}
-		if _, err := c.Submit(ctx, "patient", "sleep", dspex.Args{"ms": 600000}, dspex.WithJob("p1"), dspex.WithTimeout(15*time.Minute)); err != nil {
+		if _, err := c.Submit(ctx, "patient", "sleep", dspex.Args{"ms": 600000}, dspex.WithJobID("p1"), dspex.WithTimeout(15*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
-		if info, err := c.Cancel(ctx, "patient", "p1"); err != nil || info.Outcome != dspex.Cancelled {
+		if info, err := c.Cancel(ctx, dspex.JobRef{Session: "patient", ID: "p1"}); err != nil || info.Status != dspex.JobCancelled {
 			t.Errorf("%+v, %v", info, err)
 		}
 	})
@@ -119,15 +119,15 @@ func TestADeployment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			served[session] = r.Session.Host
+			served[session] = r.Host
 		}
 		if err := h1.kill(); err == nil {
 			t.Error("a killed host ended well")
 		}
 		for session, host := range served {
 			r, err := c.Execute(ctx, session, "append", dspex.Args{"x": 2}, dspex.WithTimeout(time.Minute))
-			if err != nil || !strings.Contains(strings.ReplaceAll(string(r.Result), " ", ""), "[1,2]") || r.Session.Host != "h2" {
-				t.Errorf("%s of %s: %s by %s, %v", session, host, r.Result, r.Session.Host, err)
+			if err != nil || !strings.Contains(strings.ReplaceAll(string(r.Result), " ", ""), "[1,2]") || r.Host != "h2" {
+				t.Errorf("%s of %s: %s by %s, %v", session, host, r.Result, r.Host, err)
 			}
 		}
 	})
@@ -159,7 +159,7 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 	if seen == 0 {
 		t.Error("no session is listed")
 	}
-	_, err := c.Session(ctx, "user_123")
+	_, err := c.GetSession(ctx, "user_123")
 	must("sessions get", err)
 	document, err := c.ExportSession(ctx, "user_123")
 	must("sessions export", err)
@@ -169,24 +169,24 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 	must("sessions cleanup", err)
 	_, err = c.EraseSession(ctx, "twin")
 	must("sessions erase", err)
-	_, err = c.Hosts(ctx)
+	_, err = c.Admin().Hosts(ctx)
 	must("hosts list", err)
-	must("hosts drain", c.DrainHost(ctx, "h2"))
-	must("hosts resume", c.ResumeHost(ctx, "h2"))
-	_, err = c.Consumers(ctx)
+	must("hosts drain", c.Admin().DrainHost(ctx, "h2"))
+	must("hosts resume", c.Admin().ResumeHost(ctx, "h2"))
+	_, err = c.Admin().Consumers(ctx)
 	must("consumers list", err)
-	_, err = c.Breakers(ctx)
+	_, err = c.Admin().Breakers(ctx)
 	must("breakers", err)
 	letter := uint64(0)
-	for l, err := range c.DeadLetters(ctx, dspex.DeadLetterFilter{Session: "dead"}) {
+	for l, err := range c.Admin().DeadLetters(ctx, dspex.DeadLetterFilter{Session: "dead"}) {
 		must("dlq list", err)
 		letter = l.Sequence
 	}
-	_, err = c.DeadLetter(ctx, letter)
+	_, err = c.Admin().GetDeadLetter(ctx, letter)
 	must("dlq show", err)
-	_, err = c.ReplayDeadLetter(ctx, letter)
+	_, err = c.Admin().ReplayDeadLetter(ctx, letter)
 	must("dlq replay", err)
-	must("dlq purge", c.PurgeDeadLetter(ctx, letter))
+	must("dlq purge", c.Admin().PurgeDeadLetter(ctx, letter))
 	for _, subject := range []string{"$SRV.STATS.dspex", "$JS.API.STREAM.LIST"} {
 		_, err := nc.RequestWithContext(ctx, subject, []byte("{}"))
 		must(subject, err)

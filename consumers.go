@@ -1,9 +1,10 @@
 package dspex
 
-import "context"
+import (
+	"context"
 
-// doorConsumers + list or remove look after the consumers of others on the queues of jobs.
-const doorConsumers = "dspex.rpc.consumers."
+	"github.com/dspex/dspex/internal/contract"
+)
 
 // ForeignConsumer is a consumer of the queues of jobs that is not dspex's: it takes jobs away, or keeps a partition from being
 // served.
@@ -14,8 +15,8 @@ type ForeignConsumer struct {
 }
 
 // Consumers lists the consumers of others on the queues of jobs. Health names them, too.
-func (c *Client) Consumers(ctx context.Context) ([]ForeignConsumer, error) {
-	reply, err := c.admin(ctx, doorConsumers+"list", struct{}{})
+func (a *Admin) Consumers(ctx context.Context) ([]ForeignConsumer, error) {
+	reply, err := a.c.ask(ctx, contract.RPCConsumersList, struct{}{})
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +30,7 @@ func (c *Client) Consumers(ctx context.Context) ([]ForeignConsumer, error) {
 }
 
 // RemoveConsumer removes a consumer of others. Those of dspex itself are refused.
-func (c *Client) RemoveConsumer(ctx context.Context, stream, consumer string) error {
-	_, err := c.admin(ctx, doorConsumers+"remove", map[string]any{"stream": stream, "consumer": consumer})
+func (a *Admin) RemoveConsumer(ctx context.Context, stream, consumer string) error {
+	_, err := a.c.ask(ctx, contract.RPCConsumersRemove, map[string]any{"stream": stream, "consumer": consumer})
 	return err
 }

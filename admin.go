@@ -1,0 +1,176 @@
+package dspex
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// Admin is what operators do with a deployment: hosts, circuit breakers and dead letters. Its requests need rights that users
+// of the service may not have.
+type Admin struct{ c *Client }
+
+// Admin returns the operators' side of the client. It uses the same connection.
+func (c *Client) Admin() *Admin { return &Admin{c} }
+
+// HostState is what a host does.
+type HostState string
+
+// The states of hosts.
+const (
+	HostServing  HostState = "serving"
+	HostDraining HostState = "draining" // it is to be empty, and still holds partitions
+	HostDrained  HostState = "drained"  // it holds none
+	HostStopping HostState = "stopping" // it got SIGTERM and finishes what runs
+	HostGone     HostState = "gone"     // it is not alive, and holds partitions or is to be drained
+)
+
+// HostInfo is a worker-host. The numbers of one that is gone are not known.
+type HostInfo struct {
+	Host             string    `json:"host"`
+	State            HostState `json:"state"`
+	Drain            bool      `json:"drain"` // it is to be empty until it is resumed
+	Partitions       int       `json:"partitions"`
+	Incarnation      string    `json:"incarnation"`
+	Engine           string    `json:"engine"`
+	Capacity         int       `json:"capacity"` // slots
+	Free             int       `json:"free"`
+	PoolSize         int       `json:"pool_size"`
+	ActiveWorkers    int       `json:"active_workers"`
+	AvailableWorkers int       `json:"available_workers"`
+	ActiveSessions   int64     `json:"active_sessions"` // in memory
+	BusySessions     int64     `json:"busy_sessions"`   // with work
+	TotalRequests    int64     `json:"total_requests"`
+	TotalErrors      int64     `json:"total_errors"`
+	AffinityHits     int64     `json:"affinity_hits"`   // jobs that ran where their session was warm
+	AffinityMisses   int64     `json:"affinity_misses"` // whose session was warm nowhere
+	AffinityMoves    int64     `json:"affinity_moves"`  // whose session was warm in a worker without a free slot
+}
+
+// Hosts are the worker-hosts and who assigns the partitions to them.
+type Hosts struct {
+	Hosts      []HostInfo      `json:"hosts"`
+	Partitions int             `json:"partitions"`
+	Unassigned int             `json:"unassigned"` // partitions without an owner at the moment
+	Leader     string          `json:"leader"`     // the dispatcher that assigns them
+	Raw        json.RawMessage `json:"-"`          // the raw result
+}
+
+// Hosts lists the worker-hosts, measured now.
+func (a *Admin) Hosts(ctx context.Context) (Hosts, error) {
+	reply, err := a.c.ask(ctx, contract.RPCHostsList, struct{}{})
+	if err != nil {
+		return Hosts{}, err
+	}
+	h := Hosts{Raw: reply.Result}
+	if err := reply.Decode(&h); err != nil {
+		return Hosts{}, badReply("the list of hosts is not the expected JSON: %v", err)
+	}
+	return h, nil
+}
+
+// DrainHost empties a host and keeps it empty, also through restarts, until it is resumed. It returns at once: the host's
+// sessions move as soon as their jobs allow it.
+func (a *Admin) DrainHost(ctx context.Context, host string) error {
+	_, err := a.c.ask(ctx, contract.RPCHostsDrain, map[string]any{"host": host})
+	return err
+}
+
+// ResumeHost lets a drained host serve again.
+func (a *Admin) ResumeHost(ctx context.Context, host string) error {
+	_, err := a.c.ask(ctx, contract.RPCHostsResume, map[string]any{"host": host})
+	return err
+}
+
+// BreakerState is what a circuit breaker does with jobs.
+type BreakerState string
+
+// The states of circuit breakers.
+const (
+	BreakerClosed   BreakerState = "closed"    // everything passes
+	BreakerOpen     BreakerState = "open"      // calls fail at once, submitted jobs wait
+	BreakerHalfOpen BreakerState = "half_open" // a few jobs pass, as a trial
+)
+
+// BreakerFailure is the last failure that a circuit breaker counted.
+type BreakerFailure struct {
+	What string    `json:"what"` // category/code
+	At   time.Time `json:"at"`
+}
+
+// BreakerConfig are the thresholds of a circuit breaker.
+type BreakerConfig struct {
+	FailureThreshold int           // failures in a row that open it
+	SuccessThreshold int           // successes in a row that close it
+	Timeout          time.Duration // until an open one lets a trial pass
+}
+
+// Breaker is the state of a circuit breaker, over all hosts.
+type Breaker struct {
+	Name            string
+	State           BreakerState
+	FailureCount    int             // failures in a row; of an open one those that opened it
+	SuccessCount    int             // successes in a row since it is half-open
+	HalfOpenCount   int             // trials under way
+	LastFailure     *BreakerFailure // nil: none was seen
+	LastStateChange time.Time       // zero: it has not changed
+	RetryIn         time.Duration   // until an open one lets a trial pass
+	Config          BreakerConfig
+	Raw             json.RawMessage // the raw result
+}
+
+// Breakers lists the circuit breakers of each host's workers, of their starts, and of the language models that were used.
+func (a *Admin) Breakers(ctx context.Context) ([]Breaker, error) {
+	reply, err := a.c.ask(ctx, contract.RPCBreakersList, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	var w struct{ Breakers []json.RawMessage }
+	if err := reply.Decode(&w); err != nil {
+		return nil, badReply("the list of circuit breakers is not the expected JSON: %v", err)
+	}
+	list := make([]Breaker, len(w.Breakers))
+	for i, raw := range w.Breakers {
+		if list[i], err = readBreaker(raw); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// ResetBreaker closes a circuit breaker on all hosts and forgets its failures.
+func (a *Admin) ResetBreaker(ctx context.Context, name string) (Breaker, error) {
+	reply, err := a.c.ask(ctx, contract.RPCBreakersReset, map[string]any{"name": name})
+	if err != nil {
+		return Breaker{}, err
+	}
+	return readBreaker(reply.Result)
+}
+
+func readBreaker(raw json.RawMessage) (Breaker, error) {
+	var w struct {
+		Name            string          `json:"name"`
+		State           BreakerState    `json:"state"`
+		FailureCount    int             `json:"failure_count"`
+		SuccessCount    int             `json:"success_count"`
+		HalfOpenCount   int             `json:"half_open_count"`
+		LastFailure     *BreakerFailure `json:"last_failure"`
+		LastStateChange time.Time       `json:"last_state_change"`
+		TimeUntilRetry  float64         `json:"time_until_retry"` // ms
+		Config          struct {
+			FailureThreshold int     `json:"failure_threshold"`
+			SuccessThreshold int     `json:"success_threshold"`
+			Timeout          float64 `json:"timeout"` // ms
+		} `json:"config"`
+	}
+	if err := json.Unmarshal(raw, &w); err != nil || w.Name == "" {
+		return Breaker{}, badReply("the answer about a circuit breaker is not the expected JSON")
+	}
+	return Breaker{
+		Name: w.Name, State: w.State, FailureCount: w.FailureCount, SuccessCount: w.SuccessCount, HalfOpenCount: w.HalfOpenCount,
+		LastFailure: w.LastFailure, LastStateChange: w.LastStateChange, RetryIn: fromMillis(w.TimeUntilRetry), Raw: raw,
+		Config: BreakerConfig{w.Config.FailureThreshold, w.Config.SuccessThreshold, fromMillis(w.Config.Timeout)},
+	}, nil
+}

@@ -1,0 +1,83 @@
+package dspextest_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/dspextest"
+)
+
+func TestAFakeAnswersWhatTheTestSays(t *testing.T) {
+	fake := dspextest.NewFake(t)
+	fake.Handle("classify", func(j dspextest.Job) (any, error) {
+		if j.Args["text"] == "" {
+			return nil, errors.New("nothing to classify")
+		}
+		return map[string]any{"label": "good"}, nil
+	})
+	fake.Handle("busy", func(dspextest.Job) (any, error) {
+		return nil, &dspex.Error{Category: dspex.ErrResource, Code: "checkout_timeout", Message: "no slot", Retryable: true}
+	})
+	c := fake.Client()
+	reply, err := c.Execute(t.Context(), "s", "classify", dspex.Args{"text": "fine"}, dspex.WithLM("fast"))
+	if err != nil || reply.Outputs()["label"] != "good" {
+		t.Errorf("got %s, %v", reply.Result, err)
+	}
+	if _, err := c.Execute(t.Context(), "s", "classify", dspex.Args{"text": ""}); !errors.Is(err, dspex.ErrPython) {
+		t.Errorf("an error of the handler: %v", err)
+	}
+	if _, err := c.Execute(t.Context(), "s", "busy", nil); !errors.Is(err, dspex.ErrResource) {
+		t.Errorf("an error of the client's type: %v", err)
+	}
+	receipt, err := c.SubmitAnonymous(t.Context(), dspex.LaneBatch, "classify", dspex.Args{"text": "later"}, dspex.WithJobID("l1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply, err = c.Wait(t.Context(), receipt.Job); err != nil || reply.Outputs()["label"] != "good" {
+		t.Errorf("the submitted job: %s, %v", reply.Result, err)
+	}
+	jobs := fake.Jobs()
+	if len(jobs) != 4 {
+		t.Fatalf("the fake got %d jobs, want 4", len(jobs))
+	}
+	if first := jobs[0]; first.Session != "s" || first.Command != "classify" || first.Options["lm"] != "fast" {
+		t.Errorf("the first job is %+v", first)
+	}
+	if last := jobs[3]; last.JobRef != (dspex.JobRef{ID: "l1"}) {
+		t.Errorf("the last job is %v", last.JobRef)
+	}
+}
+
+func python(t *testing.T) dspextest.Option {
+	t.Helper()
+	path := os.Getenv("DSPEX_TEST_PYTHON")
+	if path == "" {
+		t.Fatal("DSPEX_TEST_PYTHON names the interpreter of the development environment: run `make test`")
+	}
+	return dspextest.WithPython(path)
+}
+
+func TestADeploymentKeepsSessionsAndRunsModulesOfItsUser(t *testing.T) {
+	dir := t.TempDir()
+	module := "from dspex_worker import command\n\n\n@command\ndef shout(text: str) -> str:\n    return text.upper()\n"
+	if err := os.WriteFile(filepath.Join(dir, "mine.py"), []byte(module), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := dspextest.Start(t, python(t), dspextest.WithWorkers(1), dspextest.WithModules(dir, "mine")).Client()
+	if reply, err := c.Execute(t.Context(), "s", "shout", dspex.Args{"text": "hi"}); err != nil || string(reply.Result) != `"HI"` {
+		t.Errorf("got %s, %v", reply.Result, err)
+	}
+	if _, err := c.Execute(t.Context(), "s", "create_program", dspex.Args{"id": "qa", "signature": "question -> answer"}); err != nil {
+		t.Fatal(err)
+	}
+	reply, err := c.Execute(t.Context(), "s", "execute_program", dspex.Args{"program_id": "qa", "inputs": map[string]any{"question": "Why?"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply.SessionState != dspex.SessionWarm {
+		t.Errorf("the session is %s, want warm", reply.SessionState)
+	}
+}

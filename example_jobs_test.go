@@ -1,0 +1,63 @@
+package dspex_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/dspex/dspex"
+)
+
+func ExampleClient_Submit() {
+	client, ctx := exampleClient(), context.Background()
+	receipt, err := client.Submit(ctx, "user_123", "predict", dspex.Args{"question": "later"}, dspex.WithJobID("order-17"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	reply, err := client.Wait(ctx, receipt.Job)
+	fmt.Println(receipt.Job, reply.Outputs()["answer"], err)
+	// Output: user_123/order-17 later <nil>
+}
+
+func ExampleClient_SubmitAnonymous() {
+	client, ctx := exampleClient(), context.Background()
+	receipt, err := client.SubmitAnonymous(ctx, dspex.LaneBatch, "predict", dspex.Args{"text": "no hurry"}, dspex.WithJobID("batch-1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	reply, err := client.Wait(ctx, receipt.Job)
+	fmt.Println(reply.Outputs()["answer"], err)
+	// Output: no hurry <nil>
+}
+
+func ExampleWithJobID() {
+	client, ctx := exampleClient(), context.Background()
+	for range 2 {
+		receipt, err := client.Submit(ctx, "user_7", "predict", dspex.Args{"question": "once"}, dspex.WithJobID("once-1"))
+		fmt.Println(receipt.Job.ID, receipt.Duplicate, err)
+	}
+	// Output:
+	// once-1 false <nil>
+	// once-1 true <nil>
+}
+
+func ExampleClient_GetJob() {
+	client, ctx := exampleClient(), context.Background()
+	receipt, err := client.Submit(ctx, "user_123", "boom", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, _ = client.Wait(ctx, receipt.Job)
+	job, err := client.GetJob(ctx, receipt.Job)
+	fmt.Println(job.Status, job.Status.Final(), errors.Is(job.Err, dspex.ErrPython), err)
+	// Output: failed true true <nil>
+}
+
+func ExampleClient_Cancel() {
+	client, ctx := exampleClient(), context.Background()
+	_, err := client.Cancel(ctx, dspex.JobRef{Session: "user_123", ID: "never-seen"})
+	var failure *dspex.Error
+	fmt.Println(errors.As(err, &failure), failure.Code)
+	// Output: true job_unknown
+}

@@ -1,0 +1,140 @@
+package dspex_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/dspex/dspex"
+)
+
+func ExampleClient_Health() {
+	health, err := exampleClient().Health(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(health.Status, health.Stats.ActiveWorkers)
+	// Output: healthy 4
+}
+
+func ExampleClient_Stats() {
+	stats, err := exampleClient().Stats(context.Background())
+	fmt.Println(stats.PoolSize, stats.AvailableWorkers, stats.AverageResponseTime, stats.Uptime, err)
+	// Output: 4 2 245ms 1h0m0s <nil>
+}
+
+func ExampleClient_Sessions() {
+	for session, err := range exampleClient().Sessions(context.Background(), dspex.SessionFilter{Prefix: "a_", Idle: time.Minute, Limit: 2}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(session.ID, session.Worker, session.Operations)
+	}
+	// Output:
+	// a_1 h1/0 12
+	// a_2 h1/0 12
+}
+
+func ExampleClient_GetSession() {
+	session, err := exampleClient().GetSession(context.Background(), "bob")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(session.ID, session.Idle, session.Programs[0].ID, session.Running.Status)
+	// Output: bob 1m30s qa_bot retrying
+}
+
+func ExampleClient_ExportSession() {
+	client, ctx := exampleClient(), context.Background()
+	document, err := client.ExportSession(ctx, "bob")
+	if err != nil {
+		log.Fatal(err)
+	}
+	reply, err := client.ImportSession(ctx, "bob_copy", document, false)
+	fmt.Println(reply.Outputs()["status"], err)
+	// Output: imported <nil>
+}
+
+func ExampleClient_CleanupSession() {
+	client, ctx := exampleClient(), context.Background()
+	reply, err := client.CleanupSession(ctx, "finished", dspex.WithJobID("cleanup-1"))
+	fmt.Println(reply.Outputs()["status"], err)
+	reply, err = client.EraseSession(ctx, "finished")
+	fmt.Println(reply.Outputs()["status"], err)
+	// Output:
+	// cleaned <nil>
+	// erased <nil>
+}
+
+func ExampleAdmin_DrainHost() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	if err := admin.DrainHost(ctx, "h1"); err != nil {
+		log.Fatal(err)
+	}
+	hosts, err := admin.Hosts(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, host := range hosts.Hosts {
+		fmt.Println(host.Host, host.State)
+	}
+	fmt.Println(admin.ResumeHost(ctx, "h1"))
+	// Output:
+	// h1 draining
+	// h2 gone
+	// <nil>
+}
+
+func ExampleAdmin_ResetBreaker() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	breakers, err := admin.Breakers(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, b := range breakers {
+		if b.State == dspex.BreakerOpen {
+			fmt.Println(b.Name, b.RetryIn, b.LastFailure.What)
+			b, err = admin.ResetBreaker(ctx, b.Name)
+			fmt.Println(b.State, err)
+		}
+	}
+	// Output:
+	// lm.openai/gpt-4o 42s resource_error/lm_rate_limit
+	// closed <nil>
+}
+
+func ExampleAdmin_DeadLetters() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	for letter, err := range admin.DeadLetters(ctx, dspex.DeadLetterFilter{Session: "bob", Category: dspex.ErrTimeout}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(letter.Sequence, letter.Job, letter.Command, letter.Code)
+	}
+	details, err := admin.GetDeadLetter(ctx, 17)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, failure := range details.Failures {
+		fmt.Println(failure.Attempt, failure.Message)
+	}
+	// Output:
+	// 17 bob/order-1 predict operation_timeout
+	// 1 the attempt took longer than 30s
+	// 2 the attempt took longer than 30s
+}
+
+func ExampleAdmin_ReplayDeadLetter() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	replay, err := admin.ReplayDeadLetter(ctx, 17)
+	fmt.Println(replay.Job, err)
+	// Output: bob/order-1-r17 <nil>
+}
+
+func ExampleAdmin_PurgeDeadLetters() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	removed, err := admin.PurgeDeadLetters(ctx, dspex.DeadLetterFilter{OlderThan: 7 * 24 * time.Hour})
+	fmt.Println(removed, err)
+	// Output: 1 <nil>
+}

@@ -1,0 +1,18 @@
+package contract
+
+import "time"
+
+// Bounds and defaults of a job's options (contract/job.md, "Request body" and "Retries").
+const (
+	DefaultTimeout  = 30 * time.Second // of one attempt
+	MinTimeout      = time.Millisecond
+	MaxTimeout      = 24 * time.Hour  // also of a deadline
+	CheckoutTimeout = 5 * time.Second // how long a call waits for a slot by default
+
+	MaxRetries  = 20                     // that a job may ask for
+	BackoffBase = 100 * time.Millisecond // first delay of the strategies
+	BackoffCap  = 30 * time.Second       // no delay is longer, jitter included; a job may ask for less
+	MaxJitter   = 0.25
+	// MostGrantedRetries is the most that any error category grants to a job that asks for no number.
+	MostGrantedRetries = 5
+)

@@ -1,0 +1,43 @@
+package contract
+
+// Subjects that clients publish or send requests to (contract/job.md, "Doors").
+const (
+	SubjectSession   = "dspex.session."   // + session id: durable publish
+	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
+	SubjectReply     = "dspex.reply."     // beside inboxes, where replies may go
+
+	RPCSession    = "dspex.rpc.session." // + session id: request
+	RPCAnonymous  = "dspex.rpc.anonymous"
+	RPCJobsGet    = "dspex.rpc.jobs.get"
+	RPCJobsCancel = "dspex.rpc.jobs.cancel"
+	RPCHealth     = "dspex.rpc.health.check"
+	RPCStats      = "dspex.rpc.stats.get"
+
+	RPCDeadList   = "dspex.rpc.dlq.list"
+	RPCDeadShow   = "dspex.rpc.dlq.show"
+	RPCDeadReplay = "dspex.rpc.dlq.replay"
+	RPCDeadPurge  = "dspex.rpc.dlq.purge"
+
+	RPCSessionsList    = "dspex.rpc.sessions.list"
+	RPCSessionsGet     = "dspex.rpc.sessions.get"
+	RPCSessionsExport  = "dspex.rpc.sessions.export"
+	RPCSessionsCleanup = "dspex.rpc.sessions.cleanup"
+	RPCSessionsImport  = "dspex.rpc.sessions.import"
+	RPCSessionsErase   = "dspex.rpc.sessions.erase"
+
+	RPCHostsList   = "dspex.rpc.hosts.list"
+	RPCHostsDrain  = "dspex.rpc.hosts.drain"
+	RPCHostsResume = "dspex.rpc.hosts.resume"
+
+	RPCConsumersList   = "dspex.rpc.consumers.list"
+	RPCConsumersRemove = "dspex.rpc.consumers.remove"
+
+	RPCBreakersList  = "dspex.rpc.breakers.list"
+	RPCBreakersReset = "dspex.rpc.breakers.reset"
+)
+
+// Lanes of anonymous jobs (contract/job.md, "Doors").
+const (
+	LaneInteractive = "interactive"
+	LaneBatch       = "batch" // leaves at least one slot of each host free for the others
+)

@@ -1,0 +1,123 @@
+package dspex
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// JobStatus is how far a job is, or how it ended.
+type JobStatus string
+
+// The statuses; the last four are final: the job's outcome.
+const (
+	JobQueued    JobStatus = "queued"
+	JobRunning   JobStatus = "running"
+	JobRetrying  JobStatus = "retrying"
+	JobSucceeded JobStatus = "succeeded"
+	JobFailed    JobStatus = "failed"
+	JobCancelled JobStatus = "cancelled"
+	JobExpired   JobStatus = "expired"
+)
+
+// Final reports whether the status cannot change any more.
+func (s JobStatus) Final() bool {
+	return s == JobSucceeded || s == JobFailed || s == JobCancelled || s == JobExpired
+}
+
+// Job is what is known of a job.
+type Job struct {
+	JobRef
+	Status   JobStatus
+	Attempts int
+	Reply    *Reply // once there is one
+	Err      error  // why it did not succeed: an *Error; nil while it is not decided
+}
+
+// GetJob returns what is known of a job. An id that was never seen, or whose lifetime is over (15 minutes after the end for
+// calls, 24 hours for submitted jobs), is an error of category ErrSession, code job_unknown.
+func (c *Client) GetJob(ctx context.Context, job JobRef) (Job, error) {
+	return c.lookUp(ctx, job, 0)
+}
+
+// Cancel ends a job early and tells how it ended: JobCancelled, or the outcome that it had already. A running job is stopped;
+// its worker is replaced if it does not stop. Cancelling twice is fine.
+func (c *Client) Cancel(ctx context.Context, job JobRef) (Job, error) {
+	return c.askJob(ctx, contract.RPCJobsCancel, job, map[string]any{}, cancelTime)
+}
+
+// Bounds of Wait and Cancel.
+const (
+	waitRound  = 30 * time.Second // of one request: a dispatcher that went away is noticed then
+	cancelTime = 20 * time.Second // the dispatcher gives up after 15 s
+	waitErrors = 5                // retryable failures in a row, before Wait gives up
+)
+
+// Wait waits until the job has ended and returns its reply, or its failure as an *Error: what Execute would have returned. It
+// waits as long as ctx allows; a dispatcher that is restarted meanwhile does not end it.
+func (c *Client) Wait(ctx context.Context, job JobRef) (Reply, error) {
+	for failures := 0; ; {
+		found, err := c.lookUp(ctx, job, waitRound)
+		e := asError(err)
+		switch {
+		case err == nil && found.Status.Final():
+			if found.Reply == nil {
+				return Reply{}, badReply("the job has ended (%s), but its reply is missing", found.Status)
+			}
+			return *found.Reply, found.Err
+		case err == nil:
+			failures = 0
+			continue
+		case e != nil && e.Retryable && ctx.Err() == nil && failures < waitErrors:
+			failures++
+		default:
+			return Reply{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return Reply{}, transport(ctx, ctx.Err(), job)
+		case <-time.After(contract.BackoffBase << failures):
+		}
+	}
+}
+
+func (c *Client) lookUp(ctx context.Context, job JobRef, wait time.Duration) (Job, error) {
+	return c.askJob(ctx, contract.RPCJobsGet, job, map[string]any{"wait_ms": wait.Milliseconds()}, wait)
+}
+
+// askJob sends a request about one job and reads where the job stands.
+func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map[string]any, wait time.Duration) (Job, error) {
+	ask["job"] = job.ID
+	if job.Session != "" {
+		if _, err := sessionSubject("", job.Session); err != nil {
+			return Job{}, err
+		}
+		ask["session"] = job.Session
+	}
+	if !contract.ValidToken(job.ID, 64) { // a replay's id is longer than one that a client may choose
+		return Job{}, invalid(CodeBadJob, "", contract.ExpectedSession, "the job id is not valid")
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait+settling)
+	defer cancel()
+	reply, err := c.ask(ctx, subject, ask)
+	if err != nil {
+		return Job{}, err
+	}
+	var w struct {
+		Job, Session string
+		Outcome      JobStatus
+		Attempts     int
+		Reply        json.RawMessage
+	}
+	if err := reply.Decode(&w); err != nil {
+		return Job{}, badReply("the answer about the job is not the expected JSON: %v", err)
+	}
+	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts}
+	if len(w.Reply) > 0 && string(w.Reply) != "null" {
+		r, err := parseReply(w.Reply, found.JobRef)
+		found.Reply, found.Err = &r, err
+	}
+	return found, nil
+}

@@ -1,0 +1,116 @@
+package dspex
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// ask sends a request that runs no job.
+func (c *Client) ask(ctx context.Context, subject string, body any) (Reply, error) {
+	m := nats.NewMsg(subject)
+	m.Header.Set(contract.HeaderContentType, contract.JSON)
+	var err error
+	if m.Data, err = json.Marshal(body); err != nil {
+		return Reply{}, invalid(CodeBadRequest, "", "", "the request has no JSON form: %v", err)
+	}
+	ctx, cancel := bounded(ctx, settling)
+	defer cancel()
+	answer, err := c.request(ctx, m, JobRef{})
+	if err != nil {
+		return Reply{}, err
+	}
+	return readReply(answer, JobRef{})
+}
+
+// HealthStatus is the state of the pool.
+type HealthStatus string
+
+// A pool that cannot serve is an error of Health instead.
+const (
+	HealthHealthy  HealthStatus = "healthy"
+	HealthDegraded HealthStatus = "degraded" // it serves, but something is missing
+)
+
+// Health is the answer to a health check.
+type Health struct {
+	Status  HealthStatus
+	Reasons []string // why it is degraded, for people
+	Stats   Stats
+	Raw     json.RawMessage // the raw result
+}
+
+// Health measures the pool now. A pool that cannot serve is an error, whose category and message say why.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	reply, err := c.ask(ctx, contract.RPCHealth, struct{}{})
+	if err != nil {
+		return Health{}, err
+	}
+	var w struct {
+		Status  HealthStatus    `json:"status"`
+		Reasons []string        `json:"reasons"`
+		Stats   json.RawMessage `json:"stats"`
+	}
+	if err := reply.Decode(&w); err != nil || w.Status == "" {
+		return Health{}, badReply("the answer about the health is not the expected JSON")
+	}
+	stats, err := readStats(w.Stats, reply.Engine)
+	return Health{Status: w.Status, Reasons: w.Reasons, Stats: stats, Raw: reply.Result}, err
+}
+
+// Stats are the pool's numbers, over all hosts.
+type Stats struct {
+	PoolSize            int
+	ActiveWorkers       int // of PoolSize, those that live
+	AvailableWorkers    int // of ActiveWorkers, those with a free slot
+	ActiveSessions      int
+	TotalRequests       int64
+	TotalErrors         int64
+	AverageResponseTime time.Duration
+	Uptime              time.Duration
+
+	AffinityHits   int64 // jobs that ran where their session was warm
+	AffinityMisses int64 // whose session was warm nowhere
+	AffinityMoves  int64 // whose session was warm in a worker without a free slot
+
+	Engine string          // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
+	Raw    json.RawMessage // the raw result
+}
+
+// Stats returns the pool's numbers.
+func (c *Client) Stats(ctx context.Context) (Stats, error) {
+	reply, err := c.ask(ctx, contract.RPCStats, struct{}{})
+	if err != nil {
+		return Stats{}, err
+	}
+	return readStats(reply.Result, reply.Engine)
+}
+
+func readStats(raw json.RawMessage, engine string) (Stats, error) {
+	var w struct {
+		PoolSize            int     `json:"pool_size"`
+		ActiveWorkers       int     `json:"active_workers"`
+		AvailableWorkers    int     `json:"available_workers"`
+		ActiveSessions      int     `json:"active_sessions"`
+		TotalRequests       int64   `json:"total_requests"`
+		TotalErrors         int64   `json:"total_errors"`
+		AverageResponseTime float64 `json:"average_response_time"` // ms
+		UptimeSeconds       float64 `json:"uptime_seconds"`
+		AffinityHits        int64   `json:"affinity_hits"`
+		AffinityMisses      int64   `json:"affinity_misses"`
+		AffinityMoves       int64   `json:"affinity_moves"`
+	}
+	if err := json.Unmarshal(raw, &w); err != nil {
+		return Stats{}, badReply("the answer about the pool is not the expected JSON: %v", err)
+	}
+	return Stats{
+		PoolSize: w.PoolSize, ActiveWorkers: w.ActiveWorkers, AvailableWorkers: w.AvailableWorkers, ActiveSessions: w.ActiveSessions,
+		TotalRequests: w.TotalRequests, TotalErrors: w.TotalErrors, AverageResponseTime: fromMillis(w.AverageResponseTime),
+		Uptime: fromMillis(w.UptimeSeconds * 1000), AffinityHits: w.AffinityHits, AffinityMisses: w.AffinityMisses,
+		AffinityMoves: w.AffinityMoves, Engine: engine, Raw: raw,
+	}, nil
+}

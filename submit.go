@@ -1,0 +1,112 @@
+package dspex
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// JobRef names a job: its id is unique within its session.
+type JobRef struct {
+	Session string // "" for an anonymous job
+	ID      string // chosen with WithJobID, else q<sequence>
+}
+
+// String is the session and the id, or the id alone.
+func (r JobRef) String() string {
+	if r.Session == "" {
+		return r.ID
+	}
+	return r.Session + "/" + r.ID
+}
+
+// Receipt is the proof that a job was accepted.
+type Receipt struct {
+	Job       JobRef
+	Sequence  uint64 // in the stream
+	Duplicate bool   // a job of this id was accepted in the last 10 minutes: this one is not run, whatever is in it
+}
+
+// Submit stores a job of a session and returns at once. Wait or GetJob fetches its outcome.
+func (c *Client) Submit(ctx context.Context, session, command string, args Args, opts ...SubmitOption) (Receipt, error) {
+	subject, err := sessionSubject(contract.SubjectSession, session)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return c.submit(ctx, subject, session, command, args, opts)
+}
+
+// Lane is a queue of anonymous jobs.
+type Lane string
+
+// The lanes.
+const (
+	LaneInteractive Lane = contract.LaneInteractive // somebody waits
+	LaneBatch       Lane = contract.LaneBatch       // leaves at least one slot of each host free for the others
+)
+
+// SubmitAnonymous stores a job without a session in a lane.
+func (c *Client) SubmitAnonymous(ctx context.Context, lane Lane, command string, args Args, opts ...SubmitOption) (Receipt, error) {
+	if lane != LaneInteractive && lane != LaneBatch {
+		return Receipt{}, invalid(CodeBadOption, "lane", "interactive or batch", "unknown lane %q", lane)
+	}
+	return c.submit(ctx, contract.SubjectAnonymous+string(lane), "", command, args, opts)
+}
+
+func (c *Client) submit(ctx context.Context, subject, session, command string, args Args, opts []SubmitOption) (Receipt, error) {
+	r, err := newSubmit(session, command, args, opts)
+	if err != nil {
+		return Receipt{}, err
+	}
+	m := r.message(c.prefix + subject)
+	if r.job.ID != "" {
+		// The broker's window of duplicates is one for the whole stream: the id needs its session.
+		scope := session
+		if scope == "" {
+			scope = "anonymous"
+		}
+		m.Header.Set(nats.MsgIdHdr, scope+"."+r.job.ID)
+	}
+	if r.replyTo != "" {
+		m.Header.Set(contract.HeaderReplyTo, r.replyTo)
+	}
+	ctx, cancel := bounded(ctx, settling)
+	defer cancel()
+	if err := c.connected(ctx); err != nil {
+		return Receipt{}, transport(ctx, err, r.job)
+	}
+	js, err := c.js()
+	if err != nil {
+		return Receipt{}, transport(ctx, err, r.job)
+	}
+	ack, err := js.PublishMsg(ctx, m)
+	if err != nil {
+		return Receipt{}, notStored(ctx, err, r.job)
+	}
+	if c.domain != "" && ack.Domain != c.domain {
+		return Receipt{}, &Error{Category: ErrConnection, Code: CodeWrongDomain, Job: r.job, Message: "the job was stored in the JetStream domain \"" + ack.Domain + "\"",
+			Expected: c.domain, Hint: "a stream of the leaf's own domain takes the subjects of dspex: remove it, or connect to the other side"}
+	}
+	if r.job.ID == "" {
+		r.job.ID = contract.SequenceJob(ack.Sequence)
+	}
+	return Receipt{Job: r.job, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+}
+
+// notStored tells a full stream from a broker that was not reached.
+func notStored(ctx context.Context, err error, job JobRef) *Error {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return transport(ctx, err, job)
+	}
+	e := &Error{Category: ErrResource, Code: CodeStoreFull, Message: "the broker did not store the job: " + refused.Description, Retryable: true, Job: job, cause: err}
+	if strings.Contains(refused.Description, "per subject") {
+		e.Code, e.Hint = CodeQueueFull, "the session has as many waiting jobs as it may have: wait for some of them"
+	}
+	return e
+}
