@@ -1,45 +1,17 @@
 package dspex_test
 
 import (
-	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-)
 
-// sources are the repository's files whose names end in suffix.
-func sources(t *testing.T, suffix string) map[string]string {
-	t.Helper()
-	texts := map[string]string{}
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != "." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"node_modules", "bin"}, d.Name())) {
-			return filepath.SkipDir
-		}
-		if d.IsDir() || !strings.HasSuffix(path, suffix) {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		texts[path] = string(text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(texts) == 0 {
-		t.Fatalf("no file ends in %s", suffix)
-	}
-	return texts
-}
+	"github.com/dspex/dspex/internal/programtest"
+)
 
 // TestTestsSleepInBubblesOnly allows sleeps in packages whose tests use synctest: the bubble may be made in another file.
 func TestTestsSleepInBubblesOnly(t *testing.T) {
-	texts := sources(t, "_test.go")
+	texts := programtest.Sources(t, ".", "_test.go")
 	bubbles := map[string]bool{}
 	for path, text := range texts {
 		if strings.Contains(text, `"testing/synctest"`) {
@@ -57,7 +29,7 @@ func TestTestsSleepInBubblesOnly(t *testing.T) {
 var skip = regexp.MustCompile(`\b(t|tb|b|f)\.Skip(f|Now)?\(`)
 
 func TestNoTestSkips(t *testing.T) {
-	for path, text := range sources(t, "_test.go") {
+	for path, text := range programtest.Sources(t, ".", "_test.go") {
 		// In a rapid state machine t.Skip means that an action does not apply now.
 		if call := skip.FindString(text); call != "" && !strings.Contains(text, `"pgregory.net/rapid"`) {
 			t.Errorf("%s calls %s...): what is missing is a failure that says what to install", path, call)
@@ -66,7 +38,7 @@ func TestNoTestSkips(t *testing.T) {
 }
 
 func TestLocksNameNoRegistry(t *testing.T) {
-	for path, text := range sources(t, "package-lock.json") {
+	for path, text := range programtest.Sources(t, ".", "package-lock.json") {
 		if strings.Contains(text, `"resolved"`) || strings.Contains(text, "://") {
 			t.Errorf("%s carries download addresses: make it again beside the .npmrc with omit-lockfile-registry-resolved", path)
 		}

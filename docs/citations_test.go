@@ -4,38 +4,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-)
 
-// repository reads the files of the repository with one of these endings, by path from its root.
-func repository(t *testing.T, endings ...string) map[string]string {
-	t.Helper()
-	texts := map[string]string{}
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && path != ".." && (strings.HasPrefix(d.Name(), ".") || slices.Contains([]string{"node_modules", "bin"}, d.Name())) {
-			return filepath.SkipDir
-		}
-		if !d.IsDir() && slices.Contains(endings, filepath.Ext(path)) {
-			text, err := os.ReadFile(path)
-			texts[strings.TrimPrefix(path, "../")] = string(text)
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return texts
-}
+	"github.com/dspex/dspex/internal/programtest"
+)
 
 // heading is a line that starts a part of a page.
 var heading = regexp.MustCompile(`(?m)^#+ +(.+?) *$`)
@@ -74,7 +50,7 @@ const (
 // TestEveryCitationNamesAHeading reads the citations in code, tests and pages: `PAGE.md, "HEADING"`, `architecture, rule N`,
 // links with an anchor, and the rules of the mutants.
 func TestEveryCitationNamesAHeading(t *testing.T) {
-	texts := repository(t, ".go", ".py", ".md", ".txtar")
+	texts := programtest.Sources(t, "..", ".go", ".py", ".md", ".txtar")
 	checked := 0
 	for path, text := range texts {
 		if path == "docs/citations_test.go" {
@@ -130,7 +106,7 @@ func pageOf(texts map[string]string, from, page string) (string, bool) {
 // TestTheOriginalsManualIsCitedByPage: readers do not have it. docs/migration.md says what it said.
 func TestTheOriginalsManualIsCitedByPage(t *testing.T) {
 	manual := regexp.MustCompile(`(?i)\bthe manual\b`)
-	for path, text := range repository(t, ".go", ".py", ".md", ".txtar") {
+	for path, text := range programtest.Sources(t, "..", ".go", ".py", ".md", ".txtar") {
 		if path != "docs/migration.md" && path != "docs/citations_test.go" && manual.MatchString(text) {
 			t.Errorf("%s speaks of the manual: cite docs/migration.md by heading, or say the original", path)
 		}
@@ -145,7 +121,7 @@ var (
 
 // TestEachRuleIsHeldByTestsAndMutants: the rulebook names them under each rule, and they exist.
 func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
-	texts := repository(t, ".go", ".md")
+	texts := programtest.Sources(t, "..", ".go", ".md")
 	tests, known := map[string]bool{}, map[string]string{}
 	for path, text := range texts {
 		if strings.HasSuffix(path, "_test.go") {
@@ -208,7 +184,7 @@ var (
 
 // TestMigrationNamesWhatIsThere: every method and name of the Go client, flag, subject, metric and test of the page.
 func TestMigrationNamesWhatIsThere(t *testing.T) {
-	texts := repository(t, ".go", ".md")
+	texts := programtest.Sources(t, "..", ".go", ".md")
 	page := texts["docs/migration.md"]
 	exported := exportedNames(t)
 	each := func(what string, pattern *regexp.Regexp, there func(m []string) bool) {

@@ -62,16 +62,16 @@ func (o *options) declare(f *pflag.FlagSet) {
 func (o *options) check(*daemon.Surroundings) error {
 	var wrong []error
 	if !jobs.ValidSession(o.name) {
-		wrong = append(wrong, fmt.Errorf("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name))
+		wrong = append(wrong, fmt.Errorf("--name must have 1 to 64 of A-Z a-z 0-9 _ -, got %q", o.name))
 	}
 	if o.partitions < 0 || o.partitions > maxPartitions {
-		wrong = append(wrong, fmt.Errorf("--partitions is %d: it is 1 to %d", o.partitions, maxPartitions))
+		wrong = append(wrong, fmt.Errorf("--partitions must be 1 to %d, got %d", maxPartitions, o.partitions))
 	}
 	if o.replicas != 1 && o.replicas != 3 && o.replicas != 5 {
-		wrong = append(wrong, fmt.Errorf("--replicas is %d: it is 1, 3 or 5", o.replicas))
+		wrong = append(wrong, fmt.Errorf("--replicas must be 1, 3 or 5, got %d", o.replicas))
 	}
 	if o.sessionQueue < 1 || o.sessionQueue > maxSessionQueue {
-		wrong = append(wrong, fmt.Errorf("--session-queue is %d: it is 1 to %d", o.sessionQueue, maxSessionQueue))
+		wrong = append(wrong, fmt.Errorf("--session-queue must be 1 to %d, got %d", maxSessionQueue, o.sessionQueue))
 	}
 	return errors.Join(append(wrong, o.alerts.Check())...)
 }

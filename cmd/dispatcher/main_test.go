@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txtar. EIGHT_URL is a broker whose deployment has 8 partitions, LOCKED_URL one that asks for
 // a password, BARE_URL one without JetStream, SMALL_URL one with little room, NOBODY_URL an address where nothing listens.
 func TestScripts(t *testing.T) {
-	eight, gone := natstest.Run(t, roomy), natstest.Run(t)
+	eight := natstest.Run(t, roomy)
 	js, err := jetstream.New(natstest.Connect(t, eight))
 	if err != nil {
 		t.Fatal(err)
@@ -38,9 +38,7 @@ func TestScripts(t *testing.T) {
 	locked := natstest.Run(t, func(o *server.Options) { o.Username, o.Password = "dispatcher", "hunter2" })
 	bare := natstest.Run(t, func(o *server.Options) { o.JetStream = false })
 	small := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 1 << 30 })
-	nobody := gone.ClientURL()
-	gone.Shutdown()
-	gone.WaitForShutdown()
+	nobody := natstest.Nobody(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
@@ -40,7 +41,7 @@ func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
 		t.Errorf("the script was not followed: status %d", answer.StatusCode)
 	}
 	interrupt()
-	if status := <-ended; status != exitOK {
+	if status := <-ended; status != daemon.ExitOK {
 		t.Errorf("status %d", status)
 	}
 }
@@ -90,7 +91,7 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 		}
 	}
 	interrupt()
-	if status := <-ended; status != exitOK {
+	if status := <-ended; status != daemon.ExitOK {
 		t.Errorf("status %d: %s", status, hints.String())
 	}
 }
@@ -174,7 +175,7 @@ func TestPasswordsAndTokensAreNotShown(t *testing.T) {
 		"nats://token@h, tls://h2:1": "nats://...@h,tls://h2:1",
 		"nats://u:p%zz@h":            "an address that is no URL",
 	} {
-		if got := withoutPassword(address); got != want {
+		if got := daemon.WithoutPassword(address); got != want {
 			t.Errorf("%s is shown as %s, want %s", address, got, want)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 // benchFlags say how to load the pool.
@@ -170,7 +171,7 @@ func (t *tally) verdict() error {
 	if len(t.failures) == 0 {
 		return nil
 	}
-	if status := exitStatus(context.Background(), t.first); len(t.latencies) == 0 && status != exitFailed {
+	if status := exitStatus(context.Background(), t.first); len(t.latencies) == 0 && status != daemon.ExitFailed {
 		return &failure{status: status, text: "no operation succeeded: " + t.first.Error()}
 	}
 	return errSilent

@@ -171,7 +171,7 @@ func parseBackoff(text string) (dspex.Backoff, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		d, err := time.ParseDuration(strings.TrimSpace(part))
 		if err != nil {
-			return dspex.Backoff{}, usage("--backoff is %q: it is linear, exponential or delays such as 100ms,1s", text)
+			return dspex.Backoff{}, usage("--backoff must be linear, exponential or delays such as 100ms,1s, got %q", text)
 		}
 		delays = append(delays, d)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 // natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings an
@@ -56,7 +58,7 @@ func readContext(env func(string) string, name string) (*natsContext, error) {
 	path := filepath.Join(config, "nats", "context", name+".json")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &failure{status: exitUsage, text: fmt.Sprintf("there is no context %q", name), hint: "`nats context ls` lists them; looked for " + path}
+		return nil, &failure{status: daemon.ExitUsage, text: fmt.Sprintf("there is no context %q", name), hint: "`nats context ls` lists them; looked for " + path}
 	}
 	if err != nil {
 		return nil, usage("reading the context: %v", err)

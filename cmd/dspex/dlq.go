@@ -108,7 +108,7 @@ func letterRow(l dspex.DeadLetter) []string {
 func letterSequence(text string) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n == 0 {
-		return 0, usage("%q names no dead letter: it is a number, the first column of `dspex dlq list`", text)
+		return 0, usage("a dead letter must be a number, the first column of `dspex dlq list`, got %q", text)
 	}
 	return n, nil
 }

@@ -63,7 +63,7 @@ func (a *app) confirm(ctx context.Context, c *dspex.Client, f *letterChoice, ver
 			count++
 		}
 	}
-	return usage("this would %s %d dead letters: --yes says that you mean it", verb, count)
+	return usage("this would %s %d dead letters: rerun with --yes to confirm", verb, count)
 }
 
 func (a *app) dlqReplayCommand() *cobra.Command {

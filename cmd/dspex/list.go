@@ -23,7 +23,7 @@ func (f *listFlags) add(cmd *cobra.Command) {
 func (f *listFlags) most(cmd *cobra.Command) (int, error) {
 	switch {
 	case f.limit < 1:
-		return 0, usage("--limit is %d: it is 1 or more, or --all lists all", f.limit)
+		return 0, usage("--limit must be 1 or more, got %d; --all lists all", f.limit)
 	case f.all && cmd.Flags().Changed("limit"):
 		return 0, usage("--all and --limit exclude each other")
 	case f.all:

@@ -22,7 +22,7 @@ func run() int {
 	if slices.Contains(os.Args[1:], "dev") || slices.Contains(os.Args[1:], "demo") { // they run code of users
 		if err := daemon.Conceal(); err != nil {
 			fmt.Fprintln(os.Stderr, "dspex:", err)
-			return exitFailed
+			return daemon.ExitFailed
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

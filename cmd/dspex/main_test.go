@@ -22,14 +22,12 @@ func TestMain(m *testing.M) {
 // In the scripts, EMPTY_URL is a broker without dspex, NOBODY_URL an address where nothing listens, and DENYING_URL a broker whose
 // user me (password pw) may publish to no subject of dspex.
 func TestScripts(t *testing.T) {
-	served, empty, gone := natstest.Run(t), natstest.Run(t), natstest.Run(t)
+	served, empty := natstest.Run(t), natstest.Run(t)
 	denying := natstest.Run(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "me", Password: "pw", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"dspex.>"}}}}}
 	})
 	natstest.StartFake(t, served)
-	nobody := gone.ClientURL()
-	gone.Shutdown()
-	gone.WaitForShutdown()
+	nobody := natstest.Nobody(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 // hostile reports whether a character can move the cursor, change colours or reorder text. Data comes from models and other
@@ -156,7 +157,7 @@ func (a *app) sayError(err error, status int) {
 	case errors.As(err, &own):
 		fmt.Fprintf(a.err, "%s %s\n", a.paint(a.err, red, "dspex:"), clean(own.text))
 		a.table(a.err, "  ", []row{{"hint", own.hint}})
-		if own.status == exitUsage && own.hint == "" {
+		if own.status == daemon.ExitUsage && own.hint == "" {
 			fmt.Fprintln(a.err, "  `dspex help`, or --help after a command, shows what is possible")
 		}
 	default:

@@ -5,21 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/daemon"
 )
 
-// Exit statuses, as the help tells them.
+// Exit statuses beside those of package daemon, as the help tells them.
 const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitUnreachable = 3
 	exitTimeout     = 4
 	exitInterrupted = 130
 )
@@ -54,7 +49,7 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 
 func usage(format string, args ...any) error {
-	return &failure{status: exitUsage, text: fmt.Sprintf(format, args...)}
+	return &failure{status: daemon.ExitUsage, text: fmt.Sprintf(format, args...)}
 }
 
 // errSilent ends the program with status 1 after all has been said.
@@ -65,7 +60,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
-		return exitOK
+		return daemon.ExitOK
 	}
 	if !a.began {
 		err = usage("%v", err)
@@ -86,15 +81,15 @@ func exitStatus(ctx context.Context, err error) int {
 	case errors.As(err, &e):
 		switch e.Code {
 		case dspex.CodeBroker, dspex.CodePoolUnavailable:
-			return exitUnreachable
+			return daemon.ExitUnreachable
 		case dspex.CodeClientTimeout:
 			return exitTimeout
 		}
 		if errors.Is(e, dspex.ErrInvalid) {
-			return exitUsage
+			return daemon.ExitUsage
 		}
 	}
-	return exitFailed
+	return daemon.ExitFailed
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -106,7 +101,7 @@ func (a *app) rootCommand() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.serverGiven = cmd.Flags().Changed("server")
 			if a.output != "text" && a.output != "json" && a.output != "jsonl" {
-				return fmt.Errorf("--output is %q: it is text, json or jsonl", a.output)
+				return fmt.Errorf("--output must be text, json or jsonl, got %q", a.output)
 			}
 			a.began = true
 			return nil
@@ -136,7 +131,7 @@ func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Cl
 			fmt.Fprintln(a.err, "dspex:", err)
 			return
 		}
-		end(&failure{status: exitFailed, text: "permission denied by the broker: " + err.Error(), hint: "another user may, see docs/operations.md, Rights"})
+		end(&failure{status: daemon.ExitFailed, text: "permission denied by the broker: " + err.Error(), hint: "another user may, see docs/operations.md, Rights"})
 	})
 	if err != nil {
 		return err
@@ -158,7 +153,7 @@ func (a *app) connect(ctx context.Context, trouble func(error)) (*dspex.Client, 
 	options = append(options, nats.Name("dspex command line"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
 	c, err := dspex.Connect(ctx, address, dspex.WithNATS(options...))
 	if e, ok := errors.AsType[*dspex.Error](err); ok {
-		e.Path = withoutPassword(address)
+		e.Path = daemon.WithoutPassword(address)
 	}
 	return c, err
 }
@@ -189,20 +184,4 @@ func firstOf(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-// withoutPassword makes a list of URLs fit to be shown.
-func withoutPassword(addresses string) string {
-	shown := strings.Split(addresses, ",")
-	for i, address := range shown {
-		u, err := url.Parse(strings.TrimSpace(address))
-		if err != nil {
-			return "an address that is no URL"
-		}
-		if u.User != nil { // a lone user is a token
-			u.User = url.User("...")
-		}
-		shown[i] = u.String()
-	}
-	return strings.Join(shown, ",")
 }

@@ -53,7 +53,7 @@ func parseArg(w string) (name string, value any, err error) {
 	literal := strings.HasSuffix(name, ":")
 	name = strings.TrimSuffix(name, ":")
 	if !ok || name == "" {
-		return "", nil, usage("%q is no argument: expected key=value or key:=JSON", w)
+		return "", nil, usage("an argument must be key=value or key:=JSON, got %q", w)
 	}
 	if !literal && !looksLikeJSON(text) {
 		return name, text, nil

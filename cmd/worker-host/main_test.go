@@ -30,10 +30,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script/*.txtar. URL is a broker with the streams of a deployment, NOBODY_URL an address where nothing
 // listens.
 func TestScripts(t *testing.T) {
-	deployed, gone := deployment(t), natstest.Run(t)
-	nobody := gone.ClientURL()
-	gone.Shutdown()
-	gone.WaitForShutdown()
+	deployed := deployment(t)
+	nobody := natstest.Nobody(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {

@@ -64,17 +64,17 @@ func (o *options) check(s *daemon.Surroundings) error {
 	wrong := []error{o.checkEngine(), o.modules.Check(), o.pool.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
-		no("--name is %q: it has 1 to 64 of A-Z a-z 0-9 _ -", o.name)
+		no("--name must have 1 to 64 of A-Z a-z 0-9 _ -, got %q", o.name)
 	}
 	if o.workers < 1 || o.workers > maxWorkers {
-		no("--workers is %d: it is 1 to %d", o.workers, maxWorkers)
+		no("--workers must be 1 to %d, got %d", maxWorkers, o.workers)
 	}
 	if o.slots < 1 || o.slots > maxSlots {
-		no("--slots is %d: it is 1 to %d", o.slots, maxSlots)
+		no("--slots must be 1 to %d, got %d", maxSlots, o.slots)
 	}
 	for flag, d := range map[string]time.Duration{"session-idle": o.idle, "checkout-timeout": o.checkout, "grace": o.grace} {
 		if d <= 0 {
-			no("--%s is %v: it is more than nothing", flag, d)
+			no("--%s must be more than 0, got %v", flag, d)
 		}
 	}
 	var badModels, badDefaults error
@@ -85,7 +85,7 @@ func (o *options) check(s *daemon.Surroundings) error {
 
 func (o *options) checkEngine() error {
 	if o.engine != "dspy" && o.engine != "stub" {
-		return fmt.Errorf("--engine is %q: it is dspy or stub", o.engine)
+		return fmt.Errorf("--engine must be dspy or stub, got %q", o.engine)
 	}
 	return nil
 }

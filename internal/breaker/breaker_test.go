@@ -215,7 +215,7 @@ func TestASetIsBoundedAndForgetsOnlyWhatANewOneEquals(t *testing.T) {
 
 func TestThresholdsOutOfRangeAreAllSaidAtOnce(t *testing.T) {
 	err := Config{FailureThreshold: 0, SuccessThreshold: 1001, Timeout: 2 * time.Hour}.Check()
-	want := "--breaker-failures is 0: it is 1 to 1000\n--breaker-successes is 1001: it is 1 to 1000\n--breaker-timeout is 2h0m0s: it is more than nothing and at most 1h0m0s"
+	want := "--breaker-failures must be 1 to 1000, got 0\n--breaker-successes must be 1 to 1000, got 1001\n--breaker-timeout must be more than 0 and at most 1h0m0s, got 2h0m0s"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -47,13 +47,13 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 func (c Config) Check() error {
 	var wrong []error
 	if c.FailureThreshold < 1 || c.FailureThreshold > mostThreshold {
-		wrong = append(wrong, fmt.Errorf("--breaker-failures is %d: it is 1 to %d", c.FailureThreshold, mostThreshold))
+		wrong = append(wrong, fmt.Errorf("--breaker-failures must be 1 to %d, got %d", mostThreshold, c.FailureThreshold))
 	}
 	if c.SuccessThreshold < 1 || c.SuccessThreshold > mostThreshold {
-		wrong = append(wrong, fmt.Errorf("--breaker-successes is %d: it is 1 to %d", c.SuccessThreshold, mostThreshold))
+		wrong = append(wrong, fmt.Errorf("--breaker-successes must be 1 to %d, got %d", mostThreshold, c.SuccessThreshold))
 	}
 	if c.Timeout <= 0 || c.Timeout > mostTimeout {
-		wrong = append(wrong, fmt.Errorf("--breaker-timeout is %v: it is more than nothing and at most %v", c.Timeout, mostTimeout))
+		wrong = append(wrong, fmt.Errorf("--breaker-timeout must be more than 0 and at most %v, got %v", mostTimeout, c.Timeout))
 	}
 	return errors.Join(wrong...)
 }

@@ -61,7 +61,7 @@ func (c *connection) check(env func(string) string) error {
 		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
 	}
 	if c.inbox != "" && !strings.HasPrefix(c.inbox, "_INBOX.") {
-		wrong = append(wrong, fmt.Errorf("--inbox-prefix is %q: it begins with _INBOX., other reply subjects get no replies", c.inbox))
+		wrong = append(wrong, fmt.Errorf("--inbox-prefix must begin with _INBOX., got %q: no reply is sent to other subjects", c.inbox))
 	}
 	return errors.Join(wrong...)
 }
@@ -202,7 +202,7 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 
 // refused says why there is no connection, without what is secret in an address.
 func (c *connection) refused(err error) error {
-	f := &failure{status: exitUnreachable, text: fmt.Sprintf("the broker at %s: %v", withoutPassword(c.server), err)}
+	f := &failure{status: ExitUnreachable, text: fmt.Sprintf("the broker at %s: %v", WithoutPassword(c.server), err)}
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
 		f.hint = "--user with $NATS_PASSWORD or --password-file, --creds or --nkey say who this is; the users are in the broker's configuration (nats.conf)"
@@ -221,8 +221,8 @@ func subjectOf(sub *nats.Subscription) string {
 	return sub.Subject
 }
 
-// withoutPassword makes a list of URLs fit to be shown.
-func withoutPassword(addresses string) string {
+// WithoutPassword makes a list of URLs fit to be shown.
+func WithoutPassword(addresses string) string {
 	shown := strings.Split(addresses, ",")
 	for i, address := range shown {
 		u, err := url.Parse(strings.TrimSpace(address))

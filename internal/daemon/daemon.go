@@ -22,12 +22,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Exit statuses, the same as those of the command line dspex.
+// Exit statuses of all programs. The command line dspex has two more.
 const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitUnreachable = 3
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitUnreachable = 3
 )
 
 const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user
@@ -67,7 +67,7 @@ type Surroundings struct {
 func Main(p Program, env func(string) string) int {
 	if err := Conceal(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
-		return exitFailed
+		return ExitFailed
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -97,7 +97,7 @@ func (f *failure) Error() string { return f.text }
 
 // Hint adds to an error what to do about it.
 func Hint(err error, hint string) error {
-	return &failure{status: exitFailed, text: err.Error(), hint: hint}
+	return &failure{status: ExitFailed, text: err.Error(), hint: hint}
 }
 
 // Execute runs the program with args and returns its exit status.
@@ -155,13 +155,13 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 // end says why the program ended and chooses the status.
 func (s *Surroundings) end(name string, err error, began bool) int {
 	if err == nil {
-		return exitOK
+		return ExitOK
 	}
-	status, hint := exitFailed, ""
+	status, hint := ExitFailed, ""
 	if own, ok := errors.AsType[*failure](err); ok {
 		status, hint = own.status, own.hint
 	} else if !began {
-		status, hint = exitUsage, name+" --help shows what is possible"
+		status, hint = ExitUsage, name+" --help shows what is possible"
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(s.Err, "%s: %s\n", name, line)

@@ -49,7 +49,7 @@ func setFromEnvironment(flags *pflag.FlagSet, env func(string) string) error {
 		}
 		if text := env(name); text != "" {
 			if err := flags.Set(f.Name, text); err != nil {
-				wrong = append(wrong, fmt.Errorf("$%s: %q is not possible: it is a value of --%s, %s", name, text, f.Name, f.Value.Type()))
+				wrong = append(wrong, fmt.Errorf("$%s must be a value of --%s (%s), got %q", name, f.Name, f.Value.Type(), text))
 			}
 		}
 	})

@@ -30,7 +30,7 @@ func (l *logging) logger(w io.Writer) (*slog.Logger, error) {
 	case "error":
 		o.Level = slog.LevelError
 	default:
-		return nil, fmt.Errorf("--log-level is %q: it is debug, info, warn or error", l.level)
+		return nil, fmt.Errorf("--log-level must be debug, info, warn or error, got %q", l.level)
 	}
 	switch l.format {
 	case "text":
@@ -38,5 +38,5 @@ func (l *logging) logger(w io.Writer) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, &o)), nil
 	}
-	return nil, fmt.Errorf("--log-format is %q: it is text or json", l.format)
+	return nil, fmt.Errorf("--log-format must be text or json, got %q", l.format)
 }

@@ -36,7 +36,7 @@ func (m *Metrics) Check() error {
 		return nil
 	}
 	if _, _, err := net.SplitHostPort(m.Address); err != nil {
-		return fmt.Errorf("--metrics is %q: expected HOST:PORT, such as 127.0.0.1:9464", m.Address)
+		return fmt.Errorf("--metrics must be HOST:PORT, such as 127.0.0.1:9464, got %q", m.Address)
 	}
 	return nil
 }
@@ -55,7 +55,7 @@ func (m *Metrics) Serve(r *prometheus.Registry, log *slog.Logger) (url string, s
 	}
 	l, err := net.Listen("tcp", m.Address)
 	if err != nil {
-		return "", nil, &failure{status: exitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "another --metrics names a free address; without it nothing listens"}
+		return "", nil, &failure{status: ExitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "another --metrics names a free address; without it nothing listens"}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))

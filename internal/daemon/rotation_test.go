@@ -104,7 +104,7 @@ func TestAProgramOutlivesTheRotationOfItsPassword(t *testing.T) {
 	write("second")
 	log.await(t, "broker_back")
 	stop()
-	if got := <-status; got != exitOK {
-		t.Errorf("exit status: got %d, want %d", got, exitOK)
+	if got := <-status; got != ExitOK {
+		t.Errorf("exit status: got %d, want %d", got, ExitOK)
 	}
 }

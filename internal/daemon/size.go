@@ -29,7 +29,7 @@ func (s *Size) Set(text string) error {
 		*s = Size(n * u.bytes)
 		return nil
 	}
-	return fmt.Errorf("%q: expected a whole number and a unit, such as 512MiB or 4GiB", text)
+	return fmt.Errorf("must be a whole number and a unit, such as 512MiB or 4GiB, got %q", text)
 }
 
 func (s *Size) String() string {

@@ -82,11 +82,11 @@ func (b *broker) ensure(ctx context.Context, js jetstream.JetStream) error {
 func splitListen(listen string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", 0, fmt.Errorf("--listen %q: expected HOST:PORT", listen)
+		return "", 0, fmt.Errorf("--listen must be HOST:PORT, got %q", listen)
 	}
 	port, err = strconv.Atoi(text)
 	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("--listen %q: expected a port from 0 to 65535", listen)
+		return "", 0, fmt.Errorf("--listen must have a port from 0 to 65535, got %q", listen)
 	}
 	return host, port, nil
 }

@@ -96,10 +96,10 @@ func (c Config) Check() error {
 	c = c.withDefaults()
 	var engine, size error
 	if c.Engine != "dspy" && c.Engine != "stub" {
-		engine = fmt.Errorf("engine %q: expected dspy or stub", c.Engine)
+		engine = fmt.Errorf("--engine must be dspy or stub, got %q", c.Engine)
 	}
 	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
-		size = fmt.Errorf("%d workers with %d slots: expected 1 to 256 workers with 1 to 1024 slots", c.Workers, c.Slots)
+		size = fmt.Errorf("there must be 1 to 256 workers with 1 to 1024 slots, got %d with %d", c.Workers, c.Slots)
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()

@@ -52,11 +52,11 @@ func (a Alerts) withDefaults() Alerts {
 func (a Alerts) Check() error {
 	var wrong []error
 	if !(a.ErrorRate > 0 && a.ErrorRate <= 1) {
-		wrong = append(wrong, fmt.Errorf("--error-rate-threshold is %v: it is more than 0 and at most 1", a.ErrorRate))
+		wrong = append(wrong, fmt.Errorf("--error-rate-threshold must be more than 0 and at most 1, got %v", a.ErrorRate))
 	}
 	for _, name := range a.Destinations {
 		if !slices.Contains(destinations, name) {
-			wrong = append(wrong, fmt.Errorf("--alert-destinations has %q: it has some of %s", name, strings.Join(destinations, ", ")))
+			wrong = append(wrong, fmt.Errorf("--alert-destinations must be some of %s, got %q", strings.Join(destinations, ", "), name))
 		}
 	}
 	wanted := slices.Contains(a.Destinations, AlertWebhook)
@@ -66,7 +66,7 @@ func (a Alerts) Check() error {
 	case !wanted && a.Webhook != "":
 		wrong = append(wrong, errors.New("--alert-webhook has no effect without webhook among --alert-destinations"))
 	case wanted && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https"):
-		wrong = append(wrong, errors.New("--alert-webhook: expected an address such as https://alerts.example/hook"))
+		wrong = append(wrong, errors.New("--alert-webhook must be an address such as https://alerts.example/hook"))
 	}
 	return errors.Join(wrong...)
 }

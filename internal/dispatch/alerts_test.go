@@ -204,7 +204,7 @@ func TestAWebhookThatHangsHoldsNobodyUp(t *testing.T) {
 
 func TestWrongAlertsSayEverythingAtOnceAndNoSecret(t *testing.T) {
 	err := Alerts{ErrorRate: 5, Destinations: []string{"pager", AlertWebhook}, Webhook: "ftp://x/secret"}.Check()
-	for _, want := range []string{"--error-rate-threshold is 5", `--alert-destinations has "pager": it has some of logger, telemetry, webhook`, "--alert-webhook: expected"} {
+	for _, want := range []string{"--error-rate-threshold must be more than 0 and at most 1, got 5", `--alert-destinations must be some of logger, telemetry, webhook, got "pager"`, "--alert-webhook must be"} {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q is not in %v", want, err)
 		}

@@ -32,7 +32,7 @@ func (d Defaults) WithDefaults() Defaults {
 // Load reads the file and says all that is wrong.
 func (d Defaults) Load() (jobs.Defaults, error) {
 	if d.Timeout < time.Millisecond || d.Timeout > jobs.MaxTimeout {
-		return jobs.Defaults{}, fmt.Errorf("--operation-timeout is %v: it is 1ms to %v", d.Timeout, jobs.MaxTimeout)
+		return jobs.Defaults{}, fmt.Errorf("--operation-timeout must be 1ms to %v, got %v", jobs.MaxTimeout, d.Timeout)
 	}
 	if d.File == "" {
 		return jobs.Defaults{Timeout: d.Timeout}, nil

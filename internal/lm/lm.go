@@ -164,25 +164,25 @@ func (p Profile) check() (errs []error) {
 	known, ok := providers[p.Provider]
 	switch {
 	case p.Engine != "" && p.Engine != Litellm:
-		wrong("engine %q: expected %s, or nothing for DSPy's own client", p.Engine, Litellm)
+		wrong("engine must be %s, or left out for DSPy's own client, got %q", Litellm, p.Engine)
 	case p.Engine == Litellm && p.Provider == "":
-		wrong("provider is missing: expected one that litellm knows")
+		wrong("provider must be one that litellm knows, got none")
 	case p.Engine == "" && !ok:
-		wrong("provider %q: expected one of %s (others with engine %s)", p.Provider, strings.Join(Providers(), ", "), Litellm)
+		wrong("provider must be one of %s (others with engine %s), got %q", strings.Join(Providers(), ", "), Litellm, p.Provider)
 	}
 	if p.Model == "" {
 		wrong("model is missing")
 	}
 	if base, err := url.Parse(p.APIBase); p.APIBase != "" && (err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https") {
-		wrong("api_base: expected an address such as http://127.0.0.1:8000/v1")
+		wrong("api_base must be an address such as http://127.0.0.1:8000/v1")
 	} else if known.needBase && p.APIBase == "" {
 		wrong("api_base is missing: provider %s has no address of its own", p.Provider)
 	}
 	if p.APIKey != "" && !strings.HasPrefix(p.APIKey, "env:") && !strings.HasPrefix(p.APIKey, "file:") {
-		wrong("api_key: expected env:NAME or file:PATH, never the key itself")
+		wrong("api_key must be env:NAME or file:PATH, never the key itself")
 	}
 	if t := p.Temperature; t != nil && (*t < 0 || *t > 2) {
-		wrong("temperature: expected a number from 0 to 2")
+		wrong("temperature must be a number from 0 to 2")
 	}
 	if p.MaxTokens < 0 || p.TimeoutMS < 0 || p.MaxConnections < 0 {
 		wrong("max_tokens, timeout_ms and max_connections cannot be negative")

@@ -98,7 +98,7 @@ func TestLitellmIsAnExtraThatAProfileAsksFor(t *testing.T) {
 		}
 	}
 	f.Profiles["a"] = Profile{Provider: "mistral", Model: "m", Engine: "native"}
-	if _, err := New(f, env()); err == nil || !strings.Contains(err.Error(), `engine "native": expected litellm`) {
+	if _, err := New(f, env()); err == nil || !strings.Contains(err.Error(), `engine must be litellm, or left out for DSPy's own client, got "native"`) {
 		t.Error(err)
 	}
 }
@@ -112,8 +112,8 @@ func TestAWrongFileSaysEverythingAtOnceAndNoSecret(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, want := range []string{`"nobody": no such LM profile`, `"a": api_key: expected env:NAME or file:PATH, never the key itself`, `"b": provider "acme": expected one of anthropic, gemini`,
-		`"b": model is missing`, `"c": api_base is missing`, `"d": api_key: environment variable OPENAI_API_KEY is not set`, `"e": api_base: expected an address`,
+	for _, want := range []string{`"nobody": no such LM profile`, `"a": api_key must be env:NAME or file:PATH, never the key itself`, `"b": provider must be one of anthropic, gemini`,
+		`"b": model is missing`, `"c": api_base is missing`, `"d": api_key: environment variable OPENAI_API_KEY is not set`, `"e": api_base must be an address`,
 		`"e": api_key: the key file cannot be read`, `"e": max_tokens`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not said in:\n%v", want, err)

@@ -48,6 +48,15 @@ func Run(t testing.TB, more ...func(*server.Options)) *server.Server {
 	return s
 }
 
+// Nobody is the URL of a broker that has gone: nothing listens there.
+func Nobody(t testing.TB) string {
+	t.Helper()
+	s := Run(t)
+	s.Shutdown()
+	s.WaitForShutdown()
+	return s.ClientURL()
+}
+
 // Connect connects to a broker and closes the connection at the test's end.
 func Connect(t testing.TB, s *server.Server, options ...nats.Option) *nats.Conn {
 	t.Helper()

@@ -70,15 +70,14 @@ func (o Options) Check() error {
 		}
 	}
 	_, known := modules[o.Module]
-	expect(o.Overflow >= 0 && o.Overflow <= maxOverflow, "--overflow is %d: it is 0 to %d workers", o.Overflow, maxOverflow)
-	expect(known, "--worker-module is %q: it is enhanced or basic", o.Module)
-	expect(o.Start == startZygotes || o.Start == startSpawn, "--start is %q: it is zygote or spawn", o.Start)
-	expect(o.RecycleJobs >= 0, "--recycle-jobs is %d: it is 0 (never) or more", o.RecycleJobs)
-	expect(o.RecycleAge == 0 || o.RecycleAge >= minLife, "--recycle-age is %v: it is 0 (never) or at least %v", o.RecycleAge, minLife)
-	expect(o.RecycleMemory >= 0 && o.RecycleMemory <= maxMiB, "--recycle-mib is %d: it is 0 (never) to %d", o.RecycleMemory, maxMiB)
-	expect(o.MaxMemory >= 0 && o.MaxMemory <= maxMiB, "--max-mib is %d: it is 0 (never) to %d", o.MaxMemory, maxMiB)
-	expect(o.MaxMemory == 0 || o.MaxMemory > o.RecycleMemory, "--max-mib is %d: it is more than --recycle-mib (%d), or no worker would live to be replaced",
-		o.MaxMemory, o.RecycleMemory)
+	expect(o.Overflow >= 0 && o.Overflow <= maxOverflow, "--overflow must be 0 to %d workers, got %d", maxOverflow, o.Overflow)
+	expect(known, "--worker-module must be enhanced or basic, got %q", o.Module)
+	expect(o.Start == startZygotes || o.Start == startSpawn, "--start must be zygote or spawn, got %q", o.Start)
+	expect(o.RecycleJobs >= 0, "--recycle-jobs must be 0 (never) or more, got %d", o.RecycleJobs)
+	expect(o.RecycleAge == 0 || o.RecycleAge >= minLife, "--recycle-age must be 0 (never) or at least %v, got %v", minLife, o.RecycleAge)
+	expect(o.RecycleMemory >= 0 && o.RecycleMemory <= maxMiB, "--recycle-mib must be 0 (never) to %d, got %d", maxMiB, o.RecycleMemory)
+	expect(o.MaxMemory >= 0 && o.MaxMemory <= maxMiB, "--max-mib must be 0 (never) to %d, got %d", maxMiB, o.MaxMemory)
+	expect(o.MaxMemory == 0 || o.MaxMemory > o.RecycleMemory, "--max-mib must be more than --recycle-mib (%d), else no worker lives to be replaced; got %d", o.RecycleMemory, o.MaxMemory)
 	return errors.Join(all...)
 }
 
