@@ -1,6 +1,6 @@
 package contract
 
-// Subjects that clients publish or send requests to (contract/job.md, "Doors").
+// Subjects that clients publish or send requests to (contract/job.md, "Endpoints").
 const (
 	SubjectSession   = "dspex.session."   // + session id: durable publish
 	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
@@ -36,7 +36,7 @@ const (
 	RPCBreakersReset = "dspex.rpc.breakers.reset"
 )
 
-// Lanes of anonymous jobs (contract/job.md, "Doors").
+// Lanes of anonymous jobs (contract/job.md, "Endpoints").
 const (
 	LaneInteractive = "interactive"
 	LaneBatch       = "batch" // leaves at least one slot of each host free for the others

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Bounds of the ids that clients choose (contract/job.md, "Doors").
+// Bounds of the ids that clients choose (contract/job.md, "Endpoints").
 const (
 	MaxSessionID = 64
 	MaxJobID     = 48
