@@ -56,7 +56,7 @@ func TestGoClientsAndWorkersSpellTheNineCategories(t *testing.T) {
 	if len(categories) != 9 || len(traits) != 9 || len(categoryNumbers) != 9 {
 		t.Fatal("nine categories")
 	}
-	for _, path := range []string{"../../errors.go", "../../python/dspex_worker/errors.py"} {
+	for _, path := range []string{"../contract/codes.go", "../../python/dspex_worker/errors.py"} {
 		source, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
