@@ -74,15 +74,17 @@ class Call:
         self.id = call_id
         self.emit_frame = emit_frame
         self.started = time.perf_counter()
-        self.command: str = body[0]
-        self.args: dict[str, Any] = body[1]
-        self.session: str | None = body[2]
-        self.job: str = body[3]
-        self.attempt: int = body[4]
-        self.budget_ms: int = body[5]
-        self.options: dict[str, Any] = body[6]
-        self.version: int = body[8]
-        self.lm: dict[str, Any] | None = self._profile(body[9])
+        # The fields of a CALL, as bodies.py has checked them.
+        command, args, session, job, attempt, budget_ms, options, state, version, lm = body
+        self.command: str = command
+        self.args: dict[str, Any] = args
+        self.session: str | None = session
+        self.job: str = job
+        self.attempt: int = attempt
+        self.budget_ms: int = budget_ms
+        self.options: dict[str, Any] = options
+        self.version: int = version
+        self.lm: dict[str, Any] | None = self._profile(lm)
         self.lm_choice: dict[str, Any] | None = None  # what set_lm chose
         self.usage: dict[str, Any] | None = None
         self.chunks = 0
@@ -93,7 +95,7 @@ class Call:
         self.interrupt: Callable[[], None] | None = None
         self.before: State | None = None
         if self.session is not None:
-            self.before = worker.sessions.load(self.session, self.version, body[7])
+            self.before = worker.sessions.load(self.session, self.version, state)
         self.state: State | None = self.before
 
     def _profile(self, key: str | None) -> dict[str, Any] | None:
