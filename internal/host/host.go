@@ -113,7 +113,6 @@ type Host struct {
 	breakers    *breaker.Set
 	outages     outages
 	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
-	silent      sync.Map     // program id -> true: those of the operator whose last run called no model; a session's own always do
 	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
 	held        atomic.Int64 // bytes of waiting payloads
 	full        atomic.Int64 // writers that wait for room in the broker's store

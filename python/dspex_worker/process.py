@@ -7,9 +7,7 @@ import os
 import resource
 import select
 import signal
-import sys
 import threading
-import traceback
 from typing import Any, NoReturn
 
 __all__ = [
@@ -18,7 +16,6 @@ __all__ = [
     "TO_HOST_FD",
     "after_fork",
     "die",
-    "end_fork",
     "limit",
     "memory",
     "own_group",
@@ -75,27 +72,6 @@ def _lose_pipes() -> None:
     for fd in (FROM_HOST_FD, TO_HOST_FD):
         os.dup2(null, fd, inheritable=False)
     os.close(null)
-
-
-def end_fork(error: BaseException | None) -> None:
-    """In a process that user code has forked from a worker: ends it, with the status that a script would have. Elsewhere nothing.
-
-    Such a child has copies of the worker's loop and threads above it, which must not go on in two processes.
-    """
-    if not _forked:
-        return
-    status = 0
-    if isinstance(error, SystemExit):
-        code = error.code
-        status = code if isinstance(code, int) else 0 if code is None else 1
-    elif error is not None:
-        status = 1
-        with contextlib.suppress(BaseException):
-            traceback.print_exception(error)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(BaseException):
-            stream.flush()
-    os._exit(status & 0xFF)
 
 
 def own_group() -> None:

@@ -176,11 +176,9 @@ class _Zygote:
             os.dup2(fd, target, inheritable=True)
             os.close(fd)
         os.environ["DSPEX_NONCE"] = nonce
-        # The standard library's generator does this by itself, and uuid asks the system.
-        for name, part in (("numpy", "random"), ("torch", "random")):
-            seed: Any = getattr(getattr(sys.modules.get(name), part, None), "seed", None)
-            if seed is not None:
-                seed()
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None:  # the standard library's generators do this by themselves
+            numpy.random.seed()
         gc.enable()
 
     def _send(self, kind: int, call: int, body: list[Any]) -> None:
