@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"internal/echolm/echolmtest": {"internal/echolm"},
 	"internal/frame":             {"internal/wire"},
 	"internal/host":              {"internal/affinity", "internal/breaker", "internal/frame", "internal/jobs", "internal/pyproc", "internal/stream", "internal/wire"},
-	"internal/jobs":              {"internal/wire"},
+	"internal/jobs":              {"internal/contract", "internal/wire"},
 	"internal/lm":                {"internal/jobs", "internal/wire"},
 	"internal/natstest":          {"internal/contract"},
 	"internal/programtest":       {},

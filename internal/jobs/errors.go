@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Category is one of the nine error categories (docs/migration.md, "Error categories").
@@ -13,15 +15,15 @@ type Category string
 
 // The categories, spelled as on the wire.
 const (
-	Initialization Category = "initialization"
-	Connection     Category = "connection"
-	Communication  Category = "communication"
-	Timeout        Category = "timeout"
-	Resource       Category = "resource_error"
-	HealthCheck    Category = "health_check"
-	Session        Category = "session"
-	Python         Category = "python"
-	System         Category = "system_error"
+	Initialization Category = contract.Initialization
+	Connection     Category = contract.Connection
+	Communication  Category = contract.Communication
+	Timeout        Category = contract.Timeout
+	Resource       Category = contract.Resource
+	HealthCheck    Category = contract.HealthCheck
+	Session        Category = contract.Session
+	Python         Category = contract.Python
+	System         Category = contract.System
 )
 
 // Traits are what a category means to a reader and to the retry policy. Severity and strategy are constants of the
@@ -64,69 +66,53 @@ func ParseCategory(text string) (Category, bool) {
 // Known reports whether c is one of the nine.
 func (c Category) Known() bool { _, ok := traits[c]; return ok }
 
-// Codes that the Go side raises; Python's codes travel through. A code is stable, a message is for people.
+// The codes of package contract under short names, for whoever makes an Error.
 const (
-	CodeBadRequest       = "bad_request"
-	CodeBadOption        = "bad_option"
-	CodeBadInput         = "bad_input" // arguments of a command
-	CodeBadHeader        = "bad_header"
-	CodeBadSession       = "bad_session_id"
-	CodeBadJob           = "bad_job_id"
-	CodeBadReply         = "bad_reply_subject"
-	CodeTooLarge         = "too_large"
-	CodeSecret           = "secret_in_request"
-	CodeConflict         = "conflict"
-	CodeJobUnknown       = "job_unknown"
-	CodeLetterUnknown    = "dead_letter_unknown"
-	CodeExpired          = "deadline_exceeded"
-	CodePending          = "outcome_pending"
-	CodeOperationTimeout = "operation_timeout"
-	CodeCheckoutTimeout  = "checkout_timeout"
-	CodeQueueFull        = "session_queue_full"
-	CodeStoreFull        = "store_full"
-	CodePoolUnavailable  = "pool_not_available"
-	CodeBroker           = "broker_unreachable"
-	CodeBreakerOpen      = "breaker_open"
-	CodeBreakerUnknown   = "breaker_unknown"
-	CodeWorkerDied       = "worker_died"
-	CodeWorkerHung       = "worker_hung"
-	CodeCrashed          = "attempt_crashed"
-	CodeWorkerStart      = "worker_start_failed"
-	CodeBadFrame         = "bad_frame"
-	CodeStateMissing     = "state_missing"
-	CodeSessionUnknown   = "session_unknown"
-	CodeSessionNotEmpty  = "session_not_empty"
-	CodeNotJSON          = "not_json"
-	CodeHostUnknown      = "host_unknown"
-	CodeConsumerUnknown  = "consumer_unknown"
-	CodeStateRequired    = "state_required"
-	CodeStateTooLarge    = "state_too_large"
-	CodeResultTooLarge   = "result_too_large"
-	CodeRecordNewer      = "record_newer"
-	CodeRecordUnreadable = "record_unreadable"
-	CodeLMUnknown        = "lm_unknown"
-	CodeCancelled        = "cancelled"
-	CodeShuttingDown     = "shutting_down"
-	CodeBug              = "internal"
-	CodeLMRateLimit      = "lm_rate_limit"
-	CodeLMServer         = "lm_server_error"
+	CodeBadRequest       = contract.CodeBadRequest
+	CodeBadOption        = contract.CodeBadOption
+	CodeBadInput         = contract.CodeBadInput
+	CodeBadHeader        = contract.CodeBadHeader
+	CodeBadSession       = contract.CodeBadSession
+	CodeBadJob           = contract.CodeBadJob
+	CodeBadReply         = contract.CodeBadReply
+	CodeTooLarge         = contract.CodeTooLarge
+	CodeSecret           = contract.CodeSecret
+	CodeConflict         = contract.CodeConflict
+	CodeJobUnknown       = contract.CodeJobUnknown
+	CodeLetterUnknown    = contract.CodeDeadLetterUnknown
+	CodeExpired          = contract.CodeExpired
+	CodePending          = contract.CodePending
+	CodeOperationTimeout = contract.CodeOperationTimeout
+	CodeCheckoutTimeout  = contract.CodeCheckoutTimeout
+	CodeQueueFull        = contract.CodeQueueFull
+	CodeStoreFull        = contract.CodeStoreFull
+	CodePoolUnavailable  = contract.CodePoolUnavailable
+	CodeBroker           = contract.CodeBroker
+	CodeBreakerOpen      = contract.CodeBreakerOpen
+	CodeBreakerUnknown   = contract.CodeBreakerUnknown
+	CodeWorkerDied       = contract.CodeWorkerDied
+	CodeWorkerHung       = contract.CodeWorkerHung
+	CodeCrashed          = contract.CodeCrashed
+	CodeWorkerStart      = contract.CodeWorkerStart
+	CodeBadFrame         = contract.CodeBadFrame
+	CodeStateMissing     = contract.CodeStateMissing
+	CodeSessionUnknown   = contract.CodeSessionUnknown
+	CodeSessionNotEmpty  = contract.CodeSessionNotEmpty
+	CodeNotJSON          = contract.CodeNotJSON
+	CodeHostUnknown      = contract.CodeHostUnknown
+	CodeConsumerUnknown  = contract.CodeConsumerUnknown
+	CodeStateRequired    = contract.CodeStateRequired
+	CodeStateTooLarge    = contract.CodeStateTooLarge
+	CodeResultTooLarge   = contract.CodeResultTooLarge
+	CodeRecordNewer      = contract.CodeRecordNewer
+	CodeRecordUnreadable = contract.CodeRecordUnreadable
+	CodeLMUnknown        = contract.CodeLMUnknown
+	CodeCancelled        = contract.CodeCancelled
+	CodeShuttingDown     = contract.CodeShuttingDown
+	CodeBug              = contract.CodeBug
+	CodeLMRateLimit      = contract.CodeLMRateLimit
+	CodeLMServer         = contract.CodeLMServer
 )
-
-var numbers = map[string]int{
-	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
-	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
-	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
-	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
-	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeConsumerUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
-	CodeBreakerOpen: 503, CodeBreakerUnknown: 404,
-	"bad_signature": 400, "unknown_command": 400, "unsupported_command": 400, "session_mismatch": 400, "session_required": 400, // Python's
-	"program_unknown": 404, "program_exists": 409, "lm_timeout": 504, "lm_connection": 502,
-	CodeResultTooLarge: 413, CodeLMUnknown: 400, CodeCancelled: 499, CodeShuttingDown: 503, CodeLMRateLimit: 429, CodeLMServer: 502,
-}
-
-var categoryNumbers = map[Category]int{
-	Initialization: 503, Connection: 502, Communication: 502, Timeout: 504, Resource: 503, HealthCheck: 503, Session: 409, Python: 422, System: 500,
-}
 
 // Error is a failure in the form that clients see. Zero fields are left out of the reply.
 type Error struct {
@@ -146,24 +132,10 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s (%s): %s", e.Category, e.Code, e.Message) }
 
 // Number is the HTTP-like number in the header Nats-Service-Error-Code.
-func (e *Error) Number() int {
-	if n, ok := numbers[e.Code]; ok {
-		return n
-	}
-	if n, ok := categoryNumbers[e.Category]; ok {
-		return n
-	}
-	return 500
-}
+func (e *Error) Number() int { return contract.Number(string(e.Category), e.Code) }
 
 // Requested reports whether the request itself is the reason, or the client's own wish: no pool would have done better.
-func (e *Error) Requested() bool {
-	switch numbers[e.Code] {
-	case 400, 404, 409, 412, 413, 499:
-		return true
-	}
-	return false
-}
+func (e *Error) Requested() bool { return contract.Requested(e.Code) }
 
 // Traits returns the constants of the error's category; a language model's own overload counts as major.
 func (e *Error) Traits() Traits {

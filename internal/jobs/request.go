@@ -10,20 +10,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // Defaults and bounds of the options (contract/job.md).
 const (
-	DefaultTimeout  = 30 * time.Second
-	MaxTimeout      = 24 * time.Hour
-	CheckoutTimeout = 5 * time.Second
+	DefaultTimeout  = contract.DefaultTimeout
+	MaxTimeout      = contract.MaxTimeout
+	CheckoutTimeout = contract.CheckoutTimeout
 )
 
 // Content types of bodies.
 const (
-	JSON    = "application/json"
-	MsgPack = "application/msgpack"
+	JSON    = contract.JSON
+	MsgPack = contract.MsgPack
 )
 
 // Request is a validated request body. Its bytes are canonical: what the client sent goes no further.

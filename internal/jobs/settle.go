@@ -3,14 +3,16 @@ package jobs
 import (
 	"math"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Retry arithmetic (docs/migration.md, "Options").
 const (
-	BackoffBase = 100 * time.Millisecond // first delay of both strategies
-	BackoffCap  = 30 * time.Second       // no computed delay is longer, jitter included; a job may ask for less
-	MaxRetries  = 20                     // most that a job may ask for
-	MaxJitter   = 0.25
+	BackoffBase = contract.BackoffBase
+	BackoffCap  = contract.BackoffCap
+	MaxRetries  = contract.MaxRetries
+	MaxJitter   = contract.MaxJitter
 	// RetryAfterCap bounds what a provider's Retry-After can make a session wait.
 	RetryAfterCap = 10 * time.Minute
 )

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 var categories = []Category{Initialization, Connection, Communication, Timeout, Resource, HealthCheck, Session, Python, System}
@@ -30,9 +32,9 @@ func row(name string, number int, t Traits) string {
 func TestTheTableOfCategoriesIsTheSameEverywhere(t *testing.T) {
 	var want []string
 	for _, c := range categories {
-		want = append(want, row("`"+string(c)+"`", categoryNumbers[c], traits[c]))
+		want = append(want, row("`"+string(c)+"`", contract.Number(string(c), ""), traits[c]))
 		if c == Resource {
-			want = append(want, row("`resource_error`, `"+CodeLMRateLimit+"` or `"+CodeLMServer+"`", categoryNumbers[c], lmTraits))
+			want = append(want, row("`resource_error`, `"+CodeLMRateLimit+"` or `"+CodeLMServer+"`", contract.Number(string(c), ""), lmTraits))
 		}
 	}
 	for _, path := range []string{"../../contract/job.md", "../../docs/failures.md"} {
@@ -53,7 +55,7 @@ func TestTheTableOfCategoriesIsTheSameEverywhere(t *testing.T) {
 }
 
 func TestGoClientsAndWorkersSpellTheNineCategories(t *testing.T) {
-	if len(categories) != 9 || len(traits) != 9 || len(categoryNumbers) != 9 {
+	if len(categories) != 9 || len(traits) != 9 {
 		t.Fatal("nine categories")
 	}
 	for _, path := range []string{"../contract/codes.go", "../../python/dspex_worker/errors.py"} {
