@@ -35,6 +35,7 @@ type HostInfo struct {
 	Partitions       int       `json:"partitions"`
 	Incarnation      string    `json:"incarnation"`
 	Engine           string    `json:"engine"`
+	Sandbox          string    `json:"sandbox"`  // what its workers are kept from: "none", "user" or "strict"
 	Capacity         int       `json:"capacity"` // slots
 	Free             int       `json:"free"`
 	PoolSize         int       `json:"pool_size"`

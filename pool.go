@@ -77,8 +77,9 @@ type Stats struct {
 	AffinityMisses int64 // whose session was warm nowhere
 	AffinityMoves  int64 // whose session was warm in a worker without a free slot
 
-	Engine string          // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
-	Raw    json.RawMessage // the raw result
+	Engine  string          // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
+	Sandbox string          // what workers are kept from: "none", "user" or "strict"; several, separated by commas, if hosts differ
+	Raw     json.RawMessage // the raw result
 }
 
 // Stats returns the pool's numbers.
@@ -103,6 +104,7 @@ func readStats(raw json.RawMessage, engine string) (Stats, error) {
 		AffinityHits        int64   `json:"affinity_hits"`
 		AffinityMisses      int64   `json:"affinity_misses"`
 		AffinityMoves       int64   `json:"affinity_moves"`
+		Sandbox             string  `json:"sandbox"`
 	}
 	if err := json.Unmarshal(raw, &w); err != nil {
 		return Stats{}, badReply("the answer about the pool is not the expected JSON: %v", err)
@@ -111,6 +113,6 @@ func readStats(raw json.RawMessage, engine string) (Stats, error) {
 		PoolSize: w.PoolSize, ActiveWorkers: w.ActiveWorkers, AvailableWorkers: w.AvailableWorkers, ActiveSessions: w.ActiveSessions,
 		TotalRequests: w.TotalRequests, TotalErrors: w.TotalErrors, AverageResponseTime: fromMillis(w.AverageResponseTime),
 		Uptime: fromMillis(w.UptimeSeconds * 1000), AffinityHits: w.AffinityHits, AffinityMisses: w.AffinityMisses,
-		AffinityMoves: w.AffinityMoves, Engine: engine, Raw: raw,
+		AffinityMoves: w.AffinityMoves, Engine: engine, Sandbox: w.Sandbox, Raw: raw,
 	}, nil
 }

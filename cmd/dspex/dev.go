@@ -54,6 +54,7 @@ func (a *app) devCommand() *cobra.Command {
 	f.IntVar(&cfg.Workers, "workers", 4, "Python workers")
 	f.IntVar(&cfg.Slots, "slots", 64, "concurrent jobs in each worker")
 	cfg.Pool.Flags(f)
+	cfg.Sandbox.Flags(f)
 	cfg.Breaker.Flags(f)
 	cfg.Defaults.Flags(f)
 	cfg.Alerts.Flags(f)

@@ -42,8 +42,8 @@ func (a *app) hostsListCommand() *cobra.Command {
 
 func (a *app) sayHosts(hosts dspex.Hosts) {
 	table := columns{
-		app: a, head: []string{"HOST", "STATE", "PARTITIONS", "WORKERS", "FREE SLOTS", "BUSY", "REQUESTS", "ERRORS", "HITS", "MISSES", "MOVES", "ENGINE"},
-		right: []bool{false, false, true, true, true, true, true, true, true, true, true, false},
+		app: a, head: []string{"HOST", "STATE", "PARTITIONS", "WORKERS", "FREE SLOTS", "BUSY", "REQUESTS", "ERRORS", "HITS", "MISSES", "MOVES", "SANDBOX", "ENGINE"},
+		right: []bool{false, false, true, true, true, true, true, true, true, true, true, false, false},
 	}
 	var rows [][]string
 	for _, h := range hosts.Hosts {
@@ -52,13 +52,13 @@ func (a *app) sayHosts(hosts dspex.Hosts) {
 			state += ", drain"
 		}
 		if h.State == dspex.HostGone {
-			rows = append(rows, []string{word(h.Host), word(state), strconv.Itoa(h.Partitions), "-", "-", "-", "-", "-", "-", "-", "-", "-"})
+			rows = append(rows, []string{word(h.Host), word(state), strconv.Itoa(h.Partitions), "-", "-", "-", "-", "-", "-", "-", "-", "-", "-"})
 			continue
 		}
 		count := func(n int64) string { return strconv.FormatInt(n, 10) }
 		rows = append(rows, []string{
 			word(h.Host), word(state), strconv.Itoa(h.Partitions), fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize), fmt.Sprintf("%d/%d", h.Free, h.Capacity),
-			count(h.BusySessions), count(h.TotalRequests), count(h.TotalErrors), count(h.AffinityHits), count(h.AffinityMisses), count(h.AffinityMoves), dash(h.Engine),
+			count(h.BusySessions), count(h.TotalRequests), count(h.TotalErrors), count(h.AffinityHits), count(h.AffinityMisses), count(h.AffinityMoves), dash(h.Sandbox), dash(h.Engine),
 		})
 	}
 	table.write(a.out, rows)

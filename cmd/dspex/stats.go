@@ -57,6 +57,7 @@ func statRows(s dspex.Stats) []row {
 		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime.Milliseconds())},
 		{"affinity", fmt.Sprintf("%d hits, %d misses, %d moves", s.AffinityHits, s.AffinityMisses, s.AffinityMoves)},
 		{"engine", word(s.Engine)},
+		{"sandbox", dash(s.Sandbox)},
 		{"uptime", s.Uptime.String()},
 	}
 }

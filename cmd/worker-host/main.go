@@ -16,6 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/sandbox"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -47,7 +48,12 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	pool := pyproc.New(o.poolConfig(python, s.Log))
+	box, err := o.openSandbox(s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, box.Close()) }()
+	pool := pyproc.New(o.poolConfig(python, box, s.Log))
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
@@ -60,7 +66,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions,
+		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), Sandbox: box.Level.String(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err
@@ -78,8 +84,17 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	return h.Run(ctx)
 }
 
-func (o *options) poolConfig(python pyenv.Env, log *slog.Logger) pyproc.Config {
-	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(), Name: o.name, Size: o.workers, Log: log,
+// openSandbox makes what keeps the workers from the host.
+func (o *options) openSandbox(s *daemon.Surroundings) (*sandbox.Box, error) {
+	box, err := o.sandbox.Open(append(s.Secrets, o.keyFiles...), pyenv.Certificates(s.Env))
+	if err == nil && box.Lacks != nil {
+		s.Log.Warn("workers have no sandbox: they may do what the user of this process may", "error", box.Lacks.Error())
+	}
+	return box, err
+}
+
+func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logger) pyproc.Config {
+	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(box.Environ()...), Scratch: box.Scratch, Name: o.name, Size: o.workers, Log: log,
 		Init: func(worker string) []byte {
 			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(),
 				"warm_up": !o.pool.Basic()})

@@ -147,7 +147,7 @@ func TestImportsAreRepeatedOrSeparatedByCommas(t *testing.T) {
 		}
 	}
 	ready, end := start(t, "--server", deployment(t).ClientURL(), "--name", "h2", "--engine", "stub", "--workers", "1",
-		"--path", dir, "--import", "one,two", "--import", "three")
+		"--path", dir, "--sandbox-write", dir, "--import", "one,two", "--import", "three")
 	if status := end(); ready != "ready h2" || status != 0 {
 		t.Errorf("it said %q and ended with status %d", ready, status)
 	}

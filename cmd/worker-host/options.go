@@ -17,6 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/sandbox"
 )
 
 type options struct {
@@ -25,11 +26,13 @@ type options struct {
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
+	sandbox                      sandbox.Options
 	breaker                      breaker.Config
 	defaults                     host.Defaults
 
 	models     *lm.Registry // made by check
 	litellm    bool         // a profile asks for it
+	keyFiles   []string     // of the profiles
 	jobOptions jobs.Defaults
 }
 
@@ -41,6 +44,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the original's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
+	o.sandbox.Flags(f)
 	o.breaker.Flags(f)
 	o.defaults.Flags(f)
 	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
@@ -61,7 +65,7 @@ const (
 
 // check says all that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
-	wrong := []error{o.checkEngine(), o.modules.Check(), o.pool.Check(), o.breaker.Check()}
+	wrong := []error{o.checkEngine(), o.modules.Check(), o.pool.Check(), o.sandbox.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
 		no("--name must have 1 to 64 of A-Z a-z 0-9 _ -, got %q", o.name)
@@ -98,7 +102,7 @@ func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--lm: %w", err)
 	}
-	o.litellm = f.NeedsLitellm()
+	o.litellm, o.keyFiles = f.NeedsLitellm(), f.SecretFiles()
 	return lm.New(f, env)
 }
 

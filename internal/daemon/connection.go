@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,11 @@ func (c *connection) readPassword() (string, error) {
 		return "", fmt.Errorf("--password-file: %w", err)
 	}
 	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+// secrets are the files that nobody else should read.
+func (c *connection) secrets() []string {
+	return slices.DeleteFunc([]string{c.creds, c.nkey, c.key}, func(path string) bool { return path == "" })
 }
 
 func (c *connection) options() ([]nats.Option, error) {

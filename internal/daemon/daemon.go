@@ -61,6 +61,7 @@ type Surroundings struct {
 	Log      *slog.Logger // set when the flags are known
 	Metrics  *prometheus.Registry
 	Hurry    <-chan struct{} // closed by the second signal; the third one kills
+	Secrets  []string        // files that hold what the broker knows this program by; set when the flags are known
 }
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
@@ -121,6 +122,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 				return err
 			}
 			began = true
+			s.Secrets = broker.secrets()
 			_, stop, err := metrics.Serve(s.Metrics, s.Log)
 			if err != nil {
 				return err

@@ -27,6 +27,7 @@ import (
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/sandbox"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -39,6 +40,7 @@ type Config struct {
 	Workers  int            // default 4
 	Slots    int            // of each worker, default 64
 	Pool     pyproc.Options // of the workers; zero: the defaults
+	Sandbox  sandbox.Options
 	Breaker  breaker.Config // zero: the defaults
 	Defaults host.Defaults  // of jobs' options
 	Alerts   dispatch.Alerts
@@ -50,6 +52,8 @@ type Config struct {
 	Progress io.Writer // of making the Python environment
 	// Ready is told where clients connect, once requests will be answered.
 	Ready func(Info)
+
+	box *sandbox.Box // made by Run
 }
 
 // Info is what Ready is told.
@@ -103,11 +107,11 @@ func (c Config) Check() error {
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()
-	return errors.Join(engine, listen, size, defaults, c.Modules.Check(), c.Pool.Check(), c.Breaker.Check())
+	return errors.Join(engine, listen, size, defaults, c.Modules.Check(), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
 }
 
 // Run serves until ctx ends and returns when all it started has ended.
-func Run(ctx context.Context, cfg Config) error {
+func Run(ctx context.Context, cfg Config) (err error) {
 	if err := cfg.Check(); err != nil {
 		return err
 	}
@@ -115,13 +119,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := isFree(cfg.Listen); err != nil {
 		return err
 	}
-	models, echo, litellm, err := languageModels(cfg)
+	models, echo, profiles, err := languageModels(cfg)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	info := Info{Engine: cfg.Engine, Took: map[string]time.Duration{}}
-	env, err := environment(ctx, cfg, litellm)
+	env, err := environment(ctx, cfg, profiles.NeedsLitellm())
 	if err != nil {
 		return err
 	}
@@ -140,6 +144,10 @@ func Run(ctx context.Context, cfg Config) error {
 		info.Echo = echo.URL()
 		run("echo model", echo.Run)
 	}
+	if cfg.box, err = openSandbox(cfg, profiles.SecretFiles()); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cfg.box.Close()) }()
 	pool := pyproc.New(poolConfig(cfg, env))
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPool()
@@ -210,24 +218,33 @@ type workersError struct {
 func (e *workersError) Error() string { return e.text }
 func (e *workersError) Unwrap() error { return e.cause }
 
-// languageModels reads the profiles, and whether they need litellm; without any it starts the echo model under the name "echo".
-func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, litellm bool, err error) {
-	f := lm.File{Default: "echo"}
+// openSandbox makes what keeps the workers from this process.
+func openSandbox(cfg Config, secrets []string) (*sandbox.Box, error) {
+	box, err := cfg.Sandbox.Open(secrets, pyenv.Certificates(os.Getenv))
+	if err == nil && box.Lacks != nil {
+		cfg.Log.Warn("workers have no sandbox: they may do what the user of this process may", "error", box.Lacks.Error())
+	}
+	return box, err
+}
+
+// languageModels reads the profiles; without any it starts the echo model under the name "echo".
+func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, f lm.File, err error) {
+	f = lm.File{Default: "echo"}
 	if cfg.LMFile != "" {
 		f, err = lm.Load(cfg.LMFile)
 	} else if echo, err = echolm.New(echolm.Config{Log: cfg.Log}); err == nil {
 		f.Profiles = map[string]lm.Profile{"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()}}
 	}
 	if err != nil {
-		return nil, nil, false, err
+		return nil, nil, f, err
 	}
 	models, err = lm.New(f, os.Getenv)
-	return models, echo, f.NeedsLitellm(), err
+	return models, echo, f, err
 }
 
 func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 	pool := pyproc.Config{
-		Command: env.Command(), Env: env.Environ(), Name: "dev", Size: cfg.Workers, Log: cfg.Log,
+		Command: env.Command(), Env: env.Environ(cfg.box.Environ()...), Scratch: cfg.box.Scratch, Name: "dev", Size: cfg.Workers, Log: cfg.Log,
 		Init: func(worker string) []byte {
 			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
 				"imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()})
@@ -272,7 +289,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 		return err
 	}
 	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults,
-		Engine: host.EngineOf(pool)})
+		Engine: host.EngineOf(pool), Sandbox: cfg.box.Level.String()})
 	if err != nil {
 		return err
 	}

@@ -110,11 +110,7 @@ func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended boo
 // holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.
 func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
 	if a.session != "" {
-		now, err := d.readLayouts(ctx)
-		if err != nil {
-			return nil, err
-		}
-		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, now.Serving.Partitions)))
+		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, d.partitions)))
 		if err != nil || o.Host == "" {
 			return nil, err
 		}

@@ -69,9 +69,18 @@ func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
 // statNames are those of docs/migration.md, "Calls", and those of the affinity.
 var statNames = []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
 
-func appendStats(b []byte, stats map[string]int64) []byte {
-	b = wire.AppendMap(b, len(statNames))
+// appendStats appends them, and what the workers are kept from, if hosts say so: they are of this release.
+func appendStats(b []byte, beats []jobs.Heartbeat, stats map[string]int64) []byte {
+	sandbox := distinct(beats, func(b jobs.Heartbeat) string { return b.Sandbox })
+	size := len(statNames)
+	if sandbox != "" {
+		size++
+	}
+	b = wire.AppendMap(b, size)
 	for _, name := range statNames {
+		if name == "total_errors" && sandbox != "" {
+			b = wire.AppendStr(wire.AppendStr(b, "sandbox"), sandbox)
+		}
 		b = wire.AppendInt(wire.AppendStr(b, name), stats[name])
 	}
 	return b
@@ -79,10 +88,15 @@ func appendStats(b []byte, stats map[string]int64) []byte {
 
 // engines names what runs the programs: one engine, unless a deployment mixes them.
 func engines(beats []jobs.Heartbeat) string {
+	return distinct(beats, func(b jobs.Heartbeat) string { return b.Engine })
+}
+
+// distinct names what the hosts say, each once.
+func distinct(beats []jobs.Heartbeat, of func(jobs.Heartbeat) string) string {
 	var names []string
 	for _, b := range beats {
-		if b.Engine != "" && !slices.Contains(names, b.Engine) {
-			names = append(names, b.Engine)
+		if name := of(b); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
@@ -117,7 +131,7 @@ func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
 		return
 	}
 	beats, _ := d.measure()
-	respond(r, appendStats(appendHead(beats), d.pool(beats)))
+	respond(r, appendStats(appendHead(beats), beats, d.pool(beats)))
 }
 
 func noHost() *jobs.Error {
@@ -148,7 +162,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	reasons := d.degradations(ctx, beats, all, stats)
 	b := appendHead(beats)
 	if len(reasons) == 0 {
-		b = appendStats(wire.AppendStr(wire.AppendMap(b, 2), "stats"), stats)
+		b = appendStats(wire.AppendStr(wire.AppendMap(b, 2), "stats"), beats, stats)
 		respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "healthy"))
 		return
 	}
@@ -156,7 +170,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	for _, reason := range reasons {
 		b = wire.AppendStr(b, reason)
 	}
-	b = appendStats(wire.AppendStr(b, "stats"), stats)
+	b = appendStats(wire.AppendStr(b, "stats"), beats, stats)
 	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "degraded"))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
 )
 
 // Circuit breakers protect what jobs rely on: the starts of this host's workers, its workers, and each language model. While
@@ -42,6 +43,9 @@ func (h *Host) lmBreaker(t *task) string {
 			return ""
 		}
 	}
+	if _, silent := h.silent.Load(programOf(t)); silent {
+		return ""
+	}
 	return t.model.Breaker
 }
 
@@ -74,19 +78,13 @@ func (h *Host) verdict(ctx context.Context, t *task, out *output) {
 	p := t.pass
 	if out.err == nil {
 		p.pool.End(breaker.Success, "")
-		used := len(out.usage) > 1 // a map with entries
-		if used && !jobs.CallsLM(t.req.Command) {
-			h.speaks.Store(t.req.Command, true)
-		}
-		if used || jobs.CallsLM(t.req.Command) {
+		if h.called(t, out) {
 			p.lm.End(breaker.Success, "")
 		}
 		return
 	}
 	signs := out.err.Signs()
-	if signs.LM != jobs.NoSign && !jobs.CallsLM(t.req.Command) {
-		h.speaks.Store(t.req.Command, true)
-	}
+	h.called(t, out)
 	p.lm.End(result(signs.LM), what(out.err))
 	switch {
 	case signs.Pool == jobs.NoSign && out.answered:
@@ -94,6 +92,45 @@ func (h *Host) verdict(ctx context.Context, t *task, out *output) {
 	case t.attempt == 1: // a job that ends its workers again and again says more of itself than of them
 		p.pool.End(result(signs.Pool), what(out.err))
 	}
+}
+
+// called reports whether an attempt called the language model of its task, as the worker says, and remembers it for the next: of
+// the operator's commands those that call it, of the operator's programs those that have come to a result without it.
+func (h *Host) called(t *task, out *output) bool {
+	builtin := jobs.CallsLM(t.req.Command)
+	called := out.calledLM == used
+	if out.calledLM == notSaid {
+		called = out.err == nil && (builtin || len(out.usage) > 1) || out.err != nil && out.err.Signs().LM != jobs.NoSign
+	}
+	switch program := programOf(t); {
+	case called && !builtin:
+		h.speaks.Store(t.req.Command, true)
+	case called:
+		h.silent.Delete(program)
+	case program != "" && out.err == nil && out.calledLM == unused:
+		h.silent.Store(program, true)
+	}
+	return called
+}
+
+// programOf is the id of the program that the task executes, "" if it executes none.
+func programOf(t *task) string {
+	if t.req.Command != "execute_program" {
+		return ""
+	}
+	in := wire.NewReader(t.req.Args)
+	n, _ := in.Map()
+	for range n {
+		key, _ := in.Str()
+		if key == "program_id" && in.Kind() == wire.Str {
+			id, _ := in.Str()
+			return id
+		}
+		if in.Skip() != nil {
+			break
+		}
+	}
+	return ""
 }
 
 func what(e *jobs.Error) string { return string(e.Category) + "/" + e.Code }

@@ -80,6 +80,7 @@ type Config struct {
 	Models          Models
 	Log             *slog.Logger
 	Capacity        int           // slots of the pool, for the planner
+	Sandbox         string        // what the workers are kept from, "" if nobody can tell
 	Engine          func() string // of the workers, "" while none has started; nil: not told in heartbeats
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s
@@ -113,6 +114,7 @@ type Host struct {
 	breakers    *breaker.Set
 	outages     outages
 	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
+	silent      sync.Map     // program id -> true: those of the operator whose last run called no model; a session's own always do
 	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
 	held        atomic.Int64 // bytes of waiting payloads
 	full        atomic.Int64 // writers that wait for room in the broker's store

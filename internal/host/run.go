@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -29,6 +30,23 @@ type output struct {
 	ran     time.Duration
 
 	answered bool // the worker did, whatever it said
+	calledLM use  // whether the language model of the task was called
+}
+
+// use is what a worker says of the use that a call made of its language model.
+type use int
+
+const (
+	notSaid use = iota
+	unused
+	used
+)
+
+func useOf(called bool) use {
+	if called {
+		return used
+	}
+	return unused
 }
 
 // run makes one attempt of a session job.
@@ -142,7 +160,7 @@ func (h *Host) call(t *task, slot Slot, call frame.CallBody, out *output, wait w
 	case err != nil:
 		out.err = workerError(err, slot.WorkerName())
 	case f.Type == frame.Error:
-		out.err = errorFrame(f.Body, slot.WorkerName())
+		out.err, out.calledLM = errorFrame(f.Body, slot.WorkerName())
 	default:
 		h.readResult(f.Body, t.env.Type, out)
 	}
@@ -178,6 +196,8 @@ func (h *Host) readResult(body []byte, contentType string, out *output) {
 			return
 		case key == "usage" && kind == wire.Map:
 			out.usage = raw
+		case key == "lm_called" && kind == wire.Bool:
+			out.calledLM = useOf(bytes.Equal(raw, yes))
 		case key == "lm_choice" && kind == wire.Map:
 			out.lm, out.choseLM = raw, true
 		case key == "lm_choice" && kind == wire.Nil:
@@ -185,6 +205,8 @@ func (h *Host) readResult(body []byte, contentType string, out *output) {
 		}
 	}
 }
+
+var yes = wire.AppendBool(nil, true)
 
 // jsonGrowth is the most that a value grows from MessagePack to JSON: a control character becomes \u0000, false with its comma
 // six bytes.

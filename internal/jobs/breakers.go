@@ -52,8 +52,14 @@ var signs = map[string]Signs{
 	"lm_answer_unreadable": {LM: Works},
 }
 
-// Signs tells what the error says.
-func (e *Error) Signs() Signs { return signs[e.Code] }
+// Signs tells what the error says. What a program made itself has no breaker.
+func (e *Error) Signs() Signs {
+	s := signs[e.Code]
+	if e.OtherLM {
+		s.LM = NoSign
+	}
+	return s
+}
 
 // Names of circuit breakers (contract/job.md).
 const (

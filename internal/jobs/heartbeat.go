@@ -18,12 +18,13 @@ type Heartbeat struct {
 	RunMillis      int64  `json:"run_ms"`
 	Sessions       int64  `json:"sessions"`
 	Engine         string `json:"engine,omitempty"`
-	Full           bool   `json:"full,omitempty"` // the broker's store has no room: the host has stopped running jobs
-	Hits           int64  `json:"hits"`           // session jobs that ran where their session was warm
-	Misses         int64  `json:"misses"`         // whose session was warm nowhere
-	Moves          int64  `json:"moves"`          // whose session was warm in a worker that had no free slot
-	IdleMillis     int64  `json:"idle_ms"`        // how long it keeps an idle session
-	CheckoutMillis int64  `json:"checkout_ms"`    // how long a call may wait for a slot
+	Sandbox        string `json:"sandbox,omitempty"` // what its workers are kept from
+	Full           bool   `json:"full,omitempty"`    // the broker's store has no room: the host has stopped running jobs
+	Hits           int64  `json:"hits"`              // session jobs that ran where their session was warm
+	Misses         int64  `json:"misses"`            // whose session was warm nowhere
+	Moves          int64  `json:"moves"`             // whose session was warm in a worker that had no free slot
+	IdleMillis     int64  `json:"idle_ms"`           // how long it keeps an idle session
+	CheckoutMillis int64  `json:"checkout_ms"`       // how long a call may wait for a slot
 
 	Breakers []string       `json:"breakers,omitempty"` // those that are open, 16 at most
 	Stuck    map[string]int `json:"stuck,omitempty"`    // step -> jobs that are held up at it

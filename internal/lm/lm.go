@@ -48,6 +48,18 @@ func (f File) NeedsLitellm() bool {
 	return false
 }
 
+// SecretFiles are the files that hold keys of the profiles.
+func (f File) SecretFiles() []string {
+	var files []string
+	for _, p := range f.Profiles {
+		if path, ok := strings.CutPrefix(p.APIKey, "file:"); ok {
+			files = append(files, path)
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
 // Supports says what the model's server can do beyond chat.
 type Supports struct {
 	ResponseSchema  bool `json:"response_schema,omitempty"`

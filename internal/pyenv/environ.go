@@ -74,6 +74,17 @@ var passed = []string{
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 }
 
+// Certificates are where the user has certificates of authorities that no system has.
+func Certificates(env func(string) string) []string {
+	var paths []string
+	for _, name := range []string{"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"} {
+		if path := env(name); path != "" {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
 func (e environment) worker(cache string) []string {
 	out := environment{
 		"PYTHONNOUSERSITE": "1",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"syscall"
 )
@@ -14,6 +15,7 @@ type spec struct {
 	env     []string // with the nonce in it
 	dir     string
 	nonce   string
+	channel *os.File // one more descriptor of the worker, nil if there is none
 }
 
 // child is a started process as its owner sees it. Tests put goroutines in its place.

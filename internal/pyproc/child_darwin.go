@@ -34,3 +34,6 @@ func ownMemory(int, uint64) uint64 { return 0 }
 
 // enlarge does nothing: macOS grows pipes by itself.
 func enlarge(int) {}
+
+// offerToTheKernel does nothing: macOS has no such order.
+func offerToTheKernel(int) {}

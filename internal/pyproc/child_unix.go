@@ -34,12 +34,11 @@ func startProcess(sp spec) (*child, error) {
 		p.closeHostEnds()
 		return nil, err
 	}
-	process, err := os.StartProcess(path, sp.command, &os.ProcAttr{
-		Dir:   sp.dir,
-		Env:   sp.env,
-		Files: []*os.File{null, p.stdout[1], p.stderr[1], p.toWorker[0], p.fromWorker[1]},
-		Sys:   sysProcAttr(),
-	})
+	files := []*os.File{null, p.stdout[1], p.stderr[1], p.toWorker[0], p.fromWorker[1]}
+	if sp.channel != nil {
+		files = append(files, sp.channel)
+	}
+	process, err := os.StartProcess(path, sp.command, &os.ProcAttr{Dir: sp.dir, Env: sp.env, Files: files, Sys: sysProcAttr()})
 	if err != nil {
 		p.closeHostEnds()
 		return nil, err
@@ -49,6 +48,7 @@ func startProcess(sp spec) (*child, error) {
 
 func newChild(process *os.Process, p *pipes) (*child, error) {
 	c := bareChild(process, p)
+	offerToTheKernel(process.Pid)
 	out, err := newPipeSink(p.toWorker[1])
 	c.toWorker, c.fromWorker = out, p.fromWorker[0]
 	if err != nil { // cannot be: the file is a pipe and open

@@ -2,6 +2,9 @@ package pyproc
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -59,7 +62,11 @@ func (w *worker) end(stage State, cause error) *ExitError {
 // bury clears up after a process that has ended: kills what it left behind in its group, reaps it, reads its pipes to the
 // end, fails its calls and waits for its goroutines.
 func (w *worker) bury(stage State, cause error) *ExitError {
-	w.child.signal(syscall.SIGKILL) // before reap: until then the group's number is taken
+	w.child.signal(syscall.SIGKILL) // before reap: until then the group's number is taken, and the name of its directory
+	w.pool.removeScratch(w.process)
+	if w.channel != nil {
+		w.channel.Close()
+	}
 	status := w.child.reap()
 	if status.why != nil {
 		cause = status.why
@@ -81,6 +88,16 @@ func (w *worker) bury(stage State, cause error) *ExitError {
 	w.out.close()
 	w.all.Wait()
 	return err
+}
+
+// removeScratch removes the directory of a process that has ended and is not reaped yet.
+func (p *Pool) removeScratch(of *process) {
+	if p.cfg.Scratch == "" {
+		return
+	}
+	if err := os.RemoveAll(filepath.Join(p.cfg.Scratch, strconv.Itoa(of.child.pid))); err != nil {
+		p.cfg.Log.Warn("a worker's directory is left", "worker", of.name, "error", err)
+	}
 }
 
 // failCalls ends every call in flight and refuses new ones.

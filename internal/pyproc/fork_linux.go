@@ -39,12 +39,12 @@ func (z *zygote) lose() {
 }
 
 // fork implements forker.
-func (z *zygote) fork(nonce string) (*child, error) {
+func (z *zygote) fork(sp spec) (*child, error) {
 	p, err := openPipes()
 	defer p.closeWorkerEnds()
 	if err == nil {
 		var k *kin
-		if k, err = z.order(nonce, p); err == nil {
+		if k, err = z.order(sp, p); err == nil {
 			return z.newChild(k, p)
 		}
 	}
@@ -53,7 +53,7 @@ func (z *zygote) fork(nonce string) (*child, error) {
 }
 
 // order sends FORK and waits for the answer. A zygote that does not give one hangs, and is of no use to anybody.
-func (z *zygote) order(nonce string, p *pipes) (*kin, error) {
+func (z *zygote) order(sp spec, p *pipes) (*kin, error) {
 	answered := make(chan forked, 1)
 	z.mu.Lock()
 	z.lastFork++
@@ -61,7 +61,10 @@ func (z *zygote) order(nonce string, p *pipes) (*kin, error) {
 	z.forks[id] = answered
 	z.mu.Unlock()
 	fds := []int{int(p.toWorker[0].Fd()), int(p.fromWorker[1].Fd()), int(p.stdout[1].Fd()), int(p.stderr[1].Fd())}
-	if err := z.send(frame.Fork, id, frame.ForkBody{Nonce: nonce}.AppendBody(nil), fds...); err != nil {
+	if sp.channel != nil {
+		fds = append(fds, int(sp.channel.Fd()))
+	}
+	if err := z.send(frame.Fork, id, frame.ForkBody{Nonce: sp.nonce}.AppendBody(nil), fds...); err != nil {
 		return nil, err
 	}
 	limit := time.NewTimer(handshakeTimeout)
@@ -96,6 +99,7 @@ func (z *zygote) newChild(k *kin, p *pipes) (*child, error) {
 		z.kill(k, syscall.SIGKILL)
 		return nil, err
 	}
+	offerToTheKernel(k.pid)
 	return &child{
 		pid: k.pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
 		wait:      func() { <-k.exited },

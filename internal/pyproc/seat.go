@@ -121,9 +121,21 @@ func isVersion(err error) bool {
 func (s *seat) spawn(ctx context.Context) (*worker, error) {
 	p := s.pool
 	nonce := crand.Text()
-	c, err := p.start(ctx, spec{
-		command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce,
-	})
+	sp := spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce}
+	var channel Channel
+	if p.cfg.Channel != nil {
+		opened, err := p.cfg.Channel(s.name)
+		if err != nil {
+			return nil, err
+		}
+		channel = *opened
+		sp.channel = channel.Theirs
+		defer channel.Theirs.Close()
+	}
+	c, err := p.start(ctx, sp)
+	if err != nil && channel.Ours != nil {
+		channel.Ours.Close()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.starts++
@@ -131,6 +143,7 @@ func (s *seat) spawn(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	s.w = newWorker(s, nonce, c)
+	s.w.channel = channel.Ours
 	p.moveLocked(s, Handshake, nil)
 	return s.w, nil
 }

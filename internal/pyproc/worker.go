@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -29,6 +30,7 @@ type worker struct {
 	startedAt time.Time
 	spread    float64 // its share of the limits of Recycle, 0.9 to 1.1
 	out       *writer
+	channel   io.Closer // its end of Config.Channel, nil if there is none
 
 	control chan frame.Frame // what is not about a call; the reader never waits for room in it
 	look    chan struct{}    // capacity 1: something changed that the owner must see

@@ -12,7 +12,7 @@ import (
 type forker interface {
 	// fork makes one worker. A *refusedError means that it never will; other errors, that the zygote has come to its end, and
 	// with it all its workers.
-	fork(nonce string) (*child, error)
+	fork(sp spec) (*child, error)
 	// gone is closed when it can fork no more.
 	gone() <-chan struct{}
 	// close ends the zygote, and the workers that it has left, and waits for that.
@@ -52,9 +52,9 @@ func newZygotes(open func(context.Context) (forker, error), spawn func(context.C
 
 // start makes one worker. A zygote that has just died is no failure of it: it tries once more with the next.
 func (z *zygotes) start(ctx context.Context, sp spec) (*child, error) {
-	c, err := z.fork(ctx, sp.nonce)
+	c, err := z.fork(ctx, sp)
 	if errors.Is(err, errZygoteGone) && ctx.Err() == nil {
-		c, err = z.fork(ctx, sp.nonce)
+		c, err = z.fork(ctx, sp)
 	}
 	if why := z.hopeless(ctx, err); why != nil {
 		z.giveUp(why)
@@ -65,7 +65,7 @@ func (z *zygotes) start(ctx context.Context, sp spec) (*child, error) {
 	return c, err
 }
 
-func (z *zygotes) fork(ctx context.Context, nonce string) (*child, error) {
+func (z *zygotes) fork(ctx context.Context, sp spec) (*child, error) {
 	if z.spawning.Load() {
 		return nil, nil
 	}
@@ -73,7 +73,7 @@ func (z *zygotes) fork(ctx context.Context, nonce string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := f.fork(nonce)
+	c, err := f.fork(sp)
 	if errors.Is(err, errZygoteGone) {
 		<-f.gone() // it will not be met again
 	}

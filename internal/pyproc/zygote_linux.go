@@ -144,6 +144,7 @@ func (z *zygote) run() {
 		<-z.exited
 	}
 	z.child.signal(syscall.SIGKILL) // what its imports may have started
+	z.pool.removeScratch(z.process)
 	z.status = z.child.reap()
 	z.closeSocket()
 	z.closePipes(time.Now())
@@ -186,6 +187,10 @@ func (z *zygote) accept(f frame.Frame) error {
 		b, err := frame.ParseForked(f.Body)
 		if err != nil {
 			return err
+		}
+		// Code of users may speak for the zygote: the host signals what it names.
+		if parent := parentOf(int(b.PID)); parent != z.child.pid {
+			return fmt.Errorf("process %d is FORKED, but a child of %d", b.PID, parent)
 		}
 		k := &kin{pid: int(b.PID), exited: make(chan struct{})}
 		z.mu.Lock()

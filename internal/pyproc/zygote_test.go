@@ -23,14 +23,14 @@ type fakeZygote struct {
 	ended []func() // of its workers
 }
 
-func (z *fakeZygote) fork(nonce string) (*child, error) {
+func (z *fakeZygote) fork(sp spec) (*child, error) {
 	if z.err != nil {
 		return nil, z.err
 	}
 	if isClosed(z.dead) {
 		return nil, errZygoteGone
 	}
-	c, err := z.fake.start(context.Background(), spec{env: []string{"DSPEX_NONCE=" + nonce}})
+	c, err := z.fake.start(context.Background(), spec{env: []string{"DSPEX_NONCE=" + sp.nonce}})
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,8 @@ needs more than the standard library to be imported.
 from __future__ import annotations
 
 from dspex_worker.errors import WorkerError
-from dspex_worker.registry import Job, command, current_job, program
+from dspex_worker.registry import Job, after_fork, command, current_job, program
 
 __version__ = "0.1.0"
 
-__all__ = ["Job", "WorkerError", "__version__", "command", "current_job", "program"]
+__all__ = ["Job", "WorkerError", "__version__", "after_fork", "command", "current_job", "program"]

@@ -33,15 +33,19 @@ def main() -> NoReturn:
         sys.exit("dspex_worker is started by a worker-host, which gives it its pipes as descriptors 3 and 4")
     process.own_group()
     process.limit()
-    process.watch_host()
     sys.exit(_serve(preloaded))
 
 
 def _serve(preloaded: Preloaded | None) -> int:
-    from dspex_worker import bodies, frames, start, wire
+    from dspex_worker import bodies, frames, process, sandbox, start, wire
 
     start.send_all(start.hello())
     try:
+        if preloaded is None:
+            sandbox.enter(alone=True)  # while there is one thread: what others did would stay free
+        else:
+            sandbox.enter_alone()
+        process.watch_host()
         begun = start.start(*start.read_init(), preloaded)
     except (frames.ProtocolError, wire.DecodeError, bodies.BodyError) as error:
         print(f"dspex worker: protocol error: {error}", file=sys.stderr, flush=True)

@@ -14,9 +14,12 @@ holds an argument, an output or a key; of a traceback only file names, lines and
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from types import TracebackType
 from typing import Any
+
+from dspex_worker.guard import attribute, causes, class_name, inner_errors, text_of
 
 __all__ = ["CATEGORIES", "Cancelled", "WorkerError", "bounded", "describe", "frames_of", "is_out_of_memory", "scrub", "secrets"]
 
@@ -39,6 +42,7 @@ MESSAGE_LIMIT = 4096
 # contract/frame.md bounds a traceback to 32 KiB; 50 frames are more than anybody reads.
 TRACEBACK_LIMIT = 32 * 1024
 TRACEBACK_FRAMES = 50
+INNER_SHOWN = 3  # errors of a group that a message names
 
 OUT_OF_MEMORY = "out_of_memory"
 
@@ -89,29 +93,69 @@ class WorkerError(Exception):
         traceback: str | None = None,
         usage: dict[str, Any] | None = None,
     ) -> None:
-        if category not in CATEGORIES:
-            raise ValueError(f"category must be one of {', '.join(sorted(CATEGORIES))}, not {category!r}")
         super().__init__(message)
-        self.category = category
-        self.code = code
-        self.message = message
-        self.hint = hint
-        self.expected = expected  # of bad input: what would have been right
-        self.path = path  # of bad input: where, like args.inputs
-        self.retryable = retryable
-        self.retry_after_ms = retry_after_ms
-        self.python_type = python_type
-        self.traceback = traceback
-        self.usage = usage
+        self.category = _category(category)
+        self.code = _checked("code", code, str)
+        if not _CODE.fullmatch(self.code):
+            raise ValueError(f"code must be 1 to 64 lower-case letters, digits and _, got {self.code[:80]!r}")
+        self.message = _checked("message", message, str)
+        self.hint = _checked("hint", hint, str, None)
+        self.expected = _checked("expected", expected, str, None)  # of bad input: what would have been right
+        self.path = _checked("path", path, str, None)  # of bad input: where, like args.inputs
+        self.retryable = _checked("retryable", retryable, bool)
+        self.retry_after_ms = _checked("retry_after_ms", retry_after_ms, int, None)
+        self.python_type = _checked("python_type", python_type, str, None)
+        self.traceback = _checked("traceback", traceback, str, None)
+        self.usage = _checked("usage", usage, dict, None)
+        self.lm: dict[str, Any] | None = None  # the language model that failed: {"name", "of_profile"}
+
+    def __str__(self) -> str:
+        return text_of(self.message)
+
+    def told(self) -> tuple[str, str, str, dict[str, Any]]:
+        """Category, code, message and detail of the ERROR frame. Whatever was assigned since the start is read once, and guarded."""
+        category, code = attribute(self, "category", str), attribute(self, "code", str)
+        if category not in CATEGORIES or code is None or not _CODE.fullmatch(code):
+            category, code = "python", "user_error"
+        message = attribute(self, "message", str)
+        return category, code, bounded(message if message is not None else text_of(self)), self.detail()
 
     def detail(self) -> dict[str, Any]:
         """The detail map of the ERROR frame: only what is known."""
-        found: dict[str, Any] = {"retryable": self.retryable}
-        for key in ("hint", "expected", "path", "retry_after_ms", "python_type", "traceback", "usage"):
-            value = getattr(self, key)
-            if value is not None:
-                found[key] = bounded(value) if key in ("hint", "expected", "path", "python_type") else value
+        found: dict[str, Any] = {"retryable": bool(attribute(self, "retryable", bool))}
+        for key, kind in _DETAILS:
+            value = attribute(self, key, kind)
+            if value is None or (kind is int and not 0 <= value < 2**63):
+                continue
+            found[key] = bounded(value, TRACEBACK_LIMIT if key == "traceback" else MESSAGE_LIMIT) if kind is str else value
         return found
+
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DETAILS: tuple[tuple[str, type], ...] = (
+    ("hint", str), ("expected", str), ("path", str), ("retry_after_ms", int), ("python_type", str), ("traceback", str),
+    ("usage", dict), ("lm", dict),
+)  # fmt: skip
+
+
+def _checked(name: str, value: Any, kind: type, *more: None) -> Any:
+    """The value, or the TypeError of whoever made the error: later nobody could say where it came from."""
+    if type(value) is kind or (more and value is None):
+        return value
+    if isinstance(value, str) and kind is str:
+        return str.__str__(value)
+    raise TypeError(f"WorkerError: {name} must be {kind.__name__}{' or None' if more else ''}, got {class_name(value)}")
+
+
+def _category(value: Any) -> str:
+    """One of the nine, which may be given with and without the ending _error."""
+    if isinstance(value, str):
+        bare = str.__str__(value).removesuffix("_error")
+        for name in (bare, f"{bare}_error"):
+            if name in CATEGORIES:
+                return name
+    shown = repr(value)[:80] if isinstance(value, str) else class_name(value)
+    raise ValueError(f"category must be one of {', '.join(sorted(CATEGORIES))}, got {shown}")
 
 
 def scrub(text: str) -> str:
@@ -142,41 +186,59 @@ def _trace(tb: TracebackType | None) -> list[str]:
 def frames_of(error: BaseException) -> str:
     """Where the error came from and what caused it: file name, line and function of each frame, no values."""
     parts: list[str] = []
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen and len(parts) < 4 * TRACEBACK_FRAMES:
-        seen.add(id(current))
-        parts.append(("caused by " if parts else "") + type(current).__name__)
+    for current in causes(error):
+        parts.append(("caused by " if parts else "") + class_name(current))
         parts.extend(_trace(current.__traceback__))
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        if isinstance(current, BaseExceptionGroup):
+            for inner in inner_errors(current)[:INNER_SHOWN]:
+                parts.append(f"inner {class_name(inner)}")
+                parts.extend(_trace(inner.__traceback__))
+        if len(parts) >= 4 * TRACEBACK_FRAMES:
+            break
     return bounded("\n".join(parts), TRACEBACK_LIMIT)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether it is a MemoryError or tells of one: the worker had better be replaced."""
-    return isinstance(error, MemoryError) or (isinstance(error, WorkerError) and error.code == OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or (isinstance(error, WorkerError) and attribute(error, "code", str) == OUT_OF_MEMORY)
+
+
+def _message(error: BaseException) -> str:
+    """Class and text; of a group also those of the errors in it, without which it says nothing."""
+    name, text = class_name(error), bounded(text_of(error))
+    message = f"{name}: {text}" if text else name
+    if isinstance(error, BaseExceptionGroup):
+        inner = inner_errors(error)
+        shown = [_message(leaf) for leaf in inner[:INNER_SHOWN]]
+        more = f"; and {len(inner) - INNER_SHOWN} more" if len(inner) > INNER_SHOWN else ""
+        message = f"{message}: {'; '.join(shown)}{more}"
+    return message
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may end otherwise: what the error says of itself, else what its class is known for."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_may_pass(inner) for inner in inner_errors(error))
+    own = attribute(error, "retryable", bool)
+    return own if own is not None else not isinstance(error, _DETERMINISTIC)
 
 
 def describe(error: BaseException) -> WorkerError:
     """The failure as the wire tells it. WorkerErrors pass through; what user code raised becomes python/user_error."""
     if isinstance(error, WorkerError):
         return error
-    name = type(error).__name__
-    text = str(error)
+    if isinstance(error, BaseExceptionGroup):
+        alone = inner_errors(error)
+        if len(alone) == 1 and isinstance(alone[0], WorkerError):
+            return alone[0]
+    name = class_name(error)
     if isinstance(error, MemoryError):
-        category, code, message, retryable = "resource_error", OUT_OF_MEMORY, text or "out of memory", True
+        category, code, message, retryable = "resource_error", OUT_OF_MEMORY, text_of(error) or "out of memory", True
+        own = attribute(error, "retryable", bool)
+        retryable = own if own is not None else retryable
     elif isinstance(error, (SystemExit, KeyboardInterrupt)):
-        category, code, retryable = "python", "user_exit", False
+        category, code, retryable = "python", "user_exit", bool(attribute(error, "retryable", bool))
         message = f"the code of the call raised {name}: a call cannot end its worker"
     else:
-        category, code, retryable = "python", "user_error", not isinstance(error, _DETERMINISTIC)
-        message = f"{name}: {text}" if text else name
-    own = getattr(error, "retryable", None)
-    return WorkerError(
-        category,
-        code,
-        bounded(message),
-        retryable=own if isinstance(own, bool) else retryable,
-        python_type=name,
-        traceback=frames_of(error),
-    )
+        category, code, retryable, message = "python", "user_error", _may_pass(error), _message(error)
+    return WorkerError(category, code, bounded(message), retryable=retryable, python_type=name, traceback=frames_of(error))

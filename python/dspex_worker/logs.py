@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from dspex_worker import wire
 from dspex_worker.errors import bounded, frames_of
+from dspex_worker.guard import class_name, text_of
 from dspex_worker.registry import job_var
 
 __all__ = ["FrameHandler", "install"]
@@ -31,13 +33,21 @@ class FrameHandler(logging.Handler):
                 fields["job"] = job.id
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
-                fields["python_type"] = type(error).__name__
+                fields["python_type"] = class_name(error)
                 fields["traceback"] = frames_of(error)
-            message = bounded(record.getMessage())
+            message = bounded(_message(record))
             call = job.call if job is not None else 0
             self._send(wire.encode([record.levelname.lower(), bounded(record.name, 256), message, call, fields]))
         except Exception:
             self.handleError(record)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except BaseException as error:  # of an argument's __str__; the arguments themselves may be prompts
+        place = f"{os.path.basename(record.pathname)}:{record.lineno}"
+        return f"(a record of {place} that cannot be formatted: {class_name(error)}): {text_of(record.msg)}"
 
 
 def install(send: Callable[[bytes], None]) -> None:

@@ -21,7 +21,7 @@ def predict(call: Call) -> Any:
     context = call.context(told)
 
     def finish(outcome: Outcome) -> dict[str, Any]:
-        call.usage = outcome.usage
+        call.usage = outcome.usage or call.usage
         remember(call, program, inputs, outcome)
         return outcome.outputs
 

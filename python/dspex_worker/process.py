@@ -7,15 +7,19 @@ import os
 import resource
 import select
 import signal
+import sys
 import threading
+import traceback
 from typing import Any, NoReturn
 
 __all__ = [
+    "CHANNEL_FD",
     "EXIT_ALONE",
     "FROM_HOST_FD",
     "TO_HOST_FD",
     "after_fork",
     "die",
+    "end_fork",
     "limit",
     "memory",
     "own_group",
@@ -27,6 +31,7 @@ __all__ = [
 
 FROM_HOST_FD = 3
 TO_HOST_FD = 4
+CHANNEL_FD = 5  # in level strict of the sandbox: where connections to language models are asked for
 
 EXIT_ALONE = 5  # status of a process whose host is gone
 
@@ -37,11 +42,13 @@ _forked = False  # this process is a fork of a worker: it has no host
 
 
 def reserve() -> None:
-    """Takes the number of the second pipe in a process that has none yet: a file that a module opens at its import and keeps
-    would get it, and be overwritten by the pipe."""
+    """Takes the numbers of what workers will have and this process has not: a file that a module opens at its import and keeps
+    would get one, and be overwritten."""
     null = os.open(os.devnull, os.O_RDWR)
-    if null != TO_HOST_FD:
-        os.dup2(null, TO_HOST_FD, inheritable=False)
+    for fd in (TO_HOST_FD, CHANNEL_FD):
+        if fd != null:
+            os.dup2(null, fd, inheritable=False)
+    if null not in (TO_HOST_FD, CHANNEL_FD):
         os.close(null)
 
 
@@ -74,6 +81,27 @@ def _lose_pipes() -> None:
     os.close(null)
 
 
+def end_fork(error: BaseException | None) -> None:
+    """In a process that user code has forked from a worker: ends it, with the status that a script would have. Elsewhere nothing.
+
+    Such a child has copies of the worker's loop and threads above it, which must not go on in two processes.
+    """
+    if not _forked:
+        return
+    status = 0
+    if isinstance(error, SystemExit):
+        code = error.code
+        status = code if isinstance(code, int) else 0 if code is None else 1
+    elif error is not None:
+        status = 1
+        with contextlib.suppress(BaseException):
+            traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
 def own_group() -> None:
     """Makes sure that killing the own process group hits nobody else's, however the worker was started."""
     if os.getpgrp() != os.getpid():
@@ -92,14 +120,8 @@ def die() -> NoReturn:
 
 
 def limit() -> None:
-    """No core dumps, which would hold prompts and keys; and when memory runs out the worker goes before the host does."""
+    """No core dumps, which would hold prompts and keys."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):
-        adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(adjust, b"500")
-        finally:
-            os.close(adjust)
 
 
 def watch_host() -> None:

@@ -194,7 +194,7 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
     begun = time.perf_counter()
 
     def finish(outcome: Outcome) -> dict[str, Any]:
-        call.usage = outcome.usage
+        call.usage = outcome.usage or call.usage
         if own_history is not None:
             remember(call, program, inputs, outcome)
         counted = {**entry, "execution_count": entry["execution_count"] + 1, "last_executed": now_text()}
@@ -214,7 +214,7 @@ def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) 
     begun = time.perf_counter()
 
     def finish(outcome: Outcome) -> dict[str, Any]:
-        call.usage = outcome.usage
+        call.usage = outcome.usage or call.usage
         program.execution_count += 1
         program.last_executed = now_text()
         return _executed(program.id, outcome, begun)

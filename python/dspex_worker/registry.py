@@ -24,12 +24,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-from dspex_worker.errors import WorkerError, frames_of
+from dspex_worker.errors import WorkerError, bounded, frames_of
+from dspex_worker.guard import class_name, text_of
 
 __all__ = [
     "Job",
     "UserCommand",
     "UserProgram",
+    "after_fork",
     "clashes",
     "command",
     "current_job",
@@ -59,6 +61,7 @@ class Job:
     budget_ms: int
     call: int
     _emit: Callable[[str | None, str], None] | None = field(default=None, repr=False)
+    _ended: Callable[[], bool] = field(default=lambda: False, repr=False)
     _cancelled: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     @property
@@ -67,19 +70,41 @@ class Job:
         return self._cancelled()
 
     def emit(self, chunk: str, field: str | None = None) -> None:
-        """Sends partial output to a caller who asked for it (`options.stream`); otherwise does nothing."""
+        """Sends partial output to a caller who asked for it (`options.stream`); otherwise it goes nowhere.
+
+        Long text is cut into pieces. TypeError, ValueError or RuntimeError when it cannot be sent at all, streamed or not.
+        """
+        for name, value, kinds in (("chunk", chunk, (str,)), ("field", field, (str, type(None)))):
+            if not isinstance(value, kinds):
+                raise TypeError(f"emit: {name} must be str{' or None' if len(kinds) > 1 else ''}, got {class_name(value)}")
+            if value is not None:
+                _spellable(name, value)
+        if field is not None and not _FIELD.fullmatch(field):
+            raise ValueError(f"emit: field must be a name of at most 64 letters, digits and _.-, got {field[:80]!r}")
+        if self._ended():
+            raise RuntimeError("emit: the job has ended")
         if self._emit is not None:
             self._emit(field, chunk)
+
+
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+def _spellable(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"emit: {name} must be text that UTF-8 can spell, got a lone surrogate at {error.start}") from None
 
 
 job_var: ContextVar[Job] = ContextVar("dspex_job")
 
 
 def current_job() -> Job:
-    """The job that this code runs for; RuntimeError outside of one, and in threads that user code started itself."""
+    """The job that this code runs for, also in threads and thread pools that it started; RuntimeError outside of one."""
     job = job_var.get(None)
     if job is None:
-        raise RuntimeError("current_job() outside of a job; pass what you need of it to your own threads")
+        raise RuntimeError("current_job() outside of a job")
     return job
 
 
@@ -134,6 +159,7 @@ class Registered:
 
     commands: list[UserCommand] = field(default_factory=list)
     programs: list[UserProgram] = field(default_factory=list)
+    after_fork: list[Callable[[], Any]] = field(default_factory=list)
 
 
 registered = Registered()
@@ -160,6 +186,17 @@ def command(name: Any = None, *, exclusive: bool = False, inputs: Mapping[str, A
         return function
 
     return note(name) if callable(name) else note
+
+
+def after_fork(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Has a function called in each worker before its first job: for what must not be the same in all of them.
+
+    Workers are forked from a process that has imported the modules, so random generators made at import have the same state.
+    """
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise TypeError("@after_fork needs an ordinary function without arguments")
+    registered.after_fork.append(function)
+    return function
 
 
 def program(program_id: str) -> Callable[[T], T]:
@@ -240,9 +277,9 @@ def load_modules(names: list[str]) -> None:
             raise WorkerError(
                 "initialization",
                 "import_failed",
-                f"import of {name} failed: {type(error).__name__}: {error}",
+                f"import of {name} failed: {class_name(error)}: {bounded(text_of(error))}",
                 hint=_import_hint(name, error),
-                python_type=type(error).__name__,
+                python_type=class_name(error),
                 traceback=frames_of(error),
             ) from error
 

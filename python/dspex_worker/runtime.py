@@ -14,10 +14,12 @@ import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
 from dspex_worker import bodies, frames, logs, process, wire
+from dspex_worker.blocked import BlockWatch
 from dspex_worker.commands import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
 from dspex_worker.frames import FrameType
@@ -60,6 +62,7 @@ class Runtime:
         self._stopping = ""
         self._leaving = False  # asked to be replaced
         self._main = threading.get_ident()
+        self._watch = BlockWatch(self._loop, self._runs)
 
     def serve(self) -> None:
         """Says READY and serves until the end; on return BYE is written."""
@@ -68,6 +71,7 @@ class Runtime:
         logs.install(self._send_log)
         os.set_blocking(process.FROM_HOST_FD, False)
         loop.add_signal_handler(signal.SIGTERM, self._stop, "SIGTERM", CANCEL_GRACE)
+        self._watch.start()
         self._send(FrameType.READY, 0, self._ready())
         loop.call_soon(self._take, self._early)
         loop.add_reader(process.FROM_HOST_FD, self._readable)
@@ -167,11 +171,14 @@ class Runtime:
         call.task = self._loop.create_task(_guarded(coroutine), context=context)
         call.task.add_done_callback(lambda task: self._ended(call, task))
         self._calls[call.id] = call
+        self._watch.busy(1)
 
     def _ended(self, call: Call, task: asyncio.Task[Any]) -> None:
         """Every end of a task comes here, also that of one which was cancelled before its first step."""
         self._calls.pop(call.id, None)
-        call.coroutine.close()
+        self._watch.busy(len(self._calls))
+        with contextlib.suppress(BaseException):  # user code may refuse to be closed
+            call.coroutine.close()
         error = None if task.cancelled() else task.exception()
         if call.cancelled == _ENDING:
             self._fail(call, call.id, _ending())  # nobody has given the job up: another worker may run it
@@ -189,6 +196,15 @@ class Runtime:
         if self._stopping and not self._calls:
             self._loop.stop()
 
+    def _runs(self) -> str:
+        """What the loop is at, as far as can be told from another thread."""
+        task = asyncio.current_task(self._loop)
+        for call in list(self._calls.values()):
+            if call.task is task or len(self._calls) == 1:
+                program = call.args.get("program_id")
+                return f"the program {program[:128]}" if isinstance(program, str) else f"the command {call.command}"
+        return "a task of a job"
+
     def _finish(self, call: Call, value: Any) -> None:
         try:
             body = call.result_body(value)
@@ -198,7 +214,7 @@ class Runtime:
             place = "result" + error.path.removeprefix("[0]")
             failure = WorkerError("python", "encode_error", f"cannot send {place}: {error.problem}")
             self._fail(call, call.id, failure)
-        except Exception as error:
+        except BaseException as error:  # whatever an object of user code does when it is looked at
             self._fail(call, call.id, error)
         else:
             call.ended = True
@@ -210,7 +226,7 @@ class Runtime:
             call.ended = True
         if is_out_of_memory(error):
             self._leave("out of memory")  # what failed for want of memory may have left anything half done
-        self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame))
+        self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame, call))
 
     def _cancel(self, call_id: int, reason: str) -> None:
         call = self._calls.get(call_id)
@@ -234,8 +250,12 @@ class Runtime:
     def _send(self, kind: int, call_id: int, body: bytes) -> None:
         self._out.append(frames.frame(kind, call_id, body))
 
-    def _send_chunk(self, call: Call, body: bytes) -> None:
+    def _send_chunk(self, call: Call, body: bytes) -> Callable[[], None]:
+        """Queues a chunk; what it returns is to be called after it, by the same thread."""
         self._send(FrameType.CHUNK, call.id, body)
+        return self._pace
+
+    def _pace(self) -> None:
         if len(self._out) < WAITING:
             self._flush_soon()
         elif threading.get_ident() == self._main:
@@ -311,9 +331,14 @@ def _ending() -> WorkerError:
 async def _guarded(coroutine: Any) -> Any:
     """Keeps what ends a Python program from ending the event loop."""
     try:
-        return await coroutine
-    except (SystemExit, KeyboardInterrupt, Cancelled) as error:
-        raise describe(error) from None
+        value = await coroutine
+    except BaseException as error:
+        process.end_fork(error)
+        if isinstance(error, (SystemExit, KeyboardInterrupt, Cancelled)):
+            raise describe(error) from None
+        raise
+    process.end_fork(None)
+    return value
 
 
 def _refuse_options(call: Call, entry: Command) -> None:

@@ -169,10 +169,22 @@ def start(found: dict[str, Any], reader: FrameReader, early: list[tuple[int, int
         gc.freeze()
     elif replace(config, worker="") != replace(preloaded.config, worker=""):
         raise WorkerError("initialization", "bad_config", "INIT config: it differs from the zygote's in more than the worker's name")
+    for function in registry.registered.after_fork:
+        _own(function)
     worker = Worker(config, preloaded.engine, leave=lambda reason: None)
     for entry in registry.registered.programs:
         worker.programs[entry.id] = entry
     return Started(worker, preloaded, reader, early)
+
+
+def _own(function: Any) -> None:
+    try:
+        function()
+    except Exception as error:
+        failure = describe(error)
+        failure.category, failure.code = "initialization", "import_failed"
+        failure.message = f"@after_fork {getattr(function, '__name__', 'function')}: {failure.message}"
+        raise failure from error
 
 
 def _builtin(config: Config) -> tuple[dict[str, Command], list[registry.UserCommand]]:

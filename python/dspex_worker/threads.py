@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from dspex_worker.errors import Cancelled
+from dspex_worker.process import end_fork
 
 __all__ = ["Threads", "Ticket"]
 
@@ -56,6 +57,7 @@ class Ticket:
                 value = self._function()
             except BaseException as raised:
                 error = raised
+            end_fork(error)
             self._close()
         except Cancelled as late:
             # It rose after the function had ended. It rises once only, so this time the closing is undisturbed.

@@ -5,6 +5,7 @@ A Call begins as the fields of a CALL frame and ends as the body of one RESULT o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,9 @@ from dspex_worker.registry import Job, UserProgram
 from dspex_worker.state import Sessions, State, now_text
 
 __all__ = ["Call", "Worker", "bad_input", "bad_option"]
+
+CHUNK_MAX = 64 << 10  # characters of one partial output: it has to fit into a message of the broker, whatever they take as JSON
+_numbering = threading.Lock()  # the numbers of partial outputs follow each other, whatever thread emits
 
 
 def bad_input(message: str, path: str, expected: str) -> WorkerError:
@@ -66,10 +70,11 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "id", "interrupt", "job", "lm", "lm_choice", "options", "session", "started", "state", "task", "usage", "version", "worker",
+        "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "session", "started", "state", "task", "usage",
+        "version", "worker",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], None]) -> None:
+    def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], Callable[[], None]]) -> None:
         self.worker = worker
         self.id = call_id
         self.emit_frame = emit_frame
@@ -87,6 +92,7 @@ class Call:
         self.lm: dict[str, Any] | None = self._profile(lm)
         self.lm_choice: dict[str, Any] | None = None  # what set_lm chose
         self.usage: dict[str, Any] | None = None
+        self.lm_called: bool | None = None  # whether the model of `lm` was; None: not known
         self.chunks = 0
         self.cancelled: str | None = None  # why, once it was asked for
         self.ended = False
@@ -119,12 +125,17 @@ class Call:
             )
         return self.state
 
-    def emit(self, name: str | None, chunk: str) -> None:
-        """Sends partial output; callable from any thread, but only by the call's own code."""
-        if not self.ended:
-            body = wire.encode([self.chunks, name, chunk])
-            self.chunks += 1
-            self.emit_frame(self, body)
+    def emit(self, name: str | None, chunk: str, lm_call: int = 0) -> None:
+        """Sends partial output; callable from any thread, but only by the call's own code. lm_call tells two answers apart."""
+        for at in range(0, len(chunk), CHUNK_MAX):
+            with _numbering:
+                if self.ended:
+                    return
+                fields = [self.chunks, name, chunk[at : at + CHUNK_MAX]]
+                body = wire.encode([*fields, lm_call] if lm_call else fields)
+                self.chunks += 1
+                pace = self.emit_frame(self, body)
+            pace()  # without the lock: it may wait for the loop, on which the same call may emit, too
 
     @property
     def streams(self) -> bool:
@@ -154,7 +165,11 @@ class Call:
             history=history or [],
             emit=self.emit if self.streams else None,
             budget_ms=self.budget_ms,
+            used=self._used,
         )
+
+    def _used(self, usage: dict[str, Any], lm_called: bool) -> None:
+        self.usage, self.lm_called = usage, lm_called
 
     def as_job(self) -> Job:
         """What user code is told of the call."""
@@ -167,6 +182,7 @@ class Call:
             budget_ms=self.budget_ms,
             call=self.id,
             _emit=self.emit if self.streams else None,
+            _ended=lambda: self.ended,
             _cancelled=lambda: self.cancelled is not None,
         )
 
@@ -179,6 +195,8 @@ class Call:
         }
         if self.usage:
             meta["usage"] = self.usage
+        if self.lm_called is not None:
+            meta["lm_called"] = self.lm_called
         if self.state is self.before:
             choice = self.lm_choice if self.state is None else self.state.lm
             if choice is not None:
@@ -219,13 +237,18 @@ def check_temperature(value: Any, refuse: Callable[[str, str, str], WorkerError]
     return float(value)
 
 
-def error_body(error: WorkerError, max_frame: int) -> bytes:
+def error_body(error: WorkerError, max_frame: int, call: Call | None = None) -> bytes:
     """The body of an ERROR; what does not fit is left out, the error itself never is."""
-    head = [error.category, error.code, bounded(error.message)]
+    *head, detail = error.told()
+    if call is not None:
+        if call.usage:
+            detail.setdefault("usage", call.usage)
+        if call.lm_called is not None:
+            detail["lm_called"] = call.lm_called
     try:
-        body = wire.encode([*head, error.detail()])
+        body = wire.encode([*head, detail])
         if len(body) <= max_frame:
             return body
     except wire.EncodeError:
         pass
-    return wire.encode([*head[:2], bounded(error.message, 512), {"retryable": error.retryable}])
+    return wire.encode([*head[:2], bounded(head[2], 512), {"retryable": detail["retryable"]}])

@@ -18,14 +18,14 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from dspex_worker import bodies, frames, process, start, wire
+from dspex_worker import bodies, frames, process, sandbox, start, wire
 from dspex_worker.errors import WorkerError, bounded
 from dspex_worker.frames import FrameReader, FrameType, frame
 
 __all__ = ["serve"]
 
 DATAGRAM = 1 << 20  # one frame from the host; INIT is the largest
-PIPES = 4  # descriptors that come with FORK
+PIPES = 4  # descriptors that come with FORK, and one more in level strict
 PR_SET_PDEATHSIG = 1
 
 
@@ -35,6 +35,7 @@ def serve() -> start.Preloaded:
     gc.disable()  # a collection before the fork would leave holes that every child fills in memory of its own
     try:
         host.send(start.hello())
+        sandbox.enter(alone=False)
         received = _receive(host)
         if received is None:
             os._exit(0)
@@ -65,7 +66,7 @@ Received = tuple[tuple[int, int, bytes], list[int]]
 
 def _receive(host: socket.socket) -> Received | None:
     """One frame and the descriptors that came with it; None when the host is gone."""
-    data, fds, _, _ = socket.recv_fds(host, DATAGRAM, PIPES, socket.MSG_CMSG_CLOEXEC)
+    data, fds, _, _ = socket.recv_fds(host, DATAGRAM, PIPES + 1, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     found = FrameReader().feed(data)
@@ -130,7 +131,7 @@ class _Zygote:
             fields = bodies.read(kind, body)
         except (ValueError, frames.ProtocolError) as error:
             self._fail(str(error))
-        if kind == FrameType.FORK and len(fds) == PIPES:
+        if kind == FrameType.FORK and len(fds) == PIPES + sandbox.channels():
             return self._fork(call, fields[0], fds)
         if kind != FrameType.REAP:
             self._fail(f"frame {FrameType(kind).name} with {len(fds)} descriptors is not expected")
@@ -172,13 +173,15 @@ class _Zygote:
         for end in (self._host, self._signals, self._woken):
             end.close()
         process.after_fork()
-        for fd, target in zip(fds, (process.FROM_HOST_FD, process.TO_HOST_FD, 1, 2), strict=True):
+        for fd, target in zip(fds, (process.FROM_HOST_FD, process.TO_HOST_FD, 1, 2, process.CHANNEL_FD), strict=False):
             os.dup2(fd, target, inheritable=True)
             os.close(fd)
         os.environ["DSPEX_NONCE"] = nonce
-        numpy: Any = sys.modules.get("numpy")
-        if numpy is not None:  # the standard library's generators do this by themselves
-            numpy.random.seed()
+        # The standard library's generator does this by itself, and uuid asks the system.
+        for name, part in (("numpy", "random"), ("torch", "random")):
+            seed: Any = getattr(getattr(sys.modules.get(name), part, None), "seed", None)
+            if seed is not None:
+                seed()
         gc.enable()
 
     def _send(self, kind: int, call: int, body: list[Any]) -> None:

@@ -56,11 +56,20 @@ def test_a_forked_worker_holds_nothing_of_the_zygote() -> None:
                 assert os.getpgid(worker.pid) == worker.pid
             first, second = found
             assert first["random"] != second["random"]
-            assert first["gc"] and first["threads"] == ["MainThread", "dspex-host-watch"]
+            assert first["gc"] and first["threads"] == ["MainThread", "dspex-block-watch", "dspex-host-watch"]
             assert first["frozen"] > 1000
             assert not first["sockets"], "the zygote's control socket is open in its worker"
             assert first["environment"] == ["DSPEX_NONCE"]
-            assert Path(f"/proc/{one.pid}/oom_score_adj").read_text() == "500\n"
+
+
+def test_workers_differ_in_what_is_random_but_for_what_a_module_keeps() -> None:
+    """docs/your-modules.md says so: a generator made at import is copied, unless the module asks to be told."""
+    with ZygoteProcess(imports=["randomness"]) as zygote:
+        zygote.ready()
+        with zygote.worker("one") as first, zygote.worker("two", worker="host/2") as second:
+            one, two = (worker.value("draw") for worker in (first, second) if worker.ready())
+            assert one["copied"] == two["copied"]
+            assert all(one[name] != two[name] for name in ("own", "global", "uuid"))
 
 
 def test_a_forked_worker_tells_its_own_memory() -> None:

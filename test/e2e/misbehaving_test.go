@@ -37,7 +37,7 @@ var misbehaving = []struct {
 func TestNoJobSessionOrProcessIsLeftBehindByWorkersThatMisbehave(t *testing.T) {
 	pipe, gone := orphans(t)
 	d := startIn(t, "../../python/tests/modules", "--engine", "stub", "--import", "misbehaving", "--slots", "2", "--breaker-failures", "1000",
-		"--recycle-mib", "96", "--max-mib", "128")
+		"--recycle-mib", "96", "--max-mib", "128", "--sandbox-write", filepath.Dir(pipe))
 	ctx, c := connectTo(t, d.url)
 	// Its children are in the worker's group until that ends, and in no reach of theirs after that.
 	if _, err := c.Execute(ctx, "s", "fork_bomb", dspex.Args{"count": 3, "fifo": pipe}); err != nil {

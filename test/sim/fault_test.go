@@ -70,7 +70,7 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 	inFlight := w.inFlight(p)
 	w.history.add(event{kind: fault, who: who, text: fmt.Sprintf("%s for %v at %s (in flight: %v)", f.kind, f.lasts, row, inFlight)})
 	if inFlight || at != "" { // what comes to a point is about a job
-		w.strikes.add(row, string(f.kind), 1)
+		w.coverage.add(row, string(f.kind), 1)
 	}
 	switch f.kind {
 	case hostKill, dispatchKill:

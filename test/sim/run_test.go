@@ -30,9 +30,9 @@ var (
 
 // seedVerdict is what a seed came to; a child prints one a line.
 type seedVerdict struct {
-	Seed    uint64
-	Bad     []string                  `json:",omitempty"`
-	Strikes map[string]map[string]int `json:",omitempty"`
+	Seed     uint64
+	Bad      []string                  `json:",omitempty"`
+	Coverage map[string]map[string]int `json:",omitempty"`
 }
 
 // enough seeds have struck everything; with fewer the table is not judged.
@@ -48,9 +48,9 @@ func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 		return
 	}
 	nth(t, 0) // refuses an unknown scenario
-	var total strikes
+	var total coverage
 	take := func(v seedVerdict) {
-		total.merge(v.Strikes)
+		total.merge(v.Coverage)
 		if len(v.Bad) > 0 {
 			t.Errorf("seed %d:\n  %s\n  reproduce: go test ./test/sim -run TestEveryPromiseHoldsUnderFaults -seed %d -repeat 100",
 				v.Seed, strings.Join(v.Bad, "\n  "), v.Seed)
@@ -93,8 +93,8 @@ func judge(t *testing.T, seed uint64) seedVerdict {
 	v := seedVerdict{Seed: seed}
 	t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 		w, bad := simulate(t, seed)
-		w.strikes.countJobs(w.history)
-		v.Bad, v.Strikes = bad, w.strikes.rows
+		w.coverage.countJobs(w.history)
+		v.Bad, v.Coverage = bad, w.coverage.rows
 	})
 	return v
 }

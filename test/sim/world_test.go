@@ -15,12 +15,12 @@ import (
 
 // world is one simulated deployment and its director.
 type world struct {
-	plan    plan
-	history *history
-	broker  *broker
-	tap     *tap
-	points  triggers
-	strikes strikes
+	plan     plan
+	history  *history
+	broker   *broker
+	tap      *tap
+	points   triggers
+	coverage coverage
 
 	workerIDs, cableIDs, runs atomic.Uint64
 

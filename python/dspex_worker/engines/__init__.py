@@ -36,6 +36,7 @@ class Context:
     history: list[dict[str, Any]] = field(default_factory=list)  # turns {"inputs": {...}, "outputs": {...}}, oldest first
     emit: Callable[[str | None, str], None] | None = None  # set when the caller wants partial output: (field, chunk)
     budget_ms: int = 0
+    used: Callable[[dict[str, Any], bool], None] | None = None  # told at the end: counts by model, and whether the LM was called
 
 
 @dataclass

@@ -10,6 +10,8 @@ from typing import Any
 import dspy
 from dspy import lm15
 
+from dspex_worker import inherit
+from dspex_worker.engines.dspy_engine import seam, settings, tools
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
 
 __all__ = ["ADAPTER", "configure", "warm_up"]
@@ -28,11 +30,14 @@ def configure() -> None:
     # Warnings of DSPy show values: prompts, answers, tracebacks of tools.
     logging.getLogger("dspy").setLevel(logging.ERROR)
     keep_type_adapters()
+    inherit.install()
+    settings.install()
+    seam.install()
+    tools.install()
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     dspy.configure(
         lm=None,
         adapter=ADAPTER,
-        trace=None,
         disable_history=True,
         max_history_size=0,
         warn_on_type_mismatch=False,

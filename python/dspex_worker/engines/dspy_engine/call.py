@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
-import dspy
-from dspy.utils.usage_tracker import UsageTracker
-
 from dspex_worker.engines import Context
-from dspex_worker.engines.dspy_engine.boot import ADAPTER
-from dspex_worker.engines.dspy_engine.failures import describe, operation_timeout
+from dspex_worker.engines.dspy_engine.failures import Model, describe, operation_timeout
 from dspex_worker.engines.dspy_engine.lm import Profile, Profiles
+from dspex_worker.engines.dspy_engine.settings import job_settings
 from dspex_worker.engines.dspy_engine.streaming import Sink
 from dspex_worker.engines.dspy_engine.trace import Trace, trace_var
 from dspex_worker.errors import WorkerError, frames_of
+from dspex_worker.guard import class_name
 
 __all__ = ["Call"]
 
@@ -28,7 +27,6 @@ class Call:
         self._ctx = ctx
         self._inputs = inputs
         self._user_code = user_code
-        self._tracker = UsageTracker()
         self._trace = Trace()
         self._profile: Profile | None = None
         self.temperature: float | None = None
@@ -47,19 +45,27 @@ class Call:
                         raise operation_timeout(self._ctx.budget_ms, self._trace, self.usage()) from None
                     raise
         finally:
+            self._report()
             await profiles.sweep()
 
     @contextmanager
     def around_user_code(self, profiles: Profiles) -> Iterator[None]:
         """Around a function of the operator, which may or may not use the language model."""
-        with self.failures(), self._settings(profiles, (), need_lm=False):
-            yield
+        try:
+            with self.failures(), self._settings(profiles, (), need_lm=False):
+                yield
+        finally:
+            self._report()
 
     def usage(self) -> dict[str, Any]:
-        """The counts that the language model reported, by model."""
+        """The counts that language models reported, by model: of every call, whoever made it in whatever thread."""
         names = {self._profile.lm.model: self._profile.model} if self._profile is not None else {}
-        totals = self._tracker.get_total_tokens()
-        return {names.get(model, model): _counts(entry) for model, entry in totals.items()}
+        with self._trace.lock:
+            return {names.get(model, model): copy.deepcopy(counts) for model, counts in self._trace.usage.items()}
+
+    def _report(self) -> None:
+        if self._ctx.used is not None:
+            self._ctx.used(self.usage(), self._trace.called_profile)
 
     @contextmanager
     def failures(self) -> Iterator[None]:
@@ -69,7 +75,7 @@ class Call:
         except Exception as error:
             found = describe(
                 error,
-                provider=self._profile.provider if self._profile is not None else "of the program",
+                of=self._model_of(error),
                 inputs={**self._inputs, "": self._ctx.history},
                 trace=self._trace,
                 temperature=self.temperature,
@@ -81,11 +87,17 @@ class Call:
                 found.traceback = frames_of(error)
             raise found from None
 
+    def _model_of(self, error: BaseException) -> Model:
+        """The language model that the error comes from; the profile's where nothing else is known."""
+        lm = self._trace.lm_of(error)
+        if lm is None or (self._profile is not None and self._profile.owns(lm)):
+            return Model(self._profile.model if self._profile is not None else None, True)
+        return Model(str(getattr(lm, "model", None) or class_name(lm)), False)
+
     @contextmanager
     def _settings(self, profiles: Profiles, predictors: Sequence[Any], *, need_lm: bool) -> Iterator[None]:
         """DSPy's settings for this call alone: a snapshot that nothing outside of the call sees."""
-        values: dict[str, Any] = {"lm": None, "send_stream": None, "stream_listeners": [], "callbacks": []}
-        values.update(adapter=ADAPTER, trace=None, disable_history=True, usage_tracker=self._tracker)
+        values: dict[str, Any] = {}
         with ExitStack() as stack:
             if self._ctx.lm is not None:
                 try:
@@ -96,23 +108,12 @@ class Call:
             if self._profile is not None:
                 values["lm"] = lm = self._profile.at(self._ctx.temperature)
                 self.temperature = lm.kwargs.get("temperature")
+                self._trace.of_profile = self._profile.owns
             if self._ctx.emit is not None and predictors:
                 sink = Sink(self._ctx.emit, self._trace, predictors)
                 if sink.listeners:
                     values.update(send_stream=sink, stream_listeners=sink.listeners)
+            self._trace.settings = job_settings(self._user_code, **values)
             stack.callback(trace_var.reset, trace_var.set(self._trace))
-            stack.enter_context(dspy.context(**values))
+            stack.callback(self._trace.end)
             yield
-
-
-def _counts(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Only what can be added up; providers send flags and nulls beside it."""
-    found: dict[str, Any] = {}
-    for name, value in entry.items():
-        if isinstance(value, Mapping):
-            inner = _counts(value)
-            if inner:
-                found[name] = inner
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found[name] = value
-    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,16 +13,16 @@ import dspy
 
 from dspex_worker.engines import Context, Outcome, Program
 from dspex_worker.engines.dspy_engine import boot
+from dspex_worker.engines.dspy_engine.blocking import Blocking
 from dspex_worker.engines.dspy_engine.call import Call
 from dspex_worker.engines.dspy_engine.executor import inline_hops
 from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
-from dspex_worker.errors import Cancelled, WorkerError
+from dspex_worker.errors import WorkerError
 from dspex_worker.fit import OutputError, check_outputs
 from dspex_worker.plain import to_wire
 from dspex_worker.signature import STEERING_NAMES, SignatureError
-from dspex_worker.threads import Threads
 
 __all__ = ["DSPyEngine"]
 
@@ -41,7 +40,7 @@ class DSPyEngine:
     def __init__(self, tools: Sequence[Callable[..., Any]] = ()) -> None:
         self._profiles = Profiles()
         self._programs = Programs(tools)
-        self._threads = Threads(MODULE_THREADS)
+        self._blocking = Blocking("synchronous programs", MODULE_THREADS)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, config: dict[str, Any]) -> None:
@@ -89,7 +88,7 @@ class DSPyEngine:
         # From a thread, chunks cannot be sent: only what runs as a task streams.
         async with call.running(self._profiles, module.predictors() if is_dspy and asynchronous else []):
             if not asynchronous:
-                found = await self._in_thread(lambda: module(**inputs))
+                found = await self._blocking.run(lambda: module(**inputs))
             else:
                 found = await (module.acall(**inputs) if is_dspy else module(**inputs))
         plain = to_wire(found)
@@ -109,28 +108,6 @@ class DSPyEngine:
         if loop is not self._loop:
             inline_hops(loop)
             self._loop = loop
-
-    async def _in_thread(self, function: Callable[[], Any]) -> Any:
-        """Runs it in a thread with this context. A cancel interrupts it and waits: while it runs, the slot is not free."""
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-        def settle(value: Any, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(ended.set_result, (value, error))
-
-        ticket = self._threads.start(lambda: context.run(function), settle)
-        try:
-            await asyncio.wait([ended])
-        except asyncio.CancelledError:
-            ticket.interrupt()
-            await asyncio.wait([ended])
-            raise
-        value, error = ended.result()
-        if isinstance(error, Cancelled):
-            raise asyncio.CancelledError
-        if error is not None:
-            raise error
-        return value
 
 
 def _outputs(built: Built, prediction: Any, call: Call) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dspy.utils import exceptions as ex
 
 from dspex_worker.engines.dspy_engine.trace import Trace
 from dspex_worker.errors import WorkerError, bounded
+from dspex_worker.guard import causes, class_name, inner_errors, text_of
 
-__all__ = ["NOT_CONFIGURED_HINT", "describe", "not_configured", "operation_timeout"]
+__all__ = ["NOT_CONFIGURED_HINT", "Model", "describe", "not_configured", "operation_timeout"]
 
 MAX_RETRY_AFTER_MS = 3_600_000  # a provider may ask for days; the job's deadline is usually sooner
 SAID = 240  # characters of a provider's own words
@@ -55,20 +57,44 @@ _HINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Model:
+    """The language model that a failure comes from. One that a program made itself is not the business of the host's profiles."""
+
+    name: str | None  # "<provider>/<model>"
+    of_profile: bool
+
+    def provider(self) -> str:
+        """What a message calls it."""
+        if self.of_profile:
+            return f"the provider {self.name.partition('/')[0]}" if self.name else "the provider"
+        return f"the language model {self.name}, which the program made itself,"
+
+
+_OWN_HINTS = {
+    "lm_auth": "check the key that the program gives to its dspy.LM",
+    "lm_not_configured": "give its dspy.LM an api_key, or use the job's own, dspy.settings.lm: a worker's environment has no keys",
+    "lm_connection": "check the api_base that the program gives to its dspy.LM, and whether its server runs",
+}
+
+
 def describe(
     error: BaseException,
     *,
-    provider: str,
+    of: Model,
     inputs: Mapping[str, Any],
     trace: Trace,
     temperature: float | None,
     usage: dict[str, Any] | None = None,
 ) -> WorkerError | None:
     """The failure that DSPy's error stands for; None when it is not one of DSPy's."""
-    found = _classify(error, provider, inputs, temperature)
+    leaves = inner_errors(error)
+    found = _classify(leaves[0], of, inputs, temperature) if len(leaves) == 1 else None
     if found is None:
         return None
-    found.python_type = type(error).__name__
+    found.python_type = class_name(leaves[0])
+    if of.name is not None and isinstance(leaves[0], ex.LMError):
+        found.lm = {"name": of.name, "of_profile": of.of_profile}
     found.usage = usage or None
     if trace.finish == "length":
         found.hint = "the answer was cut at max_tokens: raise it"
@@ -82,22 +108,22 @@ def describe(
 _STREAMED = "partial output had already been sent: a retry starts anew"
 
 
-def _classify(error: BaseException, provider: str, inputs: Mapping[str, Any], temperature: float | None) -> WorkerError | None:
+def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temperature: float | None) -> WorkerError | None:
     if isinstance(error, ex.AdapterParseError):
         return _unreadable(error, temperature)
-    if isinstance(error, ValueError) and str(error).startswith("No LM is loaded"):
+    if isinstance(error, ValueError) and text_of(error).startswith("No LM is loaded"):
         return not_configured()
     for kind, category, code, retryable, what in _TABLE:
         if isinstance(error, kind):
             if code == "lm_connection" and _timed_out(error):
                 category, code, what = "timeout", "lm_timeout", "did not answer in time"
-            return _of_provider(error, provider, inputs, (category, code, retryable, what))
+            return _of_provider(error, of, inputs, (category, code, retryable, what))
     if isinstance(error, ex.DSPyError):
-        return WorkerError("python", "dspy_error", f"DSPy failed: {type(error).__name__}")
+        return WorkerError("python", "dspy_error", f"DSPy failed: {class_name(error)}: {bounded(text_of(error))}")
     return None
 
 
-def _of_provider(error: Any, provider: str, inputs: Mapping[str, Any], row: tuple[str, str, bool, str]) -> WorkerError:
+def _of_provider(error: Any, of: Model, inputs: Mapping[str, Any], row: tuple[str, str, bool, str]) -> WorkerError:
     category, code, retryable, what = row
     status = f" (HTTP {error.status})" if isinstance(error.status, int) else ""
     # What the transport says names addresses of the operator's network; the code says enough.
@@ -105,8 +131,8 @@ def _of_provider(error: Any, provider: str, inputs: Mapping[str, Any], row: tupl
     return WorkerError(
         category,
         code,
-        f"the provider {provider} {what}{status}{': ' + said if said else ''}",
-        hint=_HINTS.get(code),
+        f"{of.provider()} {what}{status}{': ' + said if said else ''}",
+        hint=_HINTS.get(code) if of.of_profile else _OWN_HINTS.get(code),
         retryable=retryable,
         retry_after_ms=_retry_after(error.retry_after) if retryable else None,
     )
@@ -150,12 +176,7 @@ def _retry_after(seconds: float | None) -> int | None:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    seen = 0
-    while error is not None and seen < 8:
-        if isinstance(error, TimeoutError) or type(error).__name__.endswith("Timeout"):
-            return True
-        error, seen = error.__cause__ or error.__context__, seen + 1
-    return False
+    return error is not None and any(isinstance(e, TimeoutError) or class_name(e).endswith("Timeout") for e in causes(error))
 
 
 _KEYS = re.compile(r"(?i)\b(?:sk|pk|rk|key|gsk|xai)[-_][\w*.-]{4,}|AIza[\w-]{10,}|bearer\s+\S+|\S*(?:api[-_]?key|token)=\S+|[\w+/=-]{32,}")

@@ -92,17 +92,54 @@ class _SyncEngine(LM15Engine):  # type: ignore[misc]
         _note(response.finish_reason)
         return response
 
+    def stream(self, request: lm15.Request) -> Iterator[Any]:
+        events = super().stream(request)
+        try:
+            for event in events:
+                if event.type == "end":
+                    _note(event.finish_reason)
+                yield event
+        finally:
+            events.close()
 
-class _AsyncEngine(AsyncLM15Engine):  # type: ignore[misc]
-    """The engine for everything else."""
+
+class _AsyncEngine:
+    """The engine for everything else: one of DSPy's for each event loop, since connections work in the loop that opened them only.
+
+    User code brings loops of its own (`asyncio.run`, `dspy.syncify`). Their connections go with them: DSPy closes the sockets
+    of an engine that is let go.
+    """
+
+    def __init__(self, config: lm15.RouterConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._engines: dict[asyncio.AbstractEventLoop, AsyncLM15Engine] = {}
+        self._closed = False
+
+    def _of_loop(self) -> AsyncLM15Engine:
+        loop = asyncio.get_running_loop()
+        engine = self._engines.get(loop)
+        if engine is None or self._closed:
+            with self._lock:
+                if self._closed:
+                    raise lm15.ConfigurationError("Engine is closed")
+                self._forget_closed_loops()
+                engine = self._engines[loop] = AsyncLM15Engine(self._config)
+        return engine
+
+    def _forget_closed_loops(self) -> None:
+        for loop in [loop for loop in self._engines if loop.is_closed()]:
+            del self._engines[loop]
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
-        response = await super().complete(request)
+        """One answer."""
+        response = await self._of_loop().complete(request)
         _note(response.finish_reason)
         return response
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
-        events = super().stream(request)
+        """One answer in pieces."""
+        events = self._of_loop().stream(request)
         try:
             async for event in events:
                 if event.type == "end":
@@ -110,6 +147,21 @@ class _AsyncEngine(AsyncLM15Engine):  # type: ignore[misc]
                 yield event
         finally:
             await events.aclose()
+
+    def sweep(self) -> None:
+        """Lets go of what belongs to loops that have ended."""
+        if len(self._engines) > 1:
+            with self._lock:
+                self._forget_closed_loops()
+
+    async def aclose(self) -> None:
+        """Closes the connections of this loop and lets go of those of others."""
+        with self._lock:
+            self._closed = True
+            engine = self._engines.pop(asyncio.get_running_loop(), None)
+            self._engines.clear()
+        if engine is not None:
+            await engine.aclose()
 
 
 def _note(finish: str | None) -> None:
@@ -141,6 +193,15 @@ class Profile:
             found = self.variants[temperature] = self.lm.copy(temperature=temperature)
         return found
 
+    def owns(self, lm: Any) -> bool:
+        """Whether it is the profile's LM or a copy of it."""
+        if self.engines is not None:
+            return getattr(lm, "_engine_spec", None) is self.engines[0]
+        kwargs = getattr(lm, "kwargs", {})
+        return getattr(lm, "model", None) == self.lm.model and all(
+            kwargs.get(name) == self.lm.kwargs.get(name) for name in ("api_key", "api_base")
+        )
+
     async def aclose(self) -> None:
         """Closes the connections. No call may be using them."""
         if self.engines is None:
@@ -159,12 +220,13 @@ class Profiles:
         self._lock = threading.Lock()  # user functions in threads use profiles, too
         self._held: OrderedDict[str, Profile] = OrderedDict()
         self._dropped: list[Profile] = []
+        self._digests: dict[int, tuple[dict[str, Any], str]] = {}  # by identity; holding the map keeps the identity its own
 
     @contextmanager
     def use(self, found: dict[str, Any]) -> Iterator[Profile]:
         """The profile of an LM frame's map. WorkerError when it cannot be used."""
-        digest = hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
         with self._lock:
+            digest = self._digest(found)
             profile = self._held.get(digest)
             if profile is None:
                 profile = self._held[digest] = make(found)
@@ -176,8 +238,21 @@ class Profiles:
             with self._lock:
                 profile.users -= 1
 
+    def _digest(self, found: dict[str, Any]) -> str:
+        """What the profile is known by. The map of an LM frame does not change, so it is read once as long as it is kept here."""
+        held = self._digests.get(id(found))
+        if held is None or held[0] is not found:
+            text = json.dumps(found, sort_keys=True, default=str)
+            if len(self._digests) >= 4 * self._limit:
+                self._digests.clear()
+            held = self._digests[id(found)] = (found, hashlib.sha256(text.encode()).hexdigest())
+        return held[1]
+
     async def sweep(self) -> None:
         """Closes what is over the limit and idle."""
+        for profile in list(self._held.values()):
+            if profile.engines is not None:
+                profile.engines[1].sweep()
         if len(self._held) <= self._limit and not self._dropped:
             return
         with self._lock:

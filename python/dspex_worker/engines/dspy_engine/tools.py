@@ -1,4 +1,4 @@
-"""Tools of ReAct programs that can fail without telling the language model where the operator's files are."""
+"""Tools: synchronous ones run beside the event loop, and those of ReAct programs fail without telling where files are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,38 @@ from collections.abc import Callable
 from typing import Any
 
 import dspy
+from dspy.utils.callback import with_callbacks
 
+from dspex_worker.engines.dspy_engine.blocking import Blocking
 from dspex_worker.errors import bounded
+from dspex_worker.guard import class_name, text_of
 
-__all__ = ["SafeTool", "finish_tool"]
+__all__ = ["SafeTool", "finish_tool", "install"]
 
 SAID = 300  # characters of an error that the model may read
+THREADS = 64  # synchronous tools of asynchronous programs that run at once in a worker
+
+_blocking = Blocking("synchronous tools of asynchronous programs", THREADS)
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+async def _acall(self: Any, **kwargs: Any) -> Any:
+    """As `dspy.Tool.acall`, but that a synchronous function does not hold the loop, on which all other jobs run."""
+    parsed = self._validate_and_parse_args(**kwargs)
+    function = self.func
+    result = function(**parsed) if _is_async(function) else await _blocking.run(lambda: function(**parsed))
+    return await result if asyncio.iscoroutine(result) else result
+
+
+_acall.__name__ = "acall"
+
+
+def install() -> None:
+    """Makes DSPy call synchronous tools in threads wherever it calls them from a task."""
+    dspy.Tool.acall = with_callbacks(_acall)
 
 
 class SafeTool(dspy.Tool):  # type: ignore[misc]
@@ -21,24 +47,16 @@ class SafeTool(dspy.Tool):  # type: ignore[misc]
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> SafeTool:
-        """The function as a tool; a synchronous one runs in a thread, so that it cannot block other calls."""
+        """The function as a tool."""
         tool = dspy.Tool(function)
-        run = tool.func if inspect.iscoroutinefunction(tool.func) else _in_thread(tool.func)
-        return cls(run, name=tool.name, desc=tool.desc, args=tool.args, arg_types=tool.arg_types, arg_desc=tool.arg_desc)
+        return cls(tool.func, name=tool.name, desc=tool.desc, args=tool.args, arg_types=tool.arg_types, arg_desc=tool.arg_desc)
 
     async def acall(self, **kwargs: Any) -> Any:
         """The tool's result, or what went wrong."""
         try:
             return await super().acall(**kwargs)
         except Exception as error:
-            return bounded(f"The tool {self.name} failed: {type(error).__name__}: {error}", SAID)
-
-
-def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    async def run(**kwargs: Any) -> Any:
-        return await asyncio.to_thread(function, **kwargs)
-
-    return run
+            return bounded(f"The tool {self.name} failed: {class_name(error)}: {text_of(error)}", SAID)
 
 
 def finish_tool(original: Any) -> SafeTool:

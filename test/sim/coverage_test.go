@@ -10,8 +10,8 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// strikes counts what struck while a job was in flight: row (a point, or any time) -> fault -> count.
-type strikes struct {
+// coverage counts which fault struck where while a job was in flight: row (a point, or any time) -> fault -> count.
+type coverage struct {
 	mu   sync.Mutex
 	rows map[string]map[string]int
 }
@@ -22,7 +22,7 @@ const (
 	inJobs  = "in jobs"
 )
 
-func (s *strikes) add(row, what string, n int) {
+func (s *coverage) add(row, what string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rows == nil {
@@ -34,7 +34,7 @@ func (s *strikes) add(row, what string, n int) {
 	s.rows[row][what] += n
 }
 
-func (s *strikes) merge(rows map[string]map[string]int) {
+func (s *coverage) merge(rows map[string]map[string]int) {
 	for row, cells := range rows {
 		for what, n := range cells {
 			s.add(row, what, n)
@@ -47,7 +47,7 @@ const (
 	jobFails     = "an attempt failed"
 	jobKills     = "a job killed its worker"
 	jobSlow      = "an attempt took too long"
-	jobBuried    = "a job was buried"
+	jobBuried    = "a job was dead-lettered"
 	jobExpired   = "a job expired before its turn"
 	jobCancelled = "a job was cancelled"
 	jobTwice     = "a job was stored twice"
@@ -92,7 +92,7 @@ func rowsOf() (points []string) {
 }
 
 // missing names what never struck.
-func (s *strikes) missing() (none []string) {
+func (s *coverage) missing() (none []string) {
 	for _, k := range append(timedFaults, allStopped) {
 		if s.rows[anyTime][string(k)] == 0 {
 			none = append(none, string(k)+" at any time")
@@ -112,7 +112,7 @@ func (s *strikes) missing() (none []string) {
 }
 
 // String is the table.
-func (s *strikes) String() string {
+func (s *coverage) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-44s %8s\n", "struck while a job was in flight", "times")
 	for _, k := range append(timedFaults, allStopped) {
@@ -136,7 +136,7 @@ func (s *strikes) String() string {
 }
 
 // countJobs adds what a history shows of jobs, clients and time.
-func (s *strikes) countJobs(h *history) {
+func (s *coverage) countJobs(h *history) {
 	workers, epochs := map[string]string{}, map[string]uint64{}
 	messages := map[string]int{}
 	h.each(func(e event) {
@@ -177,7 +177,7 @@ func (s *strikes) countJobs(h *history) {
 	}, ended, deadLetter, stored, answered, unclear, resulted, committed, removed, fault)
 }
 
-func (s *strikes) countCommit(e event, workers map[string]string, epochs map[string]uint64) {
+func (s *coverage) countCommit(e event, workers map[string]string, epochs map[string]uint64) {
 	var r reply
 	_ = decodeReply(e.body, &r) // an unreadable one is the checker's
 	if e.text == "succeeded" && e.attempt > 1 {

@@ -1,0 +1,145 @@
+"""The one place through which every call of a language model goes, whoever made the LM and in whatever thread it runs.
+
+DSPy sends each attempt of each LM through two functions, one for synchronous and one for asynchronous code. They are wrapped
+here: a job that has ended reaches no model, a failure is known to come from the LM that was really called, and what was paid
+for is counted, also in threads of the job and where the program threw the answer away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from dspy.clients import execution
+from dspy.clients import lm as lm_module
+
+from dspex_worker.engines.dspy_engine.trace import Trace, trace_var
+from dspex_worker.errors import WorkerError
+from dspex_worker.guard import text_of
+
+__all__ = ["call_var", "install", "job_ended"]
+
+call_var: ContextVar[int] = ContextVar("dspex_lm_call", default=0)  # number of the model call that runs, 0: none
+_numbers = itertools.count(1)
+
+
+def job_ended() -> WorkerError:
+    """The error of what is left of a job: nobody waits for it, and nobody would pay for it."""
+    return WorkerError(
+        "python",
+        "job_ended",
+        "the job of this thread or task has ended: it can call no language model any more",
+        hint="wait for all threads and tasks before the program returns; start long-lived ones outside of jobs, with queues of their own",
+    )
+
+
+@contextlib.contextmanager
+def _noted(lm: Any, results: list[Any]) -> Iterator[None]:
+    trace = trace_var.get()
+    if trace is None:
+        yield
+        return
+    if trace.ended:
+        raise job_ended()
+    if trace.of_profile is not None and trace.of_profile(lm):
+        trace.called_profile = True
+    before, token = len(results), call_var.set(next(_numbers))
+    try:
+        yield
+    except BaseException as error:
+        trace.note_failure(error, lm)
+        raise
+    finally:
+        call_var.reset(token)
+        _count(trace, lm, results[before:])
+
+
+def _count(trace: Trace, lm: Any, results: Sequence[Any]) -> None:
+    for result in results:
+        usage = result.usage
+        if isinstance(usage, Mapping) and usage:
+            with trace.lock:
+                _add(trace.usage.setdefault(str(lm.model), {}), usage)
+
+
+def _add(totals: dict[str, Any], usage: Mapping[str, Any]) -> None:
+    """Only what can be added up; providers send flags and nulls beside it."""
+    for name, value in usage.items():
+        if isinstance(value, Mapping) or hasattr(value, "model_dump"):
+            inner = value if isinstance(value, Mapping) else value.model_dump()
+            held = totals.get(name)
+            if not isinstance(held, dict):
+                held = {}
+            _add(held, inner)
+            if held:
+                totals[name] = held
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            held = totals.get(name, 0)
+            totals[name] = value + held if isinstance(held, (int, float)) else value
+
+
+def _wrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
+        with _noted(lm, results):
+            return attempt(lm, call, backend, request, provider, state, results)
+
+    return noted
+
+
+def _awrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
+    async def noted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
+        with _noted(lm, results):
+            return await attempt(lm, call, backend, request, provider, state, results)
+
+    return noted
+
+
+def _engine(select: Callable[..., Any]) -> Callable[..., Any]:
+    """An LM without key or address fails before its first attempt: whose failure it is has to be known, too."""
+
+    def selected(lm: Any, call: Any, asynchronous: bool) -> Any:
+        try:
+            return select(lm, call, asynchronous)
+        except Exception as error:
+            trace = trace_var.get()
+            if trace is not None:
+                trace.note_failure(error, lm)
+            raise
+
+    return selected
+
+
+class _FromThread:
+    """Stands for `anyio` where DSPy streams from synchronous code: anyio knows only the threads that it has started itself."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+        self.from_thread = self
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs the asynchronous function to its end."""
+        take = getattr(getattr(function, "__self__", None), "take", None)
+        if take is not None:
+            return take(*args)  # a sink of ours, which waits for nothing
+        try:
+            return self._original.from_thread.run(function, *args)
+        except RuntimeError as error:
+            if not text_of(error).startswith(_NO_ANYIO_THREAD):
+                raise
+        return asyncio.run(function(*args))
+
+
+_NO_ANYIO_THREAD = "This function can only be run from an AnyIO worker thread"
+
+
+def install() -> None:
+    """Puts the seam into DSPy."""
+    execution._attempt = _wrapped(execution._attempt)
+    execution._aattempt = _awrapped(execution._aattempt)
+    execution._engine = _engine(execution._engine)
+    execution.anyio = _FromThread(execution.anyio)
+    lm_module.anyio = _FromThread(lm_module.anyio)

@@ -1,0 +1,3 @@
+// Package sandbox tries to break the levels of the sandbox, as a module of a user in a real worker of a real worker-host would: a test for
+// each level tries to steal each secret that the level claims to protect. On a machine that cannot give a level it checks that the level is refused.
+package sandbox
