@@ -44,3 +44,26 @@ func TestLocksNameNoRegistry(t *testing.T) {
 		}
 	}
 }
+
+// logged are the messages of log lines that stand in the code.
+var logged = regexp.MustCompile(`[lL]og\.(?:Debug|Info|Warn|Error)\("([^"]*)"`)
+
+// TestLogMessagesAreConstantAndSnakeCase: what changes is an attribute, so that a message can be searched for and counted.
+func TestLogMessagesAreConstantAndSnakeCase(t *testing.T) {
+	snake := regexp.MustCompile(`^[a-z]+(_[a-z0-9]+)*$`)
+	found := 0
+	for path, text := range programtest.Sources(t, ".", ".go") {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		for _, m := range logged.FindAllStringSubmatch(text, -1) {
+			found++
+			if !snake.MatchString(m[1]) {
+				t.Errorf("%s logs %q: a message must be constant snake_case", path, m[1])
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("found %d log messages, expected at least 50: does the pattern still fit?", found)
+	}
+}

@@ -135,7 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer s.kill()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
-	s.config.Log.Info("echo model listens", "url", s.URL())
+	s.config.Log.Info("echo_model_listens", "url", s.URL())
 	var broken error
 	select {
 	case broken = <-served:

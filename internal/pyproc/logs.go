@@ -34,11 +34,19 @@ type logs struct {
 	suppressed int // since the last note
 }
 
+// record is a line of the log. What a worker says is an attribute: the messages are constants.
 type record struct {
 	level slog.Level
 	msg   string
 	attrs []slog.Attr
 }
+
+// The messages of what workers say.
+const (
+	workerOutput  = "worker_output" // a line that it printed
+	workerLog     = "worker_log"    // a LOG frame
+	logSuppressed = "worker_log_suppressed"
+)
 
 func newLogs(out *slog.Logger) *logs {
 	return &logs{out: out, lines: make(chan record, logQueue), tail: newTail()}
@@ -47,7 +55,7 @@ func newLogs(out *slog.Logger) *logs {
 // run writes to the logger until lines is closed.
 func (l *logs) run() {
 	for r := range l.lines {
-		l.out.LogAttrs(context.Background(), r.level, r.msg, r.attrs...) //nolint:sloglint // it is the worker's line
+		l.out.LogAttrs(context.Background(), r.level, r.msg, r.attrs...) //nolint:sloglint // a constant of this package
 	}
 	l.mu.Lock()
 	note, due := l.noteLocked()
@@ -100,7 +108,7 @@ func (l *logs) turnLocked(now time.Time) {
 func (l *logs) noteLocked() (record, bool) {
 	n := l.suppressed
 	l.suppressed = 0
-	return record{slog.LevelWarn, "worker log lines suppressed", []slog.Attr{slog.Int("suppressed", n)}}, n > 0
+	return record{slog.LevelWarn, logSuppressed, []slog.Attr{slog.Int("suppressed", n)}}, n > 0
 }
 
 // noteDue is when turn has something to tell, zero if it has not.
@@ -125,7 +133,7 @@ func (l *logs) drain(pipe logPipe, stream string, keep *tail) {
 	buf := make([]byte, 32<<10)
 	var lines lineCutter
 	emit := func(line []byte, cut int) {
-		r := record{slog.LevelInfo, string(line), []slog.Attr{slog.String("stream", stream)}}
+		r := record{slog.LevelInfo, workerOutput, []slog.Attr{slog.String("text", string(line)), slog.String("stream", stream)}}
 		if cut > 0 {
 			r.attrs = append(r.attrs, slog.Int("bytes_cut", cut))
 		}

@@ -122,12 +122,12 @@ func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second) // the flood is over; nothing but the clock brings the note
 		synctest.Wait()
-		if got := h.all(); len(got) != linesPerTick+1 || got[linesPerTick] != "worker log lines suppressed suppressed=500" {
+		if got := h.all(); len(got) != linesPerTick+1 || got[linesPerTick] != "worker_log_suppressed suppressed=500" {
 			t.Errorf("got %d lines, the last %q", len(got), got[len(got)-1])
 		}
 		say("after\n")
 		synctest.Wait()
-		if got := h.all(); got[len(got)-1] != "after stream=stderr" {
+		if got := h.all(); got[len(got)-1] != "worker_output text=after stream=stderr" {
 			t.Errorf("got %q, want the line after the flood", got[len(got)-1])
 		}
 		if !strings.HasSuffix(l.tail.String(), "line 2499\nafter\n") {
@@ -144,7 +144,7 @@ func TestNoteIsNotLostAtTheEnd(t *testing.T) {
 			synctest.Wait()
 		}
 	})
-	if got := h.all(); got[len(got)-1] != "worker log lines suppressed suppressed=3" {
+	if got := h.all(); got[len(got)-1] != "worker_log_suppressed suppressed=3" {
 		t.Errorf("got %q last", got[len(got)-1])
 	}
 }
@@ -165,7 +165,7 @@ func TestSlowLoggerDoesNotHoldUpTheWorker(t *testing.T) {
 	suppressed, passed := 0, 0
 	for _, line := range h.all() {
 		var n int
-		if _, err := fmt.Sscanf(line, "worker log lines suppressed suppressed=%d", &n); err == nil {
+		if _, err := fmt.Sscanf(line, "worker_log_suppressed suppressed=%d", &n); err == nil {
 			suppressed += n
 		} else {
 			passed++

@@ -224,7 +224,7 @@ func (p *Pool) tend(w *worker, now time.Time, own uint64) {
 	if w.open && w.due == "" {
 		if w.due = p.cfg.Recycle.reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
 			w.dueAt = now
-			p.cfg.Log.Debug("worker is due to be replaced", "worker", w.name, "pid", w.child.pid, "reason", w.due)
+			p.cfg.Log.Debug("worker_due", "worker", w.name, "pid", w.child.pid, "reason", w.due)
 			p.replanLocked()
 		}
 	}

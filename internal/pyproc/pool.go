@@ -99,7 +99,7 @@ func (p *Pool) useZygotes(z *zygotes) {
 
 // onlySpawn is told that no more workers will be forked.
 func (p *Pool) onlySpawn(why error) {
-	p.cfg.Log.Warn("workers are started one by one, not forked: each takes its own time and memory", "error", why.Error())
+	p.cfg.Log.Warn("workers_not_forked", "error", why.Error(), "hint", "workers are started one by one: each takes its own time and memory")
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.replanLocked() // slow starts are worth a spare
@@ -235,5 +235,5 @@ func (p *Pool) logEvent(e Event) {
 		level = slog.LevelWarn
 		attrs = append(attrs, "error", e.Err.Error())
 	}
-	p.cfg.Log.Log(context.Background(), level, "worker state", attrs...)
+	p.cfg.Log.Log(context.Background(), level, "worker_state", attrs...)
 }

@@ -390,7 +390,7 @@ func TestModuleWithAThreadMakesThePoolSpawn(t *testing.T) {
 	p, halt := runPool(t, cfg)
 	serves(t, p)
 	halt()
-	if text := strings.Join(h.all(), "\n"); !strings.Contains(text, "poller") || !strings.Contains(text, "started one by one") {
+	if text := strings.Join(h.all(), "\n"); !strings.Contains(text, "poller") || !strings.Contains(text, "workers_not_forked") {
 		t.Errorf("got log %.2000q, want the thread named", text)
 	}
 }

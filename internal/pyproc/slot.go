@@ -191,7 +191,7 @@ func (w *worker) collect(c *call) (partials [][]byte, done bool) {
 func (w *worker) conclude(c *call) (frame.Frame, error) {
 	if c.dropped > 0 {
 		w.dropped.Add(uint64(c.dropped))
-		w.pool.cfg.Log.Warn("partial output dropped: its reader was too slow", "worker", w.name, "call", c.id, "dropped", c.dropped)
+		w.pool.cfg.Log.Warn("partial_output_dropped", "worker", w.name, "call", c.id, "dropped", c.dropped)
 	}
 	if c.err != nil {
 		return frame.Frame{}, c.err

@@ -187,10 +187,13 @@ func (w *worker) log(f frame.Frame) error {
 	if err != nil {
 		return w.protocolError("unreadable LOG", err)
 	}
-	r := record{levels[strings.ToLower(b.Level)], b.Message, []slog.Attr{slog.String("logger", b.Logger)}}
-	if len(r.msg) > maxLine {
-		r.msg = strings.ToValidUTF8(r.msg[:maxLine], "")
-		r.attrs = append(r.attrs, slog.Int("bytes_cut", len(b.Message)-len(r.msg)))
+	text := b.Message
+	if len(text) > maxLine {
+		text = strings.ToValidUTF8(text[:maxLine], "")
+	}
+	r := record{levels[strings.ToLower(b.Level)], workerLog, []slog.Attr{slog.String("text", text), slog.String("logger", b.Logger)}}
+	if cut := len(b.Message) - len(text); cut > 0 {
+		r.attrs = append(r.attrs, slog.Int("bytes_cut", cut))
 	}
 	if b.Call != 0 {
 		r.attrs = append(r.attrs, slog.Uint64("call", b.Call))
@@ -326,7 +329,7 @@ func (w *worker) onControl(f frame.Frame) error {
 		if err != nil {
 			return w.protocolError("unreadable ERROR", err)
 		}
-		w.pool.cfg.Log.Warn("worker reports an error", "worker", w.name, "category", b.Category, "code", b.Code, "error", b.Message)
+		w.pool.cfg.Log.Warn("worker_error", "worker", w.name, "category", b.Category, "code", b.Code, "error", b.Message)
 		return nil
 	}
 	return w.protocolError("unexpected "+f.Type.String(), nil)

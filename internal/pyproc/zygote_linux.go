@@ -68,7 +68,7 @@ func (p *Pool) openZygote(ctx context.Context, s *spawner) (forker, error) {
 	if err := z.handshake(ctx); err != nil {
 		return nil, err
 	}
-	p.cfg.Log.Debug("zygote is ready", "worker", z.name, "pid", c.pid)
+	p.cfg.Log.Debug("zygote_ready", "worker", z.name, "pid", c.pid)
 	return z, nil
 }
 
@@ -125,7 +125,7 @@ func (z *zygote) run() {
 	z.all.Go(func() {
 		defer close(z.read)
 		if err := z.readFrames(); err != nil {
-			z.pool.cfg.Log.Error("zygote is killed", "worker", z.name, "error", err)
+			z.pool.cfg.Log.Error("zygote_killed", "worker", z.name, "error", err)
 			z.child.signal(syscall.SIGKILL)
 		}
 	})

@@ -164,7 +164,7 @@ func TestWorkersAreSpawnedWhereForkingIsImpossible(t *testing.T) {
 					t.Errorf("got %+v, want three that serve and, as starts are slow, one in reserve", st)
 				}
 			})
-			if strings.Count(log, "workers are started one by one") != 1 {
+			if strings.Count(log, "workers_not_forked") != 1 {
 				t.Errorf("got log %q, want one warning", log)
 			}
 		})
