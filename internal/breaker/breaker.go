@@ -36,9 +36,10 @@ const (
 	Silent  Result = iota // it says nothing of what the breaker protects: cancelled, refused, failed for another reason
 	Success               //
 	Failure               //
+	Retried               // it failed and will be tried again: a trial has failed, else nothing is said yet
 )
 
-func (r Result) String() string { return [...]string{"silent", "success", "failure"}[r] }
+func (r Result) String() string { return [...]string{"silent", "success", "failure", "retried"}[r] }
 
 // Change is what happened to a breaker.
 type Change string
@@ -49,6 +50,10 @@ const (
 	Reopened Change = "reopened" // a trial failed
 	Shut     Change = "closed"   // the trial succeeded
 	Reset    Change = "reset"    // by an operator
+
+	// A closed one stays closed, and its count of failures has changed.
+	Counted Change = "counted" // by one more
+	Cleared Change = "cleared" // back to none, by a success
 )
 
 // Breaker is one circuit breaker. It is safe for concurrent use.
@@ -148,6 +153,12 @@ func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Chang
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.seeLocked()
+	switch {
+	case r == Retried && was == HalfOpen:
+		r = Failure
+	case r == Retried:
+		r = Silent
+	}
 	if r == Failure {
 		b.last = &jobs.LastFailure{What: what, At: time.Now()}
 	}
@@ -155,12 +166,13 @@ func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Chang
 		return ""
 	}
 	b.passing--
+	before := int(b.machine.Counts().ConsecutiveFailures)
 	switch r {
 	case Success:
 		tell(nil)
 	case Failure:
 		if was == Closed {
-			b.failures = int(b.machine.Counts().ConsecutiveFailures) + 1
+			b.failures = before + 1
 		}
 		tell(errFailed)
 	default:
@@ -168,6 +180,10 @@ func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Chang
 	}
 	now := b.seeLocked()
 	switch {
+	case was == Closed && now == Closed && r == Failure:
+		return Counted
+	case was == Closed && now == Closed && r == Success && before > 0:
+		return Cleared
 	case was == now:
 		if now == HalfOpen {
 			b.wakeLocked() // a permit is free
@@ -249,4 +265,33 @@ func (b *Breaker) learnClosed() {
 	defer b.mu.Unlock()
 	b.machine, b.timeout, b.failures = b.build(b.cfg.Timeout), b.cfg.Timeout, 0
 	b.noteLocked(Closed)
+}
+
+// learnFailures makes the failures in a row of a closed breaker those of all processes together. What is under way still counts.
+func (b *Breaker) learnFailures(failures int, last *jobs.LastFailure) Change {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.seeLocked() != Closed {
+		return ""
+	}
+	if failures < int(b.machine.Counts().ConsecutiveFailures) {
+		b.tellLocked(nil)
+	}
+	for n := int(b.machine.Counts().ConsecutiveFailures); n < failures && b.machine.State() == gobreaker.StateClosed; n++ {
+		b.tellLocked(errFailed)
+	}
+	if last != nil && (b.last == nil || last.At.After(b.last.At)) {
+		b.last = last
+	}
+	b.failures = failures
+	if b.seeLocked() == Open {
+		return Opened
+	}
+	return ""
+}
+
+func (b *Breaker) tellLocked(err error) {
+	if tell, refused := b.machine.Allow(); refused == nil {
+		tell(err)
+	}
 }

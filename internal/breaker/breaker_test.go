@@ -13,10 +13,17 @@ import (
 )
 
 // recorder keeps the events of a Set.
-type recorder struct{ events []string }
+type recorder struct {
+	events []string
+	counts []int // of failures in a row, while closed
+}
 
 func (r *recorder) set(cfg Config) *Set {
 	return NewSet(cfg, func(e Event) {
+		if e.Change == Counted || e.Change == Cleared {
+			r.counts = append(r.counts, e.Info.FailureCount)
+			return
+		}
 		r.events = append(r.events, fmt.Sprintf("%s %s %d", e.Info.Name, e.Change, e.Info.FailureCount))
 	})
 }
@@ -184,6 +191,57 @@ func TestWhatAnotherHostFoundOutCountsFromWhenItIsHeardOrForTheTimeThatIsLeft(t 
 		}
 		if want := "[lm reopened 7]"; fmt.Sprint(seen.events) != want {
 			t.Errorf("what is learnt is no event of this host: %v", seen.events)
+		}
+	})
+}
+
+func TestTheFailuresOfAllProcessesCountTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		s := seen.set(Config{})
+		running, _ := s.Enter("lm")
+		fail(t, s, 1)
+		s.LearnFailures("lm", 3, &jobs.LastFailure{What: "elsewhere", At: time.Now().Add(time.Second)})
+		if i := s.Infos()[0]; i.State != Closed || i.FailureCount != 3 || i.LastFailure.What != "elsewhere" {
+			t.Errorf("%+v", i)
+		}
+		running.End(Failure, "here") // it was let through before
+		if i := s.Infos()[0]; i.FailureCount != 4 {
+			t.Errorf("%+v", i)
+		}
+		s.LearnFailures("lm", 0, nil)
+		fail(t, s, 1)
+		end(t, s, Success)
+		end(t, s, Success)
+		if want := "[1 4 1 0]"; fmt.Sprint(seen.counts) != want || seen.events != nil {
+			t.Errorf("a success is told only where there were failures: %v, expected %s; %v", seen.counts, want, seen.events)
+		}
+		s.LearnFailures("lm", 7, nil)
+		s.LearnFailures("lm", 0, nil) // it is open
+		if want := "[lm opened 7]"; fmt.Sprint(seen.events) != want {
+			t.Errorf("events %v, expected %s", seen.events, want)
+		}
+		if i := s.Infos()[0]; i.State != Open {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestAnAttemptThatIsRetriedFailsATrialAndSaysNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		s := seen.set(Config{})
+		for range 20 {
+			end(t, s, Retried)
+		}
+		if i := s.Infos()[0]; i.State != Closed || i.FailureCount != 0 {
+			t.Errorf("%+v", i)
+		}
+		fail(t, s, 5)
+		time.Sleep(time.Minute + time.Nanosecond)
+		end(t, s, Retried)
+		if i := s.Infos()[0]; i.State != Open {
+			t.Errorf("%+v", i)
 		}
 	})
 }

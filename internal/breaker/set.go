@@ -137,6 +137,15 @@ func (s *Set) LearnClosed(name string) {
 	}
 }
 
+// LearnFailures applies what all processes have counted together: so many failures in a row while it is closed.
+func (s *Set) LearnFailures(name string, failures int, last *jobs.LastFailure) {
+	if b := s.get(name); b != nil {
+		if change := b.learnFailures(failures, last); change != "" {
+			s.onEvent(Event{Change: change, Info: b.Info()})
+		}
+	}
+}
+
 // Infos tells how all breakers stand, by name.
 func (s *Set) Infos() []Info {
 	s.mu.Lock()

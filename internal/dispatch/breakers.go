@@ -73,6 +73,12 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r micro.Request) {
 		return
 	}
 	info, known := d.askBreakers(name)[name]
+	if e, err := d.control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
+		_, err = d.control.Delete(jobs.FailureKey(name), e.Revision)
+		if err != nil { // a host has counted meanwhile
+			d.log.Debug("failures_not_reset", "breaker", name, "error", err)
+		}
+	}
 	if !known { // of a host that is not there any more
 		info = breaker.Info{Name: name, State: breaker.Closed}
 	}

@@ -101,7 +101,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		return
 	case e != nil && e.Category == jobs.Initialization && t.env.Mode == jobs.ModeQueue:
 		t.attempt++
-		h.failedAnonymous(t, e, &output{})
+		h.failedAnonymous(t, e, h.judge(t, e), &output{})
 		return
 	case e != nil:
 		t.buried = t.attempt > 0 && e.Retryable
@@ -110,7 +110,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	}
 	seated()
 	t.attempt++
-	out := &output{worker: slot.WorkerName(), engine: slot.Engine()}
+	out := &output{worker: slot.WorkerName(), slot: slot.WorkerID(), engine: slot.Engine()}
 	call := frame.CallBody{}
 	out.err = t.needsState(0)
 	made := "" // the id of a program that the job makes
@@ -128,23 +128,26 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	if h.work.Err() != nil {
 		return
 	}
-	if out.err == nil && out.choseLM && out.lm != nil {
+	if out.err != nil {
+		h.failedAnonymous(t, out.err, out.verdict, out)
+		return
+	}
+	if out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}
 	if out.err == nil && made != "" {
 		out.err = h.keepProgram(made, out.state)
 	}
 	if out.err != nil {
-		h.failedAnonymous(t, out.err, out)
+		h.failedAnonymous(t, out.err, h.judge(t, out.err), out)
 		return
 	}
 	h.settleAnonymous(t, nil, out)
 }
 
 // failedAnonymous decides about a job whose attempt has failed.
-func (h *Host) failedAnonymous(t *task, e *jobs.Error, out *output) {
+func (h *Host) failedAnonymous(t *task, e *jobs.Error, v jobs.Verdict, out *output) {
 	h.note(t, e)
-	v := h.judge(t, e)
 	if v.Action == jobs.Retry {
 		h.handBack(t, v.Delay)
 		return

@@ -69,7 +69,9 @@ func (p *passage) leave() {
 	*p = passage{}
 }
 
-// verdict tells the breakers how an attempt ended, before its slot lets another one start. One that ended with ctx was cut off.
+// verdict decides what a failed attempt leads to, and tells the breakers how it ended, before its slot lets another one start. One
+// that ended with ctx was cut off. A job is one failure of its language model, after its retries; a worker's end is one failure of
+// the pool, whatever was in it.
 func (h *Host) verdict(ctx context.Context, t *task, out *output) {
 	if ctx.Err() != nil {
 		return
@@ -83,13 +85,19 @@ func (h *Host) verdict(ctx context.Context, t *task, out *output) {
 		}
 		return
 	}
+	out.verdict = h.judge(t, out.err)
 	signs := out.err.Signs()
 	h.called(t, out)
-	p.lm.End(result(signs.LM), what(out.err))
+	lm := result(signs.LM)
+	if lm == breaker.Failure && out.verdict.Action == jobs.Retry {
+		lm = breaker.Retried
+	}
+	p.lm.End(lm, what(out.err))
 	switch {
 	case signs.Pool == jobs.NoSign && out.answered:
 		p.pool.End(breaker.Success, "")
-	case t.attempt == 1: // a job that ends its workers again and again says more of itself than of them
+	case t.attempt > 1: // a job that ends its workers again and again says more of itself than of them
+	case out.answered || h.ends.first(out.slot):
 		p.pool.End(result(signs.Pool), what(out.err))
 	}
 }
@@ -162,7 +170,7 @@ func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitU
 	began := time.Now()
 	slot, e, err := h.checkoutSlot(t, prefer, waited, wait)
 	h.waited(t, began, slot, e)
-	if e != nil {
+	if e != nil && (e.Signs().Start != jobs.Fails || h.ends.firstStart(t.unstarted)) {
 		start.End(result(e.Signs().Start), what(e))
 	}
 	if slot == nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/dispatch"
@@ -139,12 +140,15 @@ func TestAnOpenBreakerIsHalfOpenAfter60sAndClosesAfterThreeSuccesses(t *testing.
 		events := y.subscribe("dspex.events.breaker.*")
 		o := y.outage(map[string]string{"gpt": "lm_rate_limit"})
 		r := y.call("dspex.rpc.session.s", "", predict("gpt", `,"max_retries":9,"backoff":[0]`))
-		if r.Error.Code != "breaker_open" || r.Attempt != 5 {
-			t.Errorf("retries end at the breaker: %+v", r)
+		if i := y.breakers("h1")["lm.test/gpt"]; r.Error.Code != "lm_rate_limit" || r.Attempt != 10 || i.FailureCount != 1 {
+			t.Errorf("ten attempts of one job are one failure: %+v %+v", r, i)
+		}
+		for range 4 {
+			y.call("dspex.rpc.session.s", "", predict("gpt", once))
 		}
 		y.pass(time.Minute + time.Second)
-		if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); r.Error.Code != "lm_rate_limit" {
-			t.Errorf("the trial: %+v", r)
+		if r := y.call("dspex.rpc.session.s", "", predict("gpt", `,"max_retries":1,"backoff":[0]`)); r.Error.Code != "breaker_open" || r.Attempt != 1 {
+			t.Errorf("a trial that fails opens it again, though the job would be retried: %+v", r)
 		}
 		if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); r.Error.Code != "breaker_open" {
 			t.Errorf("after a failed trial: %+v", r)
@@ -226,6 +230,178 @@ func TestWhatOneHostFindsOutHoldsOnAll(t *testing.T) {
 			if i := y.breakers(name)["lm.test/gpt"]; i.State != breaker.Closed {
 				t.Errorf("%s: %+v", name, i)
 			}
+		}
+	})
+}
+
+// sessionOf finds a session that the host serves.
+func (y *system) sessionOf(host string) string {
+	y.t.Helper()
+	for n := range 100 {
+		r, err := y.nc.Request(fmt.Sprintf("dspex.rpc.session.of%d", n), []byte(echo), 20*time.Second)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		var v struct{ Session struct{ Host string } }
+		if json.Unmarshal(r.Data, &v) == nil && v.Session.Host == host {
+			return fmt.Sprint("of", n)
+		}
+	}
+	y.t.Fatalf("%s serves nothing", host)
+	return ""
+}
+
+// failures asks hosts how many failures in a row they know of.
+func (y *system) failures(model string, hosts ...string) (counts []int) {
+	y.pass(time.Second)
+	for _, h := range hosts {
+		counts = append(counts, y.breakers(h)["lm.test/"+model].FailureCount)
+	}
+	return counts
+}
+
+func TestFailuresInARowAreCountedByAllHostsTogetherAndASuccessAnywhereSetsThemBack(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		o := y.outage(map[string]string{})
+		defer y.anotherHost("h2")()
+		one, two := "dspex.rpc.session."+y.sessionOf("h1"), "dspex.rpc.session."+y.sessionOf("h2")
+		fail := func(doors ...string) {
+			t.Helper()
+			o.mu.Lock()
+			o.down["gpt"] = "lm_connection"
+			o.mu.Unlock()
+			for _, door := range doors {
+				if r := y.call(door, "", predict("gpt", once)); r.Error.Code != "lm_connection" {
+					t.Fatalf("%+v", r)
+				}
+			}
+			o.mend("gpt")
+		}
+		fail(one, one, two, two)
+		if n := y.failures("gpt", "h1", "h2"); !slices.Equal(n, []int{4, 4}) {
+			t.Errorf("after two failures on each host: %v", n)
+		}
+		if r := y.call(two, "", predict("gpt", "")); !r.OK {
+			t.Fatalf("%+v", r)
+		}
+		if n := y.failures("gpt", "h1", "h2"); !slices.Equal(n, []int{0, 0}) {
+			t.Errorf("after a success on one of them: %v", n)
+		}
+		wrote := y.stored(stream.Control, "$KV.dspex_control.f.>")
+		for range 5 {
+			y.call(one, "", predict("gpt", ""))
+			y.call(two, "", predict("gpt", ""))
+		}
+		if n := y.stored(stream.Control, "$KV.dspex_control.f.>"); n != wrote {
+			t.Errorf("successes wrote %d times while there was no failure", n-wrote)
+		}
+		fail(two, one, two, one)
+		if r := y.call(two, "", predict("gpt", "")); !r.OK {
+			t.Fatalf("%+v", r)
+		}
+		y.pass(time.Second)
+		fail(one, two, one, two)
+		y.pass(time.Second)
+		stopThird := y.anotherHost("h3")
+		defer stopThird()
+		fail("dspex.rpc.session." + y.sessionOf("h3"))
+		y.pass(time.Second)
+		for _, name := range []string{"h1", "h2", "h3"} {
+			if i := y.breakers(name)["lm.test/gpt"]; i.State != breaker.Open || i.FailureCount != 5 {
+				t.Errorf("the fifth failure in a row, on a host that came late: %s: %+v", name, i)
+			}
+		}
+		if e, err := stream.GetLast(context.Background(), y.nc, stream.Control, "$KV.dspex_control.f.lm=2Etest/gpt"); err == nil && len(e.Data) > 0 {
+			t.Errorf("an open breaker has no count: %s", e.Data)
+		}
+	})
+}
+
+func TestAResetAlsoForgetsTheFailuresThatHaveOpenedNothingYet(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.outage(map[string]string{"gpt": "lm_connection"})
+		defer y.anotherHost("h2")()
+		for range 4 {
+			y.call("dspex.rpc.session.s", "", predict("gpt", once))
+		}
+		if n := y.failures("gpt", "h1", "h2"); !slices.Equal(n, []int{4, 4}) {
+			t.Fatalf("%v", n)
+		}
+		if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"lm.test/gpt"}`); !r.OK {
+			t.Fatalf("%+v", r)
+		}
+		y.call("dspex.rpc.session.s", "", predict("gpt", once))
+		if n := y.failures("gpt", "h1", "h2"); !slices.Equal(n, []int{1, 1}) {
+			t.Errorf("after the reset and one failure: %v", n)
+		}
+	})
+}
+
+// stored is the last sequence under a subject.
+func (y *system) stored(in, subject string) uint64 {
+	y.t.Helper()
+	js, err := jetstream.New(y.nc)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	s, err := js.Stream(context.Background(), "KV_"+in)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	m, err := s.GetLastMsgForSubject(context.Background(), subject)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	return m.Sequence
+}
+
+func TestTheEndOfAWorkerIsOneFailureAndWhatWasInItIsRetried(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		entered, end := make(chan struct{}, 8), make(chan struct{})
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			if c.Attempt > 1 {
+				return frame.Frame{}, nil, false
+			}
+			entered <- struct{}{}
+			<-end
+			return frame.Frame{}, &pyproc.ExitError{Worker: "w/0", Code: 1}, true
+		})
+		for n := range 7 {
+			y.store(fmt.Sprintf("dspex.session.in%d", n), "j", echo)
+		}
+		y.store("dspex.anonymous.interactive", "j", echo)
+		for range 8 {
+			<-entered
+		}
+		close(end)
+		for n := range 7 {
+			if e := y.end(fmt.Sprint("in", n), "j"); e.Outcome != "succeeded" || e.Attempts != 2 {
+				t.Errorf("session %d: %+v", n, e)
+			}
+		}
+		if e := y.end("", "j"); e.Outcome != "succeeded" || e.Attempts != 2 {
+			t.Errorf("without session: %+v", e)
+		}
+		if i := y.breakers("h1")["pool.h1"]; i.State != breaker.Closed {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+func TestAFailedStartIsOneFailureHoweverManyWaitedForIt(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		cause := errors.New("no such file")
+		y.pool.gone.Store(true)
+		y.pool.mu.Lock()
+		y.pool.none = func() error { return &pyproc.UnavailableError{RetryAfter: 2 * time.Second, Err: cause} }
+		y.pool.mu.Unlock()
+		for range 10 {
+			if r := y.call("dspex.rpc.session.s", "", echo); r.Error.Code != "worker_start_failed" {
+				t.Fatalf("%+v", r)
+			}
+		}
+		if i := y.breakers("h1")["start.h1"]; i.State != breaker.Closed || i.FailureCount != 1 {
+			t.Errorf("%+v", i)
 		}
 	})
 }

@@ -69,6 +69,10 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 	case errors.Is(err, pyproc.ErrStopped):
 		return nil, nil, fmt.Errorf("checkout: %w", err) // the host is about to leave; the job is not to blame
 	}
+	t.unstarted = err
+	if unavailable, ok := errors.AsType[*pyproc.UnavailableError](err); ok {
+		t.unstarted = unavailable.Err
+	}
 	return nil, startError(err), nil
 }
 

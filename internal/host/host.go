@@ -113,6 +113,7 @@ type Host struct {
 	telemetry   *telemetry
 	breakers    *breaker.Set
 	outages     outages
+	ends        ends
 	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
 	silent      sync.Map     // program id -> true: those of the operator whose last run called no model; a session's own always do
 	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
@@ -210,7 +211,8 @@ func (h *Host) Run(ctx context.Context) error {
 	last.Go(func() { stream.FollowEntries(work, h.js, stream.Assign, jobs.AssignmentKeys, h.log, h.assigned.apply) })
 	last.Go(func() { h.ward(work) })
 	last.Go(func() { h.renewWaiting(work) })
-	last.Go(func() { h.hearOutages(work) })
+	last.Go(func() { h.hearOutages(work, jobs.BreakerKeys) })
+	last.Go(func() { h.hearOutages(work, jobs.FailureKeys) })
 	last.Go(func() { h.shareOutages(work) })
 	last.Go(func() { h.followClock(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))

@@ -26,9 +26,11 @@ type outages struct {
 	pending map[string]breaker.Event // by name, the latest
 	wake    chan struct{}            // capacity 1
 	others  map[string]bool          // breakers of other hosts that are open: two a host at most
+	tallies map[string]tally         // by name, what this host has counted and not shared
 
 	heard chan heardBreaker
 	revs  map[string]uint64 // by key, the latest that was heard or written; of share
+	sums  map[string]int    // by name, the failures in a row that are stored; of share
 }
 
 type heardBreaker struct {
@@ -38,7 +40,8 @@ type heardBreaker struct {
 
 // protect makes the breakers.
 func (h *Host) protect() {
-	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), others: map[string]bool{}, revs: map[string]uint64{}}
+	h.outages = outages{pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), heard: make(chan heardBreaker), others: map[string]bool{}, revs: map[string]uint64{},
+		tallies: map[string]tally{}, sums: map[string]int{}}
 	h.breakers = breaker.NewSet(h.cfg.Breaker, h.outages.found)
 	h.turns.admits = func(name string) bool { return h.breakers.Look(name) == nil }
 	h.breakers.Look(jobs.PoolBreaker(h.cfg.Name), jobs.StartBreaker(h.cfg.Name)) // these are always shown
@@ -47,7 +50,12 @@ func (h *Host) protect() {
 func (o *outages) found(e breaker.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.pending[e.Info.Name] = e
+	if jobs.BreakerOfAll(e.Info.Name) {
+		o.tallies[e.Info.Name] = o.tallies[e.Info.Name].then(e)
+	}
+	if e.Change != breaker.Counted && e.Change != breaker.Cleared {
+		o.pending[e.Info.Name] = e
+	}
 	select {
 	case o.wake <- struct{}{}:
 	default:
@@ -88,8 +96,8 @@ func (o *outages) putBack(left map[string]breaker.Event) {
 	o.pending = left
 }
 
-func (h *Host) hearOutages(ctx context.Context) {
-	stream.FollowEntries(ctx, h.js, stream.Control, jobs.BreakerKeys, h.log, func(key string, e stream.Entry) {
+func (h *Host) hearOutages(ctx context.Context, keys string) {
+	stream.FollowEntries(ctx, h.js, stream.Control, keys, h.log, func(key string, e stream.Entry) {
 		select {
 		case h.outages.heard <- heardBreaker{key, e}:
 		case <-ctx.Done():
@@ -118,10 +126,11 @@ func (h *Host) shareOutages(ctx context.Context) {
 				delete(left, name)
 			}
 		}
-		if len(left) > 0 {
-			o.putBack(left)
+		counted := h.shareTallies(ctx)
+		if len(left) > 0 || !counted {
 			again.Reset(brokerPause)
 		}
+		o.putBack(left)
 	}
 }
 
@@ -132,6 +141,10 @@ func (h *Host) follow(key string, e stream.Entry) {
 		return
 	}
 	o.revs[key] = e.Revision
+	if name, err := jobs.FailedName(key); err == nil {
+		h.learnSum(name, e)
+		return
+	}
 	name, err := jobs.BreakerName(key)
 	if err == nil && !jobs.BreakerOf(name, h.cfg.Name) {
 		o.another(name, e.Exists)
@@ -212,6 +225,7 @@ func (h *Host) serveBreakers() (stop func(), err error) {
 			return
 		}
 		if ask.Reset != "" {
+			h.outages.forget(ask.Reset)
 			h.breakers.LearnClosed(ask.Reset)
 		}
 		if body, err := json.Marshal(h.breakers.Infos()); err == nil {

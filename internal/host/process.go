@@ -183,13 +183,12 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	if out.err == nil {
 		return true, 0, s.settle(ctx, t, nil, out)
 	}
-	return s.failed(ctx, t, out.err, out)
+	return s.failed(ctx, t, out.err, out.verdict, out)
 }
 
 // failed decides about a job whose attempt has failed.
-func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, out *output) (done bool, delay time.Duration, err error) {
+func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, v jobs.Verdict, out *output) (done bool, delay time.Duration, err error) {
 	s.p.h.note(t, e)
-	v := s.p.h.judge(t, e)
 	if v.Action != jobs.Retry {
 		t.buried = v.Action == jobs.Bury
 		return true, 0, s.settle(ctx, t, e, out)
@@ -204,7 +203,7 @@ func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, out *outpu
 func (s *session) notStarted(ctx context.Context, t *task, e *jobs.Error) (done bool, delay time.Duration, err error) {
 	if e.Category == jobs.Initialization && t.env.Mode == jobs.ModeQueue {
 		t.attempt++
-		return s.failed(ctx, t, e, nil)
+		return s.failed(ctx, t, e, s.p.h.judge(t, e), nil)
 	}
 	t.buried = t.attempt > 0 && e.Retryable
 	return true, 0, s.settle(ctx, t, e, nil)

@@ -29,8 +29,9 @@ type output struct {
 	choseLM bool   // lm counts
 	ran     time.Duration
 
-	answered bool // the worker did, whatever it said
-	calledLM use  // whether the language model of the task was called
+	answered bool         // the worker did, whatever it said
+	calledLM use          // whether the language model of the task was called
+	verdict  jobs.Verdict // of err: what it leads to
 }
 
 // use is what a worker says of the use that a call made of its language model.

@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -26,7 +28,8 @@ type pool struct {
 	slots chan struct{}
 	turn  sync.Mutex // of those that take all slots
 	runs  atomic.Int64
-	gone  atomic.Bool // no worker serves
+	gone  atomic.Bool   // no worker serves
+	died  atomic.Uint64 // workers that have died
 	mu    sync.Mutex
 	none  func() error // why no slot can be had; nil, or a nil error: it can
 	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
@@ -51,7 +54,7 @@ func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 			return nil, err
 		}
 	}
-	s := &slot{p, 1}
+	s := &slot{p, 1, 7 + p.died.Load()}
 	if want.Alone {
 		p.turn.Lock() // two that each hold half of the slots would wait for ever
 		defer p.turn.Unlock()
@@ -59,7 +62,7 @@ func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 	}
 	for n := range s.n {
 		if err := p.takeOne(wait); err != nil {
-			(&slot{p, n}).Release()
+			(&slot{p: p, n: n}).Release()
 			return nil, err
 		}
 	}
@@ -112,9 +115,11 @@ func (p *pool) Workers() (int, int, int) {
 type slot struct {
 	p *pool
 	n int // of the pool's slots
+
+	worker uint64
 }
 
-func (s *slot) WorkerID() uint64              { return 7 }
+func (s *slot) WorkerID() uint64              { return s.worker }
 func (s *slot) WorkerName() string            { return "w/0" }
 func (s *slot) Engine() string                { return "fake 1" }
 func (s *slot) Tell(frame.Type, []byte) error { return nil }
@@ -148,6 +153,9 @@ func (s *slot) call(ctx context.Context, body []byte) (frame.Frame, error) {
 	s.p.mu.Unlock()
 	if hook != nil {
 		if f, err, done := hook(ctx, c); done {
+			if _, dead := errors.AsType[*pyproc.ExitError](err); dead { // all that was in it ends with it
+				s.p.died.CompareAndSwap(s.worker-7, s.worker-7+1)
+			}
 			return f, err
 		}
 	}

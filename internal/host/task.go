@@ -29,6 +29,8 @@ type task struct {
 	model   jobs.Model // of the next attempt
 	noModel *jobs.Error
 	pass    passage // of the running attempt
+
+	unstarted error // why no worker could be started for it
 }
 
 var errCancelled = errors.New("cancelled")

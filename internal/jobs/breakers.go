@@ -99,16 +99,33 @@ func clipName(name string) string {
 
 // BreakerOf reports whether the breaker concerns a host: its own, and those of language models.
 func BreakerOf(name, host string) bool {
-	return strings.HasPrefix(name, breakerLM) || name == PoolBreaker(host) || name == StartBreaker(host)
+	return BreakerOfAll(name) || name == PoolBreaker(host) || name == StartBreaker(host)
 }
 
-// BreakerKeys matches the keys of all breakers that are not closed, in dspex_control.
-const BreakerKeys = "b.*"
+// BreakerOfAll reports whether the breaker concerns every host, so that all count its failures together.
+func BreakerOfAll(name string) bool { return strings.HasPrefix(name, breakerLM) }
+
+// BreakerKeys matches the keys of all breakers that are not closed, FailureKeys those of closed ones that have failures, in
+// dspex_control.
+const (
+	BreakerKeys = breakerPrefix + "*"
+	FailureKeys = failurePrefix + "*"
+)
+
+const (
+	breakerPrefix = "b."
+	failurePrefix = "f."
+)
 
 // BreakerKey is the key of a breaker in dspex_control: what a key may not have is written as its bytes in hex.
-func BreakerKey(name string) string {
+func BreakerKey(name string) string { return spellKey(breakerPrefix, name) }
+
+// FailureKey is the key of the failures that a closed breaker has in a row.
+func FailureKey(name string) string { return spellKey(failurePrefix, name) }
+
+func spellKey(prefix, name string) string {
 	var b strings.Builder
-	b.WriteString("b.")
+	b.WriteString(prefix)
 	for i := range len(name) {
 		c := name[i]
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '/' {
@@ -120,9 +137,14 @@ func BreakerKey(name string) string {
 	return b.String()
 }
 
-// BreakerName reads a BreakerKey.
-func BreakerName(key string) (string, error) {
-	text, ok := strings.CutPrefix(key, "b.")
+// BreakerName reads a BreakerKey, FailedName a FailureKey.
+func BreakerName(key string) (string, error) { return readKey(breakerPrefix, key) }
+
+// FailedName reads a FailureKey.
+func FailedName(key string) (string, error) { return readKey(failurePrefix, key) }
+
+func readKey(prefix, key string) (string, error) {
+	text, ok := strings.CutPrefix(key, prefix)
 	plain, rest, more := strings.Cut(text, "=")
 	name := []byte(plain)
 	for ok && more {
@@ -137,12 +159,13 @@ func BreakerName(key string) (string, error) {
 		}
 	}
 	if !ok {
-		return "", fmt.Errorf("breaker key %q: expected b.<name>", Clip(key))
+		return "", fmt.Errorf("breaker key %q: expected %s<name>", Clip(key), prefix)
 	}
 	return string(name), nil
 }
 
-// OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it anew on every host.
+// OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it anew on every host. Under a
+// FailureKey it tells the failures in a row of all hosts while the breaker is closed.
 type OpenBreaker struct {
 	Name     string       `json:"name"`
 	Host     string       `json:"host"` // who found out

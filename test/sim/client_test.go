@@ -96,7 +96,7 @@ func (c *client) do(n int, o op) {
 }
 
 func (o op) body() []byte {
-	v := map[string]any{"command": o.command, "args": map[string]any{"x": o.work.X, "ms": o.work.MS, "fail": o.work.Fail, "die": o.work.Die, "bad": o.work.Bad, "pad": o.work.Pad},
+	v := map[string]any{"command": o.command, "args": map[string]any{"x": o.work.X, "ms": o.work.MS, "fail": o.work.Fail, "die": o.work.Die, "bad": o.work.Bad, "down": o.work.Down, "pad": o.work.Pad},
 		"options": o.options}
 	if o.msgpack {
 		b, err := wire.Encode(v)

@@ -32,6 +32,7 @@ const (
 const (
 	began kind = "began" // an attempt starts in a worker
 	ended kind = "ended" // it came to its end; no event: it was cut off
+	died  kind = "died"  // a worker
 )
 
 // What the tap sees, in stream order.
@@ -43,6 +44,7 @@ const (
 	deadLetter kind = "deadletter" //
 	assigned   kind = "assigned"   // a partition's owner
 	removed    kind = "removed"    // a key's lifetime is over
+	opened     kind = "opened"     // a circuit breaker
 )
 
 // What the director does, and what it finds at the end.

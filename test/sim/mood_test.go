@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -106,4 +107,17 @@ func lanes(r *rand.Rand, o *op) {
 func once(r *rand.Rand, o *op) {
 	o.door, o.command, o.options = doorPublish, "append", map[string]any{"max_retries": 0}
 	o.work, o.cancel, o.awaits = work{X: o.work.X, MS: 300 + r.IntN(1500)}, 0, r.IntN(2) == 0
+}
+
+// byModel has jobs that the language model fails, most of the time.
+func byModel(r *rand.Rand, o *op) {
+	o.command, o.awaits, o.cancel, o.think = "predict", true, 0, time.Duration(500+r.IntN(1000))*time.Millisecond
+	o.work = work{X: o.work.X, MS: 50, Down: r.IntN(8) > 0}
+	o.options = map[string]any{"max_retries": r.IntN(4), "backoff": []int{50}}
+}
+
+// crowding has jobs of many sessions at once, which may be retried.
+func crowding(r *rand.Rand, o *op) {
+	o.session, o.command, o.awaits, o.cancel, o.think = fmt.Sprint("s", r.IntN(20)), "append", false, 0, time.Duration(r.IntN(200))*time.Millisecond
+	o.work, o.options = work{X: o.work.X, MS: 2000 + r.IntN(4000)}, map[string]any{}
 }

@@ -23,7 +23,9 @@ type plan struct {
 	mood        *mood // of the clients; nil: none in particular
 	faults      []plannedFault
 	triggers    []*trigger
-	gentle      bool // nothing of it may cost a job an attempt
+	gentle      bool // nothing else is joined with it
+	whole       bool // nothing of it may cost a job an attempt
+	inTurn      bool // one client, one job after the other
 }
 
 // String tells what the scenario is about.
@@ -105,13 +107,15 @@ func scenarios() (list []scenario) {
 	})
 	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
 	add("leader restarted again and again", func(r *rand.Rand, p *plan) { p.restartLeader(r) })
+	add("language model that fails", func(r *rand.Rand, p *plan) { p.failModel(r) })
+	add("workers that die with all that is in them", func(r *rand.Rand, p *plan) { p.killWorkers(r) })
 	add(string(allStopped), func(r *rand.Rand, p *plan) { p.pauseForHours(r) })
 	add(string(hostFreezeLong), func(r *rand.Rand, p *plan) { p.freezeForAnHour(r) })
 	return list
 }
 
 // loners is the number of scenarios that no other one is joined with: they take hours, or nothing else may disturb them.
-const loners = 3
+const loners = 5
 
 // makePlan draws a scenario. The seed's remainder decides what it is about, so that consecutive seeds cover everything evenly.
 func makePlan(seed uint64) plan {
@@ -196,7 +200,7 @@ func (p *plan) storm(r *rand.Rand) {
 // restartLeader restarts the one dispatcher, time and again, under jobs that may start only once. The hosts speak at different
 // moments of a second.
 func (p *plan) restartLeader(r *rand.Rand) {
-	p.gentle, p.dispatchers, p.hosts = true, 1, nil
+	p.gentle, p.whole, p.dispatchers, p.hosts = true, true, 1, nil
 	for n := range 3 {
 		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", n), workers: 2, slots: 4, joins: time.Duration(n*300+r.IntN(300)) * time.Millisecond})
 	}
@@ -204,6 +208,24 @@ func (p *plan) restartLeader(r *rand.Rand) {
 		p.faults = append(p.faults, plannedFault{kind: dispatchRestart, at: at, lasts: time.Duration(r.IntN(1500)) * time.Millisecond, target: "d0"})
 	}
 	p.mood = &mood{tunes: once}
+}
+
+// failModel has jobs of all hosts fail by the language model, one after the other, with successes in between.
+func (p *plan) failModel(r *rand.Rand) {
+	p.gentle, p.inTurn, p.hosts = true, true, nil
+	for n := range 2 + r.IntN(2) {
+		p.hosts = append(p.hosts, hostPlan{name: fmt.Sprint("h", n), workers: 1, slots: 4})
+	}
+	p.mood = &mood{tunes: byModel}
+}
+
+// killWorkers ends workers that have a lot in them.
+func (p *plan) killWorkers(r *rand.Rand) {
+	p.gentle, p.hosts = true, []hostPlan{{name: "h0", workers: 1, slots: 16}}
+	for n := range 3 {
+		p.faults = append(p.faults, plannedFault{kind: workerKill, at: time.Duration(4+3*n)*time.Second + time.Duration(r.IntN(1000))*time.Millisecond, target: "h0"})
+	}
+	p.mood = &mood{tunes: crowding}
 }
 
 // pauseForHours stops everything but the broker until records have expired.
@@ -246,9 +268,13 @@ func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 func (p *plan) addClients(r *rand.Rand) {
 	sessions := []string{"alice", "bob", "carol", "dave"}[:1+r.IntN(4)]
 	var all []op
-	for c := range 1 + r.IntN(3) {
+	clients, most := 1+r.IntN(3), 8
+	if p.inTurn {
+		clients, most = 1, 20
+	}
+	for c := range clients {
 		var ops []op
-		for n := range 5 + r.IntN(8) {
+		for n := range 5 + r.IntN(most) {
 			o := p.draw(r, c, n, sessions, all)
 			ops, all = append(ops, o), append(all, o)
 		}

@@ -74,8 +74,12 @@ func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 	})
 	runtime.GC() // nor from this bubble into other tests
 	runtime.GC()
-	if w.plan.gentle {
+	if w.plan.whole {
 		bad = append(bad, nothingFails(w.history)...)
 	}
+	if w.plan.inTurn {
+		bad = append(bad, modelBreaker(w.history)...)
+	}
+	bad = append(bad, poolBreakers(w.history)...)
 	return w, append(bad, check(w.history, w.plan.idle)...)
 }

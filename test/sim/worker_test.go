@@ -185,6 +185,7 @@ func (p *pool) end(w *worker) {
 		return // it is gone already
 	}
 	close(w.gone)
+	p.note(event{kind: died, who: p.who, text: w.name})
 	p.workers[seat] = nil
 	p.world.wg.Go(func() {
 		sleep(respawn)
@@ -230,6 +231,7 @@ type work struct {
 	Fail int    `msgpack:"fail"` // so many attempts fail in a way that a retry may cure
 	Die  int    `msgpack:"die"`  // so many attempts kill the worker
 	Bad  bool   `msgpack:"bad"`  // it fails in a way that no retry cures
+	Down bool   `msgpack:"down"` // the language model fails it, at every attempt, while faults strike
 	Pad  int    `msgpack:"pad"`  // so many bytes more in its entry
 }
 
@@ -305,6 +307,10 @@ func (s *slot) serve(ctx context.Context, c frame.CallBody) (frame.Frame, error)
 		run.kind, run.text = ended, "fails"
 		s.p.note(run)
 		return failure(jobs.Connection, "lost", true), nil
+	case job.Down && time.Since(s.p.world.history.start) < s.p.world.plan.active:
+		run.kind, run.text = ended, "fails"
+		s.p.note(run)
+		return failure(jobs.Connection, "lm_connection", true), nil
 	case job.Bad:
 		run.kind, run.text = ended, "fails for good"
 		s.p.note(run)
@@ -323,7 +329,7 @@ func (s *slot) finish(c frame.CallBody, job work, list []string) (frame.Frame, e
 		s.p.mu.Lock()
 		delete(s.w.states, c.Session)
 		s.p.mu.Unlock()
-	case "append":
+	case "append", "predict": // one that calls the language model
 		entry := fmt.Sprintf("%s#%d%s", job.X, s.p.world.runs.Add(1), strings.Repeat(".", job.Pad))
 		next, err := wire.Encode(append(slices.Clone(list), entry))
 		if err != nil {
@@ -348,10 +354,13 @@ func failure(category jobs.Category, code string, retryable bool) frame.Frame {
 	return frame.Frame{Type: frame.Error, Body: b.AppendBody(nil)}
 }
 
-// models is a host without language models.
+// simModel names the breaker of the only language model.
+const simModel = "lm.sim/model"
+
+// models is a host with one language model, which workers need not be told of.
 type models struct{}
 
-func (models) Named(string) (jobs.Model, *jobs.Error)  { return jobs.Model{}, nil }
-func (models) Chosen([]byte) (jobs.Model, *jobs.Error) { return jobs.Model{}, nil }
-func (models) Default() (jobs.Model, *jobs.Error)      { return jobs.Model{}, nil }
+func (models) Named(string) (jobs.Model, *jobs.Error)  { return jobs.Model{Breaker: simModel}, nil }
+func (models) Chosen([]byte) (jobs.Model, *jobs.Error) { return jobs.Model{Breaker: simModel}, nil }
+func (models) Default() (jobs.Model, *jobs.Error)      { return jobs.Model{Breaker: simModel}, nil }
 func (models) SetDefault([]byte) *jobs.Error           { return nil }
