@@ -15,7 +15,7 @@ var (
 	workersDesc  = prometheus.NewDesc("dspex_workers", "Worker processes, by what they do.", []string{"state"}, nil)
 	edgesDesc    = prometheus.NewDesc("dspex_worker_transitions_total", "Changes of the workers' states (docs/workers.md), idle to busy and back included.", []string{"from", "to"}, nil)
 	waitingDesc  = prometheus.NewDesc("dspex_pool_waiting", "Attempts that wait for a slot.", nil, nil)
-	restartDesc  = prometheus.NewDesc("dspex_worker_restarts_total", "Starts of workers in the place of one that had ended.", nil, nil)
+	restartDesc  = prometheus.NewDesc("dspex_worker_restarts_total", "Starts of workers that replace one that had ended.", nil, nil)
 	failedDesc   = prometheus.NewDesc("dspex_worker_start_failures_total", "Starts of workers that failed.", nil, nil)
 	recycledDesc = prometheus.NewDesc("dspex_worker_recycled_total", "Workers that were replaced for their age, their jobs or their memory.", nil, nil)
 	deathsDesc   = prometheus.NewDesc("dspex_worker_deaths_total", "Workers that ended without being asked to, or had to be killed.", nil, nil)

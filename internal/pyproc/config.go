@@ -53,7 +53,7 @@ const (
 	dumpQuiet        = 20 * time.Millisecond  // silence after which the stacks count as complete
 	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
 	exitGrace        = 3 * time.Second        // end of file to SIGKILL: a process that ends keeps its own exit code; on a starved machine its end is known late
-	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the seat is filled again, somebody goes on waiting
+	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the supervisor starts another worker, a goroutine goes on waiting
 	drainTimeout     = 250 * time.Millisecond // end of process to failing its calls, if a stray grandchild holds a pipe open
 	logDrainTimeout  = time.Second            // end of process to giving up on its last log lines
 )

@@ -35,7 +35,7 @@ func closedWithin(c <-chan struct{}, d time.Duration) bool {
 }
 
 // end brings the worker to its end, whatever that takes. cause is why the host wants it, nil if the worker began it. stage
-// is where the worker was. Afterwards the place may be filled again; only a process that SIGKILL does not end is
+// is where the worker was. Afterwards its supervisor may start another one; only a process that SIGKILL does not end is
 // still there then, and Run waits for it.
 func (w *worker) end(stage State, cause error) *ExitError {
 	w.pool.shut(w)
@@ -44,7 +44,7 @@ func (w *worker) end(stage State, cause error) *ExitError {
 	}
 	w.dump(stage, cause)
 	if !isClosed(w.exited) {
-		w.pool.move(w.seat, Killing, cause)
+		w.pool.move(w.supervisor, Killing, cause)
 		w.child.signal(syscall.SIGKILL)
 		if !w.exitsWithin(reapTimeout) {
 			err := &ExitError{Worker: w.name, PID: w.child.pid, Stage: stage, Code: -1, StderrTail: w.logs.tail.String(), Cause: cause}

@@ -41,7 +41,7 @@ func (w *worker) greet(f frame.Frame) error {
 	}
 	w.pool.mu.Lock()
 	w.hello = hello
-	w.pool.moveLocked(w.seat, Warming, nil)
+	w.pool.moveLocked(w.supervisor, Warming, nil)
 	w.pool.mu.Unlock()
 	_ = w.out.send(frame.Init, 0, body) // if the pipe fails so does the wait for READY
 	return nil

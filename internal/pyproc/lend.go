@@ -112,7 +112,7 @@ func (p *Pool) wait(wait Wait, q *waiter) (*Slot, error) {
 	if granted != nil {
 		granted.Release()
 	}
-	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.seats), waiting, err)
+	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.supervisors), waiting, err)
 }
 
 func (q *waiter) unreserveLocked() {
@@ -129,7 +129,7 @@ func (p *Pool) refusalLocked() error {
 	}
 	var next time.Time
 	var last error
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if !s.wanted {
 			continue
 		}
@@ -141,7 +141,7 @@ func (p *Pool) refusalLocked() error {
 		}
 	}
 	if last == nil {
-		return nil // no seats: Run says that the Config is wrong
+		return nil // no supervisors: Run says that the Config is wrong
 	}
 	return &UnavailableError{RetryAfter: max(0, time.Until(next)), Err: last}
 }
@@ -190,7 +190,7 @@ func (p *Pool) grantLocked() {
 // pickLocked returns the worker that a single slot should come from, nil if none has one.
 func (p *Pool) pickLocked(prefer uint64, avoid string) *worker {
 	var best, last *worker
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		switch {
 		case s.freeLocked() <= 0:
 		case s.name == avoid:
@@ -207,7 +207,7 @@ func (p *Pool) pickLocked(prefer uint64, avoid string) *worker {
 // reserveLocked keeps the preferred or least loaded worker for q.
 func (p *Pool) reserveLocked(q *waiter) bool {
 	var best *worker
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w == nil || !s.w.open || s.w.reserved != nil {
 			continue
 		}
@@ -235,7 +235,7 @@ func (p *Pool) giveBack(s *Slot) {
 	defer p.mu.Unlock()
 	s.w.used -= s.n
 	p.liveLocked(s.w)
-	if s.w.used == 0 && s.w.seat.state == Draining {
+	if s.w.used == 0 && s.w.supervisor.state == Draining {
 		poke(s.w.look) // it was its last
 	}
 	p.grantLocked()
@@ -254,11 +254,11 @@ func (p *Pool) liveLocked(w *worker) {
 	switch {
 	case !w.open:
 	case w.cancelling > 0:
-		p.moveLocked(w.seat, Cancelling, nil)
+		p.moveLocked(w.supervisor, Cancelling, nil)
 	case w.used > 0:
-		p.moveLocked(w.seat, Busy, nil)
+		p.moveLocked(w.supervisor, Busy, nil)
 	default:
-		p.moveLocked(w.seat, Idle, nil)
+		p.moveLocked(w.supervisor, Idle, nil)
 	}
 }
 
@@ -277,7 +277,7 @@ func (p *Pool) shutLocked(w *worker) {
 	}
 }
 
-// retire lets a worker take no more calls and says why: Draining or Stopping. Its place is no longer its own.
+// retire lets a worker take no more calls and says why: Draining or Stopping. Its supervisor may start another one.
 func (p *Pool) retire(w *worker, to State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,8 +287,8 @@ func (p *Pool) retire(w *worker, to State) {
 
 func (p *Pool) retireLocked(w *worker, to State) {
 	p.shutLocked(w)
-	w.seat.wanted = false
-	p.moveLocked(w.seat, to, nil)
+	w.supervisor.wanted = false
+	p.moveLocked(w.supervisor, to, nil)
 	poke(w.look)
 }
 
@@ -296,5 +296,5 @@ func (p *Pool) retireLocked(w *worker, to State) {
 func (p *Pool) drainedOut(w *worker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return w.seat.state == Draining && w.used == 0
+	return w.supervisor.state == Draining && w.used == 0
 }

@@ -9,7 +9,7 @@ import (
 // in reserve (state Spare) are ready and serve nobody: they step in for one that died, for one that is due to be replaced, or
 // for a burst, without a moment's loss. A worker that is due goes on serving until its replacement is ready.
 
-// census counts the places that are to be filled.
+// census counts the supervisors that are to have a worker.
 type census struct {
 	wanted  int // all of them
 	serving int // with a worker that takes calls
@@ -19,7 +19,7 @@ type census struct {
 
 func (p *Pool) censusLocked() census {
 	var c census
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if !s.wanted {
 			continue
 		}
@@ -48,7 +48,7 @@ func (p *Pool) replanLocked() {
 	want := p.targetLocked() + p.reserveSizeLocked(c)
 	for ; c.wanted < want; c.wanted++ {
 		if !p.fillLocked() {
-			break // every place is taken by workers that leave: the next that has left lets it go on
+			break // every supervisor has a worker that leaves: the next that has left lets it go on
 		}
 	}
 	for ; c.wanted > want; c.wanted-- {
@@ -67,7 +67,7 @@ func (p *Pool) burstLocked(c census) {
 		return
 	}
 	slots := 1
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w != nil && s.w.open {
 			slots = max(slots, s.w.slots)
 		}
@@ -93,7 +93,7 @@ func (p *Pool) pressedLocked() {
 		return
 	}
 	free, most := 0, 0
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		free += s.freeLocked()
 		if s.w != nil && s.w.open {
 			most = max(most, s.w.slots)
@@ -106,7 +106,7 @@ func (p *Pool) pressedLocked() {
 
 // promoteLocked lets workers in reserve serve: in place of what is missing, then of what is due.
 func (p *Pool) promoteLocked(c census) {
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.state != Spare || !s.wanted {
 			continue
 		}
@@ -127,7 +127,7 @@ func (p *Pool) promoteLocked(c census) {
 // openLocked lets a worker take calls.
 func (p *Pool) openLocked(w *worker) {
 	w.open = true
-	p.moveLocked(w.seat, Idle, nil)
+	p.moveLocked(w.supervisor, Idle, nil)
 	p.full = p.full || p.censusLocked().serving >= p.targetLocked()
 	p.announceLocked()
 }
@@ -135,7 +135,7 @@ func (p *Pool) openLocked(w *worker) {
 // dueLocked returns the worker that has been due for longest, nil if none is.
 func (p *Pool) dueLocked() *worker {
 	var found *worker
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w != nil && s.w.open && s.w.due != "" && (found == nil || s.w.dueAt.Before(found.dueAt)) {
 			found = s.w
 		}
@@ -153,9 +153,9 @@ func (p *Pool) reserveSizeLocked(c census) int {
 	return n
 }
 
-// fillLocked has one more place filled.
+// fillLocked has one more supervisor start a worker.
 func (p *Pool) fillLocked() bool {
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if !s.wanted && s.state == Empty {
 			s.wanted = true
 			poke(s.kick)
@@ -165,10 +165,10 @@ func (p *Pool) fillLocked() bool {
 	return false
 }
 
-// dismissLocked has one place less: one that only waits to start again, else a worker in reserve. Starts that run are let run.
+// dismissLocked has one worker less: one that only waits to start again, else a worker in reserve. Starts that run are let run.
 func (p *Pool) dismissLocked() bool {
 	for _, states := range [][]State{{Backoff, Quarantined}, {Spare}} {
-		for _, s := range slices.Backward(p.seats) { // a pool keeps its first places
+		for _, s := range slices.Backward(p.supervisors) { // a pool keeps its first supervisors
 			if !s.wanted || !slices.Contains(states, s.state) {
 				continue
 			}
@@ -186,7 +186,7 @@ func (p *Pool) dismissLocked() bool {
 // standDownLocked has one worker less serve: the least loaded. One that is idle goes to the reserve.
 func (p *Pool) standDownLocked() {
 	var w *worker
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w != nil && s.w.open && (w == nil || s.w.used <= w.used) {
 			w = s.w
 		}
@@ -195,7 +195,7 @@ func (p *Pool) standDownLocked() {
 	case w == nil:
 	case w.used == 0 && w.reserved == nil:
 		w.open = false
-		p.moveLocked(w.seat, Spare, nil)
+		p.moveLocked(w.supervisor, Spare, nil)
 	default:
 		p.retireLocked(w, Draining)
 	}
@@ -206,7 +206,7 @@ func (p *Pool) arrive(w *worker) {
 	p.zygotes.note(true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := w.seat
+	s := w.supervisor
 	w.slots, w.readyAt = int(w.ready.Slots), time.Now()
 	s.startErr, s.lastErr, s.quarantined = nil, nil, false
 	if p.censusLocked().serving < p.targetLocked() {

@@ -17,23 +17,23 @@ type Pool struct {
 	start   func(context.Context, spec) (*child, error) // tests: goroutines instead of processes
 	zygotes *zygotes                                    // nil: workers are spawned
 
-	lingering sync.WaitGroup // workers that outlived SIGKILL: Run waits, their places do not
+	lingering sync.WaitGroup // workers that outlived SIGKILL: Run waits, their supervisors do not
 
 	eventKick chan struct{} // capacity 1: events is not empty
 
-	mu       sync.Mutex
-	running  bool
-	stopping bool
-	seats    []*seat
-	burst    int       // workers above Config.Size that there should be
-	pressed  time.Time // when everything that serves was needed last, if there is a burst
-	full     bool      // as many as there should be have served at once
-	recycled int       // workers replaced because they were due
-	edges    [numStates][numStates]uint64
-	waiters  list.List     // of *waiter, the oldest first
-	changed  chan struct{} // closed and renewed when Ready must look again
-	events   []Event       // not yet told
-	illegal  int           // edges that the table does not have: a bug
+	mu          sync.Mutex
+	running     bool
+	stopping    bool
+	supervisors []*supervisor
+	burst       int       // workers above Config.Size that there should be
+	pressed     time.Time // when everything that serves was needed last, if there is a burst
+	full        bool      // as many as there should be have served at once
+	recycled    int       // workers replaced because they were due
+	edges       [numStates][numStates]uint64
+	waiters     list.List     // of *waiter, the oldest first
+	changed     chan struct{} // closed and renewed when Ready must look again
+	events      []Event       // not yet told
+	illegal     int           // edges that the table does not have: a bug
 }
 
 // New makes a pool. Nothing runs before Run, which also says what is wrong with cfg.
@@ -42,9 +42,9 @@ func New(cfg Config) *Pool {
 		cfg: cfg.withDefaults(), rules: defaultRules,
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	// Some places more than workers: for replacements that come before the old ones have gone.
+	// More supervisors than workers: for replacements that come before the old ones have gone.
 	for n := range max(0, cfg.Size) + max(0, cfg.Overflow) + max(0, cfg.Spares) + max(2, cfg.Size/2) {
-		p.seats = append(p.seats, &seat{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1), kick: make(chan struct{}, 1)})
+		p.supervisors = append(p.supervisors, &supervisor{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1), kick: make(chan struct{}, 1)})
 	}
 	return p
 }
@@ -63,7 +63,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	told := make(chan struct{})
 	helpers.Go(func() { p.tellEvents(told) })
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		all.Go(func() { s.run(ctx) })
 	}
 	<-ctx.Done()
@@ -128,7 +128,7 @@ func (p *Pool) refuseAll() {
 	p.announceLocked()
 }
 
-// Ready waits until a worker is ready. It fails with the errors of the starts once every place has failed to start one,
+// Ready waits until a worker is ready. It fails with the errors of the starts once every supervisor has failed to start one,
 // with ErrStopped if the pool stops and with ctx's error.
 func (p *Pool) Ready(ctx context.Context) error {
 	for {
@@ -152,7 +152,7 @@ func (p *Pool) readiness() (done bool, changed <-chan struct{}, err error) {
 	}
 	var failed []error
 	wanted := 0
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if !s.wanted {
 			continue
 		}
@@ -175,14 +175,14 @@ func (p *Pool) announceLocked() {
 	p.changed = make(chan struct{})
 }
 
-// move changes the state of a place.
-func (p *Pool) move(s *seat, to State, err error) {
+// move changes the state of a supervisor.
+func (p *Pool) move(s *supervisor, to State, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.moveLocked(s, to, err)
 }
 
-func (p *Pool) moveLocked(s *seat, to State, err error) {
+func (p *Pool) moveLocked(s *supervisor, to State, err error) {
 	from := s.state
 	if from == to {
 		return

@@ -2,7 +2,7 @@ package pyproc
 
 import "time"
 
-// restartRules say how fast a place is filled again.
+// restartRules say how fast a supervisor starts another worker.
 type restartRules struct {
 	first, most time.Duration // the delay doubles from first to most
 	healthy     time.Duration // a worker that lived so long sets the delay back
@@ -16,14 +16,14 @@ var defaultRules = restartRules{
 	failures: 5, within: time.Minute, quarantine: 30 * time.Second,
 }
 
-// ending is what a place remembers of the worker that ended.
+// ending is what a supervisor remembers of the worker that ended.
 type ending struct {
 	ready    bool          // it reached READY
 	lived    time.Duration // since READY
 	hopeless bool          // trying again cannot help: the versions do not fit
 }
 
-// restarts is the memory of one place.
+// restarts is the memory of one supervisor.
 type restarts struct {
 	rules   restartRules
 	deaths  int         // since the last healthy life
@@ -31,7 +31,7 @@ type restarts struct {
 	probing bool        // the start that ended was the first after a quarantine
 }
 
-// after decides how long the place stays empty: not at all after the first death of a worker that was ready. chance in [0,1)
+// after decides how long the supervisor stays empty: not at all after the first death of a worker that was ready. chance in [0,1)
 // spreads the delay by a fifth both ways, so that workers that died together do not start together.
 func (r *restarts) after(now time.Time, end ending, chance float64) (delay time.Duration, quarantined bool) {
 	if end.ready {

@@ -14,7 +14,7 @@ const (
 	maxPartialBytes = 16 << 20
 )
 
-// Slot is a place for one call at a time in one worker, or the whole worker if it was asked for with Alone (also then one
+// Slot is one concurrent call in one worker, or the whole worker if it was asked for with Alone (also then one
 // call at a time). It belongs to the goroutine that checked it out.
 type Slot struct {
 	w *worker
@@ -74,7 +74,7 @@ func (s *Slot) Tell(t frame.Type, body []byte) error {
 func (p *Pool) TellAll(t frame.Type, body []byte) {
 	p.mu.Lock()
 	var serving []*worker
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w != nil && s.state.Serving() {
 			serving = append(serving, s.w)
 		}

@@ -18,7 +18,7 @@ func (w *worker) dump(stage State, cause error) {
 	if !errors.As(cause, &hung) || stage == Spawning || stage == Handshake || isClosed(w.exited) {
 		return
 	}
-	w.pool.move(w.seat, Dumping, nil) // the cause follows when it is complete
+	w.pool.move(w.supervisor, Dumping, nil) // the cause follows when it is complete
 	// What it said by itself since the first call was given up: where a task stands is in no thread's stack.
 	hung.Stack = w.askStacks(w.cancelMark(w.logs.tail.mark()))
 }

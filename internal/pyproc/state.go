@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// State is the situation of one place in the pool and of the worker in it.
+// State is the situation of one supervisor and of its worker.
 type State uint8
 
 // The states, in the order of a life.

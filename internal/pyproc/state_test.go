@@ -39,7 +39,7 @@ func TestEdgesOfTheStatesAreTheTable(t *testing.T) {
 
 func TestIllegalEdgeIsReported(t *testing.T) {
 	p := New(Config{Size: 1})
-	p.move(p.seats[0], Busy, nil)
+	p.move(p.supervisors[0], Busy, nil)
 	if p.illegal != 1 || p.events[0].Err == nil {
 		t.Fatalf("got %d illegal edges, %v; want 1 with an error", p.illegal, p.events)
 	}

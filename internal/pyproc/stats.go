@@ -13,7 +13,7 @@ type Stats struct {
 	Available int           // slots that are free
 	Waiting   int           // Checkouts that wait
 	Recycled  int           // workers replaced because they were due
-	Workers   []WorkerStats // of every place that is in use, and of the first Size ones
+	Workers   []WorkerStats // of every supervisor in use, and of the first Size ones
 	Edges     []EdgeCount   // how often the states changed, all workers together
 }
 
@@ -23,7 +23,7 @@ type EdgeCount struct {
 	N        uint64
 }
 
-// WorkerStats is a picture of one place. Fields of the process are zero while there is none.
+// WorkerStats is a picture of one supervisor. Fields of the process are zero while there is none.
 type WorkerStats struct {
 	ID              uint64 // of the incarnation
 	Name            string
@@ -51,7 +51,7 @@ func (p *Pool) Free() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := 0
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		n += s.freeLocked()
 	}
 	return n
@@ -61,7 +61,7 @@ func (p *Pool) Free() int {
 func (p *Pool) Exclusive(command string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.seats {
+	for _, s := range p.supervisors {
 		if s.w != nil && s.w.open && slices.Contains(s.w.ready.Exclusive, command) {
 			return true
 		}
@@ -81,7 +81,7 @@ func (p *Pool) Stats() Stats {
 			}
 		}
 	}
-	for n, s := range p.seats {
+	for n, s := range p.supervisors {
 		if n >= p.cfg.Size && s.state == Empty {
 			continue
 		}
@@ -94,14 +94,14 @@ func (p *Pool) Stats() Stats {
 }
 
 // freeLocked counts what a Checkout could take now.
-func (s *seat) freeLocked() int {
+func (s *supervisor) freeLocked() int {
 	if s.w == nil || !s.w.open || s.w.reserved != nil {
 		return 0
 	}
 	return s.w.slots - s.w.used
 }
 
-func (s *seat) statsLocked() WorkerStats {
+func (s *supervisor) statsLocked() WorkerStats {
 	ws := WorkerStats{Name: s.name, State: s.state, Restarts: max(0, s.starts-1)}
 	if s.lastErr != nil {
 		ws.LastError = s.lastErr.Error()

@@ -19,18 +19,18 @@ import (
 // lastWorker numbers the incarnations of the whole process, so that no two pools share an id.
 var lastWorker atomic.Uint64
 
-// worker is one incarnation: a process and what runs for it. Its place's goroutine owns it; a reader goroutine takes
+// worker is one incarnation: a process and what runs for it. Its supervisor's goroutine owns it; a reader goroutine takes
 // what it sends; callers use it through slots.
 type worker struct {
 	*process
-	pool      *Pool
-	seat      *seat
-	id        uint64
-	nonce     string
-	startedAt time.Time
-	spread    float64 // its share of the limits of Recycle, 0.9 to 1.1
-	out       *writer
-	channel   io.Closer // its end of Config.Channel, nil if there is none
+	pool       *Pool
+	supervisor *supervisor
+	id         uint64
+	nonce      string
+	startedAt  time.Time
+	spread     float64 // its share of the limits of Recycle, 0.9 to 1.1
+	out        *writer
+	channel    io.Closer // its end of Config.Channel, nil if there is none
 
 	control chan frame.Frame // what is not about a call; the reader never waits for room in it
 	look    chan struct{}    // capacity 1: something changed that the owner must see
@@ -67,11 +67,11 @@ type worker struct {
 // control frames that may wait for the owner. A worker sends two at the start and one at the end.
 const controlQueue = 8
 
-func newWorker(s *seat, nonce string, c *child) *worker {
+func newWorker(s *supervisor, nonce string, c *child) *worker {
 	p := s.pool
 	return &worker{
 		process: newProcess(s.name, c, p.cfg.Log),
-		pool:    p, seat: s, id: lastWorker.Add(1), nonce: nonce, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
+		pool:    p, supervisor: s, id: lastWorker.Add(1), nonce: nonce, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
 		out:     newWriter(c.toWorker),
 		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1), read: make(chan struct{}),
 		calls: map[uint64]*call{},

@@ -86,7 +86,7 @@ func TestKilledZygoteTakesItsWorkersAlongAndBothComeBack(t *testing.T) {
 		t.Errorf("got %v, want the zygote named", err)
 	}
 	s.Release()
-	for n := 0; n < 3; { // every place has a new worker
+	for n := 0; n < 3; { // every supervisor has a new worker
 		slot := checkout(t, p)
 		if _, err := slot.Call(t.Context(), callBody("echo", 0), nil); err == nil {
 			n++

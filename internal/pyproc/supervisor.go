@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// seat is one place in the pool. Its goroutine fills it with one worker after another while the plan wants it filled.
-type seat struct {
+// supervisor keeps one worker of the pool running: its goroutine starts one after another for as long as the plan wants it to.
+type supervisor struct {
 	pool   *Pool
 	name   string
 	memory restarts      // of the goroutine
@@ -28,7 +28,7 @@ type seat struct {
 }
 
 // run lives until ctx ends and the last worker is reaped.
-func (s *seat) run(ctx context.Context) {
+func (s *supervisor) run(ctx context.Context) {
 	s.memory.rules = s.pool.rules
 	for s.awaitWanted(ctx) {
 		end := s.live(ctx)
@@ -40,7 +40,7 @@ func (s *seat) run(ctx context.Context) {
 }
 
 // awaitWanted waits until there should be a worker here. It reports false when ctx has ended.
-func (s *seat) awaitWanted(ctx context.Context) bool {
+func (s *supervisor) awaitWanted(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		if !s.vacate() {
 			return true
@@ -53,8 +53,8 @@ func (s *seat) awaitWanted(ctx context.Context) bool {
 	return false
 }
 
-// vacate makes a place without a process Empty if there should be nobody in it, and reports whether that is so.
-func (s *seat) vacate() bool {
+// vacate makes a supervisor without a process Empty if the plan does not want it, and reports whether that is so.
+func (s *supervisor) vacate() bool {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,13 +64,13 @@ func (s *seat) vacate() bool {
 	if s.state != Empty {
 		p.moveLocked(s, Empty, nil)
 		s.startErr, s.quarantined = nil, false
-		p.replanLocked() // somebody may wait for a place
+		p.replanLocked() // the plan may wait for a supervisor
 	}
 	return true
 }
 
 // live starts a worker and returns when it has ended.
-func (s *seat) live(ctx context.Context) ending {
+func (s *supervisor) live(ctx context.Context) ending {
 	s.pool.move(s, Spawning, nil)
 	w, err := s.spawn(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *seat) live(ctx context.Context) ending {
 	return ending{ready: true, lived: time.Since(readyAt)}
 }
 
-func (s *seat) failStart(ctx context.Context, w *worker, cause error) ending {
+func (s *supervisor) failStart(ctx context.Context, w *worker, cause error) ending {
 	stage := s.stage()
 	kill := cause
 	var own *reported
@@ -118,7 +118,7 @@ func isVersion(err error) bool {
 	return errors.As(err, &version)
 }
 
-func (s *seat) spawn(ctx context.Context) (*worker, error) {
+func (s *supervisor) spawn(ctx context.Context) (*worker, error) {
 	p := s.pool
 	nonce := crand.Text()
 	sp := spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce}
@@ -148,14 +148,14 @@ func (s *seat) spawn(ctx context.Context) (*worker, error) {
 	return s.w, nil
 }
 
-func (s *seat) stage() State {
+func (s *supervisor) stage() State {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	return s.state
 }
 
-// leave empties the place after err. An end that was asked for is no error of the worker.
-func (s *seat) leave(ctx context.Context, err error, starting bool) {
+// leave empties the supervisor after err. An end that was asked for is no error of the worker.
+func (s *supervisor) leave(ctx context.Context, err error, starting bool) {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +173,7 @@ func (s *seat) leave(ctx context.Context, err error, starting bool) {
 }
 
 // rest waits before the next start, or until there need not be one.
-func (s *seat) rest(ctx context.Context, end ending) {
+func (s *supervisor) rest(ctx context.Context, end ending) {
 	now := time.Now()
 	delay, quarantined := s.memory.after(now, end, rand.Float64())
 	s.pool.rest(s, now.Add(delay), quarantined)
@@ -193,7 +193,7 @@ func (s *seat) rest(ctx context.Context, end ending) {
 	}
 }
 
-func (p *Pool) rest(s *seat, until time.Time, quarantined bool) {
+func (p *Pool) rest(s *supervisor, until time.Time, quarantined bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !quarantined {
@@ -202,7 +202,7 @@ func (p *Pool) rest(s *seat, until time.Time, quarantined bool) {
 	}
 	s.quarantined, s.until = true, until
 	p.moveLocked(s, Quarantined, s.startErr)
-	if err := p.refusalLocked(); err != nil { // the last place that gave hope
+	if err := p.refusalLocked(); err != nil { // the last supervisor that gave hope
 		p.refuseWaitersLocked(err)
 	}
 }
