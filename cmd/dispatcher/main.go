@@ -50,7 +50,7 @@ type options struct {
 func (o *options) declare(f *pflag.FlagSet) {
 	o.jobsSize, o.resultsSize, o.deadSize = 4<<30, 4<<30, 1<<30
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
-	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment, fixed for its life (0: 64, or what it has)")
+	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment; \"dspex partitions\" changes them later (0: 64, or what it has)")
 	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
 	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment")
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")

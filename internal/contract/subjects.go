@@ -29,6 +29,8 @@ const (
 	RPCHostsDrain  = "dspex.rpc.hosts.drain"
 	RPCHostsResume = "dspex.rpc.hosts.resume"
 
+	RPCPartitionsGet   = "dspex.rpc.partitions.get"
+	RPCPartitionsSet   = "dspex.rpc.partitions.set"
 	RPCConsumersList   = "dspex.rpc.consumers.list"
 	RPCConsumersRemove = "dspex.rpc.consumers.remove"
 

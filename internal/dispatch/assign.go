@@ -27,11 +27,15 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owners, epochs, err := d.owners(ctx)
+	now, err := d.readLayouts(ctx)
 	if err != nil {
 		return err
 	}
-	lost := d.recallOwners(owners, epochs)
+	owners, epochs, stale, err := d.entries(ctx, now.Serving)
+	if err != nil {
+		return err
+	}
+	stale = append(stale, d.recallOwners(owners, epochs)...)
 	live, unjudged := d.hosts.survey(owners)
 	if len(unjudged) > 0 && !d.hosts.listened() {
 		return errListening
@@ -47,28 +51,31 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	for _, host := range unjudged {
 		plan = append(plan, affinity.Host{Name: host, Unheard: true})
 	}
-	moves := affinity.Plan(d.partitions, plan, owners, busy)
-	for _, n := range lost { // whose entry is gone with its bucket: the one who has it keeps it
+	moves := affinity.Plan(now.Serving.Partitions, plan, owners, busy)
+	for _, n := range stale { // the one who has it keeps it
 		if _, alive := known[owners[n]]; alive && !slices.ContainsFunc(moves, func(m affinity.Move) bool { return m.Partition == n }) {
 			moves = append(moves, affinity.Move{Partition: n, To: owners[n]})
 		}
 	}
 	asks := map[string]map[int]uint64{}
 	for _, m := range moves {
-		if from, alive := known[m.From]; alive && from.Releases && !slices.Contains(lost, m.Partition) {
+		if from, alive := known[m.From]; alive && from.Releases && !slices.Contains(stale, m.Partition) {
 			if asks[m.From] == nil {
 				asks[m.From] = map[int]uint64{}
 			}
 			asks[m.From][m.Partition] = epochs[m.Partition]
 			continue
 		}
-		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation}
+		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation, Layout: now.Serving.Token}.Short()
 		if _, err := d.claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
 			return fmt.Errorf("partition %d: %w", m.Partition, err)
 		}
 		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
 	}
 	d.held = owners
+	if err := d.dropBeyond(ctx, now.Serving); err != nil {
+		return err
+	}
 	for host, partitions := range asks {
 		if err := d.askRelease(host, jobs.Release{Partitions: partitions, Patient: !known[host].Stopping && !drains[host]}); err != nil {
 			return err
@@ -100,15 +107,25 @@ func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
 
 // owners reads all assignments.
 func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64, error) {
-	owners, epochs := map[int]string{}, map[int]uint64{}
-	for n := range d.partitions {
+	owners, epochs, _, err := d.entries(ctx, d.layouts().Serving)
+	return owners, epochs, err
+}
+
+// entries reads all assignments of a layout. Stale ones name a host for a partition of another layout: no job is left there, and
+// nobody has to release it.
+func (d *Dispatcher) entries(ctx context.Context, l stream.Layout) (owners map[int]string, epochs map[int]uint64, stale []int, err error) {
+	owners, epochs = map[int]string{}, map[int]uint64{}
+	for n := range l.Partitions {
 		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		owners[n], epochs[n] = o.Host, epoch
+		if o.Host != "" && o.Token() != l.Token {
+			stale = append(stale, n)
+		}
 	}
-	return owners, epochs, nil
+	return owners, epochs, stale, nil
 }
 
 // mostDrains bounds the hosts that may be draining at once.

@@ -110,7 +110,11 @@ func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended boo
 // holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.
 func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
 	if a.session != "" {
-		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, d.partitions)))
+		now, err := d.readLayouts(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, now.Serving.Partitions)))
 		if err != nil || o.Host == "" {
 			return nil, err
 		}

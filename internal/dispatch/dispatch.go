@@ -51,13 +51,14 @@ type Dispatcher struct {
 	assign     *stream.Bucket
 	control    *stream.Bucket
 	claims     *stream.Claims
-	partitions int
+	spread     atomic.Pointer[stream.Layouts]
 	maxPayload int
 	started    time.Time
 	hosts      hosts
 	impatient  impatient
 	stores     stores
 	held       map[int]string // partition -> host, as the leader's last plan left it
+	swept      stream.Layout  // beyond it no assignment is left
 	woken      chan struct{}  // capacity 1: the leader is to plan
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	isReady    bool           // of the leader's loop
@@ -98,7 +99,10 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
 	}
-	if d.partitions, err = stream.Ensure(ctx, d.js, d.cfg.Settings); err != nil {
+	if _, err = stream.Ensure(ctx, d.js, d.cfg.Settings); err != nil {
+		return err
+	}
+	if _, err = d.readLayouts(ctx); err != nil {
 		return err
 	}
 	if d.writer, err = stream.NewWriter(d.nc); err != nil {
@@ -186,6 +190,8 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"hosts-list", jobs.RPCHostsList, aside(d.listHosts)},
 		{"hosts-drain", jobs.RPCHostsDrain, aside(d.drainHost)},
 		{"hosts-resume", jobs.RPCHostsResume, aside(d.resumeHost)},
+		{"partitions-get", jobs.RPCPartitionsGet, aside(d.getPartitions)},
+		{"partitions-set", jobs.RPCPartitionsSet, aside(d.setPartitions)},
 		{"consumers-list", jobs.RPCConsumersList, aside(d.listConsumers)},
 		{"consumers-remove", jobs.RPCConsumersRemove, aside(d.removeConsumer)},
 		{"breakers-list", jobs.RPCBreakersList, aside(d.listBreakers)},

@@ -37,7 +37,7 @@ func (d *Dispatcher) lead(ctx context.Context) {
 		if leads, err := l.hold(ctx, d); err != nil {
 			d.log.Debug("lease", "error", err)
 		} else if leads {
-			if now := d.hosts.String(); woken || now != planned || time.Since(plannedAt) > reconcile {
+			if now := d.hosts.String(); woken || d.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
 				if err := d.assignAll(ctx); err == nil {
 					planned, plannedAt, woken = now, time.Now(), false
 				} else if ctx.Err() == nil && !errors.Is(err, errListening) {
@@ -139,7 +139,7 @@ func (d *Dispatcher) checkReady(ctx context.Context) {
 		return
 	}
 	s, err := d.js.Stream(ctx, stream.Jobs)
-	if err != nil || s.CachedInfo().State.Consumers < d.partitions || len(d.hosts.live()) == 0 {
+	if err != nil || s.CachedInfo().State.Consumers < d.layouts().Serving.Partitions || len(d.hosts.live()) == 0 {
 		return
 	}
 	d.isReady = true

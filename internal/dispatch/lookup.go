@@ -211,7 +211,7 @@ func unknownJob() *jobs.Error {
 func (d *Dispatcher) sequenceOf(ctx context.Context, name, subject, job string) (uint64, error) {
 	if seq, ok := jobs.JobSequence(job); ok {
 		m, err := stream.GetSequence(ctx, d.nc, name, seq)
-		if err == nil && m.Subject != subject {
+		if session, ours := jobs.SessionOfSubject(m.Subject); err == nil && m.Subject != subject && (!ours || subject != jobs.QueueSubject(session)) {
 			err = stream.ErrNotFound
 		}
 		return seq, err

@@ -97,7 +97,7 @@ func (d *Dispatcher) getSession(ctx context.Context, r micro.Request) {
 }
 
 func (d *Dispatcher) describe(ctx context.Context, id string) (map[string]any, *jobs.Error) {
-	partition := affinity.Partition(id, d.partitions)
+	partition := affinity.Partition(id, d.layouts().Serving.Partitions)
 	owner, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(partition))
 	if err != nil {
 		return nil, unreadable(err)
@@ -106,7 +106,7 @@ func (d *Dispatcher) describe(ctx context.Context, id string) (map[string]any, *
 	if bad != nil {
 		return nil, bad
 	}
-	queue, err := d.queue(ctx, id, partition)
+	queue, err := d.queue(ctx, id)
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -153,8 +153,8 @@ type queue struct {
 	running map[string]any
 }
 
-func (d *Dispatcher) queue(ctx context.Context, id string, partition int) (q queue, err error) {
-	subject := jobs.PartitionSubject(partition, id)
+func (d *Dispatcher) queue(ctx context.Context, id string) (q queue, err error) {
+	subject := jobs.QueueSubject(id)
 	s, err := d.js.Stream(ctx, stream.Jobs)
 	if err != nil {
 		return q, err
@@ -163,7 +163,9 @@ func (d *Dispatcher) queue(ctx context.Context, id string, partition int) (q que
 	if err != nil {
 		return q, err
 	}
-	q.waiting = int(info.State.Subjects[subject])
+	for _, messages := range info.State.Subjects { // of two layouts while their number is being changed
+		q.waiting += int(messages)
+	}
 	if q.waiting == 0 {
 		return q, nil
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -23,7 +22,7 @@ func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
 	name, subjects := stream.Anonymous, []string{jobs.SubjectAnonymous + jobs.LaneInteractive, jobs.SubjectAnonymous + jobs.LaneBatch}
 	if a.session != "" {
 		name = stream.Jobs
-		subjects = []string{jobs.PartitionSubject(affinity.Partition(a.session, d.partitions), a.session)}
+		subjects = []string{jobs.QueueSubject(a.session)}
 	}
 	for _, subject := range subjects {
 		seq, err := d.sequenceOf(ctx, name, subject, a.job)

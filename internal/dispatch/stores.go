@@ -82,7 +82,7 @@ func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
 	d.stores.note(found, d.hosts.highest())
 	if len(found.Missing) > 0 {
 		settings := d.cfg.Settings
-		settings.Partitions, settings.Remembered = d.partitions, d.stores.remembered()
+		settings.Partitions, settings.Remembered = d.layouts().Next.Partitions, d.stores.remembered()
 		d.log.Warn("stores_missing", "streams", found.Missing)
 		made, err := stream.Make(ctx, d.js, settings)
 		d.stores.couldNot(found.Missing, made, err)
@@ -94,6 +94,13 @@ func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
 		}
 		if found, err = stream.Look(ctx, d.js); err != nil {
 			return err
+		}
+	}
+	if before := d.layouts(); before != nil {
+		if now, err := d.readLayouts(ctx); err != nil {
+			return err
+		} else if now != *before {
+			d.wake()
 		}
 	}
 	if before := d.stores.renew(found.Renewed); !before.Equal(found.Renewed[stream.ControlStream]) {

@@ -43,12 +43,12 @@ const idleSessions = 256
 const idleState = 4 << 10
 
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
-func (t *tenure) hold(ctx context.Context, epoch uint64) error {
+func (t *tenure) hold(ctx context.Context, epoch uint64, layout string) error {
 	n := t.n
 	p := &partition{tenure: t, epoch: epoch, sessions: map[string]*session{}, next: 1, lost: make(chan error, 1),
 		want: stream.Consumer{
 			Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
-			Filter: jobs.PartitionSubject(n, "*"), Epoch: epoch,
+			Filter: jobs.PartitionSubject(layout, n, "*"), Epoch: epoch,
 		}}
 	p.starts, p.leave = context.WithCancelCause(t.ctx)
 	defer p.leave(errLeaving)

@@ -105,7 +105,7 @@ func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
 		epoch := a.epoch
 		if a.owner.Incarnation != h.incarnation || epoch <= used {
 			// Whatever ended the consumer, and at every start: taking again is a new epoch.
-			e, err := h.claims.Write(jobs.AssignmentKey(n), stream.Owner{Host: h.cfg.Name, Incarnation: h.incarnation}, max(epoch, used))
+			e, err := h.claims.Write(jobs.AssignmentKey(n), stream.Owner{Host: h.cfg.Name, Incarnation: h.incarnation, Layout: a.owner.Layout}, max(epoch, used))
 			if err != nil {
 				wait(t.ctx, a.changed, retake)
 				continue
@@ -113,7 +113,7 @@ func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
 			epoch = e
 		}
 		used = epoch
-		if err := t.hold(ctx, epoch); err != nil && ctx.Err() == nil {
+		if err := t.hold(ctx, epoch, a.owner.Layout); err != nil && ctx.Err() == nil {
 			h.log.Warn("partition_epoch_ends", "partition", n, "epoch", epoch, "error", err)
 			wait(t.ctx, nil, retake)
 		}

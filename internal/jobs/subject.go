@@ -31,6 +31,8 @@ const (
 	RPCHostsDrain      = "dspex.rpc.hosts.drain"
 	RPCHostsResume     = "dspex.rpc.hosts.resume"
 
+	RPCPartitionsGet   = "dspex.rpc.partitions.get"
+	RPCPartitionsSet   = "dspex.rpc.partitions.set"
 	RPCConsumersList   = "dspex.rpc.consumers.list"
 	RPCConsumersRemove = "dspex.rpc.consumers.remove"
 
@@ -73,17 +75,24 @@ const (
 	ModeQueue Mode = "queue"
 )
 
-// PartitionSubject is where the stream's transform puts a session's jobs.
-func PartitionSubject(partition int, session string) string {
-	return "dspex.p." + strconv.Itoa(partition) + "." + session
+// PartitionSubject is where the stream's transform puts a session's jobs in a layout; "" is the first one.
+func PartitionSubject(layout string, partition int, session string) string {
+	if layout == "" {
+		layout = "p"
+	}
+	return "dspex." + layout + "." + strconv.Itoa(partition) + "." + session
 }
+
+// QueueSubject matches the jobs of a session in every layout.
+func QueueSubject(session string) string { return "dspex.*.*." + session }
 
 // SessionOfSubject returns the session token of a partition subject.
 func SessionOfSubject(subject string) (string, bool) {
-	rest, ok := strings.CutPrefix(subject, "dspex.p.")
+	rest, ok := strings.CutPrefix(subject, "dspex.p")
 	if !ok {
 		return "", false
 	}
+	_, rest, _ = strings.Cut(rest, ".")
 	_, session, ok := strings.Cut(rest, ".")
 	return session, ok && session != ""
 }

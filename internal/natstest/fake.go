@@ -41,6 +41,7 @@ type Fake struct {
 
 	breakerReset bool // that of the language model
 	removed      bool // the foreign consumer
+	number       int  // of partitions
 
 	handlers map[string]FakeCommand
 	jobs     []FakeJob
@@ -105,7 +106,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob,
 		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
 		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
-		family(contract.RPCConsumersList): f.consumers,
+		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait

@@ -212,3 +212,22 @@ func (f *Fake) consumers(r micro.Request) {
 		r.Respond([]byte(`{"ok":true,"result":{"stream":"DSPEX_JOBS","consumer":"spy"}}`))
 	}
 }
+
+// partitions answers dspex.rpc.partitions.*: a change is over at the second look.
+func (f *Fake) partitions(r micro.Request) {
+	var q struct{ Partitions int }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.number == 0 {
+		f.number = 64
+	}
+	serving, left := f.number, 0
+	if strings.HasSuffix(r.Subject(), ".set") && q.Partitions != f.number {
+		f.number, left = q.Partitions, 3
+	}
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"changing":%t,"partitions":%d,"serving":%d,"waiting":%d}}`, left > 0, f.number, serving, left)
+}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,7 +38,7 @@ const DeadWindow = 10 * time.Minute
 
 // Settings of the broker objects. The zero value means the defaults.
 type Settings struct {
-	Partitions   int   // fixed for the life of the stream; default 64
+	Partitions   int   // of a new stream; default 64
 	Replicas     int   // default 1
 	SessionQueue int64 // waiting jobs of one session, default 256
 	JobsBytes    int64 // default 4 GiB
@@ -132,23 +130,14 @@ func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
 	return "", nil
 }
 
-// PartitionsOf reads the number of partitions from the stream's subject transform.
+// PartitionsOf reads the number of partitions of new jobs from the stream's subject transform.
 func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 	info, err := js.Stream(ctx, Jobs)
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
-	t := info.CachedInfo().Config.SubjectTransform
-	if t == nil {
-		return 0, fmt.Errorf("stream %s has no subject transform: it was not made by dspex", Jobs)
-	}
-	_, rest, _ := strings.Cut(t.Destination, "partition(")
-	number, _, _ := strings.Cut(rest, ",")
-	n, err := strconv.Atoi(number)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("stream %s: subject transform %q: expected {{partition(n,1)}}", Jobs, t.Destination)
-	}
-	return n, nil
+	l, err := layoutOf(info.CachedInfo().Config)
+	return l.Partitions, err
 }
 
 // lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
@@ -181,7 +170,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
 			SubjectTransform: &jetstream.SubjectTransformConfig{
 				Source:      "dspex.session.*",
-				Destination: fmt.Sprintf("dspex.p.{{partition(%d,1)}}.{{wildcard(1)}}", s.Partitions),
+				Destination: Layout{FirstLayout, s.Partitions}.destination(),
 			},
 			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
 		},

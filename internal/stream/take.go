@@ -18,6 +18,7 @@ var ErrNotMine = errors.New("the partition belongs to another epoch")
 type Owner struct {
 	Host        string `json:"host"`
 	Incarnation string `json:"incarnation,omitempty"` // of the host process that the entry was written for
+	Layout      string `json:"layout,omitempty"`      // token of the layout that the partition is one of; "" is the first one
 }
 
 // ParseOwner reads an assignment's value.
@@ -27,6 +28,22 @@ func ParseOwner(b []byte) (Owner, error) {
 		return Owner{}, fmt.Errorf("assignment %q: expected {\"host\": ...}", b)
 	}
 	return o, nil
+}
+
+// Token is that of the layout.
+func (o Owner) Token() string {
+	if o.Layout == "" {
+		return FirstLayout
+	}
+	return o.Layout
+}
+
+// Short leaves out the first layout, as entries of releases without layouts do.
+func (o Owner) Short() Owner {
+	if o.Layout == FirstLayout {
+		o.Layout = ""
+	}
+	return o
 }
 
 // Bytes is the stored form.

@@ -1,0 +1,40 @@
+package dspex
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// Partitions tells into how many partitions the sessions are divided.
+type Partitions struct {
+	Partitions int             `json:"partitions"` // of jobs that are stored from now on
+	Serving    int             `json:"serving"`    // that hosts serve: another number while jobs from before a change are left
+	Changing   bool            `json:"changing"`
+	Waiting    uint64          `json:"waiting"` // jobs from before the change that have no outcome
+	Raw        json.RawMessage `json:"-"`
+}
+
+// Partitions asks for the number of partitions, and how far a change of it is.
+func (a *Admin) Partitions(ctx context.Context) (Partitions, error) {
+	return a.partitions(ctx, contract.RPCPartitionsGet, struct{}{})
+}
+
+// SetPartitions changes the number of partitions. It returns at once: jobs that were accepted before are served first, later ones
+// wait for them; Partitions tells when the change is over. Nothing is refused or lost meanwhile.
+func (a *Admin) SetPartitions(ctx context.Context, n int) (Partitions, error) {
+	return a.partitions(ctx, contract.RPCPartitionsSet, map[string]any{"partitions": n})
+}
+
+func (a *Admin) partitions(ctx context.Context, subject string, ask any) (Partitions, error) {
+	reply, err := a.c.ask(ctx, subject, ask)
+	if err != nil {
+		return Partitions{}, err
+	}
+	p := Partitions{Raw: reply.Result}
+	if err := reply.Decode(&p); err != nil {
+		return Partitions{}, badReply("the answer about partitions is not the expected JSON: %v", err)
+	}
+	return p, nil
+}
