@@ -165,6 +165,6 @@ func (c *checker) key(at int) (entry, *Error) {
 	if !valid {
 		return entry{}, badUTF8("a key")
 	}
-	e.plain = plain
+	e.plain = plain || c.lim.AnyCase // then only the same key twice is a clash
 	return e, nil
 }

@@ -106,7 +106,7 @@ func allocated(run func()) uint64 {
 func TestLimitsCountValuesAndKeys(t *testing.T) {
 	for text, nodes := range map[string]int{`1`: 1, `[]`: 1, `{}`: 1, `[1,2]`: 3, `{"a":1}`: 3, `{"a":{"b":[1,2]}}`: 7} {
 		b := packed(t, text)
-		for _, lim := range []Limits{{64, nodes}, {64, nodes - 1}} {
+		for _, lim := range []Limits{{Depth: 64, Nodes: nodes}, {Depth: 64, Nodes: nodes - 1}} {
 			_, fromJSON := FromJSON([]byte(text), lim)
 			check := Check(b, lim)
 			if want := lim.Nodes == nodes; (check == nil) != want || (fromJSON == nil) != want {

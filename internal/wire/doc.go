@@ -11,15 +11,17 @@ package wire
 type Limits struct {
 	Depth int // arrays and maps inside each other; a scalar has depth 0
 	Nodes int // values plus map keys
+	// AnyCase lets keys of one map differ by case only. Nobody reads what a program returned into a struct on the way.
+	AnyCase bool
 }
 
 var (
 	// Request bounds what a client may send.
 	Request = Limits{Depth: 64, Nodes: 100_000}
 	// Pass bounds a value that is checked and passed on without being decoded.
-	Pass = Limits{Depth: 64, Nodes: 1_000_000}
+	Pass = Limits{Depth: 64, Nodes: 1_000_000, AnyCase: true}
 	// decoding bounds what becomes Go values: a node of two bytes costs more than a hundred once it is a map.
-	decoding = Limits{Depth: 64, Nodes: 131_072}
+	decoding = Limits{Depth: 64, Nodes: 131_072, AnyCase: true}
 )
 
 // Kind is the kind of a value.

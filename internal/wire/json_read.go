@@ -184,6 +184,7 @@ func (p *jsonReader) member(depth int) (bool, *Error) {
 	t := scan(p.out.dst, head)
 	e := entry{key: t.next, keyEnd: len(p.out.dst)}
 	e.plain, _ = plainKey(e.text(p.out.dst))
+	e.plain = e.plain || p.lim.AnyCase
 	p.out.entries = append(p.out.entries, e)
 	mark := len(p.out.entries) - 1
 

@@ -97,8 +97,13 @@ func (w *jsonWriter) object(t token) (int, *Error) {
 
 // float writes the shortest text that reads back as f: digits where they are few, an exponent elsewhere.
 func (w *jsonWriter) float(f float64) *Error {
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return &Error{Problem: BadType, Expected: "a finite float: JSON has no NaN and no infinity"}
+	switch {
+	case math.IsNaN(f):
+		w.dst = append(w.dst, `"NaN"`...)
+		return nil
+	case math.IsInf(f, 0):
+		w.dst = strconv.AppendQuote(w.dst, map[bool]string{true: "Infinity", false: "-Infinity"}[f > 0])
+		return nil
 	}
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e16) {
 		w.dst = strconv.AppendFloat(w.dst, f, 'e', -1, 64)

@@ -30,8 +30,7 @@ class UserFunctions:
         run = self._run_async if entry.asynchronous else self._run_in_thread
 
         def start(call: Call) -> Any:
-            entry.check(call.args)
-            return run(call, entry)
+            return run(call, entry, entry.check(call.args))
 
         return start
 
@@ -39,18 +38,18 @@ class UserFunctions:
         make = getattr(self._worker.engine, "job_context", None)
         return make(call.context()) if make is not None else contextlib.nullcontext()
 
-    async def _run_async(self, call: Call, entry: UserCommand) -> Any:
+    async def _run_async(self, call: Call, entry: UserCommand, args: dict[str, Any]) -> Any:
         with self._job_context(call):
-            return await entry.function(**call.args)
+            return await entry.function(**args)
 
-    async def _run_in_thread(self, call: Call, entry: UserCommand) -> Any:
+    async def _run_in_thread(self, call: Call, entry: UserCommand, args: dict[str, Any]) -> Any:
         """Waits for the thread to its very end, whatever happens: the slot must not look free before."""
         ended: asyncio.Future[Any] = self._loop.create_future()
         context = contextvars.copy_context()
 
         def work() -> Any:
             with self._job_context(call):
-                return entry.function(**call.args)
+                return entry.function(**args)
 
         def settle(value: Any, error: BaseException | None) -> None:
             if error is None:

@@ -6,17 +6,23 @@ those and refuses the rest with the place where it stands. It is the only such f
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import decimal
 import enum
+import fractions
+import ipaddress
 import json
 import math
+import pathlib
 import re
 import uuid
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
+
+from dspex_worker.guard import class_name, text_of
 
 __all__ = ["DEPTH", "NODES", "EncodeError", "Placed", "fold", "to_wire"]
 
@@ -26,7 +32,7 @@ NODES = 1_000_000  # values and keys of one value that is passed on, contract/va
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _KEY_SHOWN = 64  # characters that one key adds to a path: a hostile key must not become a hostile log line
-_SPELLED = (decimal.Decimal, uuid.UUID)
+_SPELLED = (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath, ipaddress.IPv4Address, ipaddress.IPv6Address)
 _DATES = (datetime.datetime, datetime.date, datetime.time)
 
 
@@ -103,6 +109,10 @@ class _Walk:
             return str(value)
         if isinstance(value, _DATES):
             return value.isoformat()
+        if isinstance(value, datetime.timedelta):
+            return value.total_seconds()
+        if isinstance(value, complex):
+            return [float(value.real), float(value.imag)]
         if depth == 0:
             raise EncodeError("it lies too deep")
         inner = _open(value)
@@ -125,36 +135,57 @@ class _Walk:
 
     def map(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        folded: set[str] = set()
+        odd: list[tuple[Any, Any]] = []  # keys that are no str: those that are one come first
         for key, item in value.items():
-            if not isinstance(key, str):
-                raise EncodeError(f"a key of type {type(key).__name__}; keys must be str")
-            name = _text(key)
-            try:
-                self.spend()
-                plain = fold(name)
-                if plain in folded:
-                    raise EncodeError("two keys of the map differ only by case")
-                folded.add(plain)
-                found[name] = self.value(item, depth - 1)
-            except EncodeError as error:
-                error.within(name)
-                raise
+            if isinstance(key, str) and not isinstance(key, enum.Enum):
+                self.entry(found, _text(key), item, depth)
+            else:
+                odd.append((key, item))
+        for key, item in odd:
+            name = _key(key)
+            if name in found:  # 1 beside "1": both are kept
+                name = f"{name} ({class_name(key)})"
+            if name in found:
+                raise EncodeError(f"two keys with the text {name[:_KEY_SHOWN]!r}")
+            self.entry(found, name, item, depth)
         return found
+
+    def entry(self, found: dict[str, Any], name: str, item: Any, depth: int) -> None:
+        try:
+            self.spend()
+            found[name] = self.value(item, depth - 1)
+        except EncodeError as error:
+            error.within(name)
+            raise
+
+
+def _key(key: Any) -> str:
+    """A key as JSON programs write it: numbers, booleans and None as in JSON, dates as in values, anything else as its text."""
+    if isinstance(key, enum.Enum):
+        key = key.value
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    if isinstance(key, float) and not math.isfinite(key):
+        return "NaN" if key != key else "Infinity" if key > 0 else "-Infinity"
+    if isinstance(key, _DATES):
+        return key.isoformat()
+    if isinstance(key, bytes):
+        return base64.b64encode(key).decode()
+    return _text(text_of(key))
 
 
 def _text(value: str) -> str:
     text = str.__str__(value)
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise EncodeError("a str with a lone surrogate") from None
+    except UnicodeEncodeError:  # a lone surrogate, which nobody else could read
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
-def _integer(value: int) -> int:
+def _integer(value: int) -> int | str:
     if not _INT_MIN <= value <= _INT_MAX:
-        raise EncodeError("an integer outside -2^63 .. 2^64-1; send it as a str")
+        return str(int(value))  # JSON readers would round it
     return int(value)
 
 
@@ -164,16 +195,38 @@ def _open(value: Any) -> Any:
         return value
     if isinstance(value, AbstractSet):
         # A set has no order, but equal sets must have equal spellings.
-        return sorted(value, key=lambda item: (type(item).__name__, str(item)))
+        return sorted(value, key=lambda item: (class_name(item), text_of(item)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, BaseException):  # those that batch and Parallel return in place of results
+        return f"{class_name(value)}: {text_of(value)}"
     if not isinstance(value, type):
+        if callable(getattr(value, "model_dump", None)):
+            return _other(value, _model(value))
         # pydantic models (dspy.History among them); dspy.Prediction and dspy.Example; numpy arrays and scalars.
-        for name, arguments in (("model_dump", {"mode": "json"}), ("toDict", {}), ("tolist", {})):
+        for name in ("toDict", "tolist", "to_dict"):
             method = getattr(value, name, None)
             if callable(method):
-                return method(**arguments)
-    raise EncodeError(f"an object of type {type(value).__name__}; maps, lists, str, numbers, bool, bytes and None can be sent")
+                return _other(value, method())
+    raise EncodeError(f"an object of type {class_name(value)}; maps, lists, str, numbers, bool, bytes and None can be sent")
+
+
+def _model(value: Any) -> Any:
+    """A pydantic model as it writes itself in JSON; where it cannot, or has a form for prompts only (dspy.Image), its fields."""
+    try:
+        found = value.model_dump(mode="json")
+    except Exception:
+        found = None
+    if found is None or (isinstance(found, str) and found.startswith("<<CUSTOM-TYPE-START-IDENTIFIER>>")):
+        return {name: getattr(value, name) for name in type(value).model_fields}
+    return found
+
+
+def _other(value: Any, found: Any) -> Any:
+    """What a method gave, unless that is the same again: a walk would not end."""
+    if type(found) is type(value):
+        raise EncodeError(f"an object of type {class_name(value)}, which gives no plain form of itself")
+    return found
 
 
 def to_wire(value: Any, depth: int = DEPTH, nodes: int = NODES) -> Any:

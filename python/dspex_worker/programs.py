@@ -12,6 +12,7 @@ from dspex_worker.arguments import only, session_of, text
 from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
 from dspex_worker.fit import check_inputs
+from dspex_worker.module_inputs import history_of
 from dspex_worker.registry import UserProgram
 from dspex_worker.signature import MODULES, SpecError, check_module, parse_signature
 from dspex_worker.state import now_text
@@ -207,19 +208,35 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
     return later(call.worker.engine.run(program, inputs, context), finish)
 
 
-def _execute_imported(call: Call, program: UserProgram, inputs: dict[str, Any]) -> Any:
+def _execute_imported(call: Call, program: UserProgram, given: dict[str, Any]) -> Any:
+    past = call.state.history if call.state is not None else []
+    context = call.context(past)
+    history, inputs = None, given
     if program.inputs is not None:
-        program.inputs.check(inputs, "args.inputs")
-    context = call.context(call.state.history if call.state is not None else [])
+        history = history_of(program.inputs)
+        told = given
+        if history is not None and history not in given and (call.state is not None or history in program.inputs.required):
+            told = {**given, history: {"messages": _conversation(past, program.inputs.known)}}
+        inputs = program.inputs.check(told, "args.inputs")
     begun = time.perf_counter()
 
     def finish(outcome: Outcome) -> dict[str, Any]:
         call.usage = outcome.usage or call.usage
+        if history is not None and call.state is not None:
+            said = {name: value for name, value in given.items() if name != history}
+            kept = call.worker.config
+            call.state = call.state.with_turn(said, outcome.outputs, kept.history_turns, kept.history_bytes)
         program.execution_count += 1
         program.last_executed = now_text()
         return _executed(program.id, outcome, begun)
 
     return later(call.worker.engine.run_module(program.module, inputs, context), finish)
+
+
+def _conversation(past: list[dict[str, Any]], inputs: frozenset[str] | None) -> list[dict[str, Any]]:
+    """The session's turns as messages of dspy.History; those of programs with quite other inputs would be empty there."""
+    fitting = [turn for turn in past if inputs is None or not inputs.isdisjoint(turn["inputs"])]
+    return [{**turn["inputs"], **turn["outputs"]} for turn in fitting]
 
 
 def _executed(program_id: str, outcome: Outcome, begun: float) -> dict[str, Any]:

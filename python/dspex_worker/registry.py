@@ -120,18 +120,26 @@ class UserCommand:
     required: frozenset[str]
     known: frozenset[str] | None  # None: any name, the function takes **kwargs
 
-    def check(self, args: dict[str, Any], at: str = "args") -> None:
-        """Refuses arguments that the function cannot take, before it runs; names all of them."""
+    def check(self, args: dict[str, Any], at: str = "args") -> dict[str, Any]:
+        """The arguments as the function takes them, in the types of its annotations; refuses what it cannot take, all at once."""
+        found = dict(args)
         wrong = [(name, "is missing") for name in sorted(self.required - args.keys())]
         if self.known is not None:
             wrong += [(name[:64], "is unknown") for name in sorted(args.keys() - self.known)]
         for name, value in args.items():
             hint = self.hints.get(name, Any)
-            if not accepts(hint, value):
-                wrong.append((name, f"must be {_spell(hint)}, not {type(value).__name__}"))
+            if is_simple(hint):
+                if not accepts(hint, value):
+                    wrong.append((name, f"must be {_spell(hint)}, not {type(value).__name__}"))
+            elif (convert := converter(hint)) is not None:
+                try:
+                    found[name] = convert(value)
+                except ValueError as error:
+                    wrong.append((name, f"must be {_spell(hint)}: {text_of(error)}"))
         if wrong:
             problems = "; ".join(f"{name} {problem}" for name, problem in wrong[:8])
             raise WorkerError("python", "bad_input", f"{self.name}: {problems}", path=f"{at}.{wrong[0][0]}", expected=self._shape())
+        return found
 
     def _shape(self) -> str:
         """The arguments as an error tells them."""
@@ -241,12 +249,33 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return hints
 
 
+def _no_converter(hint: Any) -> Callable[[Any], Any] | None:
+    return None
+
+
+converter: Callable[[Any], Callable[[Any], Any] | None] = _no_converter  # an engine that brings pydantic puts its own here
+
+_PLAIN = (str, bool, int, float, bytes, list, dict, None, type(None), Any, object)
+
+
+def is_simple(hint: Any) -> bool:
+    """Whether values of a request have the type as they are."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return True
+    if origin in (typing.Union, types.UnionType, list, dict):
+        return all(is_simple(arg) for arg in args)
+    return any(hint is plain for plain in _PLAIN)
+
+
 _NUMBERS = {float: (int, float), int: (int,)}
 
 
 def accepts(hint: Any, value: Any) -> bool:
     """Whether the value is of the simple type; types that are not simple accept everything."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or hint is object:
+        return True
     if hint is None or hint is type(None):
         return value is None
     if hint in _NUMBERS:

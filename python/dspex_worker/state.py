@@ -48,7 +48,7 @@ class State:
         """The state with one more turn of conversation; the oldest ones go when there are too many or too many bytes."""
         raw = wire.encode({"inputs": inputs, "outputs": outputs})
         # What was decoded is nobody else's: code that goes on changing its inputs does not change the past.
-        kept = [*self.history, wire.decode(raw)][-turns:] if turns > 0 else []
+        kept = [*self.history, wire.decode(raw, any_case=True)][-turns:] if turns > 0 else []
         left = size - len(raw)
         if left < 0:
             return replace(self, history=[])
@@ -89,7 +89,7 @@ _SHAPE: dict[str, tuple[type, ...]] = {
 def read_state(raw: bytes) -> State:
     """The state from the host's bytes; a `session` error when it is unreadable or of a newer schema."""
     try:
-        found = wire.decode(raw)
+        found = wire.decode(raw, any_case=True)
     except wire.DecodeError as error:
         raise _unreadable(str(error)) from None
     if not isinstance(found, dict) or not isinstance(found.get("v"), int):

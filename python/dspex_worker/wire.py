@@ -55,8 +55,9 @@ _MAP_SIZES = {0xDE: 2, 0xDF: 4}
 class _Parser:
     """Walks one value; every declared length is held against the bytes that are there before anything is made."""
 
-    def __init__(self, data: bytes, depth: int, nodes: int) -> None:
+    def __init__(self, data: bytes, depth: int, nodes: int, any_case: bool) -> None:
         self.data = data
+        self.any_case = any_case
         self.pos = 0
         self.depth = depth
         self.nodes = nodes
@@ -144,10 +145,11 @@ class _Parser:
             try:
                 if key in found:
                     raise DecodeError("duplicate_key", "each key once")
-                plain = fold(key)
-                if plain in folded:
-                    raise DecodeError("key_case", "no two keys that differ only by case")
-                folded.add(plain)
+                if not self.any_case:
+                    plain = fold(key)
+                    if plain in folded:
+                        raise DecodeError("key_case", "no two keys that differ only by case")
+                    folded.add(plain)
                 found[key] = self.value(depth + 1)
             except DecodeError as error:
                 error.within(key)
@@ -155,9 +157,9 @@ class _Parser:
         return found
 
 
-def pure_decode(data: bytes, depth: int = DEPTH, nodes: int = NODES) -> Any:
-    """One whole value from the bytes, or DecodeError with its place."""
-    parser = _Parser(data, depth, nodes)
+def pure_decode(data: bytes, depth: int = DEPTH, nodes: int = NODES, any_case: bool = False) -> Any:
+    """One whole value from the bytes, or DecodeError with its place. any_case: keys of a map may differ by case only."""
+    parser = _Parser(data, depth, nodes, any_case)
     value = parser.value(0)
     if parser.pos != len(data):
         raise DecodeError("trailing", f"the end after {parser.pos} bytes, {len(data) - parser.pos} follow")
@@ -229,13 +231,13 @@ def pure_encode(value: Any, depth: int = DEPTH, nodes: int = NODES) -> bytes:
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def _weigh(value: Any, left: int, depth: int) -> int:
+def _weigh(value: Any, left: int, depth: int, any_case: bool) -> int:
     """Nodes left after the value; negative when it is not plainly fine and the pure codec has to judge."""
     kind = type(value)
     if kind is dict:
         size = len(value)
         left -= 1 + 2 * size
-        if size > 1:
+        if size > 1 and not any_case:
             try:
                 if len(set(map(str.casefold, value))) != size:
                     return -1
@@ -259,7 +261,7 @@ def _weigh(value: Any, left: int, depth: int) -> int:
         return left
     for child in children:
         if type(child) not in _SCALARS:
-            left = _weigh(child, left + 1, depth - 1)
+            left = _weigh(child, left + 1, depth - 1, any_case)
             if left < 0:
                 return -1
     return left
@@ -288,18 +290,18 @@ def _fast_codec() -> tuple[Callable[..., Any], Callable[..., bytes]]:
     same = _msgspec.msgpack.Encoder().encode
     canonical = _msgspec.msgpack.Encoder(order="deterministic").encode
 
-    def fast_decode(data: bytes, depth: int = DEPTH, nodes: int = NODES) -> Any:
+    def fast_decode(data: bytes, depth: int = DEPTH, nodes: int = NODES, any_case: bool = False) -> Any:
         try:
             value = read(data)
             # Equal bytes prove the shortest forms, no key twice and no extension; the rest is weighed.
-            if same(value) == data and _weigh(value, nodes, depth) >= 0:
+            if same(value) == data and _weigh(value, nodes, depth, any_case) >= 0:
                 return value
         except (ValueError, OverflowError, RecursionError, TypeError):
             pass
-        return pure_decode(data, depth, nodes)
+        return pure_decode(data, depth, nodes, any_case)
 
     def fast_encode(value: Any, depth: int = DEPTH, nodes: int = NODES) -> bytes:
-        if _weigh(value, nodes, depth) >= 0:
+        if _weigh(value, nodes, depth, True) >= 0:
             try:
                 data: bytes = canonical(value)
                 if not _may_hold_nan(data):

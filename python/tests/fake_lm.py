@@ -64,7 +64,7 @@ def chat_text(outputs: dict[str, Any]) -> str:
 def last_message(body: dict[str, Any]) -> str:
     """What the user said last."""
     content = body["messages"][-1]["content"] if "messages" in body else ""
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 def made_up(prompt: str) -> dict[str, Any]:

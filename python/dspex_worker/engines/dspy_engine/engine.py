@@ -11,12 +11,14 @@ from typing import Any
 
 import dspy
 
+from dspex_worker import registry
 from dspex_worker.engines import Context, Outcome, Program
 from dspex_worker.engines.dspy_engine import boot
 from dspex_worker.engines.dspy_engine.blocking import Blocking
 from dspex_worker.engines.dspy_engine.call import Call
 from dspex_worker.engines.dspy_engine.executor import inline_hops
 from dspex_worker.engines.dspy_engine.failures import not_configured
+from dspex_worker.engines.dspy_engine.inputs import converter
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.errors import WorkerError
@@ -54,6 +56,7 @@ class DSPyEngine:
                 hint="install the lock python/requirements/worker.txt into the worker's Python",
             )
         boot.configure()
+        registry.converter = converter
         if config.get("warm_up", True):
             boot.warm_up()
 
