@@ -88,7 +88,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 func (o *options) openSandbox(s *daemon.Surroundings) (*sandbox.Box, error) {
 	box, err := o.sandbox.Open(append(s.Secrets, o.keyFiles...), pyenv.Certificates(s.Env))
 	if err == nil && box.Lacks != nil {
-		s.Log.Warn("workers have no sandbox: they may do what the user of this process may", "error", box.Lacks.Error())
+		s.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
 	}
 	return box, err
 }

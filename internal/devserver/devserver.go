@@ -222,7 +222,7 @@ func (e *workersError) Unwrap() error { return e.cause }
 func openSandbox(cfg Config, secrets []string) (*sandbox.Box, error) {
 	box, err := cfg.Sandbox.Open(secrets, pyenv.Certificates(os.Getenv))
 	if err == nil && box.Lacks != nil {
-		cfg.Log.Warn("workers have no sandbox: they may do what the user of this process may", "error", box.Lacks.Error())
+		cfg.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
 	}
 	return box, err
 }

@@ -96,7 +96,7 @@ func (p *Pool) removeScratch(of *process) {
 		return
 	}
 	if err := os.RemoveAll(filepath.Join(p.cfg.Scratch, strconv.Itoa(of.child.pid))); err != nil {
-		p.cfg.Log.Warn("a worker's directory is left", "worker", of.name, "error", err)
+		p.cfg.Log.Warn("worker_directory_not_removed", "worker", of.name, "error", err)
 	}
 }
 
