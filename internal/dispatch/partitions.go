@@ -42,7 +42,8 @@ func (d *Dispatcher) turned(ctx context.Context) bool {
 	return err == nil && now.Serving != before.Serving
 }
 
-// dropBeyond removes the assignments of partitions that the layout does not have.
+// dropBeyond removes what is left of other layouts: assignments of partitions that the one that is served does not have, and
+// consumers.
 func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 	if d.swept == l {
 		return nil
@@ -64,6 +65,9 @@ func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 		if _, err := d.assign.Delete(jobs.AssignmentKey(n), epoch); err != nil {
 			return fmt.Errorf("partition %d: %w", n, err)
 		}
+	}
+	if err := stream.DropLayouts(ctx, d.js, l); err != nil {
+		return err
 	}
 	d.swept = l
 	return nil

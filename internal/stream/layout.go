@@ -169,3 +169,28 @@ func Waiting(ctx context.Context, js jetstream.JetStream, l Layout) (n uint64, e
 	}
 	return n, nil
 }
+
+// DropLayouts deletes the partitions' consumers of all layouts but one. Nothing is left there for them, and a stream has room for
+// so many consumers only.
+func DropLayouts(ctx context.Context, js jetstream.JetStream, keep Layout) error {
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	list := s.ListConsumers(ctx)
+	var others []string
+	for c := range list.Info() {
+		if ours[Jobs].MatchString(c.Name) && !strings.HasPrefix(c.Config.FilterSubject, "dspex."+keep.Token+".") {
+			others = append(others, c.Name)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return fmt.Errorf("list consumers: %w", err)
+	}
+	for _, name := range others {
+		if err := js.DeleteConsumer(ctx, Jobs, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("delete consumer %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -80,7 +80,7 @@ var mutants = []mutant{
 	{name: "a host leaves a partition that still names it", rule: "Ownership", aim: []string{"broker killed"}, edits: []edit{{hostTenure,
 		"		if a.owner.Incarnation != h.incarnation || epoch <= used {\n", "		if epoch <= used {\n			wait(t.ctx, a.changed, 0)\n			continue\n		}\n		if false {\n"}}},
 	{name: "no look at the assignment before a consumer is deleted or created", rule: "Ownership", aim: []string{"create consumer, before", "delete consumer, before", "write assignment, after"}, edits: []edit{
-		{streamTake, "		if err := c.mine(ctx, want); err != nil {\n			return nil, err\n		}\n", ""},
+		{streamTake, "		if err := c.mine(ctx, want); err != nil {\n			return nil, 0, err\n		}\n", ""},
 		{streamTake, "		if err := c.mine(ctx, want); err != nil {\n			return err\n		}\n", ""}},
 		survives: "a claimant that comes too late could stall behind its look as well: the owner notices the loss of its consumer and takes the partition anew, and every load asks whose it is"},
 	{name: "the same epoch again after the consumer was lost", rule: "Ownership", aim: []string{"broker killed", "host cut off"}, edits: []edit{{hostTenure,
@@ -124,9 +124,25 @@ var mutants = []mutant{
 		"		return Cleared\n", "		return \"\"\n"}}},
 	{name: "all that was in a dead worker counts", rule: "Circuit breakers", aim: []string{"workers that die with all that is in them"}, edits: []edit{{"internal/host/breakers.go",
 		"	case out.answered || h.ends.first(out.slot):\n", "	default:\n"}}},
+	{name: "a layout is served before the one before it is empty", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{streamLayout,
+		"	if token == next.Token {", "	if true {"}}},
+	{name: "an assignment of another layout is left as it is", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{dispatchAssign,
+		"if o.Host != \"\" && o.Token() != l.Token {", "if false {"}}},
+	{name: "what other layouts leave behind is kept", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{"internal/dispatch/partitions.go",
+		"	if d.swept == l {", "	if true {"}}},
+	{name: "what is missing is not made again", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"internal/dispatch/stores.go",
+		"	if len(found.Missing) > 0 {\n		settings", "	if false {\n		settings"}}},
+	{name: "what is made again begins at 1", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"internal/stream/lives.go",
+		"		cfg.FirstSeq = first\n", "		_ = first\n"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"internal/host/lanes.go",
 		"	if n > 0 && h.lanes.single {", "	if false {"}}},
 }
+
+// Scenarios of the simulation.
+const (
+	repartitioned = "number of partitions changed by the operator"
+	assignLost    = "bucket of assignments deleted"
+)
 
 const (
 	hostRecord    = "internal/host/record.go"
@@ -139,4 +155,7 @@ const (
 	hostRun       = "internal/host/run.go"
 	hostTwin      = "internal/host/twin.go"
 	streamTake    = "internal/stream/take.go"
+	streamLayout  = "internal/stream/layout.go"
+
+	dispatchAssign = "internal/dispatch/assign.go"
 )

@@ -61,6 +61,7 @@ type cable struct {
 type verdict struct {
 	before, after func() // run around the delivery; they may cut or kill the cable
 	lost          bool   // instead of the delivery
+	instead       []byte // of its bytes; nil: as it is
 }
 
 var errUnreachable = errors.New("network is unreachable")
@@ -256,6 +257,9 @@ func (l *line) deliver(dst net.Conn, on *link, messages []message, watch func(pu
 		}
 		if v.lost {
 			continue
+		}
+		if v.instead != nil {
+			m.bytes = v.instead
 		}
 		if _, err := dst.Write(m.bytes); err != nil {
 			return false

@@ -297,8 +297,9 @@ func (c *checker) burials() {
 			}
 		}
 	}
+	again := c.h.struck(lettersLost) // what was lost may be written again
 	for id, n := range want {
-		if letters[id] != n {
+		if letters[id] != n && !(again && letters[id] > n && n > 0) {
 			c.fail("%s: %d dead letters, want %d", id, letters[id], n)
 		}
 		delete(letters, id)
@@ -306,7 +307,7 @@ func (c *checker) burials() {
 	for id, n := range letters {
 		if !strings.HasPrefix(id, ".") {
 			c.fail("a dead letter %s without a commit", id)
-		} else if n > 1 {
+		} else if n > 1 && !again {
 			c.fail("anonymous job %s: %d dead letters", id, n)
 		}
 	}

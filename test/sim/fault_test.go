@@ -36,11 +36,16 @@ const (
 	hostLate        faultKind = "host frozen until its job starts elsewhere"
 	resultsFull     faultKind = "store of results full"
 	recordsFull     faultKind = "store of records full"
+	repartitioned   faultKind = "number of partitions changed by the operator"
+	assignLost      faultKind = "bucket of assignments deleted"
+	controlLost     faultKind = "bucket of control deleted"
+	lettersLost     faultKind = "stream of dead letters deleted"
+	eventsLost      faultKind = "stream of events deleted"
 	fullAndKill     faultKind = "store of results full, and then the host killed"
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -107,6 +112,10 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		w.endBroker(f, p)
 	case resultsFull, recordsFull, fullAndKill:
 		w.fill(f, p)
+	case repartitioned:
+		w.repartition(1 + int(f.at.Milliseconds())%8)
+	case assignLost, controlLost, lettersLost, eventsLost:
+		w.lose(f.kind)
 	}
 }
 
@@ -189,6 +198,9 @@ func (w *world) inFlight(p *process) bool {
 
 // passes is asked by a cable about each publication of a process.
 func (w *world) passes(p *process, m publication) verdict {
+	if name, makes := strings.CutPrefix(m.subject, "$JS.API.STREAM.CREATE."); makes {
+		return verdict{instead: tapNew(name, m)}
+	}
 	at := classify(m)
 	if at == "" {
 		return verdict{}

@@ -154,7 +154,7 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
-	case resultsFull, recordsFull:
+	case resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost:
 		f.target = ""
 	}
 	p.faults = append(p.faults, f)

@@ -72,7 +72,7 @@ func (w *world) awaitRest() {
 func (w *world) left() string {
 	ctx := context.Background()
 	var out []string
-	for name, filter := range map[string]string{stream.Jobs: "dspex.p.>", stream.Anonymous: ">"} {
+	for name, filter := range map[string]string{stream.Jobs: "dspex.*.*.>", stream.Anonymous: ">"} {
 		s, err := w.tap.js.Stream(ctx, name)
 		if err != nil {
 			return err.Error()
@@ -92,7 +92,7 @@ func (w *world) left() string {
 		for n := range list.Name() {
 			names = append(names, n)
 		}
-		if len(names) != w.plan.partitions {
+		if len(names) != w.partitions() {
 			out = append(out, "consumers "+strings.Join(names, " "))
 		}
 	}

@@ -103,7 +103,7 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)
 	case strings.HasPrefix(subject, jobs.SubjectAnonymous):
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
-	case strings.HasPrefix(subject, "dspex.p."):
+	case strings.HasPrefix(subject, "dspex.p"):
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
 		e.session, _ = jobs.SessionOfSubject(subject)
 		e.header, e.request = m.Header, m.Data

@@ -34,11 +34,12 @@ type world struct {
 	closedUntil time.Time           // nothing that has ended starts again before
 	lasting     time.Time           // the end of the fault that lasts longest
 	broken      error               // of the harness itself
+	number      int                 // of partitions, as the operator wants it
 	requests    chan func()         // to the director: what must not run on a cable
 }
 
 func newWorld(p plan, dir string) *world {
-	w := &world{plan: p, history: newHistory(p.partitions), processes: map[string]*process{}, requests: make(chan func(), 64)}
+	w := &world{plan: p, number: p.partitions, history: newHistory(p.partitions), processes: map[string]*process{}, requests: make(chan func(), 64)}
 	w.supervised, w.abdicate = context.WithCancel(context.Background())
 	w.tap = &tap{h: w.history}
 	w.broker = &broker{dir: dir, onUp: w.tap.connect}

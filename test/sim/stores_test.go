@@ -1,0 +1,65 @@
+package sim
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// stores are what an operator deletes. What they hold is no promise, or is written again: nothing is excused, but that a dead
+// letter may come twice.
+var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, lettersLost: stream.Dead, eventsLost: stream.Events}
+
+// lose deletes a store. The director does it; if the broker is away nothing happens.
+func (w *world) lose(k faultKind) {
+	w.requests <- func() { _ = w.tap.js.DeleteStream(context.Background(), stores[k]) }
+}
+
+// repartition has the operator change the number of partitions.
+func (w *world) repartition(n int) {
+	w.mu.Lock()
+	w.number = n
+	w.mu.Unlock()
+	w.after(0, func() {
+		for range 60 { // the dispatchers, or the broker, may be away
+			m, err := w.tap.request(jobs.RPCPartitionsSet, fmt.Appendf(nil, `{"partitions": %d}`, w.partitions()))
+			if err == nil && m.Header.Get(jobs.HeaderError) == "" {
+				return
+			}
+			sleep(500 * time.Millisecond)
+		}
+	})
+}
+
+// partitions is their number as the operator wants it.
+func (w *world) partitions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.number
+}
+
+// tapNew is the request that makes a stream, with the tap on it: what is made again is seen from its first message on.
+func tapNew(name string, m publication) []byte {
+	var cfg map[string]any
+	if !slices.Contains(tapped, name) || len(m.header) > 0 || json.Unmarshal(m.data, &cfg) != nil {
+		return nil
+	}
+	cfg["republish"] = map[string]any{"src": ">", "dest": tapPrefix + ">"}
+	body, err := json.Marshal(cfg)
+	if err != nil {
+		panic(err) // it was JSON before
+	}
+	return fmt.Appendf(nil, "PUB %s %s %d\r\n%s\r\n", m.subject, m.reply, len(body), body)
+}
+
+// struck reports whether a fault has struck.
+func (h *history) struck(k faultKind) (yes bool) {
+	h.each(func(e event) { yes = yes || strings.HasPrefix(e.text, string(k)+" for") }, fault)
+	return yes
+}
