@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -53,8 +54,22 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	defer func() { err = errors.Join(err, box.Close()) }()
+	if box.Exchange != nil {
+		if err := o.models.Outside(); err != nil {
+			return err
+		}
+	}
 	pool := pyproc.New(o.poolConfig(python, box, s.Log))
 	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var proxy sync.WaitGroup
+	defer proxy.Wait()
+	if box.Exchange != nil { // as long as a worker may have a job
+		proxy.Go(func() {
+			if err := o.models.Serve(workers, box.Exchange, s.Log); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	ended := make(chan error, 1)
 	go func() {
 		err := pool.Run(workers)
@@ -103,6 +118,9 @@ func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logge
 			}
 			return b
 		}}
+	if box.Exchange != nil {
+		cfg.Channel = box.Exchange.Open
+	}
 	o.pool.Apply(&cfg)
 	return cfg
 }

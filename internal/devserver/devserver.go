@@ -148,10 +148,22 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.box.Close()) }()
+	if cfg.box.Exchange != nil {
+		if err := models.Outside(); err != nil {
+			return err
+		}
+	}
 	pool := pyproc.New(poolConfig(cfg, env))
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPool()
 	var poolDone sync.WaitGroup
+	if cfg.box.Exchange != nil { // as long as a worker may have a job
+		poolDone.Go(func() {
+			if err := models.Serve(poolCtx, cfg.box.Exchange, cfg.Log); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	poolDone.Go(func() {
 		if err := pool.Run(poolCtx); err != nil {
 			cancel(workersFailed(err))
@@ -253,6 +265,9 @@ func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 			}
 			return b
 		},
+	}
+	if cfg.box.Exchange != nil {
+		pool.Channel = cfg.box.Exchange.Open
 	}
 	cfg.Pool.Apply(&pool)
 	return pool

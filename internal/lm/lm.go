@@ -71,14 +71,17 @@ type provider struct {
 	keyEnv   string   // "" needs no key
 	prefixes []string // of model names
 	needBase bool
+
+	base      string // its address; a test compares it with the worker's client
+	keyHeader string // that carries the key; "": Authorization
 }
 
 var providers = map[string]provider{
-	"openai":            {keyEnv: "OPENAI_API_KEY", prefixes: []string{"gpt-", "o1", "o3", "o4", "chatgpt-"}},
-	"anthropic":         {keyEnv: "ANTHROPIC_API_KEY", prefixes: []string{"claude-"}},
-	"gemini":            {keyEnv: "GEMINI_API_KEY", prefixes: []string{"gemini-"}},
-	"openrouter":        {keyEnv: "OPENROUTER_API_KEY"},
-	"ollama":            {},
+	"openai":            {keyEnv: "OPENAI_API_KEY", prefixes: []string{"gpt-", "o1", "o3", "o4", "chatgpt-"}, base: "https://api.openai.com/v1"},
+	"anthropic":         {keyEnv: "ANTHROPIC_API_KEY", prefixes: []string{"claude-"}, base: "https://api.anthropic.com/v1", keyHeader: "X-Api-Key"},
+	"gemini":            {keyEnv: "GEMINI_API_KEY", prefixes: []string{"gemini-"}, base: "https://generativelanguage.googleapis.com/v1beta", keyHeader: "X-Goog-Api-Key"},
+	"openrouter":        {keyEnv: "OPENROUTER_API_KEY", base: "https://openrouter.ai/api/v1"},
+	"ollama":            {base: "http://localhost:11434/v1"},
 	"vllm":              {needBase: true},
 	"openai_compatible": {needBase: true},
 }
@@ -107,6 +110,8 @@ type Registry struct {
 	profiles map[string]Profile
 	byName   string // the operator's default profile
 	chosen   []byte // the last set_lm without a session, wins over byName
+
+	endpoints map[string]endpoint // of profiles that workers have used; nil: workers call models themselves
 }
 
 // File is the form of a profile file.
@@ -258,6 +263,10 @@ func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
 		return jobs.Model{}, jobs.Errorf(jobs.Python, "lm_not_configured", "the model's API key is not there: %v", err).
 			WithHint("set it where the worker-host runs and start it again, or use another LM profile: %s", r.names())
 	}
+	base, key := p.APIBase, secret
+	if b, k, ok := r.outside(p, secret); ok {
+		base, key = b, k
+	}
 	timeout, conns := p.TimeoutMS, p.MaxConnections
 	if timeout == 0 {
 		timeout = int(DefaultTimeout / time.Millisecond)
@@ -266,7 +275,7 @@ func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
 		conns = DefaultMaxConnections
 	}
 	m := map[string]any{
-		"name": name, "provider": p.Provider, "model": p.Model, "api_base": orNil(p.APIBase), "api_key": orNil(secret),
+		"name": name, "provider": p.Provider, "model": p.Model, "api_base": orNil(base), "api_key": orNil(key),
 		"temperature": nil, "max_tokens": nil, "timeout_ms": timeout, "max_connections": conns,
 		"supports": map[string]any{"response_schema": p.Supports.ResponseSchema, "function_calling": p.Supports.FunctionCalling},
 	}

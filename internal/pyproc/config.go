@@ -13,14 +13,14 @@ import (
 
 // Config says what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
 type Config struct {
-	Command []string                              // argv of a worker: any program that speaks frames
-	Env     []string                              // the whole environment of a worker; DSPEX_NONCE is added
-	Dir     string                                // working directory, "" is the host's
-	Init    func(worker string) []byte            // the config map of INIT in MessagePack; nil is the empty map
-	Scratch string                                // directory in which each worker may have one of its own, named by its number; "" is none. They go with their workers
-	Channel func(worker string) (*Channel, error) // gives each worker one more descriptor; nil: none
-	Name    string                                // host name: workers are "<Name>/<n>", n from 1
-	Size    int                                   // workers
+	Command []string                                            // argv of a worker: any program that speaks frames
+	Env     []string                                            // the whole environment of a worker; DSPEX_NONCE is added
+	Dir     string                                              // working directory, "" is the host's
+	Init    func(worker string) []byte                          // the config map of INIT in MessagePack; nil is the empty map
+	Scratch string                                              // directory in which each worker may have one of its own, named by its number; "" is none. They go with their workers
+	Channel func() (theirs *os.File, ours io.Closer, err error) // makes one more descriptor for each worker, 5 (contract/frame.md), and what is closed with it; nil: none
+	Name    string                                              // host name: workers are "<Name>/<n>", n from 1
+	Size    int                                                 // workers
 
 	Overflow     int           // workers more while callers wait for a slot
 	OverflowIdle time.Duration // how long they stay when one worker less would do: 60 s
@@ -37,12 +37,6 @@ type Config struct {
 	MaxFrame int          // largest body in bytes, both ways: frame.DefaultMax
 	Log      *slog.Logger // nil: nothing is logged
 	OnEvent  func(Event)  // edges of the workers' states, in order, from one goroutine, never under a lock
-}
-
-// Channel is one more descriptor of a worker (contract/frame.md), 5, and what is to be closed with the worker.
-type Channel struct {
-	Theirs *os.File // closed once the worker has it
-	Ours   io.Closer
 }
 
 // Times that are not configured (facts: the cancellation ladder and the stop ladder).

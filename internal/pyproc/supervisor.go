@@ -4,6 +4,7 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -122,19 +123,17 @@ func (s *supervisor) spawn(ctx context.Context) (*worker, error) {
 	p := s.pool
 	nonce := crand.Text()
 	sp := spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce}
-	var channel Channel
+	var channel io.Closer
 	if p.cfg.Channel != nil {
-		opened, err := p.cfg.Channel(s.name)
-		if err != nil {
+		var err error
+		if sp.channel, channel, err = p.cfg.Channel(); err != nil {
 			return nil, err
 		}
-		channel = *opened
-		sp.channel = channel.Theirs
-		defer channel.Theirs.Close()
+		defer sp.channel.Close()
 	}
 	c, err := p.start(ctx, sp)
-	if err != nil && channel.Ours != nil {
-		channel.Ours.Close()
+	if err != nil && channel != nil {
+		channel.Close()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +142,7 @@ func (s *supervisor) spawn(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	s.w = newWorker(s, nonce, c)
-	s.w.channel = channel.Ours
+	s.w.channel = channel
 	p.moveLocked(s, Handshake, nil)
 	return s.w, nil
 }

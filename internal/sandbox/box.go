@@ -25,7 +25,9 @@ type Box struct {
 	Level   Level
 	Lacks   error  // why the level is none, where nobody asked for that
 	Scratch string // directory of the workers' directories, "" at level none
-	spec    string
+	// Exchange is where workers ask for connections to language models; nil below Strict: they open their own.
+	Exchange *Exchange
+	spec     string
 }
 
 // Open makes the sandbox of one host. secrets are the files that hold the host's secrets, read what its workers need beside the usual.
@@ -52,7 +54,11 @@ func (o Options) Open(secrets, read []string) (*Box, error) {
 	if err != nil {
 		panic(err) // texts always marshal
 	}
-	return &Box{Level: l, Scratch: s.Scratch, spec: string(text)}, nil
+	box := &Box{Level: l, Scratch: s.Scratch, spec: string(text)}
+	if l == Strict {
+		box.Exchange = NewExchange()
+	}
+	return box, nil
 }
 
 // system is what programs need that are linked, look up names and check certificates. Of /etc only what is public: services keep their
@@ -86,6 +92,9 @@ func (b *Box) Environ() []string {
 
 // Close removes what workers have left.
 func (b *Box) Close() error {
+	if b.Exchange != nil {
+		b.Exchange.Close()
+	}
 	if b.Scratch == "" {
 		return nil
 	}

@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from dspex_worker import process
 from dspex_worker.errors import WorkerError
 
 __all__ = ["channels", "enter", "enter_alone", "level"]
@@ -50,6 +51,7 @@ class _Spec:
 
 
 _spec: _Spec | None = None
+_for_forks: list[tuple[int, Any]] = []  # of a zygote, made once
 _libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
@@ -74,15 +76,27 @@ def enter(alone: bool) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     _drop_capabilities()
     _call("prctl(PR_SET_NO_NEW_PRIVS)", _libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if alone:
+        _keep_channel()
     own = _own_directory(_spec)
-    _restrict_files(_spec, own if alone else _spec.scratch)
+    if not alone:
+        _for_forks.extend(_rules_of_forks(_spec))
+    _restrict(_rules(_spec, own if alone else _spec.scratch))
     _filter_calls(base64.b64decode(_spec.filter))
 
 
 def enter_alone() -> None:
     """In a worker that a sandboxed zygote has forked: leaves the others' reach, and takes a directory of its own."""
     if _spec is not None:
-        _restrict_files(_spec, _own_directory(_spec))
+        _keep_channel()
+        _restrict([*_for_forks, _rule(_own_directory(_spec), _WRITE)])
+        _for_forks.clear()
+
+
+def _keep_channel() -> None:
+    """Programs that this process starts do not call language models."""
+    if level() == "strict":
+        os.set_inheritable(process.CHANNEL_FD, False)
 
 
 def _with_python(spec: _Spec) -> _Spec:
@@ -123,35 +137,52 @@ def _drop_capabilities() -> None:
     _call("capset", _libc.capset, header, none)
 
 
-def _restrict_files(spec: _Spec, scratch: str) -> None:
-    # struct landlock_ruleset_attr: files, network, scopes. The network is the filter's.
-    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", _EVERYTHING, 0, _SCOPES))
-    rules = _syscall("landlock_create_ruleset", _CREATE_RULESET, ctypes.byref(attributes), 24, 0)
-    try:
-        for place in spec.read:
-            _allow(rules, place, _READ)
-        for place in (*spec.write, scratch):
-            _allow(rules, place, _WRITE)
-        for device in _DEVICES:
-            if os.path.exists(device):
-                _allow(rules, device, _READ_FILE | _WRITE_FILE | _IOCTL)
-        _syscall("landlock_restrict_self", _RESTRICT_SELF, rules, 0)
-    finally:
-        os.close(rules)
+# A place that is open, and the kernel's rule for it (struct landlock_path_beneath_attr).
+_Rule = tuple[int, Any]
 
 
-def _allow(rules: int, place: str, rights: int) -> None:
+def _rules(spec: _Spec, scratch: str) -> list[_Rule]:
+    """What this process may reach."""
+    rules = [_rule(place, _READ) for place in spec.read]
+    rules += [_rule(place, _WRITE) for place in (*spec.write, scratch)]
+    return rules + [_rule(device, _READ_FILE | _WRITE_FILE | _IOCTL) for device in _DEVICES if os.path.exists(device)]
+
+
+def _rules_of_forks(spec: _Spec) -> list[_Rule]:
+    """What a fork may reach of that, but for a directory of its own: all that does not lie beside such directories.
+
+    It only narrows, so that whole trees do, and a fork has few rules to make: the directories of the root, but for the one that
+    holds the workers' directories.
+    """
+    beside = _top(spec.scratch)
+    places = {place if _top(place) == beside else _top(place) for place in (*spec.read, *spec.write, *_DEVICES)}
+    return [_rule(place, _EVERYTHING) for place in sorted(places) if os.path.exists(place)]
+
+
+def _top(place: str) -> str:
+    return "/" + place.lstrip("/").split("/", 1)[0]
+
+
+def _rule(place: str, rights: int) -> _Rule:
     try:
         found = os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         _refuse(f"open {place}", error.errno or 0)
-    try:
-        if not os.path.isdir(place):
-            rights &= _OF_FILES
-        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, found))
-        _syscall("landlock_add_rule", _ADD_RULE, rules, _PATH_BENEATH, ctypes.byref(rule), 0)
-    finally:
-        os.close(found)
+    if not os.path.isdir(place):
+        rights &= _OF_FILES
+    return found, ctypes.create_string_buffer(struct.pack("=Qi", rights, found))
+
+
+def _restrict(rules: list[_Rule]) -> None:
+    """Enters a domain of its own, with these rules, which it closes."""
+    # struct landlock_ruleset_attr: files, network, scopes. The network is the filter's.
+    attributes = ctypes.create_string_buffer(struct.pack("=QQQ", _EVERYTHING, 0, _SCOPES))
+    domain = _syscall("landlock_create_ruleset", _CREATE_RULESET, ctypes.byref(attributes), 24, 0)
+    for place, rule in rules:
+        _syscall("landlock_add_rule", _ADD_RULE, domain, _PATH_BENEATH, ctypes.byref(rule), 0)
+        os.close(place)
+    _syscall("landlock_restrict_self", _RESTRICT_SELF, domain, 0)
+    os.close(domain)
 
 
 def _filter_calls(code: bytes) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 
 from dspex_worker.engines.dspy_engine import DSPyEngine
+from dspex_worker.engines.dspy_engine.lm import PROVIDERS
 from tests.dspy_case import KEY, context, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply
 
@@ -91,3 +95,14 @@ def test_a_profile_opens_as_many_connections_as_it_may_and_no_more() -> None:
         assert len(server.requests) == 30
 
     scenario(steps)
+
+
+def test_the_host_knows_the_addresses_that_the_client_calls() -> None:
+    """In level strict of the sandbox the host makes the calls: it must know the same addresses."""
+    source = (Path(__file__).parents[2] / "internal" / "lm" / "lm.go").read_text()
+    known = dict(re.findall(r'^\t"(\w+)": .*base: "([^"]+)"', source, re.MULTILINE))
+    assert set(known) == {"openai", "anthropic", "gemini", "openrouter", "ollama"}
+    for name, address in known.items():
+        provider = PROVIDERS[name]
+        router = dspy.lm15.LMRouter(dspy.lm15.RouterConfig(api_keys={provider.door: "k"}, env={}))
+        assert router.lm(f"{provider.door}:m").base_url == address, name

@@ -200,3 +200,96 @@ def works() -> dict[str, object]:
     for end in pair:
         end.close()
     return {"home": Path(home).read_text(), "child": child.wait(), "thread": ran == [1], "random": len(os.urandom(4)), "user": os.geteuid()}
+
+
+@command
+def search_memory(backwards: str) -> dict[str, str]:
+    """Looks for a secret in this process's own memory; it comes backwards, or its argument would be found."""
+    secret = backwards[::-1].encode()
+    with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory:
+        for line in maps.read().splitlines():
+            span, rights = line.split()[:2]
+            start, end = (int(edge, 16) for edge in span.split("-"))
+            if not rights.startswith("rw"):
+                continue
+            try:
+                memory.seek(start)
+                # This function holds the secret itself: what stands alone in an object of its size is not a find.
+                if memory.read(end - start).count(b"Bearer " + secret) or _in_profile(secret.decode()):
+                    return {"key": "TAKEN: from memory"}
+            except (OSError, ValueError):
+                continue
+    return {"key": "kept: it is not here"}
+
+
+def _in_profile(secret: str) -> bool:
+    """Whether an object of the worker holds it, as a profile does."""
+    import gc
+
+    return any(isinstance(found, dict) and found.get("api_key") == secret for found in gc.get_objects())
+
+
+@command
+def escape(address: str, socket_file: str) -> dict[str, str]:
+    """Looks for a way out, and for other uses of the way to the models."""
+    host, _, port = address.rpartition(":")
+
+    def connect(family: int, kind: int, to: Any) -> str:
+        with socket.socket(family, kind) as out:
+            out.connect(to)
+            return str(to)
+
+    def datagram() -> str:
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        one.sendto(b"x", socket_file)
+        return f"{one} {other}"
+
+    def again() -> str:
+        one, _ = socket.socketpair()
+        one.connect(socket_file)
+        return str(one)
+
+    found = {
+        "tcp": _loot(lambda: connect(socket.AF_INET, socket.SOCK_STREAM, (host, int(port)))),
+        "udp": _loot(lambda: connect(socket.AF_INET, socket.SOCK_DGRAM, (host, int(port)))),
+        "netlink": _loot(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)),
+        "socket file": _loot(lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, socket_file)),
+        "datagrams": _loot(datagram),
+        "another peer": _loot(again),
+        "names": _loot(lambda: socket.getaddrinfo("localhost.invalid", 80)),
+        "io_uring": "kept: no such call" if _libc.syscall(425, 1, 0) < 0 and ctypes.get_errno() == errno.ENOSYS else "TAKEN: a ring",
+        "program": _loot(lambda: _by_program(address)),
+    }
+    for name, request in (
+        ("nowhere", "POST / HTTP/1.1"),
+        ("unknown endpoint", f"POST /{'0' * 32}/v1 HTTP/1.1"),
+        ("as a proxy", f"POST http://{address}/ HTTP/1.1"),
+        ("tunnel", f"CONNECT {address} HTTP/1.1"),
+    ):
+        found[name] = _loot(lambda request=request: _ask(request, address))
+    return found
+
+
+def _by_program(address: str) -> str:
+    import subprocess
+    import sys
+
+    code = f"import socket; socket.create_connection({tuple(address.rsplit(':', 1))!r})"
+    if subprocess.run([sys.executable, "-I", "-c", code], check=False, capture_output=True).returncode:
+        raise PermissionError(errno.EPERM, "it fails")
+    return address
+
+
+def _ask(request: str, address: str) -> str:
+    ours, theirs = socket.socketpair()
+    with theirs, socket.socket(fileno=5) as channel:
+        try:
+            socket.send_fds(channel, [b"c"], [theirs.fileno()])
+        finally:
+            channel.detach()
+    with ours:
+        ours.sendall(f"{request}\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n".encode())
+        answer = ours.recv(4096).decode()
+    if " 403 " not in answer.splitlines()[0]:
+        return answer
+    raise PermissionError(errno.EPERM, "forbidden")

@@ -11,7 +11,7 @@ import dspy
 from dspy import lm15
 
 from dspex_worker import inherit
-from dspex_worker.engines.dspy_engine import seam, settings, tools
+from dspex_worker.engines.dspy_engine import outside, seam, settings, tools
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
 
 __all__ = ["ADAPTER", "configure", "warm_up"]
@@ -30,6 +30,7 @@ def configure() -> None:
     # Warnings of DSPy show values: prompts, answers, tracebacks of tools.
     logging.getLogger("dspy").setLevel(logging.ERROR)
     keep_type_adapters()
+    outside.install()
     inherit.install()
     settings.install()
     seam.install()
