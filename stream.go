@@ -17,6 +17,7 @@ type Chunk struct {
 	N       int    // counts from 0 in each attempt; a gap means that pieces were lost, the reply has all
 	Field   string // the output that Text belongs to
 	Text    string
+	Call    int    // number of the model's call that Text belongs to: 0 for the first; those that run at the same time have different ones
 	Status  string // what the program is doing, when it says so; Field and Text are then empty
 	Reply   *Reply // only in the last chunk: the whole answer
 }
@@ -96,10 +97,13 @@ func next(ctx context.Context, sub *nats.Subscription, job JobRef) (Chunk, error
 		chunk.Job, chunk.Attempt, chunk.Reply = reply.Job, reply.Attempt, &reply
 		return chunk, nil
 	}
-	var part struct{ Field, Chunk, Status string }
+	var part struct {
+		Field, Chunk, Status string
+		Call                 int
+	}
 	if err := json.Unmarshal(m.Data, &part); err != nil {
 		return chunk, badReply("a part of the answer is not the expected JSON: %v", err)
 	}
-	chunk.N, chunk.Field, chunk.Text, chunk.Status = headerInt(m, contract.HeaderPartial), part.Field, part.Chunk, part.Status
+	chunk.N, chunk.Call, chunk.Field, chunk.Text, chunk.Status = headerInt(m, contract.HeaderPartial), part.Call, part.Field, part.Chunk, part.Status
 	return chunk, nil
 }

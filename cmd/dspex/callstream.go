@@ -44,7 +44,11 @@ func (v *streamView) show(chunk dspex.Chunk) error {
 	a := v.app
 	switch {
 	case a.output == "jsonl":
-		return a.say(map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status})
+		said := map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status}
+		if chunk.Call > 0 {
+			said["call"] = chunk.Call
+		}
+		return a.say(said)
 	case !a.text():
 		return nil
 	}

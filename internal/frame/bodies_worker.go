@@ -150,14 +150,23 @@ type ChunkBody struct {
 	N     uint64 // counts from 0
 	Field string // empty: none
 	Chunk string
+	Call  uint64 // number of the model's call that it belongs to, where the job makes more than one: 0 is the first
 }
 
 // AppendBody appends the body.
 func (b ChunkBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 3)
+	n := 3
+	if b.Call > 0 {
+		n++
+	}
+	dst = wire.AppendArray(dst, n)
 	dst = wire.AppendUint(dst, b.N)
 	dst = appendOptStr(dst, b.Field)
-	return wire.AppendStr(dst, b.Chunk)
+	dst = wire.AppendStr(dst, b.Chunk)
+	if b.Call > 0 {
+		dst = wire.AppendUint(dst, b.Call)
+	}
+	return dst
 }
 
 // ParseChunk checks and reads the body of a frame of type [Chunk].
@@ -167,6 +176,7 @@ func ParseChunk(body []byte) (ChunkBody, error) {
 		N:     f.uint("n"),
 		Field: f.optStr("field"),
 		Chunk: f.str("chunk"),
+		Call:  f.optUint("call"),
 	}
 	return b, f.end()
 }

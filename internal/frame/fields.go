@@ -82,6 +82,16 @@ func (f *fields) readStr() string {
 	return s
 }
 
+// optUint reads an unsigned integer or nil, which is 0.
+func (f *fields) optUint(name string) uint64 {
+	if !f.next(name) {
+		return 0
+	}
+	v, err := f.r.Uint()
+	f.fail(err)
+	return v
+}
+
 func (f *fields) uint(name string) uint64 {
 	if !f.next(name) {
 		f.missing("an int")

@@ -236,10 +236,16 @@ func (h *Host) sendPartial(t *task, body []byte) {
 	if c.Field != "" {
 		key, fields = "chunk", 2
 	}
+	if c.Call > 0 {
+		fields++
+	}
 	b := wire.AppendMap(nil, fields)
 	b = wire.AppendStr(wire.AppendStr(b, key), c.Chunk)
 	if c.Field != "" {
 		b = wire.AppendStr(wire.AppendStr(b, "field"), c.Field)
+	}
+	if c.Call > 0 {
+		b = wire.AppendUint(wire.AppendStr(b, "call"), c.Call)
 	}
 	m := h.message(t.env.ReplyTo, t.env.Type, t.env.Job, t.attempt, b)
 	m.Header[jobs.HeaderPartial] = []string{strconv.FormatUint(c.N, 10)}

@@ -93,7 +93,7 @@ def test_a_signature_of_the_grammar_is_filled(url: str, seed: int) -> None:
     inputs = check_inputs(signature, given)
     chunks: dict[str | None, str] = {}
 
-    def emit(name: str | None, chunk: str) -> None:
+    def emit(name: str | None, chunk: str, call: int) -> None:
         chunks[name] = chunks.get(name, "") + chunk
 
     profile = {

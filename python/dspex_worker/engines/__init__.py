@@ -34,7 +34,7 @@ class Context:
     lm: dict[str, Any] | None
     temperature: float | None
     history: list[dict[str, Any]] = field(default_factory=list)  # turns {"inputs": {...}, "outputs": {...}}, oldest first
-    emit: Callable[[str | None, str], None] | None = None  # set when the caller wants partial output: (field, chunk)
+    emit: Callable[..., None] | None = None  # set when the caller wants partial output: field, chunk, and number of the model's call
     budget_ms: int = 0
     used: Callable[[dict[str, Any], bool], None] | None = None  # told at the end: counts by model, and whether the LM was called
 

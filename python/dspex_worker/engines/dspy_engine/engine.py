@@ -88,8 +88,7 @@ class DSPyEngine:
         is_dspy = isinstance(module, dspy.Module)
         asynchronous = hasattr(module, "aforward") if is_dspy else inspect.iscoroutinefunction(module)
         call = Call(ctx, inputs, user_code=True)
-        # From a thread, chunks cannot be sent: only what runs as a task streams.
-        async with call.running(self._profiles, module.predictors() if is_dspy and asynchronous else []):
+        async with call.running(self._profiles, module.predictors() if is_dspy else []):
             if not asynchronous:
                 found = await self._blocking.run(lambda: module(**inputs))
             else:
