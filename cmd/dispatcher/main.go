@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/pflag"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/jobs"
@@ -89,6 +90,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue,
 			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
 		Alerts:  o.alerts,
+		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
 	if err != nil {

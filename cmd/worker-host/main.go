@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
@@ -81,7 +82,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), Sandbox: box.Level.String(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions,
+		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), Sandbox: box.Level.String(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err

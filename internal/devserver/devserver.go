@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/echolm"
 	"github.com/dspex/dspex/internal/host"
@@ -295,7 +296,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 	if err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), OnReady: ready})
 	if err != nil {
 		return err
 	}
@@ -303,7 +304,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults,
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
 		Engine: host.EngineOf(pool), Sandbox: cfg.box.Level.String()})
 	if err != nil {
 		return err

@@ -124,7 +124,7 @@ func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) e
 		}
 		a.until = s.CachedInfo().State.LastSeq
 	}
-	now, left := time.Now(), a.limit
+	now, left := d.clock.Now(), a.limit
 	p := stream.HeadersPage{Stream: stream.Dead, Subjects: a.subjects(), From: a.from, Until: a.until, Most: deadScan}
 	next, err := stream.GetHeaders(ctx, d.js, p, func(m stream.Stored) (bool, error) {
 		b, ok, err := d.match(ctx, a, m, now)
@@ -294,7 +294,7 @@ func (d *Dispatcher) letter(ctx context.Context, sequence uint64) (*buried, []by
 		return nil, nil, unreadable(err)
 	}
 	if err == nil {
-		b, ok, err := d.match(ctx, &deadAsk{}, m, time.Now())
+		b, ok, err := d.match(ctx, &deadAsk{}, m, d.clock.Now())
 		if err != nil {
 			return nil, nil, unreadable(err)
 		}

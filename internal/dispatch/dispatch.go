@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -35,6 +36,7 @@ type Config struct {
 	Log      *slog.Logger
 	Version  string // semantic version of the service
 	Alerts   Alerts
+	Machine  clock.Machine // whose clocks are read; nil: this one's, as Go reads them
 	// OnReady is called once, when requests are answered and every partition has an owner.
 	OnReady func()
 }
@@ -54,6 +56,7 @@ type Dispatcher struct {
 	spread     atomic.Pointer[stream.Layouts]
 	maxPayload int
 	started    time.Time
+	clock      *stream.Clock
 	hosts      hosts
 	impatient  impatient
 	stores     stores
@@ -105,6 +108,9 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if _, err = d.readLayouts(ctx); err != nil {
 		return err
 	}
+	if d.clock, err = stream.NewClock(ctx, d.js, clock.New(d.cfg.Machine), d.log); err != nil {
+		return err
+	}
 	if d.writer, err = stream.NewWriter(d.nc); err != nil {
 		return err
 	}
@@ -130,6 +136,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	d.doors.Store(&stats)
 	var follow sync.WaitGroup
 	defer follow.Wait()
+	follow.Go(func() { d.clock.Follow(ctx) })
 	follow.Go(func() { d.judgeHosts(ctx) })
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.rememberControl(ctx) })

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
@@ -88,7 +87,7 @@ func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
 		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": orNil(b.Engine), "sandbox": orNil(b.Sandbox),
 		"capacity": b.Capacity, "free": b.Free, "pool_size": b.Workers, "active_workers": b.Active, "available_workers": b.Available,
 		"active_sessions": b.Sessions, "busy_sessions": busy, "total_requests": b.Requests, "total_errors": b.Errors,
-		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves,
+		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves, "clock_off_ms": b.ClockOff,
 	}
 }
 
@@ -147,7 +146,7 @@ func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (b
 	case e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(map[string]string{"since": timeText(time.Now())})
+		value, fault := json.Marshal(map[string]string{"since": timeText(d.clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}

@@ -186,6 +186,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}
+	reasons = append(reasons, d.clocksOff(beats)...)
 	open := map[string]bool{}
 	for _, b := range beats {
 		for _, step := range slices.Sorted(maps.Keys(b.Stuck)) {

@@ -51,7 +51,8 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 	}
 }
 
-// lookOverdue looks at a lane once. The broker's clock judges.
+// lookOverdue looks at a lane once. What a job's message says of its age is translated into this machine's monotonic clock at once:
+// no later step of the broker's clock ends a job that waits.
 func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
@@ -66,12 +67,15 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 		o.due = nil
 		return nil
 	}
+	if err := d.clock.Confirm(ctx, d.clock.Mono()); err != nil {
+		return err
+	}
 	for page := 0; page < overduePages && len(o.due) < mostOverdue; page++ {
 		p := stream.Page{Stream: stream.Anonymous, Subject: jobs.SubjectAnonymous + o.lane, From: o.from, Messages: pageRecords, Bytes: pageBytes}
 		next, err := stream.GetPage(ctx, d.nc, p, func(m stream.Stored) error {
 			o.from = m.Sequence + 1
 			if deadline := d.deadlineOf(m); deadline > 0 {
-				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: m.Time.Add(deadline)})
+				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: time.Now().Add(deadline - d.clock.Age(m.Time))})
 			}
 			return nil
 		})
@@ -82,7 +86,7 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 			break
 		}
 	}
-	d.endDue(ctx, o, taken, info.TimeStamp)
+	d.endDue(ctx, o, taken)
 	return nil
 }
 
@@ -103,7 +107,8 @@ func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
 	return deadline
 }
 
-func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64, now time.Time) {
+func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64) {
+	now := time.Now()
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup
 	defer ending.Wait()

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"math"
-	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
@@ -33,7 +32,7 @@ func (d *Dispatcher) exportSession(ctx context.Context, r micro.Request) {
 		return
 	}
 	document := map[string]any{
-		"schema": exportSchema, "session_id": id, "exported_at": timeText(time.Now()), "generation": rec.Generation,
+		"schema": exportSchema, "session_id": id, "exported_at": timeText(d.clock.Now()), "generation": rec.Generation,
 		"created_at": timeText(rec.Created), "last_activity": timeText(rec.Updated), "operations": rec.Jobs, "state": nil,
 	}
 	if rec.State != nil {

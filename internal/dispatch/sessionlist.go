@@ -61,8 +61,8 @@ func (d *Dispatcher) listSessions(ctx context.Context, r micro.Request) {
 		refuse(r, unreadable(err))
 		return
 	}
-	l := &listing{ask: a, owners: owners, idle: d.sessionIdle(), now: time.Now(), next: a.from, found: []map[string]any{}}
-	for scanned, end := 0, l.now.Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
+	l := &listing{ask: a, owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
+	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
 		next, err := d.records.Page(ctx, jobs.RecordKey("*"), page, func(key string, e stream.Entry) error {
 			scanned++
@@ -90,7 +90,7 @@ type listing struct {
 	ask    listAsk
 	owners map[int]string
 	idle   time.Duration
-	now    time.Time
+	age    func(time.Time) time.Duration // of the broker's stamps
 	next   uint64
 	found  []map[string]any
 }
@@ -105,8 +105,8 @@ func (l *listing) look(key string, e stream.Entry) error {
 	rec, err := jobs.ParseRecord(e.Value)
 	if err != nil {
 		l.found = append(l.found, map[string]any{"session_id": id, "host": l.owners[partition], "partition": partition, "unreadable": err.Error()})
-	} else if !isEmpty(rec) && l.now.Sub(rec.Updated).Milliseconds() >= l.ask.idle {
-		l.found = append(l.found, brief(id, rec, l.owners[partition], partition, l.idle, l.now))
+	} else if !isEmpty(rec) && l.age(rec.Updated).Milliseconds() >= l.ask.idle {
+		l.found = append(l.found, brief(id, rec, l.owners[partition], partition, l.idle, l.age(rec.Updated)))
 	}
 	if len(l.found) == int(l.ask.limit) {
 		return errPageFull

@@ -18,8 +18,7 @@ import (
 func isEmpty(r *jobs.Record) bool { return r.StateVersion == 0 && r.Jobs == 0 }
 
 // brief is what a list tells of a session.
-func brief(id string, r *jobs.Record, host string, partition int, idle time.Duration, now time.Time) map[string]any {
-	unused := max(now.Sub(r.Updated), 0)
+func brief(id string, r *jobs.Record, host string, partition int, idle, unused time.Duration) map[string]any {
 	b := map[string]any{
 		"session_id": id, "worker_id": orNil(r.Worker), "host": orNil(host), "partition": partition, "generation": r.Generation,
 		"created_at": timeText(r.Created), "last_activity": timeText(r.Updated), "idle_ms": unused.Milliseconds(), "expired": unused > idle,
@@ -116,12 +115,11 @@ func (d *Dispatcher) describe(ctx context.Context, id string) (map[string]any, *
 		}
 		rec = &jobs.Record{Created: queue.oldest, Updated: queue.oldest}
 	}
-	now := time.Now()
-	result := brief(id, rec, owner.Host, partition, d.sessionIdle(), now)
-	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, max(now.Sub(rec.Created), 0).Milliseconds()
+	result := brief(id, rec, owner.Host, partition, d.sessionIdle(), d.clock.Age(rec.Updated))
+	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, d.clock.Age(rec.Created).Milliseconds()
 	result["waiting_jobs"], result["running"], result["oldest_waiting_ms"] = queue.waiting, queue.running, nil
 	if queue.waiting > 0 {
-		result["oldest_waiting_ms"] = max(now.Sub(queue.oldest), 0).Milliseconds()
+		result["oldest_waiting_ms"] = d.clock.Age(queue.oldest).Milliseconds()
 	}
 	addContents(result, rec)
 	return result, nil

@@ -27,7 +27,7 @@ func (c *Stats) countAffinity(warm, ran uint64) {
 
 // lasts notes the latest end of the attempt that starts now, until the returned function is called.
 func (s *session) lasts(t *task) (ended func()) {
-	budget, _ := t.budget(s.p.h.now())
+	budget, _ := t.budget(s.p.h)
 	set := func(until time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

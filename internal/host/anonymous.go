@@ -14,19 +14,19 @@ import (
 
 // runAnonymous brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts
 // if they come for the first time. It calls seated once the job has a slot.
-func (h *Host) runAnonymous(m jetstream.Msg, since time.Time, seated func()) {
+func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(h.work)
 	defer cancel(nil)
-	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), data: m.Data(), size: len(m.Data())}
+	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), data: m.Data(), size: len(m.Data())}
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
 	t := &task{job: j, delivered: int(meta.NumDelivered), lane: strings.TrimPrefix(m.Subject(), jobs.SubjectAnonymous)}
 	bad := t.read(h, j.data)
-	j.due, j.weighed = t.deadline, true
-	old := t.delivered > 1 || t.stored.Before(since)
+	j.bound, j.weighed = t.total, true
+	old := t.delivered > 1 || h.before(j, since)
 	if t.env.Chosen || old {
 		if done, err := h.answerAnonymous(ctx, t); done || err != nil {
 			return // after an error AckWait brings it again
@@ -38,12 +38,14 @@ func (h *Host) runAnonymous(m jetstream.Msg, since time.Time, seated func()) {
 			return
 		}
 	}
-	left, has := t.left(h.now())
+	late, err := h.late(ctx, t)
 	switch {
+	case err != nil:
+		return // AckWait brings it again
 	case bad != nil:
 		h.settleAnonymous(t, bad, &output{})
 		return
-	case has && left <= 0:
+	case late:
 		h.settleAnonymous(t, jobs.DeadlinePassed("its turn"), &output{})
 		return
 	case t.crashedOut():
@@ -84,7 +86,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	h.resolve(t, nil)
 	waited := time.Duration(0)
 	if t.attempt == 0 {
-		waited = h.now().Sub(t.stored) // in the stream, too, a call waits for a slot
+		waited = h.age(t.job) // in the stream, too, a call waits for a slot
 	}
 	slot, e, err := h.checkout(t, 0, waited, waitIn(ctx))
 	defer t.pass.leave()
@@ -160,7 +162,7 @@ func (h *Host) failedAnonymous(t *task, e *jobs.Error, v jobs.Verdict, out *outp
 func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 	h.count(out.ran, e)
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
-		Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
+		Queued: h.age(t.job) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kindOf(e), Body: reply.Append(nil), Stored: h.now()}
 	if r.Kind == jobs.Failed && t.buried {
 		if err := h.buryAnonymous(t, r); err != nil {

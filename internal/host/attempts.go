@@ -27,8 +27,8 @@ func (h *Host) resumeAnonymous(ctx context.Context, t *task) error {
 		t.attempt++
 		h.note(t, crashed(t.attempt))
 	}
-	left := min(hd.NotBefore.Sub(h.now()), hd.Delay)
-	if hd.NotBefore.IsZero() || left <= 0 {
+	left := h.waits(hd)
+	if left <= 0 {
 		return nil
 	}
 	left += time.Millisecond // what is stored was rounded down

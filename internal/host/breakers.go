@@ -210,7 +210,7 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 		return s.notStarted(ctx, t, s.p.h.answer(t, e))
 	}
 	d := e.RetryAfter
-	if left, has := t.left(s.p.h.now()); has {
+	if left, has := t.left(s.p.h); has {
 		d = min(d, left)
 	}
 	h := s.p.h
@@ -236,7 +236,7 @@ func (h *Host) holdAnonymous(t *task, e *held) {
 		return
 	}
 	d := max(e.RetryAfter, anonymousHold)
-	if left, has := t.left(h.now()); has {
+	if left, has := t.left(h); has {
 		d = min(d, max(left, 0))
 	}
 	h.handBack(t, d)

@@ -22,7 +22,7 @@ func (h *Host) letter(j *job, session string, o *jobs.Outcome) *jobs.DeadLetter 
 // same id within its window of duplicates; again says that there may be an older one, as there may be of a job that is older: its
 // session's record can have expired after the letter and before the result.
 func (h *Host) bury(ctx context.Context, j *job, d *jobs.DeadLetter, again bool) error {
-	if again || h.now().Sub(j.stored) > stream.DeadWindow {
+	if again || max(h.age(j), h.now().Sub(j.stored)) > stream.DeadWindow { // by whatever clock the broker measures its window
 		if there, err := h.isBuried(ctx, d); there || err != nil {
 			return err
 		}

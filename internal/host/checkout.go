@@ -42,7 +42,7 @@ func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.E
 // checkoutSlot waits for a slot of the pool. waited is the time that the job was at the head of its queue before.
 func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait waitUntil) (Slot, *jobs.Error, error) {
 	bound, impatient := time.Duration(0), false
-	if left, has := t.left(h.now()); has {
+	if left, has := t.left(h); has {
 		bound = max(left, 1)
 	}
 	if patience := max(h.cfg.CheckoutTimeout-waited, 1); t.env.Mode == jobs.ModeCall && (bound == 0 || patience < bound) {

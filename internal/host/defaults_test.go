@@ -29,8 +29,8 @@ func TestAHostsDefaultsBoundAttemptsRetriesAndTheDeadlineOfCalls(t *testing.T) {
 	} {
 		j := &task{job: &job{stored: time.Now(), env: jobs.Envelope{Mode: jobs.ModeCall, Type: jobs.JSON}}}
 		_ = j.read(h, []byte(body))
-		if left, _ := j.left(j.stored); left != want {
-			t.Errorf("%s: %v, want %v", body, left, want)
+		if j.total != want {
+			t.Errorf("%s: %v, want %v", body, j.total, want)
 		}
 	}
 }

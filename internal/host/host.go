@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -87,6 +88,7 @@ type Config struct {
 	Grace           time.Duration // for running jobs at the end, default 30 s
 	Breaker         breaker.Config
 	Defaults        jobs.Defaults // of jobs' options
+	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
 }
@@ -103,9 +105,10 @@ type Host struct {
 	control     *stream.Bucket
 	claims      *stream.Claims
 	incarnation string
-	memory      memory       // of the bucket of records
-	started     int64        // unix ms by the broker's clock
-	skew        atomic.Int64 // ns that the broker's clock is ahead
+	memory      memory     // of the bucket of records
+	started     int64      // unix ms by the broker's clock
+	began       clock.Mono // then, too
+	clock       *stream.Clock
 	maxPayload  int
 	assigned    *assignments
 	told        told
@@ -179,7 +182,7 @@ func (h *Host) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.started = h.now().UnixMilli()
+	h.started, h.began = h.now().UnixMilli(), h.clock.Mono()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
 	h.turns.free = h.cfg.Capacity + spareTurns
@@ -214,7 +217,7 @@ func (h *Host) Run(ctx context.Context) error {
 	last.Go(func() { h.hearOutages(work, jobs.BreakerKeys) })
 	last.Go(func() { h.hearOutages(work, jobs.FailureKeys) })
 	last.Go(func() { h.shareOutages(work) })
-	last.Go(func() { h.followClock(work) })
+	last.Go(func() { h.clock.Follow(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
 	defer goodbye()
 	last.Go(func() { beat(present) })
@@ -259,7 +262,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := stream.Await(ctx, h.js, h.log); err != nil {
 		return err
 	}
-	if err := h.setClock(ctx); err != nil {
+	if h.clock, err = stream.NewClock(ctx, h.js, clock.New(h.cfg.Machine), h.log); err != nil {
 		return err
 	}
 	h.maxPayload = int(h.nc.MaxPayload())

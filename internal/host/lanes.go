@@ -106,15 +106,15 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 type laneConsumer struct {
 	jetstream.Consumer
 	lane       string
-	since      time.Time // broker's clock: a job stored later and delivered once is new to every host
+	since      moment // a job accepted later and delivered once is new to every host
 	reconnects uint64
 }
 
 // look notices a connection that was made again: the broker may have forgotten how often it has delivered a job.
 func (l *laneConsumer) look(h *Host) {
-	if n := h.nc.Stats().Reconnects; l.since.IsZero() || n != l.reconnects {
+	if n := h.nc.Stats().Reconnects; l.since.at.IsZero() || n != l.reconnects {
 		l.reconnects = n
-		l.since = h.now().Add(time.Second) // the clocks are compared by a round trip
+		l.since = h.present()
 	}
 }
 

@@ -24,9 +24,9 @@ const memoryLife = stream.LossPause * 4 / 5
 
 // forgot reports whether a session that has no record may have had one that was lost with its bucket: for as long as it could
 // have lived. Nobody can tell it from a new one.
-func (h *Host) forgot(ctx context.Context, now time.Time) (bool, error) {
+func (h *Host) forgot(ctx context.Context) (bool, error) {
 	renewed, err := h.memory.look(ctx, h.js)
-	return !renewed.IsZero() && now.Sub(renewed) < h.recordLife(), err
+	return !renewed.IsZero() && h.clock.Age(renewed) < h.recordLife(), err
 }
 
 // look says when the bucket was made again.

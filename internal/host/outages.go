@@ -162,12 +162,12 @@ func (h *Host) follow(key string, e stream.Entry) {
 		return
 	}
 	left := h.breakers.Config().Timeout
-	if began := time.UnixMilli(h.started); e.Stored.Before(began) {
+	if age := h.clock.Age(e.Stored); age > h.clock.Mono()-h.began { // older than this process
 		if name == jobs.PoolBreaker(h.cfg.Name) || name == jobs.StartBreaker(h.cfg.Name) { // an earlier process's workers
 			o.found(breaker.Event{Change: breaker.Shut, Info: breaker.Info{Name: name, State: breaker.Closed}})
 			return
 		}
-		left -= h.now().Sub(e.Stored)
+		left -= age
 	}
 	h.breakers.LearnOpen(name, left, open.Failures, open.Last)
 	h.log.Warn("breaker_open", "breaker", name, "found_by", open.Host, "failures", open.Failures)

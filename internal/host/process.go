@@ -33,7 +33,7 @@ func (s *session) process(ctx context.Context, j *job) error {
 		}
 		return h.ack(j)
 	}
-	if t.env.Chosen || j.stored.Before(s.since) {
+	if t.env.Chosen || h.before(j, s.since) {
 		if done, err := s.answerRepeat(ctx, t); done || err != nil {
 			return err
 		}
@@ -74,7 +74,9 @@ func (s *session) attempts(ctx context.Context, t *task) error {
 		if t.isCancelled() {
 			return s.settle(ctx, t, cancelled(), nil)
 		}
-		if left, has := t.left(s.p.h.now()); has && left <= 0 {
+		if late, err := s.p.h.late(ctx, t); err != nil {
+			return err
+		} else if late {
 			return s.settle(ctx, t, jobs.DeadlinePassed("its turn"), nil)
 		}
 		if t.crashedOut() {
@@ -105,7 +107,7 @@ func (s *session) resume(ctx context.Context, t *task) error {
 		s.p.h.note(t, crashed(hd.Attempt))
 		return nil
 	}
-	if left := min(hd.NotBefore.Sub(s.p.h.now()), hd.Delay); left > 0 {
+	if left := s.p.h.waits(hd); left > 0 {
 		return s.pause(ctx, t, nil, left)
 	}
 	return nil
@@ -159,8 +161,11 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	if e != nil {
 		return s.notStarted(ctx, t, e)
 	}
-	if left, has := t.left(h.now()); has && left <= 0 {
+	if late, err := h.late(ctx, t); late || err != nil {
 		slot.Release()
+		if err != nil {
+			return false, 0, err
+		}
 		return true, 0, s.settle(ctx, t, jobs.DeadlinePassed("a worker"), nil)
 	}
 	t.attempt++
@@ -169,7 +174,7 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		slot.Release()
 		return false, 0, err
 	}
-	if left, has := t.left(h.now()); has && left <= 0 { // the broker has let it wait
+	if late, _ := h.late(ctx, t); late { // the broker has let it wait
 		slot.Release()
 		t.attempt--
 		return true, 0, s.settle(ctx, t, jobs.DeadlinePassed("the broker"), nil)

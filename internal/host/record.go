@@ -44,7 +44,7 @@ func (s *session) ready(ctx context.Context) error {
 // load reads record and head from the stream's leader.
 func (s *session) load(ctx context.Context) error {
 	h := s.p.h
-	before := h.now()
+	before, since := h.now(), h.present()
 	rec, err := h.records.Get(ctx, jobs.RecordKey(s.id))
 	if err != nil {
 		return err
@@ -72,14 +72,19 @@ func (s *session) load(ctx context.Context) error {
 	if s.head, err = s.readHead(head); err != nil {
 		return err
 	}
+	s.stamp = rec.Stored
+	expired := false
 	if s.record == nil {
 		s.record = &jobs.Record{Created: before}
 		if rec.Revision == 0 {
-			if s.lost, err = h.forgot(ctx, before); err != nil {
+			if s.lost, err = h.forgot(ctx); err != nil {
 				return err
 			}
 		}
-	} else if s.idleFor(before) > h.cfg.SessionIdle || s.record.StateVersion > 0 && len(s.record.State) == 0 {
+	} else if expired, err = s.expired(ctx); err != nil {
+		return err
+	}
+	if expired || s.record.StateVersion > 0 && len(s.record.State) == 0 {
 		s.lost = s.record.StateVersion > 0
 		s.record.State, s.record.StateVersion, s.record.LM = nil, 0, nil
 		s.record.Generation++
@@ -87,7 +92,7 @@ func (s *session) load(ctx context.Context) error {
 	if s.record.Stream != s.p.life { // sequences of another stream count nothing
 		s.record.Stream, s.record.LastSequence, s.record.Ended, s.record.Last = s.p.life, 0, nil, nil
 	}
-	s.known, s.bare, s.loaded, s.since = true, false, time.Now(), before
+	s.known, s.bare, s.loaded, s.since = true, false, time.Now(), since
 	return nil
 }
 
@@ -99,19 +104,42 @@ func (s *session) whole(ctx context.Context) error {
 	return s.load(ctx)
 }
 
-// idleFor is how long nothing ran or waited before the job at hand was accepted; without one, until now.
-func (s *session) idleFor(now time.Time) time.Duration {
+// idleFor is how long nothing ran or waited before the job at hand was accepted; without one, until now. The broker has stamped
+// both, the record and the job: what host wrote the record, and by what clock, does not count.
+func (s *session) idleFor() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	idle := s.p.h.clock.Age(s.stamp)
 	if s.running != nil {
-		now = s.running.stored
+		idle -= s.p.h.age(s.running)
 	}
-	return now.Sub(s.record.Updated)
+	return idle
+}
+
+// expired reports whether the session's idle time is over. Only a clock that was compared since the job came may say so.
+func (s *session) expired(ctx context.Context) (bool, error) {
+	h := s.p.h
+	if s.idleFor() <= h.cfg.SessionIdle {
+		return false, nil
+	}
+	s.mu.Lock()
+	since := h.clock.Mono()
+	if s.running != nil {
+		since = s.running.came
+	}
+	s.mu.Unlock()
+	if err := h.clock.Confirm(ctx, since); err != nil {
+		return false, err
+	}
+	return s.idleFor() > h.cfg.SessionIdle, nil
 }
 
 // lapsed reports whether the state in memory has outlived the session's idle time.
 func (s *session) lapsed() bool {
-	return s.record.StateVersion > 0 && s.idleFor(s.record.Updated) > s.p.h.cfg.SessionIdle
+	s.mu.Lock()
+	running := s.running != nil
+	s.mu.Unlock()
+	return running && s.record.StateVersion > 0 && s.idleFor() > s.p.h.cfg.SessionIdle
 }
 
 func readRecord(e stream.Entry) (*jobs.Record, error) {
@@ -157,7 +185,7 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 		hd.NotBefore = h.now().Add(delay)
 	}
 	key, body := jobs.HeadKey(s.id), hd.Append(nil)
-	left, has := t.left(h.now())
+	left, has := t.left(h)
 	if !has {
 		left = headLife
 	}
@@ -233,7 +261,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	next := *s.record
 	next.LastSequence, next.Updated, next.Jobs = t.seq, h.now(), s.record.Jobs+1
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Session: s.id, Host: h.cfg.Name, Worker: out.worker, State: out.label,
-		Engine: out.engine, Queued: h.now().Sub(t.stored) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
+		Engine: out.engine, Queued: h.age(t.job) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	last := &jobs.Outcome{Job: t.env.Job, Sequence: t.seq, Epoch: s.p.epoch, Attempt: t.attempt, Hash: t.req.Hash,
 		Kind: kindOf(e), Mode: t.env.Mode, ReplyTo: t.env.ReplyTo, Type: t.env.Type, Body: reply.Append(nil)}
 	if e == nil {
@@ -311,7 +339,7 @@ func later(ended map[uint64]jobs.Kind, seq uint64) map[uint64]jobs.Kind {
 // commit writes the record: state, last sequence and outcome in one compare-and-set.
 func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error {
 	h := s.p.h
-	left, _ := t.left(h.now())
+	left, _ := t.left(h)
 	n := 0
 	return h.insist(ctx, snag{s: s, j: t.job, step: stepCommit}, func() error {
 		for ; n < tries; n++ {
@@ -321,7 +349,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 			next.Ended, next.Updated = later(s.record.Ended, t.seq), h.now() // the idle time counts from the write, however late it is
 			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
 			if err == nil {
-				s.record, s.recRev, s.loaded, s.bare = next, rev, time.Now(), false
+				s.record, s.recRev, s.loaded, s.stamp, s.bare = next, rev, time.Now(), h.now(), false
 				return nil
 			}
 			if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
@@ -347,7 +375,7 @@ func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (
 		return false, err
 	}
 	if cur != nil && cur.Last != nil && cur.Last.Epoch == s.p.epoch && cur.Last.Sequence == t.seq && cur.Last.Attempt == t.attempt {
-		s.record, s.recRev, s.loaded, s.bare = next, e.Revision, time.Now(), false
+		s.record, s.recRev, s.loaded, s.stamp, s.bare = next, e.Revision, time.Now(), e.Stored, false
 		return true, nil
 	}
 	if err := s.p.mine(ctx); err != nil {

@@ -135,7 +135,7 @@ func (h *Host) equip(t *task, slot Slot, call *frame.CallBody) *jobs.Error {
 
 // call sends the CALL frame and turns what comes back into out.
 func (h *Host) call(t *task, slot Slot, call frame.CallBody, out *output, wait waitUntil) {
-	budget, late := t.budget(h.now())
+	budget, late := t.budget(h)
 	call.Command, call.Options = t.req.Command, t.req.Options
 	if call.Args == nil {
 		call.Args = t.req.Args

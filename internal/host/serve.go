@@ -62,12 +62,11 @@ func (s *session) nextDuty() time.Duration {
 	if s.known {
 		next = min(next, s.ttl(0)/4-time.Since(s.loaded))
 	}
-	now := s.p.h.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
 		if !j.answered && j.expires() {
-			next = min(next, j.due.Sub(now))
+			next = min(next, s.p.h.leftOf(j, j.bound))
 		} else if !j.weighed {
 			next = 0
 		}
@@ -79,7 +78,10 @@ func (s *session) nextDuty() time.Duration {
 func (s *session) duties(ctx context.Context) error {
 	s.weighAll()
 	for {
-		j := s.overdue()
+		j, err := s.overdue(ctx)
+		if err != nil {
+			return err
+		}
 		if j == nil {
 			break
 		}
@@ -104,12 +106,27 @@ func (s *session) weighAll() {
 	}
 }
 
-func (s *session) overdue() *job {
-	now := s.p.h.now()
+// overdue returns a waiting job whose deadline has passed, by a clock that was compared since the job came.
+func (s *session) overdue(ctx context.Context) (*job, error) {
+	for {
+		j := s.seemsOverdue()
+		if j == nil {
+			return nil, nil
+		}
+		if _, sure := s.p.h.clock.Sure(j.came); sure {
+			return j, nil
+		}
+		if err := s.p.h.clock.Confirm(ctx, j.came); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *session) seemsOverdue() *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
-		if !j.answered && j.expires() && !j.due.After(now) {
+		if !j.answered && j.expires() && s.p.h.leftOf(j, j.bound) <= 0 {
 			return j
 		}
 	}
@@ -171,7 +188,7 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 	next.Ended[seq] = kind
 	rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.lossKept(next).Append(nil), s.recRev, s.ttl(0))
 	if err == nil {
-		s.record, s.recRev, s.loaded = &next, rev, time.Now()
+		s.record, s.recRev, s.loaded, s.stamp = &next, rev, time.Now(), s.p.h.now()
 		return nil
 	}
 	if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
@@ -192,7 +209,7 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 		if s.lost {
 			cur.State, cur.StateVersion, cur.LM, cur.Generation = nil, 0, nil, s.record.Generation
 		}
-		s.record, s.recRev, s.loaded = cur, e.Revision, time.Now()
+		s.record, s.recRev, s.loaded, s.stamp = cur, e.Revision, time.Now(), e.Stored
 	} else if cur == nil {
 		s.recRev = e.Revision
 	} else {
@@ -217,7 +234,7 @@ func (s *session) renew(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("renew record: %w", err)
 		}
-		s.recRev = rev
+		s.recRev, s.stamp = rev, s.p.h.now()
 	}
 	if s.head != nil && s.head.Sequence > s.record.LastSequence {
 		rev, err := s.p.h.records.PutSync(jobs.HeadKey(s.id), s.head.Append(nil), s.headRev, s.ttl(headLife))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -47,7 +48,8 @@ type session struct {
 	head    *jobs.Head
 	headRev uint64
 	loaded  time.Time // local clock: of the last read or write of the record
-	since   time.Time // broker's clock: jobs stored later cannot have a result
+	stamp   time.Time // broker's clock: of the last write of the record
+	since   moment    // jobs accepted later cannot have a result
 	lost    bool      // a state is known to be lost
 	worker  uint64    // the worker that holds version
 	version uint64
@@ -65,7 +67,8 @@ type job struct {
 	size   int
 	data   []byte // nil when over the payload budget
 
-	due      time.Time // broker's clock; zero: no deadline. Known after weigh
+	came     clock.Mono    // when it came here
+	bound    time.Duration // of all of it, from its acceptance; 0: no deadline. Known after weigh
 	weighed  bool
 	repeat   bool // an earlier job of this id was waiting or running when it came: that one's outcome is its own
 	answered bool // ended early, result and reply are out
@@ -81,7 +84,7 @@ type job struct {
 const payloadBudget = 8 << 20
 
 func (h *Host) newJob(m jetstream.Msg, meta *jetstream.MsgMetadata) *job {
-	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, reply: m.Reply(), size: len(m.Data())}
+	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), size: len(m.Data())}
 	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
 	j.data = m.Data()
 	if h.held.Add(int64(j.size)) > payloadBudget {
@@ -95,7 +98,7 @@ func (h *Host) newJob(m jetstream.Msg, meta *jetstream.MsgMetadata) *job {
 func (j *job) weigh(h *Host) {
 	t := &task{job: j}
 	_ = t.read(h, j.data) // what is wrong with it is said at its turn
-	j.due, j.weighed = t.deadline, true
+	j.bound, j.weighed = t.total, true
 }
 
 // body returns the payload, reading it again when it was not kept.
@@ -153,7 +156,7 @@ func (s *session) begin(token bool) {
 }
 
 // expires reports whether the job has a deadline of its own to wait for.
-func (j *job) expires() bool { return !j.due.IsZero() && !j.repeat }
+func (j *job) expires() bool { return j.bound > 0 && !j.repeat }
 
 func (j *job) redelivered(reply string) {
 	j.mu.Lock()

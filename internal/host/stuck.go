@@ -168,9 +168,9 @@ func (k *stuck) steps() map[string]int {
 }
 
 // tellStuck answers those whose deadline has passed while they were held up.
-func (h *Host) tellStuck(now time.Time) {
+func (h *Host) tellStuck() {
 	for _, g := range h.stuck.list() {
-		for _, j := range g.overdue(h, now) {
+		for _, j := range g.overdue(h) {
 			r := jobs.Reply{Job: j.env.Job, Err: jobs.OutcomePending(g.why())}
 			h.send(j.env.ReplyTo, j.env.Type, j.env.Job, 0, r.Append(nil))
 		}
@@ -189,9 +189,9 @@ func (g *snag) why() string {
 }
 
 // overdue marks those who are to be told, and returns them.
-func (g *snag) overdue(h *Host, now time.Time) (late []*job) {
+func (g *snag) overdue(h *Host) (late []*job) {
 	look := func(j *job) {
-		if !j.told && !j.answered && !j.due.IsZero() && !j.due.After(now) {
+		if !j.told && !j.answered && j.bound > 0 && h.leftOf(j, j.bound) <= 0 {
 			j.told = true
 			late = append(late, j)
 		}

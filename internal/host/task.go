@@ -16,7 +16,7 @@ type task struct {
 
 	session  string // none: an anonymous job
 	req      jobs.Request
-	deadline time.Time // broker's clock; zero: none
+	total    time.Duration // of all of it, from its acceptance; 0: none
 	attempt  int
 	failures []jobs.Failure
 	base     base // of the record that the attempt started from
@@ -71,23 +71,21 @@ func (t *task) read(h *Host, body []byte) *jobs.Error {
 	if d == 0 && t.env.Mode == jobs.ModeCall && bad == nil {
 		d = req.Total(h.cfg.CheckoutTimeout)
 	}
-	if d > 0 {
-		t.deadline = t.stored.Add(d)
-	}
+	t.total = d
 	return bad
 }
 
 // left is the time until the deadline.
-func (t *task) left(now time.Time) (time.Duration, bool) {
-	if t.deadline.IsZero() {
+func (t *task) left(h *Host) (time.Duration, bool) {
+	if t.total == 0 {
 		return 0, false
 	}
-	return t.deadline.Sub(now), true
+	return h.leftOf(t.job, t.total), true
 }
 
 // budget is how long an attempt that starts now may take, and whether the deadline is what bounds it.
-func (t *task) budget(now time.Time) (d time.Duration, late bool) {
-	if left, has := t.left(now); has && left < t.req.Timeout {
+func (t *task) budget(h *Host) (d time.Duration, late bool) {
+	if left, has := t.left(h); has && left < t.req.Timeout {
 		return left, true
 	}
 	return t.req.Timeout, false
@@ -124,6 +122,6 @@ func (h *Host) note(t *task, e *jobs.Error) {
 
 // judge decides what the failure of the task's latest attempt leads to.
 func (h *Host) judge(t *task, e *jobs.Error) jobs.Verdict {
-	left, has := t.left(h.now())
+	left, has := t.left(h)
 	return jobs.Settle(e, t.attempt, t.req.Policy, left, has, rand.Float64)
 }

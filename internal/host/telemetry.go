@@ -20,10 +20,11 @@ type telemetry struct {
 	nc    *nats.Conn
 	host  string
 	inbox string // + kind
+	began time.Time
 	deaf  [len(eventKinds)]atomic.Int64
 }
 
-// Indices in eventKinds, and in deaf: unix ns until which nobody listens.
+// Indices in eventKinds, and in deaf: ns after began until which nobody listens.
 const (
 	tellCheckout = iota
 	tellExecute
@@ -37,7 +38,7 @@ const deafness = time.Second
 
 // newTelemetry listens for what the broker says, until stop is called.
 func newTelemetry(nc *nats.Conn, host string) (t *telemetry, stop func(), err error) {
-	t = &telemetry{nc: nc, host: host, inbox: nc.NewInbox() + "."}
+	t = &telemetry{nc: nc, host: host, inbox: nc.NewInbox() + ".", began: time.Now()}
 	sub, err := nc.Subscribe(t.inbox+"*", t.hear)
 	if err != nil {
 		return nil, nil, fmt.Errorf("subscribe for telemetry: %w", err)
@@ -54,7 +55,7 @@ func (t *telemetry) hear(m *nats.Msg) {
 	}
 	for kind := range eventKinds {
 		if strings.HasSuffix(m.Subject, "."+eventKinds[kind]) {
-			t.deaf[kind].Store(time.Now().Add(deafness).UnixNano())
+			t.deaf[kind].Store(int64(time.Since(t.began) + deafness))
 		}
 	}
 }
@@ -75,7 +76,7 @@ type event struct {
 }
 
 func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *jobs.Error) {
-	if time.Now().UnixNano() < t.deaf[kind].Load() {
+	if int64(time.Since(t.began)) < t.deaf[kind].Load() {
 		return
 	}
 	if err := t.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), jobs.SubjectTelemetry) {

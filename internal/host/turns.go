@@ -160,15 +160,14 @@ func (h *Host) ward(ctx context.Context) {
 			h.turns.take(func(*session) bool { return true }) // their epochs are over
 			return
 		case <-tick.C:
-			now := h.now()
-			h.turns.take(func(s *session) bool { return s.urgent(now) })
+			h.turns.take((*session).urgent)
 			h.turns.admit()
-			h.tellStuck(now)
+			h.tellStuck()
 		}
 	}
 }
 
-func (s *session) urgent(now time.Time) bool {
+func (s *session) urgent() bool {
 	if s.p.over() || s.p.ctx.Err() != nil {
 		return true
 	}
@@ -179,7 +178,7 @@ func (s *session) urgent(now time.Time) bool {
 		if waited > wardPause && !j.weighed {
 			j.weigh(s.p.h)
 		}
-		if i == 0 && j.env.Mode == jobs.ModeCall && waited >= s.p.h.cfg.CheckoutTimeout || j.expires() && !j.due.After(now) {
+		if i == 0 && j.env.Mode == jobs.ModeCall && waited >= s.p.h.cfg.CheckoutTimeout || j.expires() && s.p.h.leftOf(j, j.bound) <= 0 {
 			return true
 		}
 	}

@@ -26,10 +26,11 @@ type Heartbeat struct {
 	IdleMillis     int64  `json:"idle_ms"`           // how long it keeps an idle session
 	CheckoutMillis int64  `json:"checkout_ms"`       // how long a call may wait for a slot
 
-	Breakers []string       `json:"breakers,omitempty"` // those that are open, 16 at most
-	Stuck    map[string]int `json:"stuck,omitempty"`    // step -> jobs that are held up at it
-	Busy     map[int]int    `json:"busy,omitempty"`     // partition -> sessions with work
-	Releases bool           `json:"releases"`           // understands dspex.ctl.<host>.release
-	Stopping bool           `json:"stopping,omitempty"` // it finishes what runs and gives its partitions back
-	Leaving  bool           `json:"leaving,omitempty"`  // the last beat
+	Breakers []string       `json:"breakers,omitempty"`     // those that are open, 16 at most
+	Stuck    map[string]int `json:"stuck,omitempty"`        // step -> jobs that are held up at it
+	Busy     map[int]int    `json:"busy,omitempty"`         // partition -> sessions with work
+	ClockOff *int64         `json:"clock_off_ms,omitempty"` // its machine's wall clock less the broker's, ms
+	Releases bool           `json:"releases"`               // understands dspex.ctl.<host>.release
+	Stopping bool           `json:"stopping,omitempty"`     // it finishes what runs and gives its partitions back
+	Leaving  bool           `json:"leaving,omitempty"`      // the last beat
 }

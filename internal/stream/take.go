@@ -192,14 +192,3 @@ func (c *Claims) deleteOthers(ctx context.Context, want Consumer) error {
 	}
 	return nil
 }
-
-// BrokerClock returns how far the broker's clock is ahead of this machine's.
-func BrokerClock(ctx context.Context, js jetstream.JetStream) (time.Duration, error) {
-	before := time.Now()
-	s, err := js.Stream(ctx, Jobs)
-	if err != nil {
-		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
-	}
-	middle := before.Add(time.Since(before) / 2)
-	return s.CachedInfo().TimeStamp.Sub(middle), nil
-}

@@ -74,22 +74,27 @@ func deploy(t *testing.T) *deployment {
 
 func (d *deployment) start(program, name string, args ...string) *process {
 	d.t.Helper()
-	p := &process{t: d.t, name: program + " " + name, ready: make(chan struct{}), done: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(bin, program), append([]string{"--server", d.url, "--name", name}, args...)...)
+	return launch(d.t, program+" "+name, exec.Command(filepath.Join(bin, program), append([]string{"--server", d.url, "--name", name}, args...)...))
+}
+
+// launch starts a program that ends with the test.
+func launch(t *testing.T, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, name: name, cmd: cmd, ready: make(chan struct{}), done: make(chan struct{})}
 	p.cmd.Stderr = p
 	stdout, err := p.cmd.StdoutPipe()
 	if err == nil {
 		err = p.cmd.Start()
 	}
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	go p.read(stdout)
-	d.t.Cleanup(func() {
+	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		if d.t.Failed() {
-			d.t.Logf("%s:\n%s", p.name, p.said())
+		if t.Failed() {
+			t.Logf("%s:\n%s", p.name, p.said())
 		}
 	})
 	return p
