@@ -241,7 +241,7 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		return got["hosts"].([]any)[0].(m)
 	}
 	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "capacity", "free", "pool_size", "active_workers", "available_workers",
-		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves"}
+		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms"}
 	host := hosts()
 	if got := slices.Sorted(maps.Keys(host)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
 		t.Errorf("keys %v", got)

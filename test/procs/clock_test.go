@@ -131,7 +131,7 @@ func (n *notes) add(ctx context.Context, i int) error {
 	}
 	var got struct{ List []int }
 	if err := r.Decode(&got); err != nil || len(got.List) != at+1 || got.List[at] != at || r.Session.State == dspex.Reset {
-		return fmt.Errorf("number %d of %s: state %s, %s %w", at, session, r.Session.State, r.Result, err)
+		return fmt.Errorf("number %d of %s: state %s, %s (%v)", at, session, r.Session.State, r.Result, err)
 	}
 	n.lists[i].Add(1)
 	return nil
