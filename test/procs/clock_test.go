@@ -123,15 +123,15 @@ func (n *notes) add(ctx context.Context, i int) error {
 	} else {
 		var receipt dspex.Receipt
 		if receipt, err = n.c.Submit(ctx, session, "append", args, once, dspex.WithDeadline(10*time.Minute)); err == nil {
-			r, err = n.c.Wait(ctx, session, receipt.Job)
+			r, err = n.c.Wait(ctx, receipt.Job)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("number %d of %s: %w", at, session, err)
 	}
 	var got struct{ List []int }
-	if err := r.Decode(&got); err != nil || len(got.List) != at+1 || got.List[at] != at || r.Session.State == dspex.Reset {
-		return fmt.Errorf("number %d of %s: state %s, %s (%v)", at, session, r.Session.State, r.Result, err)
+	if err := r.Decode(&got); err != nil || len(got.List) != at+1 || got.List[at] != at || r.SessionState == dspex.SessionReset {
+		return fmt.Errorf("number %d of %s: state %s, %s (%v)", at, session, r.SessionState, r.Result, err)
 	}
 	n.lists[i].Add(1)
 	return nil
