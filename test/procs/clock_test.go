@@ -73,17 +73,15 @@ func (m *movable) write(name, text string) (path string) {
 	return path
 }
 
-// set moves the clock that a machine's processes read.
-func (m *movable) set(machine string, by time.Duration) {
+// set moves the clock that the processes of a program read.
+func (m *movable) set(program string, by time.Duration) {
 	m.t.Helper()
-	m.write(machine+".clock", strconv.FormatInt(int64(by/time.Second), 10))
+	m.write(program+".clock", strconv.FormatInt(int64(by/time.Second), 10))
 }
 
 func (m *movable) start(machine, program string, args ...string) *process {
 	m.t.Helper()
-	cmd := exec.Command(filepath.Join(m.dir, program), args...)
-	cmd.Env = append(os.Environ(), "CLOCK_FILE="+filepath.Join(m.dir, machine+".clock"))
-	return launch(m.t, program+" "+machine, cmd)
+	return launch(m.t, program+" "+machine, exec.Command(filepath.Join(m.dir, program), args...))
 }
 
 // broker starts a nats-server on a port of its choice and returns its address.
@@ -204,31 +202,31 @@ func TestNoClockThatStepsLosesASessionOrFailsACall(t *testing.T) {
 	n := &notes{t: t, c: c}
 	n.during("all clocks are right", func() {})
 	for _, step := range []struct {
-		machine string
+		program string
 		by      time.Duration
 		names   string
 	}{
-		{"h1", -time.Hour, "the clock of host h1 is off by -1h0m"},
-		{"h1", -25 * time.Hour, "the clock of host h1 is off by -25h0m"},
-		{"h1", 25 * time.Hour, "the clock of host h1 is off by 25h0m"},
-		{"h1", 30 * time.Minute, "the clock of host h1 is off by 30m0"},
-		{"h1", 0, ""},
-		{"broker", -30 * time.Minute, "the clock of the broker is off by -30m0"},
-		{"broker", 0, ""},
-		{"broker", 90 * time.Minute, "the clock of the broker is off by 1h30m"}, // longer than a session may be idle
-		{"broker", 0, ""},
+		{"worker-host", -time.Hour, "the clock of host h1 is off by -1h0m"},
+		{"worker-host", -25 * time.Hour, "the clock of host h1 is off by -25h0m"},
+		{"worker-host", 25 * time.Hour, "the clock of host h1 is off by 25h0m"},
+		{"worker-host", 30 * time.Minute, "the clock of host h1 is off by 30m0"},
+		{"worker-host", 0, ""},
+		{"nats-server", -30 * time.Minute, "the clock of the broker is off by -30m0"},
+		{"nats-server", 0, ""},
+		{"nats-server", 90 * time.Minute, "the clock of the broker is off by 1h30m"}, // longer than a session may be idle
+		{"nats-server", 0, ""},
 	} {
-		what := fmt.Sprintf("the clock of %s is moved to %v", step.machine, step.by)
+		what := fmt.Sprintf("the clock of %s is moved to %v", step.program, step.by)
 		n.during(what, func() {
-			m.set(step.machine, step.by)
+			m.set(step.program, step.by)
 			awaitHealth(t, c, step.names)
 		})
 	}
-	m.set("h1", -time.Hour)
+	m.set("worker-host", -time.Hour)
 	h1.stop()
 	h1 = host()
 	n.during("a host that starts with a wrong clock", func() {})
-	m.set("h1", 0)
+	m.set("worker-host", 0)
 	h1.stop()
 	host()
 	n.during("a host that took over from one with a wrong clock", func() {})
