@@ -240,7 +240,7 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		is(t, got, m{"partitions": 64, "leader": "dev"})
 		return got["hosts"].([]any)[0].(m)
 	}
-	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "capacity", "free", "pool_size", "active_workers", "available_workers",
+	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "sandbox", "capacity", "free", "pool_size", "active_workers", "available_workers",
 		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms"}
 	host := hosts()
 	if got := slices.Sorted(maps.Keys(host)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
