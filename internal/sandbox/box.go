@@ -28,6 +28,7 @@ type Box struct {
 	// Exchange is where workers ask for connections to language models; nil below Strict: they open their own.
 	Exchange *Exchange
 	spec     string
+	lock     *os.File // of Scratch
 }
 
 // Open makes the sandbox of one host. secrets are the files that hold the host's secrets, read what its workers need beside the usual.
@@ -44,17 +45,18 @@ func (o Options) Open(secrets, read []string) (*Box, error) {
 	if err == nil {
 		s.Read, err = absolute(append(existing(system), append(existing(read), o.Read...)...))
 	}
-	if err == nil {
-		s.Scratch, err = os.MkdirTemp("", "dspex-workers-")
-	}
 	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	var lock *os.File
+	if s.Scratch, lock, err = makeScratch(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // texts always marshal
 	}
-	box := &Box{Level: l, Scratch: s.Scratch, spec: string(text)}
+	box := &Box{Level: l, Scratch: s.Scratch, spec: string(text), lock: lock}
 	if l == Strict {
 		box.Exchange = NewExchange()
 	}
@@ -98,5 +100,6 @@ func (b *Box) Close() error {
 	if b.Scratch == "" {
 		return nil
 	}
+	defer b.lock.Close()
 	return os.RemoveAll(b.Scratch)
 }
