@@ -85,7 +85,7 @@ func (d *Dispatcher) tryCancel(ctx context.Context, a ask) (body []byte, over bo
 			return nil, false, nil
 		}
 	}
-	if a.session == "" {
+	if a.session.ID == "" {
 		return nil, false, d.cancelQueued(ctx, a)
 	}
 	return nil, false, nil
@@ -93,7 +93,7 @@ func (d *Dispatcher) tryCancel(ctx context.Context, a ask) (body []byte, over bo
 
 // outcome returns the answer for a job that has ended.
 func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended bool, bad *jobs.Error) {
-	e, err := d.results.Get(ctx, jobs.ResultKeyFor(a.session, a.job))
+	e, err := d.results.Get(ctx, a.session.ResultKey(a.job))
 	if err != nil {
 		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
 	}
@@ -109,12 +109,12 @@ func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended boo
 
 // holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.
 func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
-	if a.session != "" {
+	if a.session.ID != "" {
 		now, err := d.readLayouts(ctx)
 		if err != nil {
 			return nil, err
 		}
-		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session, now.Serving.Partitions)))
+		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session.ID, now.Serving.Partitions)))
 		if err != nil || o.Host == "" {
 			return nil, err
 		}
@@ -128,7 +128,7 @@ func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
 }
 
 func (d *Dispatcher) askCancel(ctx context.Context, host string, a ask) jobs.CancelVerdict {
-	body, err := json.Marshal(jobs.Cancel{Session: a.session, Job: a.job})
+	body, err := json.Marshal(jobs.Cancel{Tenant: a.session.Tenant, Session: a.session.ID, Job: a.job})
 	if err != nil {
 		return jobs.CancelBusy
 	}
@@ -147,8 +147,8 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 	broken := func(err error) *jobs.Error {
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job could not be cancelled: %v", err).Again()
 	}
-	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-		seq, err := d.sequenceOf(ctx, stream.Anonymous, jobs.SubjectAnonymous+lane, a.job)
+	for _, subject := range placesOf(a.session) {
+		seq, err := d.sequenceOf(ctx, stream.Anonymous, a, subject)
 		if errors.Is(err, stream.ErrNotFound) {
 			continue
 		}
@@ -162,7 +162,7 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		failed, err := d.attemptsOf(ctx, a.job, seq)
+		failed, err := d.attemptsOf(ctx, a, seq)
 		if err != nil {
 			return broken(err)
 		}
@@ -175,11 +175,11 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 // endQueued gives an anonymous job that no host has its outcome, after so many attempts. It does what it can: the job may have
 // one meanwhile.
 func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts int, kind jobs.Kind, e *jobs.Error) {
-	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
+	from, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
 	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
 	reply := jobs.Reply{Job: env.Job, Attempt: attempts, Err: e}
 	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
-	if _, err := d.results.PutSync(jobs.AnonymousResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
+	if _, err := d.results.PutSync(from.Session.ResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
 		d.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
 			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not take it")}

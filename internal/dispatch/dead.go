@@ -26,6 +26,7 @@ const (
 // deadAsk chooses dead letters: one, or all that match.
 type deadAsk struct {
 	sequence       int64
+	tenant         string
 	session        string
 	anonymous, all bool
 	category       jobs.Category
@@ -45,8 +46,8 @@ var categoryShape = func() string {
 	return strings.Join(names, ", ")
 }()
 
-func (a *deadAsk) entries() map[string]*entry {
-	a.limit = deadDefault
+func (a *deadAsk) entries(r micro.Request) map[string]*entry {
+	a.limit, a.tenant = deadDefault, tenantOf(r)
 	category := ""
 	return map[string]*entry{
 		"session":   textEntry(&a.session, sessionShape, jobs.ValidSession),
@@ -73,7 +74,7 @@ func (a *deadAsk) entries() map[string]*entry {
 
 // choose reads which letters a request is about. Without a filter it must say that it means all.
 func (a *deadAsk) choose(r micro.Request) *jobs.Error {
-	entries := a.entries()
+	entries := a.entries(r)
 	entries["sequence"] = intEntry(&a.sequence, "a letter's sequence", 1, 1<<53)
 	entries["all"] = boolEntry(&a.all)
 	if bad := readBody(r, `{"sequence": 1}, a filter, or {"all": true}`, entries); bad != nil {
@@ -102,16 +103,14 @@ func (a *deadAsk) contradiction() *jobs.Error {
 	return nil
 }
 
-var letterSubjects = []string{jobs.DeadSubject("*"), jobs.DeadAnonymous, jobs.DeadInvalid}
-
 func (a *deadAsk) subjects() []string {
+	of := jobs.SessionRef{Tenant: a.tenant, ID: a.session}
 	switch {
-	case a.session != "":
-		return []string{jobs.DeadSubject(a.session)}
-	case a.anonymous:
-		return []string{jobs.DeadAnonymous}
+	case a.session != "", a.anonymous:
+		return []string{of.DeadSubject()}
 	}
-	return letterSubjects
+	all := jobs.SessionRef{Tenant: a.tenant, ID: "*"}
+	return []string{all.DeadSubject(), of.DeadSubject(), of.InvalidSubject()}
 }
 
 // scan hands the letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
@@ -164,6 +163,8 @@ func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now
 	category, code, _ := letter.Failed()
 	age := now.Sub(m.Time).Milliseconds()
 	switch {
+	case a.tenant != letter.Session.Tenant: // asked for by its sequence
+		return nil, false, nil
 	case a.category != "" && category != a.category, a.code != "" && code != a.code,
 		a.older > 0 && age < a.older, a.newer > 0 && age > a.newer:
 		return nil, false, nil
@@ -194,7 +195,7 @@ func replayedSubject(sequence uint64) string {
 func (b *buried) brief() map[string]any {
 	category, code, message := b.Failed()
 	out := map[string]any{
-		"sequence": b.sequence, "job": b.Job, "session": orNil(b.Session), "mode": string(b.Mode), "command": orNil(b.Command),
+		"sequence": b.sequence, "job": b.Job, "session": orNil(b.Session.ID), "mode": string(b.Mode), "command": orNil(b.Command),
 		"attempts": b.Attempts, "error_category": string(category), "code": code, "message": message,
 		"buried_at": timeText(b.at), "accepted_at": timeText(b.Stored), "bytes": b.bytes, "replayed": nil,
 	}
@@ -210,7 +211,7 @@ func (b *buried) brief() map[string]any {
 // listDead answers one page of the dead letters, the oldest first.
 func (d *Dispatcher) listDead(ctx context.Context, r micro.Request) {
 	a := &deadAsk{}
-	bad := readBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries())
+	bad := readBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries(r))
 	if bad == nil {
 		bad = a.contradiction()
 	}
@@ -241,7 +242,7 @@ func (d *Dispatcher) showDead(ctx context.Context, r micro.Request) {
 		refuse(r, bad)
 		return
 	}
-	b, body, bad := d.letter(ctx, uint64(sequence))
+	b, body, bad := d.letter(ctx, tenantOf(r), uint64(sequence))
 	if bad != nil {
 		refuse(r, bad)
 		return
@@ -288,13 +289,13 @@ func decoded(kind string, body []byte) (v any, err error) {
 }
 
 // letter reads one dead letter.
-func (d *Dispatcher) letter(ctx context.Context, sequence uint64) (*buried, []byte, *jobs.Error) {
+func (d *Dispatcher) letter(ctx context.Context, tenant string, sequence uint64) (*buried, []byte, *jobs.Error) {
 	m, err := stream.GetSequence(ctx, d.nc, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
 		return nil, nil, unreadable(err)
 	}
 	if err == nil {
-		b, ok, err := d.match(ctx, &deadAsk{}, m, d.clock.Now())
+		b, ok, err := d.match(ctx, &deadAsk{tenant: tenant}, m, d.clock.Now())
 		if err != nil {
 			return nil, nil, unreadable(err)
 		}

@@ -174,10 +174,7 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	aside := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
 		return waiting(func(_ context.Context, r micro.Request) { f(context.WithoutCancel(ctx), r) })
 	}
-	endpoints := []struct {
-		name, subject string
-		handler       micro.HandlerFunc
-	}{
+	all := []endpoint{
 		{"session", jobs.RPCSession + "*", d.callSession},
 		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
 		{"jobs-get", jobs.RPCJobsGet, waiting(d.getJob)},
@@ -204,12 +201,20 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		{"breakers-list", jobs.RPCBreakersList, aside(d.listBreakers)},
 		{"breakers-reset", jobs.RPCBreakersReset, aside(d.resetBreaker)},
 	}
-	for _, e := range endpoints {
-		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(e.handler)), micro.WithEndpointSubject(e.subject)); err != nil {
+	if d.cfg.Settings.Accounts {
+		all = append(all, ofTenants(all)...)
+	}
+	for _, e := range all {
+		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(d.rightful(e.handler))), micro.WithEndpointSubject(e.subject)); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
 		}
 	}
 	return service, nil
+}
+
+type endpoint struct {
+	name, subject string
+	handler       micro.HandlerFunc
 }
 
 // maxWaiters bounds the look-ups under way, waits for outcomes included.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,32 +17,33 @@ import (
 
 // callSession accepts a session's call: checked, then kept in the stream; the host answers the inbox.
 func (d *Dispatcher) callSession(r micro.Request) {
-	id := strings.TrimPrefix(r.Subject(), jobs.RPCSession)
+	id := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
 	if !jobs.ValidSession(id) {
 		e := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
 		e.Expected = "1 to 64 of A-Z a-z 0-9 _ -"
 		refuse(r, e)
 		return
 	}
-	d.call(r, jobs.SubjectSession+id)
+	d.call(r, sessionOf(r, id))
 }
 
 func (d *Dispatcher) callAnonymous(r micro.Request) {
-	d.call(r, callsLane)
+	d.call(r, sessionOf(r, ""))
 }
 
-func (d *Dispatcher) call(r micro.Request, subject string) {
+func (d *Dispatcher) call(r micro.Request, to jobs.SessionRef) {
 	env, bad := callHeaders(r)
 	if bad != nil {
 		refuse(r, bad)
 		return
 	}
-	d.accept(r, env, subject, r.Data())
+	d.accept(r, env, to, r.Data())
 }
 
 // callHeaders reads the headers of a request that becomes a call.
 func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
-	header := r.Headers()
+	header := maps.Clone(nats.Header(r.Headers()))
+	delete(header, jobs.HeaderTenant) // it has been looked at
 	env, bad := jobs.ParseHeaders(header, 0)
 	for _, name := range []string{jobs.HeaderReplyTo, jobs.HeaderMode} {
 		if bad == nil && one(header, name) != "" {
@@ -51,8 +53,11 @@ func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
 	return env, bad
 }
 
+// callLane is where anonymous calls wait.
+const callLane = jobs.LaneInteractive
+
 // accept stores a call, once it is checked.
-func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, body []byte) {
+func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
 	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
@@ -61,7 +66,7 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, 
 		refuse(r, bad)
 		return
 	}
-	m := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{
+	m := &nats.Msg{Subject: to.CallSubject(callLane), Data: body, Header: nats.Header{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
 	}}
 	if env.Chosen {
@@ -75,7 +80,7 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, subject string, 
 		case err != nil:
 			d.missed(err)
 			refuse(r, notAccepted(err))
-		case subject == callsLane:
+		case to.ID == "":
 			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
 		}
 	})
@@ -168,7 +173,7 @@ func (d *Dispatcher) answerable(f micro.HandlerFunc) micro.HandlerFunc {
 	return func(r micro.Request) {
 		to := r.Reply()
 		switch {
-		case jobs.ValidReply(to):
+		case jobs.ValidInbox(to):
 			f(r)
 		case to == "": // nobody could be answered
 		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):

@@ -11,9 +11,6 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// callsLane is where anonymous calls wait.
-const callsLane = jobs.SubjectAnonymous + jobs.LaneInteractive
-
 // impatient ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
 // that waits for one is in the stream and nowhere else. If this dispatcher goes, the leader ends
 // the call at its deadline (overdue.go).
@@ -129,7 +126,7 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	c, err := d.js.Consumer(ctx, stream.Anonymous, jobs.LaneInteractive)
+	c, err := d.js.Consumer(ctx, stream.Anonymous, callLane)
 	if err != nil {
 		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
 		return

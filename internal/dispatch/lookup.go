@@ -19,8 +19,9 @@ import (
 const maxWait = 10 * time.Minute
 
 type ask struct {
-	session, job string
-	wait         time.Duration
+	session jobs.SessionRef // without an id: an anonymous job
+	job     string
+	wait    time.Duration
 }
 
 const sessionShape = "1 to 64 of A-Z a-z 0-9 _ -"
@@ -31,11 +32,12 @@ func parseAsk(r micro.Request) (a ask, bad *jobs.Error) {
 	if bad != nil {
 		return a, bad
 	}
+	a.session = sessionOf(r, "")
 	for range n {
 		key, _ := in.Str()
 		switch kind := in.Kind(); {
 		case key == "session" && kind == wire.Str:
-			a.session, _ = in.Str()
+			a.session.ID, _ = in.Str()
 		case key == "session" && in.Nil():
 		case key == "job" && kind == wire.Str:
 			a.job, _ = in.Str()
@@ -52,7 +54,7 @@ func parseAsk(r micro.Request) (a ask, bad *jobs.Error) {
 	switch _, sequence := jobs.JobSequence(a.job); {
 	case !jobs.ValidJob(a.job) && !sequence && !validReplay(a.job):
 		return a, jobs.Refused(jobs.CodeBadRequest, "job", jobShape, "the job id is missing or not allowed")
-	case a.session != "" && !jobs.ValidSession(a.session):
+	case a.session.ID != "" && !jobs.ValidSession(a.session.ID):
 		return a, jobs.Refused(jobs.CodeBadRequest, "session", sessionShape, "the session id is not allowed")
 	}
 	return a, nil
@@ -125,7 +127,7 @@ func (d *Dispatcher) getJob(ctx context.Context, r micro.Request) {
 }
 
 func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
-	key := jobs.ResultKeyFor(a.session, a.job)
+	key := a.session.ResultKey(a.job)
 	var written chan *nats.Msg
 	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
 		written = make(chan *nats.Msg, 4)
@@ -181,7 +183,7 @@ const (
 // found is the answer of jobs.get.
 func found(a ask, outcome string, attempts int, reply []byte) []byte {
 	fields := 3
-	if a.session != "" {
+	if a.session.ID != "" {
 		fields++
 	}
 	if reply != nil {
@@ -196,8 +198,8 @@ func found(a ask, outcome string, attempts int, reply []byte) []byte {
 	if reply != nil {
 		b = append(wire.AppendStr(b, "reply"), reply...)
 	}
-	if a.session != "" {
-		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session)
+	if a.session.ID != "" {
+		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session.ID)
 	}
 	return b
 }
@@ -208,10 +210,10 @@ func unknownJob() *jobs.Error {
 }
 
 // sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
-func (d *Dispatcher) sequenceOf(ctx context.Context, name, subject, job string) (uint64, error) {
-	if seq, ok := jobs.JobSequence(job); ok {
+func (d *Dispatcher) sequenceOf(ctx context.Context, name string, a ask, subject string) (uint64, error) {
+	if seq, ok := jobs.JobSequence(a.job); ok {
 		m, err := stream.GetSequence(ctx, d.nc, name, seq)
-		if session, ours := jobs.SessionOfSubject(m.Subject); err == nil && m.Subject != subject && (!ours || subject != jobs.QueueSubject(session)) {
+		if err == nil && jobs.SourceOf(m.Subject).Session != a.session {
 			err = stream.ErrNotFound
 		}
 		return seq, err
@@ -223,7 +225,7 @@ func (d *Dispatcher) sequenceOf(ctx context.Context, name, subject, job string) 
 		if err != nil {
 			return 0, err
 		}
-		if m.Header.Get(jobs.HeaderJob) == job {
+		if m.Header.Get(jobs.HeaderJob) == a.job {
 			return m.Sequence, nil
 		}
 		next = m.Sequence + 1

@@ -14,9 +14,9 @@ import (
 // the lanes that have fallen behind. It learns each waiting job's deadline once and keeps no more of it. What it has not come to
 // by then, or was given back by a host, ends when it is taken.
 type overdue struct {
-	lane string
-	from uint64 // those before were looked at
-	due  waitingCalls
+	lane, subject string
+	from          uint64 // those before were looked at
+	due           waitingCalls
 }
 
 const (
@@ -41,7 +41,11 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 			continue
 		}
 		if lanes == nil {
-			lanes = []*overdue{{lane: jobs.LaneInteractive}, {lane: jobs.LaneBatch}}
+			for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+				for _, subject := range jobs.LaneSubjects(lane, d.cfg.Settings.Accounts) {
+					lanes = append(lanes, &overdue{lane: lane, subject: subject})
+				}
+			}
 		}
 		for _, o := range lanes {
 			if err := d.lookOverdue(ctx, o); err != nil && ctx.Err() == nil {
@@ -71,7 +75,7 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 		return err
 	}
 	for page := 0; page < overduePages && len(o.due) < mostOverdue; page++ {
-		p := stream.Page{Stream: stream.Anonymous, Subject: jobs.SubjectAnonymous + o.lane, From: o.from, Messages: pageRecords, Bytes: pageBytes}
+		p := stream.Page{Stream: stream.Anonymous, Subject: o.subject, From: o.from, Messages: pageRecords, Bytes: pageBytes}
 		next, err := stream.GetPage(ctx, d.nc, p, func(m stream.Stored) error {
 			o.from = m.Sequence + 1
 			if deadline := d.deadlineOf(m); deadline > 0 {
@@ -92,7 +96,7 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 
 // deadlineOf is how long after its storage the job ends; 0: never.
 func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
-	env, bad := jobs.ParseHeaders(m.Header, m.Sequence)
+	_, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
 	if bad != nil {
 		return 0 // it fails when it is taken
 	}
@@ -129,7 +133,7 @@ func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
 	if err != nil {
 		return // it has ended, or is told when it is taken
 	}
-	env, _ := jobs.ParseHeaders(m.Header, m.Sequence)
+	_, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
 	if !env.Chosen {
 		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 		return

@@ -21,7 +21,7 @@ func (d *Dispatcher) replayDead(ctx context.Context, r micro.Request) {
 		return
 	}
 	if a.sequence > 0 {
-		made, bad := d.replay(ctx, uint64(a.sequence))
+		made, bad := d.replay(ctx, a.tenant, uint64(a.sequence))
 		if bad != nil {
 			refuse(r, bad)
 			return
@@ -31,9 +31,9 @@ func (d *Dispatcher) replayDead(ctx context.Context, r micro.Request) {
 	}
 	made := []any{}
 	cursor, err := d.scan(ctx, a, func(b *buried) error {
-		one, bad := d.replay(ctx, b.sequence)
+		one, bad := d.replay(ctx, a.tenant, b.sequence)
 		if bad != nil { // a full queue, a letter purged meanwhile: the others go on
-			one = map[string]any{"sequence": b.sequence, "session": orNil(b.Session),
+			one = map[string]any{"sequence": b.sequence, "session": orNil(b.Session.ID),
 				"error": map[string]any{"error_category": string(bad.Category), "code": bad.Code, "message": bad.Message, "retryable": bad.Retryable}}
 		}
 		made = append(made, one)
@@ -47,31 +47,31 @@ func (d *Dispatcher) replayDead(ctx context.Context, r micro.Request) {
 }
 
 // replay publishes the job of one letter to the end of its session's queue, or to its lane, unless that was done before.
-func (d *Dispatcher) replay(ctx context.Context, sequence uint64) (map[string]any, *jobs.Error) {
-	b, body, bad := d.letter(ctx, sequence)
+func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
+	b, body, bad := d.letter(ctx, tenant, sequence)
 	switch {
 	case bad != nil:
 		return nil, bad
 	case b.Invalid:
 		return nil, jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the letter cannot be replayed: its job named no possible session")
 	}
-	made := map[string]any{"sequence": sequence, "session": orNil(b.Session), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
+	made := map[string]any{"sequence": sequence, "session": orNil(b.Session.ID), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
 	if b.replay != "" {
 		return made, nil
 	}
 	job := made["job"].(string)
-	e, err := d.results.Get(ctx, jobs.ResultKeyFor(b.Session, job))
+	e, err := d.results.Get(ctx, b.Session.ResultKey(job))
 	if err != nil {
 		return nil, unreadable(err)
 	}
 	if !e.Exists {
-		ack, err := d.writer.PublishSync(replayOf(b, job, body))
-		if err != nil {
+		if _, err := d.writer.PublishSync(replayOf(b, job, body)); err != nil {
 			return nil, notAccepted(err)
 		}
-		made["again"] = ack.Duplicate
 	}
-	if err := d.markReplayed(sequence, job); err != nil {
+	first, err := d.markReplayed(sequence, job)
+	made["again"] = e.Exists || !first // published twice, it is run once: the id is one
+	if err != nil {
 		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the letter could not be marked: %v", job, err).
 			WithHint("asking again makes no second job").Again()
 	}
@@ -80,30 +80,26 @@ func (d *Dispatcher) replay(ctx context.Context, sequence uint64) (map[string]an
 
 // replayOf is a letter's job anew. Nobody waits for the reply of a call any more, and the bound of that wait is over.
 func replayOf(b *buried, job string, body []byte) *nats.Msg {
-	subject, scope := jobs.SubjectSession+b.Session, b.Session
-	if b.Session == "" {
-		subject, scope = jobs.SubjectAnonymous+b.Lane, "anonymous"
-	}
 	h := nats.Header{
 		jobs.HeaderJob: {job}, jobs.HeaderReplay: {strconv.FormatUint(b.sequence, 10)}, jobs.HeaderContentType: {b.Type},
-		jobs.HeaderMode: {string(jobs.ModeQueue)}, nats.MsgIdHdr: {scope + "." + job},
+		jobs.HeaderMode: {string(jobs.ModeQueue)},
 	}
 	if b.Mode == jobs.ModeQueue && b.Deadline > 0 {
 		h[jobs.HeaderDeadline] = []string{strconv.FormatInt(b.Deadline.Milliseconds(), 10)}
 	}
-	return &nats.Msg{Subject: subject, Header: h, Data: body}
+	return &nats.Msg{Subject: b.Session.CallSubject(b.Lane), Header: h, Data: body}
 }
 
-// markReplayed notes the replay beside the letter; a note that is there stays.
-func (d *Dispatcher) markReplayed(sequence uint64, job string) error {
+// markReplayed notes the replay beside the letter; a note that is there stays. It reports whether this one is the first.
+func (d *Dispatcher) markReplayed(sequence uint64, job string) (first bool, err error) {
 	m := &nats.Msg{Subject: replayedSubject(sequence), Header: nats.Header{
 		jobs.HeaderJob: {job}, nats.ExpectedLastSubjSeqHdr: {"0"},
 	}}
-	_, err := d.writer.PublishSync(m)
+	_, err = d.writer.PublishSync(m)
 	if errors.Is(err, stream.ErrWrongRevision) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // purgeDead removes dead letters.
@@ -119,7 +115,7 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r micro.Request) {
 		return
 	}
 	if a.sequence > 0 {
-		b, _, bad := d.letter(ctx, uint64(a.sequence))
+		b, _, bad := d.letter(ctx, a.tenant, uint64(a.sequence))
 		if bad == nil {
 			if err := purge(ctx, s, b); err != nil {
 				bad = unreadable(err)

@@ -19,7 +19,7 @@ func (d *Dispatcher) exportSession(ctx context.Context, r micro.Request) {
 	bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)})
 	var rec *jobs.Record
 	if bad == nil {
-		rec, bad = d.readSession(ctx, id)
+		rec, bad = d.readSession(ctx, sessionOf(r, id))
 	}
 	if bad == nil && rec == nil {
 		bad = unknownSession()

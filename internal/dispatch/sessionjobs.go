@@ -53,5 +53,5 @@ func (d *Dispatcher) callWith(r micro.Request, session, command string, args map
 		refuse(r, bad)
 		return
 	}
-	d.accept(r, env, jobs.SubjectSession+session, body)
+	d.accept(r, env, sessionOf(r, session), body)
 }

@@ -61,10 +61,10 @@ func (d *Dispatcher) listSessions(ctx context.Context, r micro.Request) {
 		refuse(r, unreadable(err))
 		return
 	}
-	l := &listing{ask: a, owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{ask: a, keys: sessionOf(r, "").RecordKey(), owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
-		next, err := d.records.Page(ctx, jobs.RecordKey("*"), page, func(key string, e stream.Entry) error {
+		next, err := d.records.Page(ctx, sessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
 			scanned++
 			return l.look(key, e)
 		})
@@ -88,6 +88,7 @@ var errPageFull = errors.New("the page is full")
 // listing collects the sessions that were asked for.
 type listing struct {
 	ask    listAsk
+	keys   string // begins those of the tenant
 	owners map[int]string
 	idle   time.Duration
 	age    func(time.Time) time.Duration // of the broker's stamps
@@ -97,7 +98,7 @@ type listing struct {
 
 func (l *listing) look(key string, e stream.Entry) error {
 	l.next = e.Revision + 1
-	id := strings.TrimPrefix(key, jobs.RecordKey(""))
+	id := strings.TrimPrefix(key, l.keys)
 	partition := affinity.Partition(id, len(l.owners))
 	if !e.Exists || !strings.HasPrefix(id, l.ask.prefix) || l.ask.host != "" && l.owners[partition] != l.ask.host {
 		return nil

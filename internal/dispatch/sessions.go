@@ -55,8 +55,8 @@ func (d *Dispatcher) sessionIdle() time.Duration {
 }
 
 // readSession reads a session's record from the leader; nil if nothing of it is known.
-func (d *Dispatcher) readSession(ctx context.Context, id string) (*jobs.Record, *jobs.Error) {
-	e, err := d.records.Get(ctx, jobs.RecordKey(id))
+func (d *Dispatcher) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.Record, *jobs.Error) {
+	e, err := d.records.Get(ctx, of.RecordKey())
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -87,7 +87,7 @@ func (d *Dispatcher) getSession(ctx context.Context, r micro.Request) {
 	bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)})
 	if bad == nil {
 		var result map[string]any
-		if result, bad = d.describe(ctx, id); bad == nil {
+		if result, bad = d.describe(ctx, sessionOf(r, id)); bad == nil {
 			respondResult(r, result)
 			return
 		}
@@ -95,17 +95,17 @@ func (d *Dispatcher) getSession(ctx context.Context, r micro.Request) {
 	refuse(r, bad)
 }
 
-func (d *Dispatcher) describe(ctx context.Context, id string) (map[string]any, *jobs.Error) {
-	partition := affinity.Partition(id, d.layouts().Serving.Partitions)
+func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
+	partition := affinity.Partition(of.ID, d.layouts().Serving.Partitions)
 	owner, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(partition))
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	rec, bad := d.readSession(ctx, id)
+	rec, bad := d.readSession(ctx, of)
 	if bad != nil {
 		return nil, bad
 	}
-	queue, err := d.queue(ctx, id)
+	queue, err := d.queue(ctx, of)
 	if err != nil {
 		return nil, unreadable(err)
 	}
@@ -115,7 +115,7 @@ func (d *Dispatcher) describe(ctx context.Context, id string) (map[string]any, *
 		}
 		rec = &jobs.Record{Created: queue.oldest, Updated: queue.oldest}
 	}
-	result := brief(id, rec, owner.Host, partition, d.sessionIdle(), d.clock.Age(rec.Updated))
+	result := brief(of.ID, rec, owner.Host, partition, d.sessionIdle(), d.clock.Age(rec.Updated))
 	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, d.clock.Age(rec.Created).Milliseconds()
 	result["waiting_jobs"], result["running"], result["oldest_waiting_ms"] = queue.waiting, queue.running, nil
 	if queue.waiting > 0 {
@@ -151,42 +151,53 @@ type queue struct {
 	running map[string]any
 }
 
-func (d *Dispatcher) queue(ctx context.Context, id string) (q queue, err error) {
-	subject := jobs.QueueSubject(id)
+func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
 	s, err := d.js.Stream(ctx, stream.Jobs)
 	if err != nil {
 		return q, err
 	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
-	if err != nil {
-		return q, err
+	next := func(from uint64) (first stream.Stored, err error) {
+		for _, subject := range of.QueueSubjects() {
+			m, err := stream.GetNext(ctx, d.nc, stream.Jobs, subject, from)
+			switch {
+			case errors.Is(err, stream.ErrNotFound):
+			case err != nil:
+				return stream.Stored{}, err
+			case first.Sequence == 0 || m.Sequence < first.Sequence:
+				first = m
+			}
+		}
+		return first, nil
 	}
-	for _, messages := range info.State.Subjects { // of two layouts while their number is being changed
-		q.waiting += int(messages)
+	for _, subject := range of.QueueSubjects() {
+		info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
+		if err != nil {
+			return q, err
+		}
+		for _, n := range info.State.Subjects {
+			q.waiting += int(n)
+		}
 	}
 	if q.waiting == 0 {
 		return q, nil
 	}
-	first, err := stream.GetNext(ctx, d.nc, stream.Jobs, subject, 1)
-	if errors.Is(err, stream.ErrNotFound) {
-		return queue{}, nil // the last one has just ended
-	}
-	if err != nil {
-		return q, err
+	first, err := next(1)
+	if err != nil || first.Sequence == 0 { // the last one has just ended
+		return queue{}, err
 	}
 	q.oldest = first.Time
-	outcome, attempt, bad := d.stage(ctx, id, first.Sequence)
+	outcome, attempt, bad := d.stage(ctx, of, first.Sequence)
 	if bad != nil {
 		return q, errors.New(bad.Message)
 	}
 	if outcome == "queued" {
 		return q, nil
 	}
-	env, _ := jobs.ParseHeaders(first.Header, first.Sequence)
+	_, env, _ := jobs.ParseStored(first.Subject, first.Header, first.Sequence, d.cfg.Settings.Accounts)
 	q.running = map[string]any{"job": env.Job, "sequence": first.Sequence, "attempt": attempt, "outcome": outcome}
 	if q.waiting--; q.waiting > 0 {
-		second, err := stream.GetNext(ctx, d.nc, stream.Jobs, subject, first.Sequence+1)
-		if err != nil && !errors.Is(err, stream.ErrNotFound) {
+		second, err := next(first.Sequence + 1)
+		if err != nil {
 			return q, err
 		}
 		q.oldest = second.Time

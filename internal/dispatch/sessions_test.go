@@ -59,7 +59,7 @@ func write(t *testing.T, nc *nats.Conn, n int, record func(n int) (id string, r 
 		id, r := record(i)
 		wg.Add(1)
 		window <- struct{}{}
-		bucket.Put(jobs.RecordKey(id), r.Append(nil), 0, time.Hour, func(_ uint64, err error) {
+		bucket.Put(jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: id}.RecordKey(), r.Append(nil), 0, time.Hour, func(_ uint64, err error) {
 			defer wg.Done()
 			<-window
 			if err != nil {
@@ -146,7 +146,7 @@ func TestAListTellsEmptyExpiredAndUnreadableRecordsApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if _, err := stream.NewBucket(nc, w, stream.Sessions).PutSync(jobs.RecordKey("bad"), []byte("?"), 0, time.Hour); err != nil {
+	if _, err := stream.NewBucket(nc, w, stream.Sessions).PutSync(jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: "bad"}.RecordKey(), []byte("?"), 0, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	got := list(t, nc, map[string]any{}).Result.Sessions

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,33 +18,48 @@ type place struct {
 
 // locate finds a job that has no outcome yet by its message.
 func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
-	name, subjects := stream.Anonymous, []string{jobs.SubjectAnonymous + jobs.LaneInteractive, jobs.SubjectAnonymous + jobs.LaneBatch}
-	if a.session != "" {
+	name := stream.Anonymous
+	if a.session.ID != "" {
 		name = stream.Jobs
-		subjects = []string{jobs.QueueSubject(a.session)}
 	}
-	for _, subject := range subjects {
-		seq, err := d.sequenceOf(ctx, name, subject, a.job)
-		if err == nil {
-			return place{subject, seq}, nil
+	found := place{}
+	for _, subject := range placesOf(a.session) {
+		seq, err := d.sequenceOf(ctx, name, a, subject)
+		if err == nil && (found.sequence == 0 || seq < found.sequence) {
+			found = place{subject, seq}
 		}
-		if !errors.Is(err, stream.ErrNotFound) {
+		if err != nil && !errors.Is(err, stream.ErrNotFound) {
 			return place{}, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 		}
 	}
-	return place{}, unknownJob()
+	if found.sequence == 0 {
+		return place{}, unknownJob()
+	}
+	return found, nil
+}
+
+// placesOf are the subjects under which a session's jobs wait, or the tenant's jobs without session.
+func placesOf(r jobs.SessionRef) []string {
+	if r.ID != "" {
+		return r.QueueSubjects()
+	}
+	var all []string
+	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+		all = append(all, r.PublishSubject(lane), r.CallSubject(lane))
+	}
+	return all
 }
 
 // stageOf tells where a job stands that lies there.
 func (d *Dispatcher) stageOf(ctx context.Context, a ask, at place) (outcome string, attempts int, bad *jobs.Error) {
-	if a.session == "" {
-		return d.stageAnonymous(ctx, a.job, at.sequence, strings.TrimPrefix(at.subject, jobs.SubjectAnonymous))
+	if a.session.ID == "" {
+		return d.stageAnonymous(ctx, a, at.sequence, jobs.SourceOf(at.subject).Lane)
 	}
 	return d.stage(ctx, a.session, at.sequence)
 }
 
-func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (string, int, *jobs.Error) {
-	e, err := d.records.Get(ctx, jobs.HeadKey(session))
+func (d *Dispatcher) stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
+	e, err := d.records.Get(ctx, session.HeadKey())
 	if err != nil {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
@@ -62,11 +76,11 @@ func (d *Dispatcher) stage(ctx context.Context, session string, seq uint64) (str
 
 // stageAnonymous tells where an anonymous job stands that has no outcome: a host has it if its lane has come to it, unless it
 // waits for a retry. The broker's clock judges, which is also that of who wrote when the wait is over.
-func (d *Dispatcher) stageAnonymous(ctx context.Context, job string, seq uint64, lane string) (string, int, *jobs.Error) {
+func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane string) (string, int, *jobs.Error) {
 	lost := func(err error) (string, int, *jobs.Error) {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
-	failed, err := d.attemptsOf(ctx, job, seq)
+	failed, err := d.attemptsOf(ctx, a, seq)
 	if err != nil {
 		return lost(err)
 	}
@@ -89,8 +103,8 @@ func (d *Dispatcher) stageAnonymous(ctx context.Context, job string, seq uint64,
 }
 
 // attemptsOf reads what is written down of an anonymous job's failed attempts, an empty head if nothing is.
-func (d *Dispatcher) attemptsOf(ctx context.Context, job string, seq uint64) (*jobs.Head, error) {
-	e, err := d.results.Get(ctx, jobs.AnonymousAttemptKey(job))
+func (d *Dispatcher) attemptsOf(ctx context.Context, a ask, seq uint64) (*jobs.Head, error) {
+	e, err := d.results.Get(ctx, a.session.AttemptKey(a.job))
 	if err != nil || !e.Exists {
 		return &jobs.Head{}, err
 	}

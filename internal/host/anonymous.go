@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,8 +21,8 @@ func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
 	ctx, cancel := context.WithCancelCause(h.work)
 	defer cancel(nil)
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), data: m.Data(), size: len(m.Data())}
-	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
-	t := &task{job: j, delivered: int(meta.NumDelivered), lane: strings.TrimPrefix(m.Subject(), jobs.SubjectAnonymous)}
+	j.from, j.env, j.bad = jobs.ParseStored(m.Subject(), m.Headers(), j.seq, h.accounts.Load())
+	t := &task{job: j, session: j.from.Session, delivered: int(meta.NumDelivered), lane: j.from.Lane}
 	bad := t.read(h, j.data)
 	j.bound, j.weighed = t.total, true
 	old := t.delivered > 1 || h.before(j, since)
@@ -53,17 +52,17 @@ func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
 		h.settleAnonymous(t, crashed(t.attempt), &output{})
 		return
 	}
-	defer h.runs.enter(t.env.Job, cancel)()
+	defer h.runs.enter(anonymousJob{t.session.Tenant, t.env.Job}, cancel)()
 	h.attemptAnonymous(ctx, t, seated)
 }
 
 // answerAnonymous answers a job that has its outcome already.
 func (h *Host) answerAnonymous(ctx context.Context, t *task) (bool, error) {
-	e, err := h.results.Get(ctx, jobs.AnonymousResultKey(t.env.Job))
+	e, err := h.results.Get(ctx, t.session.ResultKey(t.env.Job))
 	if err != nil || !e.Exists {
 		return false, err
 	}
-	if err := h.answerWith(t, "", e); err != nil {
+	if err := h.answerWith(t, e); err != nil {
 		return false, err
 	}
 	return true, h.ack(t.job)
@@ -138,7 +137,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}
 	if out.err == nil && made != "" {
-		out.err = h.keepProgram(made, out.state)
+		out.err = h.keepProgram(t.session, made, out.state)
 	}
 	if out.err != nil {
 		h.failedAnonymous(t, out.err, h.judge(t, out.err), out)
@@ -169,7 +168,7 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 			return // AckWait brings it again
 		}
 	}
-	won, err := h.firstResult(h.work, snag{j: t.job, step: stepResult}, jobs.AnonymousResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	won, err := h.firstResult(h.work, snag{j: t.job, step: stepResult}, t.session.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again

@@ -42,7 +42,7 @@ func (h *Host) resumeAnonymous(ctx context.Context, t *task) error {
 
 // attemptsOf reads what is written down of the job's attempts, an empty head if nothing is.
 func (h *Host) attemptsOf(ctx context.Context, t *task) (*jobs.Head, uint64, error) {
-	e, err := h.results.Get(ctx, jobs.AnonymousAttemptKey(t.env.Job))
+	e, err := h.results.Get(ctx, t.session.AttemptKey(t.env.Job))
 	if err != nil || !e.Exists {
 		return &jobs.Head{}, e.Revision, err
 	}
@@ -78,7 +78,7 @@ func (h *Host) writeAttempts(t *task, next *jobs.Head) error {
 	ctx := context.WithoutCancel(h.work)
 	body, rev, err := next.Append(nil), uint64(0), error(nil)
 	for range tries {
-		_, err = h.results.PutSync(jobs.AnonymousAttemptKey(t.env.Job), body, rev, attemptsTTL)
+		_, err = h.results.PutSync(t.session.AttemptKey(t.env.Job), body, rev, attemptsTTL)
 		if !errors.Is(err, stream.ErrWrongRevision) {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // letter is the dead letter of a job with the outcome o.
-func (h *Host) letter(j *job, session string, o *jobs.Outcome) *jobs.DeadLetter {
+func (h *Host) letter(j *job, session jobs.SessionRef, o *jobs.Outcome) *jobs.DeadLetter {
 	return &jobs.DeadLetter{Session: session, Job: o.Job, Sequence: j.seq, Stored: j.stored, Mode: j.env.Mode, Type: j.env.Type, Deadline: j.env.Deadline,
 		Attempts: o.Attempt, Reason: jobs.ReplyReason(o.Body), Failures: o.Failures}
 }
@@ -46,11 +46,11 @@ func (h *Host) bury(ctx context.Context, j *job, d *jobs.DeadLetter, again bool)
 
 // buryAnonymous keeps a dead anonymous job, unless it has an outcome already.
 func (h *Host) buryAnonymous(t *task, r *jobs.Result) error {
-	e, err := h.results.Get(h.work, jobs.AnonymousResultKey(t.env.Job))
+	e, err := h.results.Get(h.work, t.session.ResultKey(t.env.Job))
 	if err != nil || e.Exists {
 		return err
 	}
-	d := h.letter(t.job, "", &jobs.Outcome{Job: r.Job, Attempt: r.Attempt, Body: r.Body, Failures: t.failures})
+	d := h.letter(t.job, t.session, &jobs.Outcome{Job: r.Job, Attempt: r.Attempt, Body: r.Body, Failures: t.failures})
 	d.Lane = t.lane
 	return h.insist(h.work, snag{j: t.job, step: stepLetter}, func() error { return h.bury(h.work, t.job, d, false) })
 }
@@ -68,7 +68,7 @@ func (h *Host) isBuried(ctx context.Context, d *jobs.DeadLetter) (bool, error) {
 }
 
 // refuseSession disposes of a job whose subject names no possible session: dead letter, reply, ack, no record.
-func (h *Host) refuseSession(ctx context.Context, j *job, session string) error {
+func (h *Host) refuseSession(ctx context.Context, j *job, session jobs.SessionRef) error {
 	t := &task{job: j}
 	if _, err := t.parse(ctx, h); err != nil {
 		return err

@@ -44,9 +44,9 @@ func (h *Host) listenCancel(ctx context.Context) (stop func(), err error) {
 // cancelJob ends the earliest outstanding job of an id.
 func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
 	if c.Session == "" {
-		return h.cancelAnonymous(c.Job)
+		return h.cancelAnonymous(anonymousJob{c.Ref().Tenant, c.Job})
 	}
-	s := h.session(c.Session)
+	s := h.session(c.Ref())
 	if s == nil {
 		return jobs.CancelUnknown
 	}
@@ -61,7 +61,7 @@ func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict 
 }
 
 // session is one that this host has in memory, nil if there is none.
-func (h *Host) session(id string) (found *session) {
+func (h *Host) session(id jobs.SessionRef) (found *session) {
 	h.parts.Range(func(_, v any) bool {
 		p := v.(*partition)
 		p.mu.Lock()
@@ -130,14 +130,17 @@ func (s *session) askEnd(ctx context.Context, j *job) jobs.CancelVerdict {
 // anonymousRuns are the anonymous jobs that this host runs now.
 type anonymousRuns struct {
 	mu     sync.Mutex
-	cancel map[string]context.CancelCauseFunc
+	cancel map[anonymousJob]context.CancelCauseFunc
 }
 
-func (a *anonymousRuns) enter(job string, cancel context.CancelCauseFunc) (leave func()) {
+// anonymousJob names a job without session.
+type anonymousJob struct{ tenant, id string }
+
+func (a *anonymousRuns) enter(job anonymousJob, cancel context.CancelCauseFunc) (leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.cancel == nil {
-		a.cancel = map[string]context.CancelCauseFunc{}
+		a.cancel = map[anonymousJob]context.CancelCauseFunc{}
 	}
 	a.cancel[job] = cancel
 	return func() {
@@ -147,7 +150,7 @@ func (a *anonymousRuns) enter(job string, cancel context.CancelCauseFunc) (leave
 	}
 }
 
-func (h *Host) cancelAnonymous(job string) jobs.CancelVerdict {
+func (h *Host) cancelAnonymous(job anonymousJob) jobs.CancelVerdict {
 	h.runs.mu.Lock()
 	defer h.runs.mu.Unlock()
 	cancel, ok := h.runs.cancel[job]

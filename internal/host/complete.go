@@ -12,13 +12,13 @@ import (
 func (s *session) complete(ctx context.Context, j *job, o *jobs.Outcome, again bool) error {
 	h := s.p.h
 	if o.Buried {
-		d := h.letter(j, s.id, o)
+		d := h.letter(j, s.ref, o)
 		if err := h.insist(ctx, snag{s: s, j: j, step: stepLetter}, func() error { return h.bury(ctx, j, d, again) }); err != nil {
 			return err
 		}
 	}
 	stored := make(chan error, 1)
-	r := &jobs.Result{Session: s.id, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: h.now()}
+	r := &jobs.Result{Session: s.ref.ID, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: h.now()}
 	s.putResult(ctx, r, o.Mode, stored)
 	h.send(o.ReplyTo, o.Type, o.Job, o.Attempt, o.Body)
 	if err := <-stored; err != nil {
@@ -47,7 +47,7 @@ func (h *Host) nak(j *job, d time.Duration) error {
 
 // putResult creates a result; one that is there already stays. done gets nil when a result is known to be stored.
 func (s *session) putResult(ctx context.Context, r *jobs.Result, mode jobs.Mode, done chan<- error) {
-	key, ttl, body := jobs.ResultKey(s.id, r.Job), jobs.ResultTTL(mode), r.Append(nil)
+	key, ttl, body := s.ref.ResultKey(r.Job), jobs.ResultTTL(mode), r.Append(nil)
 	s.p.h.results.Put(key, body, 0, ttl, func(_ uint64, err error) {
 		if err == nil {
 			done <- nil
@@ -89,10 +89,10 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	if kind == jobs.Cancelled {
 		e = cancelled()
 	}
-	reply := jobs.Reply{Job: t.env.Job, Session: s.id, Host: s.p.h.cfg.Name, State: s.stateLabel(), Err: e}
-	r := &jobs.Result{Session: s.id, Job: t.env.Job, Sequence: t.seq, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: s.p.h.now()}
+	reply := jobs.Reply{Job: t.env.Job, Session: s.ref.ID, Host: s.p.h.cfg.Name, State: s.stateLabel(), Err: e}
+	r := &jobs.Result{Session: s.ref.ID, Job: t.env.Job, Sequence: t.seq, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: s.p.h.now()}
 	// The record holds only the kind: another host would word the answer anew. What is answered is what is stored.
-	won, err := s.p.h.firstResult(ctx, snag{s: s, j: t.job, step: stepResult}, jobs.ResultKey(s.id, t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	won, err := s.p.h.firstResult(ctx, snag{s: s, j: t.job, step: stepResult}, s.ref.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		return err
 	}

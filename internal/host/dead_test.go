@@ -18,6 +18,9 @@ import (
 )
 
 // halt ends host and dispatcher: what has not ended within the grace is left as it is.
+// named is a session of the tenant default.
+func named(id string) jobs.SessionRef { return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: id} }
+
 func (y *system) halt() {
 	y.stop()
 	y.done.Wait()
@@ -72,14 +75,14 @@ func TestADeadLetterHasTheRequestAndEveryAttemptsError(t *testing.T) {
 			t.Fatalf("%d letters", len(list))
 		}
 		for n, d := range list {
-			want := &jobs.DeadLetter{Session: "s", Job: "dooms", Mode: jobs.ModeQueue, Deadline: time.Minute}
+			want := &jobs.DeadLetter{Session: named("s"), Job: "dooms", Mode: jobs.ModeQueue, Deadline: time.Minute}
 			switch n {
 			case 0:
 				want.Job = "dooms"
 			case 1:
-				want = &jobs.DeadLetter{Lane: "interactive", Mode: jobs.ModeQueue, Deadline: time.Minute}
+				want = &jobs.DeadLetter{Session: named(""), Lane: "interactive", Mode: jobs.ModeQueue, Deadline: time.Minute}
 			case 2:
-				want = &jobs.DeadLetter{Session: "s", Mode: jobs.ModeCall}
+				want = &jobs.DeadLetter{Session: named("s"), Mode: jobs.ModeCall}
 			}
 			if d.Session != want.Session || d.Lane != want.Lane || d.Mode != want.Mode || d.Deadline != want.Deadline || d.Type != jobs.JSON || d.Command != "append" ||
 				d.Attempts != 3 || d.Sequence == 0 || time.Since(d.Stored) > time.Minute || bodies[n] != doomed {
@@ -131,7 +134,7 @@ func (y *system) without(name string, during func()) {
 func (y *system) decided(session, job string) {
 	y.t.Helper()
 	for range 1000 {
-		m, err := stream.GetLast(context.Background(), y.nc, "KV_"+stream.Sessions, "$KV."+stream.Sessions+"."+jobs.RecordKey(session))
+		m, err := stream.GetLast(context.Background(), y.nc, "KV_"+stream.Sessions, "$KV."+stream.Sessions+"."+named(session).RecordKey())
 		if err == nil {
 			if r, err := jobs.ParseRecord(m.Data); err == nil && r.Last != nil && r.Last.Job == job {
 				return
@@ -168,8 +171,8 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 		runs    int64
 	}{
 		"decided once":         {nil, 3},
-		"decided anew":         {[]string{jobs.RecordKey("s")}, 3},
-		"decided and run anew": {[]string{jobs.RecordKey("s"), jobs.HeadKey("s")}, 6},
+		"decided anew":         {[]string{named("s").RecordKey()}, 3},
+		"decided and run anew": {[]string{named("s").RecordKey(), named("s").HeadKey()}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {

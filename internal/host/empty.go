@@ -38,7 +38,7 @@ func (s *session) erased(ctx context.Context) *jobs.Error {
 	if err == nil {
 		return nil
 	}
-	s.p.h.log.Warn("session_not_erased", "session", s.id, "error", err)
+	s.p.h.log.Warn("session_not_erased", "session", s.ref.String(), "error", err)
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "outcomes and dead letters could not be erased: %v", err).
 		WithHint("ask again; may the host purge them? (nats.conf)").Again()
 }
@@ -47,11 +47,11 @@ func (s *session) erased(ctx context.Context) *jobs.Error {
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.
 func (s *session) erase(ctx context.Context) error {
-	results, err := stream.NewEraser(ctx, s.p.h.js, stream.ResultsStream, stream.ResultsSubject(jobs.ResultKey(s.id, "*")))
+	results, err := stream.NewEraser(ctx, s.p.h.js, stream.ResultsStream, stream.ResultsSubject(s.ref.ResultKey("*")))
 	if err != nil {
 		return err
 	}
-	letters, err := stream.NewEraser(ctx, s.p.h.js, stream.Dead, jobs.DeadSubject(s.id))
+	letters, err := stream.NewEraser(ctx, s.p.h.js, stream.Dead, s.ref.DeadSubject())
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (s *session) erase(ctx context.Context) error {
 		return err
 	}
 	erasers := []*stream.Eraser{results}
-	for _, subject := range append(notes, jobs.DeadSubject(s.id)) { // the letters last: they tell of the notes
+	for _, subject := range append(notes, s.ref.DeadSubject()) { // the letters last: they tell of the notes
 		erasers = append(erasers, letters.Beside(subject))
 	}
 	if err := s.p.mine(ctx); err != nil {
@@ -77,7 +77,7 @@ func (s *session) erase(ctx context.Context) error {
 // replays are the subjects of the notes that the session's letters were replayed.
 func (s *session) replays(ctx context.Context) (subjects []string, err error) {
 	for next := uint64(1); ; {
-		m, err := stream.GetNext(ctx, s.p.h.nc, stream.Dead, jobs.DeadSubject(s.id), next)
+		m, err := stream.GetNext(ctx, s.p.h.nc, stream.Dead, s.ref.DeadSubject(), next)
 		if errors.Is(err, stream.ErrNotFound) {
 			return subjects, nil
 		}
@@ -91,13 +91,13 @@ func (s *session) replays(ctx context.Context) (subjects []string, err error) {
 
 // dropEverywhere tells the workers of all hosts to forget what they hold of an erased session. It is told once: nothing reads
 // what a worker that does not hear of it keeps, and others' states push it out.
-func (h *Host) dropEverywhere(session string) {
-	body, err := json.Marshal(jobs.Drop{Session: session})
+func (h *Host) dropEverywhere(session jobs.SessionRef) {
+	body, err := json.Marshal(jobs.Drop{Tenant: session.Tenant, Session: session.ID})
 	if err == nil {
 		err = h.nc.Publish(jobs.SubjectDrop, body)
 	}
 	if err != nil {
-		h.log.Warn("session_not_dropped", "session", session, "error", err)
+		h.log.Warn("session_not_dropped", "session", session.String(), "error", err)
 	}
 }
 
@@ -105,8 +105,8 @@ func (h *Host) dropEverywhere(session string) {
 func (h *Host) hearDrops() (stop func(), err error) {
 	sub, err := h.nc.Subscribe(jobs.SubjectDrop, func(m *nats.Msg) {
 		var d jobs.Drop
-		if json.Unmarshal(m.Data, &d) == nil && jobs.ValidSession(d.Session) {
-			h.cfg.Pool.TellAll(frame.Drop, frame.DropBody{Session: d.Session}.AppendBody(nil))
+		if json.Unmarshal(m.Data, &d) == nil && d.Ref().Valid() {
+			h.cfg.Pool.TellAll(frame.Drop, frame.DropBody{Session: d.Ref().String()}.AppendBody(nil))
 		}
 	})
 	if err != nil {

@@ -37,13 +37,13 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	}
 	put := func(session string) {
 		t.Helper()
-		if _, err := h.results.PutSync(jobs.ResultKey(session, "j"), []byte("x"), 0, time.Hour); err != nil {
+		if _, err := h.results.PutSync(named(session).ResultKey("j"), []byte("x"), 0, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
 	left := func(session string) bool {
 		t.Helper()
-		e, err := h.results.Get(t.Context(), jobs.ResultKey(session, "j"))
+		e, err := h.results.Get(t.Context(), named(session).ResultKey("j"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	put("mine")
 	put("other")
 	ctx, fence := context.WithCancelCause(t.Context())
-	s := &session{id: "mine", p: &partition{tenure: &tenure{h: h, ctx: ctx, fence: fence}, epoch: epoch, want: stream.Consumer{Key: key}}}
+	s := &session{ref: named("mine"), p: &partition{tenure: &tenure{h: h, ctx: ctx, fence: fence}, epoch: epoch, want: stream.Consumer{Key: key}}}
 	for range 2 {
 		if err := s.erase(t.Context()); err != nil {
 			t.Fatal(err)

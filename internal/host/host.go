@@ -105,9 +105,10 @@ type Host struct {
 	control     *stream.Bucket
 	claims      *stream.Claims
 	incarnation string
-	memory      memory     // of the bucket of records
-	started     int64      // unix ms by the broker's clock
-	began       clock.Mono // then, too
+	memory      memory      // of the bucket of records
+	accounts    atomic.Bool // tenants have accounts of their own
+	started     int64       // unix ms by the broker's clock
+	began       clock.Mono  // then, too
 	clock       *stream.Clock
 	maxPayload  int
 	assigned    *assignments
@@ -218,6 +219,7 @@ func (h *Host) Run(ctx context.Context) error {
 	last.Go(func() { h.hearOutages(work, jobs.FailureKeys) })
 	last.Go(func() { h.shareOutages(work) })
 	last.Go(func() { h.clock.Follow(work) })
+	last.Go(func() { h.followAccounts(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
 	defer goodbye()
 	last.Go(func() { beat(present) })
@@ -260,6 +262,9 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	if err := stream.Await(ctx, h.js, h.log); err != nil {
+		return err
+	}
+	if err := h.learnAccounts(ctx); err != nil {
 		return err
 	}
 	if h.clock, err = stream.NewClock(ctx, h.js, clock.New(h.cfg.Machine), h.log); err != nil {

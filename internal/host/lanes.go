@@ -87,8 +87,9 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for ctx.Err() == nil {
+		accounts := h.accounts.Load()
 		cons, err := h.js.CreateOrUpdateConsumer(ctx, stream.Anonymous, jetstream.ConsumerConfig{
-			Durable: lane, FilterSubject: jobs.SubjectAnonymous + lane, AckPolicy: jetstream.AckExplicitPolicy,
+			Durable: lane, FilterSubjects: jobs.LaneSubjects(lane, accounts), AckPolicy: jetstream.AckExplicitPolicy,
 			AckWait: anonymousAckWait, MaxDeliver: -1, MaxAckPending: stream.MaxAckPending,
 		})
 		if err != nil {
@@ -97,7 +98,7 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 			continue
 		}
 		l := &laneConsumer{Consumer: cons, lane: lane}
-		for ctx.Err() == nil && h.pull(ctx, l, &wg) {
+		for ctx.Err() == nil && accounts == h.accounts.Load() && h.pull(ctx, l, &wg) {
 		}
 	}
 }

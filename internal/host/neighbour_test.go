@@ -32,9 +32,12 @@ func TestAFullQueueBehindATenMinuteBackoffDelaysNoNeighbour(t *testing.T) {
 		for n := 1; n < 256; n++ {
 			y.store("dspex.session.full", fmt.Sprintf("j%d", n), `{"command":"append"}`)
 		}
+		for n := range 256 { // calls wait beside what is published, in the order of all
+			y.store("dspex.call.full", fmt.Sprintf("c%d", n), `{"command":"append"}`)
+		}
 		refused := y.call("dspex.rpc.session.full", "", `{"command":"append"}`)
 		if refused.Error.Code != "session_queue_full" || refused.Error.Category != "resource_error" {
-			t.Errorf("job 257: %+v", refused)
+			t.Errorf("call 257: %+v", refused)
 		}
 		neighbour := neighbourOf("full")
 		for n := range 10 {

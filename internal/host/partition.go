@@ -25,7 +25,7 @@ type partition struct {
 	busy  atomic.Int64 // sessions with work
 
 	mu        sync.Mutex
-	sessions  map[string]*session
+	sessions  map[jobs.SessionRef]*session
 	next      uint64    // consumer sequence expected
 	resetting bool      // deliveries count for nothing until the first one after a reset
 	asking    bool      // askReset runs
@@ -45,10 +45,10 @@ const idleState = 4 << 10
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
 func (t *tenure) hold(ctx context.Context, epoch uint64, layout string) error {
 	n := t.n
-	p := &partition{tenure: t, epoch: epoch, sessions: map[string]*session{}, next: 1, lost: make(chan error, 1),
+	p := &partition{tenure: t, epoch: epoch, sessions: map[jobs.SessionRef]*session{}, next: 1, lost: make(chan error, 1),
 		want: stream.Consumer{
 			Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
-			Filter: jobs.PartitionSubject(layout, n, "*"), Epoch: epoch,
+			Filter: jobs.PartitionPrefix(layout, n) + ">", Epoch: epoch,
 		}}
 	p.starts, p.leave = context.WithCancelCause(t.ctx)
 	defer p.leave(errLeaving)
@@ -95,9 +95,9 @@ func (p *partition) shut() {
 	p.closing = true
 	p.leave(errLeaving)
 	p.running.prune()
-	for id, s := range p.sessions {
+	for ref, s := range p.sessions {
 		if quit := s.drop(); quit != nil {
-			p.running.add(id, quit)
+			p.running.add(ref, quit)
 		}
 	}
 	p.h.stats.Sessions.Add(-int64(len(p.sessions)))
@@ -187,7 +187,6 @@ func (p *partition) deliver(m jetstream.Msg) {
 	if !p.inOrder(meta.Sequence.Consumer) {
 		return
 	}
-	token, _ := jobs.SessionOfSubject(m.Subject())
 	j := p.h.newJob(m, meta)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,11 +194,11 @@ func (p *partition) deliver(m jetstream.Msg) {
 		p.h.release(j)
 		return
 	}
-	s := p.sessions[token]
+	s := p.sessions[j.from.Session]
 	if s == nil {
 		p.forgetIdle()
-		s = &session{p: p, id: token, after: p.running.get(token)}
-		p.sessions[token] = s
+		s = &session{p: p, ref: j.from.Session, after: p.running.get(j.from.Session)}
+		p.sessions[s.ref] = s
 		p.h.stats.Sessions.Add(1)
 	}
 	if s.add(j) {
@@ -236,17 +235,17 @@ func (p *partition) forgetIdle() {
 	if len(p.sessions) < idleSessions {
 		return
 	}
-	for id, s := range p.sessions {
+	for ref, s := range p.sessions {
 		if s.idle() {
-			p.forget(id)
+			p.forget(ref)
 			return
 		}
 	}
 }
 
 // forget drops a session without work from memory; called with p.mu held.
-func (p *partition) forget(id string) {
-	delete(p.sessions, id)
+func (p *partition) forget(ref jobs.SessionRef) {
+	delete(p.sessions, ref)
 	p.h.stats.Sessions.Add(-1)
 }
 

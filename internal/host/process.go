@@ -11,8 +11,8 @@ import (
 // process brings one job to its outcome and acknowledges it. An error means that it has none yet.
 func (s *session) process(ctx context.Context, j *job) error {
 	h := s.p.h
-	if !jobs.ValidSession(s.id) {
-		return h.refuseSession(ctx, j, s.id)
+	if !s.ref.Valid() {
+		return h.refuseSession(ctx, j, s.ref)
 	}
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (s *session) process(ctx context.Context, j *job) error {
 	if j.seq <= s.record.LastSequence {
 		return s.completeAgain(ctx, j)
 	}
-	t := &task{job: j, session: s.id}
+	t := &task{job: j, session: s.ref}
 	bad, err := t.parse(ctx, h)
 	if err != nil {
 		return err
@@ -54,11 +54,11 @@ func (s *session) answerRepeat(ctx context.Context, t *task) (bool, error) {
 
 // answerStored answers with the result that the job's id has already.
 func (s *session) answerStored(ctx context.Context, t *task) (bool, error) {
-	e, err := s.p.h.results.Get(ctx, jobs.ResultKey(s.id, t.env.Job))
+	e, err := s.p.h.results.Get(ctx, s.ref.ResultKey(t.env.Job))
 	if err != nil || !e.Exists {
 		return false, err
 	}
-	err = s.p.h.answerWith(t, s.id, e)
+	err = s.p.h.answerWith(t, e)
 	return err == nil, err
 }
 
@@ -198,7 +198,7 @@ func (s *session) failed(ctx context.Context, t *task, e *jobs.Error, v jobs.Ver
 		t.buried = v.Action == jobs.Bury
 		return true, 0, s.settle(ctx, t, e, out)
 	}
-	s.p.h.log.Info("job_retries", "session", s.id, "job", t.env.Job, "attempt", t.attempt, "delay_ms", v.Delay.Milliseconds(),
+	s.p.h.log.Info("job_retries", "session", s.ref.String(), "job", t.env.Job, "attempt", t.attempt, "delay_ms", v.Delay.Milliseconds(),
 		"error_category", e.Category, "code", e.Code)
 	return false, v.Delay, nil
 }
@@ -229,7 +229,7 @@ func (s *session) backOff(ctx context.Context, t *task, delay time.Duration) err
 	}
 	due := time.Now().Add(delay)
 	if err := s.p.h.nak(t.job, delay); err != nil {
-		s.p.h.log.Warn("retry_from_memory", "session", s.id, "job", t.env.Job, "error", err)
+		s.p.h.log.Warn("retry_from_memory", "session", s.ref.String(), "job", t.env.Job, "error", err)
 	}
 	if err := s.pause(ctx, t, t.again, delay+time.Second); err != nil {
 		return err

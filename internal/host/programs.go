@@ -39,7 +39,7 @@ func (h *Host) withProgram(ctx context.Context, t *task, call *frame.CallBody) (
 		if len(named) != programIDSize || !strings.HasPrefix(named, programPrefix) {
 			return "", nil
 		}
-		kept, err := h.records.Get(ctx, jobs.AnonymousProgramKey(named))
+		kept, err := h.records.Get(ctx, t.session.ProgramKey(named))
 		if err != nil {
 			return "", jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the program cannot be read: %v", err).Again()
 		}
@@ -54,10 +54,10 @@ func (h *Host) withProgram(ctx context.Context, t *task, call *frame.CallBody) (
 func programSession(id string) string { return "a." + id }
 
 // keepProgram stores a new program before its id is told.
-func (h *Host) keepProgram(id string, state []byte) *jobs.Error {
+func (h *Host) keepProgram(of jobs.SessionRef, id string, state []byte) *jobs.Error {
 	var err error
 	for range tries {
-		_, err = h.records.PutSync(jobs.AnonymousProgramKey(id), state, 0, programKept)
+		_, err = h.records.PutSync(of.ProgramKey(id), state, 0, programKept)
 		if err == nil || errors.Is(err, stream.ErrWrongRevision) { // nobody else has this id: an earlier try was stored
 			return nil
 		}

@@ -45,11 +45,11 @@ func (s *session) ready(ctx context.Context) error {
 func (s *session) load(ctx context.Context) error {
 	h := s.p.h
 	before, since := h.now(), h.present()
-	rec, err := h.records.Get(ctx, jobs.RecordKey(s.id))
+	rec, err := h.records.Get(ctx, s.ref.RecordKey())
 	if err != nil {
 		return err
 	}
-	head, err := h.records.Get(ctx, jobs.HeadKey(s.id))
+	head, err := h.records.Get(ctx, s.ref.HeadKey())
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *session) load(ctx context.Context) error {
 		return err // left alone: a host of the newer version goes on with it
 	} else if err != nil {
 		// The next commit replaces it. What was decided before is still known by its result.
-		h.log.Error("session_record_unreadable", "session", s.id, "revision", rec.Revision, "error", err)
+		h.log.Error("session_record_unreadable", "session", s.ref.String(), "revision", rec.Revision, "error", err)
 		s.record, s.lost = nil, true
 	}
 	if s.head, err = s.readHead(head); err != nil {
@@ -159,7 +159,7 @@ func (s *session) readHead(e stream.Entry) (*jobs.Head, error) {
 	if err == nil || errors.Is(err, jobs.ErrNewer) {
 		return hd, err
 	}
-	s.p.h.log.Error("session_head_unreadable", "session", s.id, "revision", e.Revision, "error", err)
+	s.p.h.log.Error("session_head_unreadable", "session", s.ref.String(), "revision", e.Revision, "error", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if j := s.running; j != nil && !j.stored.After(e.Stored) {
@@ -184,7 +184,7 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 	if delay > 0 || (len(t.failures) > 0 && t.failures[len(t.failures)-1].Attempt == t.attempt) {
 		hd.NotBefore = h.now().Add(delay)
 	}
-	key, body := jobs.HeadKey(s.id), hd.Append(nil)
+	key, body := s.ref.HeadKey(), hd.Append(nil)
 	left, has := t.left(h)
 	if !has {
 		left = headLife
@@ -260,7 +260,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	}
 	next := *s.record
 	next.LastSequence, next.Updated, next.Jobs = t.seq, h.now(), s.record.Jobs+1
-	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Session: s.id, Host: h.cfg.Name, Worker: out.worker, State: out.label,
+	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Session: s.ref.ID, Host: h.cfg.Name, Worker: out.worker, State: out.label,
 		Engine: out.engine, Queued: h.age(t.job) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	last := &jobs.Outcome{Job: t.env.Job, Sequence: t.seq, Epoch: s.p.epoch, Attempt: t.attempt, Hash: t.req.Hash,
 		Kind: kindOf(e), Mode: t.env.Mode, ReplyTo: t.env.ReplyTo, Type: t.env.Type, Body: reply.Append(nil)}
@@ -279,7 +279,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	if e == nil {
 		s.worker, s.version, s.used, s.lost = out.slot, next.StateVersion, time.Now(), false
 		if t.req.Command == eraseSession {
-			h.dropEverywhere(s.id)
+			h.dropEverywhere(s.ref)
 		}
 	}
 	return s.complete(ctx, t.job, last, false)
@@ -347,7 +347,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 				return err
 			}
 			next.Ended, next.Updated = later(s.record.Ended, t.seq), h.now() // the idle time counts from the write, however late it is
-			rev, err := h.records.PutSync(jobs.RecordKey(s.id), next.Append(nil), s.recRev, s.ttl(left))
+			rev, err := h.records.PutSync(s.ref.RecordKey(), next.Append(nil), s.recRev, s.ttl(left))
 			if err == nil {
 				s.record, s.recRev, s.loaded, s.stamp, s.bare = next, rev, time.Now(), h.now(), false
 				return nil
@@ -366,7 +366,7 @@ func (s *session) commit(ctx context.Context, t *task, next *jobs.Record) error 
 // judgeRecord decides after a record write that failed (architecture, rule 3). With neither own nor err the write is
 // repeated with what it found.
 func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (own bool, err error) {
-	e, err := s.p.h.records.Get(ctx, jobs.RecordKey(s.id))
+	e, err := s.p.h.records.Get(ctx, s.ref.RecordKey())
 	if err != nil {
 		return false, err
 	}

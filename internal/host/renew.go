@@ -19,8 +19,8 @@ func (h *Host) renewWaiting(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, id := range h.turns.waitingFor(pause) {
-				for key, life := range map[string]time.Duration{jobs.RecordKey(id): h.recordLife(), jobs.HeadKey(id): h.cfg.SessionIdle + headLife} {
+			for _, ref := range h.turns.waitingFor(pause) {
+				for key, life := range map[string]time.Duration{ref.RecordKey(): h.recordLife(), ref.HeadKey(): h.cfg.SessionIdle + headLife} {
 					if err := h.extend(ctx, key, life); err != nil {
 						h.log.Debug("not_renewed", "key", key, "error", err) // the next tick tries again
 					}
@@ -34,14 +34,14 @@ func (h *Host) renewWaiting(ctx context.Context) {
 func (h *Host) recordLife() time.Duration { return h.cfg.SessionIdle + time.Hour }
 
 // waitingFor are the sessions that have waited, without a loop, for so long.
-func (t *turns) waitingFor(d time.Duration) (ids []string) {
+func (t *turns) waitingFor(d time.Duration) (refs []jobs.SessionRef) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	look := func(s *session) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if time.Since(s.wants) >= d {
-			ids = append(ids, s.id)
+			refs = append(refs, s.ref)
 		}
 	}
 	for e := t.waiting.Front(); e != nil; e = e.Next() {
@@ -50,7 +50,7 @@ func (t *turns) waitingFor(d time.Duration) (ids []string) {
 	for e := t.parked.Front(); e != nil; e = e.Next() {
 		look(e.Value.(parked).session)
 	}
-	return ids
+	return refs
 }
 
 // extend writes what a key holds once more, for the sake of its life. Whoever writes something else meanwhile wins.

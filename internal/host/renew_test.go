@@ -8,18 +8,21 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/stream"
 )
+
+func named(id string) jobs.SessionRef { return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: id} }
 
 func TestSessionsThatHaveWaitedForLongAreFound(t *testing.T) {
 	var w turns
 	p := &partition{starts: t.Context()}
 	for id, waited := range map[string]time.Duration{"old": time.Hour, "new": 0} {
-		w.enter(&session{p: p, id: id, wants: time.Now().Add(-waited)}) // no turn is free: nothing starts
-		w.parked.PushBack(parked{session: &session{p: p, id: "parked-" + id, wants: time.Now().Add(-waited)}})
+		w.enter(&session{p: p, ref: named(id), wants: time.Now().Add(-waited)}) // no turn is free: nothing starts
+		w.parked.PushBack(parked{session: &session{p: p, ref: named("parked-" + id), wants: time.Now().Add(-waited)}})
 	}
-	if got := w.waitingFor(time.Minute); !slices.Equal(got, []string{"old", "parked-old"}) {
+	if got := w.waitingFor(time.Minute); !slices.Equal(got, []jobs.SessionRef{named("old"), named("parked-old")}) {
 		t.Errorf("waiting: %v", got)
 	}
 }

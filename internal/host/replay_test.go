@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -260,7 +259,7 @@ func TestADeadLetterKeepsNoKey(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		y.store("dspex.session.a$b", "secret", `{"command":"set_lm","args":{"model":"m","api_key":"sk-clear"}}`)
 		time.Sleep(time.Second)
-		m, err := stream.GetLast(t.Context(), y.nc, stream.Dead, jobs.DeadInvalid)
+		m, err := stream.GetLast(t.Context(), y.nc, stream.Dead, named("").InvalidSubject())
 		if err != nil || len(m.Data) != 0 {
 			t.Errorf("%s, %v", m.Data, err)
 		}

@@ -57,7 +57,7 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	if out.err = t.needsState(s.record.StateVersion); out.err != nil {
 		return out
 	}
-	call := frame.CallBody{Session: s.id, StateVersion: s.record.StateVersion, State: s.record.State}
+	call := frame.CallBody{Session: s.ref.String(), StateVersion: s.record.StateVersion, State: s.record.State}
 	if out.label == jobs.Warm {
 		call.State = nil
 	}

@@ -41,7 +41,7 @@ func (s *session) serve(ctx context.Context, ready <-chan struct{}, until time.T
 				return errTimeOver
 			}
 			if err := s.duties(s.p.ctx); err != nil && s.p.ctx.Err() == nil {
-				s.p.h.log.Warn("duty_delayed", "session", s.id, "error", err)
+				s.p.h.log.Warn("duty_delayed", "session", s.ref.String(), "error", err)
 				s.quiet = time.Now().Add(brokerPause)
 			}
 		}
@@ -186,7 +186,7 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 		next.Ended = map[uint64]jobs.Kind{}
 	}
 	next.Ended[seq] = kind
-	rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.lossKept(next).Append(nil), s.recRev, s.ttl(0))
+	rev, err := s.p.h.records.PutSync(s.ref.RecordKey(), s.lossKept(next).Append(nil), s.recRev, s.ttl(0))
 	if err == nil {
 		s.record, s.recRev, s.loaded, s.stamp = &next, rev, time.Now(), s.p.h.now()
 		return nil
@@ -194,7 +194,7 @@ func (s *session) writeEnd(ctx context.Context, seq uint64, kind jobs.Kind) erro
 	if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {
 		return fmt.Errorf("early end: %w", err)
 	}
-	e, err := s.p.h.records.Get(ctx, jobs.RecordKey(s.id))
+	e, err := s.p.h.records.Get(ctx, s.ref.RecordKey())
 	if err != nil {
 		return err
 	}
@@ -230,14 +230,14 @@ func (s *session) renew(ctx context.Context) error {
 		return err
 	}
 	if s.recRev > 0 {
-		rev, err := s.p.h.records.PutSync(jobs.RecordKey(s.id), s.lossKept(*s.record).Append(nil), s.recRev, s.ttl(0))
+		rev, err := s.p.h.records.PutSync(s.ref.RecordKey(), s.lossKept(*s.record).Append(nil), s.recRev, s.ttl(0))
 		if err != nil {
 			return fmt.Errorf("renew record: %w", err)
 		}
 		s.recRev, s.stamp = rev, s.p.h.now()
 	}
 	if s.head != nil && s.head.Sequence > s.record.LastSequence {
-		rev, err := s.p.h.records.PutSync(jobs.HeadKey(s.id), s.head.Append(nil), s.headRev, s.ttl(headLife))
+		rev, err := s.p.h.records.PutSync(s.ref.HeadKey(), s.head.Append(nil), s.headRev, s.ttl(headLife))
 		if err != nil {
 			return fmt.Errorf("renew head: %w", err)
 		}

@@ -26,7 +26,7 @@ var (
 // loop, runs its jobs and makes every write; others ask it.
 type session struct {
 	p     *partition
-	id    string
+	ref   jobs.SessionRef
 	after <-chan struct{} // the loop of an earlier epoch that still runs a job of this session
 
 	mu      sync.Mutex
@@ -62,6 +62,7 @@ type session struct {
 type job struct {
 	seq    uint64
 	stored time.Time
+	from   jobs.Source
 	env    jobs.Envelope
 	bad    *jobs.Error // what is wrong with the headers
 	size   int
@@ -85,7 +86,7 @@ const payloadBudget = 8 << 20
 
 func (h *Host) newJob(m jetstream.Msg, meta *jetstream.MsgMetadata) *job {
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), size: len(m.Data())}
-	j.env, j.bad = jobs.ParseHeaders(m.Headers(), j.seq)
+	j.from, j.env, j.bad = jobs.ParseStored(m.Subject(), m.Headers(), j.seq, h.accounts.Load())
 	j.data = m.Data()
 	if h.held.Add(int64(j.size)) > payloadBudget {
 		j.weigh(h) // what is known of the deadline later must be learnt now
@@ -233,8 +234,8 @@ func (s *session) rest() (ended, token bool) {
 	close(s.quit)
 	s.busy, s.asks, s.wake, s.quit = false, nil, nil, nil
 	token, s.token = s.token, false
-	if !s.known && s.p.sessions[s.id] == s && !s.p.closing {
-		s.p.forget(s.id)
+	if !s.known && s.p.sessions[s.ref] == s && !s.p.closing {
+		s.p.forget(s.ref)
 	}
 	s.strip()
 	return true, token
@@ -319,7 +320,7 @@ func (s *session) bring(j *job) (isParked bool) {
 		case errors.Is(err, jobs.ErrNewer):
 			s.outwait(j, err)
 		default:
-			s.p.h.log.Warn("job_waits_for_broker", "session", s.id, "sequence", j.seq, "error", err)
+			s.p.h.log.Warn("job_waits_for_broker", "session", s.ref.String(), "sequence", j.seq, "error", err)
 			if held == nil {
 				held = &snag{s: s, j: j, step: stepRecord}
 				defer s.p.h.free(held)

@@ -14,7 +14,7 @@ import (
 type task struct {
 	*job
 
-	session  string // none: an anonymous job
+	session  jobs.SessionRef // without an id: an anonymous job
 	req      jobs.Request
 	total    time.Duration // of all of it, from its acceptance; 0: none
 	attempt  int

@@ -65,6 +65,7 @@ type event struct {
 	Event    string        `json:"event"`
 	At       time.Time     `json:"at"`
 	Host     string        `json:"host"`
+	Tenant   string        `json:"tenant"`
 	Session  string        `json:"session,omitempty"` // none: an anonymous job
 	Job      string        `json:"job"`
 	Command  string        `json:"command"`
@@ -83,7 +84,7 @@ func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *
 		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
 		return
 	}
-	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Session: of.session, Job: of.env.Job, Command: of.req.Command,
+	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.session.Tenant, Session: of.session.ID, Job: of.env.Job, Command: of.req.Command,
 		Attempt: of.attempt, Worker: worker}
 	if kind == tellCheckout {
 		v.Attempt++

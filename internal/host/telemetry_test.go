@@ -22,7 +22,7 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	of := &task{job: &job{env: jobs.Envelope{Job: "j1"}}, session: "s1", req: jobs.Request{Command: "predict"}, attempt: 2}
+	of := &task{job: &job{env: jobs.Envelope{Job: "j1"}}, session: named("s1"), req: jobs.Request{Command: "predict"}, attempt: 2}
 	emit := func(kind int) (sent uint64) {
 		before := nc.Stats().OutMsgs
 		tell.emit(kind, of, "h1/0", 1234567*time.Nanosecond, jobs.Errorf(jobs.Timeout, "late", ""))

@@ -57,29 +57,29 @@ type tenure struct {
 // running are the sessions of earlier epochs whose loops have not ended: the channel closes when one has.
 type running struct {
 	mu   sync.Mutex
-	quit map[string]<-chan struct{}
+	quit map[jobs.SessionRef]<-chan struct{}
 }
 
-func (r *running) add(id string, quit <-chan struct{}) {
+func (r *running) add(ref jobs.SessionRef, quit <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quit[id] = quit
+	r.quit[ref] = quit
 }
 
-func (r *running) get(id string) <-chan struct{} {
+func (r *running) get(ref jobs.SessionRef) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.quit[id]
+	return r.quit[ref]
 }
 
 // prune forgets those that have ended.
 func (r *running) prune() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, quit := range r.quit {
+	for ref, quit := range r.quit {
 		select {
 		case <-quit:
-			delete(r.quit, id)
+			delete(r.quit, ref)
 		default:
 		}
 	}
@@ -88,7 +88,7 @@ func (r *running) prune() {
 // own serves partition n, epoch after epoch, until it is assigned to another host, it is to be released or ctx ends. used is
 // the last epoch that this host has used; own returns the new one. It returns when everything that it started has ended.
 func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
-	t := &tenure{h: h, n: n, running: running{quit: map[string]<-chan struct{}{}}}
+	t := &tenure{h: h, n: n, running: running{quit: map[jobs.SessionRef]<-chan struct{}{}}}
 	t.ctx, t.fence = context.WithCancelCause(h.work)
 	ctx, t.leave = context.WithCancel(ctx)
 	defer t.leave()

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,19 +10,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// Subjects of dead letters without a session; DeadSubject has the others.
+// Subjects of dead letters without a session; SessionRef makes all of them.
 const (
-	DeadAnonymous = "dspex.dlq.a"
-	DeadInvalid   = "dspex.dlq.invalid"   // jobs whose subject names no possible session
+	deadAnonymous = "dspex.dlq.a"
+	deadInvalid   = "dspex.dlq.invalid"   // jobs whose subject names no possible session
 	DeadReplayed  = "dspex.dlq.replayed." // + sequence of a letter: the note that it was replayed
 )
 
 // Headers that only dead letters have.
 const (
 	HeaderSession  = "Dspex-Session"
+	HeaderTenant   = "Dspex-Tenant" // left out for the tenant default
 	HeaderLane     = "Dspex-Lane"
 	HeaderCommand  = "Dspex-Command"
 	HeaderSequence = "Dspex-Sequence"
@@ -33,9 +36,9 @@ const (
 
 // DeadLetter is what is known of a buried job beside its request, which is the message's body.
 type DeadLetter struct {
-	Session  string // "" for an anonymous job
-	Invalid  bool   // Session is no session's id: the job could not be judged
-	Lane     string // of an anonymous job
+	Session  SessionRef // without an id for an anonymous job
+	Invalid  bool       // Session is no session's id: the job could not be judged
+	Lane     string     // of an anonymous job
 	Job      string
 	Command  string // "" if the request cannot be read
 	Sequence uint64 // of the job, in its stream
@@ -50,18 +53,15 @@ type DeadLetter struct {
 
 // Subject is where the letter is published.
 func (d *DeadLetter) Subject() string {
-	switch {
-	case d.Invalid:
-		return DeadInvalid
-	case d.Session == "":
-		return DeadAnonymous
+	if d.Invalid {
+		return d.Session.InvalidSubject()
 	}
-	return DeadSubject(d.Session)
+	return d.Session.DeadSubject()
 }
 
 // ID makes burying twice store one letter. The ids of anonymous and of invalid jobs begin as no session's id does.
 func (d *DeadLetter) ID() string {
-	scope := d.Session
+	scope := d.Session.String()
 	if d.Invalid {
 		scope = "!"
 	}
@@ -75,7 +75,7 @@ func (d *DeadLetter) Header(most int) map[string][]string {
 		HeaderSequence: {strconv.FormatUint(d.Sequence, 10)}, HeaderStored: {d.Stored.UTC().Format(time.RFC3339Nano)},
 		HeaderAttempt: {strconv.Itoa(d.Attempts)}, HeaderReason: {string(d.Reason)},
 	}
-	for name, text := range map[string]string{HeaderSession: d.Session, HeaderLane: d.Lane, HeaderCommand: d.Command} {
+	for name, text := range map[string]string{HeaderSession: d.Session.ID, HeaderTenant: d.tenant(), HeaderLane: d.Lane, HeaderCommand: d.Command} {
 		if text != "" {
 			h[name] = []string{text}
 		}
@@ -90,6 +90,14 @@ func (d *DeadLetter) Header(most int) map[string][]string {
 		h[HeaderFailure] = append(h[HeaderFailure], string(plainJSON(spellFailure(f))))
 	}
 	return h
+}
+
+// tenant is what the letter says of it.
+func (d *DeadLetter) tenant() string {
+	if d.Session.Tenant == DefaultTenant {
+		return ""
+	}
+	return d.Session.Tenant
 }
 
 // wireFailure is a failure as letters and replies spell it.
@@ -121,9 +129,13 @@ func (w wireFailure) failure() (f Failure, err error) {
 
 // ParseDeadLetter reads the headers of a letter.
 func ParseDeadLetter(subject string, h map[string][]string) (*DeadLetter, error) {
-	d := &DeadLetter{Session: one(h, HeaderSession), Invalid: subject == DeadInvalid, Lane: one(h, HeaderLane), Job: one(h, HeaderJob),
+	d := &DeadLetter{Session: SessionRef{cmp.Or(one(h, HeaderTenant), DefaultTenant), one(h, HeaderSession)}, Lane: one(h, HeaderLane), Job: one(h, HeaderJob),
 		Command: one(h, HeaderCommand), Mode: Mode(one(h, HeaderMode)), Type: one(h, HeaderContentType), Reason: []byte(one(h, HeaderReason))}
-	var errs [4]error
+	d.Invalid = subject == d.Session.InvalidSubject()
+	var errs [5]error
+	if subject != d.Subject() {
+		errs[4] = fmt.Errorf("its headers are those of a letter on %s", Clip(d.Subject()))
+	}
 	d.Sequence, errs[0] = strconv.ParseUint(one(h, HeaderSequence), 10, 64)
 	d.Stored, errs[1] = time.Parse(time.RFC3339Nano, one(h, HeaderStored))
 	d.Attempts, errs[2] = strconv.Atoi(one(h, HeaderAttempt))
@@ -207,5 +219,5 @@ func ReplayJob(job string, letter uint64) string {
 // validReplay reports whether id is what ReplayJob makes for the letter of the header Dspex-Replay.
 func validReplay(id, letter string) bool {
 	base, ok := strings.CutSuffix(id, "-r"+letter)
-	return ok && digits(letter) && validToken(base, MaxJobID)
+	return ok && digits(letter) && contract.ValidToken(base, MaxJobID)
 }

@@ -11,17 +11,21 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
+func ref(id string) SessionRef { return SessionRef{DefaultTenant, id} }
+
 func letter() *DeadLetter {
 	at := time.UnixMilli(1_700_000_000_123).UTC()
-	return &DeadLetter{Session: "s", Job: "j", Command: "predict", Sequence: 9, Stored: at, Mode: ModeCall, Type: MsgPack, Deadline: 1500 * time.Millisecond,
+	return &DeadLetter{Session: ref("s"), Job: "j", Command: "predict", Sequence: 9, Stored: at, Mode: ModeCall, Type: MsgPack, Deadline: 1500 * time.Millisecond,
 		Attempts: 2, Reason: []byte(`{"error_category":"timeout","code":"operation_timeout","message":"m","traceback":"t"}`),
 		Failures: []Failure{{1, Connection, "worker_died", "a \"quoted\" <word>", "h/1", "", time.UnixMilli(5).UTC()}, {2, Timeout, "operation_timeout", "m", "", "T", time.Time{}}}}
 }
 
 func TestADeadLetterKeepsWhatItHolds(t *testing.T) {
 	for name, change := range map[string]func(*DeadLetter){
-		"session": func(*DeadLetter) {}, "invalid": func(d *DeadLetter) { d.Session, d.Invalid = "a b", true },
-		"anonymous": func(d *DeadLetter) { d.Session, d.Lane, d.Deadline = "", LaneBatch, 0 },
+		"session": func(*DeadLetter) {}, "invalid": func(d *DeadLetter) { d.Session, d.Invalid = ref("a b"), true },
+		"of a tenant": func(d *DeadLetter) { d.Session.Tenant = "acme" }, "invalid of a tenant": func(d *DeadLetter) { d.Session, d.Invalid = SessionRef{"acme", "a b"}, true },
+		"anonymous of a tenant": func(d *DeadLetter) { d.Session, d.Lane, d.Deadline = Anonymous("acme"), LaneBatch, 0 },
+		"anonymous":             func(d *DeadLetter) { d.Session, d.Lane, d.Deadline = ref(""), LaneBatch, 0 },
 	} {
 		d := letter()
 		change(d)
@@ -37,7 +41,7 @@ func TestADeadLetterKeepsWhatItHolds(t *testing.T) {
 
 func TestLettersOfDifferentJobsHaveDifferentIds(t *testing.T) {
 	seen := map[string]bool{}
-	for _, d := range []DeadLetter{{Session: "s", Sequence: 1}, {Session: "s", Sequence: 11}, {Session: "a", Sequence: 1}, {Sequence: 1}, {Session: "x", Invalid: true, Sequence: 1}} {
+	for _, d := range []DeadLetter{{Session: ref("s"), Sequence: 1}, {Session: ref("s"), Sequence: 11}, {Session: ref("a"), Sequence: 1}, {Session: ref(""), Sequence: 1}, {Session: ref("x"), Invalid: true, Sequence: 1}, {Session: SessionRef{"acme", "s"}, Sequence: 1}} {
 		if seen[d.ID()] {
 			t.Errorf("%s twice", d.ID())
 		}

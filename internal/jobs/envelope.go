@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Envelope is what the headers of a job's message say.
@@ -16,13 +18,40 @@ type Envelope struct {
 	ReplyTo  string
 	Deadline time.Duration // 0: none given
 	Type     string        // content type of body and reply
+	Operator bool          // an operator asked for it: no command is refused
 }
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
 
-// ParseHeaders reads the headers of a message with the given stream sequence (0 at a door, before there is one). On error the
-// envelope still says where the failure must be reported.
+// ParseHeaders reads the headers of a client's message with the given stream sequence (0 at a door, before there is one). On
+// error the envelope still says where the failure must be reported.
 func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
+	return parseHeaders(h, seq, false)
+}
+
+// ParseStored reads what subject and headers of a stored job say. What a dispatcher put into the stream may say what no client
+// may: Kept tells. accounts says that tenants have accounts of their own: replies to published jobs reach them by the subjects
+// that the service exports to the tenant.
+func ParseStored(subject string, h map[string][]string, seq uint64, accounts bool) (Source, Envelope, *Error) {
+	from := SourceOf(subject)
+	env, bad := parseHeaders(h, seq, from.Kept)
+	if from.Kept || !accounts || env.ReplyTo == "" {
+		return from, env, bad
+	}
+	rest, exported := strings.CutPrefix(env.ReplyTo, contract.SubjectReply)
+	switch {
+	case exported:
+		env.ReplyTo = contract.SubjectReply + from.Session.Tenant + "." + rest
+	case from.Session.Tenant != DefaultTenant: // those of the tenant default may be older than the accounts
+		env.ReplyTo = ""
+		if bad == nil {
+			bad = Refused(CodeBadReply, HeaderReplyTo, "a subject without wildcards under dspex.reply.", "an inbox does not reach another account")
+		}
+	}
+	return from, env, bad
+}
+
+func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Error) {
 	env := Envelope{Mode: ModeQueue, Type: JSON}
 	if seq > 0 {
 		env.Job = SequenceJob(seq)
@@ -34,7 +63,7 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 		}
 	}
 	if to := one(h, HeaderReplyTo); to != "" {
-		if ValidReply(to) {
+		if ValidReply(to) || kept && ValidInbox(to) {
 			env.ReplyTo = to
 		} else {
 			note(Refused(CodeBadReply, HeaderReplyTo, "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is not allowed"))
@@ -71,8 +100,12 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 			env.Deadline = time.Duration(ms) * time.Millisecond
 		}
 	}
+	env.Operator = kept && one(h, HeaderRole) == RoleOperator
 	size := 0
 	for key, values := range h {
+		if kept && key == HeaderRole {
+			continue
+		}
 		if e := checkHeader(key, values); e != nil {
 			note(e)
 		}

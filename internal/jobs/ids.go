@@ -2,32 +2,21 @@ package jobs
 
 import (
 	"strconv"
-	"strings"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
-// Bounds of the ids that clients choose (contract/job.md, "Endpoints").
+// Bounds of the ids that clients choose.
 const (
-	MaxSessionID = 64
-	MaxJobID     = 48
+	MaxSessionID = contract.MaxSessionID
+	MaxJobID     = contract.MaxJobID
 )
 
-// ValidSession reports whether id may name a session: [A-Za-z0-9_-]{1,64}.
-func ValidSession(id string) bool { return validToken(id, MaxSessionID) }
+// ValidSession reports whether id may name a session.
+func ValidSession(id string) bool { return contract.ValidSession(id) }
 
-// ValidJob reports whether a client may choose id as its job's id. The forms q<digits> and ...-r<digits> belong to the
-// product: the former names a job by its stream sequence, the latter a replay.
-func ValidJob(id string) bool {
-	if !validToken(id, MaxJobID) {
-		return false
-	}
-	if id[0] == 'q' && digits(id[1:]) {
-		return false
-	}
-	if i := strings.LastIndex(id, "-r"); i >= 0 && digits(id[i+2:]) {
-		return false
-	}
-	return true
-}
+// ValidJob reports whether a client may choose id as its job's id.
+func ValidJob(id string) bool { return contract.ValidJob(id) }
 
 // SequenceJob is the id of a job whose client chose none: the PubAck tells it the sequence.
 func SequenceJob(seq uint64) string { return "q" + strconv.FormatUint(seq, 10) }
@@ -41,42 +30,17 @@ func JobSequence(id string) (uint64, bool) {
 	return seq, err == nil && seq > 0
 }
 
-// ValidReply reports whether a reply may be published on subject with the host's rights: no wildcard, no empty token, and
-// under _INBOX. or dspex.reply. only.
-func ValidReply(subject string) bool {
-	rest, ok := strings.CutPrefix(subject, "_INBOX.")
-	if !ok {
-		rest, ok = strings.CutPrefix(subject, "dspex.reply.")
-	}
-	if !ok || rest == "" || len(subject) > 256 {
-		return false
-	}
-	for token := range strings.SplitSeq(rest, ".") {
-		if token == "" {
-			return false
-		}
-		for i := range len(token) {
-			if c := token[i]; c <= ' ' || c == '*' || c == '>' || c >= 0x7f {
-				return false
-			}
-		}
-	}
-	return true
+// importedReply begins the subjects that the broker makes for the replies to another account's requests.
+const importedReply = "_R_."
+
+// ValidInbox reports whether a request may be answered on its reply subject: as ValidReply, and also through the broker's own
+// subject for the inbox of another account.
+func ValidInbox(subject string) bool {
+	return contract.ValidReplyUnder(importedReply, subject) || ValidReply(subject)
 }
 
-func validToken(s string, most int) bool {
-	if s == "" || len(s) > most {
-		return false
-	}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
+// ValidReply reports whether a reply may be published on subject with the host's rights.
+func ValidReply(subject string) bool { return contract.ValidReply(subject) }
 
 func digits(s string) bool {
 	if s == "" {

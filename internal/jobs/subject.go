@@ -1,16 +1,9 @@
 package jobs
 
-import (
-	"strconv"
-	"strings"
-)
+import "strconv"
 
 // Subjects and headers of the NATS wire (contract/job.md).
 const (
-	SubjectSession   = "dspex.session."   // + session id: durable publish
-	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
-	SubjectReply     = "dspex.reply."
-
 	RPCSession    = "dspex.rpc.session." // + session id: request
 	RPCAnonymous  = "dspex.rpc.anonymous"
 	RPCJobsGet    = "dspex.rpc.jobs.get"
@@ -54,6 +47,7 @@ const (
 	HeaderAttempt     = "Dspex-Attempt"
 	HeaderPartial     = "Dspex-Partial"
 	HeaderReplay      = "Dspex-Replay" // of a replay: the sequence of its dead letter
+	HeaderRole        = "Dspex-Role"   // of what a dispatcher keeps: who asked for it
 	HeaderContentType = "Content-Type"
 
 	HeaderError     = "Nats-Service-Error"
@@ -66,6 +60,9 @@ const (
 	LaneBatch       = "batch"
 )
 
+// RoleOperator is the value of HeaderRole for those who may use every command.
+const RoleOperator = "operator"
+
 // Mode tells whether somebody waits for the reply.
 type Mode string
 
@@ -74,57 +71,6 @@ const (
 	ModeCall  Mode = "call"
 	ModeQueue Mode = "queue"
 )
-
-// PartitionSubject is where the stream's transform puts a session's jobs in a layout; "" is the first one.
-func PartitionSubject(layout string, partition int, session string) string {
-	if layout == "" {
-		layout = "p"
-	}
-	return "dspex." + layout + "." + strconv.Itoa(partition) + "." + session
-}
-
-// QueueSubject matches the jobs of a session in every layout.
-func QueueSubject(session string) string { return "dspex.*.*." + session }
-
-// SessionOfSubject returns the session token of a partition subject.
-func SessionOfSubject(subject string) (string, bool) {
-	rest, ok := strings.CutPrefix(subject, "dspex.p")
-	if !ok {
-		return "", false
-	}
-	_, rest, _ = strings.Cut(rest, ".")
-	_, session, ok := strings.Cut(rest, ".")
-	return session, ok && session != ""
-}
-
-// DeadSubject is where the dead letters of a session's jobs are kept.
-func DeadSubject(session string) string { return "dspex.dlq.s." + session }
-
-// RecordKey is the key of a session's record in dspex_sessions.
-func RecordKey(session string) string { return "s." + session }
-
-// HeadKey is the key of the small record of a session's running attempt, in dspex_sessions.
-func HeadKey(session string) string { return "h." + session }
-
-// AnonymousProgramKey is the key of an anonymous program in dspex_sessions.
-func AnonymousProgramKey(id string) string { return "a." + id }
-
-// ResultKey is the key of a session job's outcome in dspex_results.
-func ResultKey(session, job string) string { return "r.s." + session + "." + job }
-
-// AnonymousResultKey is the key of an anonymous job's outcome in dspex_results.
-func AnonymousResultKey(job string) string { return "r.a." + job }
-
-// ResultKeyFor is the key of a job's outcome; session is empty for an anonymous job.
-func ResultKeyFor(session, job string) string {
-	if session == "" {
-		return AnonymousResultKey(job)
-	}
-	return ResultKey(session, job)
-}
-
-// AnonymousAttemptKey is the key of an anonymous job's failed attempts in dspex_results.
-func AnonymousAttemptKey(job string) string { return "t." + job }
 
 // DrainKey is the key in dspex_control that is there while a host is to be empty.
 func DrainKey(host string) string { return "drain." + host }

@@ -46,6 +46,8 @@ type Settings struct {
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
 	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
 	Remembered uint64
+	// Accounts says that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
+	Accounts bool
 }
 
 func (s Settings) withDefaults() Settings {
@@ -73,7 +75,7 @@ func (s Settings) withDefaults() Settings {
 // MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
 const MaxAckPending = 16384
 
-// Ensure makes every broker object that is missing and leaves those alone that exist. Calling it twice, or from two
+// Ensure makes every broker object that is missing and leaves those alone that exist, but for the subjects that jobs come in by. Calling it twice, or from two
 // processes at once, is fine. It returns the number of partitions in force, and an error when the deployment has another one.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
 	if err := CheckVersion(js.Conn()); err != nil {
@@ -84,6 +86,9 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	}
 	have, err := PartitionsOf(ctx, js)
 	if err != nil {
+		return 0, err
+	}
+	if err := adapt(ctx, js, s); err != nil {
 		return 0, err
 	}
 	if s.Partitions != 0 && have != s.Partitions {
@@ -140,9 +145,6 @@ func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 	return l.Partitions, err
 }
 
-// lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
-var lanes = []string{"dspex.anonymous.interactive", "dspex.anonymous.batch"}
-
 // objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
 func objects(s Settings) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{
@@ -159,20 +161,17 @@ func objects(s Settings) []jetstream.StreamConfig {
 			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
 		},
 		{
-			Name: Anonymous, Subjects: lanes, Retention: jetstream.WorkQueuePolicy,
+			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			Duplicates: 10 * time.Minute, AllowDirect: true,
+			Duplicates: jobsWindow, AllowDirect: true,
 		},
 		{
-			Name: Jobs, Subjects: []string{"dspex.session.*", AnchorSubject}, Retention: jetstream.WorkQueuePolicy,
+			Name: Jobs, Subjects: jobsSubjects(s.Accounts), Retention: jetstream.WorkQueuePolicy,
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: 10 * time.Minute,
+			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: jobsWindow,
 			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
-			SubjectTransform: &jetstream.SubjectTransformConfig{
-				Source:      "dspex.session.*",
-				Destination: Layout{FirstLayout, s.Partitions}.destination(),
-			},
-			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
+			SubjectTransform: Layout{FirstLayout, s.Partitions}.transform(s.Accounts),
+			ConsumerLimits:   jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
 		},
 	}
 }

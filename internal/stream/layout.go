@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Layout is one way to spread the sessions over partitions. The jobs of a session lie under dspex.<token>.<partition>.<session>,
+// Layout is one way to spread the sessions over partitions. The jobs of a session lie under dspex.<token>.<partition>.<tenant>.<session>.<who>,
 // so a message says itself which layout it belongs to. A change of the number of partitions is a new layout for what is stored
 // from then on: nothing that waits is moved, and sequences go on. What lies in an earlier layout is older than all that lies in
 // the next one, so the layouts are served one after the other.
@@ -70,11 +70,6 @@ func layoutNamed(cfg jetstream.StreamConfig, token string) (Layout, error) {
 		return Layout{}, fmt.Errorf("stream %s holds jobs under dspex.%s: expected p or p<partitions>-<number>", Jobs, token)
 	}
 	return Layout{Token: token, Partitions: n}, nil
-}
-
-// destination is where the stream's transform puts the jobs of a layout.
-func (l Layout) destination() string {
-	return fmt.Sprintf("dspex.%s.{{partition(%d,1)}}.{{wildcard(1)}}", l.Token, l.Partitions)
 }
 
 // anyLayout matches the jobs of all layouts, and nothing else in the stream.
@@ -146,7 +141,7 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	cfg.Metadata[layoutBefore] = now.Token
 	cfg.Metadata[layoutSince] = strconv.FormatInt(s.CachedInfo().TimeStamp.UnixMilli(), 10)
 	next := Layout{Token: fmt.Sprintf("p%d-%d", partitions, change), Partitions: partitions}
-	cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: cfg.SubjectTransform.Source, Destination: next.destination()}
+	cfg.SubjectTransform = next.transform(cfg.SubjectTransform.Source == tenantSubjects)
 	cfg.MaxConsumers = max(cfg.MaxConsumers, 4*partitions)
 	if _, err := js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("stream %s: %w", Jobs, err)

@@ -70,7 +70,7 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "session", "started", "state", "task", "usage",
+        "held", "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "session", "started", "state", "task", "usage",
         "version", "worker",
     )  # fmt: skip
 
@@ -83,7 +83,8 @@ class Call:
         command, args, session, job, attempt, budget_ms, options, state, version, lm = body
         self.command: str = command
         self.args: dict[str, Any] = args
-        self.session: str | None = session
+        self.held: str | None = session  # the name under which its state is held: tenants may have sessions of one id
+        self.session: str | None = session.rpartition("/")[2] if session is not None else None
         self.job: str = job
         self.attempt: int = attempt
         self.budget_ms: int = budget_ms
@@ -100,8 +101,8 @@ class Call:
         self.coroutine: Any = None
         self.interrupt: Callable[[], None] | None = None
         self.before: State | None = None
-        if self.session is not None:
-            self.before = worker.sessions.load(self.session, self.version, state)
+        if self.held is not None:
+            self.before = worker.sessions.load(self.held, self.version, state)
         self.state: State | None = self.before
 
     def _profile(self, key: str | None) -> dict[str, Any] | None:
@@ -207,7 +208,7 @@ class Call:
     def _changed_body(self, value: Any, meta: dict[str, Any]) -> bytes:
         assert self.state is not None
         assert self.before is not None
-        assert self.session is not None
+        assert self.held is not None
         state, limit = self.state, self.worker.config.state_bytes
         if state.created_at is None:
             state = replace(state, created_at=now_text())
@@ -224,7 +225,7 @@ class Call:
             )
         body = wire.encode([value, meta, raw, self.version + 1])
         if len(body) <= self.worker.config.max_frame:
-            self.worker.sessions.keep(self.session, self.version + 1, state, len(raw))
+            self.worker.sessions.keep(self.held, self.version + 1, state, len(raw))
         return body
 
 

@@ -103,7 +103,7 @@ func (c *client) batch(o order) (answer, error) {
 	for n := range o.Count {
 		room <- struct{}{}
 		sent[n] = time.Now()
-		m := &nats.Msg{Subject: jobs.SubjectSession + session(n), Data: callBody,
+		m := &nats.Msg{Subject: jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.PublishSubject(""), Data: callBody,
 			Header: nats.Header{jobs.HeaderReplyTo: {prefix + strconv.Itoa(n)}}}
 		c.w.Publish(m, func(_ stream.Ack, err error) {
 			if err != nil {

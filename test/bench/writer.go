@@ -155,7 +155,7 @@ func (w *writer) update(prefix string, revs []uint64, value []byte, n int, done 
 }
 
 func (w *writer) create(lane, n int, done func(error)) {
-	key := jobs.ResultKey(session(n), "q"+strconv.Itoa(w.created+n))
+	key := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("q" + strconv.Itoa(w.created+n))
 	w.results.Put(key, w.stored.result, 0, 15*time.Minute, func(_ uint64, err error) { done(err) })
 }
 

@@ -70,7 +70,7 @@ func (c *checker) readJobs() {
 // forgotten is how many results of a job had been forgotten at a time: an id is remembered as long as its result.
 func (c *checker) forgotten(e event, at time.Duration) int {
 	n := 0
-	for _, t := range c.forgot[jobs.ResultKeyFor(e.session, e.job)] {
+	for _, t := range c.forgot[resultKey(e)] {
 		if t <= at {
 			n++
 		}
@@ -154,7 +154,7 @@ func (c *checker) resultsAreCommitted() {
 				continue
 			}
 			forgotten := time.Duration(math.MaxInt64)
-			if times := c.forgot[jobs.ResultKeyFor(r.session, r.job)]; n < len(times) {
+			if times := c.forgot[resultKey(r)]; n < len(times) {
 				forgotten = times[n]
 			}
 			var said []string
@@ -276,6 +276,10 @@ func (c *checker) stateContinues() {
 			want, said = got, false
 		}
 	}
+}
+
+func resultKey(e event) string {
+	return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: e.session}.ResultKey(e.job)
 }
 
 func command(m event) string {

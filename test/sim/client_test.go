@@ -138,10 +138,7 @@ const (
 // publish makes a job durable, sends it again until it is accepted (only with an id: without, it would be another job), and
 // awaits the outcome.
 func (c *client) publish(o op) {
-	subject := jobs.SubjectAnonymous + o.lane
-	if o.session != "" {
-		subject = jobs.SubjectSession + o.session
-	}
+	subject := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: o.session}.PublishSubject(o.lane)
 	var inbox *nats.Subscription
 	m := o.message(subject)
 	if o.reply {

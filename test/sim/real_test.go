@@ -205,7 +205,7 @@ func (r *real) converse(session string, call bool) {
 
 // ask sends a job until its outcome is known.
 func (r *real) ask(nc *nats.Conn, o op, call bool) bool {
-	subject := jobs.SubjectSession + o.session
+	subject := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: o.session}.PublishSubject("")
 	if call {
 		subject = jobs.RPCSession + o.session
 	}

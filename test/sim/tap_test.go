@@ -101,11 +101,11 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		return e, false
 	case strings.HasPrefix(subject, "dspex.dlq."):
 		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)
-	case strings.HasPrefix(subject, jobs.SubjectAnonymous):
+	case jobs.SourceOf(subject).Lane != "":
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
 	case strings.HasPrefix(subject, "dspex.p"):
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
-		e.session, _ = jobs.SessionOfSubject(subject)
+		e.session = jobs.SourceOf(subject).Session.ID
 		e.header, e.request = m.Header, m.Data
 	case strings.HasPrefix(subject, "$KV."+stream.Control+"."):
 		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))

@@ -1,0 +1,69 @@
+package dispatch
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// Tenants ask under subjects of their own, which the broker makes of the account that a request comes from. Under the plain
+// ones ask the clients of a broker without accounts, and the operators of one with accounts, who may name a tenant.
+
+// tenantRoot begins the subjects of a tenant: its name and the subject without the leading "dspex." follow.
+const tenantRoot = "dspex.t."
+
+// tenantSubject is where tenants ask at an endpoint.
+func tenantSubject(plain string) string {
+	return tenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
+}
+
+// serviceOnly are the endpoints that concern the service as a whole.
+var serviceOnly = []string{jobs.RPCHostsList, jobs.RPCHostsDrain, jobs.RPCHostsResume, jobs.RPCBreakersReset}
+
+// ofTenants are the endpoints as tenants see them.
+func ofTenants(all []endpoint) (theirs []endpoint) {
+	for _, e := range all {
+		if !slices.Contains(serviceOnly, e.subject) {
+			theirs = append(theirs, endpoint{"tenant-" + e.name, tenantSubject(e.subject), e.handler})
+		}
+	}
+	return theirs
+}
+
+// tenantOf tells whose request it is.
+func tenantOf(r micro.Request) string {
+	if rest, ok := strings.CutPrefix(r.Subject(), tenantRoot); ok {
+		tenant, _, _ := strings.Cut(rest, ".")
+		return tenant
+	}
+	if named := r.Headers().Get(jobs.HeaderTenant); named != "" {
+		return named
+	}
+	return jobs.DefaultTenant
+}
+
+// sessionOf is a session of the one who asks.
+func sessionOf(r micro.Request, id string) jobs.SessionRef {
+	return jobs.SessionRef{Tenant: tenantOf(r), ID: id}
+}
+
+// rightful runs f for requests that name no tenant but the one that they may.
+func (d *Dispatcher) rightful(f micro.HandlerFunc) micro.HandlerFunc {
+	return func(r micro.Request) {
+		named := r.Headers().Get(jobs.HeaderTenant)
+		tenants := strings.HasPrefix(r.Subject(), tenantRoot)
+		switch {
+		case named == "":
+			f(r)
+		case tenants || !d.cfg.Settings.Accounts:
+			refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "no such header", "%s is for operators of a broker with accounts", jobs.HeaderTenant))
+		case !jobs.ValidTenant(named):
+			refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "1 to 64 of A-Z a-z 0-9 _ -", "the tenant's name is not allowed"))
+		default:
+			f(r)
+		}
+	}
+}

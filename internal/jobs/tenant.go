@@ -1,0 +1,172 @@
+package jobs
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// DefaultTenant is the tenant of a broker without accounts.
+const DefaultTenant = "default"
+
+// MaxTenant bounds a tenant's name: the public key of an account has 56 characters.
+const MaxTenant = 64
+
+// ValidTenant reports whether name may be a tenant's: [A-Za-z0-9_-]{1,64}.
+func ValidTenant(name string) bool { return contract.ValidToken(name, MaxTenant) }
+
+// SessionRef names a session: ids belong to their tenant. With an empty ID it stands for the tenant's jobs without session.
+//
+// All keys and subjects that hold something of a session are made here. Those of the tenant default have no tenant in them,
+// as they had before there were tenants; since neither tenants nor ids have dots, the number of tokens tells the two forms
+// apart, and wildcards of one form never match the other.
+type SessionRef struct{ Tenant, ID string }
+
+// Anonymous stands for the tenant's jobs without session.
+func Anonymous(tenant string) SessionRef { return SessionRef{Tenant: tenant} }
+
+// scope is the tenant and a dot, nothing for the tenant default.
+func (r SessionRef) scope() string {
+	if r.Tenant == DefaultTenant {
+		return ""
+	}
+	return r.Tenant + "."
+}
+
+// Valid reports whether tenant and id may be there.
+func (r SessionRef) Valid() bool { return ValidTenant(r.Tenant) && ValidSession(r.ID) }
+
+// String names the session to people and workers: <id>, or <tenant>/<id>.
+func (r SessionRef) String() string {
+	if r.Tenant == DefaultTenant {
+		return r.ID
+	}
+	return r.Tenant + "/" + r.ID
+}
+
+// RecordKey is the key of the session's record in dspex_sessions.
+func (r SessionRef) RecordKey() string { return "s." + r.scope() + r.ID }
+
+// HeadKey is the key of the small record of the session's running attempt, in dspex_sessions.
+func (r SessionRef) HeadKey() string { return "h." + r.scope() + r.ID }
+
+// ProgramKey is the key of an anonymous program of the tenant in dspex_sessions.
+func (r SessionRef) ProgramKey(id string) string { return "a." + r.scope() + id }
+
+// ResultKey is the key of a job's outcome in dspex_results.
+func (r SessionRef) ResultKey(job string) string {
+	if r.ID == "" {
+		return "r.a." + r.scope() + job
+	}
+	return "r.s." + r.scope() + r.ID + "." + job
+}
+
+// AttemptKey is the key of the failed attempts of a job without session in dspex_results.
+func (r SessionRef) AttemptKey(job string) string { return "t." + r.scope() + job }
+
+// DeadSubject is where the dead letters of its jobs are kept.
+func (r SessionRef) DeadSubject() string {
+	if r.ID == "" {
+		return strings.TrimSuffix(deadAnonymous+"."+r.scope(), ".")
+	}
+	return "dspex.dlq.s." + r.scope() + r.ID
+}
+
+// InvalidSubject is where dead letters of the tenant's jobs are kept whose subject names no possible session.
+func (r SessionRef) InvalidSubject() string {
+	return strings.TrimSuffix(deadInvalid+"."+r.scope(), ".")
+}
+
+// PublishSubject is where a client publishes a job of the session, lane one of its tenant's jobs without session.
+func (r SessionRef) PublishSubject(lane string) string {
+	return r.subject("session.", "anonymous.", lane)
+}
+
+// CallSubject is where a dispatcher keeps one. No client may publish there, so what stands in its headers is the dispatcher's.
+func (r SessionRef) CallSubject(lane string) string {
+	return r.subject("call.", "call.anonymous.", lane)
+}
+
+func (r SessionRef) subject(session, anonymous, lane string) string {
+	root := "dspex."
+	if r.Tenant != DefaultTenant {
+		root = "dspex.t." + r.Tenant + "."
+	}
+	if r.ID == "" {
+		return root + anonymous + lane
+	}
+	return root + session + r.ID
+}
+
+// Last tokens of the subject under which the jobs' stream holds a job: who put it there.
+const (
+	byClient     = "session"
+	byDispatcher = "call"
+)
+
+// QueueSubjects match the session's jobs in every layout of the stream: published ones, those that a dispatcher kept, and, of
+// the tenant default, those that were stored before there were tenants.
+func (r SessionRef) QueueSubjects() []string {
+	all := []string{"dspex.*.*." + r.Tenant + "." + r.ID + ".*"}
+	if r.Tenant == DefaultTenant {
+		all = append(all, "dspex.*.*."+r.ID)
+	}
+	return all
+}
+
+// PartitionPrefix begins the subjects where the stream's transform puts a partition's jobs in a layout; "" is the first one.
+func PartitionPrefix(layout string, partition int) string {
+	if layout == "" {
+		layout = "p"
+	}
+	return "dspex." + layout + "." + strconv.Itoa(partition) + "."
+}
+
+// Source is what the subject of a stored job tells.
+type Source struct {
+	Session SessionRef
+	Lane    string // of a job without session
+	Kept    bool   // a dispatcher put it there
+}
+
+// SourceOf reads the subject of a stored job. A subject that is none of ours has no tenant.
+func SourceOf(subject string) Source {
+	rest, ok := strings.CutPrefix(subject, "dspex.")
+	if !ok {
+		return Source{}
+	}
+	token, tenant := strings.Split(rest, "."), DefaultTenant
+	if token[0][:1] == "p" { // of any layout
+		return sourceOfSession(token)
+	}
+	if len(token) > 2 && token[0] == "t" {
+		tenant, token = token[1], token[2:]
+	}
+	switch {
+	case len(token) == 2 && token[0] == "anonymous":
+		return Source{Session: Anonymous(tenant), Lane: token[1]}
+	case len(token) == 3 && token[0] == byDispatcher && token[1] == "anonymous":
+		return Source{Session: Anonymous(tenant), Lane: token[2], Kept: true}
+	}
+	return Source{}
+}
+
+func sourceOfSession(token []string) Source {
+	switch {
+	case len(token) == 5 && (token[4] == byClient || token[4] == byDispatcher):
+		return Source{Session: SessionRef{token[2], token[3]}, Kept: token[4] == byDispatcher}
+	case len(token) == 3: // stored before there were tenants
+		return Source{Session: SessionRef{DefaultTenant, token[2]}}
+	}
+	return Source{}
+}
+
+// LaneSubjects are where the jobs of a lane wait; those of tenants only where there are accounts.
+func LaneSubjects(lane string, accounts bool) []string {
+	all := []string{Anonymous(DefaultTenant).PublishSubject(lane), Anonymous(DefaultTenant).CallSubject(lane)}
+	if accounts {
+		all = append(all, Anonymous("*").PublishSubject(lane), Anonymous("*").CallSubject(lane))
+	}
+	return all
+}

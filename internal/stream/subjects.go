@@ -1,0 +1,113 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Jobs come in under the subjects of their tenants where there are accounts, which no client can name another's of; else under
+// those of the tenant default. What is stored has one form. The partition is that of the session's id alone, whoever's it is:
+// so a deployment can get accounts while jobs wait, and every session stays where it is.
+
+// jobsWindow is the shortest window of duplicates that a broker takes. A job's id is judged by the owner of its session; whoever
+// sets Nats-Msg-Id all the same can make the broker drop only what is published within it.
+const jobsWindow = 100 * time.Millisecond
+
+// Who may put a job there is told by the subject: clients publish to session, dispatchers to call.
+const (
+	plainSubjects  = "dspex.*.*"
+	tenantSubjects = "dspex.t.*.*.*"
+)
+
+func jobsSubjects(accounts bool) []string {
+	if accounts {
+		return []string{"dspex.t.*.session.*", "dspex.t.*.call.*", AnchorSubject}
+	}
+	return []string{"dspex.session.*", "dspex.call.*", AnchorSubject}
+}
+
+// transform puts the jobs of a layout where their sessions' partitions lie.
+func (l Layout) transform(accounts bool) *jetstream.SubjectTransformConfig {
+	if accounts {
+		return &jetstream.SubjectTransformConfig{
+			Source:      tenantSubjects,
+			Destination: fmt.Sprintf("dspex.%s.{{partition(%d,3)}}.{{wildcard(1)}}.{{wildcard(3)}}.{{wildcard(2)}}", l.Token, l.Partitions),
+		}
+	}
+	return &jetstream.SubjectTransformConfig{
+		Source:      plainSubjects,
+		Destination: fmt.Sprintf("dspex.%s.{{partition(%d,2)}}.default.{{wildcard(2)}}.{{wildcard(1)}}", l.Token, l.Partitions),
+	}
+}
+
+// lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
+func lanes(accounts bool) (subjects []string) {
+	roots := []string{"dspex.anonymous.", "dspex.call.anonymous."}
+	if accounts {
+		roots = append(roots, "dspex.t.*.anonymous.", "dspex.t.*.call.anonymous.")
+	}
+	for _, root := range roots {
+		subjects = append(subjects, root+"interactive", root+"batch")
+	}
+	return subjects
+}
+
+// AccountsOf reads whether the jobs' stream takes jobs under the subjects of tenants.
+func AccountsOf(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return false, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	t := s.CachedInfo().Config.SubjectTransform
+	return t != nil && t.Source == tenantSubjects, nil
+}
+
+// adapt brings the streams of jobs of an earlier version, or of a deployment that gets accounts, to the subjects of now. What
+// they hold stays.
+func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
+	jobs, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	layout, err := layoutOf(jobs.CachedInfo().Config)
+	if err != nil {
+		return err
+	}
+	have, err := AccountsOf(ctx, js)
+	if err != nil {
+		return err
+	}
+	if have && !s.Accounts {
+		return fmt.Errorf("stream %s takes the jobs of tenants with accounts of their own: start with --accounts", Jobs)
+	}
+	for name, want := range map[string]func(*jetstream.StreamConfig){
+		Jobs: func(c *jetstream.StreamConfig) {
+			c.Subjects, c.SubjectTransform = jobsSubjects(s.Accounts), layout.transform(s.Accounts)
+		},
+		Anonymous: func(c *jetstream.StreamConfig) { c.Subjects = lanes(s.Accounts) },
+	} {
+		at, err := js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+		cfg := at.CachedInfo().Config
+		want(&cfg)
+		cfg.Duplicates = jobsWindow
+		if same(cfg, at.CachedInfo().Config) {
+			continue
+		}
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("stream %s: change its subjects: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func same(a, b jetstream.StreamConfig) bool {
+	return a.Duplicates == b.Duplicates && slices.Equal(a.Subjects, b.Subjects) && reflect.DeepEqual(a.SubjectTransform, b.SubjectTransform)
+}
