@@ -13,14 +13,14 @@ import (
 )
 
 func conceal() error {
-	if number := os.Getenv(concealedIn); number != "" {
+	if number := os.Getenv(concealedIn); number != "" { //nolint:forbidigo // it is about the process's own environment
 		if err := recall(number); err != nil {
 			return err
 		}
 		// exec has made the process traceable again.
 		return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	}
-	all := surroundings{Environ: os.Environ(), Args: os.Args}
+	all := surroundings{Environ: os.Environ(), Args: os.Args} //nolint:forbidigo // the same
 	seen := all.visible()
 	if len(seen.Environ) == len(all.Environ) && slices.Equal(seen.Args, all.Args) {
 		return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))

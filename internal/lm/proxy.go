@@ -85,8 +85,7 @@ func (r *Registry) handler(transport http.RoundTripper, logger *slog.Logger) htt
 
 // reason is what is wrong with the network, without the address, which may hold a secret.
 func reason(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err.Error()
 	}
 	return "the exchange broke off"

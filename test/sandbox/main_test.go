@@ -57,8 +57,7 @@ type crime struct {
 
 func plan(t *testing.T) *crime {
 	t.Helper()
-	// Not t.TempDir: names of socket files are short.
-	dir, err := os.MkdirTemp("", "dspex-crime-")
+	dir, err := os.MkdirTemp("", "dspex-crime-") //nolint:usetesting // names of socket files must be short
 	if err != nil {
 		t.Fatal(err)
 	}
