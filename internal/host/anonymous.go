@@ -7,13 +7,14 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // runAnonymous brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts
-// if they come for the first time. It calls seated once the job has a slot.
-func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
+// if they come for the first time, asked when the delivery was asked for. It calls seated once the job has a slot.
+func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment, seated func()) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
@@ -22,7 +23,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
 	defer cancel(nil)
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), data: m.Data(), size: len(m.Data())}
 	j.from, j.env, j.bad = jobs.ParseStored(m.Subject(), m.Headers(), j.seq, h.accounts.Load())
-	t := &task{job: j, session: j.from.Session, delivered: int(meta.NumDelivered), lane: j.from.Lane}
+	t := &task{job: j, session: j.from.Session, delivered: int(meta.NumDelivered), lane: j.from.Lane, grip: grip{at: asked}}
 	bad := t.read(h, j.data)
 	j.bound, j.weighed = t.total, true
 	old := t.delivered > 1 || h.before(j, since)
@@ -31,7 +32,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, since moment, seated func()) {
 			return // after an error AckWait brings it again
 		}
 	}
-	go keepAlive(ctx, m)
+	go h.keepAlive(ctx, t, m)
 	if old {
 		if err := h.resumeAnonymous(ctx, t); err != nil {
 			return
@@ -68,17 +69,29 @@ func (h *Host) answerAnonymous(ctx context.Context, t *task) (bool, error) {
 	return true, h.ack(t.job)
 }
 
-func keepAlive(ctx context.Context, m jetstream.Msg) {
-	t := time.NewTicker(anonymousAlive)
-	defer t.Stop()
+// keepAlive tells the broker that the job is in hand.
+func (h *Host) keepAlive(ctx context.Context, t *task, m jetstream.Msg) {
+	tick := time.NewTicker(anonymousAlive)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
-			_ = m.InProgress()
+		case <-tick.C:
+			if now := h.clock.Mono(); m.InProgress() == nil {
+				t.gripping.Lock()
+				t.grip.renew(now)
+				t.gripping.Unlock()
+			}
 		}
 	}
+}
+
+// isMine reports whether no other host can have been given the anonymous job.
+func (t *task) isMine(now clock.Mono) bool {
+	t.gripping.Lock()
+	defer t.gripping.Unlock()
+	return t.grip.holds(now)
 }
 
 func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
@@ -120,6 +133,11 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 	}
 	if out.err == nil {
 		out.err = h.equip(t, slot, &call)
+	}
+	if !t.isMine(h.clock.Mono()) {
+		slot.Release()
+		h.log.Warn("attempt_not_started", "job", t.env.Job, "attempt", t.attempt)
+		return // AckWait has brought it to another host, or will
 	}
 	if out.err == nil {
 		h.call(t, slot, call, out, waitIn(ctx))

@@ -131,6 +131,7 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 		wait(ctx, nil, anonymousPause)
 		return true
 	}
+	asked := h.clock.Mono()
 	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
 	if err == nil {
 		since := cons.since
@@ -142,7 +143,7 @@ func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup)
 				defer h.lanes.over(lane, 1)
 				seated := sync.OnceFunc(func() { h.lanes.seated(1) })
 				defer seated()
-				h.runAnonymous(m, since, seated)
+				h.runAnonymous(m, asked, since, seated)
 			})
 		}
 		err = batch.Error()

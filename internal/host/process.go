@@ -170,7 +170,12 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 	}
 	t.attempt++
 	t.base = s.base()
+	t.confirmed = -lease // as long as it is not known
 	if err := s.writeHead(ctx, t, 0); err != nil {
+		slot.Release()
+		return false, 0, err
+	}
+	if err := s.confirm(ctx, t); err != nil {
 		slot.Release()
 		return false, 0, err
 	}
@@ -180,6 +185,10 @@ func (s *session) attemptOnce(ctx context.Context, t *task) (done bool, delay ti
 		return true, 0, s.settle(ctx, t, jobs.DeadlinePassed("the broker"), nil)
 	}
 	out := s.run(ctx, t, slot)
+	if out.stale != nil {
+		slot.Release()
+		return false, 0, out.stale
+	}
 	h.verdict(ctx, t, out)
 	slot.Release()
 	if ctx.Err() != nil {

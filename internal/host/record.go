@@ -195,9 +195,10 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 			if err := s.still(ctx, t); err != nil {
 				return err
 			}
+			asked := h.clock.Mono()
 			rev, err := h.records.PutSync(key, body, s.headRev, s.ttl(left))
 			if err == nil {
-				s.head, s.headRev = hd, rev
+				s.head, s.headRev, t.confirmed = hd, rev, asked
 				return nil
 			}
 			if !errors.Is(err, stream.ErrWrongRevision) && !errors.Is(err, stream.ErrUnknown) {

@@ -32,6 +32,7 @@ type output struct {
 	answered bool         // the worker did, whatever it said
 	calledLM use          // whether the language model of the task was called
 	verdict  jobs.Verdict // of err: what it leads to
+	stale    error        // why it was not started: it may have been run elsewhere
 }
 
 // use is what a worker says of the use that a call made of its language model.
@@ -71,15 +72,14 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	s.attempting(t, stop)
 	defer s.attempting(nil, nil)
 	defer s.lasts(t)()
-	meanwhile := func(ready <-chan struct{}, until time.Time) error { return s.serve(ctx, ready, until) }
-	h.call(t, slot, call, out, meanwhile)
+	s.callIfMine(ctx, t, slot, call, out)
 	if out.err != nil && out.err.Code == jobs.CodeStateMissing && call.State == nil && s.record.State != nil {
 		warm, out.err, out.label, call.State = 0, nil, jobs.Restored, s.record.State
-		h.call(t, slot, call, out, meanwhile)
+		s.callIfMine(ctx, t, slot, call, out)
 	}
 	if out.err != nil && out.err.Code == jobs.CodeRecordUnreadable && empties(t.req.Command) {
 		out.err, call.State, call.StateVersion = nil, nil, 0 // what cannot be read can still be thrown away
-		h.call(t, slot, call, out, meanwhile)
+		s.callIfMine(ctx, t, slot, call, out)
 	}
 	switch {
 	case out.err != nil:
@@ -90,6 +90,13 @@ func (s *session) run(ctx context.Context, t *task, slot Slot) *output {
 	}
 	h.stats.countAffinity(warm, out.slot)
 	return out
+}
+
+// callIfMine calls the worker, unless another host may have the session by now.
+func (s *session) callIfMine(ctx context.Context, t *task, slot Slot, call frame.CallBody, out *output) {
+	if out.stale = s.confirm(ctx, t); out.stale == nil {
+		s.p.h.call(t, slot, call, out, func(ready <-chan struct{}, until time.Time) error { return s.serve(ctx, ready, until) })
+	}
 }
 
 // needsState refuses a job that asks for state where there is none; an anonymous job has version 0.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -25,12 +27,15 @@ type task struct {
 	// Of an anonymous job.
 	lane      string
 	delivered int // how often, the broker says
+	gripping  sync.Mutex
+	grip      grip
 
 	model   jobs.Model // of the next attempt
 	noModel *jobs.Error
 	pass    passage // of the running attempt
 
-	unstarted error // why no worker could be started for it
+	unstarted error      // why no worker could be started for it
+	confirmed clock.Mono // when the record of the attempt had not been written yet, as late as is known
 }
 
 var errCancelled = errors.New("cancelled")

@@ -134,6 +134,8 @@ var mutants = []mutant{
 		"	if len(found.Missing) > 0 {\n		settings", "	if false {\n		settings"}}},
 	{name: "what is made again begins at 1", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"internal/stream/lives.go",
 		"		cfg.FirstSeq = first\n", "		_ = first\n"}}},
+	{name: "what stood still starts what it was about to", rule: "Ownership", aim: []string{"host frozen after it has written a head", "write head, after"}, edits: []edit{{"internal/host/lease.go",
+		"	for !leaseHolds(t.confirmed, s.p.h.clock.Mono()) {\n", "	for false {\n"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"internal/host/lanes.go",
 		"	if n > 0 && h.lanes.single {", "	if false {"}}},
 }

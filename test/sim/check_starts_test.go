@@ -80,6 +80,22 @@ func (c *checker) attemptsAllowed() {
 	}, began)
 }
 
+// nothingStartsAfterItsEnd: no attempt starts when its job has its outcome, on whatever host that was: records are fenced, what a
+// job does to the world is not.
+func (c *checker) nothingStartsAfterItsEnd() {
+	c.h.each(func(e event) {
+		m, known := c.messageOf(e)
+		if e.session == "" || !known {
+			return
+		}
+		for _, end := range c.commits[e.session] {
+			if end.seq == m.seq && end.at < e.at && !end.fresh {
+				c.fail("%s (sequence %d) attempt %d starts on %s at %v, after its end at %v", key(e), m.seq, e.attempt, e.who, e.at, end.at)
+			}
+		}
+	}, began)
+}
+
 // clockError is what heads may be wrong by: they keep milliseconds of a clock that was compared over a slow network.
 const clockError = 4 * time.Millisecond
 

@@ -39,6 +39,7 @@ func check(h *history, idle time.Duration) []string {
 	c.answersAreOutcomes()
 	c.startsInOrder()
 	c.attemptsAllowed()
+	c.nothingStartsAfterItsEnd()
 	c.retriesWait()
 	c.stateContinues()
 	c.burials()

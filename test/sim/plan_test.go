@@ -105,6 +105,7 @@ func scenarios() (list []scenario) {
 	add(string(fullAndKill), func(r *rand.Rand, p *plan) {
 		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
 	})
+	add("host frozen after it has written a head", func(r *rand.Rand, p *plan) { p.freezeBeforeCall(r) })
 	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
 	add("leader restarted again and again", func(r *rand.Rand, p *plan) { p.restartLeader(r) })
 	add("language model that fails", func(r *rand.Rand, p *plan) { p.failModel(r) })
@@ -185,6 +186,15 @@ func (p *plan) addPoint(r *rand.Rand, at point, after bool) {
 	for range 2 {
 		p.addTimed(r, connReset)
 		p.faults[len(p.faults)-1].target = target
+	}
+}
+
+// freezeBeforeCall stops a host between the record of an attempt and its start, for as long as others need to run the job.
+func (p *plan) freezeBeforeCall(r *rand.Rand) {
+	p.twoHosts()
+	for range 2 {
+		f := plannedFault{kind: hostFreeze, lasts: 16*time.Second + time.Duration(r.IntN(8000))*time.Millisecond, target: "h0"}
+		p.triggers = append(p.triggers, &trigger{at: pointHead, after: true, nth: r.IntN(6), target: "h0", fault: f})
 	}
 }
 
