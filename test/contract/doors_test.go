@@ -66,7 +66,7 @@ func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
 }
 
 func TestHealthAndStatistics(t *testing.T) {
-	numbers := []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
+	numbers := []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "sandbox", "total_errors", "total_requests", "uptime_seconds"}
 	stub.call(t, "", "echo", nil).succeeds(t)
 	r := stub.request(t, "dspex.rpc.stats.get", nil)
 	r.succeeds(t)
