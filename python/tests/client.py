@@ -104,7 +104,7 @@ class WorkerProcess:
             while self.inbox:
                 kind, call, body = self.inbox.popleft()
                 if kind != FrameType.LOG:
-                    return kind, call, wire.decode(body)
+                    return kind, call, wire.decode(body, any_case=True)
                 self.logs.append(wire.decode(body))
             self._fill()
 

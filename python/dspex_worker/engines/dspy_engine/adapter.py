@@ -45,6 +45,10 @@ class ChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         return found[1]
 
 
+# DSPy wraps both in callbacks for each class of adapter: with the parent's wrapping they would be told of twice.
+del ChatAdapter.format, ChatAdapter.parse
+
+
 @functools.lru_cache(KEPT_TYPES)
 def _type_adapter(kind: type) -> Any:
     return pydantic.TypeAdapter(kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from typing import Any
 
 import dspy
@@ -36,9 +37,10 @@ def configure() -> None:
     seam.install()
     tools.install()
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    # DSPy's own default is no adapter, for which a predictor makes a chat adapter in each call.
+    sys.modules["dspy.predict.predict"].ChatAdapter = lambda: ADAPTER  # type: ignore[attr-defined]
     dspy.configure(
         lm=None,
-        adapter=ADAPTER,
         disable_history=True,
         max_history_size=0,
         warn_on_type_mismatch=False,

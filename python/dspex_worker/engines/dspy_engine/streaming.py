@@ -71,8 +71,9 @@ class Sink:
 
     def _reader(self, predictor: int) -> Reader | None:
         fields = self._fields.get(predictor)
+        make: Callable[..., Reader] | None
         adapter = dspy.settings.adapter
-        make = next((make for kind, make in _SPLITTERS if isinstance(adapter, kind)), None)
+        make = Splitter if adapter is None else next((make for kind, make in _SPLITTERS if isinstance(adapter, kind)), None)
         if fields is None or make is None:
             return None
         with self._trace.lock:

@@ -1,0 +1,71 @@
+"""Runs the cases as scripts do: plain DSPy, one fresh process each. Prints one JSON line for each: result or class of failure.
+
+python -m tests.differential.plain BASE_URL
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import logging
+import os
+import sys
+import warnings
+from typing import Any
+
+import dspy
+
+from dspex_worker.plain import to_wire
+from dspex_worker.wire import EncodeError
+from tests.differential import MODULES
+from tests.differential.case import CASES, from_plain
+
+
+def run(name: str, base: str) -> dict[str, Any]:
+    """One case, in this process."""
+    entry = CASES[name]
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    lm = dspy.LM("openai/echo", api_base=f"{base}/plain/{name}/v1", api_key="sk-test-0123456789abcdef", cache=False, num_retries=0)
+    dspy.configure(lm=lm)
+    target = entry.target() if isinstance(entry.target, type) else entry.target
+    inputs = from_plain(entry.inputs, name)
+    try:
+        if inspect.iscoroutinefunction(target):
+            found = asyncio.run(target(**inputs))
+        elif isinstance(target, dspy.Module) and not hasattr(target, "forward"):
+            found = asyncio.run(target.acall(**inputs))
+        else:
+            found = target(**inputs)
+    except Exception as error:
+        return {"failure": type(error).__name__}
+    try:
+        plain = to_wire(found)
+    except EncodeError as error:
+        return {"failure": f"EncodeError {error}"}
+    return {"result": plain if isinstance(plain, dict) else {"output": plain}}
+
+
+def main() -> None:
+    """All cases."""
+    base = sys.argv[1]
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    for module in MODULES:
+        importlib.import_module(module)
+    sys.stdout.flush()
+    for name in CASES:
+        child = os.fork()
+        if child == 0:
+            out = os.dup(1)
+            os.dup2(2, 1)  # progress bars and inspect_history print
+            try:
+                os.write(out, json.dumps({"case": name, **run(name, base)}).encode() + b"\n")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+    main()
