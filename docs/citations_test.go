@@ -141,8 +141,8 @@ func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
 				t.Errorf("%q names the test %s, which is not there", title, m[1])
 			}
 		}
-		_, names, _ := strings.Cut(part, "\nMutants: ")
-		for _, m := range mutantName.FindAllStringSubmatch(strings.ReplaceAll(names, "\n", " "), -1) {
+		_, names, _ := strings.Cut(part, "\n- Mutants: ")
+		for _, m := range mutantName.FindAllStringSubmatch(strings.Join(strings.Fields(names), " "), -1) {
 			listed[m[1]] = true
 			rule, found := known[m[1]]
 			if !found || !strings.HasPrefix(title+":", rule+":") {
