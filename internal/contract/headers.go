@@ -9,6 +9,7 @@ const (
 	HeaderAttempt     = "Dspex-Attempt"
 	HeaderPartial     = "Dspex-Partial"
 	HeaderReplay      = "Dspex-Replay" // of a replay: the sequence of its dead letter
+	HeaderRole        = "Dspex-Role"   // of what a dispatcher keeps: who asked for it
 	HeaderContentType = "Content-Type"
 
 	HeaderError     = "Nats-Service-Error"
@@ -20,3 +21,21 @@ const (
 	JSON    = "application/json"
 	MsgPack = "application/msgpack"
 )
+
+// RoleOperator is the value of HeaderRole for those who may use every command.
+const RoleOperator = "operator"
+
+// Headers that only dead letters have (contract/dead-letters.md).
+const (
+	HeaderSession  = "Dspex-Session"
+	HeaderTenant   = "Dspex-Tenant" // left out for the tenant default
+	HeaderLane     = "Dspex-Lane"
+	HeaderCommand  = "Dspex-Command"
+	HeaderSequence = "Dspex-Sequence"
+	HeaderStored   = "Dspex-Stored"
+	HeaderReason   = "Dspex-Reason"
+	HeaderFailure  = "Dspex-Failure"
+)
+
+// MaxHeaderBytes bounds names and values of a message's headers together: they are kept in memory while a job waits.
+const MaxHeaderBytes = 8 << 10

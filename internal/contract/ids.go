@@ -27,10 +27,10 @@ func ValidJob(id string) bool {
 	if !ValidToken(id, MaxJobID) {
 		return false
 	}
-	if id[0] == 'q' && digits(id[1:]) {
+	if id[0] == 'q' && Digits(id[1:]) {
 		return false
 	}
-	if i := strings.LastIndex(id, "-r"); i >= 0 && digits(id[i+2:]) {
+	if i := strings.LastIndex(id, "-r"); i >= 0 && Digits(id[i+2:]) {
 		return false
 	}
 	return true
@@ -79,7 +79,8 @@ func ValidToken(s string, most int) bool {
 	return true
 }
 
-func digits(s string) bool {
+// Digits reports whether s is a decimal number.
+func Digits(s string) bool {
 	if s == "" {
 		return false
 	}
@@ -96,7 +97,7 @@ func SequenceJob(seq uint64) string { return "q" + strconv.FormatUint(seq, 10) }
 
 // JobSequence returns the stream sequence behind an id that SequenceJob made.
 func JobSequence(id string) (uint64, bool) {
-	if len(id) < 2 || id[0] != 'q' || !digits(id[1:]) {
+	if len(id) < 2 || id[0] != 'q' || !Digits(id[1:]) {
 		return 0, false
 	}
 	seq, err := strconv.ParseUint(id[1:], 10, 64)

@@ -43,3 +43,36 @@ const (
 	LaneInteractive = "interactive"
 	LaneBatch       = "batch" // leaves at least one slot of each host free for the others
 )
+
+// Modes of a job, in the header Dspex-Mode: whether somebody waits for the reply.
+const (
+	ModeCall  = "call"
+	ModeQueue = "queue"
+)
+
+// Subjects between hosts and dispatchers (contract/admin.md).
+const (
+	SubjectHeartbeat = "dspex.hb."      // + host
+	SubjectControl   = "dspex.ctl."     // + host + verb
+	SubjectDrop      = "dspex.ctl.drop" // to every host
+	SubjectBeat      = "dspex.ctl.beat" // every host answers with its heartbeat
+)
+
+// Subjects of events and telemetry (contract/events.md).
+const (
+	SubjectEvents        = "dspex.events.>"
+	SubjectBreakerEvents = "dspex.events.breaker."         // + change
+	SubjectAlert         = "dspex.events.alert.error_rate" // too many jobs fail
+	SubjectRecovered     = "dspex.events.alert.recovered"
+	SubjectStoreLost     = "dspex.events.alert.store_lost"
+	SubjectTelemetry     = "dspex.telemetry.session_pool." // + checkout, execute or error
+)
+
+// Subjects of dead letters (contract/dead-letters.md).
+const (
+	SubjectDead  = "dspex.dlq.>"
+	DeadSession  = "dspex.dlq.s." // + session
+	DeadAnon     = "dspex.dlq.a"
+	DeadInvalid  = "dspex.dlq.invalid"   // jobs whose subject names no possible session
+	DeadReplayed = "dspex.dlq.replayed." // + sequence of a dead letter: the note that it was replayed
+)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Destinations of alerts.
@@ -76,8 +78,8 @@ const (
 	eventAlert     = "dspex.error_reporter.alert"
 	eventRecovered = "dspex.error_reporter.recovered"
 
-	subjectAlert     = "dspex.events.alert.error_rate"
-	subjectRecovered = "dspex.events.alert.recovered"
+	subjectAlert     = contract.SubjectAlert
+	subjectRecovered = contract.SubjectRecovered
 )
 
 // alert is what destinations are told.

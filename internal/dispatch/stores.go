@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -150,7 +151,7 @@ func (s *stores) renew(now map[string]time.Time) (before time.Time) {
 // Events about the broker objects (contract/events.md).
 const (
 	eventLost   = "dspex.store.lost"
-	subjectLost = "dspex.events.alert.store_lost"
+	subjectLost = contract.SubjectStoreLost
 )
 
 type lost struct {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Sign is what the end of an attempt says of something that it relied on.
@@ -204,7 +206,7 @@ type BreakersAsk struct {
 
 // Subjects and names of the events in DSPEX_EVENTS.
 const (
-	SubjectBreakerEvents = "dspex.events.breaker." // + change
+	SubjectBreakerEvents = contract.SubjectBreakerEvents // + change
 	EventBreaker         = "dspex.circuit_breaker."
 	EventSessionPool     = "dspex.session_pool."
 )

@@ -14,23 +14,19 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// Subjects of dead letters without a session; SessionRef makes all of them.
-const (
-	deadAnonymous = "dspex.dlq.a"
-	deadInvalid   = "dspex.dlq.invalid"   // jobs whose subject names no possible session
-	DeadReplayed  = "dspex.dlq.replayed." // + sequence of a letter: the note that it was replayed
-)
+// DeadReplayed begins the subjects of the notes that a dead letter was replayed; SessionRef makes the subjects of dead letters.
+const DeadReplayed = contract.DeadReplayed
 
 // Headers that only dead letters have.
 const (
-	HeaderSession  = "Dspex-Session"
-	HeaderTenant   = "Dspex-Tenant" // left out for the tenant default
-	HeaderLane     = "Dspex-Lane"
-	HeaderCommand  = "Dspex-Command"
-	HeaderSequence = "Dspex-Sequence"
-	HeaderStored   = "Dspex-Stored"
-	HeaderReason   = "Dspex-Reason"
-	HeaderFailure  = "Dspex-Failure"
+	HeaderSession  = contract.HeaderSession
+	HeaderTenant   = contract.HeaderTenant
+	HeaderLane     = contract.HeaderLane
+	HeaderCommand  = contract.HeaderCommand
+	HeaderSequence = contract.HeaderSequence
+	HeaderStored   = contract.HeaderStored
+	HeaderReason   = contract.HeaderReason
+	HeaderFailure  = contract.HeaderFailure
 	headerMsgID    = "Nats-Msg-Id"
 )
 
@@ -210,7 +206,7 @@ func plainJSON(v any) []byte {
 
 // ReplayJob is the id of the job that replays a letter. Replays of replays keep the first job's id, so that ids do not grow.
 func ReplayJob(job string, letter uint64) string {
-	if i := strings.LastIndex(job, "-r"); i > 0 && digits(job[i+2:]) {
+	if i := strings.LastIndex(job, "-r"); i > 0 && contract.Digits(job[i+2:]) {
 		job = job[:i]
 	}
 	return job + "-r" + strconv.FormatUint(letter, 10)
@@ -219,5 +215,5 @@ func ReplayJob(job string, letter uint64) string {
 // validReplay reports whether id is what ReplayJob makes for the letter of the header Dspex-Replay.
 func validReplay(id, letter string) bool {
 	base, ok := strings.CutSuffix(id, "-r"+letter)
-	return ok && digits(letter) && contract.ValidToken(base, MaxJobID)
+	return ok && contract.Digits(letter) && contract.ValidToken(base, MaxJobID)
 }

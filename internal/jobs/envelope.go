@@ -119,8 +119,8 @@ func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Erro
 	return env, first
 }
 
-// MaxHeaderBytes bounds names and values of a message's headers together: they are kept in memory while a job waits.
-const MaxHeaderBytes = 8 << 10
+// MaxHeaderBytes bounds names and values of a message's headers together.
+const MaxHeaderBytes = contract.MaxHeaderBytes
 
 // checkHeader refuses what would otherwise have no effect. Names of headers are case-sensitive in NATS.
 func checkHeader(key string, values []string) *Error {

@@ -1,75 +1,79 @@
 package jobs
 
-import "strconv"
+import (
+	"strconv"
 
-// Subjects and headers of the NATS wire (contract/job.md).
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// Subjects and headers of package contract, under the names that hosts and dispatchers know them by.
 const (
-	RPCSession    = "dspex.rpc.session." // + session id: request
-	RPCAnonymous  = "dspex.rpc.anonymous"
-	RPCJobsGet    = "dspex.rpc.jobs.get"
-	RPCJobsCancel = "dspex.rpc.jobs.cancel"
-	RPCDeadList   = "dspex.rpc.dlq.list"
-	RPCDeadShow   = "dspex.rpc.dlq.show"
-	RPCDeadReplay = "dspex.rpc.dlq.replay"
-	RPCDeadPurge  = "dspex.rpc.dlq.purge"
-	RPCHealth     = "dspex.rpc.health.check"
+	RPCSession    = contract.RPCSession
+	RPCAnonymous  = contract.RPCAnonymous
+	RPCJobsGet    = contract.RPCJobsGet
+	RPCJobsCancel = contract.RPCJobsCancel
+	RPCDeadList   = contract.RPCDeadList
+	RPCDeadShow   = contract.RPCDeadShow
+	RPCDeadReplay = contract.RPCDeadReplay
+	RPCDeadPurge  = contract.RPCDeadPurge
+	RPCHealth     = contract.RPCHealth
 
-	RPCSessionsList    = "dspex.rpc.sessions.list"
-	RPCSessionsGet     = "dspex.rpc.sessions.get"
-	RPCSessionsExport  = "dspex.rpc.sessions.export"
-	RPCSessionsCleanup = "dspex.rpc.sessions.cleanup"
-	RPCSessionsImport  = "dspex.rpc.sessions.import"
-	RPCSessionsErase   = "dspex.rpc.sessions.erase"
-	RPCHostsList       = "dspex.rpc.hosts.list"
-	RPCHostsDrain      = "dspex.rpc.hosts.drain"
-	RPCHostsResume     = "dspex.rpc.hosts.resume"
+	RPCSessionsList    = contract.RPCSessionsList
+	RPCSessionsGet     = contract.RPCSessionsGet
+	RPCSessionsExport  = contract.RPCSessionsExport
+	RPCSessionsCleanup = contract.RPCSessionsCleanup
+	RPCSessionsImport  = contract.RPCSessionsImport
+	RPCSessionsErase   = contract.RPCSessionsErase
+	RPCHostsList       = contract.RPCHostsList
+	RPCHostsDrain      = contract.RPCHostsDrain
+	RPCHostsResume     = contract.RPCHostsResume
 
-	RPCPartitionsGet   = "dspex.rpc.partitions.get"
-	RPCPartitionsSet   = "dspex.rpc.partitions.set"
-	RPCConsumersList   = "dspex.rpc.consumers.list"
-	RPCConsumersRemove = "dspex.rpc.consumers.remove"
+	RPCPartitionsGet   = contract.RPCPartitionsGet
+	RPCPartitionsSet   = contract.RPCPartitionsSet
+	RPCConsumersList   = contract.RPCConsumersList
+	RPCConsumersRemove = contract.RPCConsumersRemove
 
-	RPCStats = "dspex.rpc.stats.get"
+	RPCStats = contract.RPCStats
 
-	RPCBreakersList  = "dspex.rpc.breakers.list"
-	RPCBreakersReset = "dspex.rpc.breakers.reset"
+	RPCBreakersList  = contract.RPCBreakersList
+	RPCBreakersReset = contract.RPCBreakersReset
 
-	SubjectHeartbeat = "dspex.hb."                     // + host
-	SubjectControl   = "dspex.ctl."                    // + host + verb
-	SubjectDrop      = "dspex.ctl.drop"                // to every host
-	SubjectBeat      = "dspex.ctl.beat"                // every host answers with its heartbeat
-	SubjectTelemetry = "dspex.telemetry.session_pool." // + checkout, execute or error
+	SubjectHeartbeat = contract.SubjectHeartbeat
+	SubjectControl   = contract.SubjectControl
+	SubjectDrop      = contract.SubjectDrop
+	SubjectBeat      = contract.SubjectBeat
+	SubjectTelemetry = contract.SubjectTelemetry
 
-	HeaderJob         = "Dspex-Job"
-	HeaderMode        = "Dspex-Mode"
-	HeaderReplyTo     = "Dspex-Reply-To"
-	HeaderDeadline    = "Dspex-Deadline"
-	HeaderAttempt     = "Dspex-Attempt"
-	HeaderPartial     = "Dspex-Partial"
-	HeaderReplay      = "Dspex-Replay" // of a replay: the sequence of its dead letter
-	HeaderRole        = "Dspex-Role"   // of what a dispatcher keeps: who asked for it
-	HeaderContentType = "Content-Type"
+	HeaderJob         = contract.HeaderJob
+	HeaderMode        = contract.HeaderMode
+	HeaderReplyTo     = contract.HeaderReplyTo
+	HeaderDeadline    = contract.HeaderDeadline
+	HeaderAttempt     = contract.HeaderAttempt
+	HeaderPartial     = contract.HeaderPartial
+	HeaderReplay      = contract.HeaderReplay
+	HeaderRole        = contract.HeaderRole
+	HeaderContentType = contract.HeaderContentType
 
-	HeaderError     = "Nats-Service-Error"
-	HeaderErrorCode = "Nats-Service-Error-Code"
+	HeaderError     = contract.HeaderError
+	HeaderErrorCode = contract.HeaderErrorCode
 )
 
 // Lanes of anonymous jobs. Batch work leaves at least one slot of a host free for interactive work.
 const (
-	LaneInteractive = "interactive"
-	LaneBatch       = "batch"
+	LaneInteractive = contract.LaneInteractive
+	LaneBatch       = contract.LaneBatch
 )
 
 // RoleOperator is the value of HeaderRole for those who may use every command.
-const RoleOperator = "operator"
+const RoleOperator = contract.RoleOperator
 
 // Mode tells whether somebody waits for the reply.
 type Mode string
 
 // A call has somebody waiting; a queued job waits unharmed until its deadline.
 const (
-	ModeCall  Mode = "call"
-	ModeQueue Mode = "queue"
+	ModeCall  Mode = contract.ModeCall
+	ModeQueue Mode = contract.ModeQueue
 )
 
 // DrainKey is the key in dspex_control that is there while a host is to be empty.

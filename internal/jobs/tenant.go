@@ -68,14 +68,14 @@ func (r SessionRef) AttemptKey(job string) string { return "t." + r.scope() + jo
 // DeadSubject is where the dead letters of its jobs are kept.
 func (r SessionRef) DeadSubject() string {
 	if r.ID == "" {
-		return strings.TrimSuffix(deadAnonymous+"."+r.scope(), ".")
+		return strings.TrimSuffix(contract.DeadAnon+"."+r.scope(), ".")
 	}
-	return "dspex.dlq.s." + r.scope() + r.ID
+	return contract.DeadSession + r.scope() + r.ID
 }
 
 // InvalidSubject is where dead letters of the tenant's jobs are kept whose subject names no possible session.
 func (r SessionRef) InvalidSubject() string {
-	return strings.TrimSuffix(deadInvalid+"."+r.scope(), ".")
+	return strings.TrimSuffix(contract.DeadInvalid+"."+r.scope(), ".")
 }
 
 // PublishSubject is where a client publishes a job of the session, lane one of its tenant's jobs without session.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Names of the broker objects. They are part of the wire.
@@ -29,7 +31,7 @@ const (
 
 // SubjectEvents matches all events, eventsBytes bounds them: the oldest go first.
 const (
-	SubjectEvents = "dspex.events.>"
+	SubjectEvents = contract.SubjectEvents
 	eventsBytes   = 64 << 20
 )
 
@@ -153,7 +155,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 		expiring(bucket(Sessions, 1, s)),
 		results(s),
 		{
-			Name: Dead, Subjects: []string{"dspex.dlq.>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
 		},
 		{

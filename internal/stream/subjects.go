@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Jobs come in under the subjects of their tenants where there are accounts, which no client can name another's of; else under
@@ -28,7 +30,7 @@ func jobsSubjects(accounts bool) []string {
 	if accounts {
 		return []string{"dspex.t.*.session.*", "dspex.t.*.call.*", AnchorSubject}
 	}
-	return []string{"dspex.session.*", "dspex.call.*", AnchorSubject}
+	return []string{contract.SubjectSession + "*", "dspex.call.*", AnchorSubject}
 }
 
 // transform puts the jobs of a layout where their sessions' partitions lie.
@@ -47,12 +49,12 @@ func (l Layout) transform(accounts bool) *jetstream.SubjectTransformConfig {
 
 // lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
 func lanes(accounts bool) (subjects []string) {
-	roots := []string{"dspex.anonymous.", "dspex.call.anonymous."}
+	roots := []string{contract.SubjectAnonymous, "dspex.call.anonymous."}
 	if accounts {
 		roots = append(roots, "dspex.t.*.anonymous.", "dspex.t.*.call.anonymous.")
 	}
 	for _, root := range roots {
-		subjects = append(subjects, root+"interactive", root+"batch")
+		subjects = append(subjects, root+contract.LaneInteractive, root+contract.LaneBatch)
 	}
 	return subjects
 }
