@@ -3,12 +3,10 @@ package host
 import (
 	"testing"
 	"time"
-
-	"github.com/dspex/dspex/internal/clock"
 )
 
 func TestWhatWasConfirmedALeaseAgoIsNotStarted(t *testing.T) {
-	at := clock.Mono(time.Minute)
+	at := time.Minute
 	for _, c := range []struct {
 		later time.Duration
 		holds bool
@@ -23,7 +21,7 @@ func TestWhatWasConfirmedALeaseAgoIsNotStarted(t *testing.T) {
 }
 
 func TestAnAnonymousJobThatWasOnceLetGoStaysSo(t *testing.T) {
-	at := clock.Mono(time.Minute)
+	at := time.Minute
 	g := grip{at: at}
 	g.renew(at + gripHolds - 1)
 	if !g.holds(at + gripHolds + 1) {

@@ -191,7 +191,7 @@ func (e *ends) first(worker uint64) bool {
 func (e *ends) firstStart(cause error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	seen := cause != nil && e.start == cause
+	seen := cause != nil && errors.Is(e.start, cause)
 	e.start = cause
 	return !seen
 }
