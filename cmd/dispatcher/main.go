@@ -1,4 +1,4 @@
-// Command dispatcher is the control plane: RPC doors, outcomes, health, and the assignment of partitions to worker-hosts.
+// Command dispatcher is the control plane: request endpoints, outcomes, health, and the assignment of partitions to worker-hosts.
 // Any number of dispatchers may run; one leads.
 package main
 
@@ -31,7 +31,7 @@ func program() daemon.Program {
 	return daemon.Program{
 		Name:  "dispatcher",
 		Short: "The control plane of dspex: answers requests and assigns sessions to worker-hosts",
-		Long: `It makes the streams and buckets in the broker, serves the doors dspex.rpc.>, and, while it leads, assigns the partitions of
+		Long: `It makes the streams and buckets in the broker, serves requests on dspex.rpc.>, and, while it leads, assigns the partitions of
 the sessions to the worker-hosts that live. Any number may run; with all of them down, published jobs go on being served.
 
 It writes one line "ready URL" once a worker-host serves every partition.`,

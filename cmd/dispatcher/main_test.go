@@ -84,8 +84,11 @@ func TestItServesUntilItIsAskedToEnd(t *testing.T) {
 	if _, err := natstest.Connect(t, s).Request("dspex.rpc.stats.get", []byte("[]"), time.Minute); err != nil {
 		t.Error(err)
 	}
-	if page := programtest.Scrape(t, metrics); !strings.Contains(page, "dspex_leader 1\n") || !strings.Contains(page, `dspex_door_requests_total{door="stats"} 2`) || !strings.Contains(page, `dspex_door_errors_total{door="stats"} 1`) || !strings.Contains(page, "go_goroutines ") {
-		t.Errorf("metrics: %s", page)
+	page := programtest.Scrape(t, metrics)
+	for _, line := range []string{"dspex_leader 1\n", `dspex_endpoint_requests_total{endpoint="stats"} 2`, `dspex_endpoint_errors_total{endpoint="stats"} 1`, "go_goroutines "} {
+		if !strings.Contains(page, line) {
+			t.Errorf("the page does not have %q:\n%s", line, page)
+		}
 	}
 	health := &daemon.Surroundings{Out: io.Discard, Err: t.Output(), Env: func(string) string { return "" }}
 	if status := program().Execute(t.Context(), health, []string{"health", "--server", s.ClientURL(), "--name", "d1"}); status != 0 {

@@ -1,4 +1,4 @@
-// Package dispatch is the control plane: the RPC doors (a NATS micro service), the look-up of outcomes, health and
+// Package dispatch is the control plane: the request endpoints (a NATS micro service), the look-up of outcomes, health and
 // statistics, and, in the one dispatcher that leads, the assignment of partitions to hosts.
 //
 // It is not on the data plane: with every dispatcher down, published session jobs go on being served.
@@ -41,36 +41,36 @@ type Config struct {
 	OnReady func()
 }
 
-// Dispatcher serves the doors. Make it with New, then Run it once.
+// Dispatcher serves the endpoints. Make it with New, then Run it once.
 type Dispatcher struct {
-	cfg        Config
-	log        *slog.Logger
-	nc         *nats.Conn
-	js         jetstream.JetStream
-	writer     *stream.Writer
-	results    *stream.Bucket
-	records    *stream.Bucket
-	assign     *stream.Bucket
-	control    *stream.Bucket
-	claims     *stream.Claims
-	spread     atomic.Pointer[stream.Layouts]
-	maxPayload int
-	started    time.Time
-	clock      *stream.Clock
-	hosts      hosts
-	impatient  impatient
-	stores     stores
-	held       map[int]string // partition -> host, as the leader's last plan left it
-	swept      stream.Layout  // beyond it no assignment is left
-	woken      chan struct{}  // capacity 1: the leader is to plan
-	asides     sync.WaitGroup // requests that are answered beside their endpoint
-	isReady    bool           // of the leader's loop
-	webhook    *webhook
-	doors      atomic.Pointer[doorStats] // nil before there are any
-	refusals   sync.Map                  // endpoint -> *atomic.Int64
-	leads      atomic.Bool
-	alerts     atomic.Int64
-	recoveries atomic.Int64
+	cfg          Config
+	log          *slog.Logger
+	nc           *nats.Conn
+	js           jetstream.JetStream
+	writer       *stream.Writer
+	results      *stream.Bucket
+	records      *stream.Bucket
+	assign       *stream.Bucket
+	control      *stream.Bucket
+	claims       *stream.Claims
+	spread       atomic.Pointer[stream.Layouts]
+	maxPayload   int
+	started      time.Time
+	clock        *stream.Clock
+	hosts        hosts
+	callTimeouts callTimeouts
+	stores       stores
+	held         map[int]string // partition -> host, as the leader's last plan left it
+	swept        stream.Layout  // beyond it no assignment is left
+	woken        chan struct{}  // capacity 1: the leader is to plan
+	asides       sync.WaitGroup // requests that are answered beside their endpoint
+	isReady      bool           // of the leader's loop
+	webhook      *webhook
+	endpoints    atomic.Pointer[endpointStats] // nil before there are any
+	refusals     sync.Map                      // endpoint -> *atomic.Int64
+	leads        atomic.Bool
+	alerts       atomic.Int64
+	recoveries   atomic.Int64
 }
 
 // New checks the configuration.
@@ -88,7 +88,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), impatient: impatient{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
 		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
 	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
 	return d, nil
@@ -133,7 +133,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	}
 	defer d.retire(service)
 	stats := func() []*micro.EndpointStats { return service.Stats().Endpoints }
-	d.doors.Store(&stats)
+	d.endpoints.Store(&stats)
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { d.clock.Follow(ctx) })
@@ -142,7 +142,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.rememberControl(ctx) })
 	follow.Go(func() { d.keepStores(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
-	follow.Go(func() { d.endImpatient(ctx) })
+	follow.Go(func() { d.endTimedOutCalls(ctx) })
 	follow.Go(func() { d.endOverdue(ctx) })
 	d.lead(ctx)
 	return nil
@@ -153,7 +153,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	service, err := micro.AddService(d.nc, micro.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
-		Metadata: map[string]string{MetadataName: d.cfg.Name}, StatsHandler: d.doorData,
+		Metadata: map[string]string{MetadataName: d.cfg.Name}, StatsHandler: d.endpointData,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("service: %w", err)

@@ -65,7 +65,7 @@ const (
 	jobShape  = "a job id: 1 to 64 of A-Z a-z 0-9 _ -"
 )
 
-// openBody checks the body of a door that runs no job and returns a reader of its n entries. No body at all is an empty map.
+// openBody checks the body of an endpoint that runs no job and returns a reader of its n entries. No body at all is an empty map.
 func openBody(r micro.Request, shape string) (in *wire.Reader, n int, bad *jobs.Error) {
 	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
 	if bad != nil {

@@ -7,17 +7,17 @@ import (
 
 // Metrics of a dispatcher (docs/metrics.md).
 var (
-	doorRequestsDesc = prometheus.NewDesc("dspex_door_requests_total", "Requests, by the endpoint of the micro service.", []string{"door"}, nil)
-	doorErrorsDesc   = prometheus.NewDesc("dspex_door_errors_total", "Requests that the dispatcher refused; what becomes of the jobs is the hosts' to tell.", []string{"door"}, nil)
-	leaderDesc       = prometheus.NewDesc("dspex_leader", "1 while this dispatcher leads.", nil, nil)
-	hostsDesc        = prometheus.NewDesc("dspex_hosts", "Worker-hosts that are alive.", nil, nil)
-	rateDesc         = prometheus.NewDesc("dspex_error_rate", "Share of jobs that failed in the last 60 s, on all hosts.", nil, nil)
-	alertsDesc       = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
+	endpointRequestsDesc = prometheus.NewDesc("dspex_endpoint_requests_total", "Requests, by the endpoint of the micro service.", []string{"endpoint"}, nil)
+	endpointErrorsDesc   = prometheus.NewDesc("dspex_endpoint_errors_total", "Requests that the dispatcher refused; what becomes of the jobs is the hosts' to tell.", []string{"endpoint"}, nil)
+	leaderDesc           = prometheus.NewDesc("dspex_leader", "1 while this dispatcher leads.", nil, nil)
+	hostsDesc            = prometheus.NewDesc("dspex_hosts", "Worker-hosts that are alive.", nil, nil)
+	rateDesc             = prometheus.NewDesc("dspex_error_rate", "Share of jobs that failed in the last 60 s, on all hosts.", nil, nil)
+	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{doorRequestsDesc, doorErrorsDesc, leaderDesc, hostsDesc, rateDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -27,10 +27,10 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number := func(desc *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, kind, v, labels...)
 	}
-	if read := d.doors.Load(); read != nil {
+	if read := d.endpoints.Load(); read != nil {
 		for _, e := range (*read)() {
-			number(doorRequestsDesc, prometheus.CounterValue, float64(e.NumRequests), e.Name)
-			number(doorErrorsDesc, prometheus.CounterValue, float64(d.refused(e.Name)), e.Name)
+			number(endpointRequestsDesc, prometheus.CounterValue, float64(e.NumRequests), e.Name)
+			number(endpointErrorsDesc, prometheus.CounterValue, float64(d.refused(e.Name)), e.Name)
 		}
 	}
 	leads := 0.0
@@ -44,5 +44,5 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")
 }
 
-// doorStats reads the counters of the micro service's endpoints.
-type doorStats = func() []*micro.EndpointStats
+// endpointStats reads the counters of the micro service's endpoints.
+type endpointStats = func() []*micro.EndpointStats

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// What changes a session is a job in the session's own queue, decided by the partition's owner: these doors only write it
+// What changes a session is a job in the session's own queue, decided by the partition's owner: these endpoints only write it
 // down. The host answers, as it answers every call.
 
 func (d *Dispatcher) cleanupSession(r micro.Request) { d.wholeSession(r, "cleanup_session") }

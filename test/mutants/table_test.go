@@ -111,7 +111,7 @@ var mutants = []mutant{
 		"		lose(fmt.Errorf(", "		_ = (fmt.Errorf("}}},
 	{name: "a job that ends between two looks is unknown", rule: "Outcomes that are asked for", aim: []string{"clients that poll"}, edits: []edit{{"internal/dispatch/lookup.go",
 		"		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may", "		if false { // it may"}}},
-	{name: "a new leader takes from hosts that it has not heard", rule: "Ownership", aim: []string{"leader restarted again and again"}, edits: []edit{{"internal/dispatch/judge.go",
+	{name: "a new leader takes from hosts that it has not heard", rule: "Ownership", aim: []string{"leader restarted again and again"}, edits: []edit{{"internal/dispatch/liveness.go",
 		"			unjudged = append(unjudged, name)\n", ""}}},
 	{name: "a new leader plans with the first host that it hears", rule: "Ownership", aim: []string{"leader restarted again and again"}, edits: []edit{{"internal/dispatch/assign.go",
 		"len(unjudged) > 0 && !d.hosts.listened() {", "false {"}},

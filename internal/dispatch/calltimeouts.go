@@ -11,10 +11,10 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// impatient ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
+// callTimeouts ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
 // that waits for one is in the stream and nowhere else. If this dispatcher goes, the leader ends
-// the call at its deadline (overdue.go).
-type impatient struct {
+// the call at its deadline (deadlines.go).
+type callTimeouts struct {
 	mu    sync.Mutex
 	calls waitingCalls
 	woken chan struct{} // capacity 1: the earliest has changed
@@ -44,9 +44,9 @@ func (w *waitingCalls) Pop() any {
 }
 
 const (
-	mostImpatient = 100_000 // calls under watch; those beyond are answered when they are taken
-	endingAtOnce  = 64      // calls that are ended at a time
-	dueTogether   = 10 * time.Millisecond
+	mostTimedCalls = 100_000 // calls under watch; those beyond are answered when they are taken
+	endingAtOnce   = 64      // calls that are ended at a time
+	dueTogether    = 10 * time.Millisecond
 )
 
 // checkoutTimeout is how long calls may wait for a slot, as the hosts say.
@@ -67,10 +67,10 @@ func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
 		c.patience, c.dies = deadline, true
 	}
 	c.due = time.Now().Add(c.patience)
-	i := &d.impatient
+	i := &d.callTimeouts
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.calls) >= mostImpatient {
+	if len(i.calls) >= mostTimedCalls {
 		return
 	}
 	heap.Push(&i.calls, c)
@@ -82,10 +82,10 @@ func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
 	}
 }
 
-// endImpatient ends calls when they are due, until ctx ends.
-func (d *Dispatcher) endImpatient(ctx context.Context) {
+// endTimedOutCalls ends calls when they are due, until ctx ends.
+func (d *Dispatcher) endTimedOutCalls(ctx context.Context) {
 	for {
-		due, next := d.impatient.take(time.Now())
+		due, next := d.callTimeouts.take(time.Now())
 		if len(due) > 0 {
 			d.giveUp(ctx, due)
 			continue
@@ -95,7 +95,7 @@ func (d *Dispatcher) endImpatient(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-d.impatient.woken:
+		case <-d.callTimeouts.woken:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -103,7 +103,7 @@ func (d *Dispatcher) endImpatient(ctx context.Context) {
 }
 
 // take removes the calls that are due and tells how long it is until the next one is.
-func (i *impatient) take(now time.Time) (due []waitingCall, next time.Duration) {
+func (i *callTimeouts) take(now time.Time) (due []waitingCall, next time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for len(i.calls) > 0 && !i.calls[0].due.After(now) {
@@ -121,7 +121,7 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 	for _, call := range due {
 		last = max(last, call.sequence)
 	}
-	if last <= d.impatient.taken {
+	if last <= d.callTimeouts.taken {
 		return // as nearly always: the lane is asked once in a checkout timeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
@@ -131,13 +131,13 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
 		return
 	}
-	d.impatient.taken = c.CachedInfo().Delivered.Stream
+	d.callTimeouts.taken = c.CachedInfo().Delivered.Stream
 	hosts := len(d.hosts.live())
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup
 	defer ending.Wait()
 	for _, call := range due {
-		if call.sequence <= d.impatient.taken {
+		if call.sequence <= d.callTimeouts.taken {
 			continue
 		}
 		slots <- struct{}{}

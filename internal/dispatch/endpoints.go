@@ -162,8 +162,8 @@ func (d *Dispatcher) refused(endpoint string) int64 {
 	return 0
 }
 
-// doorData is shown by `nats service stats`.
-func (d *Dispatcher) doorData(e *micro.Endpoint) any {
+// endpointData is shown by `nats service stats`.
+func (d *Dispatcher) endpointData(e *micro.Endpoint) any {
 	return map[string]int64{"refused": d.refused(e.Name)}
 }
 
@@ -177,7 +177,7 @@ func (d *Dispatcher) answerable(f micro.HandlerFunc) micro.HandlerFunc {
 			f(r)
 		case to == "": // nobody could be answered
 		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
-			d.log.Warn("reply_subject_refused", "door", r.Subject())
+			d.log.Warn("reply_subject_refused", "subject", r.Subject())
 		default:
 			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
 			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
