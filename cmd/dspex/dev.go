@@ -31,7 +31,7 @@ func (a *app) devCommand() *cobra.Command {
 			if verbose {
 				level.Set(slog.LevelDebug)
 			}
-			cfg.Log = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: &level}))
+			cfg.Log = slog.New(devLog{slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: &level})})
 			cfg.Progress = a.err
 			registry := daemon.NewRegistry()
 			url, stop, err := metrics.Serve(registry, cfg.Log)

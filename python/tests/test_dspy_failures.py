@@ -176,7 +176,7 @@ def test_an_unreadable_answer_is_not_repeated_but_its_fields_are_named(text: str
         error = await failure(engine.run(program("q -> answer, score: float"), {"q": "?"}, context(profile(server))))
         assert error.code == "lm_answer_unreadable"
         assert "Zebediah" not in repr((error.message, error.detail()))
-        assert "answer, score" in error.message
+        assert "score" in error.message
         assert error.usage == {"openai/gpt-4o-mini": {"prompt_tokens": 6, "completion_tokens": 8, "total_tokens": 14}}
 
     scenario(steps)
@@ -244,5 +244,34 @@ def test_a_litellm_that_is_not_trusted_is_refused_before_it_is_imported(version:
         assert (error.category, error.code, error.retryable) == ("python", "lm_engine_refused", False)
         assert version in error.message
         assert "litellm" not in sys.modules
+
+    scenario(steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "said", "again"),
+    [
+        ("[[ ## mood ## ]]\nodd", "stop", "breaks the rule of the output mood: Input should be 'good' or 'bad'", False),
+        ('{"mood": "odd", "n": 3}', "stop", "breaks the rule of the output mood: Input should be 'good' or 'bad'", False),
+        ('{"mood": "good", "n": "many"}', "stop", "breaks the rule of the output n: Input should be a valid integer", False),
+        ('{"n": 3}', "stop", "does not hold the output mood, only n", True),
+        ("words", "stop", "does not hold the outputs mood, n: it is not in the form that JSONAdapter asks for", True),
+        ("[[ ## mood ## ]]\ngo", "length", "does not hold", False),
+    ],
+)
+def test_an_unreadable_answer_says_which_output_broke_which_rule(text: str, finish: str, said: str, again: bool) -> None:
+    """Only what may be whole the next time is asked for again: a wrong value and a cut answer cost no further calls."""
+
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        server.script = [Reply(text=text, finish=finish) for _ in range(2)]
+        spec = program("question -> mood: Literal['good', 'bad'], n: int")
+        error = await failure(engine.run(spec, {"question": "?"}, context(profile(server))))
+        assert error.code == "lm_answer_unreadable" and error.retryable is again
+        if finish == "stop":
+            assert said in error.message, error.message
+        for temperature in (0.0, 1.0):
+            server.script = [Reply(text=text, finish=finish) for _ in range(2)]
+            error = await failure(engine.run(spec, {"question": "?"}, context(profile(server), temperature=temperature)))
+            assert error.retryable is (again and temperature > 0)
 
     scenario(steps)

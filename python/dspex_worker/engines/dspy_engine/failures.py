@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pydantic
 from dspy.utils import exceptions as ex
 
 from dspex_worker.engines.dspy_engine.trace import Trace
@@ -89,7 +90,7 @@ def describe(
 ) -> WorkerError | None:
     """The failure that DSPy's error stands for; None when it is not one of DSPy's."""
     leaves = inner_errors(error)
-    found = _classify(leaves[0], of, inputs, temperature) if len(leaves) == 1 else None
+    found = _classify(leaves[0], of, inputs, temperature, trace.finish in ("length", "content_filter")) if len(leaves) == 1 else None
     if found is None:
         return None
     found.python_type = class_name(leaves[0])
@@ -108,9 +109,9 @@ def describe(
 _STREAMED = "partial output had already been sent: a retry starts anew"
 
 
-def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temperature: float | None) -> WorkerError | None:
+def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temperature: float | None, cut: bool) -> WorkerError | None:
     if isinstance(error, ex.AdapterParseError):
-        return _unreadable(error, temperature)
+        return _unreadable(error, temperature, cut)
     if isinstance(error, ValueError) and text_of(error).startswith("No LM is loaded"):
         return not_configured()
     for kind, category, code, retryable, what in _TABLE:
@@ -138,18 +139,43 @@ def _of_provider(error: Any, of: Model, inputs: Mapping[str, Any], row: tuple[st
     )
 
 
-def _unreadable(error: Any, temperature: float | None) -> WorkerError:
+_BROKEN = re.compile(r"Failed to parse field (\w+)")
+
+
+def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError:
+    """An answer that the adapter cannot read. DSPy has mostly asked twice by then, in two forms.
+
+    One rule says what another attempt is worth: only an answer that lacks outputs may come whole the next time, and only if the
+    model's temperature lets it differ. A value that breaks its type's rule was understood and wrong, and what was cut will be again.
+    """
     wanted = list(error.signature.output_fields)
     there = list(error.parsed_result or ()) if isinstance(error.parsed_result, Mapping) else []
-    got = f"only {', '.join(there)} could be read" if there else "none of them could be read"
-    # At temperature 0 the model would give the same answer again.
+    # The first of the two answers, in the form that was asked for first, may have been nearer.
+    told = [cause for cause in causes(error) if isinstance(cause, ex.AdapterParseError)]
+    broken = next((found for cause in told if (found := _BROKEN.match(text_of(cause))) is not None), None)
+    if broken is not None:
+        rule = _rule(error)
+        message = f"the model's answer breaks the rule of the output {broken.group(1)[:64]}{': ' + rule if rule else ''}"
+    else:
+        missing = [name for name in wanted if name not in there]
+        message = f"the model's answer does not hold the output{'s' if len(missing) != 1 else ''} {', '.join(missing)}"
+        message += f", only {', '.join(there)}" if there else f": it is not in the form that {text_of(error.adapter_name)[:64]} asks for"
     return WorkerError(
         "python",
         "lm_answer_unreadable",
-        f"the model's answer does not hold the outputs {', '.join(wanted)}: {got}",
+        bounded(message),
         hint="describe the outputs more closely, use fewer or simpler types, or take another model",
-        retryable=temperature is None or temperature > 0,
+        retryable=broken is None and not cut and (temperature is None or temperature > 0),
     )
+
+
+def _rule(error: BaseException) -> str:
+    """What pydantic says that the value should have been, without the value."""
+    for cause in causes(error):
+        if isinstance(cause, pydantic.ValidationError):
+            found = cause.errors(include_url=False, include_context=False, include_input=False)
+            return "; ".join(entry["msg"] for entry in found[:2])[:SAID]
+    return ""
 
 
 def not_configured() -> WorkerError:
