@@ -10,6 +10,7 @@ import pydantic
 import pytest
 
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
+from tests.dspy_case import new_engine
 
 
 class Cat(pydantic.BaseModel):
@@ -49,3 +50,32 @@ def test_types_that_are_equal_but_not_the_same_have_their_own_adapters() -> None
 
 def test_streaming_finds_the_adapter_by_its_name() -> None:
     assert ChatAdapter.__name__ == dspy.ChatAdapter.__name__
+
+
+def test_what_is_kept_of_a_signature_follows_its_instructions() -> None:
+    """Only the adapter's own copy is kept: who deletes a field of a signature gets a class of his own."""
+
+    class Chat(dspy.Signature):  # type: ignore[misc]
+        """Talk."""
+
+        question: str = dspy.InputField()
+        history: dspy.History = dspy.InputField()
+        answer: str = dspy.OutputField()
+
+    new_engine()
+    adapter = dspy.ChatAdapter()
+    inputs = {"question": "q", "history": dspy.History(messages=[{"question": "a", "answer": "b"}])}
+    first = adapter.format(Chat, [], dict(inputs))
+    assert adapter.format(Chat, [], dict(inputs)) == first
+    Chat.instructions = "Talk loudly."
+    assert "Talk loudly." in adapter.format(Chat, [], dict(inputs))[0]["content"]
+    assert Chat.delete("history") is not Chat.delete("history")
+
+
+def test_an_agents_trajectory_is_formatted_as_dspy_formats_it() -> None:
+    new_engine()
+    agent = dspy.ReAct("question -> answer", tools=[len])
+    trajectory = {"thought_0": "t", "tool_name_0": "len", "tool_args_0": {"x": 1}, "observation_0": "one\ntwo"}
+    made = dspy.ChatAdapter().format_user_message_content(dspy.Signature(f"{', '.join(trajectory)} -> x"), trajectory)
+    for _ in range(2):
+        assert agent._format_trajectory(trajectory) == made
