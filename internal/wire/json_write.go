@@ -9,7 +9,7 @@ import (
 
 // AppendJSON appends b, a MessagePack value that it checks with [Pass], as JSON. Map keys keep their order, a bin
 // becomes base64 text (standard alphabet, padded), a float always has a fraction or an exponent so that it stays one.
-// NaN and infinity are an [*Error]. On error the result is dst.
+// NaN and infinity become "NaN", "Infinity" and "-Infinity". On error the result is dst.
 func AppendJSON(dst, b []byte) ([]byte, error) {
 	if err := Check(b, Pass); err != nil {
 		return dst, err
@@ -42,7 +42,8 @@ func (w *jsonWriter) value(i int) (int, *Error) {
 			w.dst = strconv.AppendUint(w.dst, t.bits, 10)
 		}
 	case Float:
-		return t.next, w.float(math.Float64frombits(t.bits))
+		w.float(math.Float64frombits(t.bits))
+		return t.next, nil
 	case Str:
 		w.text(w.b[t.next:t.end()])
 	case Bin:
@@ -95,25 +96,25 @@ func (w *jsonWriter) object(t token) (int, *Error) {
 	return at, nil
 }
 
-// float writes the shortest text that reads back as f: digits where they are few, an exponent elsewhere.
-func (w *jsonWriter) float(f float64) *Error {
+// float writes the shortest text that reads back as f: digits where they are few, an exponent elsewhere. JSON has no NaN and no
+// infinity: they are texts.
+func (w *jsonWriter) float(f float64) {
 	switch {
 	case math.IsNaN(f):
 		w.dst = append(w.dst, `"NaN"`...)
-		return nil
+		return
 	case math.IsInf(f, 0):
 		w.dst = strconv.AppendQuote(w.dst, map[bool]string{true: "Infinity", false: "-Infinity"}[f > 0])
-		return nil
+		return
 	}
 	if size := math.Abs(f); size != 0 && (size < 1e-6 || size >= 1e16) {
 		w.dst = strconv.AppendFloat(w.dst, f, 'e', -1, 64)
-		return nil
+		return
 	}
 	w.dst = strconv.AppendFloat(w.dst, f, 'f', -1, 64)
 	if f == math.Trunc(f) {
 		w.dst = append(w.dst, ".0"...)
 	}
-	return nil
 }
 
 // text writes a string; only what JSON asks for is escaped.
