@@ -116,7 +116,6 @@ func TestEncodeRefusesWhatHasNoForm(t *testing.T) {
 		"bad text":       {map[string]any{"a": "\xff"}, BadEncoding, "a"},
 		"bad key":        {map[string]any{"\xff": 1}, BadEncoding, ""},
 		"surrogate":      {"\xed\xa0\x80", BadEncoding, ""},
-		"key case":       {map[string]any{"a": 1, "A": 2}, KeyCase, "*"},
 		"raw extension":  {[]any{Raw{0xd4, 0, 0}}, BadType, "[0]"},
 		"raw cut off":    {[]any{Raw{0x92, 1}, 1}, Truncated, "[0]"},
 		"raw of two":     {[]any{Raw{1, 2}}, Trailing, "[0]"},
