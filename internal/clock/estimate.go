@@ -74,8 +74,8 @@ func (e *estimate) age(stamp time.Time, now Mono) time.Duration {
 	over := func(i int) bool {
 		return i+1 < len(e.eras) && read(i) > e.eras[i+1].found+slack || i+1 == len(e.eras) && read(i) > now+slack
 	}
-	for i := len(e.eras) - 1; i >= 0; i-- {
-		if !over(i) && (i == 0 || read(i) >= e.eras[i].from-slack) {
+	for i, era := range slices.Backward(e.eras) {
+		if !over(i) && (i == 0 || read(i) >= era.from-slack) {
 			return max(now-read(i), 0)
 		}
 	}

@@ -154,23 +154,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
-	pool := pyproc.New(poolConfig(cfg, env))
-	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
+	pool, stopPool := startPool(ctx, cfg, env, models, cancel)
 	defer stopPool()
-	var poolDone sync.WaitGroup
-	if cfg.box.Exchange != nil { // as long as a worker may have a job
-		poolDone.Go(func() {
-			if err := models.Serve(poolCtx, cfg.box.Exchange, cfg.Log); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	poolDone.Go(func() {
-		if err := pool.Run(poolCtx); err != nil {
-			cancel(workersFailed(err))
-		}
-	})
-	defer func() { stopPool(); poolDone.Wait() }()
 	began = time.Now()
 	srv, err := Broker(cfg.Listen, cfg.Dir)
 	if err != nil {
@@ -198,6 +183,26 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return cause
 	}
 	return nil
+}
+
+// startPool runs the workers, and what calls models for them, until stop is called: that is after the last job. stop waits for them.
+func startPool(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Registry, failed func(error)) (pool *pyproc.Pool, stop func()) {
+	pool = pyproc.New(poolConfig(cfg, env))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var done sync.WaitGroup
+	if cfg.box.Exchange != nil { // as long as a worker may have a job
+		done.Go(func() {
+			if err := models.Serve(ctx, cfg.box.Exchange, cfg.Log); err != nil {
+				failed(err)
+			}
+		})
+	}
+	done.Go(func() {
+		if err := pool.Run(ctx); err != nil {
+			failed(workersFailed(err))
+		}
+	})
+	return pool, func() { cancel(); done.Wait() }
 }
 
 func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {

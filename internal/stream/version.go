@@ -15,10 +15,8 @@ func CheckVersion(nc *nats.Conn) error { return checkVersion(nc.ConnectedServerV
 
 func checkVersion(version string) error {
 	var major, minor int
-	if _, err := fmt.Sscanf(version, "%d.%d.", &major, &minor); err != nil {
-		return nil
-	}
-	if major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
+	parsed, _ := fmt.Sscanf(version, "%d.%d.", &major, &minor)
+	if parsed < 2 || major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
 		return nil
 	}
 	return fmt.Errorf("the NATS server must be version %d.%d or newer, got %s: upgrade nats-server", oldestMajor, oldestMinor, version)

@@ -174,8 +174,7 @@ func awaitHealth(t *testing.T, c *dspex.Client, reason string) {
 	for end := time.Now().Add(patience); ; <-tick.C {
 		h, err := c.Health(t.Context())
 		if err != nil {
-			var e *dspex.Error
-			if !errors.As(err, &e) {
+			if _, ok := errors.AsType[*dspex.Error](err); !ok {
 				t.Fatal(err)
 			}
 		}
