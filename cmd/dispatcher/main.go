@@ -45,6 +45,7 @@ type options struct {
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
 	deadSize              daemon.Size
+	accounts              bool
 	alerts                dispatch.Alerts
 }
 
@@ -57,6 +58,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
 	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
 	f.Var(&o.deadSize, "dlq-size", "room for dead letters in a new deployment: the oldest go first")
+	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as docs/operations.md tells; there is no way back")
 	o.alerts.Flags(f)
 }
 
@@ -87,7 +89,7 @@ const (
 func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) error {
 	d, err := dispatch.New(dispatch.Config{
 		Name: o.name, NC: nc, Log: s.Log,
-		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue,
+		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
 			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
 		Alerts:  o.alerts,
 		Machine: clock.System(),

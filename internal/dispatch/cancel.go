@@ -183,7 +183,7 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 		d.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
 			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not take it")}
-			d.answer(env, attempts, pending.Append(nil))
+			d.tell(env, attempts, pending.Append(nil))
 		}
 		return
 	}
@@ -193,11 +193,18 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 	d.answer(env, attempts, reply.Append(nil))
 }
 
-// answer sends the reply of a job that ended at the dispatcher.
+// answer sends the reply of a job that ended at the dispatcher. It may be lost; the result is there to fetch.
 func (d *Dispatcher) answer(env jobs.Envelope, attempts int, body []byte) {
+	if d.tell(env, attempts, body) && jobs.Imported(env.ReplyTo) {
+		_ = d.nc.Publish(env.ReplyTo, nil) // the broker forgets the call
+	}
+}
+
+// tell sends a reply that another one may follow, and says whether it was sent.
+func (d *Dispatcher) tell(env jobs.Envelope, attempts int, body []byte) bool {
 	if env.ReplyTo == "" {
-		return
+		return false
 	}
 	header, data := jobs.Answer(env.Type, env.Job, attempts, body)
-	_ = d.nc.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) // it may be lost; the result is there to fetch
+	return d.nc.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) == nil
 }

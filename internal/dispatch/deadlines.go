@@ -139,5 +139,5 @@ func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
 		return
 	}
 	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has come to it")}
-	d.answer(env, 0, r.Append(nil))
+	d.tell(env, 0, r.Append(nil))
 }

@@ -147,6 +147,14 @@ func (r request) Error(code, text string, body []byte, options ...micro.RespondO
 	return r.Respond(body, append(options, micro.WithHeaders(micro.Headers{micro.ErrorHeader: {text}, micro.ErrorCodeHeader: {code}}))...)
 }
 
+// Respond sends the request's only answer.
+func (r request) Respond(body []byte, options ...micro.RespondOpt) error {
+	if err := r.Request.Respond(body, options...); err != nil || !jobs.Imported(r.Reply()) {
+		return err
+	}
+	return r.Request.Respond(nil) // the broker forgets the call
+}
+
 // counting counts what an endpoint refuses.
 func (d *Dispatcher) counting(endpoint string, f micro.HandlerFunc) micro.HandlerFunc {
 	n := new(atomic.Int64)

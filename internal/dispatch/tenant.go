@@ -20,13 +20,17 @@ func tenantSubject(plain string) string {
 	return tenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
 }
 
-// serviceOnly are the endpoints that concern the service as a whole.
-var serviceOnly = []string{jobs.RPCHostsList, jobs.RPCHostsDrain, jobs.RPCHostsResume, jobs.RPCBreakersReset}
+// forTenants are the endpoints that concern a tenant's own jobs and sessions. All others concern the service as a whole.
+var forTenants = []string{
+	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
+	jobs.RPCDeadList, jobs.RPCDeadShow, jobs.RPCDeadReplay, jobs.RPCDeadPurge,
+	jobs.RPCSessionsList, jobs.RPCSessionsGet, jobs.RPCSessionsExport, jobs.RPCSessionsCleanup, jobs.RPCSessionsImport, jobs.RPCSessionsErase,
+}
 
 // ofTenants are the endpoints as tenants see them.
 func ofTenants(all []endpoint) (theirs []endpoint) {
 	for _, e := range all {
-		if !slices.Contains(serviceOnly, e.subject) {
+		if slices.Contains(forTenants, e.subject) {
 			theirs = append(theirs, endpoint{"tenant-" + e.name, tenantSubject(e.subject), e.handler})
 		}
 	}

@@ -259,15 +259,23 @@ func (h *Host) sendPartial(t *task, body []byte) {
 	_ = h.nc.PublishMsg(m)
 }
 
-// send publishes a reply. It may be lost; the result is there to fetch.
+// send publishes a job's last reply. It may be lost; the result is there to fetch.
 func (h *Host) send(to, contentType, job string, attempt int, body []byte) {
+	if h.tell(to, contentType, job, attempt, body) && jobs.Imported(to) {
+		_ = h.nc.Publish(to, nil) // the broker forgets the call
+	}
+}
+
+// tell publishes a reply that another one may follow, and says whether it was sent.
+func (h *Host) tell(to, contentType, job string, attempt int, body []byte) bool {
 	if to == "" {
-		return
+		return false
 	}
-	m := h.message(to, contentType, job, attempt, body)
-	if err := h.nc.PublishMsg(m); err != nil {
+	if err := h.nc.PublishMsg(h.message(to, contentType, job, attempt, body)); err != nil {
 		h.log.Warn("reply_not_sent", "job", job, "error", err)
+		return false
 	}
+	return true
 }
 
 func (h *Host) message(to, contentType, job string, attempt int, body []byte) *nats.Msg {

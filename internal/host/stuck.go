@@ -172,7 +172,7 @@ func (h *Host) tellStuck() {
 	for _, g := range h.stuck.list() {
 		for _, j := range g.overdue(h) {
 			r := jobs.Reply{Job: j.env.Job, Err: jobs.OutcomePending(g.why())}
-			h.send(j.env.ReplyTo, j.env.Type, j.env.Job, 0, r.Append(nil))
+			h.tell(j.env.ReplyTo, j.env.Type, j.env.Job, 0, r.Append(nil))
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package jobs
 
-import "github.com/dspex/dspex/internal/contract"
+import (
+	"strings"
+
+	"github.com/dspex/dspex/internal/contract"
+)
 
 // Bounds of the ids that clients choose.
 const (
@@ -22,6 +26,10 @@ func JobSequence(id string) (uint64, bool) { return contract.JobSequence(id) }
 
 // importedReply begins the subjects that the broker makes for the replies to another account's requests.
 const importedReply = "_R_."
+
+// Imported reports whether a reply goes to a client of another account. For each such call the broker keeps an entry until the
+// export's threshold; an empty message behind the last reply ends it.
+func Imported(reply string) bool { return strings.HasPrefix(reply, importedReply) }
 
 // ValidInbox reports whether a request may be answered on its reply subject: as ValidReply, and also through the broker's own
 // subject for the inbox of another account.

@@ -104,8 +104,13 @@ type process struct {
 // start runs a program as user; it ends with the test at the latest.
 func start(t *testing.T, user, program string, args ...string) *process {
 	t.Helper()
+	return startIn(t, environ(user), program, args...)
+}
+
+func startIn(t *testing.T, env []string, program string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: programtest.Guarded(filepath.Join(bin, program), args...), ready: make(chan string, 1)}
-	p.cmd.Env, p.cmd.SysProcAttr = environ(user), &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.Env, p.cmd.SysProcAttr = env, &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
