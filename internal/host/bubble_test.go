@@ -20,7 +20,24 @@ import (
 )
 
 // line leads clients to the broker, also to the one that comes after a restart.
-type line struct{ srv atomic.Pointer[server.Server] }
+type line struct {
+	srv   atomic.Pointer[server.Server]
+	spoil atomic.Pointer[func([]byte)] // may spoil what arrives; it runs before the client sees it
+}
+
+// wired is a connection over a line.
+type wired struct {
+	net.Conn
+	line *line
+}
+
+func (w wired) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if spoil := w.line.spoil.Load(); spoil != nil && n > 0 {
+		(*spoil)(b[:n])
+	}
+	return n, err
+}
 
 var errDown = errors.New("the broker is down")
 
@@ -29,7 +46,8 @@ func (l *line) InProcessConn() (net.Conn, error) {
 	if s == nil {
 		return nil, errDown // at once: nats.go dials under its lock, and who waits for a lock stops fake time
 	}
-	return s.InProcessConn()
+	c, err := s.InProcessConn()
+	return wired{c, l}, err
 }
 
 // inFakeTime runs a test with broker, dispatcher and host in a bubble, where waits take no time and gaps are exact.

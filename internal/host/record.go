@@ -213,12 +213,13 @@ func (s *session) writeHead(ctx context.Context, t *task, delay time.Duration) e
 }
 
 // still is asked before each write, however long the broker let it wait. It reports errVoid when the record is not the one
-// any more that the attempt started from.
+// any more that the attempt started from, or says that the job has ended: an early end whose write seemed to fail can come to
+// light late.
 func (s *session) still(ctx context.Context, t *task) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if t.base != (base{}) && t.base != s.base() || s.record.LastSequence >= t.seq {
+	if t.base != (base{}) && t.base != s.base() || s.record.LastSequence >= t.seq || s.record.Ended[t.seq] != "" {
 		return errVoid
 	}
 	return nil
@@ -235,13 +236,14 @@ func (s *session) judgeHead(ctx context.Context, key string, hd *jobs.Head) (own
 		if cur, err = jobs.ParseHead(e.Value); errors.Is(err, jobs.ErrNewer) {
 			return false, err
 		}
-		if cur != nil && hd.Same(cur) {
-			s.head, s.headRev = hd, e.Revision
-			return true, nil
-		}
 	}
+	// First, as of the record: a successor that renews this epoch's head gives it another revision.
 	if err := s.p.mine(ctx); err != nil {
 		return false, err
+	}
+	if cur != nil && hd.Same(cur) {
+		s.head, s.headRev = hd, e.Revision
+		return true, nil
 	}
 	if e.Revision != s.headRev && cur != nil && (s.head == nil || !s.head.Same(cur)) {
 		return false, errVoid
@@ -375,12 +377,14 @@ func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (
 	if err != nil {
 		return false, err
 	}
+	// Whose the partition is comes first: a successor's early end leaves this epoch's outcome in the record, under a revision that
+	// is not this epoch's to write over. The successor completes the job from the record.
+	if err := s.p.mine(ctx); err != nil {
+		return false, err
+	}
 	if cur != nil && cur.Last != nil && cur.Last.Epoch == s.p.epoch && cur.Last.Sequence == t.seq && cur.Last.Attempt == t.attempt {
 		s.record, s.recRev, s.loaded, s.stamp, s.bare = next, e.Revision, time.Now(), e.Stored, false
 		return true, nil
-	}
-	if err := s.p.mine(ctx); err != nil {
-		return false, err
 	}
 	if cur != nil {
 		if _, ended := cur.Ended[t.seq]; ended || cur.LastSequence != s.record.LastSequence || cur.Stream != s.record.Stream ||
