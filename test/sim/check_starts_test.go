@@ -81,15 +81,19 @@ func (c *checker) attemptsAllowed() {
 }
 
 // nothingStartsAfterItsEnd: no attempt starts when its job has its outcome, on whatever host that was: records are fenced, what a
-// job does to the world is not.
+// job does to the world is not. Only the commit of an earlier epoch may come between a new owner's look at the record and its start:
+// the earlier owner thawed in that moment, and nothing tells the new one before its own commit.
 func (c *checker) nothingStartsAfterItsEnd() {
+	attempt := func(e event, seq uint64) string { return fmt.Sprint(e.session, "/", seq, "/", e.attempt) }
+	epochs := map[string]uint64{}
+	c.h.each(func(e event) { epochs[attempt(e, e.seq)] = max(epochs[attempt(e, e.seq)], e.epoch) }, headed)
 	c.h.each(func(e event) {
 		m, known := c.messageOf(e)
 		if e.session == "" || !known {
 			return
 		}
 		for _, end := range c.commits[e.session] {
-			if end.seq == m.seq && end.at < e.at && !end.fresh {
+			if end.seq == m.seq && end.at < e.at && !end.fresh && end.epoch >= epochs[attempt(e, m.seq)] {
 				c.fail("%s (sequence %d) attempt %d starts on %s at %v, after its end at %v", key(e), m.seq, e.attempt, e.who, e.at, end.at)
 			}
 		}

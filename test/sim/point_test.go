@@ -69,7 +69,7 @@ func classify(p publication) point {
 		return pointLease
 	case strings.HasPrefix(s, "dspex.dlq."):
 		return pointDead
-	case strings.HasPrefix(s, "dspex.call."):
+	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."):
 		return pointDoor
 	case strings.HasPrefix(s, "_INBOX.") && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
 		return pointReply
