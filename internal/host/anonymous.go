@@ -186,7 +186,7 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 			return // AckWait brings it again
 		}
 	}
-	won, err := h.firstResult(h.work, snag{j: t.job, step: stepResult}, t.session.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	won, err := h.firstResult(h.work, h.insisting(h.work, snag{j: t.job, step: stepResult}), t.session.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		h.log.Warn("result_not_stored", "job", t.env.Job, "error", err)
 		return // AckWait brings it again
@@ -195,10 +195,11 @@ func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
 	_ = h.ack(t.job)
 }
 
-// firstResult stores r unless there is a result already, and returns the one that counts: nobody may see another one.
-func (h *Host) firstResult(ctx context.Context, g snag, key string, r *jobs.Result, ttl time.Duration) (won *jobs.Result, err error) {
+// firstResult stores r unless there is a result already, and returns the one that counts: nobody may see another one. How often
+// it is tried is up to persist.
+func (h *Host) firstResult(ctx context.Context, persist func(try func() error) error, key string, r *jobs.Result, ttl time.Duration) (won *jobs.Result, err error) {
 	body, rev := r.Append(nil), uint64(0)
-	err = h.insist(ctx, g, func() error {
+	err = persist(func() error {
 		if _, err := h.results.PutSync(key, body, rev, ttl); err == nil {
 			won = r
 			return nil

@@ -214,6 +214,7 @@ func (s *session) hold(ctx context.Context, t *task, e *held) (done bool, delay 
 		d = min(d, left)
 	}
 	h := s.p.h
+	s.resultsTaken() // a session that is parked tries nothing
 	if h.turns.park(s, e.Name) {
 		return false, 0, errParked
 	}

@@ -80,8 +80,9 @@ func (s *session) completeAgain(ctx context.Context, j *job) error {
 	return s.p.h.ack(j)
 }
 
-// finish gives a job that ended before its turn its result, and answers; if its id has a result, that is the answer.
-func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
+// finish gives a job that ended before its turn its result, and answers; if its id has a result, that is the answer. How often the
+// result is tried is up to persist.
+func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind, persist func(try func() error) error) error {
 	if done, err := s.answerStored(ctx, t); done || err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (s *session) finish(ctx context.Context, t *task, kind jobs.Kind) error {
 	reply := jobs.Reply{Job: t.env.Job, Session: s.ref.ID, Host: s.p.h.cfg.Name, State: s.stateLabel(), Err: e}
 	r := &jobs.Result{Session: s.ref.ID, Job: t.env.Job, Sequence: t.seq, Hash: t.req.Hash, Kind: kind, Body: reply.Append(nil), Stored: s.p.h.now()}
 	// The record holds only the kind: another host would word the answer anew. What is answered is what is stored.
-	won, err := s.p.h.firstResult(ctx, snag{s: s, j: t.job, step: stepResult}, s.ref.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
+	won, err := s.p.h.firstResult(ctx, persist, s.ref.ResultKey(t.env.Job), r, jobs.ResultTTL(t.env.Mode))
 	if err != nil {
 		return err
 	}

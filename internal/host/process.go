@@ -27,7 +27,7 @@ func (s *session) process(ctx context.Context, j *job) error {
 	}
 	if kind, ended := s.record.Ended[j.seq]; ended {
 		if !j.answered {
-			if err := s.finish(ctx, t, kind); err != nil {
+			if err := s.finish(ctx, t, kind, h.insisting(ctx, snag{s: s, j: j, step: stepResult})); err != nil {
 				return err
 			}
 		}

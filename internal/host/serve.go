@@ -65,7 +65,9 @@ func (s *session) nextDuty() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
-		if !j.answered && j.expires() {
+		if s.endedBefore(j) {
+			next = 0
+		} else if !j.answered && j.expires() {
 			next = min(next, s.p.h.leftOf(j, j.bound))
 		} else if !j.weighed {
 			next = 0
@@ -106,14 +108,15 @@ func (s *session) weighAll() {
 	}
 }
 
-// overdue returns a waiting job whose deadline has passed, by a clock that was compared since the job came.
+// overdue returns a waiting job that has ended early and was not answered, or whose deadline has passed, by a clock that was compared
+// since the job came.
 func (s *session) overdue(ctx context.Context) (*job, error) {
 	for {
 		j := s.seemsOverdue()
 		if j == nil {
 			return nil, nil
 		}
-		if _, sure := s.p.h.clock.Sure(j.came); sure {
+		if _, sure := s.p.h.clock.Sure(j.came); sure || s.endedBefore(j) {
 			return j, nil
 		}
 		if err := s.p.h.clock.Confirm(ctx, j.came); err != nil {
@@ -126,11 +129,16 @@ func (s *session) seemsOverdue() *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, j := range s.queue {
-		if !j.answered && j.expires() && s.p.h.leftOf(j, j.bound) <= 0 {
+		if s.endedBefore(j) || !j.answered && j.expires() && s.p.h.leftOf(j, j.bound) <= 0 {
 			return j
 		}
 	}
 	return nil
+}
+
+// endedBefore reports whether the record says that a waiting job has ended, and its result or its answer is missing.
+func (s *session) endedBefore(j *job) bool {
+	return !j.answered && s.known && s.record.Ended[j.seq] != ""
 }
 
 // errTooLate says that a job cannot end early any more: it has started, or has its outcome.
@@ -160,11 +168,28 @@ func (s *session) endEarly(ctx context.Context, j *job, kind jobs.Kind) error {
 	if _, err := t.parse(ctx, s.p.h); err != nil {
 		return err
 	}
-	if err := s.finish(ctx, t, kind); err != nil {
+	if err := s.finish(ctx, t, kind, once); err != nil { // the next duties try again: what runs must not wait for it
+		s.resultRefused(err)
 		return err
 	}
 	s.wasAnswered(j)
+	s.resultsTaken()
 	return nil
+}
+
+// resultRefused counts that the result of an early end could not be stored, beside the session's job.
+func (s *session) resultRefused(err error) {
+	if s.refused == nil {
+		s.refused = &refusal{h: s.p.h, g: snag{s: s, step: stepResult}}
+	}
+	s.refused.failed(err)
+}
+
+func (s *session) resultsTaken() {
+	if s.refused != nil {
+		s.refused.over()
+		s.refused = nil
+	}
 }
 
 func (s *session) wasAnswered(j *job) {

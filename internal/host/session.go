@@ -56,6 +56,7 @@ type session struct {
 	used    time.Time // local clock: of the last success in worker
 	quiet   time.Time // local clock: no duties before, after one that failed
 	token   bool      // the loop counts among the host's turns
+	refused *refusal  // of the result of an early end, nil: none
 }
 
 // job is one delivered message. It keeps no payload beyond the host's budget: that is read again when the job starts.
@@ -273,6 +274,7 @@ func (s *session) loop() {
 				s.p.h.turns.next()
 				return
 			}
+			s.resultsTaken() // one that is still missing is insisted on at its job's turn
 			s.p.h.release(j)
 			s.mu.Lock()
 			s.wants = time.Now() // the next one is at the head from now on

@@ -53,17 +53,8 @@ const stuckSilence = time.Minute
 // insist repeats f until it succeeds or says that the work is not this epoch's any more (errFenced, errVoid, errLeaving):
 // what is decided is not forgotten because a broker does not answer. g says whom that holds up.
 func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
-	var held *snag // made when it is needed
-	full := false  // also while it is tried again: nothing is run in between
-	note := func(now bool) {
-		if now && !full {
-			h.full.Add(1)
-		} else if full && !now {
-			h.full.Add(-1)
-		}
-		full = now
-	}
-	defer note(false)
+	r := refusal{h: h, g: g}
+	defer r.over()
 	for {
 		err := f()
 		if err == nil || errors.Is(err, errFenced) || errors.Is(err, errVoid) {
@@ -72,16 +63,51 @@ func (h *Host) insist(ctx context.Context, g snag, f func() error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		note(errors.Is(err, stream.ErrStoreFull))
-		h.log.Warn("broker_awaited", "step", g.step, "error", err)
-		if held == nil {
-			copied := g
-			held = &copied
-			defer h.free(held)
-		}
-		h.stumble(held, err)
+		r.failed(err)
 		wait(ctx, nil, brokerPause)
 	}
+}
+
+// insisting is insist for those who choose what to do when a try fails; once is the other choice.
+func (h *Host) insisting(ctx context.Context, g snag) func(try func() error) error {
+	return func(try func() error) error { return h.insist(ctx, g, try) }
+}
+
+func once(try func() error) error { return try() }
+
+// refusal is what is known of a write that is tried again until the broker takes it.
+type refusal struct {
+	h    *Host
+	g    snag
+	held *snag // made when it is needed
+	full bool  // for want of room; also while it is tried again: nothing is run in between
+}
+
+func (r *refusal) failed(err error) {
+	r.note(errors.Is(err, stream.ErrStoreFull))
+	r.h.log.Warn("broker_awaited", "step", r.g.step, "error", err)
+	if r.held == nil {
+		copied := r.g
+		r.held = &copied
+	}
+	r.h.stumble(r.held, err)
+}
+
+// over is the end of it.
+func (r *refusal) over() {
+	r.note(false)
+	if r.held != nil {
+		r.h.free(r.held)
+	}
+}
+
+func (r *refusal) note(full bool) {
+	if full && !r.full {
+		r.h.full.Add(1)
+	} else if r.full && !full {
+		r.h.full.Add(-1)
+	}
+	r.full = full
 }
 
 // stumble counts a try that failed.

@@ -44,7 +44,7 @@ var mutants = []mutant{
 	{name: "any payload is a repeat", rule: "Rule 4", edits: []edit{{"internal/host/repeat.go",
 		"case r.Hash != t.req.Hash:", "case false:"}}},
 	{name: "early end acknowledged without a result", rule: "Rule 5", edits: []edit{
-		{hostServe, "	if err := s.finish(ctx, t, kind); err != nil {\n		return err\n	}\n	s.wasAnswered(j)", "	s.wasAnswered(j)"},
+		{hostServe, "	if err := s.finish(ctx, t, kind, once); err != nil { // the next duties try again: what runs must not wait for it\n		s.resultRefused(err)\n		return err\n	}\n	s.wasAnswered(j)", "	s.wasAnswered(j)"},
 		{hostProcess, "		if !j.answered {\n", "		if false {\n"}}},
 	{name: "an early end that is not in the record", rule: "Rule 5", aim: []string{"impatient clients"}, edits: []edit{{hostServe,
 		"} else if err := s.writeEnd(ctx, j.seq, kind); err != nil {", "} else if err := error(nil); err != nil {"}}},
