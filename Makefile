@@ -16,7 +16,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python sim mutants test-containers lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python sim mutants test-mixed test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-go: setup
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
+
+test-mixed: ## hosts of an earlier commit and of this tree share their sessions: EARLIER=COMMIT; needs the clone's history
+	go test -tags mixed ./test/procs -run Earlier -v -count 1 $(if $(EARLIER),-earlier $(EARLIER))
 
 test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
 	./test/containers/run.sh

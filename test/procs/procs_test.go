@@ -74,7 +74,12 @@ func deploy(t *testing.T) *deployment {
 
 func (d *deployment) start(program, name string, args ...string) *process {
 	d.t.Helper()
-	return launch(d.t, program+" "+name, exec.Command(filepath.Join(bin, program), append([]string{"--server", d.url, "--name", name}, args...)...))
+	return d.startFrom(bin, program, name, args...)
+}
+
+func (d *deployment) startFrom(dir, program, name string, args ...string) *process {
+	d.t.Helper()
+	return launch(d.t, program+" "+name, exec.Command(filepath.Join(dir, program), append([]string{"--server", d.url, "--name", name}, args...)...))
 }
 
 // launch starts a program that ends with the test.

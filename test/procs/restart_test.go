@@ -16,7 +16,7 @@ import (
 )
 
 // load keeps sessions busy: each appends to its list, turn after turn, and checks that nothing is lost, repeated or reset. No
-// job of it may be retried: an attempt that is cut short fails the test.
+// job of it is retried unless withRetries allows it: an attempt that is cut short fails the test.
 type load struct {
 	t     *testing.T
 	c     *dspex.Client
@@ -25,10 +25,18 @@ type load struct {
 	wg    sync.WaitGroup
 	calls atomic.Int64
 	seen  sync.Map // host -> *atomic.Int64: jobs that it ran
+
+	retries int // that each job may use
 }
 
-func startLoad(t *testing.T, c *dspex.Client, sessions int) *load {
+// withRetries lets a job be tried again, for faults that cut attempts short.
+func withRetries(l *load) { l.retries = 10 }
+
+func startLoad(t *testing.T, c *dspex.Client, sessions int, options ...func(*load)) *load {
 	l := &load{t: t, c: c}
+	for _, set := range options {
+		set(l)
+	}
 	l.ctx, l.stop = context.WithCancel(t.Context())
 	for n := range sessions {
 		l.wg.Go(func() { l.converse(fmt.Sprintf("load_%d", n), n%2 == 0) })
@@ -61,15 +69,15 @@ func (l *load) converse(session string, call bool) {
 func (l *load) turn(session string, turn int, call bool) (dspex.Reply, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), patience)
 	defer cancel()
-	once := dspex.WithMaxRetries(0)
-	if _, err := l.c.Execute(ctx, session, "sleep", dspex.Args{"ms": 20}, once); err != nil {
+	retries := dspex.WithMaxRetries(l.retries)
+	if _, err := l.c.Execute(ctx, session, "sleep", dspex.Args{"ms": 20}, retries); err != nil {
 		return dspex.Reply{}, err
 	}
 	args := dspex.Args{"x": turn}
 	if call {
-		return l.c.Execute(ctx, session, "append", args, once)
+		return l.c.Execute(ctx, session, "append", args, retries)
 	}
-	receipt, err := l.c.Submit(ctx, session, "append", args, once)
+	receipt, err := l.c.Submit(ctx, session, "append", args, retries)
 	if err != nil {
 		return dspex.Reply{}, err
 	}
