@@ -249,11 +249,6 @@ func TestASubmittedJobIsFoundByItsId(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "job", named.Job.String(), "s/mine")
-	again, err := c.Submit(ctx, "s", "hold", nil, dspex.WithJobID("mine"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "the same job again is a duplicate", again.Duplicate, true)
 	_, err = c.Submit(ctx, "s", "hold", nil)
 	e := failsWith(t, "a full session queue", err, dspex.CodeQueueFull)
 	equal(t, "retryable", e.Retryable, true)

@@ -35,11 +35,15 @@ func ExampleWithJobID() {
 	client, ctx := exampleClient(), context.Background()
 	for range 2 {
 		receipt, err := client.Submit(ctx, "user_7", "predict", dspex.Args{"question": "once"}, dspex.WithJobID("once-1"))
-		fmt.Println(receipt.Job.ID, receipt.Duplicate, err)
+		if err != nil {
+			log.Fatal(err)
+		}
+		reply, err := client.Wait(ctx, receipt.Job)
+		fmt.Println(receipt.Job.ID, reply.Outputs()["answer"], err)
 	}
 	// Output:
-	// once-1 false <nil>
-	// once-1 true <nil>
+	// once-1 once <nil>
+	// once-1 once <nil>
 }
 
 func ExampleClient_GetJob() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -27,12 +26,12 @@ func (r JobRef) String() string {
 
 // Receipt is the proof that a job was accepted.
 type Receipt struct {
-	Job       JobRef
-	Sequence  uint64 // in the stream
-	Duplicate bool   // a job of this id was accepted in the last 10 minutes: this one is not run, whatever is in it
+	Job      JobRef
+	Sequence uint64 // in the stream
 }
 
-// Submit stores a job of a session and returns at once. Wait or GetJob fetches its outcome.
+// Submit stores a job of a session and returns at once. Wait or GetJob fetches its outcome. With WithJobID it may be repeated: a
+// job whose id is known in its session is not run again, and has the outcome of the first one.
 func (c *Client) Submit(ctx context.Context, session, command string, args Args, opts ...SubmitOption) (Receipt, error) {
 	subject, err := sessionSubject(contract.SubjectSession, session)
 	if err != nil {
@@ -64,14 +63,6 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 		return Receipt{}, err
 	}
 	m := r.message(c.prefix + subject)
-	if r.job.ID != "" {
-		// The broker's window of duplicates is one for the whole stream: the id needs its session.
-		scope := session
-		if scope == "" {
-			scope = "anonymous"
-		}
-		m.Header.Set(nats.MsgIdHdr, scope+"."+r.job.ID)
-	}
 	if r.replyTo != "" {
 		m.Header.Set(contract.HeaderReplyTo, r.replyTo)
 	}
@@ -95,7 +86,7 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 	if r.job.ID == "" {
 		r.job.ID = contract.SequenceJob(ack.Sequence)
 	}
-	return Receipt{Job: r.job, Sequence: ack.Sequence, Duplicate: ack.Duplicate}, nil
+	return Receipt{Job: r.job, Sequence: ack.Sequence}, nil
 }
 
 // notStored tells a full stream from a broker that was not reached.

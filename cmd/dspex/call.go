@@ -207,15 +207,12 @@ func (a *app) submit(ctx context.Context, c *dspex.Client, command string, args 
 		return err
 	}
 	if !a.text() {
-		return a.say(map[string]any{"ok": true, "job": receipt.Job.ID, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate})
+		return a.say(map[string]any{"ok": true, "job": receipt.Job.ID, "sequence": receipt.Sequence})
 	}
 	fmt.Fprintln(a.out, receipt.Job.ID)
 	next := "dspex jobs wait " + receipt.Job.ID
 	if f.session != "" {
 		next += " --session " + f.session
-	}
-	if receipt.Duplicate {
-		fmt.Fprintln(a.err, a.paint(a.err, dim, "a job of this id was accepted before: its outcome is the one to come"))
 	}
 	fmt.Fprintln(a.err, a.paint(a.err, dim, "accepted; `"+next+"` waits for its outcome"))
 	return nil

@@ -127,7 +127,7 @@ func (f *Fake) consume(ctx context.Context, stream, subject string) error {
 	}
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: stream, Subjects: []string{subject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-		MaxMsgsPerSubject: queueLength, DiscardNewPerSubject: true, Duplicates: time.Minute,
+		MaxMsgsPerSubject: queueLength, DiscardNewPerSubject: true,
 	}); err != nil {
 		return err
 	}

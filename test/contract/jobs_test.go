@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex"
 )
 
 func TestEachIdRunsOnceAndARepeatGetsTheFirstOutcome(t *testing.T) {
@@ -92,13 +96,139 @@ func TestIdsBelongToTheirSession(t *testing.T) {
 	}
 }
 
-func TestTheMessageIdSavesARepeatedPublish(t *testing.T) {
-	headers := []string{"Dspex-Job", "saved", "Nats-Msg-Id", "jobs_6.saved"}
-	ask := text(body("append", m{"x": 1}))
-	stub.publish(t, "dspex.session.jobs_6", ask, headers...)
-	stub.publish(t, "dspex.session.jobs_6", ask, headers...)
-	if o, r := stub.wait(t, "jobs_6", "saved"); o.Outcome != "succeeded" || len(r.Result.(m)["list"].([]any)) != 1 {
-		t.Errorf("%+v %+v", o, r)
+// acknowledgement is what the broker answers to a durable publish.
+type acknowledgement struct {
+	Seq       uint64
+	Duplicate bool
+}
+
+// together publishes messages so that the broker takes them one right after the other.
+func (s *service) together(t *testing.T, messages ...*nats.Msg) (acks []acknowledgement) {
+	t.Helper()
+	inbox, err := s.nc.SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = inbox.Unsubscribe() }()
+	for _, msg := range messages {
+		msg.Reply = inbox.Subject
+		if err := s.nc.PublishMsg(msg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range messages {
+		answer, err := inbox.NextMsg(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ack acknowledgement
+		if err := json.Unmarshal(answer.Data, &ack); err != nil || ack.Seq == 0 {
+			t.Fatalf("PubAck %s", answer.Data)
+		}
+		acks = append(acks, ack)
+	}
+	return acks
+}
+
+// TestAJobOfOurClientsIsNeverTheDuplicateOfAnothers has somebody publish the ids that another session's client is about to use, in
+// every place where a client may put one.
+func TestAJobOfOurClientsIsNeverTheDuplicateOfAnothers(t *testing.T) {
+	c := dspex.New(stub.nc)
+	for _, lane := range []string{"jobs_12", ""} {
+		for i := range 20 {
+			id := "order" + strconv.Itoa(i)
+			theirs := "dspex.session.mallory"
+			if lane == "" {
+				theirs = "dspex.anonymous.batch"
+			}
+			for _, guess := range []string{id, lane + "." + id, "anonymous." + id} {
+				msg := message(theirs, text(body("echo", m{"x": "theirs"})), "Dspex-Job", "theirs-"+lane+id+guess[:1], "Nats-Msg-Id", guess)
+				if err := stub.nc.PublishMsg(msg); err != nil {
+					t.Fatal(err)
+				}
+			}
+			submit := func(x string) (dspex.Receipt, error) {
+				if lane == "" {
+					return c.SubmitAnonymous(t.Context(), dspex.LaneBatch, "echo", dspex.Args{"x": x}, dspex.WithJobID(id))
+				}
+				return c.Submit(t.Context(), lane, "echo", dspex.Args{"x": x}, dspex.WithJobID(id))
+			}
+			receipt, err := submit("ours")
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := submit("ours")
+			if err != nil || again.Sequence == receipt.Sequence {
+				t.Fatalf("%+v after %+v: %v", again, receipt, err)
+			}
+			if r, err := c.Wait(t.Context(), receipt.Job); err != nil || string(r.Result) != `{"x":"ours"}` {
+				t.Fatalf("%s: %s %v", receipt.Job, r.Result, err)
+			}
+		}
+	}
+}
+
+// TestTwoSessionsUseTheSameIdsAtOnce: all are accepted, and each has the outcome of its own earlier twin, or none but a conflict.
+func TestTwoSessionsUseTheSameIdsAtOnce(t *testing.T) {
+	inbox, err := stub.nc.SubscribeSync("dspex.reply.jobs_13.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*nats.Msg
+	for _, kind := range []string{"first", "twin", "other"} {
+		for _, session := range []string{"jobs_13", "jobs_14"} {
+			x := session
+			if kind == "other" {
+				x = "another payload"
+			}
+			all = append(all, message("dspex.session."+session, text(body("append", m{"x": x})), "Dspex-Job", "shared", "Dspex-Reply-To", "dspex.reply.jobs_13."+session+"-"+kind))
+		}
+	}
+	for _, ack := range stub.together(t, all...) {
+		if ack.Duplicate {
+			t.Fatal("the broker dropped a job that has no id of the broker's")
+		}
+	}
+	for range all {
+		answer, err := inbox.NextMsg(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, kind, _ := strings.Cut(answer.Subject[len("dspex.reply.jobs_13."):], "-")
+		r := read(t, answer)
+		if kind == "other" {
+			r.fails(t, "session", "conflict")
+			continue
+		}
+		r.succeeds(t)
+		if list := r.Result.(m)["list"]; !reflect.DeepEqual(list, []any{session}) {
+			t.Errorf("%s: %v", answer.Subject, list)
+		}
+	}
+}
+
+// TestWhatTheBrokersOwnIdDoesToAPublisherThatSetsIt shows what remains of Nats-Msg-Id, which is not part of the contract: the
+// second publish within the window is acknowledged as a duplicate and is not there; after the window it is a job like any other.
+func TestWhatTheBrokersOwnIdDoesToAPublisherThatSetsIt(t *testing.T) {
+	msg := func(id string) *nats.Msg {
+		return message("dspex.session.jobs_6", text(body("append", m{"x": id})), "Dspex-Job", id, "Nats-Msg-Id", "the-brokers")
+	}
+	acks := stub.together(t, msg("a"), msg("b"))
+	if acks[0].Duplicate || !acks[1].Duplicate || acks[0].Seq != acks[1].Seq {
+		t.Fatalf("%+v", acks)
+	}
+	if _, r := stub.lookUp(t, m{"session": "jobs_6", "job": "b"}); r.OK {
+		t.Error("the duplicate is known")
+	}
+	for start := time.Now(); stub.together(t, msg("b"))[0].Duplicate; {
+		if time.Since(start) > patience {
+			t.Fatal("the window does not end")
+		}
+	}
+	for id, want := range map[string][]any{"a": {"a"}, "b": {"a", "b"}} {
+		if o, r := stub.wait(t, "jobs_6", id); o.Outcome != "succeeded" || !reflect.DeepEqual(r.Result.(m)["list"], want) {
+			t.Errorf("%s: %+v %+v", id, o, r.Result)
+		}
 	}
 }
 

@@ -38,11 +38,12 @@ async def main(url: str) -> None:
     js = nc.jetstream()
     answers = await nc.subscribe("dspex.reply.python_1")
     question = body("predict", question="Tell me more about it")
-    headers = {"Dspex-Job": "python-job-1", "Nats-Msg-Id": "python_1.python-job-1", "Dspex-Reply-To": "dspex.reply.python_1"}
+    headers = {"Dspex-Job": "python-job-1", "Dspex-Reply-To": "dspex.reply.python_1"}
     ack = await js.publish("dspex.session.python_1", question, headers=headers)
-    again = await js.publish("dspex.session.python_1", question, headers=headers)
-    found["stream"], found["duplicate"] = ack.stream, again.duplicate
+    await js.publish("dspex.session.python_1", question, headers=headers)  # the same id: it runs once, both are answered
+    found["stream"] = ack.stream
     found["answer"] = json.loads((await answers.next_msg(timeout=60)).data)
+    found["again"] = json.loads((await answers.next_msg(timeout=60)).data)
     ask = json.dumps({"session": "python_1", "job": "python-job-1", "wait_ms": 60000}).encode()
     found["outcome"] = json.loads((await nc.request("dspex.rpc.jobs.get", ask, timeout=61)).data)
 
