@@ -40,6 +40,7 @@ func (a *app) devCommand() *cobra.Command {
 			}
 			defer stop()
 			cfg.Metrics = registry
+			cfg.Raised = func(r devserver.Raised) { fmt.Fprint(a.err, raised(r)) }
 			cfg.Ready = func(i devserver.Info) {
 				level.Set(min(level.Level(), slog.LevelWarn))
 				a.announce(i, url)

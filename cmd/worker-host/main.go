@@ -50,7 +50,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	box, err := o.openSandbox(s)
+	box, err := o.openSandbox(s, python)
 	if err != nil {
 		return err
 	}
@@ -101,8 +101,8 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 }
 
 // openSandbox makes what keeps the workers from the host.
-func (o *options) openSandbox(s *daemon.Surroundings) (*sandbox.Box, error) {
-	box, err := o.sandbox.Open(append(s.Secrets, o.keyFiles...), pyenv.Certificates(s.Env))
+func (o *options) openSandbox(s *daemon.Surroundings, python pyenv.Env) (*sandbox.Box, error) {
+	box, err := o.sandbox.Open(append(s.Secrets, o.keyFiles...), append(pyenv.Certificates(s.Env), python.Read...))
 	if err == nil && box.Lacks != nil {
 		s.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
 	}
@@ -112,8 +112,8 @@ func (o *options) openSandbox(s *daemon.Surroundings) (*sandbox.Box, error) {
 func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logger) pyproc.Config {
 	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(box.Environ()...), Scratch: box.Scratch, Name: o.name, Size: o.workers, Log: log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(),
-				"warm_up": !o.pool.Basic()})
+			b, err := wire.Encode(python.Init(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(),
+				"warm_up": !o.pool.Basic()}))
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}

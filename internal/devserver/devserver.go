@@ -53,9 +53,14 @@ type Config struct {
 	Progress io.Writer // of making the Python environment
 	// Ready is told where clients connect, once requests will be answered.
 	Ready func(Info)
+	// Raised is told of each attempt that ended in an exception of the user's code; it must not block.
+	Raised func(Raised)
 
 	box *sandbox.Box // made by Run
 }
+
+// Raised is an attempt that ended in an exception.
+type Raised = host.Raised
 
 // Info is what Ready is told.
 type Info struct {
@@ -145,7 +150,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		info.Echo = echo.URL()
 		run("echo model", echo.Run)
 	}
-	if cfg.box, err = openSandbox(cfg, profiles.SecretFiles()); err != nil {
+	if cfg.box, err = openSandbox(cfg, profiles.SecretFiles(), env); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.box.Close()) }()
@@ -237,8 +242,8 @@ func (e *workersError) Error() string { return e.text }
 func (e *workersError) Unwrap() error { return e.cause }
 
 // openSandbox makes what keeps the workers from this process.
-func openSandbox(cfg Config, secrets []string) (*sandbox.Box, error) {
-	box, err := cfg.Sandbox.Open(secrets, pyenv.Certificates(os.Getenv))
+func openSandbox(cfg Config, secrets []string, env pyenv.Env) (*sandbox.Box, error) {
+	box, err := cfg.Sandbox.Open(secrets, append(pyenv.Certificates(os.Getenv), env.Read...))
 	if err == nil && box.Lacks != nil {
 		cfg.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
 	}
@@ -264,8 +269,8 @@ func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 	pool := pyproc.Config{
 		Command: env.Command(), Env: env.Environ(cfg.box.Environ()...), Scratch: cfg.box.Scratch, Name: "dev", Size: cfg.Workers, Log: cfg.Log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
-				"imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()})
+			b, err := wire.Encode(env.Init(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
+				"imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()}))
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}
@@ -310,7 +315,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 		return err
 	}
 	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		Engine: host.EngineOf(pool), Sandbox: cfg.box.Level.String()})
+		Engine: host.EngineOf(pool), Sandbox: cfg.box.Level.String(), OnRaised: cfg.Raised})
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,16 @@ type Config struct {
 	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
+	// OnRaised is called after each attempt that ended in an exception of the operator's code; it must not block. nil: nobody looks.
+	OnRaised func(Raised)
+}
+
+// Raised is an attempt that ended in an exception.
+type Raised struct {
+	Session, Job, Command string
+	Program               string // that execute_program named
+	Attempt               int
+	Error                 *jobs.Error
 }
 
 // Host runs jobs. Make it with New, then Run it once.

@@ -107,8 +107,12 @@ func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *
 func (h *Host) ran(t *task, out *output) {
 	h.metrics.ran(out)
 	h.telemetry.emit(tellExecute, t, out.worker, out.ran, out.err)
-	if out.err != nil {
-		h.telemetry.emit(tellError, t, out.worker, 0, out.err)
+	if out.err == nil {
+		return
+	}
+	h.telemetry.emit(tellError, t, out.worker, 0, out.err)
+	if h.cfg.OnRaised != nil && out.err.PythonType != "" {
+		h.cfg.OnRaised(Raised{Session: t.session.ID, Job: t.env.Job, Command: t.req.Command, Program: textOf(t.req.Args, "program_id"), Attempt: t.attempt, Error: out.err})
 	}
 }
 

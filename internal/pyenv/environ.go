@@ -126,7 +126,19 @@ func (e Env) Command() []string {
 	if e.SitePackages != "" {
 		argv = append(argv, e.SitePackages)
 	}
-	return append(argv, e.Paths...)
+	argv = append(argv, e.Paths...)
+	for _, site := range e.Sites {
+		if site != e.SitePackages {
+			argv = append(argv, site)
+		}
+	}
+	return argv
+}
+
+// Init is what INIT tells the workers of the environment (contract/frame.md).
+func (e Env) Init(config map[string]any) map[string]any {
+	config["paths"], config["sites"] = append([]string{}, e.Paths...), append([]string{}, e.Sites...)
+	return config
 }
 
 // Environ is the whole environment of a worker: what is allowed through from the surroundings, what keeps libraries quiet,

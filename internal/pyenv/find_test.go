@@ -152,3 +152,30 @@ func TestAWorkerGetsNoSecretOfItsSurroundings(t *testing.T) {
 		}
 	}
 }
+
+func TestWhereInstallsInPlaceAndPathFilesLeadIsKnown(t *testing.T) {
+	site, project, plain := t.TempDir(), t.TempDir(), t.TempDir()
+	info := filepath.Join(site, "mine-1.dist-info")
+	if err := os.Mkdir(info, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{
+		filepath.Join(info, "direct_url.json"): `{"dir_info": {"editable": true}, "url": "file://` + project + `"}`,
+		filepath.Join(site, "a.pth"):           "# a comment\nimport something\n" + plain + "\n/not/there\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := Env{Python: "python3", RuntimeDir: "/r", SitePackages: "/s", Paths: []string{"/mine"}}
+	env.withSite(site)
+	if !slices.Equal(env.Read, []string{plain, project}) {
+		t.Errorf("leads to %q", env.Read)
+	}
+	if argv := env.Command(); !slices.Equal(argv[len(argv)-4:], []string{"/r", "/s", "/mine", site}) {
+		t.Errorf("argv %q", argv)
+	}
+	if got := env.Init(map[string]any{})["sites"]; !slices.Equal(got.([]string), []string{site}) {
+		t.Errorf("INIT has the sites %v", got)
+	}
+}

@@ -44,6 +44,8 @@ type Env struct {
 	SitePackages string   // holds the installed packages; "" when there are none
 	Key          string   // names the environment; "" when it is not ours
 	Paths        []string // the operator's own directories
+	Sites        []string // where the packages are that the operator's modules need
+	Read         []string // directories outside of all these to which .pth files and installs in place lead
 
 	environ []string // allow-listed, without what Environ adds for this process
 }
@@ -70,8 +72,8 @@ func Ensure(ctx context.Context, cfg Config) (Env, error) {
 	}
 	env := b.env(py)
 	env.Python, env.SitePackages, env.Key = venvPython(dir), venvSite(dir, py), key
-	if len(env.Paths) > 0 && py.VenvSite != "" {
-		env.Paths = append(env.Paths, py.VenvSite)
+	if len(env.Paths) > 0 {
+		env.withSite(py.VenvSite)
 	}
 	return b.withRuntime(ctx, env, py)
 }
@@ -90,6 +92,7 @@ func System(ctx context.Context, cfg Config) (Env, error) {
 	}
 	env := b.env(py)
 	env.Python, env.SitePackages = py.Executable, py.VenvSite
+	env.withSite(py.VenvSite)
 	return b.withRuntime(ctx, env, py)
 }
 

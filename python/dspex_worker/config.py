@@ -19,6 +19,8 @@ class Config:
     slots: int = 0  # concurrent calls; 0: what the engine proposes
     worker: str = "worker"  # its name, "<host>/<n>"
     imports: tuple[str, ...] = ()  # modules of the operator
+    paths: tuple[str, ...] = ()  # directories of these modules, which are in sys.path
+    sites: tuple[str, ...] = ()  # directories of packages that they need, taken along with their .pth files
     history_turns: int = 50  # of one session
     history_bytes: int = 256 << 10  # of one session, encoded
     state_bytes: int = 4 << 20  # of one session, encoded
@@ -34,6 +36,7 @@ _BOUNDS = {
     "state_bytes": (1, HARD_MAX),
     "max_frame": (1024, HARD_MAX),
 }
+_LISTS = {"imports": "module names", "paths": "directories", "sites": "directories"}
 
 
 def read_config(found: dict[str, Any]) -> Config:
@@ -45,9 +48,9 @@ def read_config(found: dict[str, Any]) -> Config:
             low, high = _BOUNDS[key]
             if type(value) is not int or not low <= value <= high:
                 wrong.append(f"{key} must be an integer {low} .. {high}")
-        elif key == "imports":
+        elif key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-                wrong.append("imports must be a list of module names")
+                wrong.append(f"{key} must be a list of {_LISTS[key]}")
         elif key == "warm_up":
             if not isinstance(value, bool):
                 wrong.append("warm_up must be true or false")
@@ -55,5 +58,5 @@ def read_config(found: dict[str, Any]) -> Config:
             wrong.append(f"{key} must be a str that is not empty")
     if wrong:
         raise WorkerError("initialization", "bad_config", f"INIT config: {'; '.join(wrong)}")
-    values: dict[str, Any] = {**found, "imports": tuple(found.get("imports", ()))}
+    values: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in found.items()}
     return Config(**values)

@@ -1,4 +1,4 @@
-"""What a program of the operator takes: read from its module object once, checked before each run.
+"""What a program of the operator takes and gives: read from its module object once, its inputs checked before each run.
 
 Without it DSPy would run a module whose inputs are missing, and answer from nothing.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import typing
 from typing import Any
 
-from dspex_worker.registry import UserCommand, read_function
+from dspex_worker.registry import UserCommand, read_function, spell
 
-__all__ = ["history_of", "read_inputs"]
+__all__ = ["history_of", "read_inputs", "read_signature"]
 
 
 def read_inputs(module: Any) -> UserCommand | None:
@@ -31,6 +31,48 @@ def read_inputs(module: Any) -> UserCommand | None:
     return UserCommand(found.name, function, False, False, hints, required, frozenset(fields))
 
 
+def read_signature(module: Any, inputs: UserCommand | None) -> dict[str, Any] | None:
+    """The signature in the map form of a request. Outputs are those of DSPy's own modules: of others only their code knows them."""
+    if inputs is None:
+        return None
+    of_dspy = _signature(module) if _is_dspys_own(module) else None
+    told = of_dspy.input_fields if of_dspy is not None else {}
+    text = of_dspy.instructions if of_dspy is not None else (type(module).__doc__ or "")
+    return {
+        "name": getattr(of_dspy, "__name__", type(module).__name__),
+        "description": " ".join(str(text).split()),
+        "inputs": [
+            {
+                "name": name,
+                "type": _type(inputs.hints.get(name, Any)),
+                "description": _described(told.get(name), name),
+                "required": name in inputs.required,
+            }
+            for name in _ordered(inputs)
+        ],
+        "outputs": [
+            {"name": name, "type": _type(entry.annotation), "description": _described(entry, name)}
+            for name, entry in (of_dspy.output_fields if of_dspy is not None else {}).items()
+        ],
+    }
+
+
+def _ordered(inputs: UserCommand) -> list[str]:
+    """The inputs in the order of the signature; what has no annotation comes last."""
+    known = inputs.known if inputs.known is not None else inputs.required
+    return [name for name in inputs.hints if name in known] + sorted(known - inputs.hints.keys())
+
+
+def _type(hint: Any) -> str:
+    return "any" if hint is Any else "history" if _is_history(hint) else spell(hint)
+
+
+def _described(entry: Any, name: str) -> str:
+    """The field's own description; DSPy puts a placeholder where there is none."""
+    text = str((getattr(entry, "json_schema_extra", None) or {}).get("desc") or "")
+    return "" if text == f"${{{name}}}" else text
+
+
 def history_of(inputs: UserCommand | None) -> str | None:
     """The input that takes the conversation so far: the one whose annotation is dspy.History."""
     if inputs is None:
@@ -40,13 +82,19 @@ def history_of(inputs: UserCommand | None) -> str | None:
 
 def _fields(module: Any) -> dict[str, Any] | None:
     """The input fields of one of DSPy's own modules, whose forward takes any name; a subclass may do with them what it likes."""
-    if type(module).__module__.partition(".")[0] != "dspy":
-        return None
+    return getattr(_signature(module), "input_fields", None) if _is_dspys_own(module) else None
+
+
+def _is_dspys_own(module: Any) -> bool:
+    return type(module).__module__.partition(".")[0] == "dspy"
+
+
+def _signature(module: Any) -> Any:
     signature = getattr(module, "signature", None)
     if signature is None:  # ChainOfThought is one predictor inside; Refine and BestOfN hold a module
         inner = module.predictors()
         signature = inner[0].signature if len(inner) == 1 else None
-    return getattr(signature, "input_fields", None)
+    return signature
 
 
 def _untyped(entry: Any) -> bool:

@@ -266,7 +266,7 @@ def _listed_imported(call: Call, program: UserProgram) -> dict[str, Any]:
         "created_at": call.worker.started_at,
         "execution_count": program.execution_count,
         "last_executed": program.last_executed,
-        "signature": None,
+        "signature": program.signature,
         "session_id": None,
     }
 
@@ -289,12 +289,12 @@ def get_program_info(call: Call) -> dict[str, Any]:
     entry = call.state.programs.get(program_id) if call.state is not None else None
     if entry is not None:
         found, kind = _listed(call, program_id, entry), entry["program_type"]
-        names = [field["name"] for side in ("inputs", "outputs") for field in entry["signature"][side]]
     else:
         imported = call.worker.programs.get(program_id)
         if imported is None:
             raise _unknown(call, program_id)
-        found, kind, names = _listed_imported(call, imported), "imported", []
+        found, kind = _listed_imported(call, imported), "imported"
+    names = [field["name"] for side in ("inputs", "outputs") for field in (found["signature"] or {}).get(side, ())]
     shared = ("signature", "created_at", "execution_count", "last_executed", "kind", "session_id")
     return {
         "program_id": program_id,

@@ -14,7 +14,6 @@ found.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import types
@@ -24,7 +23,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-from dspex_worker.errors import WorkerError, bounded, frames_of
+from dspex_worker.errors import WorkerError
 from dspex_worker.guard import class_name, text_of
 
 __all__ = [
@@ -36,10 +35,10 @@ __all__ = [
     "command",
     "current_job",
     "job_var",
-    "load_modules",
     "program",
     "read_function",
     "registered",
+    "spell",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,12 +129,12 @@ class UserCommand:
             hint = self.hints.get(name, Any)
             if is_simple(hint):
                 if not accepts(hint, value):
-                    wrong.append((name, f"must be {_spell(hint)}, not {type(value).__name__}"))
+                    wrong.append((name, f"must be {spell(hint)}, not {type(value).__name__}"))
             elif (convert := converter(hint)) is not None:
                 try:
                     found[name] = convert(value)
                 except ValueError as error:
-                    wrong.append((name, f"must be {_spell(hint)}: {text_of(error)}"))
+                    wrong.append((name, f"must be {spell(hint)}: {text_of(error)}"))
         if wrong:
             problems = "; ".join(f"{name} {problem}" for name, problem in wrong[:8])
             raise WorkerError("python", "bad_input", f"{self.name}: {problems}", path=f"{at}.{wrong[0][0]}", expected=self._shape())
@@ -145,7 +144,7 @@ class UserCommand:
         """The arguments as an error tells them."""
         if self.known is None:
             return "any arguments" + (f", among them {', '.join(sorted(self.required))}" if self.required else "")
-        told = [f"{name}{'' if name in self.required else '?'}: {_spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
+        told = [f"{name}{'' if name in self.required else '?'}: {spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
         return ", ".join(told) or "no arguments"
 
 
@@ -157,6 +156,7 @@ class UserProgram:
     target: Any
     module: Any = None
     inputs: UserCommand | None = None  # None: nothing is known of them
+    signature: dict[str, Any] | None = None  # as get_program_info tells it
     execution_count: int = 0
     last_executed: str | None = None
 
@@ -293,34 +293,8 @@ def accepts(hint: Any, value: Any) -> bool:
     return True
 
 
-def _spell(hint: Any) -> str:
+def spell(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
-
-
-def load_modules(names: list[str]) -> None:
-    """Imports the operator's modules, so that their decorators run; an `initialization` error names the one that fails."""
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            raise WorkerError(
-                "initialization",
-                "import_failed",
-                f"import of {name} failed: {class_name(error)}: {bounded(text_of(error))}",
-                hint=_import_hint(name, error),
-                python_type=class_name(error),
-                traceback=frames_of(error),
-            ) from error
-
-
-def _import_hint(name: str, error: Exception) -> str:
-    if not isinstance(error, ModuleNotFoundError) or error.name is None:
-        return "the module is imported when a worker starts: it must not fail then"
-    if error.name.partition(".")[0] == name.partition(".")[0]:
-        return "modules are looked for in the directory where the host was started, and in the virtual environment of its --python"
-    if error.name == "dspy":
-        return "the module needs DSPy, which the engine stub does not bring: start with --engine dspy"
-    return f"install {error.name} into a virtual environment and name its interpreter with --python"
 
 
 def clashes(builtin: set[str]) -> list[str]:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dspex_worker import __version__, bodies, engines, frames, process, registry, wire
+from dspex_worker import __version__, bodies, engines, frames, imports, process, registry, wire
 from dspex_worker.commands import BUILTIN, Command
 from dspex_worker.config import Config, read_config
 from dspex_worker.engines import Engine
 from dspex_worker.errors import WorkerError, describe
 from dspex_worker.frames import FrameReader, FrameType, frame
-from dspex_worker.module_inputs import read_inputs
+from dspex_worker.module_inputs import read_inputs, read_signature
 from dspex_worker.worker import Worker, error_body
 
 __all__ = ["PROTO", "Preloaded", "Started", "failed", "hello", "preload", "read_init", "read_init_body", "send_all", "start"]
@@ -148,13 +148,16 @@ def preload(found: dict[str, Any]) -> Preloaded:
         raise WorkerError("initialization", "bad_config", f"INIT config: {error}") from None
     engine.start(found)
     table, functions = _builtin(config)
-    registry.load_modules(list(config.imports))
+    imports.add_sites(config.sites)
+    imports.refuse_hidden(config.imports, config.paths)
+    imports.load_modules(config.imports, getattr(engine, "settings", lambda: None))
     wrong = registry.clashes({*table, *(entry.name for entry in functions)})
     if wrong:
         raise WorkerError("initialization", "name_clash", "; ".join(wrong), hint="rename them: @command(name=...)")
     for entry in registry.registered.programs:
         entry.module = _built(entry)
         entry.inputs = read_inputs(entry.module)
+        entry.signature = read_signature(entry.module, entry.inputs)
     functions += registry.registered.commands
     return Preloaded(config, engine, table, functions, round((time.perf_counter() - begun) * 1000))
 
@@ -198,13 +201,12 @@ def _builtin(config: Config) -> tuple[dict[str, Command], list[registry.UserComm
 
 
 def _built(entry: registry.UserProgram) -> Any:
-    """The module object; a class is called without arguments."""
-    if not isinstance(entry.target, type):
-        return entry.target
     try:
-        return entry.target()
+        return imports.build(entry)
     except Exception as error:
         failure = describe(error)
         failure.category, failure.code = "initialization", "import_failed"
-        failure.message = f"program {entry.id}: its class cannot be built without arguments: {failure.message}"
+        if isinstance(entry.target, type):
+            failure.hint = "a worker makes an object of the class, without arguments; a DSPy module has a forward or an aforward"
+        failure.message = f"program {entry.id} cannot be built: {failure.message}"
         raise failure from error

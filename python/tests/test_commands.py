@@ -192,7 +192,7 @@ def test_list_info_and_delete(worker: WorkerProcess, session: str) -> None:
     assert (own["id"], own["kind"], own["execution_count"], own["session_id"]) == ("qa_bot", "session", 1, session)
     assert own["signature"]["name"] == "QuestionAnswer"
     assert own["created_at"] <= own["last_executed"]
-    assert (imported["id"], imported["kind"], imported["signature"]) == ("shout", "imported", None)
+    assert (imported["id"], imported["kind"], imported["signature"]["inputs"][0]["name"]) == ("shout", "imported", "text")
 
     info = worker.value("get_program_info", {"program_id": "qa_bot"}, session=session)
     assert (info["program_id"], info["program_type"], info["execution_count"]) == ("qa_bot", "predict", 1)

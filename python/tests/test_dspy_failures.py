@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+import dspy
 import pytest
 
 from dspex_worker.engines.dspy_engine import DSPyEngine
@@ -273,5 +274,32 @@ def test_an_unreadable_answer_says_which_output_broke_which_rule(text: str, fini
             server.script = [Reply(text=text, finish=finish) for _ in range(2)]
             error = await failure(engine.run(spec, {"question": "?"}, context(profile(server), temperature=temperature)))
             assert error.retryable is (again and temperature > 0)
+
+    scenario(steps)
+
+
+def test_what_needs_litellm_is_named_and_says_what_to_do() -> None:
+    class Hosted(dspy.Module):  # type: ignore[misc]
+        def __init__(self, run: Any) -> None:
+            super().__init__()
+            self.run = run
+
+        def forward(self) -> Any:
+            return self.run()
+
+    def unknown_provider() -> Any:
+        with dspy.context(lm=dspy.LM("nobody/model")):
+            return dspy.Predict("question -> answer")(question="?")
+
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        for run, named in (
+            (lambda: dspy.Embedder("openai/text-embedding-3-small")(["a"]), "dspy.Embedder of a hosted model needs litellm"),
+            (unknown_provider, "the language model nobody/model, which the program made itself"),
+        ):
+            error = await failure(engine.run_module(Hosted(run), {}, context(profile(server))))
+            assert (error.category, error.code, error.retryable) == ("python", "lm_engine_missing", False)
+            assert named in error.message
+            assert "dspex env add litellm" in (error.hint or "")
+            assert error.python_type == "ImportError"
 
     scenario(steps)

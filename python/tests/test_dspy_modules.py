@@ -59,6 +59,20 @@ def test_an_asynchronous_module_runs_as_a_task() -> None:
     scenario(steps)
 
 
+class Plain:
+    """No DSPy module, and not callable."""
+
+    def forward(self, n: int) -> int:
+        return 3 * n
+
+
+def test_plain_objects_with_a_forward_are_modules_too() -> None:
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        assert (await engine.run_module(Plain(), {"n": 2}, context(profile(server)))).outputs == {"output": 6}
+
+    scenario(steps)
+
+
 def test_plain_functions_are_modules_too() -> None:
     async def double(n: int) -> int:
         return 2 * n

@@ -70,9 +70,9 @@ def test_frames_that_come_with_init_are_not_lost() -> None:
     [
         ({"engine": "spark"}, "bad_config", ["dspy, stub"]),
         (
-            {"colour": 1, "slots": "many", "imports": "x", "warm_up": 1},
+            {"colour": 1, "slots": "many", "imports": "x", "sites": [1], "warm_up": 1},
             "bad_config",
-            ["unknown key colour", "slots must be", "imports must be", "warm_up must be true or false"],
+            ["unknown key colour", "slots must be", "imports must be", "sites must be", "warm_up must be true or false"],
         ),
         ({"imports": ["no_such_module"]}, "import_failed", ["no_such_module"]),
         ({"imports": ["broken_import"]}, "import_failed", ["broken_import", "no such licence"]),

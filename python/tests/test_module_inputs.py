@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from dspex_worker import WorkerError
-from dspex_worker.module_inputs import read_inputs
+from dspex_worker.module_inputs import read_inputs, read_signature
 
 
 class Own(dspy.Module):  # type: ignore[misc]
@@ -64,3 +64,37 @@ def test_what_takes_everything_is_not_checked() -> None:
     assert free is not None
     free.check({"whatever": 1})
     assert read_inputs(lambda *values: values) is None
+
+
+class Told(dspy.Signature):  # type: ignore[misc]
+    """Do it
+    well."""
+
+    text: str = dspy.InputField(desc="what to read")
+    lang: str = dspy.InputField(default="en")
+    past: dspy.History = dspy.InputField()
+    found: list[int] = dspy.OutputField()
+
+
+def test_the_signature_of_dspys_own_module_is_told_as_a_request_would_have_it() -> None:
+    for module in (dspy.Predict(Told), dspy.ChainOfThought(Told)):
+        told = read_signature(module, read_inputs(module))
+        assert told is not None
+        assert told["description"] == "Do it well."
+        assert told["inputs"] == [
+            {"name": "text", "type": "str", "description": "what to read", "required": True},
+            {"name": "lang", "type": "str", "description": "", "required": False},
+            {"name": "past", "type": "history", "description": "", "required": False},
+        ]
+        assert told["outputs"][-1] == {"name": "found", "type": "list[int]", "description": ""}
+
+
+def test_of_a_module_of_ones_own_the_parameters_are_told() -> None:
+    module = Own()
+    told = read_signature(module, read_inputs(module))
+    assert told is not None
+    assert [(entry["name"], entry["type"], entry["required"]) for entry in told["inputs"]] == [
+        ("question", "str", True),
+        ("least", "int", False),
+    ]
+    assert told["outputs"] == []

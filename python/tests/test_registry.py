@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from dspex_worker import WorkerError, current_job, program, registry
+from dspex_worker import WorkerError, current_job, imports, program
 from dspex_worker.registry import accepts, read_function
 from tests.client import WorkerProcess
 
@@ -81,5 +81,5 @@ def test_current_job_outside_of_a_job() -> None:
 
 def test_an_import_that_fails_names_the_module() -> None:
     with pytest.raises(WorkerError, match="import of no_such_module_here failed") as caught:
-        registry.load_modules(["no_such_module_here"])
+        imports.load_modules(["no_such_module_here"])
     assert (caught.value.category, caught.value.code) == ("initialization", "import_failed")

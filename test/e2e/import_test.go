@@ -95,7 +95,7 @@ func TestTheOperatorsOwnModules(t *testing.T) {
 
 func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"broken.py": "def f():\n    return 1 / 0\n\n\nf()\n", "needs.py": "import a_package_of_mine\n"} {
+	for name, text := range map[string]string{"broken.py": "def f():\n    return 1 / 0\n\n\nf()\n", "needs.py": "import a_package_of_mine\n", "json.py": ""} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -103,6 +103,7 @@ func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 	for module, says := range map[string][]string{
 		"nothing_here": {"import of nothing_here failed: ModuleNotFoundError", "directory where the host was started"},
 		"broken":       {"import of broken failed: ZeroDivisionError: division by zero", "broken.py:2 in f", "broken.py:5 in <module>"},
+		"json":         {"json in ", " is hidden: `import json` finds Python's own", "rename the module"},
 		"needs":        {"No module named 'a_package_of_mine'", "install a_package_of_mine into a virtual environment"},
 	} {
 		d, err := startDev(nil, dir, "--engine", "stub", "--import", module)
@@ -132,15 +133,17 @@ func TestAVirtualEnvironmentBringsItsPackagesForTheOperatorsModules(t *testing.T
 	if err != nil || len(site) != 1 {
 		t.Fatal(site, err)
 	}
-	module := "import a_package_of_mine\nfrom dspex_worker import command\n\n\n@command\ndef mine() -> str:\n    return a_package_of_mine.SAID\n"
-	for path, text := range map[string]string{filepath.Join(site[0], "a_package_of_mine.py"): "SAID = 'mine'\n", filepath.Join(dir, "needs.py"): module} {
+	elsewhere := t.TempDir() // as an install in place has it
+	module := "import a_package_of_mine, installed_in_place\nfrom dspex_worker import command\n\n\n@command\ndef mine() -> str:\n    return a_package_of_mine.SAID + installed_in_place.SAID\n"
+	for path, text := range map[string]string{filepath.Join(site[0], "a_package_of_mine.py"): "SAID = 'mine'\n",
+		filepath.Join(site[0], "in_place.pth"): elsewhere + "\n", filepath.Join(elsewhere, "installed_in_place.py"): "SAID = ' and here'\n", filepath.Join(dir, "needs.py"): module} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, engine := range []string{"stub", "dspy"} {
 		ctx, c := connectTo(t, startIn(t, dir, "--engine", engine, "--import", "needs", "--python", filepath.Join(venv, "bin", "python")).url)
-		if r, err := c.ExecuteAnonymous(ctx, "mine", nil); err != nil || string(r.Result) != `"mine"` {
+		if r, err := c.ExecuteAnonymous(ctx, "mine", nil); err != nil || string(r.Result) != `"mine and here"` {
 			t.Errorf("%s: %s %v", engine, r.Result, err)
 		}
 	}

@@ -51,7 +51,7 @@ class Engine(Protocol):
     """One engine lives in a worker. All but `start` is called on the event loop's thread.
 
     An engine may also have `job_context(ctx)`, a context manager: user functions run inside it, so that their own DSPy
-    code finds the language model of the call.
+    code finds the language model of the call. And `settings()`: a picture of what modules may configure at their import.
     """
 
     name: str

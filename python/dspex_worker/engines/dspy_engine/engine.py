@@ -21,6 +21,7 @@ from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.inputs import converter
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
+from dspex_worker.engines.dspy_engine.settings import shared
 from dspex_worker.errors import WorkerError
 from dspex_worker.fit import OutputError, check_outputs
 from dspex_worker.plain import to_wire
@@ -60,6 +61,10 @@ class DSPyEngine:
         if config.get("warm_up", True):
             boot.warm_up()
 
+    def settings(self) -> dict[str, Any]:
+        """A picture of the process's settings: what modules configure at their import changes it."""
+        return {name: list(value) if isinstance(value, list) else value for name, value in shared.items()}
+
     def run_inline(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome | None:
         """Never: every program waits for a language model."""
         return None
@@ -86,6 +91,8 @@ class DSPyEngine:
         self._adopt_loop()
         await import_litellm(ctx.lm)
         is_dspy = isinstance(module, dspy.Module)
+        if not is_dspy and not callable(module):  # a class of one's own with a forward or an aforward
+            module = getattr(module, "aforward", None) or module.forward
         asynchronous = hasattr(module, "aforward") if is_dspy else inspect.iscoroutinefunction(module)
         call = Call(ctx, inputs, user_code=True)
         async with call.running(self._profiles, module.predictors() if is_dspy else []):

@@ -114,6 +114,8 @@ def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temper
         return _unreadable(error, temperature, cut)
     if isinstance(error, ValueError) and text_of(error).startswith("No LM is loaded"):
         return not_configured()
+    if isinstance(error, ImportError) and (needs := _NEEDS_LITELLM.match(text_of(error))):
+        return _without_litellm(needs.group(1), of)
     for kind, category, code, retryable, what in _TABLE:
         if isinstance(error, kind):
             if code == "lm_connection" and _timed_out(error):
@@ -137,6 +139,20 @@ def _of_provider(error: Any, of: Model, inputs: Mapping[str, Any], row: tuple[st
         retryable=retryable,
         retry_after_ms=_retry_after(error.retry_after) if retryable else None,
     )
+
+
+_NEEDS_LITELLM = re.compile(r"litellm is required to use dspy\.(\w+)")
+
+
+def _without_litellm(user: str, of: Model) -> WorkerError:
+    """What only litellm can call; DSPy's own advice, to install it, reaches no worker's environment."""
+    if user == "LM" and not of.of_profile:
+        what = f"{of.provider()} is of a provider, or has settings, that only litellm knows"
+        hint = "dspex env add litellm; or take a model that speaks OpenAI's protocol, as openai/NAME with an api_base"
+    else:
+        what = f"dspy.{user} of a hosted model needs litellm"
+        hint = "dspex env add litellm; or give dspy.Embedder a function that takes texts and returns their vectors"
+    return WorkerError("python", "lm_engine_missing", f"{what}, which is not installed", hint=hint)
 
 
 _BROKEN = re.compile(r"Failed to parse field (\w+)")
@@ -209,7 +225,7 @@ _KEYS = re.compile(r"(?i)\b(?:sk|pk|rk|key|gsk|xai)[-_][\w*.-]{4,}|AIza[\w-]{10,
 
 
 # DSPy's client adds advice about settings of its own, which nobody here can reach.
-_ADVICE = re.compile(r"To fix:|credential came from:")
+_ADVICE = re.compile(r"To fix:|credential came from:|Set [A-Z][A-Z0-9_]+ in the environment")
 
 
 def _said(message: object, inputs: Mapping[str, Any]) -> str:

@@ -1,0 +1,73 @@
+package pyenv
+
+import (
+	"encoding/json"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// withSite takes the packages of one more environment along: behind the product's own and the operator's directories. Workers
+// read its .pth files themselves (INIT's `sites`), as Python does. What these lead to outside of the environment has to be known
+// here: sandboxed workers read nothing that they were not given.
+func (e *Env) withSite(site string) {
+	if site == "" {
+		return
+	}
+	e.Sites = append(e.Sites, site)
+	e.Read = append(e.Read, pathLines(site)...)
+	e.Read = append(e.Read, editable(site)...)
+}
+
+// pathLines are the directories that .pth files name.
+func pathLines(site string) []string {
+	files, _ := filepath.Glob(filepath.Join(site, "*.pth")) // the pattern is well-formed
+	var found []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "import ") || strings.HasPrefix(line, "import\t") {
+				continue
+			}
+			if !filepath.IsAbs(line) {
+				line = filepath.Join(site, line)
+			}
+			found = append(found, directories(line)...)
+		}
+	}
+	return found
+}
+
+// editable are the projects that are installed in place, whose .pth files may be programs: installers note where they are.
+func editable(site string) []string {
+	files, _ := filepath.Glob(filepath.Join(site, "*.dist-info", "direct_url.json")) // the pattern is well-formed
+	var found []string
+	for _, file := range files {
+		var noted struct {
+			URL string `json:"url"`
+			Dir struct {
+				Editable bool `json:"editable"`
+			} `json:"dir_info"`
+		}
+		text, err := os.ReadFile(file)
+		if err != nil || json.Unmarshal(text, &noted) != nil || !noted.Dir.Editable {
+			continue
+		}
+		if at, err := url.Parse(noted.URL); err == nil && at.Scheme == "file" {
+			found = append(found, directories(at.Path)...)
+		}
+	}
+	return found
+}
+
+func directories(path string) []string {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return nil
+	}
+	return []string{path}
+}
