@@ -8,12 +8,27 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Admin is what operators do with a deployment: hosts, circuit breakers and dead letters. Its requests need rights that users
-// of the service may not have.
+// Admin is what operators do: sessions, dead letters, hosts, circuit breakers, and the commands that concern others. Its requests
+// need rights that clients may not have.
 type Admin struct{ c *Client }
 
 // Admin returns the operators' side of the client. It uses the same connection.
 func (c *Client) Admin() *Admin { return &Admin{c} }
+
+// Execute is Client.Execute with the operator's role: every command may be used, such as shutdown.
+func (a *Admin) Execute(ctx context.Context, session, command string, args Args, opts ...CallOption) (Reply, error) {
+	subject, err := sessionSubject(contract.RPCAdminSession, session)
+	if err != nil {
+		return Reply{}, err
+	}
+	return a.c.call(ctx, subject, session, command, args, opts)
+}
+
+// ExecuteAnonymous is Client.ExecuteAnonymous with the operator's role: set_lm chooses the language model of all jobs that choose
+// none.
+func (a *Admin) ExecuteAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) (Reply, error) {
+	return a.c.call(ctx, contract.RPCAdminAnonymous, "", command, args, opts)
+}
 
 // HostState is what a host does.
 type HostState string

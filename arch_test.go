@@ -44,6 +44,7 @@ var arrows = map[string][]string{
 	"test/sandbox":               {},
 	"test/sim":                   {},
 	"test/production":            {},
+	"test/tenants":               {},
 }
 
 const module = "github.com/dspex/dspex"

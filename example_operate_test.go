@@ -24,8 +24,8 @@ func ExampleClient_Stats() {
 	// Output: 4 2 245ms 1h0m0s <nil>
 }
 
-func ExampleClient_Sessions() {
-	for session, err := range exampleClient().Sessions(context.Background(), dspex.SessionFilter{Prefix: "a_", Idle: time.Minute, Limit: 2}) {
+func ExampleAdmin_Sessions() {
+	for session, err := range exampleClient().Admin().Sessions(context.Background(), dspex.SessionFilter{Prefix: "a_", Idle: time.Minute, Limit: 2}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -36,8 +36,8 @@ func ExampleClient_Sessions() {
 	// a_2 h1/0 12
 }
 
-func ExampleClient_GetSession() {
-	session, err := exampleClient().GetSession(context.Background(), "bob")
+func ExampleAdmin_GetSession() {
+	session, err := exampleClient().Admin().GetSession(context.Background(), "bob")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -45,22 +45,22 @@ func ExampleClient_GetSession() {
 	// Output: bob 1m30s qa_bot retrying
 }
 
-func ExampleClient_ExportSession() {
+func ExampleAdmin_ExportSession() {
 	client, ctx := exampleClient(), context.Background()
-	document, err := client.ExportSession(ctx, "bob")
+	document, err := client.Admin().ExportSession(ctx, "bob")
 	if err != nil {
 		log.Fatal(err)
 	}
-	reply, err := client.ImportSession(ctx, "bob_copy", document, false)
+	reply, err := client.Admin().ImportSession(ctx, "bob_copy", document, false)
 	fmt.Println(reply.Outputs()["status"], err)
 	// Output: imported <nil>
 }
 
-func ExampleClient_CleanupSession() {
+func ExampleAdmin_CleanupSession() {
 	client, ctx := exampleClient(), context.Background()
-	reply, err := client.CleanupSession(ctx, "finished", dspex.WithJobID("cleanup-1"))
+	reply, err := client.Admin().CleanupSession(ctx, "finished", dspex.WithJobID("cleanup-1"))
 	fmt.Println(reply.Outputs()["status"], err)
-	reply, err = client.EraseSession(ctx, "finished")
+	reply, err = client.Admin().EraseSession(ctx, "finished")
 	fmt.Println(reply.Outputs()["status"], err)
 	// Output:
 	// cleaned <nil>

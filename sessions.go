@@ -95,7 +95,7 @@ const mostPage = 500
 
 // Sessions lists the sessions that have state or history, those not used for longest first. It reads page by page while the
 // loop goes on. One that is used meanwhile may come twice.
-func (c *Client) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[SessionInfo, error] {
+func (a *Admin) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[SessionInfo, error] {
 	return func(yield func(SessionInfo, error) bool) {
 		ask := map[string]any{"idle_ms": f.Idle.Milliseconds(), "prefix": f.Prefix}
 		if f.Host != "" {
@@ -106,7 +106,7 @@ func (c *Client) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[Sessio
 			if left > 0 {
 				ask["limit"] = min(left, mostPage)
 			}
-			page, cursor, err := c.sessionPage(ctx, ask)
+			page, cursor, err := a.sessionPage(ctx, ask)
 			if err != nil {
 				yield(SessionInfo{}, err)
 				return
@@ -124,8 +124,8 @@ func (c *Client) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[Sessio
 	}
 }
 
-func (c *Client) sessionPage(ctx context.Context, ask map[string]any) ([]SessionInfo, string, error) {
-	reply, err := c.ask(ctx, contract.RPCSessionsList, ask)
+func (a *Admin) sessionPage(ctx context.Context, ask map[string]any) ([]SessionInfo, string, error) {
+	reply, err := a.c.ask(ctx, contract.RPCSessionsList, ask)
 	if err != nil {
 		return nil, "", err
 	}
@@ -165,8 +165,8 @@ func readSession(raw json.RawMessage) (SessionDetails, error) {
 
 // GetSession returns everything about one session. One of which nothing is known is an error of category ErrSession, code
 // session_unknown.
-func (c *Client) GetSession(ctx context.Context, session string) (SessionDetails, error) {
-	reply, err := c.askSession(ctx, contract.RPCSessionsGet, session)
+func (a *Admin) GetSession(ctx context.Context, session string) (SessionDetails, error) {
+	reply, err := a.askSession(ctx, contract.RPCSessionsGet, session)
 	if err != nil {
 		return SessionDetails{}, err
 	}
@@ -174,40 +174,40 @@ func (c *Client) GetSession(ctx context.Context, session string) (SessionDetails
 }
 
 // ExportSession returns a document from which ImportSession makes the session again.
-func (c *Client) ExportSession(ctx context.Context, session string) (json.RawMessage, error) {
-	reply, err := c.askSession(ctx, contract.RPCSessionsExport, session)
+func (a *Admin) ExportSession(ctx context.Context, session string) (json.RawMessage, error) {
+	reply, err := a.askSession(ctx, contract.RPCSessionsExport, session)
 	return reply.Result, err
 }
 
-func (c *Client) askSession(ctx context.Context, subject, session string) (Reply, error) {
+func (a *Admin) askSession(ctx context.Context, subject, session string) (Reply, error) {
 	if _, err := sessionSubject("", session); err != nil {
 		return Reply{}, err
 	}
-	return c.ask(ctx, subject, map[string]any{"session": session})
+	return a.c.ask(ctx, subject, map[string]any{"session": session})
 }
 
 // CleanupSession removes a session's state, after the jobs that it has waiting. Doing it twice is fine.
-func (c *Client) CleanupSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
-	return c.sessionJob(ctx, contract.RPCSessionsCleanup, session, nil, opts)
+func (a *Admin) CleanupSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
+	return a.sessionJob(ctx, contract.RPCSessionsCleanup, session, nil, opts)
 }
 
 // EraseSession removes everything about a session: state, outcomes and dead letters, after the jobs that it has waiting.
 // Doing it twice is fine.
-func (c *Client) EraseSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
-	return c.sessionJob(ctx, contract.RPCSessionsErase, session, nil, opts)
+func (a *Admin) EraseSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
+	return a.sessionJob(ctx, contract.RPCSessionsErase, session, nil, opts)
 }
 
 // ImportSession makes an exported document the session's state. A session that has state is left alone (code
 // session_not_empty) unless replace is true.
-func (c *Client) ImportSession(ctx context.Context, session string, document json.RawMessage, replace bool, opts ...SessionOption) (Reply, error) {
+func (a *Admin) ImportSession(ctx context.Context, session string, document json.RawMessage, replace bool, opts ...SessionOption) (Reply, error) {
 	if !json.Valid(document) {
 		return Reply{}, invalid(CodeBadRequest, "document", "what ExportSession returned", "the document is not JSON")
 	}
-	return c.sessionJob(ctx, contract.RPCSessionsImport, session, map[string]any{"document": document, "replace": replace}, opts)
+	return a.sessionJob(ctx, contract.RPCSessionsImport, session, map[string]any{"document": document, "replace": replace}, opts)
 }
 
 // sessionJob requests a job that concerns a session as a whole.
-func (c *Client) sessionJob(ctx context.Context, subject, session string, ask map[string]any, opts []SessionOption) (Reply, error) {
+func (a *Admin) sessionJob(ctx context.Context, subject, session string, ask map[string]any, opts []SessionOption) (Reply, error) {
 	if _, err := sessionSubject("", session); err != nil {
 		return Reply{}, err
 	}
@@ -226,7 +226,7 @@ func (c *Client) sessionJob(ctx context.Context, subject, session string, ask ma
 	}
 	ctx, cancel := bounded(ctx, r.total()+settling)
 	defer cancel()
-	m, err := c.request(ctx, r.callMessage(ctx, subject), r.job)
+	m, err := a.c.request(ctx, r.callMessage(ctx, subject), r.job)
 	if err != nil {
 		return Reply{}, err
 	}

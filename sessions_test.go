@@ -14,7 +14,7 @@ import (
 func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 	c, _ := start(t)
 	list := func(f dspex.SessionFilter, most int) (ids []string) {
-		for s, err := range c.Sessions(t.Context(), f) {
+		for s, err := range c.Admin().Sessions(t.Context(), f) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,7 +38,7 @@ func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 	}
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	for _, err := range c.Sessions(gone, dspex.SessionFilter{}) {
+	for _, err := range c.Admin().Sessions(gone, dspex.SessionFilter{}) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("with a context that has ended: %v", err)
 		}
@@ -47,7 +47,7 @@ func TestSessionsAreListedPageByPageUntilTheLimit(t *testing.T) {
 
 func TestASessionIsTold(t *testing.T) {
 	c, _ := start(t)
-	s, err := c.GetSession(t.Context(), "a_1")
+	s, err := c.Admin().GetSession(t.Context(), "a_1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,39 +68,39 @@ func TestASessionIsTold(t *testing.T) {
 	if !strings.Contains(string(s.Raw), "epoch") {
 		t.Errorf("raw: %s", s.Raw)
 	}
-	_, err = c.GetSession(t.Context(), "nobody")
+	_, err = c.Admin().GetSession(t.Context(), "nobody")
 	failsWith(t, "nobody", err, "session_unknown")
 	is(t, "nobody", err, dspex.ErrSession)
-	_, err = c.GetSession(t.Context(), "a b")
+	_, err = c.Admin().GetSession(t.Context(), "a b")
 	failsWith(t, "a bad id", err, dspex.CodeBadSession)
 }
 
 func TestASessionGoesAndComes(t *testing.T) {
 	c, _ := start(t)
 	ctx := t.Context()
-	document, err := c.ExportSession(ctx, "a_1")
+	document, err := c.Admin().ExportSession(ctx, "a_1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.ImportSession(ctx, "a_2", document, false)
+	_, err = c.Admin().ImportSession(ctx, "a_2", document, false)
 	failsWith(t, "into one that is there", err, "session_not_empty")
-	r, err := c.ImportSession(ctx, "new", document, false, dspex.WithJobID("import-1"))
+	r, err := c.Admin().ImportSession(ctx, "new", document, false, dspex.WithJobID("import-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "job", r.Job, dspex.JobRef{Session: "new", ID: "import-1"})
 	equal(t, "status", r.Outputs()["status"], any("imported"))
-	if r, err = c.CleanupSession(ctx, "new"); err != nil {
+	if r, err = c.Admin().CleanupSession(ctx, "new"); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "status", r.Outputs()["status"], any("cleaned"))
-	if r, err = c.EraseSession(ctx, "new"); err != nil {
+	if r, err = c.Admin().EraseSession(ctx, "new"); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "status", r.Outputs()["status"], any("erased"))
-	_, err = c.ImportSession(ctx, "new", []byte("{"), false)
+	_, err = c.Admin().ImportSession(ctx, "new", []byte("{"), false)
 	failsWith(t, "no JSON", err, dspex.CodeBadRequest)
-	_, err = c.EraseSession(ctx, "a b")
+	_, err = c.Admin().EraseSession(ctx, "a b")
 	failsWith(t, "a bad id", err, dspex.CodeBadSession)
 }
 

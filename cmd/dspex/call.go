@@ -21,7 +21,7 @@ type callFlags struct {
 	backoffCap                                         time.Duration
 	retries                                            int
 	temperature, jitter                                float64
-	stream, submit, requireState                       bool
+	stream, submit, requireState, operator             bool
 }
 
 func (a *app) callCommand() *cobra.Command {
@@ -73,6 +73,7 @@ their own.
 	flags.StringVar(&f.module, "module", "", "predict: predict, chain_of_thought or react")
 	flags.StringVar(&f.lm, "lm", "", "language-model profile of the host, for this job only")
 	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature, for this job only")
+	flags.BoolVar(&f.operator, "operator", false, "use the operator's endpoints: for shutdown, and set_lm for all sessions, where tenants have accounts")
 	flags.BoolVar(&f.requireState, "require-state", false, "refuse to run on a session of which nothing is known")
 	return cmd
 }
@@ -138,6 +139,8 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
 	switch {
 	case f.submit && f.stream:
 		return nil, usage("--submit does not wait, so --stream would have no effect")
+	case f.operator && (f.submit || f.stream):
+		return nil, usage("--operator takes neither --submit nor --stream: published jobs are those of clients, and the operator's commands stream nothing")
 	case cmd.Flags().Changed("lane") && (!f.submit || f.session != ""):
 		return nil, usage("--lane is for --submit without a session")
 	}
@@ -187,10 +190,15 @@ func (a *app) call(ctx context.Context, c *dspex.Client, command string, args ds
 	}
 	var reply dspex.Reply
 	var err error
-	if f.session != "" {
-		reply, err = c.Execute(ctx, f.session, command, args, callOptions(options)...)
-	} else {
-		reply, err = c.ExecuteAnonymous(ctx, command, args, callOptions(options)...)
+	switch of := callOptions(options); {
+	case f.operator && f.session != "":
+		reply, err = c.Admin().Execute(ctx, f.session, command, args, of...)
+	case f.operator:
+		reply, err = c.Admin().ExecuteAnonymous(ctx, command, args, of...)
+	case f.session != "":
+		reply, err = c.Execute(ctx, f.session, command, args, of...)
+	default:
+		reply, err = c.ExecuteAnonymous(ctx, command, args, of...)
 	}
 	return a.sayReply(reply, err)
 }

@@ -45,7 +45,7 @@ func (a *app) sessionsListCommand() *cobra.Command {
 					app: a, head: []string{"SESSION", "HOST", "WORKER", "IDLE", "AGE", "OPERATIONS", "PROGRAMS", "STATE", ""},
 					right: []bool{false, false, false, true, true, true, true, true, false},
 				}}
-				return list.say(a, c.Sessions(ctx, f), f.Limit)
+				return list.say(a, c.Admin().Sessions(ctx, f), f.Limit)
 			})
 		},
 	}
@@ -77,7 +77,7 @@ func (a *app) sessionsGetCommand() *cobra.Command {
 		Use: "get SESSION", Short: "Show all about one session", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				s, err := c.GetSession(ctx, args[0])
+				s, err := c.Admin().GetSession(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -150,7 +150,7 @@ func (a *app) sessionsCleanupCommand() *cobra.Command {
 		Use: "cleanup SESSION", Short: "Remove a session's state, after the jobs that it has waiting", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				return a.sayReply(c.CleanupSession(ctx, args[0], withJob(job)...))
+				return a.sayReply(c.Admin().CleanupSession(ctx, args[0], withJob(job)...))
 			})
 		},
 	}
@@ -170,7 +170,7 @@ func (a *app) sessionsEraseCommand() *cobra.Command {
 				return usage("erasing cannot be undone: --yes says that you mean it (`dspex sessions export` keeps a copy)")
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				return a.sayReply(c.EraseSession(ctx, args[0], withJob(job)...))
+				return a.sayReply(c.Admin().EraseSession(ctx, args[0], withJob(job)...))
 			})
 		},
 	}
@@ -188,7 +188,7 @@ func (a *app) sessionsExportCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				document, err := c.ExportSession(ctx, args[0])
+				document, err := c.Admin().ExportSession(ctx, args[0])
 				if err != nil {
 					return err
 				}
@@ -231,7 +231,7 @@ func (a *app) sessionsImportCommand() *cobra.Command {
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				return a.sayReply(c.ImportSession(ctx, args[0], document, replace, withJob(job)...))
+				return a.sayReply(c.Admin().ImportSession(ctx, args[0], document, replace, withJob(job)...))
 			})
 		},
 	}

@@ -23,6 +23,7 @@ const (
 	CodeBadSession        = "bad_session_id"
 	CodeBadJob            = "bad_job_id"
 	CodeBadReply          = "bad_reply_subject"
+	CodeRole              = "role_required"
 	CodeTooLarge          = "too_large"
 	CodeSecret            = "secret_in_request"
 	CodeConflict          = "conflict"
@@ -67,7 +68,7 @@ const (
 // numbers are the HTTP-like numbers of codes; a code without one has its category's.
 var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
-	CodeSecret: 400, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeDeadLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
+	CodeSecret: 400, CodeRole: 403, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeDeadLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
 	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeConsumerUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
@@ -95,7 +96,7 @@ func Number(category, code string) int {
 // Requested reports whether the request itself is the reason of a code, or the client's own wish: no pool would have done better.
 func Requested(code string) bool {
 	switch numbers[code] {
-	case 400, 404, 409, 412, 413, 499:
+	case 400, 403, 404, 409, 412, 413, 499:
 		return true
 	}
 	return false

@@ -22,8 +22,11 @@ const (
 	MsgPack = "application/msgpack"
 )
 
-// RoleOperator is the value of HeaderRole for those who may use every command.
-const RoleOperator = "operator"
+// Values of HeaderRole (contract/commands.md, "Roles"). Clients have none.
+const (
+	RoleTenant   = "tenant"
+	RoleOperator = "operator"
+)
 
 // Headers that only dead letters have (contract/dead-letters.md).
 const (

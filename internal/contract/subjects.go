@@ -6,8 +6,12 @@ const (
 	SubjectAnonymous = "dspex.anonymous." // + lane: durable publish
 	SubjectReply     = "dspex.reply."     // beside inboxes, where replies may go
 
-	RPCSession    = "dspex.rpc.session." // + session id: request
-	RPCAnonymous  = "dspex.rpc.anonymous"
+	RPCSession   = "dspex.rpc.session." // + session id: request
+	RPCAnonymous = "dspex.rpc.anonymous"
+	// The same for operators: these may use every command.
+	RPCAdminSession   = "dspex.rpc.admin.session." // + session id
+	RPCAdminAnonymous = "dspex.rpc.admin.anonymous"
+
 	RPCJobsGet    = "dspex.rpc.jobs.get"
 	RPCJobsCancel = "dspex.rpc.jobs.cancel"
 	RPCHealth     = "dspex.rpc.health.check"

@@ -177,6 +177,8 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	all := []endpoint{
 		{"session", jobs.RPCSession + "*", d.callSession},
 		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
+		{"admin-session", jobs.RPCAdminSession + "*", d.callSession},
+		{"admin-anonymous", jobs.RPCAdminAnonymous, d.callAnonymous},
 		{"jobs-get", jobs.RPCJobsGet, waiting(d.getJob)},
 		{"jobs-cancel", jobs.RPCJobsCancel, aside(d.cancelJob)},
 		{"dlq-list", jobs.RPCDeadList, aside(d.listDead)},

@@ -59,6 +59,10 @@ const callLane = jobs.LaneInteractive
 // accept stores a call, once it is checked.
 func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
 	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
+	role := d.roleOf(r)
+	if bad == nil {
+		bad = role.Forbids(req, to)
+	}
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
 	}
@@ -74,6 +78,9 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 	}
 	if env.Deadline > 0 {
 		m.Header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
+	}
+	if role != jobs.RoleClient && d.cfg.Settings.Accounts {
+		m.Header[jobs.HeaderRole] = []string{string(role)}
 	}
 	d.writer.Publish(m, func(ack stream.Ack, err error) {
 		switch {

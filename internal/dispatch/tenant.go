@@ -22,7 +22,7 @@ func tenantSubject(plain string) string {
 
 // forTenants are the endpoints that concern a tenant's own jobs and sessions. All others concern the service as a whole.
 var forTenants = []string{
-	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
+	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCAdminSession + "*", jobs.RPCAdminAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
 	jobs.RPCDeadList, jobs.RPCDeadShow, jobs.RPCDeadReplay, jobs.RPCDeadPurge,
 	jobs.RPCSessionsList, jobs.RPCSessionsGet, jobs.RPCSessionsExport, jobs.RPCSessionsCleanup, jobs.RPCSessionsImport, jobs.RPCSessionsErase,
 }
@@ -47,6 +47,25 @@ func tenantOf(r micro.Request) string {
 		return named
 	}
 	return jobs.DefaultTenant
+}
+
+// roleOf tells what whoever asks may do: rights tell the endpoints apart, so the endpoint is what tells. Without accounts
+// everybody may do everything.
+func (d *Dispatcher) roleOf(r micro.Request) jobs.Role {
+	plain, tenants := r.Subject(), false
+	if rest, ok := strings.CutPrefix(plain, tenantRoot); ok {
+		_, of, _ := strings.Cut(rest, ".")
+		plain, tenants = "dspex."+of, true
+	}
+	switch {
+	case !d.cfg.Settings.Accounts:
+		return jobs.RoleOperator
+	case plain == jobs.RPCAnonymous || strings.HasPrefix(plain, jobs.RPCSession):
+		return jobs.RoleClient
+	case tenants:
+		return jobs.RoleTenant
+	}
+	return jobs.RoleOperator
 }
 
 // sessionOf is a session of the one who asks.

@@ -77,6 +77,9 @@ func (t *task) read(h *Host, body []byte) *jobs.Error {
 		d = req.Total(h.cfg.CheckoutTimeout)
 	}
 	t.total = d
+	if bad == nil {
+		bad = t.env.Role.Forbids(req, t.from.Session)
+	}
 	return bad
 }
 

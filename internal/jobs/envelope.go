@@ -18,7 +18,7 @@ type Envelope struct {
 	ReplyTo  string
 	Deadline time.Duration // 0: none given
 	Type     string        // content type of body and reply
-	Operator bool          // an operator asked for it: no command is refused
+	Role     Role          // of whoever asked for it
 }
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
@@ -35,6 +35,9 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 func ParseStored(subject string, h map[string][]string, seq uint64, accounts bool) (Source, Envelope, *Error) {
 	from := SourceOf(subject)
 	env, bad := parseHeaders(h, seq, from.Kept)
+	if !accounts { // nothing tells operators from clients
+		env.Role = RoleOperator
+	}
 	if from.Kept || !accounts || env.ReplyTo == "" {
 		return from, env, bad
 	}
@@ -100,7 +103,9 @@ func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Erro
 			env.Deadline = time.Duration(ms) * time.Millisecond
 		}
 	}
-	env.Operator = kept && one(h, HeaderRole) == RoleOperator
+	if kept {
+		env.Role = roleOf(one(h, HeaderRole))
+	}
 	size := 0
 	for key, values := range h {
 		if kept && key == HeaderRole {

@@ -75,6 +75,7 @@ const (
 	CodeBadSession       = contract.CodeBadSession
 	CodeBadJob           = contract.CodeBadJob
 	CodeBadReply         = contract.CodeBadReply
+	CodeRole             = contract.CodeRole
 	CodeTooLarge         = contract.CodeTooLarge
 	CodeSecret           = contract.CodeSecret
 	CodeConflict         = contract.CodeConflict

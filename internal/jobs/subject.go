@@ -8,9 +8,13 @@ import (
 
 // Subjects and headers of package contract, under the names that hosts and dispatchers know them by.
 const (
-	RPCSession    = contract.RPCSession
-	RPCAnonymous  = contract.RPCAnonymous
-	RPCJobsGet    = contract.RPCJobsGet
+	RPCSession   = contract.RPCSession
+	RPCAnonymous = contract.RPCAnonymous
+	RPCJobsGet   = contract.RPCJobsGet
+
+	RPCAdminSession   = contract.RPCAdminSession
+	RPCAdminAnonymous = contract.RPCAdminAnonymous
+
 	RPCJobsCancel = contract.RPCJobsCancel
 	RPCDeadList   = contract.RPCDeadList
 	RPCDeadShow   = contract.RPCDeadShow
@@ -63,9 +67,6 @@ const (
 	LaneInteractive = contract.LaneInteractive
 	LaneBatch       = contract.LaneBatch
 )
-
-// RoleOperator is the value of HeaderRole for those who may use every command.
-const RoleOperator = contract.RoleOperator
 
 // Mode tells whether somebody waits for the reply.
 type Mode string

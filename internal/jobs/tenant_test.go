@@ -122,16 +122,48 @@ func TestRepliesGoWhereTheirTenantHearsThem(t *testing.T) {
 }
 
 func TestOnlyADispatcherSaysWhoAsked(t *testing.T) {
-	h := map[string][]string{HeaderRole: {RoleOperator}}
-	if _, env, bad := ParseStored("dspex.p.1.acme.s.call", h, 9, true); !env.Operator || bad != nil {
-		t.Errorf("%+v %v", env, bad)
-	}
-	for _, subject := range []string{"dspex.p.1.acme.s.session", "dspex.p.1.s", "dspex.t.acme.anonymous.batch", "dspex.anonymous.batch"} {
-		if _, env, bad := ParseStored(subject, h, 9, true); env.Operator || bad == nil || bad.Code != CodeBadHeader {
-			t.Errorf("%s: %+v %v", subject, env, bad)
+	for text, want := range map[string]Role{"operator": RoleOperator, "tenant": RoleTenant, "root": RoleClient} {
+		h := map[string][]string{HeaderRole: {text}}
+		if _, env, bad := ParseStored("dspex.p.1.acme.s.call", h, 9, true); env.Role != want || bad != nil {
+			t.Errorf("%s: %+v %v", text, env, bad)
+		}
+		for _, subject := range []string{"dspex.p.1.acme.s.session", "dspex.p.1.s", "dspex.t.acme.anonymous.batch", "dspex.anonymous.batch"} {
+			if _, env, bad := ParseStored(subject, h, 9, true); env.Role != RoleClient || bad == nil || bad.Code != CodeBadHeader {
+				t.Errorf("%s: %+v %v", subject, env, bad)
+			}
+		}
+		if env, bad := ParseHeaders(h, 0); env.Role != RoleClient || bad == nil {
+			t.Errorf("at an endpoint: %+v %v", env, bad)
 		}
 	}
-	if env, bad := ParseHeaders(h, 0); env.Operator || bad == nil {
-		t.Errorf("at a door: %+v %v", env, bad)
+	if _, env, _ := ParseStored("dspex.p.1.default.s.session", nil, 9, false); env.Role != RoleOperator {
+		t.Errorf("without accounts: %+v", env)
+	}
+}
+
+// TestWhoMayUseWhichCommand is the table of contract/commands.md, "Roles".
+func TestWhoMayUseWhichCommand(t *testing.T) {
+	session, none := SessionRef{"acme", "s"}, Anonymous("acme")
+	for _, c := range []struct {
+		command string
+		at      SessionRef
+		needs   Role
+	}{
+		{"shutdown", session, RoleOperator}, {"shutdown", none, RoleOperator},
+		{"set_lm", none, RoleOperator}, {"configure_lm", none, RoleOperator}, {"set_lm", session, RoleClient}, {"configure_lm", session, RoleClient},
+		{"erase_session", session, RoleTenant}, {"import_session", session, RoleTenant}, {"erase_session", none, RoleTenant},
+		{"cleanup_session", session, RoleClient}, {"cleanup", session, RoleClient}, {"reset_state", session, RoleClient}, {"predict", session, RoleClient},
+		{"predict", none, RoleClient}, {"a_command_of_a_module", none, RoleClient},
+	} {
+		ranks := []Role{RoleClient, RoleTenant, RoleOperator}
+		for i, role := range ranks {
+			bad := role.Forbids(Request{Command: c.command}, c.at)
+			if may := i >= slices.Index(ranks, c.needs); may != (bad == nil) {
+				t.Errorf("%s at %v as %q: %v", c.command, c.at, role, bad)
+			}
+			if bad != nil && (bad.Code != CodeRole || bad.Number() != 403 || bad.Retryable || bad.Hint == "" || !strings.HasPrefix(bad.Message, c.command)) {
+				t.Errorf("%+v", bad)
+			}
+		}
 	}
 }

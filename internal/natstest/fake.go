@@ -103,7 +103,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		return nil, err
 	}
 	for subject, serve := range map[string]func(micro.Request){
-		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob,
+		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCAdminSession + "*": f.call, contract.RPCAdminAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob,
 		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
 		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
 		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,
@@ -168,8 +168,10 @@ type fakeRequest struct {
 
 func (f *Fake) call(r micro.Request) {
 	session := ""
-	if rest, ok := strings.CutPrefix(r.Subject(), contract.RPCSession); ok {
-		session = rest
+	for _, prefix := range []string{contract.RPCSession, contract.RPCAdminSession} {
+		if rest, ok := strings.CutPrefix(r.Subject(), prefix); ok {
+			session = rest
+		}
 	}
 	f.mu.Lock()
 	f.sequence++

@@ -152,22 +152,22 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 		}
 	}
 	seen := 0
-	for _, err := range c.Sessions(ctx, dspex.SessionFilter{}) {
+	for _, err := range c.Admin().Sessions(ctx, dspex.SessionFilter{}) {
 		must("sessions list", err)
 		seen++
 	}
 	if seen == 0 {
 		t.Error("no session is listed")
 	}
-	_, err := c.GetSession(ctx, "user_123")
+	_, err := c.Admin().GetSession(ctx, "user_123")
 	must("sessions get", err)
-	document, err := c.ExportSession(ctx, "user_123")
+	document, err := c.Admin().ExportSession(ctx, "user_123")
 	must("sessions export", err)
-	_, err = c.ImportSession(ctx, "twin", document, false)
+	_, err = c.Admin().ImportSession(ctx, "twin", document, false)
 	must("sessions import", err)
-	_, err = c.CleanupSession(ctx, "twin")
+	_, err = c.Admin().CleanupSession(ctx, "twin")
 	must("sessions cleanup", err)
-	_, err = c.EraseSession(ctx, "twin")
+	_, err = c.Admin().EraseSession(ctx, "twin")
 	must("sessions erase", err)
 	_, err = c.Admin().Hosts(ctx)
 	must("hosts list", err)
