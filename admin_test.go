@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
 )
 
 func TestBreakersAreListedAndReset(t *testing.T) {
@@ -36,4 +37,34 @@ func TestBreakersAreListedAndReset(t *testing.T) {
 	_, err = c.Admin().ResetBreaker(ctx, "lm.nobody/x")
 	failsWith(t, "another name", err, "breaker_unknown")
 	is(t, "another name", err, dspex.ErrSession)
+}
+
+func TestOperatorsCallOnEndpointsOfTheirOwn(t *testing.T) {
+	s := natstest.Run(t)
+	natstest.StartFake(t, s)
+	listener := natstest.Connect(t, s)
+	c := dspex.New(natstest.Connect(t, s))
+	for session, want := range map[string]string{"s": "dspex.rpc.admin.session.s", "": "dspex.rpc.admin.anonymous"} {
+		sub, err := listener.SubscribeSync(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := listener.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		call := func() (dspex.Reply, error) {
+			if session == "" {
+				return c.Admin().ExecuteAnonymous(t.Context(), "echo", dspex.Args{"x": 1})
+			}
+			return c.Admin().Execute(t.Context(), session, "echo", dspex.Args{"x": 1})
+		}
+		if r, err := call(); err != nil || string(r.Result) != `{"x":1}` {
+			t.Errorf("%s: %s %v", want, r.Result, err)
+		}
+		if _, err := sub.NextMsg(time.Minute); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	_, err := c.Admin().Execute(t.Context(), "a b", "echo", nil)
+	failsWith(t, "a session that is none", err, dspex.CodeBadSession)
 }
