@@ -13,8 +13,8 @@ import (
 )
 
 // runAnonymous brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts
-// if they come for the first time, asked when the delivery was asked for. It calls seated once the job has a slot.
-func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment, seated func()) {
+// if they come for the first time, asked when the delivery was asked for.
+func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
@@ -54,7 +54,13 @@ func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment, sea
 		return
 	}
 	defer h.runs.enter(anonymousJob{t.session.Tenant, t.env.Job}, cancel)()
-	h.attemptAnonymous(ctx, t, seated)
+	place, ok := h.admit(t.lane)
+	if !ok { // it came for room that somebody else has taken: another host may have some
+		h.handBack(t, 0)
+		return
+	}
+	defer place.leave()
+	h.attemptAnonymous(ctx, t, place)
 }
 
 // answerAnonymous answers a job that has its outcome already.
@@ -94,7 +100,7 @@ func (t *task) isMine(now clock.Mono) bool {
 	return t.grip.holds(now)
 }
 
-func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
+func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *admission) {
 	h.resolve(t, nil)
 	waited := time.Duration(0)
 	if t.attempt == 0 {
@@ -122,7 +128,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, seated func()) {
 		h.settleAnonymous(t, e, &output{})
 		return
 	}
-	seated()
+	place.seat()
 	t.attempt++
 	out := &output{worker: slot.WorkerName(), slot: slot.WorkerID(), engine: slot.Engine()}
 	call := frame.CallBody{}

@@ -162,7 +162,7 @@ func (h *Host) checkout(t *task, prefer uint64, waited time.Duration, wait waitU
 	}
 	start, refused := h.breakers.Enter(jobs.StartBreaker(h.cfg.Name))
 	if refused != nil {
-		if _, active, _ := h.cfg.Pool.Workers(); active == 0 { // nobody is kept from the workers that are there
+		if h.cfg.Pool.Workers().Active == 0 { // nobody is kept from the workers that are there
 			return nil, nil, &held{refused}
 		}
 	}

@@ -58,13 +58,13 @@ func (h *Host) beat(leaving bool) {
 }
 
 func (h *Host) heartbeat(leaving bool) []byte {
-	size, active, available := h.cfg.Pool.Workers()
+	workers := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
 		engine = h.cfg.Engine()
 	}
 	b, err := json.Marshal(jobs.Heartbeat{
-		Workers: size, Active: active, Available: available,
+		Workers: workers.Size, Active: workers.Active, Available: workers.Available, Overflow: workers.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: h.assigned.seen(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),

@@ -59,8 +59,18 @@ type Pool interface {
 	TellAll(t frame.Type, body []byte)
 	// Free is the number of slots that are free now.
 	Free() int
-	// Workers tells how many workers there should be, how many serve, and how many of these have a free slot.
-	Workers() (size, active, available int)
+	// Room is the number of slots that are free now and, where there is none, of those that overflow workers would have that may
+	// be started. changed is closed when there may be more.
+	Room() (free, allowed int, changed <-chan struct{})
+	Workers() Workers
+}
+
+// Workers are a pool's workers at one moment.
+type Workers struct {
+	Size      int // there should be
+	Active    int // of Size, those that serve
+	Available int // of Active, those with a free slot
+	Overflow  int // that serve above Size
 }
 
 // Models turns a choice of language model into the LM frame that defines it.
@@ -138,7 +148,7 @@ type Host struct {
 	turns       turns
 	runs        anonymousRuns
 	stuck       stuck
-	lanes       lanes
+	lanes       *lanes
 	draining    atomic.Bool // the operator wants it empty
 	stopping    atomic.Bool // Run's context has ended
 	hurry       chan struct{}

@@ -14,55 +14,74 @@ import (
 
 const (
 	anonymousAckWait = 20 * time.Second
-	anonymousAlive   = 5 * time.Second       // InProgress while an attempt runs
-	anonymousExpiry  = time.Second           // of one pull: a slot that comes free is asked for within it
-	anonymousPause   = 20 * time.Millisecond // between looks while no slot is free
+	anonymousAlive   = 5 * time.Second        // InProgress while an attempt runs
+	anonymousExpiry  = time.Second            // of one pull
+	anonymousPause   = 100 * time.Millisecond // between looks while no job is asked for, whatever is free
 )
 
-// lanes decide how many anonymous jobs a host asks for. It asks for no more than it has free slots, so that a job never waits
-// here while another host could run it. Interactive jobs go first: batch jobs never take the last slot, and while interactive
-// ones wait there is one of them at a time, so that they do not wait for ever.
+// lanes decide how many anonymous jobs a host asks for, and which of those that come may take a slot.
+//
+// Each lane asks for as many as there is room for now, so that a job starts at once wherever there is room. The lanes share the room,
+// and sessions take of it what they need: more may come than have room. Those go back to the broker, which gives them to the
+// next host that asks, instead of waiting here.
+//
+// Batch jobs leave one slot of the host to others and start no overflow workers. While interactive jobs wait there is one
+// batch job at a time, in whichever slot, so that they do not wait for ever.
 type lanes struct {
-	mu      sync.Mutex
-	asked   int  // pulled for, or here and without a slot yet
-	batch   int  // of these and of those that run, the batch jobs
-	reserve int  // batch jobs at most
-	single  bool // the host has one slot, which serves both lanes
-	pressed bool // interactive jobs waited in the stream when the lane was looked at last
+	mu       sync.Mutex
+	asked    map[string]int // of each lane: jobs that may come still
+	entering int            // jobs that may take a slot and have not yet
+	batch    int            // batch jobs that are entering or run
+	reserve  int            // batch jobs at most
+	single   bool           // the host has one slot, which serves both lanes
+	pressed  bool           // interactive jobs waited in the stream when the lane was looked at last
+	kicks    map[string]chan struct{}
+}
+
+// room is what a pool has for anonymous jobs.
+type room struct {
+	free    int // slots that nobody has
+	allowed int // slots of overflow workers that may be started, where none is free
 }
 
 // lanesFor makes the lanes of a host with so many slots.
-func lanesFor(capacity int) lanes {
-	return lanes{reserve: max(capacity-1, 1), single: capacity <= 1}
+func lanesFor(capacity int) *lanes {
+	return &lanes{reserve: max(capacity-1, 1), single: capacity <= 1, asked: map[string]int{}, kicks: map[string]chan struct{}{
+		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),
+	}}
 }
 
-// ask reserves up to half of the free slots, so that the other lane is asked for, too.
-func (l *lanes) ask(lane string, free int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := (free - l.asked + 1) / 2
-	if lane == jobs.LaneBatch {
-		n = min(n, free-l.asked-1, l.reserve-l.batch)
-		if l.single && l.batch == 0 && l.asked == 0 && free > 0 {
-			n = 1
-		}
-		if l.pressed {
-			n = min(n, 1-l.batch)
-		}
+// roomLocked is what is left for a lane.
+func (l *lanes) roomLocked(lane string, r room) int {
+	if lane != jobs.LaneBatch {
+		return max(r.free, r.allowed) - l.entering
 	}
-	n = max(n, 0)
-	l.asked += n
-	if lane == jobs.LaneBatch {
-		l.batch += n
+	left, most := r.free-l.entering-1, l.reserve
+	if l.pressed || l.single {
+		left, most = r.free-l.entering, 1
 	}
-	return n
+	return min(left, most-l.batch)
 }
 
-// seated says that n jobs that were asked for have a slot, or are not here.
-func (l *lanes) seated(n int) {
+// ask tells how many jobs to ask for, and counts them as asked. It waits until half of those that were asked for have come:
+// few requests then wait at the broker.
+func (l *lanes) ask(lane string, r room) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked -= n
+	want, asked := l.roomLocked(lane, r), l.asked[lane]
+	if want <= 0 || asked > want/2 {
+		return 0
+	}
+	l.asked[lane] = want
+	return want - asked
+}
+
+// came says that n jobs of those that were asked for have come, or will not.
+func (l *lanes) came(lane string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked[lane] -= n
+	l.kick(lane)
 }
 
 // press says whether interactive jobs wait.
@@ -70,19 +89,64 @@ func (l *lanes) press(waiting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pressed = waiting
+	l.kick(jobs.LaneBatch)
 }
 
-// over says that n batch jobs have ended, or are not here.
-func (l *lanes) over(lane string, n int) {
-	if lane != jobs.LaneBatch {
-		return
-	}
+// admit lets a job take a slot if there is room for it.
+func (l *lanes) admit(lane string, r room) (*admission, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.batch -= n
+	if l.roomLocked(lane, r) <= 0 {
+		return nil, false
+	}
+	l.entering++
+	if lane == jobs.LaneBatch {
+		l.batch++
+	}
+	return &admission{l: l, lane: lane}, true
 }
 
-// anonymous pulls a lane's jobs for as many slots as are free.
+func (l *lanes) kick(lane string) {
+	select {
+	case l.kicks[lane] <- struct{}{}:
+	default:
+	}
+}
+
+// admission is a job that may take a slot, until it leaves.
+type admission struct {
+	l      *lanes
+	lane   string
+	seated bool
+}
+
+// seat says that the job has its slot.
+func (a *admission) seat() {
+	a.l.mu.Lock()
+	defer a.l.mu.Unlock()
+	a.seatLocked()
+}
+
+func (a *admission) seatLocked() {
+	if !a.seated {
+		a.seated = true
+		a.l.entering--
+		a.l.kick(jobs.LaneInteractive) // with the last free slot gone, overflow may be allowed
+	}
+}
+
+// leave says that the job needs no slot any more.
+func (a *admission) leave() {
+	a.l.mu.Lock()
+	defer a.l.mu.Unlock()
+	a.seatLocked()
+	if a.lane == jobs.LaneBatch {
+		a.l.batch--
+		a.l.kick(jobs.LaneBatch)
+	}
+}
+
+// anonymous asks for a lane's jobs while there is room for them.
 func (h *Host) anonymous(ctx context.Context, lane string) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -97,7 +161,7 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 			wait(ctx, nil, brokerPause)
 			continue
 		}
-		l := &laneConsumer{Consumer: cons, lane: lane}
+		l := &laneConsumer{Consumer: cons, lane: lane, wrong: make(chan struct{}, 1)}
 		for ctx.Err() == nil && accounts == h.accounts.Load() && h.pull(ctx, l, &wg) {
 		}
 	}
@@ -109,6 +173,7 @@ type laneConsumer struct {
 	lane       string
 	since      moment // a job accepted later and delivered once is new to every host
 	reconnects uint64
+	wrong      chan struct{} // capacity 1: a pull has failed
 }
 
 // look notices a connection that was made again: the broker may have forgotten how often it has delivered a job.
@@ -119,48 +184,62 @@ func (l *laneConsumer) look(h *Host) {
 	}
 }
 
-// pull fetches once. It reports false when something is wrong with the consumer.
-func (h *Host) pull(ctx context.Context, cons *laneConsumer, wg *sync.WaitGroup) bool {
-	lane := cons.lane
-	cons.look(h)
-	n := 0
-	if h.full.Load() == 0 && !h.draining.Load() && !h.standsAside() { // nothing is run that could not be stored
-		n = h.lanes.ask(lane, h.cfg.Pool.Free())
+// pull asks for as many jobs as there is room for, and returns when there may be room for more. It reports false when
+// something is wrong with the consumer.
+func (h *Host) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) bool {
+	l.look(h)
+	free, allowed, changed := h.cfg.Pool.Room()
+	pause := anonymousExpiry
+	if h.full.Load() > 0 || h.draining.Load() || h.standsAside() { // nothing is run that could not be stored
+		pause = anonymousPause
+	} else if n := h.lanes.ask(l.lane, room{free, allowed}); n > 0 {
+		since := l.since
+		wg.Go(func() { h.fetch(ctx, l, n, since, wg) })
 	}
-	if n == 0 {
-		wait(ctx, nil, anonymousPause)
-		return true
-	}
-	asked := h.clock.Mono()
-	batch, err := cons.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
-	if err == nil {
-		since := cons.since
-		var last jetstream.Msg
-		for m := range batch.Messages() {
-			n--
-			last = m
-			wg.Go(func() {
-				defer h.lanes.over(lane, 1)
-				seated := sync.OnceFunc(func() { h.lanes.seated(1) })
-				defer seated()
-				h.runAnonymous(m, asked, since, seated)
-			})
-		}
-		err = batch.Error()
-		if lane == jobs.LaneInteractive {
-			h.lanes.press(moreBehind(last))
-		}
-	}
-	h.lanes.seated(n)
-	h.lanes.over(lane, n)
-	if err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case <-h.lanes.kicks[l.lane]:
+	case <-timer.C:
+	case <-l.wrong:
 		wait(ctx, nil, brokerPause)
 		return false
 	}
-	if n > 0 && h.lanes.single {
-		wait(ctx, nil, 2*anonymousPause) // the other lane's turn: it looks every anonymousPause
-	}
 	return true
+}
+
+// fetch is one pull, and runs what it brings.
+func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, wg *sync.WaitGroup) {
+	asked := h.clock.Mono()
+	batch, err := l.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
+	var last jetstream.Msg
+	if err == nil {
+		for m := range batch.Messages() {
+			n--
+			last = m
+			h.lanes.came(l.lane, 1)
+			wg.Go(func() { h.runAnonymous(m, asked, since) })
+		}
+		err = batch.Error()
+	}
+	if l.lane == jobs.LaneInteractive {
+		h.lanes.press(moreBehind(last))
+	}
+	h.lanes.came(l.lane, n)
+	if err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
+		select {
+		case l.wrong <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// admit lets an anonymous job take a slot of this host if there is room for it.
+func (h *Host) admit(lane string) (*admission, bool) {
+	free, allowed, _ := h.cfg.Pool.Room()
+	return h.lanes.admit(lane, room{free, allowed})
 }
 
 // moreBehind reports whether jobs of the lane wait behind the last one that came, nil if none did.

@@ -8,39 +8,68 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
+var bothLanes = rapid.SampledFrom([]string{jobs.LaneInteractive, jobs.LaneBatch})
+
+// laneModel is a host whose anonymous jobs are the only ones.
+type laneModel struct {
+	*lanes
+	capacity int
+	asked    map[string]int
+	seated   map[string][]*admission
+	entering map[string][]*admission
+}
+
+func (m *laneModel) room() room {
+	return room{free: m.capacity - len(m.seated[jobs.LaneInteractive]) - len(m.seated[jobs.LaneBatch])}
+}
+
+func (m *laneModel) here(lane string) int { return len(m.seated[lane]) + len(m.entering[lane]) }
+
+func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		capacity := rapid.IntRange(1, 20).Draw(t, "capacity")
-		l := lanesFor(capacity)
-		asked, running := map[string]int{}, map[string]int{}
-		lane := rapid.SampledFrom([]string{jobs.LaneInteractive, jobs.LaneBatch})
-		sum := func(m map[string]int) int { return m[jobs.LaneInteractive] + m[jobs.LaneBatch] }
+		m := &laneModel{lanesFor(capacity), capacity, map[string]int{}, map[string][]*admission{}, map[string][]*admission{}}
 		t.Repeat(map[string]func(*rapid.T){
-			"ask": func(t *rapid.T) { n := lane.Draw(t, "lane"); asked[n] += l.ask(n, capacity-sum(running)) },
-			"seat": func(t *rapid.T) {
-				n := lane.Draw(t, "lane")
-				if asked[n] == 0 || sum(running) == capacity {
+			"ask": func(t *rapid.T) {
+				n := bothLanes.Draw(t, "lane")
+				m.asked[n] += m.ask(n, m.room())
+				free := m.room().free - m.lanes.entering
+				if n == jobs.LaneInteractive && free > 0 && m.asked[n] == 0 {
+					t.Fatalf("%d slots are free, and nothing is asked for", free)
+				}
+			},
+			"come": func(t *rapid.T) {
+				n := bothLanes.Draw(t, "lane")
+				if m.asked[n] == 0 {
 					return
 				}
-				asked[n]--
-				running[n]++
-				l.seated(1)
+				m.asked[n]--
+				m.came(n, 1)
+				if a, ok := m.admit(n, m.room()); ok {
+					m.entering[n] = append(m.entering[n], a)
+				}
+			},
+			"seat": func(t *rapid.T) {
+				n := bothLanes.Draw(t, "lane")
+				if l := m.entering[n]; len(l) > 0 {
+					l[0].seat()
+					m.entering[n], m.seated[n] = l[1:], append(m.seated[n], l[0])
+				}
 			},
 			"end": func(t *rapid.T) {
-				n := lane.Draw(t, "lane")
-				if running[n] == 0 {
-					return
+				n := bothLanes.Draw(t, "lane")
+				if l := m.seated[n]; len(l) > 0 {
+					l[0].leave()
+					m.seated[n] = l[1:]
 				}
-				running[n]--
-				l.over(n, 1)
 			},
-			"press": func(t *rapid.T) { l.press(rapid.Bool().Draw(t, "waiting")) },
+			"press": func(t *rapid.T) { m.press(rapid.Bool().Draw(t, "waiting")) },
 			"": func(t *rapid.T) {
-				if sum(asked)+sum(running) > capacity {
-					t.Fatalf("asked %v, running %v of %d", asked, running, capacity)
+				if all := m.here(jobs.LaneInteractive) + m.here(jobs.LaneBatch); all > capacity {
+					t.Fatalf("%d jobs are here for %d slots", all, capacity)
 				}
-				if capacity > 1 && asked[jobs.LaneBatch]+running[jobs.LaneBatch] >= capacity {
-					t.Fatalf("batch jobs may take all of %d slots: asked %v, running %v", capacity, asked, running)
+				if batch := m.here(jobs.LaneBatch); capacity > 1 && batch >= capacity {
+					t.Fatalf("batch jobs have all of %d slots", capacity)
 				}
 			},
 		})
@@ -49,41 +78,79 @@ func TestLanesAskForNoMoreThanIsFreeAndBatchLeavesASlot(t *testing.T) {
 
 func TestAHostWithOneSlotServesBothLanes(t *testing.T) {
 	l := lanesFor(1)
-	if n := l.ask(jobs.LaneBatch, 1); n != 1 {
+	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 1 {
 		t.Errorf("batch: %d", n)
 	}
-	l.seated(1)
-	l.over(jobs.LaneBatch, 1)
-	if n := l.ask(jobs.LaneInteractive, 1); n != 1 {
+	l.came(jobs.LaneBatch, 1)
+	if n := l.ask(jobs.LaneInteractive, room{free: 1}); n != 1 {
 		t.Errorf("interactive: %d", n)
 	}
 }
 
-func TestBatchJobsDoNotAskForTheLastFreeSlot(t *testing.T) {
+func TestBatchJobsDoNotAskForTheLastFreeSlotUnlessNoneOfThemRunsWhileOthersWait(t *testing.T) {
 	l := lanesFor(2)
-	if n := l.ask(jobs.LaneBatch, 1); n != 0 {
+	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 0 {
 		t.Errorf("batch asks for %d of 1 free slot while the other one is busy", n)
 	}
-	if n := l.ask(jobs.LaneInteractive, 1); n != 1 {
+	if n := l.ask(jobs.LaneInteractive, room{free: 1}); n != 1 {
 		t.Errorf("interactive: %d", n)
+	}
+	l.press(true)
+	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 1 {
+		t.Errorf("batch, while interactive jobs wait and no batch job runs: %d", n)
 	}
 }
 
 func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
 	l := lanesFor(8)
 	l.press(true)
-	if n := l.ask(jobs.LaneBatch, 8); n != 1 {
+	if n := l.ask(jobs.LaneBatch, room{free: 8}); n != 1 {
 		t.Errorf("the first: %d", n)
 	}
-	l.seated(1)
-	if n := l.ask(jobs.LaneBatch, 7); n != 0 {
+	l.came(jobs.LaneBatch, 1)
+	first, ok := l.admit(jobs.LaneBatch, room{free: 8})
+	if !ok {
+		t.Fatal("the first is not admitted")
+	}
+	first.seat()
+	if n := l.ask(jobs.LaneBatch, room{free: 7}); n != 0 {
 		t.Errorf("beside it: %d", n)
 	}
-	if n := l.ask(jobs.LaneInteractive, 7); n != 4 {
+	if n := l.ask(jobs.LaneInteractive, room{free: 7}); n != 7 {
 		t.Errorf("interactive: %d", n)
 	}
 	l.press(false)
-	if n := l.ask(jobs.LaneBatch, 7); n != 2 {
+	if n := l.ask(jobs.LaneBatch, room{free: 7}); n != 6 {
 		t.Errorf("afterwards: %d", n)
+	}
+}
+
+func TestOverflowIsForInteractiveJobsAndOnlyWhereNothingIsFree(t *testing.T) {
+	l := lanesFor(2)
+	if n := l.ask(jobs.LaneInteractive, room{allowed: 4}); n != 4 {
+		t.Errorf("interactive: %d", n)
+	}
+	if n := l.ask(jobs.LaneBatch, room{allowed: 4}); n != 0 {
+		t.Errorf("batch: %d", n)
+	}
+	for n := range 4 {
+		if _, ok := l.admit(jobs.LaneInteractive, room{allowed: 4}); !ok {
+			t.Errorf("job %d is not admitted", n)
+		}
+	}
+	if _, ok := l.admit(jobs.LaneInteractive, room{allowed: 4}); ok {
+		t.Error("a fifth is admitted to four slots")
+	}
+}
+
+func TestFewRequestsWaitAtTheBroker(t *testing.T) {
+	l, requests := lanesFor(64), 0
+	for free := range 65 { // slots come free one by one, and no job comes
+		if l.ask(jobs.LaneInteractive, room{free: free}) > 0 {
+			requests++
+		}
+	}
+	if requests > 8 {
+		t.Errorf("%d requests for 64 slots", requests)
 	}
 }

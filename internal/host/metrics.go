@@ -84,9 +84,10 @@ func gaugeOf(name, help string, read func(h *Host) float64) gauge {
 
 var (
 	gauges = []gauge{
-		gaugeOf("dspex_pool_size", "Workers that there should be.", func(h *Host) float64 { size, _, _ := h.cfg.Pool.Workers(); return float64(size) }),
-		gaugeOf("dspex_pool_active_workers", "Workers that serve, of those that there should be.", func(h *Host) float64 { _, active, _ := h.cfg.Pool.Workers(); return float64(active) }),
-		gaugeOf("dspex_pool_available_workers", "Active workers that have a free slot.", func(h *Host) float64 { _, _, available := h.cfg.Pool.Workers(); return float64(available) }),
+		gaugeOf("dspex_pool_size", "Workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Size) }),
+		gaugeOf("dspex_pool_active_workers", "Workers that serve, of those that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Active) }),
+		gaugeOf("dspex_pool_available_workers", "Active workers that have a free slot.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Available) }),
+		gaugeOf("dspex_pool_overflow_workers", "Workers that serve above those that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Overflow) }),
 		gaugeOf("dspex_pool_slots", "Slots of the workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
 		gaugeOf("dspex_pool_free_slots", "Slots that are free, those of overflow workers included.", func(h *Host) float64 { return float64(h.cfg.Pool.Free()) }),
 		gaugeOf("dspex_sessions", "Sessions in memory.", func(h *Host) float64 { return float64(h.stats.Sessions.Load()) }),

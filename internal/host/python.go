@@ -25,17 +25,18 @@ func (p pythonPool) Checkout(want Want, wait Wait) (Slot, error) {
 	return pythonSlot{s}, nil
 }
 
-func (p pythonPool) Workers() (size, active, available int) {
+func (p pythonPool) Workers() Workers {
 	st := p.Stats()
+	found := Workers{Size: st.Size, Overflow: st.Overflow}
 	for _, w := range st.Workers { // those of a burst count only as far as others are missing
-		if w.State.Serving() && active < st.Size {
-			active++
+		if w.State.Serving() && found.Active < st.Size {
+			found.Active++
 			if w.InFlight < w.Slots {
-				available++
+				found.Available++
 			}
 		}
 	}
-	return st.Size, active, available
+	return found
 }
 
 // EngineOf tells the engine of a pool's workers, "" while none has started.

@@ -26,7 +26,8 @@ import (
 // pool is a worker in Go: `append` keeps a list per session in the state that the host passes, like the stub engine does.
 type pool struct {
 	slots chan struct{}
-	turn  sync.Mutex // of those that take all slots
+	room  chan struct{} // closed and renewed when a slot has come free
+	turn  sync.Mutex    // of those that take all slots
 	runs  atomic.Int64
 	gone  atomic.Bool   // no worker serves
 	died  atomic.Uint64 // workers that have died
@@ -40,7 +41,7 @@ type pool struct {
 }
 
 func newPool(slots int) *pool {
-	p := &pool{slots: make(chan struct{}, slots), held: map[string]uint64{}, state: map[string][]byte{}}
+	p := &pool{slots: make(chan struct{}, slots), room: make(chan struct{}), held: map[string]uint64{}, state: map[string][]byte{}}
 	return p
 }
 
@@ -105,11 +106,17 @@ func (p *pool) TellAll(t frame.Type, body []byte) {
 
 func (p *pool) Free() int { return cap(p.slots) - len(p.slots) }
 
-func (p *pool) Workers() (int, int, int) {
+func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.Free(), 0, p.room
+}
+
+func (p *pool) Workers() host.Workers {
 	if p.gone.Load() {
-		return 1, 0, 0
+		return host.Workers{Size: 1}
 	}
-	return 1, 1, 1
+	return host.Workers{Size: 1, Active: 1, Available: 1}
 }
 
 type slot struct {
@@ -128,6 +135,10 @@ func (s *slot) Release() {
 	for range s.n {
 		<-s.p.slots
 	}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	close(s.p.room)
+	s.p.room = make(chan struct{})
 }
 func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -12,6 +12,7 @@ type Heartbeat struct {
 	Workers        int    `json:"workers"`
 	Active         int    `json:"active"`
 	Available      int    `json:"available"`
+	Overflow       int    `json:"overflow,omitempty"` // workers that serve above Workers
 	Requests       int64  `json:"requests"`
 	Errors         int64  `json:"errors"`
 	Requested      int64  `json:"requested"` // of the errors: those whose reason is the request, or its cancellation

@@ -23,7 +23,7 @@ type Config struct {
 	Size    int                                                 // workers
 
 	Overflow     int           // workers more while callers wait for a slot
-	OverflowIdle time.Duration // how long they stay when one worker less would do: 60 s
+	OverflowIdle time.Duration // how long they stay when one worker less would do: 50 s, so that they are gone within a minute
 	Spares       int           // workers that wait in reserve for the death of another
 	Zygote       bool          // Command can be a fork server (contract/frame.md): workers are forked from it. On Linux; elsewhere they are spawned
 	Basic        bool          // no PING, no worker is preferred, warm or not: hangs are found by the calls' own deadlines
@@ -58,7 +58,7 @@ const maxSlots = 1024
 func (c Config) withDefaults() Config {
 	for d, otherwise := range map[*time.Duration]time.Duration{
 		&c.StartTimeout: 60 * time.Second, &c.PingEvery: 2 * time.Second, &c.PingLost: 10 * time.Second, &c.StopGrace: 5 * time.Second,
-		&c.OverflowIdle: time.Minute,
+		&c.OverflowIdle: 50 * time.Second,
 	} {
 		if *d == 0 {
 			*d = otherwise

@@ -106,6 +106,7 @@ func (p *Pool) wait(wait Wait, q *waiter) (*Slot, error) {
 		p.waiters.Remove(q.at)
 		q.unreserveLocked()
 		p.grantLocked() // the worker that was kept for q may serve others
+		p.moreRoomLocked()
 	}
 	waiting := p.waiters.Len()
 	p.mu.Unlock()
@@ -239,6 +240,7 @@ func (p *Pool) giveBack(s *Slot) {
 		poke(s.w.look) // it was its last
 	}
 	p.grantLocked()
+	p.moreRoomLocked()
 }
 
 // countCancelling notes calls that were given up (+1) and have come to their end (-1).

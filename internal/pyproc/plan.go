@@ -15,6 +15,7 @@ type census struct {
 	serving int // with a worker that takes calls
 	spare   int // with a worker in reserve
 	due     int // of serving: to be replaced
+	coming  int // starting
 }
 
 func (p *Pool) censusLocked() census {
@@ -32,6 +33,8 @@ func (p *Pool) censusLocked() census {
 			}
 		case s.state == Spare:
 			c.spare++
+		case s.state != Backoff && s.state != Quarantined:
+			c.coming++
 		}
 	}
 	return c
@@ -57,27 +60,37 @@ func (p *Pool) replanLocked() {
 		}
 	}
 	p.grantLocked()
+	p.moreRoomLocked()
 }
 
 func (p *Pool) targetLocked() int { return p.cfg.Size + p.burst }
 
-// burstLocked raises the target when callers wait and everything that should serve does.
+// burstLocked raises the target when more callers wait than the workers that are starting have slots for.
 func (p *Pool) burstLocked(c census) {
-	if p.waiters.Len() == 0 || p.burst >= p.cfg.Overflow || c.serving < p.targetLocked() {
+	if p.waiters.Len() == 0 || !p.mayBurstLocked(c) {
 		return
 	}
-	slots := 1
-	for _, s := range p.supervisors {
-		if s.w != nil && s.w.open {
-			slots = max(slots, s.w.slots)
-		}
+	slots := p.slotsLocked()
+	if more := min((p.waiters.Len()+slots-1)/slots-p.lackingLocked(c), p.cfg.Overflow-p.burst); more > 0 {
+		p.burst += more
 	}
-	p.burst = min(p.burst+(p.waiters.Len()+slots-1)/slots, p.cfg.Overflow)
 	p.pressed = time.Now()
 }
 
-// calmLocked lowers the target when one worker less would have been enough for a while.
+// lackingLocked counts the workers that will serve as soon as they are ready.
+func (p *Pool) lackingLocked(c census) int {
+	return min(max(0, p.targetLocked()-c.serving), c.coming+c.spare)
+}
+
+// mayBurstLocked reports whether workers can be started and all that there should be have served: during the start of a host nothing
+// else is missing.
+func (p *Pool) mayBurstLocked(c census) bool { return p.full && c.serving > 0 }
+
+func (p *Pool) slotsLocked() int { return max(1, p.slots) }
+
+// calmLocked lowers the target when one worker less has been enough for a while.
 func (p *Pool) calmLocked(now time.Time) {
+	p.pressedLocked()
 	if p.burst > 0 && p.waiters.Len() == 0 && now.Sub(p.pressed) >= p.cfg.OverflowIdle {
 		p.burst--
 		if p.censusLocked().serving > p.targetLocked() {
@@ -208,6 +221,7 @@ func (p *Pool) arrive(w *worker) {
 	defer p.mu.Unlock()
 	s := w.supervisor
 	w.slots, w.readyAt = int(w.ready.Slots), time.Now()
+	p.slots = w.slots
 	s.startErr, s.lastErr, s.quarantined = nil, nil, false
 	if p.censusLocked().serving < p.targetLocked() {
 		p.openLocked(w)

@@ -28,10 +28,13 @@ type Pool struct {
 	burst       int       // workers above Config.Size that there should be
 	pressed     time.Time // when everything that serves was needed last, if there is a burst
 	full        bool      // as many as there should be have served at once
+	slots       int       // of one worker, as the last one said that became ready
 	recycled    int       // workers replaced because they were due
 	edges       [numStates][numStates]uint64
 	waiters     list.List     // of *waiter, the oldest first
 	changed     chan struct{} // closed and renewed when Ready must look again
+	roomChanged chan struct{} // closed and renewed when Room may tell of more
+	roomWatched bool          // somebody has roomChanged
 	events      []Event       // not yet told
 	illegal     int           // edges that the table does not have: a bug
 }
@@ -40,7 +43,7 @@ type Pool struct {
 func New(cfg Config) *Pool {
 	p := &Pool{
 		cfg: cfg.withDefaults(), rules: defaultRules,
-		eventKick: make(chan struct{}, 1), changed: make(chan struct{}),
+		eventKick: make(chan struct{}, 1), changed: make(chan struct{}), roomChanged: make(chan struct{}),
 	}
 	// More supervisors than workers: for replacements that come before the old ones have gone.
 	for n := range max(0, cfg.Size) + max(0, cfg.Overflow) + max(0, cfg.Spares) + max(2, cfg.Size/2) {

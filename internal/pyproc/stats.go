@@ -9,6 +9,7 @@ import (
 type Stats struct {
 	Size      int           // Config.Size
 	Serving   int           // workers that take calls; more than Size in a burst
+	Overflow  int           // of these, those above Size
 	Active    int           // slots that are taken
 	Available int           // slots that are free
 	Waiting   int           // Checkouts that wait
@@ -50,11 +51,7 @@ type WorkerStats struct {
 func (p *Pool) Free() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
-	for _, s := range p.supervisors {
-		n += s.freeLocked()
-	}
-	return n
+	return p.freeLocked()
 }
 
 // Exclusive reports whether a worker said that the command has to run alone in its worker.
@@ -74,6 +71,7 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st := Stats{Size: p.cfg.Size, Waiting: p.waiters.Len(), Recycled: p.recycled, Serving: p.censusLocked().serving}
+	st.Overflow = max(0, st.Serving-st.Size)
 	for from := range p.edges {
 		for to, n := range p.edges[from] {
 			if n > 0 {

@@ -137,7 +137,7 @@ var mutants = []mutant{
 	{name: "what stood still starts what it was about to", rule: "Ownership", aim: []string{"host frozen after it has written a head", "write head, after"}, edits: []edit{{"internal/host/lease.go",
 		"	for !leaseHolds(t.confirmed, s.p.h.clock.Mono()) {\n", "	for false {\n"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"internal/host/lanes.go",
-		"	if n > 0 && h.lanes.single {", "	if false {"}}},
+		"	if l.pressed || l.single {", "	if false {"}}},
 }
 
 // Scenarios of the simulation.

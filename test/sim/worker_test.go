@@ -121,29 +121,34 @@ func (p *pool) announceLocked() {
 }
 
 func (p *pool) Free() int {
+	free, _, _ := p.Room()
+	return free
+}
+
+func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	free := 0
 	for _, w := range p.workers {
 		if w != nil {
 			free += p.slots - w.busy
 		}
 	}
-	return free
+	return free, 0, p.changed
 }
 
-func (p *pool) Workers() (size, active, available int) {
+func (p *pool) Workers() host.Workers {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	found := host.Workers{Size: p.seats}
 	for _, w := range p.workers {
 		if w != nil {
-			active++
+			found.Active++
 			if w.busy < p.slots {
-				available++
+				found.Available++
 			}
 		}
 	}
-	return p.seats, active, available
+	return found
 }
 
 // kill is the end of the host's process and of its workers.
