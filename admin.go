@@ -56,8 +56,9 @@ type HostInfo struct {
 	PoolSize         int       `json:"pool_size"`
 	ActiveWorkers    int       `json:"active_workers"`
 	AvailableWorkers int       `json:"available_workers"`
-	ActiveSessions   int64     `json:"active_sessions"` // in memory
-	BusySessions     int64     `json:"busy_sessions"`   // with work
+	OverflowWorkers  int       `json:"overflow_workers"` // that serve above PoolSize
+	ActiveSessions   int64     `json:"active_sessions"`  // in memory
+	BusySessions     int64     `json:"busy_sessions"`    // with work
 	TotalRequests    int64     `json:"total_requests"`
 	TotalErrors      int64     `json:"total_errors"`
 	AffinityHits     int64     `json:"affinity_hits"`   // jobs that ran where their session was warm

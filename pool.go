@@ -73,9 +73,10 @@ type Stats struct {
 	AverageResponseTime time.Duration
 	Uptime              time.Duration
 
-	AffinityHits   int64 // jobs that ran where their session was warm
-	AffinityMisses int64 // whose session was warm nowhere
-	AffinityMoves  int64 // whose session was warm in a worker without a free slot
+	OverflowWorkers int   // that live above PoolSize, while calls wait
+	AffinityHits    int64 // jobs that ran where their session was warm
+	AffinityMisses  int64 // whose session was warm nowhere
+	AffinityMoves   int64 // whose session was warm in a worker without a free slot
 
 	Engine  string          // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
 	Sandbox string          // what workers are kept from: "none", "user" or "strict"; several, separated by commas, if hosts differ
@@ -101,10 +102,13 @@ func readStats(raw json.RawMessage, engine string) (Stats, error) {
 		TotalErrors         int64   `json:"total_errors"`
 		AverageResponseTime float64 `json:"average_response_time"` // ms
 		UptimeSeconds       float64 `json:"uptime_seconds"`
-		AffinityHits        int64   `json:"affinity_hits"`
-		AffinityMisses      int64   `json:"affinity_misses"`
-		AffinityMoves       int64   `json:"affinity_moves"`
-		Sandbox             string  `json:"sandbox"`
+		Extra               struct {
+			OverflowWorkers int    `json:"overflow_workers"`
+			AffinityHits    int64  `json:"affinity_hits"`
+			AffinityMisses  int64  `json:"affinity_misses"`
+			AffinityMoves   int64  `json:"affinity_moves"`
+			Sandbox         string `json:"sandbox"`
+		} `json:"extra"`
 	}
 	if err := json.Unmarshal(raw, &w); err != nil {
 		return Stats{}, badReply("the answer about the pool is not the expected JSON: %v", err)
@@ -112,7 +116,7 @@ func readStats(raw json.RawMessage, engine string) (Stats, error) {
 	return Stats{
 		PoolSize: w.PoolSize, ActiveWorkers: w.ActiveWorkers, AvailableWorkers: w.AvailableWorkers, ActiveSessions: w.ActiveSessions,
 		TotalRequests: w.TotalRequests, TotalErrors: w.TotalErrors, AverageResponseTime: fromMillis(w.AverageResponseTime),
-		Uptime: fromMillis(w.UptimeSeconds * 1000), AffinityHits: w.AffinityHits, AffinityMisses: w.AffinityMisses,
-		AffinityMoves: w.AffinityMoves, Engine: engine, Sandbox: w.Sandbox, Raw: raw,
+		Uptime: fromMillis(w.UptimeSeconds * 1000), OverflowWorkers: w.Extra.OverflowWorkers, AffinityHits: w.Extra.AffinityHits,
+		AffinityMisses: w.Extra.AffinityMisses, AffinityMoves: w.Extra.AffinityMoves, Engine: engine, Sandbox: w.Extra.Sandbox, Raw: raw,
 	}, nil
 }

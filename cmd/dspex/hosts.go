@@ -57,7 +57,7 @@ func (a *app) sayHosts(hosts dspex.Hosts) {
 		}
 		count := func(n int64) string { return strconv.FormatInt(n, 10) }
 		rows = append(rows, []string{
-			word(h.Host), word(state), strconv.Itoa(h.Partitions), fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize), fmt.Sprintf("%d/%d", h.Free, h.Capacity),
+			word(h.Host), word(state), strconv.Itoa(h.Partitions), workersOf(h), fmt.Sprintf("%d/%d", h.Free, h.Capacity),
 			count(h.BusySessions), count(h.TotalRequests), count(h.TotalErrors), count(h.AffinityHits), count(h.AffinityMisses), count(h.AffinityMoves), dash(h.Sandbox), dash(h.Engine),
 		})
 	}
@@ -65,6 +65,15 @@ func (a *app) sayHosts(hosts dspex.Hosts) {
 	if hosts.Unassigned > 0 {
 		fmt.Fprintf(a.err, "%d of %d partitions belong to nobody at the moment\n", hosts.Unassigned, hosts.Partitions)
 	}
+}
+
+// workersOf says how many of the workers serve, and how many do above them.
+func workersOf(h dspex.HostInfo) string {
+	text := fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize)
+	if h.OverflowWorkers > 0 {
+		text += fmt.Sprintf("+%d", h.OverflowWorkers)
+	}
+	return text
 }
 
 func (a *app) drainCommand(use, short string, drain bool) *cobra.Command {

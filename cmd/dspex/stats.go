@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,17 +31,24 @@ func (a *app) statsCommand() *cobra.Command {
 	}
 }
 
-// withEngine is the raw result with the engine behind its other keys.
-func withEngine(s dspex.Stats) json.RawMessage {
+// withEngine is the raw result with the engine among its extra keys.
+func withEngine(s dspex.Stats) any {
 	if s.Engine == "" {
 		return s.Raw
 	}
-	engine, err := json.Marshal(s.Engine)
-	if err != nil {
-		panic(err) // text always encodes
+	var stats map[string]json.RawMessage
+	var extra map[string]any
+	if json.Unmarshal(s.Raw, &stats) != nil || json.Unmarshal(stats["extra"], &extra) != nil || extra == nil {
+		return s.Raw
 	}
-	raw := bytes.TrimSuffix(bytes.TrimSpace(s.Raw), []byte("}"))
-	return append(append(append(bytes.Clone(raw), `,"engine":`...), engine...), '}')
+	extra["engine"] = s.Engine
+	all := map[string]any{"extra": extra}
+	for key, value := range stats {
+		if key != "extra" {
+			all[key] = value
+		}
+	}
+	return all
 }
 
 // statRows are the numbers under the names that they have on the wire.
@@ -51,6 +57,7 @@ func statRows(s dspex.Stats) []row {
 		{"pool_size", fmt.Sprint(s.PoolSize)},
 		{"active_workers", fmt.Sprint(s.ActiveWorkers)},
 		{"available_workers", fmt.Sprint(s.AvailableWorkers)},
+		{"overflow_workers", fmt.Sprint(s.OverflowWorkers)},
 		{"active_sessions", fmt.Sprint(s.ActiveSessions)},
 		{"total_requests", fmt.Sprint(s.TotalRequests)},
 		{"total_errors", fmt.Sprint(s.TotalErrors)},

@@ -41,7 +41,7 @@ func (d *Dispatcher) measure() (beats []jobs.Heartbeat, all bool) {
 
 // pool adds up what the hosts say.
 func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
-	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves int64
+	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves, overflow int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
 		active += int64(b.Active)
@@ -53,6 +53,7 @@ func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
 		hits += b.Hits
 		misses += b.Misses
 		moves += b.Moves
+		overflow += int64(b.Overflow)
 	}
 	average := int64(0)
 	if requests > 0 {
@@ -61,26 +62,33 @@ func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
 	return map[string]int64{
 		"pool_size": workers, "active_workers": active, "available_workers": available, "active_sessions": sessions,
 		"total_requests": requests, "total_errors": failed, "average_response_time": average,
-		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves,
+		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves, "overflow_workers": overflow,
 		"uptime_seconds": int64(time.Since(d.started) / time.Second),
 	}
 }
 
-// statNames are those of docs/migration.md, "Calls", and those of the affinity.
-var statNames = []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
+// The numbers of docs/migration.md, "Calls", around the map of all others, in order.
+var (
+	statsBefore = []string{"active_sessions", "active_workers", "available_workers", "average_response_time"}
+	statsExtra  = []string{"affinity_hits", "affinity_misses", "affinity_moves", "overflow_workers"}
+	statsBehind = []string{"pool_size", "total_errors", "total_requests", "uptime_seconds"}
+)
 
 // appendStats appends them, and what the workers are kept from, if hosts say so: they are of this release.
 func appendStats(b []byte, beats []jobs.Heartbeat, stats map[string]int64) []byte {
-	sandbox := distinct(beats, func(b jobs.Heartbeat) string { return b.Sandbox })
-	size := len(statNames)
-	if sandbox != "" {
-		size++
+	b = appendNumbers(wire.AppendMap(b, len(statsBefore)+1+len(statsBehind)), statsBefore, stats)
+	b = wire.AppendStr(b, "extra")
+	if sandbox := distinct(beats, func(b jobs.Heartbeat) string { return b.Sandbox }); sandbox != "" {
+		b = appendNumbers(wire.AppendMap(b, len(statsExtra)+1), statsExtra, stats)
+		b = wire.AppendStr(wire.AppendStr(b, "sandbox"), sandbox)
+	} else {
+		b = appendNumbers(wire.AppendMap(b, len(statsExtra)), statsExtra, stats)
 	}
-	b = wire.AppendMap(b, size)
-	for _, name := range statNames {
-		if name == "total_errors" && sandbox != "" {
-			b = wire.AppendStr(wire.AppendStr(b, "sandbox"), sandbox)
-		}
+	return appendNumbers(b, statsBehind, stats)
+}
+
+func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
+	for _, name := range names {
 		b = wire.AppendInt(wire.AppendStr(b, name), stats[name])
 	}
 	return b

@@ -11,7 +11,7 @@ func DeadlinePassed(awaited string) *Error {
 // NoWorkerFree is the error of a call that got no worker within the checkout timeout.
 func NoWorkerFree(timeout time.Duration) *Error {
 	e := Errorf(Resource, CodeCheckoutTimeout, "no worker was free within %v", timeout).Again().
-		WithHint("raise pool_size, slots or checkout_timeout, or publish the job to dspex.session.<id> or dspex.anonymous.<lane>: a queued job waits")
+		WithHint("raise pool_size (--workers), overflow, slots or checkout_timeout, or publish the job to dspex.session.<id> or dspex.anonymous.<lane>: a queued job waits")
 	e.RetryAfter = timeout
 	return e
 }

@@ -150,7 +150,7 @@ func (f *Fake) Release() {
 	}
 }
 
-const fakeStats = `{"pool_size":4,"active_workers":4,"available_workers":2,"active_sessions":3,"total_requests":1542,"total_errors":12,"average_response_time":245,"uptime_seconds":3600,"affinity_hits":990,"affinity_misses":6,"affinity_moves":4}`
+const fakeStats = `{"pool_size":4,"active_workers":4,"available_workers":2,"active_sessions":3,"total_requests":1542,"total_errors":12,"average_response_time":245,"uptime_seconds":3600,"extra":{"overflow_workers":1,"affinity_hits":990,"affinity_misses":6,"affinity_moves":4}}`
 
 func (f *Fake) health(r micro.Request) {
 	r.Respond([]byte(`{"ok":true,"engine":"fake 0","result":{"status":"healthy","stats":` + fakeStats + `}}`))

@@ -122,7 +122,7 @@ func (f *Fake) hosts(r micro.Request) {
 		return
 	}
 	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"hosts":[{"host":"h1","incarnation":"abc","state":%q,"drain":%t,"partitions":61,"engine":"fake 0","capacity":128,"free":120,
-		"pool_size":2,"active_workers":2,"available_workers":2,"active_sessions":6,"busy_sessions":1,"total_requests":1542,"total_errors":12,"affinity_hits":990,"affinity_misses":6,
+		"pool_size":2,"active_workers":2,"available_workers":2,"overflow_workers":1,"active_sessions":6,"busy_sessions":1,"total_requests":1542,"total_errors":12,"affinity_hits":990,"affinity_misses":6,
 		"affinity_moves":4},{"host":"h2","state":"gone","drain":false,"partitions":3}],"partitions":64,"unassigned":0,"leader":"d1"}}`, state, f.drained)
 }
 

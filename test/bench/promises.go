@@ -72,8 +72,8 @@ func readAffinity(nc *nats.Conn) (placed, error) {
 	if err != nil {
 		return placed{}, err
 	}
-	var reply struct{ Result placed }
-	return reply.Result, json.Unmarshal(m.Data, &reply)
+	var reply struct{ Result struct{ Extra placed } }
+	return reply.Result.Extra, json.Unmarshal(m.Data, &reply)
 }
 
 // late is a way in which a job does not end by its deadline.

@@ -66,13 +66,17 @@ func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
 }
 
 func TestHealthAndStatistics(t *testing.T) {
-	numbers := []string{"active_sessions", "active_workers", "affinity_hits", "affinity_misses", "affinity_moves", "available_workers", "average_response_time", "pool_size", "sandbox", "total_errors", "total_requests", "uptime_seconds"}
+	numbers := []string{"active_sessions", "active_workers", "available_workers", "average_response_time", "extra", "pool_size", "total_errors", "total_requests", "uptime_seconds"}
+	extra := []string{"affinity_hits", "affinity_misses", "affinity_moves", "overflow_workers", "sandbox"}
 	stub.call(t, "", "echo", nil).succeeds(t)
 	r := stub.request(t, "dspex.rpc.stats.get", nil)
 	r.succeeds(t)
 	stats := r.Result.(m)
 	if got := slices.Sorted(maps.Keys(stats)); !slices.Equal(got, numbers) {
 		t.Errorf("the numbers are %v, want %v", got, numbers)
+	}
+	if got := slices.Sorted(maps.Keys(stats["extra"].(m))); !slices.Equal(got, extra) {
+		t.Errorf("the others are %v, want %v", got, extra)
 	}
 	if r.Engine != "stub" {
 		t.Errorf("statistics name the engine %q", r.Engine)

@@ -240,7 +240,7 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		is(t, got, m{"partitions": 64, "leader": "dev"})
 		return got["hosts"].([]any)[0].(m)
 	}
-	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "sandbox", "capacity", "free", "pool_size", "active_workers", "available_workers",
+	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "sandbox", "capacity", "free", "pool_size", "active_workers", "available_workers", "overflow_workers",
 		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms"}
 	host := hosts()
 	if got := slices.Sorted(maps.Keys(host)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
@@ -264,7 +264,8 @@ func TestAffinityIsCounted(t *testing.T) {
 	counted := func() (hits, misses float64) {
 		stats := stub.request(t, "dspex.rpc.stats.get", nil)
 		stats.succeeds(t)
-		return isNumber(t, stats.Result.(m)["affinity_hits"], 0), isNumber(t, stats.Result.(m)["affinity_misses"], 0)
+		extra := stats.Result.(m)["extra"].(m)
+		return isNumber(t, extra["affinity_hits"], 0), isNumber(t, extra["affinity_misses"], 0)
 	}
 	hits, misses := counted()
 	for n := range 5 {
