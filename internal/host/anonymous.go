@@ -106,7 +106,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *admission) 
 	if t.attempt == 0 {
 		waited = h.age(t.job) // in the stream, too, a call waits for a slot
 	}
-	slot, e, err := h.checkout(t, 0, waited, waitIn(ctx))
+	slot, e, err := h.checkout(t, 0, waited, place.waitIn(ctx))
 	defer t.pass.leave()
 	if out, ok := errors.AsType[*held](err); ok {
 		h.holdAnonymous(t, out)

@@ -30,7 +30,7 @@ const (
 type lanes struct {
 	mu       sync.Mutex
 	asked    map[string]int // of each lane: jobs that may come still
-	entering int            // jobs that may take a slot and have not yet
+	entering int            // jobs that may take a slot, and that the pool does not know of yet
 	batch    int            // batch jobs that are entering or run
 	reserve  int            // batch jobs at most
 	single   bool           // the host has one slot, which serves both lanes
@@ -120,7 +120,15 @@ type admission struct {
 	seated bool
 }
 
-// seat says that the job has its slot.
+// waitIn waits in the pool's queue, where Room counts the job.
+func (a *admission) waitIn(ctx context.Context) waitUntil {
+	return func(ready <-chan struct{}, until time.Time) error {
+		a.seat()
+		return waitIn(ctx)(ready, until)
+	}
+}
+
+// seat says that the pool knows of the job: it has its slot, or waits for one that is starting.
 func (a *admission) seat() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
