@@ -146,8 +146,9 @@ func plain(v any) string {
 func (a *app) sayError(err error, status int) {
 	var e *dspex.Error
 	var own *failure
+	var other *quiet
 	switch {
-	case errors.Is(err, errSilent):
+	case errors.Is(err, errSilent), errors.As(err, &other):
 	case status == exitInterrupted:
 		fmt.Fprintln(a.err, "dspex: interrupted")
 	case errors.As(err, &e) && a.text():

@@ -52,6 +52,11 @@ func usage(format string, args ...any) error {
 	return &failure{status: daemon.ExitUsage, text: fmt.Sprintf(format, args...)}
 }
 
+// quiet ends the program with the status of another, which has said what there was to say.
+type quiet struct{ status int }
+
+func (q *quiet) Error() string { return fmt.Sprintf("it ended with status %d", q.status) }
+
 // errSilent ends the program with status 1 after all has been said.
 var errSilent = errors.New("said already")
 
@@ -72,10 +77,13 @@ func (a *app) execute(ctx context.Context, args []string) int {
 
 func exitStatus(ctx context.Context, err error) int {
 	var own *failure
+	var other *quiet
 	var e *dspex.Error
 	switch {
 	case errors.As(err, &own):
 		return own.status
+	case errors.As(err, &other):
+		return other.status
 	case ctx.Err() != nil:
 		return exitInterrupted
 	case errors.As(err, &e):
@@ -118,7 +126,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.context, "context", "", "context of the nats command line with URL and credentials (default $NATS_CONTEXT)")
 	flags.StringVarP(&a.output, "output", "o", "text", "text, json or jsonl (one line each)")
 	root.AddCommand(a.callCommand(), a.jobsCommand(), a.dlqCommand(), a.sessionsCommand(), a.hostsCommand(), a.consumersCommand(), a.partitionsCommand(), a.breakersCommand(), a.healthCommand(), a.statsCommand(), a.benchCommand(),
-		withoutOutput(withoutBroker(a.echoLMCommand())), withoutOutput(withoutBroker(a.devCommand())), withoutOutput(withoutBroker(a.demoCommand())), withoutBroker(a.versionCommand()))
+		a.envCommand(), withoutOutput(withoutBroker(a.echoLMCommand())), withoutOutput(withoutBroker(a.devCommand())), withoutOutput(withoutBroker(a.demoCommand())), withoutBroker(a.versionCommand()))
 	return root
 }
 

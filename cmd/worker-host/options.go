@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +66,7 @@ const (
 
 // check says all that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
-	wrong := []error{o.checkEngine(), o.modules.Check(), o.pool.Check(), o.sandbox.Check(), o.breaker.Check()}
+	wrong := []error{o.checkEngine(), o.modules.Check(s.Env), o.pool.Check(), o.sandbox.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if !jobs.ValidSession(o.name) {
 		no("--name must have 1 to 64 of A-Z a-z 0-9 _ -, got %q", o.name)
@@ -112,7 +113,7 @@ func (o *options) environment(ctx context.Context, progress io.Writer) (pyenv.En
 	if err != nil {
 		return pyenv.Env{}, err
 	}
-	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: paths, Litellm: o.litellm}
+	cfg := pyenv.Config{Python: o.python, Progress: progress, Paths: paths, Pass: o.modules.Env, Litellm: o.litellm}
 	if o.engine == "stub" {
 		return pyenv.System(ctx, cfg)
 	}
@@ -130,6 +131,11 @@ func prepare(s *daemon.Surroundings) *cobra.Command {
 			if err := o.checkEngine(); err != nil {
 				return err
 			}
+			for _, path := range o.modules.Paths {
+				if info, err := os.Stat(path); err != nil || !info.IsDir() {
+					return fmt.Errorf("--path %s is no directory", path)
+				}
+			}
 			env, err := o.environment(cmd.Context(), s.Err)
 			if err == nil {
 				fmt.Fprintf(s.Out, "Python %s at %s\n", env.Version, env.Python)
@@ -138,6 +144,7 @@ func prepare(s *daemon.Surroundings) *cobra.Command {
 		},
 	}
 	o.declarePython(cmd.Flags())
+	cmd.Flags().StringSliceVar(&o.modules.Paths, "path", nil, "directory of modules whose requirements.txt or pyproject.toml is installed, too; repeated, or separated by commas")
 	cmd.Flags().BoolVar(&o.litellm, "litellm", false, "with litellm, for LM profiles that ask for it")
 	return cmd
 }

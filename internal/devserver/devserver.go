@@ -113,7 +113,7 @@ func (c Config) Check() error {
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()
-	return errors.Join(engine, listen, size, defaults, c.Modules.Check(), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
+	return errors.Join(engine, listen, size, defaults, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
 }
 
 // Run serves until ctx ends and returns when all it started has ended.
@@ -215,7 +215,7 @@ func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, erro
 	if err != nil {
 		return pyenv.Env{}, err
 	}
-	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: paths, Litellm: litellm}
+	ask := pyenv.Config{Python: cfg.Python, Progress: cfg.Progress, Paths: paths, Pass: cfg.Modules.Env, Litellm: litellm}
 	if cfg.Engine == "stub" {
 		return pyenv.System(ctx, ask)
 	}

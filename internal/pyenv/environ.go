@@ -44,6 +44,9 @@ func (e environment) lookPath(name string) (string, bool) {
 	return "", false
 }
 
+// Executable reports whether a file can be run.
+func Executable(path string) bool { return executable(path) }
+
 func executable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
@@ -85,7 +88,7 @@ func Certificates(env func(string) string) []string {
 	return paths
 }
 
-func (e environment) worker(cache string) []string {
+func (e environment) worker(cache string, more []string) []string {
 	out := environment{
 		"PYTHONNOUSERSITE": "1",
 		// Without these two, importing litellm fetches a price list and reads a .env file above its install directory.
@@ -103,7 +106,7 @@ func (e environment) worker(cache string) []string {
 		"DSPY_CACHEDIR":          filepath.Join(cache, "dspy"),
 	}
 	for name, value := range e {
-		if slices.Contains(passed, name) || strings.HasPrefix(name, "LC_") {
+		if slices.Contains(passed, name) || strings.HasPrefix(name, "LC_") || slices.Contains(more, name) {
 			out[name] = value
 		}
 	}
@@ -133,6 +136,13 @@ func (e Env) Command() []string {
 		}
 	}
 	return argv
+}
+
+// set gives workers a variable.
+func (e *Env) set(name, value string) {
+	vars := newEnvironment(e.environ)
+	vars[name] = value
+	e.environ = vars.list()
 }
 
 // Init is what INIT tells the workers of the environment (contract/frame.md).

@@ -35,6 +35,8 @@ var causes = []struct {
 }{
 	{[]string{"do not match the hashes", "hash mismatch", "hashes are required"},
 		"What was downloaded is not what the lock names. Do not install it by hand: find out which mirror or cache served it."},
+	{[]string{"resolutionimpossible", "conflicting dependencies", "no solution found when resolving", "the user requested (constraint)"},
+		"A package needs another version of one that dspex pins, or two of them contradict each other: the lines below name them. Ask for another version of that package."},
 	{[]string{"no space left on device", "disk quota exceeded"},
 		"The disk is full. The environment needs about 400 MB in the cache directory."},
 	{[]string{"newconnectionerror", "failed to establish a new connection", "name resolution", "dns error", "connection refused", "network is unreachable",

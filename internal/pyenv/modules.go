@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -12,16 +15,21 @@ import (
 type Modules struct {
 	Names []string
 	Paths []string // directories of them; none: the working directory
+	Env   []string // names of variables that they get from the host's surroundings
 }
 
 // Flags declares what the operator can say of them.
 func (m *Modules) Flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&m.Names, "import", nil, "Python module whose commands and programs become available; repeated, or separated by commas")
 	f.StringSliceVar(&m.Paths, "path", nil, "directory of these modules (default: the working directory); repeated, or separated by commas")
+	f.StringSliceVar(&m.Env, "env", nil, "name of a variable of the host's that workers get; all others stay out; repeated, or separated by commas")
 }
 
-// Check says all that is wrong.
-func (m Modules) Check() error {
+// variable is what a shell takes for a name.
+var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Check says all that is wrong. env looks a variable up.
+func (m Modules) Check(env func(string) string) error {
 	var wrong []error
 	if len(m.Paths) > 0 && len(m.Names) == 0 {
 		wrong = append(wrong, errors.New("--path has no effect without --import"))
@@ -31,8 +39,31 @@ func (m Modules) Check() error {
 			wrong = append(wrong, fmt.Errorf("--path %s is no directory", path))
 		}
 	}
+	for _, name := range m.Env {
+		if reason := refused(name, env); reason != "" {
+			wrong = append(wrong, fmt.Errorf("--env must name a variable that is set and not dspex's own, got %q: %s", name, reason))
+		}
+	}
 	return errors.Join(wrong...)
 }
+
+// refused says why a variable cannot be passed on, "" if it can.
+func refused(name string, env func(string) string) string {
+	switch {
+	case strings.Contains(name, "="):
+		return "a name is expected, whose value the host's surroundings have"
+	case !variable.MatchString(name):
+		return "it is no name of a variable"
+	case strings.HasPrefix(name, "DSPEX_"), strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "LD_"), slices.Contains(ours, name):
+		return "dspex sets it, or keeps it from workers"
+	case env(name) == "":
+		return "it is not set"
+	}
+	return ""
+}
+
+// ours are the variables that a worker finds set by dspex.
+var ours = []string{"HOME", "PATH", "TMPDIR", "XDG_CACHE_HOME", "DSPY_CACHEDIR", "DENO_DIR"}
 
 // Dirs are the directories that the workers need for them.
 func (m Modules) Dirs() ([]string, error) {

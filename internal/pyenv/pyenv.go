@@ -29,8 +29,10 @@ type Config struct {
 	Installer  string   // UV or Pip; "" is uv when it is on the PATH, else pip
 	Wheelhouse string   // a directory of wheels: install from it alone, without a network
 	// Paths are directories for the operator's own modules, after everything else on sys.path. With them, an interpreter that
-	// belongs to a virtual environment brings that environment's packages along, behind the product's own.
+	// belongs to a virtual environment brings that environment's packages along, behind the product's own; with any other, what the
+	// modules' requirements.txt or pyproject.toml asks for is installed.
 	Paths    []string
+	Pass     []string  // names of variables that workers get from the surroundings, besides the usual
 	Environ  []string  // the surrounding environment; nil is os.Environ()
 	Progress io.Writer // what is going on, for people; nil is silence
 }
@@ -43,6 +45,8 @@ type Env struct {
 	RuntimeHash  string   // SHA-256 of the runtime's source, hexadecimal, as a worker says it in HELLO
 	SitePackages string   // holds the installed packages; "" when there are none
 	Key          string   // names the environment; "" when it is not ours
+	OwnVenv      bool     // the interpreter belongs to a virtual environment of the user's
+	User         string   // the environment that was made for the modules' packages; "" when there is none
 	Paths        []string // the operator's own directories
 	Sites        []string // where the packages are that the operator's modules need
 	Read         []string // directories outside of all these to which .pth files and installs in place lead
@@ -72,8 +76,12 @@ func Ensure(ctx context.Context, cfg Config) (Env, error) {
 	}
 	env := b.env(py)
 	env.Python, env.SitePackages, env.Key = venvPython(dir), venvSite(dir, py), key
+	env.OwnVenv = py.VenvSite != ""
 	if len(env.Paths) > 0 {
 		env.withSite(py.VenvSite)
+	}
+	if err := b.withRequirements(ctx, &env, py); err != nil {
+		return Env{}, err
 	}
 	return b.withRuntime(ctx, env, py)
 }
@@ -93,6 +101,9 @@ func System(ctx context.Context, cfg Config) (Env, error) {
 	env := b.env(py)
 	env.Python, env.SitePackages = py.Executable, py.VenvSite
 	env.withSite(py.VenvSite)
+	if err := b.withRequirements(ctx, &env, py); err != nil {
+		return Env{}, err
+	}
 	return b.withRuntime(ctx, env, py)
 }
 
@@ -158,5 +169,5 @@ func (b *builder) key(py interpreter) string {
 }
 
 func (b *builder) env(py interpreter) Env {
-	return Env{Version: py.Version, Paths: slices.Clone(b.Paths), environ: b.environ.worker(b.cache)}
+	return Env{Version: py.Version, Paths: slices.Clone(b.Paths), environ: b.environ.worker(b.cache, b.Pass)}
 }

@@ -168,7 +168,7 @@ func (b *builder) probe(ctx context.Context, py interpreter, dir string, lock *o
 	code := "import sys\nsys.path.append(sys.argv[1])\nimport importlib\nfor m in sys.argv[2:]: importlib.import_module(m)\n"
 	argv := append([]string{venvPython(dir), "-I", "-S", "-X", "utf8", "-c", code, venvSite(dir, py)}, b.imports...)
 	s := b.progress.start("First import of "+strings.Join(b.imports, ", "), nil)
-	tail, err := command{argv: argv, env: b.environ.worker(b.cache), dir: b.cache, lock: lock}.run(ctx, nil)
+	tail, err := command{argv: argv, env: b.environ.worker(b.cache, nil), dir: b.cache, lock: lock}.run(ctx, nil)
 	s.end(err)
 	switch {
 	case err == nil:

@@ -136,7 +136,7 @@ def _import_hint(name: str, error: Exception) -> str:
         return "modules are looked for in the directory where the host was started, and in the virtual environment of its --python"
     if error.name == "dspy":
         return "the module needs DSPy, which the engine stub does not bring: start with --engine dspy"
-    return f"install {error.name} into a virtual environment and name its interpreter with --python"
+    return f"dspex env add {error.name.partition('.')[0]}; or name the interpreter of a virtual environment that has it with --python"
 
 
 def build(entry: UserProgram) -> Any:

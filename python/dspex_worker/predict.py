@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dspex_worker.engines import Outcome, Program
-from dspex_worker.programs import checked, later, read_module, read_program, remember
+from dspex_worker.imported import later
+from dspex_worker.programs import checked, read_module, read_program, remember
 from dspex_worker.signature import SpecError, check_module, infer_signature
 from dspex_worker.worker import Call, bad_input, bad_option
 

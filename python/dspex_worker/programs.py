@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 from dspex_worker import wire
@@ -12,7 +12,7 @@ from dspex_worker.arguments import only, session_of, text
 from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
 from dspex_worker.fit import check_inputs
-from dspex_worker.module_inputs import history_of
+from dspex_worker.imported import execute_imported, executed, later
 from dspex_worker.registry import UserProgram
 from dspex_worker.signature import MODULES, SpecError, check_module, parse_signature
 from dspex_worker.state import now_text
@@ -24,7 +24,6 @@ __all__ = [
     "delete_program",
     "execute_program",
     "get_program_info",
-    "later",
     "list_programs",
     "read_entry",
     "read_module",
@@ -72,10 +71,6 @@ def checked(call: Call, program: Program, given: Any, at: str) -> dict[str, Any]
         return check_inputs(program.signature, given)
     except SpecError as error:
         raise bad_input(f"{call.command}: {error.message}", at, error.expected) from None
-
-
-async def later(run: Coroutine[Any, Any, Outcome], finish: Any) -> Any:
-    return finish(await run)
 
 
 def remember(call: Call, program: Program, inputs: dict[str, Any], outcome: Outcome) -> None:
@@ -182,7 +177,7 @@ def execute_program(call: Call) -> Any:
         imported = call.worker.programs.get(program_id)
         if imported is None:
             raise _unknown(call, program_id)
-        return _execute_imported(call, imported, inputs)
+        return execute_imported(call, imported, inputs)
     return _execute(call, program_id, entry, inputs)
 
 
@@ -200,51 +195,12 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
             remember(call, program, inputs, outcome)
         counted = {**entry, "execution_count": entry["execution_count"] + 1, "last_executed": now_text()}
         call.state = call.need_state().with_program(program_id, counted)
-        return _executed(program_id, outcome, begun)
+        return executed(program_id, outcome, begun)
 
     outcome = call.worker.engine.run_inline(program, inputs, context)
     if outcome is not None:
         return finish(outcome)
     return later(call.worker.engine.run(program, inputs, context), finish)
-
-
-def _execute_imported(call: Call, program: UserProgram, given: dict[str, Any]) -> Any:
-    past = call.state.history if call.state is not None else []
-    context = call.context(past)
-    history, inputs = None, given
-    if program.inputs is not None:
-        history = history_of(program.inputs)
-        told = given
-        if history is not None and history not in given and (call.state is not None or history in program.inputs.required):
-            told = {**given, history: {"messages": _conversation(past, program.inputs.known)}}
-        inputs = program.inputs.check(told, "args.inputs")
-    begun = time.perf_counter()
-
-    def finish(outcome: Outcome) -> dict[str, Any]:
-        call.usage = outcome.usage or call.usage
-        if history is not None and call.state is not None:
-            said = {name: value for name, value in given.items() if name != history}
-            kept = call.worker.config
-            call.state = call.state.with_turn(said, outcome.outputs, kept.history_turns, kept.history_bytes)
-        program.execution_count += 1
-        program.last_executed = now_text()
-        return _executed(program.id, outcome, begun)
-
-    return later(call.worker.engine.run_module(program.module, inputs, context), finish)
-
-
-def _conversation(past: list[dict[str, Any]], inputs: frozenset[str] | None) -> list[dict[str, Any]]:
-    """The session's turns as messages of dspy.History; those of programs with quite other inputs would be empty there."""
-    fitting = [turn for turn in past if inputs is None or not inputs.isdisjoint(turn["inputs"])]
-    return [{**turn["inputs"], **turn["outputs"]} for turn in fitting]
-
-
-def _executed(program_id: str, outcome: Outcome, begun: float) -> dict[str, Any]:
-    return {
-        "program_id": program_id,
-        "outputs": outcome.outputs,
-        "execution_time": round(time.perf_counter() - begun, 6),
-    }
 
 
 def _listed(call: Call, program_id: str, entry: dict[str, Any]) -> dict[str, Any]:

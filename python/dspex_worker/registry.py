@@ -154,6 +154,7 @@ class UserProgram:
 
     id: str
     target: Any
+    per_session: bool = False  # an object for each session, not one for all
     module: Any = None
     inputs: UserCommand | None = None  # None: nothing is known of them
     signature: dict[str, Any] | None = None  # as get_program_info tells it
@@ -207,13 +208,19 @@ def after_fork(function: Callable[[], Any]) -> Callable[[], Any]:
     return function
 
 
-def program(program_id: str) -> Callable[[T], T]:
-    """Makes a DSPy module (its class or an object of it) a program that execute_program finds under this id."""
+def program(program_id: str, *, per_session: bool = False) -> Callable[[T], T]:
+    """Makes a DSPy module (its class or an object of it) a program that execute_program finds under this id.
+
+    per_session: each session has an object of its own, made at its first job in a worker; only a class can be asked for that.
+    Without it all jobs of a worker share one object, and what they write into `self`.
+    """
     if not isinstance(program_id, str) or not _PROGRAM_ID.fullmatch(program_id):
         raise ValueError(f"@program needs an id of letters, digits and _.:- (at most 128), not {program_id!r}")
 
     def note(target: T) -> T:
-        registered.programs.append(UserProgram(program_id, target))
+        if per_session and not isinstance(target, type):
+            raise TypeError(f"@program({program_id!r}, per_session=True) needs a class, of which each session gets an object")
+        registered.programs.append(UserProgram(program_id, target, per_session))
         return target
 
     return note

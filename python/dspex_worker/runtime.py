@@ -123,6 +123,7 @@ class Runtime:
             self._cancel(call_id, body[0])
         elif kind == FrameType.DROP:
             self._worker.sessions.drop(body[0])
+            self._worker.instances.drop(body[0])
         elif kind == FrameType.LM:
             self._worker.add_profile(body[0], body[1])
         elif kind == FrameType.SHUTDOWN:

@@ -87,6 +87,7 @@ def _programs(call: Call) -> int:
 def _emptied(call: Call) -> None:
     """Replaces the state by the empty one, unless it is that already: then nothing has to be stored."""
     state = call.state
+    call.worker.instances.drop(call.held or "")
     if state is not None and state != EMPTY:
         call.state = State(created_at=state.created_at)
 

@@ -29,6 +29,7 @@ def erase_session(call: Call) -> dict[str, Any]:
     only(call, "session_id")
     session = session_of(call)
     call.state = state.EMPTY if call.state is not None else None
+    call.worker.instances.drop(call.held or "")
     return {"status": "erased", "session_id": session}
 
 

@@ -15,6 +15,7 @@ from dspex_worker import wire
 from dspex_worker.config import Config
 from dspex_worker.engines import Context, Engine
 from dspex_worker.errors import WorkerError, bounded, secrets
+from dspex_worker.imported import Instances
 from dspex_worker.registry import Job, UserProgram
 from dspex_worker.state import Sessions, State, now_text
 
@@ -43,6 +44,7 @@ class Worker:
     leave: Callable[[str], None]  # asks the host to replace this process once its calls have ended
     sessions: Sessions = field(default_factory=Sessions)
     programs: dict[str, UserProgram] = field(default_factory=dict)  # of the operator's modules
+    instances: Instances = field(default_factory=Instances)  # of those programs that have one for each session
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)  # LM profiles by the key of their frame
     started: float = field(default_factory=time.monotonic)
     started_at: str = field(default_factory=now_text)

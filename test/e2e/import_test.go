@@ -104,7 +104,7 @@ func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 		"nothing_here": {"import of nothing_here failed: ModuleNotFoundError", "directory where the host was started"},
 		"broken":       {"import of broken failed: ZeroDivisionError: division by zero", "broken.py:2 in f", "broken.py:5 in <module>"},
 		"json":         {"json in ", " is hidden: `import json` finds Python's own", "rename the module"},
-		"needs":        {"No module named 'a_package_of_mine'", "install a_package_of_mine into a virtual environment"},
+		"needs":        {"No module named 'a_package_of_mine'", "dspex env add a_package_of_mine"},
 	} {
 		d, err := startDev(nil, dir, "--engine", "stub", "--import", module)
 		if err == nil {

@@ -71,7 +71,7 @@ ROWS: dict[str, Row] = {
     "environment": Row(
         "`os.environ`",
         "is the shell's",
-        "has none of the host's variables, and no keys",
+        "has none of the host's variables but those that `--env` names, and no keys",
         "keys must not reach code of others",
         cases=False,
     ),

@@ -12,7 +12,7 @@ import dspy
 from dspy import lm15
 
 from dspex_worker import inherit
-from dspex_worker.engines.dspy_engine import kept, outside, seam, settings, tools
+from dspex_worker.engines.dspy_engine import interpreter, kept, outside, seam, settings, tools
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
 
 __all__ = ["ADAPTER", "configure", "warm_up"]
@@ -37,6 +37,7 @@ def configure() -> None:
     seam.install()
     tools.install()
     kept.install()
+    interpreter.install()
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     # DSPy's own default is no adapter, for which a predictor makes a chat adapter in each call.
     sys.modules["dspy.predict.predict"].ChatAdapter = lambda: ADAPTER  # type: ignore[attr-defined]
