@@ -40,8 +40,11 @@ const (
 type Health struct {
 	Status  HealthStatus
 	Reasons []string // why it is degraded, for people
-	Stats   Stats
-	Raw     json.RawMessage // the raw result
+	// Accounts says that clients are in accounts of their own. Where they are not, one that may publish can write to any subject
+	// of the broker.
+	Accounts bool
+	Stats    Stats
+	Raw      json.RawMessage // the raw result
 }
 
 // Health measures the pool now. A pool that cannot serve is an error, whose category and message say why.
@@ -51,15 +54,16 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		return Health{}, err
 	}
 	var w struct {
-		Status  HealthStatus    `json:"status"`
-		Reasons []string        `json:"reasons"`
-		Stats   json.RawMessage `json:"stats"`
+		Status   HealthStatus    `json:"status"`
+		Reasons  []string        `json:"reasons"`
+		Accounts bool            `json:"accounts"`
+		Stats    json.RawMessage `json:"stats"`
 	}
 	if err := reply.Decode(&w); err != nil || w.Status == "" {
 		return Health{}, badReply("the answer about the health is not the expected JSON")
 	}
 	stats, err := readStats(w.Stats, reply.Engine)
-	return Health{Status: w.Status, Reasons: w.Reasons, Stats: stats, Raw: reply.Result}, err
+	return Health{Status: w.Status, Reasons: w.Reasons, Accounts: w.Accounts, Stats: stats, Raw: reply.Result}, err
 }
 
 // Stats are the pool's numbers, over all hosts.

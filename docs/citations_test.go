@@ -160,6 +160,28 @@ func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
 	}
 }
 
+// TestEachAttackNamesATestThatIsThere: docs/security.md says of each attack which test tries it.
+func TestEachAttackNamesATestThatIsThere(t *testing.T) {
+	texts := programtest.Sources(t, "..", ".go", ".md")
+	tests := map[string]bool{}
+	for path, text := range texts {
+		for _, m := range testFunc.FindAllStringSubmatch(text, -1) {
+			tests[m[1]] = strings.HasSuffix(path, "_test.go")
+		}
+	}
+	for line := range strings.Lines(texts["docs/security.md"]) {
+		row := strings.Split(strings.Trim(line, "|\n "), "|")
+		if !strings.Contains(line, "`Test") || len(row) < 3 {
+			continue
+		}
+		for _, m := range testName.FindAllStringSubmatch(row[len(row)-1], -1) {
+			if !tests[m[1]] {
+				t.Errorf("%q names the test %s, which is not there", row[0], m[1])
+			}
+		}
+	}
+}
+
 // parts are the parts of a page by their headings.
 func parts(text string) map[string]string {
 	found := map[string]string{}

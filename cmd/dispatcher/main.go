@@ -54,11 +54,11 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
 	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment; \"dspex partitions\" changes them later (0: 64, or what it has)")
 	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
-	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment")
+	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment, published ones and calls each")
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
 	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
 	f.Var(&o.deadSize, "dlq-size", "room for dead letters in a new deployment: the oldest go first")
-	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as docs/operations.md tells; there is no way back")
+	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as in nats.conf; there is no way back")
 	o.alerts.Flags(f)
 }
 
@@ -108,9 +108,12 @@ const noRoom jetstream.ErrorCode = 10047
 // advise says what to do about what the broker answers to the making of streams.
 func advise(err error) error {
 	api, ok := errors.AsType[*jetstream.APIError](err)
+	other, unlike := errors.AsType[*stream.AccountsError](err)
 	switch {
 	case err == nil:
 		return nil
+	case unlike:
+		return daemon.Hint(err, other.Hint)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return daemon.Hint(err, "JetStream is not enabled for this account: see nats.conf, or start the broker with `nats-server -js`")
 	case ok && api.ErrorCode == noRoom:

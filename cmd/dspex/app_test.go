@@ -202,8 +202,14 @@ func seconds(n ...int) []time.Duration {
 }
 
 func TestADegradedPoolSaysWhy(t *testing.T) {
-	rows := healthRows(dspex.Health{Status: dspex.HealthDegraded, Reasons: []string{"one", "t\x1bwo"}})
+	rows := healthRows(dspex.Health{Status: dspex.HealthDegraded, Accounts: true, Reasons: []string{"one", "t\x1bwo"}})
 	if rows[0] != (row{"status", "degraded"}) || rows[1] != (row{"reason", "one"}) || rows[2].name != "reason" || strings.ContainsRune(rows[2].value, 0x1b) || rows[3].name != "pool_size" {
+		t.Errorf("%v", rows)
+	}
+}
+
+func TestAPoolWhoseClientsShareAnAccountSaysSo(t *testing.T) {
+	if rows := healthRows(dspex.Health{Status: dspex.HealthHealthy}); rows[1].name != "note" {
 		t.Errorf("%v", rows)
 	}
 }

@@ -80,6 +80,7 @@ func (a *app) announce(i devserver.Info, metrics string) {
 	case i.Echo != "":
 		say("%s", a.paint(a.err, dim, "No language model is configured (--lm): the built-in echo model answers, through real DSPy and HTTP."))
 	}
+	say("%s", a.paint(a.err, dim, "The broker has one account: a client that may publish can write to any of its subjects. For clients that you do not trust: docs/security.md."))
 	if metrics != "" {
 		say("metrics %s", metrics)
 	}

@@ -35,5 +35,8 @@ func healthRows(h dspex.Health) []row {
 	for _, reason := range h.Reasons {
 		rows = append(rows, row{"reason", word(reason)})
 	}
+	if !h.Accounts {
+		rows = append(rows, row{"note", "clients share the service's account: one that may publish can write to any subject (docs/security.md)"})
+	}
 	return append(rows, statRows(h.Stats)...)
 }

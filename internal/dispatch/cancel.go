@@ -147,7 +147,7 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 	broken := func(err error) *jobs.Error {
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job could not be cancelled: %v", err).Again()
 	}
-	for _, subject := range placesOf(a.session) {
+	for _, subject := range a.session.QueueSubjects() {
 		seq, err := d.sequenceOf(ctx, stream.Anonymous, a, subject)
 		if errors.Is(err, stream.ErrNotFound) {
 			continue

@@ -99,6 +99,12 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if d.js, err = jetstream.New(d.nc); err != nil {
 		return err
 	}
+	if err := stream.CheckAccounts(d.nc, d.cfg.Settings.Accounts); err != nil {
+		return err
+	}
+	if !d.cfg.Settings.Accounts {
+		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: fine for clients that you trust this far, else docs/security.md")
+	}
 	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
 	}

@@ -168,18 +168,20 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 		return
 	}
 	reasons := d.degradations(ctx, beats, all, stats)
-	b := appendHead(beats)
-	if len(reasons) == 0 {
-		b = appendStats(wire.AppendStr(wire.AppendMap(b, 2), "stats"), beats, stats)
-		respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "healthy"))
-		return
+	status, entries := "healthy", 3
+	if len(reasons) > 0 {
+		status, entries = "degraded", 4
 	}
-	b = wire.AppendArray(wire.AppendStr(wire.AppendMap(b, 3), "reasons"), len(reasons))
+	b := wire.AppendMap(appendHead(beats), entries)
+	b = wire.AppendBool(wire.AppendStr(b, "accounts"), d.cfg.Settings.Accounts)
+	if len(reasons) > 0 {
+		b = wire.AppendArray(wire.AppendStr(b, "reasons"), len(reasons))
+	}
 	for _, reason := range reasons {
 		b = wire.AppendStr(b, reason)
 	}
 	b = appendStats(wire.AppendStr(b, "stats"), beats, stats)
-	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), "degraded"))
+	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
 }
 
 // degradations tells what is wrong with a pool that serves.

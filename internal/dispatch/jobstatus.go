@@ -23,7 +23,7 @@ func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
 		name = stream.Jobs
 	}
 	found := place{}
-	for _, subject := range placesOf(a.session) {
+	for _, subject := range a.session.QueueSubjects() {
 		seq, err := d.sequenceOf(ctx, name, a, subject)
 		if err == nil && (found.sequence == 0 || seq < found.sequence) {
 			found = place{subject, seq}
@@ -36,18 +36,6 @@ func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
 		return place{}, unknownJob()
 	}
 	return found, nil
-}
-
-// placesOf are the subjects under which a session's jobs wait, or the tenant's jobs without session.
-func placesOf(r jobs.SessionRef) []string {
-	if r.ID != "" {
-		return r.QueueSubjects()
-	}
-	var all []string
-	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-		all = append(all, r.PublishSubject(lane), r.CallSubject(lane))
-	}
-	return all
 }
 
 // stageOf tells where a job stands that lies there.

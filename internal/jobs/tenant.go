@@ -105,12 +105,23 @@ const (
 	byDispatcher = "call"
 )
 
-// QueueSubjects match the session's jobs in every layout of the stream: published ones, those that a dispatcher kept, and, of
-// the tenant default, those that were stored before there were tenants.
+// QueueSubjects match the session's jobs in every layout of the stream, or the tenant's jobs without session: published ones,
+// those that a dispatcher kept, and, of the tenant default, those from before there were tenants, or accounts.
 func (r SessionRef) QueueSubjects() []string {
+	if r.ID == "" {
+		return append(r.laneSubjects(LaneInteractive), r.laneSubjects(LaneBatch)...)
+	}
 	all := []string{"dspex.*.*." + r.Tenant + "." + r.ID + ".*"}
 	if r.Tenant == DefaultTenant {
 		all = append(all, "dspex.*.*."+r.ID)
+	}
+	return all
+}
+
+func (r SessionRef) laneSubjects(lane string) []string {
+	all := []string{r.PublishSubject(lane), r.CallSubject(lane)}
+	if r.Tenant == DefaultTenant { // whose clients have an account of that name
+		all = append(all, "dspex.t."+DefaultTenant+".anonymous."+lane)
 	}
 	return all
 }

@@ -50,10 +50,15 @@ func deploy(t *testing.T) *deployment {
 	d := &deployment{t: t, net: net}
 	d.nats = d.run("dspex-test-nats",
 		testcontainers.WithEnv(passwords()), network.WithNetwork([]string{"nats"}, net), testcontainers.WithExposedPorts("4222/tcp"),
-		testcontainers.WithFiles(testcontainers.ContainerFile{HostFilePath: "../../nats.conf", ContainerFilePath: "/nats.conf", FileMode: 0o444}),
+		testcontainers.WithFiles(shipped("nats.conf"), shipped("tenants/tenants.conf"), shipped("tenants/default.conf"), shipped("tenants/rights.conf")),
 		testcontainers.WithCmd("--config", "/nats.conf"),
 		testcontainers.WithWaitStrategyAndDeadline(startup, wait.ForLog("Server is ready")))
 	return d
+}
+
+// shipped is a file of the broker's configuration.
+func shipped(name string) testcontainers.ContainerFile {
+	return testcontainers.ContainerFile{HostFilePath: "../../" + name, ContainerFilePath: "/" + name, FileMode: 0o444}
 }
 
 func (d *deployment) run(image string, options ...testcontainers.ContainerCustomizer) *testcontainers.DockerContainer {
@@ -71,7 +76,7 @@ func (d *deployment) start(user, pass, until string, command ...string) *testcon
 	d.t.Helper()
 	return d.run("dspex-test", network.WithNetwork(nil, d.net), testcontainers.WithCmd(command...),
 		testcontainers.WithEnv(map[string]string{
-			"NATS_URL": "nats://nats:4222", "NATS_USER": user, "NATS_PASSWORD": pass, "NATS_INBOX_PREFIX": "_INBOX." + user,
+			"NATS_URL": "nats://nats:4222", "NATS_USER": user, "NATS_PASSWORD": pass, "NATS_INBOX_PREFIX": "_INBOX." + user, "DSPEX_ACCOUNTS": "true",
 		}),
 		testcontainers.WithWaitStrategyAndDeadline(startup, wait.ForLog(until)))
 }

@@ -2,9 +2,10 @@ package production
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,37 +16,21 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// walled runs nats.conf with the accounts of docs/operations.md, and the service behind it.
+// walled runs a broker with the shipped configuration, and the service behind it, for a test that looks at the broker's own books.
 func walled(t *testing.T) *server.Server {
 	t.Helper()
-	conf, err := os.ReadFile(config)
+	o, err := server.ProcessConfigFile(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown := regexp.MustCompile("(?s)```conf\n(accounts \\{.*?\n\\}\n)```").FindSubmatch(page)
-	common, _, found := strings.Cut(string(conf), "\naccounts {")
-	if shown == nil || !found {
-		t.Fatal("the accounts are not where they are looked for")
-	}
-	path := filepath.Join(t.TempDir(), "nats.conf")
-	both := strings.Replace(common, `subscribe: ["_INBOX.client.>"]`, `subscribe: ["_INBOX.client.>", "dspex.reply.>"]`, 1) + "\n" + string(shown[1])
-	if err := os.WriteFile(path, []byte(both), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o, err := server.ProcessConfigFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := natstest.Run(t, func(into *server.Options) {
-		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = into.Host, into.Port, 0, into.StoreDir, true, true
-		*into = *o
-	})
+	return behind(t, natstest.Run(t, shipped(o)))
+}
+
+// behind runs the service on a broker.
+func behind(t *testing.T, s *server.Server) *server.Server {
+	t.Helper()
 	at := func(user string) []string { return append(environ(user), "NATS_URL="+s.ClientURL()) }
-	d := startIn(t, append(at("dispatcher"), "DSPEX_ACCOUNTS=true"), "dispatcher", "--name", "d1", "--partitions", "8")
+	d := startIn(t, at("dispatcher"), "dispatcher", "--name", "d1", "--partitions", "8")
 	h := startIn(t, at("host"), "worker-host", "--name", "h1", "--engine", "stub", "--workers", "1", "--slots", "4")
 	for _, p := range []*process{h, d} {
 		if line := <-p.ready; !strings.HasPrefix(line, "ready ") {
@@ -120,33 +105,13 @@ func TestCallsFromAnotherAccountLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// TestAPublishCannotReachBeyondItsAccount aims acknowledgements at what the service keeps, and gets a reply where it may.
-func TestAPublishCannotReachBeyondItsAccount(t *testing.T) {
+// TestTheReplyToAPublishedJobReachesItsTenant by the subject that the client named.
+func TestTheReplyToAPublishedJobReachesItsTenant(t *testing.T) {
 	fresh(t)
 	s := walled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	nc := natstest.Connect(t, s, nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client"))
-	inside := natstest.Connect(t, s, nats.UserInfo("dispatcher", password("dispatcher")), nats.CustomInboxPrefix("_INBOX.dispatcher"))
-	js, err := inside.JetStream()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for stream, to := range map[string]string{
-		"KV_dspex_results": "$KV.dspex_results.r.s.x.j", "KV_dspex_sessions": "$KV.dspex_sessions.s.x", "KV_dspex_assign": "$KV.dspex_assign.p.1x",
-		"KV_dspex_control": "$KV.dspex_control.drain.h1", "DSPEX_DLQ": "dspex.dlq.s.x", "DSPEX_EVENTS": "dspex.events.alert.x",
-	} {
-		if err := nc.PublishRequest("dspex.session.x", to, []byte(`{"command":"echo","args":{}}`)); err != nil {
-			t.Fatal(err)
-		}
-		// The next request's reply comes after what the broker did with the publish.
-		if _, err := nc.RequestWithContext(ctx, "dspex.rpc.session.x", []byte(`{"command":"echo","args":{}}`)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := js.GetLastMsg(stream, to, nats.Context(ctx)); err != nats.ErrMsgNotFound {
-			t.Errorf("%s holds %s: %v", stream, to, err)
-		}
-	}
 	sub, err := nc.SubscribeSync("dspex.reply.mine")
 	if err != nil {
 		t.Fatal(err)
@@ -157,5 +122,59 @@ func TestAPublishCannotReachBeyondItsAccount(t *testing.T) {
 	}
 	if got, err := sub.NextMsgWithContext(ctx); err != nil || !strings.Contains(string(got.Data), `"ok":true`) {
 		t.Errorf("the reply is %v, %v", got, err)
+	}
+}
+
+// withTenants copies the shipped configuration and adds tenants.
+func withTenants(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "tenants"), os.DirFS("../../tenants")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "nats.conf")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile("../../tenants/default.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		own := strings.NewReplacer("dspex.t.default.", "dspex.t."+name+".", "dspex.reply.default.", "dspex.reply."+name+".", "user: client, password: $DSPEX_CLIENT_PASSWORD", "user: "+name+", password: "+password(name)).Replace(string(first))
+		if err := os.WriteFile(filepath.Join(dir, "tenants", name+".conf"), []byte(own), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list, err := os.OpenFile(filepath.Join(dir, "tenants", "tenants.conf"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(list, "%s { include %q }\n", name, name+".conf"); err != nil {
+			t.Fatal(err)
+		}
+		if err := list.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// TestADispatcherForOneAccountDoesNotStartWhereThereAreMore: it would take the streams back from the tenants.
+func TestADispatcherForOneAccountDoesNotStartWhereThereAreMore(t *testing.T) {
+	fresh(t)
+	s := walled(t)
+	cmd := exec.Command(filepath.Join(bin, "dispatcher"), "--name", "d2")
+	cmd.Env = append(environ("dispatcher"), "NATS_URL="+s.ClientURL(), "DSPEX_ACCOUNTS=")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "must be started with --accounts") || !strings.Contains(string(out), "DSPEX_ACCOUNTS=true") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	nc := natstest.Connect(t, s, nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client"))
+	if _, err := nc.Request("dspex.session.x", []byte(echo), time.Minute); err != nil {
+		t.Errorf("the streams are not as they were: %v", err)
 	}
 }

@@ -49,7 +49,7 @@ func run(m *testing.M) (status int) {
 
 func fresh(t *testing.T) {
 	t.Helper()
-	programtest.Fresh(t, "../..", "nats.conf")
+	programtest.Fresh(t, "../..", "nats.conf", "tenants")
 }
 
 func password(user string) string { return "pw-of-" + user }
@@ -65,11 +65,16 @@ func startBroker(dir string) error {
 	if err != nil {
 		return err
 	}
-	broker, err = natstest.Start(dir, func(into *server.Options) {
-		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = into.Host, into.Port, 0, filepath.Join(dir, "data"), true, true
-		*into = *o
-	})
+	broker, err = natstest.Start(dir, shipped(o))
 	return err
+}
+
+// shipped makes a test's broker one with the options of a configuration file.
+func shipped(o *server.Options) func(*server.Options) {
+	return func(into *server.Options) {
+		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = into.Host, into.Port, 0, filepath.Join(into.StoreDir, "data"), true, true
+		*into = *o
+	}
 }
 
 // transcript keeps the lines that are about permissions, whoever writes them.
@@ -90,7 +95,7 @@ func (t *transcript) read(name string, r io.Reader) {
 
 // environ is what a program finds around it.
 func environ(user string) []string {
-	return append(os.Environ(), "NATS_URL="+broker.ClientURL(), "NATS_USER="+user, "NATS_PASSWORD="+password(user), "NATS_INBOX_PREFIX=_INBOX."+user)
+	return append(os.Environ(), "NATS_URL="+broker.ClientURL(), "NATS_USER="+user, "NATS_PASSWORD="+password(user), "NATS_INBOX_PREFIX=_INBOX."+user, "DSPEX_ACCOUNTS=true")
 }
 
 // process is a running program.

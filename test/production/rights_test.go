@@ -20,12 +20,12 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
-			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
+			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.events.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
 			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
 		},
 		"host": {
 			publish: []string{
-				"dspex.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
+				"dspex.t.default.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
 				"$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.DSPEX_JOBS", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.KV_dspex_sessions",
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
