@@ -48,8 +48,8 @@ func TestADeployment(t *testing.T) {
 		}
 	})
 	t.Run("so are jobs without session, in both lanes", func(t *testing.T) {
-		if _, err := c.ExecuteAnonymous(ctx, "set_lm", dspex.Args{"provider": "ollama", "model": "llama3"}); err != nil {
-			t.Error(err)
+		if _, err := c.ExecuteAnonymous(ctx, "set_lm", dspex.Args{"provider": "ollama", "model": "llama3"}); err == nil || !strings.Contains(err.Error(), "role_required") {
+			t.Errorf("a client chooses everybody's language model: %v", err)
 		}
 		for _, lane := range []dspex.Lane{dspex.LaneInteractive, dspex.LaneBatch} {
 			job := "lane-" + string(lane)
@@ -159,7 +159,9 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 	if seen == 0 {
 		t.Error("no session is listed")
 	}
-	_, err := c.Admin().GetSession(ctx, "user_123")
+	_, err := c.Admin().ExecuteAnonymous(ctx, "set_lm", dspex.Args{"provider": "ollama", "model": "llama3"})
+	must("set_lm for all", err)
+	_, err = c.Admin().GetSession(ctx, "user_123")
 	must("sessions get", err)
 	document, err := c.Admin().ExportSession(ctx, "user_123")
 	must("sessions export", err)

@@ -110,7 +110,7 @@ var targets = []string{
 // entrances are where each role gets an acknowledgement or an answer.
 func entrances(role string) []string {
 	all := []string{
-		"dspex.session.x1", "dspex.anonymous.batch", "dspex.rpc.session.x1", "dspex.rpc.session.a$b", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.jobs.cancel",
+		"dspex.session.x1", "dspex.anonymous.batch", "dspex.rpc.session.x1", "dspex.rpc.session.a$b", "dspex.rpc.anonymous", "dspex.rpc.admin.session.x1", "dspex.rpc.admin.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.jobs.cancel",
 		"dspex.rpc.health.check", "dspex.rpc.stats.get", "dspex.rpc.sessions.list", "dspex.rpc.dlq.list", "dspex.rpc.breakers.list",
 	}
 	if role == "operator" || role == "inside" {
