@@ -50,6 +50,7 @@ type cable struct {
 	latency time.Duration                  // most that bytes are under way; each connection has its own, in each direction
 	watch   func(publication) verdict      // looks at what the process publishes; nil: nobody looks
 	arrives func(publication) verdict      // looks at what comes to the process
+	stamps  func(message) []byte           // what comes to the process as the broker's clock would have it; nil: as it is
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -258,8 +259,11 @@ func (l *line) deliver(dst net.Conn, on *link, messages []message, watch func(pu
 		if v.lost {
 			continue
 		}
-		if v.instead != nil {
+		switch {
+		case v.instead != nil:
 			m.bytes = v.instead
+		case on == &l.c.down && l.c.stamps != nil:
+			m.bytes = l.c.stamps(m)
 		}
 		if _, err := dst.Write(m.bytes); err != nil {
 			return false

@@ -41,6 +41,7 @@ func check(h *history, idle time.Duration) []string {
 	c.attemptsAllowed()
 	c.nothingStartsAfterItsEnd()
 	c.retriesWait()
+	c.nothingExpiresEarly()
 	c.stateContinues()
 	c.burials()
 	return c.bad
@@ -244,7 +245,7 @@ func (c *checker) hasTwoPayloads(e event) bool {
 func (c *checker) stateContinues() {
 	for session, list := range c.commits {
 		var want []string
-		var last time.Time // the session was in use
+		var last time.Duration // the session was in use
 		said := false
 		for _, e := range list {
 			var r reply
@@ -254,12 +255,12 @@ func (c *checker) stateContinues() {
 			}
 			if r.Session.State == string(jobs.Reset) {
 				m, _ := c.messageOf(e)
-				if idle := c.h.start.Add(m.at).Sub(last); idle < c.idle && !said {
+				if idle := m.at - last; idle < c.idle-clockError && !said && !c.believes(e.at) {
 					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, idle)
 				}
 				want, said = nil, true
 			}
-			last = e.record.Updated
+			last = e.at
 			if e.fresh {
 				want = nil
 			}

@@ -41,11 +41,14 @@ const (
 	controlLost     faultKind = "bucket of control deleted"
 	lettersLost     faultKind = "stream of dead letters deleted"
 	eventsLost      faultKind = "stream of events deleted"
+	hostClock       faultKind = "clock of a host set"
+	dispatchClock   faultKind = "clock of a dispatcher set"
+	brokerClock     faultKind = "clock of the broker set"
 	fullAndKill     faultKind = "store of results full, and then the host killed"
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -62,7 +65,7 @@ type plannedFault struct {
 
 // strike carries a fault out. It does not wait: it may run on a cable.
 func (w *world) strike(f plannedFault, p *process, at string) {
-	if p == nil && f.target != "" {
+	if p == nil && f.target != "" && f.kind != hostClock && f.kind != dispatchClock { // a machine's clock can be set while nothing runs there
 		return // it is away already
 	}
 	who, row := "broker", at
@@ -116,6 +119,8 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		w.repartition(1 + int(f.at.Milliseconds())%8)
 	case assignLost, controlLost, lettersLost, eventsLost:
 		w.lose(f.kind)
+	case hostClock, dispatchClock, brokerClock:
+		w.setClock(f)
 	}
 }
 

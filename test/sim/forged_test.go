@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -86,6 +88,10 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 		"one attempt too many":         {func(h *history) { e := *h.find(began, 2); e.attempt = 3; h.all = append(h.all, e) }, "the job allows 2"},
 		"a job overtakes":              {func(h *history) { h.find(began, 1).at = h.find(began, 0).at }, "before a (sequence 1) has ended"},
 		"a retry does not wait":        {func(h *history) { h.find(began, 2).at -= 11 * time.Millisecond }, "not before"},
+		"a job expires early": {func(h *history) {
+			m, r := h.find(stored, 1), h.find(resulted, 1)
+			m.header, r.result.Kind = nats.Header{jobs.HeaderDeadline: {"1000"}}, jobs.Expired
+		}, "its deadline is 1s"},
 		"a client waits for ever":      {func(h *history) { h.all = append(h.all, event{kind: stuck, who: "c0", text: "op 1"}) }, "waits for ever"},
 		"a job is left":                {func(h *history) { h.all = append(h.all, event{kind: final, text: "1 jobs on dspex.p.0.s"}) }, "at the end"},
 		"a dead letter from nowhere":   {func(h *history) { h.all = append(h.all, event{kind: deadLetter, text: "s.2"}) }, "dead letters, want 0"},

@@ -49,8 +49,9 @@ const (
 
 // What the director does, and what it finds at the end.
 const (
-	fault kind = "fault"
-	final kind = "final"
+	fault  kind = "fault"
+	booted kind = "booted" // a process starts
+	final  kind = "final"
 	// logged is what the product says of itself; no checker reads it.
 	logged kind = "log"
 )
@@ -77,8 +78,9 @@ type event struct {
 	result      *jobs.Result
 	header      nats.Header // of the stored job
 	request     []byte
-	notBefore   time.Time // of a head: the retry waits until then
-	fresh       bool      // a commit: the record before it had expired
+	notBefore   time.Time // of a head: the retry waits until then, by the broker's clock
+	delay       time.Duration
+	fresh       bool // a commit: the record before it had expired
 }
 
 func (e event) String() string {
@@ -111,6 +113,7 @@ func (e event) String() string {
 type history struct {
 	start      time.Time
 	partitions int
+	broker     wallClock // the broker's clock
 
 	mu     sync.Mutex
 	all    []event

@@ -151,11 +151,11 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 	switch k {
 	case hostReplaced:
 		f.lasts += 3 * time.Second
-	case dispatchKill, dispatchFreeze, dispatchRestart:
+	case dispatchKill, dispatchFreeze, dispatchRestart, dispatchClock:
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
-	case resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost:
+	case resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, brokerClock:
 		f.target = ""
 	}
 	p.faults = append(p.faults, f)

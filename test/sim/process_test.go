@@ -42,6 +42,7 @@ func (w *world) supervise(name string, boot func(who string) *process, serve fun
 	for n := 1; w.supervised.Err() == nil; n++ {
 		p := boot(fmt.Sprintf("%s.%d", name, n))
 		w.enter(p)
+		w.history.add(event{kind: booted, who: p.who})
 		ended := p.begin(serve)
 		select {
 		case <-ended:
@@ -90,6 +91,13 @@ func (w *world) process(who string) *process {
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.cable = w.broker.cable(&cable{latency: w.plan.latency, rng: rand.New(rand.NewPCG(w.plan.seed, w.cableIDs.Add(1)))})
 	p.cable.watch = func(m publication) verdict { return w.passes(p, m) }
+	return p
+}
+
+// dispatcher makes the processes of a dispatcher.
+func (w *world) dispatcher(who string) *process {
+	p := w.process(who)
+	p.cable.arrives, p.cable.stamps = func(publication) verdict { return verdict{} }, w.clocks.restamp
 	return p
 }
 
@@ -172,14 +180,14 @@ func (w *world) host(workers, slots int) func(string) *process {
 	return func(who string) *process {
 		p := w.process(who)
 		p.pool = newPool(w, who, workers, slots)
-		p.cable.arrives = func(m publication) verdict { return w.arrives(p, m) }
+		p.cable.arrives, p.cable.stamps = func(m publication) verdict { return w.arrives(p, m) }, w.clocks.restamp
 		return p
 	}
 }
 
 func (w *world) serveHost(p *process) error {
 	h, err := host.New(host.Config{Name: p.name, NC: p.nc, Pool: p.pool, Models: models{}, Capacity: p.pool.seats * p.pool.slots,
-		SessionIdle: w.plan.idle, Log: w.log(p)})
+		SessionIdle: w.plan.idle, Machine: w.clocks.machine(p.name), Log: w.log(p)})
 	if err != nil {
 		return err
 	}
@@ -187,7 +195,7 @@ func (w *world) serveHost(p *process) error {
 }
 
 func (w *world) serveDispatcher(p *process) error {
-	d, err := dispatch.New(dispatch.Config{Name: p.name, NC: p.nc, Log: w.log(p)})
+	d, err := dispatch.New(dispatch.Config{Name: p.name, NC: p.nc, Machine: w.clocks.machine(p.name), Log: w.log(p)})
 	if err != nil {
 		return err
 	}

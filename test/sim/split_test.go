@@ -71,3 +71,19 @@ func parseMessage(b []byte) (m message, n int) {
 	m.header, m.data = b[n:n+head], b[n+head:n+size]
 	return m, n + size + 2
 }
+
+// with is the message as the broker would have sent it with another reply subject, header and payload.
+func (m message) with(reply string, header, data []byte) []byte {
+	line, _, _ := bytes.Cut(m.bytes, []byte("\r\n"))
+	f := bytes.Fields(line)
+	out := [][]byte{[]byte("MSG"), f[1], f[2]}
+	if reply != "" {
+		out = append(out, []byte(reply))
+	}
+	if len(header) > 0 {
+		out[0] = []byte("HMSG")
+		out = append(out, strconv.AppendInt(nil, int64(len(header)), 10))
+	}
+	out = append(out, strconv.AppendInt(nil, int64(len(header)+len(data)), 10))
+	return bytes.Join([][]byte{bytes.Join(out, []byte(" ")), []byte("\r\n"), header, data, []byte("\r\n")}, nil)
+}

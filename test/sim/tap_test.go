@@ -150,7 +150,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 		if hd, bad := jobs.ParseHead(m.Data); bad == nil {
 			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
 			if !hd.NotBefore.IsZero() {
-				e.text, e.notBefore = fmt.Sprintf("retry after %v", hd.Delay), hd.NotBefore
+				e.text, e.notBefore, e.delay = fmt.Sprintf("retry after %v", hd.Delay), hd.NotBefore, hd.Delay
 			}
 		} else {
 			err = bad

@@ -19,6 +19,7 @@ type world struct {
 	history  *history
 	broker   *broker
 	tap      *tap
+	clocks   clocks
 	points   triggers
 	coverage coverage
 
@@ -43,7 +44,7 @@ func newWorld(p plan, dir string) *world {
 	w.supervised, w.abdicate = context.WithCancel(context.Background())
 	w.tap = &tap{h: w.history}
 	w.broker = &broker{dir: dir, onUp: w.tap.connect}
-	w.points.armed = p.triggers
+	w.points.armed, w.clocks.broker = p.triggers, &w.history.broker
 	return w
 }
 
@@ -79,7 +80,7 @@ func (w *world) run() error {
 }
 
 func (w *world) startDispatcher(name string) {
-	w.wg.Go(func() { w.supervise(name, w.process, w.serveDispatcher) })
+	w.wg.Go(func() { w.supervise(name, w.dispatcher, w.serveDispatcher) })
 }
 
 func (w *world) startHost(h hostPlan) {

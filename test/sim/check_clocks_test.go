@@ -1,0 +1,94 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// believes reports whether somebody had started after the broker's clock had been set ahead, and before at: nobody tells a process
+// of the steps before its start, so what was stamped then looks older than it is to it (docs/failures.md).
+func (c *checker) believes(at time.Duration) (yes bool) {
+	for _, s := range ahead(c.h.broker.steps()) {
+		since := s.at.Sub(c.h.start)
+		c.h.each(func(e event) { yes = yes || e.at >= since && e.at < at }, booted)
+	}
+	return yes
+}
+
+// ahead are the settings that moved a clock ahead of what it was before.
+func ahead(sets []setting) (list []setting) {
+	var before time.Duration
+	for _, s := range sets {
+		if s.by > before {
+			list = append(list, s)
+		}
+		before = s.by
+	}
+	return list
+}
+
+// mostLate is how long a head may be under way: hosts are frozen for over an hour.
+const mostLate = 3 * time.Hour
+
+// due is when a retry may start, in true time: the clock by which its delay was told is the one that makes it a delay from now.
+func (c *checker) due(head event) time.Duration {
+	for _, off := range c.offsets(head.at) {
+		due := head.notBefore.Sub(c.h.start) - off
+		if told := due - head.delay; told <= head.at+time.Second && told > head.at-mostLate {
+			return due
+		}
+	}
+	c.fail("%s/%d: the retry is to wait until %v, %v after no clock of the broker", head.session, head.seq, head.notBefore, head.delay)
+	return 0
+}
+
+// offsets are those that the broker's clock has had, with what it had gained at a moment.
+func (c *checker) offsets(at time.Duration) (list []time.Duration) {
+	now := c.h.start.Add(at)
+	off, _ := c.h.broker.off(now)
+	list = append(list, off)
+	for _, s := range c.h.broker.steps() {
+		before, _ := c.h.broker.off(s.at.Add(-1)) // what somebody who has not noticed yet still goes by
+		list = append(list, before)
+	}
+	return list
+}
+
+// nothingExpiresEarly: no job has passed its deadline before its time is over.
+func (c *checker) nothingExpiresEarly() {
+	c.h.each(func(e event) {
+		if e.result.Kind != jobs.Expired {
+			return
+		}
+		for _, m := range c.messages[e.session] {
+			if m.seq != e.seq || e.session == "" {
+				continue
+			}
+			total := deadline(m)
+			if since := e.at - m.at; total == 0 || since < total-clockError && !c.believes(e.at) {
+				c.fail("%s (sequence %d) has expired after %v, its deadline is %v", key(e), e.seq, since, total)
+			}
+		}
+	}, resulted)
+}
+
+// checkoutTime is how long a host lets a job wait for a slot: part of a call's time.
+const checkoutTime = 5 * time.Second
+
+// deadline is how long after its storage a job may end; 0: whenever it likes.
+func deadline(m event) time.Duration {
+	env, bad := jobs.ParseHeaders(m.header, m.seq)
+	if bad != nil {
+		return 0
+	}
+	r, bad := jobs.ParseRequest(env.Type, m.request, 0)
+	if bad != nil {
+		return 0
+	}
+	d := max(env.Deadline, r.Deadline)
+	if d == 0 && env.Mode == jobs.ModeCall {
+		d = r.Total(checkoutTime)
+	}
+	return d
+}
