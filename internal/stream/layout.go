@@ -111,7 +111,8 @@ const layoutSettles = 5 * time.Second
 
 func unsettled(cfg jetstream.StreamConfig, now time.Time) bool {
 	since, err := strconv.ParseInt(cfg.Metadata[layoutSince], 10, 64)
-	return cfg.Replicas > 1 && err == nil && now.Sub(time.UnixMilli(since)) < layoutSettles
+	past := now.Sub(time.UnixMilli(since))
+	return cfg.Replicas > 1 && err == nil && past.Abs() < layoutSettles // a change far ahead: the broker's clock was set back since
 }
 
 // Repartition gives jobs that are stored from now on another number of partitions. What waits stays where it is.

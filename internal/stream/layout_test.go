@@ -1,8 +1,10 @@
 package stream
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -62,5 +64,25 @@ func TestJobsOfAnEarlierLayoutAreServedFirst(t *testing.T) {
 	}
 	if m, err := GetSequence(ctx, nc, Jobs, publish()); err != nil || !strings.HasPrefix(m.Subject, "dspex.p250-4.") {
 		t.Errorf("it lies under %s, %v", m.Subject, err)
+	}
+}
+
+func TestALayoutSettlesThoughTheBrokersClockWasSetBack(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		changed  time.Duration // before now
+		replicas int
+		want     bool
+	}{
+		"just changed":                  {time.Second, 3, true},
+		"just changed, on one server":   {time.Second, 1, false},
+		"a while ago":                   {6 * time.Second, 3, false},
+		"by a clock that is a bit slow": {-time.Second, 3, true},
+		"by a clock of an hour ahead":   {-time.Hour, 3, false},
+	} {
+		cfg := jetstream.StreamConfig{Replicas: c.replicas, Metadata: map[string]string{layoutSince: strconv.FormatInt(now.Add(-c.changed).UnixMilli(), 10)}}
+		if got := unsettled(cfg, now); got != c.want {
+			t.Errorf("%s: unsettled is %v, want %v", name, got, c.want)
+		}
 	}
 }

@@ -136,6 +136,15 @@ var mutants = []mutant{
 		"		cfg.FirstSeq = first\n", "		_ = first\n"}}},
 	{name: "what stood still starts what it was about to", rule: "Ownership", aim: []string{"host frozen after it has written a head", "write head, after"}, edits: []edit{{"internal/host/lease.go",
 		"	for !leaseHolds(t.confirmed, s.p.h.clock.Mono()) {\n", "	for false {\n"}}},
+	{name: "a host trusts its own wall clock", rule: "The broker's time", aim: []string{hostClock}, edits: []edit{{"internal/clock/clock.go",
+		"	return c.e.at(c.machine.Mono())\n}\n\n// Age", "	return c.machine.Wall().Round(0)\n}\n\n// Age"}}},
+	{name: "a deadline passes by a clock that may have been set", rule: "The broker's time", aim: []string{"deadlines while the broker's clock is set"}, edits: []edit{
+		{hostClockFile, "	if err := h.clock.Confirm(ctx, t.came); err != nil {\n		return false, err\n	}\n	left, has", "	left, has"},
+		{hostServe, "		if _, sure := s.p.h.clock.Sure(j.came); sure || s", "		if sure := true; sure || s"}}},
+	{name: "a session is idle by a clock that may have been set", rule: "The broker's time", aim: []string{"deadlines while the broker's clock is set"}, edits: []edit{{hostRecord,
+		"	if err := h.clock.Confirm(ctx, since); err != nil {\n		return false, err\n	}\n	return s.idleFor()", "	_ = since\n	return s.idleFor()"}}},
+	{name: "a step of the broker's clock makes everything older", rule: "The broker's time", aim: []string{brokerClock}, edits: []edit{{"internal/clock/clock.go",
+		"	return c.e.age(stamp, c.machine.Mono())", "	return max(c.e.at(c.machine.Mono()).Sub(stamp), 0)"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"internal/host/lanes.go",
 		"	if l.pressed || l.single {", "	if false {"}}},
 }
@@ -144,6 +153,8 @@ var mutants = []mutant{
 const (
 	repartitioned = "number of partitions changed by the operator"
 	assignLost    = "bucket of assignments deleted"
+	hostClock     = "clock of a host set"
+	brokerClock   = "clock of the broker set"
 )
 
 const (
@@ -155,6 +166,7 @@ const (
 	hostTenure    = "internal/host/tenure.go"
 	hostPartition = "internal/host/partition.go"
 	hostRun       = "internal/host/run.go"
+	hostClockFile = "internal/host/clock.go"
 	hostTwin      = "internal/host/twin.go"
 	streamTake    = "internal/stream/take.go"
 	streamLayout  = "internal/stream/layout.go"

@@ -21,6 +21,7 @@ var moods = []*mood{
 	{"clients that poll", lateLooks, polling},
 	{"late retries", lateRetry, failing},
 	{"jobs that wait for longer than sessions live", func(_ *rand.Rand, p *plan) { p.idle = 3 * time.Second }, waiting},
+	{"deadlines while the broker's clock is set", clockSet, dueLater},
 	{"both lanes of one slot", func(_ *rand.Rand, p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
 }
 
@@ -93,6 +94,19 @@ func waiting(r *rand.Rand, o *op) {
 		o.work, o.options = work{X: o.work.X, MS: 200, Fail: 1}, map[string]any{"max_retries": 1, "backoff": []int{2000 + r.IntN(4000)}}
 		o.awaits = false
 	}
+}
+
+// clockSet sets the broker's clock again and again.
+func clockSet(r *rand.Rand, p *plan) {
+	for range 4 {
+		p.addTimed(r, brokerClock)
+	}
+}
+
+// dueLater has a queue of jobs with deadlines that none of them needs.
+func dueLater(r *rand.Rand, o *op) {
+	o.session, o.awaits, o.think, o.cancel = pick(r, []string{"alice", "bob"}), false, time.Duration(r.IntN(1500))*time.Millisecond, 0
+	o.work, o.options = work{X: o.work.X, MS: 500 + r.IntN(1000)}, map[string]any{"deadline": 600_000}
 }
 
 // lanes has jobs without a session only.
