@@ -11,7 +11,7 @@ import (
 var arrows = map[string][]string{
 	"":                           {"internal/contract"},
 	"cmd/dispatcher":             {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
-	"cmd/dspex":                  {"", "internal/daemon", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
+	"cmd/dspex":                  {"", "internal/daemon", "internal/tenants", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
 	"cmd/worker-host":            {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"dspextest":                  {"", "internal/contract", "internal/devserver", "internal/natstest"},
@@ -34,6 +34,7 @@ var arrows = map[string][]string{
 	"internal/pyproc":            {"internal/frame", "internal/wire"},
 	"internal/sandbox":           {},
 	"internal/stream":            {"internal/clock", "internal/contract"},
+	"internal/tenants":           {"internal/jobs"},
 	"internal/wire":              {},
 	"python":                     {},
 	"test/mutants":               {},

@@ -2,7 +2,6 @@ package production
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,27 +139,123 @@ func withTenants(t *testing.T, names ...string) string {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	first, err := os.ReadFile("../../tenants/default.conf")
-	if err != nil {
+	for _, name := range names {
+		addTenant(t, path, name)
+	}
+	return path
+}
+
+func addTenant(t *testing.T, config, name string, flags ...string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password(name)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		own := strings.NewReplacer("dspex.t.default.", "dspex.t."+name+".", "dspex.reply.default.", "dspex.reply."+name+".", "user: client, password: $DSPEX_CLIENT_PASSWORD", "user: "+name+", password: "+password(name)).Replace(string(first))
-		if err := os.WriteFile(filepath.Join(dir, "tenants", name+".conf"), []byte(own), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		list, err := os.OpenFile(filepath.Join(dir, "tenants", "tenants.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	tenants(t, config, append([]string{"add", name, "--password-file", file}, flags...)...)
+}
+
+// tenants runs the command line beside the broker's configuration.
+func tenants(t *testing.T, config string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(bin, "dspex"), append([]string{"tenants"}, args...)...)
+	cmd.Dir = filepath.Dir(config)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("tenants %v: %v\n%s", args, err, out)
+	}
+}
+
+// TestTenantsComeAndGoUnderLoad: the broker reads what `dspex tenants` writes without a restart, and what others have under way
+// goes on.
+func TestTenantsComeAndGoUnderLoad(t *testing.T) {
+	fresh(t)
+	path := withTenants(t)
+	read := func() *server.Options {
+		o, err := server.ProcessConfigFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fmt.Fprintf(list, "%s { include %q }\n", name, name+".conf"); err != nil {
-			t.Fatal(err)
-		}
-		if err := list.Close(); err != nil {
+		return o
+	}
+	store := t.TempDir()
+	mine := func(o *server.Options) *server.Options {
+		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", -1, 0, store, true, true
+		return o
+	}
+	s := behind(t, natstest.Run(t, func(into *server.Options) { *into = *mine(read()) }))
+	reload := func() {
+		t.Helper()
+		// As the signal does. nats-server 2.15.2 makes the imports of a new account at the second one.
+		if err := s.ReloadOptions(mine(read())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return path
+	connect := func(user string, more ...nats.Option) (*nats.Conn, error) {
+		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX.client"), nats.NoReconnect()}, more...)...)
+	}
+	first, err := connect("client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	// One call is under way across each change.
+	under := func(change func()) {
+		t.Helper()
+		answered := make(chan string, 1)
+		sub, err := first.SubscribeSync(first.NewInbox())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := first.PublishRequest("dspex.rpc.session.running", sub.Subject, []byte(`{"command":"sleep","args":{"ms":1500}}`)); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			m, err := sub.NextMsg(time.Minute)
+			if err != nil {
+				answered <- err.Error()
+				return
+			}
+			answered <- string(m.Data)
+		}()
+		// It is in the stream once a call of another session, sent later, is answered.
+		if _, err := first.Request("dspex.rpc.session.behind", []byte(echo), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		change()
+		if got := <-answered; !strings.Contains(got, `"ok":true`) {
+			t.Errorf("a call under way across the change: %s", got)
+		}
+	}
+	under(func() {
+		addTenant(t, path, "acme", "--max-connections", "1", "--max-payload", "64KiB")
+		reload()
+		reload()
+	})
+	closed := make(chan error, 1)
+	acme, err := connect("acme", nats.ClosedHandler(func(nc *nats.Conn) { closed <- nc.LastError() }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := acme.Request("dspex.rpc.session.running", []byte(`{"command":"append","args":{"x":1}}`), time.Minute); err != nil || !strings.Contains(string(m.Data), `"none"`) {
+		t.Errorf("%v, %v", m, err)
+	}
+	if acme.MaxPayload() != 64<<10 {
+		t.Errorf("the largest message has %d bytes", acme.MaxPayload())
+	}
+	if nc, err := connect("acme"); err == nil {
+		nc.Close()
+		t.Error("a second connection is not refused")
+	}
+	under(func() { tenants(t, path, "remove", "acme"); reload() })
+	if err := <-closed; err == nil {
+		t.Error("a removed tenant was disconnected without a reason")
+	}
+	if nc, err := connect("acme"); err == nil {
+		nc.Close()
+		t.Error("a removed tenant still connects")
+	}
+	if n := first.Stats().Reconnects; n != 0 || !first.IsConnected() {
+		t.Errorf("the other tenant was disconnected")
+	}
 }
 
 // TestADispatcherForOneAccountDoesNotStartWhereThereAreMore: it would take the streams back from the tenants.

@@ -52,7 +52,7 @@ func fresh(t *testing.T) {
 	programtest.Fresh(t, "../..", "nats.conf", "tenants")
 }
 
-func password(user string) string { return "pw-of-" + user }
+func password(user string) string { return "pw-of-" + user + "-long-enough" }
 
 // startBroker runs the shipped configuration, on a free port and with its data in dir.
 func startBroker(dir string) error {
