@@ -82,12 +82,23 @@ type Stats struct {
 	AffinityMisses  int64 // whose session was warm nowhere
 	AffinityMoves   int64 // whose session was warm in a worker without a free slot
 
+	Tenants map[string]TenantStats // of each tenant that has accounts of its own; for operators only
+
 	Engine  string          // what runs the programs, such as "dspy 3.4.1"; "" while no worker has started
 	Sandbox string          // what workers are kept from: "none", "user" or "strict"; several, separated by commas, if hosts differ
 	Raw     json.RawMessage // the raw result
 }
 
-// Stats returns the pool's numbers.
+// TenantStats are the numbers of one tenant.
+type TenantStats struct {
+	ActiveSessions      int
+	TotalRequests       int64
+	TotalErrors         int64
+	AverageResponseTime time.Duration
+}
+
+// Stats returns the pool's numbers. Where tenants have accounts of their own, sessions, requests, errors and the response time are
+// those of the caller's tenant.
 func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	reply, err := c.ask(ctx, contract.RPCStats, struct{}{})
 	if err != nil {
@@ -112,15 +123,28 @@ func readStats(raw json.RawMessage, engine string) (Stats, error) {
 			AffinityMisses  int64  `json:"affinity_misses"`
 			AffinityMoves   int64  `json:"affinity_moves"`
 			Sandbox         string `json:"sandbox"`
+			Tenants         map[string]struct {
+				ActiveSessions      int     `json:"active_sessions"`
+				TotalRequests       int64   `json:"total_requests"`
+				TotalErrors         int64   `json:"total_errors"`
+				AverageResponseTime float64 `json:"average_response_time"` // ms
+			} `json:"tenants"`
 		} `json:"extra"`
 	}
 	if err := json.Unmarshal(raw, &w); err != nil {
 		return Stats{}, badReply("the answer about the pool is not the expected JSON: %v", err)
 	}
+	var tenants map[string]TenantStats
+	for name, n := range w.Extra.Tenants {
+		if tenants == nil {
+			tenants = map[string]TenantStats{}
+		}
+		tenants[name] = TenantStats{n.ActiveSessions, n.TotalRequests, n.TotalErrors, fromMillis(n.AverageResponseTime)}
+	}
 	return Stats{
 		PoolSize: w.PoolSize, ActiveWorkers: w.ActiveWorkers, AvailableWorkers: w.AvailableWorkers, ActiveSessions: w.ActiveSessions,
 		TotalRequests: w.TotalRequests, TotalErrors: w.TotalErrors, AverageResponseTime: fromMillis(w.AverageResponseTime),
 		Uptime: fromMillis(w.UptimeSeconds * 1000), OverflowWorkers: w.Extra.OverflowWorkers, AffinityHits: w.Extra.AffinityHits,
-		AffinityMisses: w.Extra.AffinityMisses, AffinityMoves: w.Extra.AffinityMoves, Engine: engine, Sandbox: w.Extra.Sandbox, Raw: raw,
+		AffinityMisses: w.Extra.AffinityMisses, AffinityMoves: w.Extra.AffinityMoves, Engine: engine, Sandbox: w.Extra.Sandbox, Tenants: tenants, Raw: raw,
 	}, nil
 }

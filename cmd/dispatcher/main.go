@@ -46,6 +46,7 @@ type options struct {
 	jobsSize, resultsSize daemon.Size
 	deadSize              daemon.Size
 	accounts              bool
+	quotas                string
 	alerts                dispatch.Alerts
 }
 
@@ -59,6 +60,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
 	f.Var(&o.deadSize, "dlq-size", "room for dead letters in a new deployment: the oldest go first")
 	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as in nats.conf; there is no way back")
+	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of what tenants may have at a time: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
 	o.alerts.Flags(f)
 }
 
@@ -76,6 +78,14 @@ func (o *options) check(*daemon.Surroundings) error {
 	if o.sessionQueue < 1 || o.sessionQueue > maxSessionQueue {
 		wrong = append(wrong, fmt.Errorf("--session-queue must be 1 to %d, got %d", maxSessionQueue, o.sessionQueue))
 	}
+	if o.quotas != "" {
+		if !o.accounts {
+			wrong = append(wrong, errors.New("--tenant-quotas needs --accounts: without accounts there are no tenants"))
+		}
+		if _, err := dispatch.ReadQuotas(o.quotas); err != nil {
+			wrong = append(wrong, fmt.Errorf("--tenant-quotas: %w", err))
+		}
+	}
 	return errors.Join(append(wrong, o.alerts.Check())...)
 }
 
@@ -91,7 +101,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
 			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
-		Alerts:  o.alerts,
+		Alerts: o.alerts, QuotaFile: o.quotas,
 		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})

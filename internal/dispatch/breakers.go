@@ -24,7 +24,11 @@ func (d *Dispatcher) listBreakers(_ context.Context, r micro.Request) {
 	}
 	infos := d.askBreakers("")
 	list := []map[string]any{}
+	tenant, only := d.onlyTenant(r)
 	for _, name := range slices.Sorted(maps.Keys(infos)) {
+		if only && !jobs.BreakerShownTo(tenant, name) {
+			continue
+		}
 		list = append(list, breakerInfo(infos[name]))
 	}
 	respondResult(r, map[string]any{"breakers": list})

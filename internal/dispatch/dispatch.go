@@ -36,7 +36,9 @@ type Config struct {
 	Log      *slog.Logger
 	Version  string // semantic version of the service
 	Alerts   Alerts
-	Machine  clock.Machine // whose clocks are read; nil: this one's, as Go reads them
+	// QuotaFile has the tenants' bounds (ReadQuotas); it is read again when it changes. "": there are none.
+	QuotaFile string
+	Machine   clock.Machine // whose clocks are read; nil: this one's, as Go reads them
 	// OnReady is called once, when requests are answered and every partition has an owner.
 	OnReady func()
 }
@@ -60,6 +62,7 @@ type Dispatcher struct {
 	hosts        hosts
 	callTimeouts callTimeouts
 	stores       stores
+	quotas       *quotas
 	held         map[int]string // partition -> host, as the leader's last plan left it
 	swept        stream.Layout  // beyond it no assignment is left
 	woken        chan struct{}  // capacity 1: the leader is to plan
@@ -90,6 +93,14 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
 		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	d.quotas = newQuotas(nil)
+	if cfg.QuotaFile != "" {
+		bounds, err := ReadQuotas(cfg.QuotaFile)
+		if err != nil {
+			return nil, err
+		}
+		d.quotas = newQuotas(bounds)
+	}
 	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
 	return d, nil
 }
@@ -150,6 +161,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.webhook.run(ctx) })
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
 	follow.Go(func() { d.endOverdue(ctx) })
+	follow.Go(func() { d.enforceQuotas(ctx) })
 	d.lead(ctx)
 	return nil
 }

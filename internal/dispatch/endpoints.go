@@ -66,10 +66,24 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
 	}
+	full := false
+	if bad == nil && role != jobs.RoleOperator {
+		full, bad = d.quotas.admit(to.Tenant)
+	}
 	if bad != nil {
 		refuse(r, bad)
 		return
 	}
+	if full && to.ID != "" {
+		d.ifKnown(r, to, func() { d.keep(r, env, to, body, req) })
+		return
+	}
+	d.keep(r, env, to, body, req)
+}
+
+// keep stores a call that is accepted.
+func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
+	role := d.roleOf(r)
 	m := &nats.Msg{Subject: to.CallSubject(callLane), Data: body, Header: nats.Header{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
 	}}

@@ -72,20 +72,10 @@ var (
 	statsBefore = []string{"active_sessions", "active_workers", "available_workers", "average_response_time"}
 	statsExtra  = []string{"affinity_hits", "affinity_misses", "affinity_moves", "overflow_workers"}
 	statsBehind = []string{"pool_size", "total_errors", "total_requests", "uptime_seconds"}
-)
 
-// appendStats appends them, and what the workers are kept from, if hosts say so: they are of this release.
-func appendStats(b []byte, beats []jobs.Heartbeat, stats map[string]int64) []byte {
-	b = appendNumbers(wire.AppendMap(b, len(statsBefore)+1+len(statsBehind)), statsBefore, stats)
-	b = wire.AppendStr(b, "extra")
-	if sandbox := distinct(beats, func(b jobs.Heartbeat) string { return b.Sandbox }); sandbox != "" {
-		b = appendNumbers(wire.AppendMap(b, len(statsExtra)+1), statsExtra, stats)
-		b = wire.AppendStr(wire.AppendStr(b, "sandbox"), sandbox)
-	} else {
-		b = appendNumbers(wire.AppendMap(b, len(statsExtra)), statsExtra, stats)
-	}
-	return appendNumbers(b, statsBehind, stats)
-}
+	statsExtraOfTenant = []string{"overflow_workers"}
+	statsOfTenant      = []string{"active_sessions", "average_response_time", "total_errors", "total_requests"}
+)
 
 func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
 	for _, name := range names {
@@ -139,7 +129,7 @@ func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
 		return
 	}
 	beats, _ := d.measure()
-	respond(r, appendStats(appendHead(beats), beats, d.pool(beats)))
+	respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
 }
 
 func noHost() *jobs.Error {
@@ -167,10 +157,15 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 		refuse(r, notAccepted(stream.ErrStoreFull))
 		return
 	}
-	reasons := d.degradations(ctx, beats, all, stats)
-	status, entries := "healthy", 3
+	reasons, status, entries := d.degradations(ctx, beats, all, stats), "healthy", 3
 	if len(reasons) > 0 {
-		status, entries = "degraded", 4
+		status = "degraded"
+	}
+	if _, only := d.onlyTenant(r); only { // they name hosts, and what others have
+		reasons = nil
+	}
+	if len(reasons) > 0 {
+		entries = 4
 	}
 	b := wire.AppendMap(appendHead(beats), entries)
 	b = wire.AppendBool(wire.AppendStr(b, "accounts"), d.cfg.Settings.Accounts)
@@ -180,7 +175,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	for _, reason := range reasons {
 		b = wire.AppendStr(b, reason)
 	}
-	b = appendStats(wire.AppendStr(b, "stats"), beats, stats)
+	b = d.statisticsFor(r, beats).append(wire.AppendStr(b, "stats"))
 	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
 }
 

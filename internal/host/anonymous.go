@@ -183,7 +183,7 @@ func (h *Host) failedAnonymous(t *task, e *jobs.Error, v jobs.Verdict, out *outp
 
 // settleAnonymous buries the job if it is dead, stores the outcome (the first one wins), answers and acknowledges.
 func (h *Host) settleAnonymous(t *task, e *jobs.Error, out *output) {
-	h.count(out.ran, e)
+	h.count(t, out.ran, e)
 	reply := jobs.Reply{Job: t.env.Job, Attempt: t.attempt, Host: h.cfg.Name, Worker: out.worker, Engine: out.engine,
 		Queued: h.age(t.job) - out.ran, Run: out.ran, Usage: out.usage, Err: e, Result: out.value}
 	r := &jobs.Result{Job: t.env.Job, Sequence: t.seq, Attempt: t.attempt, Hash: t.req.Hash, Kind: kindOf(e), Body: reply.Append(nil), Stored: h.now()}

@@ -33,6 +33,7 @@ func (h *Host) resolve(t *task, choice []byte) {
 	default:
 		t.model, t.noModel = h.cfg.Models.Default()
 	}
+	t.model.Breaker = t.model.Own(t.session.Tenant)
 }
 
 // lmBreaker names the breaker of the language model that the task calls, "" if it is not known to call one. Commands of the

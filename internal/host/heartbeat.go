@@ -23,7 +23,7 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
-	answer := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false)) }
+	answer := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false, h.tenants())) }
 	ask := jobs.SubjectControl + h.cfg.Name + ".beat"
 	now, err := h.nc.Subscribe(ask, answer)
 	if err != nil {
@@ -54,10 +54,10 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 }
 
 func (h *Host) beat(leaving bool) {
-	_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(leaving)) // the next beat follows
+	_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(leaving, nil)) // the next beat follows
 }
 
-func (h *Host) heartbeat(leaving bool) []byte {
+func (h *Host) heartbeat(leaving bool, tenants map[string]jobs.TenantCount) []byte {
 	workers := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
@@ -69,7 +69,7 @@ func (h *Host) heartbeat(leaving bool) []byte {
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.openBreakers(), Stuck: h.stuck.steps(), ClockOff: h.clockOff(),
+		Breakers: h.openBreakers(), Stuck: h.stuck.steps(), ClockOff: h.clockOff(), Tenants: tenants,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

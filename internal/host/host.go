@@ -154,6 +154,7 @@ type Host struct {
 	hurry       chan struct{}
 	hurried     sync.Once
 	stats       Stats
+	census      census
 	work        context.Context // ends the doing; Run's context ends the taking
 }
 

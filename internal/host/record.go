@@ -278,7 +278,7 @@ func (s *session) settle(ctx context.Context, t *task, e *jobs.Error, out *outpu
 	if err := s.commit(ctx, t, &next); err != nil {
 		return err
 	}
-	h.count(out.ran, e)
+	h.count(t, out.ran, e)
 	if e == nil {
 		s.worker, s.version, s.used, s.lost = out.slot, next.StateVersion, time.Now(), false
 		if t.req.Command == eraseSession {
@@ -397,7 +397,8 @@ func (s *session) judgeRecord(ctx context.Context, t *task, next *jobs.Record) (
 	return false, nil
 }
 
-func (h *Host) count(ran time.Duration, e *jobs.Error) {
+func (h *Host) count(t *task, ran time.Duration, e *jobs.Error) {
+	h.census.ended(t.from.Session.Tenant, ran, e)
 	h.metrics.jobs.WithLabelValues(string(kindOf(e))).Inc()
 	h.stats.Requests.Add(1)
 	h.stats.RunMillis.Add(ran.Milliseconds())

@@ -88,6 +88,23 @@ func LMBreaker(provider, model, address, key string) string {
 	return clipName(name)
 }
 
+// Own is the breaker of the model for one tenant: what no profile of the host has fails for the tenant that has chosen it alone.
+func (m Model) Own(tenant string) string {
+	rest, ok := strings.CutPrefix(m.Breaker, breakerLM)
+	if !ok || !m.Chosen || tenant == DefaultTenant {
+		return m.Breaker
+	}
+	return clipName(breakerLM + tenant + "!" + rest)
+}
+
+// BreakerShownTo reports whether a tenant sees the breaker: those of language models that are not another tenant's own.
+func BreakerShownTo(tenant, name string) bool {
+	rest, ok := strings.CutPrefix(name, breakerLM)
+	provider, _, _ := strings.Cut(rest, "/")
+	owner, _, owned := strings.Cut(provider, "!")
+	return ok && (!owned || owner == tenant)
+}
+
 // MostBreakerName bounds a breaker's name in bytes; the end of a longer one is a hash.
 const MostBreakerName = 128
 

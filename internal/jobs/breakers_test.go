@@ -71,3 +71,25 @@ func TestAnOpenBreakerIsReadAsItWasWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestAModelThatATenantHasChosenHasItsOwnBreaker(t *testing.T) {
+	shared, chosen := Model{Breaker: "lm.openai/gpt"}, Model{Breaker: "lm.openai/mine", Chosen: true}
+	for got, want := range map[string]string{
+		shared.Own("acme"): "lm.openai/gpt", chosen.Own("acme"): "lm.acme!openai/mine", chosen.Own("globex"): "lm.globex!openai/mine",
+		chosen.Own(DefaultTenant): "lm.openai/mine", Model{Chosen: true}.Own("acme"): "",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	for name, want := range map[string]bool{
+		"lm.openai/gpt": true, "lm.acme!openai/mine": true, "lm.globex!openai/mine": false, "lm.ollama/a!b": true, "pool.h1": false, "start.h1": false, "lm.globex!openai/" + strings.Repeat("x", 200): false,
+	} {
+		if BreakerShownTo("acme", clipName(name)) != want {
+			t.Errorf("%s is shown: %v", name, !want)
+		}
+	}
+	if !BreakerOfAll(chosen.Own("acme")) {
+		t.Error("all hosts count it together")
+	}
+}

@@ -86,6 +86,7 @@ const (
 	CodeOperationTimeout = contract.CodeOperationTimeout
 	CodeCheckoutTimeout  = contract.CodeCheckoutTimeout
 	CodeQueueFull        = contract.CodeQueueFull
+	CodeQuota            = contract.CodeQuota
 	CodeStoreFull        = contract.CodeStoreFull
 	CodePoolUnavailable  = contract.CodePoolUnavailable
 	CodeBroker           = contract.CodeBroker

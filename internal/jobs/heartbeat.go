@@ -34,4 +34,15 @@ type Heartbeat struct {
 	Releases bool           `json:"releases"`               // understands dspex.ctl.<host>.release
 	Stopping bool           `json:"stopping,omitempty"`     // it finishes what runs and gives its partitions back
 	Leaving  bool           `json:"leaving,omitempty"`      // the last beat
+
+	Tenants map[string]TenantCount `json:"tenants,omitempty"` // where they have accounts; only in answers
+}
+
+// TenantCount is what a tenant had and has on a host: jobs that ended since its start, and sessions and their jobs in memory.
+type TenantCount struct {
+	Requests  int64 `json:"requests,omitempty"`
+	Errors    int64 `json:"errors,omitempty"`
+	RunMillis int64 `json:"run_ms,omitempty"`
+	Sessions  int64 `json:"sessions,omitempty"`
+	Jobs      int64 `json:"jobs,omitempty"` // of sessions: that wait or run
 }

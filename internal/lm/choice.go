@@ -44,7 +44,21 @@ func (r *Registry) Chosen(args []byte) (jobs.Model, *jobs.Error) {
 	if c.MaxTokens > 0 {
 		p.MaxTokens = c.MaxTokens
 	}
-	return r.resolve(c.Model, p)
+	m, e := r.resolve(c.Model, p)
+	m.Chosen = e == nil && !r.has(m.Breaker)
+	return m, e
+}
+
+// has reports whether a profile of the host has the model.
+func (r *Registry) has(breaker string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.profiles {
+		if p.breaker() == breaker {
+			return true
+		}
+	}
+	return false
 }
 
 // choice is what the arguments of set_lm say.

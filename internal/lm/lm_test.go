@@ -219,8 +219,11 @@ func TestWhatFailsByItselfHasABreakerOfItsOwnWhoseNameTellsNoSecret(t *testing.T
 			t.Errorf("%s: %q, expected %q", profile, got, want)
 		}
 	}
-	if m, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "temperature": 0.1})); e != nil || m.Breaker != name("gpt") {
-		t.Errorf("set_lm: %q, %v", m.Breaker, e)
+	if m, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "temperature": 0.1})); e != nil || m.Breaker != name("gpt") || m.Chosen {
+		t.Errorf("set_lm: %q, %v, %v", m.Breaker, m.Chosen, e)
+	}
+	if m, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o-of-nobody"})); e != nil || !m.Chosen {
+		t.Errorf("set_lm of a model that no profile has: %+v, %v", m, e)
 	}
 	if long := name("long"); len(long) != 128 || long == name("longer") {
 		t.Errorf("a long name: %q", long)

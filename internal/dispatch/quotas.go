@@ -1,0 +1,322 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Quota bounds what one tenant may have at a time; 0 is no bound.
+type Quota struct {
+	Jobs     int64 `json:"jobs"`     // that wait and run, published ones included: beyond it calls are refused
+	Sessions int64 `json:"sessions"` // with a record: beyond it calls of new ones are refused
+}
+
+// Quotas are the tenants' bounds by name, under "*" those of all others.
+type Quotas map[string]Quota
+
+// ReadQuotas reads a file {"*": {"jobs": 1000, "sessions": 10000}, "acme": {...}}.
+func ReadQuotas(path string) (Quotas, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	in := json.NewDecoder(bytes.NewReader(b))
+	in.DisallowUnknownFields()
+	var q Quotas
+	if err := in.Decode(&q); err != nil {
+		return nil, fmt.Errorf("%s must be like {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}: %w", path, err)
+	}
+	for tenant, of := range q {
+		if tenant != "*" && !jobs.ValidTenant(tenant) {
+			return nil, fmt.Errorf("%s: a tenant must have 1 to 64 of A-Z a-z 0-9 _ -, or be \"*\" for all others, got %q", path, tenant)
+		}
+		if of.Jobs < 0 || of.Sessions < 0 {
+			return nil, fmt.Errorf("%s: the bounds of %s must be 0 (none) or more, got %d jobs and %d sessions", path, tenant, of.Jobs, of.Sessions)
+		}
+	}
+	return q, nil
+}
+
+func (q Quotas) of(tenant string) Quota {
+	if own, ok := q[tenant]; ok {
+		return own
+	}
+	return q["*"]
+}
+
+// Times of quotas.
+const (
+	quotaPause    = 100 * time.Millisecond // between measurements of jobs, while a tenant is past half of its bound
+	sessionsPause = 2 * time.Second        // between measurements of sessions
+	quotaFilePace = 5 * time.Second        // between looks at the file
+)
+
+// quotas judge calls by what was measured a moment ago and what was accepted here since. Between two measurements other
+// dispatchers accept calls, too: the bound is kept to within what comes in that time.
+type quotas struct {
+	mu      sync.Mutex
+	bounds  Quotas
+	usage   map[string]*usage
+	pressed chan struct{} // capacity 1: a tenant is past half of its bound
+	looks   chan struct{} // a place for each look whether a session is there
+}
+
+// mostLooks bounds the looks whether a session is there.
+const mostLooks = 256
+
+// usage is what a tenant has.
+type usage struct {
+	jobs     int64 // as measured last
+	accepted int64 // calls, since that measurement began
+	sessions int64
+	sought   bool // calls came since sessions were measured last
+}
+
+func newQuotas(bounds Quotas) *quotas {
+	return &quotas{bounds: bounds, usage: map[string]*usage{}, pressed: make(chan struct{}, 1), looks: make(chan struct{}, mostLooks)}
+}
+
+func (q *quotas) ofLocked(tenant string) *usage {
+	u := q.usage[tenant]
+	if u == nil {
+		u = &usage{}
+		q.usage[tenant] = u
+	}
+	return u
+}
+
+// admit counts a call, or refuses it. full says that only calls of sessions that are there already may pass.
+func (q *quotas) admit(tenant string) (full bool, bad *jobs.Error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bound := q.bounds.of(tenant)
+	if bound == (Quota{}) {
+		return false, nil
+	}
+	u := q.ofLocked(tenant)
+	u.sought = true
+	if has := u.jobs + u.accepted; bound.Jobs > 0 {
+		if has >= bound.Jobs/2 {
+			select {
+			case q.pressed <- struct{}{}:
+			default:
+			}
+		}
+		if has >= bound.Jobs {
+			return false, overQuota(quotaPause, "the tenant has %d jobs that wait or run: it may have %d", has, bound.Jobs)
+		}
+	}
+	u.accepted++
+	return bound.Sessions > 0 && u.sessions >= bound.Sessions, nil
+}
+
+func overQuota(again time.Duration, format string, args ...any) *jobs.Error {
+	e := jobs.Errorf(jobs.Resource, jobs.CodeQuota, format, args...).Again().
+		WithHint("ask again after retry_after_ms; operators set the bound (--tenant-quotas of the dispatcher)")
+	e.RetryAfter = again
+	return e
+}
+
+// measuring begins a measurement: what is accepted from now on is not in it.
+func (q *quotas) measuring() map[string]int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	before := map[string]int64{}
+	for tenant, u := range q.usage {
+		before[tenant] = u.accepted
+	}
+	return before
+}
+
+// measured ends one.
+func (q *quotas) measured(before, have map[string]int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for tenant, u := range q.usage {
+		u.jobs = have[tenant]
+		u.accepted -= before[tenant]
+	}
+}
+
+// boundless reports whether no tenant has a bound.
+func (q *quotas) boundless() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.bounds) == 0
+}
+
+// enforceQuotas measures what tenants have, until ctx ends.
+func (d *Dispatcher) enforceQuotas(ctx context.Context) {
+	if d.cfg.QuotaFile == "" {
+		return
+	}
+	read, sessions, file := time.NewTicker(time.Second), time.NewTicker(sessionsPause), time.NewTicker(quotaFilePace)
+	defer read.Stop()
+	defer sessions.Stop()
+	defer file.Stop()
+	var changed time.Time
+	for {
+		pressed := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-file.C:
+			changed = d.rereadQuotas(changed)
+			continue
+		case <-sessions.C:
+			d.measureSessions(ctx)
+			continue
+		case <-read.C:
+		case <-d.quotas.pressed:
+			pressed = true
+		}
+		if d.quotas.boundless() {
+			continue
+		}
+		d.measureJobs(ctx)
+		if pressed { // not more often than this
+			select {
+			case <-ctx.Done():
+			case <-time.After(quotaPause):
+			}
+		}
+	}
+}
+
+// rereadQuotas takes a file that has changed; one that cannot be read changes nothing.
+func (d *Dispatcher) rereadQuotas(last time.Time) time.Time {
+	at, err := os.Stat(d.cfg.QuotaFile)
+	if err == nil && at.ModTime().Equal(last) {
+		return last
+	}
+	var bounds Quotas
+	if err == nil {
+		bounds, err = ReadQuotas(d.cfg.QuotaFile)
+	}
+	if err != nil {
+		d.log.Warn("quotas_not_read", "error", err)
+		return last
+	}
+	d.quotas.mu.Lock()
+	defer d.quotas.mu.Unlock()
+	d.quotas.bounds = bounds
+	return at.ModTime()
+}
+
+// measureJobs counts the jobs that wait and run: of sessions as the hosts say, of those without session as the stream says.
+func (d *Dispatcher) measureJobs(ctx context.Context) {
+	before := d.quotas.measuring()
+	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
+	defer cancel()
+	have, err := d.anonymousJobs(ctx)
+	if err != nil {
+		d.log.Debug("quotas_not_measured", "error", err)
+		return
+	}
+	beats, _ := d.measure()
+	for tenant, n := range byTenant(beats) {
+		have[tenant] += n.Jobs
+	}
+	d.quotas.measured(before, have)
+}
+
+// anonymousJobs are the jobs without session that have no outcome, by tenant.
+func (d *Dispatcher) anonymousJobs(ctx context.Context) (map[string]int64, error) {
+	s, err := d.js.Stream(ctx, stream.Anonymous)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]int64{}
+	for subject, n := range info.State.Subjects {
+		have[jobs.SourceOf(subject).Session.Tenant] += int64(n)
+	}
+	return have, nil
+}
+
+// measureSessions counts the sessions of tenants that have a bound and are in use.
+func (d *Dispatcher) measureSessions(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
+	defer cancel()
+	for _, tenant := range d.quotas.soughtTenants() {
+		n, err := d.countSessions(ctx, tenant)
+		if err != nil {
+			d.log.Debug("quotas_not_measured", "error", err)
+			return
+		}
+		d.quotas.mu.Lock()
+		d.quotas.ofLocked(tenant).sessions = n
+		d.quotas.mu.Unlock()
+	}
+}
+
+func (q *quotas) soughtTenants() (tenants []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for tenant, u := range q.usage {
+		if u.sought && q.bounds.of(tenant).Sessions > 0 {
+			tenants = append(tenants, tenant)
+			u.sought = false
+		}
+	}
+	return tenants
+}
+
+func (d *Dispatcher) countSessions(ctx context.Context, tenant string) (int64, error) {
+	s, err := d.js.Stream(ctx, "KV_"+stream.Sessions)
+	if err != nil {
+		return 0, err
+	}
+	keys := d.records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(keys))
+	if err != nil {
+		return 0, err
+	}
+	return int64(len(info.State.Subjects)), nil
+}
+
+// ifKnown runs keep if the session is there, and refuses the call else.
+func (d *Dispatcher) ifKnown(r micro.Request, of jobs.SessionRef, keep func()) {
+	select {
+	case d.quotas.looks <- struct{}{}:
+	default:
+		refuse(r, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks))
+		return
+	}
+	d.asides.Go(func() {
+		defer func() { <-d.quotas.looks }()
+		if bad := d.knownSession(of); bad != nil {
+			refuse(r, bad)
+			return
+		}
+		keep()
+	})
+}
+
+func (d *Dispatcher) knownSession(of jobs.SessionRef) *jobs.Error {
+	ctx, cancel := context.WithTimeout(context.Background(), stream.AckTimeout)
+	defer cancel()
+	e, err := d.records.Get(ctx, of.RecordKey())
+	switch {
+	case err != nil:
+		return unreadable(err)
+	case !e.Exists:
+		return overQuota(sessionsPause, "the tenant has as many sessions as it may have: this one would be new").
+			WithHint("erase sessions, or let them expire; operators set the bound (--tenant-quotas of the dispatcher)")
+	}
+	return nil
+}
