@@ -13,8 +13,8 @@ import (
 )
 
 // runAnonymous brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts
-// if they come for the first time, asked when the delivery was asked for.
-func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment) {
+// if they come for the first time, began when the delivery was asked for.
+func (h *Host) runAnonymous(m jetstream.Msg, began clock.Mono, since moment, place *arrival) {
 	meta, err := m.Metadata()
 	if err != nil {
 		return
@@ -23,7 +23,7 @@ func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment) {
 	defer cancel(nil)
 	j := &job{seq: meta.Sequence.Stream, stored: meta.Timestamp, came: h.clock.Mono(), reply: m.Reply(), data: m.Data(), size: len(m.Data())}
 	j.from, j.env, j.bad = jobs.ParseStored(m.Subject(), m.Headers(), j.seq, h.accounts.Load())
-	t := &task{job: j, session: j.from.Session, delivered: int(meta.NumDelivered), lane: j.from.Lane, grip: grip{at: asked}}
+	t := &task{job: j, session: j.from.Session, delivered: int(meta.NumDelivered), lane: j.from.Lane, grip: grip{at: began}}
 	bad := t.read(h, j.data)
 	j.bound, j.weighed = t.total, true
 	old := t.delivered > 1 || h.before(j, since)
@@ -54,12 +54,10 @@ func (h *Host) runAnonymous(m jetstream.Msg, asked clock.Mono, since moment) {
 		return
 	}
 	defer h.runs.enter(anonymousJob{t.session.Tenant, t.env.Job}, cancel)()
-	place, ok := h.admit(t.lane)
-	if !ok { // it came for room that somebody else has taken: another host may have some
+	if !h.admit(t, place) { // it came for room that somebody else has taken: another host may have some
 		h.handBack(t, 0)
 		return
 	}
-	defer place.leave()
 	h.attemptAnonymous(ctx, t, place)
 }
 
@@ -100,7 +98,7 @@ func (t *task) isMine(now clock.Mono) bool {
 	return t.grip.holds(now)
 }
 
-func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *admission) {
+func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *arrival) {
 	h.resolve(t, nil)
 	waited := time.Duration(0)
 	if t.attempt == 0 {

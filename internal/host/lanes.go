@@ -29,7 +29,7 @@ const (
 // batch job at a time, in whichever slot, so that they do not wait for ever.
 type lanes struct {
 	mu       sync.Mutex
-	asked    map[string]int // of each lane: jobs that may come still
+	asked    map[string]int // of each lane: jobs that may come still, or have and are not admitted yet
 	entering int            // jobs that may take a slot, and that the pool does not know of yet
 	batch    int            // batch jobs that are entering or run
 	reserve  int            // batch jobs at most
@@ -76,8 +76,8 @@ func (l *lanes) ask(lane string, r room) int {
 	return want - asked
 }
 
-// came says that n jobs of those that were asked for have come, or will not.
-func (l *lanes) came(lane string, n int) {
+// missed says that n jobs of those that were asked for do not come.
+func (l *lanes) missed(lane string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked[lane] -= n
@@ -92,20 +92,6 @@ func (l *lanes) press(waiting bool) {
 	l.kick(jobs.LaneBatch)
 }
 
-// admit lets a job take a slot if there is room for it.
-func (l *lanes) admit(lane string, r room) (*admission, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.roomLocked(lane, r) <= 0 {
-		return nil, false
-	}
-	l.entering++
-	if lane == jobs.LaneBatch {
-		l.batch++
-	}
-	return &admission{l: l, lane: lane}, true
-}
-
 func (l *lanes) kick(lane string) {
 	select {
 	case l.kicks[lane] <- struct{}{}:
@@ -113,45 +99,83 @@ func (l *lanes) kick(lane string) {
 	}
 }
 
-// admission is a job that may take a slot, until it leaves.
-type admission struct {
-	l      *lanes
-	lane   string
-	seated bool
+// arrival is a job that came, until it leaves.
+type arrival struct {
+	l     *lanes
+	lane  string
+	stage stage
+}
+
+// stage is how far a job is on its way to a slot.
+type stage uint8
+
+const (
+	asked    stage = iota // it counts as one that may come still: none is asked for in its place
+	admitted              // it may take a slot
+	seated                // the pool knows of it: it has a slot, or waits for one that is starting
+	gone                  // it had no room
+)
+
+func (l *lanes) arrive(lane string) *arrival { return &arrival{l: l, lane: lane} }
+
+// admit lets the job take a slot if there is room for it, or if it must stay.
+func (a *arrival) admit(r room, stays bool) bool {
+	l := a.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked[a.lane]--
+	if l.roomLocked(a.lane, r) <= 0 && !stays {
+		a.stage = gone
+		if a.lane == jobs.LaneInteractive {
+			l.pressed = true
+		}
+		l.kick(a.lane)
+		return false
+	}
+	a.stage = admitted
+	l.entering++
+	if a.lane == jobs.LaneBatch {
+		l.batch++
+	}
+	return true
 }
 
 // waitIn waits in the pool's queue, where Room counts the job.
-func (a *admission) waitIn(ctx context.Context) waitUntil {
+func (a *arrival) waitIn(ctx context.Context) waitUntil {
 	return func(ready <-chan struct{}, until time.Time) error {
 		a.seat()
 		return waitIn(ctx)(ready, until)
 	}
 }
 
-// seat says that the pool knows of the job: it has its slot, or waits for one that is starting.
-func (a *admission) seat() {
+// seat says that the pool knows of the job.
+func (a *arrival) seat() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
-	a.seatLocked()
-}
-
-func (a *admission) seatLocked() {
-	if !a.seated {
-		a.seated = true
+	if a.stage == admitted {
+		a.stage = seated
 		a.l.entering--
 		a.l.kick(jobs.LaneInteractive) // with the last free slot gone, overflow may be allowed
 	}
 }
 
 // leave says that the job needs no slot any more.
-func (a *admission) leave() {
-	a.l.mu.Lock()
-	defer a.l.mu.Unlock()
-	a.seatLocked()
-	if a.lane == jobs.LaneBatch {
-		a.l.batch--
-		a.l.kick(jobs.LaneBatch)
+func (a *arrival) leave() {
+	l := a.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch a.stage {
+	case asked:
+		l.asked[a.lane]--
+	case admitted:
+		l.entering--
+	case seated, gone:
 	}
+	if a.lane == jobs.LaneBatch && (a.stage == admitted || a.stage == seated) {
+		l.batch--
+	}
+	a.stage = gone
+	l.kick(a.lane)
 }
 
 // anonymous asks for a lane's jobs while there is room for them.
@@ -220,22 +244,25 @@ func (h *Host) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) bo
 
 // fetch is one pull, and runs what it brings.
 func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, wg *sync.WaitGroup) {
-	asked := h.clock.Mono()
+	began := h.clock.Mono()
 	batch, err := l.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
 	var last jetstream.Msg
 	if err == nil {
 		for m := range batch.Messages() {
 			n--
 			last = m
-			h.lanes.came(l.lane, 1)
-			wg.Go(func() { h.runAnonymous(m, asked, since) })
+			a := h.lanes.arrive(l.lane)
+			wg.Go(func() {
+				defer a.leave()
+				h.runAnonymous(m, began, since, a)
+			})
 		}
 		err = batch.Error()
 	}
 	if l.lane == jobs.LaneInteractive {
 		h.lanes.press(moreBehind(last))
 	}
-	h.lanes.came(l.lane, n)
+	h.lanes.missed(l.lane, n)
 	if err != nil && !errors.Is(err, jetstream.ErrNoMessages) && ctx.Err() == nil {
 		select {
 		case l.wrong <- struct{}{}:
@@ -244,10 +271,11 @@ func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, 
 	}
 }
 
-// admit lets an anonymous job take a slot of this host if there is room for it.
-func (h *Host) admit(lane string) (*admission, bool) {
+// admit lets an anonymous job take a slot of this host if there is room for it, or else waits for one here. One whose id was
+// chosen stays: repeats of its id share the record of its attempts, and would count its deliveries as theirs.
+func (h *Host) admit(t *task, a *arrival) bool {
 	free, allowed, _ := h.cfg.Pool.Room()
-	return h.lanes.admit(lane, room{free, allowed})
+	return a.admit(room{free, allowed}, t.env.Chosen)
 }
 
 // moreBehind reports whether jobs of the lane wait behind the last one that came, nil if none did.

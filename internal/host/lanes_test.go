@@ -15,8 +15,8 @@ type laneModel struct {
 	*lanes
 	capacity int
 	asked    map[string]int
-	seated   map[string][]*admission
-	entering map[string][]*admission
+	seated   map[string][]*arrival
+	entering map[string][]*arrival
 }
 
 func (m *laneModel) room() room {
@@ -28,7 +28,7 @@ func (m *laneModel) here(lane string) int { return len(m.seated[lane]) + len(m.e
 func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		capacity := rapid.IntRange(1, 20).Draw(t, "capacity")
-		m := &laneModel{lanesFor(capacity), capacity, map[string]int{}, map[string][]*admission{}, map[string][]*admission{}}
+		m := &laneModel{lanesFor(capacity), capacity, map[string]int{}, map[string][]*arrival{}, map[string][]*arrival{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"ask": func(t *rapid.T) {
 				n := bothLanes.Draw(t, "lane")
@@ -44,8 +44,7 @@ func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 					return
 				}
 				m.asked[n]--
-				m.came(n, 1)
-				if a, ok := m.admit(n, m.room()); ok {
+				if a := m.arrive(n); a.admit(m.room(), false) {
 					m.entering[n] = append(m.entering[n], a)
 				}
 			},
@@ -81,7 +80,7 @@ func TestAHostWithOneSlotServesBothLanes(t *testing.T) {
 	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 1 {
 		t.Errorf("batch: %d", n)
 	}
-	l.came(jobs.LaneBatch, 1)
+	l.missed(jobs.LaneBatch, 1)
 	if n := l.ask(jobs.LaneInteractive, room{free: 1}); n != 1 {
 		t.Errorf("interactive: %d", n)
 	}
@@ -107,9 +106,8 @@ func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
 	if n := l.ask(jobs.LaneBatch, room{free: 8}); n != 1 {
 		t.Errorf("the first: %d", n)
 	}
-	l.came(jobs.LaneBatch, 1)
-	first, ok := l.admit(jobs.LaneBatch, room{free: 8})
-	if !ok {
+	first := l.arrive(jobs.LaneBatch)
+	if !first.admit(room{free: 8}, false) {
 		t.Fatal("the first is not admitted")
 	}
 	first.seat()
@@ -134,11 +132,11 @@ func TestOverflowIsForInteractiveJobsAndOnlyWhereNothingIsFree(t *testing.T) {
 		t.Errorf("batch: %d", n)
 	}
 	for n := range 4 {
-		if _, ok := l.admit(jobs.LaneInteractive, room{allowed: 4}); !ok {
+		if !l.arrive(jobs.LaneInteractive).admit(room{allowed: 4}, false) {
 			t.Errorf("job %d is not admitted", n)
 		}
 	}
-	if _, ok := l.admit(jobs.LaneInteractive, room{allowed: 4}); ok {
+	if l.arrive(jobs.LaneInteractive).admit(room{allowed: 4}, false) {
 		t.Error("a fifth is admitted to four slots")
 	}
 }

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"testing"
@@ -43,14 +44,24 @@ func (y *system) hostWith(name string, p *pool, capacity int) (stop func()) {
 
 // runAll stores so many anonymous jobs at once and returns how long they took together, in fake time, and the attempts of each.
 func (y *system) runAll(n int) (took time.Duration, attempts []int) {
+	y.t.Helper()
 	began := time.Now()
-	for n := range n {
-		y.store(subject(""), fmt.Sprint("n", n, "-", began.Unix()), echo)
+	var ids []string
+	for range n {
+		r, err := y.nc.Request(subject(""), []byte(echo), 5*time.Second)
+		var ack struct{ Seq uint64 }
+		if err == nil {
+			err = json.Unmarshal(r.Data, &ack)
+		}
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		ids = append(ids, fmt.Sprint("q", ack.Seq))
 	}
-	for n := range n {
-		o := y.end("", fmt.Sprint("n", n, "-", began.Unix()))
+	for _, id := range ids {
+		o := y.end("", id)
 		if o.Outcome != "succeeded" {
-			y.t.Errorf("job %d: %+v", n, o)
+			y.t.Errorf("job %s: %+v", id, o)
 		}
 		attempts = append(attempts, o.Attempts)
 	}
