@@ -20,13 +20,17 @@ def main() -> NoReturn:
 
     # The host asks a worker that hangs where it stands; without a handler the signal would kill it.
     faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
-    # Ctrl-C on the host's terminal is the host's business.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C on the host's terminal is the host's business. A handler, because programs that jobs start would inherit that it is ignored.
+    signal.signal(signal.SIGINT, process.unmoved)
     preloaded = None
     if os.environ.pop("DSPEX_ZYGOTE", ""):
         from dspex_worker import zygote
 
         preloaded = zygote.serve()  # goes on in each worker that it forks
+    else:
+        from dspex_worker import remains
+
+        remains.keep()
     try:
         process.seal()
     except OSError:

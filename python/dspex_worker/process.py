@@ -26,6 +26,7 @@ __all__ = [
     "reserve",
     "rss_bytes",
     "seal",
+    "unmoved",
     "watch_host",
 ]
 
@@ -75,6 +76,8 @@ def _lose_pipes() -> None:
     global _forked
     _forked = True
     after_fork()
+    if signal.getsignal(signal.SIGINT) is unmoved:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a fork of any program
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (FROM_HOST_FD, TO_HOST_FD):
         os.dup2(null, fd, inheritable=False)
@@ -100,6 +103,10 @@ def end_fork(error: BaseException | None) -> None:
         with contextlib.suppress(BaseException):
             stream.flush()
     os._exit(status & 0xFF)
+
+
+def unmoved(_number: int, _frame: object) -> None:
+    """Handles a signal by doing nothing."""
 
 
 def own_group() -> None:

@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from dspex_worker import bodies, frames, process, sandbox, start, wire
+from dspex_worker import bodies, frames, process, remains, sandbox, start, wire
 from dspex_worker.errors import WorkerError, bounded
 from dspex_worker.frames import FrameReader, FrameType, frame
 
@@ -32,6 +32,7 @@ PR_SET_PDEATHSIG = 1
 def serve() -> start.Preloaded:
     """Serves the host. It returns in each worker, with its pipes in place, and never in the zygote itself."""
     host = _socket()
+    keeper = remains.keep()
     gc.disable()  # a collection before the fork would leave holes that every child fills in memory of its own
     try:
         host.send(start.hello())
@@ -48,7 +49,7 @@ def serve() -> start.Preloaded:
         sys.exit(status)
     gc.collect()
     gc.freeze()
-    return _Zygote(host, preloaded).serve()
+    return _Zygote(host, preloaded, keeper).serve()
 
 
 def _socket() -> socket.socket:
@@ -86,8 +87,10 @@ def _set_death_signal(number: int) -> None:
 
 
 class _Zygote:
-    def __init__(self, host: socket.socket, preloaded: start.Preloaded) -> None:
+    def __init__(self, host: socket.socket, preloaded: start.Preloaded, keeper: remains.Keeper) -> None:
         self._host = host
+        self._keeper = keeper
+        self._nonces: dict[int, str] = {}  # of the workers that have not ended, by pid
         self._preloaded = preloaded
         self._workers: dict[int, bool] = {}  # those not reaped, by pid: whether the host knows that it has ended
         self._signals, self._woken = socket.socketpair()
@@ -118,6 +121,7 @@ class _Zygote:
             ended = None if told else os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None:
                 self._workers[pid] = True
+                self._keeper.ended(self._nonces.pop(pid))
                 exited = ended.si_code == os.CLD_EXITED
                 self._send(FrameType.EXITED, 0, [pid, ended.si_status if exited else 0, 0 if exited else ended.si_status])
 
@@ -144,6 +148,7 @@ class _Zygote:
         refused, pid = None, 0
         try:
             refuse_threads()
+            self._keeper.began(nonce)
             pid = os.fork()
         except WorkerError as error:
             refused = error
@@ -159,7 +164,7 @@ class _Zygote:
             return False
         with contextlib.suppress(OSError):  # whoever comes first, the worker or its zygote
             os.setpgid(pid, pid)
-        self._workers[pid] = False
+        self._workers[pid], self._nonces[pid] = False, nonce
         self._send(FrameType.FORKED, call, [pid])
         return False
 
@@ -172,11 +177,12 @@ class _Zygote:
             signal.signal(number, signal.SIG_DFL)
         for end in (self._host, self._signals, self._woken):
             end.close()
+        self._keeper.leave()
         process.after_fork()
         for fd, target in zip(fds, (process.FROM_HOST_FD, process.TO_HOST_FD, 1, 2, process.CHANNEL_FD), strict=False):
             os.dup2(fd, target, inheritable=True)
             os.close(fd)
-        os.environ["DSPEX_NONCE"] = nonce
+        remains.remark(nonce)
         # The standard library's generator does this by itself, and uuid asks the system.
         for name, part in (("numpy", "random"), ("torch", "random")):
             seed: Any = getattr(getattr(sys.modules.get(name), part, None), "seed", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import select
 import sys
 import tempfile
@@ -47,6 +48,11 @@ def _high(fd: int) -> int:
     return moved
 
 
+def fresh_nonce() -> str:
+    """What carries the mark of a worker that is gone is killed: no two may have the same."""
+    return secrets.token_hex(13)
+
+
 class WorkerProcess:
     """One worker; config are the keys of INIT. Leaving the `with` kills what is left of it."""
 
@@ -68,7 +74,7 @@ class WorkerProcess:
         self.next_id = 1
         self.status: int | None = None
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
-        self._start([sys.executable, *python, "-c", boot], {"DSPEX_NONCE": "nonce-1", **(env or {})})
+        self._start([sys.executable, *python, "-c", boot], {"DSPEX_NONCE": fresh_nonce(), **(env or {})})
         self.hello = self.expect(FrameType.HELLO)
         if init:
             self.send(FrameType.INIT, 0, [proto, {"engine": "stub", "worker": "host/1", **config}])

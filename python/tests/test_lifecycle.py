@@ -24,9 +24,9 @@ def drained(worker: WorkerProcess) -> None:
 
 
 def test_hello_comes_first_and_ready_after_init() -> None:
-    with WorkerProcess(slots=3, imports=["sample_commands"]) as worker:
+    with WorkerProcess(slots=3, imports=["sample_commands"], env={"DSPEX_NONCE": "lifecycle-hello"}) as worker:
         low, high, version, digest, python, implementation, pid, nonce, codec = worker.hello
-        assert (low, high, nonce) == (1, 1, "nonce-1")
+        assert (low, high, nonce) == (1, 1, "lifecycle-hello")
         assert len(digest) == 64
         assert pid == worker.pid
         assert implementation == "cpython"

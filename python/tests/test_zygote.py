@@ -26,8 +26,8 @@ def has_ended(pidfd: int) -> bool:
 def test_a_forked_worker_serves_like_any_other() -> None:
     with ZygoteProcess(imports=["sample_commands"]) as zygote:
         ready = zygote.ready()
-        with zygote.worker("one") as first, zygote.worker("two", worker="host/2") as second:
-            assert (first.hello[7], second.hello[7]) == ("one", "two")
+        with zygote.worker("forked-one") as first, zygote.worker("forked-two", worker="host/2") as second:
+            assert (first.hello[7], second.hello[7]) == ("forked-one", "forked-two")
             assert first.hello[6] == first.pid != second.pid
             assert first.hello[3] == zygote.hello[3]
             assert first.ready()[:5] == second.ready()[:5] == ready[:5]
@@ -66,7 +66,7 @@ def test_workers_differ_in_what_is_random_but_for_what_a_module_keeps() -> None:
     """docs/your-modules.md says so: a generator made at import is copied, unless the module asks to be told."""
     with ZygoteProcess(imports=["randomness"]) as zygote:
         zygote.ready()
-        with zygote.worker("one") as first, zygote.worker("two", worker="host/2") as second:
+        with zygote.worker() as first, zygote.worker(worker="host/2") as second:
             one, two = (worker.value("draw") for worker in (first, second) if worker.ready())
             assert one["copied"] == two["copied"]
             assert all(one[name] != two[name] for name in ("own", "global", "uuid"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from dspex_worker import wire
 from dspex_worker.frames import FROM_WORKER, FrameReader, FrameType, frame
-from tests.client import BOOT, PATIENCE, Failed, WorkerProcess, _high
+from tests.client import BOOT, PATIENCE, Failed, WorkerProcess, _high, fresh_nonce
 
 
 class ForkedWorker(WorkerProcess):
@@ -61,7 +61,7 @@ class ZygoteProcess:
         out, end = self.output.fileno(), _high(theirs.detach())
         actions = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2), (os.POSIX_SPAWN_DUP2, end, 3)]
         argv = [sys.executable, "-I", "-X", "utf8", "-u", "-c", boot]
-        environment = {"DSPEX_NONCE": "zygote", "DSPEX_ZYGOTE": "1", **(env or {})}
+        environment = {"DSPEX_NONCE": fresh_nonce(), "DSPEX_ZYGOTE": "1", **(env or {})}
         self.pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0)
         os.close(end)
         self.hello = self.expect(FrameType.HELLO)
@@ -112,8 +112,8 @@ class ZygoteProcess:
         pid: int = self.expect(FrameType.FORKED)[0]
         return pid
 
-    def worker(self, nonce: str = "nonce-1", **config: Any) -> ForkedWorker:
-        return ForkedWorker(self, nonce, **config)
+    def worker(self, nonce: str | None = None, **config: Any) -> ForkedWorker:
+        return ForkedWorker(self, nonce or fresh_nonce(), **config)
 
     def wait(self) -> int:
         if self.status is None:
