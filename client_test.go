@@ -252,6 +252,7 @@ func TestASubmittedJobIsFoundByItsId(t *testing.T) {
 	_, err = c.Submit(ctx, "s", "hold", nil)
 	e := failsWith(t, "a full session queue", err, dspex.CodeQueueFull)
 	equal(t, "retryable", e.Retryable, true)
+	equal(t, "retry after", e.RetryAfter, time.Second)
 	fake.Release()
 	reply, err := c.Wait(ctx, named.Job)
 	if err != nil {

@@ -98,6 +98,7 @@ func notStored(ctx context.Context, err error, job JobRef) *Error {
 	e := &Error{Category: ErrResource, Code: CodeStoreFull, Message: "the broker did not store the job: " + refused.Description, Retryable: true, Job: job, cause: err}
 	if strings.Contains(refused.Description, "per subject") {
 		e.Code, e.Hint = CodeQueueFull, "the session has as many waiting jobs as it may have: wait for some of them"
+		e.RetryAfter = contract.QueueFullRetry // the broker itself refused, and names no time
 	}
 	return e
 }

@@ -8,6 +8,7 @@ const (
 	MinTimeout      = time.Millisecond
 	MaxTimeout      = 24 * time.Hour  // also of a deadline
 	CheckoutTimeout = 5 * time.Second // how long a call waits for a slot by default
+	QueueFullRetry  = time.Second     // after a full session queue: its first job may have ended by then
 
 	MaxRetries  = 20                     // that a job may ask for
 	BackoffBase = 100 * time.Millisecond // first delay of the strategies

@@ -33,6 +33,7 @@ const (
 	CodePending           = "outcome_pending"
 	CodeOperationTimeout  = "operation_timeout"
 	CodeCheckoutTimeout   = "checkout_timeout"
+	CodeOverloaded        = "overloaded"
 	CodeQueueFull         = "session_queue_full"
 	CodeQuota             = "tenant_quota"
 	CodeStoreFull         = "store_full"
@@ -70,7 +71,7 @@ const (
 var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400,
 	CodeSecret: 400, CodeRole: 403, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeDeadLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
-	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeQuota: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
+	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeQuota: 429, CodeOverloaded: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
 	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeConsumerUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,
 	CodeBreakerOpen: 503, CodeBreakerUnknown: 404,

@@ -61,6 +61,9 @@ type Dispatcher struct {
 	clock        *stream.Clock
 	hosts        hosts
 	callTimeouts callTimeouts
+	admissions   admissions
+	beats        string       // where hosts answer
+	refusedCalls atomic.Int64 // by admission
 	stores       stores
 	quotas       *quotas
 	held         map[int]string // partition -> host, as the leader's last plan left it
@@ -139,11 +142,16 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	d.control = stream.NewBucket(d.nc, d.writer, stream.Control)
 	d.claims = stream.NewClaims(d.js, d.assign)
 	d.hosts.connected, d.hosts.looked = time.Now(), time.Now()
-	sub, err := d.nc.Subscribe(jobs.SubjectHeartbeat+"*", d.hosts.hear)
+	sub, err := d.nc.Subscribe(jobs.SubjectHeartbeat+"*", d.hear)
 	if err != nil {
 		return fmt.Errorf("subscribe to heartbeats: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	deaf, err := d.hearLoads()
+	if err != nil {
+		return err
+	}
+	defer deaf()
 	service, err := d.serve(ctx)
 	if err != nil {
 		return err
@@ -162,6 +170,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
 	follow.Go(func() { d.endOverdue(ctx) })
 	follow.Go(func() { d.enforceQuotas(ctx) })
+	follow.Go(func() { d.followLane(ctx) })
 	d.lead(ctx)
 	return nil
 }

@@ -66,6 +66,9 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 	if bad == nil && d.hosts.full() {
 		bad = notAccepted(stream.ErrStoreFull)
 	}
+	if bad == nil && (role != jobs.RoleOperator || !d.cfg.Settings.Accounts) { // what an operator does about a crowd is not refused
+		bad = d.admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
+	}
 	full := false
 	if bad == nil && role != jobs.RoleOperator {
 		full, bad = d.quotas.admit(to.Tenant)
@@ -111,8 +114,10 @@ func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef
 func notAccepted(err error) *jobs.Error {
 	switch {
 	case errors.Is(err, stream.ErrSubjectFull):
-		return jobs.Errorf(jobs.Resource, jobs.CodeQueueFull, "the session's queue is full").
+		e := jobs.Errorf(jobs.Resource, jobs.CodeQueueFull, "the session's queue is full").
 			WithHint("wait until some of its jobs have ended").Again()
+		e.RetryAfter = jobs.QueueFullRetry
+		return e
 	case errors.Is(err, stream.ErrStoreFull):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").WithHint("ask the operator").Again()
 	}

@@ -43,11 +43,16 @@ type hosts struct {
 	epoch     uint64 // the highest that a host has told of
 }
 
-func (hs *hosts) hear(m *nats.Msg) {
+func (d *Dispatcher) hear(m *nats.Msg) {
 	var b jobs.Heartbeat
 	if json.Unmarshal(m.Data, &b) != nil || jobs.SubjectHeartbeat+b.Host != m.Subject {
 		return
 	}
+	d.hosts.hear(b)
+	d.hearLoad(b)
+}
+
+func (hs *hosts) hear(b jobs.Heartbeat) {
 	hs.errors.hear(b)
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -62,6 +67,14 @@ func (hs *hosts) hear(m *nats.Msg) {
 		return
 	}
 	hs.all[b.Host] = &heard{Heartbeat: b, standing: alive, at: time.Now()}
+}
+
+// serves reports whether the host counts as alive.
+func (hs *hosts) serves(host string) bool {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.all[host]
+	return h != nil && h.standing == alive
 }
 
 // highest is the highest epoch that a host has told of.

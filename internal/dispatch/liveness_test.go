@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -21,13 +20,8 @@ type judging struct {
 	probes    atomic.Int32
 }
 
-func (b *judging) beat(t *testing.T, host string) {
-	t.Helper()
-	body, err := json.Marshal(jobs.Heartbeat{Host: host, Incarnation: "1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.hear(&nats.Msg{Subject: jobs.SubjectHeartbeat + host, Data: body})
+func (b *judging) beat(host string) {
+	b.hear(jobs.Heartbeat{Host: host, Incarnation: "1"})
 }
 
 func (b *judging) pass(d time.Duration) {
@@ -45,7 +39,7 @@ func judged(t *testing.T, test func(t *testing.T, b *judging)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &judging{connected: true}
 		b.looked = time.Now()
-		b.beat(t, "h")
+		b.beat("h")
 		test(t, b)
 	})
 }
@@ -117,7 +111,7 @@ func TestWhoWasNotHeardYetIsNotJudgedAndThenLikeAnyOther(t *testing.T) {
 		}
 		b.probe = nats.ErrTimeout
 		b.pass(lease)
-		b.beat(t, "h")
+		b.beat("h")
 		if _, u := b.survey(owners); !slices.Equal(u, []string{"new"}) || b.lives("new") {
 			t.Errorf("unjudged before the lease is over: %v", u)
 		}
@@ -125,7 +119,7 @@ func TestWhoWasNotHeardYetIsNotJudgedAndThenLikeAnyOther(t *testing.T) {
 		if _, u := b.survey(owners); u != nil {
 			t.Errorf("unjudged after the lease: %v", u)
 		}
-		b.beat(t, "new")
+		b.beat("new")
 		if _, u := b.survey(owners); u != nil || !b.lives("new") {
 			t.Errorf("it is heard, and %v", u)
 		}
@@ -140,11 +134,7 @@ func TestAHostThatSaysGoodbyeIsDeadAtOnce(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
 		b.survey(map[int]string{0: "unheard"})
 		for _, host := range []string{"h", "unheard"} {
-			body, err := json.Marshal(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.hear(&nats.Msg{Subject: jobs.SubjectHeartbeat + host, Data: body})
+			b.hear(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
 		}
 		if _, u := b.survey(map[int]string{0: "unheard", 1: "h"}); u != nil || b.lives("h") || b.lives("unheard") {
 			t.Errorf("unjudged %v, live %v", u, b.live())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyproc"
 )
@@ -13,12 +14,13 @@ import (
 // checkout waits for a slot: a call for the checkout timeout, a queued job until its deadline. The first error is the job's,
 // the second ends the processing.
 func (s *session) checkout(ctx context.Context, t *task) (slot Slot, bad *jobs.Error, err error) {
+	s.mu.Lock()
+	t.fresh = s.fresh
 	waited := time.Duration(0)
 	if t.attempt == 0 {
-		s.mu.Lock()
 		waited = time.Since(s.wants)
-		s.mu.Unlock()
 	}
+	s.mu.Unlock()
 	slot, bad, err = s.p.h.checkout(t, s.prefers(), waited, func(ready <-chan struct{}, until time.Time) error {
 		waiting, stop := s.startable(t)
 		defer stop()
@@ -53,7 +55,10 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 		until = time.Now().Add(bound)
 	}
 	var gaveUp error
-	slot, err := h.take(t.req.Command, Want{Prefer: prefer, Avoid: t.avoids()}, func(ready <-chan struct{}) error {
+	waiting := &h.waiting[turnOf(t.class())]
+	waiting.Add(1)
+	defer waiting.Add(-1)
+	slot, err := h.take(t.req.Command, Want{Prefer: prefer, Avoid: t.avoids(), Turn: t.turn()}, func(ready <-chan struct{}) error {
 		gaveUp = wait(ready, until)
 		return gaveUp
 	})
@@ -97,4 +102,13 @@ func (h *Host) take(command string, want Want, wait Wait) (Slot, error) {
 		}
 		return slot, nil
 	}
+}
+
+// turn says whose turn it is when slots are scarce.
+func (t *task) turn() fair.Key {
+	k := fair.Key{Class: t.class(), Tenant: t.session.Tenant, Fresh: t.fresh}
+	if t.lane == jobs.LaneBatch {
+		k.Class = fair.Batch
+	}
+	return k
 }

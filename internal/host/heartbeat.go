@@ -37,12 +37,17 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to releases: %w", err)
 	}
+	waited := false
 	return func(ctx context.Context) {
 		defer func() { _, _, _, _ = sub.Unsubscribe(), now.Unsubscribe(), all.Unsubscribe(), release.Unsubscribe() }()
-		t := time.NewTicker(time.Second)
+		t := time.NewTicker(busyBeat)
 		defer t.Stop()
-		for {
-			h.beat(false)
+		for n := 0; ; n++ {
+			waits := h.waitsFor(callTurn) > 0
+			if n%int(idleBeat/busyBeat) == 0 || waits || waited {
+				h.beat(false)
+			}
+			waited = waits
 			select {
 			case <-ctx.Done():
 				h.beat(true)
@@ -52,6 +57,12 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 		}
 	}, nil
 }
+
+// A host sends a heartbeat each second, and more often while calls wait for a slot: dispatchers accept no more than it can do.
+const (
+	idleBeat = time.Second
+	busyBeat = 100 * time.Millisecond
+)
 
 func (h *Host) beat(leaving bool) {
 	_ = h.nc.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(leaving, nil)) // the next beat follows
@@ -66,7 +77,7 @@ func (h *Host) heartbeat(leaving bool, tenants map[string]jobs.TenantCount) []by
 	b, err := json.Marshal(jobs.Heartbeat{
 		Workers: workers.Size, Active: workers.Active, Available: workers.Available, Overflow: workers.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: h.assigned.seen(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
-		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(),
+		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(), Ran: h.stats.Ran.Load(), WaitingCalls: h.waitsFor(callTurn), WaitingJobs: h.waitsFor(queuedTurn), Deep: h.deep.some(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
 		Breakers: h.openBreakers(), Stuck: h.stuck.steps(), ClockOff: h.clockOff(), Tenants: tenants,
@@ -76,6 +87,9 @@ func (h *Host) heartbeat(leaving bool, tenants map[string]jobs.TenantCount) []by
 	}
 	return b
 }
+
+// waitsFor is how many jobs could run if there were slots: of each session the first.
+func (h *Host) waitsFor(kind turn) int64 { return h.turns.waitsFor(kind) + h.waiting[kind].Load() }
 
 // busy tells how many sessions of each partition have work.
 func (h *Host) busy() map[int]int {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -49,6 +50,7 @@ type Want struct {
 	Prefer uint64 // id of the worker that holds its session's state; 0: none
 	Avoid  string // name of a worker to take only if no other has a slot; "": none
 	Alone  bool   // a whole worker, once nothing else runs in it
+	Turn   fair.Key
 }
 
 // Pool hands out slots.
@@ -146,8 +148,10 @@ type Host struct {
 	parts       sync.Map     // int -> *partition: the epochs that are served now
 	tenures     sync.Map     // int -> *tenure: the partitions that are held, or whose last jobs still run
 	turns       turns
+	waiting     [turnKinds]atomic.Int64 // jobs that wait for a slot of the pool
 	runs        anonymousRuns
 	stuck       stuck
+	deep        deep
 	lanes       *lanes
 	draining    atomic.Bool // the operator wants it empty
 	stopping    atomic.Bool // Run's context has ended
@@ -161,6 +165,7 @@ type Host struct {
 // Stats are the host's counters since it started.
 type Stats struct {
 	Requests, Errors, RunMillis atomic.Int64
+	Ran                         atomic.Int64 // jobs that had a slot
 	Requested                   atomic.Int64 // of the errors: those whose reason is the request
 	Hits, Misses, Moves         atomic.Int64
 	Sessions                    atomic.Int64
@@ -207,7 +212,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.started, h.began = h.now().UnixMilli(), h.clock.Mono()
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	h.work = work
-	h.turns.free = h.cfg.Capacity + spareTurns
+	h.turns.open(h.cfg.Capacity + spareTurns)
 	defer stop(nil)
 	beat, err := h.announce(ctx)
 	if err != nil {

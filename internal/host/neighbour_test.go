@@ -36,7 +36,7 @@ func TestAFullQueueBehindATenMinuteBackoffDelaysNoNeighbour(t *testing.T) {
 			y.store("dspex.call.full", fmt.Sprintf("c%d", n), `{"command":"append"}`)
 		}
 		refused := y.call("dspex.rpc.session.full", "", `{"command":"append"}`)
-		if refused.Error.Code != "session_queue_full" || refused.Error.Category != "resource_error" {
+		if refused.Error.Code != "session_queue_full" || refused.Error.Category != "resource_error" || refused.Error.RetryAfter != 1000 {
 			t.Errorf("call 257: %+v", refused)
 		}
 		neighbour := neighbourOf("full")

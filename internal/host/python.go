@@ -11,7 +11,7 @@ func Python(p *pyproc.Pool) Pool { return pythonPool{p} }
 type pythonPool struct{ *pyproc.Pool }
 
 func (p pythonPool) Checkout(want Want, wait Wait) (Slot, error) {
-	var options []pyproc.Option
+	options := []pyproc.Option{pyproc.Turn(want.Turn)}
 	if want.Alone {
 		options = append(options, pyproc.Alone)
 	}

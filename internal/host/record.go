@@ -402,6 +402,9 @@ func (h *Host) count(t *task, ran time.Duration, e *jobs.Error) {
 	h.metrics.jobs.WithLabelValues(string(kindOf(e))).Inc()
 	h.stats.Requests.Add(1)
 	h.stats.RunMillis.Add(ran.Milliseconds())
+	if ran > 0 {
+		h.stats.Ran.Add(1)
+	}
 	if e != nil {
 		h.stats.Errors.Add(1)
 		if e.Requested() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -44,8 +45,8 @@ func (t *turns) waitingFor(d time.Duration) (refs []jobs.SessionRef) {
 			refs = append(refs, s.ref)
 		}
 	}
-	for e := t.waiting.Front(); e != nil; e = e.Next() {
-		look(e.Value.(*session))
+	for kind := range t.waiting {
+		t.waiting[kind].All(func(e *fair.Entry[*session]) bool { look(e.Value); return true })
 	}
 	for e := t.parked.Front(); e != nil; e = e.Next() {
 		look(e.Value.(parked).session)

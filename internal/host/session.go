@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -35,6 +36,7 @@ type session struct {
 	wake    chan struct{} // capacity 1: a job has come, its deadline may be the next
 	quit    chan struct{} // closes when the loop ends
 	queue   []*job        // by sequence
+	calls   int           // of the queue
 	running *job
 	cancel  context.CancelCauseFunc // of the running attempt
 	until   time.Time               // the running attempt lasts no longer
@@ -55,7 +57,9 @@ type session struct {
 	version uint64
 	used    time.Time // local clock: of the last success in worker
 	quiet   time.Time // local clock: no duties before, after one that failed
-	token   bool      // the loop counts among the host's turns
+	turn    turn      // what the loop runs with
+	fresh   bool      // nothing of it ran a moment before the job at the head came
+	rested  time.Time // local clock: since when it has had no work
 	refused *refusal  // of the result of an early end, nil: none
 }
 
@@ -137,6 +141,7 @@ func (s *session) add(j *job) bool {
 	same := func(q *job) bool { return q.env.Job == j.env.Job }
 	j.repeat = s.running != nil && same(s.running) || slices.ContainsFunc(s.queue[:i], same)
 	s.queue = slices.Insert(s.queue, i, j)
+	s.countLocked(j, 1)
 	if s.busy {
 		select {
 		case s.wake <- struct{}{}:
@@ -144,16 +149,48 @@ func (s *session) add(j *job) bool {
 		}
 		return false
 	}
-	s.busy, s.wants = true, time.Now()
+	now := time.Now()
+	s.fresh = now.Sub(s.rested) >= freshAfter
+	s.busy, s.wants = true, now
 	return true
 }
 
+// freshAfter is how long a session is without work before it counts as one that was idle.
+const freshAfter = time.Second
+
+// key says whose turn it is when slots are scarce.
+func (s *session) key() fair.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keyLocked()
+}
+
+func (s *session) keyLocked() fair.Key {
+	head := s.running
+	if head == nil && len(s.queue) > 0 {
+		head = s.queue[0]
+	}
+	k := fair.Key{Class: fair.Queued, Tenant: s.ref.Tenant, Fresh: s.fresh}
+	if head != nil {
+		k.Class = head.class()
+	}
+	return k
+}
+
+// class is the job's share of the slots.
+func (j *job) class() fair.Class {
+	if j.env.Mode == jobs.ModeCall {
+		return fair.Call
+	}
+	return fair.Queued
+}
+
 // begin starts the loop. While a session waits for its turn it has none of what the loop needs: there may be very many.
-func (s *session) begin(token bool) {
+func (s *session) begin(t turn) {
 	s.mu.Lock()
 	s.asks, s.wake, s.quit = make(chan ask), make(chan struct{}, 1), make(chan struct{})
 	s.mu.Unlock()
-	s.token = token
+	s.turn = t
 	go s.loop()
 }
 
@@ -199,8 +236,21 @@ func (s *session) drop() <-chan struct{} {
 	for _, j := range s.queue {
 		s.p.h.release(j)
 	}
-	s.queue = nil
+	s.queue, s.calls = nil, 0
+	s.p.h.deep.set(s.ref, 0)
 	return s.quit
+}
+
+// countLocked counts the calls of the queue.
+func (s *session) countLocked(j *job, by int) {
+	if j.class() == fair.Call {
+		s.calls += by
+	}
+	depth := len(s.queue)
+	if s.calls == 0 {
+		depth = 0
+	}
+	s.p.h.deep.set(s.ref, depth)
 }
 
 func (s *session) pop() *job {
@@ -212,6 +262,7 @@ func (s *session) pop() *job {
 	}
 	j := s.queue[0]
 	s.queue = slices.Delete(s.queue, 0, 1)
+	s.countLocked(j, -1)
 	if len(s.queue) == 0 {
 		s.queue = nil
 	}
@@ -222,24 +273,33 @@ func (s *session) pop() *job {
 	return j
 }
 
-// rest ends the loop unless a job came meanwhile: another loop may start as soon as it returns. token says whether this one
-// still has its turn.
-func (s *session) rest() (ended, token bool) {
+// retireLocked ends the loop while there is work: another one may start as soon as the locks are free.
+func (s *session) retireLocked() {
+	close(s.quit)
+	s.asks, s.wake, s.quit, s.running = nil, nil, nil, nil
+	s.turn = noTurn
+	s.strip()
+}
+
+// rest ends the loop unless a job came meanwhile: another loop may start as soon as it returns. held is the turn that this one
+// still has.
+func (s *session) rest() (ended bool, held turn) {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) > 0 && !s.p.over() {
-		return false, false
+		return false, noTurn
 	}
 	close(s.quit)
+	s.rested = time.Now()
 	s.busy, s.asks, s.wake, s.quit = false, nil, nil, nil
-	token, s.token = s.token, false
+	held, s.turn = s.turn, noTurn
 	if !s.known && s.p.sessions[s.ref] == s && !s.p.closing {
 		s.p.forget(s.ref)
 	}
 	s.strip()
-	return true, token
+	return true, held
 }
 
 // strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
@@ -270,20 +330,22 @@ func (s *session) loop() {
 	}
 	for {
 		for j := s.pop(); j != nil; j = s.pop() {
+			kind := s.turn
 			if s.bring(j) { // parked: the session may have another loop by now
-				s.p.h.turns.next()
+				s.p.h.turns.next(kind)
 				return
 			}
 			s.resultsTaken() // one that is still missing is insisted on at its job's turn
 			s.p.h.release(j)
 			s.mu.Lock()
-			s.wants = time.Now() // the next one is at the head from now on
+			s.wants, s.fresh = time.Now(), false // the next one is at the head from now on
 			s.mu.Unlock()
-		}
-		if ended, token := s.rest(); ended {
-			if token {
-				s.p.h.turns.next()
+			if s.p.h.turns.rotate(s) {
+				return
 			}
+		}
+		if ended, held := s.rest(); ended {
+			s.p.h.turns.next(held)
 			s.p.busy.Add(-1)
 			s.p.wg.Done()
 			return
@@ -293,10 +355,9 @@ func (s *session) loop() {
 
 // yield gives the loop's turn to a session that waits for one.
 func (s *session) yield() {
-	if s.token {
-		s.token = false
-		s.p.h.turns.next()
-	}
+	held := s.turn
+	s.turn = noTurn
+	s.p.h.turns.next(held)
 }
 
 // bring works on a job until it has its outcome, or is not this epoch's any more; or until it is parked.

@@ -22,6 +22,7 @@ type task struct {
 	attempt  int
 	failures []jobs.Failure
 	base     base // of the record that the attempt started from
+	fresh    bool // its session was idle before it
 	buried   bool // it has failed for good and goes to the dead letters
 
 	// Of an anonymous job.

@@ -19,7 +19,7 @@ func TestNobodyWaitsForATurnWhenTheDoingHasEnded(t *testing.T) {
 	h.ward(ctx)
 	h.turns.enter(&session{p: p, ref: named("late")})
 	p.wg.Wait()
-	if n := h.turns.waiting.Len() + h.turns.parked.Len(); n != 0 {
+	if n := h.turns.waiting[callTurn].Len() + h.turns.waiting[queuedTurn].Len() + h.turns.parked.Len(); n != 0 {
 		t.Errorf("%d are left", n)
 	}
 }

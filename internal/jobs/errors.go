@@ -85,6 +85,7 @@ const (
 	CodePending          = contract.CodePending
 	CodeOperationTimeout = contract.CodeOperationTimeout
 	CodeCheckoutTimeout  = contract.CodeCheckoutTimeout
+	CodeOverloaded       = contract.CodeOverloaded
 	CodeQueueFull        = contract.CodeQueueFull
 	CodeQuota            = contract.CodeQuota
 	CodeStoreFull        = contract.CodeStoreFull

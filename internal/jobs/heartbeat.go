@@ -3,29 +3,33 @@ package jobs
 // Heartbeat is what a host says of itself every second on dspex.hb.<host> (contract/job.md). A host of another release may know
 // fewer fields.
 type Heartbeat struct {
-	Host           string `json:"host"`
-	Incarnation    string `json:"incarnation"`
-	Started        int64  `json:"started"`                 // unix ms, by the broker's clock
-	HighestEpoch   uint64 `json:"highest_epoch,omitempty"` // that it has ever heard of
-	Capacity       int    `json:"capacity"`
-	Free           int    `json:"free"`
-	Workers        int    `json:"workers"`
-	Active         int    `json:"active"`
-	Available      int    `json:"available"`
-	Overflow       int    `json:"overflow,omitempty"` // workers that serve above Workers
-	Requests       int64  `json:"requests"`
-	Errors         int64  `json:"errors"`
-	Requested      int64  `json:"requested"` // of the errors: those whose reason is the request, or its cancellation
-	RunMillis      int64  `json:"run_ms"`
-	Sessions       int64  `json:"sessions"`
-	Engine         string `json:"engine,omitempty"`
-	Sandbox        string `json:"sandbox,omitempty"` // what its workers are kept from
-	Full           bool   `json:"full,omitempty"`    // the broker's store has no room: the host has stopped running jobs
-	Hits           int64  `json:"hits"`              // session jobs that ran where their session was warm
-	Misses         int64  `json:"misses"`            // whose session was warm nowhere
-	Moves          int64  `json:"moves"`             // whose session was warm in a worker that had no free slot
-	IdleMillis     int64  `json:"idle_ms"`           // how long it keeps an idle session
-	CheckoutMillis int64  `json:"checkout_ms"`       // how long a call may wait for a slot
+	Host           string         `json:"host"`
+	Incarnation    string         `json:"incarnation"`
+	Started        int64          `json:"started"`                 // unix ms, by the broker's clock
+	HighestEpoch   uint64         `json:"highest_epoch,omitempty"` // that it has ever heard of
+	Capacity       int            `json:"capacity"`
+	Free           int            `json:"free"`
+	Workers        int            `json:"workers"`
+	Active         int            `json:"active"`
+	Available      int            `json:"available"`
+	Overflow       int            `json:"overflow,omitempty"` // workers that serve above Workers
+	Requests       int64          `json:"requests"`
+	Errors         int64          `json:"errors"`
+	Requested      int64          `json:"requested"` // of the errors: those whose reason is the request, or its cancellation
+	RunMillis      int64          `json:"run_ms"`
+	Ran            int64          `json:"ran,omitempty"`           // attempts that have ended in a slot
+	WaitingCalls   int64          `json:"waiting_calls,omitempty"` // calls that could run here if there were slots: of each session the first
+	WaitingJobs    int64          `json:"waiting_jobs,omitempty"`  // the same of published jobs
+	Deep           map[string]int `json:"deep,omitempty"`          // session -> jobs that wait in it: 64 of those in which a call waits behind many
+	Sessions       int64          `json:"sessions"`
+	Engine         string         `json:"engine,omitempty"`
+	Sandbox        string         `json:"sandbox,omitempty"` // what its workers are kept from
+	Full           bool           `json:"full,omitempty"`    // the broker's store has no room: the host has stopped running jobs
+	Hits           int64          `json:"hits"`              // session jobs that ran where their session was warm
+	Misses         int64          `json:"misses"`            // whose session was warm nowhere
+	Moves          int64          `json:"moves"`             // whose session was warm in a worker that had no free slot
+	IdleMillis     int64          `json:"idle_ms"`           // how long it keeps an idle session
+	CheckoutMillis int64          `json:"checkout_ms"`       // how long a call may wait for a slot
 
 	Breakers []string       `json:"breakers,omitempty"`     // those that are open, 16 at most
 	Stuck    map[string]int `json:"stuck,omitempty"`        // step -> jobs that are held up at it

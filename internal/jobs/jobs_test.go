@@ -151,7 +151,7 @@ func TestACategoryIsReadWithAndWithoutItsEnding(t *testing.T) {
 func TestWhoseFaultAnErrorIs(t *testing.T) {
 	for code, requested := range map[string]bool{
 		CodeBadInput: true, CodeSecret: true, "program_unknown": true, CodeConflict: true, CodeCancelled: true, CodeStateTooLarge: true,
-		CodeExpired: false, CodeQueueFull: false, CodeWorkerDied: false, CodeLMServer: false, "user_error": false, CodeBug: false,
+		CodeExpired: false, CodeQueueFull: false, CodeOverloaded: false, CodeWorkerDied: false, CodeLMServer: false, "user_error": false, CodeBug: false,
 	} {
 		if e := Errorf(Python, code, "x"); e.Requested() != requested {
 			t.Errorf("%s: %t", code, !requested)

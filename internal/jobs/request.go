@@ -19,6 +19,7 @@ const (
 	DefaultTimeout  = contract.DefaultTimeout
 	MaxTimeout      = contract.MaxTimeout
 	CheckoutTimeout = contract.CheckoutTimeout
+	QueueFullRetry  = contract.QueueFullRetry
 )
 
 // Content types of bodies.

@@ -2,16 +2,19 @@ package pyproc
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 // Option changes what Checkout asks for.
 type Option struct {
 	alone bool
 	avoid string
+	turn  *fair.Key
 }
 
 // Alone asks for a whole worker: all its slots, once nothing else runs in it.
@@ -21,6 +24,9 @@ var Alone = Option{alone: true}
 // (Alone) is whichever is free first.
 func Avoid(worker string) Option { return Option{avoid: worker} }
 
+// Turn says whose turn it is when slots are scarce. Without it a Checkout waits as the call of a tenant without a name.
+func Turn(key fair.Key) Option { return Option{turn: &key} }
+
 // waiter is a Checkout that waits.
 type waiter struct {
 	prefer uint64
@@ -29,14 +35,15 @@ type waiter struct {
 	ready  chan struct{} // closed after slot or err is set
 
 	// under Pool.mu
-	at       *list.Element
+	at       *fair.Entry[*waiter]
 	slot     *Slot
 	err      error
+	turned   bool    // its turn has come: it waits for its worker to be idle
 	reserved *worker // takes nobody else until it is this waiter's
 }
 
 // Checkout takes a slot: of the worker with the id prefer if it lives and has one free, else of the least loaded worker.
-// It waits in order of arrival, and fails with ctx's error, with ErrStopped, or with *UnavailableError when no worker
+// It waits for its turn, by Turn and then by arrival, and fails with ctx's error, with ErrStopped, or with *UnavailableError when no worker
 // can be started. prefer 0 prefers none. The caller must Release the slot.
 func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Slot, error) {
 	if err := ctx.Err(); err != nil {
@@ -68,7 +75,11 @@ func waitFor(ctx context.Context) Wait {
 func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, error) {
 	var all Option
 	for _, o := range opts {
-		all = Option{alone: all.alone || o.alone, avoid: cmp.Or(o.avoid, all.avoid)}
+		all = Option{alone: all.alone || o.alone, avoid: cmp.Or(o.avoid, all.avoid), turn: cmp.Or(o.turn, all.turn)}
+	}
+	turn := fair.Key{}
+	if all.turn != nil {
+		turn = *all.turn
 	}
 	if p.cfg.Basic {
 		prefer = 0
@@ -78,7 +89,7 @@ func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, er
 		p.mu.Unlock()
 		return nil, err
 	}
-	if !all.alone && p.waiters.Len() == 0 {
+	if !all.alone && p.waitingLocked() == 0 {
 		if w := p.pickLocked(prefer, all.avoid); w != nil {
 			slot := p.takeLocked(w, 1)
 			p.mu.Unlock()
@@ -86,7 +97,7 @@ func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, er
 		}
 	}
 	q := &waiter{prefer: prefer, avoid: all.avoid, alone: all.alone, ready: make(chan struct{})}
-	q.at = p.waiters.PushBack(q)
+	q.at = p.waiters.Push(turn, q)
 	p.grantLocked()
 	if q.slot == nil {
 		p.replanLocked() // it may be time for a worker more
@@ -103,17 +114,27 @@ func (p *Pool) wait(wait Wait, q *waiter) (*Slot, error) {
 	p.mu.Lock()
 	granted := q.slot
 	if granted == nil && q.err == nil {
-		p.waiters.Remove(q.at)
-		q.unreserveLocked()
+		p.unqueueLocked(q)
 		p.grantLocked() // the worker that was kept for q may serve others
 		p.moreRoomLocked()
 	}
-	waiting := p.waiters.Len()
+	waiting := p.waitingLocked()
 	p.mu.Unlock()
 	if granted != nil {
 		granted.Release()
 	}
 	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.supervisors), waiting, err)
+}
+
+func (p *Pool) waitingLocked() int { return p.waiters.Len() + len(p.turned) }
+
+// unqueueLocked lets a waiter wait no longer.
+func (p *Pool) unqueueLocked(q *waiter) {
+	p.waiters.Remove(q.at)
+	if q.turned {
+		p.turned = slices.DeleteFunc(p.turned, func(o *waiter) bool { return o == q })
+	}
+	q.unreserveLocked()
 }
 
 func (q *waiter) unreserveLocked() {
@@ -148,43 +169,58 @@ func (p *Pool) refusalLocked() error {
 }
 
 func (p *Pool) refuseWaitersLocked(err error) {
-	for p.waiters.Len() > 0 {
-		p.settleLocked(p.waiters.Front().Value.(*waiter), nil, err)
+	for len(p.turned) > 0 {
+		p.settleLocked(p.turned[0], nil, err)
+	}
+	for e := p.waiters.Next(); e != nil; e = p.waiters.Next() {
+		p.settleLocked(e.Value, nil, err)
 	}
 }
 
 func (p *Pool) settleLocked(q *waiter, slot *Slot, err error) {
-	p.waiters.Remove(q.at)
-	q.unreserveLocked()
+	p.unqueueLocked(q)
 	q.slot, q.err = slot, err
 	close(q.ready)
 }
 
-// grantLocked serves waiters in order. A waiter that wants a worker alone has one reserved and lets others pass to the
-// rest; it moves to another that is less loaded, unless it prefers the one it has. The first that cannot be served at all ends the round.
+// grantLocked serves waiters by turn. A waiter that wants a worker alone has one reserved when its turn comes, and lets others
+// pass to the rest. The first that cannot be served at all ends the round.
 func (p *Pool) grantLocked() {
-	for e := p.waiters.Front(); e != nil; {
-		q := e.Value.(*waiter)
-		e = e.Next()
-		switch {
-		case q.alone:
-			if q.reserved == nil || q.reserved.used > 0 { // another may be free, or nearly so, by now
-				q.unreserveLocked()
-				if !p.reserveLocked(q) {
-					return
-				}
-			}
-			if w := q.reserved; w.used == 0 {
-				slot := p.takeLocked(w, w.slots)
-				p.settleLocked(q, slot, nil)
-			}
-		default:
-			w := p.pickLocked(q.prefer, q.avoid)
-			if w == nil {
+	for _, q := range slices.Clone(p.turned) {
+		p.aloneLocked(q)
+	}
+	for e := p.waiters.Next(); e != nil; e = p.waiters.Next() {
+		q := e.Value
+		if q.alone {
+			if !p.reserveLocked(q) {
 				return
 			}
-			p.settleLocked(q, p.takeLocked(w, 1), nil)
+			p.waiters.Serve(e)
+			q.turned = true
+			p.turned = append(p.turned, q)
+			p.aloneLocked(q)
+			continue
 		}
+		w := p.pickLocked(q.prefer, q.avoid)
+		if w == nil {
+			return
+		}
+		p.waiters.Serve(e)
+		p.settleLocked(q, p.takeLocked(w, 1), nil)
+	}
+}
+
+// aloneLocked gives a waiter its whole worker once nothing else runs there. Until then it moves to another that is less loaded,
+// unless it prefers the one it has.
+func (p *Pool) aloneLocked(q *waiter) {
+	if q.reserved == nil || q.reserved.used > 0 { // another may be free, or nearly so, by now
+		q.unreserveLocked()
+		if !p.reserveLocked(q) {
+			return
+		}
+	}
+	if w := q.reserved; w.used == 0 {
+		p.settleLocked(q, p.takeLocked(w, w.slots), nil)
 	}
 }
 

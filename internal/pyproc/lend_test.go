@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 func TestCheckoutPrefersThenBalances(t *testing.T) {
@@ -67,6 +70,23 @@ func TestCheckoutWaitsInOrderOfArrival(t *testing.T) {
 		synctest.Wait()
 		if b.Free() != 1 {
 			t.Errorf("free: got %d, want 1", b.Free())
+		}
+	})
+}
+
+func TestCheckoutServesByTurn(t *testing.T) {
+	turns := []fair.Key{{Class: fair.Queued, Tenant: "crowd"}, {Class: fair.Queued, Tenant: "crowd"}, {Class: fair.Queued, Tenant: "single"},
+		{Class: fair.Call, Tenant: "crowd"}, {Class: fair.Call, Tenant: "crowd", Fresh: true}}
+	inBubble(t, Config{}, []string{"slots 1"}, func(t *testing.T, b *bench) {
+		held := b.take(0)
+		got := order(b, len(turns), func(int) context.Context { return t.Context() }, func(i int) []Option { return []Option{Turn(turns[i])} })
+		held.Release()
+		var served []string
+		for range turns {
+			served = append(served, <-got)
+		}
+		if want := []string{"4", "0", "3", "2", "1"}; !slices.Equal(served, want) {
+			t.Errorf("served %v, expected %v: calls share with published jobs by weight, idle ones first, tenants in turn", served, want)
 		}
 	})
 }

@@ -67,11 +67,11 @@ func (p *Pool) targetLocked() int { return p.cfg.Size + p.burst }
 
 // burstLocked raises the target when more callers wait than the workers that are starting have slots for.
 func (p *Pool) burstLocked(c census) {
-	if p.waiters.Len() == 0 || !p.mayBurstLocked(c) {
+	if p.waitingLocked() == 0 || !p.mayBurstLocked(c) {
 		return
 	}
 	slots := p.slotsLocked()
-	if more := min((p.waiters.Len()+slots-1)/slots-p.lackingLocked(c), p.cfg.Overflow-p.burst); more > 0 {
+	if more := min((p.waitingLocked()+slots-1)/slots-p.lackingLocked(c), p.cfg.Overflow-p.burst); more > 0 {
 		p.burst += more
 	}
 	p.pressed = time.Now()
@@ -91,7 +91,7 @@ func (p *Pool) slotsLocked() int { return max(1, p.slots) }
 // calmLocked lowers the target when one worker less has been enough for a while.
 func (p *Pool) calmLocked(now time.Time) {
 	p.pressedLocked()
-	if p.burst > 0 && p.waiters.Len() == 0 && now.Sub(p.pressed) >= p.cfg.OverflowIdle {
+	if p.burst > 0 && p.waitingLocked() == 0 && now.Sub(p.pressed) >= p.cfg.OverflowIdle {
 		p.burst--
 		if p.censusLocked().serving > p.targetLocked() {
 			p.standDownLocked()

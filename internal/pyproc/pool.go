@@ -1,13 +1,14 @@
 package pyproc
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 // Pool keeps workers alive, Config.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
@@ -31,7 +32,8 @@ type Pool struct {
 	slots       int       // of one worker, as the last one said that became ready
 	recycled    int       // workers replaced because they were due
 	edges       [numStates][numStates]uint64
-	waiters     list.List     // of *waiter, the oldest first
+	waiters     fair.Queue[*waiter]
+	turned      []*waiter     // whose turn has come, and who wait for a whole worker
 	changed     chan struct{} // closed and renewed when Ready must look again
 	roomChanged chan struct{} // closed and renewed when Room may tell of more
 	roomWatched bool          // somebody has roomChanged

@@ -26,12 +26,12 @@ func (p *Pool) allowedLocked() int {
 	if !p.mayBurstLocked(c) {
 		return 0
 	}
-	return max(0, (p.lackingLocked(c)+p.cfg.Overflow-p.burst)*p.slotsLocked()-p.waiters.Len())
+	return max(0, (p.lackingLocked(c)+p.cfg.Overflow-p.burst)*p.slotsLocked()-p.waitingLocked())
 }
 
 // moreRoomLocked notes that a slot may have come free. Nothing is closed that nobody has seen: it is every call's end.
 func (p *Pool) moreRoomLocked() {
-	if p.roomWatched && (p.waiters.Len() == 0 || p.freeLocked() > 0) {
+	if p.roomWatched && (p.waitingLocked() == 0 || p.freeLocked() > 0) {
 		p.roomWatched = false
 		close(p.roomChanged)
 		p.roomChanged = make(chan struct{})

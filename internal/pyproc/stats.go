@@ -70,7 +70,7 @@ func (p *Pool) Exclusive(command string) bool {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st := Stats{Size: p.cfg.Size, Waiting: p.waiters.Len(), Recycled: p.recycled, Serving: p.censusLocked().serving}
+	st := Stats{Size: p.cfg.Size, Waiting: p.waitingLocked(), Recycled: p.recycled, Serving: p.censusLocked().serving}
 	st.Overflow = max(0, st.Serving-st.Size)
 	for from := range p.edges {
 		for to, n := range p.edges[from] {

@@ -55,6 +55,7 @@ var faultParts = []chapter{
 	{"scale", measureScale},
 	{"sticky", measureSticky},
 	{"deadline", measureDeadline},
+	{"overload", measureOverload},
 }
 
 func main() {

@@ -1,0 +1,28 @@
+package dispatch
+
+import "time"
+
+const (
+	callersPause = 2 * time.Second // a caller that was not seen for so long, or twice as long, was idle
+	mostCallers  = 65_536          // in each of two generations
+)
+
+// callers remembers who has called lately, in two generations.
+type callers struct {
+	young, old map[string]struct{}
+	began      time.Time
+}
+
+// seen reports whether the caller has called lately, and remembers it.
+func (c *callers) seen(now time.Time, caller string) bool {
+	if now.Sub(c.began) > callersPause || len(c.young) >= mostCallers {
+		if now.Sub(c.began) > 2*callersPause {
+			c.young = nil
+		}
+		c.young, c.old, c.began = map[string]struct{}{}, c.young, now
+	}
+	_, young := c.young[caller]
+	_, old := c.old[caller]
+	c.young[caller] = struct{}{}
+	return young || old
+}

@@ -1,0 +1,172 @@
+// Package fair orders what waits for a slot: by class, then by tenant, then those that were idle before those that were not, then
+// by arrival. It is what keeps one crowd from starving all others. It holds no lock and starts nothing.
+package fair
+
+import "container/list"
+
+// Class is what kind of job waits. Classes share the slots by weight; one that has nothing waiting leaves its share to the others.
+type Class int
+
+// The classes.
+const (
+	Call   Class = iota // somebody waits for the answer
+	Queued              // a published job
+	Batch               // a published job of the batch lane
+	classes
+)
+
+// weights are the shares of the classes while all of them have something waiting.
+var weights = [classes]float64{Call: 8, Queued: 3, Batch: 1}
+
+// Share is the least share of the slots that a class gets while those others wait, too.
+func Share(c Class, others ...Class) float64 {
+	sum := weights[c]
+	for _, o := range others {
+		sum += weights[o]
+	}
+	return weights[c] / sum
+}
+
+// Key says how an entry is ordered.
+type Key struct {
+	Class  Class
+	Tenant string
+	Fresh  bool // nothing of its session ran a moment ago: it goes before those of its tenant that are served all the time
+}
+
+// Entry is one that waits.
+type Entry[T any] struct {
+	Value T
+
+	key Key
+	at  *list.Element
+	in  *tenant
+}
+
+// Queue holds what waits. The zero value is empty. It is not safe for concurrent use.
+type Queue[T any] struct {
+	classes [classes]class
+	clock   float64 // the position of the class that was served last
+	length  int
+}
+
+// class is the entries of one class. Its position grows by 1/weight with each that is served: the lowest is next.
+type class struct {
+	position float64
+	clock    float64 // the position of the tenant that was served last
+	length   int
+	tenants  map[string]*tenant
+}
+
+// tenant is the entries of a tenant within a class. Its position grows by one with each that is served.
+type tenant struct {
+	name     string
+	position float64
+	fresh    list.List
+	others   list.List
+}
+
+func (t *tenant) length() int { return t.fresh.Len() + t.others.Len() }
+
+func (t *tenant) list(k Key) *list.List {
+	if k.Fresh {
+		return &t.fresh
+	}
+	return &t.others
+}
+
+// Len is how many wait.
+func (q *Queue[T]) Len() int { return q.length }
+
+// Of is how many of a class wait.
+func (q *Queue[T]) Of(c Class) int { return q.classes[c].length }
+
+// Push adds one that waits from now on.
+func (q *Queue[T]) Push(k Key, v T) *Entry[T] {
+	c := &q.classes[k.Class]
+	if c.length == 0 {
+		c.position = max(c.position, q.clock) // a class that was idle has saved nothing up
+	}
+	if c.tenants == nil {
+		c.tenants = map[string]*tenant{}
+	}
+	t := c.tenants[k.Tenant]
+	if t == nil {
+		t = &tenant{name: k.Tenant, position: c.clock}
+		c.tenants[k.Tenant] = t
+	}
+	e := &Entry[T]{Value: v, key: k, in: t}
+	e.at = t.list(k).PushBack(e)
+	c.length++
+	q.length++
+	return e
+}
+
+// Remove takes out one that waits no longer. It does nothing the second time.
+func (q *Queue[T]) Remove(e *Entry[T]) {
+	if e.at == nil {
+		return
+	}
+	c := &q.classes[e.key.Class]
+	e.in.list(e.key).Remove(e.at)
+	e.at = nil
+	if e.in.length() == 0 {
+		delete(c.tenants, e.in.name)
+	}
+	c.length--
+	q.length--
+}
+
+// Next returns the one whose turn it is, nil if none waits.
+func (q *Queue[T]) Next() *Entry[T] {
+	var best *class
+	for i := range q.classes {
+		if c := &q.classes[i]; c.length > 0 && (best == nil || c.position < best.position) {
+			best = c
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	t := best.next()
+	front := t.fresh.Front()
+	if front == nil {
+		front = t.others.Front()
+	}
+	return front.Value.(*Entry[T])
+}
+
+func (c *class) next() (best *tenant) {
+	for _, t := range c.tenants {
+		if best == nil || t.position < best.position || t.position == best.position && t.name < best.name {
+			best = t
+		}
+	}
+	return best
+}
+
+// Serve takes out the one whose turn has come, and charges its class and its tenant.
+func (q *Queue[T]) Serve(e *Entry[T]) {
+	c := &q.classes[e.key.Class]
+	q.clock, c.clock = c.position, e.in.position
+	c.position += 1 / weights[e.key.Class]
+	e.in.position++
+	q.Remove(e)
+}
+
+// All calls f with each one that waits, in no order, until f returns false. f may remove the entry that it is called with.
+func (q *Queue[T]) All(f func(*Entry[T]) bool) {
+	for i := range q.classes {
+		for _, t := range q.classes[i].tenants {
+			for _, l := range []*list.List{&t.fresh, &t.others} {
+				for at := l.Front(); at != nil; {
+					e := at.Value.(*Entry[T])
+					at = at.Next()
+					if !f(e) {
+						return
+					}
+				}
+			}
+		}
+	}
+}

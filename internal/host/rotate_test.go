@@ -1,0 +1,64 @@
+package host_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dspex/dspex/internal/fair"
+	"github.com/dspex/dspex/internal/frame"
+)
+
+// TestSessionsWithPublishedJobsTakeTurns holds the fairness among sessions: none runs its second job while many others wait for
+// their first, and a call of a session that was idle waits for none of them.
+func TestSessionsWithPublishedJobsTakeTurns(t *testing.T) {
+	const sessions = 600 // more than run at once
+	inFakeTime(t, func(t *testing.T, y *system) {
+		var mu sync.Mutex
+		ran, before := map[string]int{}, 0
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			if ran[c.Session]++; ran[c.Session] == 2 && before == 0 {
+				before = len(ran)
+			}
+			return frame.Frame{}, nil, false
+		})
+		for job := range 2 {
+			for n := range sessions {
+				y.store(fmt.Sprint("dspex.session.s", n), fmt.Sprint("j", job), `{"command":"sleep","args":{"ms":50}}`)
+			}
+		}
+		for n := range sessions {
+			y.end(fmt.Sprint("s", n), "j1")
+		}
+		if before < sessions-100 {
+			t.Errorf("when the first session ran its second job, %d of %d sessions had run their first", before, sessions)
+		}
+	})
+}
+
+func TestACallOfAnIdleSessionWaitsForNoTurnOfPublishedJobs(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(context.Context, frame.CallBody) (frame.Frame, error, bool) {
+			time.Sleep(time.Second)
+			return frame.Frame{}, nil, false
+		})
+		for n := range 400 { // more than run at once
+			y.store(fmt.Sprint("dspex.session.s", n), "j", echo)
+		}
+		y.pass(500 * time.Millisecond)
+		answered := make(chan reply)
+		go func() { answered <- y.call("dspex.rpc.session.idle", "", echo) }()
+		y.pass(100 * time.Millisecond)
+		y.pool.mu.Lock()
+		last := y.pool.wants[len(y.pool.wants)-1].Turn
+		y.pool.mu.Unlock()
+		if want := (fair.Key{Class: fair.Call, Tenant: "default", Fresh: true}); last != want {
+			t.Errorf("the last that asked for a slot was %+v, expected %+v", last, want)
+		}
+		<-answered
+	})
+}
