@@ -145,6 +145,12 @@ var mutants = []mutant{
 		"	if err := h.clock.Confirm(ctx, since); err != nil {\n		return false, err\n	}\n	return s.idleFor()", "	_ = since\n	return s.idleFor()"}}},
 	{name: "a step of the broker's clock makes everything older", rule: "The broker's time", aim: []string{brokerClock}, edits: []edit{{"internal/clock/clock.go",
 		"	return c.e.age(stamp, c.machine.Mono())", "	return max(c.e.at(c.machine.Mono()).Sub(stamp), 0)"}}},
+	{name: "the tenant left out of a record's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{{jobsTenant,
+		"return \"s.\" + r.scope() + r.ID", "return \"s.\" + r.ID"}}},
+	{name: "the tenant left out of a head's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{{jobsTenant,
+		"return \"h.\" + r.scope() + r.ID", "return \"h.\" + r.ID"}}},
+	{name: "the tenant left out of a result's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{{jobsTenant,
+		"return \"r.s.\" + r.scope() + r.ID", "return \"r.s.\" + r.ID"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"internal/host/lanes.go",
 		"	if l.pressed || l.single {", "	if false {"}}},
 }
@@ -153,6 +159,7 @@ var mutants = []mutant{
 const (
 	repartitioned = "number of partitions changed by the operator"
 	assignLost    = "bucket of assignments deleted"
+	twoTenants    = "two tenants with the same sessions and ids"
 	hostClock     = "clock of a host set"
 	brokerClock   = "clock of the broker set"
 )
@@ -170,6 +177,7 @@ const (
 	hostTwin      = "internal/host/twin.go"
 	streamTake    = "internal/stream/take.go"
 	streamLayout  = "internal/stream/layout.go"
+	jobsTenant    = "internal/jobs/tenant.go"
 
 	dispatchAssign = "internal/dispatch/assign.go"
 )

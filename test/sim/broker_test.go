@@ -18,6 +18,7 @@ type broker struct {
 	dir   string // of all its stores; each kill starts the next one from a copy
 	store int
 	srv   atomic.Pointer[server.Server] // nil while it is down
+	maps  bool                          // what is published for the tenant default, as nats.conf does
 	onUp  func(*server.Server) error    // connects the tap, before anybody else can dial
 
 	mu     sync.Mutex
@@ -36,6 +37,13 @@ func (b *broker) start() error {
 	})
 	if err != nil {
 		return fmt.Errorf("making a broker: %w", err)
+	}
+	for _, kind := range []string{"session", "call"} {
+		if b.maps {
+			if err := s.GlobalAccount().AddMapping("dspex."+kind+".*", "dspex.t.default."+kind+".$1"); err != nil {
+				return fmt.Errorf("mapping subjects: %w", err)
+			}
+		}
 	}
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {

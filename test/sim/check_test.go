@@ -281,7 +281,7 @@ func (c *checker) stateContinues() {
 }
 
 func resultKey(e event) string {
-	return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: e.session}.ResultKey(e.job)
+	return refOf(e.session).ResultKey(e.job)
 }
 
 func command(m event) string {

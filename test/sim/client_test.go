@@ -1,10 +1,12 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +85,7 @@ func (c *client) note(n int, what string) {
 }
 
 func (c *client) do(n int, o op) {
-	c.note(n, fmt.Sprintf("op %d: %s/%s", n, o.session, o.job))
+	c.note(n, fmt.Sprintf("op %d: %s/%s", n, o.ref().name(), o.job))
 	defer c.note(n, "")
 	if o.cancel > 0 {
 		c.wg.Go(func() { c.cancel(o) })
@@ -125,7 +127,42 @@ func (o op) message(subject string) *nats.Msg {
 }
 
 func (c *client) event(k kind, o op) event {
-	return event{kind: k, who: c.p.name, session: o.session, job: o.job}
+	return event{kind: k, who: c.p.name, session: o.ref().name(), job: o.job}
+}
+
+// tenants of a plan that has some.
+var tenants = []string{"acme", "globex"}
+
+// ref names the session of an op, as the keys do.
+func (o op) ref() ref {
+	return ref{jobs.SessionRef{Tenant: cmp.Or(o.tenant, jobs.DefaultTenant), ID: o.session}}
+}
+
+// request is the subject of a request of the op's tenant.
+func (o op) request(plain string) string {
+	if o.tenant == "" {
+		return plain
+	}
+	return "dspex.t." + o.tenant + strings.TrimPrefix(plain, "dspex")
+}
+
+// ref is a session in the history.
+type ref struct{ jobs.SessionRef }
+
+// name is empty for jobs without session, whoever's they are: their ids differ.
+func (r ref) name() string {
+	if r.ID == "" {
+		return ""
+	}
+	return r.String()
+}
+
+// refOf reads a name.
+func refOf(name string) jobs.SessionRef {
+	if tenant, id, ok := strings.Cut(name, "/"); ok {
+		return jobs.SessionRef{Tenant: tenant, ID: id}
+	}
+	return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: name}
 }
 
 // Waits of a client, and the first pause before it tries again; the next ones are longer, up to a minute.
@@ -138,12 +175,17 @@ const (
 // publish makes a job durable, sends it again until it is accepted (only with an id: without, it would be another job), and
 // awaits the outcome.
 func (c *client) publish(o op) {
-	subject := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: o.session}.PublishSubject(o.lane)
+	subject := o.ref().PublishSubject(o.lane)
 	var inbox *nats.Subscription
 	m := o.message(subject)
 	if o.reply {
 		to := c.p.nc.NewInbox()
-		sub, err := c.p.nc.SubscribeSync(to)
+		heard := to
+		if o.tenant != "" { // what the service publishes there reaches the tenant's account under the name that it gave
+			to = "dspex.reply." + to[len("_INBOX."):]
+			heard = "dspex.reply." + o.tenant + to[len("dspex.reply"):]
+		}
+		sub, err := c.p.nc.SubscribeSync(heard)
 		if err != nil {
 			return // the connection is closed: the end
 		}
@@ -190,7 +232,7 @@ func (c *client) call(o op) {
 	}
 	for pause := again; ; pause = min(2*pause, time.Minute) {
 		c.p.world.history.add(c.event(submit, o))
-		m, err := c.p.nc.RequestMsg(o.message(subject), replyWait)
+		m, err := c.p.nc.RequestMsg(o.message(o.request(subject)), replyWait)
 		if err == nil && c.seeReply(o, m) {
 			return
 		}
@@ -319,7 +361,7 @@ func (c *client) ask(subject string, o op, wait int, within time.Duration) (*nat
 	if err != nil {
 		panic(err) // text and numbers always encode
 	}
-	m := nats.NewMsg(subject)
+	m := nats.NewMsg(o.request(subject))
 	m.Data = b
 	m.Header.Set(jobs.HeaderContentType, jobs.MsgPack)
 	return c.p.nc.RequestMsg(m, within)

@@ -134,7 +134,7 @@ func (h *history) add(e event) {
 	h.all = append(h.all, e)
 	switch key := e.session + "/" + e.job; {
 	case e.kind == stored && e.session != "":
-		h.open[key] = affinity.Partition(e.session, h.partitions)
+		h.open[key] = affinity.Partition(refOf(e.session).ID, h.partitions)
 	case e.kind == stored:
 		h.open[key] = -1
 	case e.kind == resulted:

@@ -22,6 +22,7 @@ var moods = []*mood{
 	{"late retries", lateRetry, failing},
 	{"jobs that wait for longer than sessions live", func(_ *rand.Rand, p *plan) { p.idle = 3 * time.Second }, waiting},
 	{"deadlines while the broker's clock is set", clockSet, dueLater},
+	{"two tenants with the same sessions and ids", func(_ *rand.Rand, p *plan) { p.tenants = true }, sameSessions},
 	{"both lanes of one slot", func(_ *rand.Rand, p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
 }
 
@@ -134,4 +135,15 @@ func byModel(r *rand.Rand, o *op) {
 func crowding(r *rand.Rand, o *op) {
 	o.session, o.command, o.awaits, o.cancel, o.think = fmt.Sprint("s", r.IntN(20)), "append", false, 0, time.Duration(r.IntN(200))*time.Millisecond
 	o.work, o.options = work{X: o.work.X, MS: 2000 + r.IntN(4000)}, map[string]any{}
+}
+
+// sameSessions has few sessions, so that those of both tenants have the same names. The history tells jobs without session apart by
+// their ids alone.
+func sameSessions(r *rand.Rand, o *op) {
+	switch {
+	case o.session != "":
+		o.session = pick(r, []string{"alice", "bob"})
+	case o.job != "":
+		o.job = o.work.X
+	}
 }

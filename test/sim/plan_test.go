@@ -26,6 +26,7 @@ type plan struct {
 	gentle      bool // nothing else is joined with it
 	whole       bool // nothing of it may cost a job an attempt
 	inTurn      bool // one client, one job after the other
+	tenants     bool // clients are of two tenants, with the same sessions and job ids
 }
 
 // String tells what the scenario is about.
@@ -51,6 +52,7 @@ type hostPlan struct {
 type op struct {
 	think   time.Duration // before it
 	door    door
+	tenant  string // empty: default
 	session string // empty: anonymous
 	job     string // empty: none chosen
 	command string
@@ -279,8 +281,11 @@ func (p *plan) addClients(r *rand.Rand) {
 	sessions := []string{"alice", "bob", "carol", "dave"}[:1+r.IntN(4)]
 	var all []op
 	clients, most := 1+r.IntN(3), 8
-	if p.inTurn {
+	switch {
+	case p.inTurn:
 		clients, most = 1, 20
+	case p.tenants:
+		clients = 2 + r.IntN(3)
 	}
 	for c := range clients {
 		var ops []op
@@ -296,6 +301,9 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	x := fmt.Sprintf("c%d-%d", client, n)
 	o := op{session: pick(r, sessions), lane: jobs.LaneInteractive, polls: n%4 == 3, command: "append", job: x, work: work{X: x, MS: r.IntN(400)}, options: map[string]any{},
 		msgpack: r.IntN(2) == 0, awaits: r.IntN(3) > 0, reply: r.IntN(2) == 0, think: time.Duration(r.IntN(1500)) * time.Millisecond}
+	if p.tenants { // two clients of different tenants have the same ids
+		o.tenant, o.job = tenants[client%len(tenants)], fmt.Sprintf("c%d-%d", client/len(tenants), n)
+	}
 	if r.IntN(3) == 0 {
 		o.door = doorCall
 	}
@@ -343,7 +351,7 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 	if len(before) > 0 && r.IntN(8) == 0 && !p.gentle {
 		old := pick(r, before[len(before)-min(len(before), 1+r.IntN(12)):])
 		if old.job != "" && old.session != "" {
-			o.repeat, o.job, o.session, o.command, o.work, o.options = true, old.job, old.session, old.command, old.work, old.options
+			o.repeat, o.job, o.tenant, o.session, o.command, o.work, o.options = true, old.job, old.tenant, old.session, old.command, old.work, old.options
 			if r.IntN(4) == 0 {
 				o.work.X += "-other" // another payload: a conflict
 			}

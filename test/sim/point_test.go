@@ -69,9 +69,9 @@ func classify(p publication) point {
 		return pointLease
 	case strings.HasPrefix(s, "dspex.dlq."):
 		return pointDead
-	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."):
+	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."), strings.HasPrefix(s, "dspex.t.") && !strings.Contains(s, ".rpc."):
 		return pointDoor
-	case strings.HasPrefix(s, "_INBOX.") && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
+	case (strings.HasPrefix(s, "_INBOX.") || strings.HasPrefix(s, "dspex.reply.")) && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
 		return pointReply
 	case strings.HasPrefix(s, "$JS.ACK.") && strings.Contains(s, "."+stream.Jobs+"."):
 		return ackPoint(p.data, pointAck, pointNak)

@@ -195,7 +195,7 @@ func (w *world) serveHost(p *process) error {
 }
 
 func (w *world) serveDispatcher(p *process) error {
-	d, err := dispatch.New(dispatch.Config{Name: p.name, NC: p.nc, Machine: w.clocks.machine(p.name), Log: w.log(p)})
+	d, err := dispatch.New(dispatch.Config{Name: p.name, NC: p.nc, Machine: w.clocks.machine(p.name), Log: w.log(p), Settings: stream.Settings{Accounts: w.plan.tenants}})
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func newReal(t *testing.T, tapped bool) *real {
 			t.Fatal(err)
 		}
 	}
-	if err := tp.prepare(r.ctx, r.history.partitions); err != nil {
+	if err := tp.prepare(r.ctx, plan{partitions: r.history.partitions}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

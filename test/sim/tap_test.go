@@ -68,8 +68,8 @@ func (p *tap) request(subject string, body []byte) (*nats.Msg, error) {
 }
 
 // prepare makes the broker objects as the first dispatcher would and has them republished.
-func (p *tap) prepare(ctx context.Context, partitions int) error {
-	if _, err := stream.Ensure(ctx, p.js, stream.Settings{Partitions: partitions}); err != nil {
+func (p *tap) prepare(ctx context.Context, plan plan) error {
+	if _, err := stream.Ensure(ctx, p.js, stream.Settings{Partitions: plan.partitions, Accounts: plan.tenants}); err != nil {
 		return err
 	}
 	for _, name := range tapped {
@@ -101,11 +101,14 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		return e, false
 	case strings.HasPrefix(subject, "dspex.dlq."):
 		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)
+		if _, anonymous, ok := strings.Cut(e.text, "/."); ok {
+			e.text = "." + anonymous
+		}
 	case jobs.SourceOf(subject).Lane != "":
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
 	case strings.HasPrefix(subject, "dspex.p"):
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
-		e.session = jobs.SourceOf(subject).Session.ID
+		e.session = ref{jobs.SourceOf(subject).Session}.name()
 		e.header, e.request = m.Header, m.Data
 	case strings.HasPrefix(subject, "$KV."+stream.Control+"."):
 		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
@@ -120,6 +123,18 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 	return e, true
 }
 
+// named is the session of a key without its prefix: <id>, or <tenant>.<id>.
+func named(rest string) string { return strings.Replace(rest, ".", "/", 1) }
+
+// sessionIn is the session of a result's key: r.s.<id>.<job>, r.s.<tenant>.<id>.<job>, or of a job without session.
+func sessionIn(key string) string {
+	rest, ok := strings.CutPrefix(key, "r.s.")
+	if !ok {
+		return ""
+	}
+	return named(rest[:strings.LastIndexByte(rest, '.')])
+}
+
 func jobID(m *nats.Msg, seq uint64) string {
 	if id := m.Header.Get(jobs.HeaderJob); id != "" {
 		return id
@@ -131,14 +146,14 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 	if m.Header.Get("Nats-Marker-Reason") != "" || m.Header.Get("KV-Operation") != "" {
 		e.kind, e.text = removed, key
 		if session, ok := strings.CutPrefix(key, "s."); ok && m.Header.Get("Nats-Marker-Reason") != "" { // one that is deleted is not over
-			e.session = session
+			e.session = named(session)
 		}
 		return
 	}
 	var err error
 	switch {
 	case strings.HasPrefix(key, "s."):
-		e.kind, e.session = committed, key[2:]
+		e.kind, e.session = committed, named(key[2:])
 		if e.record, err = jobs.ParseRecord(m.Data); err == nil {
 			e.seq = e.record.LastSequence
 			if o := e.record.Last; o != nil {
@@ -146,7 +161,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 			}
 		}
 	case strings.HasPrefix(key, "h."):
-		e.kind, e.session = headed, key[2:]
+		e.kind, e.session = headed, named(key[2:])
 		if hd, bad := jobs.ParseHead(m.Data); bad == nil {
 			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
 			if !hd.NotBefore.IsZero() {
@@ -159,7 +174,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 		e.kind = resulted
 		if e.result, err = jobs.ParseResult(m.Data); err == nil {
 			r := e.result
-			e.session, e.job, e.seq, e.attempt, e.text, e.body = r.Session, r.Job, r.Sequence, r.Attempt, string(r.Kind), string(r.Body)
+			e.session, e.job, e.seq, e.attempt, e.text, e.body = sessionIn(key), r.Job, r.Sequence, r.Attempt, string(r.Kind), string(r.Body)
 		}
 	case strings.HasPrefix(key, "p."):
 		var o stream.Owner

@@ -43,7 +43,7 @@ func newWorld(p plan, dir string) *world {
 	w := &world{plan: p, number: p.partitions, history: newHistory(p.partitions), processes: map[string]*process{}, requests: make(chan func(), 64)}
 	w.supervised, w.abdicate = context.WithCancel(context.Background())
 	w.tap = &tap{h: w.history}
-	w.broker = &broker{dir: dir, onUp: w.tap.connect}
+	w.broker = &broker{dir: dir, maps: p.tenants, onUp: w.tap.connect}
 	w.points.armed, w.clocks.broker = p.triggers, &w.history.broker
 	return w
 }
@@ -53,7 +53,7 @@ func (w *world) run() error {
 	if err := w.broker.start(); err != nil {
 		return err
 	}
-	if err := w.tap.prepare(context.Background(), w.plan.partitions); err != nil {
+	if err := w.tap.prepare(context.Background(), w.plan); err != nil {
 		return err
 	}
 	for n := range w.plan.dispatchers {
