@@ -166,6 +166,32 @@ func ParseLM(body []byte) (LMBody, error) {
 	return b, f.end()
 }
 
+// ProgramBody is a program that an operator gave to all hosts, from now on; a nil record takes it back.
+type ProgramBody struct {
+	ID      string
+	Version uint64
+	Record  []byte // a map in MessagePack, nil: there is none any more
+}
+
+// AppendBody appends the body.
+func (b ProgramBody) AppendBody(dst []byte) []byte {
+	dst = wire.AppendArray(dst, 3)
+	dst = wire.AppendStr(dst, b.ID)
+	dst = wire.AppendUint(dst, b.Version)
+	return appendRaw(dst, b.Record, rawNil)
+}
+
+// ParseProgram checks and reads the body of a frame of type [Program].
+func ParseProgram(body []byte) (ProgramBody, error) {
+	f := open(Program, body)
+	b := ProgramBody{
+		ID:      f.str("id"),
+		Version: f.uint("version"),
+		Record:  f.optMapping("record"),
+	}
+	return b, f.end()
+}
+
 // ForkBody is the order to a zygote to fork a worker. Its four pipes come with it.
 type ForkBody struct {
 	Nonce string // the worker's DSPEX_NONCE

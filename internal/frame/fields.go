@@ -136,6 +136,20 @@ func (f *fields) mapping(name string) []byte {
 	return b
 }
 
+// optMapping reads a map as raw bytes, or nil.
+func (f *fields) optMapping(name string) []byte {
+	if !f.next(name) {
+		return nil
+	}
+	if k := f.r.Kind(); k != wire.Map {
+		f.fail(&wire.Error{Problem: wire.BadType, Expected: "a map or nil, not " + k.String()})
+		return nil
+	}
+	b, err := f.r.Raw()
+	f.fail(err)
+	return b
+}
+
 // value reads anything as raw bytes; what is missing is nil.
 func (f *fields) value(name string) []byte {
 	if !f.next(name) {

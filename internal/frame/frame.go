@@ -25,6 +25,7 @@ const (
 	LM       Type = 11
 	Fork     Type = 12 // to a zygote only, as Reap
 	Reap     Type = 13
+	Program  Type = 14
 
 	Hello  Type = 64
 	Ready  Type = 65
@@ -40,7 +41,7 @@ const (
 
 var typeNames = [...]string{
 	Init: "INIT", Call: "CALL", Cancel: "CANCEL", Ping: "PING", Drop: "DROP", Shutdown: "SHUTDOWN", LM: "LM",
-	Fork: "FORK", Reap: "REAP", Forked: "FORKED", Exited: "EXITED",
+	Fork: "FORK", Reap: "REAP", Program: "PROGRAM", Forked: "FORKED", Exited: "EXITED",
 	Hello: "HELLO", Ready: "READY", Result: "RESULT", Error: "ERROR", Chunk: "CHUNK", Pong: "PONG", Log: "LOG", Bye: "BYE",
 }
 

@@ -77,6 +77,8 @@ func parse(t Type, b []byte) (body, error) {
 		return ParseShutdown(b)
 	case LM:
 		return ParseLM(b)
+	case Program:
+		return ParseProgram(b)
 	case Hello:
 		return ParseHello(b)
 	case Ready:

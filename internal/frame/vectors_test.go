@@ -39,6 +39,8 @@ var vectorBodies = map[string]body{
 	"lm": LMBody{Key: "p1", Profile: pack(`{"name":"p1","provider":"openai","model":"m","api_key":"k-test","timeout_ms":30000,
 		"supports":{"response_schema":true,"function_calling":false}}`)},
 	"fork":                 ForkBody{Nonce: "0f0f"},
+	"program":              ProgramBody{ID: "qa", Version: 3, Record: pack(`{"v":1}`)},
+	"program taken back":   ProgramBody{ID: "qa", Version: 4},
 	"reap":                 ReapBody{PID: 4711},
 	"forked":               ForkedBody{PID: 4711},
 	"exited with a status": ExitedBody{PID: 4711, Code: 3},

@@ -158,6 +158,9 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *arrival) {
 	if out.choseLM && out.lm != nil {
 		out.err = h.publishDefaultLM(ctx, out.lm)
 	}
+	if out.err == nil && out.program != nil && t.req.Needs(t.session) == jobs.RoleOperator { // whoever asked had the role
+		out.err = h.publishProgram(ctx, out.program)
+	}
 	if out.err == nil && made != "" {
 		out.err = h.keepProgram(t.session, made, out.state)
 	}

@@ -135,6 +135,7 @@ type Host struct {
 	maxPayload  int
 	assigned    *assignments
 	told        told
+	pushed      pushed
 	metrics     *metrics
 	telemetry   *telemetry
 	breakers    *breaker.Set
@@ -231,6 +232,9 @@ func (h *Host) Run(ctx context.Context) error {
 	h.beat(false) // before it takes a partition: who finds its name there has heard of it
 	var wg sync.WaitGroup
 	wg.Go(func() { h.followDefaultLM(ctx) })
+	known := make(chan struct{})
+	wg.Go(func() { h.followPrograms(ctx, sync.OnceFunc(func() { close(known) })) })
+	h.awaitPrograms(ctx, known)
 	wg.Go(func() { h.tendAll(ctx, &wg) })
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
 		wg.Go(func() { h.anonymous(ctx, lane) })

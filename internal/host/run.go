@@ -27,6 +27,7 @@ type output struct {
 	label   jobs.StateOf
 	lm      []byte // the choice of language model, nil: none any more
 	choseLM bool   // lm counts
+	program []byte // what push_program or withdraw_program has checked
 	ran     time.Duration
 
 	answered bool         // the worker did, whatever it said
@@ -120,8 +121,11 @@ func (s *session) label(slot Slot) jobs.StateOf {
 	return jobs.Restored
 }
 
-// equip makes the worker know the task's language model.
+// equip makes the worker know what was pushed, and the task's language model.
 func (h *Host) equip(t *task, slot Slot, call *frame.CallBody) *jobs.Error {
+	if e := h.tellPrograms(slot); e != nil {
+		return e
+	}
 	key, e := t.model.Key, t.noModel
 	if e != nil && t.req.LM == "" && !jobs.UsesLM(t.req.Command) {
 		return nil // a model that cannot be used keeps nobody from cleaning up
@@ -206,6 +210,8 @@ func (h *Host) readResult(body []byte, contentType string, out *output) {
 			out.usage = raw
 		case key == "lm_called" && kind == wire.Bool:
 			out.calledLM = useOf(bytes.Equal(raw, yes))
+		case key == "program" && kind == wire.Map:
+			out.program = raw
 		case key == "lm_choice" && kind == wire.Map:
 			out.lm, out.choseLM = raw, true
 		case key == "lm_choice" && kind == wire.Nil:

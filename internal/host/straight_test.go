@@ -37,6 +37,7 @@ type pool struct {
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
 	heard []string // by TellAll
+	told  []frame.Frame
 	wants []host.Want
 }
 
@@ -126,10 +127,15 @@ type slot struct {
 	worker uint64
 }
 
-func (s *slot) WorkerID() uint64              { return s.worker }
-func (s *slot) WorkerName() string            { return "w/0" }
-func (s *slot) Engine() string                { return "fake 1" }
-func (s *slot) Tell(frame.Type, []byte) error { return nil }
+func (s *slot) WorkerID() uint64   { return s.worker }
+func (s *slot) WorkerName() string { return "w/0" }
+func (s *slot) Engine() string     { return "fake 1" }
+func (s *slot) Tell(t frame.Type, body []byte) error {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.p.told = append(s.p.told, frame.Frame{Type: t, Body: body})
+	return nil
+}
 func (s *slot) Exclusive(command string) bool { return command == "alone" }
 func (s *slot) Release() {
 	for range s.n {

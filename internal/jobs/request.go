@@ -230,7 +230,7 @@ func duration(in *wire.Reader) (time.Duration, bool) {
 }
 
 // modelless are the built-in commands that never call a language model; a user's own may.
-var modelless = []string{"ping", "create_program", "list_programs", "get_program_info", "delete_program", "get_stats", "reset_state",
+var modelless = []string{"ping", "create_program", "list_programs", "get_program_info", "delete_program", "push_program", "withdraw_program", "get_stats", "reset_state",
 	"cleanup_session", "erase_session", "import_session", "cleanup", "shutdown", "get_session_data", "update_session_data"}
 
 // UsesLM reports whether a command may call a language model.

@@ -25,7 +25,7 @@ func roleOf(text string) Role {
 // Needs is the role that the command needs there.
 func (r Request) Needs(at SessionRef) Role {
 	switch r.Command {
-	case "shutdown":
+	case "shutdown", "push_program", "withdraw_program":
 		return RoleOperator
 	case "set_lm", "configure_lm":
 		if at.ID == "" { // it chooses for everybody
@@ -44,7 +44,7 @@ func (role Role) Forbids(r Request, at SessionRef) *Error {
 		return nil
 	}
 	what := r.Command
-	if at.ID == "" && needed == RoleOperator && what != "shutdown" {
+	if at.ID == "" && needed == RoleOperator && (what == "set_lm" || what == "configure_lm") {
 		what += " without a session"
 	}
 	to := contract.RPCAdminAnonymous

@@ -149,7 +149,7 @@ func TestWhoMayUseWhichCommand(t *testing.T) {
 		at      SessionRef
 		needs   Role
 	}{
-		{"shutdown", session, RoleOperator}, {"shutdown", none, RoleOperator},
+		{"shutdown", session, RoleOperator}, {"shutdown", none, RoleOperator}, {"push_program", none, RoleOperator}, {"withdraw_program", none, RoleOperator},
 		{"set_lm", none, RoleOperator}, {"configure_lm", none, RoleOperator}, {"set_lm", session, RoleClient}, {"configure_lm", session, RoleClient},
 		{"erase_session", session, RoleTenant}, {"import_session", session, RoleTenant}, {"erase_session", none, RoleTenant},
 		{"cleanup_session", session, RoleClient}, {"cleanup", session, RoleClient}, {"reset_state", session, RoleClient}, {"predict", session, RoleClient},

@@ -16,10 +16,19 @@ func Follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 	FollowEntries(ctx, js, bucket, filter, log, func(key string, e Entry) { each(key, e.Value) })
 }
 
+// FollowKnown is Follow; known is called each time when all that was there has been told.
+func FollowKnown(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, value []byte), known func()) {
+	followAll(ctx, js, bucket, filter, log, func(key string, e Entry) { each(key, e.Value) }, known)
+}
+
 // FollowEntries is Follow with all that is known of a key. After a lost connection it begins again with what is there.
 func FollowEntries(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, e Entry)) {
+	followAll(ctx, js, bucket, filter, log, each, func() {})
+}
+
+func followAll(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, e Entry), known func()) {
 	for ctx.Err() == nil {
-		if err := follow(ctx, js, bucket, filter, each); err != nil && ctx.Err() == nil {
+		if err := follow(ctx, js, bucket, filter, each, known); err != nil && ctx.Err() == nil {
 			log.Warn("watch_lost", "bucket", bucket, "error", err)
 		}
 		select {
@@ -33,7 +42,7 @@ func FollowEntries(ctx context.Context, js jetstream.JetStream, bucket, filter s
 // those who followed the earlier one nothing, or late.
 const followPause = 3 * time.Second
 
-func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, each func(string, Entry)) error {
+func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, each func(string, Entry), known func()) error {
 	began, err := js.Stream(ctx, "KV_"+bucket)
 	if err != nil {
 		return err
@@ -61,7 +70,8 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 			switch {
 			case !ok:
 				return nil
-			case e == nil: // all that was there has been told
+			case e == nil:
+				known()
 			case e.Operation() == jetstream.KeyValuePut && len(e.Value()) > 0:
 				each(e.Key(), Entry{Value: e.Value(), Revision: e.Revision(), Stored: e.Created(), Exists: true})
 			default:

@@ -11,7 +11,7 @@ from dspex_worker.frames import FrameType
 __all__ = ["BodyError", "read", "read_call"]
 
 _STR, _MAP, _UINT = (str,), (dict,), (int,)
-_STR_NIL, _BIN_NIL = (str, type(None)), (bytes, type(None))
+_STR_NIL, _BIN_NIL, _MAP_NIL = (str, type(None)), (bytes, type(None)), (dict, type(None))
 
 # Fields in the order of the wire. A missing field is nil, so only those that may be nil can be left out.
 _FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
@@ -35,6 +35,7 @@ _FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
     FrameType.LM: (("key", _STR), ("profile", _MAP)),
     FrameType.FORK: (("nonce", _STR),),
     FrameType.REAP: (("pid", _UINT),),
+    FrameType.PROGRAM: (("id", _STR), ("version", _UINT), ("record", _MAP_NIL)),
 }
 # Every combination of types that the fields allow: one look-up in place of a check for each field.
 _SHAPES = {kind: frozenset(itertools.product(*(kinds for _, kinds in fields))) for kind, fields in _FIELDS.items()}

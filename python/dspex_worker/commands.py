@@ -16,6 +16,7 @@ from dspex_worker.arguments import only
 from dspex_worker.errors import WorkerError
 from dspex_worker.predict import predict
 from dspex_worker.process import memory
+from dspex_worker.pushing import push_program, withdraw_program
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input
 
@@ -104,6 +105,8 @@ _WITHOUT_MODEL: dict[str, Callable[[Call], Any]] = {
     "list_programs": programs.list_programs,
     "get_program_info": programs.get_program_info,
     "delete_program": programs.delete_program,
+    "push_program": push_program,
+    "withdraw_program": withdraw_program,
     "set_lm": session_commands.set_lm,
     "configure_lm": session_commands.set_lm,
     "reset_state": session_commands.reset_state,

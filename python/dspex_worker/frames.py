@@ -31,6 +31,7 @@ class FrameType(IntEnum):
     LM = 11
     FORK = 12  # to a zygote only, as REAP
     REAP = 13
+    PROGRAM = 14
     HELLO = 64
     READY = 65
     RESULT = 66

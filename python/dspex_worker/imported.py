@@ -27,16 +27,16 @@ class Instances:
         self._limit = limit
         self._held: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
-    def of(self, program: UserProgram, session: str | None) -> Any:
-        """The session's own object; without a session a new one."""
+    def of(self, program: UserProgram, session: str | None, learn: Any = None) -> Any:
+        """The session's own object; without a session a new one. learn: puts into it what the program has learnt."""
         if not program.per_session:
-            return program.module
+            return program.made if program.made is not None else program.module
         if session is None:
-            return program.target()
+            return _new(program, learn)
         key = (session, program.id)
         found = self._held.get(key)
         if found is None:
-            found = self._held[key] = program.target()
+            found = self._held[key] = _new(program, learn)
             if len(self._held) > self._limit:
                 self._held.popitem(last=False)
         self._held.move_to_end(key)
@@ -46,6 +46,18 @@ class Instances:
         """Forgets the objects of a session."""
         for key in [key for key in self._held if key[0] == session]:
             del self._held[key]
+
+    def forget(self, program_id: str) -> None:
+        """Forgets the objects of a program: the next job of each session has a new one."""
+        for key in [key for key in self._held if key[1] == program_id]:
+            del self._held[key]
+
+
+def _new(program: UserProgram, learn: Any) -> Any:
+    made = program.target()
+    if program.state is not None:
+        learn(made, program.state)
+    return made
 
 
 def execute_imported(call: Call, program: UserProgram, given: dict[str, Any]) -> Any:
@@ -59,7 +71,7 @@ def execute_imported(call: Call, program: UserProgram, given: dict[str, Any]) ->
         if history is not None and history not in given and (call.state is not None or history in program.inputs.required):
             told = {**given, history: {"messages": _conversation(past, program.inputs.known)}}
         inputs = program.inputs.check(told, "args.inputs")
-    module = call.worker.instances.of(program, call.held)
+    module = call.worker.instances.of(program, call.held, getattr(call.worker.engine, "learn", None))
     begun = time.perf_counter()
 
     def finish(outcome: Outcome) -> dict[str, Any]:

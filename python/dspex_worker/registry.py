@@ -158,6 +158,9 @@ class UserProgram:
     module: Any = None
     inputs: UserCommand | None = None  # None: nothing is known of them
     signature: dict[str, Any] | None = None  # as get_program_info tells it
+    made: Any = None  # the object with what was pushed; None: nothing was
+    state: dict[str, Any] | None = None  # what was pushed (learnt.py)
+    learnt: dict[str, Any] | None = None  # what get_program_info tells of it
     execution_count: int = 0
     last_executed: str | None = None
 

@@ -24,6 +24,7 @@ from dspex_worker.commands import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
 from dspex_worker.frames import FrameType
 from dspex_worker.functions import UserFunctions, frames_of
+from dspex_worker.pushed import take
 from dspex_worker.registry import job_var
 from dspex_worker.start import Started, send_all
 from dspex_worker.threads import Threads
@@ -126,6 +127,8 @@ class Runtime:
             self._worker.instances.drop(body[0])
         elif kind == FrameType.LM:
             self._worker.add_profile(body[0], body[1])
+        elif kind == FrameType.PROGRAM:
+            take(self._worker, body[0], body[1], body[2])
         elif kind == FrameType.SHUTDOWN:
             self._stop("shutdown", body[0] / 1000)
         else:

@@ -21,7 +21,7 @@ SCHEMA = 1  # key `schema` of a document, contract/sessions.md
 _DOCUMENT = ("schema", "session_id", "exported_at", "created_at", "last_activity", "operations", "generation", "state")
 _STATE = ("v", "version", "programs", "lm", "history", "data", "created_at")
 _LM = ("model", "provider", "temperature", "max_tokens")  # never a key
-_PROGRAM = ("signature", "program_type", "created_at", "execution_count", "last_executed")
+_PROGRAM = ("signature", "program_type", "created_at", "execution_count", "last_executed", "learnt")
 
 
 def erase_session(call: Call) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dspex_worker.config import Config
 from dspex_worker.engines import Context, Engine
 from dspex_worker.errors import WorkerError, bounded, secrets
 from dspex_worker.imported import Instances
+from dspex_worker.pushed import Pushed
 from dspex_worker.registry import Job, UserProgram
 from dspex_worker.state import Sessions, State, now_text
 
@@ -44,6 +45,7 @@ class Worker:
     leave: Callable[[str], None]  # asks the host to replace this process once its calls have ended
     sessions: Sessions = field(default_factory=Sessions)
     programs: dict[str, UserProgram] = field(default_factory=dict)  # of the operator's modules
+    pushed: dict[str, Pushed] = field(default_factory=dict)  # whole programs that an operator gave to all hosts
     instances: Instances = field(default_factory=Instances)  # of those programs that have one for each session
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)  # LM profiles by the key of their frame
     started: float = field(default_factory=time.monotonic)
@@ -72,8 +74,8 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "held", "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "session", "started", "state", "task", "usage",
-        "version", "worker",
+        "held", "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "pushed", "session", "started", "state", "task",
+        "usage", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], Callable[[], None]]) -> None:
@@ -94,6 +96,7 @@ class Call:
         self.version: int = version
         self.lm: dict[str, Any] | None = self._profile(lm)
         self.lm_choice: dict[str, Any] | None = None  # what set_lm chose
+        self.pushed: dict[str, Any] | None = None  # what push_program has checked
         self.usage: dict[str, Any] | None = None
         self.lm_called: bool | None = None  # whether the model of `lm` was; None: not known
         self.chunks = 0
@@ -200,6 +203,8 @@ class Call:
             meta["usage"] = self.usage
         if self.lm_called is not None:
             meta["lm_called"] = self.lm_called
+        if self.pushed is not None:
+            meta["program"] = self.pushed
         if self.state is self.before:
             choice = self.lm_choice if self.state is None else self.state.lm
             if choice is not None:

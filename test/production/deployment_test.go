@@ -110,6 +110,9 @@ func TestADeployment(t *testing.T) {
 		}
 		defer nc.Close()
 		operate(ctx, t, dspex.New(nc), nc)
+		if _, err := dspex.New(nc).Admin().ExecuteAnonymous(ctx, "push_program", dspex.Args{"id": "pushed", "signature": "question -> answer"}); err != nil {
+			t.Error(err)
+		}
 	})
 	t.Run("a killed host's sessions go on elsewhere", func(t *testing.T) {
 		served := map[string]string{}
@@ -129,6 +132,10 @@ func TestADeployment(t *testing.T) {
 			if err != nil || !strings.Contains(strings.ReplaceAll(string(r.Result), " ", ""), "[1,2]") || r.Host != "h2" {
 				t.Errorf("%s of %s: %s by %s, %v", session, host, r.Result, r.Host, err)
 			}
+		}
+		args := dspex.Args{"program_id": "pushed", "inputs": map[string]any{"question": "Who has it?"}}
+		if r, err := c.Execute(ctx, "s1", "execute_program", args); err != nil || !strings.Contains(string(r.Result), "Who has it?") {
+			t.Errorf("what was pushed: %s, %v", r.Result, err)
 		}
 	})
 	for _, p := range []*process{d, h2} {

@@ -98,7 +98,7 @@ func (w *walls) heard(subject string) bool {
 var targets = []string{
 	"$KV.dspex_assign.p.99", "$KV.dspex_sessions.s.victim", "$KV.dspex_sessions.h.victim", "$KV.dspex_sessions.a.victim",
 	"$KV.dspex_results.r.s.victim.j", "$KV.dspex_results.r.a.victim", "$KV.dspex_results.t.victim", "$KV.dspex_results.r.s.acme.victim.j",
-	"$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
+	"$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
 	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.telemetry.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
 	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim",
@@ -376,7 +376,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 	w := build(t)
 	may := map[string][]string{
 		"host": {
-			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
+			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.prog.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
 			"dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim.",
 		},
 		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_results.r.a.", "dspex.", "_INBOX.", "$JS.API."},

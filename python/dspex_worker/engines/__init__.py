@@ -7,7 +7,7 @@ package imports DSPy.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -18,10 +18,12 @@ __all__ = ["Context", "Engine", "Outcome", "Program", "load"]
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: a signature and the DSPy module around it."""
+    """What to run: a signature, the DSPy module around it, and what the program has learnt (learnt.py)."""
 
     signature: Signature
     module: str = "predict"
+    learnt: Mapping[str, Any] | None = field(default=None, compare=False)
+    learnt_key: str = ""  # tells two states apart
 
 
 @dataclass
@@ -51,7 +53,9 @@ class Engine(Protocol):
     """One engine lives in a worker. All but `start` is called on the event loop's thread.
 
     An engine may also have `job_context(ctx)`, a context manager: user functions run inside it, so that their own DSPy
-    code finds the language model of the call. And `settings()`: a picture of what modules may configure at their import.
+    code finds the language model of the call. And `settings()`: a picture of what modules may configure at their import;
+    `check(program)`, which raises a WorkerError for what a program has learnt and cannot use; `learn(module, learnt)`, which puts it
+    into a module of the operator.
     """
 
     name: str

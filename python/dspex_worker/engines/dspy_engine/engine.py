@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +19,7 @@ from dspex_worker.engines.dspy_engine.call import Call
 from dspex_worker.engines.dspy_engine.executor import inline_hops
 from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.inputs import converter
+from dspex_worker.engines.dspy_engine.learnt import Unfit, apply
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.engines.dspy_engine.settings import shared
@@ -64,6 +65,24 @@ class DSPyEngine:
     def settings(self) -> dict[str, Any]:
         """A picture of the process's settings: what modules configure at their import changes it."""
         return {name: list(value) if isinstance(value, list) else value for name, value in shared.items()}
+
+    def check(self, program: Program) -> None:
+        """Refuses what the program has learnt if that belongs to another one."""
+        try:
+            self._programs.get(program, with_turns=False)
+        except Unfit as error:
+            raise _unfit(error) from None
+        except SignatureError:
+            pass  # told when it runs, as for every program
+
+    def learn(self, module: Any, learnt: Mapping[str, Any]) -> None:
+        """Puts what was learnt into a module of the operator."""
+        if not isinstance(module, dspy.Module):
+            raise _unfit(Unfit("it is no DSPy module", "a DSPy module"))
+        try:
+            apply(module, learnt)
+        except Unfit as error:
+            raise _unfit(error) from None
 
     def run_inline(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome | None:
         """Never: every program waits for a language model."""
@@ -117,6 +136,10 @@ class DSPyEngine:
         if loop is not self._loop:
             inline_hops(loop)
             self._loop = loop
+
+
+def _unfit(error: Unfit) -> WorkerError:
+    return WorkerError("python", "bad_input", f"the state does not fit the program: {error}", path="args.state", expected=error.expected)
 
 
 def _outputs(built: Built, prediction: Any, call: Call) -> dict[str, Any]:

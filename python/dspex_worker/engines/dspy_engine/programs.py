@@ -16,6 +16,7 @@ from typing import Any, Literal
 import dspy
 
 from dspex_worker.engines import Program
+from dspex_worker.engines.dspy_engine.learnt import apply
 from dspex_worker.engines.dspy_engine.tools import SafeTool, finish_tool
 from dspex_worker.signature import Field, Signature, Type, check_module
 
@@ -54,11 +55,11 @@ class Programs:
     def __init__(self, tools: Sequence[Any] = (), limit: int = KEPT) -> None:
         self._tools = [SafeTool.of(tool) for tool in tools]
         self._limit = limit
-        self._held: OrderedDict[tuple[str, str, bool], Built] = OrderedDict()
+        self._held: OrderedDict[tuple[str, str, str, bool], Built] = OrderedDict()
 
     def get(self, program: Program, with_turns: bool) -> Built:
         """The program; with_turns: past turns must find a place in it. SignatureError when the module does not suit."""
-        key = (program.signature.key(), program.module, with_turns)
+        key = (program.signature.key(), program.module, program.learnt_key, with_turns)
         built = self._held.get(key)
         if built is None:
             check_module(program.signature, program.module)
@@ -86,6 +87,8 @@ class Programs:
             # Fields such as `json` and `copy` shadow methods of DSPy's class that nothing here calls on an object.
             warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
             module, predictor = self._module(program.module, dspy.Signature(fields, signature.description or None))
+            if program.learnt is not None:
+                apply(module, program.learnt, history if signature.has_history is None else None)
         return Built(module, predictor, signature, history, transcript, program.module == "chain_of_thought")
 
     def _module(self, name: str, spec: Any) -> tuple[Any, Any]:
