@@ -126,7 +126,7 @@ func (h *Host) attemptAnonymous(ctx context.Context, t *task, place *arrival) {
 		h.settleAnonymous(t, e, &output{})
 		return
 	}
-	place.seat()
+	place.start()
 	t.attempt++
 	out := &output{worker: slot.WorkerName(), slot: slot.WorkerID(), engine: slot.Engine()}
 	call := frame.CallBody{}

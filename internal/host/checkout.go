@@ -55,9 +55,11 @@ func (h *Host) checkoutSlot(t *task, prefer uint64, waited time.Duration, wait w
 		until = time.Now().Add(bound)
 	}
 	var gaveUp error
-	waiting := &h.waiting[turnOf(t.class())]
-	waiting.Add(1)
-	defer waiting.Add(-1)
+	if t.session.ID != "" {
+		waiting := &h.waiting[turnOf(t.class())]
+		waiting.Add(1)
+		defer waiting.Add(-1)
+	}
 	slot, err := h.take(t.req.Command, Want{Prefer: prefer, Avoid: t.avoids(), Turn: t.turn()}, func(ready <-chan struct{}) error {
 		gaveUp = wait(ready, until)
 		return gaveUp
@@ -104,9 +106,16 @@ func (h *Host) take(command string, want Want, wait Wait) (Slot, error) {
 	}
 }
 
+// anonymousTenant is the tenant of anonymous jobs where slots are shared: those of all tenants come through one lane. No tenant
+// has such a name.
+const anonymousTenant = "(anonymous)"
+
 // turn says whose turn it is when slots are scarce.
 func (t *task) turn() fair.Key {
 	k := fair.Key{Class: t.class(), Tenant: t.session.Tenant, Fresh: t.fresh}
+	if t.session.ID == "" {
+		k.Tenant = anonymousTenant
+	}
 	if t.lane == jobs.LaneBatch {
 		k.Class = fair.Batch
 	}

@@ -149,7 +149,7 @@ type Host struct {
 	parts       sync.Map     // int -> *partition: the epochs that are served now
 	tenures     sync.Map     // int -> *tenure: the partitions that are held, or whose last jobs still run
 	turns       turns
-	waiting     [turnKinds]atomic.Int64 // jobs that wait for a slot of the pool
+	waiting     [turnKinds]atomic.Int64 // sessions whose job waits for a slot of the pool
 	runs        anonymousRuns
 	stuck       stuck
 	deep        deep

@@ -23,7 +23,8 @@ const (
 //
 // Each lane asks for as many as there is room for now, so that a job starts at once wherever there is room. The lanes share the room,
 // and sessions take of it what they need: more may come than have room. Those go back to the broker, which gives them to the
-// next host that asks, instead of waiting here.
+// next host that asks, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
+// of each lane stands in line with them, where package fair gives it its share.
 //
 // Batch jobs leave one slot of the host to others and start no overflow workers. While interactive jobs wait there is one
 // batch job at a time, in whichever slot, so that they do not wait for ever.
@@ -34,6 +35,7 @@ type lanes struct {
 	batch    int            // batch jobs that are entering or run
 	reserve  int            // batch jobs at most
 	single   bool           // the host has one slot, which serves both lanes
+	inLine   map[string]int // of each lane: jobs that wait for a slot among sessions, one at most
 	pressed  bool           // interactive jobs waited in the stream when the lane was looked at last
 	kicks    map[string]chan struct{}
 }
@@ -42,11 +44,12 @@ type lanes struct {
 type room struct {
 	free    int // slots that nobody has
 	allowed int // slots of overflow workers that may be started, where none is free
+	waiting int // sessions that wait for a slot
 }
 
 // lanesFor makes the lanes of a host with so many slots.
 func lanesFor(capacity int) *lanes {
-	return &lanes{reserve: max(capacity-1, 1), single: capacity <= 1, asked: map[string]int{}, kicks: map[string]chan struct{}{
+	return &lanes{reserve: max(capacity-1, 1), single: capacity <= 1, asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
 		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),
 	}}
 }
@@ -69,11 +72,22 @@ func (l *lanes) ask(lane string, r room) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	want, asked := l.roomLocked(lane, r), l.asked[lane]
+	if l.mayStandLocked(lane, r, want) {
+		want = 1
+	}
 	if want <= 0 || asked > want/2 {
 		return 0
 	}
 	l.asked[lane] = want
 	return want - asked
+}
+
+// mayStandLocked reports whether a job of the lane may stand in line with sessions.
+func (l *lanes) mayStandLocked(lane string, r room, left int) bool {
+	if lane == jobs.LaneBatch && l.pressed && l.batch > 0 {
+		return false
+	}
+	return left <= 0 && r.waiting > 0 && l.inLine[lane] == 0
 }
 
 // missed says that n jobs of those that were asked for do not come.
@@ -104,6 +118,7 @@ type arrival struct {
 	l     *lanes
 	lane  string
 	stage stage
+	line  bool // it stands in line with sessions
 }
 
 // stage is how far a job is on its way to a slot.
@@ -124,7 +139,11 @@ func (a *arrival) admit(r room, stays bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked[a.lane]--
-	if l.roomLocked(a.lane, r) <= 0 && !stays {
+	left := l.roomLocked(a.lane, r)
+	if l.mayStandLocked(a.lane, r, left) {
+		a.line = true
+		l.inLine[a.lane]++
+	} else if left <= 0 && !stays {
 		a.stage = gone
 		if a.lane == jobs.LaneInteractive {
 			l.pressed = true
@@ -159,11 +178,29 @@ func (a *arrival) seat() {
 	}
 }
 
+// start says that the job has its slot.
+func (a *arrival) start() {
+	a.seat()
+	a.l.mu.Lock()
+	defer a.l.mu.Unlock()
+	a.stepOutLocked()
+}
+
+// stepOutLocked leaves the line to the next job of the lane.
+func (a *arrival) stepOutLocked() {
+	if a.line {
+		a.line = false
+		a.l.inLine[a.lane]--
+		a.l.kick(a.lane)
+	}
+}
+
 // leave says that the job needs no slot any more.
 func (a *arrival) leave() {
 	l := a.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	a.stepOutLocked()
 	switch a.stage {
 	case asked:
 		l.asked[a.lane]--
@@ -220,11 +257,11 @@ func (l *laneConsumer) look(h *Host) {
 // something is wrong with the consumer.
 func (h *Host) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) bool {
 	l.look(h)
-	free, allowed, changed := h.cfg.Pool.Room()
+	r, changed := h.room()
 	pause := anonymousExpiry
 	if h.full.Load() > 0 || h.draining.Load() || h.standsAside() { // nothing is run that could not be stored
 		pause = anonymousPause
-	} else if n := h.lanes.ask(l.lane, room{free, allowed}); n > 0 {
+	} else if n := h.lanes.ask(l.lane, r); n > 0 {
 		since := l.since
 		wg.Go(func() { h.fetch(ctx, l, n, since, wg) })
 	}
@@ -274,8 +311,15 @@ func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, 
 // admit lets an anonymous job take a slot of this host if there is room for it, or else waits for one here. One whose id was
 // chosen stays: repeats of its id share the record of its attempts, and would count its deliveries as theirs.
 func (h *Host) admit(t *task, a *arrival) bool {
-	free, allowed, _ := h.cfg.Pool.Room()
-	return a.admit(room{free, allowed}, t.env.Chosen)
+	r, _ := h.room()
+	return a.admit(r, t.env.Chosen)
+}
+
+// room is what the pool has now; changed is closed as soon as there may be more.
+func (h *Host) room() (r room, changed <-chan struct{}) {
+	r.free, r.allowed, changed = h.cfg.Pool.Room()
+	r.waiting = int(h.waitsFor(callTurn) + h.waitsFor(queuedTurn))
+	return r, changed
 }
 
 // moreBehind reports whether jobs of the lane wait behind the last one that came, nil if none did.

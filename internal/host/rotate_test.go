@@ -62,3 +62,23 @@ func TestACallOfAnIdleSessionWaitsForNoTurnOfPublishedJobs(t *testing.T) {
 		<-answered
 	})
 }
+
+func TestAnAnonymousCallGetsItsShareBesideSessionsThatWait(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(context.Context, frame.CallBody) (frame.Frame, error, bool) {
+			time.Sleep(time.Second)
+			return frame.Frame{}, nil, false
+		})
+		for job := range 20 {
+			for n := range 24 { // three times as many as there are slots
+				y.store(fmt.Sprint("dspex.session.s", n), fmt.Sprint("j", job), echo)
+			}
+		}
+		y.pass(2 * time.Second)
+		for n := range 3 {
+			if r := y.call("dspex.rpc.anonymous", "", echo); !r.OK {
+				t.Errorf("call %d: %+v", n, r)
+			}
+		}
+	})
+}
