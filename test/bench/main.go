@@ -23,6 +23,7 @@ import (
 // options say what to measure and with what.
 type options struct {
 	part, bin, python, json string
+	runtime                 string // directory of another runtime, to compare with
 	rounds, faults          int
 	slice                   time.Duration // of one measurement
 	syncAlways              bool
@@ -42,6 +43,7 @@ var parts = []chapter{
 	{"single", measureSingle},
 	{"door", measureDoor},
 	{"batch", measureBatch},
+	{"calls", measureCalls},
 	{"dspy", measureDSPy},
 	{"start", measureStart},
 }
@@ -104,6 +106,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.bin, "bin", "bin", "directory of the built binaries")
 	f.StringVar(&o.python, "python", "python3", "interpreter of the stub engine's workers; with msgspec, as the lock installs it")
 	f.StringVar(&o.json, "json", "", "also write the figures into this file")
+	f.StringVar(&o.runtime, "runtime", "", "in the part calls also measure the worker of another checkout: its directory python")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
 	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence, restart and deadline")
 	f.DurationVar(&o.slice, "slice", 1500*time.Millisecond, "length of one measurement")
@@ -152,6 +155,7 @@ func play(ctx context.Context, args []string) error {
 	workers := f.Int("workers", 2, "")
 	modules := f.String("modules", "", "")
 	method := f.String("start", "", "")
+	runtimeDir := f.String("runtime", "", "")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -166,6 +170,8 @@ func play(ctx context.Context, args []string) error {
 		return playClient(*server)
 	case "staff":
 		return playStaff(ctx, *modules, *method == "zygote")
+	case "calls":
+		return playCalls(ctx, *runtimeDir, *modules, *server)
 	case "pipe":
 		return playPipe(ctx, *python, *workers)
 	}

@@ -172,6 +172,8 @@ type answer struct {
 	Seconds float64 `json:"seconds"`
 	P50     float64 `json:"p50"` // microseconds
 	P99     float64 `json:"p99"`
+	CPU     float64 `json:"cpu,omitempty"` // microseconds for one, where the agent counts them
+	RSS     float64 `json:"rss,omitempty"` // MB at the end, where the agent looks
 	Error   string  `json:"error,omitempty"`
 }
 
