@@ -75,6 +75,7 @@ func (e environment) installer() []string {
 var passed = []string{
 	"HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+	"DSPEX_FAST_PATHS", // docs/workers.md
 }
 
 // Certificates are where the user has certificates of authorities that no system has.

@@ -136,7 +136,7 @@ func TestSystemTakesAVirtualEnvironmentsPackagesAlong(t *testing.T) {
 }
 
 func TestAWorkerGetsNoSecretOfItsSurroundings(t *testing.T) {
-	env, err := System(t.Context(), Config{CacheDir: t.TempDir(), Environ: append(os.Environ(), "OPENAI_API_KEY=sk-x", "PYTHONPATH=/x", "LC_ALL=C", "AWS_SECRET_ACCESS_KEY=y")})
+	env, err := System(t.Context(), Config{CacheDir: t.TempDir(), Environ: append(os.Environ(), "OPENAI_API_KEY=sk-x", "PYTHONPATH=/x", "LC_ALL=C", "AWS_SECRET_ACCESS_KEY=y", "DSPEX_FAST_PATHS=none")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestAWorkerGetsNoSecretOfItsSurroundings(t *testing.T) {
 			t.Errorf("%s was passed on", name)
 		}
 	}
-	for name, want := range map[string]string{"LC_ALL": "C", "DSPEX_NONCE": "1", "TQDM_DISABLE": "0", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONNOUSERSITE": "1"} {
+	for name, want := range map[string]string{"LC_ALL": "C", "DSPEX_NONCE": "1", "DSPEX_FAST_PATHS": "none", "TQDM_DISABLE": "0", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONNOUSERSITE": "1"} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
 		}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dspex_worker.engines.dspy_engine.fast import VARIABLE
 from dspex_worker.frames import FrameType
 from tests.client import Failed, WorkerProcess
 from tests.differential import MODULES
@@ -37,6 +38,27 @@ def cases() -> dict[str, Any]:
 CASES = cases()
 
 
+def _in_worker(base: str, side: str, env: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What came of every case in a worker; its requests have the side in their path."""
+    found_of: dict[str, dict[str, Any]] = {}
+    with WorkerProcess(env=env, engine="dspy", imports=list(MODULES), slots=16) as worker:
+        worker.ready()
+        for name, entry in CASES.items():
+            profile = {"provider": "openai", "model": "echo", "api_base": f"{base}/{side}/{name}/v1", "api_key": KEY}
+            worker.send(FrameType.LM, 0, [name, profile])
+            args = {"program_id": name, "inputs": dict(entry.inputs)}
+            try:
+                found = worker.call("execute_program", args, lm=name, options={"stream": True} if entry.stream else {})
+                found_of[name] = {"result": found.value["outputs"], "usage": found.meta.get("usage", {}), "chunks": found.chunks}
+            except Failed as error:
+                found_of[name] = {
+                    "failure": error.detail.get("python_type", error.code),
+                    "usage": error.detail.get("usage", {}),
+                    "error": error,
+                }
+    return found_of
+
+
 class Both:
     """What came of every case, and what the model was asked in it."""
 
@@ -46,22 +68,8 @@ class Both:
         command = [sys.executable, "-m", "tests.differential.plain", base]
         output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=600).stdout
         self.plain = {found["case"]: found for found in map(json.loads, output.splitlines())}
-        self.worker: dict[str, dict[str, Any]] = {}
-        with WorkerProcess(engine="dspy", imports=list(MODULES), slots=16) as worker:
-            worker.ready()
-            for name, entry in CASES.items():
-                profile = {"provider": "openai", "model": "echo", "api_base": f"{base}/worker/{name}/v1", "api_key": KEY}
-                worker.send(FrameType.LM, 0, [name, profile])
-                args = {"program_id": name, "inputs": dict(entry.inputs)}
-                try:
-                    found = worker.call("execute_program", args, lm=name, options={"stream": True} if entry.stream else {})
-                    self.worker[name] = {"result": found.value["outputs"], "usage": found.meta.get("usage", {}), "chunks": found.chunks}
-                except Failed as error:
-                    self.worker[name] = {
-                        "failure": error.detail.get("python_type", error.code),
-                        "usage": error.detail.get("usage", {}),
-                        "error": error,
-                    }
+        self.worker = _in_worker(base, "worker", {})
+        self.slow = _in_worker(base, "slow", {VARIABLE: "none"})
         self.asked: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for request in server.requests:
             _, side, name, _ = request.path.split("/", 3)
@@ -91,12 +99,17 @@ def _differences(both: Both, name: str) -> list[str]:
     if tokens != 7 * answered and not entry.differs.startswith("usage"):
         found.append(f"{answered} answers of 7 tokens each were paid for, usage has {tokens}")
     if entry.stream:
-        joined: dict[str, str] = defaultdict(str)
-        for chunk in worker["chunks"]:
-            joined[chunk[1]] += chunk[2]
-        if dict(joined) != worker["result"]:
-            found.append(f"streamed {dict(joined)}, result {worker['result']}")
+        joined = _streamed(worker)
+        if joined != worker["result"]:
+            found.append(f"streamed {joined}, result {worker['result']}")
     return found
+
+
+def _streamed(worker: dict[str, Any]) -> dict[str, str]:
+    joined: dict[str, str] = defaultdict(str)
+    for chunk in worker.get("chunks", ()):
+        joined[chunk[1]] += chunk[2]
+    return dict(joined)
 
 
 def _body(body: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +125,18 @@ def test_a_program_does_the_same_in_a_worker(both: Both, name: str) -> None:
         assert found, f"{name} does not differ any more: {row.what}"
     else:
         assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_does_the_same_without_the_fast_paths(both: Both, name: str) -> None:
+    entry, fast, slow = CASES[name], both.worker[name], both.slow[name]
+    asked, asked_slowly = ([json.dumps(body) for body in both.asked[side, name]] for side in ("worker", "slow"))
+    if entry.concurrent:
+        asked, asked_slowly = sorted(asked), sorted(asked_slowly)
+    assert asked == asked_slowly
+    assert (fast.get("result"), fast.get("failure"), fast["usage"]) == (slow.get("result"), slow.get("failure"), slow["usage"])
+    assert str(fast.get("error")) == str(slow.get("error"))
+    assert _streamed(fast) == _streamed(slow)
 
 
 def test_there_are_programs_enough() -> None:

@@ -6,7 +6,6 @@ value: a quarter of the processor time of a predict.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +16,7 @@ import pydantic
 
 __all__ = ["ChatAdapter", "keep_type_adapters"]
 
-KEPT_TYPES = 256  # classes of values whose pydantic adapters are kept
+KEPT_TYPES = 256  # classes and annotations of values whose pydantic adapters are kept
 
 
 class ChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]
@@ -49,14 +48,17 @@ class ChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]
 del ChatAdapter.format, ChatAdapter.parse
 
 
-@functools.lru_cache(KEPT_TYPES)
-def _type_adapter(kind: type) -> Any:
-    return pydantic.TypeAdapter(kind)
+_adapters: dict[int, tuple[Any, Any]] = {}  # by identity; holding the annotation keeps the identity its own
 
 
 def _kept_type_adapter(kind: Any) -> Any:
-    # Only classes: two unions are equal whatever the order of their parts, and the order decides.
-    return _type_adapter(kind) if type(kind) is type else pydantic.TypeAdapter(kind)
+    # By identity, not by equality: two unions are equal whatever the order of their parts, and the order decides.
+    found = _adapters.get(id(kind))
+    if found is None or found[0] is not kind:
+        if len(_adapters) >= KEPT_TYPES:
+            _adapters.clear()
+        found = _adapters[id(kind)] = (kind, pydantic.TypeAdapter(kind))
+    return found[1]
 
 
 def keep_type_adapters() -> None:

@@ -12,8 +12,9 @@ import dspy
 from dspy import lm15
 
 from dspex_worker import inherit
-from dspex_worker.engines.dspy_engine import interpreter, kept, outside, seam, settings, tools
+from dspex_worker.engines.dspy_engine import fast, interpreter, kept, outside, seam, settings, texts, tools
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
+from dspex_worker.engines.dspy_engine.lm import engine_of, note_finish
 
 __all__ = ["ADAPTER", "configure", "warm_up"]
 
@@ -30,14 +31,18 @@ def configure() -> None:
         os.environ.setdefault(name, value)
     # Warnings of DSPy show values: prompts, answers, tracebacks of tools.
     logging.getLogger("dspy").setLevel(logging.ERROR)
-    keep_type_adapters()
+    fast.read()
     outside.install()
     inherit.install()
     settings.install()
     seam.install()
     tools.install()
-    kept.install()
     interpreter.install()
+    if fast.taken(fast.KEPT):
+        keep_type_adapters()
+        kept.install()
+    if fast.taken(fast.TEXTS):
+        texts.install(note_finish, engine_of)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
     # DSPy's own default is no adapter, for which a predictor makes a chat adapter in each call.
     sys.modules["dspy.predict.predict"].ChatAdapter = lambda: ADAPTER  # type: ignore[attr-defined]

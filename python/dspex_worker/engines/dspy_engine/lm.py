@@ -28,7 +28,7 @@ from dspy.clients.engines import AsyncLM15Engine, LM15Engine
 from dspex_worker.engines.dspy_engine.trace import trace_var
 from dspex_worker.errors import WorkerError
 
-__all__ = ["PROVIDERS", "Profile", "Profiles", "import_litellm"]
+__all__ = ["PROVIDERS", "Profile", "Profiles", "engine_of", "import_litellm", "note_finish"]
 
 KEPT = 32  # profiles with open connections
 VARIANTS = 16  # temperatures that one profile remembers an LM for
@@ -89,7 +89,7 @@ class _SyncEngine(LM15Engine):  # type: ignore[misc]
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         response = super().complete(request)
-        _note(response.finish_reason)
+        note_finish(response.finish_reason)
         return response
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
@@ -97,7 +97,7 @@ class _SyncEngine(LM15Engine):  # type: ignore[misc]
         try:
             for event in events:
                 if event.type == "end":
-                    _note(event.finish_reason)
+                    note_finish(event.finish_reason)
                 yield event
         finally:
             events.close()
@@ -116,7 +116,8 @@ class _AsyncEngine:
         self._engines: dict[asyncio.AbstractEventLoop, AsyncLM15Engine] = {}
         self._closed = False
 
-    def _of_loop(self) -> AsyncLM15Engine:
+    def of_loop(self) -> AsyncLM15Engine:
+        """The engine of the loop that runs."""
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
         if engine is None or self._closed:
@@ -133,17 +134,17 @@ class _AsyncEngine:
 
     async def complete(self, request: lm15.Request) -> lm15.Response:
         """One answer."""
-        response = await self._of_loop().complete(request)
-        _note(response.finish_reason)
+        response = await self.of_loop().complete(request)
+        note_finish(response.finish_reason)
         return response
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         """One answer in pieces."""
-        events = self._of_loop().stream(request)
+        events = self.of_loop().stream(request)
         try:
             async for event in events:
                 if event.type == "end":
-                    _note(event.finish_reason)
+                    note_finish(event.finish_reason)
                 yield event
         finally:
             await events.aclose()
@@ -164,10 +165,17 @@ class _AsyncEngine:
             await engine.aclose()
 
 
-def _note(finish: str | None) -> None:
+def note_finish(finish: str | None) -> None:
+    """Notes why a model of this call stopped."""
     trace = trace_var.get()
     if trace is not None:
         trace.finish = finish
+
+
+def engine_of(lm: Any) -> AsyncLM15Engine | None:
+    """The engine that the LM's calls go through in this loop; None if it is not one of ours."""
+    engine = getattr(lm, "_async_engine_spec", None)
+    return engine.of_loop() if type(engine) is _AsyncEngine else None
 
 
 @dataclass

@@ -21,7 +21,7 @@ from dspex_worker.engines.dspy_engine.trace import Trace, trace_var
 from dspex_worker.errors import WorkerError
 from dspex_worker.guard import text_of
 
-__all__ = ["call_var", "install", "job_ended"]
+__all__ = ["call_var", "install", "job_ended", "noted"]
 
 call_var: ContextVar[int] = ContextVar("dspex_lm_call", default=0)  # number of the model call that runs, 0: none
 _numbers = itertools.count(1)
@@ -38,7 +38,8 @@ def job_ended() -> WorkerError:
 
 
 @contextlib.contextmanager
-def _noted(lm: Any, results: list[Any]) -> Iterator[None]:
+def noted(lm: Any, results: list[Any]) -> Iterator[None]:
+    """Around one attempt of a call, whose results are appended to the list."""
     trace = trace_var.get()
     if trace is None:
         yield
@@ -83,19 +84,19 @@ def _add(totals: dict[str, Any], usage: Mapping[str, Any]) -> None:
 
 
 def _wrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
-    def noted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
-        with _noted(lm, results):
+    def attempted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
+        with noted(lm, results):
             return attempt(lm, call, backend, request, provider, state, results)
 
-    return noted
+    return attempted
 
 
 def _awrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
-    async def noted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
-        with _noted(lm, results):
+    async def attempted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
+        with noted(lm, results):
             return await attempt(lm, call, backend, request, provider, state, results)
 
-    return noted
+    return attempted
 
 
 def _engine(select: Callable[..., Any]) -> Callable[..., Any]:
