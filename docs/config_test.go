@@ -27,7 +27,7 @@ Language models are configured in a file: language-models.md.
 | ` + "`NATS_PASSWORD`" + ` | dispatcher, worker-host | password of ` + "`--user`" + `; there is no flag, so that no process list shows it |
 | ` + "`NATS_URL`, `NATS_CONTEXT`" + ` | dspex | server, or a context of the nats command line with URL and credentials |
 | ` + "`NO_COLOR`, `TERM=dumb`" + ` | dspex | plain output; what is not a terminal gets it anyway |
-| ` + "`DSPEX_FAST_PATHS`" + ` | worker-host, dspex dev | shorter ways through DSPy that workers take: all, none, or some of kept, texts (workers.md) |
+| ` + "`DSPEX_FAST_PATHS`" + ` | worker-host, dspex dev | shorter ways through DSPy that workers take: all, none, or some of kept, texts, transport (workers.md) |
 | ` + "`XDG_CACHE_HOME`" + ` | worker-host, dspex dev | where the Python environment is made, in the directory dspex |
 | ` + "`PIP_INDEX_URL`, `UV_DEFAULT_INDEX`, `PIP_CERT`, `HTTPS_PROXY`" + ` | worker-host, dspex dev | how its packages are fetched, once |
 | ` + "`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GEMINI_API_KEY`, `OPENROUTER_API_KEY`" + ` | worker-host, dspex dev | keys of language models, where no profile names another reference |

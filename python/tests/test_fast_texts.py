@@ -85,7 +85,7 @@ def both_ways(what: tuple[str, str, dict[str, Any], int], replies: list[Reply], 
     met = (Met(), Met())
 
     async def steps(server: FakeLM, engine: DSPyEngine) -> None:
-        for which, text in ((0, "all"), (1, "kept")):
+        for which, text in ((0, "all"), (1, "kept,transport")):
             fast._taken.clear()
             fast._taken.update(fast.NAMES if text == "all" else text.split(","))
             before = len(server.requests)
@@ -342,5 +342,5 @@ def test_the_variable_chooses(text: str, names: set[str], monkeypatch: pytest.Mo
 @pytest.mark.parametrize("text", ["", "fast", "texts,", "all,none"])
 def test_the_variable_is_checked(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fast.VARIABLE, text)
-    with pytest.raises(WorkerError, match="must be all, none, or some of kept, texts, got"):
+    with pytest.raises(WorkerError, match="must be all, none, or some of kept, texts, transport, got"):
         fast.read()

@@ -11,10 +11,10 @@ import os
 
 from dspex_worker.errors import WorkerError
 
-__all__ = ["KEPT", "TEXTS", "read", "switch_off", "taken"]
+__all__ = ["KEPT", "TEXTS", "TRANSPORT", "read", "switch_off", "taken"]
 
 VARIABLE = "DSPEX_FAST_PATHS"
-KEPT, TEXTS = NAMES = ("kept", "texts")
+KEPT, TEXTS, TRANSPORT = NAMES = ("kept", "texts", "transport")
 
 _log = logging.getLogger("dspex.worker")
 _taken: set[str] = set(NAMES)

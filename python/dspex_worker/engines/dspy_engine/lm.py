@@ -18,13 +18,14 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
 from dspy import lm15
 from dspy.clients.engines import AsyncLM15Engine, LM15Engine
 
+from dspex_worker.engines.dspy_engine import fast, transport
 from dspex_worker.engines.dspy_engine.trace import trace_var
 from dspex_worker.errors import WorkerError
 
@@ -125,8 +126,14 @@ class _AsyncEngine:
                 if self._closed:
                     raise lm15.ConfigurationError("Engine is closed")
                 self._forget_closed_loops()
-                engine = self._engines[loop] = AsyncLM15Engine(self._config)
+                engine = self._engines[loop] = self._made()
         return engine
+
+    def _made(self) -> AsyncLM15Engine:
+        if not fast.taken(fast.TRANSPORT):
+            return AsyncLM15Engine(self._config)
+        ours = transport.make(**self._config.transport_kwargs())
+        return AsyncLM15Engine(replace(self._config, transport=ours, timeouts=None, max_connections=None))
 
     def _forget_closed_loops(self) -> None:
         for loop in [loop for loop in self._engines if loop.is_closed()]:
@@ -163,6 +170,8 @@ class _AsyncEngine:
             self._engines.clear()
         if engine is not None:
             await engine.aclose()
+            if engine.config.transport is not None:  # an engine closes only what it has made itself
+                await engine.config.transport.aclose()
 
 
 def note_finish(finish: str | None) -> None:
