@@ -9,7 +9,7 @@ import (
 
 // arrows are the imports that each package may have of this module. A new arrow is a decision: change it here.
 var arrows = map[string][]string{
-	"":                           {"internal/contract"},
+	"":                           {"internal/contract", "internal/quorum"},
 	"cmd/dispatcher":             {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
 	"cmd/dspex":                  {"", "internal/daemon", "internal/tenants", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
 	"cmd/worker-host":            {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/jobs", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
@@ -19,7 +19,7 @@ var arrows = map[string][]string{
 	"internal/breaker":           {"internal/jobs"},
 	"internal/clock":             {},
 	"internal/contract":          {},
-	"internal/daemon":            {"internal/stream"},
+	"internal/daemon":            {"internal/quorum", "internal/stream"},
 	"internal/devserver":         {"internal/breaker", "internal/clock", "internal/dispatch", "internal/echolm", "internal/host", "internal/lm", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/stream", "internal/wire"},
 	"internal/dispatch":          {"internal/affinity", "internal/breaker", "internal/clock", "internal/contract", "internal/fair", "internal/jobs", "internal/stream", "internal/wire"},
 	"internal/echolm":            {},
@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"internal/programtest":       {},
 	"internal/pyenv":             {"python"},
 	"internal/pyproc":            {"internal/fair", "internal/frame", "internal/wire"},
+	"internal/quorum":            {},
 	"internal/sandbox":           {},
 	"internal/stream":            {"internal/clock", "internal/contract"},
 	"internal/tenants":           {"internal/jobs"},

@@ -19,6 +19,7 @@ type Client struct {
 	owned  bool
 	prefix string // of every subject
 	domain string // of JetStream, "" for any
+	watch  watch  // of the connection, while a request waits long
 }
 
 const (
@@ -96,6 +97,7 @@ func Connect(ctx context.Context, url string, options ...ConnectOption) (*Client
 		}
 		c := New(r.nc, config.client...)
 		c.owned = true
+		c.keep()
 		return c, nil
 	case <-ctx.Done():
 		go func() {
@@ -134,6 +136,7 @@ func New(nc *nats.Conn, options ...ClientOption) *Client {
 // Close closes the connection that Connect made. Pending calls end with an error.
 func (c *Client) Close() {
 	if c.owned {
+		c.watch.end()
 		c.nc.Close()
 	}
 }
@@ -170,11 +173,17 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 // request sends a message and returns the answer. Every failure is an *Error.
 func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
 	m.Subject = c.prefix + m.Subject
-	if err := c.connected(ctx); err != nil {
-		return nil, transport(ctx, err, job)
-	}
-	answer, err := c.nc.RequestMsgWithContext(ctx, m)
-	if err != nil {
+	var answer *nats.Msg
+	err := c.ride(ctx, job, func() (err error) {
+		answer, err = c.nc.RequestMsgWithContext(ctx, m)
+		if err == nil && answer.Header.Get(contract.HeaderError) != "" {
+			if _, said := readReply(answer, job); asError(said) != nil && asError(said).Code == CodeBroker {
+				return errNotStored
+			}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, errNotStored) { // that answer says more
 		return nil, transport(ctx, err, job)
 	}
 	return answer, nil

@@ -68,15 +68,12 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 	}
 	ctx, cancel := bounded(ctx, settling)
 	defer cancel()
-	if err := c.connected(ctx); err != nil {
-		return Receipt{}, transport(ctx, err, r.job)
-	}
 	js, err := c.js()
 	if err != nil {
 		return Receipt{}, transport(ctx, err, r.job)
 	}
-	ack, err := js.PublishMsg(ctx, m)
-	if err != nil {
+	var ack *jetstream.PubAck
+	if err := c.ride(ctx, r.job, func() (err error) { ack, err = js.PublishMsg(ctx, m); return err }); err != nil {
 		return Receipt{}, notStored(ctx, err, r.job)
 	}
 	if c.domain != "" && ack.Domain != c.domain {

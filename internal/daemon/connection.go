@@ -10,12 +10,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -178,6 +180,10 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 		return c.refused(err)
 	}
 	defer nc.Close()
+	var keeper sync.WaitGroup
+	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
+	defer keeper.Wait()
+	defer cancel(nil)
 	err = p.Run(ctx, s, nc)
 	if asked.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil // it was asked to end while it waited for something

@@ -1,0 +1,186 @@
+package natstest
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Cluster is three brokers. All routes of the first one lead through a wall, where it can be cut off.
+type Cluster struct {
+	Servers [3]*server.Server
+	*wall
+}
+
+// RunCluster starts three brokers that form a cluster with JetStream and stops them at the test's end.
+func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
+	t.Helper()
+	c := &Cluster{wall: newWall(t)}
+	var own, through [3]*url.URL
+	for n := range own {
+		own[n] = route(freePort(t))
+		through[n] = route(c.door(t, own[n].Host))
+	}
+	for n := range c.Servers {
+		routes := []*url.URL{through[0], own[1], own[2]}
+		if n == 0 {
+			routes = through[:]
+		}
+		port, err := strconv.Atoi(own[n].Port())
+		check(t, err)
+		o := &server.Options{
+			ServerName: fmt.Sprint("n", n), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
+			JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 1 << 30, JetStreamMaxStore: 8 << 30, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+		}
+		if n == 0 {
+			o.Cluster.Advertise = through[0].Host
+		}
+		for _, set := range more {
+			set(o)
+		}
+		c.Servers[n], err = server.NewServer(o)
+		check(t, err)
+		c.Servers[n].Start()
+		t.Cleanup(func() {
+			c.Servers[n].Shutdown()
+			c.Servers[n].WaitForShutdown()
+		})
+	}
+	c.await(t)
+	return c
+}
+
+func (c *Cluster) await(t testing.TB) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(ready); ; <-tick.C {
+		leads, routed := false, true
+		for _, s := range c.Servers {
+			leads = leads || s.JetStreamIsLeader()
+			routed = routed && s.NumRemotes() == len(c.Servers)-1
+		}
+		if leads && routed {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the three brokers are no cluster after %v", ready)
+		}
+	}
+}
+
+func route(address string) *url.URL { return &url.URL{Scheme: "nats-route", Host: address} }
+
+func freePort(t testing.TB) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// wall has doors that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
+type wall struct {
+	ends   sync.WaitGroup
+	closed chan struct{}
+
+	mu   sync.Mutex
+	shut chan struct{} // nil: bytes pass
+}
+
+func newWall(t testing.TB) *wall {
+	w := &wall{closed: make(chan struct{})}
+	t.Cleanup(func() { close(w.closed); w.ends.Wait() })
+	return w
+}
+
+// Cut cuts the first broker off from the others.
+func (w *wall) Cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shut == nil {
+		w.shut = make(chan struct{})
+	}
+}
+
+// Mend ends the cut.
+func (w *wall) Mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.shut != nil {
+		close(w.shut)
+		w.shut = nil
+	}
+}
+
+// passes waits while the wall is shut; false: the test is over.
+func (w *wall) passes() bool {
+	w.mu.Lock()
+	shut := w.shut
+	w.mu.Unlock()
+	if shut != nil {
+		select {
+		case <-shut:
+		case <-w.closed:
+		}
+	}
+	select {
+	case <-w.closed:
+		return false
+	default:
+		return true
+	}
+}
+
+// door makes a door that leads to an address.
+func (w *wall) door(t testing.TB, target string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	w.ends.Go(func() { <-w.closed; _ = l.Close() })
+	w.ends.Go(func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.ends.Go(func() { w.carry(from, target) })
+		}
+	})
+	return l.Addr().String()
+}
+
+func (w *wall) carry(from net.Conn, target string) {
+	to, err := net.Dial("tcp", target)
+	if err != nil {
+		_ = from.Close()
+		return
+	}
+	w.ends.Go(func() { <-w.closed; _ = from.Close(); _ = to.Close() })
+	w.ends.Go(func() { w.copy(to, from) })
+	w.copy(from, to)
+}
+
+func (w *wall) copy(dst io.WriteCloser, src io.Reader) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(b)
+		if n > 0 && w.passes() {
+			if _, err := dst.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			_ = dst.Close()
+			return
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// silentReplica is how long a leader of a stream may not have heard of a replica that it counts on: it hears of each once a second.
+// It is less than quorum.Lasting.
+const silentReplica = 3 * time.Second
+
+var errNoQuorum = errors.New("the leader of the stream has not heard of most of its replicas lately")
+
+// AskQuorum asks the leader of the stream of jobs whether it can store something: a leader that is cut off goes on answering for ten
+// seconds, but says itself since when it has not heard of its replicas.
+func AskQuorum(ctx context.Context, nc *nats.Conn) error {
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+Jobs, nil)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	var info struct {
+		Error   *jetstream.APIError    `json:"error"`
+		Cluster *jetstream.ClusterInfo `json:"cluster"`
+	}
+	if err := json.Unmarshal(m.Data, &info); err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	if info.Error != nil && info.Error.ErrorCode != jetstream.JSErrCodeStreamNotFound { // a stream that was deleted is missed everywhere
+		return info.Error
+	}
+	if !hasQuorum(info.Cluster) {
+		return errNoQuorum
+	}
+	return nil
+}
+
+// hasQuorum reports whether a stream's leader hears of most of its replicas.
+func hasQuorum(c *jetstream.ClusterInfo) bool {
+	if c == nil {
+		return true
+	}
+	heard := 1
+	for _, r := range c.Replicas {
+		if !r.Offline && r.Active < silentReplica {
+			heard++
+		}
+	}
+	return c.Leader != "" && 2*heard > 1+len(c.Replicas)
+}

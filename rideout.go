@@ -1,0 +1,127 @@
+package dspex
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/quorum"
+)
+
+// errNotStored is the answer of a dispatcher that could not store the job.
+var errNotStored = errors.New("the broker did not store the job")
+
+const (
+	// ridePause is the wait before a request is sent again: an election takes seconds.
+	ridePause = 250 * time.Millisecond
+	// longWait is how long a request waits before the connection is watched: most have their answer by then.
+	longWait = time.Second
+	// nobodyThere is how long no dispatcher may be found: a cut-off broker is left sooner.
+	nobodyThere = 12 * time.Second
+	// watchPause is the time between two looks at a connection whose requests wait long. Jobs may take minutes.
+	watchPause = time.Second
+)
+
+// ride sends, and sends again while the connection is lost or the brokers of a cluster elect a leader, until ctx ends: the job keeps
+// its id, so it runs once. A job without an id of its own is sent once.
+func (c *Client) ride(ctx context.Context, job JobRef, send func() error) error {
+	began, rides := time.Now(), false
+	for {
+		if err := c.connected(ctx); err != nil {
+			return err
+		}
+		long := time.AfterFunc(longWait, c.watch.begin)
+		err := send()
+		if !long.Stop() {
+			c.watch.leave()
+		}
+		if err == nil || job.ID == "" || ctx.Err() != nil || !c.passes(err, time.Since(began)) {
+			return err
+		}
+		if !rides {
+			rides = true
+			c.watch.begin()
+			defer c.watch.leave()
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(ridePause):
+		}
+	}
+}
+
+// passes reports whether an error, so long after the first try, is one of those that a cluster of brokers is over soon.
+func (c *Client) passes(err error, after time.Duration) bool {
+	switch {
+	case c.nc.IsClosed():
+		return false
+	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting):
+		return true // while it was sent, or while it waited for its answer
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNotStored):
+		return len(c.nc.Servers()) > 1
+	case errors.Is(err, nats.ErrNoResponders): // this broker may be cut off, and the dispatchers have left it
+		return len(c.nc.Servers()) > 1 && after < nobodyThere
+	}
+	return false
+}
+
+// watch keeps a connection on a broker that is not cut off, while requests wait for long. The zero value watches nothing.
+type watch struct {
+	keeper *quorum.Keeper
+
+	mu      sync.Mutex
+	waiting int
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	ended   bool
+}
+
+// keep has the client's own connection watched. A connection of the caller's is the caller's to move.
+func (c *Client) keep() {
+	subject := c.prefix + contract.RPCJobsGet
+	served := func(ctx context.Context, nc *nats.Conn) error {
+		_, err := nc.RequestWithContext(ctx, subject, nil) // refused at once, by any dispatcher
+		return err
+	}
+	c.watch.keeper = quorum.New(c.nc, served, slog.New(slog.DiscardHandler))
+	c.watch.keeper.Pause = watchPause
+}
+
+func (w *watch) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting++; w.waiting != 1 || w.keeper == nil || w.ended {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	w.running.Go(func() { w.keeper.Run(ctx) })
+}
+
+func (w *watch) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting--; w.waiting == 0 && w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+// end stops watching for good.
+func (w *watch) end() {
+	w.mu.Lock()
+	w.ended = true
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+	w.mu.Unlock()
+	w.running.Wait()
+}

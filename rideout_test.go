@@ -1,0 +1,86 @@
+package dspex_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+// dispatcher answers calls as one does, on one broker of a cluster.
+func dispatcher(t *testing.T, nc *nats.Conn, answer func(m *nats.Msg)) {
+	t.Helper()
+	for subject, f := range map[string]nats.MsgHandler{
+		contract.RPCJobsGet:       func(m *nats.Msg) { _ = m.Respond([]byte(`{"ok": false}`)) },
+		contract.RPCSession + ">": answer,
+	} {
+		if _, err := nc.Subscribe(subject, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func succeed(m *nats.Msg) {
+	_ = m.Respond([]byte(`{"ok": true, "job": "` + m.Header.Get(contract.HeaderJob) + `", "result": 1}`))
+}
+
+func TestACallGoesOnFromABrokerThatIsCutOffOverAnotherOneUnderItsId(t *testing.T) {
+	cluster := natstest.RunCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := dspex.Connect(ctx, cluster.Servers[0].ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	dispatcher(t, natstest.Connect(t, cluster.Servers[1]), succeed)
+	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("before")); err != nil { // rides until the other brokers know the dispatcher
+		t.Fatal(err)
+	}
+	cluster.Cut()
+	began := time.Now()
+	r, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("meanwhile"))
+	if err != nil || r.Job.ID != "meanwhile" {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	t.Logf("answered after %v", time.Since(began).Round(100*time.Millisecond))
+	cluster.Mend()
+}
+
+func TestACallRidesOutTheLossOfALeaderIfItHasAnId(t *testing.T) {
+	cluster := natstest.RunCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := dspex.Connect(ctx, cluster.Servers[0].ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var asked atomic.Int64
+	dispatcher(t, natstest.Connect(t, cluster.Servers[0]), func(m *nats.Msg) {
+		if asked.Add(1)%3 != 0 {
+			reply := nats.NewMsg(m.Reply)
+			reply.Header.Set(contract.HeaderError, "connection_error: no leader")
+			reply.Header.Set(contract.HeaderErrorCode, "503")
+			reply.Data = []byte(`{"ok": false, "error": {"error_category": "connection", "code": "broker_unreachable", "message": "no leader", "retryable": true}}`)
+			_ = m.RespondMsg(reply)
+			return
+		}
+		succeed(m)
+	})
+	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("mine")); err != nil || asked.Load() != 3 {
+		t.Errorf("%v after %d requests", err, asked.Load())
+	}
+	if _, err := c.Execute(ctx, "s", "echo", nil); err == nil || asked.Load() != 4 {
+		t.Errorf("without an id: %v after %d requests", err, asked.Load())
+	}
+}
