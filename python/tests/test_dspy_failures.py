@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import sys
 import time
 from typing import Any
@@ -301,5 +302,80 @@ def test_what_needs_litellm_is_named_and_says_what_to_do() -> None:
             assert named in error.message
             assert "dspex env add litellm" in (error.hint or "")
             assert error.python_type == "ImportError"
+
+    scenario(steps)
+
+
+# What servers say of a prompt that is too long: status and body.
+TOO_LONG = {
+    "llama.cpp": (
+        400,
+        {
+            "code": 400,
+            "message": "request (914 tokens) exceeds the available context size (512 tokens), try increasing it",
+            "type": "exceed_context_size_error",
+        },
+    ),
+    "llama.cpp, 2025-09": (
+        500,
+        {"code": 500, "message": "the request exceeds the available context size. try increasing it", "type": "exceed_context_size_error"},
+    ),
+    "vllm 0.9": (
+        400,
+        {
+            "message": "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens",
+            "type": "BadRequestError",
+            "code": 400,
+        },
+    ),
+    "vllm, prompts": (
+        400,
+        {
+            "message": "The decoder prompt (length 9000) is longer than the maximum model length of 4096.",
+            "type": "BadRequestError",
+            "code": 400,
+        },
+    ),
+    "ollama": (400, {"message": "the input length exceeds the context length", "type": "invalid_request_error", "code": None}),
+}
+
+
+@pytest.mark.parametrize("server_name", TOO_LONG)
+def test_a_prompt_that_is_too_long_is_that_whatever_the_server_says(server_name: str) -> None:
+    status, body = TOO_LONG[server_name]
+
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        error = await fail_with(server, engine, Reply(status=status, error=body))
+        assert (error.category, error.code, error.retryable) == ("python", "lm_context_window", False)
+        assert error.python_type == "ContextWindowExceededError"
+
+    scenario(steps)
+
+
+def test_an_agent_whose_prompt_is_too_long_shortens_its_trajectory() -> None:
+    def tool(x: str) -> str:
+        """Answers."""
+        return "found"
+
+    async def steps(server: FakeLM, engine: DSPyEngine) -> None:
+        asked: list[int] = []
+
+        def script(request: Any) -> Reply:
+            text = json.dumps(request.body["messages"][-1])
+            asked.append(text.count("observation_"))
+            if text.count("[[ ## observation_") > 1:  # two turns do not fit
+                status, body = TOO_LONG["llama.cpp"]
+                return Reply(status=status, error=body)
+            if "next_tool_name" in text:
+                return Reply(
+                    text='[[ ## next_thought ## ]]\nt\n\n[[ ## next_tool_name ## ]]\ntool\n\n[[ ## next_tool_args ## ]]\n{"x": "1"}'
+                )
+            return Reply(text="[[ ## reasoning ## ]]\nr\n\n[[ ## answer ## ]]\na")
+
+        server.script = script
+        agent = dspy.ReAct("question -> answer", tools=[tool], max_iters=3)
+        outcome = await engine.run_module(agent, {"question": "?"}, context(profile(server)))
+        assert outcome.outputs["answer"] == "a"
+        assert max(asked) > 0
 
     scenario(steps)

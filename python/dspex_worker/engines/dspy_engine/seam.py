@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from dspy import lm15
 from dspy.clients import execution
 from dspy.clients import lm as lm_module
 
@@ -37,12 +39,35 @@ def job_ended() -> WorkerError:
     )
 
 
+# What servers that speak OpenAI's protocol say of a prompt that is too long, each in words and codes of its own: llama.cpp
+# ("exceeds the available context size"), vLLM ("maximum context length", "longer than the maximum model length"), Ollama and others.
+# DSPy's client knows OpenAI's own code, and the words of Anthropic and Gemini.
+_TOO_LONG = re.compile(
+    r"exceeds? the (?:available )?context (?:size|length|window)|maximum context length|longer than the maximum model length"
+    r"|exceeds? (?:maximum )?context (?:window|length)|exceed_context_size_error",
+    re.IGNORECASE,
+)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Makes the error of a prompt that is too long what DSPy knows it by: ReAct then shortens its trajectory."""
+    try:
+        yield
+    except (lm15.InvalidRequestError, lm15.ServerError) as error:
+        if isinstance(error, lm15.ContextLengthError) or not _TOO_LONG.search(f"{error} {error.provider_code}"):
+            raise
+        known = {name: getattr(error, name, None) for name in ("status", "provider_code", "request_id")}
+        raise lm15.ContextLengthError(str(error), **{name: value for name, value in known.items() if value}) from error
+
+
 @contextlib.contextmanager
 def noted(lm: Any, results: list[Any]) -> Iterator[None]:
     """Around one attempt of a call, whose results are appended to the list."""
     trace = trace_var.get()
     if trace is None:
-        yield
+        with _translated():
+            yield
         return
     if trace.ended:
         raise job_ended()
@@ -50,7 +75,8 @@ def noted(lm: Any, results: list[Any]) -> Iterator[None]:
         trace.called_profile = True
     before, token = len(results), call_var.set(next(_numbers))
     try:
-        yield
+        with _translated():
+            yield
     except BaseException as error:
         trace.note_failure(error, lm)
         raise
