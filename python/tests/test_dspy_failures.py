@@ -307,7 +307,7 @@ def test_what_needs_litellm_is_named_and_says_what_to_do() -> None:
 
 
 # What servers say of a prompt that is too long: status and body.
-TOO_LONG = {
+TOO_LONG: dict[str, tuple[int, dict[str, Any]]] = {
     "llama.cpp": (
         400,
         {
