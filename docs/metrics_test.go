@@ -28,10 +28,17 @@ job. This page is generated from what the programs say of themselves (` + "`go t
 ` + "`dspex_pool_requests_total`, `dspex.pool.errors.<category>` is `dspex_pool_errors_total{error_category=\"<category>\"}`. One attempt at a time they are events on" + `
 ` + "`dspex.telemetry.>` (`contract/events.md`)." + `
 
+Every dispatcher tells the numbers of the fleet: take the maximum. To scale hosts, keep the share of slots in use below 0.7 and refused calls at 0; a backlog that grows while slots are free waits for a language model or a circuit breaker, not for hosts.
+` + "`deploy/alerts.yml` has alert rules for Prometheus." + `
+
 | to watch | expression |
 |---|---|
 ` + "| use of the pool | `1 - sum(dspex_pool_free_slots) / sum(dspex_pool_slots)` |" + `
 ` + "| waiting for a slot, p99 | `histogram_quantile(0.99, sum by (le) (rate(dspex_pool_checkout_time_seconds_bucket[5m])))` |" + `
+` + "| the whole fleet's slots in use | `max(dspex_slots{state=\"used\"}) / (max(dspex_slots{state=\"used\"}) + max(dspex_slots{state=\"free\"}))` |" + `
+` + "| jobs without outcome, by lane | `max by (lane) (dspex_backlog_jobs)` |" + `
+` + "| age of the oldest of them | `max by (lane) (dspex_oldest_job_seconds)` |" + `
+` + "| calls refused for want of room | `sum by (code) (rate(dspex_refused_calls_total[1m]))` |" + `
 ` + "| share of failed jobs | `sum(rate(dspex_jobs_total{outcome=\"failed\"}[5m])) / sum(rate(dspex_jobs_total[5m]))` |" + `
 ` + "| workers that die | `sum(rate(dspex_worker_deaths_total[15m]))` |" + `
 ` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `

@@ -62,10 +62,11 @@ type Dispatcher struct {
 	hosts        hosts
 	callTimeouts callTimeouts
 	admissions   admissions
-	beats        string       // where hosts answer
-	refusedCalls atomic.Int64 // by admission
+	beats        string // where hosts answer
 	stores       stores
 	quotas       *quotas
+	backlogs     backlogs
+	refusedBy    sync.Map       // code of a refused call -> *atomic.Int64
 	held         map[int]string // partition -> host, as the leader's last plan left it
 	swept        stream.Layout  // beyond it no assignment is left
 	woken        chan struct{}  // capacity 1: the leader is to plan

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"errors"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -74,7 +75,7 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 		full, bad = d.quotas.admit(to.Tenant)
 	}
 	if bad != nil {
-		refuse(r, bad)
+		d.refuseCall(r, bad)
 		return
 	}
 	if full && to.ID != "" {
@@ -82,6 +83,18 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 		return
 	}
 	d.keep(r, env, to, body, req)
+}
+
+// refusals that tell of a want of room, which metrics count.
+var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
+
+// refuseCall refuses a call and counts it, if it was for want of room.
+func (d *Dispatcher) refuseCall(r micro.Request, e *jobs.Error) {
+	if slices.Contains(roomCodes, e.Code) {
+		n, _ := d.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))
+		n.(*atomic.Int64).Add(1)
+	}
+	refuse(r, e)
 }
 
 // keep stores a call that is accepted.
@@ -103,7 +116,7 @@ func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef
 		switch {
 		case err != nil:
 			d.missed(err)
-			refuse(r, notAccepted(err))
+			d.refuseCall(r, notAccepted(err))
 		case to.ID == "":
 			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
 		}

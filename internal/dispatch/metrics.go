@@ -1,8 +1,12 @@
 package dispatch
 
 import (
+	"sync/atomic"
+
 	"github.com/nats-io/nats.go/micro"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Metrics of a dispatcher (docs/metrics.md).
@@ -12,12 +16,17 @@ var (
 	leaderDesc           = prometheus.NewDesc("dspex_leader", "1 while this dispatcher leads.", nil, nil)
 	hostsDesc            = prometheus.NewDesc("dspex_hosts", "Worker-hosts that are alive.", nil, nil)
 	rateDesc             = prometheus.NewDesc("dspex_error_rate", "Share of jobs that failed in the last 60 s, on all hosts.", nil, nil)
+	backlogDesc          = prometheus.NewDesc("dspex_backlog_jobs", "Jobs that have no outcome, by lane: those that wait and those that run. Absent while the broker does not tell.", []string{"lane"}, nil)
+	oldestDesc           = prometheus.NewDesc("dspex_oldest_job_seconds", "Age of the oldest job that has no outcome, by lane; 0 if there is none.", []string{"lane"}, nil)
+	slotsDesc            = prometheus.NewDesc("dspex_slots", "Slots of the live hosts, by what they do.", []string{"state"}, nil)
+	waitingDesc          = prometheus.NewDesc("dspex_waiting_for_slot", "Jobs of sessions that could run if there were slots, by mode; of each session the first.", []string{"mode"}, nil)
+	refusedDesc          = prometheus.NewDesc("dspex_refused_calls_total", "Calls that were refused for want of room, by the code of the error.", []string{"code"}, nil)
 	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -40,6 +49,25 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number(leaderDesc, prometheus.GaugeValue, leads)
 	number(hostsDesc, prometheus.GaugeValue, float64(len(d.hosts.live())))
 	number(rateDesc, prometheus.GaugeValue, d.hosts.errors.now().share())
+	for lane, l := range d.backlog() {
+		number(backlogDesc, prometheus.GaugeValue, float64(l.jobs), lane)
+		number(oldestDesc, prometheus.GaugeValue, l.oldest.Seconds(), lane)
+	}
+	slots, free, calls, queued := 0, 0, int64(0), int64(0)
+	for _, b := range d.hosts.live() {
+		slots, free, calls, queued = slots+b.Capacity, free+min(b.Free, b.Capacity), calls+b.WaitingCalls, queued+b.WaitingJobs
+	}
+	number(slotsDesc, prometheus.GaugeValue, float64(free), "free")
+	number(slotsDesc, prometheus.GaugeValue, float64(slots-free), "used")
+	number(waitingDesc, prometheus.GaugeValue, float64(calls), string(jobs.ModeCall))
+	number(waitingDesc, prometheus.GaugeValue, float64(queued), string(jobs.ModeQueue))
+	for _, code := range roomCodes {
+		count := int64(0)
+		if n, ok := d.refusedBy.Load(code); ok {
+			count = n.(*atomic.Int64).Load()
+		}
+		number(refusedDesc, prometheus.CounterValue, float64(count), code)
+	}
 	number(alertsDesc, prometheus.CounterValue, float64(d.alerts.Load()), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")
 }

@@ -294,13 +294,13 @@ func (d *Dispatcher) ifKnown(r micro.Request, of jobs.SessionRef, keep func()) {
 	select {
 	case d.quotas.looks <- struct{}{}:
 	default:
-		refuse(r, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks))
+		d.refuseCall(r, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks))
 		return
 	}
 	d.asides.Go(func() {
 		defer func() { <-d.quotas.looks }()
 		if bad := d.knownSession(of); bad != nil {
-			refuse(r, bad)
+			d.refuseCall(r, bad)
 			return
 		}
 		keep()

@@ -23,9 +23,10 @@ func (h *Host) announce(ctx context.Context) (func(context.Context), error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
-	answer := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false, h.tenants())) }
+	answer := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false, nil)) } // many times a second under load
+	answerWhole := func(m *nats.Msg) { _ = m.Respond(h.heartbeat(false, h.tenants())) }
 	ask := jobs.SubjectControl + h.cfg.Name + ".beat"
-	now, err := h.nc.Subscribe(ask, answer)
+	now, err := h.nc.Subscribe(ask, answerWhole)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", ask, err)
 	}
