@@ -1,4 +1,4 @@
-"""What one would write without dspex: DSPy in an asyncio program, with the language model made as a worker makes it.
+"""What one would write without dspex: DSPy in an asyncio program, with DSPy's engine made by hand for many connections.
 
 Says "ready" when everything is imported, waits for a line, then runs `count` predicts with `window` in flight and prints
 the seconds that they took. It ends with its standard input.
@@ -9,12 +9,22 @@ import sys
 import time
 
 import dspy
+from dspy import lm15
+from dspy.clients.engines import AsyncLM15Engine, LM15Engine
 
-from dspex_worker.engines.dspy_engine.lm import make
+
+def model(base: str) -> dspy.LM:
+    access = lm15.AccessPolicy(
+        provider="many", supports=lm15.EndpointSupport(complete=True, stream=True), auth_modes=("bearer",), base_url=base
+    )
+    compat = lm15.OpenAIChatCompat(instruction_role="system", max_tokens_field="max_tokens", stream_usage="include")
+    provider = lm15.ProviderDefinition.chat(access, compat=compat, placeholder_key="none")
+    config = lm15.RouterConfig(providers=(provider,), max_connections=1000, env={})
+    return dspy.LM("many/echo", engine=LM15Engine(config), async_engine=AsyncLM15Engine(config), cache=False, num_retries=0)
 
 
 async def main(base: str, window: int, count: int) -> None:
-    lm = make({"provider": "openai_compatible", "model": "echo", "api_base": base}).lm
+    lm = model(base)
     program = dspy.Predict("question -> answer")
     left = iter(range(count))
 
