@@ -6,9 +6,11 @@ from typing import Any
 
 import dspy
 import dspy.adapters.utils
+import jsonschema
 import pydantic
 import pytest
 
+from dspex_worker.engines.dspy_engine import kept
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
 from tests.dspy_case import new_engine
 
@@ -79,3 +81,34 @@ def test_an_agents_trajectory_is_formatted_as_dspy_formats_it() -> None:
     made = dspy.ChatAdapter().format_user_message_content(dspy.Signature(f"{', '.join(trajectory)} -> x"), trajectory)
     for _ in range(2):
         assert agent._format_trajectory(trajectory) == made
+
+
+def _said(validate: Any, instance: Any, schema: Any) -> Any:
+    try:
+        validate(instance=instance, schema=schema)
+    except (jsonschema.ValidationError, jsonschema.SchemaError) as error:
+        return type(error), error.message, list(error.path), error.schema
+    return None
+
+
+@pytest.mark.parametrize(
+    ("instance", "schema"),
+    [
+        ("Paris", {"type": "string"}),
+        (3, {"type": "string"}),
+        ([1, "a"], {"type": "array", "items": {"type": "integer"}}),
+        ({"a": {"b": 1}}, {"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}, "$defs": {"A": {"required": ["c"]}}}),
+        (3, {"anyOf": [{"type": "string"}, {"type": "null"}]}),
+        (1, {"type": "nothing"}),
+        (1, {"$schema": "http://json-schema.org/draft-04/schema#", "minimum": 1, "exclusiveMinimum": True}),
+    ],
+)
+def test_arguments_of_tools_are_checked_as_by_dspy_and_their_schemas_once(
+    instance: Any, schema: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _said(jsonschema.validate, instance, schema)
+    assert _said(kept._validate, instance, schema) == expected
+    kind = jsonschema.validators.validator_for(schema)
+    if expected is None or expected[0] is jsonschema.ValidationError:
+        monkeypatch.setattr(kind, "check_schema", lambda schema: pytest.fail("the schema was checked again"))
+    assert _said(kept._validate, instance, schema) == expected

@@ -5,12 +5,14 @@ Everything is kept by the class that it depends on, and bounded. The prompts are
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import dspy
+import jsonschema
 from dspy.adapters import base
 from dspy.adapters.types import tool
 from dspy.predict import react
@@ -19,6 +21,7 @@ __all__ = ["install"]
 
 TRAJECTORIES = 512  # shapes of trajectories: names of steps, tools' names are no part of them
 WRAPPERS = 1024  # types of arguments of tools
+VALIDATORS = 1024  # schemas of arguments of tools
 
 _delete = dspy.Signature.__dict__["delete"].__func__
 _create_model = tool.create_model
@@ -66,8 +69,27 @@ def _model(name: str, **fields: Any) -> Any:
     return _create_model(name, **fields)
 
 
+_validators: dict[str, Any] = {}
+
+
+def _validate(instance: Any, schema: Any) -> None:
+    """`jsonschema.validate`, which checks the schema itself again each time: most of the work of calling a tool."""
+    key = repr(schema)
+    validator = _validators.get(key)
+    if validator is None:
+        kind = jsonschema.validators.validator_for(schema)
+        kind.check_schema(schema)
+        if len(_validators) >= VALIDATORS:
+            _validators.clear()
+        validator = _validators[key] = kind(copy.deepcopy(schema))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(instance))
+    if error is not None:
+        raise error
+
+
 def install() -> None:
     """Puts them into DSPy."""
+    tool.validate = _validate
     react.ReAct._format_trajectory = _format_trajectory
     dspy.Signature.delete = classmethod(_without_field)
     tool.create_model = _model
