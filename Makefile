@@ -59,8 +59,9 @@ test-go: setup
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
 
-test-mixed: ## hosts of an earlier commit and of this tree share their sessions: EARLIER=COMMIT; needs the clone's history
+test-mixed: ## hosts of an earlier commit and of this tree share their sessions; one account becomes several: EARLIER=COMMIT; needs the clone's history
 	go test -tags mixed ./test/procs -run Earlier -v -count 1 $(if $(EARLIER),-earlier $(EARLIER))
+	go test -tags mixed ./test/production -run EarlierVersion -v -count 1
 
 test-containers: ## a real nats-server and docker-compose.yml; needs a Docker engine, or root and dockerd
 	./test/containers/run.sh

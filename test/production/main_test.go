@@ -112,9 +112,17 @@ func start(t *testing.T, user, program string, args ...string) *process {
 	return startIn(t, environ(user), program, args...)
 }
 
+// located is a program of this tree, or the one that a path names.
+func located(program string) string {
+	if filepath.IsAbs(program) {
+		return program
+	}
+	return filepath.Join(bin, program)
+}
+
 func startIn(t *testing.T, env []string, program string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: programtest.Guarded(filepath.Join(bin, program), args...), ready: make(chan string, 1)}
+	p := &process{cmd: programtest.Guarded(located(program), args...), ready: make(chan string, 1)}
 	p.cmd.Env, p.cmd.SysProcAttr = env, &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := p.cmd.StdinPipe()
 	if err != nil {
