@@ -31,7 +31,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	owners, epochs, stale, err := d.entries(ctx, now.Serving)
+	owners, epochs, stale, err := d.entries(ctx, now.Serving, d.held)
 	if err != nil {
 		return err
 	}
@@ -107,21 +107,25 @@ func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
 
 // owners reads all assignments.
 func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64, error) {
-	owners, epochs, _, err := d.entries(ctx, d.layouts().Serving)
+	owners, epochs, _, err := d.entries(ctx, d.layouts().Serving, nil)
 	return owners, epochs, err
 }
 
 // entries reads all assignments of a layout. Stale ones name a host for a partition of another layout: no job is left there, and
 // nobody has to release it.
-func (d *Dispatcher) entries(ctx context.Context, l stream.Layout) (owners map[int]string, epochs map[int]uint64, stale []int, err error) {
+func (d *Dispatcher) entries(ctx context.Context, l stream.Layout, held map[int]string) (owners map[int]string, epochs map[int]uint64, stale []int, err error) {
 	owners, epochs = map[int]string{}, map[int]uint64{}
 	for n := range l.Partitions {
 		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
+		foreign := errors.Is(err, stream.ErrForeign)
+		if foreign {
+			o, err = stream.Owner{Host: held[n]}, nil
+		}
 		if err != nil {
 			return nil, nil, nil, err
 		}
 		owners[n], epochs[n] = o.Host, epoch
-		if o.Host != "" && o.Token() != l.Token {
+		if o.Host != "" && (foreign || o.Token() != l.Token) {
 			stale = append(stale, n)
 		}
 	}
@@ -135,7 +139,7 @@ const mostDrains = 10_000
 func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 	drains := map[string]bool{}
 	_, err := d.control.Page(ctx, jobs.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
-		drains[strings.TrimPrefix(key, jobs.DrainKey(""))] = e.Exists // the bucket keeps some history: the last word counts
+		drains[strings.TrimPrefix(key, jobs.DrainKey(""))] = jobs.IsDrain(e.Value) // the bucket keeps some history: the last word counts
 		return nil
 	})
 	if err != nil {
@@ -146,8 +150,8 @@ func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 
 // followAssignments wakes the leader when a partition is released, and when the operator drains or resumes a host.
 func (d *Dispatcher) followAssignments(ctx context.Context) {
-	stream.Follow(ctx, d.js, stream.Assign, jobs.AssignmentKeys, d.log, func(_ string, owner []byte) {
-		if owner == nil {
+	stream.Follow(ctx, d.js, stream.Assign, ">", d.log, func(key string, owner []byte) {
+		if d.isForeign(stream.Assign, key, owner, oursInAssign(key, owner)) || owner == nil {
 			d.wake()
 		}
 	})

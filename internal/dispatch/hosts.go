@@ -38,7 +38,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
 		refuse(r, unreadable(err))
 		return
 	}
-	leader, err := d.control.Get(ctx, leaderKey)
+	leader, err := d.control.Get(ctx, jobs.LeaderKey)
 	if err != nil {
 		refuse(r, unreadable(err))
 		return
@@ -66,7 +66,15 @@ func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
 		}
 	}
 	slices.SortFunc(list, func(a, b map[string]any) int { return cmp.Compare(a["host"].(string), b["host"].(string)) })
-	respondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": orNil(string(leader.Value))})
+	respondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": orNil(leaderIn(leader.Value))})
+}
+
+// leaderIn is the leader that the key names.
+func leaderIn(value []byte) string {
+	if !jobs.OursInControl(jobs.LeaderKey, value) {
+		return ""
+	}
+	return string(value)
 }
 
 func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
@@ -143,10 +151,10 @@ func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (b
 	switch {
 	case !e.Exists && !slices.ContainsFunc(live, func(b jobs.Heartbeat) bool { return b.Host == host }):
 		return false, unknownHost(live)
-	case e.Exists == drain:
+	case jobs.IsDrain(e.Value) == drain && e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(map[string]string{"since": timeText(d.clock.Now())})
+		value, fault := json.Marshal(jobs.Drain{Since: timeText(d.clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}

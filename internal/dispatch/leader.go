@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -20,7 +21,6 @@ const (
 	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (stream.ConnectOptions)
 	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
-	leaderKey  = "leader"
 )
 
 // lead holds the lease when it can and assigns partitions while it holds it. It returns when ctx ends.
@@ -76,7 +76,7 @@ func (l *leadership) hold(ctx context.Context, d *Dispatcher) (bool, error) {
 		return true, nil
 	}
 	if !l.holds {
-		e, err := d.control.Get(ctx, leaderKey)
+		e, err := d.control.Get(ctx, jobs.LeaderKey)
 		if err != nil {
 			return false, err
 		}
@@ -91,7 +91,7 @@ func (l *leadership) hold(ctx context.Context, d *Dispatcher) (bool, error) {
 		}
 		l.rev = e.Revision
 	}
-	rev, err := d.control.PutSync(leaderKey, []byte(d.cfg.Name), l.rev, 0)
+	rev, err := d.control.PutSync(jobs.LeaderKey, []byte(d.cfg.Name), l.rev, 0)
 	if err != nil {
 		l.holds, l.seen, l.since = false, 0, now
 		return false, err
@@ -107,7 +107,7 @@ func (l *leadership) hold(ctx context.Context, d *Dispatcher) (bool, error) {
 // leave frees the lease for the next dispatcher.
 func (l *leadership) leave(d *Dispatcher) {
 	if l.holds {
-		_, _ = d.control.PutSync(leaderKey, nil, l.rev, 0)
+		_, _ = d.control.PutSync(jobs.LeaderKey, nil, l.rev, 0)
 	}
 }
 

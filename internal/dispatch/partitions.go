@@ -52,7 +52,7 @@ func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 	page := stream.Page{Messages: mostDrains, Bytes: 8 << 20}
 	if _, err := d.assign.Page(ctx, jobs.AssignmentKeys, page, func(key string, e stream.Entry) error {
 		var n int
-		if _, err := fmt.Sscanf(key, jobs.AssignmentKey(0)[:2]+"%d", &n); err == nil && n >= l.Partitions {
+		if _, err := fmt.Sscanf(key, jobs.AssignmentKey(0)[:2]+"%d", &n); err == nil && key == jobs.AssignmentKey(n) && n >= l.Partitions {
 			if beyond[n] = e.Revision; !e.Exists {
 				delete(beyond, n)
 			}

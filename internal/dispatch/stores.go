@@ -40,6 +40,7 @@ type stores struct {
 	renewed   map[string]time.Time // those in a later life -> when it began
 	strangers []stream.Stranger
 	control   map[string][]byte // what is remembered of dspex_control
+	foreign   foreign
 }
 
 // keepStores looks at the broker objects until ctx ends: each storesPause, after a reconnect, and when a write found no stream.
@@ -163,6 +164,7 @@ type lost struct {
 }
 
 func (d *Dispatcher) tellLost(name string) {
+	d.stores.forgetForeign(name)
 	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: d.cfg.Name, Stream: name, Held: stream.Holds(name)}
 	d.alarm(subjectLost, l, func() {
 		d.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is made again, empty; restore a backup if there is one (docs/operations.md)")
@@ -181,6 +183,7 @@ func (s *stores) lostReasons(now time.Time) (reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("stream %s was lost and made again %s ago: %s", name, age.Round(time.Second), stream.Holds(name)))
 		}
 	}
+	reasons = append(reasons, s.foreign.reasons()...)
 	for _, other := range s.strangers {
 		reasons = append(reasons, fmt.Sprintf("consumer %s of stream %s (%s) is not dspex's and takes its jobs: `dspex consumers remove %s %s`",
 			other.Consumer, other.Stream, strings.Join(other.Filters, ", "), other.Stream, other.Consumer))
@@ -194,7 +197,10 @@ func (d *Dispatcher) rememberControl(ctx context.Context) {
 		if strings.HasPrefix(key, jobs.DrainKey("")) {
 			d.wake()
 		}
-		if key != leaderKey && !strings.HasPrefix(key, jobs.BreakerKey("")) { // breakers tell of a moment
+		if d.isForeign(stream.Control, key, value, jobs.OursInControl(key, value)) {
+			value = nil
+		}
+		if key != jobs.LeaderKey && !strings.HasPrefix(key, jobs.BreakerKey("")) { // breakers tell of a moment
 			d.stores.remember(key, value)
 		}
 	})

@@ -313,7 +313,7 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h.draining.Store(drain.Exists)
+	h.draining.Store(jobs.IsDrain(drain.Value))
 	h.assigned = newAssignments(h.log)
 	return nil
 }

@@ -100,7 +100,7 @@ func (s *session) runsBeyond(then time.Time) bool {
 // takes its partitions away.
 func (h *Host) followDrain(ctx context.Context) {
 	stream.Follow(ctx, h.js, stream.Control, jobs.DrainKey(h.cfg.Name), h.log, func(_ string, value []byte) {
-		drain := value != nil
+		drain := jobs.IsDrain(value)
 		if h.draining.Swap(drain) != drain {
 			h.log.Info("drain", "on", drain)
 		}

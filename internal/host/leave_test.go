@@ -270,7 +270,7 @@ func TestADrainedHostKeepsRunningWithoutPartitionsAndAnonymousJobsUntilItIsResum
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := control.Put(t.Context(), "drain.h1", []byte(`{}`)); err != nil {
+	if _, err := control.Put(t.Context(), "drain.h1", []byte(`{"since": "2026-05-04T03:02:01.000Z"}`)); err != nil {
 		t.Fatal(err)
 	}
 	c.owners("the host was not drained", allBut(0, "h1"))

@@ -8,9 +8,6 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// defaultLMKey holds the arguments of the last set_lm without a session: every host follows it.
-const defaultLMKey = "lm.default"
-
 // told remembers which worker knows which language model.
 type told struct {
 	mu    sync.Mutex
@@ -45,9 +42,9 @@ func (k *told) forget(worker uint64, key string) {
 // publishDefaultLM makes a choice the default of every host.
 func (h *Host) publishDefaultLM(ctx context.Context, args []byte) *jobs.Error {
 	for range tries {
-		e, err := h.control.Get(ctx, defaultLMKey)
+		e, err := h.control.Get(ctx, jobs.DefaultLMKey)
 		if err == nil {
-			_, err = h.control.PutSync(defaultLMKey, args, e.Revision, 0)
+			_, err = h.control.PutSync(jobs.DefaultLMKey, args, e.Revision, 0)
 		}
 		if err == nil {
 			return h.cfg.Models.SetDefault(args)
@@ -58,8 +55,12 @@ func (h *Host) publishDefaultLM(ctx context.Context, args []byte) *jobs.Error {
 
 // followDefaultLM applies what any host's set_lm chose.
 func (h *Host) followDefaultLM(ctx context.Context) {
-	stream.Follow(ctx, h.js, stream.Control, defaultLMKey, h.log, func(_ string, args []byte) {
+	stream.Follow(ctx, h.js, stream.Control, jobs.DefaultLMKey, h.log, func(_ string, args []byte) {
 		if args == nil {
+			return
+		}
+		if !jobs.IsDefaultLM(args) {
+			h.log.Error("default_lm_not_ours", "hint", "the health names it; remove the key, or set_lm anew")
 			return
 		}
 		if bad := h.cfg.Models.SetDefault(args); bad != nil {

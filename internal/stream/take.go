@@ -9,10 +9,15 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // ErrNotMine says that the assignment changed hands: whoever sees it stops touching the partition.
 var ErrNotMine = errors.New("the partition belongs to another epoch")
+
+// ErrForeign says that an assignment is none of ours.
+var ErrForeign = errors.New("the assignment is not one that dspex writes")
 
 // Owner is the value of an assignment p.<n>.
 type Owner struct {
@@ -24,8 +29,8 @@ type Owner struct {
 // ParseOwner reads an assignment's value.
 func ParseOwner(b []byte) (Owner, error) {
 	var o Owner
-	if err := json.Unmarshal(b, &o); err != nil || o.Host == "" {
-		return Owner{}, fmt.Errorf("assignment %q: expected {\"host\": ...}", b)
+	if err := json.Unmarshal(b, &o); err != nil || !contract.ValidSession(o.Host) {
+		return Owner{}, fmt.Errorf("%w: expected {\"host\": ...}", ErrForeign)
 	}
 	return o, nil
 }

@@ -1,0 +1,66 @@
+package dispatch
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// foreign are the keys of buckets under which something lies that no component can have written. It is not obeyed: who reads such a
+// value goes on as if it were not there. The health names it, for somebody has rights that he should not have.
+type foreign map[string]bool
+
+// mostForeign bounds the keys that are named.
+const mostForeign = 100
+
+func (f foreign) reasons() (all []string) {
+	for _, at := range slices.Sorted(maps.Keys(f)) {
+		bucket, key, _ := strings.Cut(at, " ")
+		all = append(all, fmt.Sprintf("bucket %s holds a value under %q that no part of dspex of this release writes: it is ignored; remove it, and see who may publish there", bucket, key))
+	}
+	return all
+}
+
+// isForeign notes what a bucket's watch shows; value nil: the key was deleted.
+func (d *Dispatcher) isForeign(bucket, key string, value []byte, ours bool) bool {
+	s := &d.stores
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := bucket + " " + jobs.Clip(key)
+	if value == nil || ours {
+		delete(s.foreign, at)
+		return false
+	}
+	if s.foreign == nil {
+		s.foreign = foreign{}
+	}
+	if !s.foreign[at] {
+		d.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no part of dspex of this release writes such a value: it is ignored")
+	}
+	if len(s.foreign) < mostForeign {
+		s.foreign[at] = true
+	}
+	return true
+}
+
+// forgetForeign forgets what lay in a bucket that is gone.
+func (s *stores) forgetForeign(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.foreign, func(at string, _ bool) bool { return "KV_"+strings.Split(at, " ")[0] == name })
+}
+
+// oursInAssign reports whether a component may have written the value under the key in dspex_assign.
+func oursInAssign(key string, value []byte) bool {
+	var n int
+	_, err := fmt.Sscanf(key, jobs.AssignmentKey(0)[:2]+"%d", &n)
+	if err != nil || key != jobs.AssignmentKey(n) {
+		return false
+	}
+	_, err = stream.ParseOwner(value)
+	return err == nil
+}
