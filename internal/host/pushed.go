@@ -15,7 +15,7 @@ import (
 
 // pushedPrefix is that of the keys of the programs that an operator gave to all hosts. The value is the body of a frame PROGRAM, also of
 // one that was taken back: its version must not come again.
-const pushedPrefix = "prog."
+const pushedPrefix = jobs.PushedPrefix
 
 func pushedKey(id string) string {
 	return pushedPrefix + base64.RawURLEncoding.EncodeToString([]byte(id))

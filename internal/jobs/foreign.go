@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"time"
@@ -13,6 +14,9 @@ const (
 	LeaderKey    = "leader"     // the leading dispatcher's name, empty after it has left
 	DefaultLMKey = "lm.default" // the arguments of the last set_lm without a session
 )
+
+// PushedPrefix begins the keys of programs that were pushed to all hosts; an id in base64 follows.
+const PushedPrefix = "prog."
 
 // drainPrefix begins the keys of drained hosts.
 const drainPrefix = "drain."
@@ -42,6 +46,12 @@ func IsDefaultLM(value []byte) bool {
 	return err == nil
 }
 
+// isPushed reports whether a value may be the body of a frame PROGRAM; hosts read it whole (contract/frame.md).
+func isPushed(value []byte) bool {
+	n, err := wire.NewReader(value).Array()
+	return err == nil && n == 3
+}
+
 // OursInControl reports whether a component of this release may have written the value under the key in dspex_control.
 func OursInControl(key string, value []byte) bool {
 	host, drain := strings.CutPrefix(key, drainPrefix)
@@ -52,6 +62,10 @@ func OursInControl(key string, value []byte) bool {
 		return IsDefaultLM(value)
 	case drain:
 		return ValidSession(host) && IsDrain(value)
+	}
+	if id, pushed := strings.CutPrefix(key, PushedPrefix); pushed {
+		_, err := base64.RawURLEncoding.DecodeString(id)
+		return err == nil && isPushed(value)
 	}
 	name, err := BreakerName(key)
 	if err != nil {

@@ -22,6 +22,7 @@ func TestWhatComponentsWriteIsOursAndNothingElse(t *testing.T) {
 		{DrainKey("a.b"), `{"since":"2026-05-04T03:02:01.000Z"}`, false},
 		{DefaultLMKey, string(choice), true}, {DefaultLMKey, "fast", false}, {DefaultLMKey, "", false}, {DefaultLMKey, "\x93\x01\x02\x03", false},
 		{BreakerKey(name), open, true}, {FailureKey(name), open, true}, {BreakerKey("lm.other"), open, false}, {BreakerKey(name), "{}", false}, {"b.=zz", open, false},
+		{"prog.cWE", "\x93\xa1a\x01\x80", true}, {"prog.cWE", "{}", false}, {"prog.cWE", "", false}, {"prog.!", "\x93\xa1a\x01\x80", false},
 		{"", "", false}, {"other", open, false}, {"lm.other", string(choice), false},
 	} {
 		if got := OursInControl(c.key, []byte(c.value)); got != c.ours {
