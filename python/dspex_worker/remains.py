@@ -21,6 +21,7 @@ __all__ = ["Keeper", "keep", "remark"]
 MARK = "DSPEX_NONCE"
 _PREFIX = MARK.encode() + b"="
 _ROUNDS = 1000  # of looking: what forks faster than it is killed
+_LOOKS = 20  # at a process without an environment
 
 
 class Keeper:
@@ -103,16 +104,27 @@ def _watch(living: set[bytes]) -> None:
 
 
 def _sweep(marks: set[bytes]) -> None:
-    """Kills all that carries one of the marks, and says what it was."""
+    """Kills all that carries one of the marks, and says what it was.
+
+    Whoever is found without a mark never gets one. So it looks until no process is new: one that was listed may have forked another
+    and be gone when it is looked at.
+    """
     ended: dict[int, str] = {}
+    looked: dict[int, int] = {}  # at those without a mark: how often
     for _ in range(_ROUNDS):
-        found = [pid for pid in _others() if _marks(pid) & marks]
-        if not found:
+        new = [pid for pid in _others() if looked.get(pid, 0) < _LOOKS]
+        if not new:
             break
-        for pid in found:
-            ended.setdefault(pid, _name(pid))
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        for pid in new:
+            found = _marks(pid)
+            if found is None:
+                looked[pid] = looked.get(pid, 0) + 1
+            elif not found & marks:
+                looked[pid] = _LOOKS
+            else:
+                ended.setdefault(pid, _name(pid))
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
     if ended:
         names = ", ".join(f"{pid} ({name})" for pid, name in list(ended.items())[:8])
         with contextlib.suppress(OSError):
@@ -124,14 +136,17 @@ def _others() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != me]
 
 
-def _marks(pid: int) -> set[bytes]:
-    """The marks in the environment of a process; of one that is dead, or another user's, none can be read."""
+def _marks(pid: int) -> set[bytes] | None:
+    """The marks in the environment of a process, none of another user's; None if it has no environment: it is dead or becomes
+    another program."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
-    except OSError:
+            text = file.read()
+    except PermissionError:
         return set()
-    return {v[len(_PREFIX) :] for v in variables if v.startswith(_PREFIX)}
+    except OSError:
+        return None
+    return {v[len(_PREFIX) :] for v in text.split(b"\0") if v.startswith(_PREFIX)} if text else None
 
 
 def _name(pid: int) -> str:

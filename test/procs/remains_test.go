@@ -157,7 +157,7 @@ func (d *deployment) killOne(c *dspex.Client, n int) {
 		})
 	}
 	h.awaitLines(n * 13 % 100)
-	h.signal(syscall.SIGKILL)
+	_ = h.cmd.Process.Kill()
 	_ = h.awaitEnd()
 	for end := time.Now().Add(patience); ; runtime.Gosched() {
 		left := carrying(mark)
@@ -171,10 +171,15 @@ func (d *deployment) killOne(c *dspex.Client, n int) {
 	}
 }
 
-// awaitLines waits until the process has logged so many lines.
+// awaitLines waits until the process has logged so many lines, or has ended by itself.
 func (p *process) awaitLines(n int) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); strings.Count(p.said(), "\n") < n; runtime.Gosched() {
+		select {
+		case <-p.done:
+			return
+		default:
+		}
 		if time.Now().After(end) {
 			p.t.Fatalf("%s has logged less than %d lines:\n%s", p.name, n, p.said())
 		}
