@@ -71,7 +71,7 @@ type event struct {
 	Command  string        `json:"command"`
 	Attempt  int           `json:"attempt"` // of a checkout the one that is to start
 	Worker   string        `json:"worker,omitempty"`
-	Duration *float64      `json:"duration,omitempty"` // not of an error
+	Duration float64       `json:"duration"`
 	Category jobs.Category `json:"error_category,omitempty"`
 	Code     string        `json:"code,omitempty"`
 }
@@ -89,10 +89,7 @@ func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *
 	if kind == tellCheckout {
 		v.Attempt++
 	}
-	if kind != tellError {
-		ms := float64(d.Microseconds()) / 1000
-		v.Duration = &ms
-	}
+	v.Duration = float64(d.Microseconds()) / 1000
 	if e != nil {
 		v.Category, v.Code = e.Category, e.Code
 	}
@@ -110,7 +107,7 @@ func (h *Host) ran(t *task, out *output) {
 	if out.err == nil {
 		return
 	}
-	h.telemetry.emit(tellError, t, out.worker, 0, out.err)
+	h.telemetry.emit(tellError, t, out.worker, out.ran, out.err)
 	if h.cfg.OnRaised != nil && out.err.PythonType != "" {
 		h.cfg.OnRaised(Raised{Session: t.session.ID, Job: t.env.Job, Command: t.req.Command, Program: textOf(t.req.Args, "program_id"), Attempt: t.attempt, Error: out.err})
 	}
@@ -123,8 +120,9 @@ func (h *Host) waited(t *task, began time.Time, slot Slot, e *jobs.Error) {
 	if slot != nil {
 		worker = slot.WorkerName()
 	}
-	h.telemetry.emit(tellCheckout, t, worker, time.Since(began), e)
+	took := time.Since(began)
+	h.telemetry.emit(tellCheckout, t, worker, took, e)
 	if e != nil {
-		h.telemetry.emit(tellError, t, "", 0, e)
+		h.telemetry.emit(tellError, t, "", took, e)
 	}
 }

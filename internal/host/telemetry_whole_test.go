@@ -24,9 +24,9 @@ func TestEachAttemptTellsOfItsCheckoutItsRunAndItsError(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		for _, want := range []string{
-			"checkout s/j 1 w/0  0", "execute s/j 1 w/0 connection 20", "error s/j 1 w/0 connection none",
+			"checkout s/j 1 w/0  0", "execute s/j 1 w/0 connection 20", "error s/j 1 w/0 connection 20",
 			"checkout s/j 2 w/0  0", "execute s/j 2 w/0  20",
-			"checkout /a 1 w/0  0", "execute /a 1 w/0 connection 20", "error /a 1 w/0 connection none",
+			"checkout /a 1 w/0  0", "execute /a 1 w/0 connection 20", "error /a 1 w/0 connection 20",
 		} {
 			m, err := sub.NextMsg(time.Second)
 			if err != nil {
@@ -35,18 +35,14 @@ func TestEachAttemptTellsOfItsCheckoutItsRunAndItsError(t *testing.T) {
 			var v struct {
 				Event, Session, Job, Command, Worker string
 				Attempt                              int
-				Duration                             *float64
+				Duration                             float64
 				Category                             string `json:"error_category"`
 			}
 			if err := json.Unmarshal(m.Data, &v); err != nil {
 				t.Fatal(err)
 			}
-			took := "none"
-			if v.Duration != nil {
-				took = fmt.Sprint(*v.Duration)
-			}
 			kind := m.Subject[len("dspex.telemetry.session_pool."):]
-			got := fmt.Sprintf("%s %s/%s %d %s %s %s", kind, v.Session, v.Job, v.Attempt, v.Worker, v.Category, took)
+			got := fmt.Sprintf("%s %s/%s %d %s %s %s", kind, v.Session, v.Job, v.Attempt, v.Worker, v.Category, fmt.Sprint(v.Duration))
 			if got != want || v.Event != "dspex.session_pool."+kind || v.Command != "append" {
 				t.Errorf("%s (%+v), want %s", got, v, want)
 			}

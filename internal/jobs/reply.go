@@ -58,7 +58,7 @@ func (r *Reply) Append(dst []byte) []byte {
 		dst = wire.AppendStr(wire.AppendStr(dst, "engine"), r.Engine)
 	}
 	if r.Err != nil {
-		dst = r.Err.append(wire.AppendStr(dst, "error"), r.Attempt, r.Worker)
+		dst = r.Err.append(wire.AppendStr(dst, "error"), r.Job, r.Attempt, r.Worker)
 	}
 	if r.Job != "" {
 		dst = wire.AppendStr(wire.AppendStr(dst, "job"), r.Job)
@@ -90,13 +90,13 @@ func (r *Reply) Append(dst []byte) []byte {
 	return dst
 }
 
-func (e *Error) append(dst []byte, attempt int, worker string) []byte {
+func (e *Error) append(dst []byte, job string, attempt int, worker string) []byte {
 	t := e.Traits()
 	if e.Worker != "" {
 		worker = e.Worker
 	}
 	texts := [][2]string{
-		{"code", e.Code}, {"error_category", string(e.Category)}, {"expected", e.Expected}, {"hint", e.Hint}, {"message", e.Message},
+		{"code", e.Code}, {"error_category", string(e.Category)}, {"expected", e.Expected}, {"hint", e.Hint}, {"job", job}, {"message", e.Message},
 		{"path", e.Path}, {"python_type", e.PythonType}, {"recovery_strategy", t.Strategy}, {"severity", t.Severity},
 		{"traceback", e.Traceback}, {"worker", worker},
 	}
@@ -110,7 +110,7 @@ func (e *Error) append(dst []byte, attempt int, worker string) []byte {
 		fields++
 	}
 	if e.RetryAfter > 0 {
-		fields++
+		fields += 2
 	}
 	dst = wire.AppendMap(dst, fields)
 	if attempt > 0 {
@@ -124,6 +124,7 @@ func (e *Error) append(dst []byte, attempt int, worker string) []byte {
 	dst = wire.AppendBool(wire.AppendStr(dst, "recoverable"), e.Retryable)
 	dst = wire.AppendBool(wire.AppendStr(dst, "retryable"), e.Retryable)
 	if e.RetryAfter > 0 {
+		dst = wire.AppendInt(wire.AppendStr(dst, "retry_after"), e.RetryAfter.Milliseconds())
 		dst = wire.AppendInt(wire.AppendStr(dst, "retry_after_ms"), e.RetryAfter.Milliseconds())
 	}
 	return dst

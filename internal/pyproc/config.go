@@ -30,8 +30,8 @@ type Config struct {
 	Recycle      Recycle       // when a worker is replaced by a fresh one
 
 	StartTimeout time.Duration // start to READY: 60 s
-	PingEvery    time.Duration // between two PINGs, and two looks at age and memory: 2 s
-	PingLost     time.Duration // silence after which a worker counts as hung and is killed: 10 s
+	PingEvery    time.Duration // between two PINGs: 2 s
+	PingLost     time.Duration // silence after an unanswered PING after which a worker counts as hung and is killed: 10 s
 	StopGrace    time.Duration // SHUTDOWN to SIGTERM: 5 s
 
 	MaxFrame int          // largest body in bytes, both ways: frame.DefaultMax
@@ -41,6 +41,7 @@ type Config struct {
 
 // Times that are not configured (facts: the cancellation ladder and the stop ladder).
 const (
+	lookEvery        = 2 * time.Second        // between two looks at what only time shows: age, memory, silence, overflow that idles
 	handshakeTimeout = 5 * time.Second        // start to HELLO, which comes before any import
 	cancelGrace      = 2 * time.Second        // CANCEL to the end of the worker
 	dumpTimeout      = 2 * time.Second        // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, on a starved machine longer
@@ -93,7 +94,7 @@ func (c Config) problems() error {
 	expect(c.OverflowIdle > 0, "OverflowIdle above 0", c.OverflowIdle)
 	expect(c.StartTimeout > 0, "StartTimeout above 0", c.StartTimeout)
 	expect(c.PingEvery > 0, "PingEvery above 0", c.PingEvery)
-	expect(c.PingLost >= c.PingEvery, "PingLost of at least PingEvery", c.PingLost)
+	expect(c.PingLost > 0, "PingLost above 0", c.PingLost)
 	expect(c.StopGrace > 0, "StopGrace above 0", c.StopGrace)
 	expect(c.MaxFrame > 0 && c.MaxFrame <= frame.HardMax, fmt.Sprintf("MaxFrame of 1 to %d bytes", frame.HardMax), c.MaxFrame)
 	return errors.Join(all...)

@@ -247,11 +247,11 @@ func (w *worker) nextDue() time.Time {
 
 // attend watches a ready worker. It returns when the worker has to end or has ended: nil if by its own doing.
 func (w *worker) attend(ctx context.Context) error {
-	tick := time.NewTicker(w.pool.cfg.PingEvery)
+	health := health{every: w.pool.cfg.PingEvery, lost: w.pool.cfg.PingLost, look: min(lookEvery, w.pool.cfg.PingEvery)}
+	tick := time.NewTicker(health.look)
 	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	silent := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -267,7 +267,7 @@ func (w *worker) attend(ctx context.Context) error {
 				return err
 			}
 		case now := <-tick.C:
-			if err := w.onTick(now, &silent); err != nil {
+			if err := w.onTick(now, &health); err != nil {
 				return err
 			}
 		case <-due.C:
@@ -283,7 +283,7 @@ func (w *worker) attend(ctx context.Context) error {
 }
 
 // onTick looks after what only time shows.
-func (w *worker) onTick(now time.Time, silent *time.Duration) error {
+func (w *worker) onTick(now time.Time, h *health) error {
 	own, err := w.checkMemory()
 	if err != nil {
 		return err
@@ -292,12 +292,12 @@ func (w *worker) onTick(now time.Time, silent *time.Duration) error {
 	if w.pool.cfg.Basic {
 		return nil
 	}
-	// Counted in PINGs and not in time: a host that was suspended must not blame its workers.
-	if *silent += w.pool.cfg.PingEvery; w.heard.Swap(false) {
-		*silent = 0
+	ping, lost := h.tick(w.heard.Swap(false))
+	if lost {
+		return &HungError{Worker: w.name, Waited: h.silent, For: "PONG"}
 	}
-	if *silent >= w.pool.cfg.PingLost {
-		return &HungError{Worker: w.name, Waited: *silent, For: "PONG"}
+	if !ping {
+		return nil
 	}
 	_ = w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(now.UnixNano())}.AppendBody(nil))
 	return nil

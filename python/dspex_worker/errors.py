@@ -21,7 +21,18 @@ from typing import Any
 
 from dspex_worker.guard import attribute, causes, class_name, inner_errors, text_of
 
-__all__ = ["CATEGORIES", "Cancelled", "WorkerError", "bounded", "describe", "frames_of", "is_out_of_memory", "scrub", "secrets"]
+__all__ = [
+    "CATEGORIES",
+    "Cancelled",
+    "WorkerError",
+    "bounded",
+    "category_of",
+    "describe",
+    "frames_of",
+    "is_out_of_memory",
+    "scrub",
+    "secrets",
+]
 
 CATEGORIES = frozenset(
     {
@@ -115,10 +126,11 @@ class WorkerError(Exception):
     def told(self) -> tuple[str, str, str, dict[str, Any]]:
         """Category, code, message and detail of the ERROR frame. Whatever was assigned since the start is read once, and guarded."""
         category, code = attribute(self, "category", str), attribute(self, "code", str)
-        if category not in CATEGORIES or code is None or not _CODE.fullmatch(code):
-            category, code = "python", "user_error"
+        known = category_of(category or "")
+        if known is None or code is None or not _CODE.fullmatch(code):
+            known, code = "python", "user_error"
         message = attribute(self, "message", str)
-        return category, code, bounded(message if message is not None else text_of(self)), self.detail()
+        return known, code, bounded(message if message is not None else text_of(self)), self.detail()
 
     def detail(self) -> dict[str, Any]:
         """The detail map of the ERROR frame: only what is known."""
@@ -147,13 +159,16 @@ def _checked(name: str, value: Any, kind: type, *more: None) -> Any:
     raise TypeError(f"WorkerError: {name} must be {kind.__name__}{' or None' if more else ''}, got {class_name(value)}")
 
 
+def category_of(text: str) -> str | None:
+    """The category that the text names, with or without the ending _error."""
+    bare = text.removesuffix("_error")
+    return next((name for name in (bare, f"{bare}_error") if name in CATEGORIES), None)
+
+
 def _category(value: Any) -> str:
     """One of the nine, which may be given with and without the ending _error."""
-    if isinstance(value, str):
-        bare = str.__str__(value).removesuffix("_error")
-        for name in (bare, f"{bare}_error"):
-            if name in CATEGORIES:
-                return name
+    if isinstance(value, str) and (name := category_of(str.__str__(value))) is not None:
+        return name
     shown = repr(value)[:80] if isinstance(value, str) else class_name(value)
     raise ValueError(f"category must be one of {', '.join(sorted(CATEGORIES))}, got {shown}")
 

@@ -244,39 +244,36 @@ def _execute(call: Call, program_id: str, entry: dict[str, Any], given: dict[str
 def _listed(call: Call, program_id: str, entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": program_id,
-        "kind": "session",
         "created_at": entry["created_at"],
         "execution_count": entry["execution_count"],
         "last_executed": entry["last_executed"],
         "signature": entry["signature"],
         "session_id": call.session,
-        "learnt": counts(entry["learnt"]) if "learnt" in entry else None,
+        "extra": {"kind": "session", "learnt": counts(entry["learnt"]) if "learnt" in entry else None},
     }
 
 
 def _listed_pushed(program_id: str, program: Pushed) -> dict[str, Any]:
     return {
         "id": program_id,
-        "kind": "pushed",
         "created_at": program.entry["created_at"],
         "execution_count": program.execution_count,
         "last_executed": program.last_executed,
         "signature": program.entry["signature"],
         "session_id": None,
-        "learnt": program.told(),
+        "extra": {"kind": "pushed", "learnt": program.told()},
     }
 
 
 def _listed_imported(call: Call, program: UserProgram) -> dict[str, Any]:
     return {
         "id": program.id,
-        "kind": "imported",
         "created_at": call.worker.started_at,
         "execution_count": program.execution_count,
         "last_executed": program.last_executed,
         "signature": program.signature,
         "session_id": None,
-        "learnt": program.learnt,
+        "extra": {"kind": "imported", "learnt": program.learnt},
     }
 
 
@@ -302,13 +299,14 @@ def get_program_info(call: Call) -> dict[str, Any]:
     else:
         found, kind = _found(call, program_id)
     names = [field["name"] for side in ("inputs", "outputs") for field in (found["signature"] or {}).get(side, ())]
-    shared = ("signature", "created_at", "execution_count", "last_executed", "kind", "session_id", "learnt")
+    shared = ("signature", "created_at", "execution_count", "last_executed")
     return {
         "program_id": program_id,
         "program_type": kind,
         # Names are never rewritten here; the original renamed fields and told so in this map.
         "field_mapping": {name: name for name in names},
         **{key: found[key] for key in shared},
+        "extra": {**found["extra"], "session_id": found["session_id"]},
     }
 
 

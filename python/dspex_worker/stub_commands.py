@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dspex_worker.errors import CATEGORIES, WorkerError
+from dspex_worker.errors import CATEGORIES, WorkerError, category_of
 from dspex_worker.process import rss_bytes
 from dspex_worker.registry import read_function
 from dspex_worker.worker import Call, bad_input
@@ -68,8 +68,8 @@ def boom(call: Call) -> Any:
     times = args.get("times")
     if times is not None and call.attempt > _number(call, "times"):
         return {"attempt": call.attempt}
-    category = args.get("category", "python")
-    if category not in CATEGORIES:
+    category = category_of(str(args.get("category", "python")))
+    if category is None:
         raise bad_input("boom: unknown category", "args.category", ", ".join(sorted(CATEGORIES)))
     raise WorkerError(
         category,

@@ -189,10 +189,10 @@ def test_list_info_and_delete(worker: WorkerProcess, session: str) -> None:
     listed = worker.value("list_programs", {"session_id": session}, session=session)
     assert listed["total_count"] == 2
     own, imported = listed["programs"]
-    assert (own["id"], own["kind"], own["execution_count"], own["session_id"]) == ("qa_bot", "session", 1, session)
+    assert (own["id"], own["extra"]["kind"], own["execution_count"], own["session_id"]) == ("qa_bot", "session", 1, session)
     assert own["signature"]["name"] == "QuestionAnswer"
     assert own["created_at"] <= own["last_executed"]
-    assert (imported["id"], imported["kind"], imported["signature"]["inputs"][0]["name"]) == ("shout", "imported", "text")
+    assert (imported["id"], imported["extra"]["kind"], imported["signature"]["inputs"][0]["name"]) == ("shout", "imported", "text")
 
     info = worker.value("get_program_info", {"program_id": "qa_bot"}, session=session)
     assert (info["program_id"], info["program_type"], info["execution_count"]) == ("qa_bot", "predict", 1)

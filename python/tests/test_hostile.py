@@ -115,3 +115,10 @@ def test_a_worker_error_is_refused_where_it_is_made(fields: dict[str, Any], said
 def test_a_category_may_be_given_with_and_without_its_ending() -> None:
     assert WorkerError("resource", "mine", "text").category == "resource_error"
     assert WorkerError("python_error", "mine", "text").category == "python"
+
+
+@pytest.mark.parametrize("category", ["resource", "resource_error"])
+def test_a_category_that_is_assigned_may_lack_its_ending(category: str) -> None:
+    error = WorkerError("python", "some_code", "text")
+    error.category = category
+    assert error.told()[:2] == ("resource_error", "some_code")

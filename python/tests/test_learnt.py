@@ -120,7 +120,7 @@ def test_a_program_with_a_state_lives_in_its_session_and_one_that_does_not_fit_i
         for _ in range(2):
             assert worker.value("create_program", {"id": "p", "signature": "question -> answer", "state": state}, session="s") == "p"
         assert worker.failure("create_program", {"id": "p", "signature": "question -> answer"}, session="s").code == "program_exists"
-        assert worker.value("get_program_info", {"program_id": "p"}, session="s")["learnt"] == {"predictors": 1, "demos": 1}
+        assert worker.value("get_program_info", {"program_id": "p"}, session="s")["extra"]["learnt"] == {"predictors": 1, "demos": 1}
 
 
 def test_what_is_pushed_changes_a_program_of_the_modules_for_all_until_it_is_taken_back() -> None:
@@ -135,18 +135,18 @@ def test_what_is_pushed_changes_a_program_of_the_modules_for_all_until_it_is_tak
         result = worker.call("push_program", {"id": "two_steps", "state": {"plan": plan, "answer": answer}})
         assert result.value == {"program_id": "two_steps", "status": "pushed", "predictors": 2, "demos": 2}
         told = result.meta["program"]
-        assert worker.value("get_program_info", {"program_id": "two_steps"})["learnt"] is None
+        assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] is None
 
         worker.send(14, 0, [told["id"], 3, told["record"]])
-        assert worker.value("get_program_info", {"program_id": "two_steps"})["learnt"] == {"predictors": 2, "demos": 2, "version": 3}
+        assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] == {"predictors": 2, "demos": 2, "version": 3}
         record = copy.deepcopy(told["record"])
         record["learnt"].pop("plan")
         worker.send(14, 0, ["two_steps", 4, record])
-        assert "does not fit" in worker.value("get_program_info", {"program_id": "two_steps"})["learnt"]["error"]
+        assert "does not fit" in worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"]["error"]
         result = worker.call("withdraw_program", {"program_id": "two_steps"})
         assert result.meta["program"] == {"id": "two_steps", "record": None}
         worker.send(14, 0, ["two_steps", 5, None])
-        assert worker.value("get_program_info", {"program_id": "two_steps"})["learnt"] is None
+        assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] is None
         assert worker.failure("withdraw_program", {"program_id": "two_steps"}).code == "program_unknown"
 
 
@@ -159,7 +159,7 @@ def test_a_whole_program_is_pushed_with_its_signature() -> None:
         worker.send(14, 0, ["qa", 1, result.meta["program"]["record"]])
         for session in ("a", None):
             info = worker.value("get_program_info", {"program_id": "qa"}, session=session)
-            assert (info["kind"], info["program_type"], info["learnt"]["version"]) == ("pushed", "predict", 1)
+            assert (info["extra"]["kind"], info["program_type"], info["extra"]["learnt"]["version"]) == ("pushed", "predict", 1)
             assert [entry["id"] for entry in worker.value("list_programs", session=session)["programs"]] == ["qa"]
         assert worker.failure("create_program", {"id": "qa", "signature": "a -> b"}, session="a").code == "program_exists"
         assert worker.failure("delete_program", {"program_id": "qa"}, session="a").code == "bad_input"

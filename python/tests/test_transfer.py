@@ -110,5 +110,5 @@ def test_erase_leaves_nothing_and_twice_is_fine(worker: WorkerProcess, session: 
     for _ in range(2):
         assert worker.value("erase_session", {"session_id": session}, session=session) == {"status": "erased", "session_id": session}
     assert worker.value("get_session_data", session=session)["data"] == {}
-    assert worker.value("list_programs", session=session)["programs"][0]["kind"] == "imported"
+    assert worker.value("list_programs", session=session)["programs"][0]["extra"]["kind"] == "imported"
     assert worker.failure("erase_session").code == "session_required"

@@ -152,7 +152,7 @@ func TestTheLifeOfAProgram(t *testing.T) {
 			t.Errorf("signature %v", entry["signature"])
 		}
 		got = shaped(t, s.call(t, session, "get_program_info", m{"program_id": "qa_bot"}),
-			"program_id", "program_type", "signature", "field_mapping", "created_at", "execution_count", "last_executed", "kind", "session_id", "learnt")
+			"program_id", "program_type", "signature", "field_mapping", "created_at", "execution_count", "last_executed", "extra")
 		is(t, got, m{"program_id": "qa_bot", "program_type": "predict", "execution_count": 1, "field_mapping": m{"question": "question", "answer": "answer"}})
 		got = shaped(t, s.call(t, session, "delete_program", m{"program_id": "qa_bot"}), "program_id", "status")
 		is(t, got, m{"program_id": "qa_bot", "status": "deleted"})
