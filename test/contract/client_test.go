@@ -56,6 +56,8 @@ type failure struct {
 	Hint         string `json:"hint"`
 	Retryable    *bool  `json:"retryable"`
 	RetryAfterMS int    `json:"retry_after_ms"`
+	RetryAfter   int    `json:"retry_after"` // the same
+	Job          string `json:"job"`
 	Severity     string `json:"severity"`
 	Strategy     string `json:"recovery_strategy"`
 	Recoverable  *bool  `json:"recoverable"`
