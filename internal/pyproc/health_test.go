@@ -27,9 +27,9 @@ func TestAWorkerIsHungWhenSoManyChecksInARowHaveFailed(t *testing.T) {
 		took    time.Duration
 		pings   int
 	}{
-		"the defaults":        {Options{HealthInterval: 2 * time.Second, PingTimeout: 5 * time.Second, HealthFailures: 3}, 12 * time.Second, 5},
-		"those of the manual": {Options{HealthInterval: 30 * time.Second, PingTimeout: 5 * time.Second, HealthFailures: 3}, 96 * time.Second, 3},
-		"one failure":         {Options{HealthInterval: 10 * time.Second, PingTimeout: time.Second, HealthFailures: 1}, 12 * time.Second, 1},
+		"the defaults":   {Options{HealthInterval: 2 * time.Second, PingTimeout: 5 * time.Second, HealthFailures: 3}, 12 * time.Second, 5},
+		"the original's": {Options{HealthInterval: 30 * time.Second, PingTimeout: 5 * time.Second, HealthFailures: 3}, 96 * time.Second, 3},
+		"one failure":    {Options{HealthInterval: 10 * time.Second, PingTimeout: time.Second, HealthFailures: 1}, 12 * time.Second, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var cfg Config
