@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -105,17 +106,14 @@ func (l *learntInfo) String() string {
 }
 
 func names(fields []struct{ Name string }) string {
-	text := ""
-	for i, f := range fields {
-		if i > 0 {
-			text += ", "
-		}
-		text += f.Name
-	}
-	if text == "" {
+	if len(fields) == 0 {
 		return "()"
 	}
-	return text
+	all := make([]string, len(fields))
+	for i, f := range fields {
+		all[i] = f.Name
+	}
+	return strings.Join(all, ", ")
 }
 
 func (a *app) programsShow(session *string) *cobra.Command {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -36,10 +37,7 @@ func (b *builder) withCode(ctx context.Context, py interpreter, dir string, lock
 	if tail, err := (command{argv: write, env: b.environ.installer(), dir: cache, lock: lock}).run(ctx, nil); err != nil {
 		return &Error{Problem: "DSPy's interpreter cannot be set up: " + err.Error(), Output: tail, err: err}
 	}
-	surroundings := environment{}
-	for name, value := range b.environ {
-		surroundings[name] = value
-	}
+	surroundings := maps.Clone(b.environ)
 	surroundings["DENO_DIR"], surroundings["DENO_NO_PACKAGE_JSON"], surroundings["DENO_NO_UPDATE_CHECK"], surroundings["NO_COLOR"] = cache, "1", "1", "1"
 	argv := []string{deno, "cache", "--no-config", "--no-lock", "--node-modules-dir=none", script}
 	s := b.progress.start("Pyodide, in which DSPy's interpreter runs code", argv)
