@@ -1,6 +1,7 @@
 package host
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -41,9 +42,7 @@ func (h *Host) tenants() map[string]jobs.TenantCount {
 	}
 	all := map[string]jobs.TenantCount{}
 	h.census.mu.Lock()
-	for tenant, n := range h.census.of {
-		all[tenant] = n
-	}
+	maps.Copy(all, h.census.of)
 	h.census.mu.Unlock()
 	h.parts.Range(func(_, v any) bool {
 		p := v.(*partition)

@@ -13,7 +13,7 @@ import (
 )
 
 // aSecond is a job that takes a second.
-func aSecond(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) {
+var aSecond = func(ctx context.Context, _ frame.CallBody) (frame.Frame, error, bool) {
 	timer := time.NewTimer(time.Second)
 	defer timer.Stop()
 	select {

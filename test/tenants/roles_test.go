@@ -3,6 +3,7 @@ package tenants
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -94,9 +95,7 @@ func TestTheEndpointsOfWholeSessionsHaveTheRoleOfWhoAsks(t *testing.T) {
 		c := as(t, user)
 		for verb, more := range map[string]m{"import": {"document": document, "replace": true}, "cleanup": {}, "erase": {}} {
 			body := m{"session": "whole_" + user}
-			for key, value := range more {
-				body[key] = value
-			}
+			maps.Copy(body, more)
 			if r := c.ask("dspex.rpc.sessions."+verb, body, header...); !r.OK {
 				t.Errorf("%s of %s: %+v", verb, user, r)
 			}
