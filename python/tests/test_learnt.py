@@ -138,7 +138,11 @@ def test_what_is_pushed_changes_a_program_of_the_modules_for_all_until_it_is_tak
         assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] is None
 
         worker.send(14, 0, [told["id"], 3, told["record"]])
-        assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] == {"predictors": 2, "demos": 2, "version": 3}
+        assert worker.value("get_program_info", {"program_id": "two_steps"})["extra"]["learnt"] == {
+            "predictors": 2,
+            "demos": 2,
+            "version": 3,
+        }
         record = copy.deepcopy(told["record"])
         record["learnt"].pop("plan")
         worker.send(14, 0, ["two_steps", 4, record])
