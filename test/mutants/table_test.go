@@ -127,7 +127,7 @@ var mutants = []mutant{
 	{name: "a layout is served before the one before it is empty", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{streamLayout,
 		"	if token == next.Token {", "	if true {"}}},
 	{name: "an assignment of another layout is left as it is", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{dispatchAssign,
-		"if o.Host != \"\" && o.Token() != l.Token {", "if false {"}}},
+		"if o.Host != \"\" && (foreign || o.Token() != l.Token) {", "if foreign {"}}},
 	{name: "what other layouts leave behind is kept", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{"internal/dispatch/partitions.go",
 		"	if d.swept == l {", "	if true {"}}},
 	{name: "what is missing is not made again", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"internal/dispatch/stores.go",

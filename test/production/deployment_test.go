@@ -62,9 +62,18 @@ func TestADeployment(t *testing.T) {
 		}
 	})
 	t.Run("the health is good while all succeed", func(t *testing.T) {
-		h, err := c.Health(ctx)
-		if err != nil || h.Status != "healthy" {
-			t.Errorf("%+v, %v", h, err)
+		tick := time.NewTicker(100 * time.Millisecond) // a host that answers late degrades one measurement
+		defer tick.Stop()
+		for {
+			h, err := c.Health(ctx)
+			if err == nil && h.Status == "healthy" {
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Fatalf("%+v, %v", h, err)
+			}
 		}
 	})
 	t.Run("a job that fails for good goes to the dead letters", func(t *testing.T) {
