@@ -199,14 +199,22 @@ func (a *admission) admit(now time.Time, caller, ticket, session string, allowed
 	if a.tickets.due(now, ticket) {
 		share = waitsReturned
 	}
-	wait, behind := a.wait(), a.behind(session)
-	wait += time.Duration(behind) * (a.mean() + wait) // jobs of its session run one after the other
-	if !a.pressed(now) || wait <= time.Duration(share*float64(allowed)) {
-		a.accept(now, session, behind)
+	pressed, wait := a.pressed(now), a.waitIn(session)
+	if !pressed {
+		a.tickets.calm(now)
+	}
+	if !pressed || wait <= time.Duration(share*float64(allowed)) {
+		a.accept(now, session)
 		return 0
 	}
 	calm := time.Duration(waitsBusy * float64(allowed) / 2)
 	return a.tickets.issue(now, ticket, max(wait-calm, leastRetry), returnShare*a.rate())
+}
+
+// waitIn is how long a call that comes to the session now waits: its jobs run one after the other.
+func (a *admission) waitIn(session string) time.Duration {
+	wait := a.wait()
+	return wait + time.Duration(a.behind(session))*(a.mean()+wait)
 }
 
 // behind is how many jobs wait in the session, as far as hosts say: they name those that have many.
@@ -220,12 +228,12 @@ func (a *admission) behind(session string) int {
 }
 
 // accept counts a call.
-func (a *admission) accept(now time.Time, session string, behind int) {
+func (a *admission) accept(now time.Time, session string) {
 	switch {
 	case session == "":
 		a.anon++
 		return
-	case behind > 0:
+	case a.behind(session) > 0:
 		return // it waits for its session, not for a slot
 	}
 	a.recent.add(now)

@@ -110,6 +110,27 @@ func TestWhoComesBackWhenToldToIsAccepted(t *testing.T) {
 	}
 }
 
+func TestAfterACrowdThatDoesNotComeBackTheNextOneIsNotToldToComeInMinutes(t *testing.T) {
+	f := newFleet(t, 16, 100*time.Millisecond)
+	rush := func(name string) (longest time.Duration) {
+		for n := range 2_000 {
+			for i := range 3 {
+				longest = max(longest, f.call(fmt.Sprint(name, n, "_", i)))
+			}
+			f.tick(n)
+		}
+		return longest
+	}
+	first := rush("gone")
+	for n := range 5_000 { // all of it is done, and a single call comes
+		f.tick(n)
+	}
+	f.call("single")
+	if second := rush("next"); first < 30*time.Second || second > first*3/2 {
+		t.Errorf("the first crowd was told to come back in up to %v, the second in up to %v", first, second)
+	}
+}
+
 func TestWhoComesBackTooEarlyHasNoPlace(t *testing.T) {
 	f := newFleet(t, 1, time.Second)
 	for n := range 100 {

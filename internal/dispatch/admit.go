@@ -72,7 +72,7 @@ func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, 
 	if retry == 0 {
 		return nil
 	}
-	e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "no worker would be free in time: a call waits for %v at present", (a.wait()+time.Duration(a.behind(session))*(a.mean()+a.wait())).Round(10*time.Millisecond)).
+	e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "no worker would be free in time: a call waits for %v at present", a.waitIn(session).Round(10*time.Millisecond)).
 		WithHint("ask again after retry_after_ms, with the same %s if you chose one: a place is kept for those who come back", jobs.HeaderJob).Again()
 	e.RetryAfter = retry
 	return e
