@@ -28,6 +28,10 @@ func (w *world) repartition(n int) {
 	w.mu.Unlock()
 	w.after(0, func() {
 		for range 60 { // the dispatchers, or the broker, may be away
+			w.mu.Lock()
+			closed := time.Until(w.closedUntil)
+			w.mu.Unlock()
+			sleep(max(closed, 0)) // or all dispatchers for hours
 			m, err := w.tap.request(jobs.RPCPartitionsSet, fmt.Appendf(nil, `{"partitions": %d}`, w.partitions()))
 			if err == nil && m.Header.Get(jobs.HeaderError) == "" {
 				return
