@@ -61,7 +61,7 @@ type parked struct {
 }
 
 // spareTurns are those beyond the pool's slots: loops that read, commit, or wait to be the next in a slot.
-const spareTurns = 256
+var spareTurns = 256 // tests set it
 
 // mostHolding are the loops that wait for a breaker at once, ready to go on at the moment it lets them.
 const mostHolding = 256

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -28,9 +29,11 @@ func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 		own[n] = route(freePort(t))
 		through[n] = route(c.door(t, own[n].Host))
 	}
-	for n := range c.Servers {
+	// The first one comes last: brokers name others to each other, and those two must have found each other without a door by then.
+	for _, n := range []int{1, 2, 0} {
 		routes := []*url.URL{through[0], own[1], own[2]}
 		if n == 0 {
+			c.await(t, c.Servers[1:])
 			routes = through[:]
 		}
 		port, err := strconv.Atoi(own[n].Port())
@@ -38,10 +41,7 @@ func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 		o := &server.Options{
 			ServerName: fmt.Sprint("n", n), Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 1 << 30, JetStreamMaxStore: 8 << 30, Routes: routes,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
-		}
-		if n == 0 {
-			o.Cluster.Advertise = through[0].Host
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port, Advertise: through[n].Host},
 		}
 		for _, set := range more {
 			set(o)
@@ -54,25 +54,44 @@ func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 			c.Servers[n].WaitForShutdown()
 		})
 	}
-	c.await(t)
+	c.await(t, c.Servers[:])
+	eventually(t, "a leader", func() bool {
+		return slices.ContainsFunc(c.Servers[:], (*server.Server).JetStreamIsLeader)
+	})
+	c.noneAround(t, own)
 	return c
 }
 
-func (c *Cluster) await(t testing.TB) {
+// noneAround checks that the first broker has no route around the wall.
+func (c *Cluster) noneAround(t testing.TB, own [3]*url.URL) {
+	t.Helper()
+	for n, s := range c.Servers {
+		list, err := s.Routez(nil)
+		check(t, err)
+		for _, r := range list.Routes {
+			to := net.JoinHostPort(r.IP, strconv.Itoa(r.Port))
+			if r.DidSolicit && (n == 0 && (to == own[1].Host || to == own[2].Host) || to == own[0].Host) {
+				t.Fatalf("broker %d has a route around the wall, to %s", n, to)
+			}
+		}
+	}
+}
+
+// await waits until some brokers have found each other.
+func (c *Cluster) await(t testing.TB, some []*server.Server) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d brokers that know each other", len(some)), func() bool {
+		return !slices.ContainsFunc(some, func(s *server.Server) bool { return s.NumRemotes() != len(some)-1 })
+	})
+}
+
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(ready); ; <-tick.C {
-		leads, routed := false, true
-		for _, s := range c.Servers {
-			leads = leads || s.JetStreamIsLeader()
-			routed = routed && s.NumRemotes() == len(c.Servers)-1
-		}
-		if leads && routed {
-			return
-		}
+	for end := time.Now().Add(ready); !holds(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("the three brokers are no cluster after %v", ready)
+			t.Fatalf("not within %v: %s", ready, what)
 		}
 	}
 }

@@ -101,7 +101,7 @@ func TestACutOffBrokerIsLeftForOneThatHasQuorum(t *testing.T) {
 			began := time.Now()
 			eventually(t, "the cut-off broker is left", func() error {
 				if d.nc.ConnectedServerName() == "n0" || !d.nc.IsConnected() {
-					return errors.New("still there")
+					return fmt.Errorf("still on %s, %v", d.nc.ConnectedServerName(), d.nc.Status())
 				}
 				return nil
 			})

@@ -190,7 +190,7 @@ func TestTenantsComeAndGoUnderLoad(t *testing.T) {
 		}
 	}
 	connect := func(user string, more ...nats.Option) (*nats.Conn, error) {
-		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX.client"), nats.NoReconnect()}, more...)...)
+		return nats.Connect(s.ClientURL(), append([]nats.Option{nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX.client"), nats.NoReconnect(), nats.Timeout(30 * time.Second)}, more...)...)
 	}
 	first, err := connect("client")
 	if err != nil {
