@@ -24,10 +24,13 @@ func (a *Admin) Execute(ctx context.Context, session, command string, args Args,
 	return a.c.call(ctx, subject, session, command, args, opts)
 }
 
-// ExecuteAnonymous is Client.ExecuteAnonymous with the operator's role: set_lm chooses the language model of all jobs that choose
-// none.
+// ExecuteAnonymous is Client.ExecuteAnonymous with the operator's role.
 func (a *Admin) ExecuteAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) (Reply, error) {
-	return a.c.call(ctx, contract.RPCAdminAnonymous, "", command, args, opts)
+	subject, session, err := anonymously(contract.RPCAdminAnonymous, contract.RPCAdminSession, command, args)
+	if err != nil {
+		return Reply{}, err
+	}
+	return a.c.call(ctx, subject, session, command, args, opts)
 }
 
 // HostState is what a host does.

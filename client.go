@@ -151,9 +151,14 @@ func (c *Client) Execute(ctx context.Context, session, command string, args Args
 	return c.call(ctx, subject, session, command, args, opts)
 }
 
-// ExecuteAnonymous runs a command without a session: no order, no state, on any free slot.
+// ExecuteAnonymous runs a command without a session: no order, no state, on any free slot. A command of dspex whose argument
+// session_id names a session, such as cleanup_session, runs in that one.
 func (c *Client) ExecuteAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) (Reply, error) {
-	return c.call(ctx, contract.RPCAnonymous, "", command, args, opts)
+	subject, session, err := anonymously(contract.RPCAnonymous, contract.RPCSession, command, args)
+	if err != nil {
+		return Reply{}, err
+	}
+	return c.call(ctx, subject, session, command, args, opts)
 }
 
 func (c *Client) call(ctx context.Context, subject, session, command string, args Args, opts []CallOption) (Reply, error) {

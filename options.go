@@ -135,10 +135,20 @@ func WithModule(name string) JobOption {
 // WithLM selects a language-model profile of the host for this job only.
 func WithLM(profile string) JobOption { return option(func(r *request) { r.options["lm"] = profile }) }
 
-// WithTemperature sets the sampling temperature, 0 to 2, for this job only.
-func WithTemperature(t float64) JobOption {
-	return option(func(r *request) { r.options["temperature"] = t })
+// TemperatureOption is taken by jobs and by SetLM.
+type TemperatureOption interface {
+	JobOption
+	LMOption
 }
+
+type temperature float64
+
+func (t temperature) applyCall(r *request)   { r.options["temperature"] = float64(t) }
+func (t temperature) applySubmit(r *request) { r.options["temperature"] = float64(t) }
+func (t temperature) applyLM(c *lmChoice)    { c.args["temperature"] = float64(t) }
+
+// WithTemperature sets the sampling temperature, 0 to 2: of a job for this job only, of SetLM for all that use the choice.
+func WithTemperature(t float64) TemperatureOption { return temperature(t) }
 
 // WithRequireState refuses to run on a session of which nothing is known.
 func WithRequireState() JobOption {

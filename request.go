@@ -170,3 +170,13 @@ func sessionSubject(prefix, session string) (string, error) {
 	}
 	return prefix + session, nil
 }
+
+// anonymously is where a call without a session goes: to the session that its arguments name, if its command takes one.
+func anonymously(anonymous, sessions, command string, args Args) (subject, session string, err error) {
+	id, _ := args[contract.ArgSession].(string)
+	if id == "" || !contract.TakesSession(command) {
+		return anonymous, "", nil
+	}
+	subject, err = sessionSubject(sessions, id)
+	return subject, id, err
+}

@@ -31,7 +31,8 @@ func (c *Client) Stream(ctx context.Context, session, command string, args Args,
 
 // StreamAnonymous is Stream without session.
 func (c *Client) StreamAnonymous(ctx context.Context, command string, args Args, opts ...CallOption) iter.Seq2[Chunk, error] {
-	return c.stream(ctx, contract.RPCAnonymous, "", nil, command, args, opts)
+	subject, session, err := anonymously(contract.RPCAnonymous, contract.RPCSession, command, args)
+	return c.stream(ctx, subject, session, err, command, args, opts)
 }
 
 func (c *Client) stream(ctx context.Context, subject, session string, bad error, command string, args Args, opts []CallOption) iter.Seq2[Chunk, error] {

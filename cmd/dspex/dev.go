@@ -59,6 +59,7 @@ func (a *app) devCommand() *cobra.Command {
 	cfg.Breaker.Flags(f)
 	cfg.Defaults.Flags(f)
 	cfg.Alerts.Flags(f)
+	cfg.KeyRefs.Flags(f)
 	cfg.Modules.Flags(f)
 	metrics.Flags(f)
 	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")

@@ -24,6 +24,7 @@ import (
 type options struct {
 	name, engine, python, lmFile string
 	modules                      pyenv.Modules
+	keyRefs                      lm.KeyRefs
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
@@ -33,7 +34,7 @@ type options struct {
 
 	models     *lm.Registry // made by check
 	litellm    bool         // a profile asks for it
-	keyFiles   []string     // of the profiles
+	keyFiles   []string     // of the profiles, and those that set_lm may name
 	jobOptions jobs.Defaults
 }
 
@@ -41,6 +42,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	o.declarePython(f)
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this host, unique in the deployment; a restarted host keeps it")
 	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
+	o.keyRefs.Flags(f)
 	o.modules.Flags(f)
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the original's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
@@ -96,15 +98,16 @@ func (o *options) checkEngine() error {
 }
 
 func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
-	if o.lmFile == "" {
-		return lm.New(lm.File{}, env)
+	var f lm.File
+	if o.lmFile != "" {
+		var err error
+		if f, err = lm.Load(o.lmFile); err != nil {
+			return nil, fmt.Errorf("--lm: %w", err)
+		}
 	}
-	f, err := lm.Load(o.lmFile)
-	if err != nil {
-		return nil, fmt.Errorf("--lm: %w", err)
-	}
-	o.litellm, o.keyFiles = f.NeedsLitellm(), f.SecretFiles()
-	return lm.New(f, env)
+	o.litellm, o.keyFiles = f.NeedsLitellm(), append(f.SecretFiles(), o.keyRefs.Files()...)
+	models, err := lm.New(f, env)
+	return models, errors.Join(err, models.Allow(o.keyRefs))
 }
 
 // environment makes the Python environment, or finds it.

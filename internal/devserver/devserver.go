@@ -47,6 +47,7 @@ type Config struct {
 	Alerts   dispatch.Alerts
 	Modules  pyenv.Modules         // the user's
 	LMFile   string                // profiles; default: the echo model alone
+	KeyRefs  lm.KeyRefs            // that set_lm may name
 	Python   string                // interpreter, default python3
 	Metrics  prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log      *slog.Logger
@@ -150,7 +151,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		info.Echo = echo.URL()
 		run("echo model", echo.Run)
 	}
-	if cfg.box, err = openSandbox(cfg, profiles.SecretFiles(), env); err != nil {
+	if cfg.box, err = openSandbox(cfg, append(profiles.SecretFiles(), cfg.KeyRefs.Files()...), env); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.box.Close()) }()
@@ -261,7 +262,9 @@ func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, f lm.
 	if err != nil {
 		return nil, nil, f, err
 	}
-	models, err = lm.New(f, os.Getenv)
+	if models, err = lm.New(f, os.Getenv); err == nil {
+		err = models.Allow(cfg.KeyRefs)
+	}
 	return models, echo, f, err
 }
 

@@ -61,6 +61,9 @@ const callLane = jobs.LaneInteractive
 func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
 	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
 	role := d.roleOf(r)
+	if bad == nil && to.ID == "" {
+		to, bad = named(role, req, to)
+	}
 	if bad == nil {
 		bad = role.Forbids(req, to)
 	}
@@ -83,6 +86,21 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 		return
 	}
 	d.keep(r, env, to, body, req)
+}
+
+// named is the session of the asker's tenant that the arguments of a call without a session name. The broker's rights are to
+// subjects: who has the rights of one session only must not reach another one by an argument.
+func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRef, *jobs.Error) {
+	id, bad := req.Named()
+	if bad != nil || id == "" {
+		return to, bad
+	}
+	if role == jobs.RoleClient {
+		return to, jobs.Refused(jobs.CodeRole, "args.session_id", "no session_id here", "%s names a session by an argument, which needs the operator role", req.Command).
+			WithHint("send it to %s<session>, without the role; operators to %s", jobs.RPCSession, jobs.RPCAdminAnonymous)
+	}
+	to.ID = id
+	return to, nil
 }
 
 // refusals that tell of a want of room, which metrics count.

@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -28,15 +29,11 @@ func (r *Registry) Chosen(args []byte) (jobs.Model, *jobs.Error) {
 		}
 		p.APIKey = known.key()
 	}
-	// A reference from outside may only name the key that the profile uses anyway: anything else could send another
-	// secret of the host to a provider.
 	if c.APIKey != "" && c.APIKey != p.APIKey {
-		expected := "no api_key: the profile has it, or needs none"
-		if p.APIKey != "" {
-			expected = "no api_key, or " + p.APIKey
+		if e := r.mayUse(c.APIKey, p.APIKey); e != nil {
+			return jobs.Model{}, e
 		}
-		return jobs.Model{}, jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "that key reference is not allowed for this model").
-			WithHint("other keys belong into an LM profile of the host")
+		p.APIKey = c.APIKey
 	}
 	if c.Temperature != nil {
 		p.Temperature = c.Temperature
@@ -47,6 +44,21 @@ func (r *Registry) Chosen(args []byte) (jobs.Model, *jobs.Error) {
 	m, e := r.resolve(c.Model, p)
 	m.Chosen = e == nil && !r.has(m.Breaker)
 	return m, e
+}
+
+// mayUse refuses references from outside that the operator has not allowed: a model's provider would get another secret of the
+// host. The reference itself is not repeated, since it may be a key by mistake.
+func (r *Registry) mayUse(ref, usual string) *jobs.Error {
+	refs := r.mayName(usual)
+	if slices.Contains(refs, ref) {
+		return nil
+	}
+	expected := "no api_key: the model needs none, or its profile has it"
+	if len(refs) > 0 {
+		expected = "no api_key, or " + strings.Join(refs, ", ")
+	}
+	return jobs.Refused(jobs.CodeSecret, "args.api_key", expected, "api_key must be a reference that this host allows, got another one").
+		WithHint("operators allow references by --allow-key-refs of worker-host; keys of models at other addresses belong into an LM profile")
 }
 
 // has reports whether a profile of the host has the model.

@@ -50,14 +50,11 @@ func (f File) NeedsLitellm() bool {
 
 // SecretFiles are the files that hold keys of the profiles.
 func (f File) SecretFiles() []string {
-	var files []string
+	var refs []string
 	for _, p := range f.Profiles {
-		if path, ok := strings.CutPrefix(p.APIKey, "file:"); ok {
-			files = append(files, path)
-		}
+		refs = append(refs, p.APIKey)
 	}
-	slices.Sort(files)
-	return slices.Compact(files)
+	return filesOf(refs)
 }
 
 // Supports says what the model's server can do beyond chat.
@@ -108,8 +105,9 @@ type Registry struct {
 
 	mu       sync.Mutex
 	profiles map[string]Profile
-	byName   string // the operator's default profile
-	chosen   []byte // the last set_lm without a session, wins over byName
+	byName   string          // the operator's default profile
+	chosen   []byte          // the last set_lm without a session, wins over byName
+	allowed  map[string]bool // references to keys that set_lm may name
 
 	endpoints map[string]endpoint // of profiles that workers have used; nil: workers call models themselves
 }

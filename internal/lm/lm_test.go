@@ -173,6 +173,46 @@ func TestAReferenceFromOutsideNamesNoOtherSecretOfTheHost(t *testing.T) {
 	}
 }
 
+func TestAReferenceThatTheOperatorAllowsIsTakenForAnyModel(t *testing.T) {
+	file := write(t, "filed\n")
+	r, err := New(File{Profiles: map[string]Profile{"own": {Provider: "openai_compatible", Model: "m", APIBase: "http://10.0.0.1/v1"}}},
+		env("OPENAI_API_KEY", canary, "TEAM_A", "a", "TEAM_B", "b", "OTHER", "o"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Allow(KeyRefs{"TEAM_A", "env:TEAM_B", "file:" + file}); err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[string]string{"env:TEAM_A": "a", "env:TEAM_B": "b", "file:" + file: "filed", "env:OPENAI_API_KEY": canary} {
+		m, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": ref}))
+		if e != nil || profile(t, m.Profile)["api_key"] != want {
+			t.Errorf("%s: %v", ref, e)
+		}
+	}
+	if m, e := r.Chosen(args(t, map[string]any{"model": "own", "api_key": "env:TEAM_A"})); e != nil || profile(t, m.Profile)["api_key"] != "a" || m.Breaker != "lm.openai_compatible/m@10.0.0.1/v1#env:TEAM_A" {
+		t.Errorf("a profile: %v, breaker %s", e, m.Breaker)
+	}
+	_, e := r.Chosen(args(t, map[string]any{"model": "gpt-4o", "api_key": "env:OTHER"}))
+	if e == nil || e.Code != jobs.CodeSecret || e.Expected != "no api_key, or env:OPENAI_API_KEY, env:TEAM_A, env:TEAM_B, file:"+file {
+		t.Errorf("another one: %+v", e)
+	}
+}
+
+func TestAReferenceToNothingCannotBeAllowed(t *testing.T) {
+	r, err := New(File{}, env())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[string]string{
+		"NOBODY": "--allow-key-refs must name keys that are there, got env:NOBODY: environment variable NOBODY is not set", "file:/nowhere/key": "the key file cannot be read",
+		"file:" + write(t, ""): "it is empty", "sk-" + canary: "must be names of variables or file:PATH", "": "must be names of variables or file:PATH",
+	} {
+		if err := r.Allow(KeyRefs{ref}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}
+
 func TestADefaultThatCannotBeUsedIsAnErrorNotAnotherModel(t *testing.T) {
 	r, err := New(File{Default: "fast", Profiles: map[string]Profile{"fast": {Provider: "ollama", Model: "llama3"}}}, env())
 	if err != nil {

@@ -23,6 +23,8 @@ import (
 //
 //	predict  {"answer": <the argument question or text>}; with the option stream, word by word
 //	echo     its arguments
+//	set_lm   chooses: model, provider and temperature as asked for
+//	create_program, execute_program, cleanup_session  as if every program answered with its inputs
 //	request  the request body as it arrived, with the headers under "headers"
 //	boom     fails: category python, code user_error
 //	busy     fails: category resource_error, code checkout_timeout, to be retried after 250 ms
@@ -249,6 +251,8 @@ func (f *Fake) run(session, job string, data []byte, header nats.Header, reply s
 		return succeeded(session, job, map[string]any{"answer": answer})
 	case "echo":
 		return succeeded(session, job, q.Args)
+	case "set_lm", "create_program", "execute_program", "cleanup_session":
+		return succeeded(session, job, built(q, session))
 	case "request":
 		return succeeded(session, job, map[string]any{"body": json.RawMessage(data), "headers": header})
 	case "boom":
@@ -260,6 +264,23 @@ func (f *Fake) run(session, job string, data []byte, header nats.Header, reply s
 		return succeeded(session, job, "released")
 	}
 	return failed(session, job, contract.Python, contract.CodeUnknownCommand, "unknown command "+q.Command, 0)
+}
+
+// built is the result of a command of dspex.
+func built(q fakeRequest, session string) any {
+	switch q.Command {
+	case "set_lm":
+		temperature, given := q.Args["temperature"]
+		if !given {
+			temperature = 0.7
+		}
+		return map[string]any{"status": "configured", "model": q.Args["model"], "provider": q.Args["provider"], "temperature": temperature}
+	case "create_program":
+		return q.Args["id"]
+	case "execute_program":
+		return map[string]any{"program_id": q.Args["program_id"], "outputs": q.Args["inputs"], "execution_time": 0.001}
+	}
+	return map[string]any{"status": "cleaned", "session_id": session, "programs_removed": 0}
 }
 
 func (f *Fake) partials(reply, job, text string) {

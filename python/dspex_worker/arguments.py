@@ -11,11 +11,13 @@ __all__ = ["only", "session_of", "text"]
 
 
 def only(call: Call, *known: str) -> None:
-    """Refuses arguments that the command does not know: they would have no effect."""
+    """Refuses arguments that the command does not know: they would have no effect. session_id must name the call's session."""
     extra = sorted(call.args.keys() - set(known))
     if extra:
         unknown = ", ".join(name[:64] for name in extra[:8])
         raise bad_input(f"{call.command}: unknown arguments: {unknown}", f"args.{extra[0][:64]}", ", ".join(known) or "no arguments")
+    if "session_id" in known and call.args.get("session_id") is not None:
+        session_of(call)
 
 
 def text(call: Call, name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_worker import wire
-from dspex_worker.arguments import only, session_of, text
+from dspex_worker.arguments import only, text
 from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
 from dspex_worker.fit import check_inputs
@@ -91,7 +91,6 @@ def create_program(call: Call) -> str:
     """Keeps a program in the session under the caller's id; the result is that id."""
     only(call, "id", "signature", "program_type", "state", "session_id")
     state = call.need_state()
-    session_of(call)
     program_id = text(call, "id")
     if not _ID.fullmatch(program_id):
         raise bad_input("create_program: the id is not allowed", "args.id", "1 to 128 letters, digits or _.:-")
@@ -280,8 +279,6 @@ def _listed_imported(call: Call, program: UserProgram) -> dict[str, Any]:
 def list_programs(call: Call) -> dict[str, Any]:
     """The programs of the session, then those of the operator's modules. Without a session only the latter."""
     only(call, "session_id")
-    if call.args.get("session_id") is not None:
-        session_of(call)
     own = call.state.programs if call.state is not None else {}
     listed = [_listed(call, program_id, entry) for program_id, entry in own.items()]
     listed += [_listed_imported(call, program) for program in call.worker.programs.values()]

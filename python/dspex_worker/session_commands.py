@@ -13,6 +13,7 @@ from dspex_worker.worker import Call, bad_input, check_temperature
 
 __all__ = ["cleanup", "cleanup_session", "get_session_data", "read_choice", "reset_state", "set_lm", "update_session_data"]
 
+REFERENCE_MAX = 1024  # characters of a reference to a key
 TEMPERATURE = 0.7  # when set_lm names none; an explicit nil leaves the profile's
 
 # OpenAI's reasoning models refuse every temperature but 1: for them the default is the model's own.
@@ -24,21 +25,9 @@ _FAMILIES = (("gemini", "gemini"), ("gpt-", "openai"), ("chatgpt", "openai"), ("
 def set_lm(call: Call) -> dict[str, Any]:
     """Chooses the language model of this session; without a session, the one of all that choose none.
 
-    The host finds the profile for it. A key never comes this way: api_key can only refer to the one that the profile has.
+    The host finds the profile for it. A key never comes this way: api_key can only refer to one that the host allows.
     """
-    key = call.args.get("api_key")
-    if key is not None and not (isinstance(key, str) and key.startswith(("env:", "file:"))):
-        raise WorkerError(
-            "python",
-            "secret_in_request",
-            f"{call.command}: an API key stands in the request: it would be stored with the job",
-            hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
-            path="args.api_key",
-            expected="env:NAME or file:PATH",
-        )
     only(call, "model", "provider", "api_key", "temperature", "max_tokens", "session_id")
-    if call.session is not None or call.args.get("session_id") is not None:
-        session_of(call)
     choice = read_choice(call, call.args, "args")
     call.lm_choice = choice
     if call.state is not None:
@@ -52,7 +41,10 @@ def set_lm(call: Call) -> dict[str, Any]:
 
 
 def read_choice(call: Call, fields: dict[str, Any], at: str) -> dict[str, Any]:
-    """The choice of language model that the fields say; at is where they stand in the request."""
+    """The choice of language model that the fields say; at is where they stand in the request.
+
+    A key is in it by reference only. The host judges the reference each time that it uses the choice.
+    """
     model, provider = fields.get("model"), fields.get("provider")
     choice: dict[str, Any] = {}
     for name, value in (("model", model), ("provider", provider)):
@@ -69,7 +61,25 @@ def read_choice(call: Call, fields: dict[str, Any], at: str) -> dict[str, Any]:
         if type(tokens) is not int or not 1 <= tokens <= 10_000_000:
             raise bad_input(f"{call.command}: max_tokens is out of range", f"{at}.max_tokens", "an integer from 1 to 10000000")
         choice["max_tokens"] = tokens
+    reference = fields.get("api_key")
+    if reference is not None:
+        choice["api_key"] = _reference(call, reference, f"{at}.api_key")
     return choice
+
+
+def _reference(call: Call, reference: Any, path: str) -> str:
+    if not isinstance(reference, str) or not reference.startswith(("env:", "file:")):
+        raise WorkerError(
+            "python",
+            "secret_in_request",
+            f"{call.command}: an API key stands in the request: it would be stored with the job",
+            hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
+            path=path,
+            expected="env:NAME or file:PATH",
+        )
+    if len(reference) > REFERENCE_MAX:
+        raise bad_input(f"{call.command}: api_key is too long", path, f"at most {REFERENCE_MAX} characters")
+    return reference
 
 
 def _provider(model: str) -> str | None:

@@ -20,7 +20,7 @@ SCHEMA = 1  # key `schema` of a document, contract/sessions.md
 # What a document may hold. Only `schema` and `state` count; the rest tells people where it comes from.
 _DOCUMENT = ("schema", "session_id", "exported_at", "created_at", "last_activity", "operations", "generation", "state")
 _STATE = ("v", "version", "programs", "lm", "history", "data", "created_at")
-_LM = ("model", "provider", "temperature", "max_tokens")  # never a key
+_LM = ("model", "provider", "temperature", "max_tokens", "api_key")  # a key by reference only
 _PROGRAM = ("signature", "program_type", "created_at", "execution_count", "last_executed", "learnt")
 
 

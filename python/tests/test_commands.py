@@ -237,9 +237,9 @@ def test_set_lm_asks_no_reasoning_model_for_a_temperature(
     assert worker.value("set_lm", {"model": model, "temperature": 1}, session=session)["temperature"] == 1.0
 
 
-def test_set_lm_takes_a_reference_to_a_key_and_keeps_it_not(worker: WorkerProcess, session: str) -> None:
+def test_set_lm_keeps_the_reference_to_a_key_for_the_host_to_judge(worker: WorkerProcess, session: str) -> None:
     result = worker.call("set_lm", {"model": "fast", "api_key": "env:SOME_KEY"}, session=session)
-    assert result.meta["lm_choice"] == {"model": "fast", "temperature": 0.7}
+    assert result.meta["lm_choice"] == {"model": "fast", "temperature": 0.7, "api_key": "env:SOME_KEY"}
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,7 @@ def test_set_lm_takes_a_reference_to_a_key_and_keeps_it_not(worker: WorkerProces
         ({"model": "m", "max_tokens": 0}, "bad_input"),
         ({"temperature": 1}, "bad_input"),
         ({"model": "m", "api_base": "http://evil"}, "bad_input"),
+        ({"model": "m", "api_key": "env:" + "A" * 1024}, "bad_input"),
     ],
 )
 def test_set_lm_refuses(worker: WorkerProcess, session: str, args: dict[str, Any], code: str) -> None:
@@ -307,10 +308,35 @@ def test_cleanup_reset_and_cleanup_session(worker: WorkerProcess, session: str) 
     assert worker.value("get_stats", session=session)["command_count"] == 1
 
 
-@pytest.mark.parametrize("command", ["cleanup_session", "get_session_data", "update_session_data", "list_programs", "set_lm"])
-def test_no_job_reaches_into_another_session(worker: WorkerProcess, session: str, command: str) -> None:
-    args = {"session_id": "someone_else", **({"model": "m"} if command == "set_lm" else {})}
-    assert worker.failure(command, args, session=session).code == "session_mismatch"
+OF_SESSIONS: list[tuple[str, dict[str, Any]]] = [
+    ("create_program", QA_BOT),
+    ("execute_program", {"program_id": "shout", "inputs": {"text": "a"}}),
+    ("list_programs", {}),
+    ("get_program_info", {"program_id": "shout"}),
+    ("delete_program", {"program_id": "p"}),
+    ("set_lm", {"model": "m"}),
+    ("configure_lm", {"model": "m"}),
+    ("get_session_data", {}),
+    ("update_session_data", {"operation": "delete", "key": "k"}),
+    ("cleanup", {}),
+    ("reset_state", {}),
+    ("cleanup_session", {}),
+    ("erase_session", {}),
+    ("import_session", {"document": {"schema": 1, "state": None}}),
+]
+
+
+@pytest.mark.parametrize(("command", "args"), OF_SESSIONS)
+def test_no_job_reaches_into_another_session(worker: WorkerProcess, session: str, command: str, args: dict[str, Any]) -> None:
+    error = worker.failure(command, {**args, "session_id": "someone_else"}, session=session)
+    assert (error.code, error.detail["path"]) == ("session_mismatch", "args.session_id")
+
+
+@pytest.mark.parametrize(("command", "args"), OF_SESSIONS)
+def test_a_job_without_a_session_does_not_act_as_if_session_id_were_not_there(
+    worker: WorkerProcess, command: str, args: dict[str, Any]
+) -> None:
+    assert worker.failure(command, {**args, "session_id": "s"}).code == "session_required"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def change(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("state/programs/qa_bot/execution_count", -1, "bad_input", "state.programs.qa_bot.execution_count"),
         ("state/programs/qa_bot/code", "import os", "bad_input", "state.programs.qa_bot.code"),
         ("state/lm", {"temperature": 1}, "bad_input", "state.lm.model"),
-        ("state/lm/api_key", "sk-1", "bad_input", "state.lm.api_key"),
+        ("state/lm/api_key", "sk-1", "secret_in_request", "state.lm.api_key"),
         ("state/lm/temperature", 9, "bad_input", "state.lm.temperature"),
         ("state/history", {}, "bad_input", "state.history"),
         ("state/history", [{"inputs": {}, "outputs": 1}], "bad_input", "state.history[0].outputs"),

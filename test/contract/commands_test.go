@@ -313,7 +313,6 @@ func TestAnAnonymousProgram(t *testing.T) {
 		}
 		s.call(t, "", "create_program", m{"id": "a b", "signature": "q -> a"}).refused(t, "python", "bad_input", "args.id")
 		s.call(t, "", "create_program", m{"id": "x", "signature": "q"}).refused(t, "python", "bad_signature", "args.signature")
-		s.call(t, "", "create_program", m{"id": "x", "signature": "q -> a", "session_id": "y"}).refused(t, "session", "session_mismatch", "args.session_id")
 		if r := s.call(t, "", "list_programs", nil); len(r.Result.(m)["programs"].([]any)) != 0 {
 			t.Errorf("anonymous programs are listed: %v", r.Result)
 		}
@@ -323,7 +322,7 @@ func TestAnAnonymousProgram(t *testing.T) {
 func TestCommandsAboutStateNeedASession(t *testing.T) {
 	onBothEngines(t, func(t *testing.T, s *service, engine string) {
 		for command, args := range map[string]m{
-			"get_session_data": nil, "update_session_data": {"operation": "delete", "key": "k"}, "cleanup_session": {"session_id": "x"}, "delete_program": {"program_id": "p"},
+			"get_session_data": nil, "update_session_data": {"operation": "delete", "key": "k"}, "cleanup_session": nil, "delete_program": {"program_id": "p"},
 		} {
 			r := s.call(t, "", command, args)
 			r.fails(t, "session", "session_required")
@@ -331,5 +330,45 @@ func TestCommandsAboutStateNeedASession(t *testing.T) {
 				t.Errorf("%s: %+v", command, r.Error)
 			}
 		}
+	})
+}
+
+// TestACallReachesTheSessionThatItsArgumentsName: every command with session_id, on the subject without a session.
+func TestACallReachesTheSessionThatItsArgumentsName(t *testing.T) {
+	onBothEngines(t, func(t *testing.T, s *service, engine string) {
+		session := "named_" + engine[:4]
+		call := func(command string, args m) reply {
+			t.Helper()
+			args["session_id"] = session
+			r := s.call(t, "", command, args)
+			if r.Session.ID != session {
+				t.Errorf("%s ran in %q: %+v", command, r.Session.ID, r.Error)
+			}
+			return r
+		}
+		is(t, call("update_session_data", m{"operation": "set", "key": "name", "value": "Ada"}).Result.(m), m{"session_id": session, "status": "updated"})
+		is(t, s.call(t, session, "get_session_data", nil).Result.(m), m{"data": m{"name": "Ada"}})
+		is(t, call("get_session_data", m{}).Result.(m), m{"session_id": session, "data": m{"name": "Ada"}})
+		if id := call("create_program", qa()).Result; id != "qa_bot" {
+			t.Errorf("create_program answers %v", id)
+		}
+		is(t, s.call(t, session, "list_programs", nil).Result.(m), m{"total_count": 1})
+		is(t, call("list_programs", m{}).Result.(m), m{"total_count": 1})
+		is(t, call("get_program_info", m{"program_id": "qa_bot"}).Result.(m), m{"program_id": "qa_bot", "execution_count": 0})
+		call("execute_program", m{"program_id": "qa_bot", "inputs": m{"question": "Why?"}}).succeeds(t)
+		is(t, s.call(t, session, "get_program_info", m{"program_id": "qa_bot"}).Result.(m), m{"execution_count": 1})
+		call("set_lm", m{"model": "echo", "temperature": 0.1}).succeeds(t)
+		call("configure_lm", m{"model": "echo", "temperature": 0.1}).succeeds(t)
+		is(t, call("delete_program", m{"program_id": "qa_bot"}).Result.(m), m{"status": "deleted"})
+		call("cleanup", m{}).succeeds(t)
+		is(t, call("cleanup_session", m{}).Result.(m), m{"status": "cleaned", "session_id": session})
+		is(t, s.call(t, session, "get_session_data", nil).Result.(m), m{"data": m{}})
+		call("import_session", m{"document": m{"schema": 1, "state": nil}}).succeeds(t)
+		call("reset_state", m{}).succeeds(t)
+		is(t, call("erase_session", m{}).Result.(m), m{"status": "erased", "session_id": session})
+
+		s.call(t, "", "cleanup_session", m{"session_id": "a b"}).refused(t, "session", "bad_session_id", "args.session_id")
+		s.call(t, "", "cleanup_session", m{"session_id": 5}).refused(t, "python", "bad_input", "args.session_id")
+		s.call(t, "", "cleanup_session", m{"session_id": nil}).fails(t, "session", "session_required")
 	})
 }

@@ -23,6 +23,9 @@ import (
 // canary is the key in this file: it may reach the provider, and nothing else.
 const canary = "sk-canary-4f1c9e7a2b"
 
+// teamKey is a key that no profile has.
+const teamKey = canary + "-of-a-team"
+
 // provider answers on the doors of OpenAI, Anthropic and Gemini, and notes who came with which key.
 type provider struct {
 	*httptest.Server
@@ -108,7 +111,7 @@ func profiles(base, keyFile string) (file map[string]any, want map[string]call) 
 }
 
 // withProviders starts a dspex dev of its own with a profile for every provider.
-func withProviders(t *testing.T) (*provider, *dev, string, map[string]call) {
+func withProviders(t *testing.T, more ...string) (*provider, *dev, string, map[string]call) {
 	t.Helper()
 	dir := t.TempDir()
 	p := newProvider(t)
@@ -124,7 +127,7 @@ func withProviders(t *testing.T) (*provider, *dev, string, map[string]call) {
 		}
 	}
 	data := filepath.Join(dir, "data")
-	d, err := startDev([]string{"CANARY=" + canary, "GEMINI_API_KEY=" + canary}, dir, "--lm", "profiles.json", "--dir", data, "--verbose")
+	d, err := startDev([]string{"CANARY=" + canary, "GEMINI_API_KEY=" + canary, "TEAM_KEY=" + teamKey, "OTHER_KEY=other"}, dir, append([]string{"--lm", "profiles.json", "--dir", data, "--verbose"}, more...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +187,37 @@ func TestEveryProviderIsCalledWithItsKeyWhichGoesNowhereElse(t *testing.T) {
 	if strings.Contains(said.String(), canary) {
 		t.Errorf("a reply or an error holds the key:\n%s", said.String())
 	}
+	secretive(t, d, data)
+}
+
+func TestAKeyThatTheOperatorAllowsIsASessionsOwn(t *testing.T) {
+	p, d, data, _ := withProviders(t, "--allow-key-refs", "TEAM_KEY")
+	ctx, c := connectTo(t, d.url)
+	uses := func(session, key string) {
+		t.Helper()
+		if _, err := c.Execute(ctx, session, "predict", dspex.Args{"question": "hello"}); err != nil || p.last(t).key != key {
+			t.Errorf("%s was called with %q (%v)", session, p.last(t).key, err)
+		}
+	}
+	if lm, err := c.SetLM(ctx, "openai", dspex.ForSession("team"), dspex.WithAPIKey("env:TEAM_KEY"), dspex.WithoutTemperature()); err != nil || lm.Provider != "openai" || lm.Temperature != nil {
+		t.Fatalf("%+v %v", lm, err)
+	}
+	uses("team", teamKey)
+	uses("others", canary)
+	for killed := map[string]bool{}; len(killed) < 2; { // whoever comes next has the choice from the record
+		r, err := c.ExecuteAnonymous(ctx, "shutdown", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed[fmt.Sprint(r.Outputs()["worker_id"])] = true
+	}
+	uses("team", teamKey)
+	_, err := c.SetLM(ctx, "openai", dspex.ForSession("team"), dspex.WithAPIKey("env:OTHER_KEY"))
+	var e *dspex.Error
+	if !errors.As(err, &e) || e.Code != dspex.CodeSecret || e.Expected != "no api_key, or env:CANARY, env:TEAM_KEY" {
+		t.Errorf("a key that is not allowed: %v", err)
+	}
+	uses("team", teamKey)
 	secretive(t, d, data)
 }
 

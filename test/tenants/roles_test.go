@@ -74,6 +74,38 @@ func TestEachCommandIsForItsRole(t *testing.T) {
 	}
 }
 
+// TestASessionThatArgumentsNameIsReachedByRoleAndTenant: a client has rights to subjects, which an argument does not widen.
+func TestASessionThatArgumentsNameIsReachedByRoleAndTenant(t *testing.T) {
+	operator, acme, globex := as(t, "operator"), as(t, "acme"), as(t, "globex")
+	write := func(c client, value string) {
+		t.Helper()
+		if r := c.ask("dspex.rpc.session.named", command("append", m{"x": value})); !r.OK {
+			t.Fatalf("%+v", r)
+		}
+	}
+	write(acme, "acme's")
+	write(globex, "globex's")
+	read := command("get_session_data", m{"session_id": "named"})
+	if r := acme.ask("dspex.rpc.anonymous", read); r.OK || r.Error.Code != "role_required" || !strings.Contains(r.Error.Hint, "dspex.rpc.session.") {
+		t.Errorf("a client: %+v", r)
+	}
+	if r := acme.ask("dspex.rpc.admin.anonymous", read); !r.OK || !strings.Contains(string(r.Result), "acme's") {
+		t.Errorf("an operator of acme: %+v %s", r, r.Result)
+	}
+	if r := operator.ask("dspex.rpc.admin.anonymous", read, "Dspex-Tenant", "globex"); !r.OK || !strings.Contains(string(r.Result), "globex's") {
+		t.Errorf("an operator, for globex: %+v %s", r, r.Result)
+	}
+	if r := acme.ask("dspex.rpc.admin.anonymous", command("set_lm", m{"session_id": "named", "provider": "ollama", "model": "llama3"})); !r.OK {
+		t.Errorf("a session's model needs no more than the session: %+v", r)
+	}
+	if r := acme.ask("dspex.rpc.admin.anonymous", command("erase_session", m{"session_id": "named"})); !r.OK {
+		t.Errorf("an operator of acme erases: %+v", r)
+	}
+	if r := globex.ask("dspex.rpc.session.named", command("get_session_data", nil)); !r.OK || !strings.Contains(string(r.Result), "globex's") {
+		t.Errorf("globex's own afterwards: %+v %s", r, r.Result)
+	}
+}
+
 // exported is a document that a session can be made of.
 func exported(t *testing.T) (document json.RawMessage) {
 	t.Helper()

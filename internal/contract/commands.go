@@ -1,0 +1,14 @@
+package contract
+
+import "slices"
+
+// ofSessions are the commands of dspex that take the argument session_id. In a command of a user's modules an argument of that
+// name is the user's own.
+var ofSessions = []string{"create_program", "execute_program", "list_programs", "get_program_info", "delete_program", "set_lm", "configure_lm",
+	"get_session_data", "update_session_data", "cleanup", "reset_state", "cleanup_session", "erase_session", "import_session"}
+
+// ArgSession is the argument that names a session.
+const ArgSession = "session_id"
+
+// TakesSession reports whether the command's argument session_id names a session.
+func TakesSession(command string) bool { return slices.Contains(ofSessions, command) }
