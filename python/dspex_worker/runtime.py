@@ -242,6 +242,8 @@ class Runtime:
         else:
             call.task.cancel()
             self._loop.call_later(TELL_AFTER, self._tell_where, call)
+        if call.let_go is not None:
+            call.let_go()
 
     def _tell_where(self, call: Call) -> None:
         """A task that ignores its cancellation is in no thread's stack: says where it waits, in the form of faulthandler."""

@@ -74,8 +74,8 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "held", "id", "interrupt", "job", "lm", "lm_called", "lm_choice", "options", "pushed", "session", "started", "state", "task",
-        "usage", "version", "worker",
+        "held", "id", "interrupt", "job", "let_go", "lm", "lm_called", "lm_choice", "options", "pushed", "session", "started", "state",
+        "task", "usage", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], Callable[[], None]]) -> None:
@@ -105,6 +105,7 @@ class Call:
         self.task: Any = None
         self.coroutine: Any = None
         self.interrupt: Callable[[], None] | None = None
+        self.let_go: Callable[[], None] | None = None  # lets go of what its thread waits for
         self.before: State | None = None
         if self.held is not None:
             self.before = worker.sessions.load(self.held, self.version, state)
@@ -171,8 +172,14 @@ class Call:
             history=history or [],
             emit=self.emit if self.streams else None,
             budget_ms=self.budget_ms,
+            when_cancelled=self._when_cancelled,
             used=self._used,
         )
+
+    def _when_cancelled(self, let_go: Callable[[], None]) -> None:
+        self.let_go = let_go
+        if self.cancelled is not None:
+            let_go()
 
     def _used(self, usage: dict[str, Any], lm_called: bool) -> None:
         self.usage, self.lm_called = usage, lm_called

@@ -145,12 +145,13 @@ class WorkerProcess:
         attempt: int = 1,
         options: dict[str, Any] | None = None,
         lm: str | None = None,
+        budget_ms: int = 30_000,
     ) -> int:
         call, self.next_id = self.next_id, self.next_id + 1
         version, state = self.sessions.get(session or "", (0, None))
         if session is not None and self.held.get(session) == version:
             state = None
-        self.send(FrameType.CALL, call, [command, args or {}, session, job, attempt, 30_000, options or {}, state, version, lm])
+        self.send(FrameType.CALL, call, [command, args or {}, session, job, attempt, budget_ms, options or {}, state, version, lm])
         return call
 
     def finish(self, call: int, session: str | None = None) -> Result:

@@ -85,6 +85,7 @@ class FakeLM:
         self.open = 0
         self.closed_early = asyncio.Event()
         self.arrived = asyncio.Event()
+        self.left = threading.Semaphore(0)  # counts the clients that went away without their answer
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -136,7 +137,7 @@ class FakeLM:
         self.arrived.set()
         reply = self._reply(request)
         if reply.hold is not None and not await self._held(reader, reply.hold):
-            self.closed_early.set()
+            self._note_left()
             return False
         if reply.cut == "accept":
             return False
@@ -157,6 +158,10 @@ class FakeLM:
             gone.cancel()
             go.cancel()
             await asyncio.gather(gone, go, return_exceptions=True)
+
+    def _note_left(self) -> None:
+        self.closed_early.set()
+        self.left.release()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request, reply: Reply) -> bool:
         if reply.status >= 400 or reply.body is not None:
@@ -212,7 +217,7 @@ class FakeLM:
             if reply.cut == "stream" and i > len(pieces) * 2 // 3:
                 return False
             if reply.pause is not None and i == len(pieces) // 2 and not await self._held(reader, reply.pause):
-                self.closed_early.set()
+                self._note_left()
                 return False
             self._event(writer, {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
             await writer.drain()

@@ -38,6 +38,7 @@ class Context:
     history: list[dict[str, Any]] = field(default_factory=list)  # turns {"inputs": {...}, "outputs": {...}}, oldest first
     emit: Callable[..., None] | None = None  # set when the caller wants partial output: field, chunk, and number of the model's call
     budget_ms: int = 0
+    when_cancelled: Callable[[Callable[[], None]], None] | None = None  # takes what is to be called when the call is cancelled
     used: Callable[[dict[str, Any], bool], None] | None = None  # told at the end: counts by model, and whether the LM was called
 
 

@@ -12,7 +12,7 @@ import dspy
 from dspy import lm15
 
 from dspex_worker import inherit
-from dspex_worker.engines.dspy_engine import fast, interpreter, kept, outside, seam, settings, texts, tools
+from dspex_worker.engines.dspy_engine import fast, interpreter, kept, outside, seam, settings, texts, tools, waits
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
 from dspex_worker.engines.dspy_engine.lm import engine_of, note_finish
 
@@ -33,6 +33,7 @@ def configure() -> None:
     logging.getLogger("dspy").setLevel(logging.ERROR)
     fast.read()
     outside.install()
+    waits.install()
     inherit.install()
     settings.install()
     seam.install()

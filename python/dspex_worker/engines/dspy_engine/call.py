@@ -39,7 +39,8 @@ class Call:
                 limit = asyncio.timeout(self._ctx.budget_ms / 1000 if self._ctx.budget_ms > 0 else None)
                 try:
                     async with limit:
-                        yield
+                        with self._ended_at(limit.when()):
+                            yield
                 except TimeoutError:
                     if limit.expired():
                         raise operation_timeout(self._ctx.budget_ms, self._trace, self.usage()) from None
@@ -47,6 +48,18 @@ class Call:
         finally:
             self._report()
             await profiles.sweep()
+
+    @contextmanager
+    def _ended_at(self, when: float | None) -> Iterator[None]:
+        """Lets go of models when the time is over: what waits for one in a thread cannot be interrupted."""
+        if when is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_at(when, self._trace.end)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def around_user_code(self, profiles: Profiles) -> Iterator[None]:
@@ -116,4 +129,6 @@ class Call:
             self._trace.settings = job_settings(self._user_code, **values)
             stack.callback(trace_var.reset, trace_var.set(self._trace))
             stack.callback(self._trace.end)
+            if self._ctx.when_cancelled is not None:
+                self._ctx.when_cancelled(self._trace.end)
             yield

@@ -69,7 +69,7 @@ def noted(lm: Any, results: list[Any]) -> Iterator[None]:
         with _translated():
             yield
         return
-    if trace.ended:
+    if trace.is_over():
         raise job_ended()
     if trace.of_profile is not None and trace.of_profile(lm):
         trace.called_profile = True
@@ -79,6 +79,8 @@ def noted(lm: Any, results: list[Any]) -> Iterator[None]:
             yield
     except BaseException as error:
         trace.note_failure(error, lm)
+        if trace.is_over() and isinstance(error, Exception):
+            raise job_ended() from error  # its connection was closed under it
         raise
     finally:
         call_var.reset(token)

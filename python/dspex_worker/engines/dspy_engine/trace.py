@@ -7,6 +7,7 @@ no language model can be reached under it (seam.py). Threads that the job starts
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class Trace:
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # counts by model, of every call that a model was paid for
     failed: list[tuple[BaseException, Any]] = field(default_factory=list)  # errors of model calls, each with its LM
     lock: threading.Lock = field(default_factory=threading.Lock)
+    waits: dict[Any, Callable[[], None]] = field(default_factory=dict)  # connections to models in use, and what ends the wait
 
     def note_failure(self, error: BaseException, lm: Any) -> None:
         """Remembers whose call ended so."""
@@ -48,9 +50,30 @@ class Trace:
                         return lm
         return None
 
+    def is_over(self) -> bool:
+        """Whether the job has ended, which may happen at any time."""
+        return self.ended
+
+    def wait_on(self, conn: Any, cut: Callable[[], None]) -> None:
+        """A request goes out on the connection. cut: ends it; called at once if the job is over."""
+        with self.lock:
+            if self.ended:
+                cut()
+            else:
+                self.waits[conn] = cut
+
+    def waited_on(self, conn: Any) -> None:
+        """The request is over."""
+        with self.lock:
+            self.waits.pop(conn, None)
+
     def end(self) -> None:
-        """The job is over. What still runs of it may go on, but reaches no model."""
-        self.ended = True
+        """The job is over. What still runs of it may go on, but reaches no model, and waits for none."""
+        with self.lock:
+            self.ended = True
+            for cut in self.waits.values():
+                cut()
+            self.waits.clear()
 
 
 trace_var: ContextVar[Trace | None] = ContextVar("dspex_dspy_trace", default=None)

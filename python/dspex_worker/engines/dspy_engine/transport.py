@@ -17,7 +17,7 @@ import weakref
 from typing import Any
 
 from dspex_worker import sandbox
-from dspex_worker.engines.dspy_engine import outside
+from dspex_worker.engines.dspy_engine import outside, waits
 
 __all__ = ["Transport", "make"]
 
@@ -47,7 +47,8 @@ class _Connection(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
         self._is_full = self._is_paused = False
         self._poll = select.poll()
-        self._poll.register(opened.writer.get_extra_info("socket").fileno(), select.POLLIN)
+        self.sock = opened.writer.get_extra_info("socket")
+        self._poll.register(self.sock.fileno(), select.POLLIN)
         self._transport.set_protocol(self)
         self._transport.resume_reading()  # the stream reader may have paused it
 
@@ -236,11 +237,13 @@ class Transport(_async.StdlibAsyncTransport):  # type: ignore[misc]
     async def _wrote(self, conn: _Connection, data: bytes, timeout: float, *, is_last: bool) -> bool:
         """Whether it is written. A connection that did not take it is closed."""
         self._busy.add(conn)
+        waits.begin(conn, conn.sock)
         try:
             await conn.write(data, timeout)
             return True
         except BaseException as error:
             self._busy.discard(conn)
+            waits.end(conn)
             conn.close()
             if isinstance(error, TimeoutError):
                 raise _async.WriteTimeout(f"write timed out: {error}") from error
@@ -264,6 +267,7 @@ class Transport(_async.StdlibAsyncTransport):  # type: ignore[misc]
         if conn not in self._busy:
             return
         self._busy.discard(conn)
+        waits.end(conn)
         self._pool.release_slot()
         if whole and not self._closed:
             self._free.setdefault(conn.origin, []).append(conn)
