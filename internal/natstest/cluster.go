@@ -17,17 +17,17 @@ import (
 // Cluster is three brokers. All routes of the first one lead through a wall, where it can be cut off.
 type Cluster struct {
 	Servers [3]*server.Server
-	*wall
+	*Wall
 }
 
 // RunCluster starts three brokers that form a cluster with JetStream and stops them at the test's end.
 func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 	t.Helper()
-	c := &Cluster{wall: newWall(t)}
+	c := &Cluster{Wall: NewWall(t)}
 	var own, through [3]*url.URL
 	for n := range own {
 		own[n] = route(freePort(t))
-		through[n] = route(c.door(t, own[n].Host))
+		through[n] = route(c.Door(t, own[n].Host))
 	}
 	// The first one comes last: brokers name others to each other, and those two must have found each other without a door by then.
 	for _, n := range []int{1, 2, 0} {
@@ -106,8 +106,8 @@ func freePort(t testing.TB) (address string) {
 	return l.Addr().String()
 }
 
-// wall has doors that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
-type wall struct {
+// Wall has doors that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
+type Wall struct {
 	ends   sync.WaitGroup
 	closed chan struct{}
 
@@ -115,14 +115,15 @@ type wall struct {
 	shut chan struct{} // nil: bytes pass
 }
 
-func newWall(t testing.TB) *wall {
-	w := &wall{closed: make(chan struct{})}
+// NewWall makes a wall that is open.
+func NewWall(t testing.TB) *Wall {
+	w := &Wall{closed: make(chan struct{})}
 	t.Cleanup(func() { close(w.closed); w.ends.Wait() })
 	return w
 }
 
 // Cut cuts the first broker off from the others.
-func (w *wall) Cut() {
+func (w *Wall) Cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shut == nil {
@@ -131,7 +132,7 @@ func (w *wall) Cut() {
 }
 
 // Mend ends the cut.
-func (w *wall) Mend() {
+func (w *Wall) Mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shut != nil {
@@ -141,7 +142,7 @@ func (w *wall) Mend() {
 }
 
 // passes waits while the wall is shut; false: the test is over.
-func (w *wall) passes() bool {
+func (w *Wall) passes() bool {
 	w.mu.Lock()
 	shut := w.shut
 	w.mu.Unlock()
@@ -159,8 +160,8 @@ func (w *wall) passes() bool {
 	}
 }
 
-// door makes a door that leads to an address.
-func (w *wall) door(t testing.TB, target string) (address string) {
+// Door makes a door that leads to an address.
+func (w *Wall) Door(t testing.TB, target string) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -177,7 +178,7 @@ func (w *wall) door(t testing.TB, target string) (address string) {
 	return l.Addr().String()
 }
 
-func (w *wall) carry(from net.Conn, target string) {
+func (w *Wall) carry(from net.Conn, target string) {
 	to, err := net.Dial("tcp", target)
 	if err != nil {
 		_ = from.Close()
@@ -188,7 +189,7 @@ func (w *wall) carry(from net.Conn, target string) {
 	w.copy(from, to)
 }
 
-func (w *wall) copy(dst io.WriteCloser, src io.Reader) {
+func (w *Wall) copy(dst io.WriteCloser, src io.Reader) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(b)
