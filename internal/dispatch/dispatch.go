@@ -109,16 +109,10 @@ func New(cfg Config) (*Dispatcher, error) {
 	return d, nil
 }
 
-// Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
-func (d *Dispatcher) Run(ctx context.Context) (err error) {
-	if d.js, err = jetstream.New(d.nc); err != nil {
-		return err
-	}
+// prepare makes the broker objects, or finds them.
+func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	if err := stream.CheckAccounts(d.nc, d.cfg.Settings.Accounts); err != nil {
 		return err
-	}
-	if !d.cfg.Settings.Accounts {
-		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: fine for clients that you trust this far, else docs/security.md")
 	}
 	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
@@ -129,8 +123,26 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	if _, err = d.readLayouts(ctx); err != nil {
 		return err
 	}
-	if d.clock, err = stream.NewClock(ctx, d.js, clock.New(d.cfg.Machine), d.log); err != nil {
+	d.clock, err = stream.NewClock(ctx, d.js, clock.New(d.cfg.Machine), d.log)
+	return err
+}
+
+// passes reports whether prepare is worth another try. What a single broker says is for people: JetStream is off, or a right is
+// missing.
+func (d *Dispatcher) passes(err error) bool {
+	return (d.cfg.Settings.Replicas > 1 || len(d.nc.Servers()) > 1) && stream.Passes(err)
+}
+
+// Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
+func (d *Dispatcher) Run(ctx context.Context) (err error) {
+	if d.js, err = jetstream.New(d.nc); err != nil {
 		return err
+	}
+	if err := stream.Settle(ctx, d.log, d.passes, d.prepare); err != nil {
+		return err
+	}
+	if !d.cfg.Settings.Accounts {
+		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: fine for clients that you trust this far, else docs/security.md")
 	}
 	if d.writer, err = stream.NewWriter(d.nc); err != nil {
 		return err

@@ -294,10 +294,14 @@ func (h *Host) open(ctx context.Context) (err error) {
 	if err := stream.Await(ctx, h.js, h.log); err != nil {
 		return err
 	}
-	if err := h.learnAccounts(ctx); err != nil {
+	err = stream.Settle(ctx, h.log, stream.Passes, func(ctx context.Context) (err error) {
+		if err := h.learnAccounts(ctx); err != nil {
+			return err
+		}
+		h.clock, err = stream.NewClock(ctx, h.js, clock.New(h.cfg.Machine), h.log)
 		return err
-	}
-	if h.clock, err = stream.NewClock(ctx, h.js, clock.New(h.cfg.Machine), h.log); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	h.maxPayload = int(h.nc.MaxPayload())
@@ -309,11 +313,14 @@ func (h *Host) open(ctx context.Context) (err error) {
 	h.control = stream.NewBucket(h.nc, h.writer, stream.Control)
 	assign := stream.NewBucket(h.nc, h.writer, stream.Assign)
 	h.claims = stream.NewClaims(h.js, assign)
-	drain, err := h.control.Get(ctx, jobs.DrainKey(h.cfg.Name))
+	err = stream.Settle(ctx, h.log, stream.Passes, func(ctx context.Context) error {
+		drain, err := h.control.Get(ctx, jobs.DrainKey(h.cfg.Name))
+		h.draining.Store(jobs.IsDrain(drain.Value))
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	h.draining.Store(jobs.IsDrain(drain.Value))
 	h.assigned = newAssignments(h.log)
 	return nil
 }

@@ -1,0 +1,48 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// settling bounds the wait for brokers that start, or elect: a stream needs most of its replicas.
+	settling    = 2 * time.Minute
+	settlePause = 500 * time.Millisecond
+	// noPeers is the broker's code for a stream whose replicas find no place.
+	noPeers jetstream.ErrorCode = 10005
+)
+
+// Settle tries until it works, the error is not one that passes, or two minutes are over. Programs start with it what needs the
+// broker: one that is started with its brokers, or in the middle of an election, has to wait and not to end.
+func Settle(ctx context.Context, log *slog.Logger, passes func(error) bool, try func(context.Context) error) error {
+	said := ""
+	for end := time.Now().Add(settling); ; {
+		err := try(ctx)
+		if err == nil || ctx.Err() != nil || time.Now().After(end) || !passes(err) {
+			return err
+		}
+		if err.Error() != said {
+			said = err.Error()
+			log.Info("waiting_for_the_broker", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(settlePause):
+		}
+	}
+}
+
+// Passes reports whether an error is one of a broker that is starting, electing, or away: nothing but time helps.
+func Passes(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return api.Code == 503 || api.ErrorCode == noPeers
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+}
