@@ -8,6 +8,8 @@ PART   := all
 SEEDS  := 500
 FROM   := 1
 MUTANT := all
+FOR    := 10m
+SEED   := 1
 BIN    := bin
 
 # Stamps carry the content of the locks: a changed lock makes a new set-up, a new date does not.
@@ -16,7 +18,7 @@ sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python sim mutants test-mixed test-containers lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python sim mutants chaos test-mixed test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +81,10 @@ sim: ## faults in fake time: SEEDS=10000 scenarios, FROM=1, one process a core; 
 
 mutants: ## the simulation must object to every rule that is left out: MUTANT="a name", or all
 	go test ./test/mutants -v -timeout 0 -mutant '$(MUTANT)'
+
+chaos: ## three real brokers with accounts, dispatchers, hosts and two tenants: all are killed, stopped, cut off; FOR=10m SEED=1
+	go test -c -o bin/chaos.test ./test/chaos
+	cd test/chaos && $(CURDIR)/bin/chaos.test -test.run '^TestEveryPromise' -test.v -test.timeout 0 -for $(FOR) -seed $(SEED)
 
 lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

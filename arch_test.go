@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"test/bench":                 {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":              {},
 	"test/e2e":                   {"", "internal/echolm"},
+	"test/chaos":                 {},
 	"test/procs":                 {},
 	"test/sandbox":               {},
 	"test/sim":                   {},

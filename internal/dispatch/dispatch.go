@@ -117,8 +117,12 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
 	}
-	if _, err = stream.Ensure(ctx, d.js, d.cfg.Settings); err != nil {
+	partitions, err := stream.Ensure(ctx, d.js, d.cfg.Settings)
+	if err != nil {
 		return err
+	}
+	if asked := d.cfg.Settings.Partitions; asked != 0 && asked != partitions { // they may have been changed since: no reason to stay away
+		d.log.Warn("partitions_differ", "have", partitions, "asked", asked, "hint", fmt.Sprintf("--partitions is for new deployments: `dspex partitions %d` changes this one's", asked))
 	}
 	if _, err = d.readLayouts(ctx); err != nil {
 		return err

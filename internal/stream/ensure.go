@@ -78,7 +78,7 @@ func (s Settings) withDefaults() Settings {
 const MaxAckPending = 16384
 
 // Ensure makes every broker object that is missing and leaves those alone that exist, but for the subjects that jobs come in by. Calling it twice, or from two
-// processes at once, is fine. It returns the number of partitions in force, and an error when the deployment has another one.
+// processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
 	if err := CheckVersion(js.Conn()); err != nil {
 		return 0, err
@@ -92,9 +92,6 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	}
 	if err := adapt(ctx, js, s); err != nil {
 		return 0, err
-	}
-	if s.Partitions != 0 && have != s.Partitions {
-		return 0, fmt.Errorf("the deployment has %d partitions, %d were asked for: start with --partitions %d or without it, then change the number with `dspex partitions %d`", have, s.Partitions, have, s.Partitions)
 	}
 	return have, nil
 }

@@ -44,7 +44,7 @@ func (d *deployment) strike(clients []*client) map[string]int {
 // between waits before the next fault; false: it is time to end.
 func (f *faults) between(least, most time.Duration) bool {
 	f.note("")
-	time.Sleep(f.time(least, most))
+	wait(f.time(least, most))
 	return time.Now().Before(f.until) && !f.d.t.Failed()
 }
 
@@ -76,7 +76,7 @@ func (f *faults) brokers() {
 		case 0:
 			f.note("broker killed")
 			p.kill()
-			time.Sleep(f.time(0, 6*time.Second))
+			wait(f.time(0, 6*time.Second))
 			p.start()
 		case 1:
 			f.note("broker stopped for a moment")
@@ -84,7 +84,7 @@ func (f *faults) brokers() {
 		case 2:
 			f.note("broker cut off from the others")
 			f.d.wall.Cut()
-			time.Sleep(f.time(2*time.Second, 20*time.Second))
+			wait(f.time(2*time.Second, 20*time.Second))
 			f.d.wall.Mend()
 		case 3:
 			f.note("broker restarted")
@@ -98,7 +98,7 @@ func (f *faults) brokers() {
 
 func (f *faults) freeze(p *process, d time.Duration) {
 	p.signal(syscall.SIGSTOP)
-	time.Sleep(d)
+	wait(d)
 	p.signal(syscall.SIGCONT)
 }
 
@@ -109,7 +109,7 @@ func (f *faults) dispatchers() {
 		case 0:
 			f.note("dispatcher killed")
 			p.kill()
-			time.Sleep(f.time(0, 4*time.Second))
+			wait(f.time(0, 4*time.Second))
 			p.start()
 		case 1:
 			f.note("dispatcher stopped for a moment")
@@ -144,7 +144,7 @@ func (f *faults) hosts() {
 		case 0:
 			f.note("host killed")
 			p.kill()
-			time.Sleep(f.time(0, 8*time.Second))
+			wait(f.time(0, 8*time.Second))
 			p.start()
 		case 1:
 			f.note("host stopped for a moment")
@@ -184,7 +184,7 @@ func (f *faults) drain(p *process) {
 			defer cancel()
 			return change(ctx, p.name)
 		}))
-		time.Sleep(f.time(0, 3*time.Second))
+		wait(f.time(0, 3*time.Second))
 	}
 }
 
@@ -228,6 +228,9 @@ func progress(ctx context.Context, until time.Time, mu *sync.Mutex, struck map[s
 		fmt.Printf("%6v left %8d jobs %5d faults   %-100s%s", max(time.Until(until), 0).Round(time.Second), jobs, faults, now, end)
 	}
 }
+
+// wait lets time pass for processes that run by a real clock.
+func wait(d time.Duration) { <-time.After(d) }
 
 func orWell(s string) string {
 	if s == "" {
