@@ -4,18 +4,37 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/mock"
 )
 
-// Deployment is a whole dspex in the test's process: what `dspex dev --engine stub` runs.
+// Deployment is a whole dspex in the test's process: what `dspex dev` runs.
 type Deployment struct {
-	url string
-	t   testing.TB
+	url  string
+	mode Mode
+	t    testing.TB
 }
+
+// Mode is what stands behind a deployment's endpoints. Sessions, order, retries, deadlines and job ids are the same in all of them.
+type Mode string
+
+// The modes.
+const (
+	MockAdapter     Mode = "mock_adapter"     // no Python: answers come from the scenario, or are made up
+	BridgeMock      Mode = "bridge_mock"      // Python workers without DSPy
+	FullIntegration Mode = "full_integration" // Python workers with DSPy, on a built-in model that answers from the scenario, or echoes
+)
+
+// Rule is what a scenario does with the attempts that it matches: answers them, fails them, or holds them up.
+type Rule = mock.Rule
+
+// Failure is the error of a Rule.
+type Failure = mock.Failure
 
 // Option changes what Start starts.
 type Option func(*devserver.Config)
@@ -31,13 +50,43 @@ func WithModules(dir string, names ...string) Option {
 // WithWorkers sets the number of Python workers. The default is 4.
 func WithWorkers(n int) Option { return func(c *devserver.Config) { c.Workers = n } }
 
+// WithMode sets the mode, whatever $TEST_MODE says.
+func WithMode(m Mode) Option { return func(c *devserver.Config) { c.Test.Mode = string(m) } }
+
+// WithScenario adds rules: of those that answer the first that matches counts, and of those that strike the first that is not
+// used up.
+func WithScenario(rules ...Rule) Option {
+	return func(c *devserver.Config) { c.Test.Rules = append(c.Test.Rules, rules...) }
+}
+
+// WithScenarioFile adds the rules of a file: {"rules": [...]}.
+func WithScenarioFile(path string) Option {
+	return func(c *devserver.Config) { c.Test.Scenario = path }
+}
+
+// Open starts a deployment in the mode that the environment variable TEST_MODE names, mock_adapter by default, so that the same
+// tests run without Python on every change, and with real DSPy now and then. Another mode fails the test.
+func Open(t testing.TB, options ...Option) *Deployment {
+	t.Helper()
+	mode := Mode(os.Getenv(mock.Variable))
+	if mode == "" {
+		mode = MockAdapter
+	}
+	return start(t, append([]Option{WithMode(mode)}, options...))
+}
+
 // Start starts a deployment and returns when it answers requests; it ends with the test. The stub engine runs no language model:
 // predict and programs answer with values of the types that their signatures ask for, marked "[stub]".
 func Start(t testing.TB, options ...Option) *Deployment {
 	t.Helper()
+	return start(t, append([]Option{WithMode(BridgeMock)}, options...))
+}
+
+func start(t testing.TB, options []Option) *Deployment {
+	t.Helper()
 	var log logs
 	ready := make(chan string, 1)
-	config := devserver.Config{Engine: "stub", Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil)),
+	config := devserver.Config{Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil)),
 		Ready: func(i devserver.Info) { ready <- i.URL }}
 	for _, o := range options {
 		o(&config)
@@ -53,13 +102,16 @@ func Start(t testing.TB, options ...Option) *Deployment {
 				t.Errorf("the deployment ended with %v\n%s", err, log.String())
 			}
 		})
-		return &Deployment{url, t}
+		return &Deployment{url, Mode(config.Test.Mode), t}
 	case err := <-ended:
 		stop()
 		t.Fatalf("the deployment did not start: %v\n%s", err, log.String())
 		return nil
 	}
 }
+
+// Mode is the deployment's mode.
+func (d *Deployment) Mode() Mode { return d.mode }
 
 // URL is where clients connect.
 func (d *Deployment) URL() string { return d.url }

@@ -11,8 +11,10 @@
 //	}
 //
 // [NewFake] is a stand-in: the test itself answers each command. It takes milliseconds and needs no Python; it retries nothing,
-// knows no deadlines and keeps no order. [Start] is a whole deployment, dispatcher, worker-host and Python workers, with the stub
-// engine in DSPy's place: it has all of the service's promises, and takes about a second.
+// knows no deadlines and keeps no order. [Open] is a whole deployment with all of the service's promises, in the mode that the
+// environment variable TEST_MODE names: without Python by default (a third of a second), with Python workers, or with DSPy. A
+// scenario answers, fails and holds up what the test says. [Start] is one with Python workers and the stub engine, whatever
+// TEST_MODE is, for modules of Python.
 package dspextest
 
 import (

@@ -2,8 +2,11 @@ package dspextest_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/dspex/dspex"
@@ -80,4 +83,40 @@ func TestADeploymentKeepsSessionsAndRunsModulesOfItsUser(t *testing.T) {
 	if reply.SessionState != dspex.SessionWarm {
 		t.Errorf("the session is %s, want warm", reply.SessionState)
 	}
+}
+
+func TestADeploymentIsInTheModeThatTheEnvironmentNames(t *testing.T) {
+	for text, want := range map[string]dspextest.Mode{"": dspextest.MockAdapter, "mock_adapter": dspextest.MockAdapter, "bridge_mock": dspextest.BridgeMock} {
+		t.Run(string(want)+" by "+strconv.Quote(text), func(t *testing.T) {
+			t.Setenv("TEST_MODE", text)
+			d := dspextest.Open(t, python(t), dspextest.WithWorkers(1))
+			reply, err := d.Client().Execute(t.Context(), "s", "predict", dspex.Args{"question": "What is the capital of France?"})
+			if err != nil || reply.Outputs()["answer"] != "Paris" || d.Mode() != want || reply.Engine != map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want] {
+				t.Errorf("%s, mode %s, engine %s, %v", reply.Result, d.Mode(), reply.Engine, err)
+			}
+		})
+	}
+}
+
+func TestAnUnknownModeFailsTheTest(t *testing.T) {
+	t.Setenv("TEST_MODE", "mock")
+	failed := &failing{TB: t}
+	func() {
+		defer func() { _ = recover() }()
+		dspextest.Open(failed)
+	}()
+	if want := `must be mock_adapter, bridge_mock or full_integration, got "mock"`; !strings.Contains(failed.said, want) {
+		t.Errorf("it says %q, want %q", failed.said, want)
+	}
+}
+
+// failing keeps what Fatalf is called with.
+type failing struct {
+	testing.TB
+	said string
+}
+
+func (f *failing) Fatalf(format string, args ...any) {
+	f.said = fmt.Sprintf(format, args...)
+	panic(f.said)
 }

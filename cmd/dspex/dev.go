@@ -20,6 +20,9 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Test.Mode == "" {
+				cfg.Test.Mode = a.env("TEST_MODE")
+			}
 			if cfg.Workers < 1 || cfg.Slots < 1 {
 				return usage("--workers and --slots must be at least 1")
 			}
@@ -61,6 +64,8 @@ func (a *app) devCommand() *cobra.Command {
 	cfg.Alerts.Flags(f)
 	cfg.KeyRefs.Flags(f)
 	cfg.Modules.Flags(f)
+	cfg.Test.Flags(f)
+	f.Lookup("test-mode").Usage += " [$TEST_MODE]"
 	metrics.Flags(f)
 	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")
 	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
@@ -76,6 +81,10 @@ func (a *app) announce(i devserver.Info, metrics string) {
 	fmt.Fprintf(a.out, "%s %s\n", a.paint(a.out, green, "ready"), i.URL)
 	say := func(format string, args ...any) { fmt.Fprintf(a.err, format+"\n", args...) }
 	switch {
+	case i.Mode == "mock_adapter":
+		say("%s", a.paint(a.err, dim, "Test mode mock_adapter: no Python; answers come from the scenario (--scenario), or are made up."))
+	case i.Mode != "":
+		say("%s", a.paint(a.err, dim, "Test mode "+i.Mode+": what the scenario (--scenario) has an answer for is answered by it."))
 	case i.Engine == "stub":
 		say("%s", a.paint(a.err, dim, "The stub engine answers: no DSPy, no language model, values made up from the inputs."))
 	case i.Echo != "":

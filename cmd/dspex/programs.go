@@ -63,12 +63,15 @@ type learntInfo struct {
 func (a *app) sayPrograms(r dspex.Reply) error {
 	var found struct {
 		Programs []struct {
-			ID, Kind  string
+			ID        string
 			Executed  int `json:"execution_count"`
 			Signature *struct {
 				Inputs, Outputs []struct{ Name string }
 			}
-			Learnt *learntInfo
+			Extra struct {
+				Kind   string
+				Learnt *learntInfo
+			}
 		}
 	}
 	if !a.text() {
@@ -87,7 +90,7 @@ func (a *app) sayPrograms(r dspex.Reply) error {
 		if p.Signature != nil {
 			signature = names(p.Signature.Inputs) + " -> " + names(p.Signature.Outputs)
 		}
-		rows = append(rows, []string{word(p.ID), word(p.Kind), word(signature), strconv.Itoa(p.Executed), p.Learnt.String()})
+		rows = append(rows, []string{word(p.ID), word(p.Extra.Kind), word(signature), strconv.Itoa(p.Executed), p.Extra.Learnt.String()})
 	}
 	(&columns{app: a, head: []string{"PROGRAM", "KIND", "SIGNATURE", "RUNS", "LEARNT"}, right: []bool{false, false, false, true, false}}).write(a.out, rows)
 	return nil

@@ -10,12 +10,14 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
@@ -44,6 +46,13 @@ It writes one line "ready NAME" once a worker serves.`,
 
 // run serves with the pool for as long as the host runs: jobs in flight at the end keep their workers.
 func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) (err error) {
+	if o.mode != "" {
+		s.Log.Warn("test_mode", "mode", string(o.mode), "hint", "for tests of programs that use dspex: leave --test-mode and $TEST_MODE out where others rely on answers")
+	}
+	if o.mode == mock.Adapter {
+		pool := mock.NewPool(o.name, o.workers, o.slots, o.scenario)
+		return o.serve(ctx, s, nc, workforce{pool: pool, engine: func() string { return mock.EngineName }})
+	}
 	python, err := o.environment(ctx, s.Err)
 	if err != nil {
 		return err
@@ -81,13 +90,28 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	if err := pool.Ready(ctx); err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: host.Python(pool), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: host.EngineOf(pool), Sandbox: box.Level.String(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Machine: clock.System(),
+	return o.serve(ctx, s, nc, workforce{host.Python(pool), host.EngineOf(pool), box.Level.String(), host.WorkerMetrics(pool)})
+}
+
+// workforce is what runs the jobs.
+type workforce struct {
+	pool    host.Pool
+	engine  func() string
+	sandbox string
+	metrics prometheus.Collector // nil: there are none
+}
+
+func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn, w workforce) error {
+	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: mock.WithFaults(w.pool, o.scenario), Models: o.models, Log: s.Log,
+		Capacity: o.workers * o.slots, Engine: w.engine, Sandbox: w.sandbox, SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err
 	}
-	s.Metrics.MustRegister(h, host.WorkerMetrics(pool))
+	s.Metrics.MustRegister(h)
+	if w.metrics != nil {
+		s.Metrics.MustRegister(w.metrics)
+	}
 	over := make(chan struct{})
 	defer close(over)
 	go func() {
@@ -112,8 +136,11 @@ func (o *options) openSandbox(s *daemon.Surroundings, python pyenv.Env) (*sandbo
 func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logger) pyproc.Config {
 	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(box.Environ()...), Scratch: box.Scratch, Name: o.name, Size: o.workers, Log: log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(python.Init(map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(),
-				"warm_up": !o.pool.Basic()}))
+			init := map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(), "warm_up": !o.pool.Basic()}
+			if o.mode == mock.Bridge {
+				init["answers"] = o.scenario.Answers()
+			}
+			b, err := wire.Encode(python.Init(init))
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
@@ -25,6 +26,7 @@ type options struct {
 	name, engine, python, lmFile string
 	modules                      pyenv.Modules
 	keyRefs                      lm.KeyRefs
+	test                         mock.Options
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
@@ -32,9 +34,11 @@ type options struct {
 	breaker                      breaker.Config
 	defaults                     host.Defaults
 
-	models     *lm.Registry // made by check
-	litellm    bool         // a profile asks for it
-	keyFiles   []string     // of the profiles, and those that set_lm may name
+	mode       mock.Mode // read by check, as is the rest
+	scenario   *mock.Scenario
+	models     *lm.Registry
+	litellm    bool     // a profile asks for it
+	keyFiles   []string // of the profiles, and those that set_lm may name
 	jobOptions jobs.Defaults
 }
 
@@ -44,6 +48,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
 	o.keyRefs.Flags(f)
 	o.modules.Flags(f)
+	o.test.Flags(f)
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the original's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
 	o.pool.Flags(f)
@@ -84,10 +89,14 @@ func (o *options) check(s *daemon.Surroundings) error {
 			no("--%s must be more than 0, got %v", flag, d)
 		}
 	}
-	var badModels, badDefaults error
-	o.models, badModels = o.loadModels(s.Env)
+	var badModels, badDefaults, badTest error
+	o.mode, o.scenario, badTest = o.test.Resolve(mock.Setup{Engine: o.engine, Modules: len(o.modules.Names) > 0, Model: true})
+	if engine := o.mode.Engine(); engine != "" {
+		o.engine = engine
+	}
+	o.models, badModels = o.loadModels(o.mode.Keys(s.Env))
 	o.jobOptions, badDefaults = o.defaults.Load()
-	return errors.Join(append(wrong, badModels, badDefaults)...)
+	return errors.Join(append(wrong, badModels, badDefaults, badTest)...)
 }
 
 func (o *options) checkEngine() error {

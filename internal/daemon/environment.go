@@ -15,12 +15,18 @@ var natsFlags = map[string]string{
 	"tls-ca": "NATS_CA", "tls-cert": "NATS_CERT", "tls-key": "NATS_KEY", "inbox-prefix": "NATS_INBOX_PREFIX",
 }
 
+// ownFlags have the names of variables that the original has.
+var ownFlags = map[string]string{"test-mode": "TEST_MODE"}
+
 // variable is the environment variable of a flag, "" for --help and --version.
 func variable(flag string) string {
 	if flag == "help" || flag == "version" {
 		return ""
 	}
 	if name := natsFlags[flag]; name != "" {
+		return name
+	}
+	if name := ownFlags[flag]; name != "" {
 		return name
 	}
 	return "DSPEX_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))

@@ -26,6 +26,7 @@ import (
 	"github.com/dspex/dspex/internal/echolm"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
@@ -48,6 +49,7 @@ type Config struct {
 	Modules  pyenv.Modules         // the user's
 	LMFile   string                // profiles; default: the echo model alone
 	KeyRefs  lm.KeyRefs            // that set_lm may name
+	Test     mock.Options          // zero: no test mode
 	Python   string                // interpreter, default python3
 	Metrics  prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log      *slog.Logger
@@ -57,7 +59,9 @@ type Config struct {
 	// Raised is told of each attempt that ended in an exception of the user's code; it must not block.
 	Raised func(Raised)
 
-	box *sandbox.Box // made by Run
+	box      *sandbox.Box // made by Run, as is the rest
+	mode     mock.Mode
+	scenario *mock.Scenario
 }
 
 // Raised is an attempt that ended in an exception.
@@ -68,6 +72,7 @@ type Info struct {
 	URL    string
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
+	Mode   string                   // of tests, "" if there is none
 	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side
 }
 
@@ -105,6 +110,7 @@ func (c Config) withDefaults() Config {
 // Check says all that is wrong with the configuration, at once, before minutes go into a Python environment.
 func (c Config) Check() error {
 	c = c.withDefaults()
+	_, _, test := c.testing()
 	var engine, size error
 	if c.Engine != "dspy" && c.Engine != "stub" {
 		engine = fmt.Errorf("--engine must be dspy or stub, got %q", c.Engine)
@@ -114,7 +120,11 @@ func (c Config) Check() error {
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()
-	return errors.Join(engine, listen, size, defaults, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
+	return errors.Join(engine, listen, size, defaults, test, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
+}
+
+func (c Config) testing() (mock.Mode, *mock.Scenario, error) {
+	return c.Test.Resolve(mock.Setup{Engine: c.Engine, Modules: len(c.Modules.Names) > 0, Model: c.LMFile != ""})
 }
 
 // Run serves until ctx ends and returns when all it started has ended.
@@ -123,6 +133,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	cfg = cfg.withDefaults()
+	if cfg.mode, cfg.scenario, err = cfg.testing(); err != nil {
+		return err
+	}
+	if engine := cfg.mode.Engine(); engine != "" {
+		cfg.Engine = engine
+	}
 	if err := isFree(cfg.Listen); err != nil {
 		return err
 	}
@@ -131,7 +147,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	began := time.Now()
-	info := Info{Engine: cfg.Engine, Took: map[string]time.Duration{}}
+	info := Info{Engine: cfg.Engine, Mode: string(cfg.mode), Took: map[string]time.Duration{}}
 	env, err := environment(ctx, cfg, profiles.NeedsLitellm())
 	if err != nil {
 		return err
@@ -160,8 +176,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			return err
 		}
 	}
-	pool, stopPool := startPool(ctx, cfg, env, models, cancel)
-	defer stopPool()
+	w := startWorkers(ctx, cfg, env, models, cancel)
+	defer w.stop()
 	began = time.Now()
 	srv, err := Broker(cfg.Listen, cfg.Dir)
 	if err != nil {
@@ -169,9 +185,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer srv.stop()
 	info.URL = srv.ClientURL()
-	if err := serve(ctx, cfg, srv, pool, models, run, func() {
+	if err := serve(ctx, cfg, srv, w, models, run, func() {
 		info.Took["broker_and_partitions"] = time.Since(began)
-		if err := pool.Ready(ctx); err != nil {
+		if err := w.ready(ctx); err != nil {
 			cancel(workersFailed(err))
 			return
 		}
@@ -211,7 +227,29 @@ func startPool(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Regist
 	return pool, func() { cancel(); done.Wait() }
 }
 
+// workforce is what runs the jobs.
+type workforce struct {
+	pool    host.Pool
+	engine  func() string
+	metrics prometheus.Collector // nil: there are none
+	ready   func(context.Context) error
+	stop    func()
+}
+
+// startWorkers starts the Python workers or, in a test, what stands in for them.
+func startWorkers(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Registry, failed func(error)) workforce {
+	if cfg.mode == mock.Adapter {
+		return workforce{pool: mock.NewPool("dev", cfg.Workers, cfg.Slots, cfg.scenario), engine: func() string { return mock.EngineName },
+			ready: func(context.Context) error { return nil }, stop: func() {}}
+	}
+	pool, stop := startPool(ctx, cfg, env, models, failed)
+	return workforce{host.Python(pool), host.EngineOf(pool), host.WorkerMetrics(pool), pool.Ready, stop}
+}
+
 func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {
+	if cfg.mode == mock.Adapter {
+		return pyenv.Env{}, nil
+	}
 	paths, err := cfg.Modules.Dirs()
 	if err != nil {
 		return pyenv.Env{}, err
@@ -244,6 +282,9 @@ func (e *workersError) Unwrap() error { return e.cause }
 
 // openSandbox makes what keeps the workers from this process.
 func openSandbox(cfg Config, secrets []string, env pyenv.Env) (*sandbox.Box, error) {
+	if cfg.mode == mock.Adapter {
+		return &sandbox.Box{}, nil
+	}
 	box, err := cfg.Sandbox.Open(secrets, append(pyenv.Certificates(os.Getenv), env.Read...))
 	if err == nil && box.Lacks != nil {
 		cfg.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
@@ -256,24 +297,36 @@ func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, f lm.
 	f = lm.File{Default: "echo"}
 	if cfg.LMFile != "" {
 		f, err = lm.Load(cfg.LMFile)
-	} else if echo, err = echolm.New(echolm.Config{Log: cfg.Log}); err == nil {
+	} else if echo, err = echolm.New(echolm.Config{Log: cfg.Log, Outputs: scripted(cfg)}); err == nil {
 		f.Profiles = map[string]lm.Profile{"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()}}
 	}
 	if err != nil {
 		return nil, nil, f, err
 	}
-	if models, err = lm.New(f, os.Getenv); err == nil {
+	if models, err = lm.New(f, cfg.mode.Keys(os.Getenv)); err == nil {
 		err = models.Allow(cfg.KeyRefs)
 	}
 	return models, echo, f, err
+}
+
+// scripted is what the echo model answers in a test, nil outside of one.
+func scripted(cfg Config) func(map[string]string) map[string]any {
+	if cfg.mode == "" {
+		return nil
+	}
+	answers := cfg.scenario.Answers()
+	return func(inputs map[string]string) map[string]any { return mock.FindText(answers, inputs) }
 }
 
 func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 	pool := pyproc.Config{
 		Command: env.Command(), Env: env.Environ(cfg.box.Environ()...), Scratch: cfg.box.Scratch, Name: "dev", Size: cfg.Workers, Log: cfg.Log,
 		Init: func(worker string) []byte {
-			b, err := wire.Encode(env.Init(map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker,
-				"imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()}))
+			init := map[string]any{"engine": cfg.Engine, "slots": cfg.Slots, "worker": worker, "imports": cfg.Modules.List(), "warm_up": !cfg.Pool.Basic()}
+			if cfg.mode == mock.Bridge {
+				init["answers"] = cfg.scenario.Answers()
+			}
+			b, err := wire.Encode(env.Init(init))
 			if err != nil {
 				panic(err) // text and numbers always encode
 			}
@@ -288,7 +341,7 @@ func poolConfig(cfg Config, env pyenv.Env) pyproc.Config {
 }
 
 // serve starts dispatcher and host on the embedded broker.
-func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, models *lm.Registry,
+func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm.Registry,
 	run func(string, func(context.Context) error), ready func()) error {
 	control, err := connect(srv.Server, "dspex dispatcher")
 	if err != nil {
@@ -317,13 +370,17 @@ func serve(ctx context.Context, cfg Config, srv *broker, pool *pyproc.Pool, mode
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: host.Python(pool), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		Engine: host.EngineOf(pool), Sandbox: cfg.box.Level.String(), OnRaised: cfg.Raised})
+	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
+		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnRaised: cfg.Raised})
 	if err != nil {
 		return err
 	}
 	if cfg.Metrics != nil {
-		for _, c := range []prometheus.Collector{d, h, host.WorkerMetrics(pool)} {
+		collectors := []prometheus.Collector{d, h}
+		if w.metrics != nil {
+			collectors = append(collectors, w.metrics)
+		}
+		for _, c := range collectors {
 			if err := cfg.Metrics.Register(c); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package echolm
 
 import (
+	"encoding/json"
 	"strings"
 )
 
@@ -94,6 +95,12 @@ func (t *task) special(g *generator, f *field) []byte {
 // bare renders a value as the Chat and XML adapters read it: texts and choices as they are, everything else as JSON, for
 // DSPy repairs what is not ("echo: {x}" for a list becomes ["x"]).
 func (t *task) bare(g *generator, f *field) string {
+	if v, ok := t.given[f.name]; ok {
+		if s, isText := v.(string); isText {
+			return s
+		}
+		return string(spelled(v))
+	}
 	json := t.special(g, f)
 	if json == nil {
 		if isText(&f.schema) {
@@ -114,6 +121,15 @@ func (t *task) bare(g *generator, f *field) string {
 		return quoteChoice(n.text)
 	}
 	return string(json)
+}
+
+// spelled is a given output as JSON; null for what has no JSON.
+func spelled(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return []byte("null")
+	}
+	return b
 }
 
 // isText reports whether DSPy takes a field's text as it is: str, and every union of str with None, whatever else is in
@@ -150,6 +166,9 @@ func quoteChoice(s string) string {
 // member renders a value for the JSON adapter. It reads a text once more as JSON unless the type is str, a union of str
 // with None or a choice, so other texts are quoted twice.
 func (t *task) member(g *generator, f *field) []byte {
+	if v, ok := t.given[f.name]; ok {
+		return spelled(v)
+	}
 	json := t.special(g, f)
 	if json == nil {
 		if isText(&f.schema) {
@@ -174,14 +193,14 @@ var xmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 // element renders a value for the XML adapter: nested elements where only the prompt's outline tells the shape, else as
 // text, which may be JSON.
 func (t *task) element(g *generator, f *field) string {
-	if !f.toolCalls && hasClass(&f.schema) && len(f.outline.children) > 0 {
+	if _, given := t.given[f.name]; !given && !f.toolCalls && hasClass(&f.schema) && len(f.outline.children) > 0 {
 		var b strings.Builder
 		for _, child := range f.outline.children {
 			child.write(&b)
 		}
 		return b.String()
 	}
-	if f.schema.str("type") == "object" && hasClass(&f.schema) {
+	if _, given := t.given[f.name]; !given && f.schema.str("type") == "object" && hasClass(&f.schema) {
 		return "{}"
 	}
 	return xmlEscaper.Replace(t.bare(g, f))

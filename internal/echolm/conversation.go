@@ -24,6 +24,7 @@ type conversation struct {
 	stream       bool
 	includeUsage bool
 	choices      int
+	outputs      func(inputs map[string]string) map[string]any // of the server's Config
 }
 
 // maxChoices bounds `n`: the answers are all the same.

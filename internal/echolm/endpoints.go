@@ -90,6 +90,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, e endpoint, segme
 	}
 	var a answer
 	if err == nil {
+		c.outputs = s.config.Outputs
 		a, err = reply(&c)
 	}
 	if err != nil {

@@ -32,6 +32,9 @@ type Config struct {
 	// OnRequest is told every request with a valid body, before its latency. It is called on the request's goroutine, from
 	// many at once.
 	OnRequest func(Request)
+	// Outputs gives the outputs of a DSPy prompt with these inputs, by their names; the echo makes up those that it leaves out. It is
+	// called like OnRequest. nil: it makes up all.
+	Outputs func(inputs map[string]string) map[string]any
 }
 
 // Request is what OnRequest is told.

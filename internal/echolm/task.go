@@ -14,11 +14,12 @@ type task struct {
 	form   form
 	fields []field
 	inputs []section
-	input  string // the text that is echoed, cleaned
-	turn   int    // 1 for the first question of a conversation
-	goesOn bool   // a run of tools that got the result of its first call
-	call   *tool  // the tool to call, if the prompt offers any
-	native bool   // the call belongs in tool_calls of the reply
+	input  string         // the text that is echoed, cleaned
+	turn   int            // 1 for the first question of a conversation
+	goesOn bool           // a run of tools that got the result of its first call
+	call   *tool          // the tool to call, if the prompt offers any
+	native bool           // the call belongs in tool_calls of the reply
+	given  map[string]any // outputs that are not made up
 }
 
 // newTask reads a conversation. It fails on a DSPy prompt that it cannot follow.
@@ -40,6 +41,13 @@ func newTask(c *conversation) (task, error) {
 	t.turn, t.input = t.count(c, last)
 	t.resolve(c, wanted)
 	t.chooseTool(c)
+	if c.outputs != nil && f != plainForm {
+		inputs := map[string]string{}
+		for _, in := range t.inputs {
+			inputs[in.name] = in.text
+		}
+		t.given = c.outputs(inputs)
+	}
 	return t, nil
 }
 

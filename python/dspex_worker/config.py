@@ -27,6 +27,7 @@ class Config:
     max_frame: int = DEFAULT_MAX  # body of one frame, bytes
     mode: str = "pool-worker"  # told by ping and shutdown
     warm_up: bool = True  # run a program before READY, so that no job pays for the first one
+    answers: tuple[dict[str, Any], ...] = ()  # of tests: outputs of programs whose inputs have these values
 
 
 _BOUNDS = {
@@ -51,6 +52,9 @@ def read_config(found: dict[str, Any]) -> Config:
         elif key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
                 wrong.append(f"{key} must be a list of {_LISTS[key]}")
+        elif key == "answers":
+            if not isinstance(value, list) or not all(_is_answer(answer) for answer in value):
+                wrong.append("answers must be a list of maps with the maps where and outputs")
         elif key == "warm_up":
             if not isinstance(value, bool):
                 wrong.append("warm_up must be true or false")
@@ -58,5 +62,9 @@ def read_config(found: dict[str, Any]) -> Config:
             wrong.append(f"{key} must be a str that is not empty")
     if wrong:
         raise WorkerError("initialization", "bad_config", f"INIT config: {'; '.join(wrong)}")
-    values: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in found.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     return Config(**values)
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"where", "outputs"} and all(isinstance(part, dict) for part in value.values())

@@ -70,9 +70,9 @@ def test_frames_that_come_with_init_are_not_lost() -> None:
     [
         ({"engine": "spark"}, "bad_config", ["dspy, stub"]),
         (
-            {"colour": 1, "slots": "many", "imports": "x", "sites": [1], "warm_up": 1},
+            {"colour": 1, "slots": "many", "imports": "x", "sites": [1], "warm_up": 1, "answers": [{"where": {}}]},
             "bad_config",
-            ["unknown key colour", "slots must be", "imports must be", "sites must be", "warm_up must be true or false"],
+            ["unknown key colour", "slots must be", "imports must be", "sites must be", "warm_up must be true or false", "answers must be"],
         ),
         ({"imports": ["no_such_module"]}, "import_failed", ["no_such_module"]),
         ({"imports": ["broken_import"]}, "import_failed", ["broken_import", "no such licence"]),
@@ -238,3 +238,15 @@ def test_a_host_that_stops_reading_is_gone() -> None:
         worker.from_child = os.open(os.devnull, os.O_RDONLY)
         worker.start_call("echo")
         assert worker.wait() == -signal.SIGKILL
+
+
+def test_the_stub_answers_what_a_scenario_says() -> None:
+    answers = [
+        {"where": {"question": "Who?", "n": 1}, "outputs": {"answer": "Ada", "unused": 1}},
+        {"where": {}, "outputs": {"mood": "good"}},
+    ]
+    with WorkerProcess(answers=answers) as worker:
+        worker.ready()
+        assert worker.value("predict", {"question": "Who?", "n": 1}) == {"answer": "Ada"}
+        assert worker.value("predict", {"question": "Who?", "n": 2}) == {"answer": "[stub] 2"}
+        assert worker.value("predict", {"text": "x"}, options={"outputs": ["mood"]}) == {"mood": "good"}

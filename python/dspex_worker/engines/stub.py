@@ -24,8 +24,12 @@ class StubEngine:
     version: str | None = None
     default_slots = 64
 
+    def __init__(self) -> None:
+        self._answers: list[dict[str, Any]] = []  # of a test's scenario
+
     def start(self, config: dict[str, Any]) -> None:
-        """Needs nothing."""
+        """Needs nothing but a scenario's answers, if there are any."""
+        self._answers = config.get("answers", [])
 
     def run_inline(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome | None:
         """The whole run: there is nothing to wait for."""
@@ -33,11 +37,19 @@ class StubEngine:
         outputs: dict[str, Any] = {}
         if program.module == "chain_of_thought":
             outputs["reasoning"] = f"{MARK} thought about {text}"
+        given = self._given(inputs)
         for field in program.signature.outputs:
-            outputs[field.name] = value_of(field.type, text)
+            outputs[field.name] = given[field.name] if field.name in given else value_of(field.type, text)
         if ctx.emit is not None:
             _stream(outputs, ctx)
         return Outcome(outputs, usage_of(inputs, ctx.history, outputs))
+
+    def _given(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        for answer in self._answers:
+            if all(name in inputs and inputs[name] == value for name, value in answer["where"].items()):
+                found: dict[str, Any] = answer["outputs"]
+                return found
+        return {}
 
     async def run(self, program: Program, inputs: dict[str, Any], ctx: Context) -> Outcome:
         """The same as inline."""
