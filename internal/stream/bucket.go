@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Entry is one key's last value, read from the stream's leader.
@@ -147,19 +148,16 @@ func get(ctx context.Context, nc *nats.Conn, stream string, ask map[string]any) 
 			Data    string    `json:"data"`
 			Time    time.Time `json:"time"`
 		} `json:"message"`
-		Error *struct {
-			ErrCode     int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
+		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &r); err != nil {
 		return Stored{}, fmt.Errorf("broker's answer is not JSON: %w", err)
 	}
 	if r.Error != nil {
-		if r.Error.ErrCode == 10037 {
+		if r.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
 			return Stored{}, ErrNotFound
 		}
-		return Stored{}, fmt.Errorf("broker: %s (%d)", r.Error.Description, r.Error.ErrCode)
+		return Stored{}, fmt.Errorf("broker: %w", r.Error)
 	}
 	if r.Message == nil {
 		return Stored{}, ErrNotFound

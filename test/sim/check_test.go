@@ -24,6 +24,7 @@ type checker struct {
 	first    map[string]event           // session/job -> its first message
 	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 	gone     map[string][]time.Duration // session -> when its record's was
+	losses   []time.Duration            // when all records and heads were lost with their store
 }
 
 // check returns the violations of a history.
@@ -61,12 +62,18 @@ func (c *checker) readJobs() {
 		}
 	}, stored)
 	c.h.each(func(e event) { c.heads[e.session] = append(c.heads[e.session], e) }, headed)
+	c.h.each(func(e event) { c.losses = append(c.losses, e.at) }, lost)
 	c.h.each(func(e event) {
 		c.forgot[e.text] = append(c.forgot[e.text], e.at)
 		if e.session != "" {
 			c.gone[e.session] = append(c.gone[e.session], e.at)
 		}
 	}, removed)
+}
+
+// lostBetween reports whether the store of sessions was lost in a span of time.
+func (c *checker) lostBetween(from, to time.Duration) bool {
+	return slices.ContainsFunc(c.losses, func(at time.Duration) bool { return from <= at && at <= to })
 }
 
 // forgotten is how many results of a job had been forgotten at a time: an id is remembered as long as its result.
@@ -128,9 +135,10 @@ func (c *checker) commitsInOrder() {
 			switch {
 			case expired[e.session]: // sequences count anew
 				e.fresh = true
+			case e.seq == 0 && c.lostBetween(last.at, e.at): // nothing is committed yet in what was made anew
 			case e.seq < last.seq:
 				c.fail("session %s: sequence %d is committed after %d", e.session, e.seq, last.seq)
-			case e.seq == last.seq && (e.body != last.body || e.attempt != last.attempt):
+			case e.seq == last.seq && !c.lostBetween(last.at, e.at) && (e.body != last.body || e.attempt != last.attempt):
 				c.fail("session %s: sequence %d is committed twice (attempts %d and %d)", e.session, e.seq, last.attempt, e.attempt)
 			}
 			if e.record.Last != nil && e.epoch < last.epoch {
@@ -255,7 +263,7 @@ func (c *checker) stateContinues() {
 			}
 			if r.Session.State == string(jobs.Reset) {
 				m, _ := c.messageOf(e)
-				if idle := m.at - last; idle < c.idle-clockError && !said && !c.believes(e.at) {
+				if idle := m.at - last; idle < c.idle-clockError && !said && !c.believes(e.at) && !c.lostBetween(last, e.at) {
 					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, idle)
 				}
 				want, said = nil, true

@@ -8,17 +8,54 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// stores are what an operator deletes. What they hold is no promise, or is written again: nothing is excused, but that a dead
-// letter may come twice.
-var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, lettersLost: stream.Dead, eventsLost: stream.Events}
+// stores are what an operator deletes. Of assignments, control, dead letters and events nothing is excused, but that a dead letter
+// may come twice: what they hold is no promise, or is written again. Outcomes are forgotten, as when their time is over. A session
+// goes on if a host has it in memory, or says that it begins anew; an attempt that nobody remembers is started again.
+var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, lettersLost: stream.Dead, eventsLost: stream.Events,
+	resultsLost: "KV_" + stream.Results, recordsLost: "KV_" + stream.Sessions}
 
 // lose deletes a store. The director does it; if the broker is away nothing happens.
 func (w *world) lose(k faultKind) {
-	w.requests <- func() { _ = w.tap.js.DeleteStream(context.Background(), stores[k]) }
+	w.requests <- func() {
+		ctx := context.Background()
+		keys := w.tap.keys(ctx, stores[k])
+		if w.tap.js.DeleteStream(ctx, stores[k]) != nil {
+			return
+		}
+		switch k {
+		case resultsLost:
+			w.tap.forget(keys)
+		case recordsLost:
+			w.tap.h.add(event{who: "broker", kind: lost, text: stores[k]})
+		}
+	}
+}
+
+// keys are the subjects of a store.
+func (p *tap) keys(ctx context.Context, name string) map[string]uint64 {
+	s, err := p.js.Stream(ctx, name)
+	if err != nil {
+		return nil
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		return nil
+	}
+	return info.State.Subjects
+}
+
+// forget notes that outcomes are gone without a marker.
+func (p *tap) forget(keys map[string]uint64) {
+	for subject := range keys {
+		_, key, _ := strings.Cut(strings.TrimPrefix(subject, "$KV."), ".")
+		p.h.add(event{who: "broker", kind: removed, text: key})
+	}
 }
 
 // repartition has the operator change the number of partitions.
