@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,10 +40,14 @@ func Settle(ctx context.Context, log *slog.Logger, passes func(error) bool, try 
 	}
 }
 
+// passing are errors of a connection that is lost, or of a broker that does not answer. nats.go says that the connection is closed
+// also when it is made again.
+var passing = []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected, nats.ErrConnectionReconnecting}
+
 // Passes reports whether an error is one of a broker that is starting, electing, or away: nothing but time helps.
 func Passes(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.Code == 503 || api.ErrorCode == noPeers
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+	return slices.ContainsFunc(passing, func(p error) bool { return errors.Is(err, p) })
 }

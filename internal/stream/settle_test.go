@@ -24,6 +24,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 		"too few brokers":    {&jetstream.APIError{Code: 400, ErrorCode: 10005}, true},
 		"nobody answers":     {fmt.Errorf("stream X: %w", context.DeadlineExceeded), true},
 		"nobody listens":     {nats.ErrNoResponders, true},
+		"a lost connection":  {fmt.Errorf("look: %w", nats.ErrConnectionClosed), true},
 		"no room":            {&jetstream.APIError{Code: 500, ErrorCode: 10047}, false},
 		"another deployment": {errors.New("the deployment has 8 partitions"), false},
 	} {
