@@ -70,7 +70,7 @@ func (c *checker) attemptsAllowed() {
 		}
 		m, _ := c.messageOf(e)
 		k := fmt.Sprintf("%s (sequence %d) attempt %d", key(e), m.seq, e.attempt)
-		if before, again := starts[k]; again && !c.lostBetween(before, e.at) {
+		if before, again := starts[k]; again && !c.lostBetween(recordsLost, before, e.at) {
 			c.fail("%s starts twice: at %v and at %v", k, before, e.at)
 		}
 		starts[k] = e.at
@@ -93,7 +93,7 @@ func (c *checker) nothingStartsAfterItsEnd() {
 			return
 		}
 		for _, end := range c.commits[e.session] {
-			if end.seq == m.seq && end.at < e.at && !end.fresh && !c.lostBetween(end.at, e.at) && end.epoch >= epochs[attempt(e, m.seq)] {
+			if end.seq == m.seq && end.at < e.at && !end.fresh && !c.lostBetween(recordsLost, end.at, e.at) && end.epoch >= epochs[attempt(e, m.seq)] {
 				c.fail("%s (sequence %d) attempt %d starts on %s at %v, after its end at %v", key(e), m.seq, e.attempt, e.who, e.at, end.at)
 			}
 		}

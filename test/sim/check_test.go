@@ -24,12 +24,13 @@ type checker struct {
 	first    map[string]event           // session/job -> its first message
 	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 	gone     map[string][]time.Duration // session -> when its record's was
-	losses   []time.Duration            // when all records and heads were lost with their store
+	losses   []event                    // of stores, with all that was in them
+	vanished map[string]event           // session/job -> its first message that was lost with the stream before it had ended
 }
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string]event{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -55,14 +56,21 @@ func (c *checker) fail(format string, args ...any) {
 func key(e event) string { return e.session + "/" + e.job }
 
 func (c *checker) readJobs() {
+	gone := c.vanishes()
 	c.h.each(func(e event) {
+		if gone(e) {
+			if _, again := c.vanished[key(e)]; !again {
+				c.vanished[key(e)] = e
+			}
+			return
+		}
 		c.messages[e.session] = append(c.messages[e.session], e)
 		if _, again := c.first[key(e)]; !again {
 			c.first[key(e)] = e
 		}
 	}, stored)
 	c.h.each(func(e event) { c.heads[e.session] = append(c.heads[e.session], e) }, headed)
-	c.h.each(func(e event) { c.losses = append(c.losses, e.at) }, lost)
+	c.h.each(func(e event) { c.losses = append(c.losses, e) }, lost)
 	c.h.each(func(e event) {
 		c.forgot[e.text] = append(c.forgot[e.text], e.at)
 		if e.session != "" {
@@ -71,9 +79,25 @@ func (c *checker) readJobs() {
 	}, removed)
 }
 
-// lostBetween reports whether the store of sessions was lost in a span of time.
-func (c *checker) lostBetween(from, to time.Duration) bool {
-	return slices.ContainsFunc(c.losses, func(at time.Duration) bool { return from <= at && at <= to })
+// vanishes says of messages whether they were lost with their stream, before their jobs had ended.
+func (c *checker) vanishes() func(event) bool {
+	strikes, done := map[string]time.Duration{}, map[string]bool{} // the last of each stream
+	message := func(e event) string { return fmt.Sprint(e.session, "/", e.seq, "/", e.job) }
+	c.h.each(func(e event) { strikes[e.text] = e.at }, lost)
+	c.h.each(func(e event) { done[message(e)] = true }, resulted, committed)
+	return func(e event) bool {
+		from := stores[jobsLost]
+		if e.session == "" {
+			from = stores[anonymousLost]
+		}
+		at, struck := strikes[from]
+		return struck && e.at <= at && !done[message(e)]
+	}
+}
+
+// lostBetween reports whether a store was lost in a span of time.
+func (c *checker) lostBetween(k faultKind, from, to time.Duration) bool {
+	return slices.ContainsFunc(c.losses, func(e event) bool { return e.text == stores[k] && from <= e.at && e.at <= to })
 }
 
 // forgotten is how many results of a job had been forgotten at a time: an id is remembered as long as its result.
@@ -90,6 +114,11 @@ func (c *checker) forgotten(e event, at time.Duration) int {
 // messageOf is the message that an execution or a commit belongs to: the first one with its id. After the id was forgotten
 // it is the one that the head names: repeats that came before were answered and do not run.
 func (c *checker) messageOf(e event) (m event, known bool) {
+	if lost, ever := c.vanished[key(e)]; ever {
+		if m, again := c.first[key(e)]; !again || e.at < m.at {
+			return lost, true
+		}
+	}
 	n := c.forgotten(e, e.at)
 	if n == 0 || n > len(c.outcomes[key(e)]) {
 		m, known = c.first[key(e)]
@@ -135,10 +164,10 @@ func (c *checker) commitsInOrder() {
 			switch {
 			case expired[e.session]: // sequences count anew
 				e.fresh = true
-			case e.seq == 0 && c.lostBetween(last.at, e.at): // nothing is committed yet in what was made anew
+			case e.seq == 0 && (c.lostBetween(recordsLost, 0, e.at) || c.lostBetween(jobsLost, 0, e.at)): // a record that is made anew, or for the new stream
 			case e.seq < last.seq:
 				c.fail("session %s: sequence %d is committed after %d", e.session, e.seq, last.seq)
-			case e.seq == last.seq && !c.lostBetween(last.at, e.at) && (e.body != last.body || e.attempt != last.attempt):
+			case e.seq == last.seq && !c.lostBetween(recordsLost, last.at, e.at) && (e.body != last.body || e.attempt != last.attempt):
 				c.fail("session %s: sequence %d is committed twice (attempts %d and %d)", e.session, e.seq, last.attempt, e.attempt)
 			}
 			if e.record.Last != nil && e.epoch < last.epoch {
@@ -191,7 +220,7 @@ func (c *checker) everyJobEnds() {
 		}
 	}
 	c.h.each(func(e event) {
-		if _, known := c.first[key(e)]; !known {
+		if _, known := c.messageOf(e); !known {
 			c.fail("%s was accepted but never stored", key(e))
 		}
 	}, accepted)
@@ -221,7 +250,7 @@ func (c *checker) answersAreOutcomes() {
 		}
 	}, answered)
 	c.h.each(func(e event) {
-		if e.text != "" && strings.Contains(e.text, jobs.CodeJobUnknown) {
+		if _, lost := c.vanished[key(e)]; !lost && c.forgotten(e, e.at) == 0 && strings.Contains(e.text, jobs.CodeJobUnknown) {
 			c.fail("%s is accepted, and jobs.get does not know it at %v", key(e), e.at)
 		}
 	}, lookedUp)
@@ -244,9 +273,11 @@ func canonical(body string) string {
 }
 
 func (c *checker) hasTwoPayloads(e event) bool {
-	return slices.ContainsFunc(c.messages[e.session], func(m event) bool {
-		return m.job == e.job && string(m.request) != string(c.first[key(e)].request)
-	})
+	first := c.first[key(e)].request
+	if lost, ever := c.vanished[key(e)]; ever && string(lost.request) != string(first) {
+		return true
+	}
+	return slices.ContainsFunc(c.messages[e.session], func(m event) bool { return m.job == e.job && string(m.request) != string(first) })
 }
 
 // stateContinues: each committed turn shows all earlier ones, once, in order, or the reply says that the state was reset.
@@ -263,7 +294,7 @@ func (c *checker) stateContinues() {
 			}
 			if r.Session.State == string(jobs.Reset) {
 				m, _ := c.messageOf(e)
-				if idle := m.at - last; idle < c.idle-clockError && !said && !c.believes(e.at) && !c.lostBetween(last, e.at) {
+				if idle := m.at - last; idle < c.idle-clockError && !said && !c.believes(e.at) && !c.lostBetween(recordsLost, last, e.at) {
 					c.fail("session %s: sequence %d says reset, though the session was idle for %v only", session, e.seq, idle)
 				}
 				want, said = nil, true

@@ -391,5 +391,5 @@ func (c *client) seeLookup(o op, m *nats.Msg, otherwise kind) bool {
 		e.text = v.Result.Outcome + v.Error.Code
 	}
 	c.p.world.history.add(e)
-	return e.kind == answered
+	return e.kind == answered || v.Error.Code == jobs.CodeJobUnknown && c.p.world.history.struck(jobsLost, anonymousLost, resultsLost) // not waited for
 }

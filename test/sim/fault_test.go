@@ -43,6 +43,8 @@ const (
 	eventsLost      faultKind = "stream of events deleted"
 	resultsLost     faultKind = "bucket of results deleted"
 	recordsLost     faultKind = "bucket of sessions deleted"
+	jobsLost        faultKind = "stream of jobs deleted"
+	anonymousLost   faultKind = "stream of jobs without session deleted"
 	hostClock       faultKind = "clock of a host set"
 	dispatchClock   faultKind = "clock of a dispatcher set"
 	brokerClock     faultKind = "clock of the broker set"
@@ -50,7 +52,7 @@ const (
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, hostClock, dispatchClock, brokerClock}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -119,7 +121,7 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		w.fill(f, p)
 	case repartitioned:
 		w.repartition(1 + int(f.at.Milliseconds())%8)
-	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost:
+	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost:
 		w.lose(f.kind)
 	case hostClock, dispatchClock, brokerClock:
 		w.setClock(f)

@@ -44,7 +44,7 @@ const (
 	deadLetter kind = "deadletter" //
 	assigned   kind = "assigned"   // a partition's owner
 	removed    kind = "removed"    // a key's lifetime is over
-	lost       kind = "lost"       // the store of sessions, with all records and heads
+	lost       kind = "lost"       // a store, with all that was in it
 	opened     kind = "opened"     // a circuit breaker
 )
 

@@ -92,7 +92,8 @@ func (w *world) left() string {
 		for n := range list.Name() {
 			names = append(names, n)
 		}
-		if len(names) != w.partitions() {
+		// A stream that nobody was left to remember is made with the number that is the default.
+		if n, err := stream.PartitionsOf(ctx, w.tap.js); len(names) != w.partitions() && (err != nil || len(names) != n || !w.history.struck(jobsLost)) {
 			out = append(out, "consumers "+strings.Join(names, " "))
 		}
 	}

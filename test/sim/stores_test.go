@@ -16,9 +16,10 @@ import (
 
 // stores are what an operator deletes. Of assignments, control, dead letters and events nothing is excused, but that a dead letter
 // may come twice: what they hold is no promise, or is written again. Outcomes are forgotten, as when their time is over. A session
-// goes on if a host has it in memory, or says that it begins anew; an attempt that nobody remembers is started again.
+// goes on if a host has it in memory, or says that it begins anew; an attempt that nobody remembers is started again. Jobs that had
+// no outcome may be gone.
 var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, lettersLost: stream.Dead, eventsLost: stream.Events,
-	resultsLost: "KV_" + stream.Results, recordsLost: "KV_" + stream.Sessions}
+	resultsLost: "KV_" + stream.Results, recordsLost: "KV_" + stream.Sessions, jobsLost: stream.Jobs, anonymousLost: stream.Anonymous}
 
 // lose deletes a store. The director does it; if the broker is away nothing happens.
 func (w *world) lose(k faultKind) {
@@ -31,7 +32,7 @@ func (w *world) lose(k faultKind) {
 		switch k {
 		case resultsLost:
 			w.tap.forget(keys)
-		case recordsLost:
+		case recordsLost, jobsLost, anonymousLost:
 			w.tap.h.add(event{who: "broker", kind: lost, text: stores[k]})
 		}
 	}
@@ -99,8 +100,10 @@ func tapNew(name string, m publication) []byte {
 	return fmt.Appendf(nil, "PUB %s %s %d\r\n%s\r\n", m.subject, m.reply, len(body), body)
 }
 
-// struck reports whether a fault has struck.
-func (h *history) struck(k faultKind) (yes bool) {
-	h.each(func(e event) { yes = yes || strings.HasPrefix(e.text, string(k)+" for") }, fault)
+// struck reports whether one of the faults has struck.
+func (h *history) struck(kinds ...faultKind) (yes bool) {
+	h.each(func(e event) {
+		yes = yes || slices.ContainsFunc(kinds, func(k faultKind) bool { return strings.HasPrefix(e.text, string(k)+" for") })
+	}, fault)
 	return yes
 }
