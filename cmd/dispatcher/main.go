@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,20 +46,21 @@ type options struct {
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
 	deadSize              daemon.Size
+	resultsMinAge         time.Duration
 	accounts              bool
 	quotas                string
 	alerts                dispatch.Alerts
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
-	o.jobsSize, o.resultsSize, o.deadSize = 4<<30, 4<<30, 1<<30
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
 	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment; \"dspex partitions\" changes them later (0: 64, or what it has)")
 	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
 	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment, published ones and calls each")
-	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs in a new deployment, for session jobs and anonymous jobs each")
-	f.Var(&o.resultsSize, "results-size", "room for outcomes in a new deployment")
-	f.Var(&o.deadSize, "dlq-size", "room for dead letters in a new deployment: the oldest go first")
+	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs, for session jobs and anonymous jobs each (default: what it has; a new deployment gets 4GiB)")
+	f.Var(&o.resultsSize, "results-size", "room for outcomes (default: what it has; a new deployment gets 4GiB)")
+	f.DurationVar(&o.resultsMinAge, "results-min-age", 0, "outcomes older than this go before their time when the room for them is nearly used up, 15m to 24h (0: none, jobs wait for room instead)")
+	f.Var(&o.deadSize, "dlq-size", "room for dead letters: the oldest go first (default: what it has; a new deployment gets 1GiB)")
 	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as in nats.conf; there is no way back")
 	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of what tenants may have at a time: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
 	o.alerts.Flags(f)
@@ -78,6 +80,9 @@ func (o *options) check(*daemon.Surroundings) error {
 	if o.sessionQueue < 1 || o.sessionQueue > maxSessionQueue {
 		wrong = append(wrong, fmt.Errorf("--session-queue must be 1 to %d, got %d", maxSessionQueue, o.sessionQueue))
 	}
+	if o.resultsMinAge != 0 && (o.resultsMinAge < leastAge || o.resultsMinAge > mostAge) {
+		wrong = append(wrong, fmt.Errorf("--results-min-age must be 0, or %v to %v, got %v", leastAge, mostAge, o.resultsMinAge))
+	}
 	if o.quotas != "" {
 		if !o.accounts {
 			wrong = append(wrong, errors.New("--tenant-quotas needs --accounts: without accounts there are no tenants"))
@@ -96,12 +101,18 @@ const (
 	maxSessionQueue = stream.MaxAckPending / 16
 )
 
+// Bounds of --results-min-age: outcomes of calls are kept for the one, those of published jobs for the other.
+const (
+	leastAge = 15 * time.Minute
+	mostAge  = 24 * time.Hour
+)
+
 func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) error {
 	d, err := dispatch.New(dispatch.Config{
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
-			JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
-		Alerts: o.alerts, QuotaFile: o.quotas,
+			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
+		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge,
 		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})

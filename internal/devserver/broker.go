@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -15,9 +17,13 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
+// broker is the embedded nats-server, which can be started again under the connections to it.
 type broker struct {
-	*server.Server
-	stop func()
+	options *server.Options
+	release func() // of the directory
+
+	mu  sync.Mutex
+	now *server.Server
 }
 
 // Broker starts an embedded nats-server with JetStream on disk. An empty dir is a temporary one.
@@ -38,19 +44,88 @@ func Broker(listen, dir string) (*broker, error) {
 	} else if remove, err = claim(dir); err != nil {
 		return nil, err
 	}
-	s, err := server.NewServer(&server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
-		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2})
-	if err != nil {
+	b := &broker{release: remove, options: &server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
+		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2}}
+	if err := b.start(); err != nil {
 		remove()
-		return nil, fmt.Errorf("broker: %w", err)
+		return nil, portTaken(listen, err)
+	}
+	// What comes after it is to be found where this one was, with the same room.
+	b.options.Port, b.options.JetStreamMaxStore = b.now.Addr().(*net.TCPAddr).Port, b.now.JetStreamConfig().MaxStore
+	return b, nil
+}
+
+func (b *broker) start() error {
+	s, err := server.NewServer(b.options.Clone())
+	if err != nil {
+		return err
 	}
 	s.Start()
-	stop := func() { s.Shutdown(); s.WaitForShutdown(); remove() }
 	if !s.ReadyForConnections(10 * time.Second) {
-		stop()
-		return nil, portTaken(listen, errors.New("it did not start to listen"))
+		shut(s)
+		return errors.New("it did not start to listen")
 	}
-	return &broker{Server: s, stop: stop}, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = s
+	return nil
+}
+
+func shut(s *server.Server) {
+	s.Shutdown()
+	s.WaitForShutdown()
+}
+
+func (b *broker) server() *server.Server {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+func (b *broker) stop() {
+	shut(b.server())
+	b.release()
+}
+
+// restart starts the broker again on its data. Connections come back by themselves.
+func (b *broker) restart() error {
+	shut(b.server())
+	return b.start()
+}
+
+// InProcessConn connects to the broker of the moment.
+func (b *broker) InProcessConn() (net.Conn, error) { return b.server().InProcessConn() }
+
+// A nats-server that met a full disk stores nothing until it is started again, also when there is room.
+const (
+	roomPause = time.Second // between two looks
+	roomAgain = 64 << 20    // free on the disk: less would be full again at once
+	roomTrial = time.Minute // after a restart, until it is known what that has done
+)
+
+// recover starts the broker again when it stores nothing though there is room, until ctx ends.
+func (b *broker) recover(ctx context.Context, blocked func() bool, log *slog.Logger) {
+	tick := time.NewTicker(roomPause)
+	defer tick.Stop()
+	for trial := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if time.Now().Before(trial) {
+			continue
+		}
+		if room, err := freeOn(b.options.StoreDir); !blocked() || err != nil || room < roomAgain {
+			continue
+		}
+		if err := b.restart(); err != nil {
+			log.Error("broker_not_restarted", "error", err)
+			continue
+		}
+		trial = time.Now().Add(roomTrial)
+		log.Warn("broker_restarted", "hint", "its disk was full and has room again")
+	}
 }
 
 // Room on the disk: the broker takes at most three quarters of what is free.
@@ -61,10 +136,10 @@ const (
 
 // settings fit the streams into the broker's room, where less is free than they have by default.
 func (b *broker) settings() (stream.Settings, error) {
-	room := b.JetStreamConfig().MaxStore
+	room := b.server().JetStreamConfig().MaxStore
 	if room < leastRoom {
 		return stream.Settings{}, fmt.Errorf("%s has room for %d MiB, expected at least %d: free some of the disk, or choose another place with --dir",
-			b.JetStreamConfig().StoreDir, room>>20, leastRoom>>20)
+			b.server().JetStreamConfig().StoreDir, room>>20, leastRoom>>20)
 	}
 	unit := min(mostJobs, room/5) // two streams of jobs, the results, a quarter for dead letters; the rest for events and records
 	return stream.Settings{JobsBytes: unit, ResultsBytes: unit, DeadBytes: unit / 4}, nil

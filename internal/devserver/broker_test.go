@@ -27,7 +27,7 @@ func small(t *testing.T, room int64) (*broker, jetstream.JetStream) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &broker{Server: s}, js
+	return &broker{now: s}, js
 }
 
 func TestTheStreamsFitIntoWhatIsFree(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // Control runs broker, dispatcher and echo model in this process; worker-hosts are processes of their own. It calls
 // cfg.Ready when hosts may join, serves until ctx ends and returns when all it started has ended. Of cfg it reads Listen, Dir,
-// Log, Alerts and Ready.
+// Log, Alerts, ProbeEach and Ready.
 func Control(ctx context.Context, cfg Config) error {
 	if err := cfg.Check(); err != nil {
 		return err
@@ -31,7 +31,7 @@ func Control(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer srv.stop()
-	nc, err := connect(srv.Server, "dspex dispatcher")
+	nc, err := connect(srv, "dspex dispatcher")
 	if err != nil {
 		return err
 	}
@@ -43,11 +43,12 @@ func Control(ctx context.Context, cfg Config) error {
 	if err := srv.ensure(ctx, js); err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: nc, Log: cfg.Log, Alerts: cfg.Alerts})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: nc, Log: cfg.Log, Alerts: cfg.Alerts, ProbeEach: cfg.ProbeEach})
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
+	wg.Go(func() { srv.recover(ctx, d.Blocked, cfg.Log) })
 	for name, run := range map[string]func(context.Context) error{"dispatcher": d.Run, "echo model": echo.Run} {
 		wg.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
@@ -56,7 +57,7 @@ func Control(ctx context.Context, cfg Config) error {
 		})
 	}
 	if cfg.Ready != nil {
-		cfg.Ready(Info{URL: srv.ClientURL(), Echo: echo.URL()})
+		cfg.Ready(Info{URL: srv.server().ClientURL(), Echo: echo.URL()})
 	}
 	<-ctx.Done()
 	wg.Wait()

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +50,8 @@ type Config struct {
 	Metrics  prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log      *slog.Logger
 	Progress io.Writer // of making the Python environment
+	// ProbeEach is the time between two probes of the broker; default 10 s.
+	ProbeEach time.Duration
 	// Ready is told where clients connect, once requests will be answered.
 	Ready func(Info)
 	// Raised is told of each attempt that ended in an exception of the user's code; it must not block.
@@ -181,7 +182,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer srv.stop()
-	info.URL = srv.ClientURL()
+	info.URL = srv.server().ClientURL()
 	if err := serve(ctx, cfg, srv, w, models, run, func() {
 		info.Took["broker_and_partitions"] = time.Since(began)
 		if err := w.ready(ctx); err != nil {
@@ -207,11 +208,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 // serve starts dispatcher and host on the embedded broker.
 func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm.Registry,
 	run func(string, func(context.Context) error), ready func()) error {
-	control, err := connect(srv.Server, "dspex dispatcher")
+	control, err := connect(srv, "dspex dispatcher")
 	if err != nil {
 		return err
 	}
-	data, err := connect(srv.Server, "dspex worker-host")
+	data, err := connect(srv, "dspex worker-host")
 	if err != nil {
 		return err
 	}
@@ -226,7 +227,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, OnReady: ready})
 	if err != nil {
 		return err
 	}
@@ -250,11 +251,12 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 			}
 		}
 	}
+	run("broker", func(ctx context.Context) error { srv.recover(ctx, d.Blocked, cfg.Log); return nil })
 	run("dispatcher", func(ctx context.Context) error { defer control.Close(); return d.Run(ctx) })
 	run("worker-host", func(ctx context.Context) error { defer data.Close(); return h.Run(ctx) })
 	return nil
 }
 
-func connect(srv *server.Server, name string) (*nats.Conn, error) {
+func connect(srv nats.InProcessConnProvider, name string) (*nats.Conn, error) {
 	return nats.Connect("", append(stream.ConnectOptions(name), nats.InProcessServer(srv))...)
 }

@@ -39,6 +39,9 @@ type Config struct {
 	// QuotaFile has the tenants' bounds (ReadQuotas); it is read again when it changes. "": there are none.
 	QuotaFile string
 	Machine   clock.Machine // whose clocks are read; nil: this one's, as Go reads them
+	ProbeEach time.Duration // time between two probes of the broker objects; default 10 s
+	// ResultsMinAge lets outcomes of this age go before their time when dspex_results is nearly full. 0: none, new ones are refused instead.
+	ResultsMinAge time.Duration
 	// OnReady is called once, when requests are answered and every partition has an owner.
 	OnReady func()
 }
@@ -64,6 +67,8 @@ type Dispatcher struct {
 	admissions   admissions
 	beats        string // where hosts answer
 	stores       stores
+	writable     writable
+	diagnoses    diagnoses
 	quotas       *quotas
 	backlogs     backlogs
 	refusedBy    sync.Map       // code of a refused call -> *atomic.Int64
@@ -90,6 +95,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	if cfg.Version == "" {
 		cfg.Version = "0.1.0"
+	}
+	if cfg.ProbeEach == 0 {
+		cfg.ProbeEach = probeEach
 	}
 	cfg.Alerts = cfg.Alerts.withDefaults()
 	if err := cfg.Alerts.Check(); err != nil {
@@ -183,6 +191,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.rememberControl(ctx) })
 	follow.Go(func() { d.keepStores(ctx) })
+	follow.Go(func() { d.keepProbing(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
 	follow.Go(func() { d.endOverdue(ctx) })
@@ -282,4 +291,5 @@ func (d *Dispatcher) retire(service micro.Service) {
 	}
 	d.asides.Wait()
 	d.writer.Settle()
+	d.diagnoses.end()
 }

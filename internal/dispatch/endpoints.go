@@ -67,8 +67,8 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 	if bad == nil {
 		bad = role.Forbids(req, to)
 	}
-	if bad == nil && d.hosts.full() {
-		bad = notAccepted(stream.ErrStoreFull)
+	if bad == nil {
+		bad = d.cannotStore(to)
 	}
 	if bad == nil && (role != jobs.RoleOperator || !d.cfg.Settings.Accounts) { // what an operator does about a crowd is not refused
 		bad = d.admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
@@ -134,11 +134,19 @@ func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef
 		switch {
 		case err != nil:
 			d.missed(err)
-			d.refuseCall(r, notAccepted(err))
+			d.diagnosed(streamOf(to), err, func(err error) { d.refuseCall(r, notAccepted(err)) })
 		case to.ID == "":
 			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
 		}
 	})
+}
+
+// streamOf is the stream that keeps the calls of a session, or those without one.
+func streamOf(to jobs.SessionRef) string {
+	if to.ID == "" {
+		return stream.Anonymous
+	}
+	return stream.Jobs
 }
 
 // notAccepted says why a job was not kept.
@@ -149,8 +157,12 @@ func notAccepted(err error) *jobs.Error {
 			WithHint("wait until some of its jobs have ended").Again()
 		e.RetryAfter = jobs.QueueFullRetry
 		return e
+	case errors.Is(err, stream.ErrTakesNothing):
+		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full: %v", err).
+			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); what was sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
 	case errors.Is(err, stream.ErrStoreFull):
-		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").WithHint("ask the operator").Again()
+		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").
+			WithHint("operators: `dspex health` and docs/operations.md (Blocked jobs) tell what to enlarge").Again()
 	}
 	if errors.Is(err, stream.ErrNoStream) {
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: its stream is missing").

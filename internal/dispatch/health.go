@@ -143,18 +143,20 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 		return
 	}
 	beats, all := d.measure()
-	stats := d.pool(beats)
+	stats, dead := d.pool(beats), d.writable.dead()
+	if dead == nil && d.hosts.full() {
+		dead = stream.ErrStoreFull
+	}
 	switch {
+	case dead != nil: // without a store no host serves for long
+		refuse(r, notAccepted(dead))
+		return
 	case len(beats) == 0:
 		refuse(r, noHost())
 		return
 	case stats["active_workers"] == 0:
 		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
 			WithHint("the worker-host's log tells why its workers do not start").Again())
-		return
-	}
-	if d.hosts.full() {
-		refuse(r, notAccepted(stream.ErrStoreFull))
 		return
 	}
 	reasons, status, entries := d.degradations(ctx, beats, all, stats), "healthy", 3
@@ -188,6 +190,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 		reasons = append(reasons, fmt.Sprintf("%d of %d workers are missing", missing, stats["pool_size"]))
 	}
 	reasons = append(reasons, d.stores.lostReasons(time.Now())...)
+	reasons = append(reasons, d.writable.reasons()...)
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}

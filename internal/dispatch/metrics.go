@@ -21,12 +21,14 @@ var (
 	slotsDesc            = prometheus.NewDesc("dspex_slots", "Slots of the live hosts, by what they do.", []string{"state"}, nil)
 	waitingDesc          = prometheus.NewDesc("dspex_waiting_for_slot", "Jobs of sessions that could run if there were slots, by mode; of each session the first.", []string{"mode"}, nil)
 	refusedDesc          = prometheus.NewDesc("dspex_refused_calls_total", "Calls that were refused for want of room, by the code of the error.", []string{"code"}, nil)
+	writableDesc         = prometheus.NewDesc("dspex_stream_writable", "1 while the stream stores what this dispatcher writes to try it, every 10 s.", []string{"stream"}, nil)
+	fillDesc             = prometheus.NewDesc("dspex_stream_fill", "Share of its room that a stream uses which refuses what has no room.", []string{"stream"}, nil)
 	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -67,6 +69,13 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 			count = n.(*atomic.Int64).Load()
 		}
 		number(refusedDesc, prometheus.CounterValue, float64(count), code)
+	}
+	writable, filled := d.writable.now()
+	for name, ok := range writable {
+		number(writableDesc, prometheus.GaugeValue, ok, name)
+	}
+	for name, share := range filled {
+		number(fillDesc, prometheus.GaugeValue, share, name)
 	}
 	number(alertsDesc, prometheus.CounterValue, float64(d.alerts.Load()), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")

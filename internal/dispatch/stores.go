@@ -54,6 +54,9 @@ func (d *Dispatcher) keepStores(ctx context.Context) {
 		if err := d.lookAtStores(bounded, n%strangersEach == 0); err != nil && ctx.Err() == nil {
 			d.log.Debug("stores_not_seen", "error", err)
 		}
+		if err := d.shortenResults(bounded, d.leads.Load()); err != nil && ctx.Err() == nil {
+			d.log.Warn("outcomes_not_shortened", "error", err)
+		}
 		cancel()
 		select {
 		case <-ctx.Done():
@@ -78,6 +81,9 @@ func (d *Dispatcher) missed(err error) {
 // lookAtStores makes what is missing.
 func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
 	found, err := stream.Look(ctx, d.js)
+	for _, name := range d.writable.measured(found, err) {
+		d.log.Warn("store_fills", "stream", name, "hint", stream.ResizeHint(name))
+	}
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,8 @@ type Settings struct {
 	Partitions   int   // of a new stream; default 64
 	Replicas     int   // default 1
 	SessionQueue int64 // waiting jobs of one session, default 256
+	// Sizes of new objects; with Resize those of existing ones too, but for the sizes that are 0.
+	Resize       bool
 	JobsBytes    int64 // default 4 GiB
 	ResultsBytes int64 // default 4 GiB
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
@@ -77,7 +79,7 @@ func (s Settings) withDefaults() Settings {
 // MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
 const MaxAckPending = 16384
 
-// Ensure makes every broker object that is missing and leaves those alone that exist, but for the subjects that jobs come in by. Calling it twice, or from two
+// Ensure makes every broker object that is missing and leaves those alone that exist, but for their subjects and sizes. Calling it twice, or from two
 // processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
 	if err := CheckVersion(js.Conn()); err != nil {
@@ -178,7 +180,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 // bucket is the stream of a KV bucket, as NATS clients make it; they cannot say where its revisions begin.
 func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>", probeSubject("KV_" + name)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 		Replicas: s.Replicas, MaxMsgsPerSubject: history, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
 		Discard: jetstream.DiscardNew, Duplicates: 2 * time.Minute, AllowRollup: true, DenyDelete: true, AllowDirect: true,
 	}

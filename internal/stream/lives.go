@@ -20,11 +20,18 @@ type Survey struct {
 	Missing []string
 	Renewed map[string]time.Time // those in a later life -> when it began
 	Highest uint64               // sequence that any of them has given out
+	Bounded map[string]Bounded   // those that refuse what has no room
+}
+
+// Bounded is what an object holds and may hold, in bytes.
+type Bounded struct {
+	Used uint64
+	Room int64
 }
 
 // Look finds out which broker objects there are. An error says nothing about any of them.
 func Look(ctx context.Context, js jetstream.JetStream) (Survey, error) {
-	found := Survey{Renewed: map[string]time.Time{}}
+	found := Survey{Renewed: map[string]time.Time{}, Bounded: map[string]Bounded{}}
 	for _, cfg := range objects(Settings{}.withDefaults()) {
 		s, err := js.Stream(ctx, cfg.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -37,6 +44,9 @@ func Look(ctx context.Context, js jetstream.JetStream) (Survey, error) {
 		info := s.CachedInfo()
 		if info.Config.FirstSeq > 1 {
 			found.Renewed[cfg.Name] = info.Created
+		}
+		if info.Config.MaxBytes > 0 && info.Config.Discard == jetstream.DiscardNew {
+			found.Bounded[cfg.Name] = Bounded{info.State.Bytes, info.Config.MaxBytes}
 		}
 		found.Highest = max(found.Highest, info.State.LastSeq)
 	}

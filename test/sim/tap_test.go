@@ -97,7 +97,7 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 	subject := strings.TrimPrefix(m.Subject, tapPrefix)
 	e := event{who: "broker", rev: rev}
 	switch {
-	case subject == stream.AnchorSubject:
+	case subject == stream.AnchorSubject, strings.HasPrefix(subject, "dspex.probe."):
 		return e, false
 	case strings.HasPrefix(subject, "dspex.dlq."):
 		e.kind, e.text, e.job = deadLetter, m.Header.Get("Nats-Msg-Id"), m.Header.Get(jobs.HeaderJob)

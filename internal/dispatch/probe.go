@@ -1,0 +1,308 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// A broker can answer all that is asked of it and store nothing: its disk is full, or was. So every dispatcher writes a small message
+// into each broker object, reads it back and removes it, again and again.
+
+const (
+	probeEach    = 10 * time.Second // between two rounds; Config.ProbeEach
+	probeAgain   = time.Second      // after a round in which something took nothing
+	probeTimeout = 20 * time.Second // of one round
+	// fullFrom is the share of an object's room from which health warns.
+	fullFrom = 0.7
+)
+
+// writable is what the probes have found.
+type writable struct {
+	mu    sync.Mutex
+	why   map[string]error // object -> why it does not take a write; those that do are left out
+	known bool             // there was a round
+	fill  map[string]fill  // of the objects that refuse what has no room
+	blind error            // the last look at the objects failed
+}
+
+// fill is how much of its room an object uses.
+type fill struct{ used, room int64 }
+
+func (f fill) share() float64 { return float64(f.used) / float64(f.room) }
+
+// keepProbing probes the broker objects until ctx ends, each ProbeEach, sooner while something takes nothing, and after a reconnect.
+func (d *Dispatcher) keepProbing(ctx context.Context) {
+	connected := d.nc.StatusChanged(nats.CONNECTED)
+	defer d.nc.RemoveStatusListener(connected)
+	for {
+		pause := d.cfg.ProbeEach
+		if !d.probeAll(ctx) {
+			pause = min(pause, probeAgain)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		case <-connected:
+		}
+	}
+}
+
+// probeAll probes all objects at once: those that take nothing take their time. It reports whether all take what they are given.
+func (d *Dispatcher) probeAll(ctx context.Context) bool {
+	if !d.nc.IsConnected() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	why := map[string]error{}
+	for _, name := range stream.Objects() {
+		wg.Go(func() {
+			if err := stream.Probe(ctx, d.js, d.writer, name); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				why[name] = err
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() == nil {
+		d.noteProbes(why)
+	}
+	return len(why) == 0
+}
+
+// noteProbes keeps what a round has found, and logs what is new.
+func (d *Dispatcher) noteProbes(why map[string]error) {
+	v := &d.writable
+	v.mu.Lock()
+	before := v.why
+	v.why = why
+	v.known = true
+	v.mu.Unlock()
+	for name, err := range why {
+		if before[name] == nil {
+			d.log.Error("store_takes_nothing", "stream", name, "error", err, "hint", storeHint)
+		}
+	}
+	for name := range before {
+		if why[name] == nil {
+			d.log.Info("store_takes_again", "stream", name)
+		}
+	}
+}
+
+const storeHint = "make room on the broker's disk, then restart nats-server: it does not recover by itself (docs/operations.md, \"A full disk\")"
+
+// blocks is why a job of the stream cannot be run: there, in the records or in the outcomes no room is left. nil: it can.
+func (v *writable) blocks(queue string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, name := range []string{queue, stream.RecordsStream, stream.ResultsStream} {
+		if err := v.why[name]; errors.Is(err, stream.ErrStoreFull) {
+			return fmt.Errorf("stream %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// dead is why the service cannot go on at all: the broker stores nothing, or neither records nor outcomes have room. A queue that is
+// full of waiting jobs is not that.
+func (v *writable) dead() error {
+	for _, queue := range []string{stream.Jobs, stream.Anonymous} {
+		if err := v.blocks(queue); err != nil && (errors.Is(err, stream.ErrTakesNothing) || v.blocks("") != nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// reasons tell the health check what takes nothing, and what is nearly full.
+func (v *writable) reasons() (all []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, name := range stream.Objects() {
+		if err := v.why[name]; err != nil {
+			all = append(all, fmt.Sprintf("stream %s takes nothing: %v", name, err))
+		}
+		if f := v.fill[name]; f.room > 0 && f.share() >= fullFrom {
+			all = append(all, fmt.Sprintf("stream %s uses %.0f %% of its %d MiB, and refuses what has no room: %s", name, 100*f.share(), f.room>>20, stream.ResizeHint(name)))
+		}
+	}
+	if v.blind != nil {
+		all = append(all, fmt.Sprintf("the broker does not answer for its streams: %v", v.blind))
+	}
+	return all
+}
+
+// measured notes a look at the broker objects.
+func (v *writable) measured(found stream.Survey, err error) (warn []string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.blind = err
+	if err != nil {
+		return nil
+	}
+	before := v.fill
+	v.fill = map[string]fill{}
+	for name, s := range found.Bounded {
+		f := fill{int64(s.Used), s.Room}
+		v.fill[name] = f
+		if was := before[name]; f.share() >= fullFrom && (was.room == 0 || was.share() < fullFrom) {
+			warn = append(warn, name)
+		}
+	}
+	slices.Sort(warn)
+	return warn
+}
+
+// now are the numbers for metrics: whether each object takes writes, once that is known, and how much of its room it uses.
+func (v *writable) now() (takes, filled map[string]float64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	takes, filled = map[string]float64{}, map[string]float64{}
+	if v.known {
+		for _, name := range stream.Objects() {
+			takes[name] = 1
+			if v.why[name] != nil {
+				takes[name] = 0
+			}
+		}
+	}
+	for name, f := range v.fill {
+		filled[name] = f.share()
+	}
+	return takes, filled
+}
+
+// Blocked reports that the broker answers but stores nothing, as a nats-server does from a full disk on until it is restarted.
+func (d *Dispatcher) Blocked() bool {
+	d.writable.mu.Lock()
+	defer d.writable.mu.Unlock()
+	for _, err := range d.writable.why {
+		if errors.Is(err, stream.ErrTakesNothing) {
+			return true
+		}
+	}
+	return false
+}
+
+// cannotStore is why no call of the session, or without one, is to be accepted now; nil: they can.
+func (d *Dispatcher) cannotStore(to jobs.SessionRef) *jobs.Error {
+	if err := d.writable.blocks(streamOf(to)); err != nil {
+		return notAccepted(err)
+	}
+	if d.hosts.full() {
+		return notAccepted(stream.ErrStoreFull)
+	}
+	return nil
+}
+
+// diagnosed hands on what lies behind a write to an object that was not acknowledged. It does not block.
+func (d *Dispatcher) diagnosed(name string, err error, then func(error)) {
+	if !errors.Is(err, stream.ErrUnknown) || errors.Is(err, stream.ErrNoStream) {
+		then(err)
+		return
+	}
+	find := func() error { return stream.Diagnose(context.Background(), d.nc, name, err) }
+	if !d.diagnoses.begin(func() { then(d.diagnoses.of(name, find)) }) {
+		then(err)
+	}
+}
+
+// diagnoses are shared by all who wait for one of the same object: a full disk fails thousands of writes at once.
+type diagnoses struct {
+	mu     sync.Mutex
+	under  map[string]*diagnosis
+	ended  bool
+	asides sync.WaitGroup
+}
+
+// begin runs f beside its caller, unless the dispatcher ends.
+func (s *diagnoses) begin(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.asides.Go(f)
+	}
+	return !s.ended
+}
+
+// end lets no more begin and waits for those that did.
+func (s *diagnoses) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	s.asides.Wait()
+}
+
+type diagnosis struct {
+	done chan struct{}
+	err  error
+}
+
+func (s *diagnoses) of(name string, find func() error) error {
+	s.mu.Lock()
+	of, ok := s.under[name]
+	if !ok {
+		of = &diagnosis{done: make(chan struct{})}
+		if s.under == nil {
+			s.under = map[string]*diagnosis{}
+		}
+		s.under[name] = of
+	}
+	s.mu.Unlock()
+	if !ok {
+		of.err = find()
+		s.mu.Lock()
+		delete(s.under, name)
+		s.mu.Unlock()
+		close(of.done)
+	}
+	<-of.done
+	return of.err
+}
+
+// From shortenFrom of their room on old outcomes go, the oldest tenth of them at a look.
+const (
+	shortenFrom  = 0.85
+	shortenParts = 10
+)
+
+// shortenResults lets outcomes go before their time, the oldest first, when they would soon have no room; none that is younger than
+// the operator has said.
+func (d *Dispatcher) shortenResults(ctx context.Context, leads bool) error {
+	if d.cfg.ResultsMinAge == 0 || !leads {
+		return nil
+	}
+	s, err := d.js.Stream(ctx, stream.ResultsStream)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	f := fill{int64(info.State.Bytes), info.Config.MaxBytes}
+	if f.room <= 0 || f.share() < shortenFrom {
+		return nil
+	}
+	below, err := stream.OlderThan(ctx, d.nc, info, d.clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
+	if err != nil || below == 0 {
+		return err
+	}
+	if err := s.Purge(ctx, jetstream.WithPurgeSubject(stream.OutcomeSubjects), jetstream.WithPurgeSequence(below)); err != nil {
+		return err
+	}
+	d.log.Warn("outcomes_shortened", "used_bytes", f.used, "room_bytes", f.room, "min_age", d.cfg.ResultsMinAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
+	return nil
+}

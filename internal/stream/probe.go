@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Whether a broker object takes something is known only by a write: a nats-server whose disk is full goes on answering reads and
+// requests for information, does not answer writes, and stays so until it is restarted, stream by stream.
+
+// probePrefix begins the subjects of probes. They are no keys of a bucket, so no watcher sees them.
+const probePrefix = "dspex.probe."
+
+// probeSubject is where a probe of an object is written. The transform of the jobs' stream leaves its anchor alone.
+func probeSubject(name string) string {
+	if name == Jobs {
+		return AnchorSubject
+	}
+	return probePrefix + name
+}
+
+// Objects are the names of all broker objects.
+func Objects() (names []string) {
+	for _, cfg := range objects(Settings{}.withDefaults()) {
+		names = append(names, cfg.Name)
+	}
+	return names
+}
+
+// ErrTakesNothing says that an object does not store what it is given, though the broker answers.
+var ErrTakesNothing = fmt.Errorf("%w: the broker answers but stores nothing, as it does while its disk is full and from then on until it is restarted", ErrStoreFull)
+
+// Probe writes a small message into a broker object, reads it back and removes it. The error is one of ErrStoreFull if there is no
+// room. It ends within AckTimeout and a second, and twice getTimeout.
+//
+// Dead letters are named by their sequences and events are listened to, so these two are asked to remove a message that is not
+// there: an object that takes nothing refuses that too.
+func Probe(ctx context.Context, js jetstream.JetStream, w *Writer, name string) error {
+	subject := probeSubject(name)
+	if name == Dead || name == Events {
+		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject))
+	}
+	ack, err := w.PublishSync(&nats.Msg{Subject: subject})
+	if err != nil {
+		return Diagnose(ctx, js.Conn(), name, err)
+	}
+	if _, err := GetSequence(ctx, js.Conn(), name, ack.Sequence); err != nil && !errors.Is(err, ErrNotFound) { // another dispatcher may have removed it
+		return fmt.Errorf("read back: %w", err)
+	}
+	if name == Jobs { // the leader's own anchor stays
+		return removeAnchor(ctx, js, ack.Sequence)
+	}
+	return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence+1))
+}
+
+func removeProbe(ctx context.Context, js jetstream.JetStream, name string, which ...jetstream.StreamPurgeOpt) error {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	err = s.Purge(ctx, which...)
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && strings.Contains(api.Description, "no space left") {
+		return ErrTakesNothing
+	}
+	return err
+}
+
+func removeAnchor(ctx context.Context, js jetstream.JetStream, sequence uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	err = s.DeleteMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) || errors.Is(err, jetstream.ErrMsgNotFound) { // a new leader has removed it
+		return nil
+	}
+	return err
+}
+
+// Diagnose says what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
+// has its replicas; else the error itself.
+func Diagnose(ctx context.Context, nc *nats.Conn, name string, err error) error {
+	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoStream) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	if askQuorum(ctx, nc, name) != nil {
+		return err
+	}
+	return ErrTakesNothing
+}
