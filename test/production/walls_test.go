@@ -101,7 +101,7 @@ var targets = []string{
 	"$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
 	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.telemetry.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
-	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim",
+	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim", "dspex.probe.victim",
 	"dspex.t.default.rpc.victim", "dspex.reply.acme.victim", "_INBOX.host.victim", "_INBOX.dispatcher.victim",
 	"$JS.API.STREAM.PURGE.DSPEX_EVENTS", "$JS.API.STREAM.DELETE.DSPEX_EVENTS", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.victim",
 	"$JS.API.STREAM.CREATE.VICTIM", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim", "$JS.API.STREAM.MSG.DELETE.DSPEX_EVENTS",
