@@ -30,7 +30,6 @@ const (
 type writable struct {
 	mu    sync.Mutex
 	why   map[string]error // object -> why it does not take a write; those that do are left out
-	known bool             // there was a round
 	fill  map[string]fill  // of the objects that refuse what has no room
 	blind error            // the last look at the objects failed
 }
@@ -90,7 +89,6 @@ func (d *Dispatcher) noteProbes(why map[string]error) {
 	v.mu.Lock()
 	before := v.why
 	v.why = why
-	v.known = true
 	v.mu.Unlock()
 	for name, err := range why {
 		if before[name] == nil {
@@ -168,19 +166,18 @@ func (v *writable) measured(found stream.Survey, err error) (warn []string) {
 	return warn
 }
 
-// now are the numbers for metrics: whether each object takes writes, once that is known, and how much of its room it uses.
+// now are the numbers for metrics: whether each object takes writes, as far as is known, and how much of its room it uses.
 func (v *writable) now() (takes, filled map[string]float64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	takes, filled = map[string]float64{}, map[string]float64{}
-	if v.known {
-		for _, name := range stream.Objects() {
-			takes[name] = 1
-			if v.why[name] != nil {
-				takes[name] = 0
-			}
+	takes = map[string]float64{}
+	for _, name := range stream.Objects() {
+		takes[name] = 1
+		if v.why[name] != nil {
+			takes[name] = 0
 		}
 	}
+	filled = map[string]float64{stream.Jobs: 0, stream.Anonymous: 0, stream.ResultsStream: 0} // until they were looked at
 	for name, f := range v.fill {
 		filled[name] = f.share()
 	}
