@@ -77,7 +77,8 @@ class Runtime:
         loop.call_soon(self._take, self._early)
         loop.add_reader(process.FROM_HOST_FD, self._readable)
         try:
-            loop.run_forever()
+            while not self._stopping:  # code of a job may stop the loop, on which all others run
+                loop.run_forever()
             with contextlib.suppress(Exception):
                 loop.run_until_complete(asyncio.wait_for(self._worker.engine.close(), CANCEL_GRACE))
             for call in self._calls.values():

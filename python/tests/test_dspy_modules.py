@@ -178,8 +178,9 @@ def test_a_module_without_a_model_says_that_none_is_configured() -> None:
 
 def test_a_result_that_cannot_be_sent_names_the_place() -> None:
     async def steps(server: FakeLM, engine: DSPyEngine) -> None:
-        with pytest.raises(ValueError, match="a"):
-            await engine.run_module(lambda: {"a": object()}, {}, context(None))
+        error = await failure(engine.run_module(lambda: {"a": [object()]}, {}, context(None)))
+        assert (error.category, error.code) == ("python", "encode_error")
+        assert error.message.startswith("cannot send outputs.a[0]: an object of type object")
 
     scenario(steps)
 

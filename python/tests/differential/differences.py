@@ -110,6 +110,13 @@ ROWS: dict[str, Row] = {
         "an answer made from nothing costs money and helps nobody",
         cases=False,
     ),
+    "processes": Row(
+        "`ProcessPoolExecutor`, `multiprocessing` with locks and queues",
+        "work",
+        "are refused (`PermissionError`) at the levels `user` and `strict` of the sandbox, unless `--sandbox-write /dev/shm` allows them; `subprocess` and `os.fork` work",
+        "their locks lie in /dev/shm, which all processes of the machine share",
+        cases=False,
+    ),
     "tools_in_requests": Row(
         "inputs of the type `dspy.Tool`",
         "are functions",

@@ -23,10 +23,11 @@ from dspex_worker.engines.dspy_engine.learnt import Unfit, apply
 from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.engines.dspy_engine.settings import shared
-from dspex_worker.errors import WorkerError
+from dspex_worker.errors import WorkerError, bounded
 from dspex_worker.fit import OutputError, check_outputs
 from dspex_worker.plain import to_wire
 from dspex_worker.signature import STEERING_NAMES, SignatureError
+from dspex_worker.wire import EncodeError
 
 __all__ = ["DSPyEngine"]
 
@@ -119,7 +120,11 @@ class DSPyEngine:
                 found = await self._blocking.run(lambda: module(**inputs))
             else:
                 found = await (module.acall(**inputs) if is_dspy else module(**inputs))
-        plain = to_wire(found)
+        try:
+            plain = to_wire(found)
+        except EncodeError as error:
+            place = bounded(f"outputs.{error.path}".rstrip("."), 200)
+            raise WorkerError("python", "encode_error", f"cannot send {place}: {error.problem}", usage=call.usage() or None) from None
         return Outcome(plain if isinstance(plain, dict) else {"output": plain}, call.usage())
 
     def job_context(self, ctx: Context) -> AbstractContextManager[None]:

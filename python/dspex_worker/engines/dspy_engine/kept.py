@@ -23,6 +23,7 @@ TRAJECTORIES = 512  # shapes of trajectories: names of steps, tools' names are n
 WRAPPERS = 1024  # types of arguments of tools
 VALIDATORS = 1024  # schemas of arguments of tools
 
+_Signature, _ChatAdapter = dspy.Signature, dspy.ChatAdapter  # as they are at the start: user code may put others into their place
 _delete = dspy.Signature.__dict__["delete"].__func__
 _create_model = tool.create_model
 _format = base.Adapter.__dict__["format"]
@@ -33,12 +34,12 @@ _without: WeakKeyDictionary[Any, dict[str, tuple[str | None, Any]]] = WeakKeyDic
 
 @functools.lru_cache(TRAJECTORIES)
 def _trajectory_signature(names: tuple[str, ...]) -> Any:
-    return dspy.Signature(f"{', '.join(names)} -> x")
+    return _Signature(f"{', '.join(names)} -> x")
 
 
 def _format_trajectory(self: Any, trajectory: dict[str, Any]) -> Any:
     """As in DSPy, but for the signature, half of the processor time of an agent."""
-    adapter = dspy.settings.adapter or dspy.ChatAdapter()
+    adapter = dspy.settings.adapter or _ChatAdapter()
     return adapter.format_user_message_content(_trajectory_signature(tuple(trajectory)), trajectory)
 
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-import dspy
+from dspy import Signature
 
 __all__ = ["Unfit", "apply"]
 
@@ -35,7 +35,7 @@ def _apply_one(name: str, predictor: Any, learnt: Mapping[str, Any], added: str 
     for demo in learnt["demos"]:
         if not demo.keys() & set(own):
             raise Unfit(f"a demo of {name} has none of its fields, but {_names(demo)}", f"some of {_names(own)}")
-    signature = dspy.Signature(copy.deepcopy(predictor.signature.fields), learnt["instructions"])
+    signature = Signature(copy.deepcopy(predictor.signature.fields), learnt["instructions"])
     for field, saved in zip(own, learnt["fields"], strict=True):
         signature.fields[field].json_schema_extra.update(prefix=saved["prefix"], desc=saved["description"])
     predictor.signature = signature

@@ -37,6 +37,8 @@ CONNECT_SECONDS = 10.0
 DEFAULT_TIMEOUT_MS = 60_000  # wait for the next byte; the job's own timeout bounds the whole
 DEFAULT_CONNECTIONS = 1000
 
+_LM = dspy.LM  # as it is at the start: user code may put something else into its place
+
 # Versions of litellm that must not run: two stole credentials, one is not confirmed by its authors.
 DENIED_LITELLM = frozenset({"1.82.7", "1.82.8", "1.107.0"})
 
@@ -339,7 +341,7 @@ def _engines(found: dict[str, Any], provider: _Provider) -> tuple[_SyncEngine, _
 def _lm(found: dict[str, Any], model: str, **more: Any) -> Any:
     try:
         # Retries are the dispatcher's: here they would multiply, and wait with the slot taken.
-        return dspy.LM(model, temperature=found.get("temperature"), max_tokens=found.get("max_tokens"), cache=False, num_retries=0, **more)
+        return _LM(model, temperature=found.get("temperature"), max_tokens=found.get("max_tokens"), cache=False, num_retries=0, **more)
     except dspy.utils.exceptions.LMConfigurationError as error:
         hint = "OpenAI's reasoning models take no temperature but 1 (or null) and max_tokens of at least 16000, or none"
         raise _bad(found, "lm_configuration", "has settings that its model refuses", hint) from error

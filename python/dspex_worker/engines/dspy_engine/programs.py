@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any, Literal
 
-import dspy
+from dspy import ChainOfThought, History, InputField, OutputField, Predict, ReAct
+from dspy import Signature as MadeSignature
 
 from dspex_worker.engines import Program
 from dspex_worker.engines.dspy_engine.learnt import apply
@@ -25,7 +26,7 @@ __all__ = ["Built", "Programs"]
 KEPT = 512  # programs; one takes about 20 KiB and a quarter of a millisecond to build
 _HISTORY_NAMES = ("history", "conversation", "past_turns", "dspex_history")  # more than fields that may be called so by chance
 
-_SIMPLE: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "any": Any, "history": dspy.History}
+_SIMPLE: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "any": Any, "history": History}
 
 
 @dataclass(frozen=True)
@@ -82,30 +83,30 @@ class Programs:
         for entry in signature.inputs:
             fields[entry.name] = _input(entry, transcript)
         for entry in signature.outputs:
-            fields[entry.name] = (_python_type(entry.type), dspy.OutputField(**_described(entry)))
+            fields[entry.name] = (_python_type(entry.type), OutputField(**_described(entry)))
         with warnings.catch_warnings():
             # Fields such as `json` and `copy` shadow methods of DSPy's class that nothing here calls on an object.
             warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
-            module, predictor = self._module(program.module, dspy.Signature(fields, signature.description or None))
+            module, predictor = self._module(program.module, MadeSignature(fields, signature.description or None))
             if program.learnt is not None:
                 apply(module, program.learnt, history if signature.has_history is None else None)
         return Built(module, predictor, signature, history, transcript, program.module == "chain_of_thought")
 
     def _module(self, name: str, spec: Any) -> tuple[Any, Any]:
         if name == "react":
-            react = dspy.ReAct(spec, tools=list(self._tools))
+            react = ReAct(spec, tools=list(self._tools))
             react.tools["finish"] = finish_tool(react.tools["finish"])
             return react, react.extract.predict
         if name == "chain_of_thought":
-            module = dspy.ChainOfThought(spec)
+            module = ChainOfThought(spec)
             return module, module.predict
-        module = dspy.Predict(spec)
+        module = Predict(spec)
         return module, module
 
 
 def _input(entry: Field, transcript: bool) -> tuple[Any, Any]:
     kind = str if transcript and entry.type.kind == "history" else _python_type(entry.type)
-    return kind, dspy.InputField(**_described(entry))
+    return kind, InputField(**_described(entry))
 
 
 def _described(entry: Field) -> dict[str, str]:
@@ -151,7 +152,7 @@ def _history(turns: Sequence[Mapping[str, Any]], signature: Signature, reasoning
         for name in outputs:
             answer.setdefault(name, "(not given in this turn)")
         messages.append({**message, **answer})
-    return dspy.History(messages=messages)
+    return History(messages=messages)
 
 
 def _fit(values: Mapping[str, Any], names: Sequence[str], first: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ openai_chat: Any = importlib.import_module("dspy._vendor.lm15.providers.openai_c
 json_dumps: Any = importlib.import_module("dspy._vendor.lm15.providers.common").json_dumps
 _attach_error_metadata: Any = importlib.import_module("dspy._vendor.lm15.providers.base")._attach_error_metadata
 
+_LM = dspy.LM  # as it is at the start: user code may put something else into its place
+
 TEMPLATES = 256  # of one engine: LM, settings and order of roles
 CHECK_EVERY = 1024  # calls with one template
 MESSAGES = 512  # of one call; longer conversations are rare, and each length is a template
@@ -106,7 +108,7 @@ def _unseen(lm: Any, messages: Any) -> bool:
     settings = dspy.settings
     origin = _deprecation._adapter_call.get()
     return (
-        type(lm) is dspy.LM
+        type(lm) is _LM
         and not lm.callbacks
         and not settings.callbacks
         and settings.send_stream is None
