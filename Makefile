@@ -3,6 +3,7 @@ SHELL := /usr/bin/env bash -o pipefail
 .DEFAULT_GOAL := help
 PYTHON := python3
 VENV   := .venv
+MODEL_VENV := .venv-model
 NODE   := test/e2e/node
 PART   := all
 SEEDS  := 500
@@ -16,9 +17,10 @@ BIN    := bin
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
 sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
+MODEL_READY  := $(MODEL_VENV)/.complete-$(call sum,python/requirements/model.txt)
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python sim mutants chaos test-mixed test-containers lint clean
+.PHONY: help setup build image up down demo bench test test-go test-python test-model sim mutants chaos test-mixed test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,10 @@ setup: $(PYTHON_READY) $(NODE_READY) ## what the tests need: a Python environmen
 
 $(PYTHON_READY):
 	./python/requirements/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(MODEL_READY):
+	./python/requirements/venv.sh $(MODEL_VENV) $(PYTHON) model
 	@touch $@
 
 $(NODE_READY):
@@ -60,6 +66,10 @@ test-go: setup
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
+
+test-model: $(PYTHON_READY) $(MODEL_READY) ## twenty programs in plain DSPy and here, with a real model in llama.cpp's server; the first run fetches 0.3 GB
+	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python DSPEX_TEST_MODEL_PYTHON=$(abspath $(MODEL_VENV))/bin/python \
+	  go test -tags model ./test/model -v -count 1 -timeout 20m
 
 test-mixed: ## hosts of an earlier commit and of this tree share their sessions; one account becomes several: EARLIER=COMMIT; needs the clone's history
 	go test -tags mixed ./test/procs -run Earlier -v -count 1 $(if $(EARLIER),-earlier $(EARLIER))
@@ -96,4 +106,4 @@ lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy
 	cd python && $(abspath $(VENV))/bin/ruff check . && $(abspath $(VENV))/bin/ruff format --check . && $(abspath $(VENV))/bin/mypy
 
 clean: ## remove what the build made
-	rm -rf bin $(VENV) $(NODE)/node_modules
+	rm -rf bin $(VENV) $(MODEL_VENV) $(NODE)/node_modules

@@ -46,6 +46,7 @@ var arrows = map[string][]string{
 	"test/e2e":                   {"", "internal/echolm"},
 	"test/chaos":                 {},
 	"test/modes":                 {},
+	"test/model":                 {},
 	"test/procs":                 {},
 	"test/sandbox":               {},
 	"test/sim":                   {},

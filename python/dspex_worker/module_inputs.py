@@ -10,12 +10,24 @@ from typing import Any
 
 from dspex_worker.registry import UserCommand, read_function, spell
 
-__all__ = ["history_of", "read_inputs", "read_signature"]
+__all__ = ["history_of", "method_of", "read_inputs", "read_signature"]
+
+
+def method_of(module: Any) -> Any:
+    """What a job runs of a module: its `aforward`, unless its class has a `forward` that is nearer; the module itself if it has neither."""
+    found = [(_distance(module, name), name) for name in ("aforward", "forward") if callable(getattr(module, name, None))]
+    return getattr(module, min(found)[1]) if found else module
+
+
+def _distance(module: Any, name: str) -> int:
+    """How far away it is defined: on the object itself, in its class, or in the n-th one that the class comes from."""
+    homes = [getattr(module, "__dict__", {}), *map(vars, type(module).__mro__)]
+    return next((n for n, home in enumerate(homes) if name in home), len(homes))
 
 
 def read_inputs(module: Any) -> UserCommand | None:
     """The inputs of a module, or of a plain function; None if nothing can be told of them."""
-    function = getattr(module, "aforward", None) or getattr(module, "forward", module)
+    function = method_of(module)
     try:
         found = read_function("execute_program", function)
     except (TypeError, ValueError):  # no signature, or parameters that have no name

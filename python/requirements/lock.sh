@@ -15,3 +15,4 @@ lock() {
 lock worker.txt worker.in --overrides overrides.txt
 lock litellm.txt litellm.in --constraints worker.txt
 lock dev.txt dev.in --constraints worker.txt
+lock model.txt model.in

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LOCKS = Path(__file__).parent.parent / "requirements"
-NAMES = ("worker.txt", "litellm.txt", "dev.txt")
+NAMES = ("worker.txt", "litellm.txt", "dev.txt", "model.txt")
 
 
 def pins(name: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_the_slim_set_has_dspy_and_neither_litellm_nor_openai() -> None:
 
 
 def test_locks_agree_and_no_lock_has_a_bad_version() -> None:
-    worker, litellm, dev = (pins(name) for name in NAMES)
+    worker, litellm, dev, _ = (pins(name) for name in NAMES)
     assert worker.items() <= litellm.items()
     for name in worker.keys() & dev.keys():
         assert worker[name] == dev[name]

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 MODULES = tuple(
     f"tests.differential.programs.{name}"
-    for name in ("adapters", "fields", "modules", "agents", "concurrency", "settings", "failures", "training")
+    for name in ("adapters", "fields", "modules", "agents", "concurrency", "settings", "failures", "training", "more", "documented")
 )

@@ -103,6 +103,13 @@ ROWS: dict[str, Row] = {
         "nobody waits for the answer, and somebody pays for it",
         cases=False,
     ),
+    "context_window": Row(
+        "a prompt that is too long for llama.cpp, vLLM or Ollama",
+        "is `LMInvalidRequestError`",
+        "is `ContextWindowExceededError`, as with OpenAI, Anthropic and Gemini: `dspy.ReAct` shortens its trajectory",
+        "each server says it in its own words, and DSPy's client knows those of three",
+        cases=False,
+    ),
     "inputs": Row(
         "inputs that are missing, unknown or of another type than annotated",
         "are a warning at most, and the model is called",

@@ -25,6 +25,7 @@ from dspex_worker.engines.dspy_engine.programs import Built, Programs
 from dspex_worker.engines.dspy_engine.settings import shared
 from dspex_worker.errors import WorkerError, bounded
 from dspex_worker.fit import OutputError, check_outputs
+from dspex_worker.module_inputs import method_of
 from dspex_worker.plain import to_wire
 from dspex_worker.signature import STEERING_NAMES, SignatureError
 from dspex_worker.wire import EncodeError
@@ -112,8 +113,8 @@ class DSPyEngine:
         await import_litellm(ctx.lm)
         is_dspy = isinstance(module, dspy.Module)
         if not is_dspy and not callable(module):  # a class of one's own with a forward or an aforward
-            module = getattr(module, "aforward", None) or module.forward
-        asynchronous = hasattr(module, "aforward") if is_dspy else inspect.iscoroutinefunction(module)
+            module = method_of(module)
+        asynchronous = method_of(module) == getattr(module, "aforward", None) if is_dspy else inspect.iscoroutinefunction(module)
         call = Call(ctx, inputs, user_code=True)
         async with call.running(self._profiles, module.predictors() if is_dspy else []):
             if not asynchronous:
@@ -167,7 +168,7 @@ def _outputs(built: Built, prediction: Any, call: Call) -> dict[str, Any]:
 
 def _refuse_steering(module: Any, inputs: dict[str, Any]) -> None:
     """Refuses inputs that would steer DSPy instead of reaching the module, unless the module names them itself."""
-    target = getattr(module, "aforward", None) or getattr(module, "forward", module)
+    target = method_of(module)
     named = {
         name
         for name, parameter in inspect.signature(target).parameters.items()

@@ -59,6 +59,17 @@ class AsyncAgent(dspy.Module):
 del AsyncAgent.forward
 
 
+@case("react_subclass")
+class Wrapped(dspy.ReAct):
+    """An agent of one's own, with a synchronous forward above an asynchronous one that it inherits."""
+
+    def __init__(self) -> None:
+        super().__init__("question -> answer", tools=[lookup], max_iters=3)
+
+    def forward(self, **inputs: Any) -> Any:
+        return {"wrapped": super().forward(**inputs).answer}
+
+
 @case("tool_call")
 class ToolCall(dspy.Module):
     """A tool without an agent."""
