@@ -29,7 +29,7 @@ const (
 )
 
 // playBroker is a nats-server with JetStream on disk. Port 0 is a free one.
-func playBroker(ctx context.Context, listen, dir string, syncAlways bool) error {
+func playBroker(ctx context.Context, listen, dir, config string, syncAlways bool) error {
 	debug.SetMemoryLimit(brokerMemory)
 	debug.SetGCPercent(brokerGC)
 	host, text, err := net.SplitHostPort(listen)
@@ -43,8 +43,15 @@ func playBroker(ctx context.Context, listen, dir string, syncAlways bool) error 
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s, err := server.NewServer(&server.Options{ServerName: "bench", Host: host, Port: port, JetStream: true,
-		PingInterval: 2 * time.Second, MaxPingsOut: 2, StoreDir: dir, SyncAlways: syncAlways, NoSigs: true, NoLog: true})
+	o := &server.Options{ServerName: "bench", JetStream: true, PingInterval: 2 * time.Second, MaxPingsOut: 2}
+	if config != "" {
+		if o, err = server.ProcessConfigFile(config); err != nil {
+			return err
+		}
+		o.HTTPPort, o.SyncInterval = 0, 0
+	}
+	o.Host, o.Port, o.StoreDir, o.SyncAlways, o.NoSigs, o.NoLog = host, port, dir, syncAlways, true, true
+	s, err := server.NewServer(o)
 	if err != nil {
 		return err
 	}

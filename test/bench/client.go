@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -20,15 +21,20 @@ type client struct {
 	nc      *nats.Conn
 	w       *stream.Writer
 	replies *replies
+	behind  bool // an account: replies to published jobs come by a subject that is imported
 }
 
-func playClient(url string) error {
-	nc, err := nats.Connect(url)
+func playClient(url, inbox string) error {
+	var options []nats.Option
+	if inbox != "" {
+		options = append(options, nats.CustomInboxPrefix(inbox))
+	}
+	nc, err := nats.Connect(url, options...)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	c := &client{nc: nc}
+	c := &client{nc: nc, behind: inbox != ""}
 	if c.w, err = stream.NewWriter(nc); err != nil {
 		return err
 	}
@@ -46,6 +52,8 @@ func (c *client) do(o order) (answer, error) {
 		return window(o, c.call(o))
 	case "batch":
 		return c.batch(o)
+	case "mixed":
+		return window(o, c.mixed(o))
 	}
 	return answer{}, fmt.Errorf("unknown order %q", o.Do)
 }
@@ -68,7 +76,10 @@ func (c *client) call(o order) operation {
 // batch publishes o.Count jobs with at most o.Window unacknowledged, and waits for all replies. Latencies are from the
 // publish to the reply.
 func (c *client) batch(o order) (answer, error) {
-	prefix := nats.NewInbox() + "."
+	prefix := c.nc.NewInbox() + "."
+	if c.behind {
+		prefix = "dspex.reply." + nuid.Next() + "."
+	}
 	sent := make([]time.Time, o.Count)
 	latencies := make([]float64, 0, o.Count)
 	ended := make(chan error, 1)

@@ -34,7 +34,7 @@ type fleet struct {
 
 func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) {
 	f = &fleet{o: o, hosts: map[string]*process{}, links: map[string]*link{}}
-	if f.rig, err = newRig(ctx, o, "fleet"); err != nil {
+	if f.rig, err = newRig(ctx, o, "fleet", ""); err != nil {
 		return nil, err
 	}
 	defer func() {

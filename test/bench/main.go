@@ -23,6 +23,7 @@ import (
 // options say what to measure and with what.
 type options struct {
 	part, bin, python, json string
+	config                  string // the shipped configuration of a broker with accounts
 	runtime                 string // directory of another runtime, to compare with
 	rounds, faults          int
 	slice                   time.Duration // of one measurement
@@ -58,6 +59,7 @@ var faultParts = []chapter{
 	{"sticky", measureSticky},
 	{"deadline", measureDeadline},
 	{"overload", measureOverload},
+	{"accounts", measureAccounts},
 }
 
 func main() {
@@ -105,6 +107,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.part, "part", "all", "parts to measure, comma separated: "+strings.Join(names, ", "))
 	f.StringVar(&o.bin, "bin", "bin", "directory of the built binaries")
 	f.StringVar(&o.python, "python", "python3", "interpreter of the stub engine's workers; with msgspec, as the lock installs it")
+	f.StringVar(&o.config, "config", "nats.conf", "configuration of a broker with accounts, for the part accounts")
 	f.StringVar(&o.json, "json", "", "also write the figures into this file")
 	f.StringVar(&o.runtime, "runtime", "", "in the part calls also measure the worker of another checkout: its directory python")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
@@ -151,6 +154,8 @@ func play(ctx context.Context, args []string) error {
 	dir := f.String("dir", "", "directory of the broker's data")
 	listen := f.String("listen", "127.0.0.1:0", "")
 	syncAlways := f.Bool("sync-always", false, "")
+	config := f.String("config", "", "of the broker: it has accounts")
+	inbox := f.String("inbox", "", "prefix of the client's inboxes")
 	python := f.String("python", "", "")
 	workers := f.Int("workers", 2, "")
 	modules := f.String("modules", "", "")
@@ -161,13 +166,13 @@ func play(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "broker":
-		return playBroker(ctx, *listen, *dir, *syncAlways)
+		return playBroker(ctx, *listen, *dir, *config, *syncAlways)
 	case "peer":
 		return playPeer(ctx, *server)
 	case "writer":
 		return playWriter(ctx, *server)
 	case "client":
-		return playClient(*server)
+		return playClient(*server, *inbox)
 	case "staff":
 		return playStaff(ctx, *modules, *method == "zygote")
 	case "calls":

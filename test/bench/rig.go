@@ -20,14 +20,17 @@ type rig struct {
 	agent  *process   // what carries out the orders
 }
 
-// newRig starts a broker.
-func newRig(ctx context.Context, o *options, name string) (*rig, error) {
+// newRig starts a broker, with a configuration file or without.
+func newRig(ctx context.Context, o *options, name, config string) (*rig, error) {
 	g := &rig{o: o, name: name}
 	dir, err := os.MkdirTemp(o.dir, name)
 	if err != nil {
 		return nil, err
 	}
 	argv := []string{o.self, "role", "broker", "-dir", dir}
+	if config != "" {
+		argv = append(argv, "-config", config)
+	}
 	if o.syncAlways {
 		argv = append(argv, "-sync-always")
 	}
@@ -72,7 +75,7 @@ func (g *rig) stop() {
 
 // partsRig is a broker with what the single parts need.
 func partsRig(ctx context.Context, o *options) (g *rig, err error) {
-	if g, err = newRig(ctx, o, "parts"); err != nil {
+	if g, err = newRig(ctx, o, "parts", ""); err != nil {
 		return nil, err
 	}
 	if g.agent, err = g.role(ctx, "writer"); err == nil {
@@ -86,7 +89,7 @@ func partsRig(ctx context.Context, o *options) (g *rig, err error) {
 
 // wholeRig is the product: dispatcher and worker-host as they are built, and a client.
 func wholeRig(ctx context.Context, o *options, workers, slots int, more ...string) (g *rig, host *process, err error) {
-	if g, err = newRig(ctx, o, "whole"); err != nil {
+	if g, err = newRig(ctx, o, "whole", ""); err != nil {
 		return nil, nil, err
 	}
 	argv := append([]string{filepath.Join(o.bin, "worker-host"), "--server", g.url, "--name", "bench",

@@ -70,8 +70,11 @@ type replies struct {
 const maxLanes = 4096
 
 func newReplies(nc *nats.Conn) (*replies, error) {
-	r := &replies{prefix: nats.NewInbox() + ".", wait: make([]func(*nats.Msg), maxLanes)}
+	r := &replies{prefix: nc.NewInbox() + ".", wait: make([]func(*nats.Msg), maxLanes)}
 	_, err := nc.Subscribe(r.prefix+"*", func(m *nats.Msg) {
+		if len(m.Data) == 0 && len(m.Header) == 0 {
+			return // behind the last reply to another account
+		}
 		lane := 0
 		for _, c := range m.Subject[len(r.prefix):] {
 			lane = lane*10 + int(c-'0')
