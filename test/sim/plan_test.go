@@ -295,6 +295,9 @@ func (p *plan) addClients(r *rand.Rand) {
 		var ops []op
 		for n := range 5 + r.IntN(most) {
 			o := p.draw(r, c, n, sessions, all)
+			if p.tenants && o.session == "" && o.job != "" && !o.repeat {
+				o.job = o.work.X // the history tells jobs without session apart by their ids alone
+			}
 			ops, all = append(ops, o), append(all, o)
 		}
 		p.clients = append(p.clients, ops)

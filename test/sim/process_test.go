@@ -105,6 +105,13 @@ func (w *world) dispatcher(who string) *process {
 func (p *process) connect() error {
 	options := append(stream.ConnectOptions(p.who), nats.InProcessServer(p.cable), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	nc, err := nats.Connect("", options...)
+	for range 100 { // the broker may die in that moment
+		if err == nil {
+			break
+		}
+		sleep(100 * time.Millisecond)
+		nc, err = nats.Connect("", options...)
+	}
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
