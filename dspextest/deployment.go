@@ -68,7 +68,7 @@ func WithScenarioFile(path string) Option {
 // tests run without Python on every change, and with real DSPy now and then. Another mode fails the test.
 func Open(t testing.TB, options ...Option) *Deployment {
 	t.Helper()
-	mode := Mode(os.Getenv(mock.Variable))
+	mode := Mode(os.Getenv(mock.Variable)) //nolint:forbidigo // tests have no flags of ours: whoever runs them chooses by the environment
 	if mode == "" {
 		mode = MockAdapter
 	}

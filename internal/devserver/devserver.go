@@ -3,6 +3,7 @@
 package devserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -125,21 +126,21 @@ func (c Config) testing() (mock.Mode, *mock.Scenario, error) {
 	return c.Test.Resolve(mock.Setup{Engine: c.Engine, Modules: len(c.Modules.Names) > 0, Model: c.LMFile != ""})
 }
 
+// tested is the configuration, which Check has found right, with what its test mode means.
+func (c Config) tested() Config {
+	c.mode, c.scenario, _ = c.testing()
+	if engine := c.mode.Engine(); engine != "" {
+		c.Engine = engine
+	}
+	return c
+}
+
 // Run serves until ctx ends and returns when all it started has ended.
 func Run(ctx context.Context, cfg Config) (err error) {
-	if err := cfg.Check(); err != nil {
+	if err := cmp.Or(cfg.Check(), isFree(cfg.withDefaults().Listen)); err != nil {
 		return err
 	}
-	cfg = cfg.withDefaults()
-	if cfg.mode, cfg.scenario, err = cfg.testing(); err != nil {
-		return err
-	}
-	if engine := cfg.mode.Engine(); engine != "" {
-		cfg.Engine = engine
-	}
-	if err := isFree(cfg.Listen); err != nil {
-		return err
-	}
+	cfg = cfg.withDefaults().tested()
 	models, echo, profiles, err := languageModels(cfg)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package mock
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/pflag"
 )
@@ -46,7 +47,7 @@ func (o Options) Resolve(with Setup) (Mode, *Scenario, error) {
 		if err != nil {
 			return "", nil, fmt.Errorf("--%w", err)
 		}
-		rules = append(rules[:len(rules):len(rules)], read.rules...)
+		rules = append(slices.Clip(rules), read.rules...)
 	}
 	s, err := New(rules)
 	if err != nil {

@@ -195,12 +195,12 @@ func (s slot) open(body frame.CallBody) (*call, *failure) {
 
 // close writes the result, and keeps the new state.
 func (s slot) close(c *call, value any) (frame.Frame, error) {
-	raw, err := wire.Encode(value)
-	if err != nil {
-		return (&failure{category: "python", code: "encode_error", message: "the result cannot be encoded"}).frame(), nil
-	}
 	meta := map[string]any{}
-	r := frame.ResultBody{Value: raw, StateVersion: c.StateVersion}
+	r := frame.ResultBody{StateVersion: c.StateVersion}
+	var err error
+	if r.Value, err = wire.Encode(value); err != nil {
+		return frame.Frame{}, err
+	}
 	switch {
 	case c.state == nil && c.choice != nil:
 		meta["lm_choice"] = c.choice
@@ -210,7 +210,7 @@ func (s slot) close(c *call, value any) (frame.Frame, error) {
 	if c.changed {
 		r.StateVersion++
 		if r.State, err = c.state.bytes(r.StateVersion); err != nil {
-			return (&failure{category: "session", code: "state_too_large", message: "the session's state cannot be encoded"}).frame(), nil
+			return frame.Frame{}, err
 		}
 		s.keep(c.Session, held{r.StateVersion, r.State})
 	}
