@@ -233,3 +233,39 @@ func TestNoClockThatStepsLosesASessionOrFailsACall(t *testing.T) {
 		t.Logf("notes_%d: %d numbers", i, n.lists[i].Load())
 	}
 }
+
+// TestClocksThatStepTogetherLoseNothing sets the clock of the dispatcher, those of all hosts, and all clocks at once, in a deployment of
+// two hosts: nobody is left whose clock is right.
+func TestClocksThatStepTogetherLoseNothing(t *testing.T) {
+	m := buildMovable(t, "../../cmd/worker-host", "../../cmd/dispatcher", "github.com/nats-io/nats-server/v2")
+	d := &deployment{t: t, url: m.broker()}
+	m.start("d1", "dispatcher", "--server", d.url, "--name", "d1", "--partitions", "8")
+	for _, name := range []string{"h1", "h2"} {
+		m.start(name, "worker-host", "--server", d.url, "--name", name, "--engine", "stub", "--workers", "2", "--slots", "8").awaitReady()
+	}
+	n := &notes{t: t, c: d.client()}
+	awaitHealth(t, n.c, "")
+	everybody := []string{"worker-host", "dispatcher", "nats-server"}
+	for _, step := range []struct {
+		programs []string
+		by       time.Duration
+		names    string
+	}{
+		{[]string{"dispatcher"}, -time.Hour, "the clock of dispatcher d1 is off by -1h0m"},
+		{[]string{"dispatcher"}, 25 * time.Hour, "the clock of dispatcher d1 is off by 25h0m"},
+		{[]string{"dispatcher"}, 0, ""},
+		{[]string{"worker-host"}, 30 * time.Minute, "the clock of host h1 is off by 30m0"},
+		{[]string{"worker-host"}, -25 * time.Hour, "the clock of host h1 is off by -25h0m"},
+		{[]string{"worker-host"}, 0, ""},
+		{everybody, -25 * time.Hour, ""},
+		{everybody, 30 * time.Minute, ""},
+		{everybody, 0, ""},
+	} {
+		n.during(fmt.Sprintf("%v are moved to %v", step.programs, step.by), func() {
+			for _, program := range step.programs {
+				m.set(program, step.by)
+			}
+			awaitHealth(t, n.c, step.names)
+		})
+	}
+}
