@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,6 +120,29 @@ func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 		}
 		if strings.Count(err.Error(), "ZeroDivisionError: division") > 1 {
 			t.Errorf("every worker says the same:\n%v", err)
+		}
+	}
+}
+
+// With real DSPy: what defines programs that no job could run is told at the start.
+func TestAModuleWhoseProgramsCannotRunEndsTheStartAndSaysWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	module := "import dspy\nfrom dspex_worker import program\n\n\n%sclass QA(dspy.Module):\n    def %s(self, question):\n        return question\n"
+	for name, text := range map[string]string{"undecorated": fmt.Sprintf(module, "", "forward"), "forwardless": fmt.Sprintf(module, "@program(\"qa\")\n", "ask")} {
+		if err := os.WriteFile(filepath.Join(dir, name+".py"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for module, says := range map[string]string{
+		"undecorated": "undecorated makes no program: none of its DSPy modules (QA) has a decorator",
+		"forwardless": "QA has no forward and no aforward",
+	} {
+		d, err := startDev(nil, dir, "--import", module)
+		if err == nil {
+			d.Stop()
+			t.Errorf("%s was imported", module)
+		} else if !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %q is not said in\n%v", module, says, err)
 		}
 	}
 }
