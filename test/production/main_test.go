@@ -49,7 +49,7 @@ func run(m *testing.M) (status int) {
 
 func fresh(t *testing.T) {
 	t.Helper()
-	programtest.Fresh(t, "../..", "nats.conf", "tenants")
+	programtest.Fresh(t, "../..", "nats.conf", "tenants", "deploy")
 }
 
 func password(user string) string { return "pw-of-" + user + "-long-enough" }
