@@ -1,27 +1,6 @@
 package host
 
-import (
-	"testing"
-	"testing/synctest"
-	"time"
-)
-
-func TestASessionPrefersItsWorkerForFiveMinutes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &session{worker: 7, used: time.Now()}
-		time.Sleep(300 * time.Second)
-		if s.prefers() != 7 {
-			t.Error("the hint is gone after 300 s")
-		}
-		time.Sleep(time.Second)
-		if s.prefers() != 0 {
-			t.Error("the hint is there after 301 s")
-		}
-	})
-	if w := (&session{}).prefers(); w != 0 {
-		t.Errorf("a session that ran nowhere prefers %d", w)
-	}
-}
+import "testing"
 
 func TestEachAttemptIsAHitAMissOrAMove(t *testing.T) {
 	var c Stats

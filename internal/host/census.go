@@ -48,27 +48,16 @@ func (h *Host) tenants() map[string]jobs.TenantCount {
 		p := v.(*partition)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for ref, s := range p.sessions {
+		for ref, d := range p.sessions {
 			n, known := all[ref.Tenant]
 			if !known && len(all) >= mostTenants {
 				continue
 			}
 			n.Sessions++
-			n.Jobs += s.outstanding()
+			n.Jobs += d.outstanding()
 			all[ref.Tenant] = n
 		}
 		return true
 	})
 	return all
-}
-
-// outstanding is how many jobs of the session wait and run here.
-func (s *session) outstanding() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := int64(len(s.queue))
-	if s.running != nil {
-		n++
-	}
-	return n
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 )
 
 func TestAHostsDefaultsBoundAttemptsRetriesAndTheDeadlineOfCalls(t *testing.T) {
@@ -18,7 +19,7 @@ func TestAHostsDefaultsBoundAttemptsRetriesAndTheDeadlineOfCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Host{cfg: Config{Defaults: defaults, CheckoutTimeout: 5 * time.Second}, maxPayload: 1 << 20}
+	rules := &lifecycle.Config{Defaults: defaults, CheckoutTimeout: 5 * time.Second, MaxPayload: 1 << 20}
 	for body, want := range map[string]time.Duration{
 		`{"command": "resize"}`:                                     125 * time.Second,
 		`{"command": "resize", "options": {"timeout": "1s"}}`:       6 * time.Second,
@@ -27,10 +28,10 @@ func TestAHostsDefaultsBoundAttemptsRetriesAndTheDeadlineOfCalls(t *testing.T) {
 		`{"command": "echo"}`:                                       12*time.Minute + 3100*time.Millisecond + 5*time.Second,
 		`{"command": "echo", "options": {"unknown": "is refused"}}`: 0,
 	} {
-		j := &task{job: &job{stored: time.Now(), env: jobs.Envelope{Mode: jobs.ModeCall, Type: jobs.JSON}}}
-		_ = j.read(h, []byte(body))
-		if j.total != want {
-			t.Errorf("%s: %v, want %v", body, j.total, want)
+		j := &lifecycle.Job{Env: jobs.Envelope{Mode: jobs.ModeCall, Type: jobs.JSON}, Data: []byte(body)}
+		j.Weigh(rules)
+		if got := j.Bound(); got != want {
+			t.Errorf("%s: %v, want %v", body, got, want)
 		}
 	}
 }

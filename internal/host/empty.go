@@ -14,31 +14,16 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Commands that concern a session as a whole. They run in its queue like all others; the owner does to the record, and to what
-// other places hold of the session, what a worker cannot.
-const (
-	cleanupSession = "cleanup_session"
-	eraseSession   = "erase_session"
-	importSession  = "import_session"
-)
-
-// empties reports whether nothing of a session's state is left after the command.
-func empties(command string) bool { return command == cleanupSession || command == eraseSession }
-
-// empty begins a new generation. What orders the session's jobs stays: the last sequence, the early ends, the last outcome.
-func empty(r *jobs.Record) {
-	r.Generation++
-	r.State, r.StateVersion, r.LM = nil, 0, nil
-	r.Created, r.Jobs, r.Host, r.Worker = r.Updated, 0, "", ""
-}
+// importSession is a command whose result a host has to judge.
+const importSession = "import_session"
 
 // erased is erase as a part of the attempt: what goes wrong is retried like any failure.
-func (s *session) erased(ctx context.Context) *jobs.Error {
-	err := s.erase(ctx)
+func (s sessions) erased(ref jobs.SessionRef) *jobs.Error {
+	err := s.erase(s.p.ctx, ref)
 	if err == nil {
 		return nil
 	}
-	s.p.h.log.Warn("session_not_erased", "session", s.ref.String(), "error", err)
+	s.p.h.log.Warn("session_not_erased", "session", ref.String(), "error", err)
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "outcomes and dead letters could not be erased: %v", err).
 		WithHint("ask again; may the host purge them? (nats.conf)").Again()
 }
@@ -46,21 +31,21 @@ func (s *session) erased(ctx context.Context) *jobs.Error {
 // erase removes what is kept of the session outside of its record: outcomes, dead letters and the notes of their replays. It comes before the commit, so
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.
-func (s *session) erase(ctx context.Context) error {
-	results, err := stream.NewEraser(ctx, s.p.h.js, stream.ResultsStream, stream.ResultsSubject(s.ref.ResultKey("*")))
+func (s sessions) erase(ctx context.Context, ref jobs.SessionRef) error {
+	results, err := stream.NewEraser(ctx, s.p.h.js, stream.ResultsStream, stream.ResultsSubject(ref.ResultKey("*")))
 	if err != nil {
 		return err
 	}
-	letters, err := stream.NewEraser(ctx, s.p.h.js, stream.Dead, s.ref.DeadSubject())
+	letters, err := stream.NewEraser(ctx, s.p.h.js, stream.Dead, ref.DeadSubject())
 	if err != nil {
 		return err
 	}
-	notes, err := s.replays(ctx)
+	notes, err := s.replays(ctx, ref)
 	if err != nil {
 		return err
 	}
 	erasers := []*stream.Eraser{results}
-	for _, subject := range append(notes, s.ref.DeadSubject()) { // the letters last: they tell of the notes
+	for _, subject := range append(notes, ref.DeadSubject()) { // the letters last: they tell of the notes
 		erasers = append(erasers, letters.Beside(subject))
 	}
 	if err := s.p.mine(ctx); err != nil {
@@ -75,9 +60,9 @@ func (s *session) erase(ctx context.Context) error {
 }
 
 // replays are the subjects of the notes that the session's letters were replayed.
-func (s *session) replays(ctx context.Context) (subjects []string, err error) {
+func (s sessions) replays(ctx context.Context, ref jobs.SessionRef) (subjects []string, err error) {
 	for next := uint64(1); ; {
-		m, err := stream.GetNext(ctx, s.p.h.nc, stream.Dead, s.ref.DeadSubject(), next)
+		m, err := stream.GetNext(ctx, s.p.h.nc, stream.Dead, ref.DeadSubject(), next)
 		if errors.Is(err, stream.ErrNotFound) {
 			return subjects, nil
 		}
@@ -117,10 +102,10 @@ func (h *Host) hearDrops() (stop func(), err error) {
 
 // importable refuses an imported choice of language model that this host does not know.
 func (h *Host) importable(out *output) *jobs.Error {
-	if !out.choseLM || out.lm == nil {
+	if !out.ChoseLM || out.LM == nil {
 		return nil
 	}
-	_, e := h.cfg.Models.Chosen(out.lm)
+	_, e := h.cfg.Models.Chosen(out.LM)
 	if e != nil {
 		e.Path = "args.document.state.lm"
 	}

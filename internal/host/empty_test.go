@@ -14,6 +14,8 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
+func named(id string) jobs.SessionRef { return jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: id} }
+
 func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	nc := natstest.Connect(t, natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 }))
 	js, err := jetstream.New(nc)
@@ -52,9 +54,9 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	put("mine")
 	put("other")
 	ctx, fence := context.WithCancelCause(t.Context())
-	s := &session{ref: named("mine"), p: &partition{tenure: &tenure{h: h, ctx: ctx, fence: fence}, epoch: epoch, want: stream.Consumer{Key: key}}}
+	s := sessions{&partition{tenure: &tenure{h: h, ctx: ctx, fence: fence}, epoch: epoch, want: stream.Consumer{Key: key}}}
 	for range 2 {
-		if err := s.erase(t.Context()); err != nil {
+		if err := s.erase(t.Context(), named("mine")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,7 +67,7 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	if _, err := h.claims.Write(key, stream.Owner{Host: "h2"}, epoch); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.erase(t.Context()); !errors.Is(err, errFenced) || !left("mine") {
+	if err := s.erase(t.Context(), named("mine")); !errors.Is(err, errFenced) || !left("mine") {
 		t.Errorf("after the partition went to another host: %v, left %v", err, left("mine"))
 	}
 }

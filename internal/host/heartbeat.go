@@ -81,7 +81,7 @@ func (h *Host) heartbeat(leaving bool, tenants map[string]jobs.TenantCount) []by
 		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(), Ran: h.stats.Ran.Load(), WaitingCalls: h.waitsFor(callTurn), WaitingJobs: h.waitsFor(queuedTurn), Deep: h.deep.some(),
 		Sessions: h.stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.openBreakers(), Stuck: h.stuck.steps(), ClockOff: h.clockOff(), Tenants: tenants,
+		Breakers: h.openBreakers(), Stuck: h.blocked.steps(), ClockOff: h.clockOff(), Tenants: tenants,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal

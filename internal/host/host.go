@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -151,7 +153,9 @@ type Host struct {
 	turns       turns
 	waiting     [turnKinds]atomic.Int64 // sessions whose job waits for a slot of the pool
 	runs        anonymousRuns
-	stuck       stuck
+	blocked     blocked
+	rules       lifecycle.Config
+	watches     sync.WaitGroup // those who watch breakers
 	deep        deep
 	lanes       *lanes
 	draining    atomic.Bool // the operator wants it empty
@@ -241,10 +245,10 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	var last sync.WaitGroup // these serve until the doing has ended
 	defer last.Wait()
+	defer h.watches.Wait()
 	defer stop(nil)
 	last.Go(func() { stream.FollowEntries(work, h.js, stream.Assign, jobs.AssignmentKeys, h.log, h.assigned.apply) })
 	last.Go(func() { h.ward(work) })
-	last.Go(func() { h.renewWaiting(work) })
 	last.Go(func() { h.hearOutages(work, jobs.BreakerKeys) })
 	last.Go(func() { h.hearOutages(work, jobs.FailureKeys) })
 	last.Go(func() { h.shareOutages(work) })
@@ -305,6 +309,8 @@ func (h *Host) open(ctx context.Context) (err error) {
 		return err
 	}
 	h.maxPayload = int(h.nc.MaxPayload())
+	h.rules = lifecycle.Config{Host: h.cfg.Name, Clock: h.clock, MaxPayload: h.maxPayload, SessionIdle: h.cfg.SessionIdle,
+		CheckoutTimeout: h.cfg.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: h.cfg.Defaults, Chance: rand.Float64}
 	if h.writer, err = stream.NewWriter(h.nc); err != nil {
 		return err
 	}

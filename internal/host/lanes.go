@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -159,14 +160,6 @@ func (a *arrival) admit(r room, stays bool) bool {
 	return true
 }
 
-// waitIn waits in the pool's queue, where Room counts the job.
-func (a *arrival) waitIn(ctx context.Context) waitUntil {
-	return func(ready <-chan struct{}, until time.Time) error {
-		a.seat()
-		return waitIn(ctx)(ready, until)
-	}
-}
-
 // seat says that the pool knows of the job.
 func (a *arrival) seat() {
 	a.l.mu.Lock()
@@ -240,14 +233,14 @@ func (h *Host) anonymous(ctx context.Context, lane string) {
 type laneConsumer struct {
 	jetstream.Consumer
 	lane       string
-	since      moment // a job accepted later and delivered once is new to every host
+	since      lifecycle.Moment // a job accepted later and delivered once is new to every host
 	reconnects uint64
 	wrong      chan struct{} // capacity 1: a pull has failed
 }
 
 // look notices a connection that was made again: the broker may have forgotten how often it has delivered a job.
 func (l *laneConsumer) look(h *Host) {
-	if n := h.nc.Stats().Reconnects; l.since.at.IsZero() || n != l.reconnects {
+	if n := h.nc.Stats().Reconnects; l.since.At.IsZero() || n != l.reconnects {
 		l.reconnects = n
 		l.since = h.present()
 	}
@@ -280,7 +273,7 @@ func (h *Host) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) bo
 }
 
 // fetch is one pull, and runs what it brings.
-func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, wg *sync.WaitGroup) {
+func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since lifecycle.Moment, wg *sync.WaitGroup) {
 	began := h.clock.Mono()
 	batch, err := l.Fetch(n, jetstream.FetchMaxWait(anonymousExpiry))
 	var last jetstream.Msg
@@ -310,9 +303,9 @@ func (h *Host) fetch(ctx context.Context, l *laneConsumer, n int, since moment, 
 
 // admit lets an anonymous job take a slot of this host if there is room for it, or else waits for one here. One whose id was
 // chosen stays: repeats of its id share the record of its attempts, and would count its deliveries as theirs.
-func (h *Host) admit(t *task, a *arrival) bool {
+func (h *Host) admit(t *attempt, a *arrival) bool {
 	r, _ := h.room()
-	return a.admit(r, t.env.Chosen)
+	return a.admit(r, t.Env.Chosen)
 }
 
 // room is what the pool has now; changed is closed as soon as there may be more.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -64,7 +65,7 @@ func (h *Host) onRelease(m *nats.Msg) {
 			continue // taken anew since
 		}
 		if t, ok := h.tenures.Load(n); ok {
-			if !ask.Patient || !h.runsBeyond(n, time.Now().Add(h.cfg.Grace)) {
+			if !ask.Patient || !h.runsBeyond(n, h.clock.Mono()+h.cfg.Grace) {
 				t.(*tenure).leave()
 			}
 		} else if h.stopping.Load() { // assigned when it was too late to be taken
@@ -74,7 +75,7 @@ func (h *Host) onRelease(m *nats.Msg) {
 }
 
 // runsBeyond reports whether a running attempt of the partition may last longer than until then.
-func (h *Host) runsBeyond(n int, then time.Time) bool {
+func (h *Host) runsBeyond(n int, then clock.Mono) bool {
 	held, ok := h.parts.Load(n)
 	if !ok {
 		return false
@@ -88,12 +89,6 @@ func (h *Host) runsBeyond(n int, then time.Time) bool {
 		}
 	}
 	return false
-}
-
-func (s *session) runsBeyond(then time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.until.After(then)
 }
 
 // followDrain keeps up with what the operator wants of this host: one that drains pulls no anonymous jobs, and the leader

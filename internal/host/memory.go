@@ -29,6 +29,9 @@ func (h *Host) forgot(ctx context.Context) (bool, error) {
 	return !renewed.IsZero() && h.clock.Age(renewed) < h.recordLife(), err
 }
 
+// recordLife is how long a record lives after a write, at least.
+func (h *Host) recordLife() time.Duration { return h.cfg.SessionIdle + time.Hour }
+
 // look says when the bucket was made again.
 func (m *memory) look(ctx context.Context, js jetstream.JetStream) (time.Time, error) {
 	m.mu.Lock()

@@ -58,9 +58,9 @@ func (m *metrics) failed(e *jobs.Error) { m.errors.WithLabelValues(string(e.Cate
 // ran counts an attempt.
 func (m *metrics) ran(out *output) {
 	m.requests.Inc()
-	m.execution.Observe(out.ran.Seconds())
-	if out.err != nil {
-		m.failed(out.err)
+	m.execution.Observe(out.Ran.Seconds())
+	if out.Err != nil {
+		m.failed(out.Err)
 	}
 }
 
@@ -137,9 +137,9 @@ func (h *Host) Collect(to chan<- prometheus.Metric) {
 	for result, n := range map[string]int64{"hit": h.stats.Hits.Load(), "miss": h.stats.Misses.Load(), "move": h.stats.Moves.Load()} {
 		to <- prometheus.MustNewConstMetric(affinityDesc, prometheus.CounterValue, float64(n), result)
 	}
-	held := h.stuck.steps()
+	held := h.blocked.steps()
 	for _, step := range allSteps {
-		to <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(held[step]), step)
+		to <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(held[string(step)]), string(step))
 	}
 	state := map[breaker.State]float64{breaker.Closed: 0, breaker.HalfOpen: 1, breaker.Open: 2}
 	for _, i := range h.breakers.Infos() {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
@@ -45,7 +46,7 @@ func TestEveryCategoryAndOutcomeIsCountedFromTheStart(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	m := newMetrics()
 	r.MustRegister(m.errors, m.jobs)
-	m.ran(&output{err: jobs.Errorf(jobs.Timeout, "x", "")})
+	m.ran(&output{Output: lifecycle.Output{Err: jobs.Errorf(jobs.Timeout, "x", "")}})
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -68,3 +69,9 @@ func (h *Host) followDefaultLM(ctx context.Context) {
 		}
 	})
 }
+
+// tries bounds how often a write is made again that another one has overtaken.
+const tries = 8
+
+// brokerPause is the wait between tries when the broker does not answer.
+const brokerPause = time.Second

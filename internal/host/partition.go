@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -25,15 +26,13 @@ type partition struct {
 	busy  atomic.Int64 // sessions with work
 
 	mu        sync.Mutex
-	sessions  map[jobs.SessionRef]*session
+	sessions  map[jobs.SessionRef]*driver
 	next      uint64    // consumer sequence expected
 	resetting bool      // deliveries count for nothing until the first one after a reset
 	asking    bool      // askReset runs
 	again     bool      // and has to ask (once more)
 	answered  time.Time // local clock: the last reset was
 	closing   bool
-	starts    context.Context // ends with closing and with the doing: what has not started by then does not start
-	leave     context.CancelCauseFunc
 }
 
 // idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
@@ -45,13 +44,12 @@ const idleState = 4 << 10
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
 func (t *tenure) hold(ctx context.Context, epoch uint64, layout string) error {
 	n := t.n
-	p := &partition{tenure: t, epoch: epoch, sessions: map[jobs.SessionRef]*session{}, next: 1, lost: make(chan error, 1),
+	p := &partition{tenure: t, epoch: epoch, sessions: map[jobs.SessionRef]*driver{}, next: 1, lost: make(chan error, 1),
 		want: stream.Consumer{
 			Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
 			Filter: jobs.PartitionPrefix(layout, n) + ">", Epoch: epoch,
 		}}
-	p.starts, p.leave = context.WithCancelCause(t.ctx)
-	defer p.leave(errLeaving)
+	defer context.AfterFunc(t.ctx, p.shut)()
 	cons, life, err := t.h.claims.Take(ctx, p.want)
 	if err != nil {
 		return err
@@ -85,7 +83,7 @@ func (p *partition) end(err error) {
 }
 
 // shut lets nothing start any more: it forgets what waits, and hands the sessions that still run to the tenure; their jobs
-// come again in the next epoch.
+// come again in the next epoch. When the doing has ended, they end too.
 func (p *partition) shut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,32 +91,23 @@ func (p *partition) shut() {
 		return
 	}
 	p.closing = true
-	p.leave(errLeaving)
-	p.running.prune()
-	for ref, s := range p.sessions {
-		if quit := s.drop(); quit != nil {
-			p.running.add(ref, quit)
+	for _, d := range p.sessions {
+		d.close(func() { p.earlier.add(d) })
+		if p.ctx.Err() != nil {
+			d.cut()
 		}
 	}
 	p.h.stats.Sessions.Add(-int64(len(p.sessions)))
 }
 
-// over reports whether the epoch starts nothing any more.
-func (p *partition) over() bool { return p.starts.Err() != nil }
-
 func transient(err error) bool {
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrMaxBytesExceeded)
 }
-
-// alive is the pause between signs of life for running jobs: a third of the consumer's AckWait.
-const alive = 200 * time.Second
 
 // watch returns nil when ctx ends, else why the epoch is over.
 func (p *partition) watch(ctx context.Context) error {
 	connected := p.h.nc.StatusChanged(nats.CONNECTED)
 	defer p.h.nc.RemoveStatusListener(connected)
-	tick := time.NewTicker(alive)
-	defer tick.Stop()
 	for {
 		a := p.h.assigned.get(p.n)
 		if a.epoch > p.epoch {
@@ -134,8 +123,6 @@ func (p *partition) watch(ctx context.Context) error {
 		case <-a.changed:
 		case <-connected:
 			p.reset()
-		case <-tick.C:
-			p.keepAlive()
 		}
 	}
 }
@@ -187,24 +174,22 @@ func (p *partition) deliver(m jetstream.Msg) {
 	if !p.inOrder(meta.Sequence.Consumer) {
 		return
 	}
-	j := p.h.newJob(m, meta)
+	j, ref := p.h.newJob(m, meta)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing {
 		p.h.release(j)
 		return
 	}
-	s := p.sessions[j.from.Session]
-	if s == nil {
+	d := p.sessions[ref]
+	if d == nil {
 		p.forgetIdle()
-		s = &session{p: p, ref: j.from.Session, after: p.running.get(j.from.Session)}
-		p.sessions[s.ref] = s
+		d = p.earlier.heir(ref, func(waits bool) *driver { return p.newSession(ref, waits) })
+		p.sessions[ref] = d
 		p.h.stats.Sessions.Add(1)
 	}
-	if s.add(j) {
-		p.wg.Add(1)
-		p.busy.Add(1)
-		p.h.turns.enter(s)
+	if !d.feed(lifecycle.Event{Kind: lifecycle.Delivered, Job: j}) {
+		p.h.release(j)
 	}
 }
 
@@ -235,8 +220,8 @@ func (p *partition) forgetIdle() {
 	if len(p.sessions) < idleSessions {
 		return
 	}
-	for ref, s := range p.sessions {
-		if s.idle() {
+	for ref, d := range p.sessions {
+		if d.idle() {
 			p.forget(ref)
 			return
 		}
@@ -247,28 +232,4 @@ func (p *partition) forgetIdle() {
 func (p *partition) forget(ref jobs.SessionRef) {
 	delete(p.sessions, ref)
 	p.h.stats.Sessions.Add(-1)
-}
-
-// keepAlive holds off the redelivery of running jobs.
-func (p *partition) keepAlive() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, s := range p.sessions {
-		s.inProgress()
-	}
-}
-
-// mine reads the assignment again: errFenced if it moved on.
-func (p *partition) mine(ctx context.Context) error {
-	owner, epoch, err := p.h.claims.Read(ctx, p.want.Key)
-	if err != nil {
-		return err
-	}
-	if epoch == p.epoch {
-		return nil
-	}
-	if owner.Host != p.h.cfg.Name {
-		p.fence(stream.ErrNotMine)
-	}
-	return errFenced
 }

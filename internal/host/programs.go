@@ -26,20 +26,20 @@ const (
 
 // withProgram prepares the call of an anonymous job that makes a program or uses one. id is that of a new program, "" for
 // all other jobs.
-func (h *Host) withProgram(ctx context.Context, t *task, call *frame.CallBody) (id string, e *jobs.Error) {
-	switch t.req.Command {
+func (h *Host) withProgram(ctx context.Context, t *attempt, call *frame.CallBody) (id string, e *jobs.Error) {
+	switch t.Req.Command {
 	case "create_program":
 		random := make([]byte, 16)
 		_, _ = rand.Read(random) // never fails
 		id = programPrefix + hex.EncodeToString(random)
-		call.Session, call.Args = programSession(id), withText(t.req.Args, "id", id)
+		call.Session, call.Args = programSession(id), withText(t.Req.Args, "id", id)
 		return id, nil
 	case "execute_program", "get_program_info":
-		named := textOf(t.req.Args, "program_id")
+		named := textOf(t.Req.Args, "program_id")
 		if len(named) != programIDSize || !strings.HasPrefix(named, programPrefix) {
 			return "", nil
 		}
-		kept, err := h.records.Get(ctx, t.session.ProgramKey(named))
+		kept, err := h.records.Get(ctx, t.Session.ProgramKey(named))
 		if err != nil {
 			return "", jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the program cannot be read: %v", err).Again()
 		}

@@ -76,7 +76,7 @@ type event struct {
 	Code     string        `json:"code,omitempty"`
 }
 
-func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *jobs.Error) {
+func (t *telemetry) emit(kind int, of *attempt, worker string, d time.Duration, e *jobs.Error) {
 	if int64(time.Since(t.began)) < t.deaf[kind].Load() {
 		return
 	}
@@ -84,8 +84,8 @@ func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *
 		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
 		return
 	}
-	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.session.Tenant, Session: of.session.ID, Job: of.env.Job, Command: of.req.Command,
-		Attempt: of.attempt, Worker: worker}
+	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.Session.Tenant, Session: of.Session.ID, Job: of.Env.Job, Command: of.Req.Command,
+		Attempt: of.Attempt, Worker: worker}
 	if kind == tellCheckout {
 		v.Attempt++
 	}
@@ -101,24 +101,24 @@ func (t *telemetry) emit(kind int, of *task, worker string, d time.Duration, e *
 }
 
 // ran counts an attempt and tells of it.
-func (h *Host) ran(t *task, out *output) {
+func (h *Host) ran(t *attempt, out *output) {
 	h.metrics.ran(out)
-	h.telemetry.emit(tellExecute, t, out.worker, out.ran, out.err)
-	if out.err == nil {
+	h.telemetry.emit(tellExecute, t, out.Slot.Worker, out.Ran, out.Err)
+	if out.Err == nil {
 		return
 	}
-	h.telemetry.emit(tellError, t, out.worker, out.ran, out.err)
-	if h.cfg.OnRaised != nil && out.err.PythonType != "" {
-		h.cfg.OnRaised(Raised{Session: t.session.ID, Job: t.env.Job, Command: t.req.Command, Program: textOf(t.req.Args, "program_id"), Attempt: t.attempt, Error: out.err})
+	h.telemetry.emit(tellError, t, out.Slot.Worker, out.Ran, out.Err)
+	if h.cfg.OnRaised != nil && out.Err.PythonType != "" {
+		h.cfg.OnRaised(Raised{Session: t.Session.ID, Job: t.Env.Job, Command: t.Req.Command, Program: textOf(t.Req.Args, "program_id"), Attempt: t.Attempt, Error: out.Err})
 	}
 }
 
-// waited counts a wait for a slot and tells of it; slot is nil if there was none.
-func (h *Host) waited(t *task, began time.Time, slot Slot, e *jobs.Error) {
+// waited counts a wait for a slot and tells of it.
+func (h *Host) waited(t *attempt, began time.Time, e *jobs.Error) {
 	h.metrics.waited(began, e)
 	worker := ""
-	if slot != nil {
-		worker = slot.WorkerName()
+	if t.slot != nil {
+		worker = t.slot.WorkerName()
 	}
 	took := time.Since(began)
 	h.telemetry.emit(tellCheckout, t, worker, took, e)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/natstest"
 )
 
@@ -22,7 +23,7 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	of := &task{job: &job{env: jobs.Envelope{Job: "j1"}}, session: named("s1"), req: jobs.Request{Command: "predict"}, attempt: 2}
+	of := &attempt{Task: lifecycle.Task{Job: &lifecycle.Job{Env: jobs.Envelope{Job: "j1"}}, Session: named("s1"), Req: jobs.Request{Command: "predict"}, Attempt: 2}}
 	emit := func(kind int) (sent uint64) {
 		before := nc.Stats().OutMsgs
 		tell.emit(kind, of, "h1/0", 1234567*time.Nanosecond, jobs.Errorf(jobs.Timeout, "late", ""))
@@ -83,7 +84,7 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	of := &task{job: &job{}}
+	of := &attempt{Task: lifecycle.Task{Job: &lifecycle.Job{}}}
 	tell.emit(tellExecute, of, "", 0, nil)
 	<-denied
 	before := nc.Stats().OutMsgs

@@ -2,11 +2,11 @@ package host
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -51,47 +51,77 @@ type tenure struct {
 	fence   context.CancelCauseFunc
 	leave   context.CancelFunc // ends the taking: the partition is released when its running jobs have ended
 	wg      sync.WaitGroup
-	running running
+	earlier earlier
 }
 
-// running are the sessions of earlier epochs whose loops have not ended: the channel closes when one has.
-type running struct {
-	mu   sync.Mutex
-	quit map[jobs.SessionRef]<-chan struct{}
+// earlier are the sessions of earlier epochs that still work.
+type earlier struct {
+	mu    sync.Mutex
+	of    map[jobs.SessionRef]map[*driver]bool
+	heirs map[jobs.SessionRef]*driver // of the present epoch, which wait for them
 }
 
-func (r *running) add(ref jobs.SessionRef, quit <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.quit[ref] = quit
+func (e *earlier) add(d *driver) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.of[d.ref] == nil {
+		e.of[d.ref] = map[*driver]bool{}
+	}
+	e.of[d.ref][d] = true
 }
 
-func (r *running) get(ref jobs.SessionRef) <-chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.quit[ref]
+// heir makes the session's driver of a new epoch, which waits for those of earlier ones.
+func (e *earlier) heir(ref jobs.SessionRef, made func(waits bool) *driver) *driver {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	waits := len(e.of[ref]) > 0
+	d := made(waits)
+	if waits {
+		e.heirs[ref] = d
+	}
+	return d
 }
 
-// prune forgets those that have ended.
-func (r *running) prune() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for ref, quit := range r.quit {
-		select {
-		case <-quit:
-			delete(r.quit, ref)
-		default:
+// rested notes that a driver has come to rest. If it was the last that somebody waits for, that one may begin.
+func (e *earlier) rested(d *driver) {
+	e.mu.Lock()
+	var heir *driver
+	if all := e.of[d.ref]; all[d] {
+		if delete(all, d); len(all) == 0 {
+			heir = e.heirs[d.ref]
+			delete(e.of, d.ref)
+			delete(e.heirs, d.ref)
 		}
+	}
+	e.mu.Unlock()
+	if heir != nil {
+		heir.feed(lifecycle.Event{Kind: lifecycle.PredecessorGone})
+	}
+}
+
+// cut ends their work.
+func (e *earlier) cut() {
+	var left []*driver
+	e.mu.Lock()
+	for _, all := range e.of {
+		for d := range all {
+			left = append(left, d)
+		}
+	}
+	e.mu.Unlock()
+	for _, d := range left {
+		d.cut()
 	}
 }
 
 // own serves partition n, epoch after epoch, until it is assigned to another host, it is to be released or ctx ends. used is
 // the last epoch that this host has used; own returns the new one. It returns when everything that it started has ended.
 func (h *Host) own(ctx context.Context, n int, used uint64) uint64 {
-	t := &tenure{h: h, n: n, running: running{quit: map[jobs.SessionRef]<-chan struct{}{}}}
+	t := &tenure{h: h, n: n, earlier: earlier{of: map[jobs.SessionRef]map[*driver]bool{}, heirs: map[jobs.SessionRef]*driver{}}}
 	t.ctx, t.fence = context.WithCancelCause(h.work)
 	ctx, t.leave = context.WithCancel(ctx)
 	defer t.leave()
+	defer context.AfterFunc(t.ctx, t.earlier.cut)()
 	h.tenures.Store(n, t)
 	defer h.tenures.Delete(n)
 	ended := make(chan struct{})
@@ -155,31 +185,5 @@ func wait(ctx context.Context, c <-chan struct{}, d time.Duration) {
 	case <-ctx.Done():
 	case <-c:
 	case <-due:
-	}
-}
-
-// waitUntil waits for ready, at most until then (zero: no end).
-type waitUntil = func(ready <-chan struct{}, until time.Time) error
-
-// errTimeOver is how a waitUntil says that it has waited long enough.
-var errTimeOver = errors.New("the time is over")
-
-// waitIn waits for nothing but ready, and ends with ctx.
-func waitIn(ctx context.Context) waitUntil {
-	return func(ready <-chan struct{}, until time.Time) error {
-		timed := ctx // of this wait alone: there may be another one
-		if !until.IsZero() {
-			var cancel context.CancelFunc
-			timed, cancel = context.WithDeadlineCause(ctx, until, errTimeOver)
-			defer cancel()
-		}
-		if timed.Err() == nil {
-			select {
-			case <-ready:
-				return nil
-			case <-timed.Done():
-			}
-		}
-		return context.Cause(timed)
 	}
 }

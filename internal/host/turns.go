@@ -3,33 +3,32 @@ package host
 import (
 	"container/list"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/fair"
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 )
 
-// turns bounds how many sessions' loops run at once: with 100,000 sessions waiting for a slot, the others wait without a
-// goroutine, in the order of package fair. Sessions whose next job is a call have turns of their own, so that no backlog of
-// published jobs is before them. A session whose job waits for a retry gives its turn back, so a closed gate holds nobody else.
-// Of those whose jobs wait for a circuit breaker, all but a few are parked without a goroutine.
+// turns are the run tokens, which bound how many sessions are at work at once: with 100,000 sessions waiting for a slot, the others
+// wait in the order of package fair. Sessions whose next job is a call have tokens of their own, so that no backlog of published jobs
+// is before them. A session gives its token back after each job, and when its job waits for a retry: its queue holds nobody
+// else. Those whose jobs wait for a circuit breaker are parked, and get a token when that lets them through.
 type turns struct {
 	mu      sync.Mutex
 	free    [turnKinds]int
-	waiting [turnKinds]fair.Queue[*session]
-	holding int       // loops that wait for a breaker
-	parked  list.List // of parked
+	waiting [turnKinds]fair.Queue[*driver]
+	parked  list.List // of *driver
+	watched map[string]bool
 	admits  func(breaker string) bool
 }
 
-// turn is what a session's loop runs with.
-type turn int8
+// turn is the kind of a token.
+type turn uint8
 
-// The kinds of turns. A loop keeps the kind that it started with until others wait for it.
+// The kinds.
 const (
-	noTurn turn = iota // somebody wanted the loop to run at once
+	noTurn turn = iota
 	callTurn
 	queuedTurn
 	turnKinds
@@ -42,220 +41,167 @@ func turnOf(c fair.Class) turn {
 	return queuedTurn
 }
 
-// waitsFor is how many sessions wait for a turn.
+// place is where a driver waits, under the lock of turns; empty: nowhere.
+type place struct {
+	kind    turn
+	entry   *fair.Entry[*driver] // among those that wait for a token
+	parked  *list.Element
+	breaker string
+}
+
+// waitsFor is how many sessions wait for a token.
 func (t *turns) waitsFor(kind turn) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return int64(t.waiting[kind].Len())
 }
 
-// open sets how many loops of each kind may run.
+// open sets how many tokens of each kind there are.
 func (t *turns) open(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.free[callTurn], t.free[queuedTurn] = n, n
 }
 
-// parked is a session whose next job waits for a breaker.
-type parked struct {
-	*session
-	breaker string
-}
-
-// spareTurns are those beyond the pool's slots: loops that read, commit, or wait to be the next in a slot.
+// spareTurns are those beyond the pool's slots: sessions that read, commit, or wait to be the next in a slot.
 var spareTurns = 256 // tests set it
 
-// mostHolding are the loops that wait for a breaker at once, ready to go on at the moment it lets them.
-const mostHolding = 256
+func granted(kind turn) lifecycle.Event {
+	return lifecycle.Event{Kind: lifecycle.TokenGranted, Token: uint8(kind)}
+}
 
-// enter starts the session's loop when there is a turn, else lets it wait for one.
-func (t *turns) enter(s *session) {
-	t.mu.Lock()
-	if s.p.over() { // nobody may look at those that wait any more
-		t.mu.Unlock()
-		s.begin(noTurn)
-		return
-	}
-	key := s.key()
+// enter gives the driver a token when there is one, else lets it wait.
+func (t *turns) enter(d *driver, j *lifecycle.Job, fresh bool) {
+	key := fair.Key{Class: classOf(j), Tenant: d.ref.Tenant, Fresh: fresh}
 	kind := turnOf(key.Class)
+	t.mu.Lock()
 	if t.free[kind] == 0 {
-		t.waiting[kind].Push(key, s)
+		d.place = place{kind: kind, entry: t.waiting[kind].Push(key, d)}
 		t.mu.Unlock()
 		return
 	}
 	t.free[kind]--
 	t.mu.Unlock()
-	s.begin(kind)
+	d.feed(granted(kind))
 }
 
-// next hands a turn on.
+// park has the driver wait for a breaker. It has given its token back, or will at once.
+func (t *turns) park(d *driver, breaker string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d.place = place{parked: t.parked.PushBack(d), breaker: breaker}
+}
+
+// leave takes the driver from those that wait.
+func (t *turns) leave(d *driver) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLocked(d)
+}
+
+func (t *turns) removeLocked(d *driver) {
+	switch {
+	case d.place.entry != nil:
+		t.waiting[d.place.kind].Remove(d.place.entry)
+	case d.place.parked != nil:
+		t.parked.Remove(d.place.parked)
+	}
+	d.place = place{}
+}
+
+// next hands a token on.
 func (t *turns) next(kind turn) {
 	if kind == noTurn {
 		return
 	}
 	t.mu.Lock()
-	s := t.nextLocked(kind)
+	d := t.nextLocked(kind)
 	t.mu.Unlock()
-	if s != nil {
-		s.begin(kind)
+	if d != nil {
+		t.grant(d, kind)
 	}
 }
 
-func (t *turns) nextLocked(kind turn) *session {
+func (t *turns) nextLocked(kind turn) *driver {
 	if e := t.waiting[kind].Next(); e != nil {
 		t.waiting[kind].Serve(e)
+		e.Value.place = place{}
 		return e.Value
 	}
-	if front := t.parked.Front(); front != nil && t.admits(front.Value.(parked).breaker) {
-		return t.parked.Remove(front).(parked).session
+	if front := t.parked.Front(); front != nil {
+		if d := front.Value.(*driver); t.admits(d.place.breaker) {
+			t.removeLocked(d)
+			return d
+		}
 	}
 	t.free[kind]++
 	return nil
 }
 
-// rotate ends the loop of a session that has more jobs, after the return, if others wait for its turn: one after the other.
-func (t *turns) rotate(s *session) bool {
-	t.mu.Lock()
-	kind := s.turn
-	if kind == noTurn || t.waiting[kind].Len() == 0 {
-		t.mu.Unlock()
-		return false
-	}
-	s.mu.Lock()
-	if len(s.queue) == 0 || s.p.over() {
-		s.mu.Unlock()
-		t.mu.Unlock()
-		return false
-	}
-	s.retireLocked()
-	key := s.keyLocked()
-	s.mu.Unlock()
-	next := t.nextLocked(kind)
-	if to := turnOf(key.Class); t.free[to] > 0 { // of the other kind
-		t.free[to]--
-		defer s.begin(to)
-	} else {
-		t.waiting[to].Push(key, s)
-	}
-	t.mu.Unlock()
-	if next != nil {
-		next.begin(kind)
-	}
-	return true
-}
-
-// take removes those that pick chooses. They start without a turn.
-func (t *turns) take(pick func(*session) bool) {
-	var chosen []*session
-	t.mu.Lock()
-	for kind := range t.waiting {
-		t.waiting[kind].All(func(e *fair.Entry[*session]) bool {
-			if pick(e.Value) {
-				t.waiting[kind].Remove(e)
-				chosen = append(chosen, e.Value)
-			}
-			return true
-		})
-	}
-	for e := t.parked.Front(); e != nil; {
-		after := e.Next()
-		if s := e.Value.(parked).session; pick(s) {
-			t.parked.Remove(e)
-			chosen = append(chosen, s)
-		}
-		e = after
-	}
-	t.mu.Unlock()
-	for _, s := range chosen {
-		s.begin(noTurn)
+// grant gives a token to a driver that may have ended meanwhile.
+func (t *turns) grant(d *driver, kind turn) {
+	if !d.feed(granted(kind)) {
+		t.next(kind)
 	}
 }
 
-// admit starts parked sessions whose breaker lets something through, as far as there are turns.
+// admit gives tokens to parked sessions whose breaker lets something through, as far as there are any.
 func (t *turns) admit() {
-	var chosen []*session
+	var chosen []*driver
 	t.mu.Lock()
 	open := map[string]bool{} // breakers that were asked
 	for e := t.parked.Front(); e != nil && t.free[queuedTurn] > 0; {
-		p, after := e.Value.(parked), e.Next()
-		if _, asked := open[p.breaker]; !asked {
-			open[p.breaker] = t.admits(p.breaker)
+		d, after := e.Value.(*driver), e.Next()
+		name := d.place.breaker
+		if _, asked := open[name]; !asked {
+			open[name] = t.admits(name)
 		}
-		if open[p.breaker] {
-			t.parked.Remove(e)
+		if open[name] {
+			t.removeLocked(d)
 			t.free[queuedTurn]--
-			chosen = append(chosen, p.session)
+			chosen = append(chosen, d)
 		}
 		e = after
 	}
 	t.mu.Unlock()
-	for _, s := range chosen {
-		s.begin(queuedTurn)
+	for _, d := range chosen {
+		t.grant(d, queuedTurn)
 	}
 }
 
-// park ends the loop of a session whose job waits for a breaker, after the return: the job is the first of the queue again.
-// It reports false if the loop has to wait, and to call unhold afterwards.
-func (t *turns) park(s *session, breaker string) bool {
+// watch reports whether nobody watches the breaker; the caller does from then on.
+func (t *turns) watch(breaker string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	j := s.running
-	if t.holding < mostHolding || s.turn == noTurn || s.p.over() || j.isCancelled() { // without a turn: somebody wants the loop to run
-		t.holding++
+	if t.watched[breaker] {
 		return false
 	}
-	j.mu.Lock()
-	j.again = nil
-	j.mu.Unlock()
-	s.queue = slices.Insert(s.queue, 0, j)
-	s.countLocked(j, 1)
-	s.retireLocked()
-	t.parked.PushBack(parked{s, breaker})
+	if t.watched == nil {
+		t.watched = map[string]bool{}
+	}
+	t.watched[breaker] = true
 	return true
 }
 
-// unhold says that a loop does not wait for a breaker any more.
-func (t *turns) unhold() {
+func (t *turns) unwatch(breaker string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.holding--
+	delete(t.watched, breaker)
 }
 
-// wardPause is the time between looks at the sessions that wait for a turn.
+// wardPause is the time between looks at the sessions that wait for a breaker.
 const wardPause = 250 * time.Millisecond
 
-// ward starts the loops of sessions whose jobs must not wait for a turn: a call that has waited as long as for a slot, a
-// deadline that has passed, an epoch that is over, a breaker that lets them through. It tells those whose jobs are stuck.
+// ward gives tokens to sessions whose breaker lets them through by now, whatever has changed it.
 func (h *Host) ward(ctx context.Context) {
 	tick := time.NewTicker(wardPause)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			h.turns.take(func(*session) bool { return true }) // their epochs are over
 			return
 		case <-tick.C:
-			h.turns.take((*session).urgent)
 			h.turns.admit()
-			h.tellStuck()
 		}
 	}
-}
-
-func (s *session) urgent() bool {
-	if s.p.over() || s.p.ctx.Err() != nil {
-		return true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	waited := time.Since(s.wants)
-	for i, j := range s.queue {
-		if waited > wardPause && !j.weighed {
-			j.weigh(s.p.h)
-		}
-		if i == 0 && j.env.Mode == jobs.ModeCall && waited >= s.p.h.cfg.CheckoutTimeout || j.expires() && s.p.h.leftOf(j, j.bound) <= 0 {
-			return true
-		}
-	}
-	return false
 }

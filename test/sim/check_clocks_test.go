@@ -11,7 +11,7 @@ import (
 func (c *checker) believes(at time.Duration) (yes bool) {
 	for _, s := range ahead(c.h.broker.steps()) {
 		since := s.at.Sub(c.h.start)
-		c.h.each(func(e event) { yes = yes || e.at >= since && e.at < at }, booted)
+		c.h.each(func(e event) { yes = yes || e.at >= since && e.at <= at }, booted)
 	}
 	return yes
 }

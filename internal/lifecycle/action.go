@@ -1,0 +1,129 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// ActionKind says what is to be done.
+type ActionKind uint8
+
+// The actions. Those with an operation (Op) are answered by an event of the same Op.
+const (
+	AskToken     ActionKind = iota // wait for a run token: TokenGranted
+	ReturnToken                    // give the run token back
+	Look                           // read record, then attempt record, then the assignment, from the leader: Looked
+	Own                            // read the assignment again: Owned
+	Compare                        // compare the clock with the broker's, unless that was done since Job came: Compared
+	ReadAttempts                   // read an anonymous job's attempts: AttemptsRead
+	Fetch                          // read Job's request again: Fetched
+	ReadResult                     // read the result of Job's id: ResultRead
+	AskRoom                        // is there room in the broker's stores: RoomLooked
+	Acquire                        // find a slot for Task: SlotGranted or SlotRefused, now or later
+	Withdraw                       // no slot is needed any more for Op; Err is what the job gets, nil if another reason ended it
+	Release                        // give the slot of Op back
+	Park                           // the session waits for the breaker that has refused it: TokenGranted when it is let through
+	StopWaiting                    // neither for a run token nor for a breaker any more
+	WriteHead                      // write the attempt record, expecting Revision: Wrote
+	WriteRecord                    // write the session's record, expecting Revision: Wrote
+	Call                           // run Task in the slot of Op: Answered
+	CancelCall                     // give the call of Op up; Answered comes all the same
+	WriteLetter                    // store the dead letter, if Check only unless it is there: Wrote
+	CreateResult                   // store the result of Job's id, expecting Revision: Wrote
+	Reply                          // send the answer
+	Ack                            // remove Job's message
+	Nak                            // have Job's message delivered again after Delay
+	KeepAlive                      // hold the redelivery of Job's message off
+	Forget                         // nothing of Job is needed any more
+	Verdict                        // answer CancelAsked of Op
+	GiveUp                         // the partition is not this epoch's: Owner tells whose
+	Drop                           // have all workers forget the session
+	Count                          // the job ended as Err says, after Task ran for Ran
+	Block                          // the job cannot get on at Step, because of Cause
+	Unblock                        // it can
+	Full                           // no room at Step: nothing else must start on this host
+	Room                           // there is
+	Log                            // Note, with Cause or Err
+	actions
+)
+
+var actionNames = [actions]string{"ask token", "return token", "look", "own", "compare", "read attempts", "fetch", "read result", "ask room", "acquire", "withdraw", "release", "park",
+	"stop waiting", "write head", "write record", "call", "cancel call", "write letter", "create result", "reply", "ack", "nak", "keep alive", "forget",
+	"verdict", "give up", "drop", "count", "block", "unblock", "full", "room", "log"}
+
+func (k ActionKind) String() string { return actionNames[k] }
+
+// Action is one thing to do.
+type Action struct {
+	Kind     ActionKind
+	Op       uint32
+	Job      *Job
+	Task     *Task
+	Body     []byte // of a write: the stored form; of a reply: its body
+	Revision uint64
+	TTL      time.Duration
+	Delay    time.Duration
+	Check    bool // WriteLetter; Look: compare the clock first, as Compare does
+	Letter   *jobs.DeadLetter
+	Reply    Address
+	More     bool  // Reply: another one may follow
+	Token    uint8 // ReturnToken: its kind
+	Fresh    bool  // AskToken: the session had no work a moment before Job came
+	Verdict  jobs.CancelVerdict
+	Owner    Owner
+	Step     Step
+	Err      *jobs.Error
+	Output   *Output // Release: what the attempt brought, nil if none ran
+	Retries  bool    // Release: another attempt follows
+	Cause    error
+	Ran      time.Duration
+	Breaker  string // Park
+	Changed  <-chan struct{}
+	Note     Note // Log
+
+	// Call: only if less than Lease has passed since Confirmed, by the machine's clock, right before the call goes out. Else it
+	// is answered as stale: the job may have been run elsewhere.
+	Confirmed clock.Mono
+	Lease     time.Duration
+}
+
+// Note is what a log line says.
+type Note string
+
+// The notes.
+const (
+	JobRetries       Note = "job_retries"
+	JobWaits         Note = "job_waits_for_broker"
+	BrokerAwaited    Note = "broker_awaited"
+	DutyDelayed      Note = "duty_delayed"
+	NotStarted       Note = "attempt_not_started"
+	AttemptsLost     Note = "attempts_not_stored"
+	RecordUnreadable Note = "session_record_unreadable"
+	HeadUnreadable   Note = "session_head_unreadable"
+	ResultUnreadable Note = "result_unreadable"
+	TriesUnreadable  Note = "attempts_unreadable"
+)
+
+// Address is where a reply goes, and what its headers say.
+type Address struct {
+	To, Type, Job string
+	Attempt       int
+}
+
+// Step is where a job is blocked.
+type Step string
+
+// The steps.
+const (
+	StepNone        Step = ""
+	StepPredecessor Step = "predecessor"  // an earlier epoch works on the session: no fault, but who waits is told
+	StepNewer       Step = "newer_record" // its session's record is of a newer version
+	StepRecord      Step = "record"       // reading record, attempt record or request
+	StepRoom        Step = "store_full"   // it is not started: nothing is run that could not be committed
+	StepHead        Step = "head"
+	StepCommit      Step = "commit"
+	StepLetter      Step = "dead_letter"
+	StepResult      Step = "result"
+)

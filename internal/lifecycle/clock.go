@@ -1,0 +1,66 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+)
+
+// Clock tells the broker's time and the machine's. A core reads no other.
+type Clock interface {
+	Now() time.Time                                          // the broker's, for what is written down
+	Mono() clock.Mono                                        // the machine's: waits are measured by it
+	Age(stamp time.Time) time.Duration                       // how long ago the broker gave a stamp: its clock may have stepped since
+	Sure(since clock.Mono) (within time.Duration, sure bool) // it was compared with the broker's at since or later
+	Era() int                                                // the steps of the broker's clock
+}
+
+// compared is what two readings of the broker's clock, by its stamps and by ours, may differ by: it was asked over the network.
+const compared = time.Second
+
+// Moment is one of the broker's clock, and of which era.
+type Moment struct {
+	At  time.Time
+	Era int
+}
+
+// Present is this moment, at the latest.
+func Present(k Clock) Moment { return Moment{k.Now().Add(compared), k.Era()} }
+
+// MayFollow reports whether the job may have been accepted before m. What was stamped by a clock that has stepped since, or is
+// ahead of what is known of it, may have been.
+func (m Moment) MayFollow(stored time.Time, k Clock) bool {
+	return stored.Before(m.At) || k.Era() != m.Era || stored.After(k.Now().Add(compared))
+}
+
+func (c *Core) now() time.Time { return c.cfg.Clock.Now() }
+
+// age is how long ago the job was accepted: at least as long as it is here.
+func (c *Core) age(j *Job) time.Duration { return max(c.cfg.Clock.Age(j.Stored), c.mono-j.Came) }
+
+// left is the time until the job's deadline; false: it has none.
+func (c *Core) left(j *Job) (time.Duration, bool) {
+	if j.bound == 0 {
+		return 0, false
+	}
+	return j.bound - c.age(j), true
+}
+
+// late reports whether the job's deadline seems to have passed. Only if the clock is sure that counts.
+func (c *Core) late(j *Job) bool {
+	left, has := c.left(j)
+	return has && left <= 0
+}
+
+// sure reports whether the clock was compared since the job came: it may have stepped before, and what is decided cannot be taken
+// back.
+func (c *Core) sure(j *Job) bool {
+	_, sure := c.cfg.Clock.Sure(j.Came)
+	return sure
+}
+
+// at is a moment of the machine's clock.
+func (c *Core) at(left time.Duration) clock.Mono { return max(c.mono+left, 1) }
+
+// reached reports whether a moment of the machine's clock has come; 0 never does.
+func (c *Core) reached(m clock.Mono) bool { return m != 0 && c.mono >= m }

@@ -1,0 +1,452 @@
+package lifecycle
+
+import (
+	"errors"
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// record is the ledger of a session: its record and the attempt record, both changed by compare-and-set.
+type record struct {
+	read    bool // record and attempt record were read
+	bare    bool // the record's last outcome was dropped: it must be read again before the record is written
+	rec     *jobs.Record
+	rev     uint64
+	head    *jobs.Head // the attempt record
+	headRev uint64
+	loaded  clock.Mono // of the last read or write of the record
+	stamp   time.Time  // broker's clock: of the last write of the record
+	asked   Moment     // of the look that is under way
+	looked  clock.Mono // then, too
+	since   Moment     // jobs accepted later cannot have a result
+	lost    bool       // a state is known to be lost
+	worker  uint64     // the worker that holds version
+	version uint64
+	used    clock.Mono // of the last success in worker
+
+	next *jobs.Record // being written
+	last *jobs.Outcome
+	hd   *jobs.Head // being written
+}
+
+// base is what an attempt builds on. If the record has moved on when it ends, its effect is void.
+type base struct {
+	stream              int64
+	sequence, gen, data uint64
+}
+
+const (
+	// hintLife is how long a session prefers the worker that holds its state.
+	hintLife = 300 * time.Second
+	// headLife is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
+	// not be forgotten while it may come again.
+	headLife = 24 * time.Hour
+	// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
+	idleState = 4 << 10
+	// sessionAlive is a third of the AckWait of a partition's consumer.
+	sessionAlive = 200 * time.Second
+	// sessionLease is for how long a host may start what the broker has confirmed: a frozen process keeps its connection for two
+	// pings of the broker (4 s), and only then, or after 10 s of silence, may a dispatcher take it for dead.
+	sessionLease = 2 * time.Second
+)
+
+var (
+	errFenced = errors.New("the partition belongs to another epoch")
+	errFault  = errors.New("not read")
+	errUnsure = errors.New("the clock was not compared")
+)
+
+func (r *record) session() bool        { return true }
+func (r *record) known() bool          { return r.read || r.worker != 0 }
+func (r *record) doubt()               { r.read = false }
+func (r *record) alive() time.Duration { return sessionAlive }
+func (r *record) handsBack(*Core) bool { return false }
+func (r *record) base() base {
+	return base{r.rec.Stream, r.rec.LastSequence, r.rec.Generation, r.rec.StateVersion}
+}
+func (r *record) ttl(c *Core, longest time.Duration) time.Duration {
+	return c.cfg.SessionIdle + max(longest, time.Hour)
+}
+
+// strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
+// remembered, the state itself is not.
+func (r *record) strip() {
+	r.next, r.last, r.hd = nil, nil, nil
+	switch {
+	case !r.read:
+		r.rec, r.head = nil, nil
+		return
+	case len(r.rec.State) > idleState:
+		r.read, r.rec, r.head = false, nil, nil
+		return
+	case r.rec.Last == nil:
+		return
+	}
+	r.rec.Last, r.bare = nil, true
+	if r.head != nil && r.head.Sequence <= r.rec.LastSequence {
+		r.head = nil
+	}
+}
+
+// fresh reports whether what is known is young enough to be written to (architecture, rule 7).
+func (r *record) fresh(c *Core) bool {
+	return r.read && c.mono-r.loaded <= r.ttl(c, 0)/2 && !r.lapsed(c)
+}
+
+// lapsed reports whether the state in memory has outlived the session's idle time.
+func (r *record) lapsed(c *Core) bool {
+	return r.rec.StateVersion > 0 && r.idle(c, r.stamp) > c.cfg.SessionIdle
+}
+
+// idle is how long nothing ran or waited, since the record was written, before the job at hand was accepted. The broker has stamped
+// both: what host wrote the record, and by what clock, does not count.
+func (r *record) idle(c *Core, written time.Time) time.Duration {
+	j := c.first()
+	if j == nil {
+		return 0
+	}
+	return c.cfg.Clock.Age(written) - c.age(j)
+}
+
+func (r *record) ready(c *Core) bool {
+	if r.fresh(c) {
+		return true
+	}
+	c.to(Loading)
+	r.look(c)
+	return false
+}
+
+// lookSure looks again, with a clock that was compared since the job came.
+func (r *record) lookSure(c *Core) {
+	r.lookAt(c, true)
+}
+
+// look asks for all that there is to know, unless an early end or a renewal is at it.
+func (r *record) look(c *Core) { r.lookAt(c, false) }
+
+func (r *record) lookAt(c *Core, sure bool) {
+	if !c.recordFree() {
+		c.held = true
+		return
+	}
+	r.asked, r.looked = Present(c.cfg.Clock), c.mono
+	c.ask(Action{Kind: Look, Job: c.cur.Job, Check: sure})
+}
+
+// load takes what was found. The assignment was read last: who takes the partition over later changes the revisions that this
+// epoch's writes expect.
+func (r *record) load(c *Core, ev *Event) error {
+	r.read = false
+	if ev.Fault != NoFault {
+		return errFault
+	}
+	if ev.Owner != Mine {
+		return errFenced
+	}
+	rec, unreadable := readRecord(ev.Record)
+	head, err := r.readHead(c, ev.Head)
+	switch {
+	case errors.Is(unreadable, jobs.ErrNewer):
+		return unreadable // left alone: a host of the newer version goes on with it
+	case err != nil:
+		return err
+	case unreadable != nil:
+		// The next commit replaces it. What was decided before is still known by its result.
+		c.do(Action{Kind: Log, Note: RecordUnreadable, Cause: unreadable})
+	}
+	expired := rec != nil && r.idle(c, ev.Record.Stored) > c.cfg.SessionIdle
+	if j := c.first(); expired && !c.sure(j) { // only a clock that was compared since the job came may say so
+		return errUnsure
+	}
+	if ev.Record.Revision != r.rev { // another's write, or one whose fate was unknown: what a worker holds is another version
+		r.worker, r.version = 0, 0
+	}
+	r.rev, r.headRev = ev.Record.Revision, ev.Head.Revision
+	r.rec, r.head, r.lost, r.stamp = rec, head, unreadable != nil, ev.Record.Stored
+	if r.rec == nil {
+		r.rec, r.lost = &jobs.Record{Created: r.asked.At.Add(-compared)}, r.lost || ev.Forgot
+	} else if expired || r.rec.StateVersion > 0 && len(r.rec.State) == 0 {
+		r.lost = r.rec.StateVersion > 0
+		r.rec.State, r.rec.StateVersion, r.rec.LM = nil, 0, nil
+		r.rec.Generation++
+	}
+	if r.rec.Stream != c.stream { // sequences of another stream count nothing
+		r.rec.Stream, r.rec.LastSequence, r.rec.Ended, r.rec.Last = c.stream, 0, nil, nil
+	}
+	r.read, r.bare, r.loaded, r.since = true, false, c.mono, r.asked
+	return nil
+}
+
+func readRecord(f Found) (*jobs.Record, error) {
+	if !f.Exists {
+		return nil, nil
+	}
+	return jobs.ParseRecord(f.Value)
+}
+
+// readHead reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
+// job at hand, if that was there already when it was written: an attempt less is better than one too many.
+func (r *record) readHead(c *Core, f Found) (*jobs.Head, error) {
+	if !f.Exists {
+		return nil, nil
+	}
+	hd, err := jobs.ParseHead(f.Value)
+	if err == nil || errors.Is(err, jobs.ErrNewer) {
+		return hd, err
+	}
+	c.do(Action{Kind: Log, Note: HeadUnreadable, Cause: err})
+	if j := c.first(); j != nil && !j.Stored.After(f.Stored) {
+		return &jobs.Head{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
+	}
+	return nil, nil
+}
+
+// past completes a job that the record says is decided: only the last one can miss its result.
+func (r *record) past(c *Core) bool {
+	if c.cur.Sequence > r.rec.LastSequence {
+		return false
+	}
+	if r.bare {
+		c.to(Loading)
+		r.look(c)
+		return true
+	}
+	if o := r.rec.Last; o != nil && o.Sequence == c.cur.Sequence {
+		c.finish(o, true)
+	} else {
+		c.ack()
+	}
+	return true
+}
+
+func (r *record) suspect(c *Core) bool {
+	return c.cur.Env.Chosen || r.since.MayFollow(c.cur.Stored, c.cfg.Clock)
+}
+
+func (r *record) ended(j *Job) (jobs.Kind, bool) {
+	kind, ended := r.rec.Ended[j.Sequence]
+	return kind, ended
+}
+
+// resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
+func (r *record) resume(c *Core) bool {
+	t, hd := c.cur, r.head
+	t.resumed = true
+	if hd == nil || hd.Stream != c.stream || hd.Sequence != t.Sequence {
+		return true
+	}
+	t.Attempt, t.Failures = hd.Attempt, hd.Failures
+	if hd.NotBefore.IsZero() {
+		c.note(crashed(hd.Attempt))
+		return true
+	}
+	if left := c.waits(hd); left > 0 {
+		c.awaitRetry(left, true)
+		return false
+	}
+	return true
+}
+
+// waits is what is left of a retry's delay.
+func (c *Core) waits(hd *jobs.Head) time.Duration {
+	if hd.NotBefore.IsZero() {
+		return 0
+	}
+	return min(hd.Delay-c.cfg.Clock.Age(hd.NotBefore.Add(-hd.Delay)), hd.Delay)
+}
+
+func (r *record) lm() []byte { return r.rec.LM }
+
+// prefers is the worker that the session's next job should run in: 0 if none holds its state, or has not been used lately.
+func (r *record) prefers(c *Core) uint64 {
+	if c.mono-r.used > hintLife {
+		return 0
+	}
+	return r.worker
+}
+
+func (r *record) waited(c *Core) time.Duration { return c.mono - c.since }
+
+func (r *record) lease(c *Core) bool { return c.mono-c.cur.confirmed < sessionLease }
+
+func (r *record) loose(c *Core) {
+	c.to(Confirming)
+	c.confirm(nil)
+}
+
+func (r *record) keptAlive(*Core) {}
+
+func (r *record) label() jobs.StateOf {
+	if r.lost {
+		return jobs.Reset
+	}
+	if r.rec.StateVersion == 0 {
+		return jobs.None
+	}
+	return jobs.Restored
+}
+
+func (r *record) equip(c *Core, call *Action) {
+	t := c.cur
+	call.Confirmed, call.Lease = t.confirmed, sessionLease
+	t.State, t.StateVersion, t.Label, t.Prefer = r.rec.State, r.rec.StateVersion, r.label(), r.prefers(c)
+	if t.Label == jobs.Restored && r.worker == c.worker.WorkerID && r.version == r.rec.StateVersion {
+		t.Label = jobs.Warm
+	}
+}
+
+// hold waits for a breaker; of what is known only what a waiting session may keep is kept.
+func (r *record) hold(c *Core, refused Refusal) {
+	t := c.cur
+	c.to(AwaitBreaker)
+	c.do(Action{Kind: Park, Job: t.Job, Delay: refused.RetryAfter, Breaker: refused.Name, Changed: refused.Changed})
+	c.yield()
+	if left, has := c.left(t.Job); has {
+		c.wait(max(left, 1))
+	}
+	c.sideRoom() // a session that is parked tries nothing
+	if c.side.step == sideIdle {
+		r.strip()
+	}
+}
+
+func (r *record) begin(c *Core) {
+	c.cur.base, c.cur.confirmed, c.delay, c.refused = r.base(), -sessionLease, -1, 0
+	c.to(Beginning)
+	r.writeAttempt(c)
+}
+
+// retry makes the retry to come durable, asks for redelivery after the delay and waits for it.
+func (r *record) retry(c *Core, d time.Duration) {
+	c.delay, c.refused = d, 0
+	c.to(Postponing)
+	r.writeAttempt(c)
+}
+
+// still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
+// more that the attempt started from, or tells that the job has ended: an early end whose write seemed to fail can come to
+// light late.
+func (r *record) still(c *Core) bool {
+	t := c.cur
+	return (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
+}
+
+// may reports whether the record may be written; else it is read again first, or the job starts over.
+func (r *record) may(c *Core) bool {
+	switch {
+	case !c.recordFree():
+		c.held = true
+	case !r.fresh(c):
+		c.judging = false
+		r.look(c)
+	case !r.still(c) || c.refused >= tries:
+		c.void()
+	default:
+		return true
+	}
+	return false
+}
+
+func (r *record) writeAttempt(c *Core) {
+	if !r.may(c) {
+		return
+	}
+	t := c.cur
+	hd := &jobs.Head{Stream: c.stream, Epoch: c.epoch, Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures}
+	if c.delay >= 0 {
+		hd.Delay, hd.NotBefore = c.delay, c.now().Add(c.delay)
+	}
+	left, has := c.left(t.Job)
+	if !has {
+		left = headLife
+	}
+	r.hd, c.asked = hd, c.mono
+	c.ask(Action{Kind: WriteHead, Job: t.Job, Body: hd.Append(nil), Revision: r.headRev, TTL: r.ttl(c, left)})
+}
+
+func (r *record) attemptWritten(c *Core, ev *Event) {
+	switch ev.Fault {
+	case NoFault:
+		r.head, r.headRev, c.cur.confirmed = r.hd, ev.Revision, c.asked
+		r.attempted(c)
+	case WrongRevision, Unknown:
+		c.refused++
+		c.judging = true
+		r.look(c)
+	default:
+		c.fault(ev, StepHead)
+	}
+}
+
+// attempted goes on after the attempt, or the retry, is written down.
+func (r *record) attempted(c *Core) {
+	if c.delay < 0 {
+		c.begun()
+		return
+	}
+	c.settled()
+	switch {
+	case c.over: // the next epoch waits for what is left of the delay
+		c.leave()
+	case c.delay == 0:
+		c.attempt(nil)
+	default:
+		c.do(Action{Kind: Nak, Job: c.cur.Job, Delay: c.delay})
+		c.awaitRetry(c.delay, false)
+	}
+}
+
+// attemptLooked judges a write of the attempt record that failed: own write, fenced, void, or again with the new revision.
+func (c *Core) attemptLooked(ev *Event) {
+	r := c.ledger.(*record)
+	if !c.judging {
+		c.reloaded(ev, StepHead)
+		return
+	}
+	if ev.Fault != NoFault {
+		c.fault(ev, StepHead)
+		return
+	}
+	var cur *jobs.Head
+	if ev.Head.Exists {
+		var err error
+		if cur, err = jobs.ParseHead(ev.Head.Value); errors.Is(err, jobs.ErrNewer) {
+			ev.Err = err
+			c.fault(ev, StepHead)
+			return
+		}
+	}
+	own := cur != nil && r.hd.Same(cur)
+	switch {
+	case ev.Owner != Mine:
+		c.fenced(ev.Owner)
+	case own:
+		r.head, r.headRev, c.cur.confirmed = r.hd, ev.Head.Revision, r.looked
+		r.attempted(c)
+	case ev.Head.Revision != r.headRev && cur != nil && (r.head == nil || !r.head.Same(cur)):
+		c.void()
+	default:
+		r.headRev = ev.Head.Revision
+		r.writeAttempt(c)
+	}
+}
+
+// reloaded goes on with a write after its basis was read again.
+func (c *Core) reloaded(ev *Event, step Step) {
+	switch err := c.ledger.load(c, ev); {
+	case errors.Is(err, errFenced):
+		c.fenced(ev.Owner)
+	case errors.Is(err, errUnsure):
+		c.ledger.(*record).lookSure(c)
+	case err != nil:
+		if ev.Err == nil {
+			ev.Err = err
+		}
+		c.fault(ev, step)
+	default:
+		table[c.state].resume(c, ev)
+	}
+}
