@@ -17,8 +17,13 @@ func Empties(command string) bool { return command == CleanupSession || command 
 
 // commit writes the record: state, last sequence and outcome in one compare-and-set.
 func (r *record) commit(c *Core) {
-	c.to(Committing)
 	c.refused, r.last = 0, nil
+	if !r.fences(c) {
+		c.to(Fencing)
+		c.writeFence(nil)
+		return
+	}
+	c.to(Committing)
 	c.writeOutcome(nil)
 }
 

@@ -19,6 +19,7 @@ const (
 	sideIdle sideStep = iota
 	sideComparing
 	sideLooking
+	sideFencing
 	sideWriting // the early end
 	sideJudging
 	sideFetching
@@ -32,7 +33,7 @@ const (
 // onRecord reports whether the step is about the record, which nobody else may write then.
 func (s sideStep) onRecord() bool {
 	switch s {
-	case sideLooking, sideWriting, sideJudging, renewLooking, renewRecord, renewHead:
+	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewHead:
 		return true
 	}
 	return false
@@ -49,6 +50,7 @@ type side struct {
 	ask    uint32 // operation of the CancelAsked that it answers, 0: none
 	awaits uint32
 	next   *jobs.Record
+	head   *jobs.Head
 	result *jobs.Result
 	rev    uint64
 	doubt  bool
@@ -111,7 +113,7 @@ func (c *Core) attends() bool {
 	switch c.state {
 	case Idle, AwaitPredecessor, AwaitNewer:
 		return false
-	case Loading, Beginning, Postponing, Committing:
+	case Loading, Beginning, Postponing, Fencing, Committing:
 		return c.awaits == 0 && !c.held
 	}
 	return c.ref.Valid()
@@ -234,6 +236,11 @@ func (c *Core) sideRecord() {
 		c.sideFinish()
 		return
 	}
+	if !r.fences(c) {
+		s.head = r.fence(c)
+		c.sideAsk(sideFencing, Action{Kind: WriteHead, Body: s.head.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
+		return
+	}
 	next := *r.rec
 	next.Ended = maps.Clone(r.rec.Ended)
 	if next.Ended == nil {
@@ -256,6 +263,8 @@ func (c *Core) sideAnswer(ev *Event) {
 		c.sideOver("")
 	case sideLooking, renewLooking:
 		c.sideLooked(ev)
+	case sideFencing:
+		c.sideFenced(ev)
 	case sideWriting:
 		switch ev.Fault {
 		case NoFault:
@@ -285,6 +294,20 @@ func (c *Core) sideAnswer(ev *Event) {
 		c.sideReply(s.result.Body, 0)
 	case renewRecord, renewHead:
 		c.renewed(ev)
+	}
+}
+
+// sideFenced goes on when no other epoch can begin an attempt any more; if one has, the record is read again first.
+func (c *Core) sideFenced(ev *Event) {
+	r := c.ledger.(*record)
+	switch ev.Fault {
+	case NoFault:
+		r.head, r.headRev = c.side.head, ev.Revision
+		c.sideRecord()
+	case WrongRevision, Unknown:
+		c.sideLook(false)
+	default:
+		c.sideFailed(ev, StepRecord)
 	}
 }
 

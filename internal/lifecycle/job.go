@@ -64,9 +64,12 @@ type Task struct {
 	total   time.Duration // of all of it, from its acceptance; 0: no deadline
 	bad     *jobs.Error
 	parsed  bool
-	looked  bool // no other job of its id has a result
-	resumed bool // what is known of its earlier attempts is taken up
+	looked  bool       // no other job of its id has a result
+	resumed bool       // what is known of its earlier attempts is taken up
+	from    *jobs.Head // what they were taken up from, nil: nothing was known
 	base    base
+
+	overtaken bool // another epoch has written an attempt down since
 
 	confirmed clock.Mono // when the record of the attempt had not been written yet, or the partition was this epoch's, as late as is known
 	dead      bool       // it has failed for good and goes to the dead letters

@@ -29,6 +29,7 @@ type world struct {
 	had     map[uint64]bool // sequences that were delivered to owner
 	zombies []*runner       // owners before
 	starts  map[uint64]int
+	ends    map[uint64]uint64 // sequence -> the epoch that has decided the job
 	outcome map[string]string // job -> the outcome that was seen first
 	applied []string          // the state's history
 	anon    bool
@@ -204,12 +205,37 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 	if now := w.store.keys[keyOf(a)]; strings.HasPrefix(keyOf(a), "result") && had.Exists && !bytes.Equal(had.Value, now.Value) {
 		w.Fatalf("the %s changes", keyOf(a))
 	}
+	if now := w.store.keys[keyOf(a)]; a.Kind == WriteHead && now.Revision != had.Revision {
+		w.headed(r, had, now)
+	}
 	w.committed(before, w.written)
+	for _, j := range w.jobs {
+		if w.ends[j.Sequence] == 0 && w.decided(j) {
+			w.ends[j.Sequence] = r.epoch
+		}
+	}
 	if now := w.store.keys["record"]; a.Kind == WriteRecord && now.Revision != had.Revision {
 		w.written = w.now
 	}
 	w.tidy()
 	w.predecessors()
+}
+
+// headed checks a new attempt record: no epoch begins what a later one has ended. (That an earlier epoch's attempt ends between a
+// look at the record and the next start is not to be seen before the commit.)
+func (w *world) headed(r *runner, before, now Found) {
+	hd, err := jobs.ParseHead(now.Value)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if before.Exists {
+		if was, err := jobs.ParseHead(before.Value); err == nil && was.Sequence == hd.Sequence && was.Attempt == hd.Attempt {
+			return // a renewal, a retry or a fence
+		}
+	}
+	if end := w.ends[hd.Sequence]; end > r.epoch && hd.NotBefore.IsZero() {
+		w.Fatalf("epoch %d begins the job %d, which epoch %d has ended", r.epoch, hd.Sequence, end)
+	}
 }
 
 func (w *world) runners() []*runner { return append(slices.Clone(w.zombies), w.owner) }
@@ -325,7 +351,7 @@ var faults = []Fault{NoFault, NoFault, NoFault, NoFault, Unknown, Unknown, Faile
 
 func TestASessionKeepsItsPromisesWhateverIsLostLateOrRepeated(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &world{T: rt, store: newStore(), now: begin, starts: map[uint64]int{}, outcome: map[string]string{}, since: map[uint64]time.Time{}}
+		w := &world{T: rt, store: newStore(), now: begin, starts: map[uint64]int{}, ends: map[uint64]uint64{}, outcome: map[string]string{}, since: map[uint64]time.Time{}}
 		w.newOwner(false)
 		for range rapid.IntRange(1, 150).Draw(rt, "steps") {
 			w.act()

@@ -128,6 +128,9 @@ var verbs = map[string]func(*scenario, map[string]string){
 			s.r = session(cfg, s.store, now, waits)
 		}
 	},
+	"thaw": func(s *scenario, _ map[string]string) { // the owner before goes on, as if nothing had happened
+		s.old.now, s.r, s.old = s.r.now, s.old, s.r
+	},
 	"deliver": func(s *scenario, o map[string]string) {
 		seq := s.number(o, "seq", s.last+1)
 		s.last = max(s.last, seq)

@@ -23,6 +23,7 @@ const (
 	Running                       // a worker has the job
 	Postponing                    // the retry is being written down
 	AwaitRetry                    // for the retry's time
+	Fencing                       // the job ends without an attempt of this epoch: no other epoch must begin one any more
 	Committing                    // the outcome is being written into the record
 	DeadLettering                 // the dead letter is being stored
 	Storing                       // the result is being stored
@@ -30,7 +31,7 @@ const (
 )
 
 var stateNames = [states]string{"idle", "await_predecessor", "await_token", "loading", "fetching", "checking", "comparing", "paused", "await_newer", "await_room",
-	"await_breaker", "await_slot", "beginning", "confirming", "running", "postponing", "await_retry", "committing", "dead_lettering", "storing"}
+	"await_breaker", "await_slot", "beginning", "confirming", "running", "postponing", "await_retry", "fencing", "committing", "dead_lettering", "storing"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -38,7 +39,7 @@ func (s State) String() string { return stateNames[s] }
 // judges what becomes of it.
 func (s State) started() bool {
 	switch s {
-	case Beginning, Confirming, Running, Postponing, Committing, DeadLettering, Storing:
+	case Beginning, Confirming, Running, Postponing, Fencing, Committing, DeadLettering, Storing:
 		return true
 	}
 	return false
@@ -58,10 +59,10 @@ type row struct {
 var table [states]row
 
 func init() { // not a literal: the handlers refer to the table
-	prepared := []State{Loading, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Committing, DeadLettering, Storing, Running}
-	attempts := []State{AwaitSlot, Comparing, Confirming, AwaitRoom, AwaitBreaker, Committing, DeadLettering, Storing, Loading, Paused, AwaitNewer, AwaitRetry, Postponing, Fetching, Checking}
+	prepared := []State{Loading, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Fencing, Committing, DeadLettering, Storing, Running}
+	attempts := []State{AwaitSlot, Comparing, Confirming, AwaitRoom, AwaitBreaker, Fencing, Committing, DeadLettering, Storing, Loading, Paused, AwaitNewer, AwaitRetry, Postponing, Fetching, Checking}
 	table = [states]row{
-		Idle:             {next: []State{AwaitPredecessor, AwaitToken, Loading, Fetching, Checking, Comparing, Committing, AwaitSlot, DeadLettering, Storing, AwaitRetry}},
+		Idle:             {next: []State{AwaitPredecessor, AwaitToken, Loading, Fetching, Checking, Comparing, Fencing, Committing, AwaitSlot, DeadLettering, Storing, AwaitRetry}},
 		AwaitPredecessor: {on: [events]handler{PredecessorGone: (*Core).start}, next: []State{AwaitToken}},
 		AwaitToken:       {on: [events]handler{TokenGranted: (*Core).tokenGranted}, next: prepared},
 		Loading:          {resume: (*Core).prepare, on: [events]handler{Looked: (*Core).loaded, AttemptsRead: (*Core).attemptsRead}, next: append(prepared, Postponing)},
@@ -79,6 +80,7 @@ func init() { // not a literal: the handlers refer to the table
 		Running:       {resume: (*Core).overran, on: [events]handler{Answered: (*Core).answered}, next: attempts},
 		Postponing:    {resume: (*Core).writeAttempt, on: [events]handler{Wrote: (*Core).attemptWritten, Looked: (*Core).attemptLooked, AttemptsRead: (*Core).attemptsCompared}, next: attempts},
 		AwaitRetry:    {resume: (*Core).retryDue, next: attempts},
+		Fencing:       {resume: (*Core).writeFence, on: [events]handler{Wrote: (*Core).attemptWritten, Looked: (*Core).attemptLooked}, next: append(prepared, Committing)},
 		Committing:    {resume: (*Core).writeOutcome, on: [events]handler{Wrote: (*Core).outcomeWritten, Looked: (*Core).outcomeLooked}, next: prepared},
 		DeadLettering: {resume: (*Core).writeLetter, on: [events]handler{Wrote: (*Core).letterWritten, ResultRead: (*Core).letterNeeded}, next: []State{Storing}},
 		Storing:       {resume: (*Core).storeResult, on: [events]handler{Wrote: (*Core).resultWritten, ResultRead: (*Core).resultFound}, next: []State{Storing}},
