@@ -6,8 +6,9 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// believes reports whether somebody had started after the broker's clock had been set ahead, and before at: nobody tells a process
-// of the steps before its start, so what was stamped then looks older than it is to it (docs/failures.md).
+// believes reports whether somebody had started after the broker's clock had been set ahead, and not after at: nobody tells a process
+// of the steps before its start, so what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time
+// a process starts and judges in the same moment.
 func (c *checker) believes(at time.Duration) (yes bool) {
 	for _, s := range ahead(c.h.broker.steps()) {
 		since := s.at.Sub(c.h.start)
