@@ -75,7 +75,7 @@ func (l *lone) run(a *attempt) *output {
 		return out
 	}
 	call := frame.CallBody{}
-	made := "" // the id of a program that the job makes
+	var made string // the id of a program that the job makes
 	if made, out.Err = h.withProgram(ctx, a, &call); out.Err != nil {
 		return out
 	}

@@ -38,9 +38,6 @@ type partition struct {
 // idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
 const idleSessions = 256
 
-// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
-const idleState = 4 << 10
-
 // hold serves one epoch: until ctx ends, the assignment moves on or the consumer ends. Jobs that run go on.
 func (t *tenure) hold(ctx context.Context, epoch uint64, layout string) error {
 	n := t.n

@@ -52,8 +52,6 @@ type side struct {
 	next   *jobs.Record
 	head   *jobs.Head
 	result *jobs.Result
-	rev    uint64
-	doubt  bool
 	failed int
 	full   bool       // for want of room: nothing else must start on this host
 	quiet  clock.Mono // nothing before, after something failed

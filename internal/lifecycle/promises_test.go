@@ -32,8 +32,6 @@ type world struct {
 	ends    map[uint64]uint64 // sequence -> the epoch that has decided the job
 	outcome map[string]string // job -> the outcome that was seen first
 	applied []string          // the state's history
-	anon    bool
-	fresh   map[uint64]int // deliveries, of anonymous jobs
 }
 
 func (w *world) config(host string) *Config {

@@ -98,7 +98,7 @@ func (r *results) parse(c *Core, f Found) (*jobs.Head, error) {
 	}
 	if err != nil { // the broker's count of deliveries is left
 		c.do(Action{Kind: Log, Note: TriesUnreadable, Job: c.cur.Job, Cause: err})
-		return &jobs.Head{}, nil
+		return &jobs.Head{}, nil //nolint:nilerr // it counts as none
 	}
 	if hd.Sequence != c.cur.Sequence { // an earlier job of the same id
 		return &jobs.Head{}, nil

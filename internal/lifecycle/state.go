@@ -58,7 +58,7 @@ type row struct {
 
 var table [states]row
 
-func init() { // not a literal: the handlers refer to the table
+func init() { //nolint:gochecknoinits // not a literal: the handlers refer to the table
 	prepared := []State{Loading, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Fencing, Committing, DeadLettering, Storing, Running}
 	attempts := []State{AwaitSlot, Comparing, Confirming, AwaitRoom, AwaitBreaker, Fencing, Committing, DeadLettering, Storing, Loading, Paused, AwaitNewer, AwaitRetry, Postponing, Fetching, Checking}
 	table = [states]row{
