@@ -213,7 +213,7 @@ func (d *Dispatcher) diagnosed(name string, err error, then func(error)) {
 		then(err)
 		return
 	}
-	find := func() error { return stream.Diagnose(context.Background(), d.nc, name, err) }
+	find := func() error { return stream.Diagnose(context.Background(), d.nc, d.writer, name, err) }
 	if !d.diagnoses.begin(func() { then(d.diagnoses.of(name, find)) }) {
 		then(err)
 	}

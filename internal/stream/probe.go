@@ -36,7 +36,7 @@ func Objects() (names []string) {
 var ErrTakesNothing = fmt.Errorf("%w: the broker answers but stores nothing, as it does while its disk is full and from then on until it is restarted", ErrStoreFull)
 
 // Probe writes a small message into a broker object, reads it back and removes it. The error is one of ErrStoreFull if there is no
-// room. It ends within AckTimeout and a second, and twice getTimeout.
+// room. It ends within twice AckTimeout and a second, and three times getTimeout.
 //
 // Dead letters are named by their sequences and events are listened to, so these two are asked to remove a message that is not
 // there: an object that takes nothing refuses that too.
@@ -47,7 +47,7 @@ func Probe(ctx context.Context, js jetstream.JetStream, w *Writer, name string) 
 	}
 	ack, err := w.PublishSync(&nats.Msg{Subject: subject})
 	if err != nil {
-		return Diagnose(ctx, js.Conn(), name, err)
+		return Diagnose(ctx, js.Conn(), w, name, err)
 	}
 	if _, err := GetSequence(ctx, js.Conn(), name, ack.Sequence); err != nil && !errors.Is(err, ErrNotFound) { // another dispatcher may have removed it
 		return fmt.Errorf("read back: %w", err)
@@ -87,15 +87,38 @@ func removeAnchor(ctx context.Context, js jetstream.JetStream, sequence uint64) 
 }
 
 // Diagnose says what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
-// has its replicas; else the error itself.
-func Diagnose(ctx context.Context, nc *nats.Conn, name string, err error) error {
+// has its replicas; else the error itself. In a cluster the write may have met an election: there the same leader must have let
+// another one pass unanswered.
+func Diagnose(ctx context.Context, nc *nats.Conn, w *Writer, name string, err error) error {
 	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoStream) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, getTimeout)
-	defer cancel()
-	if askQuorum(ctx, nc, name) != nil {
+	leader, none := leaderOf(ctx, nc, name)
+	switch {
+	case none != nil:
+		return err
+	case leader == "":
+		return ErrTakesNothing
+	case name == Dead || name == Events: // they have no subject for probes
+		return err
+	}
+	_, again := w.PublishSync(&nats.Msg{Subject: probeSubject(name)})
+	if errors.Is(again, ErrStoreFull) {
+		return again
+	}
+	if after, none := leaderOf(ctx, nc, name); !errors.Is(again, ErrUnknown) || none != nil || after != leader {
 		return err
 	}
 	return ErrTakesNothing
+}
+
+// leaderOf is the name of the object's leader, "" where it has no replicas; an error if the leader has not most of them.
+func leaderOf(ctx context.Context, nc *nats.Conn, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	info, err := askQuorum(ctx, nc, name)
+	if err != nil || info == nil || len(info.Replicas) == 0 {
+		return "", err
+	}
+	return info.Leader, nil
 }

@@ -20,32 +20,33 @@ var errNoQuorum = errors.New("the leader of the stream has not heard of most of 
 // AskQuorum asks the leader of the stream of jobs whether it can store something: a leader that is cut off goes on answering for ten
 // seconds, but says itself since when it has not heard of its replicas.
 func AskQuorum(ctx context.Context, nc *nats.Conn) error {
-	err := askQuorum(ctx, nc, Jobs)
+	_, err := askQuorum(ctx, nc, Jobs)
 	if errors.Is(err, jetstream.ErrStreamNotFound) { // a stream that was deleted is missed everywhere
 		return nil
 	}
 	return err
 }
 
-func askQuorum(ctx context.Context, nc *nats.Conn, name string) error {
+// askQuorum returns what the stream's leader says of its replicas, nil where there are none.
+func askQuorum(ctx context.Context, nc *nats.Conn, name string) (*jetstream.ClusterInfo, error) {
 	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+name, nil)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w", name, err)
+		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
 	var info struct {
 		Error   *jetstream.APIError    `json:"error"`
 		Cluster *jetstream.ClusterInfo `json:"cluster"`
 	}
 	if err := json.Unmarshal(m.Data, &info); err != nil {
-		return fmt.Errorf("stream %s: %w", name, err)
+		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
 	if info.Error != nil {
-		return info.Error
+		return nil, info.Error
 	}
 	if !hasQuorum(info.Cluster) {
-		return errNoQuorum
+		return nil, errNoQuorum
 	}
-	return nil
+	return info.Cluster, nil
 }
 
 // hasQuorum reports whether a stream's leader hears of most of its replicas.
