@@ -37,21 +37,22 @@ type client struct {
 	changed []string // outcomes that were another one when they were read again
 }
 
-func (d *deployment) startClients(t *testing.T) (all []*client) {
-	for _, tenant := range []string{"default", "acme"} {
-		c := &client{t: t, tenant: tenant, c: d.connect(map[string]string{"default": "client", "acme": "acme"}[tenant]), stop: make(chan struct{})}
-		c.hard, c.giveUp = context.WithCancel(context.Background())
-		t.Cleanup(c.giveUp)
-		for n := range sessions + anonymous {
-			session := fmt.Sprintf("s%d", n)
-			if n >= sessions {
-				session = ""
-			}
-			c.wg.Go(func() { c.write(n, session) })
+func (d *deployment) startClients(t *testing.T) []*client {
+	return []*client{d.startClient(t, "default", "client"), d.startClient(t, "acme", "acme")}
+}
+
+func (d *deployment) startClient(t *testing.T, tenant, user string) *client {
+	c := &client{t: t, tenant: tenant, c: d.connect(user), stop: make(chan struct{})}
+	c.hard, c.giveUp = context.WithCancel(context.Background())
+	t.Cleanup(c.giveUp)
+	for n := range sessions + anonymous {
+		session := fmt.Sprintf("s%d", n)
+		if n >= sessions {
+			session = ""
 		}
-		all = append(all, c)
+		c.wg.Go(func() { c.write(n, session) })
 	}
-	return all
+	return c
 }
 
 // write makes jobs until the end, half of the writers calls, half published jobs.

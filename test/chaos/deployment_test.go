@@ -36,7 +36,7 @@ func password(user string) string { return "pw-of-" + user + "-long-enough" }
 
 func deploy(t *testing.T) *deployment {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "dspex-chaos-run-")
+	dir, err := os.MkdirTemp("", "dspex-chaos-run-") //nolint:usetesting // it is kept when the test fails
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -122,7 +123,7 @@ func (p *process) workers() (pids []int) {
 			if err != nil {
 				continue // it has ended
 			}
-			after := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+			after := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			parent, err2 := strconv.Atoi(after[1])
 			if err == nil && err2 == nil && parents[parent] && !parents[pid] {
