@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go/micro"
@@ -104,7 +105,12 @@ func (d *Dispatcher) setPartitions(ctx context.Context, r micro.Request) {
 		refuse(r, bad)
 		return
 	}
-	if err := stream.Repartition(ctx, d.js, int(n)); err != nil {
+	err := stream.Repartition(ctx, d.js, int(n))
+	if behind, ok := errors.AsType[*stream.NotCurrentError](err); ok {
+		refuse(r, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "%v", behind).WithHint("try again when every server of the cluster runs, and little is stored").Again())
+		return
+	}
+	if err != nil {
 		refuse(r, unreadable(err))
 		return
 	}

@@ -126,6 +126,10 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	if err != nil || now.Partitions == partitions {
 		return err
 	}
+	if s, err = whenCurrent(ctx, js, s); err != nil {
+		return err
+	}
+	cfg = s.CachedInfo().Config
 	change := 1
 	if m := laterLayout.FindStringSubmatch(now.Token); m != nil {
 		if change, err = strconv.Atoi(m[2]); err != nil {
@@ -146,6 +150,53 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	cfg.MaxConsumers = max(cfg.MaxConsumers, 4*partitions)
 	if _, err := js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	return nil
+}
+
+// NotCurrentError says that a replica has not all that the others have.
+type NotCurrentError struct{ Server string }
+
+func (e *NotCurrentError) Error() string {
+	return fmt.Sprintf("all replicas of stream %s must have all of it before the number of partitions changes, server %s has not", Jobs, e.Server)
+}
+
+const (
+	currentWait  = 5 * time.Second
+	currentPause = 50 * time.Millisecond
+)
+
+// whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself
+// when it stores a message (nats-server 2.15.2): one that stores what came before the change after it has it under another subject
+// than the others, where no consumer finds it. A job that is stored in the moment of the change can still meet that: docs/operations.md
+// says what an operator does.
+func whenCurrent(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (jetstream.Stream, error) {
+	for end := time.Now().Add(currentWait); ; {
+		behind := allCurrent(s.CachedInfo().Cluster)
+		if behind == nil || time.Now().After(end) {
+			return s, behind
+		}
+		select {
+		case <-ctx.Done():
+			return s, behind
+		case <-time.After(currentPause):
+		}
+		var err error
+		if s, err = js.Stream(ctx, Jobs); err != nil {
+			return s, fmt.Errorf("stream %s: %w", Jobs, err)
+		}
+	}
+}
+
+// allCurrent names a replica that is behind.
+func allCurrent(c *jetstream.ClusterInfo) error {
+	if c == nil {
+		return nil
+	}
+	for _, r := range c.Replicas {
+		if r.Offline || !r.Current || r.Lag > 0 || r.Active > silentReplica {
+			return &NotCurrentError{r.Name}
+		}
 	}
 	return nil
 }

@@ -105,7 +105,7 @@ func (f *faults) freeze(p *process, d time.Duration) {
 func (f *faults) dispatchers() {
 	for f.between(2*time.Second, 10*time.Second) {
 		p := f.d.dispatchers[f.r.IntN(2)]
-		switch f.r.IntN(4) {
+		switch f.r.IntN(3) {
 		case 0:
 			f.note("dispatcher killed")
 			p.kill()
@@ -118,24 +118,13 @@ func (f *faults) dispatchers() {
 			f.note("dispatcher restarted")
 			f.must(p.stop())
 			p.start()
-		case 3:
-			f.note("partitions changed")
-			f.repartition([]int{8, 16, 24}[f.r.IntN(3)])
 		}
 		f.must(p.awaitReady())
 		f.must(p.alive())
 	}
 }
 
-// repartition does what the command does, and repeats it while nobody answers.
-func (f *faults) repartition(n int) {
-	f.must(eventually(fmt.Sprint(n, " partitions"), func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_, err := f.d.operator.Admin().SetPartitions(ctx, n)
-		return err
-	}))
-}
+// What is not among the faults: a change of the number of partitions. In a cluster it is not safe while servers fail (docs/operations.md).
 
 func (f *faults) hosts() {
 	for f.between(time.Second, 6*time.Second) {
