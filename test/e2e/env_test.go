@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex"
 )
@@ -58,7 +59,7 @@ func TestWhatModulesNeedIsInstalledByOneCommand(t *testing.T) {
 	}
 	t.Cleanup(d.Stop)
 	ctx, c := connectTo(t, d.url)
-	r, err := c.ExecuteAnonymous(ctx, "calculate", dspex.Args{"code": "import sys\nprint(6 * 7, sys.platform)"})
+	r, err := c.ExecuteAnonymous(ctx, "calculate", dspex.Args{"code": "import sys\nprint(6 * 7, sys.platform)"}, dspex.WithTimeout(90*time.Second)) // the interpreter starts slowly on a loaded machine
 	if err != nil {
 		t.Fatal(err)
 	}
