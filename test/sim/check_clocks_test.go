@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -15,6 +16,15 @@ func (c *checker) believes(at time.Duration) (yes bool) {
 		c.h.each(func(e event) { yes = yes || e.at >= since && e.at <= at }, booted)
 	}
 	return yes
+}
+
+// justSet reports whether the broker's clock was set a moment before: a host that was frozen or cut off meanwhile learns it when it
+// hears a stamp.
+func (c *checker) justSet(at time.Duration) bool {
+	return slices.ContainsFunc(c.h.broker.steps(), func(s setting) bool {
+		since := at - s.at.Sub(c.h.start)
+		return since >= 0 && since < 5*time.Second
+	})
 }
 
 // ahead are the settings that moved a clock ahead of what it was before.
