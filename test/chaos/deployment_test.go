@@ -217,8 +217,11 @@ func (d *deployment) connect(user string) *dspex.Client {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := dspex.Connect(ctx, d.urls, dspex.WithNATS(nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX."+prefix), nats.MaxReconnects(-1), nats.Timeout(10*time.Second)))
-	d.must(err)
+	var c *dspex.Client
+	d.must(eventually("a connection of "+user, func() (err error) { // checking a password's hash takes a loaded machine seconds
+		c, err = dspex.Connect(ctx, d.urls, dspex.WithNATS(nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX."+prefix), nats.MaxReconnects(-1), nats.Timeout(10*time.Second)))
+		return err
+	}))
 	d.t.Cleanup(c.Close)
 	return c
 }

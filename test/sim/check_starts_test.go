@@ -61,6 +61,9 @@ func (c *checker) startsInOrder() {
 	}, began, ended)
 }
 
+// memory is how long a host may go on with what it had read before the store was lost.
+const memory = 10 * time.Second
+
 // attemptsAllowed: each attempt number starts at most once, and none is above what the job allows.
 func (c *checker) attemptsAllowed() {
 	starts := map[string]time.Duration{}
@@ -70,7 +73,7 @@ func (c *checker) attemptsAllowed() {
 		}
 		m, _ := c.messageOf(e)
 		k := fmt.Sprintf("%s (sequence %d) attempt %d", key(e), m.seq, e.attempt)
-		if before, again := starts[k]; again && !c.lostBetween(recordsLost, before, e.at) {
+		if before, again := starts[k]; again && !c.lostBetween(recordsLost, before-memory, e.at) {
 			c.fail("%s starts twice: at %v and at %v", k, before, e.at)
 		}
 		starts[k] = e.at
