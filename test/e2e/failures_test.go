@@ -224,17 +224,31 @@ func TestTheCallerIsAnsweredThoughPythonCannotBeStopped(t *testing.T) {
 
 func TestAnExclusiveFunctionHasItsWorkerToItself(t *testing.T) {
 	ctx, c, _ := failing(t)
+	call := func(command string, ms int) (r dspex.Reply, err error) {
+		for { // a slow machine refuses some of a crowd, and says when to come again
+			r, err = c.ExecuteAnonymous(ctx, command, dspex.Args{"ms": ms})
+			e, _ := errors.AsType[*dspex.Error](err)
+			if e == nil || e.Code != "overloaded" {
+				return r, err
+			}
+			select {
+			case <-time.After(e.RetryAfter):
+			case <-ctx.Done():
+				return r, err
+			}
+		}
+	}
 	var wg sync.WaitGroup
 	for range 24 {
 		wg.Go(func() {
-			if _, err := c.ExecuteAnonymous(ctx, "busy", dspex.Args{"ms": 20}); err != nil {
+			if _, err := call("busy", 20); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	for range 6 {
 		wg.Go(func() {
-			r, err := c.ExecuteAnonymous(ctx, "alone", dspex.Args{"ms": 50})
+			r, err := call("alone", 50)
 			if err != nil || !strings.Contains(string(r.Result), `"others":[0,0]`) {
 				t.Errorf("%s %v", r.Result, err)
 			}
