@@ -71,6 +71,7 @@ func simulate(t *testing.T, seed uint64) (w *world, bad []string) {
 		if err := w.run(); err != nil {
 			bad = append(bad, "the simulation itself: "+err.Error())
 		}
+		sleep(time.Second) // what is on its way on a cable arrives
 	})
 	runtime.GC() // nor from this bubble into other tests
 	runtime.GC()
