@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
@@ -61,8 +60,8 @@ func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, e
 		return nil, err
 	}
 	n := int64(waiting.CachedInfo().State.Msgs)
-	for subject := range anchored(ctx, waiting) {
-		n -= int64(strings.Count(subject, stream.AnchorSubject))
+	for _, anchors := range anchored(ctx, waiting) {
+		n -= int64(anchors)
 	}
 	first, err := d.oldest(ctx, stream.Jobs, "dspex.*.*.*", "dspex.*.*.*.*.*")
 	if err != nil {

@@ -53,5 +53,10 @@ func TestTheBacklogIsWhatHasNoOutcomeByLane(t *testing.T) {
 		}
 		want[lane]++
 	}
+	for range 2 { // the leader's, and a probe's
+		if _, err := d.js.Publish(t.Context(), stream.AnchorSubject, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	check()
 }

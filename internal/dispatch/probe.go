@@ -92,7 +92,11 @@ func (d *Dispatcher) noteProbes(why map[string]error) {
 	v.mu.Unlock()
 	for name, err := range why {
 		if before[name] == nil {
-			d.log.Error("store_takes_nothing", "stream", name, "error", err, "hint", storeHint)
+			hint := "the broker is away, or elects a leader"
+			if errors.Is(err, stream.ErrStoreFull) {
+				hint = storeHint
+			}
+			d.log.Error("store_takes_nothing", "stream", name, "error", err, "hint", hint)
 		}
 	}
 	for name := range before {

@@ -52,8 +52,8 @@ func Probe(ctx context.Context, js jetstream.JetStream, w *Writer, name string) 
 	if _, err := GetSequence(ctx, js.Conn(), name, ack.Sequence); err != nil && !errors.Is(err, ErrNotFound) { // another dispatcher may have removed it
 		return fmt.Errorf("read back: %w", err)
 	}
-	if name == Jobs { // the leader's own anchor stays
-		return removeAnchor(ctx, js, ack.Sequence)
+	if name == Jobs { // the newest anchor stays; earlier ones go, also those of writes whose acknowledgement was lost
+		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))
 	}
 	return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence+1))
 }
@@ -68,20 +68,6 @@ func removeProbe(ctx context.Context, js jetstream.JetStream, name string, which
 	err = s.Purge(ctx, which...)
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok && strings.Contains(api.Description, "no space left") {
 		return ErrTakesNothing
-	}
-	return err
-}
-
-func removeAnchor(ctx context.Context, js jetstream.JetStream, sequence uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, getTimeout)
-	defer cancel()
-	s, err := js.Stream(ctx, Jobs)
-	if err != nil {
-		return fmt.Errorf("stream %s: %w", Jobs, err)
-	}
-	err = s.DeleteMsg(ctx, sequence)
-	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) || errors.Is(err, jetstream.ErrMsgNotFound) { // a new leader has removed it
-		return nil
 	}
 	return err
 }
