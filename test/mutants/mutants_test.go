@@ -1,11 +1,11 @@
-// Package mutants leaves out one rule of the product at a time and insists that the simulation's ordinary checkers object. A
-// mutant that nothing catches is a missing fault, or a rule that only saves work; the table says which.
+// Package mutants leaves out one rule of the product at a time and insists that somebody objects: the model of the promises and the
+// scenarios of internal/lifecycle, which take seconds, a test that the mutant names, or the simulation's ordinary checkers. A mutant
+// that nothing catches is a missing fault, or a rule that only saves work; the table says which.
 //
 // It takes minutes: `make mutants`, not `make test`.
 package mutants
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -18,6 +18,7 @@ import (
 
 var (
 	mutantFlag = flag.String("mutant", "", `build and hunt this one, or "all"; without it only the patches are checked`)
+	byFlag     = flag.String("by", "", "hunt only by one of model, scenarios, test, simulation; empty: by one after the other")
 	seedsFlag  = flag.Int("seeds", 1000, "scenarios that a mutant may survive, after those that are aimed at it")
 	aimedFlag  = flag.Int("aimed", 100, "scenarios of each kind that is aimed at a mutant")
 	shardsFlag = flag.Int("shards", -1, "processes at a time; -1: one a core")
@@ -30,36 +31,38 @@ type mutant struct {
 	edits []edit
 	// aim names the scenarios of the simulation that are tried first: those that the rule is for.
 	aim []string
-	// survives says why nothing can catch it, for a rule that only saves work; empty: it must be caught.
+	// test names a test of a package of internal/ that catches it, for what none of the others looks at.
+	test string
+	// survives says why no promise can be broken by it, for a rule that only saves work; empty: it must be caught. The scenarios of
+	// internal/lifecycle say what is done, not only what is promised: they do not count then.
 	survives string
 }
 
-// edit replaces a text that stands exactly once in its file.
-type edit struct{ file, old, new string }
+// root of the module, from the directory that the tests of this package run in; sim is the simulation, core the packages of the
+// core that decides about a job.
+const root, sim, core = "../..", "../sim", "../../internal/lifecycle"
 
-// root of the module, from the directory that the tests of this package run in; sim is the simulation.
-const root, sim = "../..", "../sim"
-
+// TestEveryMutantStillFitsTheCode has the compiler's front end read each mutant.
 func TestEveryMutantStillFitsTheCode(t *testing.T) {
-	names := map[string]bool{}
+	names, code := map[string]bool{}, load(t)
 	for _, m := range mutants {
 		if names[m.name] {
 			t.Errorf("two mutants are called %q", m.name)
 		}
 		names[m.name] = true
-		for _, e := range m.edits {
-			text, err := os.ReadFile(filepath.Join(root, e.file))
+		t.Run(m.name, func(t *testing.T) {
+			changed, err := m.apply()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := strings.Count(string(text), e.old); n != 1 {
-				t.Errorf("%s: the text to replace stands %d times in %s, want once:\n%s", m.name, n, e.file, e.old)
+			if err := code.check(changed); err != nil {
+				t.Error(err)
 			}
-		}
+		})
 	}
 }
 
-// TestMutantsAreCaught builds the simulation over each mutant and runs seeds until the ordinary checkers object.
+// TestMutantsAreCaught tries to catch each mutant.
 func TestMutantsAreCaught(t *testing.T) {
 	for _, m := range mutants {
 		if *mutantFlag != "all" && *mutantFlag != m.name {
@@ -80,10 +83,107 @@ func TestMutantsAreCaught(t *testing.T) {
 func (m mutant) hunt(t *testing.T) (verdict string, caught bool) {
 	t.Helper()
 	dir := t.TempDir()
-	overlay, binary := m.overlay(t, dir), filepath.Join(dir, "mutant.test")
-	if out, err := exec.Command("go", "test", "-vet=off", "-c", "-overlay", overlay, "-o", binary, sim).CombinedOutput(); err != nil {
+	overlay := m.overlay(t, dir)
+	var survived []string
+	for _, hunter := range []struct {
+		name  string
+		hunts func(*testing.T, string, string) (string, bool)
+	}{{"model", m.byModel}, {"scenarios", m.byScenarios}, {"test", m.byTest}, {"simulation", m.bySimulation}} {
+		if *byFlag != "" && *byFlag != hunter.name {
+			continue
+		}
+		verdict, caught := hunter.hunts(t, dir, overlay)
+		if caught {
+			return hunter.name + ": " + verdict, true
+		}
+		if verdict != "" {
+			survived = append(survived, verdict)
+		}
+	}
+	return "survives " + strings.Join(survived, ", "), false
+}
+
+// build makes a test binary with the mutant in it.
+func (m mutant) build(t *testing.T, overlay, binary, of string) {
+	t.Helper()
+	if out, err := exec.Command("go", "test", "-vet=off", "-c", "-overlay", overlay, "-o", binary, of).CombinedOutput(); err != nil {
 		t.Fatalf("%s does not build: %v\n%s", m.name, err, out)
 	}
+}
+
+// checks is how many lives of a session the model plays.
+const checks = 5000
+
+// byModel has the model of internal/lifecycle look for a promise that the mutant breaks.
+func (m mutant) byModel(t *testing.T, dir, overlay string) (verdict string, caught bool) {
+	if !m.ofCore(t) {
+		return "", false
+	}
+	return m.byCore(t, dir, overlay, fmt.Sprint(checks, " lives of a session"),
+		"-test.run", "^TestASessionKeepsItsPromises", "-rapid.checks", fmt.Sprint(checks), "-rapid.nofailfile", "-rapid.shrinktime", "1s")
+}
+
+// byScenarios compares what the core does with what is written down.
+func (m mutant) byScenarios(t *testing.T, dir, overlay string) (verdict string, caught bool) {
+	if !m.ofCore(t) || m.survives != "" {
+		return "", false
+	}
+	return m.byCore(t, dir, overlay, "the scenarios", "-test.run", "^TestScenarios$")
+}
+
+func (m mutant) byCore(t *testing.T, dir, overlay, whole string, args ...string) (verdict string, caught bool) {
+	t.Helper()
+	binary := filepath.Join(dir, "core.test")
+	if _, err := os.Stat(binary); err != nil {
+		m.build(t, overlay, binary, core)
+	}
+	run := exec.CommandContext(t.Context(), binary, append(args, "-test.timeout", "10m")...)
+	run.Dir = core
+	if out, err := run.CombinedOutput(); err != nil {
+		return firstFailure(out), true
+	}
+	return whole, false
+}
+
+// byTest runs the test that the mutant names.
+func (m mutant) byTest(t *testing.T, _, overlay string) (verdict string, caught bool) {
+	if m.test == "" {
+		return "", false
+	}
+	pkg, name, _ := strings.Cut(m.test, ".")
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-run", "^"+name+"$", "../../internal/"+pkg).CombinedOutput()
+	switch {
+	case err == nil && strings.Contains(string(out), "no tests to run"):
+		t.Fatalf("%s names the test %s, which is not there", m.name, m.test)
+	case err == nil:
+		return m.test, false
+	case !strings.Contains(string(out), "--- FAIL: "+name):
+		t.Fatalf("%s does not build: %v\n%s", m.name, err, out)
+	}
+	return m.test, true
+}
+
+// firstFailure is the line of a failed test of the core that says what was wrong.
+func firstFailure(out []byte) string {
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if _, after, ok := strings.Cut(line, "[rapid] failed after "); ok {
+			return after
+		}
+		if name, ok := strings.CutPrefix(line, "--- FAIL: TestScenarios/"); ok {
+			return strings.Fields(name)[0]
+		}
+		if strings.HasPrefix(line, "panic:") {
+			return line
+		}
+	}
+	return "the run failed"
+}
+
+// bySimulation builds the simulation over the mutant and runs seeds until the ordinary checkers object.
+func (m mutant) bySimulation(t *testing.T, dir, overlay string) (verdict string, caught bool) {
+	binary := filepath.Join(dir, "sim.test")
+	m.build(t, overlay, binary, sim)
 	for _, about := range m.aim {
 		if out, bad := m.run(t, binary, *aimedFlag, "-about", about); bad {
 			return about + ", " + firstObjection(out), true
@@ -96,7 +196,7 @@ func (m mutant) hunt(t *testing.T) (verdict string, caught bool) {
 	if out, bad := m.run(t, binary, seeds); bad {
 		return firstObjection(out), true
 	}
-	return fmt.Sprintf("survives %d seeds", seeds+len(m.aim)**aimedFlag), false
+	return fmt.Sprintf("%d seeds", seeds+len(m.aim)**aimedFlag), false
 }
 
 // run plays seeds until one fails.
@@ -111,25 +211,20 @@ func (m mutant) run(t *testing.T, binary string, seeds int, more ...string) (out
 // overlay writes the changed files and the list that go build takes.
 func (m mutant) overlay(t *testing.T, dir string) string {
 	t.Helper()
+	changed, err := m.apply()
+	if err != nil {
+		t.Fatal(err)
+	}
 	replace := map[string]string{}
-	for n, e := range m.edits {
-		path, err := filepath.Abs(filepath.Join(root, e.file))
+	for path, text := range changed {
+		whole, err := filepath.Abs(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		from := path
-		if before, again := replace[path]; again {
-			from = before
-		}
-		text, err := os.ReadFile(from)
-		if err != nil {
+		replace[whole] = filepath.Join(dir, fmt.Sprint(len(replace), ".go"))
+		if err := os.WriteFile(replace[whole], text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		changed := filepath.Join(dir, fmt.Sprint(n, ".go"))
-		if err := os.WriteFile(changed, bytes.Replace(text, []byte(e.old), []byte(e.new), 1), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[path] = changed
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
