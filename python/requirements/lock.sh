@@ -15,4 +15,5 @@ lock() {
 lock worker.txt worker.in --overrides overrides.txt
 lock litellm.txt litellm.in --constraints worker.txt
 lock dev.txt dev.in --constraints worker.txt
+lock programs.txt programs.in --constraints worker.txt --constraints dev.txt
 lock model.txt model.in

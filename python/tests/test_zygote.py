@@ -72,6 +72,16 @@ def test_workers_differ_in_what_is_random_but_for_what_a_module_keeps() -> None:
             assert all(one[name] != two[name] for name in ("own", "global", "uuid"))
 
 
+def test_workers_differ_in_what_numpy_draws_but_for_what_a_module_keeps() -> None:
+    """With one thread, as a host starts its workers: else numpy's linear algebra starts some at its import."""
+    with ZygoteProcess(imports=["numpy_randomness"], env={"OMP_NUM_THREADS": "1"}) as zygote:
+        zygote.ready()
+        with zygote.worker() as first, zygote.worker(worker="host/2") as second:
+            one, two = (worker.value("draw") for worker in (first, second) if worker.ready())
+            assert all(one[name] == two[name] for name in ("copied", "old"))
+            assert all(one[name] != two[name] for name in ("own", "global"))
+
+
 def test_a_forked_worker_tells_its_own_memory() -> None:
     with ZygoteProcess(imports=["keeping_files"]) as zygote:
         zygote.ready()

@@ -227,7 +227,7 @@ func dev(t *testing.T, s *server, module string) (context.Context, *dspex.Client
 		t.Fatalf("%v\n%s", err, log.String())
 	}
 	t.Cleanup(d.Stop)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Minute)
 	t.Cleanup(cancel)
 	c, err := dspex.Connect(ctx, d.Ready)
 	if err != nil {
