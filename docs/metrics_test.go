@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/pyproc"
 )
@@ -50,11 +51,11 @@ func TestThePageTellsEveryMetric(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(metricsHead)
 	pool := pyproc.New(pyproc.Config{Name: "h1", Size: 1})
-	h, err := host.New(host.Config{Name: "h1", NC: &nats.Conn{}, Pool: host.Python(pool), Models: struct{ host.Models }{}})
+	h, err := host.New(host.Config{Name: "h1", NC: &nats.Conn{}, Pool: workers.Python(pool), Models: struct{ host.Models }{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeMetrics(t, &b, "worker-host", h, host.WorkerMetrics(pool))
+	writeMetrics(t, &b, "worker-host", h, workers.Metrics(pool))
 	writeMetrics(t, &b, "dispatcher", runDispatcher(t))
 	have, err := os.ReadFile("metrics.md")
 	if err == nil && string(have) == b.String() {

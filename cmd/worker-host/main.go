@@ -16,6 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
@@ -70,19 +71,19 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		}
 	}
 	pool := pyproc.New(o.poolConfig(python, box, s.Log))
-	workers, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var proxy sync.WaitGroup
 	defer proxy.Wait()
 	if box.Exchange != nil { // as long as a worker may have a job
 		proxy.Go(func() {
-			if err := o.models.Serve(workers, box.Exchange, s.Log); err != nil {
+			if err := o.models.Serve(serving, box.Exchange, s.Log); err != nil {
 				cancel(err)
 			}
 		})
 	}
 	ended := make(chan error, 1)
 	go func() {
-		err := pool.Run(workers)
+		err := pool.Run(serving)
 		cancel(err) // a pool that gives up ends the host: another one takes the sessions
 		ended <- err
 	}()
@@ -90,12 +91,12 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	if err := pool.Ready(ctx); err != nil {
 		return err
 	}
-	return o.serve(ctx, s, nc, workforce{host.Python(pool), host.EngineOf(pool), box.Level.String(), host.WorkerMetrics(pool)})
+	return o.serve(ctx, s, nc, workforce{workers.Python(pool), workers.EngineOf(pool), box.Level.String(), workers.Metrics(pool)})
 }
 
 // workforce is what runs the jobs.
 type workforce struct {
-	pool    host.Pool
+	pool    workers.Pool
 	engine  func() string
 	sandbox string
 	metrics prometheus.Collector // nil: there are none

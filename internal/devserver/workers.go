@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/echolm"
-	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
@@ -43,7 +43,7 @@ func startPool(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Regist
 
 // workforce is what runs the jobs.
 type workforce struct {
-	pool    host.Pool
+	pool    workers.Pool
 	engine  func() string
 	metrics prometheus.Collector // nil: there are none
 	ready   func(context.Context) error
@@ -57,7 +57,7 @@ func startWorkers(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Reg
 			ready: func(context.Context) error { return nil }, stop: func() {}}
 	}
 	pool, stop := startPool(ctx, cfg, env, models, failed)
-	return workforce{host.Python(pool), host.EngineOf(pool), host.WorkerMetrics(pool), pool.Ready, stop}
+	return workforce{workers.Python(pool), workers.EngineOf(pool), workers.Metrics(pool), pool.Ready, stop}
 }
 
 func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {

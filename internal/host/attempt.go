@@ -11,6 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/pyproc"
@@ -22,7 +23,7 @@ type attempt struct {
 
 	d    *driver
 	op   uint32
-	slot Slot // once it is granted
+	slot workers.Slot // once it is granted
 	pass passage
 
 	model     jobs.Model
@@ -158,7 +159,11 @@ func (h *Host) checkout(a *attempt) *lifecycle.Event {
 	defer start.End(breaker.Silent, "")
 	began := time.Now()
 	e, err := h.take(a)
-	h.waited(a, began, e)
+	worker := ""
+	if a.slot != nil {
+		worker = a.slot.WorkerName()
+	}
+	h.telemetry.Waited(&a.Task, worker, began, e)
 	if e != nil && (e.Signs().Start != jobs.Fails || h.ends.firstStart(a.unstarted)) {
 		start.End(result(e.Signs().Start), what(e))
 	}
@@ -200,7 +205,7 @@ func (h *Host) keptOut(a *attempt, by *breaker.Refusal) *lifecycle.Event {
 // do: the first job that meets one gives its slot back and waits again. The first error is the job's; the second says that the pool
 // has no slots any more.
 func (h *Host) take(a *attempt) (*jobs.Error, error) {
-	want := Want{Prefer: a.Prefer, Avoid: a.Avoid, Turn: a.turn()}
+	want := workers.Want{Prefer: a.Prefer, Avoid: a.Avoid, Turn: a.turn()}
 	if !a.d.life.alone() {
 		waiting := &h.waiting[turnOf(want.Turn.Class)]
 		waiting.Add(1)
@@ -241,7 +246,7 @@ func (h *Host) untaken(a *attempt, err error) (*jobs.Error, error) {
 	if unavailable, ok := errors.AsType[*pyproc.UnavailableError](err); ok {
 		a.unstarted = unavailable.Err
 	}
-	return startError(err), nil
+	return workers.StartError(err), nil
 }
 
 // anonymousTenant is the tenant of anonymous jobs where slots are shared: those of all tenants come through one lane. No tenant

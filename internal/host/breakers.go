@@ -62,7 +62,7 @@ func (p *passage) leave() {
 // verdict tells the breakers how an attempt has ended, before its slot lets another one start. A job is one failure of its language
 // model, after its retries; a worker's end is one failure of the pool, whatever was in it.
 func (h *Host) verdict(t *attempt, out *output, retries bool) {
-	h.ran(t, out)
+	h.attempted(t, out)
 	p := t.pass
 	if out.Err == nil {
 		p.pool.End(breaker.Success, "")
@@ -146,7 +146,14 @@ func (h *Host) answer(t *attempt, by *breaker.Refusal) *jobs.Error {
 		bad.Message += ", the last one " + by.Last.What
 	}
 	bad.RetryAfter = by.RetryAfter
-	h.metrics.failed(bad)
-	h.telemetry.emit(tellError, t, "", 0, bad)
+	h.telemetry.KeptOut(&t.Task, bad)
 	return bad
+}
+
+// attempted records an attempt.
+func (h *Host) attempted(t *attempt, out *output) {
+	h.telemetry.Attempted(&t.Task, &out.Output)
+	if h.cfg.OnRaised != nil && out.Err != nil && out.Err.PythonType != "" {
+		h.cfg.OnRaised(Raised{Session: t.Session.ID, Job: t.Env.Job, Command: t.Req.Command, Program: textOf(t.Req.Args, "program_id"), Attempt: t.Attempt, Error: out.Err})
+	}
 }

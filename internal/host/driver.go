@@ -119,7 +119,7 @@ func (d *driver) drain() {
 	d.until, d.jobs = d.core.RunsUntil(), d.core.Jobs()
 	if n := d.core.CallsDepth(); n != d.depth && !d.life.alone() {
 		d.depth = n
-		d.h.deep.set(d.ref, n)
+		d.h.telemetry.Queues.Set(d.ref, n)
 	}
 	rests := d.core.Quiet()
 	if rests {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 )
 
 func TestARetryAfterWhatTheCodeRaisedAvoidsItsWorkerAndNoOtherRetryDoes(t *testing.T) {
@@ -31,7 +31,7 @@ func TestARetryAfterWhatTheCodeRaisedAvoidsItsWorkerAndNoOtherRetryDoes(t *testi
 					got[i].Turn = fair.Key{} // of no interest here
 				}
 				y.pool.mu.Unlock()
-				if want := []host.Want{{}, {Avoid: avoided}}; !slices.Equal(got, want) {
+				if want := []workers.Want{{}, {Avoid: avoided}}; !slices.Equal(got, want) {
 					t.Errorf("%s to %s: %+v, want %+v", job, subject, got, want)
 				}
 			}

@@ -76,11 +76,11 @@ func (d *driver) tell(a *lifecycle.Action) {
 	case lifecycle.Drop:
 		h.dropEverywhere(d.ref)
 	case lifecycle.Count:
-		h.count(d.ref.Tenant, a.Ran, a.Err)
+		h.telemetry.Ended(d.ref.Tenant, a.Ran, a.Err)
 	case lifecycle.Block:
-		h.blocked.add(h, d, a)
+		h.telemetry.Blocked.Add(d, a.Step, a.Cause, h.log)
 	case lifecycle.Unblock:
-		h.blocked.remove(d)
+		h.telemetry.Blocked.Remove(d)
 	case lifecycle.Full:
 		h.full.Add(1)
 	case lifecycle.Room:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex/internal/host/telemetry"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -70,18 +71,18 @@ func (h *Host) beat(leaving bool) {
 }
 
 func (h *Host) heartbeat(leaving bool, tenants map[string]jobs.TenantCount) []byte {
-	workers := h.cfg.Pool.Workers()
+	counts := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
 		engine = h.cfg.Engine()
 	}
 	b, err := json.Marshal(jobs.Heartbeat{
-		Workers: workers.Size, Active: workers.Active, Available: workers.Available, Overflow: workers.Overflow,
+		Workers: counts.Size, Active: counts.Active, Available: counts.Available, Overflow: counts.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: h.assigned.seen(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
-		Requests: h.stats.Requests.Load(), Errors: h.stats.Errors.Load(), Requested: h.stats.Requested.Load(), RunMillis: h.stats.RunMillis.Load(), Ran: h.stats.Ran.Load(), WaitingCalls: h.waitsFor(callTurn), WaitingJobs: h.waitsFor(queuedTurn), Deep: h.deep.some(),
-		Sessions: h.stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.stats.Hits.Load(), Misses: h.stats.Misses.Load(), Moves: h.stats.Moves.Load(),
+		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: h.waitsFor(callTurn), WaitingJobs: h.waitsFor(queuedTurn), Deep: h.telemetry.Queues.Some(),
+		Sessions: h.telemetry.Stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: h.full.Load() > 0, Hits: h.telemetry.Stats.Hits.Load(), Misses: h.telemetry.Stats.Misses.Load(), Moves: h.telemetry.Stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: h.busy(), Releases: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.openBreakers(), Stuck: h.blocked.steps(), ClockOff: h.clockOff(), Tenants: tenants,
+		Breakers: h.openBreakers(), Stuck: h.telemetry.Blocked.Steps(), ClockOff: h.clockOff(), Tenants: tenants,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal
@@ -102,4 +103,28 @@ func (h *Host) busy() map[int]int {
 		return true
 	})
 	return busy
+}
+
+// tenants tells what each tenant had and has here; nothing where there are no accounts.
+func (h *Host) tenants() map[string]jobs.TenantCount {
+	if !h.accounts.Load() {
+		return nil
+	}
+	all := h.telemetry.Tenants.All()
+	h.parts.Range(func(_, v any) bool {
+		p := v.(*partition)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for ref, d := range p.sessions {
+			n, known := all[ref.Tenant]
+			if !known && len(all) >= telemetry.MostTenants {
+				continue
+			}
+			n.Sessions++
+			n.Jobs += d.outstanding()
+			all[ref.Tenant] = n
+		}
+		return true
+	})
+	return all
 }

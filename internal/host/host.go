@@ -21,61 +21,12 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
-	"github.com/dspex/dspex/internal/fair"
-	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/telemetry"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
-
-// Slot is one concurrent place in a worker, taken from a Pool.
-type Slot interface {
-	WorkerID() uint64 // unique for each process that ever was
-	WorkerName() string
-	Engine() string // name and version
-	// Exclusive reports whether the worker runs nothing else beside the command.
-	Exclusive(command string) bool
-	// Tell sends a frame that belongs to no call; a later Call finds it applied.
-	Tell(t frame.Type, body []byte) error
-	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before. The call is given up with the
-	// error of wait.
-	Call(body []byte, partial func(body []byte), wait Wait) (frame.Frame, error)
-	Release()
-}
-
-// Wait waits on the caller's goroutine, which may have other things to do: it returns nil once ready is, or an error to give
-// up with.
-type Wait = func(ready <-chan struct{}) error
-
-// Want says where a job would like to run.
-type Want struct {
-	Prefer uint64 // id of the worker that holds its session's state; 0: none
-	Avoid  string // name of a worker to take only if no other has a slot; "": none
-	Alone  bool   // a whole worker, once nothing else runs in it
-	Turn   fair.Key
-}
-
-// Pool hands out slots.
-type Pool interface {
-	// Checkout takes the preferred worker, else the least loaded one; if none is free it waits with wait.
-	Checkout(want Want, wait Wait) (Slot, error)
-	// TellAll sends every worker a frame that belongs to no call.
-	TellAll(t frame.Type, body []byte)
-	// Free is the number of slots that are free now.
-	Free() int
-	// Room is the number of slots that are free now and, where there is none, of those that overflow workers would have that may
-	// be started. changed is closed when there may be more.
-	Room() (free, allowed int, changed <-chan struct{})
-	Workers() Workers
-}
-
-// Workers are a pool's workers at one moment.
-type Workers struct {
-	Size      int // there should be
-	Active    int // of Size, those that serve
-	Available int // of Active, those with a free slot
-	Overflow  int // that serve above Size
-}
 
 // Models turns a choice of language model into the LM frame that defines it.
 type Models interface {
@@ -91,7 +42,7 @@ type Models interface {
 type Config struct {
 	Name            string
 	NC              *nats.Conn
-	Pool            Pool
+	Pool            workers.Pool
 	Models          Models
 	Log             *slog.Logger
 	Capacity        int           // slots of the pool, for the planner
@@ -136,10 +87,9 @@ type Host struct {
 	clock       *stream.Clock
 	maxPayload  int
 	assigned    *assignments
-	told        told
+	sent        sentProfiles
 	pushed      pushed
-	metrics     *metrics
-	telemetry   *telemetry
+	telemetry   *telemetry.Recorder
 	breakers    *breaker.Set
 	outages     outages
 	ends        ends
@@ -153,27 +103,14 @@ type Host struct {
 	turns       turns
 	waiting     [turnKinds]atomic.Int64 // sessions whose job waits for a slot of the pool
 	runs        anonymousRuns
-	blocked     blocked
 	rules       lifecycle.Config
 	watches     sync.WaitGroup // those who watch breakers
-	deep        deep
 	lanes       *lanes
 	draining    atomic.Bool // the operator wants it empty
 	stopping    atomic.Bool // Run's context has ended
 	hurry       chan struct{}
 	hurried     sync.Once
-	stats       Stats
-	census      census
 	work        context.Context // ends the doing; Run's context ends the taking
-}
-
-// Stats are the host's counters since it started.
-type Stats struct {
-	Requests, Errors, RunMillis atomic.Int64
-	Ran                         atomic.Int64 // jobs that had a slot
-	Requested                   atomic.Int64 // of the errors: those whose reason is the request
-	Hits, Misses, Moves         atomic.Int64
-	Sessions                    atomic.Int64
 }
 
 // New checks the configuration.
@@ -197,7 +134,7 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity), metrics: newMetrics()}
+	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity), telemetry: telemetry.New()}
 	h.protect()
 	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }
@@ -285,8 +222,7 @@ func (h *Host) listen(ctx context.Context) (deaf func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	tell, stopTelling, err := newTelemetry(h.nc, h.cfg.Name)
-	h.telemetry = tell
+	stopTelling, err := h.telemetry.Listen(h.nc, h.cfg.Name)
 	return func() { stopTelling(); stopDrops(); stopBreakers(); stopCancel() }, err
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// told remembers which worker knows which language model.
-type told struct {
+// sentProfiles remembers which worker knows which language model.
+type sentProfiles struct {
 	mu    sync.Mutex
 	known map[uint64]map[string]bool
 }
@@ -18,7 +18,7 @@ type told struct {
 // toldWorkers bounds the workers remembered; a forgotten one is told again.
 const toldWorkers = 1024
 
-func (k *told) first(worker uint64, key string) bool {
+func (k *sentProfiles) first(worker uint64, key string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.known == nil || len(k.known) > toldWorkers {
@@ -34,7 +34,7 @@ func (k *told) first(worker uint64, key string) bool {
 	return true
 }
 
-func (k *told) forget(worker uint64, key string) {
+func (k *sentProfiles) forget(worker uint64, key string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.known[worker], key)

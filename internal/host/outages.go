@@ -200,7 +200,7 @@ func (h *Host) share(ctx context.Context, name string, e breaker.Event) bool {
 		return false
 	}
 	h.outages.revs[key] = rev
-	h.metrics.changes.WithLabelValues(string(e.Change)).Inc()
+	h.telemetry.Changed(e.Change)
 	h.log.Warn("breaker_changed", "breaker", name, "change", e.Change, "failures", e.Info.FailureCount)
 	h.tellBreaker(e)
 	return true

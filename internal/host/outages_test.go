@@ -8,13 +8,14 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/host/telemetry"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
 // follower is a host that only hears of breakers.
 func follower() *Host {
-	h := &Host{cfg: Config{Name: "h1"}, log: slog.New(slog.DiscardHandler), metrics: newMetrics(), clock: &stream.Clock{Clock: clock.New(nil)}}
+	h := &Host{cfg: Config{Name: "h1"}, log: slog.New(slog.DiscardHandler), telemetry: telemetry.New(), clock: &stream.Clock{Clock: clock.New(nil)}}
 	h.protect()
 	return h
 }

@@ -94,7 +94,7 @@ func (p *partition) shut() {
 			d.cut()
 		}
 	}
-	p.h.stats.Sessions.Add(-int64(len(p.sessions)))
+	p.h.telemetry.Stats.Sessions.Add(-int64(len(p.sessions)))
 }
 
 func transient(err error) bool {
@@ -183,7 +183,7 @@ func (p *partition) deliver(m jetstream.Msg) {
 		p.forgetIdle()
 		d = p.earlier.heir(ref, func(waits bool) *driver { return p.newSession(ref, waits) })
 		p.sessions[ref] = d
-		p.h.stats.Sessions.Add(1)
+		p.h.telemetry.Stats.Sessions.Add(1)
 	}
 	if !d.feed(lifecycle.Event{Kind: lifecycle.Delivered, Job: j}) {
 		p.h.release(j)
@@ -228,5 +228,5 @@ func (p *partition) forgetIdle() {
 // forget drops a session without work from memory; called with p.mu held.
 func (p *partition) forget(ref jobs.SessionRef) {
 	delete(p.sessions, ref)
-	p.h.stats.Sessions.Add(-1)
+	p.h.telemetry.Stats.Sessions.Add(-1)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -73,11 +74,11 @@ func (p *pushed) forget(worker uint64) {
 }
 
 // tellPrograms makes the worker know what was pushed, before its next call.
-func (h *Host) tellPrograms(slot Slot) *jobs.Error {
+func (h *Host) tellPrograms(slot workers.Slot) *jobs.Error {
 	for _, b := range h.pushed.news(slot.WorkerID()) {
 		if err := slot.Tell(frame.Program, b.AppendBody(nil)); err != nil {
 			h.pushed.forget(slot.WorkerID())
-			return workerError(err, slot.WorkerName())
+			return workers.CallError(err, slot.WorkerName())
 		}
 	}
 	return nil

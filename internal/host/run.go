@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/wire"
@@ -69,12 +70,12 @@ func (h *Host) equip(a *attempt, call *frame.CallBody) *jobs.Error {
 		return e
 	}
 	call.LM = key
-	if !h.told.first(a.slot.WorkerID(), key) {
+	if !h.sent.first(a.slot.WorkerID(), key) {
 		return nil
 	}
 	if err := a.slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: a.model.Profile}.AppendBody(nil)); err != nil {
-		h.told.forget(a.slot.WorkerID(), key)
-		return workerError(err, a.slot.WorkerName())
+		h.sent.forget(a.slot.WorkerID(), key)
+		return workers.CallError(err, a.slot.WorkerName())
 	}
 	return nil
 }
@@ -98,7 +99,7 @@ func (h *Host) call(a *attempt, call frame.CallBody, out *output) {
 	case errors.Is(err, errCancelled), errors.Is(err, errTimeOver):
 		out.GaveUp = true
 	case err != nil:
-		out.Err = workerError(err, a.slot.WorkerName())
+		out.Err = workers.CallError(err, a.slot.WorkerName())
 	case f.Type == frame.Error:
 		out.Err, out.calledLM = errorFrame(f.Body, a.slot.WorkerName())
 	default:
@@ -215,20 +216,4 @@ func (h *Host) tell(to, contentType, job string, attempt int, body []byte) bool 
 func (h *Host) message(to, contentType, job string, attempt int, body []byte) *nats.Msg {
 	header, data := jobs.Answer(contentType, job, attempt, body)
 	return &nats.Msg{Subject: to, Header: header, Data: data}
-}
-
-func (h *Host) count(tenant string, ran time.Duration, e *jobs.Error) {
-	h.census.ended(tenant, ran, e)
-	h.metrics.jobs.WithLabelValues(string(lifecycle.KindOf(e))).Inc()
-	h.stats.Requests.Add(1)
-	h.stats.RunMillis.Add(ran.Milliseconds())
-	if ran > 0 {
-		h.stats.Ran.Add(1)
-	}
-	if e != nil {
-		h.stats.Errors.Add(1)
-		if e.Requested() {
-			h.stats.Requested.Add(1)
-		}
-	}
 }

@@ -139,20 +139,8 @@ func (s sessions) run(a *attempt) *output {
 	case a.Req.Command == lifecycle.EraseSession:
 		out.Err = s.erased(a.Session)
 	}
-	h.stats.countAffinity(warm, out.Slot.WorkerID)
+	h.telemetry.Stats.Affinity(warm, out.Slot.WorkerID)
 	return out
-}
-
-// countAffinity counts an attempt of a session whose state the worker warm held (0: none did) and that ran in worker ran.
-func (c *Stats) countAffinity(warm, ran uint64) {
-	switch warm {
-	case 0:
-		c.Misses.Add(1)
-	case ran:
-		c.Hits.Add(1)
-	default: // warm had no free slot, or the attempt before failed there
-		c.Moves.Add(1)
-	}
 }
 
 // payloadBudget bounds the bytes of waiting payloads that a host keeps; beyond it they are read again when they start.

@@ -18,6 +18,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
@@ -38,7 +39,7 @@ type pool struct {
 	state map[string][]byte
 	heard []string // by TellAll
 	told  []frame.Frame
-	wants []host.Want
+	wants []workers.Want
 }
 
 func newPool(slots int) *pool {
@@ -46,7 +47,7 @@ func newPool(slots int) *pool {
 	return p
 }
 
-func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
+func (p *pool) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, error) {
 	p.mu.Lock()
 	none := p.none
 	p.wants = append(p.wants, want)
@@ -71,7 +72,7 @@ func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 	return s, nil
 }
 
-func (p *pool) takeOne(wait host.Wait) error {
+func (p *pool) takeOne(wait workers.Wait) error {
 	select {
 	case p.slots <- struct{}{}:
 		return nil
@@ -113,11 +114,11 @@ func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {
 	return p.Free(), 0, p.room
 }
 
-func (p *pool) Workers() host.Workers {
+func (p *pool) Workers() workers.Counts {
 	if p.gone.Load() {
-		return host.Workers{Size: 1}
+		return workers.Counts{Size: 1}
 	}
-	return host.Workers{Size: 1, Active: 1, Available: 1}
+	return workers.Counts{Size: 1, Active: 1, Available: 1}
 }
 
 type slot struct {
@@ -146,7 +147,7 @@ func (s *slot) Release() {
 	close(s.p.room)
 	s.p.room = make(chan struct{})
 }
-func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
+func (s *slot) Call(body []byte, _ func([]byte), wait workers.Wait) (f frame.Frame, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan struct{})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/telemetry"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
@@ -14,7 +15,7 @@ import (
 
 // idlePartition is one of a host that is connected to nobody.
 func idlePartition(ctx context.Context) *partition {
-	h := &Host{clock: &stream.Clock{Clock: clock.New(nil)}}
+	h := &Host{telemetry: telemetry.New(), clock: &stream.Clock{Clock: clock.New(nil)}}
 	h.rules = lifecycle.Config{Clock: h.clock, SessionIdle: time.Hour, CheckoutTimeout: time.Minute, MaxPayload: 1 << 20}
 	h.turns.admits = func(string) bool { return true }
 	t := &tenure{h: h, ctx: ctx, earlier: earlier{of: map[jobs.SessionRef]map[*driver]bool{}, heirs: map[jobs.SessionRef]*driver{}}}

@@ -4,12 +4,12 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // WithFaults is the pool with the scenario's errors and latencies in front of its workers.
-func WithFaults(p host.Pool, s *Scenario) host.Pool {
+func WithFaults(p workers.Pool, s *Scenario) workers.Pool {
 	if s == nil {
 		return p
 	}
@@ -17,11 +17,11 @@ func WithFaults(p host.Pool, s *Scenario) host.Pool {
 }
 
 type faulty struct {
-	host.Pool
+	workers.Pool
 	scenario *Scenario
 }
 
-func (f faulty) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
+func (f faulty) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, error) {
 	slot, err := f.Pool.Checkout(want, wait)
 	if err != nil {
 		return nil, err
@@ -30,12 +30,12 @@ func (f faulty) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 }
 
 type faultySlot struct {
-	host.Slot
+	workers.Slot
 	scenario *Scenario
 }
 
 // Call lets a fault of the scenario strike first. What it takes is spent in the slot, as in a worker.
-func (f faultySlot) Call(body []byte, partial func([]byte), wait host.Wait) (frame.Frame, error) {
+func (f faultySlot) Call(body []byte, partial func([]byte), wait workers.Wait) (frame.Frame, error) {
 	if c, err := frame.ParseCall(body); err == nil {
 		var args map[string]any
 		if wire.Decode(c.Args, &args) == nil {
@@ -52,7 +52,7 @@ func (f faultySlot) Call(body []byte, partial func([]byte), wait host.Wait) (fra
 	return f.Slot.Call(body, partial, wait)
 }
 
-func delay(d time.Duration, wait host.Wait) error {
+func delay(d time.Duration, wait workers.Wait) error {
 	if d <= 0 {
 		return nil
 	}

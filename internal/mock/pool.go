@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -54,7 +54,7 @@ func NewPool(name string, workers, slots int, s *Scenario) *Pool {
 }
 
 // Checkout takes a slot.
-func (p *Pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
+func (p *Pool) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, error) {
 	for {
 		w, changed := p.take(want)
 		if w != nil {
@@ -66,7 +66,7 @@ func (p *Pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
 	}
 }
 
-func (p *Pool) take(want host.Want) (*worker, <-chan struct{}) {
+func (p *Pool) take(want workers.Want) (*worker, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var best *worker
@@ -116,10 +116,10 @@ func (p *Pool) Room() (free, allowed int, changed <-chan struct{}) {
 }
 
 // Workers tells what serves: all of them.
-func (p *Pool) Workers() host.Workers {
+func (p *Pool) Workers() workers.Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := host.Workers{Size: len(p.workers), Active: len(p.workers)}
+	found := workers.Counts{Size: len(p.workers), Active: len(p.workers)}
 	for _, w := range p.workers {
 		if w.busy < p.slots {
 			found.Available++
@@ -149,7 +149,7 @@ func (s slot) Release() {
 }
 
 // Call answers at once.
-func (s slot) Call(body []byte, partial func([]byte), _ host.Wait) (frame.Frame, error) {
+func (s slot) Call(body []byte, partial func([]byte), _ workers.Wait) (frame.Frame, error) {
 	asked, err := frame.ParseCall(body)
 	if err != nil {
 		return frame.Frame{}, err

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -82,7 +82,7 @@ func (p *pool) through() bool {
 
 func (p *pool) TellAll(frame.Type, []byte) {}
 
-func (p *pool) Checkout(want host.Want, wait host.Wait) (host.Slot, error) {
+func (p *pool) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, error) {
 	for {
 		if !p.through() {
 			return nil, errHostDied
@@ -136,10 +136,10 @@ func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {
 	return free, 0, p.changed
 }
 
-func (p *pool) Workers() host.Workers {
+func (p *pool) Workers() workers.Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := host.Workers{Size: p.seats}
+	found := workers.Counts{Size: p.seats}
 	for _, w := range p.workers {
 		if w != nil {
 			found.Active++
@@ -245,7 +245,7 @@ type work struct {
 	Pad  int    `msgpack:"pad"`  // so many bytes more in its entry
 }
 
-func (s *slot) Call(body []byte, _ func([]byte), wait host.Wait) (f frame.Frame, err error) {
+func (s *slot) Call(body []byte, _ func([]byte), wait workers.Wait) (f frame.Frame, err error) {
 	select { // a process that is stopped calls nobody: what comes here went out at the moment before, and the worker goes on
 	case <-s.p.dead:
 		return frame.Frame{}, errHostDied

@@ -1,4 +1,4 @@
-package host
+package workers
 
 import (
 	"github.com/dspex/dspex/internal/frame"
@@ -25,9 +25,9 @@ func (p pythonPool) Checkout(want Want, wait Wait) (Slot, error) {
 	return pythonSlot{s}, nil
 }
 
-func (p pythonPool) Workers() Workers {
+func (p pythonPool) Workers() Counts {
 	st := p.Stats()
-	found := Workers{Size: st.Size, Overflow: st.Overflow}
+	found := Counts{Size: st.Size, Overflow: st.Overflow}
 	for _, w := range st.Workers { // those of a burst count only as far as others are missing
 		if w.State.Serving() && found.Active < st.Size {
 			found.Active++

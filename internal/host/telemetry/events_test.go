@@ -1,4 +1,4 @@
-package host
+package telemetry
 
 import (
 	"encoding/json"
@@ -18,12 +18,12 @@ import (
 func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 	srv := natstest.Run(t)
 	nc, listener := natstest.Connect(t, srv), natstest.Connect(t, srv)
-	tell, stop, err := newTelemetry(nc, "h1")
+	tell, stop, err := newEvents(nc, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	of := &attempt{Task: lifecycle.Task{Job: &lifecycle.Job{Env: jobs.Envelope{Job: "j1"}}, Session: named("s1"), Req: jobs.Request{Command: "predict"}, Attempt: 2}}
+	of := &lifecycle.Task{Job: &lifecycle.Job{Env: jobs.Envelope{Job: "j1"}}, Session: jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: "s1"}, Req: jobs.Request{Command: "predict"}, Attempt: 2}
 	emit := func(kind int) (sent uint64) {
 		before := nc.Stats().OutMsgs
 		tell.emit(kind, of, "h1/0", 1234567*time.Nanosecond, jobs.Errorf(jobs.Timeout, "late", ""))
@@ -33,12 +33,12 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 		}
 		return sent
 	}
-	if n := emit(tellExecute); n != 1 {
+	if n := emit(ofExecute); n != 1 {
 		t.Errorf("the first one: %d messages", n)
 	}
-	awaitDeaf(t, tell, tellExecute)
+	awaitDeaf(t, tell, ofExecute)
 	for range 100 {
-		if n := emit(tellExecute); n != 0 {
+		if n := emit(ofExecute); n != 0 {
 			t.Fatal("sent though nobody listens")
 		}
 	}
@@ -49,12 +49,12 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 	if err := listener.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if n := emit(tellCheckout); n != 1 { // another kind
+	if n := emit(ofCheckout); n != 1 { // another kind
 		t.Errorf("with a listener: %d messages", n)
 	}
-	tell.deaf[tellExecute].Store(0) // its second is over
+	tell.deaf[ofExecute].Store(0) // its second is over
 	for range 3 {
-		if n := emit(tellExecute); n != 1 {
+		if n := emit(ofExecute); n != 1 {
 			t.Errorf("with a listener: %d messages", n)
 		}
 	}
@@ -79,23 +79,23 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 	})
 	denied := make(chan error, 10)
 	nc := natstest.Connect(t, srv, nats.UserInfo("host", "x"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
-	tell, stop, err := newTelemetry(nc, "h1")
+	tell, stop, err := newEvents(nc, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	of := &attempt{Task: lifecycle.Task{Job: &lifecycle.Job{}}}
-	tell.emit(tellExecute, of, "", 0, nil)
+	of := &lifecycle.Task{Job: &lifecycle.Job{}}
+	tell.emit(ofExecute, of, "", 0, nil)
 	<-denied
 	before := nc.Stats().OutMsgs
-	tell.emit(tellExecute, of, "", 0, nil)
-	if n := nc.Stats().OutMsgs - before; n != 0 || tell.deaf[tellExecute].Load() != math.MaxInt64 {
+	tell.emit(ofExecute, of, "", 0, nil)
+	if n := nc.Stats().OutMsgs - before; n != 0 || tell.deaf[ofExecute].Load() != math.MaxInt64 {
 		t.Errorf("tried again: %d messages", n)
 	}
 }
 
 // awaitDeaf returns when the broker's word has come.
-func awaitDeaf(t *testing.T, tell *telemetry, kind int) {
+func awaitDeaf(t *testing.T, tell *events, kind int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); tell.deaf[kind].Load() == 0; {
 		if time.Now().After(end) {

@@ -1,4 +1,4 @@
-package host
+package telemetry
 
 import (
 	"encoding/json"
@@ -12,11 +12,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 )
 
-// telemetry publishes the telemetry events (contract/events.md, "Telemetry"). They are at most once and kept nowhere, and nearly
+// events publishes the telemetry events (contract/events.md, "Telemetry"). They are at most once and kept nowhere, and nearly
 // free while nobody listens: the broker says of each that nobody did, and then that kind is not sent for a second.
-type telemetry struct {
+type events struct {
 	nc    *nats.Conn
 	host  string
 	inbox string // + kind
@@ -26,9 +27,9 @@ type telemetry struct {
 
 // Indices in eventKinds, and in deaf: ns after began until which nobody listens.
 const (
-	tellCheckout = iota
-	tellExecute
-	tellError
+	ofCheckout = iota
+	ofExecute
+	ofError
 )
 
 var eventKinds = [...]string{"checkout", "execute", "error"}
@@ -36,9 +37,9 @@ var eventKinds = [...]string{"checkout", "execute", "error"}
 // deafness is how long a listener that comes may have to wait for the first event.
 const deafness = time.Second
 
-// newTelemetry listens for what the broker says, until stop is called.
-func newTelemetry(nc *nats.Conn, host string) (t *telemetry, stop func(), err error) {
-	t = &telemetry{nc: nc, host: host, inbox: nc.NewInbox() + ".", began: time.Now()}
+// newEvents listens for what the broker says, until stop is called.
+func newEvents(nc *nats.Conn, host string) (t *events, stop func(), err error) {
+	t = &events{nc: nc, host: host, inbox: nc.NewInbox() + ".", began: time.Now()}
 	sub, err := nc.Subscribe(t.inbox+"*", t.hear)
 	if err != nil {
 		return nil, nil, fmt.Errorf("subscribe for telemetry: %w", err)
@@ -49,7 +50,7 @@ func newTelemetry(nc *nats.Conn, host string) (t *telemetry, stop func(), err er
 // noResponders is the status of the broker's word that nobody listens.
 const noResponders = "503"
 
-func (t *telemetry) hear(m *nats.Msg) {
+func (t *events) hear(m *nats.Msg) {
 	if m.Header.Get("Status") != noResponders {
 		return // a listener that answers
 	}
@@ -76,7 +77,7 @@ type event struct {
 	Code     string        `json:"code,omitempty"`
 }
 
-func (t *telemetry) emit(kind int, of *attempt, worker string, d time.Duration, e *jobs.Error) {
+func (t *events) emit(kind int, of *lifecycle.Task, worker string, d time.Duration, e *jobs.Error) {
 	if int64(time.Since(t.began)) < t.deaf[kind].Load() {
 		return
 	}
@@ -86,7 +87,7 @@ func (t *telemetry) emit(kind int, of *attempt, worker string, d time.Duration, 
 	}
 	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.Session.Tenant, Session: of.Session.ID, Job: of.Env.Job, Command: of.Req.Command,
 		Attempt: of.Attempt, Worker: worker}
-	if kind == tellCheckout {
+	if kind == ofCheckout {
 		v.Attempt++
 	}
 	v.Duration = float64(d.Microseconds()) / 1000
@@ -98,31 +99,4 @@ func (t *telemetry) emit(kind int, of *attempt, worker string, d time.Duration, 
 		panic(err) // texts and numbers always marshal
 	}
 	_ = t.nc.PublishMsg(&nats.Msg{Subject: jobs.SubjectTelemetry + eventKinds[kind], Reply: t.inbox + eventKinds[kind], Data: body}) // at most once
-}
-
-// ran counts an attempt and tells of it.
-func (h *Host) ran(t *attempt, out *output) {
-	h.metrics.ran(out)
-	h.telemetry.emit(tellExecute, t, out.Slot.Worker, out.Ran, out.Err)
-	if out.Err == nil {
-		return
-	}
-	h.telemetry.emit(tellError, t, out.Slot.Worker, out.Ran, out.Err)
-	if h.cfg.OnRaised != nil && out.Err.PythonType != "" {
-		h.cfg.OnRaised(Raised{Session: t.Session.ID, Job: t.Env.Job, Command: t.Req.Command, Program: textOf(t.Req.Args, "program_id"), Attempt: t.Attempt, Error: out.Err})
-	}
-}
-
-// waited counts a wait for a slot and tells of it.
-func (h *Host) waited(t *attempt, began time.Time, e *jobs.Error) {
-	h.metrics.waited(began, e)
-	worker := ""
-	if t.slot != nil {
-		worker = t.slot.WorkerName()
-	}
-	took := time.Since(began)
-	h.telemetry.emit(tellCheckout, t, worker, took, e)
-	if e != nil {
-		h.telemetry.emit(tellError, t, "", took, e)
-	}
 }

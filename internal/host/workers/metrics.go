@@ -1,4 +1,4 @@
-package host
+package workers
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -6,8 +6,8 @@ import (
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
-// WorkerMetrics tells of the processes of a pool of Python workers.
-func WorkerMetrics(p *pyproc.Pool) prometheus.Collector { return workerMetrics{p} }
+// Metrics tells of the processes of a pool of Python workers.
+func Metrics(p *pyproc.Pool) prometheus.Collector { return workerMetrics{p} }
 
 type workerMetrics struct{ pool *pyproc.Pool }
 

@@ -1,14 +1,10 @@
-package host
+package workers
 
 import (
-	"fmt"
-	"slices"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
@@ -29,7 +25,7 @@ func TestStartsEndsAndDeathsOfWorkersAreToldApart(t *testing.T) {
 
 func TestEveryEdgeOfTheWorkersStatesIsCountedFromTheStart(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(WorkerMetrics(pyproc.New(pyproc.Config{Name: "h", Size: 1})))
+	r.MustRegister(Metrics(pyproc.New(pyproc.Config{Name: "h", Size: 1})))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -40,26 +36,4 @@ func TestEveryEdgeOfTheWorkersStatesIsCountedFromTheStart(t *testing.T) {
 		}
 	}
 	t.Errorf("not every edge is there: %v", families)
-}
-
-func TestEveryCategoryAndOutcomeIsCountedFromTheStart(t *testing.T) {
-	r := prometheus.NewPedanticRegistry()
-	m := newMetrics()
-	r.MustRegister(m.errors, m.jobs)
-	m.ran(&output{Output: lifecycle.Output{Err: jobs.Errorf(jobs.Timeout, "x", "")}})
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var seen []string
-	for _, f := range families {
-		for _, v := range f.GetMetric() {
-			seen = append(seen, fmt.Sprintf("%s=%v", v.GetLabel()[0].GetValue(), v.GetCounter().GetValue()))
-		}
-	}
-	want := []string{"cancelled=0", "communication=0", "connection=0", "expired=0", "failed=0", "health_check=0", "initialization=0", "python=0", "resource_error=0", "session=0", "succeeded=0", "system_error=0", "timeout=1"}
-	slices.Sort(seen)
-	if !slices.Equal(seen, want) {
-		t.Errorf("%v", seen)
-	}
 }

@@ -1,0 +1,70 @@
+package telemetry
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/lifecycle"
+)
+
+// Blocked are the jobs that cannot get on, by who drives them and the step at which they are held up.
+type Blocked struct {
+	mu   sync.Mutex
+	at   map[any]lifecycle.Step
+	said map[lifecycle.Step]time.Time // when the log told of it last
+}
+
+// Steps are those at which a job can be held up.
+var Steps = []lifecycle.Step{lifecycle.StepNewer, lifecycle.StepRecord, lifecycle.StepRoom, lifecycle.StepHead, lifecycle.StepCommit, lifecycle.StepLetter, lifecycle.StepResult}
+
+// blockedSilence is the time between two words of the log about the same step.
+const blockedSilence = time.Minute
+
+// Add notes a job, and logs it once in a while.
+func (b *Blocked) Add(by any, step lifecycle.Step, cause error, log *slog.Logger) {
+	if step == lifecycle.StepPredecessor {
+		return // no fault: an earlier epoch works on the session
+	}
+	b.mu.Lock()
+	if b.at == nil {
+		b.at, b.said = map[any]lifecycle.Step{}, map[lifecycle.Step]time.Time{}
+	}
+	b.at[by] = step
+	quiet := time.Since(b.said[step]) < blockedSilence
+	if !quiet {
+		b.said[step] = time.Now()
+	}
+	b.mu.Unlock()
+	if !quiet {
+		log.Error("jobs_stuck", "step", step, "error", cause, "hint", blockedHint(step))
+	}
+}
+
+func blockedHint(step lifecycle.Step) string {
+	if step == lifecycle.StepNewer {
+		return "a host of the newer version goes on with the session: finish the upgrade, or drain this host"
+	}
+	return "may this host write it (permissions in nats.conf), and has the broker room?"
+}
+
+// Remove says that the job gets on.
+func (b *Blocked) Remove(by any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.at, by)
+}
+
+// Steps counts the blocked jobs by step; nil if there are none.
+func (b *Blocked) Steps() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var steps map[string]int
+	for _, step := range b.at {
+		if steps == nil {
+			steps = map[string]int{}
+		}
+		steps[string(step)]++
+	}
+	return steps
+}

@@ -1,0 +1,104 @@
+// Package telemetry is what a host tells of its work: metrics, telemetry events, and the counts of its heartbeats. Nothing here
+// decides anything.
+package telemetry
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
+)
+
+// Recorder counts what happens on a host, and publishes the telemetry events while somebody listens to them.
+type Recorder struct {
+	Stats   Stats
+	Tenants Tenants
+	Blocked Blocked
+	Queues  Queues
+
+	metrics *metrics
+	events  *events
+}
+
+// Stats are the host's counters since it started.
+type Stats struct {
+	Requests, Errors, RunMillis atomic.Int64
+	Ran                         atomic.Int64 // jobs that had a slot
+	Requested                   atomic.Int64 // of the errors: those whose reason is the request
+	Hits, Misses, Moves         atomic.Int64
+	Sessions                    atomic.Int64
+}
+
+// New counts from zero.
+func New() *Recorder { return &Recorder{metrics: newMetrics()} }
+
+// Listen makes the recorder publish events until stop is called.
+func (r *Recorder) Listen(nc *nats.Conn, host string) (stop func(), err error) {
+	r.events, stop, err = newEvents(nc, host)
+	return stop, err
+}
+
+// Counted are the metrics that are counted.
+func (r *Recorder) Counted() []prometheus.Collector { return r.metrics.all() }
+
+// Attempted records an attempt that ran in a worker.
+func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output) {
+	r.metrics.ran(out)
+	r.events.emit(ofExecute, t, out.Slot.Worker, out.Ran, out.Err)
+	if out.Err != nil {
+		r.events.emit(ofError, t, out.Slot.Worker, out.Ran, out.Err)
+	}
+}
+
+// Waited records the wait for a slot of worker, "" if there was none.
+func (r *Recorder) Waited(t *lifecycle.Task, worker string, began time.Time, e *jobs.Error) {
+	r.metrics.waited(began, e)
+	took := time.Since(began)
+	r.events.emit(ofCheckout, t, worker, took, e)
+	if e != nil {
+		r.events.emit(ofError, t, "", took, e)
+	}
+}
+
+// KeptOut records a call that a circuit breaker kept out.
+func (r *Recorder) KeptOut(t *lifecycle.Task, e *jobs.Error) {
+	r.metrics.failed(e)
+	r.events.emit(ofError, t, "", 0, e)
+}
+
+// Changed records a change of a circuit breaker that this host found out.
+func (r *Recorder) Changed(c breaker.Change) { r.metrics.changes.WithLabelValues(string(c)).Inc() }
+
+// Ended records the outcome of a job, whose last attempt ran for ran.
+func (r *Recorder) Ended(tenant string, ran time.Duration, e *jobs.Error) {
+	r.Tenants.ended(tenant, ran, e)
+	r.metrics.jobs.WithLabelValues(string(lifecycle.KindOf(e))).Inc()
+	r.Stats.Requests.Add(1)
+	r.Stats.RunMillis.Add(ran.Milliseconds())
+	if ran > 0 {
+		r.Stats.Ran.Add(1)
+	}
+	if e != nil {
+		r.Stats.Errors.Add(1)
+		if e.Requested() {
+			r.Stats.Requested.Add(1)
+		}
+	}
+}
+
+// Affinity counts an attempt of a session whose state the worker warm held (0: none did) and that ran in worker ran.
+func (c *Stats) Affinity(warm, ran uint64) {
+	switch warm {
+	case 0:
+		c.Misses.Add(1)
+	case ran:
+		c.Hits.Add(1)
+	default: // warm had no free slot, or the attempt before failed there
+		c.Moves.Add(1)
+	}
+}
