@@ -23,7 +23,7 @@ func onDisk(t *testing.T, dir string) *nats.Conn {
 	ready := make(chan Info, 1)
 	var done sync.WaitGroup
 	done.Go(func() {
-		cfg := Config{Listen: "127.0.0.1:0", Dir: filepath.Join(dir, "store"), ProbeEach: 200 * time.Millisecond, Ready: func(i Info) { ready <- i }}
+		cfg := Config{Listen: natstest.FreeAddress(t), Dir: filepath.Join(dir, "store"), ProbeEach: 200 * time.Millisecond, Ready: func(i Info) { ready <- i }}
 		if err := Control(ctx, cfg); err != nil {
 			t.Errorf("it ended: %v", err)
 		}

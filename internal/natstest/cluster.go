@@ -26,7 +26,7 @@ func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 	c := &Cluster{Wall: NewWall(t)}
 	var own, through [3]*url.URL
 	for n := range own {
-		own[n] = route(freePort(t))
+		own[n] = route(FreeAddress(t))
 		through[n] = route(c.Door(t, own[n].Host))
 	}
 	// The first one comes last: brokers name others to each other, and those two must have found each other without a door by then.
@@ -97,14 +97,6 @@ func eventually(t testing.TB, what string, holds func() bool) {
 }
 
 func route(address string) *url.URL { return &url.URL{Scheme: "nats-route", Host: address} }
-
-func freePort(t testing.TB) (address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
 
 // Wall has doors that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
 type Wall struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -87,6 +86,7 @@ func (d *deployment) configure() string {
 	if err != nil {
 		d.t.Fatalf("%v\n%s", err, out)
 	}
+	natstest.QuickHash(d.t, filepath.Join(at, "tenants", "acme.conf"), password("acme"))
 	return filepath.Join(at, "nats.conf")
 }
 
@@ -96,7 +96,7 @@ func (d *deployment) startBrokers(config string) {
 	d.t.Helper()
 	var client, monitor, own, door [3]string
 	for n := range own {
-		client[n], monitor[n], own[n] = free(d.t), free(d.t), free(d.t)
+		client[n], monitor[n], own[n] = natstest.FreeAddress(d.t), natstest.FreeAddress(d.t), natstest.FreeAddress(d.t)
 		door[n] = d.wall.Door(d.t, own[n])
 	}
 	for n := range own {
@@ -126,16 +126,6 @@ func (d *deployment) startBrokers(config string) {
 func (d *deployment) launch(p *process) {
 	p.start()
 	d.t.Cleanup(p.kill)
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // awaitRoutes waits until the last brokers, n of them, are connected.
@@ -218,7 +208,7 @@ func (d *deployment) connect(user string) *dspex.Client {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var c *dspex.Client
-	d.must(eventually("a connection of "+user, func() (err error) { // checking a password's hash takes a loaded machine seconds
+	d.must(eventually("a connection of "+user, func() (err error) {
 		c, err = dspex.Connect(ctx, d.urls, dspex.WithNATS(nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX."+prefix), nats.MaxReconnects(-1), nats.Timeout(10*time.Second)))
 		return err
 	}))

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/programtest"
 )
 
@@ -110,13 +111,9 @@ func (s *said) await(ctx context.Context, t *testing.T, from int, line *regexp.R
 // newServer is one that was not started.
 func newServer(t *testing.T, slots int) *server {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	s := &server{url: "http://" + free.Addr().String(), slots: slots, port: port, said: said{more: make(chan struct{}, 1)}}
+	address := natstest.FreeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	s := &server{url: "http://" + address, slots: slots, port: port, said: said{more: make(chan struct{}, 1)}}
 	t.Cleanup(s.stop)
 	return s
 }

@@ -157,6 +157,7 @@ func addTenant(t *testing.T, config, name string) {
 		t.Fatal(err)
 	}
 	tenants(t, config, "add", name, "--password-file", file)
+	natstest.QuickHash(t, filepath.Join(filepath.Dir(config), "tenants", name+".conf"), password(name))
 }
 
 func nkey(t *testing.T) (public string, key nkeys.KeyPair) {

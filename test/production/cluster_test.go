@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,18 +14,19 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
 )
 
 // freePorts are of clients or of routes.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		_, port, _ := net.SplitHostPort(natstest.FreeAddress(t))
+		number, err := strconv.Atoi(port)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, number)
 	}
 	return ports
 }

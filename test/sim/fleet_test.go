@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -68,12 +68,7 @@ func newFleet(t *testing.T) *fleet {
 			t.Fatalf("build %s: %v\n%s", program, err, out)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.url = "nats://" + l.Addr().String()
-	_ = l.Close()
+	f.url = "nats://" + natstest.FreeAddress(t)
 	f.startBroker()
 	t.Cleanup(func() {
 		for _, p := range slices.Concat(f.hosts, f.dispatchers, []*proc{f.broker}) {
