@@ -142,7 +142,8 @@ func (c *Client) Close() {
 }
 
 // Execute runs a command in a session and waits for its reply. Jobs of one session run one at a time, in the order accepted.
-// Without a deadline of its own the context gets one: what the job may take by its own options, and 5 s.
+// Without a deadline of its own the context gets one: what the job may take by its own options, and 5 s. A request or an answer that
+// was lost with a broker is sent again if the job has an id (WithJobID); else the call waits until its bound.
 func (c *Client) Execute(ctx context.Context, session, command string, args Args, opts ...CallOption) (Reply, error) {
 	subject, err := sessionSubject(contract.RPCSession, session)
 	if err != nil {
@@ -180,7 +181,7 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 	m.Subject = c.prefix + m.Subject
 	var answer *nats.Msg
 	err := c.ride(ctx, job, func() (err error) {
-		answer, err = c.nc.RequestMsgWithContext(ctx, m)
+		answer, err = c.exchange(ctx, m, job)
 		if err == nil && answer.Header.Get(contract.HeaderError) != "" {
 			if _, said := readReply(answer, job); asError(said) != nil && asError(said).Code == CodeBroker {
 				return errNotStored

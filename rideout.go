@@ -17,6 +17,9 @@ import (
 // errNotStored is the answer of a dispatcher that could not store the job.
 var errNotStored = errors.New("the broker did not store the job")
 
+// errLost ends the wait for an answer that will not come.
+var errLost = errors.New("the request or its answer was lost")
+
 const (
 	// ridePause is the wait before a request is sent again: an election takes seconds.
 	ridePause = 250 * time.Millisecond
@@ -26,6 +29,11 @@ const (
 	nobodyThere = 12 * time.Second
 	// watchPause is the time between two looks at a connection whose requests wait long. Jobs may take minutes.
 	watchPause = time.Second
+	// firstLook is how long a request waits before its job is looked up; each further look comes after twice the time, up to lastLook.
+	firstLook = 2 * time.Second
+	lastLook  = 30 * time.Second
+	// secondLook confirms a first one that found no job: it may be on its way.
+	secondLook = time.Second
 )
 
 // ride sends, and sends again while the connection is lost or the brokers of a cluster elect a leader, until ctx ends: the job keeps
@@ -81,6 +89,55 @@ type watch struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	ended   bool
+}
+
+// exchange sends a request and waits for its answer. A broker that ends can take either of them with it, and nobody is told. So
+// while there is no answer to a job with an id it is looked up: one that is not known, or has ended, is sent again.
+func (c *Client) exchange(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
+	if job.ID == "" {
+		return c.nc.RequestMsgWithContext(ctx, m)
+	}
+	for {
+		try, giveUp := context.WithCancelCause(ctx)
+		looked := make(chan struct{})
+		looks := time.AfterFunc(firstLook, func() {
+			defer close(looked)
+			if c.awaitLoss(try, job) {
+				giveUp(errLost)
+			}
+		})
+		answer, err := c.nc.RequestMsgWithContext(try, m)
+		giveUp(nil)
+		if !looks.Stop() {
+			<-looked
+		}
+		if err == nil || !errors.Is(context.Cause(try), errLost) {
+			return answer, err
+		}
+	}
+}
+
+// awaitLoss returns true once two looks in a row found no job that could still be answered, or false when ctx ends.
+func (c *Client) awaitLoss(ctx context.Context, job JobRef) bool {
+	for wait, before := firstLook, false; ; {
+		found, err := c.lookUp(ctx, job, 0)
+		e := asError(err)
+		lost := e != nil && e.Code == contract.CodeJobUnknown || err == nil && found.Status.Final()
+		if lost && before {
+			return true
+		}
+		pause := wait
+		if before = lost; lost {
+			pause = secondLook
+		} else {
+			wait = min(2*wait, lastLook)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
 }
 
 // keep has the client's own connection watched. A connection of the caller's is the caller's to move.

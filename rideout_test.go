@@ -84,3 +84,59 @@ func TestACallRidesOutTheLossOfALeaderIfItHasAnId(t *testing.T) {
 		t.Errorf("without an id: %v after %d requests", err, asked.Load())
 	}
 }
+
+// A broker that ends takes a request or its answer with it: nobody is told.
+func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
+	for name, known := range map[string]string{
+		"the request is lost": `{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "the job is not known", "retryable": false}}`,
+		"the answer is lost":  `{"ok": true, "result": {"job": "mine", "session": "s", "outcome": "succeeded", "attempts": 1}}`,
+		"the job waits":       `{"ok": true, "result": {"job": "mine", "session": "s", "outcome": "queued", "attempts": 0}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Run(t)
+			nc := natstest.Connect(t, s)
+			var asked, looked atomic.Int64
+			first := make(chan *nats.Msg, 1)
+			for subject, f := range map[string]nats.MsgHandler{
+				contract.RPCJobsGet: func(m *nats.Msg) {
+					_ = m.Respond([]byte(known))
+					if looked.Add(1) == 2 && name == "the job waits" {
+						succeed(<-first)
+					}
+				},
+				contract.RPCSession + ">": func(m *nats.Msg) {
+					if asked.Add(1) > 1 {
+						succeed(m)
+						return
+					}
+					first <- m
+				},
+			} {
+				if _, err := nc.Subscribe(subject, f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			c, err := dspex.Connect(ctx, s.ClientURL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			want := int64(2)
+			if name == "the job waits" {
+				want = 1
+			}
+			if r, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("mine")); err != nil || r.Job.ID != "mine" {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if n := asked.Load(); n != want {
+				t.Errorf("asked %d times, want %d", n, want)
+			}
+		})
+	}
+}
