@@ -91,7 +91,7 @@ type watch struct {
 	ended   bool
 }
 
-// exchange sends a request and waits for its answer. A broker that ends can take either of them with it, and nobody is told. So
+// exchange sends a request and waits for its answer. A broker that ends can lose either of them without an error. So
 // while there is no answer to a job with an id it is looked up: one that is not known, or has ended, is sent again.
 func (c *Client) exchange(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
 	if job.ID == "" {

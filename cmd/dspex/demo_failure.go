@@ -95,7 +95,7 @@ func (d *demo) alerts() (alerted <-chan *nats.Msg, stop func(), err error) {
 	return events, nc.Close, err
 }
 
-// showAlert shows what operators are told: hosts say how their jobs end once a second.
+// showAlert shows the alert that operators get: hosts report once a second how their jobs ended.
 func (d *demo) showAlert(ctx context.Context, alerted <-chan *nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -85,7 +85,7 @@ func (d *demo) startHost(ctx context.Context, name string, flags ...string) (*de
 	}
 }
 
-// awaitService waits until the dispatcher hears the host.
+// awaitService waits until the dispatcher has received the host's heartbeat.
 func (d *demo) awaitService(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -152,7 +152,7 @@ func (a *app) withClient(ctx context.Context, do func(context.Context, *dspex.Cl
 	return err
 }
 
-// connect opens the connection that the global flags ask for; trouble is told what the broker says beside its answers.
+// connect opens the connection that the global flags ask for; trouble receives errors that the broker sends outside of its replies.
 func (a *app) connect(ctx context.Context, trouble func(error)) (*dspex.Client, error) {
 	address, options, err := a.target()
 	if err != nil {

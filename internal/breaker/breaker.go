@@ -1,4 +1,4 @@
-// Package breaker keeps circuit breakers: after so many failures in a row a breaker opens and lets nothing through, after a
+// Package breaker keeps circuit breakers: after a number of failures in a row a breaker opens and lets nothing through, after a
 // while it lets a bounded trial through, and closes when that succeeds. sony/gobreaker carries the state machine; this package
 // adds what is shared between hosts (a state learnt from elsewhere, a reset), what is shown of it, and whom to wake.
 //
@@ -259,7 +259,7 @@ func (b *Breaker) learnOpen(left time.Duration, failures int, last *jobs.LastFai
 	b.openLocked(min(max(left, time.Nanosecond), b.cfg.Timeout))
 }
 
-// learnClosed starts anew: no failures, no trials.
+// learnClosed starts over: no failures, no trials.
 func (b *Breaker) learnClosed() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -127,7 +127,7 @@ func (s *Set) LearnOpen(name string, left time.Duration, failures int, last *job
 	}
 }
 
-// LearnClosed starts a breaker anew.
+// LearnClosed resets a breaker.
 func (s *Set) LearnClosed(name string) {
 	s.mu.Lock()
 	b := s.all[name]
@@ -137,7 +137,7 @@ func (s *Set) LearnClosed(name string) {
 	}
 }
 
-// LearnFailures applies what all processes have counted together: so many failures in a row while it is closed.
+// LearnFailures applies what all processes have counted together: the failures in a row while it is closed.
 func (s *Set) LearnFailures(name string, failures int, last *jobs.LastFailure) {
 	if b := s.get(name); b != nil {
 		if change := b.learnFailures(failures, last); change != "" {

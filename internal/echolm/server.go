@@ -178,7 +178,7 @@ func (s *Server) ScriptURL(script Script) string {
 	return "http://" + s.listener.Addr().String() + "/s/" + script.String() + "/v1"
 }
 
-// SetScript replaces the default script for requests that come from now on; its count of times starts anew. It refuses
+// SetScript replaces the default script for requests that come from now on; its count of times restarts. It refuses
 // what ParseScript would.
 func (s *Server) SetScript(script Script) error {
 	if err := script.check(); err != nil {

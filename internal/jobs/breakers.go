@@ -183,7 +183,7 @@ func readKey(prefix, key string) (string, error) {
 	return string(name), nil
 }
 
-// OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it anew on every host. Under a
+// OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it again on every host. Under a
 // FailureKey it tells the failures in a row of all hosts while the breaker is closed.
 type OpenBreaker struct {
 	Name     string       `json:"name"`
@@ -218,7 +218,7 @@ func (o OpenBreaker) Bytes() []byte {
 
 // BreakersAsk is asked of a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
 type BreakersAsk struct {
-	Reset string `json:"reset,omitempty"` // name of one to start anew before
+	Reset string `json:"reset,omitempty"` // name of one to reset before
 }
 
 // Subjects and names of the events in DSPEX_EVENTS.

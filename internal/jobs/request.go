@@ -265,7 +265,7 @@ func (r *Request) refuseSecrets() *Error {
 		}
 		v, err := in.Str()
 		if err != nil || !(strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:")) {
-			e := Refused(CodeSecret, "args.api_key", "env:NAME or file:PATH", "an API key stands in the request")
+			e := Refused(CodeSecret, "args.api_key", "env:NAME or file:PATH", "the request contains an API key")
 			return e.WithHint("put the key into the host's environment or a file of the host and send the reference; a key in a message would be stored by the broker")
 		}
 	}

@@ -39,7 +39,7 @@ func readState(raw []byte) (*state, *failure) {
 	s := &state{V: jobs.StateSchema}
 	if raw != nil {
 		if err := wire.Decode(raw, s); err != nil {
-			return nil, &failure{category: "session", code: "record_unreadable", message: "the session's state cannot be read", hint: "clean the session up (cleanup_session) to start it anew"}
+			return nil, &failure{category: "session", code: "record_unreadable", message: "the session's state cannot be read", hint: "clean the session up (cleanup_session) to start over"}
 		}
 		if s.V > jobs.StateSchema {
 			return nil, &failure{category: "session", code: "record_newer", message: "a newer release wrote the session's state"}

@@ -123,7 +123,7 @@ var holds = map[string]string{
 	Anonymous:      "jobs without session that were accepted and had no outcome",
 	Dead:           "dead letters",
 	Events:         "events",
-	"KV_" + Assign: "which host owns which sessions: it is assigned anew",
+	"KV_" + Assign: "which host owns which sessions: it is assigned again",
 	RecordsStream:  "states of sessions",
 	ResultsStream:  "outcomes of jobs",
 	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",

@@ -72,7 +72,7 @@ def _reference(call: Call, reference: Any, path: str) -> str:
         raise WorkerError(
             "python",
             "secret_in_request",
-            f"{call.command}: an API key stands in the request: it would be stored with the job",
+            f"{call.command}: the request contains an API key; it would be stored with the job",
             hint="configure an LM profile with a reference to the key on the worker-host, and name that profile or its model here",
             path=path,
             expected="env:NAME or file:PATH",

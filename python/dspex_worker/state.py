@@ -112,7 +112,7 @@ def _unreadable(why: str) -> WorkerError:
         "session",
         "record_unreadable",
         f"the session's state cannot be read: {why}",
-        hint="clean the session up (cleanup_session) to start it anew",
+        hint="clean the session up (cleanup_session) to start over",
     )
 
 
