@@ -186,6 +186,11 @@ var verbs = map[string]func(*scenario, map[string]string){
 		}
 	},
 	"step": func(s *scenario, o map[string]string) { s.store.step += s.duration(o["by"]) }, // the broker's clock is set
+	"lose": func(s *scenario, _ map[string]string) { // the bucket of records, which is made again
+		delete(s.store.keys, "record")
+		delete(s.store.keys, "head")
+		s.store.lost = true
+	},
 	"put": func(s *scenario, o map[string]string) { // somebody else writes
 		switch {
 		case o["result"] != "":
@@ -196,7 +201,7 @@ var verbs = map[string]func(*scenario, map[string]string){
 		case o["record"] == "newer":
 			s.store.put("record", []byte{0x9e, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, s.store.keys["record"].Revision, s.now())
 		case o["last"] != "":
-			rec := jobs.Record{Stream: 7, LastSequence: s.number(o, "last", 0), State: []byte("theirs"), StateVersion: 1, Updated: s.now()}
+			rec := jobs.Record{Stream: int64(s.number(o, "stream", 7)), LastSequence: s.number(o, "last", 0), State: []byte("theirs"), StateVersion: 1, Updated: s.now()}
 			s.store.put("record", rec.Append(nil), s.store.keys["record"].Revision, s.now())
 		}
 	},

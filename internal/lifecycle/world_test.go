@@ -21,6 +21,7 @@ type store struct {
 	letters map[string]int // dead letter id -> how many
 	acked   map[uint64]bool
 	bodies  map[uint64][]byte // requests by sequence
+	lost    bool              // the bucket of records was made again
 }
 
 func newStore() *store {
@@ -188,7 +189,7 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 			r.compare()
 		}
 		ev.Kind, ev.Record, ev.Head = Looked, r.store.keys["record"], r.store.keys["head"]
-		ev.Owner = r.store.owner(r.name, r.epoch)
+		ev.Owner, ev.Forgot = r.store.owner(r.name, r.epoch), r.store.lost && !ev.Record.Exists
 	case ReadAttempts:
 		ev.Kind, ev.Head = AttemptsRead, r.store.keys["head"]
 	case Fetch:

@@ -161,12 +161,44 @@ var mutants = []mutant{
 		"return \"r.s.\" + r.scope() + r.ID", "return \"r.s.\" + r.ID"}}},
 	{name: "one slot, and one lane takes it always", rule: "Anonymous jobs", aim: []string{"both lanes of one slot"}, edits: []edit{{"host.lanes.roomLocked",
 		"	if l.pressed || l.single {", "	if false {"}}},
+	{name: "a lost bucket of records is not noticed", rule: "Broker objects", aim: []string{recordsLost}, edits: []edit{{"lifecycle.record.load",
+		"r.lost || ev.Forgot",
+		"r.lost"}}},
+	{name: "a record that was lost is not written again", rule: "Rule 3", aim: []string{recordsLost}, edits: []edit{{"lifecycle.Core.outcomeLooked",
+		"	r.rev = ev.Record.Revision\n",
+		"	if cur == nil {\n		c.void()\n		return\n	}\n	r.rev = ev.Record.Revision\n"}}},
+	{name: "sequences of a lost stream count", rule: "Broker objects", aim: []string{jobsLost}, edits: []edit{{"lifecycle.record.load",
+		"if r.rec.Stream != c.stream {",
+		"if false {"}}},
+	{name: "what a dispatcher remembers of control is not written again", rule: "Broker objects", aim: []string{controlLost}, edits: []edit{
+		decides("dispatch.Dispatcher.restoreControl", "")}},
+	{name: "a probe of the jobs leaves its anchor", rule: "Rule 9", test: "stream.TestAProbeOfTheJobsClearsUpAnchorsThatWereLeft", edits: []edit{{"stream.Probe",
+		"		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))\n",
+		"		return nil\n"}}},
+	{name: "the backlog counts anchors as jobs", rule: "Broker objects", test: "dispatch.TestTheBacklogIsWhatHasNoOutcomeByLane", edits: []edit{
+		decides("dispatch.anchored", "	return nil")}},
+	{name: "an anonymous job starts though its lease is over", rule: "Ownership", edits: []edit{decides("lifecycle.results.lease", "	return true")}},
+	{name: "a sign of life that comes too late counts", rule: "Ownership", edits: []edit{decides("lifecycle.results.keptAlive", "	r.held = c.mono")}},
+	{name: "attempts of an earlier job of the same id count", rule: "Anonymous jobs", edits: []edit{{"lifecycle.results.parse",
+		"if hd.Sequence != c.cur.Sequence {",
+		"if false {"}}},
+	{name: "what is stamped by another clock needs no look for a result", rule: "The broker's time", edits: []edit{
+		decides("lifecycle.Moment.MayFollow", "	return stored.Before(m.At)")}},
+	{name: "a step of the broker's clock is followed as drift", rule: "The broker's time", test: "clock.TestWhatTheBrokersTimeAndAnAgeIsFromWhatWasObserved", edits: []edit{{"clock.estimate.observe",
+		"moved.Abs() >= stepLeast+e.within {",
+		"false && moved.Abs() >= stepLeast+e.within {"}}},
+	{name: "an answer about the time that was overtaken counts", rule: "The broker's time", test: "clock.TestWhatTheBrokersTimeAndAnAgeIsFromWhatWasObserved", edits: []edit{{"clock.estimate.observe",
+		"if before < e.sure {",
+		"if false {"}}},
 }
 
 // Scenarios of the simulation.
 const (
 	repartitioned = "number of partitions changed by the operator"
 	assignLost    = "bucket of assignments deleted"
+	recordsLost   = "bucket of sessions deleted"
+	controlLost   = "bucket of control deleted"
+	jobsLost      = "stream of jobs deleted"
 	twoTenants    = "two tenants with the same sessions and ids"
 	hostClock     = "clock of a host set"
 	brokerClock   = "clock of the broker set"
