@@ -25,12 +25,12 @@ type checker struct {
 	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 	gone     map[string][]time.Duration // session -> when its record's was
 	losses   []event                    // of stores, with all that was in them
-	vanished map[string]event           // session/job -> its first message that was lost with the stream before it had ended
+	vanished map[string][]event         // session/job -> its messages that were lost with the stream before they had ended
 }
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string]event{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string][]event{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -59,9 +59,7 @@ func (c *checker) readJobs() {
 	gone := c.vanishes()
 	c.h.each(func(e event) {
 		if gone(e) {
-			if _, again := c.vanished[key(e)]; !again {
-				c.vanished[key(e)] = e
-			}
+			c.vanished[key(e)] = append(c.vanished[key(e)], e)
 			return
 		}
 		c.messages[e.session] = append(c.messages[e.session], e)
@@ -116,7 +114,7 @@ func (c *checker) forgotten(e event, at time.Duration) int {
 func (c *checker) messageOf(e event) (m event, known bool) {
 	if lost, ever := c.vanished[key(e)]; ever {
 		if m, again := c.first[key(e)]; !again || e.at < m.at {
-			return lost, true
+			return lost[0], true
 		}
 	}
 	n := c.forgotten(e, e.at)
@@ -275,10 +273,8 @@ func canonical(body string) string {
 
 func (c *checker) hasTwoPayloads(e event) bool {
 	first := c.first[key(e)].request
-	if lost, ever := c.vanished[key(e)]; ever && string(lost.request) != string(first) {
-		return true
-	}
-	return slices.ContainsFunc(c.messages[e.session], func(m event) bool { return m.job == e.job && string(m.request) != string(first) })
+	other := func(m event) bool { return m.job == e.job && string(m.request) != string(first) }
+	return slices.ContainsFunc(c.vanished[key(e)], other) || slices.ContainsFunc(c.messages[e.session], other)
 }
 
 // stateContinues: each committed turn shows all earlier ones, once, in order, or the reply says that the state was reset.

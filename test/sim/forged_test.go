@@ -119,3 +119,21 @@ func resetBody(t *testing.T) string {
 	}
 	return string((&jobs.Reply{Job: "b", Attempt: 2, Session: "s", State: jobs.Reset, Result: list}).Append(nil))
 }
+
+// TestWhatWasLostWithTheStreamIsAReasonForAConflict: repeats of an id that were answered before, one of them with another payload.
+func TestWhatWasLostWithTheStreamIsAReasonForAConflict(t *testing.T) {
+	h := forge(t)
+	first := *h.find(stored, 0)
+	at := h.all[len(h.all)-1].at
+	for n, request := range []string{string(first.request), `{"command":"other"}`} {
+		again := first
+		at += 10 * time.Millisecond
+		again.at, again.seq, again.request = at, uint64(3+n), []byte(request)
+		h.all = append(h.all, again)
+	}
+	h.all = append(h.all, event{kind: answered, session: "s", job: "a", at: at + time.Millisecond, text: jobs.CodeConflict},
+		event{kind: lost, who: "broker", at: at + 2*time.Millisecond, text: stores[jobsLost]})
+	if bad := check(h, time.Hour); len(bad) > 0 {
+		t.Error(strings.Join(bad, "\n"))
+	}
+}
