@@ -138,3 +138,16 @@ func ExampleAdmin_PurgeDeadLetters() {
 	fmt.Println(removed, err)
 	// Output: 1 <nil>
 }
+
+func ExampleAdmin_Audit() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	for r, err := range admin.Audit(ctx, dspex.AuditFilter{NewerThan: 30 * 24 * time.Hour}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(r.At.Format(time.DateOnly), r.Tenant, r.Action, r.Outcome)
+	}
+	// Output:
+	// 2026-01-02 default hosts.drain accepted
+	// 2026-01-02 acme call.set_lm refused
+}

@@ -40,6 +40,8 @@ const (
 
 	RPCBreakersList  = "dspex.rpc.breakers.list"
 	RPCBreakersReset = "dspex.rpc.breakers.reset"
+
+	RPCAuditList = "dspex.rpc.audit.list"
 )
 
 // Lanes of anonymous jobs (contract/job.md, "Endpoints").
@@ -70,6 +72,14 @@ const (
 	SubjectRecovered     = "dspex.events.alert.recovered"
 	SubjectStoreLost     = "dspex.events.alert.store_lost"
 	SubjectTelemetry     = "dspex.telemetry.session_pool." // + checkout, execute or error
+)
+
+// Subjects of the audit trail (contract/audit.md).
+const (
+	SubjectAudit  = "dspex.audit.>"
+	AuditOperator = "dspex.audit.operator." // + action
+	AuditTenant   = "dspex.audit.tenant."   // + tenant: by an operator of the tenant
+	AuditClient   = "dspex.audit.client."   // + tenant: what a client of the tenant was refused
 )
 
 // Subjects of dead letters (contract/dead-letters.md).

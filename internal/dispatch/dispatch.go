@@ -71,6 +71,7 @@ type Dispatcher struct {
 	diagnoses    diagnoses
 	quotas       *quotas
 	backlogs     backlogs
+	trail        trail
 	refusedBy    sync.Map       // code of a refused call -> *atomic.Int64
 	held         map[int]string // partition -> host, as the leader's last plan left it
 	swept        stream.Layout  // beyond it no assignment is left
@@ -211,6 +212,16 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service: %w", err)
 	}
+	for _, e := range d.table(ctx) {
+		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(d.auditing(e, d.rightful(e.handler)))), micro.WithEndpointSubject(e.subject)); err != nil {
+			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
+		}
+	}
+	return service, nil
+}
+
+// table is what is served, and what of it is recorded.
+func (d *Dispatcher) table(ctx context.Context) []endpoint {
 	slots := make(chan struct{}, maxWaiters)
 	waiting := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
 		return func(r micro.Request) {
@@ -228,48 +239,50 @@ func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
 		return waiting(func(_ context.Context, r micro.Request) { f(context.WithoutCancel(ctx), r) })
 	}
 	all := []endpoint{
-		{"session", jobs.RPCSession + "*", d.callSession},
-		{"anonymous", jobs.RPCAnonymous, d.callAnonymous},
-		{"admin-session", jobs.RPCAdminSession + "*", d.callSession},
-		{"admin-anonymous", jobs.RPCAdminAnonymous, d.callAnonymous},
-		{"jobs-get", jobs.RPCJobsGet, waiting(d.getJob)},
-		{"jobs-cancel", jobs.RPCJobsCancel, aside(d.cancelJob)},
-		{"dlq-list", jobs.RPCDeadList, aside(d.listDead)},
-		{"dlq-show", jobs.RPCDeadShow, aside(d.showDead)},
-		{"dlq-replay", jobs.RPCDeadReplay, aside(d.replayDead)},
-		{"dlq-purge", jobs.RPCDeadPurge, aside(d.purgeDead)},
-		{"health", jobs.RPCHealth, aside(d.health)},
-		{"stats", jobs.RPCStats, aside(d.getStats)},
-		{"sessions-list", jobs.RPCSessionsList, aside(d.listSessions)},
-		{"sessions-get", jobs.RPCSessionsGet, aside(d.getSession)},
-		{"sessions-export", jobs.RPCSessionsExport, aside(d.exportSession)},
-		{"sessions-cleanup", jobs.RPCSessionsCleanup, d.cleanupSession},
-		{"sessions-import", jobs.RPCSessionsImport, d.importSession},
-		{"sessions-erase", jobs.RPCSessionsErase, d.eraseSession},
-		{"hosts-list", jobs.RPCHostsList, aside(d.listHosts)},
-		{"hosts-drain", jobs.RPCHostsDrain, aside(d.drainHost)},
-		{"hosts-resume", jobs.RPCHostsResume, aside(d.resumeHost)},
-		{"partitions-get", jobs.RPCPartitionsGet, aside(d.getPartitions)},
-		{"partitions-set", jobs.RPCPartitionsSet, aside(d.setPartitions)},
-		{"consumers-list", jobs.RPCConsumersList, aside(d.listConsumers)},
-		{"consumers-remove", jobs.RPCConsumersRemove, aside(d.removeConsumer)},
-		{"breakers-list", jobs.RPCBreakersList, aside(d.listBreakers)},
-		{"breakers-reset", jobs.RPCBreakersReset, aside(d.resetBreaker)},
+		at("session", jobs.RPCSession+"*", auditCalls, d.callSession),
+		at("anonymous", jobs.RPCAnonymous, auditCalls, d.callAnonymous),
+		at("admin-session", jobs.RPCAdminSession+"*", auditCalls, d.callSession),
+		at("admin-anonymous", jobs.RPCAdminAnonymous, auditCalls, d.callAnonymous),
+		at("jobs-get", jobs.RPCJobsGet, auditOperator, waiting(d.getJob)),
+		at("jobs-cancel", jobs.RPCJobsCancel, auditOperator, aside(d.cancelJob)),
+		at("dlq-list", jobs.RPCDeadList, auditNone, aside(d.listDead)),
+		at("dlq-show", jobs.RPCDeadShow, auditAll, aside(d.showDead)),
+		at("dlq-replay", jobs.RPCDeadReplay, auditAll, aside(d.replayDead)),
+		at("dlq-purge", jobs.RPCDeadPurge, auditAll, aside(d.purgeDead)),
+		at("health", jobs.RPCHealth, auditNone, aside(d.health)),
+		at("stats", jobs.RPCStats, auditNone, aside(d.getStats)),
+		at("sessions-list", jobs.RPCSessionsList, auditNone, aside(d.listSessions)),
+		at("sessions-get", jobs.RPCSessionsGet, auditNone, aside(d.getSession)),
+		at("sessions-export", jobs.RPCSessionsExport, auditAll, aside(d.exportSession)),
+		at("sessions-cleanup", jobs.RPCSessionsCleanup, auditAll, d.cleanupSession),
+		at("sessions-import", jobs.RPCSessionsImport, auditAll, d.importSession),
+		at("sessions-erase", jobs.RPCSessionsErase, auditAll, d.eraseSession),
+		at("hosts-list", jobs.RPCHostsList, auditNone, aside(d.listHosts)),
+		at("hosts-drain", jobs.RPCHostsDrain, auditAll, aside(d.drainHost)),
+		at("hosts-resume", jobs.RPCHostsResume, auditAll, aside(d.resumeHost)),
+		at("partitions-get", jobs.RPCPartitionsGet, auditNone, aside(d.getPartitions)),
+		at("partitions-set", jobs.RPCPartitionsSet, auditAll, aside(d.setPartitions)),
+		at("consumers-list", jobs.RPCConsumersList, auditNone, aside(d.listConsumers)),
+		at("consumers-remove", jobs.RPCConsumersRemove, auditAll, aside(d.removeConsumer)),
+		at("breakers-list", jobs.RPCBreakersList, auditNone, aside(d.listBreakers)),
+		at("breakers-reset", jobs.RPCBreakersReset, auditAll, aside(d.resetBreaker)),
+		at("audit-list", jobs.RPCAuditList, auditNone, aside(d.listAudit)),
 	}
 	if d.cfg.Settings.Accounts {
 		all = append(all, ofTenants(all)...)
 	}
-	for _, e := range all {
-		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(d.rightful(e.handler))), micro.WithEndpointSubject(e.subject)); err != nil {
-			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
-		}
-	}
-	return service, nil
+	return all
 }
 
 type endpoint struct {
 	name, subject string
+	plain         string // the subject without a tenant
+	audit         audits
 	handler       micro.HandlerFunc
+}
+
+func at(name, subject string, audit audits, handler micro.HandlerFunc) endpoint {
+	return endpoint{name, subject, subject, audit, handler}
 }
 
 // maxWaiters bounds the look-ups under way, waits for outcomes included.

@@ -67,6 +67,7 @@ func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionR
 	if bad == nil {
 		bad = role.Forbids(req, to)
 	}
+	r = d.auditCall(r, role, req, to, bad)
 	if bad == nil {
 		bad = d.cannotStore(to)
 	}
@@ -135,8 +136,15 @@ func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef
 		case err != nil:
 			d.missed(err)
 			d.diagnosed(streamOf(to), err, func(err error) { d.refuseCall(r, notAccepted(err)) })
-		case to.ID == "":
-			d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
+		default:
+			if to.ID == "" {
+				d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
+			}
+			job := env.Job
+			if !env.Chosen {
+				job = jobs.SequenceJob(ack.Sequence)
+			}
+			d.noteJob(r, job)
 		}
 	})
 }
@@ -174,6 +182,7 @@ func notAccepted(err error) *jobs.Error {
 
 // refuse answers a request that became no job.
 func refuse(r micro.Request, e *jobs.Error) {
+	noteRefusal(r, e)
 	body := (&jobs.Reply{Err: e}).Append(nil)
 	respond(r, body)
 }

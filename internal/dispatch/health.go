@@ -191,6 +191,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	}
 	reasons = append(reasons, d.stores.lostReasons(time.Now())...)
 	reasons = append(reasons, d.writable.reasons()...)
+	reasons = append(reasons, d.trail.reasons(time.Now())...)
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}

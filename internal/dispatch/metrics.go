@@ -23,12 +23,13 @@ var (
 	refusedDesc          = prometheus.NewDesc("dspex_refused_calls_total", "Calls that were refused for want of room, by the code of the error.", []string{"code"}, nil)
 	writableDesc         = prometheus.NewDesc("dspex_stream_writable", "1 while the stream stores what this dispatcher writes to try it, every 10 s.", []string{"stream"}, nil)
 	fillDesc             = prometheus.NewDesc("dspex_stream_fill", "Share of its room that a stream uses which refuses what has no room.", []string{"stream"}, nil)
+	unauditedDesc        = prometheus.NewDesc("dspex_audit_lost_total", "Actions of operators that were done and could not be recorded; the log has them.", nil, nil)
 	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, unauditedDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -77,6 +78,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	for name, share := range filled {
 		number(fillDesc, prometheus.GaugeValue, share, name)
 	}
+	number(unauditedDesc, prometheus.CounterValue, float64(d.trail.count()))
 	number(alertsDesc, prometheus.CounterValue, float64(d.alerts.Load()), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")
 }

@@ -120,6 +120,13 @@ func (v *writable) blocks(queue string) error {
 	return nil
 }
 
+// takes is why an object was found to take nothing; nil: it takes what it is given.
+func (v *writable) takes(name string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.why[name]
+}
+
 // dead is why the service cannot go on at all: the broker stores nothing, or neither records nor outcomes have room. A queue that is
 // full of waiting jobs is not that.
 func (v *writable) dead() error {

@@ -31,7 +31,7 @@ var forTenants = []string{
 func ofTenants(all []endpoint) (theirs []endpoint) {
 	for _, e := range all {
 		if slices.Contains(forTenants, e.subject) {
-			theirs = append(theirs, endpoint{"tenant-" + e.name, tenantSubject(e.subject), e.handler})
+			theirs = append(theirs, endpoint{"tenant-" + e.name, tenantSubject(e.subject), e.plain, e.audit, e.handler})
 		}
 	}
 	return theirs

@@ -42,6 +42,8 @@ const (
 	RPCBreakersList  = contract.RPCBreakersList
 	RPCBreakersReset = contract.RPCBreakersReset
 
+	RPCAuditList = contract.RPCAuditList
+
 	SubjectHeartbeat = contract.SubjectHeartbeat
 	SubjectControl   = contract.SubjectControl
 	SubjectDrop      = contract.SubjectDrop

@@ -109,6 +109,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
 		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
 		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,
+		contract.RPCAuditList: f.audit,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait

@@ -231,3 +231,27 @@ func (f *Fake) partitions(r micro.Request) {
 	}
 	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"changing":%t,"partitions":%d,"serving":%d,"waiting":%d}}`, left > 0, f.number, serving, left)
 }
+
+// fakeRecords are an action of an operator and one that a client was refused.
+var fakeRecords = []string{
+	`{"schema":1,"sequence":4,"at":"2026-01-02T03:04:05.000Z","dispatcher":"d1","action":"hosts.drain","role":"operator","who":{"account":"OPERATOR","user":"operator","host":"10.0.0.7"},"tenant":"default",
+		"args":{"host":"h1"},"body_bytes":13,"body_sha256":"aa","outcome":"accepted"}`,
+	`{"schema":1,"sequence":5,"at":"2026-01-02T04:04:05.000Z","dispatcher":"d1","action":"call.set_lm","role":"client","who":{"account":"acme"},"tenant":"acme",
+		"args":{"command":"set_lm","model":"m"},"body_bytes":60,"body_sha256":"bb","outcome":"refused","error":{"error_category":"python","code":"role_required"}}`,
+}
+
+// audit answers dspex.rpc.audit.list, a record at a time.
+func (f *Fake) audit(r micro.Request) {
+	var q struct{ Cursor, Action string }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	at, _ := strconv.Atoi(q.Cursor)
+	var rows []string
+	if at < len(fakeRecords) && strings.Contains(fakeRecords[at], `"action":"`+q.Action) {
+		rows = fakeRecords[at : at+1]
+	}
+	at = min(at+1, len(fakeRecords))
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"records":[%s],"cursor":"%d","more":%t}}`, strings.Join(rows, ","), at, at < len(fakeRecords))
+}

@@ -15,9 +15,10 @@ import (
 type Page struct {
 	Stream   string
 	Subject  string
-	From     uint64 // first sequence to look at; 0 is the beginning
-	Messages int    // at most so many
-	Bytes    int    // the page ends once it holds so many
+	From     uint64    // first sequence to look at; 0 is the beginning
+	Since    time.Time // without From: the first message to look at was stored then or later
+	Messages int       // at most so many
+	Bytes    int       // the page ends once it holds so many
 }
 
 // pageTimeout bounds the wait for the next message of a page.
@@ -26,7 +27,13 @@ const pageTimeout = 5 * time.Second
 // GetPage hands the messages of a page to each, one at a time, and returns where the next page begins: 0 when there is none.
 // It is a direct get: on a replicated stream it may be a little behind the leader.
 func GetPage(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error) (next uint64, err error) {
-	body, err := json.Marshal(map[string]any{"seq": max(p.From, 1), "next_by_subj": p.Subject, "batch": p.Messages, "max_bytes": p.Bytes})
+	ask := map[string]any{"next_by_subj": p.Subject, "batch": p.Messages, "max_bytes": p.Bytes}
+	if p.From == 0 && !p.Since.IsZero() {
+		ask["start_time"] = p.Since.UTC()
+	} else {
+		ask["seq"] = max(p.From, 1)
+	}
+	body, err := json.Marshal(ask)
 	if err != nil {
 		return 0, err
 	}

@@ -18,6 +18,7 @@ const (
 	Anonymous = "DSPEX_ANON"
 	Dead      = "DSPEX_DLQ"
 	Events    = "DSPEX_EVENTS"
+	Audit     = "DSPEX_AUDIT"
 
 	Assign   = "dspex_assign"
 	Sessions = "dspex_sessions"
@@ -35,6 +36,13 @@ const (
 	eventsBytes   = 64 << 20
 )
 
+// Bounds of the audit trail: the oldest records go first. One subject's share keeps a tenant that is busy from displacing what others,
+// and operators, have done.
+const (
+	auditAge     = 365 * 24 * time.Hour
+	auditSubject = 10_000 // records
+)
+
 // DeadWindow is how long the broker knows the ids of dead letters.
 const DeadWindow = 10 * time.Minute
 
@@ -48,8 +56,11 @@ type Settings struct {
 	JobsBytes    int64 // default 4 GiB
 	ResultsBytes int64 // default 4 GiB
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
+	AuditBytes   int64 // audit trail: the oldest go first; default 256 MiB
 	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
 	Remembered uint64
+	// anew says that an audit trail that is missing was never there, as far as anybody knows: the deployment is of an earlier release.
+	anew bool
 	// Accounts says that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
 	Accounts bool
 }
@@ -73,6 +84,9 @@ func (s Settings) withDefaults() Settings {
 	if s.DeadBytes == 0 {
 		s.DeadBytes = 1 << 30
 	}
+	if s.AuditBytes == 0 {
+		s.AuditBytes = 256 << 20
+	}
 	return s
 }
 
@@ -85,6 +99,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	if err := CheckVersion(js.Conn()); err != nil {
 		return 0, err
 	}
+	s.anew = true
 	if _, err := Make(ctx, js, s); err != nil {
 		return 0, err
 	}
@@ -123,7 +138,7 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 
 func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
 	for _, cfg := range objects(Settings{}.withDefaults()) {
-		if cfg.Name == Events { // hosts publish there, and do without it
+		if cfg.Name == Events || cfg.Name == Audit { // hosts do without them
 			continue
 		}
 		if _, err := js.Stream(ctx, cfg.Name); err != nil {
@@ -160,6 +175,10 @@ func objects(s Settings) []jetstream.StreamConfig {
 		{
 			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
+		},
+		{ // nobody may take a record away; the TTL is that of probes
+			Name: Audit, Subjects: []string{contract.SubjectAudit, probeSubject(Audit)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: auditAge, MaxBytes: s.AuditBytes, MaxMsgsPerSubject: auditSubject, DenyDelete: true, DenyPurge: true, AllowMsgTTL: true, AllowDirect: true,
 		},
 		{
 			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,

@@ -91,7 +91,9 @@ func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []s
 		if !slices.Contains(missing, cfg.Name) {
 			continue
 		}
-		cfg.FirstSeq = first
+		if cfg.FirstSeq = first; cfg.Name == Audit && s.anew {
+			cfg.FirstSeq = 0
+		}
 		_, err := js.CreateStream(ctx, cfg)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another dispatcher was faster
 			continue
@@ -123,6 +125,7 @@ var holds = map[string]string{
 	Anonymous:      "jobs without session that were accepted and had no outcome",
 	Dead:           "dead letters",
 	Events:         "events",
+	Audit:          "the record of what operators did",
 	"KV_" + Assign: "which host owns which sessions: it is assigned again",
 	RecordsStream:  "states of sessions",
 	ResultsStream:  "outcomes of jobs",

@@ -42,6 +42,10 @@ var ErrTakesNothing = fmt.Errorf("%w: the broker answers but stores nothing, as 
 // there: an object that takes nothing refuses that too.
 func Probe(ctx context.Context, js jetstream.JetStream, w *Writer, name string) error {
 	subject := probeSubject(name)
+	if name == Audit { // from which nothing can be removed: its probes expire
+		_, err := w.PublishSync(&nats.Msg{Subject: subject, Header: nats.Header{"Nats-TTL": {"1s"}}})
+		return err
+	}
 	if name == Dead || name == Events {
 		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject))
 	}

@@ -41,6 +41,7 @@ type Writer struct {
 	next    uint64
 	turn    uint64 // of sweep
 	pending map[uint64]write
+	told    int // callbacks that run
 	closed  bool
 	stop    chan struct{}
 	done    chan struct{}
@@ -66,13 +67,13 @@ func NewWriter(nc *nats.Conn) (*Writer, error) {
 	return w, nil
 }
 
-// Settle waits until no write waits for its acknowledgement: AckTimeout at most, if nothing is published meanwhile.
+// Settle waits until no write waits for its acknowledgement, and no callback runs that may publish another: AckTimeout at most, if nothing is published meanwhile.
 func (w *Writer) Settle() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		w.mu.Lock()
-		waiting := len(w.pending)
+		waiting := len(w.pending) + w.told
 		w.mu.Unlock()
 		if waiting == 0 {
 			return
@@ -135,10 +136,20 @@ func (w *Writer) finish(id uint64, a Ack, err error) {
 	w.mu.Lock()
 	p, ok := w.pending[id]
 	delete(w.pending, id)
+	if ok {
+		w.told++
+	}
 	w.mu.Unlock()
 	if ok {
 		p.done(a, err)
+		w.over(1)
 	}
+}
+
+func (w *Writer) over(callbacks int) {
+	w.mu.Lock()
+	w.told -= callbacks
+	w.mu.Unlock()
 }
 
 func (w *Writer) onAck(m *nats.Msg) {
@@ -183,10 +194,12 @@ func (w *Writer) expire(over func(write) bool) {
 			delete(w.pending, id)
 		}
 	}
+	w.told += len(late)
 	w.mu.Unlock()
 	for _, p := range late {
 		p.done(Ack{}, ErrUnknown)
 	}
+	w.over(len(late))
 }
 
 var (

@@ -16,16 +16,16 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 	for user, tries := range map[string]struct{ publish, subscribe, allowed []string }{
 		"client": {
 			publish: []string{
-				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON",
+				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.audit.operator.x",
 				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
-			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.events.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
+			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.events.>", "dspex.audit.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
 			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
 		},
 		"host": {
 			publish: []string{
-				"dspex.t.default.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
+				"dspex.audit.operator.x", "$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.GET.DSPEX_AUDIT", "dspex.t.default.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
 				"$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.DSPEX_JOBS", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.KV_dspex_sessions",
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
@@ -34,16 +34,18 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 		},
 		"operator": {
 			publish: []string{
+				"dspex.audit.operator.x", "$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.DELETE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.DELETE.DSPEX_AUDIT",
 				"$KV.dspex_sessions.s.x", "$KV.dspex_control.leader", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.DSPEX_JOBS",
 				"$JS.API.CONSUMER.DELETE.DSPEX_JOBS.x", "$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "dspex.ctl.h1.ping", "dspex.p.1.x", "_INBOX.client.x",
 			},
 			subscribe: []string{"_INBOX.>", "dspex.>", "$KV.>", ">"},
-			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.dlq.purge", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
+			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.dlq.purge", "dspex.rpc.audit.list", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
 		},
 		"dispatcher": {
-			publish:   []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j"},
+			publish: []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$JS.API.STREAM.DELETE.DSPEX_AUDIT", "$JS.API.STREAM.UPDATE.DSPEX_AUDIT",
+				"$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.DELETE.DSPEX_AUDIT"},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "$KV.>", ">"},
-			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x"},
+			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x", "$JS.API.STREAM.INFO.DSPEX_AUDIT"},
 		},
 	} {
 		t.Run(user, func(t *testing.T) {

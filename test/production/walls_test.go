@@ -99,12 +99,12 @@ var targets = []string{
 	"$KV.dspex_assign.p.99", "$KV.dspex_sessions.s.victim", "$KV.dspex_sessions.h.victim", "$KV.dspex_sessions.a.victim",
 	"$KV.dspex_results.r.s.victim.j", "$KV.dspex_results.r.a.victim", "$KV.dspex_results.t.victim", "$KV.dspex_results.r.s.acme.victim.j",
 	"$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
-	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.telemetry.victim",
+	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.audit.operator.victim", "dspex.audit.tenant.victim", "dspex.telemetry.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
 	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim", "dspex.probe.victim",
 	"dspex.t.default.rpc.victim", "dspex.reply.acme.victim", "_INBOX.host.victim", "_INBOX.dispatcher.victim",
 	"$JS.API.STREAM.PURGE.DSPEX_EVENTS", "$JS.API.STREAM.DELETE.DSPEX_EVENTS", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.victim",
-	"$JS.API.STREAM.CREATE.VICTIM", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim", "$JS.API.STREAM.MSG.DELETE.DSPEX_EVENTS",
+	"$JS.API.STREAM.CREATE.VICTIM", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim", "$JS.API.STREAM.MSG.DELETE.DSPEX_EVENTS", "$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.DELETE.DSPEX_AUDIT",
 }
 
 // entrances are where each role gets an acknowledgement or an answer.
@@ -184,7 +184,7 @@ func (w *walls) untouched() {
 			}
 		}
 	}
-	for _, name := range []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS"} {
+	for _, name := range []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS", "DSPEX_AUDIT"} {
 		if _, err := w.js.Stream(ctx, name); err != nil {
 			w.Errorf("%s: %v", name, err)
 		}

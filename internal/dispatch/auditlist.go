@@ -1,0 +1,113 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Bounds of one answer about the audit trail.
+const (
+	auditDefault = 100
+	auditMost    = 500
+	auditScan    = 20_000 // records looked at
+	auditPage    = 1 << 20
+)
+
+// auditAsk chooses records.
+type auditAsk struct {
+	action, tenant, role string
+	newer, limit         int64
+	cursor               string
+	from                 uint64
+}
+
+func (a *auditAsk) read(r micro.Request) *jobs.Error {
+	a.limit = auditDefault
+	return readBody(r, `{"action": "...", "tenant": "...", "newer_than_ms": 3600000, "limit": 100, "cursor": "..."}`, map[string]*entry{
+		"action":        textEntry(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= auditLongest }),
+		"tenant":        textEntry(&a.tenant, sessionShape, jobs.ValidTenant),
+		"role":          textEntry(&a.role, "operator, tenant or client", func(s string) bool { return s == "operator" || s == "tenant" || s == "client" }),
+		"newer_than_ms": intEntry(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"limit":         intEntry(&a.limit, "records", 1, auditMost),
+		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
+			var err error
+			a.from, err = strconv.ParseUint(s, 10, 64)
+			return err == nil && a.from > 0
+		}),
+	})
+}
+
+func (a *auditAsk) wants(r *auditRecord) bool {
+	return (a.action == "" || r.Action == a.action) && (a.tenant == "" || r.Tenant == a.tenant) && (a.role == "" || r.Role == a.role)
+}
+
+// listAudit answers a page of the audit trail, the oldest record first. Its cursor goes on behind the page also when there is no more
+// as yet.
+func (d *Dispatcher) listAudit(ctx context.Context, r micro.Request) {
+	var a auditAsk
+	if bad := a.read(r); bad != nil {
+		refuse(r, bad)
+		return
+	}
+	page := stream.Page{Stream: stream.Audit, Subject: contract.SubjectAudit, From: a.from}
+	if a.newer > 0 && a.from == 0 {
+		page.Since = d.clock.Now().Add(-time.Duration(a.newer) * time.Millisecond)
+	}
+	found, next, more, err := d.readAudit(ctx, &a, page)
+	if err != nil {
+		refuse(r, unreadable(err))
+		return
+	}
+	result := map[string]any{"records": found, "more": more}
+	if next > 0 {
+		result["cursor"] = strconv.FormatUint(next, 10)
+	}
+	respondResult(r, result)
+}
+
+// readAudit reads records until it has enough: next is where the next page begins, 0 if there is none at all.
+func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Page) (found []any, next uint64, more bool, err error) {
+	found, next = []any{}, a.from
+	bytes, full := 0, false
+	page.Bytes = auditPage
+	for looked := 0; looked < auditScan && !full; {
+		page.Messages = int(a.limit) - len(found)
+		end, err := stream.GetPage(ctx, d.nc, page, func(m stream.Stored) error {
+			looked++
+			if full {
+				return nil
+			}
+			next = m.Sequence + 1
+			var one auditRecord
+			if json.Unmarshal(m.Data, &one) != nil || one.Schema != auditSchema || !a.wants(&one) {
+				return nil
+			}
+			shown := map[string]any{}
+			if raw, err := wire.FromJSON(m.Data, wire.Request); err != nil || wire.Decode(raw, &shown) != nil {
+				return nil
+			}
+			shown["sequence"] = m.Sequence
+			found = append(found, shown)
+			bytes += len(m.Data)
+			full = len(found) >= int(a.limit) || bytes > d.maxPayload/4
+			return nil
+		})
+		if err != nil {
+			return nil, 0, false, err
+		}
+		if end == 0 && !full {
+			return found, next, false, nil
+		}
+		page.From, page.Since = next, time.Time{}
+	}
+	return found, next, true, nil
+}
