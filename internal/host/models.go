@@ -18,7 +18,8 @@ type sentProfiles struct {
 // toldWorkers bounds the workers remembered; a forgotten one is told again.
 const toldWorkers = 1024
 
-func (k *sentProfiles) first(worker uint64, key string) bool {
+// tell tells the worker if it does not know. Who finds it told may call: it has gone out by then. tell does not wait.
+func (k *sentProfiles) tell(worker uint64, key string, tell func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.known == nil || len(k.known) > toldWorkers {
@@ -28,16 +29,13 @@ func (k *sentProfiles) first(worker uint64, key string) bool {
 		k.known[worker] = map[string]bool{}
 	}
 	if k.known[worker][key] {
-		return false
+		return nil
+	}
+	if err := tell(); err != nil {
+		return err
 	}
 	k.known[worker][key] = true
-	return true
-}
-
-func (k *sentProfiles) forget(worker uint64, key string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.known[worker], key)
+	return nil
 }
 
 // publishDefaultLM makes a choice the default of every host.

@@ -22,27 +22,54 @@ func pushedKey(id string) string {
 	return pushedPrefix + base64.RawURLEncoding.EncodeToString([]byte(id))
 }
 
-// pushed are these programs, and which worker knows which version of them.
+// pushed are these programs, and which worker knows them as they were stored when. Their order is that of the bucket's revisions:
+// versions may begin anew where the bucket was lost.
 type pushed struct {
 	mu    sync.Mutex
-	now   map[string]frame.ProgramBody // by id
-	known map[uint64]map[string]uint64 // versions, by worker
+	now   map[string]given             // by id
+	known map[uint64]map[string]uint64 // revisions, by worker
 }
 
-// put notes a program, unless a later version of it is known.
-func (p *pushed) put(b frame.ProgramBody) {
+// given is a program as it was stored.
+type given struct {
+	frame.ProgramBody
+
+	revision uint64
+}
+
+// put notes a program, unless one that was stored later is known.
+func (p *pushed) put(b frame.ProgramBody, revision uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.now == nil {
-		p.now = map[string]frame.ProgramBody{}
+		p.now = map[string]given{}
 	}
-	if b.Version >= p.now[b.ID].Version {
-		p.now[b.ID] = b
+	if revision >= p.now[b.ID].revision {
+		p.now[b.ID] = given{b, revision}
 	}
 }
 
-// news are the programs that the worker does not know as they are. It counts as told.
-func (p *pushed) news(worker uint64) []frame.ProgramBody {
+// remove notes that there is no program under a key any more.
+func (p *pushed) remove(key string, revision uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, b := range p.now {
+		if pushedKey(id) == key && revision >= b.revision {
+			p.now[id] = given{frame.ProgramBody{ID: id, Version: b.Version}, revision}
+		}
+	}
+}
+
+// version is the one that was given out last, as far as this host knows.
+func (p *pushed) version(id string) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now[id].Version
+}
+
+// tell has the worker told what it does not know as it is. Jobs of one worker that begin at the same time wait for each other here:
+// none may begin before what another one tells has gone out. tell does not wait.
+func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.now) == 0 {
@@ -56,37 +83,32 @@ func (p *pushed) news(worker uint64) []frame.ProgramBody {
 		told = map[string]uint64{}
 		p.known[worker] = told
 	}
-	var found []frame.ProgramBody
 	for id, b := range p.now {
-		if told[id] != b.Version {
-			told[id] = b.Version
-			found = append(found, b)
+		if told[id] == b.revision {
+			continue
 		}
+		if err := tell(b.ProgramBody); err != nil {
+			return err
+		}
+		told[id] = b.revision
 	}
-	return found
-}
-
-// forget has the worker told everything again.
-func (p *pushed) forget(worker uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.known, worker)
+	return nil
 }
 
 // tellPrograms makes the worker know what was pushed, before its next call.
 func (h *Host) tellPrograms(slot workers.Slot) *jobs.Error {
-	for _, b := range h.pushed.news(slot.WorkerID()) {
-		if err := slot.Tell(frame.Program, b.AppendBody(nil)); err != nil {
-			h.pushed.forget(slot.WorkerID())
-			return workers.CallError(err, slot.WorkerName())
-		}
+	err := h.pushed.tell(slot.WorkerID(), func(b frame.ProgramBody) error {
+		return slot.Tell(frame.Program, b.AppendBody(nil))
+	})
+	if err != nil {
+		return workers.CallError(err, slot.WorkerName())
 	}
 	return nil
 }
 
 // followPrograms applies what any host has stored; known is called when all that was there is known.
 func (h *Host) followPrograms(ctx context.Context, known func()) {
-	stream.FollowKnown(ctx, h.js, stream.Control, pushedPrefix+"*", h.log, func(_ string, value []byte) { h.notePushed(value) }, known)
+	stream.FollowKnown(ctx, h.js, stream.Control, pushedPrefix+"*", h.log, h.notePushed, known)
 }
 
 // programsWait bounds the wait of a host that starts for what was pushed before: its first job should find that, but a broker that
@@ -102,16 +124,17 @@ func (h *Host) awaitPrograms(ctx context.Context, known <-chan struct{}) {
 	}
 }
 
-func (h *Host) notePushed(value []byte) {
-	if len(value) == 0 {
+func (h *Host) notePushed(key string, e stream.Entry) {
+	if len(e.Value) == 0 { // somebody has deleted the key
+		h.pushed.remove(key, e.Revision)
 		return
 	}
-	b, err := frame.ParseProgram(value)
+	b, err := frame.ParseProgram(e.Value)
 	if err != nil {
 		h.log.Warn("pushed_program_unreadable", "error", err)
 		return
 	}
-	h.pushed.put(b)
+	h.pushed.put(b, e.Revision)
 }
 
 // publishProgram stores what push_program or withdraw_program has checked, for all hosts.
@@ -127,16 +150,17 @@ func (h *Host) publishProgram(ctx context.Context, told []byte) *jobs.Error {
 			failed = err
 			continue
 		}
-		b := frame.ProgramBody{ID: id, Version: 1, Record: record}
+		b := frame.ProgramBody{ID: id, Version: h.pushed.version(id) + 1, Record: record}
 		if before, err := frame.ParseProgram(e.Value); err == nil {
-			b.Version = before.Version + 1
+			b.Version = max(b.Version, before.Version+1)
 			if string(before.Record) == string(record) { // an attempt before this one has stored it
-				h.pushed.put(before)
+				h.pushed.put(before, e.Revision)
 				return nil
 			}
 		}
-		if _, failed = h.control.PutSync(pushedKey(id), b.AppendBody(nil), e.Revision, 0); failed == nil {
-			h.pushed.put(b)
+		var revision uint64
+		if revision, failed = h.control.PutSync(pushedKey(id), b.AppendBody(nil), e.Revision, 0); failed == nil {
+			h.pushed.put(b, revision)
 			return nil
 		}
 	}

@@ -70,11 +70,10 @@ func (h *Host) equip(a *attempt, call *frame.CallBody) *jobs.Error {
 		return e
 	}
 	call.LM = key
-	if !h.sent.first(a.slot.WorkerID(), key) {
-		return nil
-	}
-	if err := a.slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: a.model.Profile}.AppendBody(nil)); err != nil {
-		h.sent.forget(a.slot.WorkerID(), key)
+	err := h.sent.tell(a.slot.WorkerID(), key, func() error {
+		return a.slot.Tell(frame.LM, frame.LMBody{Key: key, Profile: a.model.Profile}.AppendBody(nil))
+	})
+	if err != nil {
 		return workers.CallError(err, a.slot.WorkerName())
 	}
 	return nil

@@ -16,9 +16,9 @@ func Follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 	FollowEntries(ctx, js, bucket, filter, log, func(key string, e Entry) { each(key, e.Value) })
 }
 
-// FollowKnown is Follow; known is called each time when all that was there has been told.
-func FollowKnown(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, value []byte), known func()) {
-	followAll(ctx, js, bucket, filter, log, func(key string, e Entry) { each(key, e.Value) }, known)
+// FollowKnown is FollowEntries; known is called each time when all that was there has been told.
+func FollowKnown(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, e Entry), known func()) {
+	followAll(ctx, js, bucket, filter, log, each, known)
 }
 
 // FollowEntries is Follow with all that is known of a key. After a lost connection it begins again with what is there.
