@@ -190,6 +190,14 @@ var mutants = []mutant{
 	{name: "an answer about the time that was overtaken counts", rule: "The broker's time", test: "clock.TestWhatTheBrokersTimeAndAnAgeIsFromWhatWasObserved", edits: []edit{{"clock.estimate.observe",
 		"if before < e.sure {",
 		"if false {"}}},
+	{name: "a worker is told of a program once", rule: "Pushed programs", aim: []string{pushedPrograms}, edits: []edit{{"host.pushed.tell",
+		"		if told[id] == b.revision {\n", "		if told[id] > 0 {\n"}}},
+	{name: "a pushed program stays on the host that took it", rule: "Pushed programs", aim: []string{pushedPrograms}, edits: []edit{{"host.Host.notePushed",
+		"	h.pushed.put(b, e.Revision)\n", "	_ = b\n"}}},
+	{name: "the host that stores a program waits until it comes back", rule: "Pushed programs", aim: []string{pushedPrograms}, edits: []edit{{"host.Host.publishProgram",
+		"			h.pushed.put(b, revision)\n", "			_ = revision\n"}}},
+	{name: "a program that was taken back begins at version 1", rule: "Pushed programs", aim: []string{pushedPrograms}, edits: []edit{{"host.Host.publishProgram",
+		"			b.Version = max(b.Version, before.Version+1)\n", "			if b.Version = before.Version + 1; before.Record == nil {\n				b.Version = 1\n			}\n"}}},
 }
 
 // Scenarios of the simulation.
@@ -202,4 +210,6 @@ const (
 	twoTenants    = "two tenants with the same sessions and ids"
 	hostClock     = "clock of a host set"
 	brokerClock   = "clock of the broker set"
+
+	pushedPrograms = "programs that an operator pushes"
 )

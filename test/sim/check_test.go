@@ -46,6 +46,7 @@ func check(h *history, idle time.Duration) []string {
 	c.nothingExpiresEarly()
 	c.stateContinues()
 	c.burials()
+	c.programsFollow()
 	return c.bad
 }
 

@@ -32,15 +32,19 @@ type client struct {
 func (w *world) startClients() []*client {
 	var list []*client
 	for n, ops := range w.plan.clients {
-		c := &client{p: w.process(fmt.Sprintf("c%d.1", n)), ops: ops, done: make(chan struct{}), waiting: map[int]string{}}
-		c.p.client = true
-		list = append(list, c)
-		w.wg.Go(func() {
-			defer close(c.done)
-			c.run()
-		})
+		list = append(list, w.startClient(fmt.Sprintf("c%d.1", n), ops))
 	}
 	return list
+}
+
+func (w *world) startClient(who string, ops []op) *client {
+	c := &client{p: w.process(who), ops: ops, done: make(chan struct{}), waiting: map[int]string{}}
+	c.p.client = true
+	w.wg.Go(func() {
+		defer close(c.done)
+		c.run()
+	})
+	return c
 }
 
 func (c *client) run() {
@@ -230,6 +234,9 @@ func (c *client) call(o op) {
 	if o.session != "" {
 		subject = jobs.RPCSession + o.session
 	}
+	if o.pushes() {
+		subject = rpcAdmin
+	}
 	for pause := again; ; pause = min(2*pause, time.Minute) {
 		c.p.world.history.add(c.event(submit, o))
 		m, err := c.p.nc.RequestMsg(o.message(o.request(subject)), replyWait)
@@ -311,6 +318,9 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 		return true
 	}
 	e.attempt, e.label, e.list, e.body, e.text, e.asked = r.Attempt, r.Session.State, r.list(), string(body), r.Error.Code, o.work.X
+	if o.command == "withdraw_program" {
+		e.asked = takenBack
+	}
 	if r.Error.Code == jobs.CodePending { // the deadline has passed, the outcome comes later
 		e.kind = unclear
 		c.p.world.history.add(e)

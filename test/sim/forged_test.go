@@ -112,6 +112,51 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 	}
 }
 
+func TestTheCheckersCatchForgedPrograms(t *testing.T) {
+	for name, c := range map[string]struct {
+		falsify func(h *history)
+		want    string
+	}{
+		"nothing":                       {func(*history) {}, ""},
+		"a version comes twice":         {func(h *history) { h.find(pushed, 1).seq = 1 }, "has version 1 after 1"},
+		"a worker goes back":            {func(h *history) { h.find(began, 4).program = "one" }, "before what it knew"},
+		"a worker forgets":              {func(h *history) { h.find(began, 4).program = "" }, "forgets the program"},
+		"a program from nowhere":        {func(h *history) { h.find(began, 4).program = "other" }, "was not stored"},
+		"the next job does not find it": {func(h *history) { h.find(began, 3).program = "one" }, "was pushed there before"},
+		"a host never finds it":         {func(h *history) { h.find(began, 5).program = "one" }, "in the end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := forgePrograms()
+			c.falsify(h)
+			checks := &checker{h: h}
+			checks.programsFollow()
+			if bad := strings.Join(checks.bad, "\n"); !strings.Contains(bad, c.want) || c.want == "" && bad != "" {
+				t.Errorf("want %q among:\n%s", c.want, bad)
+			}
+		})
+	}
+}
+
+// forgePrograms is a faultless history of two pushes on one host, a job after each, and one of another host in the end.
+func forgePrograms() *history {
+	h := newHistory(4)
+	run := func(who, session, job, program string) {
+		h.all = append(h.all, event{kind: stored, session: session, job: job}, event{kind: began, who: who, text: "0", session: session, job: job, program: program})
+	}
+	for n, x := range []string{"one", "two"} {
+		run("h0.1", "", x, []string{"", "one"}[n])
+		h.all = append(h.all, event{kind: pushed, text: x, seq: uint64(n + 1)}, event{kind: answered, job: x, asked: x})
+		run("h0.1", "s", "after-"+x, x)
+	}
+	h.all = append(h.all, event{kind: looked})
+	run("h0.1", "s", "look", "two")
+	run("h1.1", "r", "look", "two")
+	for n := range h.all {
+		h.all[n].at = time.Duration(n+1) * time.Millisecond
+	}
+	return h
+}
+
 func resetBody(t *testing.T) string {
 	list, err := wire.Encode([]string{"b"})
 	if err != nil {

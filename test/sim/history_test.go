@@ -46,12 +46,14 @@ const (
 	removed    kind = "removed"    // a key's lifetime is over
 	lost       kind = "lost"       // a store, with all that was in it
 	opened     kind = "opened"     // a circuit breaker
+	pushed     kind = "pushed"     // a program for all hosts
 )
 
 // What the director does, and what it finds at the end.
 const (
 	fault  kind = "fault"
 	booted kind = "booted" // a process starts
+	looked kind = "looked" // at the pushed program, when all is healed
 	final  kind = "final"
 	// logged is what the product says of itself; no checker reads it.
 	logged kind = "log"
@@ -73,6 +75,7 @@ type event struct {
 	body    string   // bytes to compare
 	label   string   // session state as the reply names it
 	asked   string   // of a reply: what the entry is that the request would append
+	program string   // of an attempt that starts: what its worker knows of the pushed program
 
 	incarnation string // of the host that was assigned
 	record      *jobs.Record
@@ -103,6 +106,9 @@ func (e event) String() string {
 	}
 	if e.text != "" {
 		fmt.Fprintf(&b, " %s", e.text)
+	}
+	if e.program != "" {
+		fmt.Fprintf(&b, " program %s", e.program)
 	}
 	if e.list != nil {
 		fmt.Fprintf(&b, " %v", e.list)

@@ -15,6 +15,9 @@ type mood struct {
 	tunes func(*rand.Rand, *op)   // each thing that a client does
 }
 
+// pushing clients are operators who push a program and take it back, among jobs that may use it.
+var pushing = &mood{"programs that an operator pushes", pushedUnderFire, pushesPrograms}
+
 var moods = []*mood{
 	{"impatient clients", func(*rand.Rand, *plan) {}, impatient},
 	{"cleaned up under fire", underFire, cleaning},
@@ -23,6 +26,7 @@ var moods = []*mood{
 	{"jobs that wait for longer than sessions live", func(_ *rand.Rand, p *plan) { p.idle = 3 * time.Second }, waiting},
 	{"deadlines while the broker's clock is set", clockSet, dueLater},
 	{"two tenants with the same sessions and ids", func(_ *rand.Rand, p *plan) { p.tenants = true }, sameSessions},
+	pushing,
 	{"both lanes of one slot", func(_ *rand.Rand, p *plan) { p.hosts = []hostPlan{{name: "h0", workers: 1, slots: 1}} }, lanes},
 }
 

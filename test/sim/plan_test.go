@@ -186,6 +186,9 @@ func (p *plan) addPoint(r *rand.Rand, at point, after bool) {
 	case pointDead, pointAnonResult, pointAnonAck: // few pass there
 		t.nth, t.target, t.fault.target = r.IntN(2), "", ""
 		return
+	case pointProgram:
+		t.nth, t.target, t.fault.target, p.mood = r.IntN(3), "", "", pushing
+		return
 	case pointReset:
 		t.nth = r.IntN(2)
 	}

@@ -35,6 +35,7 @@ const (
 	pointAck        point = "ack"
 	pointAnonResult point = "write anonymous result"
 	pointAnonAck    point = "ack anonymous"
+	pointProgram    point = "write program"
 	pointLease      point = "write lease"
 	pointDoor       point = "publish at the door"
 	pointSubmit     point = "client publishes"
@@ -42,7 +43,7 @@ const (
 
 // hostPoints are the points where a host can be struck, in the order of the table.
 var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointLoadHead, pointLook, pointHead,
-	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck}
+	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
 var dispatcherPoints = []point{pointLease, pointAssign, pointDoor, pointLook}
 
@@ -67,6 +68,8 @@ func classify(p publication) point {
 		return pointAssign
 	case strings.HasPrefix(s, "$KV."+stream.Control+".leader"):
 		return pointLease
+	case strings.HasPrefix(s, programSubject):
+		return pointProgram
 	case strings.HasPrefix(s, "dspex.dlq."):
 		return pointDead
 	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."), strings.HasPrefix(s, "dspex.t.") && !strings.Contains(s, ".rpc."):

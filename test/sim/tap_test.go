@@ -110,6 +110,8 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		e.kind, e.seq, e.job = stored, rev, jobID(m, rev)
 		e.session = ref{jobs.SourceOf(subject).Session}.name()
 		e.header, e.request = m.Header, m.Data
+	case strings.HasPrefix(subject, programSubject):
+		p.seeProgram(m, &e)
 	case strings.HasPrefix(subject, "$KV."+stream.Control+"."):
 		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
 		e.kind, e.text = opened, name

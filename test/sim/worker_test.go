@@ -36,6 +36,7 @@ type worker struct {
 	busy   int
 	gone   chan struct{}
 	states map[string]resident
+	pushed string // what it knows of the program that is pushed; "" nothing
 }
 
 type resident struct {
@@ -216,10 +217,24 @@ type slot struct {
 	w *worker
 }
 
-func (s *slot) WorkerID() uint64              { return s.w.id }
-func (s *slot) WorkerName() string            { return s.w.name }
-func (s *slot) Exclusive(string) bool         { return false }
-func (s *slot) Tell(frame.Type, []byte) error { return nil }
+func (s *slot) WorkerID() uint64      { return s.w.id }
+func (s *slot) WorkerName() string    { return s.w.name }
+func (s *slot) Exclusive(string) bool { return false }
+
+// Tell takes what was pushed.
+func (s *slot) Tell(t frame.Type, body []byte) error {
+	if t != frame.Program {
+		return nil
+	}
+	b, err := frame.ParseProgram(body)
+	if err != nil {
+		return err
+	}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.w.pushed = contentOf(b)
+	return nil
+}
 
 // Engine is asked right before an attempt's last look at the clock: there a stopped process stands still.
 func (s *slot) Engine() string {
@@ -280,7 +295,7 @@ func (s *slot) serve(ctx context.Context, c frame.CallBody) (frame.Frame, error)
 		return frame.Frame{}, err
 	}
 	s.p.mu.Lock()
-	held := s.w.states[c.Session]
+	held, program := s.w.states[c.Session], s.w.pushed
 	s.p.mu.Unlock()
 	state := c.State
 	if state == nil && c.StateVersion > 0 {
@@ -295,7 +310,7 @@ func (s *slot) serve(ctx context.Context, c frame.CallBody) (frame.Frame, error)
 			return frame.Frame{}, err
 		}
 	}
-	run := event{kind: began, who: s.p.who, session: c.Session, job: c.Job, attempt: int(c.Attempt), list: list, text: s.w.name}
+	run := event{kind: began, who: s.p.who, session: c.Session, job: c.Job, attempt: int(c.Attempt), list: list, text: s.w.name, program: program}
 	s.p.note(run)
 	s.p.world.workerPoint(s.p, pointRunStart)
 	select {
@@ -354,6 +369,12 @@ func (s *slot) finish(c frame.CallBody, job work, list []string) (frame.Frame, e
 			s.w.states[c.Session] = resident{r.StateVersion, next}
 			s.p.mu.Unlock()
 		}
+	case "push_program", "withdraw_program":
+		meta, err := wire.Encode(map[string]any{"program": pushes(c.Command, job.X)})
+		if err != nil {
+			return frame.Frame{}, err
+		}
+		r.Meta = meta
 	default:
 		return failure(jobs.Python, "unknown_command", false), nil
 	}

@@ -66,6 +66,7 @@ func (w *world) run() error {
 	w.direct()
 	if w.broken == nil {
 		w.awaitClients(clients)
+		w.awaitClients(w.lookAtPrograms())
 		w.awaitRest()
 	}
 	w.abdicate()
