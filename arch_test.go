@@ -11,11 +11,12 @@ import (
 var arrows = map[string][]string{
 	"":                           {"internal/contract", "internal/quorum"},
 	"cmd/dispatcher":             {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
-	"cmd/dspex":                  {"", "internal/daemon", "internal/tenants", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
+	"cmd/dspex":                  {"", "internal/backup", "internal/daemon", "internal/tenants", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
 	"cmd/worker-host":            {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"dspextest":                  {"", "internal/contract", "internal/devserver", "internal/mock", "internal/natstest"},
 	"internal/affinity":          {},
+	"internal/backup":            {"internal/contract", "internal/jobs", "internal/stream"},
 	"internal/breaker":           {"internal/jobs"},
 	"internal/clock":             {},
 	"internal/contract":          {},

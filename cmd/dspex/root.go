@@ -125,7 +125,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.server, "server", "", "URL of NATS (default $NATS_URL, else "+defaultServer+")")
 	flags.StringVar(&a.context, "context", "", "context of the nats command line with URL and credentials (default $NATS_CONTEXT)")
 	flags.StringVarP(&a.output, "output", "o", "text", "text, json or jsonl (one line each)")
-	root.AddCommand(a.callCommand(), a.jobsCommand(), a.programsCommand(), a.dlqCommand(), a.sessionsCommand(), a.hostsCommand(), a.consumersCommand(), a.partitionsCommand(), a.tenantsCommand(), a.breakersCommand(), a.auditCommand(), a.healthCommand(), a.statsCommand(), a.benchCommand(),
+	root.AddCommand(a.callCommand(), a.jobsCommand(), a.programsCommand(), a.dlqCommand(), a.sessionsCommand(), a.hostsCommand(), a.consumersCommand(), a.partitionsCommand(), a.tenantsCommand(), a.breakersCommand(), a.auditCommand(), a.backupCommand(), a.restoreCommand(), a.healthCommand(), a.statsCommand(), a.benchCommand(),
 		a.envCommand(), withoutOutput(withoutBroker(a.echoLMCommand())), withoutOutput(withoutBroker(a.devCommand())), withoutOutput(withoutBroker(a.demoCommand())), withoutBroker(a.versionCommand()))
 	return root
 }

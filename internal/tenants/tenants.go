@@ -47,7 +47,7 @@ type New struct {
 var reserved = []string{"DSPEX", "OPERATOR", "SYS"}
 
 // taken are the users of nats.conf itself.
-var taken = []string{"dispatcher", "host", "operator"}
+var taken = []string{"dispatcher", "host", "operator", "backup"}
 
 var userName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 

@@ -47,7 +47,7 @@ func deploy(t *testing.T) *deployment {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	for _, user := range []string{"dispatcher", "host", "client", "operator"} {
+	for _, user := range []string{"dispatcher", "host", "client", "operator", "backup"} {
 		t.Setenv("DSPEX_"+strings.ToUpper(user)+"_PASSWORD", password(user))
 	}
 	d.startBrokers(d.configure())

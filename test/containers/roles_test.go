@@ -28,7 +28,7 @@ func password(user string) string { return "pw-of-" + user }
 func passwords() map[string]string {
 	return map[string]string{
 		"DSPEX_DISPATCHER_PASSWORD": password("dispatcher"), "DSPEX_HOST_PASSWORD": password("host"),
-		"DSPEX_CLIENT_PASSWORD": password("client"), "DSPEX_OPERATOR_PASSWORD": password("operator"),
+		"DSPEX_CLIENT_PASSWORD": password("client"), "DSPEX_OPERATOR_PASSWORD": password("operator"), "DSPEX_BACKUP_PASSWORD": password("backup"),
 	}
 }
 

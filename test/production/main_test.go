@@ -56,7 +56,7 @@ func password(user string) string { return "pw-of-" + user + "-long-enough" }
 
 // startBroker runs the shipped configuration, on a free port and with its data in dir.
 func startBroker(dir string) error {
-	for _, user := range []string{"dispatcher", "host", "client", "operator"} {
+	for _, user := range []string{"dispatcher", "host", "client", "operator", "backup"} {
 		if err := os.Setenv("DSPEX_"+strings.ToUpper(user)+"_PASSWORD", password(user)); err != nil {
 			return err
 		}
