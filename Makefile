@@ -60,7 +60,7 @@ down: ## stop what `make up` started; jobs and sessions stay in their volumes
 
 # A letter in front: nats-server reads a password that looks like a number as one.
 .env:
-	umask 077; for user in DISPATCHER HOST CLIENT OPERATOR; do \
+	umask 077; for user in DISPATCHER HOST CLIENT OPERATOR BACKUP; do \
 	  echo "DSPEX_$${user}_PASSWORD=p$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done >$@
 
 test: test-go test-python ## everything that must pass: vet, unit, race, contract and end-to-end tests, Python, real DSPy
