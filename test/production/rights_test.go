@@ -41,6 +41,14 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 			subscribe: []string{"_INBOX.>", "dspex.>", "$KV.>", ">"},
 			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.dlq.purge", "dspex.rpc.audit.list", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
 		},
+		"backup": {
+			publish: []string{
+				"dspex.rpc.stats.get", "dspex.t.default.session.x", "dspex.hb.h3", "$KV.dspex_sessions.s.x", "$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.DSPEX_JOBS", "$JS.API.STREAM.DELETE.DSPEX_JOBS",
+				"$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.x", "_INBOX.client.x",
+			},
+			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.>", "dspex.rpc.>", "$KV.>", ">"},
+			allowed:   []string{"$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.DIRECT.GET.DSPEX_JOBS"},
+		},
 		"dispatcher": {
 			publish: []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$JS.API.STREAM.DELETE.DSPEX_AUDIT", "$JS.API.STREAM.UPDATE.DSPEX_AUDIT",
 				"$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.DELETE.DSPEX_AUDIT"},

@@ -1,0 +1,203 @@
+package backup_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/backup"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+func silent(string, uint64, uint64) {}
+
+func empty(t *testing.T) (*nats.Conn, jetstream.JetStream, *stream.Writer) {
+	t.Helper()
+	nc := natstest.Connect(t, natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 }))
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := stream.NewWriter(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return nc, js, w
+}
+
+// deployed has a job that waits, two sessions, and outcomes; the record of "behind" does not know the latest of its outcomes.
+func deployed(t *testing.T) (nc *nats.Conn, created int64) {
+	t.Helper()
+	nc, js, w := empty(t)
+	if _, err := stream.Ensure(t.Context(), js, stream.Settings{Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), stream.Jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created = s.CachedInfo().Created.UnixNano()
+	publish := func(m *nats.Msg) {
+		t.Helper()
+		if _, err := w.PublishSync(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(&nats.Msg{Subject: "dspex.session.s1", Data: []byte("waits"), Header: nats.Header{"Dspex-Job": {"j1"}, "Dspex-Mode": {"queue"}}})
+	publish(&nats.Msg{Subject: "dspex.session.s1", Data: []byte("bare")})
+	put := func(bucket, key string, value []byte) {
+		t.Helper()
+		b := stream.NewBucket(nc, w, bucket)
+		if _, err := b.PutSync(key, value, 0, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	put(stream.Sessions, "s.behind", (&jobs.Record{Stream: created, LastSequence: 7, Ended: map[uint64]jobs.Kind{9: jobs.Cancelled}, Created: now, Updated: now}).Append(nil))
+	put(stream.Sessions, "h.behind", (&jobs.Head{Stream: created, Sequence: 8, Attempt: 2}).Append(nil))
+	return nc, created
+}
+
+func TestARestoreIsWhatWasCopied(t *testing.T) {
+	nc, created := deployed(t)
+	dir := filepath.Join(t.TempDir(), "copy")
+	m, err := backup.Write(t.Context(), nc, dir, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, js, w := empty(t)
+	if _, err := backup.Restore(t.Context(), to, dir, 0, silent); err != nil {
+		t.Fatal(err)
+	}
+	made := map[string]*jetstream.StreamInfo{}
+	for _, o := range m.Objects {
+		s, err := js.Stream(t.Context(), o.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made[o.Name] = s.CachedInfo(); made[o.Name].State.Msgs != o.Messages || made[o.Name].State.LastSeq < 1<<50 {
+			t.Errorf("%s: %+v, the copy has %d messages", o.Name, made[o.Name].State, o.Messages)
+		}
+	}
+	was, err := stream.GetSequence(t.Context(), nc, stream.Jobs, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := stream.GetSequence(t.Context(), to, stream.Jobs, 1)
+	if err != nil || is.Subject != was.Subject || string(is.Data) != "waits" || !is.Time.Equal(was.Time) || is.Header.Get("Dspex-Job") != "j1" || len(is.Header) != len(was.Header) {
+		t.Errorf("%+v, %v, was %+v", is, err, was)
+	}
+	if bare, err := stream.GetSequence(t.Context(), to, stream.Jobs, 2); err != nil || len(bare.Header) != 0 || string(bare.Data) != "bare" {
+		t.Errorf("%+v, %v", bare, err)
+	}
+	life := made[stream.Jobs].Created.UnixNano()
+	e, err := stream.NewBucket(to, w, stream.Sessions).Get(t.Context(), "s.behind")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := jobs.ParseRecord(e.Value); err != nil || r.Stream != life || r.Stream == created || r.LastSequence != 7 || len(r.Ended) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	e, err = stream.NewBucket(to, w, stream.Sessions).Get(t.Context(), "h.behind")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := jobs.ParseHead(e.Value); err != nil || h.Stream != life || h.Attempt != 2 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if made[stream.RecordsStream].Config.FirstSeq < 2 {
+		t.Error("sessions without a record are taken for new ones")
+	}
+	if _, err := stream.Ensure(t.Context(), js, stream.Settings{Partitions: 4}); err != nil {
+		t.Errorf("a dispatcher does not start: %v", err)
+	}
+}
+
+// TestAnOutcomeThatItsRecordDoesNotKnowIsLeftOut, if it came after the copy of the records had begun.
+func TestAnOutcomeThatItsRecordDoesNotKnowIsLeftOut(t *testing.T) {
+	nc, _ := deployed(t)
+	w, err := stream.NewWriter(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	result := func(session, job string, sequence uint64) {
+		b := stream.NewBucket(nc, w, stream.Results)
+		if _, err := b.PutSync("r.s."+session+"."+job, (&jobs.Result{Job: job, Sequence: sequence, Kind: jobs.Succeeded, Stored: time.Now()}).Append(nil), 0, time.Hour); err != nil {
+			t.Error(err)
+		}
+	}
+	result("gone", "old", 3) // its record has expired since
+	records := false
+	dir := filepath.Join(t.TempDir(), "copy")
+	if _, err := backup.Write(t.Context(), nc, dir, func(name string, _, _ uint64) {
+		if name == stream.RecordsStream && !records { // their copy is over
+			records = true
+			result("behind", "known", 7)
+			result("behind", "early", 9)
+			result("behind", "newer", 8)
+			result("begun", "newer", 10)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	to, js, _ := empty(t)
+	if _, err := backup.Restore(t.Context(), to, dir, 0, silent); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), stream.Results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := kv.Keys(t.Context())
+	slices.Sort(keys)
+	if want := []string{"r.s.behind.early", "r.s.behind.known", "r.s.gone.old"}; err != nil || !slices.Equal(keys, want) {
+		t.Errorf("%q, %v, want %q", keys, err, want)
+	}
+}
+
+func TestWhatIsNoWholeBackupIsRefused(t *testing.T) {
+	nc, _ := deployed(t)
+	dir := filepath.Join(t.TempDir(), "copy")
+	if _, err := backup.Write(t.Context(), nc, dir, silent); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Write(t.Context(), nc, dir, silent); err == nil || !strings.Contains(err.Error(), "must be empty") {
+		t.Errorf("into what is there: %v", err)
+	}
+	if _, err := backup.Restore(t.Context(), nc, dir, 0, silent); err == nil || !strings.Contains(err.Error(), "must have none") {
+		t.Errorf("over what is there: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	half := filepath.Join(t.TempDir(), "half")
+	if _, err := backup.Write(ended, nc, half, silent); err == nil {
+		t.Error("it was written without time")
+	}
+	to, _, _ := empty(t)
+	if _, err := backup.Restore(t.Context(), to, half, 0, silent); err == nil || !strings.Contains(err.Error(), "no whole backup") {
+		t.Errorf("half of one: %v", err)
+	}
+	path := filepath.Join(dir, stream.Jobs+".arc.s2")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), to, dir, 0, silent); err == nil || !strings.Contains(err.Error(), stream.Jobs) {
+		t.Errorf("a truncated file: %v", err)
+	}
+}
