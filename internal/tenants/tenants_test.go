@@ -29,7 +29,7 @@ func beside(t *testing.T) (config, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, who := range []string{"DISPATCHER", "HOST", "CLIENT", "OPERATOR"} {
+	for _, who := range []string{"DISPATCHER", "HOST", "CLIENT", "OPERATOR", "BACKUP"} {
 		t.Setenv("DSPEX_"+who+"_PASSWORD", "pw")
 	}
 	return config, dir

@@ -33,7 +33,7 @@ const accountPassword = "p-of-the-bench-and-of-nobody-else"
 
 // walledRig is the product behind the shipped configuration, and a client in an account of its own.
 func walledRig(ctx context.Context, o *options) (g *rig, err error) {
-	for _, user := range []string{"DISPATCHER", "HOST", "CLIENT", "OPERATOR"} {
+	for _, user := range []string{"DISPATCHER", "HOST", "CLIENT", "OPERATOR", "BACKUP"} {
 		if err := os.Setenv("DSPEX_"+user+"_PASSWORD", accountPassword); err != nil {
 			return nil, err
 		}
