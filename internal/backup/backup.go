@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -192,9 +193,7 @@ var added = []string{"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-
 func put(to *archive.Writer, m stream.Stored) error {
 	var header []byte
 	own := nats.Header{}
-	for key, values := range m.Header {
-		own[key] = values
-	}
+	maps.Copy(own, m.Header)
 	for _, key := range added {
 		delete(own, key)
 	}

@@ -87,15 +87,10 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 				return nil
 			}
 			next = m.Sequence + 1
-			var one auditRecord
-			if json.Unmarshal(m.Data, &one) != nil || one.Schema != auditSchema || !a.wants(&one) {
+			shown, wanted := a.shows(m)
+			if !wanted {
 				return nil
 			}
-			shown := map[string]any{}
-			if raw, err := wire.FromJSON(m.Data, wire.Request); err != nil || wire.Decode(raw, &shown) != nil {
-				return nil
-			}
-			shown["sequence"] = m.Sequence
 			found = append(found, shown)
 			bytes += len(m.Data)
 			full = len(found) >= int(a.limit) || bytes > d.maxPayload/4
@@ -110,4 +105,19 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 		page.From, page.Since = next, time.Time{}
 	}
 	return found, next, true, nil
+}
+
+// shows reads a record, and says whether it is wanted. One that cannot be read is of a later release.
+func (a *auditAsk) shows(m stream.Stored) (map[string]any, bool) {
+	var one auditRecord
+	if json.Unmarshal(m.Data, &one) != nil || one.Schema != auditSchema || !a.wants(&one) {
+		return nil, false
+	}
+	shown := map[string]any{}
+	raw, err := wire.FromJSON(m.Data, wire.Request)
+	if err != nil || wire.Decode(raw, &shown) != nil {
+		return nil, false
+	}
+	shown["sequence"] = m.Sequence
+	return shown, true
 }
