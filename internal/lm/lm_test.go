@@ -173,6 +173,46 @@ func TestAReferenceFromOutsideNamesNoOtherSecretOfTheHost(t *testing.T) {
 	}
 }
 
+// TestAKeyInAFileIsReplacedWithoutARestart: the next attempt has the new one, under a profile of its own, so that no worker goes on with
+// the old one; also where keys stay outside of the workers.
+func TestAKeyInAFileIsReplacedWithoutARestart(t *testing.T) {
+	for name, strict := range map[string]bool{"in the worker": false, "outside": true} {
+		t.Run(name, func(t *testing.T) {
+			file := write(t, "first\n")
+			r, err := New(File{Default: "own", Profiles: map[string]Profile{"own": {Provider: "openai_compatible", Model: "m", APIBase: "http://10.0.0.1/v1", APIKey: "file:" + file}}}, env())
+			if err == nil && strict {
+				err = r.Outside()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			used := func() (model jobs.Model, secret any) {
+				m, e := r.Default()
+				if e != nil {
+					t.Fatal(e)
+				}
+				p := profile(t, m.Profile)
+				if !strict {
+					return m, p["api_key"]
+				}
+				base, _ := p["api_base"].(string)
+				at, _ := r.endpoint(base[strings.LastIndexByte(base, '/')+1:])
+				return m, at.secret
+			}
+			before, secret := used()
+			if secret != "first" {
+				t.Errorf("the key is %v", secret)
+			}
+			if err := os.WriteFile(file, []byte("second\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if after, secret := used(); secret != "second" || after.Key == before.Key || after.Breaker != before.Breaker {
+				t.Errorf("the key is %v, the profile %s after %s, the breaker %s after %s", secret, after.Key, before.Key, after.Breaker, before.Breaker)
+			}
+		})
+	}
+}
+
 func TestAReferenceThatTheOperatorAllowsIsTakenForAnyModel(t *testing.T) {
 	file := write(t, "filed\n")
 	r, err := New(File{Profiles: map[string]Profile{"own": {Provider: "openai_compatible", Model: "m", APIBase: "http://10.0.0.1/v1"}}},
