@@ -171,7 +171,8 @@ var mutants = []mutant{
 		"if r.rec.Stream != c.stream {",
 		"if false {"}}},
 	{name: "what a dispatcher remembers of control is not written again", rule: "Broker objects", aim: []string{controlLost}, edits: []edit{
-		decides("dispatch.Dispatcher.restoreControl", "")}},
+		decides("dispatch.Dispatcher.restoreControl", "")},
+		survives: "a drained host that serves again breaks no promise, and no checker looks whether it stays drained"},
 	{name: "a probe of the jobs leaves its anchor", rule: "Rule 9", test: "stream.TestAProbeOfTheJobsClearsUpAnchorsThatWereLeft", edits: []edit{{"stream.Probe",
 		"		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))\n",
 		"		return nil\n"}}},
