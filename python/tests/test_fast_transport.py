@@ -598,7 +598,7 @@ def test_profiles_use_it_unless_it_is_switched_off() -> None:
                 used = inner.router._shared_transport()
                 assert type(used) is kind
                 assert used.max_connections == 7
-                assert used._read_timeout == (5000 + len(names)) / 1000
+                assert used._read_timeout == used._connect_timeout == (5000 + len(names)) / 1000
         server.script = [Reply(cut="accept")]
         assert (await failure(engine.run(program(), {"question": "why?"}, context(lm)))).code == "lm_connection"
 

@@ -12,6 +12,8 @@ import (
 )
 
 const codeModule = `import os
+import re
+from types import SimpleNamespace
 
 import dspy
 import six
@@ -22,6 +24,36 @@ from dspex_worker import command
 def calculate(code: str) -> dict:
     with dspy.PythonInterpreter() as interpreter:
         return {"said": str(interpreter.execute(code)), "six": six.__version__, "mine": os.environ.get("MINE"), "other": os.environ.get("OTHER")}
+
+
+class Coder(dspy.BaseLM):
+    def forward(self, prompt=None, messages=None, **more):
+        text = messages[-1]["content"]
+        ran = "it ran" if "42 emscripten" in text else "it did not run"
+        code = "import sys\nprint(6 * 7, sys.platform)"
+        if "SUBMIT" in messages[0]["content"]:
+            code = "import sys\nSUBMIT(answer='it ran' if sys.platform == 'emscripten' else sys.platform)"
+        values = {"reasoning": "so", "generated_code": code, "code": code, "finished": "True", "answer": ran}
+        asked = dict.fromkeys(re.findall(r"\[\[ ## (\w+) ## \]\]", text[text.rfind("Respond with"):]))
+        said = "\n\n".join(f"[[ ## {name} ## ]]\n{values.get(name, '')}" for name in asked)
+        message = SimpleNamespace(content=said, role="assistant", tool_calls=None)
+        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop", index=0)], usage={"total_tokens": 1}, model="coder")
+
+
+def double(n: int) -> int:
+    """Doubles."""
+    return 2 * n
+
+
+@command
+def agents() -> dict:
+    with dspy.context(lm=Coder("coder")):
+        made = {
+            "program_of_thought": dspy.ProgramOfThought("question -> answer"),
+            "code_act": dspy.CodeAct("question -> answer", tools=[double], max_iters=1),
+            "rlm": dspy.RLM("question -> answer", max_iters=2),
+        }
+        return {name: agent(question="What is 6 * 7?").answer for name, agent in made.items()}
 `
 
 // TestWhatModulesNeedIsInstalledByOneCommand needs the registries of Python and of npm, as the first start of dspex dev does.
@@ -66,5 +98,13 @@ func TestWhatModulesNeedIsInstalledByOneCommand(t *testing.T) {
 	got := r.Outputs()
 	if said, _ := got["said"].(string); strings.TrimSpace(said) != "42 emscripten" || got["six"] == nil || got["mine"] != "yes" || got["other"] != nil {
 		t.Errorf("%s", r.Result)
+	}
+	if r, err = c.ExecuteAnonymous(ctx, "agents", nil, dspex.WithTimeout(4*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"program_of_thought", "code_act", "rlm"} {
+		if got := r.Outputs()[name]; got != "it ran" {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -322,7 +322,7 @@ def _engines(found: dict[str, Any], provider: _Provider) -> tuple[_SyncEngine, _
         base_urls={provider.door: base} if base and not provider.base else None,
         providers=(_compatible(base),) if provider.base and base else (),
         max_connections=found.get("max_connections") or DEFAULT_CONNECTIONS,
-        timeouts=lm15.Timeouts(connect=CONNECT_SECONDS, read=wait, write=wait, pool=wait),
+        timeouts=lm15.Timeouts(connect=min(CONNECT_SECONDS, wait), read=wait, write=wait, pool=wait),
         env={},
     )
     engine = _SyncEngine(config)
