@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/pyproc"
@@ -51,7 +52,7 @@ func TestThePageTellsEveryMetric(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(metricsHead)
 	pool := pyproc.New(pyproc.Config{Name: "h1", Size: 1})
-	h, err := host.New(host.Config{Name: "h1", NC: &nats.Conn{}, Pool: workers.Python(pool), Models: struct{ host.Models }{}})
+	h, err := host.New(host.Config{Name: "h1", NC: &nats.Conn{}, Pool: workers.Python(pool), Models: struct{ provision.Models }{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,63 +3,44 @@ package host
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"sync"
-	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// cancelling bounds the cancellations under way at once, and how long one may wait for its outcome.
-const (
-	cancelling     = 64
-	cancelPatience = 3 * time.Second
-)
+// mostCancellations bounds the cancellations under way at once.
+const mostCancellations = 64
 
-// listenCancel serves dspex.ctl.<host>.cancel until the returned function is called, which waits for what is under way.
-func (h *Host) listenCancel(ctx context.Context) (stop func(), err error) {
-	slots := make(chan struct{}, cancelling)
+// serveCancel serves dspex.ctl.<host>.cancel until the returned function is called, which waits for what is under way.
+func (r *rooms) serveCancel(ctx context.Context, host string) (stop func(), err error) {
+	slots := make(chan struct{}, mostCancellations)
 	var wg sync.WaitGroup
-	sub, err := h.nc.Subscribe(jobs.SubjectControl+h.cfg.Name+".cancel", func(m *nats.Msg) {
+	end, err := r.on.Serve(jobs.SubjectControl+host+".cancel", func(data []byte, reply func([]byte)) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			var c jobs.Cancel
 			verdict := jobs.CancelUnknown
-			if json.Unmarshal(m.Data, &c) == nil {
-				verdict = h.cancelJob(ctx, c)
+			if json.Unmarshal(data, &c) == nil {
+				verdict = r.cancelJob(ctx, c)
 			}
-			_ = m.Respond([]byte(verdict)) // the asker may be gone
+			reply([]byte(verdict))
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to cancellations: %w", err)
+		return nil, err
 	}
-	return func() { _ = sub.Unsubscribe(); wg.Wait() }, nil
+	return func() { end(); wg.Wait() }, nil
 }
 
 // cancelJob ends the earliest outstanding job of an id.
-func (h *Host) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
-	d := h.session(c.Ref())
+func (r *rooms) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
+	ref := c.Ref()
 	if c.Session == "" {
-		d = h.runs.get(anonymousJob{c.Ref().Tenant, c.Job})
+		return r.anonymous.Cancel(ctx, ref.Tenant, c.Job)
 	}
-	if d == nil {
-		return jobs.CancelUnknown
+	if d := r.sessions.Find(ref); d != nil {
+		return d.Cancel(ctx, c.Job)
 	}
-	return d.cancel(ctx, c.Job)
-}
-
-// session is one that this host has in memory, nil if there is none.
-func (h *Host) session(id jobs.SessionRef) (found *driver) {
-	h.parts.Range(func(_, v any) bool {
-		p := v.(*partition)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		found = p.sessions[id]
-		return found == nil
-	})
-	return found
+	return jobs.CancelUnknown
 }

@@ -2,10 +2,10 @@ package host
 
 import "testing"
 
-// SpareTurns sets how many loops run beside those in slots, until the test ends.
-func SpareTurns(t *testing.T, n int) {
+// SpareTokens sets how many run tokens there are beside those in slots, until the test ends.
+func SpareTokens(t *testing.T, n int) {
 	t.Helper()
-	before := spareTurns
-	spareTurns = n
-	t.Cleanup(func() { spareTurns = before })
+	before := spareTokens
+	spareTokens = n
+	t.Cleanup(func() { spareTokens = before })
 }

@@ -1,6 +1,7 @@
 // Package host is the data plane: it owns partitions, keeps each session's jobs in order, runs them in the pool's workers
-// and commits their outcomes. The commit order and its rules (one judge, compare-and-set, result before ack) are the shape of
-// this package: record, then result and reply, then ack, then the session's next job.
+// and commits their outcomes. Each of its rooms is a package below it: ownership takes and gives back partitions, sessions and anonymous
+// serve jobs, driver carries out what the cores of package lifecycle decide, attempt runs a job in a worker. This package puts them
+// together and speaks for the host: its heartbeats, its metrics, its start and its end.
 //
 // It starts no Python (package pyproc does) and decides no assignment (package dispatch does).
 package host
@@ -8,261 +9,202 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
-
-	"github.com/dspex/dspex/internal/breaker"
-	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/host/anonymous"
+	"github.com/dspex/dspex/internal/host/attempt"
+	"github.com/dspex/dspex/internal/host/breakers"
+	"github.com/dspex/dspex/internal/host/driver"
+	"github.com/dspex/dspex/internal/host/ownership"
+	"github.com/dspex/dspex/internal/host/provision"
+	"github.com/dspex/dspex/internal/host/sessions"
 	"github.com/dspex/dspex/internal/host/telemetry"
-	"github.com/dspex/dspex/internal/host/workers"
+	"github.com/dspex/dspex/internal/host/tokens"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Models turns a choice of language model into the LM frame that defines it.
-type Models interface {
-	// Named finds a profile of the host; Chosen one that a client asked for by set_lm arguments; Default the host's own
-	// ("" when there is none; an error when it cannot be used). The key changes whenever the profile's content does.
-	Named(name string) (jobs.Model, *jobs.Error)
-	Chosen(args []byte) (jobs.Model, *jobs.Error)
-	Default() (jobs.Model, *jobs.Error)
-	SetDefault(args []byte) *jobs.Error
-}
-
-// Config says what a host works with. Zero durations mean the documented defaults.
-type Config struct {
-	Name            string
-	NC              *nats.Conn
-	Pool            workers.Pool
-	Models          Models
-	Log             *slog.Logger
-	Capacity        int           // slots of the pool, for the planner
-	Sandbox         string        // what the workers are kept from, "" if nobody can tell
-	Engine          func() string // of the workers, "" while none has started; nil: not told in heartbeats
-	SessionIdle     time.Duration // default 1 h
-	CheckoutTimeout time.Duration // default 5 s
-	Grace           time.Duration // for running jobs at the end, default 30 s
-	Breaker         breaker.Config
-	Defaults        jobs.Defaults // of jobs' options
-	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
-	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
-	OnReady func()
-	// OnRaised is called after each attempt that ended in an exception of the operator's code; it must not block. nil: nobody looks.
-	OnRaised func(Raised)
-}
-
-// Raised is an attempt that ended in an exception.
-type Raised struct {
-	Session, Job, Command string
-	Program               string // that execute_program named
-	Attempt               int
-	Error                 *jobs.Error
-}
-
 // Host runs jobs. Make it with New, then Run it once.
 type Host struct {
 	cfg         Config
 	log         *slog.Logger
-	nc          *nats.Conn
-	js          jetstream.JetStream
-	writer      *stream.Writer
-	records     *stream.Bucket
-	results     *stream.Bucket
-	control     *stream.Bucket
-	claims      *stream.Claims
 	incarnation string
-	memory      memory      // of the bucket of records
-	accounts    atomic.Bool // tenants have accounts of their own
-	started     int64       // unix ms by the broker's clock
-	began       clock.Mono  // then, too
-	clock       *stream.Clock
-	maxPayload  int
-	assigned    *assignments
-	sent        sentProfiles
-	pushed      pushed
+	started     int64 // unix ms by the broker's clock
 	telemetry   *telemetry.Recorder
-	breakers    *breaker.Set
-	outages     outages
-	ends        ends
-	speaks      sync.Map     // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
-	silent      sync.Map     // program id -> true: those of the operator whose last run called no model; a session's own always do
-	exclusive   sync.Map     // command -> true: those that a worker has said to run alone, as many as its table has
-	held        atomic.Int64 // bytes of waiting payloads
-	full        atomic.Int64 // writers that wait for room in the broker's store
-	parts       sync.Map     // int -> *partition: the epochs that are served now
-	tenures     sync.Map     // int -> *tenure: the partitions that are held, or whose last jobs still run
-	turns       turns
-	waiting     [turnKinds]atomic.Int64 // sessions whose job waits for a slot of the pool
-	runs        anonymousRuns
-	rules       lifecycle.Config
-	watches     sync.WaitGroup // those who watch breakers
-	lanes       *lanes
-	draining    atomic.Bool // the operator wants it empty
+	breakers    *breakers.Shared
+	drain       drain
 	stopping    atomic.Bool // Run's context has ended
 	hurry       chan struct{}
 	hurried     sync.Once
-	work        context.Context // ends the doing; Run's context ends the taking
+	rooms       atomic.Pointer[rooms] // nil until the broker's stores are there
 }
 
-// New checks the configuration.
-func New(cfg Config) (*Host, error) {
-	var errs []error
-	if !jobs.ValidSession(cfg.Name) {
-		errs = append(errs, fmt.Errorf("host name %q: expected 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name))
-	}
-	if cfg.NC == nil || cfg.Pool == nil || cfg.Models == nil {
-		errs = append(errs, errors.New("a connection, a pool and models are needed"))
-	}
-	if cfg.SessionIdle == 0 {
-		cfg.SessionIdle = time.Hour
-	}
-	if cfg.CheckoutTimeout == 0 {
-		cfg.CheckoutTimeout = jobs.CheckoutTimeout
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 30 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	h := &Host{cfg: cfg, log: cfg.Log, nc: cfg.NC, incarnation: nuid.Next(), hurry: make(chan struct{}), lanes: lanesFor(cfg.Capacity), telemetry: telemetry.New()}
-	h.protect()
-	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
+// rooms are the parts of a host that work with the broker.
+type rooms struct {
+	on        *stream.Access
+	keeper    *ownership.Keeper
+	sessions  *sessions.Sessions
+	anonymous *anonymous.Jobs
+	drivers   *driver.Drivers
+	provision *provision.Provision
 }
+
+// spareTokens are the run tokens beyond the pool's slots: sessions that read, commit, or wait to be the next in a slot.
+var spareTokens = 256 // tests set it
 
 // Run serves until ctx ends, then lets running jobs finish within the grace, gives its partitions back and returns when all
 // it started has ended.
 func (h *Host) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	err := h.open(ctx)
-	if h.writer != nil {
-		defer h.writer.Close()
-	}
+	on, err := stream.Open(ctx, h.cfg.NC, h.cfg.Machine, h.log)
 	if err != nil {
 		return err
 	}
-	h.started, h.began = h.now().UnixMilli(), h.clock.Mono()
+	defer on.Close()
+	if err := h.drain.read(ctx, on, h.cfg.Name); err != nil {
+		return err
+	}
+	h.started = on.Clock.Now().UnixMilli()
+	h.breakers.Open(on)
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	h.work = work
-	h.turns.open(h.cfg.Capacity + spareTurns)
 	defer stop(nil)
-	beat, err := h.announce(ctx)
+	r := h.build(work, on)
+	h.rooms.Store(r)
+	beat, err := h.announce(ctx, r)
 	if err != nil {
 		return err
 	}
-	alone, err := h.watchTwin(func(err error) { cancel(err); stop(err) })
+	alone, err := watchDuplicate(on, h.cfg.Name, h.incarnation, h.started, func(err error) { cancel(err); stop(err) })
 	if err != nil {
 		return err
 	}
 	defer alone()
-	deaf, err := h.listen(work)
+	deaf, err := h.listen(work, r)
 	if err != nil {
 		return err
 	}
 	defer deaf()
-	h.beat(false) // before it takes a partition: who finds its name there has heard of it
-	var wg sync.WaitGroup
-	wg.Go(func() { h.followDefaultLM(ctx) })
-	known := make(chan struct{})
-	wg.Go(func() { h.followPrograms(ctx, sync.OnceFunc(func() { close(known) })) })
-	h.awaitPrograms(ctx, known)
-	wg.Go(func() { h.tendAll(ctx, &wg) })
-	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-		wg.Go(func() { h.anonymous(ctx, lane) })
+	h.beat(r, false) // before it takes a partition: who finds its name there has read of it
+	h.serve(ctx, work, r, stop, beat)
+	if err := context.Cause(ctx); errors.Is(err, errDuplicate) {
+		return err
 	}
-	var last sync.WaitGroup // these serve until the doing has ended
+	return nil
+}
+
+// build puts the rooms together. work ends running jobs.
+func (h *Host) build(work context.Context, on *stream.Access) *rooms {
+	rules := &lifecycle.Config{Host: h.cfg.Name, Clock: on.Clock, MaxPayload: on.MaxPayload, SessionIdle: h.cfg.SessionIdle,
+		CheckoutTimeout: h.cfg.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: h.cfg.Defaults, Chance: rand.Float64}
+	r := &rooms{on: on, provision: provision.New(h.cfg.Models, on)}
+	standsAside := func() bool { return h.standsAside(r) }
+	r.drivers = &driver.Drivers{
+		On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, rules),
+		Tokens: tokens.New(h.cfg.Capacity+spareTokens, func(breaker string) bool { return h.breakers.Look(breaker) == nil }),
+		Runner: &attempt.Runner{Host: h.cfg.Name, On: on, Pool: h.cfg.Pool, Models: h.cfg.Models, Provision: r.provision, Breakers: h.breakers,
+			Telemetry: h.telemetry, StandsAside: standsAside, OnRaised: h.cfg.OnRaised},
+	}
+	r.sessions = sessions.New(h.cfg.Name, h.cfg.Models, r.drivers, h.cfg.SessionIdle)
+	r.keeper = ownership.New(work, on, h.cfg.Name, h.incarnation, h.cfg.Grace, r.sessions.Serve)
+	r.anonymous = anonymous.New(anonymous.Config{On: on, Drivers: r.drivers, Pool: h.cfg.Pool, Provision: r.provision, Capacity: h.cfg.Capacity,
+		SessionsWait: func() int64 { return r.waitsFor(tokens.Call) + r.waitsFor(tokens.Queued) }, Draining: h.drain.on.Load, StandsAside: standsAside})
+	return r
+}
+
+// serve takes jobs until ctx ends, and returns when all that was started has ended. stop ends work.
+func (h *Host) serve(ctx, work context.Context, r *rooms, stop context.CancelCauseFunc, beat func(context.Context)) {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.provision.FollowDefault(ctx) })
+	known := make(chan struct{})
+	wg.Go(func() { r.provision.FollowPrograms(ctx, sync.OnceFunc(func() { close(known) })) })
+	r.provision.Await(ctx, known)
+	wg.Go(func() { r.keeper.Run(ctx) })
+	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+		wg.Go(func() { r.anonymous.Run(ctx, lane) })
+	}
+	var last sync.WaitGroup // these serve until the work has ended
 	defer last.Wait()
-	defer h.watches.Wait()
+	defer r.drivers.Wait()
 	defer stop(nil)
-	last.Go(func() { stream.FollowEntries(work, h.js, stream.Assign, jobs.AssignmentKeys, h.log, h.assigned.apply) })
-	last.Go(func() { h.ward(work) })
-	last.Go(func() { h.hearOutages(work, jobs.BreakerKeys) })
-	last.Go(func() { h.hearOutages(work, jobs.FailureKeys) })
-	last.Go(func() { h.shareOutages(work) })
-	last.Go(func() { h.clock.Follow(work) })
-	last.Go(func() { h.followAccounts(work) })
+	last.Go(func() { r.keeper.Follow(work) })
+	last.Go(func() { r.drivers.Tokens.Run(work) })
+	last.Go(func() { h.breakers.Run(work) })
+	last.Go(func() { r.on.Clock.Follow(work) })
+	last.Go(func() { r.on.FollowAccounts(work) })
 	present, goodbye := context.WithCancel(context.WithoutCancel(ctx))
 	defer goodbye()
 	last.Go(func() { beat(present) })
 	if h.cfg.OnReady != nil {
 		h.cfg.OnReady()
 	}
-	last.Go(func() { h.followDrain(present) })
+	last.Go(func() { h.drain.follow(present, r.on, h.cfg.Name, func() { h.beat(r, false) }) })
 	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
+	last.Go(func() { wg.Wait(); close(done) })
 	<-ctx.Done()
-	h.finish(done, stop)
-	if err := context.Cause(ctx); errors.Is(err, errTwin) {
-		return err
-	}
-	return nil
+	h.finish(r, done, stop)
 }
 
-// listen hears cancellations, questions about breakers, erased sessions and who listens to telemetry, until deaf is called.
-func (h *Host) listen(ctx context.Context) (deaf func(), err error) {
-	stopCancel, err := h.listenCancel(ctx)
-	if err != nil {
-		return nil, err
-	}
-	stopBreakers, err := h.serveBreakers()
-	if err != nil {
-		return nil, err
-	}
-	stopDrops, err := h.hearDrops()
-	if err != nil {
-		return nil, err
-	}
-	stopTelling, err := h.telemetry.Listen(h.nc, h.cfg.Name)
-	return func() { stopTelling(); stopDrops(); stopBreakers(); stopCancel() }, err
-}
-
-// open reads what the broker holds.
-func (h *Host) open(ctx context.Context) (err error) {
-	if h.js, err = jetstream.New(h.nc); err != nil {
-		return err
-	}
-	if err := stream.Await(ctx, h.js, h.log); err != nil {
-		return err
-	}
-	err = stream.Settle(ctx, h.log, stream.Passes, func(ctx context.Context) (err error) {
-		if err := h.learnAccounts(ctx); err != nil {
-			return err
+// listen serves cancellations, questions about breakers and releases, and reads of erased sessions and of who listens to telemetry,
+// until deaf is called.
+func (h *Host) listen(ctx context.Context, r *rooms) (deaf func(), err error) {
+	var stops []func()
+	deaf = func() {
+		for i := range stops {
+			stops[len(stops)-1-i]()
 		}
-		h.clock, err = stream.NewClock(ctx, h.js, clock.New(h.cfg.Machine), h.log)
-		return err
-	})
-	if err != nil {
-		return err
 	}
-	h.maxPayload = int(h.nc.MaxPayload())
-	h.rules = lifecycle.Config{Host: h.cfg.Name, Clock: h.clock, MaxPayload: h.maxPayload, SessionIdle: h.cfg.SessionIdle,
-		CheckoutTimeout: h.cfg.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: h.cfg.Defaults, Chance: rand.Float64}
-	if h.writer, err = stream.NewWriter(h.nc); err != nil {
-		return err
+	for _, start := range []func() (func(), error){
+		func() (func(), error) { return r.serveCancel(ctx, h.cfg.Name) },
+		h.breakers.Serve,
+		func() (func(), error) { return followErased(r.on, h.cfg.Pool) },
+		r.keeper.Release,
+		func() (func(), error) { return h.telemetry.Listen(h.cfg.NC, h.cfg.Name) },
+	} {
+		stop, err := start()
+		if err != nil {
+			deaf()
+			return nil, err
+		}
+		stops = append(stops, stop)
 	}
-	h.records = stream.NewBucket(h.nc, h.writer, stream.Sessions)
-	h.results = stream.NewBucket(h.nc, h.writer, stream.Results)
-	h.control = stream.NewBucket(h.nc, h.writer, stream.Control)
-	assign := stream.NewBucket(h.nc, h.writer, stream.Assign)
-	h.claims = stream.NewClaims(h.js, assign)
-	err = stream.Settle(ctx, h.log, stream.Passes, func(ctx context.Context) error {
-		drain, err := h.control.Get(ctx, jobs.DrainKey(h.cfg.Name))
-		h.draining.Store(jobs.IsDrain(drain.Value))
-		return err
-	})
-	if err != nil {
-		return err
+	return deaf, nil
+}
+
+// standsAside reports whether anonymous jobs are left to other hosts: this one's workers fail, and there is another host whose
+// workers are not known to. A host that fails its calls at once has free slots always, and would get more than its share.
+func (h *Host) standsAside(r *rooms) bool {
+	if h.breakers.Look(jobs.PoolBreaker(h.cfg.Name)) == nil {
+		return false
 	}
-	h.assigned = newAssignments(h.log)
-	return nil
+	return r.keeper.AnyHost(func(host string) bool { return host != h.cfg.Name && !h.breakers.Fails(host) })
+}
+
+// A host leaves in three steps: it takes nothing new, its running jobs end (within the grace), and it gives each partition
+// back as soon as nothing of it runs any more. The leader then assigns it to another host.
+
+// Hurry ends the grace of a host that stops: running jobs are given up, and their next attempts run elsewhere.
+func (h *Host) Hurry() { h.hurried.Do(func() { close(h.hurry) }) }
+
+// finish waits until all that was started has ended: for the grace, or until Hurry is called.
+func (h *Host) finish(r *rooms, done <-chan struct{}, stop context.CancelCauseFunc) {
+	h.stopping.Store(true)
+	r.keeper.Stop()
+	h.beat(r, false)
+	timer := time.NewTimer(h.cfg.Grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-timer.C:
+	case <-h.hurry:
+	}
+	h.log.Warn("running_jobs_given_up", "grace", h.cfg.Grace)
+	stop(errors.New("the host stops"))
+	<-done
 }

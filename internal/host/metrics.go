@@ -20,6 +20,16 @@ func gaugeOf(name, help string, read func(h *Host) float64) gauge {
 	return gauge{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, read}
 }
 
+// ofRooms is a gauge that is 0 until the host has its stores.
+func ofRooms(name, help string, read func(r *rooms) float64) gauge {
+	return gaugeOf(name, help, func(h *Host) float64 {
+		if r := h.rooms.Load(); r != nil {
+			return read(r)
+		}
+		return 0
+	})
+}
+
 var (
 	gauges = []gauge{
 		gaugeOf("dspex_pool_size", "Workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Size) }),
@@ -29,20 +39,20 @@ var (
 		gaugeOf("dspex_pool_slots", "Slots of the workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
 		gaugeOf("dspex_pool_free_slots", "Slots that are free, those of overflow workers included.", func(h *Host) float64 { return float64(h.cfg.Pool.Free()) }),
 		gaugeOf("dspex_sessions", "Sessions in memory.", func(h *Host) float64 { return float64(h.telemetry.Stats.Sessions.Load()) }),
-		gaugeOf("dspex_busy_sessions", "Sessions that have work.", func(h *Host) float64 {
-			sum := int64(0)
-			for _, n := range h.busy() {
-				sum += int64(n)
+		ofRooms("dspex_busy_sessions", "Sessions that have work.", func(r *rooms) (sum float64) {
+			for _, n := range r.sessions.Busy() {
+				sum += float64(n)
 			}
-			return float64(sum)
+			return sum
 		}),
-		gaugeOf("dspex_partitions", "Partitions that this host serves.", func(h *Host) float64 {
-			n := 0
-			h.parts.Range(func(_, _ any) bool { n++; return true })
-			return float64(n)
+		ofRooms("dspex_partitions", "Partitions that this host serves.", func(r *rooms) float64 { return float64(r.sessions.Partitions()) }),
+		ofRooms("dspex_waiting_payload_bytes", "Payloads of waiting jobs that are kept in memory.", func(r *rooms) float64 { return float64(r.drivers.Payloads.Held()) }),
+		ofRooms("dspex_store_full", "1 while the broker has no room for records or outcomes, and nothing is run.", func(r *rooms) float64 {
+			if r.drivers.Full() {
+				return 1
+			}
+			return 0
 		}),
-		gaugeOf("dspex_waiting_payload_bytes", "Payloads of waiting jobs that are kept in memory.", func(h *Host) float64 { return float64(h.held.Load()) }),
-		gaugeOf("dspex_store_full", "1 while the broker has no room for records or outcomes, and nothing is run.", func(h *Host) float64 { return float64(min(h.full.Load(), 1)) }),
 	}
 	stuckDesc    = prometheus.NewDesc("dspex_stuck_jobs", "Jobs that cannot get on, by the step at which they are held up (operations.md).", []string{"step"}, nil)
 	affinityDesc = prometheus.NewDesc("dspex_session_affinity_total",

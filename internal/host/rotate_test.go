@@ -15,7 +15,7 @@ import (
 // TestSessionsWithPublishedJobsTakeTurns holds the fairness among sessions: none runs its second job while many others wait for
 // their first, and a call of a session that was idle waits for none of them.
 func TestSessionsWithPublishedJobsTakeTurns(t *testing.T) {
-	host.SpareTurns(t, 32)
+	host.SpareTokens(t, 32)
 	const sessions = 400 // ten times as many as run at once
 	inFakeTime(t, func(t *testing.T, y *system) {
 		var mu sync.Mutex

@@ -100,12 +100,11 @@ type Consumer struct {
 }
 
 // Take creates the consumer of an epoch, after deleting those of every other epoch. It reads the assignment again before
-// each delete and each create and stops with ErrNotMine unless its revision is the caller's epoch. life is the creation time (ns)
-// of the stream that the consumer's sequences count in.
-func (c *Claims) Take(ctx context.Context, want Consumer) (cons jetstream.Consumer, life int64, err error) {
+// each delete and each create and stops with ErrNotMine unless its revision is the caller's epoch.
+func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 	before, err := c.js.Stream(ctx, Jobs)
 	if err != nil {
-		return nil, 0, fmt.Errorf("stream %s: %w", Jobs, err)
+		return nil, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
 	cfg := jetstream.ConsumerConfig{
 		Name: want.Name, Durable: want.Name, FilterSubject: want.Filter, AckPolicy: jetstream.AckExplicitPolicy,
@@ -114,22 +113,25 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (cons jetstream.Consum
 	}
 	for range 5 {
 		if err := c.mine(ctx, want); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		cons, err := c.js.CreateOrUpdateConsumer(ctx, Jobs, cfg)
 		if err == nil {
 			life, err := c.lifeOf(ctx, before.CachedInfo().Created)
-			return cons, life, err
+			if err != nil {
+				return nil, err
+			}
+			return &Taken{Life: life, cons: cons, name: want.Name}, nil
 		}
 		var api *jetstream.APIError
 		if !errors.As(err, &api) || api.ErrorCode != 10100 {
-			return nil, 0, fmt.Errorf("consumer %s: %w", want.Name, err)
+			return nil, fmt.Errorf("consumer %s: %w", want.Name, err)
 		}
 		if err := c.deleteOthers(ctx, want); err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 	}
-	return nil, 0, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, want.Filter)
+	return nil, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, want.Filter)
 }
 
 // lifeOf is the life of the stream in which the consumer was made: it was the same one before and is after that.

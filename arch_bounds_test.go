@@ -1,0 +1,164 @@
+package dspex_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// rooms are the packages whose inner shape the tests of this file hold: those that decide and carry out what happens to jobs.
+var rooms = []string{
+	"internal/dispatch", "internal/host", "internal/host/anonymous", "internal/host/attempt", "internal/host/breakers", "internal/host/driver",
+	"internal/host/ownership", "internal/host/provision", "internal/host/sessions", "internal/host/telemetry", "internal/host/tokens",
+	"internal/host/workers", "internal/lifecycle",
+}
+
+// Bounds of every package and type, and those that are over them still. A number there may be made smaller, never larger.
+const (
+	mostFiles       = 20 // of a package
+	mostMethods     = 20 // of a type of the rooms
+	mostFilesOfType = 3
+)
+
+var (
+	filesOver = map[string]int{
+		"cmd/dspex": 33, "internal/dispatch": 38, "internal/jobs": 24, "internal/pyproc": 29, "internal/stream": 25, "test/bench": 24,
+	}
+	methodsOver     = map[string]int{}
+	filesOfTypeOver = map[string]int{}
+)
+
+// brokerFiles are the files of the rooms that import packages of NATS; the others know package stream alone. Those of the host pass a
+// connection on. The list may become shorter, never longer.
+var brokerFiles = []string{}
+
+// thirdParty are the modules that a package of the product may import.
+var thirdParty = map[string][]string{}
+
+// sources parses the files of a package, without its tests.
+func sources(t *testing.T, dir string) map[string]*ast.File {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed := map[string]*ast.File{}
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed[path] = f
+	}
+	if len(parsed) == 0 {
+		t.Fatalf("%s has no files", dir)
+	}
+	return parsed
+}
+
+func TestNoPackageHasMoreFilesThanABoundOrThanItHas(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{len .GoFiles}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		path, number, _ := strings.Cut(strings.TrimSpace(line), " ")
+		pkg := strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := max(mostFiles, filesOver[pkg]); n > most {
+			t.Errorf("%s has %d files, at most %d are allowed: split it by what owns what", pkg, n, most)
+		}
+	}
+}
+
+func TestNoTypeOfTheRoomsHasMoreMethodsOrFilesThanABound(t *testing.T) {
+	for _, dir := range rooms {
+		methods, files := map[string]int{}, map[string]map[string]bool{}
+		for path, f := range sources(t, dir) {
+			for _, d := range f.Decls {
+				fn, ok := d.(*ast.FuncDecl)
+				if !ok || fn.Recv == nil {
+					continue
+				}
+				of := dir + "." + receiver(fn.Recv.List[0].Type)
+				if methods[of]++; files[of] == nil {
+					files[of] = map[string]bool{}
+				}
+				files[of][path] = true
+			}
+		}
+		for of, n := range methods {
+			if most := max(mostMethods, methodsOver[of]); n > most {
+				t.Errorf("%s has %d methods, at most %d are allowed", of, n, most)
+			}
+			if most := max(mostFilesOfType, filesOfTypeOver[of]); len(files[of]) > most {
+				t.Errorf("%s is spread over %d files, at most %d are allowed", of, len(files[of]), most)
+			}
+		}
+	}
+}
+
+func receiver(e ast.Expr) string {
+	switch e := e.(type) {
+	case *ast.StarExpr:
+		return receiver(e.X)
+	case *ast.IndexExpr:
+		return receiver(e.X)
+	case *ast.Ident:
+		return e.Name
+	}
+	return "?"
+}
+
+func TestOnlyTheFilesOfTheListKnowTheBroker(t *testing.T) {
+	var found []string
+	for _, dir := range rooms {
+		for path, f := range sources(t, dir) {
+			if slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return strings.HasPrefix(i.Path.Value, `"github.com/nats-io/`) }) {
+				found = append(found, filepath.ToSlash(path))
+			}
+		}
+	}
+	for _, path := range found {
+		if !slices.Contains(brokerFiles, path) {
+			t.Errorf("%s imports a package of NATS: package stream alone knows them", path)
+		}
+	}
+	for _, path := range brokerFiles {
+		if !slices.Contains(found, path) {
+			t.Errorf("%s imports no package of NATS any more: take it from the list", path)
+		}
+	}
+}
+
+func TestPackagesImportOnlyTheModulesOfTheTable(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./internal/...", "./cmd/...", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		pkg := strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+		for imp := range strings.SplitSeq(imports, ",") {
+			first, _, _ := strings.Cut(imp, "/")
+			if !strings.Contains(first, ".") || imp == module || strings.HasPrefix(imp, module+"/") {
+				continue
+			}
+			if !slices.ContainsFunc(thirdParty[pkg], func(m string) bool { return imp == m || strings.HasPrefix(imp, m+"/") }) {
+				t.Errorf("%q imports %s: not in the table", pkg, imp)
+			}
+		}
+	}
+}

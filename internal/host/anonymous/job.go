@@ -1,0 +1,127 @@
+package anonymous
+
+import (
+	"context"
+	"sync"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/attempt"
+	"github.com/dspex/dspex/internal/host/driver"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// life is what the driver of an anonymous job belongs to.
+type life struct {
+	all      *Jobs
+	wg       sync.WaitGroup
+	arrival  *arrival
+	admitted bool   // it may take a slot, and can be cancelled
+	enter    func() // has it found by those who cancel
+}
+
+func (l *life) Anonymous() bool            { return true }
+func (l *life) Began(*driver.Driver)       { l.wg.Add(1) }
+func (l *life) Rested(*driver.Driver) bool { return true }
+func (l *life) Resting(*driver.Driver)     { l.wg.Done() }
+func (l *life) Spawn(f func())             { l.wg.Go(f) }
+func (l *life) Context() context.Context   { return l.all.Drivers.Work }
+func (l *life) GiveUp(lifecycle.Owner)     {}
+
+// Admits lets the job take a slot. It came for room that somebody else may have taken: then another host may have some.
+func (l *life) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
+	if !l.admitted && l.all.admit(a, l.arrival) {
+		l.admitted = true
+		l.enter()
+	}
+	return lifecycle.OtherHost, l.admitted
+}
+
+func (l *life) Waits()  { l.arrival.seat() }
+func (l *life) Seated() { l.arrival.start() }
+
+func (l *life) Owner(context.Context) (lifecycle.Owner, error) { return lifecycle.Mine, nil }
+func (l *life) Look(context.Context, *driver.Driver, *lifecycle.Action, *lifecycle.Event) error {
+	return nil
+}
+
+// run brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts if they come for
+// the first time, began when the delivery was asked for.
+func (all *Jobs) run(m *stream.Delivery, began clock.Mono, since lifecycle.Moment, place *arrival) {
+	j, from := all.Drivers.Payloads.Parse(m)
+	of := from.Session
+	j.Delivered, j.Lane = m.Delivered, from.Lane
+	l := &life{all: all, arrival: place}
+	d := all.Drivers.Anonymous(of, l, since, began)
+	job := name{of.Tenant, j.Env.Job}
+	l.enter = func() { all.here.enter(job, d) }
+	stop := context.AfterFunc(all.Drivers.Work, d.Cut)
+	d.FeedHere(lifecycle.Event{Kind: lifecycle.Delivered, Job: j})
+	l.wg.Wait()
+	stop()
+	all.here.leave(job, d)
+}
+
+// Run makes one attempt of an anonymous job.
+func (l *life) Run(a *attempt.Attempt) *attempt.Output {
+	p, ctx := l.all.Provision, l.all.Drivers.Work
+	out := attempt.NewOutput(a)
+	if out.Err = attempt.NeedsState(a, 0); out.Err != nil {
+		return out
+	}
+	call := frame.CallBody{}
+	var made string // the id of a program that the job makes
+	if made, out.Err = p.WithProgram(ctx, &a.Task, &call); out.Err != nil {
+		return out
+	}
+	if out.Err = l.all.Drivers.Runner.Equip(a, &call); out.Err != nil {
+		return out
+	}
+	if a.CallIfMine(call, out); out.Err != nil || out.Stale || out.GaveUp {
+		return out
+	}
+	if out.ChoseLM && out.LM != nil {
+		out.Err = p.PublishDefault(ctx, out.LM)
+	}
+	if out.Err == nil && out.Program != nil && a.Req.Needs(a.Session) == jobs.RoleOperator { // whoever asked had the role
+		out.Err = p.PublishProgram(ctx, out.Program)
+	}
+	if out.Err == nil && made != "" {
+		out.Err = p.KeepProgram(a.Session, made, out.State)
+	}
+	return out
+}
+
+// running are the anonymous jobs that this host runs, or that wait here for a slot.
+type running struct {
+	mu sync.Mutex
+	of map[name]*driver.Driver
+}
+
+// name names a job without session.
+type name struct{ tenant, id string }
+
+func (r *running) enter(job name, d *driver.Driver) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = map[name]*driver.Driver{}
+	}
+	r.of[job] = d
+}
+
+func (r *running) leave(job name, d *driver.Driver) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of[job] == d {
+		delete(r.of, job)
+	}
+}
+
+func (r *running) get(job name) *driver.Driver {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.of[job]
+}

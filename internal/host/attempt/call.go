@@ -1,0 +1,143 @@
+package attempt
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/host/workers"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// Equip makes the worker know what was pushed, and the attempt's language model.
+func (r *Runner) Equip(a *Attempt, call *frame.CallBody) *jobs.Error {
+	if e := r.Provision.Worker(a.slot); e != nil {
+		return e
+	}
+	key, e := a.model.Key, a.noModel
+	if e != nil && a.Req.LM == "" && !jobs.UsesLM(a.Req.Command) {
+		return nil // a model that cannot be used keeps nobody from cleaning up
+	}
+	if e != nil || key == "" {
+		return e
+	}
+	call.LM = key
+	return r.Provision.Model(a.slot, a.model)
+}
+
+// call sends the CALL frame and turns what comes back into out.
+func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
+	call.Command, call.Options = a.Req.Command, a.Req.Options
+	if call.Args == nil {
+		call.Args = a.Req.Args
+	}
+	call.Job, call.Attempt, call.BudgetMS = a.Env.Job, uint32(a.Attempt), uint64(max(a.Budget.Milliseconds(), 1))
+	var partial func([]byte)
+	if a.Req.Stream && a.Env.ReplyTo != "" {
+		partial = func(body []byte) { r.sendPartial(a, body) }
+	}
+	started := time.Now()
+	f, err := a.slot.Call(call.AppendBody(nil), partial, a.wait)
+	out.Ran += time.Since(started)
+	out.answered = err == nil
+	switch {
+	case errors.Is(err, errCancelled), errors.Is(err, errTimeOver):
+		out.GaveUp = true
+	case err != nil:
+		out.Err = workers.CallError(err, a.slot.WorkerName())
+	case f.Type == frame.Error:
+		out.Err, out.called = errorFrame(f.Body, a.slot.WorkerName())
+	default:
+		r.readResult(f.Body, a.Env.Type, out)
+	}
+}
+
+func (r *Runner) readResult(body []byte, contentType string, out *Output) {
+	result, err := frame.ParseResult(body)
+	if err != nil {
+		out.Err = jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's result cannot be read: %v", err).Again()
+		return
+	}
+	out.Value, out.State, out.Version = result.Value, result.State, result.StateVersion
+	if size, limit := len(result.Value), r.On.MaxPayload/4; size > limit {
+		out.Err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes", size).
+			WithHint("an outcome may have at most %d bytes", limit)
+	}
+	if size, limit := replySize(result.Value, contentType, r.On.MaxPayload), r.On.MaxPayload/2; out.Err == nil && size > limit {
+		out.Err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes as JSON", size).
+			WithHint("a reply in JSON may have at most %d bytes; ask in MessagePack", limit)
+	}
+	if limit := r.On.MaxPayload / 2; len(result.State) > limit {
+		out.Err = jobs.Errorf(jobs.Session, jobs.CodeStateTooLarge, "the session's state would have %d bytes", len(result.State)).
+			WithHint("a state may have at most %d bytes; the old one stays", limit)
+	}
+	in := wire.NewReader(result.Meta)
+	n, _ := in.Map()
+	for range n {
+		key, _ := in.Str()
+		kind := in.Kind()
+		raw, err := in.Raw()
+		switch {
+		case err != nil:
+			return
+		case key == "usage" && kind == wire.Map:
+			out.Usage = raw
+		case key == "lm_called" && kind == wire.Bool:
+			out.called = useOf(bytes.Equal(raw, yes))
+		case key == "program" && kind == wire.Map:
+			out.Program = raw
+		case key == "lm_choice" && kind == wire.Map:
+			out.LM, out.ChoseLM = raw, true
+		case key == "lm_choice" && kind == wire.Nil:
+			out.LM, out.ChoseLM = nil, true
+		}
+	}
+}
+
+var yes = wire.AppendBool(nil, true)
+
+// jsonGrowth is the most that a value grows from MessagePack to JSON: a control character becomes \u0000, false with its comma
+// six bytes.
+const jsonGrowth = 6
+
+// replySize is the size of a result in the reply. Only where JSON could make it too large is it spelled out.
+func replySize(value []byte, contentType string, maxPayload int) int {
+	if contentType != jobs.JSON || len(value) <= maxPayload/2/jsonGrowth {
+		return len(value)
+	}
+	text, err := wire.AppendJSON(nil, value)
+	if err != nil {
+		return len(value) // it goes out as MessagePack
+	}
+	return len(text)
+}
+
+// sendPartial passes a CHUNK on. At most once: a client that counts sees gaps.
+func (r *Runner) sendPartial(a *Attempt, body []byte) {
+	c, err := frame.ParseChunk(body)
+	if err != nil {
+		return
+	}
+	key := "status"
+	fields := 1
+	if c.Field != "" {
+		key, fields = "chunk", 2
+	}
+	if c.Call > 0 {
+		fields++
+	}
+	b := wire.AppendMap(nil, fields)
+	b = wire.AppendStr(wire.AppendStr(b, key), c.Chunk)
+	if c.Field != "" {
+		b = wire.AppendStr(wire.AppendStr(b, "field"), c.Field)
+	}
+	if c.Call > 0 {
+		b = wire.AppendUint(wire.AppendStr(b, "call"), c.Call)
+	}
+	header, data := jobs.Answer(a.Env.Type, a.Env.Job, a.Attempt, b)
+	header[jobs.HeaderPartial] = []string{strconv.FormatUint(c.N, 10)}
+	_ = r.On.Send(a.Env.ReplyTo, header, data)
+}

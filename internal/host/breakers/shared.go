@@ -1,0 +1,270 @@
+// Package breakers shares circuit breakers between hosts. What one host finds out holds on all: a breaker that opens here is
+// written to dspex_control, one that closes is deleted there, by compare-and-set, and every host follows. Of two that disagree the
+// first write counts. How long a breaker stays open each host measures by itself from when it reads of it; of entries older than the
+// host, the broker's clock tells.
+package breakers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Shared are the breakers of a host, and its share in those of all hosts.
+type Shared struct {
+	*breaker.Set
+	host    string
+	changed func(breaker.Change) // a change that this host found out is shared
+
+	on    *stream.Access
+	began clock.Mono // then the broker's entries were read for the first time
+
+	mu      sync.Mutex
+	pending map[string]breaker.Event // changes that are not shared yet, by name, the latest
+	wake    chan struct{}            // capacity 1
+	others  map[string]bool          // breakers of other hosts that are open: two a host at most
+	counts  map[string]count         // by name, what this host has counted and not shared
+
+	read chan entry
+	revs map[string]uint64 // by key, the latest that was read or written; of Run
+	sums sums              // of Run
+}
+
+type entry struct {
+	key   string
+	entry stream.Entry
+}
+
+// New makes the breakers of a host. They are its own until Open and Run.
+func New(host string, cfg breaker.Config, changed func(breaker.Change)) *Shared {
+	s := &Shared{host: host, changed: changed, pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), read: make(chan entry), others: map[string]bool{}, revs: map[string]uint64{},
+		counts: map[string]count{}, sums: sums{}}
+	s.Set = breaker.NewSet(cfg, s.found)
+	s.Look(jobs.PoolBreaker(host), jobs.StartBreaker(host)) // these are always shown
+	return s
+}
+
+// Open says where they are shared.
+func (s *Shared) Open(on *stream.Access) { s.on, s.began = on, on.Clock.Mono() }
+
+// Run shares them until ctx ends.
+func (s *Shared) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, keys := range []string{jobs.BreakerKeys, jobs.FailureKeys} {
+		wg.Go(func() {
+			s.on.Follow(ctx, stream.Control, keys, func(key string, e stream.Entry) {
+				select {
+				case s.read <- entry{key, e}:
+				case <-ctx.Done():
+				}
+			})
+		})
+	}
+	s.share(ctx)
+}
+
+// tries bounds how often a write is made again that another one has overtaken; pause is the wait between tries when the broker does
+// not answer.
+const (
+	tries = 8
+	pause = time.Second
+)
+
+func (s *Shared) found(e breaker.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if jobs.BreakerOfAll(e.Info.Name) {
+		s.counts[e.Info.Name] = s.counts[e.Info.Name].then(e)
+	}
+	if e.Change != breaker.Counted && e.Change != breaker.Cleared {
+		s.pending[e.Info.Name] = e
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Shared) take() map[string]breaker.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.pending
+	s.pending = map[string]breaker.Event{}
+	return taken
+}
+
+// another notes a breaker of another host.
+func (s *Shared) another(name string, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if open {
+		s.others[name] = true
+	} else {
+		delete(s.others, name)
+	}
+}
+
+// Fails reports whether the workers of another host are known to fail.
+func (s *Shared) Fails(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.others[jobs.PoolBreaker(host)]
+}
+
+// putBack keeps what could not be shared, unless something newer was found out.
+func (s *Shared) putBack(left map[string]breaker.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(left, s.pending)
+	s.pending = left
+}
+
+// share applies what others have written and writes what was found out here.
+func (s *Shared) share(ctx context.Context) {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-s.read:
+			s.follow(e.key, e.entry)
+			continue
+		case <-s.wake:
+		case <-again.C:
+		}
+		left := s.take()
+		for name, e := range left {
+			if s.write(ctx, name, e) {
+				delete(left, name)
+			}
+		}
+		counted := s.shareCounts(ctx)
+		if len(left) > 0 || !counted {
+			again.Reset(pause)
+		}
+		s.putBack(left)
+	}
+}
+
+// follow applies an entry that is newer than what is known.
+func (s *Shared) follow(key string, e stream.Entry) {
+	if e.Revision <= s.revs[key] {
+		return
+	}
+	s.revs[key] = e.Revision
+	if name, err := jobs.FailedName(key); err == nil {
+		s.learnSum(name, e)
+		return
+	}
+	name, err := jobs.BreakerName(key)
+	if err == nil && !jobs.BreakerOf(name, s.host) {
+		s.another(name, e.Exists)
+	}
+	if err != nil || !jobs.BreakerOf(name, s.host) {
+		return
+	}
+	if !e.Exists {
+		s.LearnClosed(name)
+		return
+	}
+	open, err := jobs.ParseOpenBreaker(e.Value)
+	if err != nil {
+		s.on.Log.Warn("breaker_unreadable", "key", key, "error", err)
+		return
+	}
+	left := s.Config().Timeout
+	if age := s.on.Clock.Age(e.Stored); age > s.on.Clock.Mono()-s.began { // older than this process
+		if name == jobs.PoolBreaker(s.host) || name == jobs.StartBreaker(s.host) { // an earlier process's workers
+			s.found(breaker.Event{Change: breaker.Shut, Info: breaker.Info{Name: name, State: breaker.Closed}})
+			return
+		}
+		left -= age
+	}
+	s.LearnOpen(name, left, open.Failures, open.Last)
+	s.on.Log.Warn("breaker_open", "breaker", name, "found_by", open.Host, "failures", open.Failures)
+}
+
+// write writes what was found out. It reports false if that is to be tried again.
+func (s *Shared) write(ctx context.Context, name string, e breaker.Event) bool {
+	key := jobs.BreakerKey(name)
+	var rev uint64
+	var err error
+	if e.Change == breaker.Shut {
+		rev, err = s.on.Control.Delete(key, s.revs[key])
+	} else {
+		rev, err = s.on.Control.PutSync(key, jobs.OpenBreaker{Name: name, Host: s.host, Failures: e.Info.FailureCount, Last: e.Info.LastFailure}.Bytes(), s.revs[key], 0)
+	}
+	if errors.Is(err, stream.ErrWrongRevision) { // another host was faster
+		entry, err := s.on.Control.Get(ctx, key)
+		if err != nil {
+			return false
+		}
+		if entry.Revision == 0 { // nothing is known of it where the bucket was made again
+			delete(s.revs, key)
+			return false
+		}
+		s.follow(key, entry)
+		return true
+	}
+	if err != nil {
+		s.on.Log.Warn("breaker_not_shared", "breaker", name, "change", e.Change, "error", err)
+		return false
+	}
+	s.revs[key] = rev
+	s.changed(e.Change)
+	s.on.Log.Warn("breaker_changed", "breaker", name, "change", e.Change, "failures", e.Info.FailureCount)
+	s.publish(e)
+	return true
+}
+
+// publish publishes a change. It may be lost: dspex_control has the state.
+func (s *Shared) publish(e breaker.Event) {
+	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(e.Change), At: time.Now().UTC(), Host: s.host, Breaker: e.Info})
+	if err == nil {
+		err = s.on.NC.Publish(jobs.SubjectBreakerEvents+string(e.Change), body)
+	}
+	if err != nil {
+		s.on.Log.Warn("event_not_sent", "error", err)
+	}
+}
+
+// Serve answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was asked for.
+func (s *Shared) Serve() (stop func(), err error) {
+	return s.on.Serve(jobs.SubjectControl+s.host+".breakers", func(data []byte, reply func([]byte)) {
+		var ask jobs.BreakersAsk
+		if len(data) > 0 && json.Unmarshal(data, &ask) != nil {
+			return
+		}
+		if ask.Reset != "" {
+			s.forget(ask.Reset)
+			s.LearnClosed(ask.Reset)
+		}
+		if body, err := json.Marshal(s.Infos()); err == nil {
+			reply(body)
+		}
+	})
+}
+
+// mostOpen bounds the names in a heartbeat.
+const mostOpen = 16
+
+// OpenNames names the breakers that are open.
+func (s *Shared) OpenNames() []string {
+	var names []string
+	for _, i := range s.Infos() {
+		if i.State == breaker.Open && len(names) < mostOpen {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}

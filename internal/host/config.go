@@ -1,0 +1,71 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/host/attempt"
+	"github.com/dspex/dspex/internal/host/breakers"
+	"github.com/dspex/dspex/internal/host/provision"
+	"github.com/dspex/dspex/internal/host/telemetry"
+	"github.com/dspex/dspex/internal/host/workers"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Config says what a host works with. Zero durations mean the documented defaults.
+type Config struct {
+	Name            string
+	NC              *nats.Conn
+	Pool            workers.Pool
+	Models          provision.Models
+	Log             *slog.Logger
+	Capacity        int           // slots of the pool, for the planner
+	Sandbox         string        // what the workers are kept from, "" if nobody can tell
+	Engine          func() string // of the workers, "" while none has started; nil: heartbeats leave it out
+	SessionIdle     time.Duration // default 1 h
+	CheckoutTimeout time.Duration // default 5 s
+	Grace           time.Duration // for running jobs at the end, default 30 s
+	Breaker         breaker.Config
+	Defaults        jobs.Defaults // of jobs' options
+	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
+	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
+	OnReady func()
+	// OnRaised is called after each attempt that ended in an exception of the operator's code; it must not block. nil: nobody looks.
+	OnRaised func(Raised)
+}
+
+// Raised is an attempt that ended in an exception.
+type Raised = attempt.Raised
+
+// New checks the configuration.
+func New(cfg Config) (*Host, error) {
+	var errs []error
+	if !jobs.ValidSession(cfg.Name) {
+		errs = append(errs, fmt.Errorf("host name must be 1 to 64 of A-Z a-z 0-9 _ -, got %q", cfg.Name))
+	}
+	if cfg.NC == nil || cfg.Pool == nil || cfg.Models == nil {
+		errs = append(errs, errors.New("a connection, a pool and models are needed"))
+	}
+	if cfg.SessionIdle == 0 {
+		cfg.SessionIdle = time.Hour
+	}
+	if cfg.CheckoutTimeout == 0 {
+		cfg.CheckoutTimeout = jobs.CheckoutTimeout
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 30 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New()}
+	h.breakers = breakers.New(cfg.Name, cfg.Breaker, h.telemetry.Changed)
+	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
+}

@@ -1,0 +1,91 @@
+package driver
+
+import (
+	"errors"
+
+	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// read asks the broker for something.
+func (x *executor) read(a *lifecycle.Action) {
+	act := *a
+	x.d.life.Spawn(func() { x.d.FeedHere(x.answerTo(&act)) })
+}
+
+func (x *executor) answerTo(a *lifecycle.Action) lifecycle.Event {
+	d, on, ctx := x.d, x.d.all.On, x.d.life.Context()
+	ev := lifecycle.Event{Op: a.Op}
+	var err error
+	switch a.Kind {
+	case lifecycle.Look:
+		ev.Kind = lifecycle.Looked
+		err = d.life.Look(ctx, d, a, &ev)
+	case lifecycle.Own:
+		ev.Kind = lifecycle.Owned
+		ev.Owner, err = d.life.Owner(ctx)
+	case lifecycle.Compare:
+		ev.Kind = lifecycle.Compared
+		err = on.Clock.Confirm(ctx, a.Job.Came)
+	case lifecycle.Fetch:
+		ev.Kind = lifecycle.Fetched
+		ev.Data, err = d.all.Payloads.Body(ctx, a.Job)
+	case lifecycle.ReadResult:
+		ev.Kind = lifecycle.ResultRead
+		ev.Result, err = Found(on.Results.Get(ctx, d.Ref.ResultKey(a.Job.Env.Job)))
+	case lifecycle.ReadAttempts:
+		ev.Kind = lifecycle.AttemptsRead
+		ev.Head, err = Found(on.Results.Get(ctx, d.Ref.AttemptKey(a.Job.Env.Job)))
+	}
+	d.all.fault(&ev, err)
+	return ev
+}
+
+// Found is what a read of a bucket says, in the words of the core.
+func Found(e stream.Entry, err error) (lifecycle.Found, error) {
+	return lifecycle.Found{Value: e.Value, Revision: e.Revision, Stored: e.Stored, Exists: e.Exists}, err
+}
+
+// write writes something by compare-and-set.
+func (x *executor) write(a *lifecycle.Action) {
+	d, on, op := x.d, x.d.all.On, a.Op
+	wrote := func(rev uint64, err error) {
+		ev := lifecycle.Event{Kind: lifecycle.Wrote, Op: op, Revision: rev}
+		d.all.fault(&ev, err)
+		d.Feed(ev)
+	}
+	switch a.Kind {
+	case lifecycle.WriteRecord:
+		on.Records.Put(d.Ref.RecordKey(), a.Body, a.Revision, a.TTL, wrote)
+	case lifecycle.WriteHead:
+		if d.life.Anonymous() {
+			on.Results.Put(d.Ref.AttemptKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
+		} else {
+			on.Records.Put(d.Ref.HeadKey(), a.Body, a.Revision, a.TTL, wrote)
+		}
+	case lifecycle.CreateResult:
+		on.Results.Put(d.Ref.ResultKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
+	case lifecycle.WriteLetter:
+		l, data, check := a.Letter, a.Job.Data, a.Check
+		j := &lifecycle.Job{Sequence: a.Job.Sequence, Size: a.Job.Size, Data: data, Lane: a.Job.Lane}
+		d.life.Spawn(func() { wrote(0, d.all.storeDeadLetter(d.life.Context(), j, l, check)) })
+	}
+}
+
+// fault says in the core's words how a read or a write has failed.
+func (all *Drivers) fault(ev *lifecycle.Event, err error) {
+	if err == nil {
+		return
+	}
+	ev.Err, ev.Connected = err, all.On.NC.IsConnected()
+	switch {
+	case errors.Is(err, stream.ErrWrongRevision):
+		ev.Fault = lifecycle.WrongRevision
+	case errors.Is(err, stream.ErrUnknown):
+		ev.Fault = lifecycle.Unknown
+	case errors.Is(err, stream.ErrStoreFull):
+		ev.Fault = lifecycle.NoSpace
+	default:
+		ev.Fault = lifecycle.Failed
+	}
+}

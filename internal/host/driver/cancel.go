@@ -1,0 +1,66 @@
+package driver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
+)
+
+// cancelTimeout bounds how long a cancellation waits for its outcome.
+const cancelTimeout = 3 * time.Second
+
+// cancellations are those under way, by operation.
+type cancellations struct {
+	mu   sync.Mutex
+	asks map[uint32]chan<- jobs.CancelVerdict
+	last uint32
+}
+
+// Cancel ends the earliest outstanding job of an id.
+func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
+	answer := make(chan jobs.CancelVerdict, 1)
+	op := d.cancel.enter(answer)
+	defer d.cancel.leave(op)
+	if !d.Feed(lifecycle.Event{Kind: lifecycle.CancelAsked, Op: op, ID: id}) {
+		return jobs.CancelUnknown
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	select {
+	case v := <-answer:
+		return v
+	case <-ctx.Done():
+		return jobs.CancelBusy
+	}
+}
+
+func (c *cancellations) enter(answer chan<- jobs.CancelVerdict) (op uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asks == nil {
+		c.asks = map[uint32]chan<- jobs.CancelVerdict{}
+	}
+	c.last++
+	c.asks[c.last] = answer
+	return c.last
+}
+
+func (c *cancellations) leave(op uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.asks, op)
+}
+
+func (c *cancellations) verdict(op uint32, v jobs.CancelVerdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if answer := c.asks[op]; answer != nil {
+		select {
+		case answer <- v:
+		default:
+		}
+	}
+}

@@ -1,0 +1,214 @@
+// Package driver runs the cores that decide about jobs (package lifecycle): it feeds them events and carries out what they decide.
+package driver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/host/attempt"
+	"github.com/dspex/dspex/internal/host/tokens"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
+)
+
+// Driver runs one core: a session's during one epoch of its partition, or an anonymous job's. One goroutine at a time does so; a
+// driver that waits has none.
+type Driver struct {
+	Ref jobs.SessionRef
+
+	all  *Drivers
+	core *lifecycle.Core // only who drains the inbox uses it
+	life Life
+	exec executor
+
+	mu       sync.Mutex
+	inbox    []lifecycle.Event
+	spare    []lifecycle.Event
+	draining bool
+	active   bool       // there is work, or it is being looked for
+	closing  bool       // no event begins anything
+	ended    bool       // closing, and at rest
+	until    clock.Mono // the running attempt may last so long
+	jobs     int        // that wait and run
+	depth    int        // jobs that wait, a call among them
+	timer    *time.Timer
+	armed    clock.Mono // when the timer is due, 0: it does not run
+
+	token  *tokens.Waiter
+	cancel cancellations
+}
+
+// Life is what a driver belongs to, and what tells it whose the work is.
+type Life interface {
+	attempt.Origin
+	Began(d *Driver)             // it has work; called with its lock held
+	Rested(d *Driver) (end bool) // it has none, and shall get none; likewise
+	Resting(d *Driver)           // it has come to rest; without the lock
+	Spawn(f func())              // runs f; whoever waits for the driver's end waits for it
+	Context() context.Context
+	Look(ctx context.Context, d *Driver, a *lifecycle.Action, ev *lifecycle.Event) error
+	Owner(ctx context.Context) (lifecycle.Owner, error)
+	GiveUp(o lifecycle.Owner)
+	Run(a *attempt.Attempt) *attempt.Output
+}
+
+// Feed hands the core an event. It reports false if nothing is the core's business any more.
+func (d *Driver) Feed(ev lifecycle.Event) bool {
+	start, taken := d.put(ev)
+	if start {
+		d.life.Spawn(d.drain)
+	}
+	return taken
+}
+
+// FeedHere is Feed for a goroutine that has nothing else to do.
+func (d *Driver) FeedHere(ev lifecycle.Event) bool {
+	start, taken := d.put(ev)
+	if start {
+		d.drain()
+	}
+	return taken
+}
+
+func (d *Driver) put(ev lifecycle.Event) (start, taken bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return false, false
+	}
+	if ev.Kind == lifecycle.Ticked {
+		if d.armed = 0; !d.active {
+			return false, true
+		}
+	}
+	d.inbox = append(d.inbox, ev)
+	if d.draining {
+		return false, true
+	}
+	d.draining = true
+	if !d.active {
+		d.active = true
+		d.life.Began(d)
+	}
+	return true, true
+}
+
+// drain feeds the core all that has come.
+func (d *Driver) drain() {
+	var events []lifecycle.Event
+	for {
+		d.mu.Lock()
+		if len(d.inbox) == 0 {
+			break
+		}
+		events, d.inbox, d.spare = d.inbox, d.spare[:0], nil
+		d.mu.Unlock()
+		for i := range events {
+			actions := d.core.Step(&events[i])
+			for n := range actions {
+				d.exec.carryOut(&actions[n])
+			}
+		}
+		clear(events)
+		d.spare = events[:0]
+	}
+	d.draining = false
+	d.until, d.jobs = d.core.RunsUntil(), d.core.Jobs()
+	if n := d.core.CallsDepth(); n != d.depth && !d.life.Anonymous() {
+		d.depth = n
+		d.all.Telemetry.Queues.Set(d.Ref, n)
+	}
+	rests := d.core.Quiet()
+	if rests {
+		d.rest()
+	} else {
+		d.arm()
+	}
+	d.mu.Unlock()
+	if rests {
+		d.life.Resting(d)
+	}
+}
+
+// rest is the end of the work, with the lock held.
+func (d *Driver) rest() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer, d.armed = nil, 0
+	}
+	d.inbox, d.spare, d.active = nil, nil, false
+	d.ended = d.life.Rested(d) || d.closing
+}
+
+// soonest is the shortest time for which a timer is set.
+const soonest = time.Millisecond
+
+// arm sets the timer, with the lock held. One that is due earlier is left as it is: the core looks again then.
+func (d *Driver) arm() {
+	at := d.core.Wake()
+	now := d.all.On.Clock.Mono()
+	if at == 0 || d.armed > now && d.armed <= at {
+		return
+	}
+	d.armed = max(at, now+soonest)
+	if d.timer == nil {
+		d.timer = time.AfterFunc(d.armed-now, func() { d.FeedHere(lifecycle.Event{Kind: lifecycle.Ticked}) })
+	} else {
+		d.timer.Reset(d.armed - now)
+	}
+}
+
+// Close ends the epoch: what has not started does not start. gone is called if something goes on.
+func (d *Driver) Close(gone func()) {
+	d.mu.Lock()
+	d.closing = true
+	if !d.active {
+		d.ended = true
+		d.mu.Unlock()
+		return
+	}
+	if gone != nil {
+		gone()
+	}
+	d.mu.Unlock()
+	d.Feed(lifecycle.Event{Kind: lifecycle.EpochOver})
+}
+
+// Cut ends the work: nothing is the core's business any more.
+func (d *Driver) Cut() {
+	d.mu.Lock()
+	d.closing = true
+	d.ended = !d.active
+	d.mu.Unlock()
+	d.Feed(lifecycle.Event{Kind: lifecycle.Cut})
+}
+
+// Outstanding is how many jobs wait and run here.
+func (d *Driver) Outstanding() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return int64(d.jobs)
+}
+
+// Idle reports that it has no work.
+func (d *Driver) Idle() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.active
+}
+
+// RunsBeyond reports whether the running attempt may last longer than until then.
+func (d *Driver) RunsBeyond(then clock.Mono) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.until > then
+}
+
+// Forgettable reports that it has no work, and that nothing of the session is known.
+func (d *Driver) Forgettable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.active && !d.core.Known()
+}

@@ -1,0 +1,27 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// errDuplicate ends a host whose name another one has taken over.
+var errDuplicate = errors.New("another host of the same name has started since")
+
+// watchDuplicate ends this host when a later incarnation of its name shows that it lives: a host that was frozen for so long that
+// it was replaced must not fight for the partitions that bear its name. lose is called once at most.
+func watchDuplicate(on *stream.Access, host, incarnation string, started int64, lose context.CancelCauseFunc) (stop func(), err error) {
+	return on.Serve(jobs.SubjectHeartbeat+host, func(data []byte, _ func([]byte)) {
+		var b jobs.Heartbeat
+		if json.Unmarshal(data, &b) != nil || b.Incarnation == incarnation || b.Leaving || b.Started < started ||
+			b.Started == started && b.Incarnation < incarnation {
+			return
+		}
+		lose(fmt.Errorf("host %q (incarnation %s): %w (incarnation %s)", host, incarnation, errDuplicate, b.Incarnation))
+	})
+}

@@ -1,0 +1,57 @@
+package ownership
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// giveBack releases a partition that still names this host. It reports whether it did.
+func (k *Keeper) giveBack(ctx context.Context, n int, epoch uint64) bool {
+	if epoch == 0 || k.assigned.get(n).owner.Host != k.host {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stream.AckTimeout)
+	defer cancel()
+	err := k.on.Claims.Release(ctx, stream.Consumer{Key: jobs.AssignmentKey(n), Name: jobs.ConsumerName(n, epoch), Epoch: epoch})
+	switch {
+	case err == nil:
+		k.on.Log.Info("partition_released", "partition", n, "epoch", epoch)
+	case !errors.Is(err, stream.ErrNotMine):
+		k.on.Log.Warn("partition_not_released", "partition", n, "epoch", epoch, "error", err)
+	}
+	return err == nil
+}
+
+// Release serves dspex.ctl.<host>.release, by which the leader asks for partitions. The assignments are the answer.
+func (k *Keeper) Release() (stop func(), err error) {
+	return k.on.Serve(jobs.SubjectControl+k.host+".release", k.onRelease)
+}
+
+func (k *Keeper) onRelease(data []byte, _ func([]byte)) {
+	var ask jobs.Release
+	if err := json.Unmarshal(data, &ask); err != nil {
+		k.on.Log.Warn("release_unreadable", "error", err)
+		return
+	}
+	for n, epoch := range ask.Partitions {
+		if k.assigned.get(n).epoch > epoch {
+			continue // taken again since
+		}
+		if t, ok := k.owned.Load(n); ok {
+			t.(*Ownership).release(ask.Patient)
+		} else if k.stopping.Load() { // assigned when it was too late to be taken
+			k.giveBack(k.work, n, epoch)
+		}
+	}
+}
+
+// release ends the ownership. A patient leader takes no partition of which an attempt runs that may outlast the grace.
+func (t *Ownership) release(patient bool) {
+	if !patient || !t.served.RunsBeyond(t.k.on.Clock.Mono()+t.k.grace) {
+		t.leave()
+	}
+}

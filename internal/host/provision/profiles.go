@@ -1,0 +1,32 @@
+package provision
+
+import "sync"
+
+// sentProfiles remembers which worker knows which language model.
+type sentProfiles struct {
+	mu    sync.Mutex
+	known map[uint64]map[string]bool
+}
+
+// mostWorkers bounds the workers remembered; a forgotten one is told again.
+const mostWorkers = 1024
+
+// tell tells the worker if it does not know. Who finds it told may call: it has gone out by then. tell does not wait.
+func (k *sentProfiles) tell(worker uint64, key string, tell func() error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.known == nil || len(k.known) > mostWorkers {
+		k.known = map[uint64]map[string]bool{}
+	}
+	if k.known[worker] == nil {
+		k.known[worker] = map[string]bool{}
+	}
+	if k.known[worker][key] {
+		return nil
+	}
+	if err := tell(); err != nil {
+		return err
+	}
+	k.known[worker][key] = true
+	return nil
+}

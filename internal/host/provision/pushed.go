@@ -1,0 +1,162 @@
+package provision
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"sync"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// pushedPrefix is that of the keys of the programs that an operator gave to all hosts. The value is the body of a frame PROGRAM, also of
+// one that was taken back: its version must not come again.
+const pushedPrefix = jobs.PushedPrefix
+
+func pushedKey(id string) string {
+	return pushedPrefix + base64.RawURLEncoding.EncodeToString([]byte(id))
+}
+
+// pushed are these programs, and which worker knows them as they were stored when. Their order is that of the bucket's revisions:
+// versions may begin anew where the bucket was lost.
+type pushed struct {
+	mu    sync.Mutex
+	now   map[string]given             // by id
+	known map[uint64]map[string]uint64 // revisions, by worker
+}
+
+// given is a program as it was stored.
+type given struct {
+	frame.ProgramBody
+
+	revision uint64
+}
+
+// put notes a program, unless one that was stored later is known.
+func (p *pushed) put(b frame.ProgramBody, revision uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == nil {
+		p.now = map[string]given{}
+	}
+	if revision >= p.now[b.ID].revision {
+		p.now[b.ID] = given{b, revision}
+	}
+}
+
+// remove notes that there is no program under a key any more.
+func (p *pushed) remove(key string, revision uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, b := range p.now {
+		if pushedKey(id) == key && revision >= b.revision {
+			p.now[id] = given{frame.ProgramBody{ID: id, Version: b.Version}, revision}
+		}
+	}
+}
+
+// version is the one that was given out last, as far as this host knows.
+func (p *pushed) version(id string) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now[id].Version
+}
+
+// tell has the worker told what it does not know as it is. Jobs of one worker that begin at the same time wait for each other here:
+// none may begin before what another one tells has gone out. tell does not wait.
+func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.now) == 0 {
+		return nil
+	}
+	if p.known == nil || len(p.known) > mostWorkers {
+		p.known = map[uint64]map[string]uint64{}
+	}
+	told := p.known[worker]
+	if told == nil {
+		told = map[string]uint64{}
+		p.known[worker] = told
+	}
+	for id, b := range p.now {
+		if told[id] == b.revision {
+			continue
+		}
+		if err := tell(b.ProgramBody); err != nil {
+			return err
+		}
+		told[id] = b.revision
+	}
+	return nil
+}
+
+// FollowPrograms applies what any host has stored; known is called when all that was there is known.
+func (p *Provision) FollowPrograms(ctx context.Context, known func()) {
+	stream.FollowKnown(ctx, p.on.JS, stream.Control, pushedPrefix+"*", p.on.Log, p.notePushed, known)
+}
+
+func (p *Provision) notePushed(key string, e stream.Entry) {
+	if len(e.Value) == 0 { // somebody has deleted the key
+		p.pushed.remove(key, e.Revision)
+		return
+	}
+	b, err := frame.ParseProgram(e.Value)
+	if err != nil {
+		p.on.Log.Warn("pushed_program_unreadable", "error", err)
+		return
+	}
+	p.pushed.put(b, e.Revision)
+}
+
+// PublishProgram stores what push_program or withdraw_program has checked, for all hosts.
+func (p *Provision) PublishProgram(ctx context.Context, checked []byte) *jobs.Error {
+	id, record := pushedOf(checked)
+	if !validProgramID(id) {
+		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's result names no program")
+	}
+	var failed error
+	for range tries {
+		e, err := p.on.Control.Get(ctx, pushedKey(id))
+		if err != nil {
+			failed = err
+			continue
+		}
+		b := frame.ProgramBody{ID: id, Version: p.pushed.version(id) + 1, Record: record}
+		if before, err := frame.ParseProgram(e.Value); err == nil {
+			b.Version = max(b.Version, before.Version+1)
+			if string(before.Record) == string(record) { // an attempt before this one has stored it
+				p.pushed.put(before, e.Revision)
+				return nil
+			}
+		}
+		var revision uint64
+		if revision, failed = p.on.Control.PutSync(pushedKey(id), b.AppendBody(nil), e.Revision, 0); failed == nil {
+			p.pushed.put(b, revision)
+			return nil
+		}
+	}
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the program could not be stored: %v", failed).Again()
+}
+
+// pushedOf reads what a RESULT says under `program`: the id, and the record, nil if there is to be none.
+func pushedOf(told []byte) (id string, record []byte) {
+	in := wire.NewReader(told)
+	n, _ := in.Map()
+	for range n {
+		key, _ := in.Str()
+		kind := in.Kind()
+		raw, err := in.Raw()
+		switch {
+		case err != nil:
+			return "", nil
+		case key == "id" && kind == wire.Str:
+			id, _ = wire.NewReader(raw).Str()
+		case key == "record" && kind == wire.Map:
+			record = raw
+		}
+	}
+	return strings.TrimSpace(id), record
+}

@@ -1,0 +1,107 @@
+package provision
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// TestAPushedProgramIsOursInControl: the dispatcher, which knows no frames, would name it as foreign else.
+func TestAPushedProgramIsOursInControl(t *testing.T) {
+	for _, b := range []frame.ProgramBody{{ID: "qa", Version: 1, Record: []byte{0x80}}, {ID: "qa.b", Version: 2}} {
+		if !jobs.OursInControl(pushedKey(b.ID), b.AppendBody(nil)) {
+			t.Errorf("%+v is taken for foreign", b)
+		}
+	}
+}
+
+// telling collects what workers are told.
+type telling struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (t *telling) add(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, what)
+}
+
+func (t *telling) tell(b frame.ProgramBody) error {
+	t.add(fmt.Sprintf("%s %d", b.ID, b.Version))
+	return nil
+}
+
+func TestWhatWasStoredLastCounts(t *testing.T) {
+	var p pushed
+	var told telling
+	is := func(want ...string) {
+		t.Helper()
+		if err := p.tell(1, told.tell); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(told.all, want) {
+			t.Errorf("told %q, want %q", told.all, want)
+		}
+		told.all = nil
+	}
+	p.put(frame.ProgramBody{ID: "qa", Version: 3}, 40)
+	is("qa 3")
+	p.put(frame.ProgramBody{ID: "qa", Version: 2}, 30) // comes late
+	is()
+	p.put(frame.ProgramBody{ID: "qa", Version: 1}, 1<<24) // the bucket was lost, and nobody remembered
+	is("qa 1")
+	p.remove(pushedKey("qa"), 1<<24+1)
+	is("qa 1")
+	p.remove(pushedKey("other"), 1<<24+2)
+	is()
+	if err := p.tell(2, func(frame.ProgramBody) error { return errors.New("full") }); err == nil {
+		t.Error("a worker that could not be told counts as told")
+	}
+	if err := p.tell(2, told.tell); err != nil || len(told.all) != 1 {
+		t.Errorf("%v, told %q", err, told.all)
+	}
+}
+
+func TestNoJobBeginsBeforeWhatAnotherOneTellsItsWorker(t *testing.T) {
+	var p pushed
+	p.put(frame.ProgramBody{ID: "qa", Version: 1}, 1)
+	overtakes(t, "program", func(tell func() error) error {
+		return p.tell(1, func(frame.ProgramBody) error { return tell() })
+	})
+	var k sentProfiles
+	overtakes(t, "model", func(tell func() error) error { return k.tell(1, "key", tell) })
+}
+
+// overtakes has two jobs tell their worker the same.
+func overtakes(t *testing.T, what string, tell func(func() error) error) {
+	t.Helper()
+	var told telling
+	entered := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-entered
+		if err := tell(func() error { told.add("twice"); return nil }); err != nil {
+			t.Error(err)
+		}
+		told.add("second call")
+	})
+	err := tell(func() error {
+		close(entered)
+		for range 10_000 { // the other one has time to overtake
+			runtime.Gosched()
+		}
+		told.add("told")
+		return nil
+	})
+	wg.Wait()
+	if err != nil || !slices.Equal(told.all, []string{"told", "second call"}) {
+		t.Errorf("%s: %v, %q", what, err, told.all)
+	}
+}

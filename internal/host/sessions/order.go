@@ -1,0 +1,66 @@
+package sessions
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// reset asks for everything un-acked again: a reconnect can strand deliveries until AckWait. It asks again each time, also
+// while nothing has come since the last reset: what came may have been lost with the connection.
+func (p *partition) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return
+	}
+	p.resetting, p.again = true, true
+	if !p.asking {
+		p.asking = true
+		p.owned.Running.Go(p.askReset)
+	}
+}
+
+func (p *partition) askReset() {
+	for p.wantsReset() {
+		ctx, cancel := context.WithTimeout(p.owned.Work, 5*time.Second)
+		err := p.on.ResetConsumer(ctx, p.want.Name)
+		cancel()
+		if err != nil {
+			p.end(fmt.Errorf("reset consumer: %w", err))
+		}
+		p.mu.Lock()
+		p.answered = time.Now()
+		p.mu.Unlock()
+	}
+}
+
+func (p *partition) wantsReset() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asking = p.again && !p.closing
+	p.again = false
+	return p.asking
+}
+
+// resetPatience is how long after a reset deliveries may come that were under way before; later the first one behind it is lost.
+const resetPatience = 5 * time.Second
+
+// inOrder judges a delivery by its consumer sequence: one puller gets all of them, so a gap is a loss.
+func (p *partition) inOrder(sequence uint64) bool {
+	p.mu.Lock()
+	if p.resetting && sequence == 1 {
+		p.resetting, p.next = false, 1
+	}
+	gap := !p.resetting && sequence != p.next
+	ok := !p.closing && !p.resetting && !gap
+	if ok {
+		p.next++
+	}
+	lost := p.resetting && !p.asking && time.Since(p.answered) > resetPatience
+	p.mu.Unlock()
+	if gap || lost {
+		p.reset()
+	}
+	return ok
+}

@@ -1,0 +1,119 @@
+// Package sessions serves the sessions of the partitions that a host owns: it takes their jobs in order and hands each to the
+// driver of its session.
+package sessions
+
+import (
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/host/driver"
+	"github.com/dspex/dspex/internal/host/ownership"
+	"github.com/dspex/dspex/internal/host/provision"
+	"github.com/dspex/dspex/internal/host/telemetry"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Sessions are those of a host.
+type Sessions struct {
+	Host      string
+	Models    provision.Models
+	Drivers   *driver.Drivers
+	Telemetry *telemetry.Recorder
+
+	on    *stream.Access
+	lost  lostRecords
+	parts sync.Map // int -> *partition: the epochs that are served now
+}
+
+// New makes the sessions of a host, whose records live for idle after a write, and an hour more.
+func New(host string, models provision.Models, drivers *driver.Drivers, idle time.Duration) *Sessions {
+	return &Sessions{Host: host, Models: models, Drivers: drivers, Telemetry: drivers.Telemetry, on: drivers.On, lost: lostRecords{on: drivers.On, life: idle + time.Hour}}
+}
+
+// Serve makes what serves a partition.
+func (all *Sessions) Serve(owned *ownership.Ownership) ownership.Service {
+	return newService(all, owned)
+}
+
+// service serves a partition while it is owned.
+type service struct {
+	all     *Sessions
+	on      *stream.Access
+	owned   *ownership.Ownership
+	earlier earlier
+}
+
+func newService(all *Sessions, owned *ownership.Ownership) *service {
+	return &service{all: all, on: all.on, owned: owned, earlier: earlier{of: map[jobs.SessionRef]map[*driver.Driver]bool{}, heirs: map[jobs.SessionRef]*driver.Driver{}}}
+}
+
+// Cut implements ownership.Service. What the present epoch runs ends with that (shut).
+func (s *service) Cut() { s.earlier.cut() }
+
+// RunsBeyond implements ownership.Service.
+func (s *service) RunsBeyond(then clock.Mono) bool {
+	held, ok := s.all.parts.Load(s.owned.N)
+	if !ok {
+		return false
+	}
+	p := held.(*partition)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.sessions {
+		if d.RunsBeyond(then) {
+			return true
+		}
+	}
+	return false
+}
+
+// Find is a session that this host has in memory, nil if there is none.
+func (all *Sessions) Find(ref jobs.SessionRef) (found *driver.Driver) {
+	all.parts.Range(func(_, v any) bool {
+		p := v.(*partition)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		found = p.sessions[ref]
+		return found == nil
+	})
+	return found
+}
+
+// Busy is how many sessions of each partition have work.
+func (all *Sessions) Busy() map[int]int {
+	busy := map[int]int{}
+	all.parts.Range(func(n, p any) bool {
+		if count := p.(*partition).busy.Load(); count > 0 {
+			busy[n.(int)] = int(count)
+		}
+		return true
+	})
+	return busy
+}
+
+// Partitions is how many partitions are served.
+func (all *Sessions) Partitions() (n int) {
+	all.parts.Range(func(_, _ any) bool { n++; return true })
+	return n
+}
+
+// Tenants adds what each tenant has here to the counts.
+func (all *Sessions) Tenants(counts map[string]jobs.TenantCount) {
+	all.parts.Range(func(_, v any) bool {
+		p := v.(*partition)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for ref, d := range p.sessions {
+			n, known := counts[ref.Tenant]
+			if !known && len(counts) >= telemetry.MostTenants {
+				continue
+			}
+			n.Sessions++
+			n.Jobs += d.Outstanding()
+			counts[ref.Tenant] = n
+		}
+		return true
+	})
+}

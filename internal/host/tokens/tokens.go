@@ -1,0 +1,206 @@
+// Package tokens bounds how many sessions of a host are at work at once.
+package tokens
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/fair"
+)
+
+// Tokens are the run tokens, which bound how many sessions are at work at once: with 100,000 sessions waiting for a slot, the others
+// wait in the order of package fair. Sessions whose next job is a call have tokens of their own, so that no backlog of published jobs
+// is before them. A session gives its token back after each job, and when its job waits for a retry: its queue holds nobody
+// else. Those whose jobs wait for a circuit breaker are parked, and get a token when that lets them through.
+type Tokens struct {
+	mu      sync.Mutex
+	free    [Kinds]int
+	waiting [Kinds]fair.Queue[*Waiter]
+	parked  list.List // of *Waiter
+	watched map[string]bool
+	admits  func(breaker string) bool // lets something through
+}
+
+// Kind is the kind of a token.
+type Kind uint8
+
+// The kinds.
+const (
+	none Kind = iota
+	Call
+	Queued
+	Kinds // how many there are
+)
+
+// KindOf is the kind that jobs of a class need.
+func KindOf(c fair.Class) Kind {
+	if c == fair.Call {
+		return Call
+	}
+	return Queued
+}
+
+// Waiter is who may wait for a token, in one place at a time; its fields are under the lock of Tokens.
+type Waiter struct {
+	grant   func(Kind) bool // reports false if it needs no token any more
+	kind    Kind
+	entry   *fair.Entry[*Waiter] // among those that wait for a token
+	parked  *list.Element
+	breaker string
+}
+
+// NewWaiter makes one that is granted a token by grant.
+func NewWaiter(grant func(Kind) bool) *Waiter { return &Waiter{grant: grant} }
+
+// away forgets where it waited.
+func (w *Waiter) away() { *w = Waiter{grant: w.grant} }
+
+// New makes n tokens of each kind. admits says whether a breaker lets something through.
+func New(n int, admits func(breaker string) bool) *Tokens {
+	return &Tokens{free: [Kinds]int{Call: n, Queued: n}, admits: admits}
+}
+
+// WaitsFor is how many sessions wait for a token.
+func (t *Tokens) WaitsFor(kind Kind) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int64(t.waiting[kind].Len())
+}
+
+// Enter grants a token when there is one, else lets w wait for its share.
+func (t *Tokens) Enter(w *Waiter, key fair.Key) {
+	kind := KindOf(key.Class)
+	t.mu.Lock()
+	if t.free[kind] == 0 {
+		w.kind, w.entry = kind, t.waiting[kind].Push(key, w)
+		t.mu.Unlock()
+		return
+	}
+	t.free[kind]--
+	t.mu.Unlock()
+	w.grant(kind)
+}
+
+// Park has w wait for a breaker. It has given its token back, or will at once.
+func (t *Tokens) Park(w *Waiter, breaker string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w.parked, w.breaker = t.parked.PushBack(w), breaker
+}
+
+// Leave takes w from those that wait.
+func (t *Tokens) Leave(w *Waiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.removeLocked(w)
+}
+
+func (t *Tokens) removeLocked(w *Waiter) {
+	switch {
+	case w.entry != nil:
+		t.waiting[w.kind].Remove(w.entry)
+	case w.parked != nil:
+		t.parked.Remove(w.parked)
+	}
+	w.away()
+}
+
+// Return hands a token on.
+func (t *Tokens) Return(kind Kind) {
+	if kind == none {
+		return
+	}
+	t.mu.Lock()
+	w := t.nextLocked(kind)
+	t.mu.Unlock()
+	if w != nil {
+		t.grant(w, kind)
+	}
+}
+
+func (t *Tokens) nextLocked(kind Kind) *Waiter {
+	if e := t.waiting[kind].Next(); e != nil {
+		t.waiting[kind].Serve(e)
+		e.Value.away()
+		return e.Value
+	}
+	if front := t.parked.Front(); front != nil {
+		if w := front.Value.(*Waiter); t.admits(w.breaker) {
+			t.removeLocked(w)
+			return w
+		}
+	}
+	t.free[kind]++
+	return nil
+}
+
+// grant gives a token to who may need none any more.
+func (t *Tokens) grant(w *Waiter, kind Kind) {
+	if !w.grant(kind) {
+		t.Return(kind)
+	}
+}
+
+// Admit gives tokens to parked sessions whose breaker lets something through, as far as there are any.
+func (t *Tokens) Admit() {
+	var chosen []*Waiter
+	t.mu.Lock()
+	open := map[string]bool{} // breakers that were asked
+	for e := t.parked.Front(); e != nil && t.free[Queued] > 0; {
+		w, after := e.Value.(*Waiter), e.Next()
+		name := w.breaker
+		if _, asked := open[name]; !asked {
+			open[name] = t.admits(name)
+		}
+		if open[name] {
+			t.removeLocked(w)
+			t.free[Queued]--
+			chosen = append(chosen, w)
+		}
+		e = after
+	}
+	t.mu.Unlock()
+	for _, w := range chosen {
+		t.grant(w, Queued)
+	}
+}
+
+// Watch reports whether nobody watches the breaker; the caller does from then on, until Unwatch.
+func (t *Tokens) Watch(breaker string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.watched[breaker] {
+		return false
+	}
+	if t.watched == nil {
+		t.watched = map[string]bool{}
+	}
+	t.watched[breaker] = true
+	return true
+}
+
+// Unwatch ends that.
+func (t *Tokens) Unwatch(breaker string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.watched, breaker)
+}
+
+// lookPause is the time between looks at the sessions that wait for a breaker.
+const lookPause = 250 * time.Millisecond
+
+// Run gives tokens to sessions whose breaker lets them through by now, whatever has changed it.
+func (t *Tokens) Run(ctx context.Context) {
+	tick := time.NewTicker(lookPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			t.Admit()
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/dspex/dspex/internal/clock"
+)
+
+// Access is what a host has of the broker.
+type Access struct {
+	NC         *nats.Conn
+	JS         jetstream.JetStream
+	Log        *slog.Logger
+	Writer     *Writer
+	Records    *Bucket
+	Results    *Bucket
+	Control    *Bucket
+	Claims     *Claims
+	Clock      *Clock
+	MaxPayload int
+
+	accounts atomic.Bool // tenants have accounts of their own
+}
+
+// Open waits for what Ensure makes, and reads the broker's clock. Close ends it.
+func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.Logger) (a *Access, err error) {
+	a = &Access{NC: nc, Log: log, MaxPayload: int(nc.MaxPayload())}
+	if a.JS, err = jetstream.New(nc); err != nil {
+		return nil, err
+	}
+	if err := Await(ctx, a.JS, log); err != nil {
+		return nil, err
+	}
+	err = Settle(ctx, log, Passes, func(ctx context.Context) (err error) {
+		if err := a.learnAccounts(ctx); err != nil {
+			return err
+		}
+		a.Clock, err = NewClock(ctx, a.JS, clock.New(machine), log)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.Writer, err = NewWriter(nc); err != nil {
+		return nil, err
+	}
+	a.Records, a.Results, a.Control = NewBucket(nc, a.Writer, Sessions), NewBucket(nc, a.Writer, Results), NewBucket(nc, a.Writer, Control)
+	a.Claims = NewClaims(a.JS, NewBucket(nc, a.Writer, Assign))
+	return a, nil
+}
+
+// Close fails the writes that wait for their acknowledgements.
+func (a *Access) Close() { a.Writer.Close() }
+
+// Accounts reports whether tenants have accounts of their own.
+func (a *Access) Accounts() bool { return a.accounts.Load() }
+
+// accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's life.
+const accountsPause = 10 * time.Second
+
+func (a *Access) learnAccounts(ctx context.Context) error {
+	have, err := AccountsOf(ctx, a.JS)
+	if err == nil {
+		a.accounts.Store(have)
+	}
+	return err
+}
+
+// FollowAccounts notices a dispatcher that was started with --accounts later than this process.
+func (a *Access) FollowAccounts(ctx context.Context) {
+	tick := time.NewTicker(accountsPause)
+	defer tick.Stop()
+	for !a.accounts.Load() { // there is no way back
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		bounded, cancel := context.WithTimeout(ctx, AckTimeout)
+		if err := a.learnAccounts(bounded); err != nil && ctx.Err() == nil {
+			a.Log.Debug("accounts_not_seen", "error", err)
+		}
+		cancel()
+	}
+}
+
+// Follow calls each for every key of bucket that matches filter (see FollowEntries).
+func (a *Access) Follow(ctx context.Context, bucket, filter string, each func(key string, e Entry)) {
+	FollowEntries(ctx, a.JS, bucket, filter, a.Log, each)
+}
+
+// Serve calls answer for each request on subject, on one goroutine, until stop is called. reply may be called later, too; a reply to
+// who is gone is lost.
+func (a *Access) Serve(subject string, answer func(data []byte, reply func([]byte))) (stop func(), err error) {
+	sub, err := a.NC.Subscribe(subject, func(m *nats.Msg) {
+		answer(m.Data, func(body []byte) { _ = m.Respond(body) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+// Request asks subject and returns what one of those who serve it answers.
+func (a *Access) Request(ctx context.Context, subject string) ([]byte, error) {
+	m, err := a.NC.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+// Send publishes a message with headers, at most once.
+func (a *Access) Send(subject string, header map[string][]string, data []byte) error {
+	return a.NC.PublishMsg(&nats.Msg{Subject: subject, Header: header, Data: data})
+}
+
+// Store publishes a message and waits until the broker has stored it.
+func (a *Access) Store(subject string, header map[string][]string, data []byte) error {
+	_, err := a.Writer.PublishSync(&nats.Msg{Subject: subject, Header: header, Data: data})
+	return err
+}
+
+// RecordsRenewed is when the bucket of records was made in place of a lost one, by the broker's clock; zero: it is the first.
+func (a *Access) RecordsRenewed(ctx context.Context) (time.Time, error) {
+	s, err := a.JS.Stream(ctx, RecordsStream)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("stream %s: %w", RecordsStream, err)
+	}
+	if info := s.CachedInfo(); info.Config.FirstSeq > 1 {
+		return info.Created, nil
+	}
+	return time.Time{}, nil
+}
+
+// Deaf publishes to whoever listens, and tells how the broker says that nobody does.
+//
+// NewID names a process: no two have the same.
+func NewID() string { return nuid.Next() }
+
+// Forbidden reports that the last error of the connection was that it may not publish to subject.
+func Forbidden(nc *nats.Conn, subject string) bool {
+	err := nc.LastError()
+	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), subject)
+}

@@ -1,0 +1,118 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Delivery is one delivery of a stored job.
+type Delivery struct {
+	Subject   string
+	Header    map[string][]string
+	Data      []byte
+	Reply     string // acknowledgements go there
+	Sequence  uint64 // in the stream
+	Order     uint64 // of this delivery among those of its consumer
+	Delivered int    // how often it was, this time included
+	Pending   uint64 // jobs behind it
+	Stored    time.Time
+}
+
+// The bodies of acknowledgements.
+var (
+	AckDone     = []byte("+ACK")
+	AckProgress = []byte("+WPI")
+)
+
+// AckLater asks for another delivery after a delay.
+func AckLater(delay time.Duration) []byte {
+	return fmt.Appendf(nil, `-NAK {"delay": %d}`, delay.Nanoseconds())
+}
+
+func deliveryOf(m jetstream.Msg) (Delivery, bool) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return Delivery{}, false
+	}
+	return Delivery{Subject: m.Subject(), Header: m.Headers(), Data: m.Data(), Reply: m.Reply(), Sequence: meta.Sequence.Stream, Order: meta.Sequence.Consumer,
+		Delivered: int(meta.NumDelivered), Pending: meta.NumPending, Stored: meta.Timestamp}, true
+}
+
+// Taken is the consumer of a partition's epoch.
+type Taken struct {
+	Life int64 // creation time (ns) of the stream that its sequences count in
+
+	cons jetstream.Consumer
+	name string
+}
+
+// Consume calls deliver for each job, on one goroutine, until stop is called, which waits for it. lost is called when the consumer
+// has ended.
+func (t *Taken) Consume(deliver func(Delivery), lost func(error)) (stop func(), err error) {
+	consuming, err := t.cons.Consume(func(m jetstream.Msg) {
+		if d, ok := deliveryOf(m); ok {
+			deliver(d)
+		}
+	}, jetstream.PullMaxMessages(256), jetstream.PullExpiry(30*time.Second),
+		jetstream.PullHeartbeat(5*time.Second), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			if !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, jetstream.ErrMaxBytesExceeded) {
+				lost(err)
+			}
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("consume %s: %w", t.name, err)
+	}
+	return func() { consuming.Stop(); <-consuming.Closed() }, nil
+}
+
+// ResetConsumer has everything delivered again that a partition's consumer has not been acknowledged.
+func (a *Access) ResetConsumer(ctx context.Context, name string) error {
+	_, err := a.JS.ResetConsumer(ctx, Jobs, name)
+	return err
+}
+
+// Reconnects gets a value each time that the connection was made again, until stop is called.
+func (a *Access) Reconnects() (c <-chan nats.Status, stop func()) {
+	connected := a.NC.StatusChanged(nats.CONNECTED)
+	return connected, func() { a.NC.RemoveStatusListener(connected) }
+}
+
+// anonymousAckWait is how long an anonymous job may be silent before the broker gives it to another host.
+const anonymousAckWait = 20 * time.Second
+
+// Lane is the consumer of a lane of anonymous jobs, which all hosts share.
+type Lane struct{ cons jetstream.Consumer }
+
+// OpenLane makes the consumer if there is none.
+func (a *Access) OpenLane(ctx context.Context, lane string, subjects []string) (*Lane, error) {
+	cons, err := a.JS.CreateOrUpdateConsumer(ctx, Anonymous, jetstream.ConsumerConfig{
+		Durable: lane, FilterSubjects: subjects, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: anonymousAckWait, MaxDeliver: -1, MaxAckPending: MaxAckPending,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Lane{cons}, nil
+}
+
+// Fetch calls each for n jobs at most, and returns when it has them or after wait. No job is no error.
+func (l *Lane) Fetch(n int, wait time.Duration, each func(Delivery)) error {
+	batch, err := l.cons.Fetch(n, jetstream.FetchMaxWait(wait))
+	if err != nil {
+		return err
+	}
+	for m := range batch.Messages() {
+		if d, ok := deliveryOf(m); ok {
+			each(d)
+		}
+	}
+	if err := batch.Error(); !errors.Is(err, jetstream.ErrNoMessages) {
+		return err
+	}
+	return nil
+}
