@@ -143,8 +143,6 @@ func (a *Access) RecordsRenewed(ctx context.Context) (time.Time, error) {
 	return time.Time{}, nil
 }
 
-// Deaf publishes to whoever listens, and tells how the broker says that nobody does.
-//
 // NewID names a process: no two have the same.
 func NewID() string { return nuid.Next() }
 

@@ -58,8 +58,31 @@ func TestEveryMutantStillFitsTheCode(t *testing.T) {
 			if err := code.check(changed); err != nil {
 				t.Error(err)
 			}
+			if m.test != "" && !isThere(t, m.test) {
+				t.Errorf("the test %s is not there", m.test)
+			}
 		})
 	}
+}
+
+// isThere reports whether a package of internal/ has a test, both as mutants name it.
+func isThere(t *testing.T, test string) bool {
+	t.Helper()
+	pkg, name, _ := strings.Cut(test, ".")
+	paths, err := filepath.Glob(filepath.Join(root, "internal", pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "func "+name+"(") {
+			return true
+		}
+	}
+	return false
 }
 
 // TestMutantsAreCaught tries to catch each mutant.
