@@ -32,6 +32,8 @@ type writable struct {
 	why   map[string]error // object -> why it does not take a write; those that do are left out
 	fill  map[string]fill  // of the objects that refuse what has no room
 	blind error            // the last look at the objects failed
+	// suspected were found to take nothing in the last round.
+	suspected map[string]bool
 }
 
 // fill is how much of its room an object uses.
@@ -88,6 +90,9 @@ func (d *Dispatcher) noteProbes(why map[string]error) {
 	v := &d.writable
 	v.mu.Lock()
 	before := v.why
+	if d.cfg.Settings.Replicas > 1 {
+		v.confirm(why)
+	}
 	v.why = why
 	v.mu.Unlock()
 	for name, err := range why {
@@ -102,6 +107,25 @@ func (d *Dispatcher) noteProbes(why map[string]error) {
 	for name := range before {
 		if why[name] == nil {
 			d.log.Info("store_takes_again", "stream", name)
+		}
+	}
+}
+
+// errOnce stands for what only one round has found.
+var errOnce = errors.New("its leader answers and acknowledges no write; the next round decides whether its disk is full")
+
+// confirm leaves it to the next round to call an object full. In a cluster an election or a machine that stalls looks like a full
+// disk for a while, and calls must not be refused for that.
+func (v *writable) confirm(why map[string]error) {
+	before := v.suspected
+	v.suspected = map[string]bool{}
+	for name, err := range why {
+		if !errors.Is(err, stream.ErrTakesNothing) {
+			continue
+		}
+		v.suspected[name] = true
+		if !before[name] {
+			why[name] = errOnce
 		}
 	}
 }
@@ -221,6 +245,13 @@ func (d *Dispatcher) cannotStore(to jobs.SessionRef) *jobs.Error {
 // diagnosed hands on what lies behind a write to an object that was not acknowledged. It does not block.
 func (d *Dispatcher) diagnosed(name string, err error, then func(error)) {
 	if !errors.Is(err, stream.ErrUnknown) || errors.Is(err, stream.ErrNoStream) {
+		then(err)
+		return
+	}
+	if d.cfg.Settings.Replicas > 1 { // the probes tell an election from a full disk, in two rounds
+		if known := d.writable.takes(name); errors.Is(known, stream.ErrStoreFull) {
+			err = known
+		}
 		then(err)
 		return
 	}
