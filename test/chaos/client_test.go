@@ -98,6 +98,7 @@ func (c *client) settle(j *job) {
 				j.failure = err.Error()
 			}
 			return
+		case e != nil && j.published && j.accepted && slices.Contains(refusals, e.Code): // no dispatcher tells how far it is
 		case e != nil && (slices.Contains(refusals, e.Code) || e.Code == "deadline_exceeded" && !j.published): // a call's is our patience
 			j.ended = true
 			return
