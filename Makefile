@@ -98,7 +98,7 @@ mutants: ## the simulation must object to every rule that is left out: MUTANT="a
 	go test ./test/mutants -v -timeout 0 -mutant '$(MUTANT)'
 
 chaos: ## three real brokers with accounts, dispatchers, hosts and two tenants: all are killed, stopped, cut off; FOR=10m SEED=1
-	go test -c -o bin/chaos.test ./test/chaos
+	go test -tags chaos -c -o bin/chaos.test ./test/chaos
 	cd test/chaos && $(CURDIR)/bin/chaos.test -test.run '^TestEveryPromise' -test.v -test.timeout 0 -for $(FOR) -seed $(SEED)
 
 lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy

@@ -1,8 +1,10 @@
 package dspex
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -180,15 +182,28 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
 	m.Subject = c.prefix + m.Subject
 	var answer *nats.Msg
+	maybe := false // an earlier try may have been accepted: a refusal of a later one decides nothing
 	err := c.ride(ctx, job, func() (err error) {
-		answer, err = c.exchange(ctx, m, job)
+		answer, err = c.exchange(ctx, m, job, &maybe)
+		code := ""
 		if err == nil && answer.Header.Get(contract.HeaderError) != "" {
-			if _, said := readReply(answer, job); asError(said) != nil && asError(said).Code == CodeBroker {
-				return errNotStored
+			if _, said := readReply(answer, job); asError(said) != nil {
+				code = asError(said).Code
 			}
 		}
+		switch {
+		case maybe && (errors.Is(err, nats.ErrNoResponders) || slices.Contains(notAccepted, code)):
+			return errUndecided
+		case code == CodeBroker:
+			maybe = true
+			return errNotStored
+		}
+		maybe = maybe || err != nil && !errors.Is(err, nats.ErrNoResponders)
 		return err
 	})
+	if errors.Is(err, errUndecided) {
+		return nil, transport(ctx, cmp.Or(ctx.Err(), context.DeadlineExceeded), job)
+	}
 	if err != nil && !errors.Is(err, errNotStored) { // that answer says more
 		return nil, transport(ctx, err, job)
 	}

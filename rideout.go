@@ -17,6 +17,12 @@ import (
 // errNotStored is the answer of a dispatcher that could not store the job.
 var errNotStored = errors.New("the broker did not store the job")
 
+// errUndecided: a try was refused, but one before it may have been accepted.
+var errUndecided = errors.New("refused, but accepted before perhaps")
+
+// notAccepted are the codes of calls of which nothing was accepted.
+var notAccepted = []string{contract.CodeOverloaded, contract.CodeQueueFull, contract.CodePoolUnavailable, contract.CodeStoreFull, contract.CodeQuota}
+
 // errLost ends the wait for an answer that will not come.
 var errLost = errors.New("the request or its answer was lost")
 
@@ -72,6 +78,8 @@ func (c *Client) passes(err error, after time.Duration) bool {
 		return false
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting):
 		return true // while it was sent, or while it waited for its answer
+	case errors.Is(err, errUndecided):
+		return true
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNotStored):
 		return len(c.nc.Servers()) > 1
 	case errors.Is(err, nats.ErrNoResponders): // this broker may be cut off, and the dispatchers have left it
@@ -93,7 +101,8 @@ type watch struct {
 
 // exchange sends a request and waits for its answer. A broker that ends can lose either of them without an error. So
 // while there is no answer to a job with an id it is looked up: one that is not known, or has ended, is sent again.
-func (c *Client) exchange(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
+// Then maybe is set.
+func (c *Client) exchange(ctx context.Context, m *nats.Msg, job JobRef, maybe *bool) (*nats.Msg, error) {
 	if job.ID == "" {
 		return c.nc.RequestMsgWithContext(ctx, m)
 	}
@@ -114,6 +123,7 @@ func (c *Client) exchange(ctx context.Context, m *nats.Msg, job JobRef) (*nats.M
 		if err == nil || !errors.Is(context.Cause(try), errLost) {
 			return answer, err
 		}
+		*maybe = true
 	}
 }
 

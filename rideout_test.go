@@ -140,3 +140,45 @@ func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 		})
 	}
 }
+
+// The request that was accepted runs, whatever becomes of the one that was sent after it.
+func TestARefusalOfARequestThatWasSentAgainDecidesNothing(t *testing.T) {
+	s := natstest.Run(t)
+	nc := natstest.Connect(t, s)
+	var asked atomic.Int64
+	for subject, f := range map[string]nats.MsgHandler{
+		contract.RPCJobsGet: func(m *nats.Msg) {
+			_ = m.Respond([]byte(`{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "the job is not known", "retryable": false}}`))
+		},
+		contract.RPCSession + ">": func(m *nats.Msg) {
+			switch asked.Add(1) {
+			case 1: // accepted, perhaps
+			case 2:
+				reply := nats.NewMsg(m.Reply)
+				reply.Header.Set(contract.HeaderError, "resource_error: overloaded")
+				reply.Header.Set(contract.HeaderErrorCode, "429")
+				reply.Data = []byte(`{"ok": false, "error": {"error_category": "resource_error", "code": "overloaded", "message": "no room", "retryable": true, "retry_after_ms": 10}}`)
+				_ = m.RespondMsg(reply)
+			default:
+				succeed(m)
+			}
+		},
+	} {
+		if _, err := nc.Subscribe(subject, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c, err := dspex.Connect(ctx, s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("mine")); err != nil || asked.Load() != 3 {
+		t.Errorf("%v after %d requests, want success after 3", err, asked.Load())
+	}
+}
