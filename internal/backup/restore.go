@@ -67,7 +67,7 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, replicas int, tell 
 func above(m *Manifest) uint64 {
 	n := uint64(time.Now().UnixMicro())
 	for _, o := range m.Objects {
-		n = max(n, o.Last+1<<24)
+		n = max(n, o.Last+unseen)
 	}
 	return n
 }
@@ -147,12 +147,24 @@ func shift(o Object) uint64 {
 	return 0
 }
 
-func (r *restorer) state(o Object) map[string]any {
-	first := o.First + shift(o)
-	if o.Messages == 0 {
-		first = r.next + 1
+// unseen is more than a deployment accepts between a copy and its loss.
+const unseen = 1 << 24
+
+// last is the number above which the stream goes on. Where jobs wait it must not be far above them: a consumer of nats-server (2.15.2)
+// counts its way from one that was acknowledged to the next that was not, and the stream stands still meanwhile.
+func (r *restorer) last(o Object) uint64 {
+	if o.Messages > 0 && (o.Name == stream.Jobs || o.Name == stream.Anonymous) {
+		return o.Last + unseen
 	}
-	return map[string]any{"messages": o.Messages, "bytes": 0, "first_seq": first, "first_ts": time.Time{}, "last_seq": r.next, "last_ts": time.Time{}, "consumer_count": 0}
+	return r.next
+}
+
+func (r *restorer) state(o Object) map[string]any {
+	first, last := o.First+shift(o), r.last(o)
+	if o.Messages == 0 {
+		first = last + 1
+	}
+	return map[string]any{"messages": o.Messages, "bytes": 0, "first_seq": first, "first_ts": time.Time{}, "last_seq": last, "last_ts": time.Time{}, "consumer_count": 0}
 }
 
 // pack writes the archive that the broker is to read: its state first, then the messages that fit, then the mark of the end.
