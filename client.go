@@ -185,15 +185,15 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 	maybe := false // an earlier try may have been accepted: a refusal of a later one decides nothing
 	err := c.ride(ctx, job, func() (err error) {
 		answer, err = c.exchange(ctx, m, job, &maybe)
-		code := ""
+		code, after := "", time.Duration(0)
 		if err == nil && answer.Header.Get(contract.HeaderError) != "" {
 			if _, said := readReply(answer, job); asError(said) != nil {
-				code = asError(said).Code
+				code, after = asError(said).Code, asError(said).RetryAfter
 			}
 		}
 		switch {
 		case maybe && (errors.Is(err, nats.ErrNoResponders) || slices.Contains(notAccepted, code)):
-			return errUndecided
+			return undecided(after)
 		case code == CodeBroker:
 			maybe = true
 			return errNotStored
@@ -201,7 +201,7 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 		maybe = maybe || err != nil && !errors.Is(err, nats.ErrNoResponders)
 		return err
 	})
-	if errors.Is(err, errUndecided) {
+	if _, open := errors.AsType[undecided](err); open {
 		return nil, transport(ctx, cmp.Or(ctx.Err(), context.DeadlineExceeded), job)
 	}
 	if err != nil && !errors.Is(err, errNotStored) { // that answer says more

@@ -17,8 +17,10 @@ import (
 // errNotStored is the answer of a dispatcher that could not store the job.
 var errNotStored = errors.New("the broker did not store the job")
 
-// errUndecided: a try was refused, but one before it may have been accepted.
-var errUndecided = errors.New("refused, but accepted before perhaps")
+// undecided is the refusal of a try after one that may have been accepted: the time after which to come back, 0 if it says none.
+type undecided time.Duration
+
+func (undecided) Error() string { return "refused, but an earlier try may have been accepted" }
 
 // notAccepted are the codes of calls of which nothing was accepted.
 var notAccepted = []string{contract.CodeOverloaded, contract.CodeQueueFull, contract.CodePoolUnavailable, contract.CodeStoreFull, contract.CodeQuota}
@@ -66,20 +68,27 @@ func (c *Client) ride(ctx context.Context, job JobRef, send func() error) error 
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(ridePause):
+		case <-time.After(pauseAfter(err)):
 		}
 	}
 }
 
+// pauseAfter is the wait before the next try.
+func pauseAfter(err error) time.Duration {
+	refused, _ := errors.AsType[undecided](err)
+	return max(ridePause, time.Duration(refused))
+}
+
 // passes reports whether an error, so long after the first try, is one of those that a cluster of brokers is over soon.
 func (c *Client) passes(err error, after time.Duration) bool {
+	if _, open := errors.AsType[undecided](err); open {
+		return !c.nc.IsClosed()
+	}
 	switch {
 	case c.nc.IsClosed():
 		return false
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting):
 		return true // while it was sent, or while it waited for its answer
-	case errors.Is(err, errUndecided):
-		return true
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNotStored):
 		return len(c.nc.Servers()) > 1
 	case errors.Is(err, nats.ErrNoResponders): // this broker may be cut off, and the dispatchers have left it

@@ -85,7 +85,7 @@ func TestACallRidesOutTheLossOfALeaderIfItHasAnId(t *testing.T) {
 	}
 }
 
-// A broker that ends takes a request or its answer with it: nobody is told.
+// A broker that ends takes a request or its answer with it, and nothing reports it.
 func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 	for name, known := range map[string]string{
 		"the request is lost": `{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "the job is not known", "retryable": false}}`,

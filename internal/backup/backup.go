@@ -56,7 +56,7 @@ type Object struct {
 	Config   jetstream.StreamConfig `json:"config"`
 }
 
-// Progress is told how far a copy is.
+// Progress receives how far a copy is.
 type Progress func(name string, messages, of uint64)
 
 // Write copies a deployment into a directory that is empty or not there.

@@ -53,9 +53,9 @@ type Config struct {
 	Progress io.Writer // of making the Python environment
 	// ProbeEach is the time between two probes of the broker; default 10 s.
 	ProbeEach time.Duration
-	// Ready is told where clients connect, once requests will be answered.
+	// Ready is called with where clients connect, once requests will be answered.
 	Ready func(Info)
-	// Raised is told of each attempt that ended in an exception of the user's code; it must not block.
+	// Raised is called with each attempt that ended in an exception of the user's code; it must not block.
 	Raised func(Raised)
 
 	box      *sandbox.Box // made by Run, as is the rest
@@ -66,7 +66,7 @@ type Config struct {
 // Raised is an attempt that ended in an exception.
 type Raised = host.Raised
 
-// Info is what Ready is told.
+// Info is what Ready is called with.
 type Info struct {
 	URL    string
 	Echo   string // URL of the echo model, "" when an LM is configured

@@ -26,7 +26,7 @@ const DefaultErrorRate = 0.05
 
 var destinations = []string{AlertLogger, AlertTelemetry, AlertWebhook}
 
-// Alerts says when there is an alert, and who is told. Zero values mean the defaults.
+// Alerts says when there is an alert, and where it goes. Zero values mean the defaults.
 type Alerts struct {
 	ErrorRate    float64  // threshold, 0 to 1
 	Destinations []string // nil: logger and telemetry
@@ -36,7 +36,7 @@ type Alerts struct {
 // Flags declares what the operator can say of alerts.
 func (a *Alerts) Flags(f *pflag.FlagSet) {
 	f.Float64Var(&a.ErrorRate, "error-rate-threshold", DefaultErrorRate, "share of failed jobs in 60 s, of 10 at least, above which there is an alert and the health is degraded")
-	f.StringSliceVar(&a.Destinations, "alert-destinations", []string{AlertLogger, AlertTelemetry}, "who is told of alerts: "+strings.Join(destinations, ", ")+", separated by commas")
+	f.StringSliceVar(&a.Destinations, "alert-destinations", []string{AlertLogger, AlertTelemetry}, "where alerts go: "+strings.Join(destinations, ", ")+", separated by commas")
 	f.StringVar(&a.Webhook, "alert-webhook", "", "address that alerts are posted to as JSON; needs webhook among --alert-destinations")
 }
 
@@ -82,7 +82,7 @@ const (
 	subjectRecovered = contract.SubjectRecovered
 )
 
-// alert is what destinations are told.
+// alert is what destinations receive.
 type alert struct {
 	Event      string    `json:"event"`
 	At         time.Time `json:"at"`

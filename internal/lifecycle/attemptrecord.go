@@ -211,3 +211,46 @@ func (c *Core) writeFence(*Event) {
 	r.hd, c.asked = r.fence(c), c.mono
 	c.ask(Action{Kind: WriteHead, Job: c.cur.Job, Body: r.hd.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
 }
+
+// renew writes record and attempt record again for the sake of their lives.
+func (c *Core) renew() {
+	r := c.ledger.(*record)
+	if r.rev == 0 {
+		c.renewTheHead()
+		return
+	}
+	c.sideAsk(renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: r.ttl(c, 0)})
+}
+
+func (c *Core) renewTheHead() {
+	r := c.ledger.(*record)
+	if r.head == nil || r.head.Sequence <= r.rec.LastSequence {
+		c.renewalOver()
+		return
+	}
+	c.sideAsk(renewHead, Action{Kind: WriteHead, Body: r.head.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
+}
+
+func (c *Core) renewed(ev *Event) {
+	r := c.ledger.(*record)
+	if ev.Fault != NoFault {
+		c.sideFailed(ev, StepRecord)
+		return
+	}
+	if c.side.step == renewRecord {
+		r.rev, r.stamp = ev.Revision, c.now()
+		c.renewTheHead()
+		return
+	}
+	r.headRev = ev.Revision
+	c.renewalOver()
+}
+
+func (c *Core) renewalOver() {
+	r := c.ledger.(*record)
+	r.loaded = c.mono
+	if c.cur == nil { // a session without a run token keeps nothing that is large
+		r.read, r.rec, r.head = false, nil, nil
+	}
+	c.sideOver("")
+}

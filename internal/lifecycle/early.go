@@ -103,60 +103,6 @@ func (c *Core) recordFree() bool {
 	return !c.side.step.onRecord() && (c.cur == nil || c.side.job != c.cur.Job)
 }
 
-// attends reports whether duties can be done at the moment.
-func (c *Core) attends() bool {
-	if c.over || c.side.step != sideIdle || !c.ledger.session() {
-		return false
-	}
-	switch c.state {
-	case Idle, AwaitPredecessor, AwaitNewer:
-		return false
-	case Loading, Beginning, Postponing, Fencing, Committing:
-		return c.awaits == 0 && !c.held
-	}
-	return c.ref.Valid()
-}
-
-// attend begins with the next duty, if there is one.
-func (c *Core) attend() {
-	if c.state == AwaitPredecessor || c.state == AwaitNewer {
-		c.verdicts(jobs.CancelBusy)
-	}
-	if !c.attends() {
-		return
-	}
-	if len(c.asks) > 0 {
-		a := c.asks[0]
-		c.asks = c.asks[1:]
-		c.endEarly(a.job, jobs.Cancelled, a.op)
-		return
-	}
-	if c.mono < c.side.quiet {
-		return
-	}
-	for _, j := range c.queue {
-		if j.answered {
-			continue
-		}
-		if kind, ended := c.endedBefore(j); ended { // its result could not be stored
-			c.endEarly(j, kind, 0)
-			return
-		}
-		if j.expires() && c.late(j) {
-			if c.sure(j) {
-				c.endEarly(j, jobs.Expired, 0)
-			} else {
-				c.sideAsk(sideComparing, Action{Kind: Compare, Job: j})
-			}
-			return
-		}
-	}
-	if in, ok := c.ledger.renewIn(c); ok && in <= 0 {
-		c.sideBegins(nil, "", 0)
-		c.sideLook(false)
-	}
-}
-
 // verdicts answers all cancellations that wait.
 func (c *Core) verdicts(v jobs.CancelVerdict) {
 	for _, a := range c.asks {
@@ -448,47 +394,4 @@ func (c *Core) sideRoom() {
 		c.side.full = false
 		c.do(Action{Kind: Room})
 	}
-}
-
-// renew writes record and attempt record again for the sake of their lives.
-func (c *Core) renew() {
-	r := c.ledger.(*record)
-	if r.rev == 0 {
-		c.renewTheHead()
-		return
-	}
-	c.sideAsk(renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: r.ttl(c, 0)})
-}
-
-func (c *Core) renewTheHead() {
-	r := c.ledger.(*record)
-	if r.head == nil || r.head.Sequence <= r.rec.LastSequence {
-		c.renewalOver()
-		return
-	}
-	c.sideAsk(renewHead, Action{Kind: WriteHead, Body: r.head.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
-}
-
-func (c *Core) renewed(ev *Event) {
-	r := c.ledger.(*record)
-	if ev.Fault != NoFault {
-		c.sideFailed(ev, StepRecord)
-		return
-	}
-	if c.side.step == renewRecord {
-		r.rev, r.stamp = ev.Revision, c.now()
-		c.renewTheHead()
-		return
-	}
-	r.headRev = ev.Revision
-	c.renewalOver()
-}
-
-func (c *Core) renewalOver() {
-	r := c.ledger.(*record)
-	r.loaded = c.mono
-	if c.cur == nil { // a session without a run token keeps nothing that is large
-		r.read, r.rec, r.head = false, nil, nil
-	}
-	c.sideOver("")
 }

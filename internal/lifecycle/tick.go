@@ -75,3 +75,57 @@ func (c *Core) tick(ev *Event) {
 	}
 	c.pend()
 }
+
+// attends reports whether duties can be done at the moment.
+func (c *Core) attends() bool {
+	if c.over || c.side.step != sideIdle || !c.ledger.session() {
+		return false
+	}
+	switch c.state {
+	case Idle, AwaitPredecessor, AwaitNewer:
+		return false
+	case Loading, Beginning, Postponing, Fencing, Committing:
+		return c.awaits == 0 && !c.held
+	}
+	return c.ref.Valid()
+}
+
+// attend begins with the next duty, if there is one.
+func (c *Core) attend() {
+	if c.state == AwaitPredecessor || c.state == AwaitNewer {
+		c.verdicts(jobs.CancelBusy)
+	}
+	if !c.attends() {
+		return
+	}
+	if len(c.asks) > 0 {
+		a := c.asks[0]
+		c.asks = c.asks[1:]
+		c.endEarly(a.job, jobs.Cancelled, a.op)
+		return
+	}
+	if c.mono < c.side.quiet {
+		return
+	}
+	for _, j := range c.queue {
+		if j.answered {
+			continue
+		}
+		if kind, ended := c.endedBefore(j); ended { // its result could not be stored
+			c.endEarly(j, kind, 0)
+			return
+		}
+		if j.expires() && c.late(j) {
+			if c.sure(j) {
+				c.endEarly(j, jobs.Expired, 0)
+			} else {
+				c.sideAsk(sideComparing, Action{Kind: Compare, Job: j})
+			}
+			return
+		}
+	}
+	if in, ok := c.ledger.renewIn(c); ok && in <= 0 {
+		c.sideBegins(nil, "", 0)
+		c.sideLook(false)
+	}
+}
