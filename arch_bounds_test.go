@@ -28,7 +28,7 @@ const (
 
 var (
 	filesOver = map[string]int{
-		"cmd/dspex": 35, "internal/dispatch": 40, "internal/jobs": 24, "internal/pyproc": 29, "internal/stream": 25, "test/bench": 24,
+		"internal/dispatch": 40, "internal/jobs": 24, "internal/pyproc": 29, "internal/stream": 25, "test/bench": 24,
 	}
 	methodsOver = map[string]int{
 		"internal/dispatch.Dispatcher": 150, "internal/lifecycle.Core": 137, "internal/lifecycle.record": 45, "internal/lifecycle.results": 30,
@@ -71,30 +71,35 @@ const (
 
 // thirdParty are the modules that a package of the product may import.
 var thirdParty = map[string][]string{
-	"":                        {natsClient},
-	"cmd/dispatcher":          {natsClient, pflag},
-	"cmd/dspex":               {natsClient, cobra, pflag, term},
-	"cmd/worker-host":         {natsClient, prometheus, cobra, pflag},
-	"internal/backup":         {compress, natsServer, natsClient},
-	"internal/breaker":        {gobreaker, pflag},
-	"internal/clock":          {sys},
-	"internal/daemon":         {natsClient, prometheus, cobra, pflag, sys},
-	"internal/devserver":      {natsServer, natsClient, prometheus},
-	"internal/dispatch":       {natsClient, prometheus, pflag},
-	"internal/host":           {natsClient, prometheus},
-	"internal/host/telemetry": {natsClient, prometheus},
-	"internal/host/workers":   {prometheus},
-	"internal/lm":             {pflag},
-	"internal/mock":           {pflag},
-	"internal/natstest":       {natsServer, natsClient, xcrypto},
-	"internal/programtest":    {scripts},
-	"internal/pyenv":          {pflag, term},
-	"internal/pyproc":         {sys},
-	"internal/quorum":         {natsClient},
-	"internal/sandbox":        {pflag, sys},
-	"internal/stream":         {natsClient, nuid},
-	"internal/tenants":        {natsServer, nkeys, xcrypto},
-	"internal/wire":           {msgpack},
+	"":                         {natsClient},
+	"cmd/dispatcher":           {natsClient, pflag},
+	"cmd/dspex":                {cobra},
+	"cmd/dspex/internal/calls": {cobra},
+	"cmd/dspex/internal/cli":   {natsClient, cobra, pflag, term},
+	"cmd/dspex/internal/demo":  {natsClient, cobra},
+	"cmd/dspex/internal/local": {cobra},
+	"cmd/dspex/internal/ops":   {natsClient, cobra},
+	"cmd/worker-host":          {natsClient, prometheus, cobra, pflag},
+	"internal/backup":          {compress, natsServer, natsClient},
+	"internal/breaker":         {gobreaker, pflag},
+	"internal/clock":           {sys},
+	"internal/daemon":          {natsClient, prometheus, cobra, pflag, sys},
+	"internal/devserver":       {natsServer, natsClient, prometheus},
+	"internal/dispatch":        {natsClient, prometheus, pflag},
+	"internal/host":            {natsClient, prometheus},
+	"internal/host/telemetry":  {natsClient, prometheus},
+	"internal/host/workers":    {prometheus},
+	"internal/lm":              {pflag},
+	"internal/mock":            {pflag},
+	"internal/natstest":        {natsServer, natsClient, xcrypto},
+	"internal/programtest":     {scripts},
+	"internal/pyenv":           {pflag, term},
+	"internal/pyproc":          {sys},
+	"internal/quorum":          {natsClient},
+	"internal/sandbox":         {pflag, sys},
+	"internal/stream":          {natsClient, nuid},
+	"internal/tenants":         {natsServer, nkeys, xcrypto},
+	"internal/wire":            {msgpack},
 }
 
 // sources parses the files of a package, without its tests.

@@ -11,7 +11,12 @@ import (
 var arrows = map[string][]string{
 	"":                           {"internal/contract", "internal/quorum"},
 	"cmd/dispatcher":             {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
-	"cmd/dspex":                  {"", "internal/backup", "internal/daemon", "internal/tenants", "internal/devserver", "internal/echolm", "internal/pyenv", "internal/wire"},
+	"cmd/dspex":                  {"cmd/dspex/internal/calls", "cmd/dspex/internal/cli", "cmd/dspex/internal/demo", "cmd/dspex/internal/local", "cmd/dspex/internal/ops", "internal/daemon"},
+	"cmd/dspex/internal/calls":   {"", "cmd/dspex/internal/cli", "internal/daemon"},
+	"cmd/dspex/internal/cli":     {"", "internal/daemon", "internal/wire"},
+	"cmd/dspex/internal/demo":    {"", "cmd/dspex/internal/cli", "internal/devserver"},
+	"cmd/dspex/internal/local":   {"cmd/dspex/internal/cli", "internal/daemon", "internal/devserver", "internal/echolm", "internal/pyenv"},
+	"cmd/dspex/internal/ops":     {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/tenants"},
 	"cmd/worker-host":            {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                       {"internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"dspextest":                  {"", "internal/contract", "internal/devserver", "internal/mock", "internal/natstest"},

@@ -40,6 +40,9 @@ var (
 	command  = regexp.MustCompile(`^  ([a-z-]+) {2,}\S`)
 )
 
+// groups are the headings that commands stand below.
+var groups = []string{"Available Commands:", "Jobs and sessions:", "Operation:", "Without a deployment:"}
+
 // program is one of the binaries, built.
 type program struct {
 	t    *testing.T
@@ -74,7 +77,7 @@ func (p program) write(b *strings.Builder, words ...string) {
 			if row, ok := flagRow(p.t, line); ok {
 				rows = append(rows, row)
 			}
-		case part == "Available Commands:":
+		case slices.Contains(groups, part):
 			if m := command.FindStringSubmatch(line); m != nil && m[1] != "help" && m[1] != "completion" {
 				below = append(below, m[1])
 			}

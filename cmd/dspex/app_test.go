@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -16,7 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
 )
 
@@ -24,9 +23,9 @@ func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	r, w := io.Pipe()
-	a := &app{in: strings.NewReader(""), out: w, err: io.Discard, env: func(string) string { return "" }}
+	a := &cli.App{In: strings.NewReader(""), Out: w, Err: io.Discard, Env: func(string) string { return "" }}
 	ended := make(chan int, 1)
-	go func() { ended <- a.execute(ctx, []string{"echo-lm", "--script", "status=418"}) }()
+	go func() { ended <- execute(ctx, a, []string{"echo-lm", "--script", "status=418"}) }()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
 	if err != nil || !ok {
@@ -55,10 +54,10 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 	defer interrupt()
 	out, said := io.Pipe()
 	var hints lines
-	a := &app{in: strings.NewReader(""), out: said, err: &hints, env: func(string) string { return "" }}
+	a := &cli.App{In: strings.NewReader(""), Out: said, Err: &hints, Env: func(string) string { return "" }}
 	ended := make(chan int, 1)
 	go func() {
-		status := a.execute(ctx, []string{"dev", "--engine", "stub", "--listen", "127.0.0.1:0", "--workers", "1", "--metrics", "127.0.0.1:0", "--import", "shop", "--path", dir})
+		status := execute(ctx, a, []string{"dev", "--engine", "stub", "--listen", "127.0.0.1:0", "--workers", "1", "--metrics", "127.0.0.1:0", "--import", "shop", "--path", dir})
 		said.Close()
 		ended <- status
 	}()
@@ -112,104 +111,4 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
-}
-
-func TestCleanJSONIsHarmlessAndTheSameValue(t *testing.T) {
-	for _, text := range []string{"plain é 日本 👨‍👩‍👧", "\x7f\u009b\u202e\u2066\u2028\ufeff\U000e0041", "a\nb\tc"} {
-		before, err := json.Marshal(map[string]string{"t": text})
-		if err != nil {
-			t.Fatal(err)
-		}
-		after := cleanJSON(before)
-		for _, r := range string(after) {
-			if hostile(r) {
-				t.Errorf("%q is left in %q", r, after)
-			}
-		}
-		var back map[string]string
-		if err := json.Unmarshal(after, &back); err != nil || back["t"] != text {
-			t.Errorf("%q became %q (%v)", text, back["t"], err)
-		}
-	}
-}
-
-func TestCleanTextKeepsLinesAndLosesWhatDrivesATerminal(t *testing.T) {
-	if got, want := clean("a\x1b]0;title\x07b\r\nc\xff\u202e"), "a]0;titleb\nc\uFFFD"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestColoursAreForTerminalsThatWantThem(t *testing.T) {
-	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer terminal.Close()
-	for env, want := range map[[2]string]string{{"", ""}: "\x1b[32mready\x1b[0m", {"NO_COLOR", "1"}: "ready", {"TERM", "dumb"}: "ready", {"NO_COLOR", ""}: "\x1b[32mready\x1b[0m"} {
-		a := &app{env: func(name string) string {
-			if name == env[0] {
-				return env[1]
-			}
-			return ""
-		}}
-		if got := a.paint(terminal, green, "ready"); got != want {
-			t.Errorf("%v: %q", env, got)
-		}
-		if got := a.paint(new(strings.Builder), green, "ready"); got != "ready" {
-			t.Errorf("%v, no terminal: %q", env, got)
-		}
-	}
-}
-
-func TestArgumentsThatAreNotUTF8AreRefusedNotRepaired(t *testing.T) {
-	for text, words := range map[string][]string{"": {"a:=\"\xff\""}, "{}": {"a=[\"\xff\"]"}, "{\"a\": \"\xff\"}": nil} {
-		if args, err := new(app).parseArgs(words, text); err == nil || !strings.Contains(err.Error(), "UTF-8") {
-			t.Errorf("%q %q: %q %v", text, words, args, err)
-		}
-	}
-}
-
-func TestPasswordsAndTokensAreNotShown(t *testing.T) {
-	for address, want := range map[string]string{
-		"nats://u:p@h:4222":          "nats://...@h:4222",
-		"nats://token@h, tls://h2:1": "nats://...@h,tls://h2:1",
-		"nats://u:p%zz@h":            "an address that is no URL",
-	} {
-		if got := daemon.WithoutPassword(address); got != want {
-			t.Errorf("%s is shown as %s, want %s", address, got, want)
-		}
-	}
-}
-
-func TestPercentilesAreNearestRank(t *testing.T) {
-	b := &tally{latencies: seconds(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)}
-	for share, want := range map[float64]int{0.5: 5, 0.9: 9, 0.99: 10, 1: 10, 0: 1} {
-		if got := b.at(share); got != seconds(want)[0] {
-			t.Errorf("p%v is %v, want %d s", 100*share, got, want)
-		}
-	}
-	if (&tally{}).at(0.5) != 0 {
-		t.Error("no latencies, no percentile")
-	}
-}
-
-func seconds(n ...int) []time.Duration {
-	out := make([]time.Duration, len(n))
-	for i := range n {
-		out[i] = time.Duration(n[i]) * time.Second
-	}
-	return out
-}
-
-func TestADegradedPoolSaysWhy(t *testing.T) {
-	rows := healthRows(dspex.Health{Status: dspex.HealthDegraded, Accounts: true, Reasons: []string{"one", "t\x1bwo"}})
-	if rows[0] != (row{"status", "degraded"}) || rows[1] != (row{"reason", "one"}) || rows[2].name != "reason" || strings.ContainsRune(rows[2].value, 0x1b) || rows[3].name != "pool_size" {
-		t.Errorf("%v", rows)
-	}
-}
-
-func TestAPoolWhoseClientsShareAnAccountSaysSo(t *testing.T) {
-	if rows := healthRows(dspex.Health{Status: dspex.HealthHealthy}); rows[1].name != "note" {
-		t.Errorf("%v", rows)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
 )
 
@@ -31,6 +32,6 @@ func run() int {
 	if strings.ContainsRune(os.Args[0], filepath.Separator) { // it is not on the PATH
 		program = os.Args[0]
 	}
-	a := &app{program: program, in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv}
-	return a.execute(ctx, os.Args[1:])
+	a := &cli.App{Program: program, In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv}
+	return execute(ctx, a, os.Args[1:])
 }

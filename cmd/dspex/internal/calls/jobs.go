@@ -1,0 +1,128 @@
+package calls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// Jobs is `dspex jobs`.
+func Jobs(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(jobsGetCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
+	return cmd
+}
+
+func jobsGetCommand(a *cli.App) *cobra.Command {
+	var session string
+	cmd := &cobra.Command{
+		Use:   "get JOB",
+		Short: "Show how far a job is, or how it ended",
+		Long:  "Show how far a job is, or how it ended.\n\nExit status: 0 also for a job that failed: being told is what was asked for. Otherwise as for call.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.SessionGiven(cmd); err != nil {
+				return err
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				job, err := c.GetJob(ctx, dspex.JobRef{Session: session, ID: args[0]})
+				if err != nil {
+					return err
+				}
+				return sayJob(a, job)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	return cmd
+}
+
+func jobsWaitCommand(a *cli.App) *cobra.Command {
+	var session string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "wait JOB",
+		Short: "Wait for a job and print its result, as call would have",
+		Long:  "Wait for a job and print its result, as call would have.\n\n" + cli.ExitHelp,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.SessionGiven(cmd); err != nil {
+				return err
+			}
+			if timeout < 0 {
+				return cli.Usage("--timeout is negative")
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				if timeout > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, timeout)
+					defer cancel()
+				}
+				reply, err := c.Wait(ctx, dspex.JobRef{Session: session, ID: args[0]})
+				return sayReply(a, reply, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default until it ends)")
+	return cmd
+}
+
+func jobsCancelCommand(a *cli.App) *cobra.Command {
+	var session string
+	cmd := &cobra.Command{
+		Use:   "cancel JOB",
+		Short: "End a job early: queued, waiting for a retry, or running",
+		Long: `End a job early and show how it ended. A queued job never runs; a running one is stopped, and its worker is replaced if it
+cannot be. A job that has ended before keeps its outcome.
+
+Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call.`,
+		Example: "  dspex jobs cancel order-1 --session user_123",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.SessionGiven(cmd); err != nil {
+				return err
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				job, err := c.Cancel(ctx, dspex.JobRef{Session: session, ID: args[0]})
+				if err != nil {
+					return err
+				}
+				return sayJob(a, job)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	return cmd
+}
+
+func sayJob(a *cli.App, job dspex.Job) error {
+	if !a.Text() {
+		out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts}
+		if job.Reply != nil {
+			out["reply"] = job.Reply.Raw
+		}
+		return a.Say(out)
+	}
+	a.Table(a.Out, "", []cli.Row{{"job", cli.Word(job.ID)}, {"session", cli.Word(job.Session)}, {"outcome", cli.Word(string(job.Status))}, {"attempts", fmt.Sprint(job.Attempts)}})
+	var e *dspex.Error
+	switch {
+	case errors.As(job.Err, &e):
+		a.SayFailure(e)
+	case job.Err != nil:
+		return job.Err
+	case job.Reply != nil:
+		fmt.Fprintln(a.Out)
+		sayResult(a, *job.Reply)
+	}
+	return nil
+}

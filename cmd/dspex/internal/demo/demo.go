@@ -1,0 +1,169 @@
+// Package demo starts everything, shows what it does and stops.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/devserver"
+)
+
+// Command is `dspex demo`.
+func Command(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "demo",
+		Short: "Start everything, show what it does through real DSPy, stop",
+		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the documented examples, kill a worker and
+a host in the middle of a conversation, let the language model fail and come back, and stop. The program worker-host must be in the directory of dspex.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := context.WithCancel(cmd.Context())
+			defer stop()
+			failed := make(chan error, 1)
+			cfg := devserver.Config{
+				Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelError})),
+				Ready: func(i devserver.Info) {
+					go func() {
+						defer stop()
+						failed <- runDemo(ctx, a, i)
+					}()
+				},
+			}
+			cfg.Alerts.Destinations = []string{"telemetry"} // the third scene shows them
+			err := devserver.Control(ctx, cfg)
+			select {
+			case e := <-failed:
+				return e
+			default:
+				return err
+			}
+		},
+	}
+}
+
+// demo is what its scenes share.
+type demo struct {
+	*cli.App
+	c    *dspex.Client
+	info devserver.Info
+	dir  string
+	host *demoHost
+}
+
+// scenes of the demo, in order.
+var scenes = []struct {
+	title string
+	play  func(*demo, context.Context) error
+}{
+	{"The documented examples", (*demo).examples},
+	{"A session survives: its worker is killed, then its whole host", (*demo).survival},
+	{"A language model fails: retry, breaker, dead letter", (*demo).failure},
+}
+
+func runDemo(ctx context.Context, a *cli.App, info devserver.Info) (err error) {
+	d := &demo{App: a, info: info}
+	if d.dir, err = os.MkdirTemp("", "dspex-demo-"); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(d.dir) }()
+	if d.c, err = dspex.Connect(ctx, info.URL); err != nil {
+		return err
+	}
+	defer d.c.Close()
+	if d.host, err = d.startHost(ctx, "demo-1"); err != nil {
+		return err
+	}
+	defer func() { d.host.stop() }()
+	began := time.Now()
+	for n, s := range scenes {
+		d.headline(fmt.Sprintf("%d  %s", n+1, s.title))
+		if err := s.play(d, ctx); err != nil {
+			return fmt.Errorf("scene %d, %s: %w", n+1, s.title, err)
+		}
+	}
+	d.note("\nEvery answer went through JetStream, a Python worker, real DSPy and a real HTTP call to the echo model. %.1f s.", time.Since(began).Seconds())
+	return nil
+}
+
+func (d *demo) headline(text string) {
+	fmt.Fprintf(d.Out, "\n%s\n%s\n", d.Paint(d.Out, cli.Bold, text), d.Paint(d.Out, cli.Dim, strings.Repeat("─", len([]rune(text)))))
+}
+
+func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
+
+// event tells of harm that the demo does to the system.
+func (d *demo) event(format string, args ...any) {
+	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Red, "✗"), fmt.Sprintf(format, args...))
+}
+
+// mended tells that the demo takes it back.
+func (d *demo) mended(format string, args ...any) {
+	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Green, "✓"), fmt.Sprintf(format, args...))
+}
+
+// turn is one request of the demo.
+type turn struct {
+	title   string
+	session string // empty: anonymous
+	command string
+	args    dspex.Args
+}
+
+// do sends a request and shows it with its answer.
+func (d *demo) do(ctx context.Context, t turn, options ...dspex.CallOption) (r dspex.Reply, err error) {
+	subject := "dspex.rpc.anonymous"
+	if t.session == "" {
+		r, err = d.c.ExecuteAnonymous(ctx, t.command, t.args, options...)
+	} else {
+		subject = "dspex.rpc.session." + t.session
+		r, err = d.c.Execute(ctx, t.session, t.command, t.args, options...)
+	}
+	body, merr := json.Marshal(struct {
+		Command string     `json:"command"`
+		Args    dspex.Args `json:"args"`
+	}{t.command, t.args})
+	if merr != nil {
+		return r, merr
+	}
+	rows := []cli.Row{{"request", subject}, {"", ""}, {"body", string(body)}}
+	if err == nil {
+		rows = append(rows, cli.Row{"answer", cli.Word(string(r.Result))})
+		if t.session != "" {
+			rows = append(rows, cli.Row{"session", fmt.Sprintf("worker %s, state %s", r.Worker, d.Paint(d.Out, cli.Bold, string(r.SessionState)))})
+		}
+	}
+	fmt.Fprintf(d.Out, "\n  %s\n", t.title)
+	d.Table(d.Out, "    ", rows)
+	return r, err
+}
+
+// examples are the calls of docs/migration.md, "Calls".
+func (d *demo) examples(ctx context.Context) error {
+	for _, t := range []turn{
+		{"A prediction in a session", "user_123", "predict", dspex.Args{"question": "What is the capital of France?"}},
+		{"An anonymous prediction", "", "predict", dspex.Args{"text": "Classify this sentiment: I love this product!"}},
+		{"Create a program", "my_session", "create_program", dspex.Args{"id": "qa_bot", "signature": map[string]any{
+			"name":    "QuestionAnswer",
+			"inputs":  []any{map[string]any{"name": "question", "type": "string"}},
+			"outputs": []any{map[string]any{"name": "answer", "type": "string"}},
+		}}},
+		{"Run the program", "my_session", "execute_program", dspex.Args{"program_id": "qa_bot", "inputs": map[string]any{"question": "What is machine learning?"}}},
+		{"A conversation, turn 1", "conversation_1", "predict", dspex.Args{"text": "Hello, I'm starting a conversation"}},
+		{"A conversation, turn 2", "conversation_1", "predict", dspex.Args{"text": "Can you remember what I just said?"}},
+		{"A conversation, turn 3", "conversation_1", "predict", dspex.Args{"text": "Now summarize our entire conversation"}},
+	} {
+		if _, err := d.do(ctx, t); err != nil {
+			return fmt.Errorf("%s: %w", t.title, err)
+		}
+	}
+	return nil
+}
