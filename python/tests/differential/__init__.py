@@ -4,5 +4,18 @@ from __future__ import annotations
 
 MODULES = tuple(
     f"tests.differential.programs.{name}"
-    for name in ("adapters", "fields", "modules", "agents", "concurrency", "settings", "failures", "training", "more", "documented")
+    for name in (
+        "adapters",
+        "fields",
+        "modules",
+        "agents",
+        "concurrency",
+        "settings",
+        "failures",
+        "training",
+        "more",
+        "documented",
+        "guides",
+        "guides_running",
+    )
 )

@@ -29,7 +29,7 @@ ROWS: dict[str, Row] = {
         "a worker serves many callers: what one asked must not lie in the memory that the next one's code can read",
     ),
     "litellm": Row(
-        "what DSPy's own client cannot send, such as audio and files to OpenAI's chat completions",
+        "what DSPy's own client cannot send, such as audio, files and documents to OpenAI's chat completions",
         "goes by litellm in silence, where it is installed",
         "is `lm_unsupported_feature`; a profile may name the engine litellm",
         "another library than the one that was chosen would get prompts and keys",

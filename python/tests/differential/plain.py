@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 import dspy
+import dspy.clients.model_metadata
 
 from dspex_worker.plain import to_wire
 from dspex_worker.wire import EncodeError
@@ -54,6 +55,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for module in MODULES:
         importlib.import_module(module)
+    # DSPy's price list: the one that it brings, not a newer one from the network, and read once for all.
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    dspy.clients.model_metadata.model_info("openai-chat", "gpt-4o-mini")
     sys.stdout.flush()
     for name in CASES:
         child = os.fork()

@@ -140,7 +140,7 @@ def test_a_program_does_the_same_without_the_fast_paths(both: Both, name: str) -
 
 
 def test_there_are_programs_enough() -> None:
-    assert len(CASES) >= 150
+    assert len(CASES) >= 300
 
 
 def test_the_page_of_differences_is_made_from_the_table() -> None:
