@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"dspextest":                  {"", "internal/contract", "internal/devserver", "internal/mock", "internal/natstest"},
 	"internal/affinity":          {},
 	"internal/backup":            {"internal/contract", "internal/jobs", "internal/stream"},
+	"internal/batch":             {"internal/contract", "internal/jobs", "internal/wire"},
 	"internal/breaker":           {"internal/jobs"},
 	"internal/clock":             {},
 	"internal/contract":          {},
