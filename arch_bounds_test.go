@@ -14,7 +14,7 @@ import (
 
 // rooms are the packages whose inner shape the tests of this file hold: those that decide and carry out what happens to jobs.
 var rooms = []string{
-	"internal/dispatch", "internal/host", "internal/host/anonymous", "internal/host/attempt", "internal/host/breakers", "internal/host/driver",
+	"internal/dispatch", "internal/dispatch/leader", "internal/host", "internal/host/anonymous", "internal/host/attempt", "internal/host/breakers", "internal/host/driver",
 	"internal/host/ownership", "internal/host/provision", "internal/host/sessions", "internal/host/telemetry", "internal/host/tokens",
 	"internal/host/workers", "internal/lifecycle",
 }

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,12 +95,24 @@ type alert struct {
 	WindowMS   int64     `json:"window_ms"`
 }
 
-// watchErrors judges the error rate. All dispatchers do, so that a new leader knows what was told; the one that leads tells.
-func (d *Dispatcher) watchErrors(leads bool) {
-	r, v := d.hosts.errors.judge()
-	if v == quiet || !leads {
-		return
+// watchErrors judges the error rate until ctx ends. All dispatchers do, so that a new leader knows what was sent; the one that leads
+// sends alerts.
+func (d *Dispatcher) watchErrors(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		if r, v := d.hosts.errors.judge(); v != quiet && d.leader.Leads() {
+			d.tellErrors(r, v)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
 	}
+}
+
+func (d *Dispatcher) tellErrors(r rate, v verdict) {
 	a := alert{Event: eventAlert, At: time.Now().UTC(), Dispatcher: d.cfg.Name, ErrorRate: r.share(), Threshold: r.threshold, Errors: r.failed, Total: r.total, WindowMS: rateWindow * 1000}
 	subject, log, count := subjectAlert, d.log.Error, &d.alerts
 	if v == recovered {

@@ -25,27 +25,21 @@ const (
 	mostOverdue  = 100_000     // deadlines in memory, of one lane
 )
 
-// endOverdue works while this dispatcher leads, until ctx ends.
+// endOverdue is a task of the leader.
 func (d *Dispatcher) endOverdue(ctx context.Context) {
 	tick := time.NewTicker(overdueLook)
 	defer tick.Stop()
 	var lanes []*overdue
+	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
+		for _, subject := range jobs.LaneSubjects(lane, d.cfg.Settings.Accounts) {
+			lanes = append(lanes, &overdue{lane: lane, subject: subject})
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		if !d.leads.Load() {
-			lanes = nil
-			continue
-		}
-		if lanes == nil {
-			for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-				for _, subject := range jobs.LaneSubjects(lane, d.cfg.Settings.Accounts) {
-					lanes = append(lanes, &overdue{lane: lane, subject: subject})
-				}
-			}
 		}
 		for _, o := range lanes {
 			if err := d.lookOverdue(ctx, o); err != nil && ctx.Err() == nil {

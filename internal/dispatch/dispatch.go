@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/dispatch/leader"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -77,11 +78,10 @@ type Dispatcher struct {
 	swept        stream.Layout  // beyond it no assignment is left
 	woken        chan struct{}  // capacity 1: the leader is to plan
 	asides       sync.WaitGroup // requests that are answered beside their endpoint
-	isReady      bool           // of the leader's loop
 	webhook      *webhook
 	endpoints    atomic.Pointer[endpointStats] // nil before there are any
 	refusals     sync.Map                      // endpoint -> *atomic.Int64
-	leads        atomic.Bool
+	leader       *leader.Leader
 	alerts       atomic.Int64
 	recoveries   atomic.Int64
 }
@@ -106,6 +106,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
 		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.quotas = newQuotas(nil)
 	if cfg.QuotaFile != "" {
 		bounds, err := ReadQuotas(cfg.QuotaFile)
@@ -195,10 +196,11 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.keepProbing(ctx) })
 	follow.Go(func() { d.webhook.run(ctx) })
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
-	follow.Go(func() { d.endOverdue(ctx) })
+	follow.Go(func() { d.watchErrors(ctx) })
+	follow.Go(func() { d.awaitReady(ctx) })
 	follow.Go(func() { d.enforceQuotas(ctx) })
 	follow.Go(func() { d.followLane(ctx) })
-	d.lead(ctx)
+	d.leader.Run(ctx, d.control, d.tasks())
 	return nil
 }
 

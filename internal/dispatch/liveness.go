@@ -208,17 +208,16 @@ func (hs *hosts) probed(name string, err error) {
 // probePatience bounds the wait for the answer of a probe; below settle, so that probes make no gap.
 const probePatience = 500 * time.Millisecond
 
-func (d *Dispatcher) probe(host string) error {
-	_, err := d.nc.Request(jobs.SubjectControl+host+".ping", nil, probePatience)
-	return err
-}
-
 // judgeHosts judges every tick until ctx ends; a death makes the leader plan.
 func (d *Dispatcher) judgeHosts(ctx context.Context) {
+	probe := func(host string) error {
+		_, err := d.nc.Request(jobs.SubjectControl+host+".ping", nil, probePatience)
+		return err
+	}
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
-		if d.hosts.judge(d.nc.IsConnected(), d.probe) {
+		if d.hosts.judge(d.nc.IsConnected(), probe) {
 			d.wake()
 		}
 		select {

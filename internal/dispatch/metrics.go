@@ -46,7 +46,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		}
 	}
 	leads := 0.0
-	if d.leads.Load() {
+	if d.leader.Leads() {
 		leads = 1
 	}
 	number(leaderDesc, prometheus.GaugeValue, leads)

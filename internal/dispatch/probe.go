@@ -322,10 +322,12 @@ const (
 
 // shortenResults lets outcomes go before their time, the oldest first, when they would soon have no room; none that is younger than
 // the operator has said.
-func (d *Dispatcher) shortenResults(ctx context.Context, leads bool) error {
-	if d.cfg.ResultsMinAge == 0 || !leads {
+func (d *Dispatcher) shortenResults(ctx context.Context) error {
+	if d.cfg.ResultsMinAge == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, storesTimeout)
+	defer cancel()
 	s, err := d.js.Stream(ctx, stream.ResultsStream)
 	if err != nil {
 		return err

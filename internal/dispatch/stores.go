@@ -54,9 +54,6 @@ func (d *Dispatcher) keepStores(ctx context.Context) {
 		if err := d.lookAtStores(bounded, n%strangersEach == 0); err != nil && ctx.Err() == nil {
 			d.log.Debug("stores_not_seen", "error", err)
 		}
-		if err := d.shortenResults(bounded, d.leads.Load()); err != nil && ctx.Err() == nil {
-			d.log.Warn("outcomes_not_shortened", "error", err)
-		}
 		cancel()
 		select {
 		case <-ctx.Done():

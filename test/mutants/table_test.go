@@ -124,6 +124,8 @@ var mutants = []mutant{
 		"		lose(fmt.Errorf(", "		_ = (fmt.Errorf("}}},
 	{name: "a job that ends between two looks is unknown", rule: "Outcomes that are asked for", aim: []string{"clients that poll"}, edits: []edit{{"dispatch.Dispatcher.find",
 		"		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may", "		if false { // it may"}}},
+	{name: "who leads no more goes on with the leader's tasks", rule: "The leader's tasks", test: "dispatch/leader.TestALeaderThatCannotRenewEndsItsTasksAndBeginsThemAnewWhenItLeadsAgain", edits: []edit{{"dispatch/leader.Leader.Run",
+		"				end()\n				end =", "				end ="}}},
 	{name: "a new leader takes from hosts that it has not heard", rule: "Ownership", aim: []string{"leader restarted again and again"}, edits: []edit{{"dispatch.hosts.survey",
 		"			unjudged = append(unjudged, name)\n", ""}}},
 	{name: "a new leader plans with the first heartbeat", rule: "Ownership", aim: []string{"leader restarted again and again"}, edits: []edit{{"dispatch.Dispatcher.assignAll",
