@@ -153,6 +153,22 @@ func TestAWorkerGetsNoSecretOfItsSurroundings(t *testing.T) {
 	}
 }
 
+func TestAPythonOfTheModulesEnvironmentFindsTheProductsPackages(t *testing.T) {
+	site := t.TempDir()
+	file := filepath.Join(site, "dspex.pth")
+	for _, product := range []string{"/one", "/one", "/other"} {
+		if err := withProduct(site, product); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(file); err != nil || string(text) != product+"\n" {
+			t.Errorf("%q %v", text, err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(site, ".dspex-*")); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
 func TestWhereInstallsInPlaceAndPathFilesLeadIsKnown(t *testing.T) {
 	site, project, plain := t.TempDir(), t.TempDir(), t.TempDir()
 	info := filepath.Join(site, "mine-1.dist-info")

@@ -2,6 +2,7 @@ package pyenv
 
 import (
 	"encoding/json"
+	"errors"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,9 @@ func (e *Env) withSite(site string) {
 		return
 	}
 	e.Sites = append(e.Sites, site)
+	if cfg := filepath.Join(site, "../../../pyvenv.cfg"); exists(cfg) {
+		e.Read = append(e.Read, cfg) // a Python that modules start reads it first
+	}
 	e.Read = append(e.Read, pathLines(site)...)
 	e.Read = append(e.Read, editable(site)...)
 }
@@ -63,6 +67,25 @@ func editable(site string) []string {
 		}
 	}
 	return found
+}
+
+// withProduct has a Python of the modules' environment find the product's packages, too, behind its own: modules that start one
+// (sys.executable) find there what they find in a worker.
+func withProduct(site, product string) error {
+	file, text := filepath.Join(site, "dspex.pth"), product+"\n"
+	if there, err := os.ReadFile(file); err == nil && string(there) == text {
+		return nil
+	}
+	tmp, err := os.CreateTemp(site, ".dspex-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(text)
+	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
 }
 
 func directories(path string) []string {

@@ -38,6 +38,11 @@ func (b *builder) withRequirements(ctx context.Context, env *Env, py interpreter
 	if err != nil {
 		return err
 	}
+	if env.SitePackages != "" {
+		if err := withProduct(venvSite(dir, py), env.SitePackages); err != nil {
+			return b.cannotWrite(err)
+		}
+	}
 	env.withSite(venvSite(dir, py))
 	env.User = dir
 	env.Read = append(env.Read, dir)

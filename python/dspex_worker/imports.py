@@ -34,6 +34,19 @@ def add_sites(directories: Sequence[str]) -> None:
             site.addsitedir(directory, set(sys.path))
         except OSError as error:
             _log.warning("the packages in %s cannot be read: %s", directory, error.strerror)
+            continue
+        environment = os.path.dirname(os.path.dirname(os.path.dirname(directory)))  # of DIR/lib/python3.x/site-packages
+        python = os.path.join(environment, "bin", "python")
+        if os.path.isfile(python) and os.path.isfile(os.path.join(environment, "pyvenv.cfg")):
+            _start_programs_with(python)
+
+
+def _start_programs_with(python: str) -> None:
+    """Programs that modules start with sys.executable find the modules' packages, as this process does."""
+    sys.executable = python
+    spawn = sys.modules.get("multiprocessing.spawn")
+    if spawn is not None:
+        spawn.set_executable(python)
 
 
 def refuse_hidden(names: Sequence[str], directories: Sequence[str]) -> None:

@@ -102,7 +102,9 @@ def _keep_channel() -> None:
 def _with_python(spec: _Spec) -> _Spec:
     """Adds where this interpreter and its packages are."""
     prefixes = (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, os.path.dirname(os.path.realpath(sys.executable)))
-    places = {os.path.realpath(place) for place in (*spec.read, *prefixes, *sys.path) if place and os.path.exists(place)}
+    # The file that makes a virtual environment: a Python that a program starts reads it first.
+    environment = os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "pyvenv.cfg")
+    places = {os.path.realpath(place) for place in (*spec.read, *prefixes, environment, *sys.path) if place and os.path.exists(place)}
     return replace(spec, read=sorted(places))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing.spawn
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_path_files_of_an_environment_are_followed(place: Path) -> None:
     imports.add_sites([str(place / "site")])
     assert sys.path[-1] == str(place / "elsewhere")
     assert vars(sys).pop("seen_by_pth")
+
+
+def test_programs_that_modules_start_find_the_packages_of_their_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/python/of/the/product")
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", "/python/of/the/product")
+    site, python = place / "env" / "lib" / "python3" / "site-packages", place / "env" / "bin" / "python"
+    for file in (site / "mine.py", python):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    imports.add_sites([str(site)])  # without pyvenv.cfg it is no environment
+    assert sys.executable == "/python/of/the/product"
+    (place / "env" / "pyvenv.cfg").touch()
+    imports.add_sites([str(site)])
+    assert sys.executable == str(python)
+    assert multiprocessing.spawn.get_executable() in (str(python), str(python).encode())
 
 
 class NoForward(dspy.Module):  # type: ignore[misc]

@@ -13,11 +13,20 @@ import (
 
 const codeModule = `import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import dspy
 import six
 from dspex_worker import command
+
+
+@command
+def child() -> dict:
+    found = subprocess.run([sys.executable, "-I", "-c", "import dspy, six; print(dspy.__version__, six.__version__)"], capture_output=True, text=True)
+    with dspy.primitives.LocalInterpreter() as interpreter:
+        return {"found": found.stdout + found.stderr[-500:], "six": six.__version__, "local": interpreter.execute("import six; print(six.__version__)")}
 
 
 @command
@@ -98,6 +107,17 @@ func TestWhatModulesNeedIsInstalledByOneCommand(t *testing.T) {
 	got := r.Outputs()
 	if said, _ := got["said"].(string); strings.TrimSpace(said) != "42 emscripten" || got["six"] == nil || got["mine"] != "yes" || got["other"] != nil {
 		t.Errorf("%s", r.Result)
+	}
+	if r, err = c.ExecuteAnonymous(ctx, "child", nil, dspex.WithTimeout(90*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got = r.Outputs()
+	version, _ := got["six"].(string)
+	if found, _ := got["found"].(string); strings.TrimSpace(found) != "3.4.1 "+version {
+		t.Errorf("a Python that a module starts finds other packages: %s", r.Result)
+	}
+	if local, _ := got["local"].(string); strings.TrimSpace(local) != version {
+		t.Errorf("dspy.LocalInterpreter finds other packages: %s", r.Result)
 	}
 	if r, err = c.ExecuteAnonymous(ctx, "agents", nil, dspex.WithTimeout(4*time.Minute)); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func TestAtLevelUserAWorkerReachesNeitherTheHostNorOtherWorkers(t *testing.T) {
 		}
 		host.ready()
 		c.loot(c.call("steal", c.booty()), 30)
-		if found := c.call("works", nil); found["home"] != "own" || found["child"] != -9.0 || found["thread"] != true {
+		if found := c.call("works", nil); found["home"] != "own" || found["child"] != -9.0 || found["thread"] != true || found["python"] != "ran" {
 			t.Errorf("what should work does not: %v", found)
 		}
 		if level := c.level(); level != "user" {

@@ -183,6 +183,7 @@ def steal(secret: str, key_file: str, module: str, place: str, socket_file: str)
 def works() -> dict[str, object]:
     """What must go on working: files of its own, programs, threads, signals to its own, random numbers, time."""
     import subprocess
+    import sys
     import tempfile
     import threading
 
@@ -192,6 +193,7 @@ def works() -> dict[str, object]:
     Path(home).write_text("own")
     child = subprocess.Popen(["sleep", "60"])
     child.send_signal(signal.SIGKILL)
+    python = subprocess.run([sys.executable, "-I", "-c", "import json; print('ran')"], check=False, capture_output=True, text=True)
     ran = []
     thread = threading.Thread(target=lambda: ran.append(1))
     thread.start()
@@ -199,7 +201,10 @@ def works() -> dict[str, object]:
     pair = socket.socketpair()
     for end in pair:
         end.close()
-    return {"home": Path(home).read_text(), "child": child.wait(), "thread": ran == [1], "random": len(os.urandom(4)), "user": os.geteuid()}
+    return {
+        "home": Path(home).read_text(), "child": child.wait(), "thread": ran == [1], "random": len(os.urandom(4)), "user": os.geteuid(),
+        "python": python.stdout.strip() or python.stderr[-300:],
+    }  # fmt: skip
 
 
 @command
