@@ -10,8 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/service"
+
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
@@ -71,25 +73,25 @@ const (
 
 // audited is a request whose answer goes out when what it did is recorded.
 type audited struct {
-	micro.Request
+	endpoint.Request
 	d      *Dispatcher
 	record auditRecord
 }
 
 // auditing records the requests of an endpoint.
-func (d *Dispatcher) auditing(e endpoint, f micro.HandlerFunc) micro.HandlerFunc {
+func (d *Dispatcher) auditing(e served, f func(endpoint.Request)) func(endpoint.Request) {
 	switch e.audit {
 	case auditNone, auditCalls:
 		return f
 	}
 	action := strings.TrimPrefix(e.plain, "dspex.rpc.")
-	return func(r micro.Request) {
+	return func(r endpoint.Request) {
 		role := d.roleOf(r)
 		if e.audit == auditOperator && !(d.cfg.Settings.Accounts && role == jobs.RoleOperator) {
 			f(r)
 			return
 		}
-		a := d.audit(r, action, role, tenantOf(r))
+		a := d.audit(r, action, role, endpoint.TenantOf(r))
 		a.readBody()
 		f(a)
 	}
@@ -110,7 +112,7 @@ func (d *Dispatcher) auditsCall(role jobs.Role, req jobs.Request, to jobs.Sessio
 }
 
 // auditCall begins the record of a call if there is to be one.
-func (d *Dispatcher) auditCall(r micro.Request, role jobs.Role, req jobs.Request, to jobs.SessionRef, bad *jobs.Error) micro.Request {
+func (d *Dispatcher) auditCall(r endpoint.Request, role jobs.Role, req jobs.Request, to jobs.SessionRef, bad *jobs.Error) endpoint.Request {
 	if _, is := r.(*audited); is {
 		return r
 	}
@@ -127,10 +129,10 @@ func (d *Dispatcher) auditCall(r micro.Request, role jobs.Role, req jobs.Request
 	return a
 }
 
-func (d *Dispatcher) audit(r micro.Request, action string, role jobs.Role, tenant string) *audited {
+func (d *Dispatcher) audit(r endpoint.Request, action string, role jobs.Role, tenant string) *audited {
 	sum := sha256.Sum256(r.Data())
 	a := &audited{Request: r, d: d, record: auditRecord{
-		Schema: auditSchema, At: timeText(d.clock.Now()), Dispatcher: d.cfg.Name, Action: action, Role: string(role), Args: map[string]any{},
+		Schema: auditSchema, At: endpoint.TimeText(d.clock.Now()), Dispatcher: d.cfg.Name, Action: action, Role: string(role), Args: map[string]any{},
 		Bytes: len(r.Data()), Hash: hex.EncodeToString(sum[:]), Outcome: auditAccepted,
 	}}
 	if role == jobs.RoleClient {
@@ -210,29 +212,27 @@ func (a *audited) readArgs(args []byte) {
 const answerMargin = 512
 
 // Respond answers when the action is recorded.
-func (a *audited) Respond(body []byte, options ...micro.RespondOpt) error {
+func (a *audited) Respond(body []byte, headers service.Headers) error {
 	if len(body)+answerMargin > a.d.maxPayload {
-		return nats.ErrMaxPayload
+		return service.ErrTooLarge
 	}
-	a.d.keepRecord(a.record, func() { _ = a.Request.Respond(body, options...) })
+	a.d.keepRecord(a.record, func() { _ = a.Request.Respond(body, headers) })
 	return nil
 }
 
-// Error answers when the action, or that it was refused, is recorded.
-func (a *audited) Error(code, text string, body []byte, options ...micro.RespondOpt) error {
-	a.d.keepRecord(a.record, func() { _ = a.Request.Error(code, text, body, options...) })
+// Refuse answers when that it was refused is recorded.
+func (a *audited) Refuse(number int, text string, body []byte, headers service.Headers) error {
+	a.d.keepRecord(a.record, func() { _ = a.Request.Refuse(number, text, body, headers) })
 	return nil
 }
 
-// noteRefusal notes in the request's record, if it has one, why it is refused.
-func noteRefusal(r micro.Request, e *jobs.Error) {
-	if a, is := r.(*audited); is {
-		a.record.Outcome, a.record.Error = auditRefused, &auditError{string(e.Category), e.Code}
-	}
+// NoteRefusal notes why the request is refused (endpoint.Refuse).
+func (a *audited) NoteRefusal(e *jobs.Error) {
+	a.record.Outcome, a.record.Error = auditRefused, &auditError{string(e.Category), e.Code}
 }
 
 // noteJob records, if that is to be, a request that has become a job, whose host answers.
-func (d *Dispatcher) noteJob(r micro.Request, job string) {
+func (d *Dispatcher) noteJob(r endpoint.Request, job string) {
 	if a, is := r.(*audited); is {
 		a.record.Job = job
 		d.keepRecord(a.record, func() {})

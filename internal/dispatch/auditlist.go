@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
@@ -30,15 +30,15 @@ type auditAsk struct {
 	from                 uint64
 }
 
-func (a *auditAsk) read(r micro.Request) *jobs.Error {
+func (a *auditAsk) read(r endpoint.Request) *jobs.Error {
 	a.limit = auditDefault
-	return readBody(r, `{"action": "...", "tenant": "...", "newer_than_ms": 3600000, "limit": 100, "cursor": "..."}`, map[string]*entry{
-		"action":        textEntry(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= auditLongest }),
-		"tenant":        textEntry(&a.tenant, sessionShape, jobs.ValidTenant),
-		"role":          textEntry(&a.role, "operator, tenant or client", func(s string) bool { return s == "operator" || s == "tenant" || s == "client" }),
-		"newer_than_ms": intEntry(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
-		"limit":         intEntry(&a.limit, "records", 1, auditMost),
-		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
+	return endpoint.ReadBody(r, `{"action": "...", "tenant": "...", "newer_than_ms": 3600000, "limit": 100, "cursor": "..."}`, map[string]*endpoint.Entry{
+		"action":        endpoint.Text(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= auditLongest }),
+		"tenant":        endpoint.Text(&a.tenant, endpoint.SessionShape, jobs.ValidTenant),
+		"role":          endpoint.Text(&a.role, "operator, tenant or client", func(s string) bool { return s == "operator" || s == "tenant" || s == "client" }),
+		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"limit":         endpoint.Int(&a.limit, "records", 1, auditMost),
+		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
 			var err error
 			a.from, err = strconv.ParseUint(s, 10, 64)
 			return err == nil && a.from > 0
@@ -52,10 +52,10 @@ func (a *auditAsk) wants(r *auditRecord) bool {
 
 // listAudit answers a page of the audit trail, the oldest record first. Its cursor goes on behind the page also when there is no more
 // as yet.
-func (d *Dispatcher) listAudit(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) listAudit(ctx context.Context, r endpoint.Request) {
 	var a auditAsk
 	if bad := a.read(r); bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	page := stream.Page{Stream: stream.Audit, Subject: contract.SubjectAudit, From: a.from}
@@ -64,14 +64,14 @@ func (d *Dispatcher) listAudit(ctx context.Context, r micro.Request) {
 	}
 	found, next, more, err := d.readAudit(ctx, &a, page)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	result := map[string]any{"records": found, "more": more}
 	if next > 0 {
 		result["cursor"] = strconv.FormatUint(next, 10)
 	}
-	respondResult(r, result)
+	endpoint.RespondResult(r, result)
 }
 
 // readAudit reads records until it has enough: next is where the next page begins, 0 if there is none at all.

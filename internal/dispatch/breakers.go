@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/jobs"
@@ -18,8 +18,8 @@ import (
 )
 
 // listBreakers tells how the circuit breakers stand now, on all hosts together.
-func (d *Dispatcher) listBreakers(_ context.Context, r micro.Request) {
-	if !askedNothing(r) {
+func (d *Dispatcher) listBreakers(_ context.Context, r endpoint.Request) {
+	if !endpoint.TakesNothing(r) {
 		return
 	}
 	infos := d.askBreakers("")
@@ -31,7 +31,7 @@ func (d *Dispatcher) listBreakers(_ context.Context, r micro.Request) {
 		}
 		list = append(list, breakerInfo(infos[name]))
 	}
-	respondResult(r, map[string]any{"breakers": list})
+	endpoint.RespondResult(r, map[string]any{"breakers": list})
 }
 
 // askBreakers asks every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
@@ -64,16 +64,16 @@ func (d *Dispatcher) askBreakers(reset string) map[string]breaker.Info {
 }
 
 // resetBreaker closes a breaker on every host.
-func (d *Dispatcher) resetBreaker(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 	var name string
-	bad := readBody(r, `{"name": "..."}`, map[string]*entry{
-		"name": textEntry(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= jobs.MostBreakerName }).needed(),
+	bad := endpoint.ReadBody(r, `{"name": "..."}`, map[string]*endpoint.Entry{
+		"name": endpoint.Text(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= jobs.MostBreakerName }).Needed(),
 	})
 	if bad == nil {
 		bad = d.closeBreaker(ctx, name)
 	}
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	info, known := d.askBreakers(name)[name]
@@ -94,7 +94,7 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r micro.Request) {
 		d.log.Warn("event_not_sent", "error", err)
 	}
 	d.log.Warn("breaker_reset", "breaker", name)
-	respondResult(r, breakerInfo(info))
+	endpoint.RespondResult(r, breakerInfo(info))
 }
 
 // resetTries bounds how often hosts may be faster than a reset.
@@ -133,11 +133,11 @@ func unknownBreaker(known map[string]breaker.Info) *jobs.Error {
 func breakerInfo(i breaker.Info) map[string]any {
 	var last any
 	if l := i.LastFailure; l != nil {
-		last = map[string]any{"what": l.What, "at": timeText(l.At)}
+		last = map[string]any{"what": l.What, "at": endpoint.TimeText(l.At)}
 	}
 	var since any // not known of a host that is gone
 	if !i.LastStateChange.IsZero() {
-		since = timeText(i.LastStateChange)
+		since = endpoint.TimeText(i.LastStateChange)
 	}
 	return map[string]any{
 		"name": i.Name, "state": string(i.State), "failure_count": i.FailureCount, "success_count": i.SuccessCount, "half_open_count": i.HalfOpenCount,

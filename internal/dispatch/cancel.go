@@ -6,8 +6,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
@@ -23,14 +24,14 @@ const (
 
 // cancelJob ends a job early. The owner of its session decides; the answer is that of jobs.get, with the job's outcome. A job
 // that has ended before keeps its outcome.
-func (d *Dispatcher) cancelJob(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) cancelJob(ctx context.Context, r endpoint.Request) {
 	a, bad := parseAsk(r)
 	if bad == nil && a.wait != 0 {
 		bad = jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "a cancellation takes no wait_ms")
 		bad.Path, bad.Expected = "wait_ms", `{"session": "...", "job": "..."}`
 	}
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelTotal)
@@ -39,15 +40,15 @@ func (d *Dispatcher) cancelJob(ctx context.Context, r micro.Request) {
 		body, over, e := d.tryCancel(ctx, a)
 		switch {
 		case e != nil:
-			refuse(r, e)
+			endpoint.Refuse(r, e)
 			return
 		case over:
-			respond(r, body)
+			endpoint.Respond(r, body)
 			return
 		}
 		select {
 		case <-ctx.Done():
-			refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
+			endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
 				WithHint("it may wait behind a long queue, or its host is being replaced: ask again").Again())
 			return
 		case <-time.After(cancelPause):

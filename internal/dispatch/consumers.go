@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
 // listConsumers tells the consumers of our work queues that are not dspex's.
-func (d *Dispatcher) listConsumers(ctx context.Context, r micro.Request) {
-	if !askedNothing(r) {
+func (d *Dispatcher) listConsumers(ctx context.Context, r endpoint.Request) {
+	if !endpoint.TakesNothing(r) {
 		return
 	}
 	all, err := stream.Strangers(ctx, d.js)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	list := []map[string]any{}
@@ -28,36 +28,36 @@ func (d *Dispatcher) listConsumers(ctx context.Context, r micro.Request) {
 		}
 		list = append(list, map[string]any{"stream": other.Stream, "consumer": other.Consumer, "filters": filters})
 	}
-	respondResult(r, map[string]any{"consumers": list})
+	endpoint.RespondResult(r, map[string]any{"consumers": list})
 }
 
 // removeConsumer deletes a consumer that is not dspex's: an operator's word.
-func (d *Dispatcher) removeConsumer(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) removeConsumer(ctx context.Context, r endpoint.Request) {
 	var name, consumer string
 	queue := func(s string) bool { return s == stream.Jobs || s == stream.Anonymous }
-	bad := readBody(r, `{"stream": "...", "consumer": "..."}`, map[string]*entry{
-		"stream":   textEntry(&name, stream.Jobs+" or "+stream.Anonymous, queue).needed(),
-		"consumer": textEntry(&consumer, "a consumer's name", func(s string) bool { return s != "" && len(s) <= mostConsumerName }).needed(),
+	bad := endpoint.ReadBody(r, `{"stream": "...", "consumer": "..."}`, map[string]*endpoint.Entry{
+		"stream":   endpoint.Text(&name, stream.Jobs+" or "+stream.Anonymous, queue).Needed(),
+		"consumer": endpoint.Text(&consumer, "a consumer's name", func(s string) bool { return s != "" && len(s) <= mostConsumerName }).Needed(),
 	})
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	switch was, err := stream.RemoveStranger(ctx, d.js, name, consumer); {
 	case errors.Is(err, stream.ErrOurs):
-		refuse(r, jobs.Refused(jobs.CodeBadRequest, "consumer", "a consumer that `dspex consumers list` shows", "the consumer is dspex's own"))
+		endpoint.Refuse(r, jobs.Refused(jobs.CodeBadRequest, "consumer", "a consumer that `dspex consumers list` shows", "the consumer is dspex's own"))
 	case err != nil:
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 	case !was:
 		e := jobs.Errorf(jobs.Session, jobs.CodeConsumerUnknown, "the stream has no such consumer")
 		e.Path = "consumer"
-		refuse(r, e)
+		endpoint.Refuse(r, e)
 	default:
 		d.log.Warn("foreign_consumer_removed", "stream", name, "consumer", consumer)
 		if err := d.lookForStrangers(ctx); err != nil {
 			d.log.Debug("stores_not_seen", "error", err)
 		}
-		respondResult(r, map[string]any{"stream": name, "consumer": consumer})
+		endpoint.RespondResult(r, map[string]any{"stream": name, "consumer": consumer})
 	}
 }
 

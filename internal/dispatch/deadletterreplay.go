@@ -5,45 +5,46 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
 // replayDead makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
-func (d *Dispatcher) replayDead(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) replayDead(ctx context.Context, r endpoint.Request) {
 	a := &deadAsk{}
 	if bad := a.choose(r); bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	if a.sequence > 0 {
 		made, bad := d.replay(ctx, a.tenant, uint64(a.sequence))
 		if bad != nil {
-			refuse(r, bad)
+			endpoint.Refuse(r, bad)
 			return
 		}
-		respondResult(r, map[string]any{"replayed": []any{made}})
+		endpoint.RespondResult(r, map[string]any{"replayed": []any{made}})
 		return
 	}
 	made := []any{}
 	cursor, err := d.scan(ctx, a, func(b *buried) error {
 		one, bad := d.replay(ctx, a.tenant, b.sequence)
 		if bad != nil { // a full queue, a letter purged meanwhile: the others go on
-			one = map[string]any{"sequence": b.sequence, "session": orNil(b.Session.ID),
+			one = map[string]any{"sequence": b.sequence, "session": endpoint.OrNil(b.Session.ID),
 				"error": map[string]any{"error_category": string(bad.Category), "code": bad.Code, "message": bad.Message, "retryable": bad.Retryable}}
 		}
 		made = append(made, one)
 		return nil
 	})
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	respondResult(r, paged(map[string]any{"replayed": made}, cursor))
+	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"replayed": made}, cursor))
 }
 
 // replay publishes the job of one letter to the end of its session's queue, or to its lane, unless that was done before.
@@ -55,18 +56,18 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 	case b.Invalid:
 		return nil, jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the letter cannot be replayed: its job named no possible session")
 	}
-	made := map[string]any{"sequence": sequence, "session": orNil(b.Session.ID), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
+	made := map[string]any{"sequence": sequence, "session": endpoint.OrNil(b.Session.ID), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
 	if b.replay != "" {
 		return made, nil
 	}
 	job := made["job"].(string)
 	e, err := d.results.Get(ctx, b.Session.ResultKey(job))
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, endpoint.Unreadable(err)
 	}
 	if !e.Exists {
 		if _, err := d.writer.PublishSync(replayOf(b, job, body)); err != nil {
-			return nil, notAccepted(err)
+			return nil, endpoint.NotAccepted(err)
 		}
 	}
 	first, err := d.markReplayed(sequence, job)
@@ -103,38 +104,38 @@ func (d *Dispatcher) markReplayed(sequence uint64, job string) (first bool, err 
 }
 
 // purgeDead removes dead letters.
-func (d *Dispatcher) purgeDead(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 	a := &deadAsk{}
 	if bad := a.choose(r); bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	s, err := d.js.Stream(ctx, stream.Dead)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	if a.sequence > 0 {
 		b, _, bad := d.letter(ctx, a.tenant, uint64(a.sequence))
 		if bad == nil {
 			if err := purge(ctx, s, b); err != nil {
-				bad = unreadable(err)
+				bad = endpoint.Unreadable(err)
 			}
 		}
 		if bad != nil {
-			refuse(r, bad)
+			endpoint.Refuse(r, bad)
 			return
 		}
-		respondResult(r, map[string]any{"purged": 1})
+		endpoint.RespondResult(r, map[string]any{"purged": 1})
 		return
 	}
 	count := 0
 	cursor, err := d.scan(ctx, a, func(b *buried) error { count++; return purge(ctx, s, b) })
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	respondResult(r, paged(map[string]any{"purged": count}, cursor))
+	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"purged": count}, cursor))
 }
 
 // purge removes a letter, then the note about it.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -46,26 +46,22 @@ var categoryShape = func() string {
 	return strings.Join(names, ", ")
 }()
 
-func (a *deadAsk) entries(r micro.Request) map[string]*entry {
-	a.limit, a.tenant = deadDefault, tenantOf(r)
+func (a *deadAsk) entries(r endpoint.Request) map[string]*endpoint.Entry {
+	a.limit, a.tenant = deadDefault, endpoint.TenantOf(r)
 	category := ""
-	return map[string]*entry{
-		"session":   textEntry(&a.session, sessionShape, jobs.ValidSession),
-		"anonymous": boolEntry(&a.anonymous),
-		"error_category": textEntry(&category, categoryShape, func(s string) (ok bool) {
+	return map[string]*endpoint.Entry{
+		"session":   endpoint.Text(&a.session, endpoint.SessionShape, jobs.ValidSession),
+		"anonymous": endpoint.Bool(&a.anonymous),
+		"error_category": endpoint.Text(&category, categoryShape, func(s string) (ok bool) {
 			a.category, ok = jobs.ParseCategory(s)
 			return ok
 		}),
-		"code":          textEntry(&a.code, "an error code", func(s string) bool { return s != "" && len(s) <= 128 }),
-		"older_than_ms": intEntry(&a.older, "milliseconds", 1, ageMost.Milliseconds()),
-		"newer_than_ms": intEntry(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
-		"replayed": {expected: "true or false", kind: wire.Bool, take: func(in *wire.Reader) bool {
-			v, err := in.Bool()
-			a.replayed = &v
-			return err == nil
-		}},
-		"limit": intEntry(&a.limit, "letters", 1, deadMost),
-		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) bool {
+		"code":          endpoint.Text(&a.code, "an error code", func(s string) bool { return s != "" && len(s) <= 128 }),
+		"older_than_ms": endpoint.Int(&a.older, "milliseconds", 1, ageMost.Milliseconds()),
+		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"replayed":      endpoint.OptionalBool(&a.replayed),
+		"limit":         endpoint.Int(&a.limit, "letters", 1, deadMost),
+		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) bool {
 			_, err := fmt.Sscanf(s, "%d-%d", &a.from, &a.until)
 			return err == nil && a.from > 0 && a.until >= a.from
 		}),
@@ -73,11 +69,11 @@ func (a *deadAsk) entries(r micro.Request) map[string]*entry {
 }
 
 // choose reads which letters a request is about. Without a filter it must say that it means all.
-func (a *deadAsk) choose(r micro.Request) *jobs.Error {
+func (a *deadAsk) choose(r endpoint.Request) *jobs.Error {
 	entries := a.entries(r)
-	entries["sequence"] = intEntry(&a.sequence, "a letter's sequence", 1, 1<<53)
-	entries["all"] = boolEntry(&a.all)
-	if bad := readBody(r, `{"sequence": 1}, a filter, or {"all": true}`, entries); bad != nil {
+	entries["sequence"] = endpoint.Int(&a.sequence, "a letter's sequence", 1, 1<<53)
+	entries["all"] = endpoint.Bool(&a.all)
+	if bad := endpoint.ReadBody(r, `{"sequence": 1}, a filter, or {"all": true}`, entries); bad != nil {
 		return bad
 	}
 	if bad := a.contradiction(); bad != nil {
@@ -195,56 +191,49 @@ func replayedSubject(sequence uint64) string {
 func (b *buried) brief() map[string]any {
 	category, code, message := b.Failed()
 	out := map[string]any{
-		"sequence": b.sequence, "job": b.Job, "session": orNil(b.Session.ID), "mode": string(b.Mode), "command": orNil(b.Command),
+		"sequence": b.sequence, "job": b.Job, "session": endpoint.OrNil(b.Session.ID), "mode": string(b.Mode), "command": endpoint.OrNil(b.Command),
 		"attempts": b.Attempts, "error_category": string(category), "code": code, "message": message,
-		"buried_at": timeText(b.at), "accepted_at": timeText(b.Stored), "bytes": b.bytes, "replayed": nil,
+		"buried_at": endpoint.TimeText(b.at), "accepted_at": endpoint.TimeText(b.Stored), "bytes": b.bytes, "replayed": nil,
 	}
 	if b.Lane != "" {
 		out["lane"] = b.Lane
 	}
 	if b.replay != "" {
-		out["replayed"] = map[string]any{"job": b.replay, "at": timeText(b.replayed)}
+		out["replayed"] = map[string]any{"job": b.replay, "at": endpoint.TimeText(b.replayed)}
 	}
 	return out
 }
 
 // listDead answers one page of the dead letters, the oldest first.
-func (d *Dispatcher) listDead(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) listDead(ctx context.Context, r endpoint.Request) {
 	a := &deadAsk{}
-	bad := readBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries(r))
+	bad := endpoint.ReadBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries(r))
 	if bad == nil {
 		bad = a.contradiction()
 	}
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	found := []map[string]any{}
 	cursor, err := d.scan(ctx, a, func(b *buried) error { found = append(found, b.brief()); return nil })
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	respondResult(r, paged(map[string]any{"letters": found}, cursor))
-}
-
-func paged(result map[string]any, cursor string) map[string]any {
-	if cursor != "" {
-		result["cursor"] = cursor
-	}
-	return result
+	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"letters": found}, cursor))
 }
 
 // showDead answers all about one letter: its request, why it failed, and every attempt's error.
-func (d *Dispatcher) showDead(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) showDead(ctx context.Context, r endpoint.Request) {
 	var sequence int64
-	if bad := readBody(r, `{"sequence": 1}`, map[string]*entry{"sequence": intEntry(&sequence, "a letter's sequence", 1, 1<<53).needed()}); bad != nil {
-		refuse(r, bad)
+	if bad := endpoint.ReadBody(r, `{"sequence": 1}`, map[string]*endpoint.Entry{"sequence": endpoint.Int(&sequence, "a letter's sequence", 1, 1<<53).Needed()}); bad != nil {
+		endpoint.Refuse(r, bad)
 		return
 	}
-	b, body, bad := d.letter(ctx, tenantOf(r), uint64(sequence))
+	b, body, bad := d.letter(ctx, endpoint.TenantOf(r), uint64(sequence))
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	out := b.brief()
@@ -260,16 +249,16 @@ func (d *Dispatcher) showDead(ctx context.Context, r micro.Request) {
 	} else {
 		out["request_bytes"] = body // it cannot be read: that may be why it failed
 	}
-	respondResult(r, out)
+	endpoint.RespondResult(r, out)
 }
 
 func history(failures []jobs.Failure) []any {
 	list := []any{}
 	for _, f := range failures {
 		m := map[string]any{"attempt": f.Attempt, "error_category": string(f.Category), "code": f.Code, "message": f.Message,
-			"worker": orNil(f.Worker), "python_type": orNil(f.PythonType), "at": nil}
+			"worker": endpoint.OrNil(f.Worker), "python_type": endpoint.OrNil(f.PythonType), "at": nil}
 		if !f.At.IsZero() {
-			m["at"] = timeText(f.At)
+			m["at"] = endpoint.TimeText(f.At)
 		}
 		list = append(list, m)
 	}
@@ -292,12 +281,12 @@ func decoded(kind string, body []byte) (v any, err error) {
 func (d *Dispatcher) letter(ctx context.Context, tenant string, sequence uint64) (*buried, []byte, *jobs.Error) {
 	m, err := stream.GetSequence(ctx, d.nc, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
-		return nil, nil, unreadable(err)
+		return nil, nil, endpoint.Unreadable(err)
 	}
 	if err == nil {
 		b, ok, err := d.match(ctx, &deadAsk{tenant: tenant}, m, d.clock.Now())
 		if err != nil {
-			return nil, nil, unreadable(err)
+			return nil, nil, endpoint.Unreadable(err)
 		}
 		if ok {
 			return b, m.Data, nil

@@ -13,11 +13,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/service"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/leader"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -79,8 +81,7 @@ type Dispatcher struct {
 	woken        chan struct{}  // capacity 1: the leader is to plan
 	asides       sync.WaitGroup // requests that are answered beside their endpoint
 	webhook      *webhook
-	endpoints    atomic.Pointer[endpointStats] // nil before there are any
-	refusals     sync.Map                      // endpoint -> *atomic.Int64
+	service      atomic.Pointer[service.Service] // nil before it serves
 	leader       *leader.Leader
 	alerts       atomic.Int64
 	recoveries   atomic.Int64
@@ -179,13 +180,12 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer deaf()
-	service, err := d.serve(ctx)
+	served, err := d.serve(ctx)
 	if err != nil {
 		return err
 	}
-	defer d.retire(service)
-	stats := func() []*micro.EndpointStats { return service.Stats().Endpoints }
-	d.endpoints.Store(&stats)
+	defer d.retire(served)
+	d.service.Store(served)
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { d.clock.Follow(ctx) })
@@ -206,41 +206,36 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 
 // serve registers the endpoints. Handlers of one endpoint run one at a time, so none of them waits: they publish with a
 // callback, or start a goroutine of their own, bounded by slots.
-func (d *Dispatcher) serve(ctx context.Context) (micro.Service, error) {
-	service, err := micro.AddService(d.nc, micro.Config{
-		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", QueueGroup: "dspex",
-		Metadata: map[string]string{MetadataName: d.cfg.Name}, StatsHandler: d.endpointData,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("service: %w", err)
-	}
+func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
+	var all []service.Endpoint
 	for _, e := range d.table(ctx) {
-		if err := service.AddEndpoint(e.name, d.counting(e.name, d.answerable(d.auditing(e, d.rightful(e.handler)))), micro.WithEndpointSubject(e.subject)); err != nil {
-			return nil, fmt.Errorf("endpoint %s: %w", e.name, err)
-		}
+		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(d.auditing(e, d.rightful(e.handler)))})
 	}
-	return service, nil
+	return service.Start(d.nc, service.Config{
+		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
+		Metadata: map[string]string{MetadataName: d.cfg.Name},
+	}, all)
 }
 
 // table is what is served, and what of it is recorded.
-func (d *Dispatcher) table(ctx context.Context) []endpoint {
+func (d *Dispatcher) table(ctx context.Context) []served {
 	slots := make(chan struct{}, maxWaiters)
-	waiting := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
-		return func(r micro.Request) {
+	waiting := func(f func(context.Context, endpoint.Request)) func(endpoint.Request) {
+		return func(r endpoint.Request) {
 			select {
 			case slots <- struct{}{}:
 				d.asides.Go(func() { defer func() { <-slots }(); f(ctx, r) })
 			default:
-				refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the dispatcher has %d requests waiting", maxWaiters).
+				endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the dispatcher has %d requests waiting", maxWaiters).
 					WithHint("ask again later, or another dispatcher"))
 			}
 		}
 	}
 	// What does not wait for others is answered also at the end.
-	aside := func(f func(context.Context, micro.Request)) micro.HandlerFunc {
-		return waiting(func(_ context.Context, r micro.Request) { f(context.WithoutCancel(ctx), r) })
+	aside := func(f func(context.Context, endpoint.Request)) func(endpoint.Request) {
+		return waiting(func(_ context.Context, r endpoint.Request) { f(context.WithoutCancel(ctx), r) })
 	}
-	all := []endpoint{
+	all := []served{
 		at("session", jobs.RPCSession+"*", auditCalls, d.callSession),
 		at("anonymous", jobs.RPCAnonymous, auditCalls, d.callAnonymous),
 		at("admin-session", jobs.RPCAdminSession+"*", auditCalls, d.callSession),
@@ -276,15 +271,15 @@ func (d *Dispatcher) table(ctx context.Context) []endpoint {
 	return all
 }
 
-type endpoint struct {
+type served struct {
 	name, subject string
 	plain         string // the subject without a tenant
 	audit         audits
-	handler       micro.HandlerFunc
+	handler       func(endpoint.Request)
 }
 
-func at(name, subject string, audit audits, handler micro.HandlerFunc) endpoint {
-	return endpoint{name, subject, subject, audit, handler}
+func at(name, subject string, audit audits, handler func(endpoint.Request)) served {
+	return served{name, subject, subject, audit, handler}
 }
 
 // maxWaiters bounds the look-ups under way, waits for outcomes included.
@@ -294,15 +289,9 @@ const maxWaiters = 10_000
 const retirement = 5 * time.Second
 
 // retire takes no more requests and answers those that it has got: another dispatcher gets the rest.
-func (d *Dispatcher) retire(service micro.Service) {
-	_ = service.Stop() // its subscriptions are drained
-	handled := make(chan struct{})
-	if d.nc.FlushTimeout(retirement) == nil && d.nc.Barrier(func() { close(handled) }) == nil {
-		select {
-		case <-handled:
-		case <-time.After(retirement):
-			d.log.Warn("requests_given_up")
-		}
+func (d *Dispatcher) retire(s *service.Service) {
+	if !s.Stop(retirement) {
+		d.log.Warn("requests_given_up")
 	}
 	d.asides.Wait()
 	d.writer.Settle()

@@ -1,48 +1,47 @@
 package dispatch
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
-	"github.com/dspex/dspex/internal/wire"
 )
 
 // callSession accepts a session's call: checked, then kept in the stream; the host answers the inbox.
-func (d *Dispatcher) callSession(r micro.Request) {
+func (d *Dispatcher) callSession(r endpoint.Request) {
 	id := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
 	if !jobs.ValidSession(id) {
 		e := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
 		e.Expected = "1 to 64 of A-Z a-z 0-9 _ -"
-		refuse(r, e)
+		endpoint.Refuse(r, e)
 		return
 	}
-	d.call(r, sessionOf(r, id))
+	d.call(r, endpoint.SessionOf(r, id))
 }
 
-func (d *Dispatcher) callAnonymous(r micro.Request) {
-	d.call(r, sessionOf(r, ""))
+func (d *Dispatcher) callAnonymous(r endpoint.Request) {
+	d.call(r, endpoint.SessionOf(r, ""))
 }
 
-func (d *Dispatcher) call(r micro.Request, to jobs.SessionRef) {
+func (d *Dispatcher) call(r endpoint.Request, to jobs.SessionRef) {
 	env, bad := callHeaders(r)
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	d.accept(r, env, to, r.Data())
 }
 
 // callHeaders reads the headers of a request that becomes a call.
-func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
+func callHeaders(r endpoint.Request) (jobs.Envelope, *jobs.Error) {
 	header := maps.Clone(nats.Header(r.Headers()))
 	delete(header, jobs.HeaderTenant) // it has been looked at
 	env, bad := jobs.ParseHeaders(header, 0)
@@ -58,7 +57,7 @@ func callHeaders(r micro.Request) (jobs.Envelope, *jobs.Error) {
 const callLane = jobs.LaneInteractive
 
 // accept stores a call, once it is checked.
-func (d *Dispatcher) accept(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
+func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
 	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
 	role := d.roleOf(r)
 	if bad == nil && to.ID == "" {
@@ -108,16 +107,16 @@ func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRe
 var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
 
 // refuseCall refuses a call and counts it, if it was for want of room.
-func (d *Dispatcher) refuseCall(r micro.Request, e *jobs.Error) {
+func (d *Dispatcher) refuseCall(r endpoint.Request, e *jobs.Error) {
 	if slices.Contains(roomCodes, e.Code) {
 		n, _ := d.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1)
 	}
-	refuse(r, e)
+	endpoint.Refuse(r, e)
 }
 
 // keep stores a call that is accepted.
-func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
+func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
 	role := d.roleOf(r)
 	m := &nats.Msg{Subject: to.CallSubject(callLane), Data: body, Header: nats.Header{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
@@ -135,7 +134,7 @@ func (d *Dispatcher) keep(r micro.Request, env jobs.Envelope, to jobs.SessionRef
 		switch {
 		case err != nil:
 			d.missed(err)
-			d.diagnosed(streamOf(to), err, func(err error) { d.refuseCall(r, notAccepted(err)) })
+			d.diagnosed(streamOf(to), err, func(err error) { d.refuseCall(r, endpoint.NotAccepted(err)) })
 		default:
 			if to.ID == "" {
 				d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
@@ -157,106 +156,10 @@ func streamOf(to jobs.SessionRef) string {
 	return stream.Jobs
 }
 
-// notAccepted says why a job was not kept.
-func notAccepted(err error) *jobs.Error {
-	switch {
-	case errors.Is(err, stream.ErrSubjectFull):
-		e := jobs.Errorf(jobs.Resource, jobs.CodeQueueFull, "the session's queue is full").
-			WithHint("wait until some of its jobs have ended").Again()
-		e.RetryAfter = jobs.QueueFullRetry
-		return e
-	case errors.Is(err, stream.ErrTakesNothing):
-		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full: %v", err).
-			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); what was sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
-	case errors.Is(err, stream.ErrStoreFull):
-		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").
-			WithHint("operators: `dspex health` and docs/operations.md (Blocked jobs) tell what to enlarge").Again()
-	}
-	if errors.Is(err, stream.ErrNoStream) {
-		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: its stream is missing").
-			WithHint("the dispatcher makes it again within seconds; `dspex health` tells if it cannot").Again()
-	}
-	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: %v", err).
-		WithHint("it may have been stored all the same: ask again with the same %s to be sure", jobs.HeaderJob).Again()
-}
-
-// refuse answers a request that became no job.
-func refuse(r micro.Request, e *jobs.Error) {
-	noteRefusal(r, e)
-	body := (&jobs.Reply{Err: e}).Append(nil)
-	respond(r, body)
-}
-
-// respond sends a MessagePack body in the form that the request asked for. The client may be gone: nobody hears of it.
-func respond(r micro.Request, body []byte) {
-	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
-	if bad != nil {
-		kind = jobs.JSON
-	}
-	number, text, failed := jobs.ReplyError(body)
-	header := micro.Headers{jobs.HeaderContentType: {kind}}
-	if kind == jobs.JSON {
-		said, err := wire.AppendJSON(nil, body)
-		if err == nil {
-			body = said
-		} else {
-			header[jobs.HeaderContentType] = []string{jobs.MsgPack}
-		}
-	}
-	if failed {
-		_ = r.Error(strconv.Itoa(number), text, body, micro.WithHeaders(header))
-		return
-	}
-	if err := r.Respond(body, micro.WithHeaders(header)); err != nil { // too large in this form, or the connection is gone
-		refuse(r, jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the answer has %d bytes in the form that was asked for", len(body)).
-			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack))
-	}
-}
-
-// request is one that may be answered after its handler has returned. micro's own Error notes the failure for its statistics
-// without a lock, which only the handler's goroutine may do.
-type request struct {
-	micro.Request
-	refused *atomic.Int64
-}
-
-func (r request) Error(code, text string, body []byte, options ...micro.RespondOpt) error {
-	r.refused.Add(1)
-	return r.Respond(body, append(options, micro.WithHeaders(micro.Headers{micro.ErrorHeader: {text}, micro.ErrorCodeHeader: {code}}))...)
-}
-
-// Respond sends the request's only answer.
-func (r request) Respond(body []byte, options ...micro.RespondOpt) error {
-	if err := r.Request.Respond(body, options...); err != nil || !jobs.Imported(r.Reply()) {
-		return err
-	}
-	return r.Request.Respond(nil) // the broker forgets the call
-}
-
-// counting counts what an endpoint refuses.
-func (d *Dispatcher) counting(endpoint string, f micro.HandlerFunc) micro.HandlerFunc {
-	n := new(atomic.Int64)
-	d.refusals.Store(endpoint, n)
-	return func(r micro.Request) { f(request{r, n}) }
-}
-
-// refused is how many requests an endpoint refused.
-func (d *Dispatcher) refused(endpoint string) int64 {
-	if n, ok := d.refusals.Load(endpoint); ok {
-		return n.(*atomic.Int64).Load()
-	}
-	return 0
-}
-
-// endpointData is shown by `nats service stats`.
-func (d *Dispatcher) endpointData(e *micro.Endpoint) any {
-	return map[string]int64{"refused": d.refused(e.Name)}
-}
-
 // answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
 // choose any subject: under dspex. and $ not even the refusal is sent.
-func (d *Dispatcher) answerable(f micro.HandlerFunc) micro.HandlerFunc {
-	return func(r micro.Request) {
+func (d *Dispatcher) answerable(f func(endpoint.Request)) func(endpoint.Request) {
+	return func(r endpoint.Request) {
 		to := r.Reply()
 		switch {
 		case jobs.ValidInbox(to):
@@ -267,7 +170,7 @@ func (d *Dispatcher) answerable(f micro.HandlerFunc) micro.HandlerFunc {
 		default:
 			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
 			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
-			refuse(r, e)
+			endpoint.Refuse(r, e)
 		}
 	}
 }

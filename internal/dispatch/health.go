@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -111,25 +111,12 @@ func appendHead(beats []jobs.Heartbeat) []byte {
 	return wire.AppendStr(wire.AppendBool(wire.AppendStr(b, "ok"), true), "result")
 }
 
-// askedNothing refuses a body with entries: they would have no effect.
-func askedNothing(r micro.Request) bool {
-	in, n, bad := openBody(r, "an empty map")
-	if bad == nil && n > 0 {
-		key, _ := in.Str()
-		bad = wrongEntry(key, nil)
-	}
-	if bad != nil {
-		refuse(r, bad)
-	}
-	return bad == nil
-}
-
-func (d *Dispatcher) getStats(_ context.Context, r micro.Request) {
-	if !askedNothing(r) {
+func (d *Dispatcher) getStats(_ context.Context, r endpoint.Request) {
+	if !endpoint.TakesNothing(r) {
 		return
 	}
 	beats, _ := d.measure()
-	respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
+	endpoint.Respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
 }
 
 func noHost() *jobs.Error {
@@ -138,8 +125,8 @@ func noHost() *jobs.Error {
 }
 
 // health measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
-func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
-	if !askedNothing(r) {
+func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
+	if !endpoint.TakesNothing(r) {
 		return
 	}
 	beats, all := d.measure()
@@ -149,13 +136,13 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 	}
 	switch {
 	case dead != nil: // without a store no host serves for long
-		refuse(r, notAccepted(dead))
+		endpoint.Refuse(r, endpoint.NotAccepted(dead))
 		return
 	case len(beats) == 0:
-		refuse(r, noHost())
+		endpoint.Refuse(r, noHost())
 		return
 	case stats["active_workers"] == 0:
-		refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
+		endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
 			WithHint("the worker-host's log tells why its workers do not start").Again())
 		return
 	}
@@ -178,7 +165,7 @@ func (d *Dispatcher) health(ctx context.Context, r micro.Request) {
 		b = wire.AppendStr(b, reason)
 	}
 	b = d.statisticsFor(r, beats).append(wire.AppendStr(b, "stats"))
-	respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
+	endpoint.Respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
 }
 
 // degradations tells what is wrong with a pool that serves.

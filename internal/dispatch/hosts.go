@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -24,23 +24,23 @@ const (
 )
 
 // listHosts tells the live hosts, measured now, and those that are gone and left something behind.
-func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
-	if !askedNothing(r) {
+func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
+	if !endpoint.TakesNothing(r) {
 		return
 	}
 	drains, err := d.drains(ctx)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	owners, _, err := d.owners(ctx)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	leader, err := d.control.Get(ctx, jobs.LeaderKey)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	held := map[string]int{}
@@ -66,7 +66,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r micro.Request) {
 		}
 	}
 	slices.SortFunc(list, func(a, b map[string]any) int { return cmp.Compare(a["host"].(string), b["host"].(string)) })
-	respondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": orNil(leaderIn(leader.Value))})
+	endpoint.RespondResult(r, map[string]any{"hosts": list, "unassigned": held[""], "partitions": len(owners), "leader": endpoint.OrNil(leaderIn(leader.Value))})
 }
 
 // leaderIn is the leader that the key names.
@@ -92,7 +92,7 @@ func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
 		busy += n
 	}
 	return map[string]any{
-		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": orNil(b.Engine), "sandbox": orNil(b.Sandbox),
+		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": endpoint.OrNil(b.Engine), "sandbox": endpoint.OrNil(b.Sandbox),
 		"capacity": b.Capacity, "free": b.Free, "pool_size": b.Workers, "active_workers": b.Active, "available_workers": b.Available, "overflow_workers": b.Overflow,
 		"active_sessions": b.Sessions, "busy_sessions": busy, "total_requests": b.Requests, "total_errors": b.Errors,
 		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves, "clock_off_ms": b.ClockOff,
@@ -103,10 +103,10 @@ func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
 const drainTries = 5
 
 // drainHost makes a host empty; it stays so, through restarts, until it is resumed.
-func (d *Dispatcher) drainHost(ctx context.Context, r micro.Request) { d.setDrain(ctx, r, true) }
+func (d *Dispatcher) drainHost(ctx context.Context, r endpoint.Request) { d.setDrain(ctx, r, true) }
 
 // resumeHost lets a drained host serve again.
-func (d *Dispatcher) resumeHost(ctx context.Context, r micro.Request) { d.setDrain(ctx, r, false) }
+func (d *Dispatcher) resumeHost(ctx context.Context, r endpoint.Request) { d.setDrain(ctx, r, false) }
 
 func unknownHost(live []jobs.Heartbeat) *jobs.Error {
 	e := jobs.Errorf(jobs.Session, jobs.CodeHostUnknown, "no live host has that name")
@@ -120,9 +120,9 @@ func unknownHost(live []jobs.Heartbeat) *jobs.Error {
 }
 
 // setDrain drains or resumes a host that is alive, or is drained already. Doing it twice is fine.
-func (d *Dispatcher) setDrain(ctx context.Context, r micro.Request, drain bool) {
+func (d *Dispatcher) setDrain(ctx context.Context, r endpoint.Request, drain bool) {
 	var host string
-	bad := readBody(r, `{"host": "..."}`, map[string]*entry{"host": textEntry(&host, "a host's name", jobs.ValidSession).needed()})
+	bad := endpoint.ReadBody(r, `{"host": "..."}`, map[string]*endpoint.Entry{"host": endpoint.Text(&host, "a host's name", jobs.ValidSession).Needed()})
 	for range drainTries {
 		var done bool
 		if bad == nil {
@@ -130,22 +130,22 @@ func (d *Dispatcher) setDrain(ctx context.Context, r micro.Request, drain bool) 
 		}
 		switch {
 		case bad != nil:
-			refuse(r, bad)
+			endpoint.Refuse(r, bad)
 			return
 		case done:
 			d.log.Info("drain", "host", host, "on", drain)
-			respondResult(r, map[string]any{"host": host, "drain": drain})
+			endpoint.RespondResult(r, map[string]any{"host": host, "drain": drain})
 			return
 		}
 	}
-	refuse(r, unreadable(stream.ErrWrongRevision))
+	endpoint.Refuse(r, endpoint.Unreadable(stream.ErrWrongRevision))
 }
 
 // writeDrain reports false when another write came between.
 func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
 	e, err := d.control.Get(ctx, jobs.DrainKey(host))
 	if err != nil {
-		return false, unreadable(err)
+		return false, endpoint.Unreadable(err)
 	}
 	live := d.hosts.live()
 	switch {
@@ -154,7 +154,7 @@ func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (b
 	case jobs.IsDrain(e.Value) == drain && e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(jobs.Drain{Since: timeText(d.clock.Now())})
+		value, fault := json.Marshal(jobs.Drain{Since: endpoint.TimeText(d.clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}
@@ -166,7 +166,7 @@ func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (b
 		return false, nil
 	}
 	if err != nil {
-		return false, unreadable(err)
+		return false, endpoint.Unreadable(err)
 	}
 	return true, nil
 }

@@ -3,13 +3,11 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -24,15 +22,13 @@ type ask struct {
 	wait    time.Duration
 }
 
-const sessionShape = "1 to 64 of A-Z a-z 0-9 _ -"
-
 // parseAsk reads {"session", "job", "wait_ms"}.
-func parseAsk(r micro.Request) (a ask, bad *jobs.Error) {
-	in, n, bad := openBody(r, `{"session": "...", "job": "...", "wait_ms": 0}`)
+func parseAsk(r endpoint.Request) (a ask, bad *jobs.Error) {
+	in, n, bad := endpoint.OpenBody(r, `{"session": "...", "job": "...", "wait_ms": 0}`)
 	if bad != nil {
 		return a, bad
 	}
-	a.session = sessionOf(r, "")
+	a.session = endpoint.SessionOf(r, "")
 	for range n {
 		key, _ := in.Str()
 		switch kind := in.Kind(); {
@@ -48,14 +44,14 @@ func parseAsk(r micro.Request) (a ask, bad *jobs.Error) {
 			}
 			a.wait = time.Duration(ms) * time.Millisecond
 		default:
-			return a, wrongEntry(key, map[string]string{"session": sessionShape, "job": jobShape, "wait_ms": waitShape})
+			return a, endpoint.WrongEntry(key, map[string]string{"session": endpoint.SessionShape, "job": jobShape, "wait_ms": waitShape})
 		}
 	}
 	switch _, sequence := jobs.JobSequence(a.job); {
 	case !jobs.ValidJob(a.job) && !sequence && !validReplay(a.job):
 		return a, jobs.Refused(jobs.CodeBadRequest, "job", jobShape, "the job id is missing or not allowed")
 	case a.session.ID != "" && !jobs.ValidSession(a.session.ID):
-		return a, jobs.Refused(jobs.CodeBadRequest, "session", sessionShape, "the session id is not allowed")
+		return a, jobs.Refused(jobs.CodeBadRequest, "session", endpoint.SessionShape, "the session id is not allowed")
 	}
 	return a, nil
 }
@@ -65,52 +61,14 @@ const (
 	jobShape  = "a job id: 1 to 64 of A-Z a-z 0-9 _ -"
 )
 
-// openBody checks the body of an endpoint that runs no job and returns a reader of its n entries. No body at all is an empty map.
-func openBody(r micro.Request, shape string) (in *wire.Reader, n int, bad *jobs.Error) {
-	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
-	if bad != nil {
-		return nil, 0, bad
-	}
-	body := r.Data()
-	if len(body) == 0 {
-		return wire.NewReader(wire.AppendMap(nil, 0)), 0, nil
-	}
-	var err error
-	if kind == jobs.JSON {
-		body, err = wire.FromJSON(body, wire.Request)
-	} else {
-		body, err = wire.Canonical(body, wire.Request)
-	}
-	if err != nil {
-		return nil, 0, jobs.Unreadable(err)
-	}
-	in = wire.NewReader(body)
-	if n, err = in.Map(); err != nil {
-		return nil, 0, jobs.Refused(jobs.CodeBadRequest, "", shape, "the body is not a map")
-	}
-	return in, n, nil
-}
-
-// wrongEntry refuses a key that is unknown, or one whose value is of the wrong type.
-func wrongEntry(key string, known map[string]string) *jobs.Error {
-	if expected, ok := known[key]; ok {
-		return jobs.Refused(jobs.CodeBadRequest, key, expected, "%s is of the wrong type", key)
-	}
-	expected := "an empty map"
-	if len(known) > 0 {
-		expected = strings.Join(slices.Sorted(maps.Keys(known)), ", ")
-	}
-	return jobs.Refused(jobs.CodeBadRequest, jobs.Clip(key), expected, "unknown key in the body")
-}
-
 // validReplay accepts the ids of replays: a token that only the product may make.
 func validReplay(id string) bool { return jobs.ValidSession(id) }
 
 // getJob answers where a job stands, or waits for its outcome.
-func (d *Dispatcher) getJob(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) getJob(ctx context.Context, r endpoint.Request) {
 	a, bad := parseAsk(r)
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	if a.wait > 0 {
@@ -120,10 +78,10 @@ func (d *Dispatcher) getJob(ctx context.Context, r micro.Request) {
 	}
 	body, e := d.find(ctx, a)
 	if e != nil {
-		refuse(r, e)
+		endpoint.Refuse(r, e)
 		return
 	}
-	respond(r, body)
+	endpoint.Respond(r, body)
 }
 
 func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"sync/atomic"
 
-	"github.com/nats-io/nats.go/micro"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -39,10 +38,10 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number := func(desc *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		to <- prometheus.MustNewConstMetric(desc, kind, v, labels...)
 	}
-	if read := d.endpoints.Load(); read != nil {
-		for _, e := range (*read)() {
-			number(endpointRequestsDesc, prometheus.CounterValue, float64(e.NumRequests), e.Name)
-			number(endpointErrorsDesc, prometheus.CounterValue, float64(d.refused(e.Name)), e.Name)
+	if s := d.service.Load(); s != nil {
+		for _, e := range s.Counts() {
+			number(endpointRequestsDesc, prometheus.CounterValue, float64(e.Requests), e.Endpoint)
+			number(endpointErrorsDesc, prometheus.CounterValue, float64(e.Refused), e.Endpoint)
 		}
 	}
 	leads := 0.0
@@ -82,6 +81,3 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number(alertsDesc, prometheus.CounterValue, float64(d.alerts.Load()), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")
 }
-
-// endpointStats reads the counters of the micro service's endpoints.
-type endpointStats = func() []*micro.EndpointStats

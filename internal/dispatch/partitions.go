@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -75,43 +75,43 @@ func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 }
 
 // getPartitions tells how many partitions there are, and how far a change is.
-func (d *Dispatcher) getPartitions(ctx context.Context, r micro.Request) {
-	if askedNothing(r) {
+func (d *Dispatcher) getPartitions(ctx context.Context, r endpoint.Request) {
+	if endpoint.TakesNothing(r) {
 		d.tellPartitions(ctx, r)
 	}
 }
 
-func (d *Dispatcher) tellPartitions(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) tellPartitions(ctx context.Context, r endpoint.Request) {
 	now, err := d.readLayouts(ctx)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	waiting := uint64(0)
 	if now.Changing() {
 		if waiting, err = stream.Waiting(ctx, d.js, now.Serving); err != nil {
-			refuse(r, unreadable(err))
+			endpoint.Refuse(r, endpoint.Unreadable(err))
 			return
 		}
 	}
-	respondResult(r, map[string]any{"partitions": now.Next.Partitions, "serving": now.Serving.Partitions, "changing": now.Changing(), "waiting": waiting})
+	endpoint.RespondResult(r, map[string]any{"partitions": now.Next.Partitions, "serving": now.Serving.Partitions, "changing": now.Changing(), "waiting": waiting})
 }
 
 // setPartitions changes the number for what is stored from now on.
-func (d *Dispatcher) setPartitions(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) setPartitions(ctx context.Context, r endpoint.Request) {
 	var n int64
-	bad := readBody(r, `{"partitions": 64}`, map[string]*entry{"partitions": intEntry(&n, "partitions", 1, mostPartitions).needed()})
+	bad := endpoint.ReadBody(r, `{"partitions": 64}`, map[string]*endpoint.Entry{"partitions": endpoint.Int(&n, "partitions", 1, mostPartitions).Needed()})
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	err := stream.Repartition(ctx, d.js, int(n))
 	if behind, ok := errors.AsType[*stream.NotCurrentError](err); ok {
-		refuse(r, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "%v", behind).WithHint("try again when every server of the cluster runs, and little is stored").Again())
+		endpoint.Refuse(r, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "%v", behind).WithHint("try again when every server of the cluster runs, and little is stored").Again())
 		return
 	}
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
 	d.log.Warn("partitions_change", "to", n)

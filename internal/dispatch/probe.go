@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -234,10 +236,10 @@ func (d *Dispatcher) Blocked() bool {
 // cannotStore is why no call of the session, or without one, is to be accepted now; nil: they can.
 func (d *Dispatcher) cannotStore(to jobs.SessionRef) *jobs.Error {
 	if err := d.writable.blocks(streamOf(to)); err != nil {
-		return notAccepted(err)
+		return endpoint.NotAccepted(err)
 	}
 	if d.hosts.full() {
-		return notAccepted(stream.ErrStoreFull)
+		return endpoint.NotAccepted(stream.ErrStoreFull)
 	}
 	return nil
 }

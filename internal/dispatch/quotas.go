@@ -9,8 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -290,7 +291,7 @@ func (d *Dispatcher) countSessions(ctx context.Context, tenant string) (int64, e
 }
 
 // ifKnown runs keep if the session is there, and refuses the call else.
-func (d *Dispatcher) ifKnown(r micro.Request, of jobs.SessionRef, keep func()) {
+func (d *Dispatcher) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
 	select {
 	case d.quotas.looks <- struct{}{}:
 	default:
@@ -313,7 +314,7 @@ func (d *Dispatcher) knownSession(of jobs.SessionRef) *jobs.Error {
 	e, err := d.records.Get(ctx, of.RecordKey())
 	switch {
 	case err != nil:
-		return unreadable(err)
+		return endpoint.Unreadable(err)
 	case !e.Exists:
 		return overQuota(sessionsPause, "the tenant has as many sessions as it may have: this one would be new").
 			WithHint("erase sessions, or let them expire; operators set the bound (--tenant-quotas of the dispatcher)")

@@ -4,7 +4,7 @@ import (
 	"context"
 	"math"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
@@ -14,12 +14,12 @@ import (
 const exportSchema = 1
 
 // exportSession answers a document from which import makes the session again, here or in another deployment.
-func (d *Dispatcher) exportSession(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) exportSession(ctx context.Context, r endpoint.Request) {
 	var id string
-	bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)})
+	bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)})
 	var rec *jobs.Record
 	if bad == nil {
-		rec, bad = d.readSession(ctx, sessionOf(r, id))
+		rec, bad = d.readSession(ctx, endpoint.SessionOf(r, id))
 	}
 	if bad == nil && rec == nil {
 		bad = unknownSession()
@@ -28,21 +28,21 @@ func (d *Dispatcher) exportSession(ctx context.Context, r micro.Request) {
 		bad = exportable(r, rec.State)
 	}
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	document := map[string]any{
-		"schema": exportSchema, "session_id": id, "exported_at": timeText(d.clock.Now()), "generation": rec.Generation,
-		"created_at": timeText(rec.Created), "last_activity": timeText(rec.Updated), "operations": rec.Jobs, "state": nil,
+		"schema": exportSchema, "session_id": id, "exported_at": endpoint.TimeText(d.clock.Now()), "generation": rec.Generation,
+		"created_at": endpoint.TimeText(rec.Created), "last_activity": endpoint.TimeText(rec.Updated), "operations": rec.Jobs, "state": nil,
 	}
 	if rec.State != nil {
 		document["state"] = wire.Raw(rec.State)
 	}
-	respondResult(r, document)
+	endpoint.RespondResult(r, document)
 }
 
 // exportable refuses what the form that was asked for cannot keep.
-func exportable(r micro.Request, state []byte) *jobs.Error {
+func exportable(r endpoint.Request, state []byte) *jobs.Error {
 	if state == nil {
 		return nil
 	}

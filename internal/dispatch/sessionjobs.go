@@ -1,7 +1,7 @@
 package dispatch
 
 import (
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
@@ -10,34 +10,34 @@ import (
 // What changes a session is a job in the session's own queue, decided by the partition's owner: these endpoints only write it
 // down. The host answers, as it answers every call.
 
-func (d *Dispatcher) cleanupSession(r micro.Request) { d.wholeSession(r, "cleanup_session") }
-func (d *Dispatcher) eraseSession(r micro.Request)   { d.wholeSession(r, "erase_session") }
+func (d *Dispatcher) cleanupSession(r endpoint.Request) { d.wholeSession(r, "cleanup_session") }
+func (d *Dispatcher) eraseSession(r endpoint.Request)   { d.wholeSession(r, "erase_session") }
 
-func (d *Dispatcher) wholeSession(r micro.Request, command string) {
+func (d *Dispatcher) wholeSession(r endpoint.Request, command string) {
 	var id string
-	if bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)}); bad != nil {
-		refuse(r, bad)
+	if bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)}); bad != nil {
+		endpoint.Refuse(r, bad)
 		return
 	}
 	d.callWith(r, id, command, map[string]any{})
 }
 
-func (d *Dispatcher) importSession(r micro.Request) {
+func (d *Dispatcher) importSession(r endpoint.Request) {
 	var id string
 	var document []byte
 	var replace bool
-	bad := readBody(r, `{"session": "...", "document": {...}, "replace": false}`, map[string]*entry{
-		"session": sessionEntry(&id), "document": mapEntry(&document, "a document of sessions.export").needed(), "replace": boolEntry(&replace),
+	bad := endpoint.ReadBody(r, `{"session": "...", "document": {...}, "replace": false}`, map[string]*endpoint.Entry{
+		"session": endpoint.SessionID(&id), "document": endpoint.Map(&document, "a document of sessions.export").Needed(), "replace": endpoint.Bool(&replace),
 	})
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	d.callWith(r, id, "import_session", map[string]any{"document": wire.Raw(document), "replace": replace})
 }
 
 // callWith makes the request a call of the command.
-func (d *Dispatcher) callWith(r micro.Request, session, command string, args map[string]any) {
+func (d *Dispatcher) callWith(r endpoint.Request, session, command string, args map[string]any) {
 	env, bad := callHeaders(r)
 	var body []byte
 	if bad == nil {
@@ -50,8 +50,8 @@ func (d *Dispatcher) callWith(r micro.Request, session, command string, args map
 		}
 	}
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
-	d.accept(r, env, sessionOf(r, session), body)
+	d.accept(r, env, endpoint.SessionOf(r, session), body)
 }

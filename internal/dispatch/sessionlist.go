@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
@@ -32,14 +32,14 @@ type listAsk struct {
 	from                 uint64
 }
 
-func parseList(r micro.Request) (listAsk, *jobs.Error) {
+func parseList(r endpoint.Request) (listAsk, *jobs.Error) {
 	a := listAsk{limit: listDefault, from: 1}
-	bad := readBody(r, `{"prefix": "...", "host": "...", "idle_ms": 0, "limit": 100, "cursor": "..."}`, map[string]*entry{
-		"prefix":  textEntry(&a.prefix, prefixShape, func(s string) bool { return len(s) <= jobs.MaxSessionID }),
-		"host":    textEntry(&a.host, "a host's name", jobs.ValidSession),
-		"idle_ms": intEntry(&a.idle, "milliseconds", 0, idleMost.Milliseconds()),
-		"limit":   intEntry(&a.limit, "sessions", 1, listMost),
-		"cursor": textEntry(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
+	bad := endpoint.ReadBody(r, `{"prefix": "...", "host": "...", "idle_ms": 0, "limit": 100, "cursor": "..."}`, map[string]*endpoint.Entry{
+		"prefix":  endpoint.Text(&a.prefix, prefixShape, func(s string) bool { return len(s) <= jobs.MaxSessionID }),
+		"host":    endpoint.Text(&a.host, "a host's name", jobs.ValidSession),
+		"idle_ms": endpoint.Int(&a.idle, "milliseconds", 0, idleMost.Milliseconds()),
+		"limit":   endpoint.Int(&a.limit, "sessions", 1, listMost),
+		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
 			var err error
 			a.from, err = strconv.ParseUint(s, 10, 64)
 			return err == nil && a.from > 0
@@ -50,26 +50,26 @@ func parseList(r micro.Request) (listAsk, *jobs.Error) {
 
 // listSessions answers one page of the sessions that have a record, those not used for longest first. The cursor is the
 // record's revision: a session that is used meanwhile moves to the end, so that none is missed, and one may come twice.
-func (d *Dispatcher) listSessions(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) listSessions(ctx context.Context, r endpoint.Request) {
 	a, bad := parseList(r)
 	if bad != nil {
-		refuse(r, bad)
+		endpoint.Refuse(r, bad)
 		return
 	}
 	owners, _, err := d.owners(ctx)
 	if err != nil {
-		refuse(r, unreadable(err))
+		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	l := &listing{ask: a, keys: sessionOf(r, "").RecordKey(), owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
-		next, err := d.records.Page(ctx, sessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
+		next, err := d.records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
 			scanned++
 			return l.look(key, e)
 		})
 		if err != nil && !errors.Is(err, errPageFull) {
-			refuse(r, unreadable(err))
+			endpoint.Refuse(r, endpoint.Unreadable(err))
 			return
 		}
 		if err == nil {
@@ -80,7 +80,7 @@ func (d *Dispatcher) listSessions(ctx context.Context, r micro.Request) {
 	if l.next > 0 {
 		result["cursor"] = strconv.FormatUint(l.next, 10)
 	}
-	respondResult(r, result)
+	endpoint.RespondResult(r, result)
 }
 
 var errPageFull = errors.New("the page is full")

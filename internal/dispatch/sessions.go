@@ -5,8 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
@@ -20,8 +21,8 @@ func isEmpty(r *jobs.Record) bool { return r.StateVersion == 0 && r.Jobs == 0 }
 // brief is what a list tells of a session.
 func brief(id string, r *jobs.Record, host string, partition int, idle, unused time.Duration) map[string]any {
 	b := map[string]any{
-		"session_id": id, "worker_id": orNil(r.Worker), "host": orNil(host), "partition": partition, "generation": r.Generation,
-		"created_at": timeText(r.Created), "last_activity": timeText(r.Updated), "idle_ms": unused.Milliseconds(), "expired": unused > idle,
+		"session_id": id, "worker_id": endpoint.OrNil(r.Worker), "host": endpoint.OrNil(host), "partition": partition, "generation": r.Generation,
+		"created_at": endpoint.TimeText(r.Created), "last_activity": endpoint.TimeText(r.Updated), "idle_ms": unused.Milliseconds(), "expired": unused > idle,
 		"operations": r.Jobs, "programs_count": nil, "state_version": r.StateVersion, "state_bytes": len(r.State),
 	}
 	if c, err := jobs.ReadState(r.State); err == nil {
@@ -29,15 +30,6 @@ func brief(id string, r *jobs.Record, host string, partition int, idle, unused t
 	}
 	return b
 }
-
-func orNil(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
-
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // idleDefault is how long hosts that do not say theirs keep an idle session.
 const idleDefault = time.Hour
@@ -58,7 +50,7 @@ func (d *Dispatcher) sessionIdle() time.Duration {
 func (d *Dispatcher) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.Record, *jobs.Error) {
 	e, err := d.records.Get(ctx, of.RecordKey())
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, endpoint.Unreadable(err)
 	}
 	if !e.Exists {
 		return nil, nil
@@ -82,24 +74,24 @@ func unknownSession() *jobs.Error {
 }
 
 // getSession tells all about one session.
-func (d *Dispatcher) getSession(ctx context.Context, r micro.Request) {
+func (d *Dispatcher) getSession(ctx context.Context, r endpoint.Request) {
 	var id string
-	bad := readBody(r, `{"session": "..."}`, map[string]*entry{"session": sessionEntry(&id)})
+	bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)})
 	if bad == nil {
 		var result map[string]any
-		if result, bad = d.describe(ctx, sessionOf(r, id)); bad == nil {
-			respondResult(r, result)
+		if result, bad = d.describe(ctx, endpoint.SessionOf(r, id)); bad == nil {
+			endpoint.RespondResult(r, result)
 			return
 		}
 	}
-	refuse(r, bad)
+	endpoint.Refuse(r, bad)
 }
 
 func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
 	partition := affinity.Partition(of.ID, d.layouts().Serving.Partitions)
 	owner, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(partition))
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, endpoint.Unreadable(err)
 	}
 	rec, bad := d.readSession(ctx, of)
 	if bad != nil {
@@ -107,7 +99,7 @@ func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[stri
 	}
 	queue, err := d.queue(ctx, of)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, endpoint.Unreadable(err)
 	}
 	if rec == nil {
 		if queue.waiting == 0 && queue.running == nil {
@@ -135,7 +127,7 @@ func addContents(result map[string]any, rec *jobs.Record) {
 	programs := []map[string]any{}
 	for _, p := range c.Programs {
 		programs = append(programs, map[string]any{
-			"id": p.ID, "program_type": p.Type, "execution_count": p.Executions, "created_at": p.Created, "last_executed": orNil(p.LastExecuted),
+			"id": p.ID, "program_type": p.Type, "execution_count": p.Executions, "created_at": p.Created, "last_executed": endpoint.OrNil(p.LastExecuted),
 		})
 	}
 	result["programs"], result["turns"], result["data_keys"] = programs, c.Turns, c.Data

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
@@ -12,12 +12,9 @@ import (
 // Tenants ask under subjects of their own, which the broker makes of the account that a request comes from. Under the plain
 // ones ask the clients of a broker without accounts, and the operators of one with accounts, who may name a tenant.
 
-// tenantRoot begins the subjects of a tenant: its name and the subject without the leading "dspex." follow.
-const tenantRoot = "dspex.t."
-
 // tenantSubject is where tenants ask at an endpoint.
 func tenantSubject(plain string) string {
-	return tenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
+	return endpoint.TenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
 }
 
 // forTenants are the endpoints that concern a tenant's own jobs and sessions. All others concern the service as a whole.
@@ -28,32 +25,20 @@ var forTenants = []string{
 }
 
 // ofTenants are the endpoints as tenants see them.
-func ofTenants(all []endpoint) (theirs []endpoint) {
+func ofTenants(all []served) (theirs []served) {
 	for _, e := range all {
 		if slices.Contains(forTenants, e.subject) {
-			theirs = append(theirs, endpoint{"tenant-" + e.name, tenantSubject(e.subject), e.plain, e.audit, e.handler})
+			theirs = append(theirs, served{"tenant-" + e.name, tenantSubject(e.subject), e.plain, e.audit, e.handler})
 		}
 	}
 	return theirs
 }
 
-// tenantOf tells whose request it is.
-func tenantOf(r micro.Request) string {
-	if rest, ok := strings.CutPrefix(r.Subject(), tenantRoot); ok {
-		tenant, _, _ := strings.Cut(rest, ".")
-		return tenant
-	}
-	if named := r.Headers().Get(jobs.HeaderTenant); named != "" {
-		return named
-	}
-	return jobs.DefaultTenant
-}
-
 // roleOf tells what whoever asks may do: rights tell the endpoints apart, so the endpoint is what tells. Without accounts
 // everybody may do everything.
-func (d *Dispatcher) roleOf(r micro.Request) jobs.Role {
+func (d *Dispatcher) roleOf(r endpoint.Request) jobs.Role {
 	plain, tenants := r.Subject(), false
-	if rest, ok := strings.CutPrefix(plain, tenantRoot); ok {
+	if rest, ok := strings.CutPrefix(plain, endpoint.TenantRoot); ok {
 		_, of, _ := strings.Cut(rest, ".")
 		plain, tenants = "dspex."+of, true
 	}
@@ -68,23 +53,18 @@ func (d *Dispatcher) roleOf(r micro.Request) jobs.Role {
 	return jobs.RoleOperator
 }
 
-// sessionOf is a session of the one who asks.
-func sessionOf(r micro.Request, id string) jobs.SessionRef {
-	return jobs.SessionRef{Tenant: tenantOf(r), ID: id}
-}
-
 // rightful runs f for requests that name no tenant but the one that they may.
-func (d *Dispatcher) rightful(f micro.HandlerFunc) micro.HandlerFunc {
-	return func(r micro.Request) {
+func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
+	return func(r endpoint.Request) {
 		named := r.Headers().Get(jobs.HeaderTenant)
-		tenants := strings.HasPrefix(r.Subject(), tenantRoot)
+		tenants := strings.HasPrefix(r.Subject(), endpoint.TenantRoot)
 		switch {
 		case named == "":
 			f(r)
 		case tenants || !d.cfg.Settings.Accounts:
-			refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "no such header", "%s is for operators of a broker with accounts", jobs.HeaderTenant))
+			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "no such header", "%s is for operators of a broker with accounts", jobs.HeaderTenant))
 		case !jobs.ValidTenant(named):
-			refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "1 to 64 of A-Z a-z 0-9 _ -", "the tenant's name is not allowed"))
+			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "1 to 64 of A-Z a-z 0-9 _ -", "the tenant's name is not allowed"))
 		default:
 			f(r)
 		}

@@ -5,18 +5,18 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nats-io/nats.go/micro"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // onlyTenant tells whose numbers a request is about, if it is about one tenant's only.
-func (d *Dispatcher) onlyTenant(r micro.Request) (tenant string, only bool) {
+func (d *Dispatcher) onlyTenant(r endpoint.Request) (tenant string, only bool) {
 	if !d.cfg.Settings.Accounts {
 		return jobs.DefaultTenant, false
 	}
-	return tenantOf(r), strings.HasPrefix(r.Subject(), tenantRoot) || r.Headers().Get(jobs.HeaderTenant) != ""
+	return endpoint.TenantOf(r), strings.HasPrefix(r.Subject(), endpoint.TenantRoot) || r.Headers().Get(jobs.HeaderTenant) != ""
 }
 
 // byTenant adds up what the hosts say of each tenant.
@@ -54,7 +54,7 @@ type statistics struct {
 	tenants map[string]jobs.TenantCount // nil: not told
 }
 
-func (d *Dispatcher) statisticsFor(r micro.Request, beats []jobs.Heartbeat) statistics {
+func (d *Dispatcher) statisticsFor(r endpoint.Request, beats []jobs.Heartbeat) statistics {
 	s := statistics{beats: beats, numbers: d.pool(beats), extra: statsExtra}
 	switch tenant, only := d.onlyTenant(r); {
 	case only:

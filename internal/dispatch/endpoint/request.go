@@ -1,0 +1,33 @@
+// Package endpoint is what all request endpoints share: how a body is read into typed values, whose request it is, and how it is
+// answered or refused.
+package endpoint
+
+import (
+	"strings"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/service"
+)
+
+// Request is what came to an endpoint.
+type Request = service.Request
+
+// TenantRoot begins the subjects of a tenant: its name and the subject without the leading "dspex." follow.
+const TenantRoot = "dspex.t."
+
+// TenantOf tells whose request it is.
+func TenantOf(r Request) string {
+	if rest, ok := strings.CutPrefix(r.Subject(), TenantRoot); ok {
+		tenant, _, _ := strings.Cut(rest, ".")
+		return tenant
+	}
+	if named := r.Headers().Get(jobs.HeaderTenant); named != "" {
+		return named
+	}
+	return jobs.DefaultTenant
+}
+
+// SessionOf is a session of the one who asks.
+func SessionOf(r Request, id string) jobs.SessionRef {
+	return jobs.SessionRef{Tenant: TenantOf(r), ID: id}
+}
