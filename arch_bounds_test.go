@@ -53,6 +53,7 @@ const (
 	pflag      = "github.com/spf13/pflag"
 	cobra      = "github.com/spf13/cobra"
 	term       = "golang.org/x/term"
+	edits      = "github.com/agnivade/levenshtein"
 	prometheus = "github.com/prometheus/client_golang"
 	compress   = "github.com/klauspost/compress"
 	gobreaker  = "github.com/sony/gobreaker/v2"
@@ -69,8 +70,8 @@ var thirdParty = map[string][]string{
 	"":                         {natsClient},
 	"cmd/dispatcher":           {natsClient, pflag},
 	"cmd/dspex":                {cobra},
-	"cmd/dspex/internal/calls": {cobra},
-	"cmd/dspex/internal/cli":   {natsClient, cobra, pflag, term},
+	"cmd/dspex/internal/calls": {cobra, nuid},
+	"cmd/dspex/internal/cli":   {natsClient, cobra, pflag, term, edits},
 	"cmd/dspex/internal/demo":  {natsClient, cobra},
 	"cmd/dspex/internal/local": {cobra},
 	"cmd/dspex/internal/ops":   {natsClient, cobra},

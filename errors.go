@@ -54,6 +54,7 @@ const (
 	CodeOverloaded      = contract.CodeOverloaded      // no worker would be free in time; RetryAfter says when to call again
 	CodeQueueFull       = contract.CodeQueueFull       // the session has too many waiting jobs
 	CodeStoreFull       = contract.CodeStoreFull       // the broker has no room
+	CodeJobUnknown      = contract.CodeJobUnknown      // an id that was never seen, or whose lifetime is over
 )
 
 // Error is why a job failed, or why it could not be requested. Zero fields were not given.

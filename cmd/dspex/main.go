@@ -28,6 +28,7 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt ends it at once
 	program := "dspex"
 	if strings.ContainsRune(os.Args[0], filepath.Separator) { // it is not on the PATH
 		program = os.Args[0]

@@ -25,7 +25,7 @@ func execute(ctx context.Context, a *cli.App, args []string) int {
 		return daemon.ExitOK
 	}
 	if !a.Began {
-		err = cli.Usage("%v", err)
+		err = cli.WhatIsWrong(root, args, err)
 	}
 	status := cli.ExitStatus(ctx, err)
 	a.SayError(err, status)
@@ -34,10 +34,11 @@ func execute(ctx context.Context, a *cli.App, args []string) int {
 
 func rootCommand(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "dspex",
-		Short: "A durable, session-affine pool of Python workers that run DSPy",
-		Long:  "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + cli.ExitHelp,
-		Args:  cobra.NoArgs,
+		Use:     "dspex",
+		Version: buildVersion(),
+		Short:   "A durable, session-affine pool of Python workers that run DSPy",
+		Long:    "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + cli.ExitHelp,
+		Args:    cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.ServerGiven = cmd.Flags().Changed("server")
 			if a.Output != "text" && a.Output != "json" && a.Output != "jsonl" {
@@ -50,6 +51,9 @@ func rootCommand(a *cli.App) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	cli.WrapHelp(a, root)
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(cli.FlagError)
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)

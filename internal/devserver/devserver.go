@@ -55,16 +55,16 @@ type Config struct {
 	ProbeEach time.Duration
 	// Ready is called with where clients connect, once requests will be answered.
 	Ready func(Info)
-	// Raised is called with each attempt that ended in an exception of the user's code; it must not block.
-	Raised func(Raised)
+	// Ended is called with each attempt that is over; it must not block.
+	Ended func(Ended)
 
 	box      *sandbox.Box // made by Run, as is the rest
 	mode     mock.Mode
 	scenario *mock.Scenario
 }
 
-// Raised is an attempt that ended in an exception.
-type Raised = host.Raised
+// Ended is an attempt that is over.
+type Ended = host.Ended
 
 // Info is what Ready is called with.
 type Info struct {
@@ -237,7 +237,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 		return err
 	}
 	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnRaised: cfg.Raised})
+		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended})
 	if err != nil {
 		return err
 	}

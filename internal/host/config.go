@@ -37,12 +37,12 @@ type Config struct {
 	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
-	// OnRaised is called after each attempt that ended in an exception of the operator's code; it must not block. nil: nobody looks.
-	OnRaised func(Raised)
+	// OnEnded is called after each attempt; it must not block. nil: nobody looks.
+	OnEnded func(Ended)
 }
 
-// Raised is an attempt that ended in an exception.
-type Raised = attempt.Raised
+// Ended is an attempt that is over.
+type Ended = attempt.Ended
 
 // New checks the configuration.
 func New(cfg Config) (*Host, error) {

@@ -108,7 +108,7 @@ func (h *Host) build(work context.Context, on *stream.Access) *rooms {
 		On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, rules),
 		Tokens: tokens.New(h.cfg.Capacity+spareTokens, func(breaker string) bool { return h.breakers.Look(breaker) == nil }),
 		Runner: &attempt.Runner{Host: h.cfg.Name, On: on, Pool: h.cfg.Pool, Models: h.cfg.Models, Provision: r.provision, Breakers: h.breakers,
-			Telemetry: h.telemetry, StandsAside: standsAside, OnRaised: h.cfg.OnRaised},
+			Telemetry: h.telemetry, StandsAside: standsAside, OnEnded: h.cfg.OnEnded},
 	}
 	r.sessions = sessions.New(h.cfg.Name, h.cfg.Models, r.drivers, h.cfg.SessionIdle)
 	r.keeper = ownership.New(work, on, h.cfg.Name, h.incarnation, h.cfg.Grace, r.sessions.Serve)

@@ -141,7 +141,7 @@ func (r *record) attempted(c *Core) {
 	switch {
 	case c.over: // the next epoch waits for what is left of the delay
 		c.leave()
-	case c.delay == 0:
+	case c.delay == 0 || c.cur.cancelled: // it may have been cancelled while it was written down
 		c.attempt(nil)
 	default:
 		c.do(Action{Kind: Nak, Job: c.cur.Job, Delay: c.delay})

@@ -185,7 +185,12 @@ func (c *Core) attemptsCompared(ev *Event) {
 	}
 }
 
+// handBack gives the job back to the broker, unless it was cancelled while its attempts were written down.
 func (r *results) handBack(c *Core) {
+	if c.cur.cancelled && !c.over {
+		c.attempt(nil)
+		return
+	}
 	c.do(Action{Kind: Nak, Job: c.cur.Job, Delay: c.delay})
 	c.leave()
 }

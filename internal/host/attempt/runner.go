@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dspex/dspex/internal/host/breakers"
 	"github.com/dspex/dspex/internal/host/provision"
@@ -23,8 +24,8 @@ type Runner struct {
 	Provision   *provision.Provision
 	Breakers    *breakers.Shared
 	Telemetry   *telemetry.Recorder
-	StandsAside func() bool  // anonymous jobs are left to other hosts
-	OnRaised    func(Raised) // is called after each attempt that ended in an exception of the operator's code; nil: nobody looks
+	StandsAside func() bool // anonymous jobs are left to other hosts
+	OnEnded     func(Ended) // is called after each attempt; nil: nobody looks
 
 	ends      ends
 	speaks    sync.Map // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
@@ -33,12 +34,14 @@ type Runner struct {
 	waiting   [tokens.Kinds]atomic.Int64
 }
 
-// Raised is an attempt that ended in an exception.
-type Raised struct {
+// Ended is an attempt that is over.
+type Ended struct {
 	Session, Job, Command string
 	Program               string // that execute_program named
 	Attempt               int
-	Error                 *jobs.Error
+	Worker                string
+	Ran                   time.Duration
+	Error                 *jobs.Error // nil: it succeeded
 }
 
 // ends are the ends of workers, and the failed starts, that have been counted: one is one failure, whoever was in it or waited.

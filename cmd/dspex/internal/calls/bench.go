@@ -112,10 +112,14 @@ func bench(ctx context.Context, a *cli.App, c *dspex.Client, f *benchFlags, args
 	users.Wait()
 	took := time.Since(began)
 	bar.Stop()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && t.done == 0 {
 		return context.Cause(ctx)
 	}
-	return sayBench(a, t, f.users*f.operations, took)
+	err := sayBench(a, t, t.done, took)
+	if ctx.Err() != nil {
+		return &cli.Failure{Status: cli.ExitInterrupted, Text: fmt.Sprintf("interrupted after %d of %d operations", t.done, f.users*f.operations)}
+	}
+	return err
 }
 
 func runUser(ctx context.Context, c *dspex.Client, f *benchFlags, args dspex.Args, user int, t *tally) {
@@ -127,7 +131,9 @@ func runUser(ctx context.Context, c *dspex.Client, f *benchFlags, args dspex.Arg
 		}
 		began := time.Now()
 		_, err := c.Execute(ctx, session, f.command, asked, dspex.WithTimeout(f.timeout), dspex.WithMaxRetries(f.retries))
-		t.add(time.Since(began), err)
+		if ctx.Err() == nil { // what was cut off is no failure of the pool
+			t.add(time.Since(began), err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nuid"
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
@@ -88,7 +89,12 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
 			options = append(options, option())
 		}
 	}
-	given("job", func() dspex.JobOption { return dspex.WithJobID(f.job) })
+	if !cmd.Flags().Changed("job") && !f.submit {
+		f.job = nuid.Next()
+	}
+	if f.job != "" {
+		options = append(options, dspex.WithJobID(f.job))
+	}
 	given("timeout", func() dspex.JobOption { return dspex.WithTimeout(f.timeout) })
 	given("deadline", func() dspex.JobOption { return dspex.WithDeadline(f.deadline) })
 	given("max-retries", func() dspex.JobOption { return dspex.WithMaxRetries(f.retries) })
@@ -169,9 +175,12 @@ func call(ctx context.Context, a *cli.App, c *dspex.Client, command string, args
 	case f.stream:
 		return stream(ctx, a, c, command, args, f, options)
 	}
+	job, of := f.ref(), callOptions(options)
+	said := watch(ctx, a, c, job)
+	defer said.stop()
 	var reply dspex.Reply
 	var err error
-	switch of := callOptions(options); {
+	switch {
 	case f.operator && f.session != "":
 		reply, err = c.Admin().Execute(ctx, f.session, command, args, of...)
 	case f.operator:
@@ -181,8 +190,15 @@ func call(ctx context.Context, a *cli.App, c *dspex.Client, command string, args
 	default:
 		reply, err = c.ExecuteAnonymous(ctx, command, args, of...)
 	}
+	said.stop()
+	if err != nil && ctx.Err() != nil {
+		return goesOn(job)
+	}
 	return sayReply(a, reply, err)
 }
+
+// ref names the job. One without an id of its own gets one here, so that it can be looked for while it runs, and after an interrupt.
+func (f *callFlags) ref() dspex.JobRef { return dspex.JobRef{Session: f.session, ID: f.job} }
 
 func submit(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	var receipt dspex.Receipt

@@ -14,11 +14,17 @@ func stream(ctx context.Context, a *cli.App, c *dspex.Client, command string, ar
 	if f.session != "" {
 		chunks = c.Stream(ctx, f.session, command, args, of...)
 	}
+	said := watch(ctx, a, c, f.ref())
+	defer said.stop()
 	view := streamView{app: a}
 	for chunk, err := range chunks {
+		said.stop()
 		switch {
 		case err != nil:
 			view.end()
+			if ctx.Err() != nil {
+				return goesOn(f.ref())
+			}
 			return err
 		case chunk.Reply != nil:
 			view.end()

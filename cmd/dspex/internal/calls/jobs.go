@@ -67,7 +67,14 @@ func jobsWaitCommand(a *cli.App) *cobra.Command {
 					ctx, cancel = context.WithTimeout(ctx, timeout)
 					defer cancel()
 				}
-				reply, err := c.Wait(ctx, dspex.JobRef{Session: session, ID: args[0]})
+				job := dspex.JobRef{Session: session, ID: args[0]}
+				if _, err := c.GetJob(ctx, job); unknown(err) { // Wait would wait for it to come
+					return err
+				}
+				said := watch(ctx, a, c, job)
+				defer said.stop()
+				reply, err := c.Wait(ctx, job)
+				said.stop()
 				return sayReply(a, reply, err)
 			})
 		},
@@ -125,4 +132,10 @@ func sayJob(a *cli.App, job dspex.Job) error {
 		sayResult(a, *job.Reply)
 	}
 	return nil
+}
+
+// unknown reports whether nobody knows the job.
+func unknown(err error) bool {
+	e, ok := errors.AsType[*dspex.Error](err)
+	return ok && e.Code == dspex.CodeJobUnknown
 }

@@ -45,7 +45,7 @@ func sessionsListCommand(a *cli.App) *cobra.Command {
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				list := cli.Listing[dspex.SessionInfo]{Row: sessionRow, None: "no such sessions", Raw: func(s dspex.SessionInfo) json.RawMessage { return s.Raw }, Table: cli.Columns{
 					App: a, Head: []string{"SESSION", "HOST", "WORKER", "IDLE", "AGE", "OPERATIONS", "PROGRAMS", "STATE", ""},
-					Right: []bool{false, false, false, true, true, true, true, true, false},
+					Right: []bool{false, false, false, true, true, true, true, true, false}, Least: []int{6, 4, 2, 5},
 				}}
 				return list.Say(a, c.Admin().Sessions(ctx, f), f.Limit)
 			})
@@ -170,7 +170,7 @@ func sessionsEraseCommand(a *cli.App) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
-				return cli.Usage("erasing cannot be undone: --yes says that you mean it (`dspex sessions export` keeps a copy)")
+				return cli.Usage("erasing cannot be undone: rerun with --yes to confirm (`dspex sessions export` keeps a copy)")
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				reply, err := c.Admin().EraseSession(ctx, args[0], withJob(job)...)
@@ -199,7 +199,11 @@ func sessionsExportCommand(a *cli.App) *cobra.Command {
 				if out == "" {
 					return a.Say(document)
 				}
-				return writeNew(out, document)
+				if err := writeNew(out, document); err != nil || !a.Text() {
+					return err
+				}
+				fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, fmt.Sprintf("wrote %s to %s", cli.Size(len(document)), out)))
+				return nil
 			})
 		},
 	}

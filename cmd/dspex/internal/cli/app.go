@@ -15,8 +15,8 @@ import (
 
 // Exit statuses beside those of package daemon, as the help tells them.
 const (
-	exitTimeout     = 4
-	exitInterrupted = 130
+	ExitTimeout     = 4
+	ExitInterrupted = 130
 )
 
 // ExitHelp is what the help says of exit statuses.
@@ -71,13 +71,13 @@ func ExitStatus(ctx context.Context, err error) int {
 	case errors.As(err, &other):
 		return other.Status
 	case ctx.Err() != nil:
-		return exitInterrupted
+		return ExitInterrupted
 	case errors.As(err, &e):
 		switch e.Code {
 		case dspex.CodeBroker, dspex.CodePoolUnavailable:
 			return daemon.ExitUnreachable
 		case dspex.CodeClientTimeout:
-			return exitTimeout
+			return ExitTimeout
 		}
 		if errors.Is(e, dspex.ErrInvalid) {
 			return daemon.ExitUsage

@@ -3,18 +3,22 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 )
 
 // Columns writes rows of cells below a heading, aligned over all rows of one call; a later call goes on below, without heading
-// and with columns at least as wide. Numbers stand to the right.
+// and with columns at least as wide. Numbers stand to the right. On a terminal that is too narrow the columns of Least are left out, the
+// first of them first, until the others fit.
 type Columns struct {
 	App    *App
 	Head   []string
 	Right  []bool // by column
+	Least  []int
 	widths []int
+	out    []bool // left out
 }
 
 func (c *Columns) Write(w io.Writer, rows [][]string) {
@@ -27,12 +31,35 @@ func (c *Columns) Write(w io.Writer, rows [][]string) {
 		c.measure(row)
 	}
 	if first {
+		c.fit(c.App.Width(w))
 		fmt.Fprintln(w, c.App.Paint(w, Dim, c.line(c.Head)))
 	}
 	for _, row := range rows {
 		fmt.Fprintln(w, c.line(row))
 	}
+	if first && slices.Contains(c.out, true) {
+		fmt.Fprintln(c.App.Err, c.App.Paint(c.App.Err, Dim, "a wider terminal shows more columns, and -o json all"))
+	}
 }
+
+// fit leaves columns out until the others fit.
+func (c *Columns) fit(width int) {
+	c.out = make([]bool, len(c.Head))
+	for _, least := range c.Least {
+		total := -len(gap)
+		for i, w := range c.widths {
+			if !c.out[i] {
+				total += w + len(gap)
+			}
+		}
+		if width == 0 || total <= width {
+			return
+		}
+		c.out[least] = true
+	}
+}
+
+const gap = "  " // between two columns
 
 func (c *Columns) measure(cells []string) {
 	for i, cell := range cells {
@@ -43,8 +70,11 @@ func (c *Columns) measure(cells []string) {
 func (c *Columns) line(cells []string) string {
 	var b strings.Builder
 	for i, cell := range cells {
-		if i > 0 {
-			b.WriteString("  ")
+		if c.out[i] {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(gap)
 		}
 		pad := strings.Repeat(" ", c.widths[i]-utf8.RuneCountInString(cell))
 		if c.Right != nil && c.Right[i] {

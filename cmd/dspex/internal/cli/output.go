@@ -90,16 +90,30 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// Width is how many columns a terminal has; 0 if w is none, or does not say.
+func (a *App) Width(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return columns
+		}
+	}
+	return 0
+}
+
 // Colours and weights, for Paint.
 const (
-	Bold  = "1"
-	Dim   = "2"
-	Red   = "31"
-	Green = "32"
+	Bold   = "1"
+	Dim    = "2"
+	Red    = "31"
+	Green  = "32"
+	Yellow = "33"
 )
 
 // Row is a name and a value of an aligned table.
 type Row [2]string
+
+// narrowest is the room that a column needs for its lines to be broken.
+const narrowest = 20
 
 // Table writes aligned rows; empty values are left out, further lines of a value are indented below its first.
 func (a *App) Table(w io.Writer, indent string, rows []Row) {
@@ -114,7 +128,11 @@ func (a *App) Table(w io.Writer, indent string, rows []Row) {
 			continue
 		}
 		pad := strings.Repeat(" ", width-utf8.RuneCountInString(r[0]))
-		value := strings.ReplaceAll(strings.TrimRight(r[1], "\n"), "\n", "\n"+indent+strings.Repeat(" ", width+2))
+		value := strings.TrimRight(r[1], "\n")
+		if room := a.Width(w) - len(indent) - width - 2; room > narrowest {
+			value = Wrap(value, room)
+		}
+		value = strings.ReplaceAll(value, "\n", "\n"+indent+strings.Repeat(" ", width+2))
 		fmt.Fprintf(w, "%s%s%s  %s\n", indent, a.Paint(w, Dim, r[0]), pad, value)
 	}
 }
@@ -152,18 +170,18 @@ func (a *App) SayError(err error, status int) {
 	var other *Quiet
 	switch {
 	case errors.Is(err, ErrSilent), errors.As(err, &other):
-	case status == exitInterrupted:
-		fmt.Fprintln(a.Err, "dspex: interrupted")
-	case errors.As(err, &e) && a.Text():
-		a.SayFailure(e)
-	case errors.As(err, &e):
-		_ = a.Say(map[string]any{"ok": false, "error": e})
 	case errors.As(err, &own):
 		fmt.Fprintf(a.Err, "%s %s\n", a.Paint(a.Err, Red, "dspex:"), Clean(own.Text))
 		a.Table(a.Err, "  ", []Row{{"hint", own.Hint}})
 		if own.Status == daemon.ExitUsage && own.Hint == "" {
 			fmt.Fprintln(a.Err, "  `dspex help`, or --help after a command, shows what is possible")
 		}
+	case status == ExitInterrupted:
+		fmt.Fprintln(a.Err, "dspex: interrupted")
+	case errors.As(err, &e) && a.Text():
+		a.SayFailure(e)
+	case errors.As(err, &e):
+		_ = a.Say(map[string]any{"ok": false, "error": e})
 	default:
 		fmt.Fprintf(a.Err, "%s %s\n", a.Paint(a.Err, Red, "dspex:"), Clean(err.Error()))
 	}

@@ -2,9 +2,11 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +19,7 @@ import (
 func Dev(a *cli.App) *cobra.Command {
 	var cfg devserver.Config
 	var metrics daemon.Metrics
-	var verbose bool
+	var verbose, quiet bool
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
@@ -46,11 +48,16 @@ func Dev(a *cli.App) *cobra.Command {
 			}
 			defer stop()
 			cfg.Metrics = registry
-			cfg.Raised = func(r devserver.Raised) { fmt.Fprint(a.Err, raised(r)) }
+			attempts := &attemptLog{app: a, quiet: quiet, now: time.Now}
+			cfg.Ended = attempts.ended
 			cfg.Ready = func(i devserver.Info) {
 				level.Set(min(level.Level(), slog.LevelWarn))
 				announce(a, i, url)
 			}
+			stopping := context.AfterFunc(cmd.Context(), func() {
+				fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "stopping: running jobs may finish; Ctrl-C again ends it at once"))
+			})
+			defer stopping()
 			return devserver.Run(cmd.Context(), cfg)
 		},
 	}
@@ -73,6 +80,7 @@ func Dev(a *cli.App) *cobra.Command {
 	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")
 	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log everything")
+	f.BoolVarP(&quiet, "quiet", "q", false, "no line for each attempt; what user code prints and raises is shown all the same")
 	return cmd
 }
 

@@ -2,13 +2,8 @@ package local
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
-
-	"github.com/dspex/dspex/cmd/dspex/internal/cli"
-	"github.com/dspex/dspex/internal/devserver"
 )
 
 // spoken are the records of what the user's own code prints and logs.
@@ -32,24 +27,3 @@ func (h devLog) Handle(ctx context.Context, r slog.Record) error {
 func (h devLog) WithAttrs(attrs []slog.Attr) slog.Handler { return devLog{h.Handler.WithAttrs(attrs)} }
 
 func (h devLog) WithGroup(name string) slog.Handler { return devLog{h.Handler.WithGroup(name)} }
-
-// raised says what the user's code raised in a job: one text, so that those of several jobs do not mix.
-func raised(r devserver.Raised) string {
-	what := r.Command
-	if r.Program != "" {
-		what += " " + cli.Word(r.Program)
-	}
-	where := fmt.Sprintf("job %s, attempt %d", cli.Word(r.Job), r.Attempt)
-	if r.Session != "" {
-		where = "session " + cli.Word(r.Session) + ", " + where
-	}
-	lines := []string{fmt.Sprintf("%s raised (%s)", what, where), "  " + indented(r.Error.Message)}
-	if r.Error.Traceback != "" {
-		lines = append(lines, "  "+indented(r.Error.Traceback))
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
-func indented(text string) string {
-	return strings.ReplaceAll(strings.TrimRight(cli.Clean(text), "\n"), "\n", "\n  ")
-}

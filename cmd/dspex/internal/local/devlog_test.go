@@ -5,9 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-
-	"github.com/dspex/dspex/internal/devserver"
-	"github.com/dspex/dspex/internal/jobs"
 )
 
 func TestDevShowsWhatUserCodePrintsAndNothingElseBelowItsLevel(t *testing.T) {
@@ -28,14 +25,5 @@ func TestDevShowsWhatUserCodePrintsAndNothingElseBelowItsLevel(t *testing.T) {
 	}
 	if strings.Contains(got, "worker_started") || strings.Contains(got, "debug") {
 		t.Errorf("said too much: %q", got)
-	}
-}
-
-func TestDevShowsWhatUserCodeRaises(t *testing.T) {
-	got := raised(devserver.Raised{Session: "bob", Job: "q5", Command: "execute_program", Program: "qa\x1b[2J", Attempt: 2,
-		Error: &jobs.Error{Message: "RuntimeError: kaput\nagain", PythonType: "RuntimeError", Traceback: "RuntimeError\n  qa.py:3 in forward"}})
-	want := "execute_program qa[2J raised (session bob, job q5, attempt 2)\n  RuntimeError: kaput\n  again\n  RuntimeError\n    qa.py:3 in forward\n"
-	if got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }

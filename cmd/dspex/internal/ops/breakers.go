@@ -53,7 +53,7 @@ func sayBreakers(a *cli.App, list []dspex.Breaker) error {
 		}
 		return a.Say(map[string]any{"breakers": raw})
 	}
-	table := cli.Columns{App: a, Head: []string{"BREAKER", "STATE", "FAILURES", "SUCCESSES", "TRIALS", "RETRY IN", "LAST FAILURE"}, Right: []bool{false, false, true, true, true, true, false}}
+	table := cli.Columns{App: a, Head: []string{"BREAKER", "STATE", "FAILURES", "SUCCESSES", "TRIALS", "RETRY IN", "LAST FAILURE"}, Right: []bool{false, false, true, true, true, true, false}, Least: []int{4, 3, 6}}
 	var rows [][]string
 	for _, b := range list {
 		retry, last := "-", "-"

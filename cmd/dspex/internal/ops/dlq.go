@@ -36,8 +36,8 @@ func (f *letterFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.Anonymous, "anonymous", false, "only letters of anonymous jobs")
 	flags.StringVar(&f.category, "category", "", "only letters whose last error is of this category")
 	flags.StringVar(&f.Code, "code", "", "only letters whose last error has this code")
-	flags.DurationVar(&f.OlderThan, "older-than", 0, "only letters that were buried longer ago")
-	flags.DurationVar(&f.NewerThan, "newer-than", 0, "only letters that were buried since")
+	flags.DurationVar(&f.OlderThan, "older-than", 0, "only letters that are older")
+	flags.DurationVar(&f.NewerThan, "newer-than", 0, "only letters that are newer")
 	flags.BoolVar(&f.replayed, "replayed", false, "only letters that were replayed; --replayed=false: that were not")
 }
 
@@ -82,9 +82,9 @@ func dlqListCommand(a *cli.App) *cobra.Command {
 				return err
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				list := cli.Listing[dspex.DeadLetter]{Row: letterRow, None: "no such dead letters", Raw: func(l dspex.DeadLetter) json.RawMessage { return l.Raw }, Table: cli.Columns{
-					App: a, Head: []string{"LETTER", "JOB", "SESSION", "COMMAND", "ATTEMPTS", "ERROR", "BURIED", "REPLAYED"},
-					Right: []bool{true, false, false, false, true, false, true, false},
+				list := cli.Listing[dspex.DeadLetter]{Row: letterRow, None: "no dead letters", Raw: func(l dspex.DeadLetter) json.RawMessage { return l.Raw }, Table: cli.Columns{
+					App: a, Head: []string{"LETTER", "JOB", "SESSION", "COMMAND", "ATTEMPTS", "ERROR", "AGE", "REPLAYED"},
+					Right: []bool{true, false, false, false, true, false, true, false}, Least: []int{7, 4, 3},
 				}}
 				return list.Say(a, c.Admin().DeadLetters(ctx, filter), filter.Limit)
 			})
@@ -102,7 +102,7 @@ func letterRow(l dspex.DeadLetter) []string {
 	}
 	return []string{
 		strconv.FormatUint(l.Sequence, 10), cli.Word(l.Job.ID), cli.Dash(l.Job.Session), cli.Dash(l.Command), strconv.Itoa(l.Attempts),
-		cli.Word(string(l.Category) + " " + l.Code), cli.Span(time.Since(l.CreatedAt)) + " ago", replayed,
+		cli.Word(string(l.Category) + " " + l.Code), cli.Span(time.Since(l.CreatedAt)), replayed,
 	}
 }
 
@@ -149,7 +149,7 @@ func sayLetter(a *cli.App, l dspex.DeadLetterDetails) {
 	}
 	rows := []cli.Row{
 		{"letter", strconv.FormatUint(l.Sequence, 10)}, {"job", cli.Word(l.Job.ID)}, {"session", cli.Word(l.Job.Session)}, {"lane", cli.Word(string(l.Lane))}, {"mode", cli.Word(l.Mode)},
-		{"accepted", cli.Span(time.Since(l.AcceptedAt)) + " ago"}, {"buried", cli.Span(time.Since(l.CreatedAt)) + " ago"}, {"replayed", replayed},
+		{"accepted", cli.Span(time.Since(l.AcceptedAt)) + " ago"}, {"dead-lettered", cli.Span(time.Since(l.CreatedAt)) + " ago"}, {"replayed", replayed},
 		{"request", request}, {"attempts", strconv.Itoa(l.Attempts)}, {"error", cli.Word(string(l.Category) + " " + l.Code)}, {"message", cli.Clean(l.Message)},
 	}
 	if e := l.LastError; e != nil {

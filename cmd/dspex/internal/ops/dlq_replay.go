@@ -38,7 +38,7 @@ func (f *letterChoice) choose(cmd *cobra.Command, args []string) (named []uint64
 		}
 	}
 	if ways != 1 {
-		return nil, filter, cli.Usage("which dead letters? Name them, or give a filter (--session, --category, ...), or --all")
+		return nil, filter, cli.Usage("name the dead letters, or give a filter (--session, --category, ...) or --all")
 	}
 	for _, text := range args {
 		n, err := letterSequence(text)
@@ -111,13 +111,14 @@ func replayNamed(ctx context.Context, c *dspex.Client, named []uint64) iter.Seq2
 
 // sayReplays tells of each replay as it is made; --output json is one list at the end.
 func sayReplays(a *cli.App, replays iter.Seq2[dspex.ReplayResult, error]) error {
-	whole, failed := []any{}, false
+	whole, failed, count := []any{}, false, 0
 	for r, err := range replays {
 		if err != nil {
 			return err
 		}
 		failed = failed || r.Err != nil
 		out := map[string]any{"sequence": r.Sequence, "session": r.Job.Session, "job": r.Job.ID, "again": r.Existing}
+		count++
 		if r.Err != nil {
 			out["error"] = r.Err
 		}
@@ -136,6 +137,9 @@ func sayReplays(a *cli.App, replays iter.Seq2[dspex.ReplayResult, error]) error 
 		if err := a.Say(whole); err != nil {
 			return err
 		}
+	}
+	if count == 0 && a.Text() {
+		fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "no dead letters: nothing was replayed"))
 	}
 	if failed {
 		return cli.ErrSilent

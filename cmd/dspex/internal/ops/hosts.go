@@ -46,6 +46,7 @@ func sayHosts(a *cli.App, hosts dspex.Hosts) {
 	table := cli.Columns{
 		App: a, Head: []string{"HOST", "STATE", "PARTITIONS", "WORKERS", "FREE SLOTS", "BUSY", "REQUESTS", "ERRORS", "HITS", "MISSES", "MOVES", "SANDBOX", "ENGINE"},
 		Right: []bool{false, false, true, true, true, true, true, true, true, true, true, false, false},
+		Least: []int{10, 9, 8, 11, 12, 5, 2, 7},
 	}
 	var rows [][]string
 	for _, h := range hosts.Hosts {
@@ -93,9 +94,11 @@ func drainCommand(a *cli.App, use, short string, drain bool) *cobra.Command {
 				if !a.Text() {
 					return a.Say(map[string]any{"host": args[0], "drain": drain})
 				}
+				text := "it serves again; sessions come back to it as partitions are balanced"
 				if drain {
-					fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "its sessions move as soon as their jobs allow it; `dspex hosts list` shows how far it is"))
+					text = "its sessions move as soon as their jobs allow it; `dspex hosts list` shows how far it is"
 				}
+				fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, text))
 				return nil
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -64,9 +65,16 @@ func statRows(s dspex.Stats) []cli.Row {
 		{"total_requests", fmt.Sprint(s.TotalRequests)},
 		{"total_errors", fmt.Sprint(s.TotalErrors)},
 		{"average_response_time", fmt.Sprintf("%d ms", s.AverageResponseTime.Milliseconds())},
-		{"affinity", fmt.Sprintf("%d hits, %d misses, %d moves", s.AffinityHits, s.AffinityMisses, s.AffinityMoves)},
+		{"affinity", counted(s.AffinityHits, "hit", "hits") + ", " + counted(s.AffinityMisses, "miss", "misses") + ", " + counted(s.AffinityMoves, "move", "moves")},
 		{"engine", cli.Word(s.Engine)},
 		{"sandbox", cli.Dash(s.Sandbox)},
 		{"uptime", s.Uptime.String()},
 	}
+}
+
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.FormatInt(n, 10) + " " + many
 }
