@@ -9,8 +9,8 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// fleet is a model of hosts: slots that take each call for a while, in order.
-type fleet struct {
+// crowded is a model of hosts: slots that take each call for a while, in order.
+type crowded struct {
 	admission
 	t       *testing.T
 	now     time.Time
@@ -22,20 +22,20 @@ type fleet struct {
 	slowest time.Duration // wait for a slot
 }
 
-func newFleet(t *testing.T, slots int, run time.Duration) *fleet {
-	f := &fleet{t: t, now: time.Now(), slots: slots, run: run}
+func newCrowded(t *testing.T, slots int, run time.Duration) *crowded {
+	f := &crowded{t: t, now: time.Now(), slots: slots, run: run}
 	f.report()
 	f.ran = 100
 	f.report()
 	return f
 }
 
-func (f *fleet) report() {
+func (f *crowded) report() {
 	f.hear(f.now, jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: f.slots, Ran: f.ran, RunMillis: f.ran * f.run.Milliseconds(), WaitingCalls: int64(len(f.queue))})
 }
 
 // pass lets a millisecond go by.
-func (f *fleet) tick(n int) {
+func (f *crowded) tick(n int) {
 	f.now = f.now.Add(time.Millisecond)
 	f.ends = slices.DeleteFunc(f.ends, func(at time.Time) bool {
 		if at.After(f.now) {
@@ -53,7 +53,7 @@ func (f *fleet) tick(n int) {
 	}
 }
 
-func (f *fleet) call(session string) time.Duration {
+func (f *crowded) call(session string) time.Duration {
 	retry := f.admit(f.now, session, session, session, 3*time.Second)
 	if retry == 0 {
 		f.queue = append(f.queue, f.now)
@@ -64,7 +64,7 @@ func (f *fleet) call(session string) time.Duration {
 func TestACrowdIsRefusedAndTheSlotsStayBusy(t *testing.T) {
 	for _, times := range []int{1, 3, 10, 100} {
 		t.Run(fmt.Sprintf("%dx", times), func(t *testing.T) {
-			f := newFleet(t, 16, 100*time.Millisecond) // 160 calls a second
+			f := newCrowded(t, 16, 100*time.Millisecond) // 160 calls a second
 			caller, due := 0, 0.0
 			for n := range 10_000 {
 				for due += 0.160 * float64(times); due >= 1; due-- {
@@ -84,7 +84,7 @@ func TestACrowdIsRefusedAndTheSlotsStayBusy(t *testing.T) {
 }
 
 func TestWhoComesBackWhenToldToIsAccepted(t *testing.T) {
-	f := newFleet(t, 16, 100*time.Millisecond)
+	f := newCrowded(t, 16, 100*time.Millisecond)
 	back := map[int][]string{} // by millisecond
 	caller, returned, refused := 0, 0, 0
 	due := 0.0
@@ -111,7 +111,7 @@ func TestWhoComesBackWhenToldToIsAccepted(t *testing.T) {
 }
 
 func TestAfterACrowdThatDoesNotComeBackTheNextOneIsNotToldToComeInMinutes(t *testing.T) {
-	f := newFleet(t, 16, 100*time.Millisecond)
+	f := newCrowded(t, 16, 100*time.Millisecond)
 	rush := func(name string) (longest time.Duration) {
 		for n := range 2_000 {
 			for i := range 3 {
@@ -132,7 +132,7 @@ func TestAfterACrowdThatDoesNotComeBackTheNextOneIsNotToldToComeInMinutes(t *tes
 }
 
 func TestWhoComesBackTooEarlyHasNoPlace(t *testing.T) {
-	f := newFleet(t, 1, time.Second)
+	f := newCrowded(t, 1, time.Second)
 	for n := range 100 {
 		f.call(fmt.Sprint("crowd", n))
 	}
@@ -148,7 +148,7 @@ func TestWhoComesBackTooEarlyHasNoPlace(t *testing.T) {
 }
 
 func TestASessionThatWasIdleIsAcceptedBesideThoseThatCallAllTheTime(t *testing.T) {
-	f := newFleet(t, 16, 100*time.Millisecond)
+	f := newCrowded(t, 16, 100*time.Millisecond)
 	for n := range 10_000 {
 		f.call(fmt.Sprint("busy", n%200))
 		if n > 2000 && n%500 == 0 {
@@ -161,7 +161,7 @@ func TestASessionThatWasIdleIsAcceptedBesideThoseThatCallAllTheTime(t *testing.T
 }
 
 func TestASessionIsRefusedWhatItCannotRunInTime(t *testing.T) {
-	f := newFleet(t, 16, 100*time.Millisecond)
+	f := newCrowded(t, 16, 100*time.Millisecond)
 	report := jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: 16, Ran: f.ran, RunMillis: f.ran * 100, WaitingCalls: 1, Deep: map[string]int{"deep": 40}}
 	f.hear(f.now, report)
 	if retry := f.call("deep"); retry == 0 {
@@ -173,7 +173,7 @@ func TestASessionIsRefusedWhatItCannotRunInTime(t *testing.T) {
 }
 
 func TestWhoCallsFastOneAfterTheOtherIsNotRefused(t *testing.T) {
-	f := newFleet(t, 2, time.Second) // as far as is known
+	f := newCrowded(t, 2, time.Second) // as far as is known
 	f.run = time.Millisecond
 	for n := range 10_000 {
 		if retry := f.call("s"); retry != 0 {
@@ -194,7 +194,7 @@ func TestWithoutHostsAndWithAFirstCallNothingIsRefused(t *testing.T) {
 }
 
 func TestMemoryOfCallersAndTicketsIsBounded(t *testing.T) {
-	f := newFleet(t, 1, time.Second)
+	f := newCrowded(t, 1, time.Second)
 	for n := range 200_000 {
 		f.call(fmt.Sprint("s", n))
 		if n%1000 == 0 {

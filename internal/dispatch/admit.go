@@ -26,10 +26,10 @@ const reportPause = 20 * time.Millisecond
 
 // hearLoads has the answers of hosts that are asked come to admission, until the returned function is called.
 func (d *Dispatcher) hearLoads() (stop func(), err error) {
-	d.beats = d.nc.NewInbox()
-	sub, err := d.nc.Subscribe(d.beats, func(m *nats.Msg) {
+	d.beats = d.broker.NC.NewInbox()
+	sub, err := d.broker.NC.Subscribe(d.beats, func(m *nats.Msg) {
 		var b jobs.Heartbeat
-		if json.Unmarshal(m.Data, &b) == nil && d.hosts.serves(b.Host) {
+		if json.Unmarshal(m.Data, &b) == nil && d.hosts.Serves(b.Host) {
 			d.hearLoad(b)
 		}
 	})
@@ -48,7 +48,7 @@ func (d *Dispatcher) hearLoad(b jobs.Heartbeat) {
 // admit refuses a call that no slot could take in time.
 func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadline time.Duration) *jobs.Error {
 	a := &d.admissions
-	allowed := d.hosts.checkoutTimeout()
+	allowed := d.hosts.CheckoutTimeout()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if deadline > 0 {
@@ -67,7 +67,7 @@ func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, 
 	retry := a.admit(now, caller, ticket, session, allowed)
 	if a.wantsReport(now) && now.Sub(a.asked) > reportPause {
 		a.asked = now
-		_ = d.nc.PublishRequest(jobs.SubjectBeat, d.beats, nil) // the next heartbeat comes anyway
+		_ = d.broker.NC.PublishRequest(jobs.SubjectBeat, d.beats, nil) // the next heartbeat comes anyway
 	}
 	if retry == 0 {
 		return nil
@@ -104,14 +104,14 @@ func (d *Dispatcher) followLane(ctx context.Context) {
 		case <-tick.C:
 		}
 		a.mu.Lock()
-		a.keep(d.hosts.serves)
+		a.keep(d.hosts.Serves)
 		busy := a.anon >= 1
 		a.mu.Unlock()
 		if !busy {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, stream.AckTimeout)
-		c, err := d.js.Consumer(bounded, stream.Anonymous, callLane)
+		c, err := d.broker.JS.Consumer(bounded, stream.Anonymous, callLane)
 		cancel()
 		if err == nil {
 			a.mu.Lock()

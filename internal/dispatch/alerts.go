@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
+
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -98,10 +100,10 @@ type alert struct {
 // watchErrors judges the error rate until ctx ends. All dispatchers do, so that a new leader knows what was sent; the one that leads
 // sends alerts.
 func (d *Dispatcher) watchErrors(ctx context.Context) {
-	t := time.NewTicker(tick)
+	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
 	for {
-		if r, v := d.hosts.errors.judge(); v != quiet && d.leader.Leads() {
+		if r, v := d.hosts.JudgeErrors(); v != fleet.Quiet && d.leader.Leads() {
 			d.tellErrors(r, v)
 		}
 		select {
@@ -112,10 +114,10 @@ func (d *Dispatcher) watchErrors(ctx context.Context) {
 	}
 }
 
-func (d *Dispatcher) tellErrors(r rate, v verdict) {
-	a := alert{Event: eventAlert, At: time.Now().UTC(), Dispatcher: d.cfg.Name, ErrorRate: r.share(), Threshold: r.threshold, Errors: r.failed, Total: r.total, WindowMS: rateWindow * 1000}
+func (d *Dispatcher) tellErrors(r fleet.Rate, v fleet.Verdict) {
+	a := alert{Event: eventAlert, At: time.Now().UTC(), Dispatcher: d.cfg.Name, ErrorRate: r.Share(), Threshold: r.Threshold, Errors: r.Failed, Total: r.Total, WindowMS: fleet.RateWindow * 1000}
 	subject, log, count := subjectAlert, d.log.Error, &d.alerts
-	if v == recovered {
+	if v == fleet.Recovered {
 		a.Event, subject, log, count = eventRecovered, subjectRecovered, d.log.Info, &d.recoveries
 	}
 	count.Add(1)
@@ -136,7 +138,7 @@ func (d *Dispatcher) alarm(subject string, alert any, write func()) {
 		case AlertLogger:
 			write()
 		case AlertTelemetry:
-			if err := d.nc.Publish(subject, body); err != nil {
+			if err := d.broker.NC.Publish(subject, body); err != nil {
 				d.log.Error("alert_not_sent", "destination", destination, "error", err)
 			}
 		case AlertWebhook:

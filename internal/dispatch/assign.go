@@ -20,7 +20,7 @@ var errListening = errors.New("hosts that hold partitions have not been heard, a
 // What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
 // has not been judged stays there: it may run jobs.
 func (d *Dispatcher) assignAll(ctx context.Context) error {
-	if len(d.hosts.live()) == 0 {
+	if len(d.hosts.Live()) == 0 {
 		return nil
 	}
 	drains, err := d.drains(ctx)
@@ -36,8 +36,8 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 		return err
 	}
 	stale = append(stale, d.recallOwners(owners, epochs)...)
-	live, unjudged := d.hosts.survey(owners)
-	if len(unjudged) > 0 && !d.hosts.listened() {
+	live, unjudged := d.hosts.Survey(owners)
+	if len(unjudged) > 0 && !d.hosts.Listened() {
 		return errListening
 	}
 	known, plan, busy := map[string]jobs.Heartbeat{}, []affinity.Host{}, map[int]int{}
@@ -67,7 +67,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 			continue
 		}
 		o := stream.Owner{Host: m.To, Incarnation: known[m.To].Incarnation, Layout: now.Serving.Token}.Short()
-		if _, err := d.claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
+		if _, err := d.broker.Claims.Write(jobs.AssignmentKey(m.Partition), o, epochs[m.Partition]); err != nil && !errors.Is(err, stream.ErrNotMine) {
 			return fmt.Errorf("partition %d: %w", m.Partition, err)
 		}
 		d.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
@@ -102,7 +102,7 @@ func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
 		return err
 	}
 	d.log.Info("release_asked", "host", host, "partitions", len(r.Partitions))
-	return d.nc.Publish(jobs.SubjectControl+host+".release", body)
+	return d.broker.NC.Publish(jobs.SubjectControl+host+".release", body)
 }
 
 // owners reads all assignments.
@@ -116,7 +116,7 @@ func (d *Dispatcher) owners(ctx context.Context) (map[int]string, map[int]uint64
 func (d *Dispatcher) entries(ctx context.Context, l stream.Layout, held map[int]string) (owners map[int]string, epochs map[int]uint64, stale []int, err error) {
 	owners, epochs = map[int]string{}, map[int]uint64{}
 	for n := range l.Partitions {
-		o, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(n))
+		o, epoch, err := d.broker.Claims.Read(ctx, jobs.AssignmentKey(n))
 		foreign := errors.Is(err, stream.ErrForeign)
 		if foreign {
 			o, err = stream.Owner{Host: held[n]}, nil
@@ -138,7 +138,7 @@ const mostDrains = 10_000
 // drains are the hosts that the operator wants empty.
 func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 	drains := map[string]bool{}
-	_, err := d.control.Page(ctx, jobs.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
+	_, err := d.broker.Control.Page(ctx, jobs.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
 		drains[strings.TrimPrefix(key, jobs.DrainKey(""))] = jobs.IsDrain(e.Value) // the bucket keeps some history: the last word counts
 		return nil
 	})
@@ -150,7 +150,7 @@ func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 
 // followAssignments wakes the leader when a partition is released, and when the operator drains or resumes a host.
 func (d *Dispatcher) followAssignments(ctx context.Context) {
-	stream.Follow(ctx, d.js, stream.Assign, ">", d.log, func(key string, owner []byte) {
+	stream.Follow(ctx, d.broker.JS, stream.Assign, ">", d.log, func(key string, owner []byte) {
 		if d.isForeign(stream.Assign, key, owner, oursInAssign(key, owner)) || owner == nil {
 			d.wake()
 		}

@@ -87,7 +87,7 @@ func (d *Dispatcher) auditing(e served, f func(endpoint.Request)) func(endpoint.
 	action := strings.TrimPrefix(e.plain, "dspex.rpc.")
 	return func(r endpoint.Request) {
 		role := d.roleOf(r)
-		if e.audit == auditOperator && !(d.cfg.Settings.Accounts && role == jobs.RoleOperator) {
+		if e.audit == auditOperator && !(d.broker.Accounts() && role == jobs.RoleOperator) {
 			f(r)
 			return
 		}
@@ -108,7 +108,7 @@ func (d *Dispatcher) auditsCall(role jobs.Role, req jobs.Request, to jobs.Sessio
 	case role == jobs.RoleTenant:
 		return "", false
 	}
-	return "call", d.cfg.Settings.Accounts
+	return "call", d.broker.Accounts()
 }
 
 // auditCall begins the record of a call if there is to be one.
@@ -132,7 +132,7 @@ func (d *Dispatcher) auditCall(r endpoint.Request, role jobs.Role, req jobs.Requ
 func (d *Dispatcher) audit(r endpoint.Request, action string, role jobs.Role, tenant string) *audited {
 	sum := sha256.Sum256(r.Data())
 	a := &audited{Request: r, d: d, record: auditRecord{
-		Schema: auditSchema, At: endpoint.TimeText(d.clock.Now()), Dispatcher: d.cfg.Name, Action: action, Role: string(role), Args: map[string]any{},
+		Schema: auditSchema, At: endpoint.TimeText(d.broker.Clock.Now()), Dispatcher: d.cfg.Name, Action: action, Role: string(role), Args: map[string]any{},
 		Bytes: len(r.Data()), Hash: hex.EncodeToString(sum[:]), Outcome: auditAccepted,
 	}}
 	if role == jobs.RoleClient {
@@ -141,7 +141,7 @@ func (d *Dispatcher) audit(r endpoint.Request, action string, role jobs.Role, te
 	if jobs.ValidTenant(tenant) {
 		a.record.Tenant = tenant
 	}
-	if d.cfg.Settings.Accounts {
+	if d.broker.Accounts() {
 		a.record.Who = whoAsks(r.Headers().Get(headerClientInfo))
 	}
 	return a
@@ -213,7 +213,7 @@ const answerMargin = 512
 
 // Respond answers when the action is recorded.
 func (a *audited) Respond(body []byte, headers service.Headers) error {
-	if len(body)+answerMargin > a.d.maxPayload {
+	if len(body)+answerMargin > a.d.broker.MaxPayload {
 		return service.ErrTooLarge
 	}
 	a.d.keepRecord(a.record, func() { _ = a.Request.Respond(body, headers) })
@@ -265,7 +265,7 @@ func (d *Dispatcher) keepRecord(r auditRecord, then func()) {
 		then()
 		return
 	}
-	d.writer.Publish(&nats.Msg{Subject: r.subject(), Data: body}, func(_ stream.Ack, err error) {
+	d.broker.Writer.Publish(&nats.Msg{Subject: r.subject(), Data: body}, func(_ stream.Ack, err error) {
 		if err != nil {
 			d.missed(err)
 			d.trail.miss(d, body, err)

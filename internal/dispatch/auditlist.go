@@ -60,7 +60,7 @@ func (d *Dispatcher) listAudit(ctx context.Context, r endpoint.Request) {
 	}
 	page := stream.Page{Stream: stream.Audit, Subject: contract.SubjectAudit, From: a.from}
 	if a.newer > 0 && a.from == 0 {
-		page.Since = d.clock.Now().Add(-time.Duration(a.newer) * time.Millisecond)
+		page.Since = d.broker.Clock.Now().Add(-time.Duration(a.newer) * time.Millisecond)
 	}
 	found, next, more, err := d.readAudit(ctx, &a, page)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 	page.Bytes = auditPage
 	for looked := 0; looked < auditScan && !full; {
 		page.Messages = int(a.limit) - len(found)
-		end, err := stream.GetPage(ctx, d.nc, page, func(m stream.Stored) error {
+		end, err := stream.GetPage(ctx, d.broker.NC, page, func(m stream.Stored) error {
 			looked++
 			if full {
 				return nil
@@ -93,7 +93,7 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 			}
 			found = append(found, shown)
 			bytes += len(m.Data)
-			full = len(found) >= int(a.limit) || bytes > d.maxPayload/4
+			full = len(found) >= int(a.limit) || bytes > d.broker.MaxPayload/4
 			return nil
 		})
 		if err != nil {

@@ -38,7 +38,7 @@ func (d *Dispatcher) backlog() map[string]laneBacklog {
 	b := &d.backlogs
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d.js == nil || time.Since(b.read) < backlogFresh {
+	if d.broker.JS == nil || time.Since(b.read) < backlogFresh {
 		return b.of
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), backlogWait)
@@ -53,9 +53,9 @@ func (d *Dispatcher) backlog() map[string]laneBacklog {
 }
 
 func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, error) {
-	accounts := d.cfg.Settings.Accounts
+	accounts := d.broker.Accounts()
 	of := map[string]laneBacklog{}
-	waiting, err := d.js.Stream(ctx, stream.Jobs)
+	waiting, err := d.broker.JS.Stream(ctx, stream.Jobs)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, e
 		return nil, err
 	}
 	of[laneSession] = laneBacklog{n, first}
-	have, err := d.js.Stream(ctx, stream.Anonymous)
+	have, err := d.broker.JS.Stream(ctx, stream.Anonymous)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +103,13 @@ func anchored(ctx context.Context, s jetstream.Stream) map[string]uint64 {
 // oldest is the age of the oldest message under the subjects, 0 if there is none.
 func (d *Dispatcher) oldest(ctx context.Context, name string, subjects ...string) (age time.Duration, err error) {
 	for _, subject := range subjects {
-		m, err := stream.GetNext(ctx, d.nc, name, subject, 1)
+		m, err := stream.GetNext(ctx, d.broker.NC, name, subject, 1)
 		switch {
 		case errors.Is(err, stream.ErrNotFound):
 		case err != nil:
 			return 0, err
 		default:
-			age = max(age, d.clock.Age(m.Time))
+			age = max(age, d.broker.Clock.Age(m.Time))
 		}
 	}
 	return age, nil

@@ -21,13 +21,13 @@ func TestTheBacklogIsWhatHasNoOutcomeByLane(t *testing.T) {
 	if d.backlog() != nil {
 		t.Error("nothing has been read")
 	}
-	if d.js, err = jetstream.New(d.nc); err != nil {
+	if d.broker.JS, err = jetstream.New(d.broker.NC); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Ensure(t.Context(), d.js, stream.Settings{Partitions: 4}); err != nil {
+	if _, err := stream.Ensure(t.Context(), d.broker.JS, stream.Settings{Partitions: 4}); err != nil {
 		t.Fatal(err)
 	}
-	if d.clock, err = stream.NewClock(t.Context(), d.js, clock.New(nil), d.log); err != nil {
+	if d.broker.Clock, err = stream.NewClock(t.Context(), d.broker.JS, clock.New(nil), d.log); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]int64{laneSession: 0, jobs.LaneInteractive: 0, jobs.LaneBatch: 0}
@@ -48,13 +48,13 @@ func TestTheBacklogIsWhatHasNoOutcomeByLane(t *testing.T) {
 		"dspex.session.a": laneSession, "dspex.session.b": laneSession, "dspex.call.a": laneSession,
 		"dspex.anonymous.batch": jobs.LaneBatch, "dspex.anonymous.interactive": jobs.LaneInteractive, "dspex.call.anonymous.interactive": jobs.LaneInteractive,
 	} {
-		if _, err := d.js.Publish(t.Context(), subject, []byte("{}")); err != nil {
+		if _, err := d.broker.JS.Publish(t.Context(), subject, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 		want[lane]++
 	}
 	for range 2 { // the leader's, and a probe's
-		if _, err := d.js.Publish(t.Context(), stream.AnchorSubject, nil); err != nil {
+		if _, err := d.broker.JS.Publish(t.Context(), stream.AnchorSubject, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

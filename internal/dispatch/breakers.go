@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
@@ -40,20 +39,11 @@ func (d *Dispatcher) askBreakers(reset string) map[string]breaker.Info {
 	if err != nil {
 		panic(err) // a text always marshals
 	}
-	beats := d.hosts.live()
-	answers := make([][]breaker.Info, len(beats))
-	var wg sync.WaitGroup
-	for i := range beats {
-		wg.Go(func() {
-			if m, err := d.nc.Request(jobs.SubjectControl+beats[i].Host+".breakers", ask, measureWait); err == nil {
-				_ = json.Unmarshal(m.Data, &answers[i]) // what cannot be read is missing, as a host that does not answer
-			}
-		})
-	}
-	wg.Wait()
 	infos := map[string]breaker.Info{}
-	for _, answer := range answers {
-		for _, i := range answer {
+	for _, answer := range d.hosts.AskAll("breakers", ask) {
+		var of []breaker.Info
+		_ = json.Unmarshal(answer, &of) // what cannot be read is missing, as a host that does not answer
+		for _, i := range of {
 			if other, ok := infos[i.Name]; ok {
 				i = other.Join(i)
 			}
@@ -77,8 +67,8 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	info, known := d.askBreakers(name)[name]
-	if e, err := d.control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
-		_, err = d.control.Delete(jobs.FailureKey(name), e.Revision)
+	if e, err := d.broker.Control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
+		_, err = d.broker.Control.Delete(jobs.FailureKey(name), e.Revision)
 		if err != nil { // a host has counted meanwhile
 			d.log.Debug("failures_not_reset", "breaker", name, "error", err)
 		}
@@ -88,7 +78,7 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 	}
 	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
 	if err == nil {
-		err = d.nc.Publish(jobs.SubjectBreakerEvents+string(breaker.Reset), body)
+		err = d.broker.NC.Publish(jobs.SubjectBreakerEvents+string(breaker.Reset), body)
 	}
 	if err != nil {
 		d.log.Warn("event_not_sent", "error", err)
@@ -103,7 +93,7 @@ const resetTries = 8
 // closeBreaker deletes what every host follows. A breaker that was never open has nothing there.
 func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error {
 	for tries := resetTries; ; tries-- {
-		e, err := d.control.Get(ctx, jobs.BreakerKey(name))
+		e, err := d.broker.Control.Get(ctx, jobs.BreakerKey(name))
 		if err == nil && !e.Exists {
 			known := d.askBreakers("")
 			if _, ok := known[name]; ok {
@@ -112,7 +102,7 @@ func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error 
 			return unknownBreaker(known)
 		}
 		if err == nil {
-			_, err = d.control.Delete(jobs.BreakerKey(name), e.Revision)
+			_, err = d.broker.Control.Delete(jobs.BreakerKey(name), e.Revision)
 		}
 		if err == nil {
 			return nil

@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"sync"
@@ -49,20 +48,9 @@ const (
 	dueTogether    = 10 * time.Millisecond
 )
 
-// checkoutTimeout is how long calls may wait for a slot, as the hosts say.
-func (hs *hosts) checkoutTimeout() time.Duration {
-	hs.mu.Lock()
-	defer hs.mu.Unlock()
-	longest := int64(0)
-	for _, h := range hs.all {
-		longest = max(longest, h.CheckoutMillis)
-	}
-	return cmp.Or(time.Duration(longest)*time.Millisecond, jobs.CheckoutTimeout)
-}
-
 // expect looks after an anonymous call; deadline is its own, 0 if it has none.
 func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
-	c := waitingCall{sequence: sequence, patience: d.hosts.checkoutTimeout()}
+	c := waitingCall{sequence: sequence, patience: d.hosts.CheckoutTimeout()}
 	if deadline > 0 && deadline < c.patience {
 		c.patience, c.dies = deadline, true
 	}
@@ -126,13 +114,13 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	c, err := d.js.Consumer(ctx, stream.Anonymous, callLane)
+	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, callLane)
 	if err != nil {
 		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
 		return
 	}
 	d.callTimeouts.taken = c.CachedInfo().Delivered.Stream
-	hosts := len(d.hosts.live())
+	hosts := len(d.hosts.Live())
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup
 	defer ending.Wait()
@@ -146,7 +134,7 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 }
 
 func (d *Dispatcher) endCall(ctx context.Context, call waitingCall, hosts int) {
-	m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, call.sequence)
+	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Anonymous, call.sequence)
 	if err != nil {
 		return // it has ended
 	}

@@ -94,7 +94,7 @@ func (d *Dispatcher) tryCancel(ctx context.Context, a ask) (body []byte, over bo
 
 // outcome returns the answer for a job that has ended.
 func (d *Dispatcher) outcome(ctx context.Context, a ask) (body []byte, ended bool, bad *jobs.Error) {
-	e, err := d.results.Get(ctx, a.session.ResultKey(a.job))
+	e, err := d.broker.Results.Get(ctx, a.session.ResultKey(a.job))
 	if err != nil {
 		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
 	}
@@ -115,14 +115,14 @@ func (d *Dispatcher) holders(ctx context.Context, a ask) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		o, _, err := d.claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session.ID, now.Serving.Partitions)))
+		o, _, err := d.broker.Claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session.ID, now.Serving.Partitions)))
 		if err != nil || o.Host == "" {
 			return nil, err
 		}
 		return []string{o.Host}, nil
 	}
 	var names []string
-	for _, b := range d.hosts.live() {
+	for _, b := range d.hosts.Live() {
 		names = append(names, b.Host)
 	}
 	return names, nil
@@ -135,7 +135,7 @@ func (d *Dispatcher) askCancel(ctx context.Context, host string, a ask) jobs.Can
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelAnswer)
 	defer cancel()
-	m, err := d.nc.RequestWithContext(ctx, jobs.SubjectControl+host+".cancel", body)
+	m, err := d.broker.NC.RequestWithContext(ctx, jobs.SubjectControl+host+".cancel", body)
 	if err != nil {
 		return jobs.CancelBusy
 	}
@@ -156,7 +156,7 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, seq)
+		m, err := stream.GetSequence(ctx, d.broker.NC, stream.Anonymous, seq)
 		if errors.Is(err, stream.ErrNotFound) {
 			return nil
 		}
@@ -176,11 +176,11 @@ func (d *Dispatcher) cancelQueued(ctx context.Context, a ask) *jobs.Error {
 // endQueued gives an anonymous job that no host has its outcome, after so many attempts. It does what it can: the job may have
 // one meanwhile.
 func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts int, kind jobs.Kind, e *jobs.Error) {
-	from, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
-	req, _ := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
+	from, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.broker.Accounts())
+	req, _ := jobs.ParseRequest(env.Type, m.Data, d.broker.MaxPayload/2)
 	reply := jobs.Reply{Job: env.Job, Attempt: attempts, Err: e}
 	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
-	if _, err := d.results.PutSync(from.Session.ResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
+	if _, err := d.broker.Results.PutSync(from.Session.ResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
 		d.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
 			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not take it")}
@@ -188,7 +188,7 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 		}
 		return
 	}
-	if s, err := d.js.Stream(ctx, stream.Anonymous); err == nil {
+	if s, err := d.broker.JS.Stream(ctx, stream.Anonymous); err == nil {
 		_ = s.DeleteMsg(ctx, m.Sequence) // if it stays, the host that takes it finds the result
 	}
 	d.answer(env, attempts, reply.Append(nil))
@@ -197,7 +197,7 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 // answer sends the reply of a job that ended at the dispatcher. It may be lost; the result is there to fetch.
 func (d *Dispatcher) answer(env jobs.Envelope, attempts int, body []byte) {
 	if d.tell(env, attempts, body) && jobs.Imported(env.ReplyTo) {
-		_ = d.nc.Publish(env.ReplyTo, nil) // the broker forgets the call
+		_ = d.broker.NC.Publish(env.ReplyTo, nil) // the broker forgets the call
 	}
 }
 
@@ -207,5 +207,5 @@ func (d *Dispatcher) tell(env jobs.Envelope, attempts int, body []byte) bool {
 		return false
 	}
 	header, data := jobs.Answer(env.Type, env.Job, attempts, body)
-	return d.nc.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) == nil
+	return d.broker.NC.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) == nil
 }

@@ -15,7 +15,7 @@ func (d *Dispatcher) listConsumers(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	all, err := stream.Strangers(ctx, d.js)
+	all, err := stream.Strangers(ctx, d.broker.JS)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -43,7 +43,7 @@ func (d *Dispatcher) removeConsumer(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	switch was, err := stream.RemoveStranger(ctx, d.js, name, consumer); {
+	switch was, err := stream.RemoveStranger(ctx, d.broker.JS, name, consumer); {
 	case errors.Is(err, stream.ErrOurs):
 		endpoint.Refuse(r, jobs.Refused(jobs.CodeBadRequest, "consumer", "a consumer that `dspex consumers list` shows", "the consumer is dspex's own"))
 	case err != nil:

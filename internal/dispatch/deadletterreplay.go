@@ -61,12 +61,12 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 		return made, nil
 	}
 	job := made["job"].(string)
-	e, err := d.results.Get(ctx, b.Session.ResultKey(job))
+	e, err := d.broker.Results.Get(ctx, b.Session.ResultKey(job))
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
 	if !e.Exists {
-		if _, err := d.writer.PublishSync(replayOf(b, job, body)); err != nil {
+		if _, err := d.broker.Writer.PublishSync(replayOf(b, job, body)); err != nil {
 			return nil, endpoint.NotAccepted(err)
 		}
 	}
@@ -96,7 +96,7 @@ func (d *Dispatcher) markReplayed(sequence uint64, job string) (first bool, err 
 	m := &nats.Msg{Subject: replayedSubject(sequence), Header: nats.Header{
 		jobs.HeaderJob: {job}, nats.ExpectedLastSubjSeqHdr: {"0"},
 	}}
-	_, err = d.writer.PublishSync(m)
+	_, err = d.broker.Writer.PublishSync(m)
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil
 	}
@@ -110,7 +110,7 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	s, err := d.js.Stream(ctx, stream.Dead)
+	s, err := d.broker.JS.Stream(ctx, stream.Dead)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return

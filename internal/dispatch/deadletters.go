@@ -113,15 +113,15 @@ func (a *deadAsk) subjects() []string {
 // The first page fixes where the last one ends: what dies meanwhile is not met.
 func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) error) (cursor string, err error) {
 	if a.until == 0 {
-		s, err := d.js.Stream(ctx, stream.Dead)
+		s, err := d.broker.JS.Stream(ctx, stream.Dead)
 		if err != nil {
 			return "", err
 		}
 		a.until = s.CachedInfo().State.LastSeq
 	}
-	now, left := d.clock.Now(), a.limit
+	now, left := d.broker.Clock.Now(), a.limit
 	p := stream.HeadersPage{Stream: stream.Dead, Subjects: a.subjects(), From: a.from, Until: a.until, Most: deadScan}
-	next, err := stream.GetHeaders(ctx, d.js, p, func(m stream.Stored) (bool, error) {
+	next, err := stream.GetHeaders(ctx, d.broker.JS, p, func(m stream.Stored) (bool, error) {
 		b, ok, err := d.match(ctx, a, m, now)
 		if err != nil || !ok {
 			return false, err
@@ -173,7 +173,7 @@ func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now
 
 // note looks whether a letter was replayed.
 func (d *Dispatcher) note(ctx context.Context, b *buried) error {
-	m, err := stream.GetLast(ctx, d.nc, stream.Dead, replayedSubject(b.sequence))
+	m, err := stream.GetLast(ctx, d.broker.NC, stream.Dead, replayedSubject(b.sequence))
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil
 	}
@@ -279,12 +279,12 @@ func decoded(kind string, body []byte) (v any, err error) {
 
 // letter reads one dead letter.
 func (d *Dispatcher) letter(ctx context.Context, tenant string, sequence uint64) (*buried, []byte, *jobs.Error) {
-	m, err := stream.GetSequence(ctx, d.nc, stream.Dead, sequence)
+	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
 		return nil, nil, endpoint.Unreadable(err)
 	}
 	if err == nil {
-		b, ok, err := d.match(ctx, &deadAsk{tenant: tenant}, m, d.clock.Now())
+		b, ok, err := d.match(ctx, &deadAsk{tenant: tenant}, m, d.broker.Clock.Now())
 		if err != nil {
 			return nil, nil, endpoint.Unreadable(err)
 		}

@@ -31,7 +31,7 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 	defer tick.Stop()
 	var lanes []*overdue
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-		for _, subject := range jobs.LaneSubjects(lane, d.cfg.Settings.Accounts) {
+		for _, subject := range jobs.LaneSubjects(lane, d.broker.Accounts()) {
 			lanes = append(lanes, &overdue{lane: lane, subject: subject})
 		}
 	}
@@ -54,7 +54,7 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	c, err := d.js.Consumer(ctx, stream.Anonymous, o.lane)
+	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, o.lane)
 	if err != nil {
 		return err
 	}
@@ -65,15 +65,15 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 		o.due = nil
 		return nil
 	}
-	if err := d.clock.Confirm(ctx, d.clock.Mono()); err != nil {
+	if err := d.broker.Clock.Confirm(ctx, d.broker.Clock.Mono()); err != nil {
 		return err
 	}
 	for page := 0; page < overduePages && len(o.due) < mostOverdue; page++ {
 		p := stream.Page{Stream: stream.Anonymous, Subject: o.subject, From: o.from, Messages: pageRecords, Bytes: pageBytes}
-		next, err := stream.GetPage(ctx, d.nc, p, func(m stream.Stored) error {
+		next, err := stream.GetPage(ctx, d.broker.NC, p, func(m stream.Stored) error {
 			o.from = m.Sequence + 1
 			if deadline := d.deadlineOf(m); deadline > 0 {
-				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: time.Now().Add(deadline - d.clock.Age(m.Time))})
+				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: time.Now().Add(deadline - d.broker.Clock.Age(m.Time))})
 			}
 			return nil
 		})
@@ -90,17 +90,17 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 
 // deadlineOf is how long after its storage the job ends; 0: never.
 func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
-	_, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
+	_, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.broker.Accounts())
 	if bad != nil {
 		return 0 // it fails when it is taken
 	}
-	req, bad := jobs.ParseRequest(env.Type, m.Data, d.maxPayload/2)
+	req, bad := jobs.ParseRequest(env.Type, m.Data, d.broker.MaxPayload/2)
 	if bad != nil {
 		return 0
 	}
 	deadline := max(env.Deadline, req.Deadline)
 	if deadline == 0 && env.Mode == jobs.ModeCall { // the dispatcher that accepted it may be gone
-		deadline = req.Total(d.hosts.checkoutTimeout())
+		deadline = req.Total(d.hosts.CheckoutTimeout())
 	}
 	return deadline
 }
@@ -123,11 +123,11 @@ func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64) {
 // endLate ends a job whose id the broker gave. A chosen id may have been submitted before, and that submit may wait or run:
 // its outcome is not this one's to decide, so who waits is only told.
 func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
-	m, err := stream.GetSequence(ctx, d.nc, stream.Anonymous, sequence)
+	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Anonymous, sequence)
 	if err != nil {
 		return // it has ended, or is told when it is taken
 	}
-	_, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.cfg.Settings.Accounts)
+	_, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.broker.Accounts())
 	if !env.Chosen {
 		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 		return

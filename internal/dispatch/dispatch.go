@@ -13,10 +13,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
+
 	"github.com/dspex/dspex/internal/service"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
@@ -53,19 +54,10 @@ type Config struct {
 type Dispatcher struct {
 	cfg          Config
 	log          *slog.Logger
-	nc           *nats.Conn
-	js           jetstream.JetStream
-	writer       *stream.Writer
-	results      *stream.Bucket
-	records      *stream.Bucket
-	assign       *stream.Bucket
-	control      *stream.Bucket
-	claims       *stream.Claims
+	broker       *stream.Access
 	spread       atomic.Pointer[stream.Layouts]
-	maxPayload   int
 	started      time.Time
-	clock        *stream.Clock
-	hosts        hosts
+	hosts        *fleet.Fleet
 	callTimeouts callTimeouts
 	admissions   admissions
 	beats        string // where hosts answer
@@ -105,8 +97,13 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, nc: cfg.NC, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
 		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	var err error
+	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
+		return nil, err
+	}
+	d.broker.KnowAccounts(cfg.Settings.Accounts)
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.quotas = newQuotas(nil)
 	if cfg.QuotaFile != "" {
@@ -116,19 +113,19 @@ func New(cfg Config) (*Dispatcher, error) {
 		}
 		d.quotas = newQuotas(bounds)
 	}
-	d.hosts.errors.alarm.threshold = cfg.Alerts.ErrorRate
+	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
 	return d, nil
 }
 
 // prepare makes the broker objects, or finds them.
 func (d *Dispatcher) prepare(ctx context.Context) (err error) {
-	if err := stream.CheckAccounts(d.nc, d.cfg.Settings.Accounts); err != nil {
+	if err := stream.CheckAccounts(d.broker.NC, d.cfg.Settings.Accounts); err != nil {
 		return err
 	}
 	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
 		return err
 	}
-	partitions, err := stream.Ensure(ctx, d.js, d.cfg.Settings)
+	partitions, err := stream.Ensure(ctx, d.broker.JS, d.cfg.Settings)
 	if err != nil {
 		return err
 	}
@@ -138,43 +135,34 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	if _, err = d.readLayouts(ctx); err != nil {
 		return err
 	}
-	d.clock, err = stream.NewClock(ctx, d.js, clock.New(d.cfg.Machine), d.log)
+	d.broker.Clock, err = stream.NewClock(ctx, d.broker.JS, clock.New(d.cfg.Machine), d.log)
 	return err
 }
 
 // passes reports whether prepare is worth another try. What a single broker says is for people: JetStream is off, or a right is
 // missing.
 func (d *Dispatcher) passes(err error) bool {
-	return (d.cfg.Settings.Replicas > 1 || len(d.nc.Servers()) > 1) && stream.Passes(err)
+	return (d.cfg.Settings.Replicas > 1 || len(d.broker.NC.Servers()) > 1) && stream.Passes(err)
 }
 
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
 func (d *Dispatcher) Run(ctx context.Context) (err error) {
-	if d.js, err = jetstream.New(d.nc); err != nil {
-		return err
-	}
 	if err := stream.Settle(ctx, d.log, d.passes, d.prepare); err != nil {
 		return err
 	}
 	if !d.cfg.Settings.Accounts {
 		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: fine for clients that you trust this far, else docs/security.md")
 	}
-	if d.writer, err = stream.NewWriter(d.nc); err != nil {
+	if err := d.broker.Begin(); err != nil {
 		return err
 	}
-	defer d.writer.Close()
-	d.maxPayload, d.started = int(d.nc.MaxPayload()), time.Now()
-	d.results = stream.NewBucket(d.nc, d.writer, stream.Results)
-	d.records = stream.NewBucket(d.nc, d.writer, stream.Sessions)
-	d.assign = stream.NewBucket(d.nc, d.writer, stream.Assign)
-	d.control = stream.NewBucket(d.nc, d.writer, stream.Control)
-	d.claims = stream.NewClaims(d.js, d.assign)
-	d.hosts.connected, d.hosts.looked = time.Now(), time.Now()
-	sub, err := d.nc.Subscribe(jobs.SubjectHeartbeat+"*", d.hear)
+	defer d.broker.Close()
+	d.started = time.Now()
+	stop, err := d.hosts.Receive(d.hearLoad)
 	if err != nil {
-		return fmt.Errorf("subscribe to heartbeats: %w", err)
+		return err
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	defer stop()
 	deaf, err := d.hearLoads()
 	if err != nil {
 		return err
@@ -188,8 +176,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	d.service.Store(served)
 	var follow sync.WaitGroup
 	defer follow.Wait()
-	follow.Go(func() { d.clock.Follow(ctx) })
-	follow.Go(func() { d.judgeHosts(ctx) })
+	follow.Go(func() { d.broker.Clock.Follow(ctx) })
+	follow.Go(func() { d.hosts.Follow(ctx, d.wake) })
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.rememberControl(ctx) })
 	follow.Go(func() { d.keepStores(ctx) })
@@ -200,7 +188,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.awaitReady(ctx) })
 	follow.Go(func() { d.enforceQuotas(ctx) })
 	follow.Go(func() { d.followLane(ctx) })
-	d.leader.Run(ctx, d.control, d.tasks())
+	d.leader.Run(ctx, d.broker.Control, d.tasks())
 	return nil
 }
 
@@ -211,7 +199,7 @@ func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	for _, e := range d.table(ctx) {
 		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(d.auditing(e, d.rightful(e.handler)))})
 	}
-	return service.Start(d.nc, service.Config{
+	return service.Start(d.broker.NC, service.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
 		Metadata: map[string]string{MetadataName: d.cfg.Name},
 	}, all)
@@ -265,7 +253,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("breakers-reset", jobs.RPCBreakersReset, auditAll, aside(d.resetBreaker)),
 		at("audit-list", jobs.RPCAuditList, auditNone, aside(d.listAudit)),
 	}
-	if d.cfg.Settings.Accounts {
+	if d.broker.Accounts() {
 		all = append(all, ofTenants(all)...)
 	}
 	return all
@@ -294,6 +282,6 @@ func (d *Dispatcher) retire(s *service.Service) {
 		d.log.Warn("requests_given_up")
 	}
 	d.asides.Wait()
-	d.writer.Settle()
+	d.broker.Writer.Settle()
 	d.diagnoses.end()
 }

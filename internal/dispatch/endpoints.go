@@ -58,7 +58,7 @@ const callLane = jobs.LaneInteractive
 
 // accept stores a call, once it is checked.
 func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
-	req, bad := jobs.ParseRequest(env.Type, body, d.maxPayload/2)
+	req, bad := jobs.ParseRequest(env.Type, body, d.broker.MaxPayload/2)
 	role := d.roleOf(r)
 	if bad == nil && to.ID == "" {
 		to, bad = named(role, req, to)
@@ -70,7 +70,7 @@ func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.Sessi
 	if bad == nil {
 		bad = d.cannotStore(to)
 	}
-	if bad == nil && (role != jobs.RoleOperator || !d.cfg.Settings.Accounts) { // what an operator does about a crowd is not refused
+	if bad == nil && (role != jobs.RoleOperator || !d.broker.Accounts()) { // what an operator does about a crowd is not refused
 		bad = d.admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
 	}
 	full := false
@@ -127,10 +127,10 @@ func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.Session
 	if env.Deadline > 0 {
 		m.Header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
-	if role != jobs.RoleClient && d.cfg.Settings.Accounts {
+	if role != jobs.RoleClient && d.broker.Accounts() {
 		m.Header[jobs.HeaderRole] = []string{string(role)}
 	}
-	d.writer.Publish(m, func(ack stream.Ack, err error) {
+	d.broker.Writer.Publish(m, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
 			d.missed(err)

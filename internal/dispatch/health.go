@@ -2,13 +2,12 @@ package dispatch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"sync"
 	"time"
+
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
@@ -16,56 +15,6 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
-
-// measureWait bounds the question to a host how it is; a live one answers at once.
-const measureWait = time.Second
-
-// measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
-// none was missing.
-func (d *Dispatcher) measure() (beats []jobs.Heartbeat, all bool) {
-	beats = d.hosts.live()
-	answered := make([]bool, len(beats))
-	var wg sync.WaitGroup
-	for i := range beats {
-		wg.Go(func() {
-			m, err := d.nc.Request(jobs.SubjectControl+beats[i].Host+".beat", nil, measureWait)
-			var b jobs.Heartbeat
-			if err == nil && json.Unmarshal(m.Data, &b) == nil && b.Host == beats[i].Host {
-				beats[i], answered[i] = b, true
-			}
-		})
-	}
-	wg.Wait()
-	return beats, !slices.Contains(answered, false)
-}
-
-// pool adds up what the hosts say.
-func (d *Dispatcher) pool(beats []jobs.Heartbeat) map[string]int64 {
-	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves, overflow int64
-	for _, b := range beats {
-		workers += int64(b.Workers)
-		active += int64(b.Active)
-		available += int64(b.Available)
-		requests += b.Requests
-		failed += b.Errors
-		ms += b.RunMillis
-		sessions += b.Sessions
-		hits += b.Hits
-		misses += b.Misses
-		moves += b.Moves
-		overflow += int64(b.Overflow)
-	}
-	average := int64(0)
-	if requests > 0 {
-		average = ms / requests
-	}
-	return map[string]int64{
-		"pool_size": workers, "active_workers": active, "available_workers": available, "active_sessions": sessions,
-		"total_requests": requests, "total_errors": failed, "average_response_time": average,
-		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves, "overflow_workers": overflow,
-		"uptime_seconds": int64(time.Since(d.started) / time.Second),
-	}
-}
 
 // The numbers of docs/migration.md, "Calls", around the map of all others, in order.
 var (
@@ -84,26 +33,9 @@ func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
 	return b
 }
 
-// engines names what runs the programs: one engine, unless a deployment mixes them.
-func engines(beats []jobs.Heartbeat) string {
-	return distinct(beats, func(b jobs.Heartbeat) string { return b.Engine })
-}
-
-// distinct names what the hosts say, each once.
-func distinct(beats []jobs.Heartbeat, of func(jobs.Heartbeat) string) string {
-	var names []string
-	for _, b := range beats {
-		if name := of(b); name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
-
 // appendHead begins a successful reply whose result follows.
 func appendHead(beats []jobs.Heartbeat) []byte {
-	engine := engines(beats)
+	engine := fleet.Engines(beats)
 	if engine == "" { // no worker has started yet
 		return wire.AppendStr(wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true), "result")
 	}
@@ -115,7 +47,7 @@ func (d *Dispatcher) getStats(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	beats, _ := d.measure()
+	beats, _ := d.hosts.Measure()
 	endpoint.Respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
 }
 
@@ -129,9 +61,9 @@ func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	beats, all := d.measure()
-	stats, dead := d.pool(beats), d.writable.dead()
-	if dead == nil && d.hosts.full() {
+	beats, all := d.hosts.Measure()
+	stats, dead := fleet.PoolNumbers(beats, d.started), d.writable.dead()
+	if dead == nil && d.hosts.StoreFull() {
 		dead = stream.ErrStoreFull
 	}
 	switch {
@@ -157,7 +89,7 @@ func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 		entries = 4
 	}
 	b := wire.AppendMap(appendHead(beats), entries)
-	b = wire.AppendBool(wire.AppendStr(b, "accounts"), d.cfg.Settings.Accounts)
+	b = wire.AppendBool(wire.AppendStr(b, "accounts"), d.broker.Accounts())
 	if len(reasons) > 0 {
 		b = wire.AppendArray(wire.AppendStr(b, "reasons"), len(reasons))
 	}
@@ -182,7 +114,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}
-	reasons = append(reasons, d.clocksOff(beats)...)
+	reasons = append(reasons, fleet.ClocksOff(d.broker.Clock, d.cfg.Name, beats)...)
 	open := map[string]bool{}
 	for _, b := range beats {
 		for _, step := range slices.Sorted(maps.Keys(b.Stuck)) {
@@ -195,8 +127,8 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	for _, name := range slices.Sorted(maps.Keys(open)) {
 		reasons = append(reasons, "the circuit breaker "+name+" is open")
 	}
-	if r := d.hosts.errors.now(); r.over() {
-		reasons = append(reasons, fmt.Sprintf("%d of %d jobs failed in the last %d s, more than %.3g %%", r.failed, r.total, rateWindow, 100*r.threshold))
+	if r := d.hosts.ErrorRate(); r.Over() {
+		reasons = append(reasons, fmt.Sprintf("%d of %d jobs failed in the last %d s, more than %.3g %%", r.Failed, r.Total, fleet.RateWindow, 100*r.Threshold))
 	}
 	return reasons
 }

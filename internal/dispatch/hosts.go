@@ -38,7 +38,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	leader, err := d.control.Get(ctx, jobs.LeaderKey)
+	leader, err := d.broker.Control.Get(ctx, jobs.LeaderKey)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -47,7 +47,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
 	for _, host := range owners {
 		held[host]++
 	}
-	beats, _ := d.measure()
+	beats, _ := d.hosts.Measure()
 	list := []map[string]any{}
 	seen := map[string]bool{}
 	for _, b := range beats {
@@ -143,24 +143,24 @@ func (d *Dispatcher) setDrain(ctx context.Context, r endpoint.Request, drain boo
 
 // writeDrain reports false when another write came between.
 func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
-	e, err := d.control.Get(ctx, jobs.DrainKey(host))
+	e, err := d.broker.Control.Get(ctx, jobs.DrainKey(host))
 	if err != nil {
 		return false, endpoint.Unreadable(err)
 	}
-	live := d.hosts.live()
+	live := d.hosts.Live()
 	switch {
 	case !e.Exists && !slices.ContainsFunc(live, func(b jobs.Heartbeat) bool { return b.Host == host }):
 		return false, unknownHost(live)
 	case jobs.IsDrain(e.Value) == drain && e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(jobs.Drain{Since: endpoint.TimeText(d.clock.Now())})
+		value, fault := json.Marshal(jobs.Drain{Since: endpoint.TimeText(d.broker.Clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}
-		_, err = d.control.PutSync(jobs.DrainKey(host), value, e.Revision, 0)
+		_, err = d.broker.Control.PutSync(jobs.DrainKey(host), value, e.Revision, 0)
 	default:
-		_, err = d.control.Delete(jobs.DrainKey(host), e.Revision)
+		_, err = d.broker.Control.Delete(jobs.DrainKey(host), e.Revision)
 	}
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil

@@ -47,7 +47,7 @@ func (d *Dispatcher) stageOf(ctx context.Context, a ask, at place) (outcome stri
 }
 
 func (d *Dispatcher) stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
-	e, err := d.records.Get(ctx, session.HeadKey())
+	e, err := d.broker.Records.Get(ctx, session.HeadKey())
 	if err != nil {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
@@ -72,7 +72,7 @@ func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane
 	if err != nil {
 		return lost(err)
 	}
-	c, err := d.js.Consumer(ctx, stream.Anonymous, lane)
+	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, lane)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) { // no host has been here yet
 		return "queued", 0, nil
 	}
@@ -92,7 +92,7 @@ func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane
 
 // attemptsOf reads what is written down of an anonymous job's failed attempts, an empty head if nothing is.
 func (d *Dispatcher) attemptsOf(ctx context.Context, a ask, seq uint64) (*jobs.Head, error) {
-	e, err := d.results.Get(ctx, a.session.AttemptKey(a.job))
+	e, err := d.broker.Results.Get(ctx, a.session.AttemptKey(a.job))
 	if err != nil || !e.Exists {
 		return &jobs.Head{}, err
 	}

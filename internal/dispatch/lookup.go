@@ -89,7 +89,7 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 	var written chan *nats.Msg
 	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
 		written = make(chan *nats.Msg, 4)
-		sub, err := d.nc.ChanSubscribe(d.results.Subject(key), written)
+		sub, err := d.broker.NC.ChanSubscribe(d.broker.Results.Subject(key), written)
 		if err != nil {
 			return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
 		}
@@ -170,7 +170,7 @@ func unknownJob() *jobs.Error {
 // sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
 func (d *Dispatcher) sequenceOf(ctx context.Context, name string, a ask, subject string) (uint64, error) {
 	if seq, ok := jobs.JobSequence(a.job); ok {
-		m, err := stream.GetSequence(ctx, d.nc, name, seq)
+		m, err := stream.GetSequence(ctx, d.broker.NC, name, seq)
 		if err == nil && jobs.SourceOf(m.Subject).Session != a.session {
 			err = stream.ErrNotFound
 		}
@@ -179,7 +179,7 @@ func (d *Dispatcher) sequenceOf(ctx context.Context, name string, a ask, subject
 	const most = 4096
 	next := uint64(1)
 	for range most {
-		m, err := stream.GetNext(ctx, d.nc, name, subject, next)
+		m, err := stream.GetNext(ctx, d.broker.NC, name, subject, next)
 		if err != nil {
 			return 0, err
 		}

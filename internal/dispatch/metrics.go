@@ -49,14 +49,14 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		leads = 1
 	}
 	number(leaderDesc, prometheus.GaugeValue, leads)
-	number(hostsDesc, prometheus.GaugeValue, float64(len(d.hosts.live())))
-	number(rateDesc, prometheus.GaugeValue, d.hosts.errors.now().share())
+	number(hostsDesc, prometheus.GaugeValue, float64(len(d.hosts.Live())))
+	number(rateDesc, prometheus.GaugeValue, d.hosts.ErrorRate().Share())
 	for lane, l := range d.backlog() {
 		number(backlogDesc, prometheus.GaugeValue, float64(l.jobs), lane)
 		number(oldestDesc, prometheus.GaugeValue, l.oldest.Seconds(), lane)
 	}
 	slots, free, calls, queued := 0, 0, int64(0), int64(0)
-	for _, b := range d.hosts.live() {
+	for _, b := range d.hosts.Live() {
 		slots, free, calls, queued = slots+b.Capacity, free+min(b.Free, b.Capacity), calls+b.WaitingCalls, queued+b.WaitingJobs
 	}
 	number(slotsDesc, prometheus.GaugeValue, float64(free), "free")

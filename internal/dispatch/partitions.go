@@ -23,7 +23,7 @@ func (d *Dispatcher) layouts() *stream.Layouts { return d.spread.Load() }
 
 // readLayouts reads what is served now.
 func (d *Dispatcher) readLayouts(ctx context.Context) (stream.Layouts, error) {
-	now, err := stream.ReadLayouts(ctx, d.js)
+	now, err := stream.ReadLayouts(ctx, d.broker.JS)
 	if err != nil {
 		return stream.Layouts{}, err
 	}
@@ -51,7 +51,7 @@ func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 	}
 	beyond := map[int]uint64{}
 	page := stream.Page{Messages: mostDrains, Bytes: 8 << 20}
-	if _, err := d.assign.Page(ctx, jobs.AssignmentKeys, page, func(key string, e stream.Entry) error {
+	if _, err := d.broker.Assign.Page(ctx, jobs.AssignmentKeys, page, func(key string, e stream.Entry) error {
 		var n int
 		if _, err := fmt.Sscanf(key, jobs.AssignmentKey(0)[:2]+"%d", &n); err == nil && key == jobs.AssignmentKey(n) && n >= l.Partitions {
 			if beyond[n] = e.Revision; !e.Exists {
@@ -63,11 +63,11 @@ func (d *Dispatcher) dropBeyond(ctx context.Context, l stream.Layout) error {
 		return fmt.Errorf("assignments: %w", err)
 	}
 	for n, epoch := range beyond {
-		if _, err := d.assign.Delete(jobs.AssignmentKey(n), epoch); err != nil {
+		if _, err := d.broker.Assign.Delete(jobs.AssignmentKey(n), epoch); err != nil {
 			return fmt.Errorf("partition %d: %w", n, err)
 		}
 	}
-	if err := stream.DropLayouts(ctx, d.js, l); err != nil {
+	if err := stream.DropLayouts(ctx, d.broker.JS, l); err != nil {
 		return err
 	}
 	d.swept = l
@@ -89,7 +89,7 @@ func (d *Dispatcher) tellPartitions(ctx context.Context, r endpoint.Request) {
 	}
 	waiting := uint64(0)
 	if now.Changing() {
-		if waiting, err = stream.Waiting(ctx, d.js, now.Serving); err != nil {
+		if waiting, err = stream.Waiting(ctx, d.broker.JS, now.Serving); err != nil {
 			endpoint.Refuse(r, endpoint.Unreadable(err))
 			return
 		}
@@ -105,7 +105,7 @@ func (d *Dispatcher) setPartitions(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	err := stream.Repartition(ctx, d.js, int(n))
+	err := stream.Repartition(ctx, d.broker.JS, int(n))
 	if behind, ok := errors.AsType[*stream.NotCurrentError](err); ok {
 		endpoint.Refuse(r, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "%v", behind).WithHint("try again when every server of the cluster runs, and little is stored").Again())
 		return

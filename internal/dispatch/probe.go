@@ -45,8 +45,8 @@ func (f fill) share() float64 { return float64(f.used) / float64(f.room) }
 
 // keepProbing probes the broker objects until ctx ends, each ProbeEach, sooner while something takes nothing, and after a reconnect.
 func (d *Dispatcher) keepProbing(ctx context.Context) {
-	connected := d.nc.StatusChanged(nats.CONNECTED)
-	defer d.nc.RemoveStatusListener(connected)
+	connected := d.broker.NC.StatusChanged(nats.CONNECTED)
+	defer d.broker.NC.RemoveStatusListener(connected)
 	for {
 		pause := d.cfg.ProbeEach
 		if !d.probeAll(ctx) {
@@ -63,7 +63,7 @@ func (d *Dispatcher) keepProbing(ctx context.Context) {
 
 // probeAll probes all objects at once: those that take nothing take their time. It reports whether all take what they are given.
 func (d *Dispatcher) probeAll(ctx context.Context) bool {
-	if !d.nc.IsConnected() {
+	if !d.broker.NC.IsConnected() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -73,7 +73,7 @@ func (d *Dispatcher) probeAll(ctx context.Context) bool {
 	why := map[string]error{}
 	for _, name := range stream.Objects() {
 		wg.Go(func() {
-			if err := stream.Probe(ctx, d.js, d.writer, name); err != nil {
+			if err := stream.Probe(ctx, d.broker.JS, d.broker.Writer, name); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				why[name] = err
@@ -238,7 +238,7 @@ func (d *Dispatcher) cannotStore(to jobs.SessionRef) *jobs.Error {
 	if err := d.writable.blocks(streamOf(to)); err != nil {
 		return endpoint.NotAccepted(err)
 	}
-	if d.hosts.full() {
+	if d.hosts.StoreFull() {
 		return endpoint.NotAccepted(stream.ErrStoreFull)
 	}
 	return nil
@@ -257,7 +257,7 @@ func (d *Dispatcher) diagnosed(name string, err error, then func(error)) {
 		then(err)
 		return
 	}
-	find := func() error { return stream.Diagnose(context.Background(), d.nc, d.writer, name, err) }
+	find := func() error { return stream.Diagnose(context.Background(), d.broker.NC, d.broker.Writer, name, err) }
 	if !d.diagnoses.begin(func() { then(d.diagnoses.of(name, find)) }) {
 		then(err)
 	}
@@ -330,7 +330,7 @@ func (d *Dispatcher) shortenResults(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storesTimeout)
 	defer cancel()
-	s, err := d.js.Stream(ctx, stream.ResultsStream)
+	s, err := d.broker.JS.Stream(ctx, stream.ResultsStream)
 	if err != nil {
 		return err
 	}
@@ -339,7 +339,7 @@ func (d *Dispatcher) shortenResults(ctx context.Context) error {
 	if f.room <= 0 || f.share() < shortenFrom {
 		return nil
 	}
-	below, err := stream.OlderThan(ctx, d.nc, info, d.clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
+	below, err := stream.OlderThan(ctx, d.broker.NC, info, d.broker.Clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
 	if err != nil || below == 0 {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
+
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -225,8 +227,8 @@ func (d *Dispatcher) measureJobs(ctx context.Context) {
 		d.log.Debug("quotas_not_measured", "error", err)
 		return
 	}
-	beats, _ := d.measure()
-	for tenant, n := range byTenant(beats) {
+	beats, _ := d.hosts.Measure()
+	for tenant, n := range fleet.ByTenant(beats) {
 		have[tenant] += n.Jobs
 	}
 	d.quotas.measured(before, have)
@@ -234,7 +236,7 @@ func (d *Dispatcher) measureJobs(ctx context.Context) {
 
 // anonymousJobs are the jobs without session that have no outcome, by tenant.
 func (d *Dispatcher) anonymousJobs(ctx context.Context) (map[string]int64, error) {
-	s, err := d.js.Stream(ctx, stream.Anonymous)
+	s, err := d.broker.JS.Stream(ctx, stream.Anonymous)
 	if err != nil {
 		return nil, err
 	}
@@ -278,11 +280,11 @@ func (q *quotas) soughtTenants() (tenants []string) {
 }
 
 func (d *Dispatcher) countSessions(ctx context.Context, tenant string) (int64, error) {
-	s, err := d.js.Stream(ctx, "KV_"+stream.Sessions)
+	s, err := d.broker.JS.Stream(ctx, "KV_"+stream.Sessions)
 	if err != nil {
 		return 0, err
 	}
-	keys := d.records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
+	keys := d.broker.Records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
 	info, err := s.Info(ctx, jetstream.WithSubjectFilter(keys))
 	if err != nil {
 		return 0, err
@@ -311,7 +313,7 @@ func (d *Dispatcher) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()
 func (d *Dispatcher) knownSession(of jobs.SessionRef) *jobs.Error {
 	ctx, cancel := context.WithTimeout(context.Background(), stream.AckTimeout)
 	defer cancel()
-	e, err := d.records.Get(ctx, of.RecordKey())
+	e, err := d.broker.Records.Get(ctx, of.RecordKey())
 	switch {
 	case err != nil:
 		return endpoint.Unreadable(err)

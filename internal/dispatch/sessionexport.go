@@ -32,7 +32,7 @@ func (d *Dispatcher) exportSession(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	document := map[string]any{
-		"schema": exportSchema, "session_id": id, "exported_at": endpoint.TimeText(d.clock.Now()), "generation": rec.Generation,
+		"schema": exportSchema, "session_id": id, "exported_at": endpoint.TimeText(d.broker.Clock.Now()), "generation": rec.Generation,
 		"created_at": endpoint.TimeText(rec.Created), "last_activity": endpoint.TimeText(rec.Updated), "operations": rec.Jobs, "state": nil,
 	}
 	if rec.State != nil {

@@ -61,10 +61,10 @@ func (d *Dispatcher) listSessions(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: d.sessionIdle(), age: d.clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: d.hosts.SessionIdle(), age: d.broker.Clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
-		next, err := d.records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
+		next, err := d.broker.Records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
 			scanned++
 			return l.look(key, e)
 		})

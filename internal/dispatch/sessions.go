@@ -31,24 +31,9 @@ func brief(id string, r *jobs.Record, host string, partition int, idle, unused t
 	return b
 }
 
-// idleDefault is how long hosts that do not say theirs keep an idle session.
-const idleDefault = time.Hour
-
-// sessionIdle is how long the hosts keep an idle session.
-func (d *Dispatcher) sessionIdle() time.Duration {
-	longest := time.Duration(0)
-	for _, b := range d.hosts.live() {
-		longest = max(longest, time.Duration(b.IdleMillis)*time.Millisecond)
-	}
-	if longest == 0 {
-		return idleDefault
-	}
-	return longest
-}
-
 // readSession reads a session's record from the leader; nil if nothing of it is known.
 func (d *Dispatcher) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.Record, *jobs.Error) {
-	e, err := d.records.Get(ctx, of.RecordKey())
+	e, err := d.broker.Records.Get(ctx, of.RecordKey())
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
@@ -89,7 +74,7 @@ func (d *Dispatcher) getSession(ctx context.Context, r endpoint.Request) {
 
 func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
 	partition := affinity.Partition(of.ID, d.layouts().Serving.Partitions)
-	owner, epoch, err := d.claims.Read(ctx, jobs.AssignmentKey(partition))
+	owner, epoch, err := d.broker.Claims.Read(ctx, jobs.AssignmentKey(partition))
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
@@ -107,11 +92,11 @@ func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[stri
 		}
 		rec = &jobs.Record{Created: queue.oldest, Updated: queue.oldest}
 	}
-	result := brief(of.ID, rec, owner.Host, partition, d.sessionIdle(), d.clock.Age(rec.Updated))
-	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, d.clock.Age(rec.Created).Milliseconds()
+	result := brief(of.ID, rec, owner.Host, partition, d.hosts.SessionIdle(), d.broker.Clock.Age(rec.Updated))
+	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, d.broker.Clock.Age(rec.Created).Milliseconds()
 	result["waiting_jobs"], result["running"], result["oldest_waiting_ms"] = queue.waiting, queue.running, nil
 	if queue.waiting > 0 {
-		result["oldest_waiting_ms"] = d.clock.Age(queue.oldest).Milliseconds()
+		result["oldest_waiting_ms"] = d.broker.Clock.Age(queue.oldest).Milliseconds()
 	}
 	addContents(result, rec)
 	return result, nil
@@ -144,13 +129,13 @@ type queue struct {
 }
 
 func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
-	s, err := d.js.Stream(ctx, stream.Jobs)
+	s, err := d.broker.JS.Stream(ctx, stream.Jobs)
 	if err != nil {
 		return q, err
 	}
 	next := func(from uint64) (first stream.Stored, err error) {
 		for _, subject := range of.QueueSubjects() {
-			m, err := stream.GetNext(ctx, d.nc, stream.Jobs, subject, from)
+			m, err := stream.GetNext(ctx, d.broker.NC, stream.Jobs, subject, from)
 			switch {
 			case errors.Is(err, stream.ErrNotFound):
 			case err != nil:
@@ -185,7 +170,7 @@ func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, er
 	if outcome == "queued" {
 		return q, nil
 	}
-	_, env, _ := jobs.ParseStored(first.Subject, first.Header, first.Sequence, d.cfg.Settings.Accounts)
+	_, env, _ := jobs.ParseStored(first.Subject, first.Header, first.Sequence, d.broker.Accounts())
 	q.running = map[string]any{"job": env.Job, "sequence": first.Sequence, "attempt": attempt, "outcome": outcome}
 	if q.waiting--; q.waiting > 0 {
 		second, err := next(first.Sequence + 1)

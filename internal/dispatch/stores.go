@@ -45,8 +45,8 @@ type stores struct {
 
 // keepStores looks at the broker objects until ctx ends: each storesPause, after a reconnect, and when a write found no stream.
 func (d *Dispatcher) keepStores(ctx context.Context) {
-	connected := d.nc.StatusChanged(nats.CONNECTED)
-	defer d.nc.RemoveStatusListener(connected)
+	connected := d.broker.NC.StatusChanged(nats.CONNECTED)
+	defer d.broker.NC.RemoveStatusListener(connected)
 	tick := time.NewTicker(storesPause)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -77,19 +77,19 @@ func (d *Dispatcher) missed(err error) {
 
 // lookAtStores makes what is missing.
 func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
-	found, err := stream.Look(ctx, d.js)
+	found, err := stream.Look(ctx, d.broker.JS)
 	for _, name := range d.writable.measured(found, err) {
 		d.log.Warn("store_fills", "stream", name, "hint", stream.ResizeHint(name))
 	}
 	if err != nil {
 		return err
 	}
-	d.stores.note(found, d.hosts.highest())
+	d.stores.note(found, d.hosts.HighestEpoch())
 	if len(found.Missing) > 0 {
 		settings := d.cfg.Settings
 		settings.Partitions, settings.Remembered = d.layouts().Next.Partitions, d.stores.remembered()
 		d.log.Warn("stores_missing", "streams", found.Missing)
-		made, err := stream.Make(ctx, d.js, settings)
+		made, err := stream.Make(ctx, d.broker.JS, settings)
 		d.stores.couldNot(found.Missing, made, err)
 		for _, name := range made {
 			d.tellLost(name)
@@ -97,7 +97,7 @@ func (d *Dispatcher) lookAtStores(ctx context.Context, strangers bool) error {
 		if err != nil {
 			return err
 		}
-		if found, err = stream.Look(ctx, d.js); err != nil {
+		if found, err = stream.Look(ctx, d.broker.JS); err != nil {
 			return err
 		}
 	}
@@ -196,7 +196,7 @@ func (s *stores) lostReasons(now time.Time) (reasons []string) {
 
 // rememberControl keeps up with what the operator wants, and what the leader has to know of it.
 func (d *Dispatcher) rememberControl(ctx context.Context) {
-	stream.Follow(ctx, d.js, stream.Control, ">", d.log, func(key string, value []byte) {
+	stream.Follow(ctx, d.broker.JS, stream.Control, ">", d.log, func(key string, value []byte) {
 		if strings.HasPrefix(key, jobs.DrainKey("")) {
 			d.wake()
 		}
@@ -231,7 +231,7 @@ func (d *Dispatcher) restoreControl() {
 	remembered := maps.Clone(d.stores.control)
 	d.stores.mu.Unlock()
 	for key, value := range remembered {
-		if _, err := d.control.PutSync(key, value, 0, 0); err != nil && !errors.Is(err, stream.ErrWrongRevision) {
+		if _, err := d.broker.Control.PutSync(key, value, 0, 0); err != nil && !errors.Is(err, stream.ErrWrongRevision) {
 			d.log.Error("control_not_restored", "key", key, "error", err)
 		}
 	}
@@ -243,17 +243,17 @@ const hostsWait = 500 * time.Millisecond
 // recall asks the hosts that live, and says the highest number that they know. On a broker without any objects it tells a new
 // deployment from one whose store was lost.
 func (d *Dispatcher) recall(ctx context.Context) (uint64, error) {
-	found, err := stream.Look(ctx, d.js)
+	found, err := stream.Look(ctx, d.broker.JS)
 	if err != nil || len(found.Missing) == 0 {
 		return 0, err
 	}
-	inbox := d.nc.NewInbox()
-	sub, err := d.nc.SubscribeSync(inbox)
+	inbox := d.broker.NC.NewInbox()
+	sub, err := d.broker.NC.SubscribeSync(inbox)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := d.nc.PublishRequest(jobs.SubjectBeat, inbox, nil); err != nil {
+	if err := d.broker.NC.PublishRequest(jobs.SubjectBeat, inbox, nil); err != nil {
 		return 0, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, hostsWait)
@@ -271,7 +271,7 @@ func (d *Dispatcher) recall(ctx context.Context) (uint64, error) {
 
 // lookForStrangers finds consumers of others on our work queues. What is to become of them an operator says.
 func (d *Dispatcher) lookForStrangers(ctx context.Context) error {
-	now, err := stream.Strangers(ctx, d.js)
+	now, err := stream.Strangers(ctx, d.broker.JS)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (d *Dispatcher) roleOf(r endpoint.Request) jobs.Role {
 		plain, tenants = "dspex."+of, true
 	}
 	switch {
-	case !d.cfg.Settings.Accounts:
+	case !d.broker.Accounts():
 		return jobs.RoleOperator
 	case plain == jobs.RPCAnonymous || strings.HasPrefix(plain, jobs.RPCSession):
 		return jobs.RoleClient
@@ -61,7 +61,7 @@ func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
 		switch {
 		case named == "":
 			f(r)
-		case tenants || !d.cfg.Settings.Accounts:
+		case tenants || !d.broker.Accounts():
 			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "no such header", "%s is for operators of a broker with accounts", jobs.HeaderTenant))
 		case !jobs.ValidTenant(named):
 			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "1 to 64 of A-Z a-z 0-9 _ -", "the tenant's name is not allowed"))

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 )
 
-// Access is what a host has of the broker.
+// Access is what a host or a dispatcher has of the broker.
 type Access struct {
 	NC         *nats.Conn
 	JS         jetstream.JetStream
@@ -25,6 +25,7 @@ type Access struct {
 	Records    *Bucket
 	Results    *Bucket
 	Control    *Bucket
+	Assign     *Bucket
 	Claims     *Claims
 	Clock      *Clock
 	MaxPayload int
@@ -32,10 +33,28 @@ type Access struct {
 	accounts atomic.Bool // tenants have accounts of their own
 }
 
+// NewAccess is over a connection, and has no more than that as yet.
+func NewAccess(nc *nats.Conn, log *slog.Logger) (a *Access, err error) {
+	a = &Access{NC: nc, Log: log}
+	a.JS, err = jetstream.New(nc)
+	return a, err
+}
+
+// Begin makes it possible to write to what Ensure has made. Close ends it.
+func (a *Access) Begin() (err error) {
+	if a.Writer, err = NewWriter(a.NC); err != nil {
+		return err
+	}
+	a.MaxPayload = int(a.NC.MaxPayload())
+	bucket := func(name string) *Bucket { return NewBucket(a.NC, a.Writer, name) }
+	a.Records, a.Results, a.Control, a.Assign = bucket(Sessions), bucket(Results), bucket(Control), bucket(Assign)
+	a.Claims = NewClaims(a.JS, a.Assign)
+	return nil
+}
+
 // Open waits for what Ensure makes, and reads the broker's clock. Close ends it.
 func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.Logger) (a *Access, err error) {
-	a = &Access{NC: nc, Log: log, MaxPayload: int(nc.MaxPayload())}
-	if a.JS, err = jetstream.New(nc); err != nil {
+	if a, err = NewAccess(nc, log); err != nil {
 		return nil, err
 	}
 	if err := Await(ctx, a.JS, log); err != nil {
@@ -51,12 +70,7 @@ func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	if a.Writer, err = NewWriter(nc); err != nil {
-		return nil, err
-	}
-	a.Records, a.Results, a.Control = NewBucket(nc, a.Writer, Sessions), NewBucket(nc, a.Writer, Results), NewBucket(nc, a.Writer, Control)
-	a.Claims = NewClaims(a.JS, NewBucket(nc, a.Writer, Assign))
-	return a, nil
+	return a, a.Begin()
 }
 
 // Close fails the writes that wait for their acknowledgements.
@@ -64,6 +78,9 @@ func (a *Access) Close() { a.Writer.Close() }
 
 // Accounts reports whether tenants have accounts of their own.
 func (a *Access) Accounts() bool { return a.accounts.Load() }
+
+// KnowAccounts says so, where it is known.
+func (a *Access) KnowAccounts(have bool) { a.accounts.Store(have) }
 
 // accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's life.
 const accountsPause = 10 * time.Second
@@ -118,6 +135,30 @@ func (a *Access) Request(ctx context.Context, subject string) ([]byte, error) {
 		return nil, err
 	}
 	return m.Data, nil
+}
+
+// ErrNoResponders says that nobody serves a subject.
+var ErrNoResponders = nats.ErrNoResponders
+
+// Ask is Request with a body.
+func (a *Access) Ask(ctx context.Context, subject string, body []byte) ([]byte, error) {
+	m, err := a.NC.RequestWithContext(ctx, subject, body)
+	if err != nil {
+		return nil, err
+	}
+	return m.Data, nil
+}
+
+// Connected reports whether there is a connection.
+func (a *Access) Connected() bool { return a.NC.IsConnected() }
+
+// Receive calls each for what is published under the subject, on one goroutine, until stop is called.
+func (a *Access) Receive(subject string, each func(subject string, data []byte)) (stop func(), err error) {
+	sub, err := a.NC.Subscribe(subject, func(m *nats.Msg) { each(m.Subject, m.Data) })
+	if err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
 }
 
 // Send publishes a message with headers, at most once.

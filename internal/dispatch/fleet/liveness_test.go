@@ -1,4 +1,4 @@
-package dispatch
+package fleet
 
 import (
 	"slices"
@@ -14,25 +14,25 @@ import (
 
 // judging is where hosts are judged: every tick, as the leader's loop does.
 type judging struct {
-	hosts
+	Fleet
 	connected bool
 	probe     error // what a probe ends with
 	probes    atomic.Int32
 }
 
 func (b *judging) beat(host string) {
-	b.hear(jobs.Heartbeat{Host: host, Incarnation: "1"})
+	b.observe(jobs.Heartbeat{Host: host, Incarnation: "1"})
 }
 
 func (b *judging) pass(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		time.Sleep(tick)
+		time.Sleep(Tick)
 		b.judge(b.connected, func(string) error { b.probes.Add(1); return b.probe })
 	}
 }
 
 func (b *judging) lives(host string) bool {
-	return slices.ContainsFunc(b.live(), func(h jobs.Heartbeat) bool { return h.Host == host })
+	return slices.ContainsFunc(b.Live(), func(h jobs.Heartbeat) bool { return h.Host == host })
 }
 
 func judged(t *testing.T, test func(t *testing.T, b *judging)) {
@@ -47,7 +47,7 @@ func judged(t *testing.T, test func(t *testing.T, b *judging)) {
 func TestAHostIsDeadWhenTwoProbesFindNobody(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
 		b.probe = nats.ErrNoResponders
-		b.pass(probeAfter + tick)
+		b.pass(probeAfter + Tick)
 		if b.probes.Load() != 1 || !b.lives("h") {
 			t.Errorf("%d probes, lives %t: one that finds nobody may be a connection that is made anew", b.probes.Load(), b.lives("h"))
 		}
@@ -80,7 +80,7 @@ func TestASilentHostIsDeadAfterALease(t *testing.T) {
 		if !b.lives("h") {
 			t.Error("dead before the lease is over")
 		}
-		b.pass(2 * tick)
+		b.pass(2 * Tick)
 		if b.lives("h") {
 			t.Error("alive after the lease")
 		}
@@ -96,7 +96,7 @@ func TestNobodyIsJudgedRightAfterTheJudgesOwnReconnect(t *testing.T) {
 		if b.probes.Load() != 0 || !b.lives("h") {
 			t.Errorf("%d probes, lives %t: the hosts need time to come back, too", b.probes.Load(), b.lives("h"))
 		}
-		b.pass(probeGap + 2*tick)
+		b.pass(probeGap + 2*Tick)
 		if b.lives("h") {
 			t.Error("who has not come back is alive")
 		}
@@ -106,24 +106,24 @@ func TestNobodyIsJudgedRightAfterTheJudgesOwnReconnect(t *testing.T) {
 func TestWhoWasNotHeardYetIsNotJudgedAndThenLikeAnyOther(t *testing.T) {
 	owners := map[int]string{0: "h", 1: "new", 2: ""}
 	judged(t, func(t *testing.T, b *judging) {
-		if _, u := b.survey(owners); !slices.Equal(u, []string{"new"}) {
+		if _, u := b.Survey(owners); !slices.Equal(u, []string{"new"}) {
 			t.Fatalf("unjudged: %v", u)
 		}
 		b.probe = nats.ErrTimeout
 		b.pass(lease)
 		b.beat("h")
-		if _, u := b.survey(owners); !slices.Equal(u, []string{"new"}) || b.lives("new") {
+		if _, u := b.Survey(owners); !slices.Equal(u, []string{"new"}) || b.lives("new") {
 			t.Errorf("unjudged before the lease is over: %v", u)
 		}
-		b.pass(2 * tick)
-		if _, u := b.survey(owners); u != nil {
+		b.pass(2 * Tick)
+		if _, u := b.Survey(owners); u != nil {
 			t.Errorf("unjudged after the lease: %v", u)
 		}
 		b.beat("new")
-		if _, u := b.survey(owners); u != nil || !b.lives("new") {
+		if _, u := b.Survey(owners); u != nil || !b.lives("new") {
 			t.Errorf("it is heard, and %v", u)
 		}
-		b.survey(map[int]string{})
+		b.Survey(map[int]string{})
 		if len(b.all) != 2 {
 			t.Errorf("the living are kept though they own nothing: %v", b.all)
 		}
@@ -132,12 +132,12 @@ func TestWhoWasNotHeardYetIsNotJudgedAndThenLikeAnyOther(t *testing.T) {
 
 func TestAHostThatSaysGoodbyeIsDeadAtOnce(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
-		b.survey(map[int]string{0: "unheard"})
+		b.Survey(map[int]string{0: "unheard"})
 		for _, host := range []string{"h", "unheard"} {
-			b.hear(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
+			b.observe(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
 		}
-		if _, u := b.survey(map[int]string{0: "unheard", 1: "h"}); u != nil || b.lives("h") || b.lives("unheard") {
-			t.Errorf("unjudged %v, live %v", u, b.live())
+		if _, u := b.Survey(map[int]string{0: "unheard", 1: "h"}); u != nil || b.lives("h") || b.lives("unheard") {
+			t.Errorf("unjudged %v, live %v", u, b.Live())
 		}
 	})
 }
@@ -147,11 +147,11 @@ func TestNobodyIsJudgedRightAfterTheJudgeItselfWasFrozen(t *testing.T) {
 		b.pass(time.Second)
 		time.Sleep(2 * lease) // what the host has said meanwhile is still in the socket
 		b.probe = nats.ErrTimeout
-		b.pass(tick)
+		b.pass(Tick)
 		if !b.lives("h") {
 			t.Fatal("it is taken for dead")
 		}
-		b.pass(lease + tick)
+		b.pass(lease + Tick)
 		if b.lives("h") {
 			t.Error("and it is never judged again")
 		}
@@ -160,13 +160,13 @@ func TestNobodyIsJudgedRightAfterTheJudgeItselfWasFrozen(t *testing.T) {
 
 func TestADispatcherHasListenedWhenAllHostsHaveHadTheTimeToSpeak(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
-		b.connected, b.hosts.connected, b.looked = true, time.Now(), time.Now()
-		b.pass(probeAfter - tick/2)
-		if b.listened() {
+		b.connected, b.Fleet.connected, b.looked = true, time.Now(), time.Now()
+		b.pass(probeAfter - Tick/2)
+		if b.Listened() {
 			t.Error("too early")
 		}
-		b.pass(tick)
-		if !b.listened() {
+		b.pass(Tick)
+		if !b.Listened() {
 			t.Error("never")
 		}
 	})

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -13,21 +15,14 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Liveness and plans, all on monotonic clocks.
-const (
-	tick       = 200 * time.Millisecond  // between two looks at the hosts
-	lease      = 10 * time.Second        // a host silent for so long is dead
-	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder; as long as a dispatcher listens before it moves anything
-	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (stream.ConnectOptions)
-	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
-	reconcile  = 5 * time.Second         // between looks at all assignments while no host comes or goes
-)
+// reconcile is the time between looks at all assignments while no host comes or goes.
+const reconcile = 5 * time.Second
 
 // tasks are what this dispatcher does while it leads. A new one is a line here (docs/architecture.md, "The leader's tasks").
 func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.keepAssigned},
-		keepAnchored(d.js, d.writer, d.log),
+		keepAnchored(d.broker.JS, d.broker.Writer, d.log),
 		{Name: "deadlines", Run: d.endOverdue},
 		leader.Every(storesPause, d.log, "results", d.shortenResults),
 	}
@@ -38,7 +33,7 @@ func (d *Dispatcher) keepAssigned(ctx context.Context) {
 	var planned string // the hosts of the last plan
 	var plannedAt time.Time
 	woken := false
-	t := time.NewTicker(tick)
+	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
 	for {
 		if now := d.hosts.String(); woken || d.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
@@ -85,11 +80,11 @@ func (d *Dispatcher) awaitReady(ctx context.Context) {
 	if d.cfg.OnReady == nil {
 		return
 	}
-	t := time.NewTicker(tick)
+	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
 	for {
-		s, err := d.js.Stream(ctx, stream.Jobs)
-		if err == nil && s.CachedInfo().State.Consumers >= d.layouts().Serving.Partitions && len(d.hosts.live()) > 0 {
+		s, err := d.broker.JS.Stream(ctx, stream.Jobs)
+		if err == nil && s.CachedInfo().State.Consumers >= d.layouts().Serving.Partitions && len(d.hosts.Live()) > 0 {
 			break
 		}
 		select {

@@ -1,4 +1,4 @@
-package dispatch
+package fleet
 
 import (
 	"cmp"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // clockTolerance is how far the wall clocks of two machines may differ. Jobs are not judged by them: who reads logs is.
@@ -18,11 +19,11 @@ type machineClock struct {
 	off time.Duration
 }
 
-// clocksOff names the machines whose clocks are wrong: the hosts, this dispatcher, the broker.
-func (d *Dispatcher) clocksOff(beats []jobs.Heartbeat) (reasons []string) {
+// ClocksOff names the machines whose clocks are wrong: the hosts, the dispatcher, the broker.
+func ClocksOff(own *stream.Clock, dispatcher string, beats []jobs.Heartbeat) (reasons []string) {
 	clocks := []machineClock{{of: "the broker"}}
-	if off, known := d.clock.Off(); known {
-		clocks = append(clocks, machineClock{"dispatcher " + d.cfg.Name, off})
+	if off, known := own.Off(); known {
+		clocks = append(clocks, machineClock{"dispatcher " + dispatcher, off})
 	}
 	for _, b := range beats {
 		if b.ClockOff != nil {

@@ -1,4 +1,4 @@
-package dispatch
+package fleet
 
 import (
 	"sync"
@@ -10,17 +10,17 @@ import (
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
 // far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher knows it from the heartbeats; the leader alerts.
 const (
-	rateWindow   = 60 // seconds
+	RateWindow   = 60 // seconds
 	rateLeast    = 10 // jobs
 	alertPause   = 300 * time.Second
 	mostReported = 10_000 // hosts whose counters are remembered
 )
 
-// errorRate keeps the window.
+// ErrorRate keeps the window.
 type errorRate struct {
 	mu      sync.Mutex
 	began   time.Time // of the monotonic clock that the seconds count from
-	seconds [rateWindow]ended
+	seconds [RateWindow]ended
 	seen    map[string]reported
 	alarm   alarm
 }
@@ -34,9 +34,9 @@ type reported struct {
 	total, failed int64
 }
 
-// hear counts what has ended since the host's last heartbeat. The first one of a process says nothing: when that ended is not
+// observe counts what has ended since the host's last heartbeat. The first one of a process says nothing: when that ended is not
 // known.
-func (r *errorRate) hear(b jobs.Heartbeat) {
+func (r *errorRate) observe(b jobs.Heartbeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, known := r.seen[b.Host]
@@ -57,7 +57,7 @@ func (r *errorRate) slotLocked(now time.Time) *ended {
 		r.began = now
 	}
 	second := int64(now.Sub(r.began) / time.Second)
-	s := &r.seconds[second%rateWindow]
+	s := &r.seconds[second%RateWindow]
 	if s.second != second {
 		*s = ended{second: second}
 	}
@@ -65,14 +65,14 @@ func (r *errorRate) slotLocked(now time.Time) *ended {
 }
 
 // now adds the window up.
-func (r *errorRate) now() rate {
+func (r *errorRate) now() Rate {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sumLocked(time.Now())
 }
 
 // judge adds the window up and tells whether there is something to tell.
-func (r *errorRate) judge() (rate, verdict) {
+func (r *errorRate) judge() (Rate, Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -80,28 +80,28 @@ func (r *errorRate) judge() (rate, verdict) {
 	return sum, r.alarm.judge(now, sum)
 }
 
-func (r *errorRate) sumLocked(now time.Time) rate {
+func (r *errorRate) sumLocked(now time.Time) Rate {
 	latest := r.slotLocked(now).second
-	sum := rate{threshold: r.alarm.threshold}
+	sum := Rate{Threshold: r.alarm.threshold}
 	for _, s := range r.seconds {
-		if latest-s.second < rateWindow {
-			sum.total += s.total
-			sum.failed += s.failed
+		if latest-s.second < RateWindow {
+			sum.Total += s.total
+			sum.Failed += s.failed
 		}
 	}
 	return sum
 }
 
-// rate is the state of the window.
-type rate struct {
-	total, failed int64
-	threshold     float64
+// Rate is the state of the window.
+type Rate struct {
+	Total, Failed int64
+	Threshold     float64
 }
 
-func (r rate) share() float64 { return float64(r.failed) / float64(max(r.total, 1)) }
+func (r Rate) Share() float64 { return float64(r.Failed) / float64(max(r.Total, 1)) }
 
-// over reports whether the rate is above the threshold.
-func (r rate) over() bool { return r.total >= rateLeast && r.share() > r.threshold }
+// Over reports whether the rate is above the threshold.
+func (r Rate) Over() bool { return r.Total >= rateLeast && r.Share() > r.Threshold }
 
 // alarm decides when to tell of it: at once, again while it goes on but never within the pause, and when it is over.
 type alarm struct {
@@ -110,22 +110,22 @@ type alarm struct {
 	last      time.Time
 }
 
-type verdict int
+type Verdict int
 
 const (
-	quiet verdict = iota
+	Quiet Verdict = iota
 	raised
-	recovered
+	Recovered
 )
 
-func (a *alarm) judge(now time.Time, r rate) verdict {
+func (a *alarm) judge(now time.Time, r Rate) Verdict {
 	switch {
-	case r.over() && (a.last.IsZero() || now.Sub(a.last) >= alertPause):
+	case r.Over() && (a.last.IsZero() || now.Sub(a.last) >= alertPause):
 		a.last, a.raised = now, true
 		return raised
-	case !r.over() && a.raised:
+	case !r.Over() && a.raised:
 		a.raised = false
-		return recovered
+		return Recovered
 	}
-	return quiet
+	return Quiet
 }

@@ -1,0 +1,59 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// New knows of no host yet. rate is the share of failing jobs above which there is an alert.
+func New(broker *stream.Access, rate float64) *Fleet {
+	return &Fleet{broker: broker, errors: errorRate{alarm: alarm{threshold: rate}}}
+}
+
+// Receive takes the hosts' heartbeats until stop is called, and hands each on to also.
+func (f *Fleet) Receive(also func(jobs.Heartbeat)) (stop func(), err error) {
+	f.connected, f.looked = time.Now(), time.Now()
+	return f.broker.Receive(jobs.SubjectHeartbeat+"*", func(subject string, data []byte) {
+		var b jobs.Heartbeat
+		if json.Unmarshal(data, &b) != nil || jobs.SubjectHeartbeat+b.Host != subject {
+			return
+		}
+		f.observe(b)
+		also(b)
+	})
+}
+
+// probePatience bounds the wait for the answer of a probe; below settle, so that probes make no gap.
+const probePatience = 500 * time.Millisecond
+
+// Follow judges the hosts every tick until ctx ends, and calls died when one has died.
+func (f *Fleet) Follow(ctx context.Context, died func()) {
+	probe := func(host string) error {
+		bounded, cancel := context.WithTimeout(context.Background(), probePatience)
+		defer cancel()
+		_, err := f.broker.Ask(bounded, jobs.SubjectControl+host+".ping", nil)
+		return err
+	}
+	t := time.NewTicker(Tick)
+	defer t.Stop()
+	for {
+		if f.judge(f.broker.Connected(), probe) {
+			died()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// ErrorRate is the rate now.
+func (f *Fleet) ErrorRate() Rate { return f.errors.now() }
+
+// JudgeErrors is the rate, and whether there is something to send an alert about.
+func (f *Fleet) JudgeErrors() (Rate, Verdict) { return f.errors.judge() }

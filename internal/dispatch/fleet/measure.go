@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// measureWait bounds the question to a host how it is; a live one answers at once.
+const measureWait = time.Second
+
+// Measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
+// none was missing.
+func (f *Fleet) Measure() (beats []jobs.Heartbeat, all bool) {
+	beats = f.Live()
+	answered := make([]bool, len(beats))
+	var wg sync.WaitGroup
+	for i := range beats {
+		wg.Go(func() {
+			body, err := f.Ask(beats[i].Host, "beat", nil)
+			var b jobs.Heartbeat
+			if err == nil && json.Unmarshal(body, &b) == nil && b.Host == beats[i].Host {
+				beats[i], answered[i] = b, true
+			}
+		})
+	}
+	wg.Wait()
+	return beats, !slices.Contains(answered, false)
+}
+
+// Ask has a host do something, and returns what it answers.
+func (f *Fleet) Ask(host, what string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), measureWait)
+	defer cancel()
+	return f.broker.Ask(ctx, jobs.SubjectControl+host+"."+what, body)
+}
+
+// AskAll has all live hosts do something at once, and returns the answers of those that answer.
+func (f *Fleet) AskAll(what string, body []byte) (answers [][]byte) {
+	beats := f.Live()
+	all := make([][]byte, len(beats))
+	var wg sync.WaitGroup
+	for i := range beats {
+		wg.Go(func() { all[i], _ = f.Ask(beats[i].Host, what, body) }) // who does not answer is missing
+	}
+	wg.Wait()
+	return slices.DeleteFunc(all, func(a []byte) bool { return a == nil })
+}
+
+// idleDefault is how long hosts that do not say theirs keep an idle session.
+const idleDefault = time.Hour
+
+// SessionIdle is how long the hosts keep an idle session.
+func (f *Fleet) SessionIdle() time.Duration {
+	longest := time.Duration(0)
+	for _, b := range f.Live() {
+		longest = max(longest, time.Duration(b.IdleMillis)*time.Millisecond)
+	}
+	if longest == 0 {
+		return idleDefault
+	}
+	return longest
+}
+
+// PoolNumbers adds up what the hosts say.
+func PoolNumbers(beats []jobs.Heartbeat, started time.Time) map[string]int64 {
+	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves, overflow int64
+	for _, b := range beats {
+		workers += int64(b.Workers)
+		active += int64(b.Active)
+		available += int64(b.Available)
+		requests += b.Requests
+		failed += b.Errors
+		ms += b.RunMillis
+		sessions += b.Sessions
+		hits += b.Hits
+		misses += b.Misses
+		moves += b.Moves
+		overflow += int64(b.Overflow)
+	}
+	average := int64(0)
+	if requests > 0 {
+		average = ms / requests
+	}
+	return map[string]int64{
+		"pool_size": workers, "active_workers": active, "available_workers": available, "active_sessions": sessions,
+		"total_requests": requests, "total_errors": failed, "average_response_time": average,
+		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves, "overflow_workers": overflow,
+		"uptime_seconds": int64(time.Since(started) / time.Second),
+	}
+}
+
+// Engines names what runs the programs: one engine, unless a deployment mixes them.
+func Engines(beats []jobs.Heartbeat) string {
+	return Distinct(beats, func(b jobs.Heartbeat) string { return b.Engine })
+}
+
+// Distinct names what the hosts say, each once.
+func Distinct(beats []jobs.Heartbeat, of func(jobs.Heartbeat) string) string {
+	var names []string
+	for _, b := range beats {
+		if name := of(b); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// ByTenant adds up what the hosts say of each tenant.
+func ByTenant(beats []jobs.Heartbeat) map[string]jobs.TenantCount {
+	all := map[string]jobs.TenantCount{}
+	for _, b := range beats {
+		for tenant, n := range b.Tenants {
+			sum := all[tenant]
+			sum.Requests += n.Requests
+			sum.Errors += n.Errors
+			sum.RunMillis += n.RunMillis
+			sum.Sessions += n.Sessions
+			sum.Jobs += n.Jobs
+			all[tenant] = sum
+		}
+	}
+	return all
+}
+
+// TenantNumbers are a tenant's, under the names of those of the pool.
+func TenantNumbers(n jobs.TenantCount) map[string]int64 {
+	average := int64(0)
+	if n.Requests > 0 {
+		average = n.RunMillis / n.Requests
+	}
+	return map[string]int64{"active_sessions": n.Sessions, "average_response_time": average, "total_errors": n.Errors, "total_requests": n.Requests}
+}
