@@ -3,12 +3,9 @@ package dispatch
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -26,17 +23,13 @@ const reportPause = 20 * time.Millisecond
 
 // hearLoads has the answers of hosts that are asked come to admission, until the returned function is called.
 func (d *Dispatcher) hearLoads() (stop func(), err error) {
-	d.beats = d.broker.NC.NewInbox()
-	sub, err := d.broker.NC.Subscribe(d.beats, func(m *nats.Msg) {
+	d.beats = d.broker.Inbox()
+	return d.broker.Receive(d.beats, func(_ string, data []byte) {
 		var b jobs.Heartbeat
-		if json.Unmarshal(m.Data, &b) == nil && d.hosts.Serves(b.Host) {
+		if json.Unmarshal(data, &b) == nil && d.hosts.Serves(b.Host) {
 			d.hearLoad(b)
 		}
 	})
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to answers of hosts: %w", err)
-	}
-	return func() { _ = sub.Unsubscribe() }, nil
 }
 
 func (d *Dispatcher) hearLoad(b jobs.Heartbeat) {
@@ -67,7 +60,7 @@ func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, 
 	retry := a.admit(now, caller, ticket, session, allowed)
 	if a.wantsReport(now) && now.Sub(a.asked) > reportPause {
 		a.asked = now
-		_ = d.broker.NC.PublishRequest(jobs.SubjectBeat, d.beats, nil) // the next heartbeat comes anyway
+		_ = d.broker.Invite(jobs.SubjectBeat, d.beats) // the next heartbeat comes anyway
 	}
 	if retry == 0 {
 		return nil
@@ -111,11 +104,11 @@ func (d *Dispatcher) followLane(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, stream.AckTimeout)
-		c, err := d.broker.JS.Consumer(bounded, stream.Anonymous, callLane)
+		p, _, err := d.broker.Progress(bounded, callLane)
 		cancel()
 		if err == nil {
 			a.mu.Lock()
-			a.hearLane(time.Now(), int(c.CachedInfo().NumPending))
+			a.hearLane(time.Now(), int(p.Pending))
 			a.mu.Unlock()
 		}
 	}

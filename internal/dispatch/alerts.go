@@ -138,7 +138,7 @@ func (d *Dispatcher) alarm(subject string, alert any, write func()) {
 		case AlertLogger:
 			write()
 		case AlertTelemetry:
-			if err := d.broker.NC.Publish(subject, body); err != nil {
+			if err := d.broker.Send(subject, nil, body); err != nil {
 				d.log.Error("alert_not_sent", "destination", destination, "error", err)
 			}
 		case AlertWebhook:

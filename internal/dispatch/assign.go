@@ -102,7 +102,7 @@ func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
 		return err
 	}
 	d.log.Info("release_asked", "host", host, "partitions", len(r.Partitions))
-	return d.broker.NC.Publish(jobs.SubjectControl+host+".release", body)
+	return d.broker.Send(jobs.SubjectControl+host+".release", nil, body)
 }
 
 // owners reads all assignments.

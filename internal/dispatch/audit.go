@@ -13,8 +13,6 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/service"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -265,7 +263,7 @@ func (d *Dispatcher) keepRecord(r auditRecord, then func()) {
 		then()
 		return
 	}
-	d.broker.Writer.Publish(&nats.Msg{Subject: r.subject(), Data: body}, func(_ stream.Ack, err error) {
+	d.broker.Publish(r.subject(), nil, body, func(_ stream.Ack, err error) {
 		if err != nil {
 			d.missed(err)
 			d.trail.miss(d, body, err)

@@ -36,7 +36,7 @@ func (a *auditAsk) read(r endpoint.Request) *jobs.Error {
 		"action":        endpoint.Text(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= auditLongest }),
 		"tenant":        endpoint.Text(&a.tenant, endpoint.SessionShape, jobs.ValidTenant),
 		"role":          endpoint.Text(&a.role, "operator, tenant or client", func(s string) bool { return s == "operator" || s == "tenant" || s == "client" }),
-		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, endpoint.AgeMost.Milliseconds()),
 		"limit":         endpoint.Int(&a.limit, "records", 1, auditMost),
 		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
 			var err error

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -55,12 +53,12 @@ func (d *Dispatcher) backlog() map[string]laneBacklog {
 func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, error) {
 	accounts := d.broker.Accounts()
 	of := map[string]laneBacklog{}
-	waiting, err := d.broker.JS.Stream(ctx, stream.Jobs)
+	waiting, _, err := d.broker.Count(ctx, stream.Jobs)
 	if err != nil {
 		return nil, err
 	}
-	n := int64(waiting.CachedInfo().State.Msgs)
-	for _, anchors := range anchored(ctx, waiting) {
+	n := int64(waiting)
+	for _, anchors := range anchored(ctx, d.broker) {
 		n -= int64(anchors)
 	}
 	first, err := d.oldest(ctx, stream.Jobs, "dspex.*.*.*", "dspex.*.*.*.*.*")
@@ -68,17 +66,13 @@ func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, e
 		return nil, err
 	}
 	of[laneSession] = laneBacklog{n, first}
-	have, err := d.broker.JS.Stream(ctx, stream.Anonymous)
-	if err != nil {
-		return nil, err
-	}
-	info, err := have.Info(ctx, jetstream.WithSubjectFilter(">"))
+	have, err := d.broker.Messages(ctx, stream.Anonymous, ">")
 	if err != nil {
 		return nil, err
 	}
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
 		l := laneBacklog{}
-		for subject, count := range info.State.Subjects {
+		for subject, count := range have {
 			if jobs.SourceOf(subject).Lane == lane {
 				l.jobs += int64(count)
 			}
@@ -92,12 +86,12 @@ func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, e
 }
 
 // anchored are the anchors of the jobs' stream, which are no jobs.
-func anchored(ctx context.Context, s jetstream.Stream) map[string]uint64 {
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(stream.AnchorSubject))
+func anchored(ctx context.Context, broker *stream.Access) map[string]uint64 {
+	anchors, err := broker.Messages(ctx, stream.Jobs, stream.AnchorSubject)
 	if err != nil {
 		return nil
 	}
-	return info.State.Subjects
+	return anchors
 }
 
 // oldest is the age of the oldest message under the subjects, 0 if there is none.

@@ -78,7 +78,7 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 	}
 	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
 	if err == nil {
-		err = d.broker.NC.Publish(jobs.SubjectBreakerEvents+string(breaker.Reset), body)
+		err = d.broker.Send(jobs.SubjectBreakerEvents+string(breaker.Reset), nil, body)
 	}
 	if err != nil {
 		d.log.Warn("event_not_sent", "error", err)

@@ -114,12 +114,12 @@ func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, callLane)
+	p, _, err := d.broker.Progress(ctx, callLane)
 	if err != nil {
 		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
 		return
 	}
-	d.callTimeouts.taken = c.CachedInfo().Delivered.Stream
+	d.callTimeouts.taken = p.Delivered
 	hosts := len(d.hosts.Live())
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup

@@ -8,8 +8,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -135,11 +133,11 @@ func (d *Dispatcher) askCancel(ctx context.Context, host string, a ask) jobs.Can
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelAnswer)
 	defer cancel()
-	m, err := d.broker.NC.RequestWithContext(ctx, jobs.SubjectControl+host+".cancel", body)
+	verdict, err := d.broker.Ask(ctx, jobs.SubjectControl+host+".cancel", body)
 	if err != nil {
 		return jobs.CancelBusy
 	}
-	return jobs.CancelVerdict(m.Data)
+	return jobs.CancelVerdict(verdict)
 }
 
 // cancelQueued ends an anonymous job that no host runs: its result is created first, so that a host that takes it meanwhile
@@ -188,16 +186,14 @@ func (d *Dispatcher) endQueued(ctx context.Context, m stream.Stored, attempts in
 		}
 		return
 	}
-	if s, err := d.broker.JS.Stream(ctx, stream.Anonymous); err == nil {
-		_ = s.DeleteMsg(ctx, m.Sequence) // if it stays, the host that takes it finds the result
-	}
+	_ = d.broker.DeleteMessage(ctx, stream.Anonymous, m.Sequence) // if it stays, the host that takes it finds the result
 	d.answer(env, attempts, reply.Append(nil))
 }
 
 // answer sends the reply of a job that ended at the dispatcher. It may be lost; the result is there to fetch.
 func (d *Dispatcher) answer(env jobs.Envelope, attempts int, body []byte) {
 	if d.tell(env, attempts, body) && jobs.Imported(env.ReplyTo) {
-		_ = d.broker.NC.Publish(env.ReplyTo, nil) // the broker forgets the call
+		_ = d.broker.Send(env.ReplyTo, nil, nil) // the broker forgets the call
 	}
 }
 
@@ -207,5 +203,5 @@ func (d *Dispatcher) tell(env jobs.Envelope, attempts int, body []byte) bool {
 		return false
 	}
 	header, data := jobs.Answer(env.Type, env.Job, attempts, body)
-	return d.broker.NC.PublishMsg(&nats.Msg{Subject: env.ReplyTo, Header: header, Data: data}) == nil
+	return d.broker.Send(env.ReplyTo, header, data) == nil
 }

@@ -7,9 +7,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -66,7 +63,7 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 		return nil, endpoint.Unreadable(err)
 	}
 	if !e.Exists {
-		if _, err := d.broker.Writer.PublishSync(replayOf(b, job, body)); err != nil {
+		if err := d.broker.Store(b.Session.CallSubject(b.Lane), replayHeader(b, job), body); err != nil {
 			return nil, endpoint.NotAccepted(err)
 		}
 	}
@@ -79,24 +76,21 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 	return made, nil
 }
 
-// replayOf is a letter's job anew. Nobody waits for the reply of a call any more, and the bound of that wait is over.
-func replayOf(b *buried, job string, body []byte) *nats.Msg {
-	h := nats.Header{
+// replayHeader is that of a dead letter's new job. Nobody waits for the reply of a call any more, and the bound of that wait is over.
+func replayHeader(b *buried, job string) map[string][]string {
+	h := map[string][]string{
 		jobs.HeaderJob: {job}, jobs.HeaderReplay: {strconv.FormatUint(b.sequence, 10)}, jobs.HeaderContentType: {b.Type},
 		jobs.HeaderMode: {string(jobs.ModeQueue)},
 	}
 	if b.Mode == jobs.ModeQueue && b.Deadline > 0 {
 		h[jobs.HeaderDeadline] = []string{strconv.FormatInt(b.Deadline.Milliseconds(), 10)}
 	}
-	return &nats.Msg{Subject: b.Session.CallSubject(b.Lane), Header: h, Data: body}
+	return h
 }
 
 // markReplayed notes the replay beside the letter; a note that is there stays. It reports whether this one is the first.
 func (d *Dispatcher) markReplayed(sequence uint64, job string) (first bool, err error) {
-	m := &nats.Msg{Subject: replayedSubject(sequence), Header: nats.Header{
-		jobs.HeaderJob: {job}, nats.ExpectedLastSubjSeqHdr: {"0"},
-	}}
-	_, err = d.broker.Writer.PublishSync(m)
+	err = d.broker.StoreFirst(replayedSubject(sequence), map[string][]string{jobs.HeaderJob: {job}}, nil)
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil
 	}
@@ -110,15 +104,10 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	s, err := d.broker.JS.Stream(ctx, stream.Dead)
-	if err != nil {
-		endpoint.Refuse(r, endpoint.Unreadable(err))
-		return
-	}
 	if a.sequence > 0 {
 		b, _, bad := d.letter(ctx, a.tenant, uint64(a.sequence))
 		if bad == nil {
-			if err := purge(ctx, s, b); err != nil {
+			if err := d.purge(ctx, b); err != nil {
 				bad = endpoint.Unreadable(err)
 			}
 		}
@@ -130,7 +119,7 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	count := 0
-	cursor, err := d.scan(ctx, a, func(b *buried) error { count++; return purge(ctx, s, b) })
+	cursor, err := d.scan(ctx, a, func(b *buried) error { count++; return d.purge(ctx, b) })
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -139,12 +128,12 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 }
 
 // purge removes a letter, then the note about it.
-func purge(ctx context.Context, s jetstream.Stream, b *buried) error {
-	if err := s.DeleteMsg(ctx, b.sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+func (d *Dispatcher) purge(ctx context.Context, b *buried) error {
+	if err := d.broker.DeleteMessage(ctx, stream.Dead, b.sequence); err != nil {
 		return err
 	}
 	if b.replay == "" {
 		return nil
 	}
-	return s.Purge(ctx, jetstream.WithPurgeSubject(replayedSubject(b.sequence)))
+	return d.broker.PurgeSubject(ctx, stream.Dead, replayedSubject(b.sequence), 0)
 }

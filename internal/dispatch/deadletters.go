@@ -20,7 +20,6 @@ const (
 	deadDefault = 100
 	deadMost    = 500
 	deadScan    = 10_000 // letters looked at
-	ageMost     = 366 * 24 * time.Hour
 )
 
 // deadAsk chooses dead letters: one, or all that match.
@@ -57,8 +56,8 @@ func (a *deadAsk) entries(r endpoint.Request) map[string]*endpoint.Entry {
 			return ok
 		}),
 		"code":          endpoint.Text(&a.code, "an error code", func(s string) bool { return s != "" && len(s) <= 128 }),
-		"older_than_ms": endpoint.Int(&a.older, "milliseconds", 1, ageMost.Milliseconds()),
-		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, ageMost.Milliseconds()),
+		"older_than_ms": endpoint.Int(&a.older, "milliseconds", 1, endpoint.AgeMost.Milliseconds()),
+		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, endpoint.AgeMost.Milliseconds()),
 		"replayed":      endpoint.OptionalBool(&a.replayed),
 		"limit":         endpoint.Int(&a.limit, "letters", 1, deadMost),
 		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) bool {
@@ -113,11 +112,9 @@ func (a *deadAsk) subjects() []string {
 // The first page fixes where the last one ends: what dies meanwhile is not met.
 func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) error) (cursor string, err error) {
 	if a.until == 0 {
-		s, err := d.broker.JS.Stream(ctx, stream.Dead)
-		if err != nil {
+		if a.until, err = d.broker.LastSequence(ctx, stream.Dead); err != nil {
 			return "", err
 		}
-		a.until = s.CachedInfo().State.LastSeq
 	}
 	now, left := d.broker.Clock.Now(), a.limit
 	p := stream.HeadersPage{Stream: stream.Dead, Subjects: a.subjects(), From: a.from, Until: a.until, Most: deadScan}

@@ -54,14 +54,13 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, o.lane)
+	p, _, err := d.broker.Progress(ctx, o.lane)
 	if err != nil {
 		return err
 	}
-	info := c.CachedInfo()
-	taken := info.Delivered.Stream
+	taken := p.Delivered
 	o.from = max(o.from, taken+1)
-	if info.NumPending == 0 {
+	if p.Pending == 0 {
 		o.due = nil
 		return nil
 	}

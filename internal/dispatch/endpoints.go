@@ -9,8 +9,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -42,7 +40,7 @@ func (d *Dispatcher) call(r endpoint.Request, to jobs.SessionRef) {
 
 // callHeaders reads the headers of a request that becomes a call.
 func callHeaders(r endpoint.Request) (jobs.Envelope, *jobs.Error) {
-	header := maps.Clone(nats.Header(r.Headers()))
+	header := maps.Clone(r.Headers())
 	delete(header, jobs.HeaderTenant) // it has been looked at
 	env, bad := jobs.ParseHeaders(header, 0)
 	for _, name := range []string{jobs.HeaderReplyTo, jobs.HeaderMode} {
@@ -118,19 +116,19 @@ func (d *Dispatcher) refuseCall(r endpoint.Request, e *jobs.Error) {
 // keep stores a call that is accepted.
 func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
 	role := d.roleOf(r)
-	m := &nats.Msg{Subject: to.CallSubject(callLane), Data: body, Header: nats.Header{
+	header := map[string][]string{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
-	}}
+	}
 	if env.Chosen {
-		m.Header[jobs.HeaderJob] = []string{env.Job}
+		header[jobs.HeaderJob] = []string{env.Job}
 	}
 	if env.Deadline > 0 {
-		m.Header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
+		header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
 	if role != jobs.RoleClient && d.broker.Accounts() {
-		m.Header[jobs.HeaderRole] = []string{string(role)}
+		header[jobs.HeaderRole] = []string{string(role)}
 	}
-	d.broker.Writer.Publish(m, func(ack stream.Ack, err error) {
+	d.broker.Publish(to.CallSubject(callLane), header, body, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
 			d.missed(err)

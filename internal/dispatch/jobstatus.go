@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -72,17 +70,17 @@ func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane
 	if err != nil {
 		return lost(err)
 	}
-	c, err := d.broker.JS.Consumer(ctx, stream.Anonymous, lane)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) { // no host has been here yet
+	now, none, err := d.broker.Progress(ctx, lane)
+	if none { // no host has been here yet
 		return "queued", 0, nil
 	}
 	if err != nil {
 		return lost(err)
 	}
-	switch now := c.CachedInfo(); {
-	case now.Delivered.Stream < seq:
+	switch {
+	case now.Delivered < seq:
 		return "queued", 0, nil
-	case !failed.NotBefore.After(now.TimeStamp):
+	case !failed.NotBefore.After(now.At):
 		return "running", failed.Attempt + 1, nil
 	case failed.Attempt == 0: // a circuit breaker keeps it out
 		return "queued", 0, nil

@@ -7,8 +7,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -86,14 +84,14 @@ func (d *Dispatcher) getJob(ctx context.Context, r endpoint.Request) {
 
 func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 	key := a.session.ResultKey(a.job)
-	var written chan *nats.Msg
+	var written <-chan struct{}
 	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
-		written = make(chan *nats.Msg, 4)
-		sub, err := d.broker.NC.ChanSubscribe(d.broker.Results.Subject(key), written)
+		c, stop, err := d.broker.Notify(d.broker.Results.Subject(key))
 		if err != nil {
 			return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
 		}
-		defer func() { _ = sub.Unsubscribe() }()
+		defer stop()
+		written = c
 	}
 	for pause := pollSoon; ; {
 		look := context.WithoutCancel(ctx)

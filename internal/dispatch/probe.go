@@ -10,9 +10,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -45,8 +42,8 @@ func (f fill) share() float64 { return float64(f.used) / float64(f.room) }
 
 // keepProbing probes the broker objects until ctx ends, each ProbeEach, sooner while something takes nothing, and after a reconnect.
 func (d *Dispatcher) keepProbing(ctx context.Context) {
-	connected := d.broker.NC.StatusChanged(nats.CONNECTED)
-	defer d.broker.NC.RemoveStatusListener(connected)
+	connected, stop := d.broker.Reconnects()
+	defer stop()
 	for {
 		pause := d.cfg.ProbeEach
 		if !d.probeAll(ctx) {
@@ -63,7 +60,7 @@ func (d *Dispatcher) keepProbing(ctx context.Context) {
 
 // probeAll probes all objects at once: those that take nothing take their time. It reports whether all take what they are given.
 func (d *Dispatcher) probeAll(ctx context.Context) bool {
-	if !d.broker.NC.IsConnected() {
+	if !d.broker.Connected() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -330,22 +327,10 @@ func (d *Dispatcher) shortenResults(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storesTimeout)
 	defer cancel()
-	s, err := d.broker.JS.Stream(ctx, stream.ResultsStream)
-	if err != nil {
+	done, b, err := d.broker.Shorten(ctx, shortenFrom, d.broker.Clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
+	if err != nil || !done {
 		return err
 	}
-	info := s.CachedInfo()
-	f := fill{int64(info.State.Bytes), info.Config.MaxBytes}
-	if f.room <= 0 || f.share() < shortenFrom {
-		return nil
-	}
-	below, err := stream.OlderThan(ctx, d.broker.NC, info, d.broker.Clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
-	if err != nil || below == 0 {
-		return err
-	}
-	if err := s.Purge(ctx, jetstream.WithPurgeSubject(stream.OutcomeSubjects), jetstream.WithPurgeSequence(below)); err != nil {
-		return err
-	}
-	d.log.Warn("outcomes_shortened", "used_bytes", f.used, "room_bytes", f.room, "min_age", d.cfg.ResultsMinAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
+	d.log.Warn("outcomes_shortened", "used_bytes", b.Used, "room_bytes", b.Room, "min_age", d.cfg.ResultsMinAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
 	return nil
 }

@@ -13,8 +13,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -236,16 +234,12 @@ func (d *Dispatcher) measureJobs(ctx context.Context) {
 
 // anonymousJobs are the jobs without session that have no outcome, by tenant.
 func (d *Dispatcher) anonymousJobs(ctx context.Context) (map[string]int64, error) {
-	s, err := d.broker.JS.Stream(ctx, stream.Anonymous)
-	if err != nil {
-		return nil, err
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(">"))
+	waiting, err := d.broker.Messages(ctx, stream.Anonymous, ">")
 	if err != nil {
 		return nil, err
 	}
 	have := map[string]int64{}
-	for subject, n := range info.State.Subjects {
+	for subject, n := range waiting {
 		have[jobs.SourceOf(subject).Session.Tenant] += int64(n)
 	}
 	return have, nil
@@ -280,16 +274,12 @@ func (q *quotas) soughtTenants() (tenants []string) {
 }
 
 func (d *Dispatcher) countSessions(ctx context.Context, tenant string) (int64, error) {
-	s, err := d.broker.JS.Stream(ctx, "KV_"+stream.Sessions)
-	if err != nil {
-		return 0, err
-	}
 	keys := d.broker.Records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(keys))
+	records, err := d.broker.Messages(ctx, stream.RecordsStream, keys)
 	if err != nil {
 		return 0, err
 	}
-	return int64(len(info.State.Subjects)), nil
+	return int64(len(records)), nil
 }
 
 // ifKnown runs keep if the session is there, and refuses the call else.

@@ -22,7 +22,6 @@ const (
 	scanTime    = 2 * time.Second       // then the page ends as it is
 	pageRecords = 500                   // asked for at once
 	pageBytes   = 4 << 20               // of these, in memory at a time
-	idleMost    = 366 * 24 * time.Hour  // that a filter may ask for
 	prefixShape = "text, 0 to 64 bytes" // a prefix of session ids
 )
 
@@ -37,7 +36,7 @@ func parseList(r endpoint.Request) (listAsk, *jobs.Error) {
 	bad := endpoint.ReadBody(r, `{"prefix": "...", "host": "...", "idle_ms": 0, "limit": 100, "cursor": "..."}`, map[string]*endpoint.Entry{
 		"prefix":  endpoint.Text(&a.prefix, prefixShape, func(s string) bool { return len(s) <= jobs.MaxSessionID }),
 		"host":    endpoint.Text(&a.host, "a host's name", jobs.ValidSession),
-		"idle_ms": endpoint.Int(&a.idle, "milliseconds", 0, idleMost.Milliseconds()),
+		"idle_ms": endpoint.Int(&a.idle, "milliseconds", 0, endpoint.AgeMost.Milliseconds()),
 		"limit":   endpoint.Int(&a.limit, "sessions", 1, listMost),
 		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
 			var err error

@@ -7,8 +7,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -129,10 +127,6 @@ type queue struct {
 }
 
 func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
-	s, err := d.broker.JS.Stream(ctx, stream.Jobs)
-	if err != nil {
-		return q, err
-	}
 	next := func(from uint64) (first stream.Stored, err error) {
 		for _, subject := range of.QueueSubjects() {
 			m, err := stream.GetNext(ctx, d.broker.NC, stream.Jobs, subject, from)
@@ -147,11 +141,11 @@ func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, er
 		return first, nil
 	}
 	for _, subject := range of.QueueSubjects() {
-		info, err := s.Info(ctx, jetstream.WithSubjectFilter(subject))
+		waiting, err := d.broker.Messages(ctx, stream.Jobs, subject)
 		if err != nil {
 			return q, err
 		}
-		for _, n := range info.State.Subjects {
+		for _, n := range waiting {
 			q.waiting += int(n)
 		}
 	}

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -45,8 +43,8 @@ type stores struct {
 
 // keepStores looks at the broker objects until ctx ends: each storesPause, after a reconnect, and when a write found no stream.
 func (d *Dispatcher) keepStores(ctx context.Context) {
-	connected := d.broker.NC.StatusChanged(nats.CONNECTED)
-	defer d.broker.NC.RemoveStatusListener(connected)
+	connected, stop := d.broker.Reconnects()
+	defer stop()
 	tick := time.NewTicker(storesPause)
 	defer tick.Stop()
 	for n := 0; ; n++ {
@@ -247,26 +245,16 @@ func (d *Dispatcher) recall(ctx context.Context) (uint64, error) {
 	if err != nil || len(found.Missing) == 0 {
 		return 0, err
 	}
-	inbox := d.broker.NC.NewInbox()
-	sub, err := d.broker.NC.SubscribeSync(inbox)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := d.broker.NC.PublishRequest(jobs.SubjectBeat, inbox, nil); err != nil {
-		return 0, err
-	}
 	bounded, cancel := context.WithTimeout(ctx, hostsWait)
 	defer cancel()
 	highest := found.Highest
-	for {
-		m, err := sub.NextMsgWithContext(bounded)
+	err = d.broker.Collect(bounded, jobs.SubjectBeat, func(data []byte) {
 		var b jobs.Heartbeat
-		if err != nil || json.Unmarshal(m.Data, &b) != nil { // the time is over, or the broker says that nobody is there
-			return highest, nil
+		if json.Unmarshal(data, &b) == nil {
+			highest = max(highest, b.HighestEpoch)
 		}
-		highest = max(highest, b.HighestEpoch)
-	}
+	})
+	return highest, err
 }
 
 // lookForStrangers finds consumers of others on our work queues. What is to become of them an operator says.

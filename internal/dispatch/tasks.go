@@ -8,9 +8,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/dispatch/leader"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -22,7 +19,7 @@ const reconcile = 5 * time.Second
 func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.keepAssigned},
-		keepAnchored(d.broker.JS, d.broker.Writer, d.log),
+		keepAnchored(d.broker, d.log),
 		{Name: "deadlines", Run: d.endOverdue},
 		leader.Every(storesPause, d.log, "results", d.shortenResults),
 	}
@@ -54,23 +51,21 @@ func (d *Dispatcher) keepAssigned(ctx context.Context) {
 }
 
 // keepAnchored keeps one unconsumed message in the newest block of the jobs stream.
-func keepAnchored(js jetstream.JetStream, w *stream.Writer, log *slog.Logger) leader.Task {
+func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
 	last := uint64(0) // also of an earlier time of leading
 	return leader.Every(time.Second, log, "anchor", func(ctx context.Context) error {
-		ack, err := w.PublishSync(&nats.Msg{Subject: stream.AnchorSubject})
+		sequence, err := broker.StoreSequence(stream.AnchorSubject)
 		if err != nil {
 			return nil // the probes tell of it
 		}
 		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 		defer cancel()
-		if s, err := js.Stream(ctx, stream.Jobs); err == nil {
-			if last > 0 {
-				_ = s.DeleteMsg(ctx, last)
-			} else { // those of leaders that were killed
-				_ = s.Purge(ctx, jetstream.WithPurgeSubject(stream.AnchorSubject), jetstream.WithPurgeKeep(1))
-			}
+		if last > 0 {
+			_ = broker.DeleteMessage(ctx, stream.Jobs, last)
+		} else { // those of leaders that were killed
+			_ = broker.PurgeSubject(ctx, stream.Jobs, stream.AnchorSubject, 1)
 		}
-		last = ack.Sequence
+		last = sequence
 		return nil
 	})
 }
@@ -83,8 +78,8 @@ func (d *Dispatcher) awaitReady(ctx context.Context) {
 	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
 	for {
-		s, err := d.broker.JS.Stream(ctx, stream.Jobs)
-		if err == nil && s.CachedInfo().State.Consumers >= d.layouts().Serving.Partitions && len(d.hosts.Live()) > 0 {
+		_, consumers, err := d.broker.Count(ctx, stream.Jobs)
+		if err == nil && consumers >= d.layouts().Serving.Partitions && len(d.hosts.Live()) > 0 {
 			break
 		}
 		select {

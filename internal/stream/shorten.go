@@ -12,6 +12,25 @@ import (
 // OutcomeSubjects match the outcomes in dspex_results, and not the attempts of jobs that have none yet.
 const OutcomeSubjects = "$KV." + Results + ".r.>"
 
+// Shorten removes outcomes that were stored before the given time, the oldest first and one of parts equal parts of them at most, if
+// they use that share of their room. It returns what they used and their room; done: some were removed.
+func (a *Access) Shorten(ctx context.Context, share float64, before time.Time, parts uint64) (done bool, b Bounded, err error) {
+	s, err := a.JS.Stream(ctx, ResultsStream)
+	if err != nil {
+		return false, b, err
+	}
+	info := s.CachedInfo()
+	b = Bounded{Used: info.State.Bytes, Room: info.Config.MaxBytes}
+	if b.Room <= 0 || float64(b.Used) < share*float64(b.Room) {
+		return false, b, nil
+	}
+	below, err := OlderThan(ctx, a.NC, info, before, parts)
+	if err != nil || below == 0 {
+		return false, b, err
+	}
+	return true, b, s.Purge(ctx, jetstream.WithPurgeSubject(OutcomeSubjects), jetstream.WithPurgeSequence(below))
+}
+
 // OlderThan finds where the oldest of parts equal parts of the outcomes ends: all outcomes below that sequence were stored before the
 // given time. 0: none was. It looks at some twenty of them.
 func OlderThan(ctx context.Context, nc *nats.Conn, results *jetstream.StreamInfo, before time.Time, parts uint64) (below uint64, err error) {

@@ -5,10 +5,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
+
+// AgeMost is the longest time that a filter may name.
+const AgeMost = 366 * 24 * time.Hour
 
 // SessionShape is what a session id, and a tenant's name, must be.
 const SessionShape = "1 to 64 of A-Z a-z 0-9 _ -"

@@ -1,0 +1,142 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// LastSequence is that of a stream's newest message.
+func (a *Access) LastSequence(ctx context.Context, stream string) (uint64, error) {
+	s, err := a.JS.Stream(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	return s.CachedInfo().State.LastSeq, nil
+}
+
+// Messages counts the messages of a stream under each subject that matches filter.
+func (a *Access) Messages(ctx context.Context, stream, filter string) (map[string]uint64, error) {
+	s, err := a.JS.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, err
+	}
+	return info.State.Subjects, nil
+}
+
+// Count is the number of messages and of consumers of a stream.
+func (a *Access) Count(ctx context.Context, stream string) (messages uint64, consumers int, err error) {
+	s, err := a.JS.Stream(ctx, stream)
+	if err != nil {
+		return 0, 0, err
+	}
+	state := s.CachedInfo().State
+	return state.Msgs, state.Consumers, nil
+}
+
+// DeleteMessage removes a message. One that is gone already is fine.
+func (a *Access) DeleteMessage(ctx context.Context, stream string, sequence uint64) error {
+	s, err := a.JS.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if err := s.DeleteMsg(ctx, sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return err
+	}
+	return nil
+}
+
+// PurgeSubject removes all messages of a stream under a subject but the newest ones.
+func (a *Access) PurgeSubject(ctx context.Context, stream, subject string, keep uint64) error {
+	s, err := a.JS.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	options := []jetstream.StreamPurgeOpt{jetstream.WithPurgeSubject(subject)}
+	if keep > 0 {
+		options = append(options, jetstream.WithPurgeKeep(keep))
+	}
+	return s.Purge(ctx, options...)
+}
+
+// Progress is how far the consumer of a lane has come.
+type Progress struct {
+	Delivered uint64 // sequence of the last message that it delivered
+	Pending   uint64 // messages that it has not delivered yet
+	At        time.Time
+}
+
+// Progress reads that of a lane of anonymous jobs; none: no host has served the lane yet.
+func (a *Access) Progress(ctx context.Context, lane string) (p Progress, none bool, err error) {
+	c, err := a.JS.Consumer(ctx, Anonymous, lane)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return p, true, err
+	}
+	if err != nil {
+		return p, false, err
+	}
+	info := c.CachedInfo()
+	return Progress{info.Delivered.Stream, info.NumPending, info.TimeStamp}, false, nil
+}
+
+// Publish stores a message and calls done with the broker's answer. It does not block, and done must not.
+func (a *Access) Publish(subject string, header map[string][]string, data []byte, done func(Ack, error)) {
+	a.Writer.Publish(&nats.Msg{Subject: subject, Header: header, Data: data}, done)
+}
+
+// StoreFirst is Store of a message that must be the only one under its subject: else the error is ErrWrongRevision.
+func (a *Access) StoreFirst(subject string, header map[string][]string, data []byte) error {
+	header[nats.ExpectedLastSubjSeqHdr] = []string{"0"}
+	return a.Store(subject, header, data)
+}
+
+// StoreSequence is Store that returns where the message is.
+func (a *Access) StoreSequence(subject string) (uint64, error) {
+	ack, err := a.Writer.PublishSync(&nats.Msg{Subject: subject})
+	return ack.Sequence, err
+}
+
+// Notify is a channel that gets a value when something is published under the subject, until stop is called.
+func (a *Access) Notify(subject string) (c <-chan struct{}, stop func(), err error) {
+	published := make(chan struct{}, 1)
+	stop, err = a.Receive(subject, func(string, []byte) {
+		select {
+		case published <- struct{}{}:
+		default:
+		}
+	})
+	return published, stop, err
+}
+
+// Inbox is a subject of this process alone.
+func (a *Access) Inbox() string { return a.NC.NewInbox() }
+
+// Invite asks all who serve a subject to answer to an inbox.
+func (a *Access) Invite(subject, inbox string) error { return a.NC.PublishRequest(subject, inbox, nil) }
+
+// Collect invites all who serve a subject and hands their answers to each, until ctx ends, or the broker says that nobody is there.
+func (a *Access) Collect(ctx context.Context, subject string, each func(data []byte)) error {
+	inbox := a.NC.NewInbox()
+	sub, err := a.NC.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := a.Invite(subject, inbox); err != nil {
+		return err
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil || m.Header.Get("Status") != "" {
+			return nil //nolint:nilerr // the time is over, or nobody is there
+		}
+		each(m.Data)
+	}
+}
