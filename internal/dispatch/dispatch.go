@@ -13,6 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/deadletters"
+
+	"github.com/dspex/dspex/internal/dispatch/quota"
+
+	"github.com/dspex/dspex/internal/dispatch/alerts"
+
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/service"
@@ -39,7 +45,7 @@ type Config struct {
 	Settings stream.Settings
 	Log      *slog.Logger
 	Version  string // semantic version of the service
-	Alerts   Alerts
+	Alerts   alerts.Config
 	// QuotaFile has the tenants' bounds (ReadQuotas); it is read again when it changes. "": there are none.
 	QuotaFile string
 	Machine   clock.Machine // whose clocks are read; nil: this one's, as Go reads them
@@ -49,6 +55,15 @@ type Config struct {
 	// OnReady is called once, when requests are answered and every partition has an owner.
 	OnReady func()
 }
+
+// What the operator configures of the rooms.
+type (
+	Alerts = alerts.Config
+	Quotas = quota.Bounds
+)
+
+// ReadQuotas reads a file {"*": {"jobs": 1000, "sessions": 10000}, "acme": {...}}.
+func ReadQuotas(path string) (Quotas, error) { return quota.Read(path) }
 
 // Dispatcher serves the endpoints. Make it with New, then Run it once.
 type Dispatcher struct {
@@ -64,7 +79,8 @@ type Dispatcher struct {
 	stores       stores
 	writable     writable
 	diagnoses    diagnoses
-	quotas       *quotas
+	letters      *deadletters.Letters
+	quotas       *quota.Meter
 	backlogs     backlogs
 	trail        trail
 	refusedBy    sync.Map       // code of a refused call -> *atomic.Int64
@@ -72,11 +88,9 @@ type Dispatcher struct {
 	swept        stream.Layout  // beyond it no assignment is left
 	woken        chan struct{}  // capacity 1: the leader is to plan
 	asides       sync.WaitGroup // requests that are answered beside their endpoint
-	webhook      *webhook
+	alerts       *alerts.Alerter
 	service      atomic.Pointer[service.Service] // nil before it serves
 	leader       *leader.Leader
-	alerts       atomic.Int64
-	recoveries   atomic.Int64
 }
 
 // New checks the configuration.
@@ -93,28 +107,22 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.ProbeEach == 0 {
 		cfg.ProbeEach = probeEach
 	}
-	cfg.Alerts = cfg.Alerts.withDefaults()
+	cfg.Alerts = cfg.Alerts.WithDefaults()
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)},
-		webhook: newWebhook(cfg.Alerts.Webhook, cfg.Log)}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)}}
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
 	}
 	d.broker.KnowAccounts(cfg.Settings.Accounts)
 	d.leader = leader.New(cfg.Name, cfg.Log)
-	d.quotas = newQuotas(nil)
-	if cfg.QuotaFile != "" {
-		bounds, err := ReadQuotas(cfg.QuotaFile)
-		if err != nil {
-			return nil, err
-		}
-		d.quotas = newQuotas(bounds)
-	}
+	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
-	return d, nil
+	d.letters = deadletters.New(d.broker, cfg.Log)
+	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
+	return d, err
 }
 
 // prepare makes the broker objects, or finds them.
@@ -182,11 +190,11 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.rememberControl(ctx) })
 	follow.Go(func() { d.keepStores(ctx) })
 	follow.Go(func() { d.keepProbing(ctx) })
-	follow.Go(func() { d.webhook.run(ctx) })
+	follow.Go(func() { d.alerts.Run(ctx) })
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
-	follow.Go(func() { d.watchErrors(ctx) })
+	follow.Go(func() { d.alerts.WatchErrors(ctx, d.hosts, d.leader.Leads) })
 	follow.Go(func() { d.awaitReady(ctx) })
-	follow.Go(func() { d.enforceQuotas(ctx) })
+	follow.Go(func() { d.quotas.Follow(ctx) })
 	follow.Go(func() { d.followLane(ctx) })
 	d.leader.Run(ctx, d.broker.Control, d.tasks())
 	return nil
@@ -230,10 +238,10 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("admin-anonymous", jobs.RPCAdminAnonymous, auditCalls, d.callAnonymous),
 		at("jobs-get", jobs.RPCJobsGet, auditOperator, waiting(d.getJob)),
 		at("jobs-cancel", jobs.RPCJobsCancel, auditOperator, aside(d.cancelJob)),
-		at("dlq-list", jobs.RPCDeadList, auditNone, aside(d.listDead)),
-		at("dlq-show", jobs.RPCDeadShow, auditAll, aside(d.showDead)),
-		at("dlq-replay", jobs.RPCDeadReplay, auditAll, aside(d.replayDead)),
-		at("dlq-purge", jobs.RPCDeadPurge, auditAll, aside(d.purgeDead)),
+		at("dlq-list", jobs.RPCDeadList, auditNone, aside(d.letters.List)),
+		at("dlq-show", jobs.RPCDeadShow, auditAll, aside(d.letters.Show)),
+		at("dlq-replay", jobs.RPCDeadReplay, auditAll, aside(d.letters.Replay)),
+		at("dlq-purge", jobs.RPCDeadPurge, auditAll, aside(d.letters.Purge)),
 		at("health", jobs.RPCHealth, auditNone, aside(d.health)),
 		at("stats", jobs.RPCStats, auditNone, aside(d.getStats)),
 		at("sessions-list", jobs.RPCSessionsList, auditNone, aside(d.listSessions)),

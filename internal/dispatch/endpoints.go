@@ -73,7 +73,7 @@ func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.Sessi
 	}
 	full := false
 	if bad == nil && role != jobs.RoleOperator {
-		full, bad = d.quotas.admit(to.Tenant)
+		full, bad = d.quotas.Admit(to.Tenant)
 	}
 	if bad != nil {
 		d.refuseCall(r, bad)
@@ -178,4 +178,21 @@ func one(h map[string][]string, key string) string {
 		return v[0]
 	}
 	return ""
+}
+
+// ifKnown runs keep if the session is there, and refuses the call else.
+func (d *Dispatcher) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
+	done, bad := d.quotas.Look()
+	if bad != nil {
+		d.refuseCall(r, bad)
+		return
+	}
+	d.asides.Go(func() {
+		defer done()
+		if bad := d.quotas.KnownSession(of); bad != nil {
+			d.refuseCall(r, bad)
+			return
+		}
+		keep()
+	})
 }

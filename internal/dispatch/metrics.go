@@ -78,6 +78,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		number(fillDesc, prometheus.GaugeValue, share, name)
 	}
 	number(unauditedDesc, prometheus.CounterValue, float64(d.trail.count()))
-	number(alertsDesc, prometheus.CounterValue, float64(d.alerts.Load()), "alert")
-	number(alertsDesc, prometheus.CounterValue, float64(d.recoveries.Load()), "recovered")
+	alerts, recoveries := d.alerts.Counts()
+	number(alertsDesc, prometheus.CounterValue, float64(alerts), "alert")
+	number(alertsDesc, prometheus.CounterValue, float64(recoveries), "recovered")
 }

@@ -167,7 +167,7 @@ type lost struct {
 func (d *Dispatcher) tellLost(name string) {
 	d.stores.forgetForeign(name)
 	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: d.cfg.Name, Stream: name, Held: stream.Holds(name)}
-	d.alarm(subjectLost, l, func() {
+	d.alerts.Send(subjectLost, l, func() {
 		d.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is made again, empty; restore a backup if there is one (docs/operations.md)")
 	})
 }

@@ -1,10 +1,12 @@
-package dispatch
+// Package quota bounds what a tenant may have at a time, by what is measured now and then and what was accepted since.
+package quota
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -17,24 +19,24 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Quota bounds what one tenant may have at a time; 0 is no bound.
-type Quota struct {
+// Bound bounds what one tenant may have at a time; 0 is no bound.
+type Bound struct {
 	Jobs     int64 `json:"jobs"`     // that wait and run, published ones included: beyond it calls are refused
 	Sessions int64 `json:"sessions"` // with a record: beyond it calls of new ones are refused
 }
 
-// Quotas are the tenants' bounds by name, under "*" those of all others.
-type Quotas map[string]Quota
+// Bounds are the tenants' bounds by name, under "*" those of all others.
+type Bounds map[string]Bound
 
-// ReadQuotas reads a file {"*": {"jobs": 1000, "sessions": 10000}, "acme": {...}}.
-func ReadQuotas(path string) (Quotas, error) {
+// Read reads a file {"*": {"jobs": 1000, "sessions": 10000}, "acme": {...}}.
+func Read(path string) (Bounds, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	in := json.NewDecoder(bytes.NewReader(b))
 	in.DisallowUnknownFields()
-	var q Quotas
+	var q Bounds
 	if err := in.Decode(&q); err != nil {
 		return nil, fmt.Errorf("%s must be like {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}: %w", path, err)
 	}
@@ -49,7 +51,7 @@ func ReadQuotas(path string) (Quotas, error) {
 	return q, nil
 }
 
-func (q Quotas) of(tenant string) Quota {
+func (q Bounds) of(tenant string) Bound {
 	if own, ok := q[tenant]; ok {
 		return own
 	}
@@ -63,11 +65,15 @@ const (
 	quotaFilePace = 5 * time.Second        // between looks at the file
 )
 
-// quotas judge calls by what was measured a moment ago and what was accepted here since. Between two measurements other
+// Meter judge calls by what was measured a moment ago and what was accepted here since. Between two measurements other
 // dispatchers accept calls, too: the bound is kept to within what comes in that time.
-type quotas struct {
+type Meter struct {
+	broker  *stream.Access
+	hosts   *fleet.Fleet
+	log     *slog.Logger
+	file    string // "": there are no bounds
 	mu      sync.Mutex
-	bounds  Quotas
+	bounds  Bounds
 	usage   map[string]*usage
 	pressed chan struct{} // capacity 1: a tenant is past half of its bound
 	looks   chan struct{} // a place for each look whether a session is there
@@ -84,11 +90,22 @@ type usage struct {
 	sought   bool // calls came since sessions were measured last
 }
 
-func newQuotas(bounds Quotas) *quotas {
-	return &quotas{bounds: bounds, usage: map[string]*usage{}, pressed: make(chan struct{}, 1), looks: make(chan struct{}, mostLooks)}
+// New reads the file, if there is one.
+func New(file string, broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger) (*Meter, error) {
+	q := of(nil)
+	q.broker, q.hosts, q.log, q.file = broker, hosts, log, file
+	var err error
+	if file != "" {
+		q.bounds, err = Read(file)
+	}
+	return q, err
 }
 
-func (q *quotas) ofLocked(tenant string) *usage {
+func of(bounds Bounds) *Meter {
+	return &Meter{bounds: bounds, usage: map[string]*usage{}, pressed: make(chan struct{}, 1), looks: make(chan struct{}, mostLooks)}
+}
+
+func (q *Meter) ofLocked(tenant string) *usage {
 	u := q.usage[tenant]
 	if u == nil {
 		u = &usage{}
@@ -97,12 +114,12 @@ func (q *quotas) ofLocked(tenant string) *usage {
 	return u
 }
 
-// admit counts a call, or refuses it. full says that only calls of sessions that are there already may pass.
-func (q *quotas) admit(tenant string) (full bool, bad *jobs.Error) {
+// Admit counts a call, or refuses it. full says that only calls of sessions that are there already may pass.
+func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	bound := q.bounds.of(tenant)
-	if bound == (Quota{}) {
+	if bound == (Bound{}) {
 		return false, nil
 	}
 	u := q.ofLocked(tenant)
@@ -130,7 +147,7 @@ func overQuota(again time.Duration, format string, args ...any) *jobs.Error {
 }
 
 // measuring begins a measurement: what is accepted from now on is not in it.
-func (q *quotas) measuring() map[string]int64 {
+func (q *Meter) measuring() map[string]int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	before := map[string]int64{}
@@ -141,7 +158,7 @@ func (q *quotas) measuring() map[string]int64 {
 }
 
 // measured ends one.
-func (q *quotas) measured(before, have map[string]int64) {
+func (q *Meter) measured(before, have map[string]int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for tenant, u := range q.usage {
@@ -151,15 +168,15 @@ func (q *quotas) measured(before, have map[string]int64) {
 }
 
 // boundless reports whether no tenant has a bound.
-func (q *quotas) boundless() bool {
+func (q *Meter) boundless() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.bounds) == 0
 }
 
-// enforceQuotas measures what tenants have, until ctx ends.
-func (d *Dispatcher) enforceQuotas(ctx context.Context) {
-	if d.cfg.QuotaFile == "" {
+// Follow measures what tenants have, until ctx ends.
+func (q *Meter) Follow(ctx context.Context) {
+	if q.file == "" {
 		return
 	}
 	read, sessions, file := time.NewTicker(time.Second), time.NewTicker(sessionsPause), time.NewTicker(quotaFilePace)
@@ -173,19 +190,19 @@ func (d *Dispatcher) enforceQuotas(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-file.C:
-			changed = d.rereadQuotas(changed)
+			changed = q.rereadQuotas(changed)
 			continue
 		case <-sessions.C:
-			d.measureSessions(ctx)
+			q.measureSessions(ctx)
 			continue
 		case <-read.C:
-		case <-d.quotas.pressed:
+		case <-q.pressed:
 			pressed = true
 		}
-		if d.quotas.boundless() {
+		if q.boundless() {
 			continue
 		}
-		d.measureJobs(ctx)
+		q.measureJobs(ctx)
 		if pressed { // not more often than this
 			select {
 			case <-ctx.Done():
@@ -196,45 +213,45 @@ func (d *Dispatcher) enforceQuotas(ctx context.Context) {
 }
 
 // rereadQuotas takes a file that has changed; one that cannot be read changes nothing.
-func (d *Dispatcher) rereadQuotas(last time.Time) time.Time {
-	at, err := os.Stat(d.cfg.QuotaFile)
+func (q *Meter) rereadQuotas(last time.Time) time.Time {
+	at, err := os.Stat(q.file)
 	if err == nil && at.ModTime().Equal(last) {
 		return last
 	}
-	var bounds Quotas
+	var bounds Bounds
 	if err == nil {
-		bounds, err = ReadQuotas(d.cfg.QuotaFile)
+		bounds, err = Read(q.file)
 	}
 	if err != nil {
-		d.log.Warn("quotas_not_read", "error", err)
+		q.log.Warn("quotas_not_read", "error", err)
 		return last
 	}
-	d.quotas.mu.Lock()
-	defer d.quotas.mu.Unlock()
-	d.quotas.bounds = bounds
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bounds = bounds
 	return at.ModTime()
 }
 
 // measureJobs counts the jobs that wait and run: of sessions as the hosts say, of those without session as the stream says.
-func (d *Dispatcher) measureJobs(ctx context.Context) {
-	before := d.quotas.measuring()
+func (q *Meter) measureJobs(ctx context.Context) {
+	before := q.measuring()
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	have, err := d.anonymousJobs(ctx)
+	have, err := q.anonymousJobs(ctx)
 	if err != nil {
-		d.log.Debug("quotas_not_measured", "error", err)
+		q.log.Debug("quotas_not_measured", "error", err)
 		return
 	}
-	beats, _ := d.hosts.Measure()
+	beats, _ := q.hosts.Measure()
 	for tenant, n := range fleet.ByTenant(beats) {
 		have[tenant] += n.Jobs
 	}
-	d.quotas.measured(before, have)
+	q.measured(before, have)
 }
 
 // anonymousJobs are the jobs without session that have no outcome, by tenant.
-func (d *Dispatcher) anonymousJobs(ctx context.Context) (map[string]int64, error) {
-	waiting, err := d.broker.Messages(ctx, stream.Anonymous, ">")
+func (q *Meter) anonymousJobs(ctx context.Context) (map[string]int64, error) {
+	waiting, err := q.broker.Messages(ctx, stream.Anonymous, ">")
 	if err != nil {
 		return nil, err
 	}
@@ -246,22 +263,22 @@ func (d *Dispatcher) anonymousJobs(ctx context.Context) (map[string]int64, error
 }
 
 // measureSessions counts the sessions of tenants that have a bound and are in use.
-func (d *Dispatcher) measureSessions(ctx context.Context) {
+func (q *Meter) measureSessions(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	for _, tenant := range d.quotas.soughtTenants() {
-		n, err := d.countSessions(ctx, tenant)
+	for _, tenant := range q.soughtTenants() {
+		n, err := q.countSessions(ctx, tenant)
 		if err != nil {
-			d.log.Debug("quotas_not_measured", "error", err)
+			q.log.Debug("quotas_not_measured", "error", err)
 			return
 		}
-		d.quotas.mu.Lock()
-		d.quotas.ofLocked(tenant).sessions = n
-		d.quotas.mu.Unlock()
+		q.mu.Lock()
+		q.ofLocked(tenant).sessions = n
+		q.mu.Unlock()
 	}
 }
 
-func (q *quotas) soughtTenants() (tenants []string) {
+func (q *Meter) soughtTenants() (tenants []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for tenant, u := range q.usage {
@@ -273,37 +290,30 @@ func (q *quotas) soughtTenants() (tenants []string) {
 	return tenants
 }
 
-func (d *Dispatcher) countSessions(ctx context.Context, tenant string) (int64, error) {
-	keys := d.broker.Records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
-	records, err := d.broker.Messages(ctx, stream.RecordsStream, keys)
+func (q *Meter) countSessions(ctx context.Context, tenant string) (int64, error) {
+	keys := q.broker.Records.Subject(jobs.SessionRef{Tenant: tenant, ID: "*"}.RecordKey())
+	records, err := q.broker.Messages(ctx, stream.RecordsStream, keys)
 	if err != nil {
 		return 0, err
 	}
 	return int64(len(records)), nil
 }
 
-// ifKnown runs keep if the session is there, and refuses the call else.
-func (d *Dispatcher) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
+// Look takes a place for a look whether a session is there, until done is called.
+func (q *Meter) Look() (done func(), bad *jobs.Error) {
 	select {
-	case d.quotas.looks <- struct{}{}:
+	case q.looks <- struct{}{}:
+		return func() { <-q.looks }, nil
 	default:
-		d.refuseCall(r, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks))
-		return
+		return nil, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks)
 	}
-	d.asides.Go(func() {
-		defer func() { <-d.quotas.looks }()
-		if bad := d.knownSession(of); bad != nil {
-			d.refuseCall(r, bad)
-			return
-		}
-		keep()
-	})
 }
 
-func (d *Dispatcher) knownSession(of jobs.SessionRef) *jobs.Error {
+// KnownSession refuses the call of a session that is not there.
+func (q *Meter) KnownSession(of jobs.SessionRef) *jobs.Error {
 	ctx, cancel := context.WithTimeout(context.Background(), stream.AckTimeout)
 	defer cancel()
-	e, err := d.broker.Records.Get(ctx, of.RecordKey())
+	e, err := q.broker.Records.Get(ctx, of.RecordKey())
 	switch {
 	case err != nil:
 		return endpoint.Unreadable(err)

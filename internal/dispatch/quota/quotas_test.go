@@ -1,4 +1,4 @@
-package dispatch
+package quota
 
 import (
 	"os"
@@ -10,11 +10,11 @@ import (
 )
 
 func TestAQuotaCountsWhatWasMeasuredAndWhatCameSince(t *testing.T) {
-	q := newQuotas(Quotas{"acme": {Jobs: 4}, "*": {Jobs: 2, Sessions: 10}, "free": {}})
+	q := of(Bounds{"acme": {Jobs: 4}, "*": {Jobs: 2, Sessions: 10}, "free": {}})
 	admitted := func(tenant string, n int) (passed int) {
 		t.Helper()
 		for range n {
-			full, bad := q.admit(tenant)
+			full, bad := q.Admit(tenant)
 			if bad == nil {
 				passed++
 			} else if bad.Code != jobs.CodeQuota || !bad.Retryable || bad.RetryAfter <= 0 || bad.Number() != 429 {
@@ -48,21 +48,21 @@ func TestAQuotaCountsWhatWasMeasuredAndWhatCameSince(t *testing.T) {
 	}
 	q.ofLocked("globex").sessions = 10
 	q.measured(q.measuring(), nil)
-	if full, bad := q.admit("globex"); !full || bad != nil {
+	if full, bad := q.Admit("globex"); !full || bad != nil {
 		t.Errorf("%v %v: only calls of known sessions may pass", full, bad)
 	}
 }
 
 func TestAFileOfQuotasIsReadOrSaysWhatIsWrong(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "quotas.json")
-	read := func(text string) (Quotas, error) {
+	read := func(text string) (Bounds, error) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return ReadQuotas(path)
+		return Read(path)
 	}
 	q, err := read(`{"*": {"jobs": 100}, "acme": {"jobs": 5, "sessions": 7}}`)
-	if err != nil || q.of("acme") != (Quota{5, 7}) || q.of("globex") != (Quota{Jobs: 100}) {
+	if err != nil || q.of("acme") != (Bound{5, 7}) || q.of("globex") != (Bound{Jobs: 100}) {
 		t.Errorf("%+v %v", q, err)
 	}
 	for text, want := range map[string]string{

@@ -1,4 +1,4 @@
-package dispatch
+package alerts
 
 import (
 	"bytes"
@@ -42,11 +42,11 @@ func (w *webhook) post(body []byte) {
 	select {
 	case w.waiting <- body:
 	default:
-		w.log.Error("alert_not_sent", "destination", AlertWebhook, "error", "too many alerts wait")
+		w.log.Error("alert_not_sent", "destination", Webhook, "error", "too many alerts wait")
 	}
 }
 
-// run posts until ctx ends.
+// Run posts until ctx ends.
 func (w *webhook) run(ctx context.Context) {
 	defer w.client.CloseIdleConnections()
 	for {
@@ -55,7 +55,7 @@ func (w *webhook) run(ctx context.Context) {
 			return
 		case body := <-w.waiting:
 			if err := w.insist(ctx, body); err != nil {
-				w.log.Error("alert_not_sent", "destination", AlertWebhook, "error", err)
+				w.log.Error("alert_not_sent", "destination", Webhook, "error", err)
 			}
 		}
 	}

@@ -1,9 +1,11 @@
-package dispatch
+// Package deadletters serves the endpoints about dead letters: what failed for good is listed, shown, replayed and purged.
+package deadletters
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +17,15 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
+// Letters serves the requests.
+type Letters struct {
+	broker *stream.Access
+	log    *slog.Logger
+}
+
+// New serves the dead letters of a broker.
+func New(broker *stream.Access, log *slog.Logger) *Letters { return &Letters{broker, log} }
+
 // Bounds of one request about dead letters.
 const (
 	deadDefault = 100
@@ -22,8 +33,8 @@ const (
 	deadScan    = 10_000 // letters looked at
 )
 
-// deadAsk chooses dead letters: one, or all that match.
-type deadAsk struct {
+// query chooses dead letters: one, or all that match.
+type query struct {
 	sequence       int64
 	tenant         string
 	session        string
@@ -45,7 +56,7 @@ var categoryShape = func() string {
 	return strings.Join(names, ", ")
 }()
 
-func (a *deadAsk) entries(r endpoint.Request) map[string]*endpoint.Entry {
+func (a *query) entries(r endpoint.Request) map[string]*endpoint.Entry {
 	a.limit, a.tenant = deadDefault, endpoint.TenantOf(r)
 	category := ""
 	return map[string]*endpoint.Entry{
@@ -68,7 +79,7 @@ func (a *deadAsk) entries(r endpoint.Request) map[string]*endpoint.Entry {
 }
 
 // choose reads which letters a request is about. Without a filter it must say that it means all.
-func (a *deadAsk) choose(r endpoint.Request) *jobs.Error {
+func (a *query) choose(r endpoint.Request) *jobs.Error {
 	entries := a.entries(r)
 	entries["sequence"] = endpoint.Int(&a.sequence, "a letter's sequence", 1, 1<<53)
 	entries["all"] = endpoint.Bool(&a.all)
@@ -91,14 +102,14 @@ func (a *deadAsk) choose(r endpoint.Request) *jobs.Error {
 	return nil
 }
 
-func (a *deadAsk) contradiction() *jobs.Error {
+func (a *query) contradiction() *jobs.Error {
 	if a.session != "" && a.anonymous {
 		return jobs.Refused(jobs.CodeBadRequest, "anonymous", "either a session or anonymous", "an anonymous job has no session")
 	}
 	return nil
 }
 
-func (a *deadAsk) subjects() []string {
+func (a *query) subjects() []string {
 	of := jobs.SessionRef{Tenant: a.tenant, ID: a.session}
 	switch {
 	case a.session != "", a.anonymous:
@@ -110,16 +121,16 @@ func (a *deadAsk) subjects() []string {
 
 // scan hands the letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
 // The first page fixes where the last one ends: what dies meanwhile is not met.
-func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) error) (cursor string, err error) {
+func (l *Letters) scan(ctx context.Context, a *query, visit func(*deadLetter) error) (cursor string, err error) {
 	if a.until == 0 {
-		if a.until, err = d.broker.LastSequence(ctx, stream.Dead); err != nil {
+		if a.until, err = l.broker.LastSequence(ctx, stream.Dead); err != nil {
 			return "", err
 		}
 	}
-	now, left := d.broker.Clock.Now(), a.limit
+	now, left := l.broker.Clock.Now(), a.limit
 	p := stream.HeadersPage{Stream: stream.Dead, Subjects: a.subjects(), From: a.from, Until: a.until, Most: deadScan}
-	next, err := stream.GetHeaders(ctx, d.broker.JS, p, func(m stream.Stored) (bool, error) {
-		b, ok, err := d.match(ctx, a, m, now)
+	next, err := stream.GetHeaders(ctx, l.broker.JS, p, func(m stream.Stored) (bool, error) {
+		b, ok, err := l.match(ctx, a, m, now)
 		if err != nil || !ok {
 			return false, err
 		}
@@ -132,8 +143,8 @@ func (d *Dispatcher) scan(ctx context.Context, a *deadAsk, visit func(*buried) e
 	return cursor, err
 }
 
-// buried is a dead letter at its place.
-type buried struct {
+// deadLetter is one at its place.
+type deadLetter struct {
 	*jobs.DeadLetter
 	sequence uint64
 	at       time.Time
@@ -143,13 +154,13 @@ type buried struct {
 }
 
 // match reads a letter and judges it.
-func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now time.Time) (*buried, bool, error) {
+func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time.Time) (*deadLetter, bool, error) {
 	letter, err := jobs.ParseDeadLetter(m.Subject, m.Header)
 	if err != nil {
-		d.log.Warn("dead_letter_unreadable", "sequence", m.Sequence, "error", err)
+		l.log.Warn("dead_letter_unreadable", "sequence", m.Sequence, "error", err)
 		return nil, false, nil
 	}
-	b := &buried{DeadLetter: letter, sequence: m.Sequence, at: m.Time, bytes: len(m.Data)}
+	b := &deadLetter{DeadLetter: letter, sequence: m.Sequence, at: m.Time, bytes: len(m.Data)}
 	if text := m.Header.Get(stream.SizeHeader); text != "" {
 		b.bytes, _ = strconv.Atoi(text) // the broker's own number
 	}
@@ -162,15 +173,15 @@ func (d *Dispatcher) match(ctx context.Context, a *deadAsk, m stream.Stored, now
 		a.older > 0 && age < a.older, a.newer > 0 && age > a.newer:
 		return nil, false, nil
 	}
-	if err := d.note(ctx, b); err != nil {
+	if err := l.note(ctx, b); err != nil {
 		return nil, false, err
 	}
 	return b, a.replayed == nil || *a.replayed == (b.replay != ""), nil
 }
 
 // note looks whether a letter was replayed.
-func (d *Dispatcher) note(ctx context.Context, b *buried) error {
-	m, err := stream.GetLast(ctx, d.broker.NC, stream.Dead, replayedSubject(b.sequence))
+func (l *Letters) note(ctx context.Context, b *deadLetter) error {
+	m, err := stream.GetLast(ctx, l.broker.NC, stream.Dead, replayedSubject(b.sequence))
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil
 	}
@@ -185,7 +196,7 @@ func replayedSubject(sequence uint64) string {
 }
 
 // brief is what a list tells of a letter.
-func (b *buried) brief() map[string]any {
+func (b *deadLetter) brief() map[string]any {
 	category, code, message := b.Failed()
 	out := map[string]any{
 		"sequence": b.sequence, "job": b.Job, "session": endpoint.OrNil(b.Session.ID), "mode": string(b.Mode), "command": endpoint.OrNil(b.Command),
@@ -201,9 +212,9 @@ func (b *buried) brief() map[string]any {
 	return out
 }
 
-// listDead answers one page of the dead letters, the oldest first.
-func (d *Dispatcher) listDead(ctx context.Context, r endpoint.Request) {
-	a := &deadAsk{}
+// List answers one page of the dead letters, the oldest first.
+func (l *Letters) List(ctx context.Context, r endpoint.Request) {
+	a := &query{}
 	bad := endpoint.ReadBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries(r))
 	if bad == nil {
 		bad = a.contradiction()
@@ -213,7 +224,7 @@ func (d *Dispatcher) listDead(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	found := []map[string]any{}
-	cursor, err := d.scan(ctx, a, func(b *buried) error { found = append(found, b.brief()); return nil })
+	cursor, err := l.scan(ctx, a, func(b *deadLetter) error { found = append(found, b.brief()); return nil })
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -221,14 +232,14 @@ func (d *Dispatcher) listDead(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"letters": found}, cursor))
 }
 
-// showDead answers all about one letter: its request, why it failed, and every attempt's error.
-func (d *Dispatcher) showDead(ctx context.Context, r endpoint.Request) {
+// Show answers all about one letter: its request, why it failed, and every attempt's error.
+func (l *Letters) Show(ctx context.Context, r endpoint.Request) {
 	var sequence int64
 	if bad := endpoint.ReadBody(r, `{"sequence": 1}`, map[string]*endpoint.Entry{"sequence": endpoint.Int(&sequence, "a letter's sequence", 1, 1<<53).Needed()}); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	b, body, bad := d.letter(ctx, endpoint.TenantOf(r), uint64(sequence))
+	b, body, bad := l.letter(ctx, endpoint.TenantOf(r), uint64(sequence))
 	if bad != nil {
 		endpoint.Refuse(r, bad)
 		return
@@ -275,13 +286,13 @@ func decoded(kind string, body []byte) (v any, err error) {
 }
 
 // letter reads one dead letter.
-func (d *Dispatcher) letter(ctx context.Context, tenant string, sequence uint64) (*buried, []byte, *jobs.Error) {
-	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Dead, sequence)
+func (l *Letters) letter(ctx context.Context, tenant string, sequence uint64) (*deadLetter, []byte, *jobs.Error) {
+	m, err := stream.GetSequence(ctx, l.broker.NC, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
 		return nil, nil, endpoint.Unreadable(err)
 	}
 	if err == nil {
-		b, ok, err := d.match(ctx, &deadAsk{tenant: tenant}, m, d.broker.Clock.Now())
+		b, ok, err := l.match(ctx, &query{tenant: tenant}, m, l.broker.Clock.Now())
 		if err != nil {
 			return nil, nil, endpoint.Unreadable(err)
 		}

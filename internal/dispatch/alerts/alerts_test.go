@@ -1,4 +1,4 @@
-package dispatch
+package alerts
 
 import (
 	"bytes"
@@ -92,18 +92,18 @@ func TestAWebhookThatHangsHoldsNobodyUp(t *testing.T) {
 }
 
 func TestWrongAlertsSayEverythingAtOnceAndNoSecret(t *testing.T) {
-	err := Alerts{ErrorRate: 5, Destinations: []string{"pager", AlertWebhook}, Webhook: "ftp://x/secret"}.Check()
+	err := Config{ErrorRate: 5, Destinations: []string{"pager", Webhook}, Webhook: "ftp://x/secret"}.Check()
 	for _, want := range []string{"--error-rate-threshold must be more than 0 and at most 1, got 5", `--alert-destinations must be some of logger, telemetry, webhook, got "pager"`, "--alert-webhook must be"} {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q is not in %v", want, err)
 		}
 	}
-	for _, a := range []Alerts{{ErrorRate: 1, Destinations: []string{AlertWebhook}}, {ErrorRate: 1, Webhook: "http://x"}} {
+	for _, a := range []Config{{ErrorRate: 1, Destinations: []string{Webhook}}, {ErrorRate: 1, Webhook: "http://x"}} {
 		if a.Check() == nil {
 			t.Errorf("%+v is accepted", a)
 		}
 	}
-	var a Alerts
+	var a Config
 	a.Flags(pflag.NewFlagSet("", pflag.ContinueOnError))
 	if err := a.Check(); err != nil || a.ErrorRate != 0.05 || strings.Join(a.Destinations, " ") != "logger telemetry" {
 		t.Errorf("%+v %v", a, err)

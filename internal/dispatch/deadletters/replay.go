@@ -1,4 +1,4 @@
-package dispatch
+package deadletters
 
 import (
 	"context"
@@ -11,15 +11,15 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// replayDead makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
-func (d *Dispatcher) replayDead(ctx context.Context, r endpoint.Request) {
-	a := &deadAsk{}
+// Replay makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
+func (l *Letters) Replay(ctx context.Context, r endpoint.Request) {
+	a := &query{}
 	if bad := a.choose(r); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
 	if a.sequence > 0 {
-		made, bad := d.replay(ctx, a.tenant, uint64(a.sequence))
+		made, bad := l.replay(ctx, a.tenant, uint64(a.sequence))
 		if bad != nil {
 			endpoint.Refuse(r, bad)
 			return
@@ -28,8 +28,8 @@ func (d *Dispatcher) replayDead(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	made := []any{}
-	cursor, err := d.scan(ctx, a, func(b *buried) error {
-		one, bad := d.replay(ctx, a.tenant, b.sequence)
+	cursor, err := l.scan(ctx, a, func(b *deadLetter) error {
+		one, bad := l.replay(ctx, a.tenant, b.sequence)
 		if bad != nil { // a full queue, a letter purged meanwhile: the others go on
 			one = map[string]any{"sequence": b.sequence, "session": endpoint.OrNil(b.Session.ID),
 				"error": map[string]any{"error_category": string(bad.Category), "code": bad.Code, "message": bad.Message, "retryable": bad.Retryable}}
@@ -45,8 +45,8 @@ func (d *Dispatcher) replayDead(ctx context.Context, r endpoint.Request) {
 }
 
 // replay publishes the job of one letter to the end of its session's queue, or to its lane, unless that was done before.
-func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
-	b, body, bad := d.letter(ctx, tenant, sequence)
+func (l *Letters) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
+	b, body, bad := l.letter(ctx, tenant, sequence)
 	switch {
 	case bad != nil:
 		return nil, bad
@@ -58,16 +58,16 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 		return made, nil
 	}
 	job := made["job"].(string)
-	e, err := d.broker.Results.Get(ctx, b.Session.ResultKey(job))
+	e, err := l.broker.Results.Get(ctx, b.Session.ResultKey(job))
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
 	if !e.Exists {
-		if err := d.broker.Store(b.Session.CallSubject(b.Lane), replayHeader(b, job), body); err != nil {
+		if err := l.broker.Store(b.Session.CallSubject(b.Lane), replayHeader(b, job), body); err != nil {
 			return nil, endpoint.NotAccepted(err)
 		}
 	}
-	first, err := d.markReplayed(sequence, job)
+	first, err := l.markReplayed(sequence, job)
 	made["again"] = e.Exists || !first // published twice, it is run once: the id is one
 	if err != nil {
 		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the letter could not be marked: %v", job, err).
@@ -77,7 +77,7 @@ func (d *Dispatcher) replay(ctx context.Context, tenant string, sequence uint64)
 }
 
 // replayHeader is that of a dead letter's new job. Nobody waits for the reply of a call any more, and the bound of that wait is over.
-func replayHeader(b *buried, job string) map[string][]string {
+func replayHeader(b *deadLetter, job string) map[string][]string {
 	h := map[string][]string{
 		jobs.HeaderJob: {job}, jobs.HeaderReplay: {strconv.FormatUint(b.sequence, 10)}, jobs.HeaderContentType: {b.Type},
 		jobs.HeaderMode: {string(jobs.ModeQueue)},
@@ -89,25 +89,25 @@ func replayHeader(b *buried, job string) map[string][]string {
 }
 
 // markReplayed notes the replay beside the letter; a note that is there stays. It reports whether this one is the first.
-func (d *Dispatcher) markReplayed(sequence uint64, job string) (first bool, err error) {
-	err = d.broker.StoreFirst(replayedSubject(sequence), map[string][]string{jobs.HeaderJob: {job}}, nil)
+func (l *Letters) markReplayed(sequence uint64, job string) (first bool, err error) {
+	err = l.broker.StoreFirst(replayedSubject(sequence), map[string][]string{jobs.HeaderJob: {job}}, nil)
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// purgeDead removes dead letters.
-func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
-	a := &deadAsk{}
+// Purge removes dead letters.
+func (l *Letters) Purge(ctx context.Context, r endpoint.Request) {
+	a := &query{}
 	if bad := a.choose(r); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
 	if a.sequence > 0 {
-		b, _, bad := d.letter(ctx, a.tenant, uint64(a.sequence))
+		b, _, bad := l.letter(ctx, a.tenant, uint64(a.sequence))
 		if bad == nil {
-			if err := d.purge(ctx, b); err != nil {
+			if err := l.purge(ctx, b); err != nil {
 				bad = endpoint.Unreadable(err)
 			}
 		}
@@ -119,7 +119,7 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	count := 0
-	cursor, err := d.scan(ctx, a, func(b *buried) error { count++; return d.purge(ctx, b) })
+	cursor, err := l.scan(ctx, a, func(b *deadLetter) error { count++; return l.purge(ctx, b) })
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -128,12 +128,12 @@ func (d *Dispatcher) purgeDead(ctx context.Context, r endpoint.Request) {
 }
 
 // purge removes a letter, then the note about it.
-func (d *Dispatcher) purge(ctx context.Context, b *buried) error {
-	if err := d.broker.DeleteMessage(ctx, stream.Dead, b.sequence); err != nil {
+func (l *Letters) purge(ctx context.Context, b *deadLetter) error {
+	if err := l.broker.DeleteMessage(ctx, stream.Dead, b.sequence); err != nil {
 		return err
 	}
 	if b.replay == "" {
 		return nil
 	}
-	return d.broker.PurgeSubject(ctx, stream.Dead, replayedSubject(b.sequence), 0)
+	return l.broker.PurgeSubject(ctx, stream.Dead, replayedSubject(b.sequence), 0)
 }
