@@ -21,7 +21,7 @@ PROGRAMS_READY := $(VENV)/.complete-programs-$(call sum,python/requirements/prog
 MODEL_READY  := $(MODEL_VENV)/.complete-$(call sum,python/requirements/model.txt)
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build image up down demo bench test test-go test-python test-model sim mutants chaos test-mixed test-containers lint clean
+.PHONY: help setup build docker image up down demo bench test test-go test-python test-model sim mutants chaos test-mixed test-containers lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,10 @@ $(NODE_READY):
 build: ## build the binaries into bin/ (BIN=DIR for another folder); the same sources give the same bytes anywhere
 	CGO_ENABLED=0 go build -trimpath -o $(BIN)/ ./cmd/...
 
-image: ## build the container image dspex (BASE=IMAGE for another base)
+docker: # before anything is built
+	@command -v docker >/dev/null && docker info >/dev/null 2>&1 || { echo "docker must be installed and its engine must run: without containers, use bin/dspex dev" >&2; exit 1; }
+
+image: docker ## build the container image dspex (BASE=IMAGE for another base)
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -o bin/linux/ ./cmd/...
 	docker build --tag dspex $(if $(BASE),--build-arg BASE=$(BASE)) .
 
