@@ -49,6 +49,8 @@ const (
 	natsServer = "github.com/nats-io/nats-server/v2"
 	pflag      = "github.com/spf13/pflag"
 	cobra      = "github.com/spf13/cobra"
+	yaml       = "go.yaml.in/yaml/v3"
+	toml       = "github.com/pelletier/go-toml/v2"
 	term       = "golang.org/x/term"
 	edits      = "github.com/agnivade/levenshtein"
 	prometheus = "github.com/prometheus/client_golang"
@@ -76,6 +78,7 @@ var thirdParty = map[string][]string{
 	"internal/backup":          {compress, natsServer, natsClient},
 	"internal/breaker":         {gobreaker, pflag},
 	"internal/clock":           {sys},
+	"internal/config":          {pflag, edits, yaml, toml},
 	"internal/daemon":          {natsClient, prometheus, cobra, pflag, sys},
 	"internal/devserver":       {natsServer, natsClient, prometheus},
 	"internal/dispatch":        {natsClient, prometheus},

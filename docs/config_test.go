@@ -2,6 +2,8 @@
 package docs
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -10,17 +12,31 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dspex/dspex/internal/config"
 )
 
 var update = flag.Bool("update", false, "write config.md anew")
 
 const head = `# Configuration
 
-Every flag and variable of the three programs. This page is generated from what they say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
+The file of settings, and every flag and variable of the three programs. This page is generated from what they say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
 
-A flag wins over its variable, a variable over the default. Unknown flags, and values out of range, end the start with what was expected. Durations have a unit: ` + "`500ms`, `30s`, `2m`, `1h`" + `.
+Unknown flags and keys, and values out of range, end the start with what was expected. Durations have a unit: ` + "`500ms`, `30s`, `2m`, `1h`" + `.
 
-Language models are configured in a file: language-models.md.
+## The file
+
+dispatcher, worker-host and ` + "`dspex dev`" + ` read one file of settings: ` + "`dspex.yaml`, `dspex.yml` or `dspex.toml`" + ` in the working directory, or the one that ` + "`--config` or `$DSPEX_CONFIG`" + ` names. JSON is read as YAML. A flag wins over its variable, a variable over the
+file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program takes what it knows and leaves what another one knows; a key that none knows is refused.
+
+- ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` says all that is wrong with it, with lines and columns; ` + "`dspex config show --origin`" + ` says what counts and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
+- A key is the name of a flag with ` + "`_` for `-`" + `. Numbers are milliseconds where a duration is expected; a list may be a list. ` + "`lm` and `job_defaults`" + ` may hold their content as a map instead of a path. Paths are relative to the working directory.
+- Names of the Elixir pool: ` + "`pool_size`" + ` (workers), ` + "`circuit_breaker` with `failure_threshold`, `success_threshold`, `timeout`" + `, ` + "`error_handler` with `error_rate_threshold`, `alert_destinations`" + `. ` + "`python_bridge` with `python_executable`, `default_timeout`" + ` counts, with a warning.
+- ` + "`pool_mode`" + `: ` + "`development`" + ` is 2 workers and 2 more on demand; ` + "`test`" + ` is 2, none more, ` + "`worker_module` `basic`" + `; ` + "`production`" + ` is 2 workers for each processor, 1 more for each on demand, and breakers that stay open for 30 s.
+
+## Variables
+
+Language models may be configured in a file of their own: language-models.md.
 
 | variable | of | meaning |
 |---|---|---|
@@ -62,7 +78,7 @@ func (p program) help(words ...string) []string {
 }
 
 // write describes a command and those below it.
-func (p program) write(b *strings.Builder, words ...string) {
+func (p program) write(b *strings.Builder, keys *[]config.Key, words ...string) {
 	lines := p.help(words...)
 	about := strings.Join(lines[:max(slices.Index(lines, ""), 1)], " ")
 	title := strings.Join(append([]string{p.name}, words...), " ")
@@ -74,8 +90,11 @@ func (p program) write(b *strings.Builder, words ...string) {
 		case line != "" && line[0] != ' ':
 			part = line
 		case part == "Flags:":
-			if row, ok := flagRow(p.t, line); ok {
-				rows = append(rows, row)
+			if f, ok := readFlag(p.t, line); ok {
+				rows = append(rows, f.row())
+				if slices.Contains(config.Programs, title) && f.name != config.FileFlag {
+					*keys = append(*keys, config.Key{Program: title, Name: strings.ReplaceAll(f.name, "-", "_"), Kind: f.kind, Default: f.value, Help: f.text})
+				}
 			}
 		case slices.Contains(groups, part):
 			if m := command.FindStringSubmatch(line); m != nil && m[1] != "help" && m[1] != "completion" {
@@ -87,60 +106,79 @@ func (p program) write(b *strings.Builder, words ...string) {
 		b.WriteString("\n| flag | variable | default | meaning |\n|---|---|---|---|\n" + strings.Join(rows, "\n") + "\n")
 	}
 	for _, name := range below {
-		p.write(b, append(words, name)...)
+		p.write(b, keys, append(words, name)...)
 	}
 }
 
-func flagRow(t *testing.T, line string) (string, bool) {
+// flagText is what the help says of a flag.
+type flagText struct{ short, name, kind, variable, value, text string }
+
+func (f flagText) row() string {
+	shown := "`--" + f.name + "`"
+	if f.short != "" {
+		shown = "`" + f.short + "`, " + shown
+	}
+	if f.kind != "" {
+		shown += " " + f.kind
+	}
+	if f.variable != "" {
+		f.variable = "`" + f.variable + "`"
+	}
+	return "| " + shown + " | " + f.variable + " | " + f.value + " | " + strings.ReplaceAll(f.text, "|", `\|`) + " |"
+}
+
+func readFlag(t *testing.T, line string) (flagText, bool) {
 	t.Helper()
 	m := flagLine.FindStringSubmatch(line)
 	if m == nil {
 		if strings.TrimSpace(line) != "" {
 			t.Errorf("a line of help that is no flag: %q", line)
 		}
-		return "", false
+		return flagText{}, false
 	}
-	name, kind, text := m[2], m[3], m[4]
-	if name == "help" || name == "version" {
-		return "", false
+	f := flagText{short: m[1], name: m[2], kind: m[3], text: m[4]}
+	if f.name == "help" || f.name == "version" {
+		return flagText{}, false
 	}
-	shown := "`--" + name + "`"
-	if m[1] != "" {
-		shown = "`" + m[1] + "`, " + shown
+	if v := standard.FindStringSubmatch(f.text); v != nil {
+		f.value, f.text = v[1], strings.TrimSuffix(f.text, v[0])
 	}
-	if kind != "" {
-		shown += " " + kind
+	if v := variable.FindStringSubmatch(f.text); v != nil {
+		f.variable, f.text = v[1], strings.Replace(f.text, v[0], "", 1)
 	}
-	env, value := "", ""
-	if v := standard.FindStringSubmatch(text); v != nil {
-		value, text = v[1], strings.TrimSuffix(text, v[0])
+	if v := standard.FindStringSubmatch(f.text); v != nil && f.value == "" {
+		f.value, f.text = v[1], strings.TrimSuffix(f.text, v[0])
 	}
-	if v := variable.FindStringSubmatch(text); v != nil {
-		env, text = "`"+v[1]+"`", strings.Replace(text, v[0], "", 1)
+	if host, err := os.Hostname(); err == nil && f.name == "name" && strings.Trim(f.value, `"`) == strings.ReplaceAll(host, ".", "-") {
+		f.value = "the machine's name"
 	}
-	if v := standard.FindStringSubmatch(text); v != nil && value == "" {
-		value, text = v[1], strings.TrimSuffix(text, v[0])
-	}
-	if host, err := os.Hostname(); err == nil && name == "name" && strings.Trim(value, `"`) == strings.ReplaceAll(host, ".", "-") {
-		value = "the machine's name"
-	}
-	return "| " + shown + " | " + env + " | " + strings.ReplaceAll(value, `"`, "") + " | " + strings.ReplaceAll(text, "|", `\|`) + " |", true
+	f.value = strings.ReplaceAll(f.value, `"`, "")
+	return f, true
 }
 
 func TestConfigTellsEveryFlagAndVariable(t *testing.T) {
 	var b strings.Builder
+	var keys []config.Key
 	b.WriteString(head)
 	for _, name := range []string{"dispatcher", "worker-host", "dspex"} {
 		p := program{t, filepath.Join(t.TempDir(), name), name}
 		if out, err := exec.Command("go", "build", "-o", p.path, "../cmd/"+name).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		p.write(&b)
+		p.write(&b, &keys)
 	}
+	text, err := json.MarshalIndent(keys, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const keysFile = "../internal/config/keys.json"
 	if *update {
-		if err := os.WriteFile("config.md", []byte(b.String()), 0o600); err != nil {
+		if err := errors.Join(os.WriteFile("config.md", []byte(b.String()), 0o600), os.WriteFile(keysFile, append(text, '\n'), 0o600)); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if written, err := os.ReadFile(keysFile); err != nil || string(written) != string(text)+"\n" {
+		t.Errorf("%s is not what the programs say of themselves: go test ./docs -update (%v)", keysFile, err)
 	}
 	page, err := os.ReadFile("config.md")
 	if err != nil {

@@ -65,7 +65,7 @@ func rootCommand(a *cli.App) *cobra.Command {
 	group(root, "Operation:", ops.Health(a), ops.Stats(a), ops.Hosts(a), ops.Partitions(a), ops.Consumers(a), ops.Tenants(a), ops.Breakers(a), ops.DeadLetters(a),
 		ops.Audit(a), ops.Backup(a), ops.Restore(a))
 	group(root, "Without a deployment:", cli.WithoutOutput(cli.WithoutBroker(local.Dev(a))), cli.WithoutOutput(cli.WithoutBroker(demo.Command(a))),
-		local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)))
+		cli.WithoutBroker(local.Init(a)), cli.WithoutBroker(local.Config(a)), local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)))
 	return root
 }
 

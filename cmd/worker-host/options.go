@@ -45,7 +45,7 @@ type options struct {
 func (o *options) declare(f *pflag.FlagSet) {
 	o.declarePython(f)
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this host, unique in the deployment; a restarted host keeps it")
-	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles")
+	f.StringVar(&o.lmFile, "lm", "", "file of LM profiles, or its JSON text")
 	o.keyRefs.Flags(f)
 	o.modules.Flags(f)
 	o.test.Flags(f)

@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/config"
 )
 
 // Exit statuses of all programs. The command line dspex has two more.
@@ -30,8 +32,8 @@ const (
 	ExitUnreachable = 3
 )
 
-const exitHelp = `Every flag can be given by its environment variable; the flag wins. The password of --user
-comes from $NATS_PASSWORD or --password-file. SIGTERM ends it in order, a second one without waiting.
+const exitHelp = `Every flag can be given by its environment variable or in a file of settings (--config); the flag wins, then the
+variable. The password of --user comes from $NATS_PASSWORD or --password-file. SIGTERM ends it in order, a second one without waiting.
 
 Exit status: 0 ended as asked; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
 
@@ -111,12 +113,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	root := &cobra.Command{
 		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err = setFromEnvironment(cmd.Flags(), s.Env); err == nil {
-				s.Log, err = log.logger(s.Err)
-			}
-			return err
-		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &log) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := errors.Join(broker.check(s.Env), metrics.Check(), p.Check(s)); err != nil {
 				return err
@@ -138,6 +135,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	broker.declare(root.Flags())
 	metrics.Flags(root.Flags())
 	log.declare(root.PersistentFlags())
+	config.Flags(root.PersistentFlags(), root.Flags().Lookup("workers") != nil)
 	root.AddCommand(p.healthCommand(s))
 	if p.More != nil {
 		root.AddCommand(p.More(s)...)

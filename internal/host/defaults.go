@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -18,7 +19,7 @@ type Defaults struct {
 // Flags defines a flag for each, with the documented default.
 func (d *Defaults) Flags(f pyproc.FlagSet) {
 	f.DurationVar(&d.Timeout, "operation-timeout", jobs.DefaultTimeout, "how long one attempt of a job may take that sets no timeout (the original's operation_timeout)")
-	f.StringVar(&d.File, "job-defaults", "", "JSON file of options for jobs that do not set them, by command")
+	f.StringVar(&d.File, "job-defaults", "", "JSON file of options for jobs that do not set them, by command, or its text")
 }
 
 // WithDefaults fills in what is zero.
@@ -37,13 +38,17 @@ func (d Defaults) Load() (jobs.Defaults, error) {
 	if d.File == "" {
 		return jobs.Defaults{Timeout: d.Timeout}, nil
 	}
-	b, err := os.ReadFile(d.File)
-	if err != nil {
-		return jobs.Defaults{}, fmt.Errorf("--job-defaults: %w", err)
+	b, name := []byte(d.File), "given inline"
+	if !strings.HasPrefix(strings.TrimSpace(d.File), "{") {
+		var err error
+		if b, err = os.ReadFile(d.File); err != nil {
+			return jobs.Defaults{}, fmt.Errorf("--job-defaults: %w", err)
+		}
+		name = d.File
 	}
 	loaded, err := jobs.ParseDefaults(b)
 	if err != nil {
-		return jobs.Defaults{}, fmt.Errorf("--job-defaults %s: %w", d.File, err)
+		return jobs.Defaults{}, fmt.Errorf("--job-defaults %s: %w", name, err)
 	}
 	loaded.Timeout = d.Timeout
 	return loaded, nil

@@ -120,19 +120,23 @@ type File struct {
 
 // Load reads a profile file. Unknown keys are refused; everything that is wrong is said at once.
 func Load(path string) (File, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return File{}, err
+	b, name := []byte(path), "given inline"
+	if !strings.HasPrefix(strings.TrimSpace(path), "{") {
+		var err error
+		if b, err = os.ReadFile(path); err != nil {
+			return File{}, err
+		}
+		name = path
 	}
 	// encoding/json takes keys in any case and the last of two equal ones: a second profile would replace the first in silence.
 	if _, err := wire.FromJSON(b, wire.Request); err != nil {
-		return File{}, fmt.Errorf("LM profiles %s: %s", path, strings.TrimPrefix(err.Error(), "wire: "))
+		return File{}, fmt.Errorf("LM profiles %s: %s", name, strings.TrimPrefix(err.Error(), "wire: "))
 	}
 	var f File
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return File{}, fmt.Errorf("LM profiles %s: %w", path, err)
+		return File{}, fmt.Errorf("LM profiles %s: %w", name, err)
 	}
 	return f, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
 )
@@ -25,8 +26,12 @@ func Dev(a *cli.App) *cobra.Command {
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cfg.Test.Mode == "" {
-				cfg.Test.Mode = a.Env("TEST_MODE")
+			file, err := config.Set(cmd.Flags(), a.Env, ".")
+			if err != nil {
+				return cli.Usage("%v", err)
+			}
+			for _, w := range file.Warnings {
+				fmt.Fprintln(a.Err, w)
 			}
 			if cfg.Workers < 1 || cfg.Slots < 1 {
 				return cli.Usage("--workers and --slots must be at least 1")
@@ -75,12 +80,13 @@ func Dev(a *cli.App) *cobra.Command {
 	cfg.KeyRefs.Flags(f)
 	cfg.Modules.Flags(f)
 	cfg.Test.Flags(f)
-	f.Lookup("test-mode").Usage += " [$TEST_MODE]"
 	metrics.Flags(f)
-	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles (default: the built-in echo model)")
+	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
 	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log everything")
 	f.BoolVarP(&quiet, "quiet", "q", false, "no line for each attempt; what user code prints and raises is shown all the same")
+	config.Flags(f, true)
+	config.TellVariables(f)
 	return cmd
 }
 

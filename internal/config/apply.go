@@ -1,0 +1,123 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// FileFlag names the file.
+const FileFlag = "config"
+
+// Flags declares the flags of the file and, for programs that run workers, of the preset.
+func Flags(f *pflag.FlagSet, workers bool) {
+	f.String(FileFlag, "", "file of settings (default: dspex.yaml or dspex.toml in the working directory)")
+	if workers {
+		f.String(PoolMode, "", "preset: development, test or production; what is set elsewhere beats it")
+	}
+}
+
+// natsFlags are those of the connection: their variables are the ones that the nats command line reads.
+var natsFlags = map[string]string{
+	"server": "NATS_URL", "user": "NATS_USER", "password-file": "NATS_PASSWORD_FILE", "creds": "NATS_CREDS", "nkey": "NATS_NKEY",
+	"tls-ca": "NATS_CA", "tls-cert": "NATS_CERT", "tls-key": "NATS_KEY", "inbox-prefix": "NATS_INBOX_PREFIX",
+}
+
+// ownVariables have the names that the Elixir pool has.
+var ownVariables = map[string]string{"test-mode": "TEST_MODE"}
+
+// Variable is the environment variable of a flag, "" for --help and --version.
+func Variable(flag string) string {
+	if flag == "help" || flag == "version" {
+		return ""
+	}
+	if name := natsFlags[flag]; name != "" {
+		return name
+	}
+	if name := ownVariables[flag]; name != "" {
+		return name
+	}
+	return "DSPEX_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// TellVariables adds each flag's variable to its help.
+func TellVariables(flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if name := Variable(f.Name); name != "" && !f.Hidden && !strings.Contains(f.Usage, "[$") {
+			f.Usage += " [$" + name + "]"
+		}
+	})
+}
+
+// Set sets each flag that was not given from its variable, the file or the preset, and says all that is wrong with them. It
+// returns the file, which is empty if there is none. dir is where a file is looked for that is not named.
+func Set(flags *pflag.FlagSet, env func(string) string, dir string) (*File, error) {
+	wrong := fromEnvironment(flags, env)
+	named := ""
+	if f := flags.Lookup(FileFlag); f != nil {
+		named = f.Value.String()
+	}
+	path, err := Find(named, dir)
+	if err != nil {
+		return nil, errors.Join(append(wrong, err)...)
+	}
+	file, err := Read(path)
+	if err != nil {
+		return nil, errors.Join(append(wrong, err)...)
+	}
+	wrong = append(wrong, fromFile(flags, file)...)
+	wrong = append(wrong, fromPreset(flags)...)
+	return file, errors.Join(wrong...)
+}
+
+func fromEnvironment(flags *pflag.FlagSet, env func(string) string) (wrong []error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := Variable(f.Name)
+		if name == "" || f.Changed || f.Hidden {
+			return
+		}
+		if text := env(name); text != "" {
+			if err := flags.Set(f.Name, text); err != nil {
+				wrong = append(wrong, fmt.Errorf("$%s must be a value of --%s (%s), got %q", name, f.Name, f.Value.Type(), text))
+			}
+		}
+	})
+	return wrong
+}
+
+// fromFile sets what the file has for this program; what it has for others does not count here.
+func fromFile(flags *pflag.FlagSet, file *File) (wrong []error) {
+	for _, s := range file.Settings {
+		f := flags.Lookup(s.Flag)
+		if f == nil || f.Changed || f.Hidden {
+			continue
+		}
+		if err := flags.Set(s.Flag, s.Text); err != nil {
+			wrong = append(wrong, Problem{file.Path, s.At, fmt.Sprintf("%s must be a value of type %s, got %q", s.Key, f.Value.Type(), s.Text)})
+		}
+	}
+	return wrong
+}
+
+func fromPreset(flags *pflag.FlagSet) []error {
+	f := flags.Lookup(PoolMode)
+	if f == nil || f.Value.String() == "" {
+		return nil
+	}
+	mode := f.Value.String()
+	if !slices.Contains(Modes, mode) {
+		return []error{fmt.Errorf("pool_mode must be %s, got %q", strings.Join(Modes, ", "), mode)}
+	}
+	for flag, text := range presets(mode, runtime.NumCPU()) {
+		if f := flags.Lookup(flag); f != nil && !f.Changed {
+			if err := flags.Set(flag, text); err != nil {
+				return []error{err}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+func nothing(string) string { return "" }
+
+// worker is a program with some flags of a worker-host.
+type worker struct {
+	workers, overflow int
+	checkout          time.Duration
+	imports           []string
+	lm                string
+}
+
+func (w *worker) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("worker-host", pflag.ContinueOnError)
+	f.IntVar(&w.workers, "workers", 4, "")
+	f.IntVar(&w.overflow, "overflow", 2, "")
+	f.DurationVar(&w.checkout, "checkout-timeout", 5*time.Second, "")
+	f.StringSliceVar(&w.imports, "import", nil, "")
+	f.StringVar(&w.lm, "lm", "", "")
+	Flags(f, true)
+	return f
+}
+
+func write(t *testing.T, name, text string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestAFlagWinsOverItsVariableThatOverTheFileThatOverThePreset(t *testing.T) {
+	dir := write(t, "dspex.yaml", "pool_mode: test\npool_size: 7\ncheckout_timeout: 1500\n")
+	for name, of := range map[string]struct {
+		args      []string
+		env, want string
+	}{
+		"file":     {nil, "", "7"},
+		"variable": {nil, "8", "8"},
+		"flag":     {[]string{"--workers", "9"}, "8", "9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w worker
+			f := w.flags()
+			if err := f.Parse(of.args); err != nil {
+				t.Fatal(err)
+			}
+			env := func(name string) string { return map[string]string{"DSPEX_WORKERS": of.env}[name] }
+			if _, err := Set(f, env, dir); err != nil {
+				t.Fatal(err)
+			}
+			if got := itoa(w.workers); got != of.want {
+				t.Errorf("workers: got %s, want %s", got, of.want)
+			}
+			if w.overflow != 0 {
+				t.Errorf("overflow is %d, the preset says 0", w.overflow)
+			}
+			if w.checkout != 1500*time.Millisecond {
+				t.Errorf("checkout timeout: %v", w.checkout)
+			}
+		})
+	}
+}
+
+func TestYAMLTOMLAndJSONSayTheSame(t *testing.T) {
+	for name, text := range map[string]string{
+		"a.yaml": "pool_size: 3\nimport: [a, b]\nlm:\n  default: x\n  profiles: {x: {provider: ollama, model: m, temperature: 0.5}}\n",
+		"a.toml": "pool_size = 3\nimport = ['a', 'b']\n[lm]\ndefault = 'x'\n[lm.profiles.x]\nprovider = 'ollama'\nmodel = 'm'\ntemperature = 0.5\n",
+		"a.json": `{"pool_size": 3, "import": ["a", "b"], "lm": {"default": "x", "profiles": {"x": {"provider": "ollama", "model": "m", "temperature": 0.5}}}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var w worker
+			f := w.flags()
+			if err := f.Parse([]string{"--config", filepath.Join(write(t, name, text), name)}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Set(f, nothing, ""); err != nil {
+				t.Fatal(err)
+			}
+			if w.workers != 3 || !slices.Equal(w.imports, []string{"a", "b"}) {
+				t.Errorf("workers %d, imports %v", w.workers, w.imports)
+			}
+			if want := `{"default":"x","profiles":{"x":{"model":"m","provider":"ollama","temperature":0.5}}}`; w.lm != want {
+				t.Errorf("lm: got %s, want %s", w.lm, want)
+			}
+		})
+	}
+}
+
+func TestAllThatIsWrongIsSaidAtOnceWithItsPlace(t *testing.T) {
+	for name, of := range map[string]struct{ text, want string }{
+		"f.yaml": {
+			"pool_siez: 4\ncheckout_timeout: soon\nworkers: many\naccounts: maybe\npool_mode: fast\npassword: x\npool_size: 4\noverflow: [1]\ncircuit_breaker: 5\nerror_handler:\n  alert_destination: [logger]\n",
+			`f.yaml:1:1: unknown key pool_siez: did you mean pool_size?
+f.yaml:2:19: checkout_timeout must be milliseconds or a duration such as 500ms, 5s or 2m, got "soon"
+f.yaml:3:10: workers must be a number, got "many"
+f.yaml:4:11: accounts must be true or false, got "maybe"
+f.yaml:5:12: pool_mode must be development, test, production, got "fast"
+f.yaml:6:1: password must not be in a file of settings: use password_file, or $NATS_PASSWORD
+f.yaml:7:1: pool_size is set twice: line 3 sets it, too
+f.yaml:8:11: overflow must be a single value, got a list
+f.yaml:9:18: circuit_breaker must be a map, got "5"
+f.yaml:11:3: unknown key error_handler.alert_destination: did you mean error_handler.alert_destinations?`,
+		},
+		"f.toml": {
+			"overfow = 1\nworkers = 'x'\n[circuit_breaker]\ntimeout = 'x'\n",
+			`f.toml:1:1: unknown key overfow: did you mean overflow?
+f.toml:2:1: workers must be a number, got "x"
+f.toml:4:1: circuit_breaker.timeout must be milliseconds or a duration such as 500ms, 5s or 2m, got "x"`,
+		},
+		"g.yaml": {"a: [1\n", "g.yaml:1:1: not YAML: did not find expected ',' or ']'"},
+		"g.toml": {"a = 1\na = 2\n", "g.toml:2:1: not TOML: key a is already defined"},
+		"h.yaml": {"- 1\n", "h.yaml:1:1: the file must be a map of keys, got a list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse(name, []byte(of.text))
+			if err == nil {
+				t.Fatal("nothing is wrong with it")
+			}
+			if got := err.Error(); got != of.want {
+				t.Errorf("got\n%s\nwant\n%s", got, of.want)
+			}
+		})
+	}
+}
+
+func TestOldNamesCountAndWarn(t *testing.T) {
+	f, err := Parse("f.yaml", []byte("python_bridge:\n  python_executable: python3.12\n  default_timeout: 30000\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Setting{{"python_bridge.python_executable", "python", "python3.12", Place{2, 3}}, {"python_bridge.default_timeout", "operation-timeout", "30s", Place{3, 3}}}; !slices.Equal(f.Settings, want) {
+		t.Errorf("got %v", f.Settings)
+	}
+	if len(f.Warnings) != 2 || !strings.Contains(f.Warnings[0], "use python") {
+		t.Errorf("warnings: %q", f.Warnings)
+	}
+}
+
+func TestOneFileOnlyIsFound(t *testing.T) {
+	dir := write(t, "dspex.yaml", "")
+	if path, err := Find("", dir); err != nil || filepath.Base(path) != "dspex.yaml" {
+		t.Errorf("%q %v", path, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "dspex.toml"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find("", dir); err == nil || !strings.Contains(err.Error(), "--config") {
+		t.Errorf("two files: %v", err)
+	}
+	if path, err := Find("", t.TempDir()); err != nil || path != "" {
+		t.Errorf("none: %q %v", path, err)
+	}
+}
+
+func TestWhatCountsIsShownWithItsOrigin(t *testing.T) {
+	f, err := Parse("f.yaml", []byte("pool_mode: production\nslots: 8\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) string { return map[string]string{"DSPEX_GRACE": "9s"}[name] }
+	got := map[string]Effective{}
+	for _, e := range Show("worker-host", f, env) {
+		got[e.Key] = e
+	}
+	for key, want := range map[string]Effective{
+		"slots":           {"slots", "8", "f.yaml:2"},
+		"grace":           {"grace", "9s", "$DSPEX_GRACE"},
+		"breaker_timeout": {"breaker_timeout", "30s", "preset production"},
+		"engine":          {"engine", "dspy", "default"},
+	} {
+		if got[key] != want {
+			t.Errorf("%s: got %+v, want %+v", key, got[key], want)
+		}
+	}
+}
+
+func TestTheExampleIsAFileWithoutFaults(t *testing.T) {
+	f, err := Parse("dspex.yaml", []byte(Example()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Settings) < 9 {
+		t.Errorf("%d settings", len(f.Settings))
+	}
+	var uncommented strings.Builder
+	for line := range strings.Lines(Example()) { // what it has in comments is spelled as it should be
+		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(rest, ": ") && !strings.Contains(rest, " a ") {
+			key, _, _ := strings.Cut(rest, ":")
+			if !strings.Contains(key, " ") && !known[strings.ReplaceAll(key, "_", "-")] {
+				t.Errorf("the example has the unknown key %s", key)
+			}
+			uncommented.WriteString(key)
+		}
+	}
+	if uncommented.Len() == 0 {
+		t.Error("nothing is in comments")
+	}
+}
+
+func TestTheSchemaHasEveryKeyAndNoOther(t *testing.T) {
+	s := Schema()
+	properties, _ := s["properties"].(map[string]any)
+	for name := range known {
+		if properties[strings.ReplaceAll(name, "-", "_")] == nil {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for _, section := range sections {
+		if properties[section] == nil {
+			t.Errorf("%s is missing", section)
+		}
+	}
+	if s["additionalProperties"] != false {
+		t.Error("other keys are allowed")
+	}
+}

@@ -1,0 +1,282 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Names are the files that are read from the working directory if none is named.
+var Names = []string{"dspex.yaml", "dspex.yml", "dspex.toml"}
+
+// maxSize bounds a file.
+const maxSize = 1 << 20
+
+// Setting is what a file says of one flag.
+type Setting struct {
+	Key  string // as the file spells it
+	Flag string
+	Text string // as the flag reads it
+	At   Place
+}
+
+// Place is a line and a column of a file, from 1.
+type Place struct{ Line, Column int }
+
+// File is what a file says.
+type File struct {
+	Path     string // "": there is none
+	Settings []Setting
+	Warnings []string
+}
+
+// Problem is one thing that is wrong with a file.
+type Problem struct {
+	Path string
+	At   Place
+	Text string
+}
+
+func (p Problem) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", p.Path, p.At.Line, p.At.Column, p.Text)
+}
+
+// Find returns the path of the file: the one that is named, or one of Names in dir; "" if there is none.
+func Find(named, dir string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	var found []string
+	for _, name := range Names {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			found = append(found, filepath.Join(dir, name))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("%s are all there: keep one, or name it with --config", strings.Join(found, " and "))
+}
+
+// Read reads a file and says all that is wrong with it.
+func Read(path string) (*File, error) {
+	if path == "" {
+		return &File{}, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, text)
+}
+
+// Parse reads the text of a file and says all that is wrong with it. What it ends in says what it is: .toml, else YAML, which JSON is too.
+func Parse(path string, text []byte) (*File, error) {
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("%s must have at most %d bytes, got %d", path, maxSize, len(text))
+	}
+	parse := parseYAML
+	if strings.EqualFold(filepath.Ext(path), ".toml") {
+		parse = parseTOML
+	}
+	top, err := parse(path, text)
+	if err != nil && top == nil {
+		return nil, err
+	}
+	r := &reader{file: &File{Path: path}, seen: map[string]Place{}, wrong: []error{err}}
+	for _, e := range top {
+		r.entry(e)
+	}
+	return r.file, errors.Join(r.wrong...)
+}
+
+// entry is a key of a file with its value: text, a list of texts, or entries of its own.
+type entry struct {
+	key   string
+	at    Place // of the key
+	value value
+}
+
+type value struct {
+	at      Place
+	kind    kind
+	text    string
+	list    []value
+	entries []entry
+}
+
+type kind int
+
+const (
+	isNull kind = iota
+	isText
+	isNumber
+	isBool
+	isList
+	isMap
+)
+
+func (v value) describe() string {
+	switch v.kind {
+	case isNull:
+		return "nothing"
+	case isList:
+		return "a list"
+	case isMap:
+		return "a map"
+	}
+	return strconv.Quote(v.text)
+}
+
+// reader turns entries into settings.
+type reader struct {
+	file  *File
+	seen  map[string]Place // by flag
+	wrong []error
+}
+
+func (r *reader) no(at Place, format string, args ...any) {
+	r.wrong = append(r.wrong, Problem{r.file.Path, at, fmt.Sprintf(format, args...)})
+}
+
+func (r *reader) entry(e entry) {
+	if slices.Contains(sections, e.key) {
+		if e.value.kind != isMap {
+			r.no(e.value.at, "%s must be a map, got %s", e.key, e.value.describe())
+			return
+		}
+		for _, below := range e.value.entries {
+			below.key = e.key + "." + below.key
+			r.setting(below)
+		}
+		return
+	}
+	r.setting(e)
+}
+
+func (r *reader) setting(e entry) {
+	flag, ok := r.flagOf(e)
+	if !ok || e.value.kind == isNull {
+		return
+	}
+	if first, twice := r.seen[flag]; twice {
+		r.no(e.at, "%s is set twice: line %d sets it, too", e.key, first.Line)
+		return
+	}
+	r.seen[flag] = e.at
+	text, err := textOf(flag, e.value)
+	if err != nil {
+		r.no(e.value.at, "%s %v", e.key, err)
+		return
+	}
+	r.file.Settings = append(r.file.Settings, Setting{Key: e.key, Flag: flag, Text: text, At: e.at})
+}
+
+// flagOf is the flag that a key sets.
+func (r *reader) flagOf(e entry) (string, bool) {
+	if flag, is := aliases[e.key]; is {
+		return flag, true
+	}
+	if flag, is := old[e.key]; is {
+		r.file.Warnings = append(r.file.Warnings, fmt.Sprintf("%s:%d: %s is an old name: use %s", r.file.Path, e.at.Line, e.key, strings.ReplaceAll(flag, "-", "_")))
+		return flag, true
+	}
+	flag := strings.ReplaceAll(e.key, "_", "-")
+	switch {
+	case e.key == "password":
+		r.no(e.at, "password must not be in a file of settings: use password_file, or $NATS_PASSWORD")
+		return "", false
+	case known[flag] && !strings.Contains(e.key, "-"):
+		return flag, true
+	}
+	text := fmt.Sprintf("unknown key %s", e.key)
+	if meant := near(e.key); meant != "" {
+		text += ": did you mean " + meant + "?"
+	}
+	r.no(e.at, "%s", text)
+	return "", false
+}
+
+// textOf is a value as the flag reads it.
+func textOf(flag string, v value) (string, error) {
+	kind := kindOf(flag)
+	switch {
+	case v.kind == isMap && slices.Contains(inline, flag):
+		b, err := json.Marshal(v.plain())
+		return string(b), err
+	case v.kind == isMap:
+		return "", fmt.Errorf("must be a single value, got a map")
+	case v.kind == isList && kind == "strings":
+		texts := make([]string, len(v.list))
+		for i, one := range v.list {
+			if one.kind == isList || one.kind == isMap || one.kind == isNull {
+				return "", fmt.Errorf("must be a list of texts, got one with %s", one.describe())
+			}
+			if strings.ContainsAny(one.text, ",\"\n") {
+				return "", fmt.Errorf(`must be a list of texts without commas, quotes and line breaks, got %q`, one.text)
+			}
+			texts[i] = one.text
+		}
+		return strings.Join(texts, ","), nil
+	case v.kind == isList:
+		return "", fmt.Errorf("must be a single value, got a list")
+	case kind == "duration" && v.kind == isNumber: // as the Elixir pool has them
+		return asDuration(v.text + "ms")
+	case kind == "duration":
+		return asDuration(v.text)
+	case kind == "int" && v.kind != isNumber, kind == "float" && v.kind != isNumber:
+		return "", fmt.Errorf("must be a number, got %s", v.describe())
+	case flag == PoolMode && !slices.Contains(Modes, v.text):
+		return "", fmt.Errorf("must be %s, got %s", strings.Join(Modes, ", "), v.describe())
+	case kind == "" && flag != PoolMode && v.kind != isBool:
+		return "", fmt.Errorf("must be true or false, got %s", v.describe())
+	}
+	return v.text, nil
+}
+
+func asDuration(text string) (string, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return "", fmt.Errorf("must be milliseconds or a duration such as 500ms, 5s or 2m, got %q", text)
+	}
+	return d.String(), nil
+}
+
+// plain is the value as encoding/json writes it.
+func (v value) plain() any {
+	switch v.kind {
+	case isNull:
+		return nil
+	case isNumber:
+		return json.Number(v.text)
+	case isBool:
+		return v.text == "true"
+	case isList:
+		out := make([]any, len(v.list))
+		for i, one := range v.list {
+			out[i] = one.plain()
+		}
+		return out
+	case isMap:
+		out := map[string]any{}
+		for _, e := range v.entries {
+			out[e.key] = e.value.plain()
+		}
+		return out
+	}
+	return v.text
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
