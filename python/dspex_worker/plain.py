@@ -94,6 +94,8 @@ class _Walk:
         self.spend()
         if value is None or value is True or value is False:
             return value
+        if type(value) is str:  # most of what there is
+            return _text(value)
         if isinstance(value, enum.Enum):
             value = value.value
         if isinstance(value, str):

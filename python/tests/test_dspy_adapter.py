@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import dspy
 import dspy.adapters.utils
 import jsonschema
 import pydantic
 import pytest
+from dspy.experimental import Choice, Noul, Score
 
 from dspex_worker.engines.dspy_engine import kept
 from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
@@ -52,6 +53,59 @@ def test_types_that_are_equal_but_not_the_same_have_their_own_adapters() -> None
 
 def test_streaming_finds_the_adapter_by_its_name() -> None:
     assert ChatAdapter.__name__ == dspy.ChatAdapter.__name__
+
+
+VALUES = (
+    "7", "-7", "0", "-0", "007", "1e3", "+1", " 7", "7 ", "7.", ".5", "0.5", "-0.25", "1.10", "99999999999999999999", "1" * 400, "NaN", "Infinity", "٣",
+    "True", "true", "TRUE", "False", "false", "yes", "1", "null", "None", "", "word", "[1, 2]", "[1, '2']", '["a", "b"]', "['a']", '["a"', '{"k": 1}',
+    '{"k": "1"}', "{'k': 1}", '{"k": NaN}', '{"k": 1, "k": 2}', '{"k": [1, {"x": null}]}', '[{"name": "Tom"}]', '{"name": "Tom", "lives": "9"}', "[[1]]",
+)  # fmt: skip
+KINDS = (
+    int,
+    float,
+    bool,
+    str,
+    list,
+    dict,
+    list[str],
+    list[int],
+    list[Cat],
+    dict[str, int],
+    dict[str, Any],
+    int | None,
+    Literal["1", "7"],
+    Cat,
+    Any,
+    list[int] | str,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_values_are_read_as_dspy_reads_them(kind: Any) -> None:
+    def said(read: Any, value: str) -> str:
+        try:
+            return repr(read(value, kind))
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    for value in VALUES:
+        assert said(kept._parsed, value) == said(kept._parse_value, value), value
+
+
+def test_fields_that_are_kept_are_the_callers_own_and_follow_the_signature() -> None:
+    signature = dspy.Signature("question -> answer")
+    assert list(kept._fields_with_type(signature, "output")) == ["answer"]
+    kept._fields_with_type(signature, "output").clear()
+    assert kept._fields_with_type(signature, "output") == kept._fields_of(signature, "output")
+    assert not kept._decides(signature)
+    signature.model_fields["sure"] = dspy.Signature({"sure": (Noul, dspy.OutputField(desc="Is it?"))}).model_fields["sure"]
+    assert list(kept._fields_with_type(signature, "output")) == ["answer", "sure"]
+    assert kept._decides(signature)
+
+
+@pytest.mark.parametrize("kind", [Noul, Annotated[bool, Noul], list[Noul], Score["low", "high"], Annotated[Literal["a", "b"], Choice]])
+def test_decisions_go_their_own_way(kind: Any) -> None:
+    assert kept._decides(dspy.Signature({"q": (str, dspy.InputField()), "found": (kind, dspy.OutputField(desc="Which?"))}))
 
 
 def test_what_is_kept_of_a_signature_follows_its_instructions() -> None:

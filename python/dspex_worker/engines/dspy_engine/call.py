@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -18,6 +17,10 @@ from dspex_worker.errors import WorkerError, frames_of
 from dspex_worker.guard import class_name
 
 __all__ = ["Call"]
+
+
+def _copied(counts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _copied(value) if isinstance(value, dict) else value for name, value in counts.items()}
 
 
 class Call:
@@ -74,7 +77,7 @@ class Call:
         """The counts that language models reported, by model: of every call, whoever made it in whatever thread."""
         names = {self._profile.lm.model: self._profile.model} if self._profile is not None else {}
         with self._trace.lock:
-            return {names.get(model, model): copy.deepcopy(counts) for model, counts in self._trace.usage.items()}
+            return {names.get(model, model): _copied(counts) for model, counts in self._trace.usage.items()}
 
     def _report(self) -> None:
         if self._ctx.used is not None:

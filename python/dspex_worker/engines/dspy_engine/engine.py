@@ -116,7 +116,7 @@ class DSPyEngine:
             module = method_of(module)
         asynchronous = method_of(module) == getattr(module, "aforward", None) if is_dspy else inspect.iscoroutinefunction(module)
         call = Call(ctx, inputs, user_code=True)
-        async with call.running(self._profiles, module.predictors() if is_dspy else []):
+        async with call.running(self._profiles, module.predictors() if is_dspy and ctx.emit is not None else []):
             if not asynchronous:
                 found = await self._blocking.run(lambda: module(**inputs))
             else:
@@ -168,13 +168,15 @@ def _outputs(built: Built, prediction: Any, call: Call) -> dict[str, Any]:
 
 def _refuse_steering(module: Any, inputs: dict[str, Any]) -> None:
     """Refuses inputs that would steer DSPy instead of reaching the module, unless the module names them itself."""
-    target = method_of(module)
+    steering = [name for name in inputs if name in STEERING_NAMES or name.startswith("_")]
+    if not steering:
+        return
     named = {
         name
-        for name, parameter in inspect.signature(target).parameters.items()
+        for name, parameter in inspect.signature(method_of(module)).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-    wrong = sorted(name for name in inputs if (name in STEERING_NAMES or name.startswith("_")) and name not in named)
+    wrong = sorted(name for name in steering if name not in named)
     if wrong:
         message = f"the input names {', '.join(wrong)} are reserved"
         raise WorkerError("python", "bad_input", message, hint="a module may take them if its forward names them")

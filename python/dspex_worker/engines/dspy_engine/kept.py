@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
+import re
 import sys
-from typing import Any
+import weakref
+from typing import Any, get_origin
 from weakref import WeakKeyDictionary
 
 import dspy
 import jsonschema
-from dspy.adapters import base
+from dspy.adapters import base, chat_adapter, decision
+from dspy.adapters import utils as adapter_utils
 from dspy.adapters.types import tool
-from dspy.predict import react
+from dspy.predict import predict, react
+from dspy.signatures.signature import SignatureMeta
 
 __all__ = ["install"]
 
@@ -27,6 +32,9 @@ _Signature, _ChatAdapter = dspy.Signature, dspy.ChatAdapter  # as they are at th
 _delete = dspy.Signature.__dict__["delete"].__func__
 _create_model = tool.create_model
 _format = base.Adapter.__dict__["format"]
+_fields_of = SignatureMeta._get_fields_with_type
+_resolve_adapter = decision.resolve_adapter
+_parse_value = chat_adapter.parse_value
 _FORMAT_CODE = getattr(_format, "__wrapped__", _format).__code__
 
 _without: WeakKeyDictionary[Any, dict[str, tuple[str | None, Any]]] = WeakKeyDictionary()
@@ -54,6 +62,82 @@ def _without_field(cls: Any, name: str) -> Any:
     if found is None or found[0] != cls.__doc__:  # the instructions, the one thing of a signature that may change
         found = kept[name] = (cls.__doc__, _delete(cls, name))
     return found[1]
+
+
+class _Fields:
+    """What follows from the fields of a signature, as long as it has the same."""
+
+    def __init__(self, cls: weakref.ref[Any], fields: dict[str, Any]) -> None:
+        self.cls = cls
+        self.fields = dict(fields)
+        self.by_kind: dict[str, dict[str, Any]] = {}
+        self.decides: bool | None = None
+
+
+_known: dict[int, _Fields] = {}  # by the identity of the signature, which is looked at twenty times in each call
+
+
+def _known_of(cls: Any) -> _Fields:
+    key, fields = id(cls), cls.__dict__.get("__pydantic_fields__", {})
+    found = _known.get(key)
+    if found is None or found.cls() is not cls or found.fields != fields:  # a look at the identities, where they are the same
+        found = _known[key] = _Fields(weakref.ref(cls, lambda _: _known.pop(key, None)), fields)
+    return found
+
+
+def _fields_with_type(cls: Any, field_type: str) -> dict[str, Any]:
+    """The inputs or the outputs of a signature, which DSPy picks out of all fields each time."""
+    by_kind = _known_of(cls).by_kind
+    found = by_kind.get(field_type)
+    if found is None:
+        found = by_kind[field_type] = _fields_of(cls, field_type)
+    return dict(found)
+
+
+def _decides(signature: Any) -> bool:
+    """Whether an output is, or holds, one of DSPy's decisions, which have a way of their own through an adapter."""
+    known = _known_of(signature)
+    if known.decides is None:
+        kinds = (decision.Noul, decision.Choice, decision.Score)
+        known.decides = any(
+            kind.extract_custom_type_from_annotation(annotation)
+            for field in signature.output_fields.values()
+            for annotation in (field.annotation, field.rebuild_annotation(), *field.metadata)
+            for kind in kinds
+        )
+    return known.decides
+
+
+def _adapter_for(lm: Any, adapter: Any, signature: Any, fields: Any, declared_signature: Any = None) -> Any:
+    """`resolve_adapter`, which looks for decisions in every call."""
+    if type(fields) is dict and not fields and getattr(lm, "supports_decision_requests", False) is not True and not _decides(signature):
+        return adapter
+    return _resolve_adapter(lm, adapter, signature, fields, declared_signature)
+
+
+_BOOLEANS = {"True": True, "true": True, "False": False, "false": False}
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+
+
+def _parsed(value: Any, annotation: Any) -> Any:
+    """`parse_value` for what models write most: plain numbers and booleans, and JSON that needs no repair."""
+    if type(value) is str:
+        if annotation is bool:
+            if value in _BOOLEANS:
+                return _BOOLEANS[value]
+        elif annotation is int:
+            if _INTEGER.fullmatch(value):
+                return int(value)
+        elif annotation is float:
+            if _NUMBER.fullmatch(value):
+                return float(value if "." in value else int(value))  # -0 is 0
+        elif get_origin(annotation) in (list, dict):
+            try:
+                return adapter_utils.TypeAdapter(annotation).validate_python(json.loads(value))
+            except ValueError:
+                pass  # DSPy repairs it, or says what is wrong
+    return _parse_value(value, annotation)
 
 
 @functools.lru_cache(WRAPPERS)
@@ -94,3 +178,6 @@ def install() -> None:
     react.ReAct._format_trajectory = _format_trajectory
     dspy.Signature.delete = classmethod(_without_field)
     tool.create_model = _model
+    SignatureMeta._get_fields_with_type = _fields_with_type
+    predict.resolve_adapter = _adapter_for
+    chat_adapter.parse_value = _parsed

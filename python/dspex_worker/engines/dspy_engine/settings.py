@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from typing import Any
 
 from dspy.dsp.utils.utils import dotdict
@@ -68,15 +68,27 @@ def job_settings(user_code: bool, **values: Any) -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def _context(self: Any, **values: Any) -> Iterator[None]:
-    """`dspy.context`, as DSPy has it, but for the settings that it begins with."""
-    overrides = module.thread_local_overrides
-    token = overrides.set(dotdict({**_settings.now(), **overrides.get(), **values}))
-    try:
-        yield
-    finally:
-        overrides.reset(token)
+class _Context(ContextDecorator):
+    """`dspy.context`, as DSPy has it, but for the settings that it begins with. No generator: it is entered often."""
+
+    __slots__ = ("_token", "_values")
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def _recreate_cm(self) -> _Context:
+        return _Context(self._values)  # each call of a function that it decorates has its own
+
+    def __enter__(self) -> None:
+        overrides = module.thread_local_overrides
+        self._token = overrides.set(dotdict({**_settings.now(), **overrides.get(), **self._values}))
+
+    def __exit__(self, *_: object) -> None:
+        module.thread_local_overrides.reset(self._token)
+
+
+def _context(self: Any, **values: Any) -> _Context:
+    return _Context(values)
 
 
 def _may_configure(self: Any) -> None:

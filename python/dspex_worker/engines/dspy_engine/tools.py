@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import dspy
@@ -22,6 +23,14 @@ THREADS = 64  # synchronous tools of asynchronous programs that run at once in a
 _blocking = Blocking("synchronous tools of asynchronous programs", THREADS)
 
 
+# ReAct's own tool `finish`, which only says a word.
+_FINISH = {part for part in dspy.ReAct.__init__.__code__.co_consts if isinstance(part, CodeType) and part.co_name == "<lambda>"}
+
+
+def _is_instant(function: Any) -> bool:
+    return getattr(function, "__code__", None) in _FINISH
+
+
 def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
@@ -30,7 +39,7 @@ async def _acall(self: Any, **kwargs: Any) -> Any:
     """As `dspy.Tool.acall`, but that a synchronous function does not hold the loop, on which all other jobs run."""
     parsed = self._validate_and_parse_args(**kwargs)
     function = self.func
-    result = function(**parsed) if _is_async(function) else await _blocking.run(lambda: function(**parsed))
+    result = function(**parsed) if _is_async(function) or _is_instant(function) else await _blocking.run(lambda: function(**parsed))
     return await result if asyncio.iscoroutine(result) else result
 
 

@@ -281,7 +281,7 @@ class Transport(_async.StdlibAsyncTransport):  # type: ignore[misc]
         if not self._trust_env:
             return True
         names = getattr(os.environ, "_data", None)
-        return sys.platform == "linux" and type(names) is dict and not any(name[-6:].lower() == b"_proxy" for name in names)
+        return sys.platform == "linux" and type(names) is dict and b"_proxy\0" not in b"\0".join((*names, b"")).lower()
 
     def _head(self, request: Any, parsed: Any, proxy: Any) -> bytes:
         body, method = request.body or b"", request.method.upper()
