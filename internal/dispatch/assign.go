@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
+
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -151,7 +153,7 @@ func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 // followAssignments wakes the leader when a partition is released, and when the operator drains or resumes a host.
 func (d *Dispatcher) followAssignments(ctx context.Context) {
 	stream.Follow(ctx, d.broker.JS, stream.Assign, ">", d.log, func(key string, owner []byte) {
-		if d.isForeign(stream.Assign, key, owner, oursInAssign(key, owner)) || owner == nil {
+		if d.stores.Foreign(stream.Assign, key, owner, stores.OursInAssign(key, owner)) || owner == nil {
 			d.wake()
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
+
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/service"
 
@@ -258,14 +260,14 @@ func (d *Dispatcher) keepRecord(r auditRecord, then func()) {
 	if err != nil {
 		panic(err) // names and numbers always marshal
 	}
-	if err := d.writable.takes(stream.Audit); errors.Is(err, stream.ErrStoreFull) { // known before: nobody waits for it
+	if err := d.probes.Takes(stream.Audit); errors.Is(err, stream.ErrStoreFull) { // known before: nobody waits for it
 		d.trail.miss(d, body, err)
 		then()
 		return
 	}
 	d.broker.Publish(r.subject(), nil, body, func(_ stream.Ack, err error) {
 		if err != nil {
-			d.missed(err)
+			d.stores.Missed(err)
 			d.trail.miss(d, body, err)
 		}
 		then()
@@ -297,7 +299,7 @@ func (t *trail) count() int64 {
 func (t *trail) reasons(now time.Time) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lost == 0 || now.Sub(t.last) >= storesTold {
+	if t.lost == 0 || now.Sub(t.last) >= stores.ReportedFor {
 		return nil
 	}
 	return []string{fmt.Sprintf("%d actions of operators could not be recorded in %s, the last one %s ago: the dispatchers' logs have them (audit_not_recorded)", t.lost, stream.Audit, now.Sub(t.last).Round(time.Second))}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
+
 	"github.com/dspex/dspex/internal/dispatch/deadletters"
 
 	"github.com/dspex/dspex/internal/dispatch/quota"
@@ -76,9 +78,8 @@ type Dispatcher struct {
 	callTimeouts callTimeouts
 	admissions   admissions
 	beats        string // where hosts answer
-	stores       stores
-	writable     writable
-	diagnoses    diagnoses
+	stores       *stores.Stores
+	probes       *stores.Probes
 	letters      *deadletters.Letters
 	quotas       *quota.Meter
 	backlogs     backlogs
@@ -104,14 +105,11 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.Version == "" {
 		cfg.Version = "0.1.0"
 	}
-	if cfg.ProbeEach == 0 {
-		cfg.ProbeEach = probeEach
-	}
 	cfg.Alerts = cfg.Alerts.WithDefaults()
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}, stores: stores{again: make(chan struct{}, 1)}}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}}
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
@@ -120,6 +118,8 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
+	d.probes = stores.NewProbes(d.broker, d.hosts, cfg.Log, cfg.Settings.Replicas > 1, cfg.ProbeEach, cfg.ResultsMinAge)
+	d.stores = stores.New(cfg.Name, cfg.Settings, d.broker, d.hosts, d.alerts, d.probes, planOf{d}, cfg.Log)
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	return d, err
@@ -130,7 +130,7 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	if err := stream.CheckAccounts(d.broker.NC, d.cfg.Settings.Accounts); err != nil {
 		return err
 	}
-	if d.cfg.Settings.Remembered, err = d.recall(ctx); err != nil {
+	if d.cfg.Settings.Remembered, err = d.stores.HighestKnown(ctx); err != nil {
 		return err
 	}
 	partitions, err := stream.Ensure(ctx, d.broker.JS, d.cfg.Settings)
@@ -187,9 +187,9 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.broker.Clock.Follow(ctx) })
 	follow.Go(func() { d.hosts.Follow(ctx, d.wake) })
 	follow.Go(func() { d.followAssignments(ctx) })
-	follow.Go(func() { d.rememberControl(ctx) })
-	follow.Go(func() { d.keepStores(ctx) })
-	follow.Go(func() { d.keepProbing(ctx) })
+	follow.Go(func() { d.stores.FollowControl(ctx) })
+	follow.Go(func() { d.stores.Follow(ctx) })
+	follow.Go(func() { d.probes.Follow(ctx) })
 	follow.Go(func() { d.alerts.Run(ctx) })
 	follow.Go(func() { d.endTimedOutCalls(ctx) })
 	follow.Go(func() { d.alerts.WatchErrors(ctx, d.hosts, d.leader.Leads) })
@@ -255,8 +255,8 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("hosts-resume", jobs.RPCHostsResume, auditAll, aside(d.resumeHost)),
 		at("partitions-get", jobs.RPCPartitionsGet, auditNone, aside(d.getPartitions)),
 		at("partitions-set", jobs.RPCPartitionsSet, auditAll, aside(d.setPartitions)),
-		at("consumers-list", jobs.RPCConsumersList, auditNone, aside(d.listConsumers)),
-		at("consumers-remove", jobs.RPCConsumersRemove, auditAll, aside(d.removeConsumer)),
+		at("consumers-list", jobs.RPCConsumersList, auditNone, aside(d.stores.ListConsumers)),
+		at("consumers-remove", jobs.RPCConsumersRemove, auditAll, aside(d.stores.RemoveConsumer)),
 		at("breakers-list", jobs.RPCBreakersList, auditNone, aside(d.listBreakers)),
 		at("breakers-reset", jobs.RPCBreakersReset, auditAll, aside(d.resetBreaker)),
 		at("audit-list", jobs.RPCAuditList, auditNone, aside(d.listAudit)),
@@ -291,5 +291,26 @@ func (d *Dispatcher) retire(s *service.Service) {
 	}
 	d.asides.Wait()
 	d.broker.Writer.Settle()
-	d.diagnoses.end()
+	d.probes.Settle()
+}
+
+// Blocked reports that the broker answers but stores nothing, as a nats-server does from a full disk on until it is restarted.
+func (d *Dispatcher) Blocked() bool { return d.probes.Blocked() }
+
+// planOf is what the room of the broker objects needs of the plan.
+type planOf struct{ d *Dispatcher }
+
+func (p planOf) Partitions() int { return p.d.layouts().Next.Partitions }
+func (p planOf) Wake()           { p.d.wake() }
+
+func (p planOf) Reread(ctx context.Context) error {
+	before := p.d.layouts()
+	if before == nil {
+		return nil
+	}
+	now, err := p.d.readLayouts(ctx)
+	if err == nil && now != *before {
+		p.d.wake()
+	}
+	return err
 }

@@ -66,7 +66,7 @@ func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.Sessi
 	}
 	r = d.auditCall(r, role, req, to, bad)
 	if bad == nil {
-		bad = d.cannotStore(to)
+		bad = d.probes.Refusal(streamOf(to))
 	}
 	if bad == nil && (role != jobs.RoleOperator || !d.broker.Accounts()) { // what an operator does about a crowd is not refused
 		bad = d.admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
@@ -131,8 +131,8 @@ func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.Session
 	d.broker.Publish(to.CallSubject(callLane), header, body, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
-			d.missed(err)
-			d.diagnosed(streamOf(to), err, func(err error) { d.refuseCall(r, endpoint.NotAccepted(err)) })
+			d.stores.Missed(err)
+			d.probes.Diagnose(streamOf(to), err, func(err error) { d.refuseCall(r, endpoint.NotAccepted(err)) })
 		default:
 			if to.ID == "" {
 				d.expect(ack.Sequence, max(env.Deadline, req.Deadline))

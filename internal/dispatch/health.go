@@ -62,7 +62,7 @@ func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	beats, all := d.hosts.Measure()
-	stats, dead := fleet.PoolNumbers(beats, d.started), d.writable.dead()
+	stats, dead := fleet.PoolNumbers(beats, d.started), d.probes.Dead()
 	if dead == nil && d.hosts.StoreFull() {
 		dead = stream.ErrStoreFull
 	}
@@ -108,8 +108,8 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	if missing := stats["pool_size"] - stats["active_workers"]; missing > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d workers are missing", missing, stats["pool_size"]))
 	}
-	reasons = append(reasons, d.stores.lostReasons(time.Now())...)
-	reasons = append(reasons, d.writable.reasons()...)
+	reasons = append(reasons, d.stores.Reasons(time.Now())...)
+	reasons = append(reasons, d.probes.Reasons()...)
 	reasons = append(reasons, d.trail.reasons(time.Now())...)
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")

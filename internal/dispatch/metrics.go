@@ -70,7 +70,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		}
 		number(refusedDesc, prometheus.CounterValue, float64(count), code)
 	}
-	writable, filled := d.writable.now()
+	writable, filled := d.probes.Now()
 	for name, ok := range writable {
 		number(writableDesc, prometheus.GaugeValue, ok, name)
 	}

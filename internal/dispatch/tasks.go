@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
+
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/dispatch/leader"
@@ -21,7 +23,7 @@ func (d *Dispatcher) tasks() []leader.Task {
 		{Name: "assignments", Run: d.keepAssigned},
 		keepAnchored(d.broker, d.log),
 		{Name: "deadlines", Run: d.endOverdue},
-		leader.Every(storesPause, d.log, "results", d.shortenResults),
+		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
 	}
 }
 

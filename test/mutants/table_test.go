@@ -151,7 +151,7 @@ var mutants = []mutant{
 	{name: "an assignment of another layout is left as it is", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{"dispatch.Dispatcher.entries",
 		"if o.Host != \"\" && (foreign || o.Token() != l.Token) {", "if foreign {"}}},
 	{name: "what other layouts leave behind is kept", rule: "Broker objects", aim: []string{repartitioned}, edits: []edit{{"dispatch.Dispatcher.dropBeyond", "	if d.swept == l {", "	if true {"}}},
-	{name: "what is missing is not made again", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"dispatch.Dispatcher.lookAtStores",
+	{name: "what is missing is not made again", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"dispatch/stores.Stores.lookAtStores",
 		"	if len(found.Missing) > 0 {\n		settings", "	if false {\n		settings"}}},
 	{name: "what is made again begins at 1", rule: "Broker objects", aim: []string{assignLost}, test: "stream.TestWhatIsMadeAgainBeginsAboveEveryEarlierNumber", edits: []edit{
 		decides("stream.beginning", "	return 0")}},
@@ -179,7 +179,7 @@ var mutants = []mutant{
 		"if r.rec.Stream != c.stream {",
 		"if false {"}}},
 	{name: "what a dispatcher remembers of control is not written again", rule: "Broker objects", aim: []string{controlLost}, edits: []edit{
-		decides("dispatch.Dispatcher.restoreControl", "")},
+		decides("dispatch/stores.Stores.restoreControl", "")},
 		survives: "a drained host that serves again breaks no promise, and no checker looks whether it stays drained"},
 	{name: "a probe of the jobs leaves its anchor", rule: "Rule 9", test: "stream.TestAProbeOfTheJobsClearsUpAnchorsThatWereLeft", edits: []edit{{"stream.Probe",
 		"		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))\n",

@@ -1,4 +1,4 @@
-package dispatch
+package stores
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestInAClusterAFullDiskIsWhatTwoRoundsInARowHaveFound(t *testing.T) {
-	var v writable
+	var v Probes
 	round := func(found error) error {
 		why := map[string]error{}
 		if found != nil {

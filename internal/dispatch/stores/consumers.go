@@ -1,4 +1,4 @@
-package dispatch
+package stores
 
 import (
 	"context"
@@ -10,12 +10,12 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// listConsumers tells the consumers of our work queues that are not dspex's.
-func (d *Dispatcher) listConsumers(ctx context.Context, r endpoint.Request) {
+// ListConsumers tells the consumers of our work queues that are not dspex's.
+func (s *Stores) ListConsumers(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	all, err := stream.Strangers(ctx, d.broker.JS)
+	all, err := stream.Strangers(ctx, s.broker.JS)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -31,10 +31,10 @@ func (d *Dispatcher) listConsumers(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, map[string]any{"consumers": list})
 }
 
-// removeConsumer deletes a consumer that is not dspex's: an operator's word.
-func (d *Dispatcher) removeConsumer(ctx context.Context, r endpoint.Request) {
+// RemoveConsumer deletes a consumer that is not dspex's: an operator's word.
+func (s *Stores) RemoveConsumer(ctx context.Context, r endpoint.Request) {
 	var name, consumer string
-	queue := func(s string) bool { return s == stream.Jobs || s == stream.Anonymous }
+	queue := func(name string) bool { return name == stream.Jobs || name == stream.Anonymous }
 	bad := endpoint.ReadBody(r, `{"stream": "...", "consumer": "..."}`, map[string]*endpoint.Entry{
 		"stream":   endpoint.Text(&name, stream.Jobs+" or "+stream.Anonymous, queue).Needed(),
 		"consumer": endpoint.Text(&consumer, "a consumer's name", func(s string) bool { return s != "" && len(s) <= mostConsumerName }).Needed(),
@@ -43,7 +43,7 @@ func (d *Dispatcher) removeConsumer(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	switch was, err := stream.RemoveStranger(ctx, d.broker.JS, name, consumer); {
+	switch was, err := stream.RemoveStranger(ctx, s.broker.JS, name, consumer); {
 	case errors.Is(err, stream.ErrOurs):
 		endpoint.Refuse(r, jobs.Refused(jobs.CodeBadRequest, "consumer", "a consumer that `dspex consumers list` shows", "the consumer is dspex's own"))
 	case err != nil:
@@ -53,9 +53,9 @@ func (d *Dispatcher) removeConsumer(ctx context.Context, r endpoint.Request) {
 		e.Path = "consumer"
 		endpoint.Refuse(r, e)
 	default:
-		d.log.Warn("foreign_consumer_removed", "stream", name, "consumer", consumer)
-		if err := d.lookForStrangers(ctx); err != nil {
-			d.log.Debug("stores_not_seen", "error", err)
+		s.log.Warn("foreign_consumer_removed", "stream", name, "consumer", consumer)
+		if err := s.lookForStrangers(ctx); err != nil {
+			s.log.Debug("stores_not_seen", "error", err)
 		}
 		endpoint.RespondResult(r, map[string]any{"stream": name, "consumer": consumer})
 	}

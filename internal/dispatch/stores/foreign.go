@@ -1,4 +1,4 @@
-package dispatch
+package stores
 
 import (
 	"fmt"
@@ -25,9 +25,8 @@ func (f foreign) reasons() (all []string) {
 	return all
 }
 
-// isForeign notes what a bucket's watch shows; value nil: the key was deleted.
-func (d *Dispatcher) isForeign(bucket, key string, value []byte, ours bool) bool {
-	s := &d.stores
+// Foreign notes what a bucket's watch shows; value nil: the key was deleted.
+func (s *Stores) Foreign(bucket, key string, value []byte, ours bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := bucket + " " + jobs.Clip(key)
@@ -39,7 +38,7 @@ func (d *Dispatcher) isForeign(bucket, key string, value []byte, ours bool) bool
 		s.foreign = foreign{}
 	}
 	if !s.foreign[at] {
-		d.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no part of dspex of this release writes such a value: it is ignored")
+		s.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no part of dspex of this release writes such a value: it is ignored")
 	}
 	if len(s.foreign) < mostForeign {
 		s.foreign[at] = true
@@ -48,14 +47,14 @@ func (d *Dispatcher) isForeign(bucket, key string, value []byte, ours bool) bool
 }
 
 // forgetForeign forgets what lay in a bucket that is gone.
-func (s *stores) forgetForeign(name string) {
+func (s *Stores) forgetForeign(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.foreign, func(at string, _ bool) bool { return "KV_"+strings.Split(at, " ")[0] == name })
 }
 
-// oursInAssign reports whether a component may have written the value under the key in dspex_assign.
-func oursInAssign(key string, value []byte) bool {
+// OursInAssign reports whether a component may have written the value under the key in dspex_assign.
+func OursInAssign(key string, value []byte) bool {
 	var n int
 	_, err := fmt.Sscanf(key, jobs.AssignmentKey(0)[:2]+"%d", &n)
 	if err != nil || key != jobs.AssignmentKey(n) {

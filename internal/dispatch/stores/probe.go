@@ -1,14 +1,17 @@
-package dispatch
+package stores
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -18,15 +21,23 @@ import (
 // into each broker object, reads it back and removes it, again and again.
 
 const (
-	probeEach    = 10 * time.Second // between two rounds; Config.ProbeEach
+	probeEach    = 10 * time.Second // between two rounds; New
 	probeAgain   = time.Second      // after a round in which something took nothing
 	probeTimeout = 20 * time.Second // of one round
 	// fullFrom is the share of an object's room from which health warns.
 	fullFrom = 0.7
 )
 
-// writable is what the probes have found.
-type writable struct {
+// Probes tell which broker objects take writes.
+type Probes struct {
+	broker    *stream.Access
+	hosts     *fleet.Fleet
+	log       *slog.Logger
+	clustered bool
+	each      time.Duration // between two rounds
+	minAge    time.Duration // of outcomes that may go before their time; 0: none
+	diagnoses diagnoses
+
 	mu    sync.Mutex
 	why   map[string]error // object -> why it does not take a write; those that do are left out
 	fill  map[string]fill  // of the objects that refuse what has no room
@@ -40,13 +51,13 @@ type fill struct{ used, room int64 }
 
 func (f fill) share() float64 { return float64(f.used) / float64(f.room) }
 
-// keepProbing probes the broker objects until ctx ends, each ProbeEach, sooner while something takes nothing, and after a reconnect.
-func (d *Dispatcher) keepProbing(ctx context.Context) {
-	connected, stop := d.broker.Reconnects()
+// Follow probes the broker objects until ctx ends, each ProbeEach, sooner while something takes nothing, and after a reconnect.
+func (v *Probes) Follow(ctx context.Context) {
+	connected, stop := v.broker.Reconnects()
 	defer stop()
 	for {
-		pause := d.cfg.ProbeEach
-		if !d.probeAll(ctx) {
+		pause := v.each
+		if !v.probeAll(ctx) {
 			pause = min(pause, probeAgain)
 		}
 		select {
@@ -59,8 +70,8 @@ func (d *Dispatcher) keepProbing(ctx context.Context) {
 }
 
 // probeAll probes all objects at once: those that take nothing take their time. It reports whether all take what they are given.
-func (d *Dispatcher) probeAll(ctx context.Context) bool {
-	if !d.broker.Connected() {
+func (v *Probes) probeAll(ctx context.Context) bool {
+	if !v.broker.Connected() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -70,7 +81,7 @@ func (d *Dispatcher) probeAll(ctx context.Context) bool {
 	why := map[string]error{}
 	for _, name := range stream.Objects() {
 		wg.Go(func() {
-			if err := stream.Probe(ctx, d.broker.JS, d.broker.Writer, name); err != nil {
+			if err := stream.Probe(ctx, v.broker.JS, v.broker.Writer, name); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				why[name] = err
@@ -79,17 +90,16 @@ func (d *Dispatcher) probeAll(ctx context.Context) bool {
 	}
 	wg.Wait()
 	if ctx.Err() == nil {
-		d.noteProbes(why)
+		v.noteProbes(why)
 	}
 	return len(why) == 0
 }
 
 // noteProbes keeps what a round has found, and logs what is new.
-func (d *Dispatcher) noteProbes(why map[string]error) {
-	v := &d.writable
+func (v *Probes) noteProbes(why map[string]error) {
 	v.mu.Lock()
 	before := v.why
-	if d.cfg.Settings.Replicas > 1 {
+	if v.clustered {
 		v.confirm(why)
 	}
 	v.why = why
@@ -100,12 +110,12 @@ func (d *Dispatcher) noteProbes(why map[string]error) {
 			if errors.Is(err, stream.ErrStoreFull) {
 				hint = storeHint
 			}
-			d.log.Error("store_takes_nothing", "stream", name, "error", err, "hint", hint)
+			v.log.Error("store_takes_nothing", "stream", name, "error", err, "hint", hint)
 		}
 	}
 	for name := range before {
 		if why[name] == nil {
-			d.log.Info("store_takes_again", "stream", name)
+			v.log.Info("store_takes_again", "stream", name)
 		}
 	}
 }
@@ -115,7 +125,7 @@ var errOnce = errors.New("its leader answers and acknowledges no write; the next
 
 // confirm leaves it to the next round to call an object full. In a cluster an election or a machine that stalls looks like a full
 // disk for a while, and calls must not be refused for that.
-func (v *writable) confirm(why map[string]error) {
+func (v *Probes) confirm(why map[string]error) {
 	before := v.suspected
 	v.suspected = map[string]bool{}
 	for name, err := range why {
@@ -131,8 +141,16 @@ func (v *writable) confirm(why map[string]error) {
 
 const storeHint = "make room on the broker's disk, then restart nats-server: it does not recover by itself (docs/operations.md, \"A full disk\")"
 
+// NewProbes makes a round each so long; minAge is that of outcomes that may go when there is no room, 0 if none may.
+func NewProbes(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger, clustered bool, each, minAge time.Duration) *Probes {
+	return &Probes{broker: broker, hosts: hosts, log: log, clustered: clustered, each: cmp.Or(each, probeEach), minAge: minAge}
+}
+
+// Settle lets no more diagnoses begin and waits for those that did.
+func (v *Probes) Settle() { v.diagnoses.end() }
+
 // blocks is why a job of the stream cannot be run: there, in the records or in the outcomes no room is left. nil: it can.
-func (v *writable) blocks(queue string) error {
+func (v *Probes) blocks(queue string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, name := range []string{queue, stream.RecordsStream, stream.ResultsStream} {
@@ -143,16 +161,16 @@ func (v *writable) blocks(queue string) error {
 	return nil
 }
 
-// takes is why an object was found to take nothing; nil: it takes what it is given.
-func (v *writable) takes(name string) error {
+// Takes is why an object was found to take nothing; nil: it takes what it is given.
+func (v *Probes) Takes(name string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.why[name]
 }
 
-// dead is why the service cannot go on at all: the broker stores nothing, or neither records nor outcomes have room. A queue that is
+// Dead is why the service cannot go on at all: the broker stores nothing, or neither records nor outcomes have room. A queue that is
 // full of waiting jobs is not that.
-func (v *writable) dead() error {
+func (v *Probes) Dead() error {
 	for _, queue := range []string{stream.Jobs, stream.Anonymous} {
 		if err := v.blocks(queue); err != nil && (errors.Is(err, stream.ErrTakesNothing) || v.blocks("") != nil) {
 			return err
@@ -161,8 +179,8 @@ func (v *writable) dead() error {
 	return nil
 }
 
-// reasons tell the health check what takes nothing, and what is nearly full.
-func (v *writable) reasons() (all []string) {
+// Reasons tell the health check what takes nothing, and what is nearly full.
+func (v *Probes) Reasons() (all []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, name := range stream.Objects() {
@@ -180,7 +198,7 @@ func (v *writable) reasons() (all []string) {
 }
 
 // measured notes a look at the broker objects.
-func (v *writable) measured(found stream.Survey, err error) (warn []string) {
+func (v *Probes) measured(found stream.Survey, err error) (warn []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.blind = err
@@ -200,8 +218,8 @@ func (v *writable) measured(found stream.Survey, err error) (warn []string) {
 	return warn
 }
 
-// now are the numbers for metrics: whether each object takes writes, as far as is known, and how much of its room it uses.
-func (v *writable) now() (takes, filled map[string]float64) {
+// Now are the numbers for metrics: whether each object takes writes, as far as is known, and how much of its room it uses.
+func (v *Probes) Now() (takes, filled map[string]float64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	takes = map[string]float64{}
@@ -219,10 +237,10 @@ func (v *writable) now() (takes, filled map[string]float64) {
 }
 
 // Blocked reports that the broker answers but stores nothing, as a nats-server does from a full disk on until it is restarted.
-func (d *Dispatcher) Blocked() bool {
-	d.writable.mu.Lock()
-	defer d.writable.mu.Unlock()
-	for _, err := range d.writable.why {
+func (v *Probes) Blocked() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, err := range v.why {
 		if errors.Is(err, stream.ErrTakesNothing) {
 			return true
 		}
@@ -230,32 +248,32 @@ func (d *Dispatcher) Blocked() bool {
 	return false
 }
 
-// cannotStore is why no call of the session, or without one, is to be accepted now; nil: they can.
-func (d *Dispatcher) cannotStore(to jobs.SessionRef) *jobs.Error {
-	if err := d.writable.blocks(streamOf(to)); err != nil {
+// Refusal is why no job of a stream is to be accepted now; nil: they can.
+func (v *Probes) Refusal(queue string) *jobs.Error {
+	if err := v.blocks(queue); err != nil {
 		return endpoint.NotAccepted(err)
 	}
-	if d.hosts.StoreFull() {
+	if v.hosts.StoreFull() {
 		return endpoint.NotAccepted(stream.ErrStoreFull)
 	}
 	return nil
 }
 
-// diagnosed hands on what lies behind a write to an object that was not acknowledged. It does not block.
-func (d *Dispatcher) diagnosed(name string, err error, then func(error)) {
+// Diagnose hands on what lies behind a write to an object that was not acknowledged. It does not block.
+func (v *Probes) Diagnose(name string, err error, then func(error)) {
 	if !errors.Is(err, stream.ErrUnknown) || errors.Is(err, stream.ErrNoStream) {
 		then(err)
 		return
 	}
-	if d.cfg.Settings.Replicas > 1 { // the probes tell an election from a full disk, in two rounds
-		if known := d.writable.takes(name); errors.Is(known, stream.ErrStoreFull) {
+	if v.clustered { // the probes tell an election from a full disk, in two rounds
+		if known := v.Takes(name); errors.Is(known, stream.ErrStoreFull) {
 			err = known
 		}
 		then(err)
 		return
 	}
-	find := func() error { return stream.Diagnose(context.Background(), d.broker.NC, d.broker.Writer, name, err) }
-	if !d.diagnoses.begin(func() { then(d.diagnoses.of(name, find)) }) {
+	find := func() error { return stream.Diagnose(context.Background(), v.broker.NC, v.broker.Writer, name, err) }
+	if !v.diagnoses.begin(func() { then(v.diagnoses.of(name, find)) }) {
 		then(err)
 	}
 }
@@ -319,18 +337,18 @@ const (
 	shortenParts = 10
 )
 
-// shortenResults lets outcomes go before their time, the oldest first, when they would soon have no room; none that is younger than
+// ShortenResults lets outcomes go before their time, the oldest first, when they would soon have no room; none that is younger than
 // the operator has said.
-func (d *Dispatcher) shortenResults(ctx context.Context) error {
-	if d.cfg.ResultsMinAge == 0 {
+func (v *Probes) ShortenResults(ctx context.Context) error {
+	if v.minAge == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storesTimeout)
 	defer cancel()
-	done, b, err := d.broker.Shorten(ctx, shortenFrom, d.broker.Clock.Now().Add(-d.cfg.ResultsMinAge), shortenParts)
+	done, b, err := v.broker.Shorten(ctx, shortenFrom, v.broker.Clock.Now().Add(-v.minAge), shortenParts)
 	if err != nil || !done {
 		return err
 	}
-	d.log.Warn("outcomes_shortened", "used_bytes", b.Used, "room_bytes", b.Room, "min_age", d.cfg.ResultsMinAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
+	v.log.Warn("outcomes_shortened", "used_bytes", b.Used, "room_bytes", b.Room, "min_age", v.minAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
 	return nil
 }
