@@ -11,10 +11,11 @@ import (
 var arrows = map[string][]string{
 	"":                              {"internal/contract", "internal/quorum"},
 	"cmd/dispatcher":                {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/stream"},
-	"cmd/dspex":                     {"cmd/dspex/internal/calls", "cmd/dspex/internal/cli", "cmd/dspex/internal/demo", "cmd/dspex/internal/local", "cmd/dspex/internal/ops", "internal/daemon"},
+	"cmd/dspex":                     {"cmd/dspex/internal/calls", "cmd/dspex/internal/cli", "cmd/dspex/internal/demo", "cmd/dspex/internal/doctor", "cmd/dspex/internal/local", "cmd/dspex/internal/ops", "internal/daemon"},
 	"cmd/dspex/internal/calls":      {"", "cmd/dspex/internal/cli", "internal/daemon"},
 	"cmd/dspex/internal/cli":        {"", "internal/daemon", "internal/wire"},
 	"cmd/dspex/internal/demo":       {"", "cmd/dspex/internal/cli", "internal/devserver"},
+	"cmd/dspex/internal/doctor":     {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/lm", "internal/pyenv", "internal/stream"},
 	"cmd/dspex/internal/local":      {"cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/pyenv"},
 	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/tenants"},
 	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},

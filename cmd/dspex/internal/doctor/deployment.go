@@ -1,0 +1,181 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+const (
+	patience    = 10 * time.Second // of one look
+	leastBytes  = 1 << 20          // that a request may have at the broker
+	slowBroker  = 20 * time.Millisecond
+	probeFor    = time.Minute
+	fewestFiles = 4096 // that a process may open
+)
+
+// deployment looks at the broker and at what is behind it.
+func (d *doctor) deployment(ctx context.Context) {
+	address, options, err := d.app.Target()
+	if err != nil {
+		d.add("broker", Wrong, "", "%v", err)
+		return
+	}
+	denials := make(chan error, 1)
+	nc, err := nats.Connect(address, append(options, nats.Name("dspex doctor"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		select {
+		case denials <- err:
+		default:
+		}
+	}))...)
+	if err != nil {
+		d.add("broker", Wrong, "is NATS running there? `dspex dev` starts everything on this machine; --server names another one", "cannot reach %s: %v", daemon.WithoutPassword(address), err)
+		return
+	}
+	defer nc.Close()
+	d.broker(nc)
+	c := dspex.New(nc)
+	d.service(ctx, c, denials)
+	d.operation(ctx, c, denials)
+	if d.probe {
+		d.probes(ctx, c)
+	}
+}
+
+func (d *doctor) broker(nc *nats.Conn) {
+	if err := stream.CheckVersion(nc); err != nil {
+		d.add("broker", Wrong, "upgrade it", "%v", err)
+	} else {
+		d.fine("broker", "nats-server %s", nc.ConnectedServerVersion())
+	}
+	if most := nc.MaxPayload(); most < leastBytes {
+		d.add("broker", Warning, "set max_payload in its configuration: 1MB at least, 8MB for large sessions", "max_payload is %d bytes", most)
+	}
+	if rtt, err := nc.RTT(); err == nil && rtt > slowBroker {
+		d.add("broker", Warning, "each job takes several round trips: put hosts near to the broker", "a round trip takes %v", rtt.Round(time.Millisecond))
+	}
+}
+
+// service looks at the health, which names what is missing.
+func (d *doctor) service(ctx context.Context, c *dspex.Client, denials <-chan error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	h, err := c.Health(ctx)
+	var e *dspex.Error
+	switch {
+	case errors.As(err, &e):
+		d.add("health", Wrong, e.Hint, "%s: %s", e.Code, e.Message)
+		return
+	case err != nil:
+		d.add("health", Wrong, "", "%v%s", err, because(denials))
+		return
+	case h.Status == dspex.HealthHealthy:
+		d.fine("health", "healthy: %d of %d workers, engine %s", h.Stats.ActiveWorkers, h.Stats.PoolSize, h.Stats.Engine)
+	}
+	for _, reason := range h.Reasons {
+		d.add("health", Wrong, "docs/operations.md says what to do about each", "%s", reason)
+	}
+	if !h.Accounts {
+		d.add("accounts", Note, "docs/security.md: accounts for clients that you do not trust", "clients share the service's account: one that may publish can write to any subject")
+	}
+	if h.Stats.Sandbox == "none" {
+		d.add("sandbox", Warning, "--sandbox user (docs/security.md)", "workers may read what their host may")
+	}
+}
+
+func because(denials <-chan error) string {
+	select {
+	case err := <-denials:
+		return ": " + err.Error()
+	default:
+		return ""
+	}
+}
+
+// operation looks at what operators see.
+func (d *doctor) operation(ctx context.Context, c *dspex.Client, denials <-chan error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	hosts, err := c.Admin().Hosts(ctx)
+	if err != nil {
+		err = fmt.Errorf("%w%s", err, because(denials))
+	}
+	if d.denied(ctx, "hosts", err) {
+		return
+	}
+	d.hosts(hosts)
+	if breakers, err := c.Admin().Breakers(ctx); !d.denied(ctx, "breakers", err) {
+		for _, b := range breakers {
+			if b.State != dspex.BreakerClosed {
+				d.add("breakers", Warning, "docs/failures.md, Circuit breakers; `dspex breakers reset "+b.Name+"` closes it", "%s is %s", b.Name, b.State)
+			}
+		}
+	}
+	if foreign, err := c.Admin().Consumers(ctx); !d.denied(ctx, "consumers", err) {
+		for _, f := range foreign {
+			d.add("consumers", Wrong, fmt.Sprintf("`dspex consumers remove %s %s` removes it", f.Stream, f.Consumer), "the consumer %s on %s is not dspex's: it takes jobs away", f.Consumer, f.Stream)
+		}
+	}
+	for l, err := range c.Admin().DeadLetters(ctx, dspex.DeadLetterFilter{Limit: 1}) {
+		if d.denied(ctx, "dead letters", err) {
+			break
+		}
+		d.add("dead letters", Note, "`dspex dlq list` shows them, `dspex dlq replay` runs them again", "there are jobs that failed for good, the oldest %s ago", cli.Span(time.Since(l.CreatedAt)))
+	}
+}
+
+func (d *doctor) hosts(hosts dspex.Hosts) {
+	engines := map[string][]string{}
+	for _, h := range hosts.Hosts {
+		switch {
+		case h.State == dspex.HostGone:
+			d.add("hosts", Warning, "start it again; its sessions move to the others meanwhile", "%s does not answer", h.Host)
+			continue
+		case h.ActiveWorkers < h.PoolSize:
+			d.add("hosts", Warning, "the host's log says why its workers do not start", "%s has %d of %d workers", h.Host, h.ActiveWorkers, h.PoolSize)
+		case h.Drain:
+			d.add("hosts", Note, "`dspex hosts resume "+h.Host+"` lets it serve again", "%s is drained", h.Host)
+		}
+		engines[h.Engine] = append(engines[h.Engine], h.Host)
+	}
+	if len(engines) > 1 {
+		var each []string
+		for engine, of := range engines {
+			each = append(each, engine+" on "+strings.Join(of, ", "))
+		}
+		d.add("versions", Warning, "sessions move between hosts: let all have the same", "hosts have different engines: %s", strings.Join(each, "; "))
+	}
+	if hosts.Unassigned > 0 {
+		d.add("partitions", Warning, "it passes within seconds if a host serves; else start one", "%d of %d partitions have no owner", hosts.Unassigned, hosts.Partitions)
+	}
+	if hosts.Leader == "" {
+		d.add("leader", Wrong, "start a dispatcher, or look into its log", "no dispatcher leads: nothing is assigned")
+		return
+	}
+	d.fine("hosts", "%d worker-hosts, %d partitions, %s leads", len(hosts.Hosts), hosts.Partitions, hosts.Leader)
+}
+
+// probes calls each language model once.
+func (d *doctor) probes(ctx context.Context, c *dspex.Client) {
+	if len(d.profiles) == 0 {
+		d.add("probe", Note, "put lm into the file of settings", "no profiles are known here")
+	}
+	for _, name := range d.profiles {
+		began := time.Now()
+		reply, err := c.ExecuteAnonymous(ctx, "predict", dspex.Args{"question": "Say yes."}, dspex.WithLM(name), dspex.WithMaxRetries(0), dspex.WithTimeout(probeFor))
+		if err != nil {
+			d.add("probe", Wrong, "docs/language-models.md", "%s: %v", name, err)
+			continue
+		}
+		d.fine("probe", "%s answered in %v, attempt %d", name, time.Since(began).Round(time.Millisecond), reply.Attempt)
+	}
+}

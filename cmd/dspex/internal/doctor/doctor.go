@@ -1,0 +1,134 @@
+// Package doctor looks for what is wrong with a machine, a broker and a deployment, and says what to do about it.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// Level is how bad a finding is.
+type Level string
+
+// The levels.
+const (
+	Fine    Level = "ok"
+	Note    Level = "note"    // worth knowing
+	Warning Level = "warning" // it works, and will not always
+	Wrong   Level = "error"
+)
+
+// Finding is what a look at one thing has found.
+type Finding struct {
+	Check string `json:"check"`
+	Level Level  `json:"level"`
+	Text  string `json:"text"`
+	Hint  string `json:"hint,omitempty"` // what to do
+}
+
+// Command is `dspex doctor`.
+func Command(a *cli.App) *cobra.Command {
+	var probe, local bool
+	var path string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Look for what is wrong with this machine, the broker and the deployment",
+		Long: `Look for what is wrong with this machine, the broker and the deployment, and say what to do about it. It changes nothing.
+
+Some looks need the rights of an operator; without them they are left out, and that is said. --probe runs one small prediction
+with each language-model profile that the file of settings names: that costs money.
+
+Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count.`,
+		Example: "  dspex doctor\n  dspex doctor --local          # without a broker\n  dspex doctor -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d := &doctor{app: a, path: path, probe: probe}
+			d.machine(cmd.Context())
+			if !local {
+				d.deployment(cmd.Context())
+			}
+			return d.say()
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&local, "local", false, "look at this machine only")
+	f.BoolVar(&probe, "probe", false, "call each language model of the file of settings once, through the deployment")
+	f.StringVar(&path, "path", ".", "directory of your modules")
+	return cmd
+}
+
+type doctor struct {
+	app      *cli.App
+	path     string
+	probe    bool
+	profiles []string // that the file of settings names
+	findings []Finding
+}
+
+func (d *doctor) add(check string, level Level, hint, format string, args ...any) {
+	d.findings = append(d.findings, Finding{check, level, fmt.Sprintf(format, args...), hint})
+}
+
+func (d *doctor) fine(check, format string, args ...any) { d.add(check, Fine, "", format, args...) }
+
+// denied reports whether a look was left out for want of rights, or failed, and says so.
+func (d *doctor) denied(ctx context.Context, check string, err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case ctx.Err() != nil:
+		d.add(check, Warning, "", "not looked at: %v", ctx.Err())
+	default:
+		d.add(check, Note, "an operator may look: docs/operations.md, Rights", "not looked at: %v", err)
+	}
+	return true
+}
+
+var colours = map[Level]string{Fine: cli.Green, Note: cli.Dim, Warning: cli.Yellow, Wrong: cli.Red}
+
+func (d *doctor) say() error {
+	a, counts := d.app, map[Level]int{}
+	for _, f := range d.findings {
+		counts[f.Level]++
+	}
+	if !a.Text() {
+		if err := a.Say(map[string]any{"ok": counts[Wrong] == 0, "findings": d.findings}); err != nil {
+			return err
+		}
+	} else {
+		d.sayText(counts)
+	}
+	if counts[Wrong] > 0 {
+		return cli.ErrSilent
+	}
+	return nil
+}
+
+func (d *doctor) sayText(counts map[Level]int) {
+	a, width := d.app, 0
+	for _, f := range d.findings {
+		width = max(width, len(f.Check))
+	}
+	for _, f := range d.findings {
+		indent := fmt.Sprintf("%-*s  ", len(Warning)+2+width, "")
+		text := func(t string) string {
+			if room := a.Width(a.Out) - len(indent); room > 20 {
+				t = cli.Wrap(t, room)
+			}
+			return strings.ReplaceAll(t, "\n", "\n"+indent)
+		}
+		fmt.Fprintf(a.Out, "%s  %-*s  %s\n", a.Paint(a.Out, colours[f.Level], fmt.Sprintf("%-*s", len(Warning), f.Level)), width, f.Check, text(cli.Clean(f.Text)))
+		if f.Hint != "" {
+			fmt.Fprintf(a.Out, "%s%s\n", indent, a.Paint(a.Out, cli.Dim, text("→ "+f.Hint)))
+		}
+	}
+	verdict, colour := "nothing is wrong", cli.Green
+	if counts[Wrong] > 0 {
+		verdict, colour = fmt.Sprintf("%d wrong", counts[Wrong]), cli.Red
+	}
+	fmt.Fprintf(a.Out, "\n%s, %d to look at, %d notes\n", a.Paint(a.Out, colour, verdict), counts[Warning], counts[Note])
+}

@@ -1,0 +1,18 @@
+//go:build unix
+
+package doctor
+
+import "golang.org/x/sys/unix"
+
+// limits looks at how many files a process may open: each worker has some, and each connection one.
+func (d *doctor) limits() {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return
+	}
+	if files.Cur < fewestFiles {
+		d.add("limits", Warning, "ulimit -n, or LimitNOFILE= of the unit", "a process may open %d files", files.Cur)
+		return
+	}
+	d.fine("limits", "a process may open %d files", files.Cur)
+}
