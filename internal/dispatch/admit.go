@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/outcomes"
+
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -104,7 +106,7 @@ func (d *Dispatcher) followLane(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, stream.AckTimeout)
-		p, _, err := d.broker.Progress(bounded, callLane)
+		p, _, err := d.broker.Progress(bounded, outcomes.CallLane)
 		cancel()
 		if err == nil {
 			a.mu.Lock()

@@ -9,9 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dspex/dspex/internal/dispatch/audit"
+
+	"github.com/dspex/dspex/internal/dispatch/outcomes"
 
 	"github.com/dspex/dspex/internal/dispatch/stores"
 
@@ -69,29 +74,30 @@ func ReadQuotas(path string) (Quotas, error) { return quota.Read(path) }
 
 // Dispatcher serves the endpoints. Make it with New, then Run it once.
 type Dispatcher struct {
-	cfg          Config
-	log          *slog.Logger
-	broker       *stream.Access
-	spread       atomic.Pointer[stream.Layouts]
-	started      time.Time
-	hosts        *fleet.Fleet
-	callTimeouts callTimeouts
-	admissions   admissions
-	beats        string // where hosts answer
-	stores       *stores.Stores
-	probes       *stores.Probes
-	letters      *deadletters.Letters
-	quotas       *quota.Meter
-	backlogs     backlogs
-	trail        trail
-	refusedBy    sync.Map       // code of a refused call -> *atomic.Int64
-	held         map[int]string // partition -> host, as the leader's last plan left it
-	swept        stream.Layout  // beyond it no assignment is left
-	woken        chan struct{}  // capacity 1: the leader is to plan
-	asides       sync.WaitGroup // requests that are answered beside their endpoint
-	alerts       *alerts.Alerter
-	service      atomic.Pointer[service.Service] // nil before it serves
-	leader       *leader.Leader
+	cfg        Config
+	log        *slog.Logger
+	broker     *stream.Access
+	spread     atomic.Pointer[stream.Layouts]
+	started    time.Time
+	hosts      *fleet.Fleet
+	lookup     *outcomes.Lookup
+	timeouts   *outcomes.Timeouts
+	admissions admissions
+	beats      string // where hosts answer
+	stores     *stores.Stores
+	probes     *stores.Probes
+	letters    *deadletters.Letters
+	quotas     *quota.Meter
+	backlogs   backlogs
+	trail      *audit.Trail
+	refusedBy  sync.Map       // code of a refused call -> *atomic.Int64
+	held       map[int]string // partition -> host, as the leader's last plan left it
+	swept      stream.Layout  // beyond it no assignment is left
+	woken      chan struct{}  // capacity 1: the leader is to plan
+	asides     sync.WaitGroup // requests that are answered beside their endpoint
+	alerts     *alerts.Alerter
+	service    atomic.Pointer[service.Service] // nil before it serves
+	leader     *leader.Leader
 }
 
 // New checks the configuration.
@@ -109,7 +115,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1), callTimeouts: callTimeouts{woken: make(chan struct{}, 1)}}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1)}
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
@@ -120,6 +126,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
 	d.probes = stores.NewProbes(d.broker, d.hosts, cfg.Log, cfg.Settings.Replicas > 1, cfg.ProbeEach, cfg.ResultsMinAge)
 	d.stores = stores.New(cfg.Name, cfg.Settings, d.broker, d.hosts, d.alerts, d.probes, planOf{d}, cfg.Log)
+	d.trail = audit.New(cfg.Name, d.broker, auditStores{d.stores, d.probes}, cfg.Log)
+	d.lookup = outcomes.New(d.broker, d.hosts, d.readLayouts, cfg.Log)
+	d.timeouts = outcomes.NewTimeouts(d.broker, d.hosts, cfg.Log)
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	return d, err
@@ -191,7 +200,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.stores.Follow(ctx) })
 	follow.Go(func() { d.probes.Follow(ctx) })
 	follow.Go(func() { d.alerts.Run(ctx) })
-	follow.Go(func() { d.endTimedOutCalls(ctx) })
+	follow.Go(func() { d.timeouts.FollowCalls(ctx) })
 	follow.Go(func() { d.alerts.WatchErrors(ctx, d.hosts, d.leader.Leads) })
 	follow.Go(func() { d.awaitReady(ctx) })
 	follow.Go(func() { d.quotas.Follow(ctx) })
@@ -205,7 +214,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	var all []service.Endpoint
 	for _, e := range d.table(ctx) {
-		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(d.auditing(e, d.rightful(e.handler)))})
+		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), d.rightful(e.handler)))})
 	}
 	return service.Start(d.broker.NC, service.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
@@ -232,34 +241,34 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		return waiting(func(_ context.Context, r endpoint.Request) { f(context.WithoutCancel(ctx), r) })
 	}
 	all := []served{
-		at("session", jobs.RPCSession+"*", auditCalls, d.callSession),
-		at("anonymous", jobs.RPCAnonymous, auditCalls, d.callAnonymous),
-		at("admin-session", jobs.RPCAdminSession+"*", auditCalls, d.callSession),
-		at("admin-anonymous", jobs.RPCAdminAnonymous, auditCalls, d.callAnonymous),
-		at("jobs-get", jobs.RPCJobsGet, auditOperator, waiting(d.getJob)),
-		at("jobs-cancel", jobs.RPCJobsCancel, auditOperator, aside(d.cancelJob)),
-		at("dlq-list", jobs.RPCDeadList, auditNone, aside(d.letters.List)),
-		at("dlq-show", jobs.RPCDeadShow, auditAll, aside(d.letters.Show)),
-		at("dlq-replay", jobs.RPCDeadReplay, auditAll, aside(d.letters.Replay)),
-		at("dlq-purge", jobs.RPCDeadPurge, auditAll, aside(d.letters.Purge)),
-		at("health", jobs.RPCHealth, auditNone, aside(d.health)),
-		at("stats", jobs.RPCStats, auditNone, aside(d.getStats)),
-		at("sessions-list", jobs.RPCSessionsList, auditNone, aside(d.listSessions)),
-		at("sessions-get", jobs.RPCSessionsGet, auditNone, aside(d.getSession)),
-		at("sessions-export", jobs.RPCSessionsExport, auditAll, aside(d.exportSession)),
-		at("sessions-cleanup", jobs.RPCSessionsCleanup, auditAll, d.cleanupSession),
-		at("sessions-import", jobs.RPCSessionsImport, auditAll, d.importSession),
-		at("sessions-erase", jobs.RPCSessionsErase, auditAll, d.eraseSession),
-		at("hosts-list", jobs.RPCHostsList, auditNone, aside(d.listHosts)),
-		at("hosts-drain", jobs.RPCHostsDrain, auditAll, aside(d.drainHost)),
-		at("hosts-resume", jobs.RPCHostsResume, auditAll, aside(d.resumeHost)),
-		at("partitions-get", jobs.RPCPartitionsGet, auditNone, aside(d.getPartitions)),
-		at("partitions-set", jobs.RPCPartitionsSet, auditAll, aside(d.setPartitions)),
-		at("consumers-list", jobs.RPCConsumersList, auditNone, aside(d.stores.ListConsumers)),
-		at("consumers-remove", jobs.RPCConsumersRemove, auditAll, aside(d.stores.RemoveConsumer)),
-		at("breakers-list", jobs.RPCBreakersList, auditNone, aside(d.listBreakers)),
-		at("breakers-reset", jobs.RPCBreakersReset, auditAll, aside(d.resetBreaker)),
-		at("audit-list", jobs.RPCAuditList, auditNone, aside(d.listAudit)),
+		at("session", jobs.RPCSession+"*", audit.Calls, d.callSession),
+		at("anonymous", jobs.RPCAnonymous, audit.Calls, d.callAnonymous),
+		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.callSession),
+		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.callAnonymous),
+		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
+		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
+		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),
+		at("dlq-show", jobs.RPCDeadShow, audit.All, aside(d.letters.Show)),
+		at("dlq-replay", jobs.RPCDeadReplay, audit.All, aside(d.letters.Replay)),
+		at("dlq-purge", jobs.RPCDeadPurge, audit.All, aside(d.letters.Purge)),
+		at("health", jobs.RPCHealth, audit.None, aside(d.health)),
+		at("stats", jobs.RPCStats, audit.None, aside(d.getStats)),
+		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.listSessions)),
+		at("sessions-get", jobs.RPCSessionsGet, audit.None, aside(d.getSession)),
+		at("sessions-export", jobs.RPCSessionsExport, audit.All, aside(d.exportSession)),
+		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.cleanupSession),
+		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.importSession),
+		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.eraseSession),
+		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.listHosts)),
+		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.drainHost)),
+		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.resumeHost)),
+		at("partitions-get", jobs.RPCPartitionsGet, audit.None, aside(d.getPartitions)),
+		at("partitions-set", jobs.RPCPartitionsSet, audit.All, aside(d.setPartitions)),
+		at("consumers-list", jobs.RPCConsumersList, audit.None, aside(d.stores.ListConsumers)),
+		at("consumers-remove", jobs.RPCConsumersRemove, audit.All, aside(d.stores.RemoveConsumer)),
+		at("breakers-list", jobs.RPCBreakersList, audit.None, aside(d.listBreakers)),
+		at("breakers-reset", jobs.RPCBreakersReset, audit.All, aside(d.resetBreaker)),
+		at("audit-list", jobs.RPCAuditList, audit.None, aside(d.trail.List)),
 	}
 	if d.broker.Accounts() {
 		all = append(all, ofTenants(all)...)
@@ -270,11 +279,11 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 type served struct {
 	name, subject string
 	plain         string // the subject without a tenant
-	audit         audits
+	audit         audit.Which
 	handler       func(endpoint.Request)
 }
 
-func at(name, subject string, audit audits, handler func(endpoint.Request)) served {
+func at(name, subject string, audit audit.Which, handler func(endpoint.Request)) served {
 	return served{name, subject, subject, audit, handler}
 }
 
@@ -313,4 +322,10 @@ func (p planOf) Reread(ctx context.Context) error {
 		p.d.wake()
 	}
 	return err
+}
+
+// auditStores is what the audit trail needs to know of the broker objects.
+type auditStores struct {
+	*stores.Stores
+	*stores.Probes
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/dspex/dspex/internal/dispatch/outcomes"
+
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -51,20 +53,17 @@ func callHeaders(r endpoint.Request) (jobs.Envelope, *jobs.Error) {
 	return env, bad
 }
 
-// callLane is where anonymous calls wait.
-const callLane = jobs.LaneInteractive
-
 // accept stores a call, once it is checked.
 func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
 	req, bad := jobs.ParseRequest(env.Type, body, d.broker.MaxPayload/2)
-	role := d.roleOf(r)
+	role := endpoint.RoleOf(r, d.broker.Accounts())
 	if bad == nil && to.ID == "" {
 		to, bad = named(role, req, to)
 	}
 	if bad == nil {
 		bad = role.Forbids(req, to)
 	}
-	r = d.auditCall(r, role, req, to, bad)
+	r = d.trail.Call(r, role, req, to, bad)
 	if bad == nil {
 		bad = d.probes.Refusal(streamOf(to))
 	}
@@ -115,7 +114,7 @@ func (d *Dispatcher) refuseCall(r endpoint.Request, e *jobs.Error) {
 
 // keep stores a call that is accepted.
 func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
-	role := d.roleOf(r)
+	role := endpoint.RoleOf(r, d.broker.Accounts())
 	header := map[string][]string{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
 	}
@@ -128,20 +127,20 @@ func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.Session
 	if role != jobs.RoleClient && d.broker.Accounts() {
 		header[jobs.HeaderRole] = []string{string(role)}
 	}
-	d.broker.Publish(to.CallSubject(callLane), header, body, func(ack stream.Ack, err error) {
+	d.broker.Publish(to.CallSubject(outcomes.CallLane), header, body, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
 			d.stores.Missed(err)
 			d.probes.Diagnose(streamOf(to), err, func(err error) { d.refuseCall(r, endpoint.NotAccepted(err)) })
 		default:
 			if to.ID == "" {
-				d.expect(ack.Sequence, max(env.Deadline, req.Deadline))
+				d.timeouts.Expect(ack.Sequence, max(env.Deadline, req.Deadline))
 			}
 			job := env.Job
 			if !env.Chosen {
 				job = jobs.SequenceJob(ack.Sequence)
 			}
-			d.noteJob(r, job)
+			d.trail.Job(r, job)
 		}
 	})
 }

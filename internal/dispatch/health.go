@@ -51,11 +51,6 @@ func (d *Dispatcher) getStats(_ context.Context, r endpoint.Request) {
 	endpoint.Respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
 }
 
-func noHost() *jobs.Error {
-	return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").
-		WithHint("start a worker-host, or `dspex dev`").Again()
-}
-
 // health measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
 func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
@@ -71,7 +66,7 @@ func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.NotAccepted(dead))
 		return
 	case len(beats) == 0:
-		endpoint.Refuse(r, noHost())
+		endpoint.Refuse(r, fleet.NoHost())
 		return
 	case stats["active_workers"] == 0:
 		endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
@@ -110,7 +105,7 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	}
 	reasons = append(reasons, d.stores.Reasons(time.Now())...)
 	reasons = append(reasons, d.probes.Reasons()...)
-	reasons = append(reasons, d.trail.reasons(time.Now())...)
+	reasons = append(reasons, d.trail.Reasons(time.Now())...)
 	if !d.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}

@@ -77,7 +77,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	for name, share := range filled {
 		number(fillDesc, prometheus.GaugeValue, share, name)
 	}
-	number(unauditedDesc, prometheus.CounterValue, float64(d.trail.count()))
+	number(unauditedDesc, prometheus.CounterValue, float64(d.trail.Lost()))
 	alerts, recoveries := d.alerts.Counts()
 	number(alertsDesc, prometheus.CounterValue, float64(alerts), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(recoveries), "recovered")

@@ -157,7 +157,7 @@ func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, er
 		return queue{}, err
 	}
 	q.oldest = first.Time
-	outcome, attempt, bad := d.stage(ctx, of, first.Sequence)
+	outcome, attempt, bad := d.lookup.Stage(ctx, of, first.Sequence)
 	if bad != nil {
 		return q, errors.New(bad.Message)
 	}

@@ -22,7 +22,7 @@ func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.keepAssigned},
 		keepAnchored(d.broker, d.log),
-		{Name: "deadlines", Run: d.endOverdue},
+		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
 	}
 }

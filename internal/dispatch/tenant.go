@@ -34,25 +34,6 @@ func ofTenants(all []served) (theirs []served) {
 	return theirs
 }
 
-// roleOf tells what whoever asks may do: rights tell the endpoints apart, so the endpoint is what tells. Without accounts
-// everybody may do everything.
-func (d *Dispatcher) roleOf(r endpoint.Request) jobs.Role {
-	plain, tenants := r.Subject(), false
-	if rest, ok := strings.CutPrefix(plain, endpoint.TenantRoot); ok {
-		_, of, _ := strings.Cut(rest, ".")
-		plain, tenants = "dspex."+of, true
-	}
-	switch {
-	case !d.broker.Accounts():
-		return jobs.RoleOperator
-	case plain == jobs.RPCAnonymous || strings.HasPrefix(plain, jobs.RPCSession):
-		return jobs.RoleClient
-	case tenants:
-		return jobs.RoleTenant
-	}
-	return jobs.RoleOperator
-}
-
 // rightful runs f for requests that name no tenant but the one that they may.
 func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
 	return func(r endpoint.Request) {

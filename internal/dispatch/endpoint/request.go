@@ -31,3 +31,22 @@ func TenantOf(r Request) string {
 func SessionOf(r Request, id string) jobs.SessionRef {
 	return jobs.SessionRef{Tenant: TenantOf(r), ID: id}
 }
+
+// RoleOf tells what whoever asks may do: rights tell the endpoints apart, so the endpoint is what tells. Without accounts
+// everybody may do everything.
+func RoleOf(r Request, accounts bool) jobs.Role {
+	plain, tenants := r.Subject(), false
+	if rest, ok := strings.CutPrefix(plain, TenantRoot); ok {
+		_, of, _ := strings.Cut(rest, ".")
+		plain, tenants = "dspex."+of, true
+	}
+	switch {
+	case !accounts:
+		return jobs.RoleOperator
+	case plain == jobs.RPCAnonymous || strings.HasPrefix(plain, jobs.RPCSession):
+		return jobs.RoleClient
+	case tenants:
+		return jobs.RoleTenant
+	}
+	return jobs.RoleOperator
+}

@@ -137,3 +137,9 @@ func TenantNumbers(n jobs.TenantCount) map[string]int64 {
 	}
 	return map[string]int64{"active_sessions": n.Sessions, "average_response_time": average, "total_errors": n.Errors, "total_requests": n.Requests}
 }
+
+// NoHost refuses what needs a host, while none is alive.
+func NoHost() *jobs.Error {
+	return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").
+		WithHint("start a worker-host, or `dspex dev`").Again()
+}

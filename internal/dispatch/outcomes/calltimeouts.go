@@ -1,14 +1,19 @@
-package dispatch
+package outcomes
 
 import (
 	"container/heap"
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
+
+// CallLane is where anonymous calls wait.
+const CallLane = jobs.LaneInteractive
 
 // callTimeouts ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
 // that waits for one is in the stream and nowhere else. If this dispatcher goes, the leader ends
@@ -18,6 +23,20 @@ type callTimeouts struct {
 	calls waitingCalls
 	woken chan struct{} // capacity 1: the earliest has changed
 	taken uint64        // the lane has come to this sequence; of the loop
+}
+
+// Timeouts ends anonymous jobs that no host has taken by their time.
+type Timeouts struct {
+	broker *stream.Access
+	hosts  *fleet.Fleet
+	log    *slog.Logger
+	ender  *ender
+	calls  callTimeouts
+}
+
+// NewTimeouts watches over no job yet.
+func NewTimeouts(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger) *Timeouts {
+	return &Timeouts{broker: broker, hosts: hosts, log: log, ender: &ender{broker, log}, calls: callTimeouts{woken: make(chan struct{}, 1)}}
 }
 
 // waitingCall is an anonymous call that was accepted here.
@@ -48,14 +67,14 @@ const (
 	dueTogether    = 10 * time.Millisecond
 )
 
-// expect looks after an anonymous call; deadline is its own, 0 if it has none.
-func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
-	c := waitingCall{sequence: sequence, patience: d.hosts.CheckoutTimeout()}
+// Expect looks after an anonymous call; deadline is its own, 0 if it has none.
+func (t *Timeouts) Expect(sequence uint64, deadline time.Duration) {
+	c := waitingCall{sequence: sequence, patience: t.hosts.CheckoutTimeout()}
 	if deadline > 0 && deadline < c.patience {
 		c.patience, c.dies = deadline, true
 	}
 	c.due = time.Now().Add(c.patience)
-	i := &d.callTimeouts
+	i := &t.calls
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if len(i.calls) >= mostTimedCalls {
@@ -70,12 +89,12 @@ func (d *Dispatcher) expect(sequence uint64, deadline time.Duration) {
 	}
 }
 
-// endTimedOutCalls ends calls when they are due, until ctx ends.
-func (d *Dispatcher) endTimedOutCalls(ctx context.Context) {
+// FollowCalls ends calls when they are due, until ctx ends.
+func (t *Timeouts) FollowCalls(ctx context.Context) {
 	for {
-		due, next := d.callTimeouts.take(time.Now())
+		due, next := t.calls.take(time.Now())
 		if len(due) > 0 {
-			d.giveUp(ctx, due)
+			t.giveUp(ctx, due)
 			continue
 		}
 		timer := time.NewTimer(max(next, dueTogether))
@@ -83,7 +102,7 @@ func (d *Dispatcher) endTimedOutCalls(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case <-d.callTimeouts.woken:
+		case <-t.calls.woken:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -104,46 +123,46 @@ func (i *callTimeouts) take(now time.Time) (due []waitingCall, next time.Duratio
 }
 
 // giveUp ends those of the calls that no host has been given. After an error they are answered when they are taken.
-func (d *Dispatcher) giveUp(ctx context.Context, due []waitingCall) {
+func (t *Timeouts) giveUp(ctx context.Context, due []waitingCall) {
 	last := due[0].sequence
 	for _, call := range due {
 		last = max(last, call.sequence)
 	}
-	if last <= d.callTimeouts.taken {
+	if last <= t.calls.taken {
 		return // as nearly always: the lane is asked once in a checkout timeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	p, _, err := d.broker.Progress(ctx, callLane)
+	p, _, err := t.broker.Progress(ctx, CallLane)
 	if err != nil {
-		d.log.Warn("calls_wait_on", "calls", len(due), "error", err)
+		t.log.Warn("calls_wait_on", "calls", len(due), "error", err)
 		return
 	}
-	d.callTimeouts.taken = p.Delivered
-	hosts := len(d.hosts.Live())
+	t.calls.taken = p.Delivered
+	hosts := len(t.hosts.Live())
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup
 	defer ending.Wait()
 	for _, call := range due {
-		if call.sequence <= d.callTimeouts.taken {
+		if call.sequence <= t.calls.taken {
 			continue
 		}
 		slots <- struct{}{}
-		ending.Go(func() { defer func() { <-slots }(); d.endCall(ctx, call, hosts) })
+		ending.Go(func() { defer func() { <-slots }(); t.endCall(ctx, call, hosts) })
 	}
 }
 
-func (d *Dispatcher) endCall(ctx context.Context, call waitingCall, hosts int) {
-	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Anonymous, call.sequence)
+func (t *Timeouts) endCall(ctx context.Context, call waitingCall, hosts int) {
+	m, err := stream.GetSequence(ctx, t.broker.NC, stream.Anonymous, call.sequence)
 	if err != nil {
 		return // it has ended
 	}
 	switch {
 	case call.dies:
-		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
+		t.ender.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 	case hosts == 0:
-		d.endQueued(ctx, m, 0, jobs.Failed, noHost())
+		t.ender.endQueued(ctx, m, 0, jobs.Failed, fleet.NoHost())
 	default:
-		d.endQueued(ctx, m, 0, jobs.Failed, jobs.NoWorkerFree(call.patience))
+		t.ender.endQueued(ctx, m, 0, jobs.Failed, jobs.NoWorkerFree(call.patience))
 	}
 }

@@ -1,4 +1,4 @@
-package dispatch
+package outcomes
 
 import (
 	"container/heap"
@@ -20,18 +20,20 @@ type overdue struct {
 }
 
 const (
-	overdueLook  = time.Second // between looks
-	overduePages = 4           // of pageRecords each in one look: 2,000 jobs a second and lane
-	mostOverdue  = 100_000     // deadlines in memory, of one lane
+	overdueLook    = time.Second // between looks
+	overduePages   = 4           // of overdueRecords each in one look: 2,000 jobs a second and lane
+	overdueRecords = 500
+	overdueBytes   = 4 << 20
+	mostOverdue    = 100_000 // deadlines in memory, of one lane
 )
 
-// endOverdue is a task of the leader.
-func (d *Dispatcher) endOverdue(ctx context.Context) {
+// FollowDeadlines is a task of the leader.
+func (t *Timeouts) FollowDeadlines(ctx context.Context) {
 	tick := time.NewTicker(overdueLook)
 	defer tick.Stop()
 	var lanes []*overdue
 	for _, lane := range []string{jobs.LaneInteractive, jobs.LaneBatch} {
-		for _, subject := range jobs.LaneSubjects(lane, d.broker.Accounts()) {
+		for _, subject := range jobs.LaneSubjects(lane, t.broker.Accounts()) {
 			lanes = append(lanes, &overdue{lane: lane, subject: subject})
 		}
 	}
@@ -42,8 +44,8 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, o := range lanes {
-			if err := d.lookOverdue(ctx, o); err != nil && ctx.Err() == nil {
-				d.log.Debug("lane_not_looked_at", "lane", o.lane, "error", err)
+			if err := t.lookOverdue(ctx, o); err != nil && ctx.Err() == nil {
+				t.log.Debug("lane_not_looked_at", "lane", o.lane, "error", err)
 			}
 		}
 	}
@@ -51,10 +53,10 @@ func (d *Dispatcher) endOverdue(ctx context.Context) {
 
 // lookOverdue looks at a lane once. What a job's message says of its age is translated into this machine's monotonic clock at once:
 // no later step of the broker's clock ends a job that waits.
-func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
+func (t *Timeouts) lookOverdue(ctx context.Context, o *overdue) error {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()
-	p, _, err := d.broker.Progress(ctx, o.lane)
+	p, _, err := t.broker.Progress(ctx, o.lane)
 	if err != nil {
 		return err
 	}
@@ -64,15 +66,15 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 		o.due = nil
 		return nil
 	}
-	if err := d.broker.Clock.Confirm(ctx, d.broker.Clock.Mono()); err != nil {
+	if err := t.broker.Clock.Confirm(ctx, t.broker.Clock.Mono()); err != nil {
 		return err
 	}
 	for page := 0; page < overduePages && len(o.due) < mostOverdue; page++ {
-		p := stream.Page{Stream: stream.Anonymous, Subject: o.subject, From: o.from, Messages: pageRecords, Bytes: pageBytes}
-		next, err := stream.GetPage(ctx, d.broker.NC, p, func(m stream.Stored) error {
+		p := stream.Page{Stream: stream.Anonymous, Subject: o.subject, From: o.from, Messages: overdueRecords, Bytes: overdueBytes}
+		next, err := stream.GetPage(ctx, t.broker.NC, p, func(m stream.Stored) error {
 			o.from = m.Sequence + 1
-			if deadline := d.deadlineOf(m); deadline > 0 {
-				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: time.Now().Add(deadline - d.broker.Clock.Age(m.Time))})
+			if deadline := t.deadlineOf(m); deadline > 0 {
+				heap.Push(&o.due, waitingCall{sequence: m.Sequence, due: time.Now().Add(deadline - t.broker.Clock.Age(m.Time))})
 			}
 			return nil
 		})
@@ -83,28 +85,28 @@ func (d *Dispatcher) lookOverdue(ctx context.Context, o *overdue) error {
 			break
 		}
 	}
-	d.endDue(ctx, o, taken)
+	t.endDue(ctx, o, taken)
 	return nil
 }
 
 // deadlineOf is how long after its storage the job ends; 0: never.
-func (d *Dispatcher) deadlineOf(m stream.Stored) time.Duration {
-	_, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.broker.Accounts())
+func (t *Timeouts) deadlineOf(m stream.Stored) time.Duration {
+	_, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, t.broker.Accounts())
 	if bad != nil {
 		return 0 // it fails when it is taken
 	}
-	req, bad := jobs.ParseRequest(env.Type, m.Data, d.broker.MaxPayload/2)
+	req, bad := jobs.ParseRequest(env.Type, m.Data, t.broker.MaxPayload/2)
 	if bad != nil {
 		return 0
 	}
 	deadline := max(env.Deadline, req.Deadline)
 	if deadline == 0 && env.Mode == jobs.ModeCall { // the dispatcher that accepted it may be gone
-		deadline = req.Total(d.hosts.CheckoutTimeout())
+		deadline = req.Total(t.hosts.CheckoutTimeout())
 	}
 	return deadline
 }
 
-func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64) {
+func (t *Timeouts) endDue(ctx context.Context, o *overdue, taken uint64) {
 	now := time.Now()
 	slots := make(chan struct{}, endingAtOnce)
 	var ending sync.WaitGroup
@@ -115,22 +117,22 @@ func (d *Dispatcher) endDue(ctx context.Context, o *overdue, taken uint64) {
 			continue
 		}
 		slots <- struct{}{}
-		ending.Go(func() { defer func() { <-slots }(); d.endLate(ctx, call.sequence) })
+		ending.Go(func() { defer func() { <-slots }(); t.endLate(ctx, call.sequence) })
 	}
 }
 
 // endLate ends a job whose id the broker gave. A chosen id may have been submitted before, and that submit may wait or run:
 // its outcome is not this one's to decide, so who waits is only told.
-func (d *Dispatcher) endLate(ctx context.Context, sequence uint64) {
-	m, err := stream.GetSequence(ctx, d.broker.NC, stream.Anonymous, sequence)
+func (t *Timeouts) endLate(ctx context.Context, sequence uint64) {
+	m, err := stream.GetSequence(ctx, t.broker.NC, stream.Anonymous, sequence)
 	if err != nil {
 		return // it has ended, or is told when it is taken
 	}
-	_, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, d.broker.Accounts())
+	_, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, t.broker.Accounts())
 	if !env.Chosen {
-		d.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
+		t.ender.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 		return
 	}
 	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has come to it")}
-	d.tell(env, 0, r.Append(nil))
+	t.ender.tell(env, 0, r.Append(nil))
 }

@@ -1,4 +1,4 @@
-package dispatch
+package audit
 
 import (
 	"context"
@@ -16,28 +16,28 @@ import (
 
 // Bounds of one answer about the audit trail.
 const (
-	auditDefault = 100
-	auditMost    = 500
-	auditScan    = 20_000 // records looked at
-	auditPage    = 1 << 20
+	pageDefault = 100
+	pageMost    = 500
+	scanMost    = 20_000 // records looked at
+	pageBytes   = 1 << 20
 )
 
-// auditAsk chooses records.
-type auditAsk struct {
+// query chooses records.
+type query struct {
 	action, tenant, role string
 	newer, limit         int64
 	cursor               string
 	from                 uint64
 }
 
-func (a *auditAsk) read(r endpoint.Request) *jobs.Error {
-	a.limit = auditDefault
+func (a *query) read(r endpoint.Request) *jobs.Error {
+	a.limit = pageDefault
 	return endpoint.ReadBody(r, `{"action": "...", "tenant": "...", "newer_than_ms": 3600000, "limit": 100, "cursor": "..."}`, map[string]*endpoint.Entry{
-		"action":        endpoint.Text(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= auditLongest }),
+		"action":        endpoint.Text(&a.action, "an action, such as hosts.drain", func(s string) bool { return s != "" && len(s) <= longestArg }),
 		"tenant":        endpoint.Text(&a.tenant, endpoint.SessionShape, jobs.ValidTenant),
 		"role":          endpoint.Text(&a.role, "operator, tenant or client", func(s string) bool { return s == "operator" || s == "tenant" || s == "client" }),
 		"newer_than_ms": endpoint.Int(&a.newer, "milliseconds", 1, endpoint.AgeMost.Milliseconds()),
-		"limit":         endpoint.Int(&a.limit, "records", 1, auditMost),
+		"limit":         endpoint.Int(&a.limit, "records", 1, pageMost),
 		"cursor": endpoint.Text(&a.cursor, "the cursor of the page before", func(s string) (ok bool) {
 			var err error
 			a.from, err = strconv.ParseUint(s, 10, 64)
@@ -46,23 +46,23 @@ func (a *auditAsk) read(r endpoint.Request) *jobs.Error {
 	})
 }
 
-func (a *auditAsk) wants(r *auditRecord) bool {
+func (a *query) wants(r *record) bool {
 	return (a.action == "" || r.Action == a.action) && (a.tenant == "" || r.Tenant == a.tenant) && (a.role == "" || r.Role == a.role)
 }
 
-// listAudit answers a page of the audit trail, the oldest record first. Its cursor goes on behind the page also when there is no more
+// List answers a page of the audit trail, the oldest record first. Its cursor goes on behind the page also when there is no more
 // as yet.
-func (d *Dispatcher) listAudit(ctx context.Context, r endpoint.Request) {
-	var a auditAsk
+func (g *Trail) List(ctx context.Context, r endpoint.Request) {
+	var a query
 	if bad := a.read(r); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
 	page := stream.Page{Stream: stream.Audit, Subject: contract.SubjectAudit, From: a.from}
 	if a.newer > 0 && a.from == 0 {
-		page.Since = d.broker.Clock.Now().Add(-time.Duration(a.newer) * time.Millisecond)
+		page.Since = g.broker.Clock.Now().Add(-time.Duration(a.newer) * time.Millisecond)
 	}
-	found, next, more, err := d.readAudit(ctx, &a, page)
+	found, next, more, err := g.readAudit(ctx, &a, page)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -75,13 +75,13 @@ func (d *Dispatcher) listAudit(ctx context.Context, r endpoint.Request) {
 }
 
 // readAudit reads records until it has enough: next is where the next page begins, 0 if there is none at all.
-func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Page) (found []any, next uint64, more bool, err error) {
+func (g *Trail) readAudit(ctx context.Context, a *query, page stream.Page) (found []any, next uint64, more bool, err error) {
 	found, next = []any{}, a.from
 	bytes, full := 0, false
-	page.Bytes = auditPage
-	for looked := 0; looked < auditScan && !full; {
+	page.Bytes = pageBytes
+	for looked := 0; looked < scanMost && !full; {
 		page.Messages = int(a.limit) - len(found)
-		end, err := stream.GetPage(ctx, d.broker.NC, page, func(m stream.Stored) error {
+		end, err := stream.GetPage(ctx, g.broker.NC, page, func(m stream.Stored) error {
 			looked++
 			if full {
 				return nil
@@ -93,7 +93,7 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 			}
 			found = append(found, shown)
 			bytes += len(m.Data)
-			full = len(found) >= int(a.limit) || bytes > d.broker.MaxPayload/4
+			full = len(found) >= int(a.limit) || bytes > g.broker.MaxPayload/4
 			return nil
 		})
 		if err != nil {
@@ -108,9 +108,9 @@ func (d *Dispatcher) readAudit(ctx context.Context, a *auditAsk, page stream.Pag
 }
 
 // shows reads a record, and says whether it is wanted. One that cannot be read is of a later release.
-func (a *auditAsk) shows(m stream.Stored) (map[string]any, bool) {
-	var one auditRecord
-	if json.Unmarshal(m.Data, &one) != nil || one.Schema != auditSchema || !a.wants(&one) {
+func (a *query) shows(m stream.Stored) (map[string]any, bool) {
+	var one record
+	if json.Unmarshal(m.Data, &one) != nil || one.Schema != schema || !a.wants(&one) {
 		return nil, false
 	}
 	shown := map[string]any{}

@@ -1,27 +1,44 @@
-package dispatch
+// Package outcomes tells where jobs stand, waits for their outcomes, and ends those that no host has: cancelled ones, and anonymous
+// ones whose time is over.
+package outcomes
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
 
+// Lookup finds jobs and their outcomes, and cancels them.
+type Lookup struct {
+	broker  *stream.Access
+	hosts   *fleet.Fleet
+	ender   *ender
+	layouts func(context.Context) (stream.Layouts, error) // what is served now
+}
+
+// New looks jobs up at a broker.
+func New(broker *stream.Access, hosts *fleet.Fleet, layouts func(context.Context) (stream.Layouts, error), log *slog.Logger) *Lookup {
+	return &Lookup{broker: broker, hosts: hosts, ender: &ender{broker, log}, layouts: layouts}
+}
+
 const maxWait = 10 * time.Minute
 
-type ask struct {
+type query struct {
 	session jobs.SessionRef // without an id: an anonymous job
 	job     string
 	wait    time.Duration
 }
 
 // parseAsk reads {"session", "job", "wait_ms"}.
-func parseAsk(r endpoint.Request) (a ask, bad *jobs.Error) {
+func parseAsk(r endpoint.Request) (a query, bad *jobs.Error) {
 	in, n, bad := endpoint.OpenBody(r, `{"session": "...", "job": "...", "wait_ms": 0}`)
 	if bad != nil {
 		return a, bad
@@ -62,8 +79,8 @@ const (
 // validReplay accepts the ids of replays: a token that only the product may make.
 func validReplay(id string) bool { return jobs.ValidSession(id) }
 
-// getJob answers where a job stands, or waits for its outcome.
-func (d *Dispatcher) getJob(ctx context.Context, r endpoint.Request) {
+// Get answers where a job stands, or waits for its outcome.
+func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
 	a, bad := parseAsk(r)
 	if bad != nil {
 		endpoint.Refuse(r, bad)
@@ -74,7 +91,7 @@ func (d *Dispatcher) getJob(ctx context.Context, r endpoint.Request) {
 		ctx, cancel = context.WithTimeout(ctx, a.wait)
 		defer cancel()
 	}
-	body, e := d.find(ctx, a)
+	body, e := l.find(ctx, a)
 	if e != nil {
 		endpoint.Refuse(r, e)
 		return
@@ -82,11 +99,11 @@ func (d *Dispatcher) getJob(ctx context.Context, r endpoint.Request) {
 	endpoint.Respond(r, body)
 }
 
-func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
+func (l *Lookup) find(ctx context.Context, a query) ([]byte, *jobs.Error) {
 	key := a.session.ResultKey(a.job)
 	var written <-chan struct{}
 	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
-		c, stop, err := d.broker.Notify(d.broker.Results.Subject(key))
+		c, stop, err := l.broker.Notify(l.broker.Results.Subject(key))
 		if err != nil {
 			return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
 		}
@@ -95,13 +112,13 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 	}
 	for pause := pollSoon; ; {
 		look := context.WithoutCancel(ctx)
-		body, ended, bad := d.outcome(look, a)
+		body, ended, bad := l.outcome(look, a)
 		if ended || bad != nil {
 			return body, bad
 		}
-		at, bad := d.locate(look, a)
+		at, bad := l.locate(look, a)
 		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
-			if body, ended, e := d.outcome(look, a); ended || e != nil {
+			if body, ended, e := l.outcome(look, a); ended || e != nil {
 				return body, e
 			}
 		}
@@ -115,7 +132,7 @@ func (d *Dispatcher) find(ctx context.Context, a ask) ([]byte, *jobs.Error) {
 			if at.sequence == 0 {
 				return nil, unknownJob()
 			}
-			outcome, attempts, bad := d.stageOf(look, a, at)
+			outcome, attempts, bad := l.stageOf(look, a, at)
 			return found(a, outcome, attempts, nil), bad
 		}
 		select {
@@ -137,7 +154,7 @@ const (
 )
 
 // found is the answer of jobs.get.
-func found(a ask, outcome string, attempts int, reply []byte) []byte {
+func found(a query, outcome string, attempts int, reply []byte) []byte {
 	fields := 3
 	if a.session.ID != "" {
 		fields++
@@ -166,9 +183,9 @@ func unknownJob() *jobs.Error {
 }
 
 // sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
-func (d *Dispatcher) sequenceOf(ctx context.Context, name string, a ask, subject string) (uint64, error) {
+func (l *Lookup) sequenceOf(ctx context.Context, name string, a query, subject string) (uint64, error) {
 	if seq, ok := jobs.JobSequence(a.job); ok {
-		m, err := stream.GetSequence(ctx, d.broker.NC, name, seq)
+		m, err := stream.GetSequence(ctx, l.broker.NC, name, seq)
 		if err == nil && jobs.SourceOf(m.Subject).Session != a.session {
 			err = stream.ErrNotFound
 		}
@@ -177,7 +194,7 @@ func (d *Dispatcher) sequenceOf(ctx context.Context, name string, a ask, subject
 	const most = 4096
 	next := uint64(1)
 	for range most {
-		m, err := stream.GetNext(ctx, d.broker.NC, name, subject, next)
+		m, err := stream.GetNext(ctx, l.broker.NC, name, subject, next)
 		if err != nil {
 			return 0, err
 		}

@@ -1,4 +1,4 @@
-package dispatch
+package outcomes
 
 import (
 	"context"
@@ -15,14 +15,14 @@ type place struct {
 }
 
 // locate finds a job that has no outcome yet by its message.
-func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
+func (l *Lookup) locate(ctx context.Context, a query) (place, *jobs.Error) {
 	name := stream.Anonymous
 	if a.session.ID != "" {
 		name = stream.Jobs
 	}
 	found := place{}
 	for _, subject := range a.session.QueueSubjects() {
-		seq, err := d.sequenceOf(ctx, name, a, subject)
+		seq, err := l.sequenceOf(ctx, name, a, subject)
 		if err == nil && (found.sequence == 0 || seq < found.sequence) {
 			found = place{subject, seq}
 		}
@@ -37,15 +37,15 @@ func (d *Dispatcher) locate(ctx context.Context, a ask) (place, *jobs.Error) {
 }
 
 // stageOf tells where a job stands that lies there.
-func (d *Dispatcher) stageOf(ctx context.Context, a ask, at place) (outcome string, attempts int, bad *jobs.Error) {
+func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string, attempts int, bad *jobs.Error) {
 	if a.session.ID == "" {
-		return d.stageAnonymous(ctx, a, at.sequence, jobs.SourceOf(at.subject).Lane)
+		return l.stageAnonymous(ctx, a, at.sequence, jobs.SourceOf(at.subject).Lane)
 	}
-	return d.stage(ctx, a.session, at.sequence)
+	return l.Stage(ctx, a.session, at.sequence)
 }
 
-func (d *Dispatcher) stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
-	e, err := d.broker.Records.Get(ctx, session.HeadKey())
+func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
+	e, err := l.broker.Records.Get(ctx, session.HeadKey())
 	if err != nil {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
@@ -62,15 +62,15 @@ func (d *Dispatcher) stage(ctx context.Context, session jobs.SessionRef, seq uin
 
 // stageAnonymous tells where an anonymous job stands that has no outcome: a host has it if its lane has come to it, unless it
 // waits for a retry. The broker's clock judges, which is also that of who wrote when the wait is over.
-func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane string) (string, int, *jobs.Error) {
+func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane string) (string, int, *jobs.Error) {
 	lost := func(err error) (string, int, *jobs.Error) {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
-	failed, err := d.attemptsOf(ctx, a, seq)
+	failed, err := l.attemptsOf(ctx, a, seq)
 	if err != nil {
 		return lost(err)
 	}
-	now, none, err := d.broker.Progress(ctx, lane)
+	now, none, err := l.broker.Progress(ctx, lane)
 	if none { // no host has been here yet
 		return "queued", 0, nil
 	}
@@ -89,8 +89,8 @@ func (d *Dispatcher) stageAnonymous(ctx context.Context, a ask, seq uint64, lane
 }
 
 // attemptsOf reads what is written down of an anonymous job's failed attempts, an empty head if nothing is.
-func (d *Dispatcher) attemptsOf(ctx context.Context, a ask, seq uint64) (*jobs.Head, error) {
-	e, err := d.broker.Results.Get(ctx, a.session.AttemptKey(a.job))
+func (l *Lookup) attemptsOf(ctx context.Context, a query, seq uint64) (*jobs.Head, error) {
+	e, err := l.broker.Results.Get(ctx, a.session.AttemptKey(a.job))
 	if err != nil || !e.Exists {
 		return &jobs.Head{}, err
 	}
