@@ -14,6 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/sessions"
+
+	"github.com/dspex/dspex/internal/dispatch/admission"
+
 	"github.com/dspex/dspex/internal/dispatch/audit"
 
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
@@ -80,10 +84,10 @@ type Dispatcher struct {
 	spread     atomic.Pointer[stream.Layouts]
 	started    time.Time
 	hosts      *fleet.Fleet
+	sessions   *sessions.Sessions
 	lookup     *outcomes.Lookup
 	timeouts   *outcomes.Timeouts
-	admissions admissions
-	beats      string // where hosts answer
+	admissions *admission.Gate
 	stores     *stores.Stores
 	probes     *stores.Probes
 	letters    *deadletters.Letters
@@ -129,6 +133,8 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.trail = audit.New(cfg.Name, d.broker, auditStores{d.stores, d.probes}, cfg.Log)
 	d.lookup = outcomes.New(d.broker, d.hosts, d.readLayouts, cfg.Log)
 	d.timeouts = outcomes.NewTimeouts(d.broker, d.hosts, cfg.Log)
+	d.sessions = sessions.New(d.broker, d.hosts, planOf{d}, d.lookup)
+	d.admissions = admission.New(d.broker, d.hosts)
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	return d, err
@@ -175,16 +181,16 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	}
 	defer d.broker.Close()
 	d.started = time.Now()
-	stop, err := d.hosts.Receive(d.hearLoad)
+	stop, err := d.hosts.Receive(d.admissions.Observe)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	deaf, err := d.hearLoads()
+	stopLoads, err := d.admissions.Receive()
 	if err != nil {
 		return err
 	}
-	defer deaf()
+	defer stopLoads()
 	served, err := d.serve(ctx)
 	if err != nil {
 		return err
@@ -204,7 +210,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.alerts.WatchErrors(ctx, d.hosts, d.leader.Leads) })
 	follow.Go(func() { d.awaitReady(ctx) })
 	follow.Go(func() { d.quotas.Follow(ctx) })
-	follow.Go(func() { d.followLane(ctx) })
+	follow.Go(func() { d.admissions.FollowLane(ctx) })
 	d.leader.Run(ctx, d.broker.Control, d.tasks())
 	return nil
 }
@@ -253,9 +259,9 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("dlq-purge", jobs.RPCDeadPurge, audit.All, aside(d.letters.Purge)),
 		at("health", jobs.RPCHealth, audit.None, aside(d.health)),
 		at("stats", jobs.RPCStats, audit.None, aside(d.getStats)),
-		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.listSessions)),
-		at("sessions-get", jobs.RPCSessionsGet, audit.None, aside(d.getSession)),
-		at("sessions-export", jobs.RPCSessionsExport, audit.All, aside(d.exportSession)),
+		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.sessions.List)),
+		at("sessions-get", jobs.RPCSessionsGet, audit.None, aside(d.sessions.Get)),
+		at("sessions-export", jobs.RPCSessionsExport, audit.All, aside(d.sessions.Export)),
 		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.cleanupSession),
 		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.importSession),
 		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.eraseSession),
@@ -310,7 +316,12 @@ func (d *Dispatcher) Blocked() bool { return d.probes.Blocked() }
 type planOf struct{ d *Dispatcher }
 
 func (p planOf) Partitions() int { return p.d.layouts().Next.Partitions }
-func (p planOf) Wake()           { p.d.wake() }
+func (p planOf) Serving() int    { return p.d.layouts().Serving.Partitions }
+func (p planOf) Owners(ctx context.Context) (map[int]string, error) {
+	owners, _, err := p.d.owners(ctx)
+	return owners, err
+}
+func (p planOf) Wake() { p.d.wake() }
 
 func (p planOf) Reread(ctx context.Context) error {
 	before := p.d.layouts()

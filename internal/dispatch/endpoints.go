@@ -68,7 +68,7 @@ func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.Sessi
 		bad = d.probes.Refusal(streamOf(to))
 	}
 	if bad == nil && (role != jobs.RoleOperator || !d.broker.Accounts()) { // what an operator does about a crowd is not refused
-		bad = d.admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
+		bad = d.admissions.Admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
 	}
 	full := false
 	if bad == nil && role != jobs.RoleOperator {

@@ -1,4 +1,4 @@
-package dispatch
+package sessions
 
 import (
 	"context"
@@ -47,23 +47,23 @@ func parseList(r endpoint.Request) (listAsk, *jobs.Error) {
 	return a, bad
 }
 
-// listSessions answers one page of the sessions that have a record, those not used for longest first. The cursor is the
+// List answers one page of the sessions that have a record, those not used for longest first. The cursor is the
 // record's revision: a session that is used meanwhile moves to the end, so that none is missed, and one may come twice.
-func (d *Dispatcher) listSessions(ctx context.Context, r endpoint.Request) {
+func (s *Sessions) List(ctx context.Context, r endpoint.Request) {
 	a, bad := parseList(r)
 	if bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	owners, _, err := d.owners(ctx)
+	owners, err := s.plan.Owners(ctx)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: d.hosts.SessionIdle(), age: d.broker.Clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: s.hosts.SessionIdle(), age: s.broker.Clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
-		next, err := d.broker.Records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
+		next, err := s.broker.Records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
 			scanned++
 			return l.look(key, e)
 		})

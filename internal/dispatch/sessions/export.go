@@ -1,4 +1,4 @@
-package dispatch
+package sessions
 
 import (
 	"context"
@@ -13,13 +13,13 @@ import (
 // exportSchema is the version of the documents that exportSession makes.
 const exportSchema = 1
 
-// exportSession answers a document from which import makes the session again, here or in another deployment.
-func (d *Dispatcher) exportSession(ctx context.Context, r endpoint.Request) {
+// Export answers a document from which import makes the session again, here or in another deployment.
+func (s *Sessions) Export(ctx context.Context, r endpoint.Request) {
 	var id string
 	bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)})
 	var rec *jobs.Record
 	if bad == nil {
-		rec, bad = d.readSession(ctx, endpoint.SessionOf(r, id))
+		rec, bad = s.readSession(ctx, endpoint.SessionOf(r, id))
 	}
 	if bad == nil && rec == nil {
 		bad = unknownSession()
@@ -32,7 +32,7 @@ func (d *Dispatcher) exportSession(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	document := map[string]any{
-		"schema": exportSchema, "session_id": id, "exported_at": endpoint.TimeText(d.broker.Clock.Now()), "generation": rec.Generation,
+		"schema": exportSchema, "session_id": id, "exported_at": endpoint.TimeText(s.broker.Clock.Now()), "generation": rec.Generation,
 		"created_at": endpoint.TimeText(rec.Created), "last_activity": endpoint.TimeText(rec.Updated), "operations": rec.Jobs, "state": nil,
 	}
 	if rec.State != nil {

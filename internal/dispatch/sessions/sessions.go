@@ -1,4 +1,5 @@
-package dispatch
+// Package sessions serves the endpoints that show sessions: one, a list, a document to import again.
+package sessions
 
 import (
 	"context"
@@ -6,12 +7,37 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
+
+// Sessions serves the requests about sessions that change nothing.
+type Sessions struct {
+	broker *stream.Access
+	hosts  *fleet.Fleet
+	plan   Owners
+	stages Stages
+}
+
+// Owners is who has which partition.
+type Owners interface {
+	Serving() int // partitions that are served
+	Owners(ctx context.Context) (map[int]string, error)
+}
+
+// Stages tells where the job of a session stands whose message has the sequence.
+type Stages interface {
+	Stage(ctx context.Context, session jobs.SessionRef, sequence uint64) (outcome string, attempts int, bad *jobs.Error)
+}
+
+// New serves the sessions of a broker.
+func New(broker *stream.Access, hosts *fleet.Fleet, of Owners, stages Stages) *Sessions {
+	return &Sessions{broker, hosts, of, stages}
+}
 
 // isEmpty reports whether a record is only there for the order of its session's jobs: after a cleanup.
 func isEmpty(r *jobs.Record) bool { return r.StateVersion == 0 && r.Jobs == 0 }
@@ -30,8 +56,8 @@ func brief(id string, r *jobs.Record, host string, partition int, idle, unused t
 }
 
 // readSession reads a session's record from the leader; nil if nothing of it is known.
-func (d *Dispatcher) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.Record, *jobs.Error) {
-	e, err := d.broker.Records.Get(ctx, of.RecordKey())
+func (s *Sessions) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.Record, *jobs.Error) {
+	e, err := s.broker.Records.Get(ctx, of.RecordKey())
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
@@ -56,13 +82,13 @@ func unknownSession() *jobs.Error {
 		WithHint("it was never used, has been cleaned up, or was idle for too long; `dspex sessions list` shows those that are known")
 }
 
-// getSession tells all about one session.
-func (d *Dispatcher) getSession(ctx context.Context, r endpoint.Request) {
+// Get tells all about one session.
+func (s *Sessions) Get(ctx context.Context, r endpoint.Request) {
 	var id string
 	bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)})
 	if bad == nil {
 		var result map[string]any
-		if result, bad = d.describe(ctx, endpoint.SessionOf(r, id)); bad == nil {
+		if result, bad = s.describe(ctx, endpoint.SessionOf(r, id)); bad == nil {
 			endpoint.RespondResult(r, result)
 			return
 		}
@@ -70,17 +96,17 @@ func (d *Dispatcher) getSession(ctx context.Context, r endpoint.Request) {
 	endpoint.Refuse(r, bad)
 }
 
-func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
-	partition := affinity.Partition(of.ID, d.layouts().Serving.Partitions)
-	owner, epoch, err := d.broker.Claims.Read(ctx, jobs.AssignmentKey(partition))
+func (s *Sessions) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
+	partition := affinity.Partition(of.ID, s.plan.Serving())
+	owner, epoch, err := s.broker.Claims.Read(ctx, jobs.AssignmentKey(partition))
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
-	rec, bad := d.readSession(ctx, of)
+	rec, bad := s.readSession(ctx, of)
 	if bad != nil {
 		return nil, bad
 	}
-	queue, err := d.queue(ctx, of)
+	queue, err := s.queue(ctx, of)
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
@@ -90,11 +116,11 @@ func (d *Dispatcher) describe(ctx context.Context, of jobs.SessionRef) (map[stri
 		}
 		rec = &jobs.Record{Created: queue.oldest, Updated: queue.oldest}
 	}
-	result := brief(of.ID, rec, owner.Host, partition, d.hosts.SessionIdle(), d.broker.Clock.Age(rec.Updated))
-	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, d.broker.Clock.Age(rec.Created).Milliseconds()
+	result := brief(of.ID, rec, owner.Host, partition, s.hosts.SessionIdle(), s.broker.Clock.Age(rec.Updated))
+	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, s.broker.Clock.Age(rec.Created).Milliseconds()
 	result["waiting_jobs"], result["running"], result["oldest_waiting_ms"] = queue.waiting, queue.running, nil
 	if queue.waiting > 0 {
-		result["oldest_waiting_ms"] = d.broker.Clock.Age(queue.oldest).Milliseconds()
+		result["oldest_waiting_ms"] = s.broker.Clock.Age(queue.oldest).Milliseconds()
 	}
 	addContents(result, rec)
 	return result, nil
@@ -126,10 +152,10 @@ type queue struct {
 	running map[string]any
 }
 
-func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
+func (s *Sessions) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
 	next := func(from uint64) (first stream.Stored, err error) {
 		for _, subject := range of.QueueSubjects() {
-			m, err := stream.GetNext(ctx, d.broker.NC, stream.Jobs, subject, from)
+			m, err := stream.GetNext(ctx, s.broker.NC, stream.Jobs, subject, from)
 			switch {
 			case errors.Is(err, stream.ErrNotFound):
 			case err != nil:
@@ -141,7 +167,7 @@ func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, er
 		return first, nil
 	}
 	for _, subject := range of.QueueSubjects() {
-		waiting, err := d.broker.Messages(ctx, stream.Jobs, subject)
+		waiting, err := s.broker.Messages(ctx, stream.Jobs, subject)
 		if err != nil {
 			return q, err
 		}
@@ -157,14 +183,14 @@ func (d *Dispatcher) queue(ctx context.Context, of jobs.SessionRef) (q queue, er
 		return queue{}, err
 	}
 	q.oldest = first.Time
-	outcome, attempt, bad := d.lookup.Stage(ctx, of, first.Sequence)
+	outcome, attempt, bad := s.stages.Stage(ctx, of, first.Sequence)
 	if bad != nil {
 		return q, errors.New(bad.Message)
 	}
 	if outcome == "queued" {
 		return q, nil
 	}
-	_, env, _ := jobs.ParseStored(first.Subject, first.Header, first.Sequence, d.broker.Accounts())
+	_, env, _ := jobs.ParseStored(first.Subject, first.Header, first.Sequence, s.broker.Accounts())
 	q.running = map[string]any{"job": env.Job, "sequence": first.Sequence, "attempt": attempt, "outcome": outcome}
 	if q.waiting--; q.waiting > 0 {
 		second, err := next(first.Sequence + 1)

@@ -1,4 +1,5 @@
-package dispatch
+// Package admission refuses calls that no slot could take in time.
+package admission
 
 import (
 	"context"
@@ -7,43 +8,52 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// admissions is the admission of a dispatcher.
-type admissions struct {
-	mu    sync.Mutex
-	asked time.Time // when hosts were asked last
-	admission
+// Gate is the estimate of a dispatcher, under a lock.
+type Gate struct {
+	broker *stream.Access
+	hosts  *fleet.Fleet
+	inbox  string // where hosts answer
+
+	mu      sync.Mutex
+	invited time.Time // when hosts were asked last
+	estimate
+}
+
+// New admits calls by what the hosts report.
+func New(broker *stream.Access, hosts *fleet.Fleet) *Gate {
+	return &Gate{broker: broker, hosts: hosts}
 }
 
 // reportPause is the least time between questions to hosts.
 const reportPause = 20 * time.Millisecond
 
-// hearLoads has the answers of hosts that are asked come to admission, until the returned function is called.
-func (d *Dispatcher) hearLoads() (stop func(), err error) {
-	d.beats = d.broker.Inbox()
-	return d.broker.Receive(d.beats, func(_ string, data []byte) {
+// Receive has the answers of hosts that are asked come to admission, until the returned function is called.
+func (a *Gate) Receive() (stop func(), err error) {
+	a.inbox = a.broker.Inbox()
+	return a.broker.Receive(a.inbox, func(_ string, data []byte) {
 		var b jobs.Heartbeat
-		if json.Unmarshal(data, &b) == nil && d.hosts.Serves(b.Host) {
-			d.hearLoad(b)
+		if json.Unmarshal(data, &b) == nil && a.hosts.Serves(b.Host) {
+			a.Observe(b)
 		}
 	})
 }
 
-func (d *Dispatcher) hearLoad(b jobs.Heartbeat) {
-	d.admissions.mu.Lock()
-	defer d.admissions.mu.Unlock()
-	d.admissions.hear(time.Now(), b)
+func (a *Gate) Observe(b jobs.Heartbeat) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.observe(time.Now(), b)
 }
 
-// admit refuses a call that no slot could take in time.
-func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadline time.Duration) *jobs.Error {
-	a := &d.admissions
-	allowed := d.hosts.CheckoutTimeout()
+// Admit refuses a call that no slot could take in time.
+func (a *Gate) Admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadline time.Duration) *jobs.Error {
+	allowed := a.hosts.CheckoutTimeout()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if deadline > 0 {
@@ -59,10 +69,10 @@ func (d *Dispatcher) admit(to jobs.SessionRef, env jobs.Envelope, inbox string, 
 	if to.ID != "" {
 		session = to.String()
 	}
-	retry := a.admit(now, caller, ticket, session, allowed)
-	if a.wantsReport(now) && now.Sub(a.asked) > reportPause {
-		a.asked = now
-		_ = d.broker.Invite(jobs.SubjectBeat, d.beats) // the next heartbeat comes anyway
+	retry := a.estimate.admit(now, caller, ticket, session, allowed)
+	if a.wantsReport(now) && now.Sub(a.invited) > reportPause {
+		a.invited = now
+		_ = a.broker.Invite(jobs.SubjectBeat, a.inbox) // the next heartbeat comes anyway
 	}
 	if retry == 0 {
 		return nil
@@ -87,9 +97,8 @@ func callerOf(to jobs.SessionRef, inbox string) string {
 // lanePause is the time between looks at the lane of anonymous calls while calls wait there.
 const lanePause = 100 * time.Millisecond
 
-// followLane keeps the number of anonymous calls that wait.
-func (d *Dispatcher) followLane(ctx context.Context) {
-	a := &d.admissions
+// FollowLane keeps the number of anonymous calls that wait.
+func (a *Gate) FollowLane(ctx context.Context) {
 	tick := time.NewTicker(lanePause)
 	defer tick.Stop()
 	for {
@@ -99,18 +108,18 @@ func (d *Dispatcher) followLane(ctx context.Context) {
 		case <-tick.C:
 		}
 		a.mu.Lock()
-		a.keep(d.hosts.Serves)
+		a.keep(a.hosts.Serves)
 		busy := a.anon >= 1
 		a.mu.Unlock()
 		if !busy {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, stream.AckTimeout)
-		p, _, err := d.broker.Progress(bounded, outcomes.CallLane)
+		p, _, err := a.broker.Progress(bounded, outcomes.CallLane)
 		cancel()
 		if err == nil {
 			a.mu.Lock()
-			a.hearLane(time.Now(), int(p.Pending))
+			a.observeLane(time.Now(), int(p.Pending))
 			a.mu.Unlock()
 		}
 	}

@@ -1,4 +1,4 @@
-package dispatch
+package admission
 
 import (
 	"time"
@@ -7,15 +7,15 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// admission refuses calls that no slot could take in time. It holds an estimate of the calls that wait for a slot: what hosts
+// estimate refuses calls that no slot could take in time. It holds an estimate of the calls that wait for a slot: what hosts
 // report, and what was accepted since, less what they can have done since. A call is accepted if the wait is short against what
 // the caller allows. Those that were idle are accepted for longer than those that call all the time; those that were refused
 // and come back when the refusal said, for longest. So a crowd is refused within a moment, what is accepted ends in time, and
 // nobody who comes back as told is turned away again. It refuses nothing unless a report that is new says that calls wait: an
-// estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: admissions does both (admit.go).
-type admission struct {
+// estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: Gate does both (gate.go).
+type estimate struct {
 	now     time.Time
-	hosts   map[string]*load
+	loads   map[string]*load
 	anon    float64       // anonymous calls in the lane
 	run     time.Duration // mean time of a job in its slot
 	learned int64         // jobs that the mean is made of, as far as it counts
@@ -27,7 +27,7 @@ type admission struct {
 	laneAt    time.Time
 }
 
-// load is what a host has said, and what it must have by now.
+// load is what a host has reported, and what it must have by now.
 type load struct {
 	incarnation    string
 	slots          int
@@ -53,16 +53,16 @@ const (
 	learnFrom    = 200                    // jobs that the mean is made of
 )
 
-// hear takes a host's report.
-func (a *admission) hear(now time.Time, b jobs.Heartbeat) {
+// observe takes a host's report.
+func (a *estimate) observe(now time.Time, b jobs.Heartbeat) {
 	a.pass(now)
-	if a.hosts == nil {
-		a.hosts = map[string]*load{}
+	if a.loads == nil {
+		a.loads = map[string]*load{}
 	}
-	h := a.hosts[b.Host]
+	h := a.loads[b.Host]
 	if h == nil {
 		h = &load{}
-		a.hosts[b.Host] = h
+		a.loads[b.Host] = h
 	}
 	if h.incarnation == b.Incarnation && b.Ran > h.ran {
 		a.learn(b.Ran-h.ran, time.Duration(b.RunMillis-h.runMillis)*time.Millisecond)
@@ -79,26 +79,26 @@ func (a *admission) hear(now time.Time, b jobs.Heartbeat) {
 }
 
 // keep forgets hosts that are gone.
-func (a *admission) keep(live func(host string) bool) {
-	for name := range a.hosts {
+func (a *estimate) keep(live func(host string) bool) {
+	for name := range a.loads {
 		if !live(name) {
-			delete(a.hosts, name)
+			delete(a.loads, name)
 		}
 	}
 }
 
-// hearLane takes the number of anonymous calls that wait in the lane.
-func (a *admission) hearLane(now time.Time, waiting int) {
+// observeLane takes the number of anonymous calls that wait in the lane.
+func (a *estimate) observeLane(now time.Time, waiting int) {
 	a.pass(now)
 	a.anon, a.laneWaits, a.laneAt = float64(waiting), waiting > 0, now
 }
 
 // pressed reports whether a report that is new says that calls wait.
-func (a *admission) pressed(now time.Time) bool {
+func (a *estimate) pressed(now time.Time) bool {
 	if a.laneWaits && now.Sub(a.laneAt) < reportCounts {
 		return true
 	}
-	for _, h := range a.hosts {
+	for _, h := range a.loads {
 		if h.waits && now.Sub(h.at) < reportCounts {
 			return true
 		}
@@ -107,9 +107,9 @@ func (a *admission) pressed(now time.Time) bool {
 }
 
 // wantsReport reports whether enough calls may wait that hosts should be asked.
-func (a *admission) wantsReport(now time.Time) bool {
+func (a *estimate) wantsReport(now time.Time) bool {
 	slots, waiting, newest := 0, 0.0, time.Time{}
-	for _, h := range a.hosts {
+	for _, h := range a.loads {
 		slots += h.slots
 		waiting += h.waiting
 		if h.at.After(newest) {
@@ -119,7 +119,7 @@ func (a *admission) wantsReport(now time.Time) bool {
 	return waiting > float64(slots)/2 && now.Sub(newest) > askAfter
 }
 
-func (a *admission) learn(n int64, took time.Duration) {
+func (a *estimate) learn(n int64, took time.Duration) {
 	mean := max(took/time.Duration(n), time.Millisecond)
 	if a.learned == 0 {
 		a.run = mean
@@ -130,17 +130,17 @@ func (a *admission) learn(n int64, took time.Duration) {
 	a.learned = min(a.learned+n, learnFrom)
 }
 
-func (a *admission) slots() (n int) {
-	for _, h := range a.hosts {
+func (a *estimate) slots() (n int) {
+	for _, h := range a.loads {
 		n += h.slots
 	}
 	return n
 }
 
 // rate is how many calls a second the hosts can do.
-func (a *admission) rate() float64 {
+func (a *estimate) rate() float64 {
 	slots := 0.0
-	for _, h := range a.hosts {
+	for _, h := range a.loads {
 		share := 1.0
 		if h.queued {
 			share = fair.Share(fair.Call, fair.Queued)
@@ -151,27 +151,27 @@ func (a *admission) rate() float64 {
 }
 
 // mean is how long a job takes in its slot.
-func (a *admission) mean() time.Duration {
+func (a *estimate) mean() time.Duration {
 	if a.learned == 0 {
 		return firstRun
 	}
 	return a.run
 }
 
-func (a *admission) waiting() float64 {
+func (a *estimate) waiting() float64 {
 	n := a.anon
-	for _, h := range a.hosts {
+	for _, h := range a.loads {
 		n += h.waiting
 	}
 	return n
 }
 
 // pass takes off what was done since the last look.
-func (a *admission) pass(now time.Time) {
+func (a *estimate) pass(now time.Time) {
 	if spent := now.Sub(a.now); spent > 0 {
 		waiting := a.waiting()
 		left := max(waiting-a.rate()*spent.Seconds(), 0)
-		for _, h := range a.hosts {
+		for _, h := range a.loads {
 			h.waiting *= left / max(waiting, 1e-9)
 		}
 		a.anon *= left / max(waiting, 1e-9)
@@ -180,7 +180,7 @@ func (a *admission) pass(now time.Time) {
 }
 
 // wait is how long a call that comes now waits for a slot.
-func (a *admission) wait() time.Duration {
+func (a *estimate) wait() time.Duration {
 	rate := a.rate()
 	if rate <= 0 {
 		return 0 // no host: the call is answered as such
@@ -188,9 +188,9 @@ func (a *admission) wait() time.Duration {
 	return time.Duration(a.waiting() / rate * float64(time.Second))
 }
 
-// admit decides about a call that may wait so long for its slot. session is the key of its session, "" of an anonymous one. A
+// Admit decides about a call that may wait so long for its slot. session is the key of its session, "" of an anonymous one. A
 // refused one may come back, under the same ticket, after the time returned, which is 0 for an accepted one.
-func (a *admission) admit(now time.Time, caller, ticket, session string, allowed time.Duration) time.Duration {
+func (a *estimate) admit(now time.Time, caller, ticket, session string, allowed time.Duration) time.Duration {
 	a.pass(now)
 	share := waitsIdle
 	if a.callers.seen(now, caller) {
@@ -212,14 +212,14 @@ func (a *admission) admit(now time.Time, caller, ticket, session string, allowed
 }
 
 // waitIn is how long a call that comes to the session now waits: its jobs run one after the other.
-func (a *admission) waitIn(session string) time.Duration {
+func (a *estimate) waitIn(session string) time.Duration {
 	wait := a.wait()
 	return wait + time.Duration(a.behind(session))*(a.mean()+wait)
 }
 
 // behind is how many jobs wait in the session, as far as hosts say: they name those that have many.
-func (a *admission) behind(session string) int {
-	for _, h := range a.hosts {
+func (a *estimate) behind(session string) int {
+	for _, h := range a.loads {
 		if n := h.deep[session]; n > 0 && session != "" {
 			return n
 		}
@@ -228,7 +228,7 @@ func (a *admission) behind(session string) int {
 }
 
 // accept counts a call.
-func (a *admission) accept(now time.Time, session string) {
+func (a *estimate) accept(now time.Time, session string) {
 	switch {
 	case session == "":
 		a.anon++
@@ -238,7 +238,7 @@ func (a *admission) accept(now time.Time, session string) {
 	}
 	a.recent.add(now)
 	if all := a.slots(); all > 0 {
-		for _, h := range a.hosts {
+		for _, h := range a.loads {
 			h.waiting += float64(h.slots) / float64(all)
 		}
 	}

@@ -1,4 +1,4 @@
-package dispatch
+package admission
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 
 // crowded is a model of hosts: slots that take each call for a while, in order.
 type crowded struct {
-	admission
+	estimate
 	t       *testing.T
 	now     time.Time
 	slots   int
@@ -31,7 +31,7 @@ func newCrowded(t *testing.T, slots int, run time.Duration) *crowded {
 }
 
 func (f *crowded) report() {
-	f.hear(f.now, jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: f.slots, Ran: f.ran, RunMillis: f.ran * f.run.Milliseconds(), WaitingCalls: int64(len(f.queue))})
+	f.observe(f.now, jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: f.slots, Ran: f.ran, RunMillis: f.ran * f.run.Milliseconds(), WaitingCalls: int64(len(f.queue))})
 }
 
 // pass lets a millisecond go by.
@@ -163,7 +163,7 @@ func TestASessionThatWasIdleIsAcceptedBesideThoseThatCallAllTheTime(t *testing.T
 func TestASessionIsRefusedWhatItCannotRunInTime(t *testing.T) {
 	f := newCrowded(t, 16, 100*time.Millisecond)
 	report := jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: 16, Ran: f.ran, RunMillis: f.ran * 100, WaitingCalls: 1, Deep: map[string]int{"deep": 40}}
-	f.hear(f.now, report)
+	f.observe(f.now, report)
 	if retry := f.call("deep"); retry == 0 {
 		t.Error("a call behind 40 others of its session was accepted")
 	}
@@ -185,7 +185,7 @@ func TestWhoCallsFastOneAfterTheOtherIsNotRefused(t *testing.T) {
 }
 
 func TestWithoutHostsAndWithAFirstCallNothingIsRefused(t *testing.T) {
-	var a admission
+	var a estimate
 	for n := range 1000 {
 		if retry := a.admit(time.Now(), "c", "c", "", time.Second); retry != 0 {
 			t.Fatalf("call %d: come back in %v", n, retry)
