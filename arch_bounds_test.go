@@ -14,7 +14,7 @@ import (
 
 // rooms are the packages whose inner shape the tests of this file hold: those that decide and carry out what happens to jobs.
 var rooms = []string{
-	"internal/dispatch", "internal/dispatch/admission", "internal/dispatch/alerts", "internal/dispatch/audit", "internal/dispatch/deadletters",
+	"internal/dispatch", "internal/dispatch/admission", "internal/dispatch/alerts", "internal/dispatch/audit", "internal/dispatch/batches", "internal/dispatch/deadletters",
 	"internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/dispatch/leader", "internal/dispatch/outcomes",
 	"internal/dispatch/quota", "internal/dispatch/sessions", "internal/dispatch/stores", "internal/host", "internal/host/anonymous",
 	"internal/host/attempt", "internal/host/breakers", "internal/host/driver", "internal/host/ownership", "internal/host/provision",

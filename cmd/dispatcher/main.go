@@ -45,7 +45,7 @@ type options struct {
 	partitions, replicas  int
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
-	deadSize              daemon.Size
+	deadSize, batchesSize daemon.Size
 	resultsMinAge         time.Duration
 	accounts              bool
 	quotas                string
@@ -61,6 +61,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Var(&o.resultsSize, "results-size", "room for outcomes (default: what it has; a new deployment gets 4GiB)")
 	f.DurationVar(&o.resultsMinAge, "results-min-age", 0, "outcomes older than this go before their time when the room for them is nearly used up, 15m to 24h (0: none, jobs wait for room instead)")
 	f.Var(&o.deadSize, "dlq-size", "room for dead letters: the oldest go first (default: what it has; a new deployment gets 1GiB)")
+	f.Var(&o.batchesSize, "batches-size", "room for the jobs and outcomes of batches (default: what it has; a new deployment gets 2GiB)")
 	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as in nats.conf; there is no way back")
 	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of what tenants may have at a time: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
 	o.alerts.Flags(f)
@@ -111,7 +112,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	d, err := dispatch.New(dispatch.Config{
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
-			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize)},
+			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize)},
 		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge,
 		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
@@ -138,7 +139,7 @@ func advise(err error) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return daemon.Hint(err, "JetStream is not enabled for this account: see nats.conf, or start the broker with `nats-server -js`")
 	case ok && api.ErrorCode == noRoom:
-		return daemon.Hint(err, "twice --jobs-size, --results-size and --dlq-size must fit into the broker's max_file_store (nats.conf)")
+		return daemon.Hint(err, "twice --jobs-size, --results-size, --dlq-size and --batches-size must fit into the broker's max_file_store (nats.conf)")
 	case errors.Is(err, context.DeadlineExceeded):
 		return daemon.Hint(err, "the broker does not answer what a user has no permission for: does the log show permission violations?")
 	}

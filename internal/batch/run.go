@@ -142,6 +142,9 @@ func (r *Run) Step(now time.Time, e Event) []Action {
 	return r.decide(now)
 }
 
+// Settled is the first job whose outcome may not be stored yet.
+func (r *Run) Settled() int { return r.rec.Settled }
+
 // find is an open job; nil: its chunk is settled, or not open.
 func (r *Run) find(index int) *job {
 	if c := r.chunkOf(index); c != nil {

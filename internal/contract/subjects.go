@@ -42,6 +42,14 @@ const (
 	RPCBreakersReset = "dspex.rpc.breakers.reset"
 
 	RPCAuditList = "dspex.rpc.audit.list"
+
+	RPCBatchesUpload  = "dspex.rpc.batches.upload"
+	RPCBatchesSubmit  = "dspex.rpc.batches.submit"
+	RPCBatchesGet     = "dspex.rpc.batches.get"
+	RPCBatchesList    = "dspex.rpc.batches.list"
+	RPCBatchesResults = "dspex.rpc.batches.results"
+	RPCBatchesCancel  = "dspex.rpc.batches.cancel"
+	RPCBatchesErase   = "dspex.rpc.batches.erase"
 )
 
 // Lanes of anonymous jobs (contract/job.md, "Endpoints").
@@ -71,6 +79,7 @@ const (
 	SubjectAlert         = "dspex.events.alert.error_rate" // too many jobs fail
 	SubjectRecovered     = "dspex.events.alert.recovered"
 	SubjectStoreLost     = "dspex.events.alert.store_lost"
+	SubjectBatchEnded    = "dspex.events.batch.ended"
 	SubjectTelemetry     = "dspex.telemetry.session_pool." // + checkout, execute or error
 )
 

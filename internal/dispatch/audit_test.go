@@ -78,6 +78,13 @@ var endpoints = map[string]struct{ body, action string }{
 	"breakers-list":    {``, ""},
 	"breakers-reset":   {`{"name":"lm.x"}`, "breakers.reset"},
 	"audit-list":       {`{"limit":1}`, ""},
+	"batches-upload":   {`{"batch":"b1"}`, ""}, // these, too, of a broker with accounts
+	"batches-submit":   {`{"batch":"b1"}`, ""},
+	"batches-get":      {`{"batch":"b1"}`, ""},
+	"batches-list":     {``, ""},
+	"batches-results":  {`{"batch":"b1"}`, ""},
+	"batches-cancel":   {`{"batch":"b1"}`, ""},
+	"batches-erase":    {`{"batch":"b1"}`, ""},
 }
 
 // TestEachEndpointIsAuditedOrSaidNotToBe: what is served and not in the table fails the test.

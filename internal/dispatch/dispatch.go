@@ -37,6 +37,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/dispatch/batches"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/leader"
 	"github.com/dspex/dspex/internal/jobs"
@@ -102,6 +103,7 @@ type Dispatcher struct {
 	alerts     *alerts.Alerter
 	service    atomic.Pointer[service.Service] // nil before it serves
 	leader     *leader.Leader
+	batches    *batches.Service
 }
 
 // New checks the configuration.
@@ -181,6 +183,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	}
 	defer d.broker.Close()
 	d.started = time.Now()
+	d.batches = newBatches(d)
 	stop, err := d.hosts.Receive(d.admissions.Observe)
 	if err != nil {
 		return err
@@ -211,6 +214,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.awaitReady(ctx) })
 	follow.Go(func() { d.quotas.Follow(ctx) })
 	follow.Go(func() { d.admissions.FollowLane(ctx) })
+	follow.Go(func() { d.batches.Follow(ctx) })
 	d.leader.Run(ctx, d.broker.Control, d.tasks())
 	return nil
 }
@@ -276,6 +280,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("breakers-reset", jobs.RPCBreakersReset, audit.All, aside(d.resetBreaker)),
 		at("audit-list", jobs.RPCAuditList, audit.None, aside(d.trail.List)),
 	}
+	all = append(all, batchEndpoints(d, waiting, aside)...)
 	if d.broker.Accounts() {
 		all = append(all, ofTenants(all)...)
 	}

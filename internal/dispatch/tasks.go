@@ -24,6 +24,7 @@ func (d *Dispatcher) tasks() []leader.Task {
 		keepAnchored(d.broker, d.log),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
+		{Name: "batches", Run: d.batches.Lead},
 	}
 }
 

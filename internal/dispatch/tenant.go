@@ -6,6 +6,7 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -22,6 +23,7 @@ var forTenants = []string{
 	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCAdminSession + "*", jobs.RPCAdminAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
 	jobs.RPCDeadList, jobs.RPCDeadShow, jobs.RPCDeadReplay, jobs.RPCDeadPurge,
 	jobs.RPCSessionsList, jobs.RPCSessionsGet, jobs.RPCSessionsExport, jobs.RPCSessionsCleanup, jobs.RPCSessionsImport, jobs.RPCSessionsErase,
+	contract.RPCBatchesUpload, contract.RPCBatchesSubmit, contract.RPCBatchesGet, contract.RPCBatchesList, contract.RPCBatchesResults, contract.RPCBatchesCancel, contract.RPCBatchesErase,
 }
 
 // ofTenants are the endpoints as tenants see them.

@@ -75,6 +75,8 @@ const (
 	CodeBadSession       = contract.CodeBadSession
 	CodeBadJob           = contract.CodeBadJob
 	CodeBadReply         = contract.CodeBadReply
+	CodeBadBatch         = contract.CodeBadBatch
+	CodeBatchUnknown     = contract.CodeBatchUnknown
 	CodeRole             = contract.CodeRole
 	CodeTooLarge         = contract.CodeTooLarge
 	CodeSecret           = contract.CodeSecret

@@ -26,6 +26,7 @@ type Access struct {
 	Results    *Bucket
 	Control    *Bucket
 	Assign     *Bucket
+	Batches    *Bucket // of dispatchers
 	Claims     *Claims
 	Clock      *Clock
 	MaxPayload int
@@ -47,7 +48,7 @@ func (a *Access) Begin() (err error) {
 	}
 	a.MaxPayload = int(a.NC.MaxPayload())
 	bucket := func(name string) *Bucket { return NewBucket(a.NC, a.Writer, name) }
-	a.Records, a.Results, a.Control, a.Assign = bucket(Sessions), bucket(Results), bucket(Control), bucket(Assign)
+	a.Records, a.Results, a.Control, a.Assign, a.Batches = bucket(Sessions), bucket(Results), bucket(Control), bucket(Assign), bucket(Batches)
 	a.Claims = NewClaims(a.JS, a.Assign)
 	return nil
 }

@@ -37,26 +37,41 @@ func GetPage(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error
 	if err != nil {
 		return 0, err
 	}
+	return direct(ctx, nc, p.Stream, body, each)
+}
+
+// getMany hands the last messages of subjects to each.
+func getMany(ctx context.Context, nc *nats.Conn, stream string, subjects []string, each func(Stored)) error {
+	body, err := json.Marshal(map[string]any{"multi_last": subjects})
+	if err != nil {
+		return err
+	}
+	_, err = direct(ctx, nc, stream, body, func(m Stored) error { each(m); return nil })
+	return err
+}
+
+// direct asks for several messages and hands them to each; next is behind the last one, 0 when there are no more.
+func direct(ctx context.Context, nc *nats.Conn, stream string, body []byte, each func(Stored) error) (next uint64, err error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, fmt.Errorf("page of %s: %w", p.Stream, err)
+		return 0, fmt.Errorf("page of %s: %w", stream, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+p.Stream, inbox, body); err != nil {
-		return 0, fmt.Errorf("page of %s: %w", p.Stream, err)
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+		return 0, fmt.Errorf("page of %s: %w", stream, err)
 	}
 	for {
 		m, err := nextOf(ctx, sub)
 		if err != nil {
-			return 0, fmt.Errorf("page of %s: %w", p.Stream, err)
+			return 0, fmt.Errorf("page of %s: %w", stream, err)
 		}
 		if status := m.Header.Get("Status"); status != "" {
 			return pageEnd(m, status, next)
 		}
 		s, err := directStored(m)
 		if err != nil {
-			return 0, fmt.Errorf("page of %s: %w", p.Stream, err)
+			return 0, fmt.Errorf("page of %s: %w", stream, err)
 		}
 		if err := each(s); err != nil {
 			return 0, err

@@ -94,6 +94,50 @@ func (b *Bucket) PutSync(key string, value []byte, rev uint64, ttl time.Duration
 	return r.rev, r.err
 }
 
+// Many reads the last values of keys, at most 1,024 of them, by one direct get. What is not there is left out; on a replicated stream so may be
+// what was written a moment ago.
+func (b *Bucket) Many(ctx context.Context, keys []string, each func(key string, e Entry)) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	subjects := make([]string, len(keys))
+	for i, key := range keys {
+		subjects[i] = b.prefix + key
+	}
+	return getMany(ctx, b.nc, b.stream, subjects, func(m Stored) {
+		if !m.Deleted() {
+			each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: true})
+		}
+	})
+}
+
+// Remove removes all keys that match filter, without a trace: they are as if they had never been.
+func (b *Bucket) Remove(ctx context.Context, filter string) error {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	body, err := json.Marshal(map[string]string{"filter": b.prefix + filter})
+	if err != nil {
+		return err
+	}
+	m, err := b.nc.RequestWithContext(ctx, "$JS.API.STREAM.PURGE."+b.stream, body)
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", filter, err)
+	}
+	var r struct {
+		Success bool                `json:"success"`
+		Error   *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(m.Data, &r); {
+	case err != nil:
+		return fmt.Errorf("remove %s: the broker's answer is not JSON: %w", filter, err)
+	case r.Error != nil:
+		return fmt.Errorf("remove %s: %w", filter, r.Error)
+	case !r.Success:
+		return fmt.Errorf("remove %s: the broker did not", filter)
+	}
+	return nil
+}
+
 // ErrNotFound says that the stream holds no such message.
 var ErrNotFound = errors.New("no such message")
 

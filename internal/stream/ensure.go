@@ -24,6 +24,7 @@ const (
 	Sessions = "dspex_sessions"
 	Results  = "dspex_results"
 	Control  = "dspex_control"
+	Batches  = "dspex_batches"
 
 	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
 	// deletes and re-creates its block file at every job.
@@ -57,9 +58,11 @@ type Settings struct {
 	ResultsBytes int64 // default 4 GiB
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
 	AuditBytes   int64 // audit trail: the oldest go first; default 256 MiB
+	BatchBytes   int64 // jobs and outcomes of batches; default 2 GiB
 	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
 	Remembered uint64
-	// anew says that an audit trail that is missing was never there, as far as anybody knows: the deployment is of an earlier release.
+	// anew says that an audit trail, or a bucket of batches, that is missing was never there, as far as anybody knows: the deployment is of an
+	// earlier release.
 	anew bool
 	// Accounts says that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
 	Accounts bool
@@ -86,6 +89,9 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.AuditBytes == 0 {
 		s.AuditBytes = 256 << 20
+	}
+	if s.BatchBytes == 0 {
+		s.BatchBytes = 2 << 30
 	}
 	return s
 }
@@ -138,7 +144,7 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 
 func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
 	for _, cfg := range objects(Settings{}.withDefaults()) {
-		if cfg.Name == Events || cfg.Name == Audit { // hosts do without them
+		if cfg.Name == Events || cfg.Name == Audit || cfg.Name == BatchesStream { // hosts do without them
 			continue
 		}
 		if _, err := js.Stream(ctx, cfg.Name); err != nil {
@@ -168,6 +174,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 		bucket(Control, 5, s),
 		expiring(bucket(Sessions, 1, s)),
 		results(s),
+		batches(s),
 		{
 			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
@@ -214,5 +221,11 @@ func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 func results(s Settings) jetstream.StreamConfig {
 	cfg := expiring(bucket(Results, 1, s))
 	cfg.MaxBytes = s.ResultsBytes
+	return cfg
+}
+
+func batches(s Settings) jetstream.StreamConfig {
+	cfg := expiring(bucket(Batches, 1, s))
+	cfg.MaxBytes = s.BatchBytes
 	return cfg
 }

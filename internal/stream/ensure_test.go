@@ -9,7 +9,7 @@ import (
 )
 
 func TestEnsureIsContentWithWhatIsThereAlsoWhereThereIsNoRoomTwice(t *testing.T) {
-	const room = 5*(64<<20) + eventsBytes + 1<<20 // jobs twice, results, dead letters, audit trail, events, and a little for what reserves nothing
+	const room = 6*(64<<20) + eventsBytes + 1<<20 // jobs twice, results, batches, dead letters, audit trail, events, and a little for what reserves nothing
 	s, err := server.NewServer(&server.Options{DontListen: true, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: room})
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestEnsureIsContentWithWhatIsThereAlsoWhereThereIsNoRoomTwice(t *testing.T)
 		t.Fatal(err)
 	}
 	for range 2 {
-		if n, err := Ensure(t.Context(), js, Settings{Partitions: 4, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20, AuditBytes: 64 << 20}); err != nil || n != 4 {
+		if n, err := Ensure(t.Context(), js, Settings{Partitions: 4, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20, AuditBytes: 64 << 20, BatchBytes: 64 << 20}); err != nil || n != 4 {
 			t.Fatal(n, err)
 		}
 	}

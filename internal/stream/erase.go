@@ -42,6 +42,7 @@ const (
 	ControlStream = "KV_" + Control
 	ResultsStream = "KV_" + Results
 	RecordsStream = "KV_" + Sessions
+	BatchesStream = "KV_" + Batches
 )
 
 // ResultsSubject is the subject of the keys that match filter in the bucket of results.

@@ -126,6 +126,7 @@ var sized = map[string]struct {
 	Jobs:          {"--jobs-size", func(s Settings) int64 { return s.JobsBytes }},
 	Anonymous:     {"--jobs-size", func(s Settings) int64 { return s.JobsBytes }},
 	ResultsStream: {"--results-size", func(s Settings) int64 { return s.ResultsBytes }},
+	BatchesStream: {"--batches-size", func(s Settings) int64 { return s.BatchBytes }},
 	Dead:          {"--dlq-size", func(s Settings) int64 { return s.DeadBytes }},
 }
 

@@ -114,6 +114,11 @@ func (w *Writer) Publish(m *nats.Msg, done func(Ack, error)) {
 	}
 }
 
+// Send is Publish for who does not know the broker's messages.
+func (w *Writer) Send(subject string, header map[string][]string, data []byte, done func(Ack, error)) {
+	w.Publish(&nats.Msg{Subject: subject, Header: header, Data: data}, done)
+}
+
 func (w *Writer) addLocked(done func(Ack, error)) (id uint64) {
 	w.next++
 	w.pending[w.next] = write{due: w.turn + sweeps, done: done}

@@ -17,15 +17,15 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 		"client": {
 			publish: []string{
 				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.audit.operator.x",
-				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader",
+				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader", "$KV.dspex_batches.b.default.x",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
 			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.events.>", "dspex.audit.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
-			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
+			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.batches.submit", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
 		},
 		"host": {
 			publish: []string{
-				"dspex.audit.operator.x", "$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.GET.DSPEX_AUDIT", "dspex.t.default.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader",
+				"dspex.audit.operator.x", "$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.GET.DSPEX_AUDIT", "dspex.t.default.session.x", "dspex.anonymous.interactive", "dspex.rpc.session.x", "dspex.ctl.h2.drain", "$KV.dspex_control.leader", "$KV.dspex_batches.b.default.x",
 				"$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.UPDATE.DSPEX_JOBS", "$JS.API.STREAM.DELETE.DSPEX_JOBS", "$JS.API.STREAM.PURGE.KV_dspex_sessions",
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
@@ -53,7 +53,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 			publish: []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$JS.API.STREAM.DELETE.DSPEX_AUDIT", "$JS.API.STREAM.UPDATE.DSPEX_AUDIT",
 				"$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.DELETE.DSPEX_AUDIT"},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "$KV.>", ">"},
-			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x", "$JS.API.STREAM.INFO.DSPEX_AUDIT"},
+			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x", "$JS.API.STREAM.INFO.DSPEX_AUDIT", "$KV.dspex_batches.b.default.x", "$KV.dspex_results.r.a.acme.x"},
 		},
 	} {
 		t.Run(user, func(t *testing.T) {

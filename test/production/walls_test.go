@@ -98,7 +98,7 @@ func (w *walls) heard(subject string) bool {
 var targets = []string{
 	"$KV.dspex_assign.p.99", "$KV.dspex_sessions.s.victim", "$KV.dspex_sessions.h.victim", "$KV.dspex_sessions.a.victim",
 	"$KV.dspex_results.r.s.victim.j", "$KV.dspex_results.r.a.victim", "$KV.dspex_results.t.victim", "$KV.dspex_results.r.s.acme.victim.j",
-	"$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
+	"$KV.dspex_batches.i.default.victim.0", "$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
 	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.audit.operator.victim", "dspex.audit.tenant.victim", "dspex.telemetry.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
 	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim", "dspex.probe.victim",
@@ -171,7 +171,7 @@ func (w *walls) untouched() {
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
 	for bucket, keys := range map[string][]string{
-		"dspex_assign": {"p.99"}, "dspex_sessions": {"s.victim", "h.victim", "a.victim"}, "dspex_control": {"drain.victim", "lm.victim", "b.victim", "f.victim"},
+		"dspex_assign": {"p.99"}, "dspex_sessions": {"s.victim", "h.victim", "a.victim"}, "dspex_batches": {"i.default.victim.0"}, "dspex_control": {"drain.victim", "lm.victim", "b.victim", "f.victim"},
 		"dspex_results": {"r.s.victim.j", "r.a.victim", "t.victim", "r.s.acme.victim.j"},
 	} {
 		kv, err := w.js.KeyValue(ctx, bucket)
@@ -379,7 +379,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.prog.", "$KV.dspex_control.prog.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
 			"dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim.",
 		},
-		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_results.r.a.", "dspex.", "_INBOX.", "$JS.API."},
+		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_batches.", "$KV.dspex_results.r.a.", "dspex.", "_INBOX.", "$JS.API."},
 	}
 	for _, role := range slices.Sorted(maps.Keys(may)) {
 		refused := make(chan error, len(targets))

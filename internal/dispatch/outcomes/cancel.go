@@ -32,23 +32,33 @@ func (l *Lookup) Cancel(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
+	body, bad := l.end(ctx, a)
+	if bad != nil {
+		endpoint.Refuse(r, bad)
+		return
+	}
+	endpoint.Respond(r, body)
+}
+
+// End ends a job early. When it returns no error the job has its outcome.
+func (l *Lookup) End(ctx context.Context, of jobs.SessionRef, job string) *jobs.Error {
+	_, bad := l.end(ctx, query{session: of, job: job})
+	return bad
+}
+
+// end ends a job early, and returns the answer of jobs.get once it has its outcome.
+func (l *Lookup) end(ctx context.Context, a query) ([]byte, *jobs.Error) {
 	ctx, cancel := context.WithTimeout(ctx, cancelTotal)
 	defer cancel()
 	for {
-		body, over, e := l.tryCancel(ctx, a)
-		switch {
-		case e != nil:
-			endpoint.Refuse(r, e)
-			return
-		case over:
-			endpoint.Respond(r, body)
-			return
+		body, over, bad := l.tryCancel(ctx, a)
+		if bad != nil || over {
+			return body, bad
 		}
 		select {
 		case <-ctx.Done():
-			endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
-				WithHint("it may wait behind a long queue, or its host is being replaced: ask again").Again())
-			return
+			return nil, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
+				WithHint("it may wait behind a long queue, or its host is being replaced: ask again").Again()
 		case <-time.After(cancelPause):
 		}
 	}

@@ -1,0 +1,229 @@
+package calls
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// Batch is `dspex batch`.
+func Batch(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "batch", Short: "Run a file of jobs, each with one outcome", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(batchSubmit(a), batchList(a), batchOne(a, "show", "Show where a batch stands", (*dspex.Client).GetBatch), batchWait(a), batchResults(a),
+		batchOne(a, "cancel", "End a batch early: what has not begun does not run", (*dspex.Client).CancelBatch), batchRetry(a),
+		batchOne(a, "erase", "Remove a batch that has ended, with its jobs and outcomes", (*dspex.Client).EraseBatch))
+	return cmd
+}
+
+// submission is what can be chosen about a batch.
+type submission struct {
+	id, out     string
+	concurrency int
+	keep        time.Duration
+	skip        bool
+}
+
+func (s *submission) declare(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.out, "out", "", "wait for the end and write the results to this file, - for standard output")
+	f.IntVar(&s.concurrency, "concurrency", 64, "jobs of the batch that are at the broker at a time, 1 to 1024")
+	f.DurationVar(&s.keep, "keep", 7*24*time.Hour, "how long jobs and outcomes are kept after the end, 1m to 720h")
+}
+
+func (s *submission) options() []dspex.BatchOption {
+	opts := []dspex.BatchOption{dspex.BatchConcurrency(s.concurrency), dspex.BatchKeep(s.keep)}
+	if s.skip {
+		opts = append(opts, dspex.BatchSkipInvalid())
+	}
+	return opts
+}
+
+func batchSubmit(a *cli.App) *cobra.Command {
+	var s submission
+	cmd := &cobra.Command{
+		Use:   "submit FILE",
+		Short: "Submit a file of jobs, one JSON object a line; - for standard input",
+		Long: `Submit a file of jobs, one JSON object a line: {"command": "predict", "args": {"question": "..."}, "session": "user_123", "id": "row-1"}. The keys
+options, session and id may be left out. The file is read once and never held in memory. All bad lines are named; then nothing is submitted, unless
+--skip-invalid is given.
+
+The same file under the same --id is one run: submit it again when you do not know whether it was submitted.
+
+Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has not, or the batch was refused. Otherwise as for call.`,
+		Example: "  dspex batch submit jobs.jsonl --id nightly-7 --out results.jsonl",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := io.NopCloser(a.In)
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return cli.Usage("%v", err)
+				}
+				in = f
+			}
+			defer func() { _ = in.Close() }()
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return s.run(ctx, a, c, linesOf(in)) })
+		},
+	}
+	s.declare(cmd)
+	cmd.Flags().StringVar(&s.id, "id", "", "the batch's id, which makes it idempotent (default: a new one)")
+	cmd.Flags().BoolVar(&s.skip, "skip-invalid", false, "jobs that cannot be run fail, and the others run")
+	return cmd
+}
+
+// mostLine bounds a line: no broker takes a job of so many bytes.
+const mostLine = 64 << 20
+
+// linesOf are the jobs of a file.
+func linesOf(in io.Reader) iter.Seq2[dspex.BatchJob, error] {
+	return func(yield func(dspex.BatchJob, error) bool) {
+		lines := bufio.NewScanner(in)
+		lines.Buffer(make([]byte, 0, 64<<10), mostLine)
+		n, blank := 0, 0
+		for lines.Scan() {
+			n++
+			if len(strings.TrimSpace(lines.Text())) == 0 {
+				blank = n
+				continue
+			}
+			if blank > 0 { // results are named by their place in the file
+				yield(dspex.BatchJob{}, &cli.Failure{Status: 1, Text: fmt.Sprintf("line %d must be a job, got an empty line", blank)})
+				return
+			}
+			if !yield(dspex.BatchJob{Raw: slices.Clone(lines.Bytes())}, nil) {
+				return
+			}
+		}
+		if err := lines.Err(); err != nil {
+			yield(dspex.BatchJob{}, &cli.Failure{Status: 1, Text: fmt.Sprintf("line %d cannot be read: %v", n+1, err)})
+		}
+	}
+}
+
+// run submits jobs and, if results are wanted, waits and writes them.
+func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs iter.Seq2[dspex.BatchJob, error]) error {
+	b, err := c.SubmitBatch(ctx, s.id, jobs, s.options()...)
+	if bad := (*dspex.InvalidJobsError)(nil); errors.As(err, &bad) {
+		sayInvalid(a, bad.Invalid)
+		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs cannot be run: nothing was submitted", len(bad.Invalid)), Hint: "with --skip-invalid they fail and the others run"}
+	}
+	if err != nil {
+		return err
+	}
+	sayInvalid(a, b.Invalid)
+	if s.out == "" {
+		return sayBatch(a, b)
+	}
+	fmt.Fprintf(a.Err, "batch %s, %d jobs\n", b.ID, b.Jobs)
+	if b, err = awaitBatch(ctx, a, c, b); err != nil {
+		return err
+	}
+	if err := writeResults(ctx, a, c, b.ID, s.out, dspex.BatchQuery{}); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Err, summary(b))
+	return whole(b)
+}
+
+func sayInvalid(a *cli.App, all []dspex.InvalidJob) {
+	for _, i := range all {
+		at := ""
+		if i.Err.Path != "" {
+			at = cli.Word(i.Err.Path) + ": "
+		}
+		must := ""
+		if i.Err.Expected != "" {
+			must = ", must be " + cli.Word(i.Err.Expected)
+		}
+		fmt.Fprintf(a.Err, "line %d: %s%s%s (%s)\n", i.Index+1, at, cli.Word(i.Err.Message), must, i.Err.Code)
+	}
+}
+
+// whole is the exit status of a batch that has ended.
+func whole(b dspex.Batch) error {
+	if b.Outcomes.Succeeded != b.Jobs {
+		return cli.ErrSilent
+	}
+	return nil
+}
+
+// How often progress is looked at, and how often it is told where there is no terminal.
+const (
+	progressLook = 500 * time.Millisecond
+	progressLine = 10 * time.Second
+)
+
+// awaitBatch waits for the end: with a bar on a terminal, else with a line now and then.
+func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch) (dspex.Batch, error) {
+	var done atomic.Int64
+	done.Store(int64(b.Done()))
+	bar := a.StartBar("jobs", b.Jobs, func() int { return int(done.Load()) })
+	defer bar.Stop()
+	began, first, told := time.Now(), b.Done(), time.Now()
+	t := time.NewTicker(progressLook)
+	defer t.Stop()
+	for b.Phase != dspex.BatchEnded {
+		select {
+		case <-ctx.Done():
+			return b, ctx.Err()
+		case <-t.C:
+		}
+		now, err := c.GetBatch(ctx, b.ID)
+		if err != nil {
+			return b, err
+		}
+		b = now
+		done.Store(int64(b.Done()))
+		if !cli.IsTerminal(a.Err) && time.Since(told) >= progressLine {
+			told = time.Now()
+			fmt.Fprintln(a.Err, progress(b, b.Done()-first, time.Since(began)))
+		}
+	}
+	return b, nil
+}
+
+func progress(b dspex.Batch, n int, in time.Duration) string {
+	text := fmt.Sprintf("%d/%d jobs", b.Done(), b.Jobs)
+	if rate := float64(n) / in.Seconds(); n > 0 && rate > 0 {
+		left := time.Duration(float64(b.Jobs-b.Done()) / rate * float64(time.Second))
+		text += fmt.Sprintf(", %.1f/s, %s left", rate, left.Round(time.Second))
+	}
+	return text + errorsOf(b)
+}
+
+// errorsOf are the errors by code, the most frequent first.
+func errorsOf(b dspex.Batch) string {
+	codes := slices.SortedFunc(maps.Keys(b.Errors), func(x, y string) int { return b.Errors[y] - b.Errors[x] })
+	text := ""
+	for _, code := range codes {
+		text += fmt.Sprintf(", %s %d", cli.Word(code), b.Errors[code])
+	}
+	return text
+}
+
+func summary(b dspex.Batch) string {
+	o := b.Outcomes
+	text := fmt.Sprintf("%d jobs: %d succeeded, %d failed, %d cancelled, %d expired, in %s", b.Jobs, o.Succeeded, o.Failed, o.Cancelled, o.Expired,
+		b.EndedAt.Sub(b.SubmittedAt).Round(time.Millisecond))
+	if b.Lost {
+		text += "; the store lost some of its jobs"
+	}
+	return text + errorsOf(b)
+}

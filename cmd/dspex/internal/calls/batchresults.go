@@ -1,0 +1,246 @@
+package calls
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+func sayBatch(a *cli.App, b dspex.Batch) error {
+	if !a.Text() {
+		return a.Say(b.Raw)
+	}
+	o := b.Outcomes
+	rows := []cli.Row{{"batch", cli.Word(b.ID)}, {"phase", string(b.Phase)}, {"jobs", fmt.Sprint(b.Jobs)},
+		{"outcomes", fmt.Sprintf("%d succeeded, %d failed, %d cancelled, %d expired", o.Succeeded, o.Failed, o.Cancelled, o.Expired)},
+		{"errors", strings.TrimPrefix(errorsOf(b), ", ")}, {"submitted", moment(b.SubmittedAt)}, {"ended", moment(b.EndedAt)}, {"kept until", moment(b.ExpiresAt)}}
+	for model, counters := range b.Usage {
+		for name, n := range counters {
+			rows = append(rows, cli.Row{"usage", fmt.Sprintf("%s %s %d", cli.Word(model), cli.Word(name), n)})
+		}
+	}
+	a.Table(a.Out, "", rows)
+	return nil
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// batchOne is a command that takes an id and shows the batch.
+func batchOne(a *cli.App, name, short string, do func(*dspex.Client, context.Context, string) (dspex.Batch, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " BATCH", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				b, err := do(c, ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return sayBatch(a, b)
+			})
+		},
+	}
+}
+
+func batchList(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the batches, the newest first, and until when they are kept", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				n := 0
+				for b, err := range c.Batches(ctx) {
+					if err != nil {
+						return err
+					}
+					if n++; !a.Text() {
+						if err := a.Say(b.Raw); err != nil {
+							return err
+						}
+						continue
+					}
+					until := ""
+					if !b.ExpiresAt.IsZero() {
+						until = ", kept until " + moment(b.ExpiresAt)
+					}
+					fmt.Fprintf(a.Out, "%s  %s, %d/%d jobs, %d succeeded%s%s\n", cli.Word(b.ID), b.Phase, b.Done(), b.Jobs, b.Outcomes.Succeeded, errorsOf(b), until)
+				}
+				if n == 0 && a.Text() {
+					fmt.Fprintln(a.Err, "no batches")
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func batchWait(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "wait BATCH",
+		Short: "Wait for the end of a batch",
+		Long:  "Wait for the end of a batch and show it.\n\nExit status: 0 all jobs have succeeded; 1 one has not. Otherwise as for call.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				b, err := c.GetBatch(ctx, args[0])
+				if err == nil && b.Phase == dspex.BatchUploading {
+					err = &cli.Failure{Status: 1, Text: "the batch was not submitted: it does not run", Hint: "submit its file again"}
+				}
+				if err == nil {
+					b, err = awaitBatch(ctx, a, c, b)
+				}
+				if err != nil {
+					return err
+				}
+				if err := sayBatch(a, b); err != nil {
+					return err
+				}
+				return whole(b)
+			})
+		},
+	}
+}
+
+var outcomeNames = []dspex.JobStatus{dspex.JobSucceeded, dspex.JobFailed, dspex.JobCancelled, dspex.JobExpired, dspex.BatchPending}
+
+func batchResults(a *cli.App) *cobra.Command {
+	var out string
+	var outcomes []string
+	var q dspex.BatchQuery
+	cmd := &cobra.Command{
+		Use:   "results BATCH",
+		Short: "Write the results of a batch, one JSON object a line, in the order of its jobs",
+		Long: `Write the results of a batch, one JSON object a line, in the order of its jobs: index, id, session, job, outcome, attempts, reply. While the batch runs
+these are the results so far.`,
+		Example: "  dspex batch results nightly-7 --outcome failed,expired --inputs",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range outcomes {
+				q.Outcomes = append(q.Outcomes, dspex.JobStatus(name))
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return writeResults(ctx, a, c, args[0], out, q) })
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
+	cmd.Flags().StringSliceVar(&outcomes, "outcome", nil, fmt.Sprintf("only these: %s", strings.Trim(fmt.Sprint(outcomeNames), "[]")))
+	cmd.Flags().BoolVar(&q.Inputs, "inputs", false, "each with its request")
+	return cmd
+}
+
+// writeResults writes a file that is whole once it has its name.
+func writeResults(ctx context.Context, a *cli.App, c *dspex.Client, id, out string, q dspex.BatchQuery) error {
+	if out == "-" {
+		return copyResults(ctx, c, id, q, a.Out)
+	}
+	f, err := os.Create(out + ".part")
+	if err != nil {
+		return &cli.Failure{Status: 1, Text: err.Error()}
+	}
+	err = copyResults(ctx, c, id, q, f)
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(out+".part", out)
+	}
+	return err
+}
+
+func copyResults(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
+	w := bufio.NewWriter(to)
+	for r, err := range c.BatchResults(ctx, id, q) {
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(append(r.Raw, '\n')); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+func batchRetry(a *cli.App) *cobra.Command {
+	var s submission
+	cmd := &cobra.Command{
+		Use:   "retry-failed BATCH",
+		Short: "Submit the jobs of a batch that have not succeeded as a new one",
+		Long: `Submit the jobs of a batch that has ended and have not succeeded as a new batch, --as. The old one stays as it is. Under the same --as they are submitted
+once. Jobs that could not be run at all are left out.
+
+Exit status: as for submit.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if s.id == "" {
+				s.id = args[0] + "-retry"
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				b, err := c.GetBatch(ctx, args[0])
+				switch {
+				case err != nil:
+					return err
+				case b.Phase != dspex.BatchEnded:
+					return &cli.Failure{Status: 1, Text: fmt.Sprintf("the batch is %s: it must have ended", b.Phase), Hint: "dspex batch wait " + args[0]}
+				case b.Outcomes.Succeeded == b.Jobs:
+					fmt.Fprintln(a.Err, "all jobs have succeeded: there is nothing to submit")
+					return nil
+				}
+				return s.run(ctx, a, c, failedOf(ctx, c, args[0]))
+			})
+		},
+	}
+	s.declare(cmd)
+	cmd.Flags().StringVar(&s.id, "as", "", "id of the new batch (default BATCH-retry)")
+	return cmd
+}
+
+// failedOf are the jobs of a batch that have not succeeded.
+func failedOf(ctx context.Context, c *dspex.Client, id string) iter.Seq2[dspex.BatchJob, error] {
+	q := dspex.BatchQuery{Inputs: true, Outcomes: []dspex.JobStatus{dspex.JobFailed, dspex.JobCancelled, dspex.JobExpired}}
+	return func(yield func(dspex.BatchJob, error) bool) {
+		for r, err := range c.BatchResults(ctx, id, q) {
+			if err == nil && len(r.Request) == 0 {
+				continue
+			}
+			var raw json.RawMessage
+			if err == nil {
+				raw, err = again(r)
+			}
+			if !yield(dspex.BatchJob{Raw: raw}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// again is the job of a result, as it was submitted.
+func again(r dspex.BatchResult) (json.RawMessage, error) {
+	job := map[string]any{}
+	var request map[string]json.RawMessage
+	if err := json.Unmarshal(r.Request, &request); err != nil {
+		return nil, fmt.Errorf("the request of job %d: %w", r.Index, err)
+	}
+	for key, value := range request {
+		job[key] = value
+	}
+	if r.ID != "" {
+		job["id"] = r.ID
+	}
+	if r.Job.Session != "" {
+		job["session"] = r.Job.Session
+	}
+	return json.Marshal(job)
+}

@@ -1,0 +1,39 @@
+package dispatch
+
+import (
+	"context"
+
+	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/dispatch/audit"
+	"github.com/dspex/dspex/internal/dispatch/batches"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// newBatches makes what answers requests about batches, and runs them (package batches).
+func newBatches(d *Dispatcher) *batches.Service {
+	return batches.New(batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End})
+}
+
+// batchEndpoints are the requests of contract/batch.md.
+func batchEndpoints(d *Dispatcher, waiting, aside func(func(context.Context, endpoint.Request)) func(endpoint.Request)) []served {
+	answer := func(f func(context.Context, batches.Request) batches.Answer) func(context.Context, endpoint.Request) {
+		return func(ctx context.Context, r endpoint.Request) {
+			a := f(ctx, batches.Request{Tenant: endpoint.TenantOf(r), Type: r.Headers().Get(jobs.HeaderContentType), Body: r.Data()})
+			if noted, is := r.(interface{ NoteRefusal(*jobs.Error) }); is && a.Err != nil {
+				noted.NoteRefusal(a.Err)
+			}
+			endpoint.Respond(r, a.Body())
+		}
+	}
+	b := d.batches
+	return []served{
+		at("batches-upload", contract.RPCBatchesUpload, audit.Operator, aside(answer(b.Upload))),
+		at("batches-submit", contract.RPCBatchesSubmit, audit.Operator, aside(answer(b.Submit))),
+		at("batches-get", contract.RPCBatchesGet, audit.None, waiting(answer(b.Get))),
+		at("batches-list", contract.RPCBatchesList, audit.None, aside(answer(b.List))),
+		at("batches-results", contract.RPCBatchesResults, audit.Operator, aside(answer(b.Results))),
+		at("batches-cancel", contract.RPCBatchesCancel, audit.Operator, aside(answer(b.Cancel))),
+		at("batches-erase", contract.RPCBatchesErase, audit.Operator, aside(answer(b.Erase))),
+	}
+}

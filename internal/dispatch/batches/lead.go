@@ -1,0 +1,151 @@
+package batches
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex/internal/batch"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// Times and bounds of the leader's part.
+const (
+	leadPause    = 200 * time.Millisecond // between two looks at what is to be done
+	housePause   = 2 * time.Second        // between two looks at what is to be removed
+	runsOfTenant = 4                      // batches of a tenant that run at a time; the others wait for their turn, the first submitted first
+	runs         = 64                     // of all tenants
+	clearTimeout = 30 * time.Second
+	goneLife     = time.Hour // of the note that a batch was removed
+)
+
+// Follow keeps up with all batches until ctx ends. Every dispatcher does.
+func (s *Service) Follow(ctx context.Context) {
+	s.Access.Follow(ctx, stream.Batches, batch.RecordKeys, s.see)
+}
+
+// Lead runs batches until ctx ends: while this dispatcher leads.
+func (s *Service) Lead(ctx context.Context) { leader{s.store}.run(ctx) }
+
+// leader is what the leading dispatcher alone does.
+type leader struct{ *store }
+
+func (s leader) run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	var mu sync.Mutex
+	active := map[string]string{} // record key -> tenant
+	housed := time.Time{}
+	t := time.NewTicker(leadPause)
+	defer t.Stop()
+	for {
+		mu.Lock()
+		due := s.due(active)
+		for _, h := range due {
+			key := batch.RecordKey(h.rec.Tenant, h.rec.Batch)
+			active[key] = h.rec.Tenant
+			running.Go(func() {
+				s.serve(ctx, h)
+				mu.Lock()
+				delete(active, key)
+				mu.Unlock()
+			})
+		}
+		mu.Unlock()
+		if time.Since(housed) >= housePause {
+			s.keepHouse(ctx)
+			housed = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// due are the batches to begin with: those submitted first, a tenant's share each.
+func (s leader) due(active map[string]string) (due []*held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*held
+	for key, h := range s.known {
+		if _, runs := active[key]; h.rec.Waits() && !runs {
+			all = append(all, h)
+		}
+	}
+	slices.SortFunc(all, func(a, b *held) int { return a.rec.Submitted.Compare(b.rec.Submitted) })
+	of := map[string]int{}
+	for _, tenant := range active {
+		of[tenant]++
+	}
+	for _, h := range all {
+		// What is cancelled or has ended takes little, and waits for nobody.
+		if h.rec.Phase == batch.Running && (of[h.rec.Tenant] >= runsOfTenant || len(active)+len(due) >= runs) {
+			continue
+		}
+		of[h.rec.Tenant]++
+		due = append(due, h)
+	}
+	return due
+}
+
+// keepHouse cancels what runs for too long, and removes what has had its time.
+func (s leader) keepHouse(ctx context.Context) {
+	now := s.Clock.Now()
+	s.mu.Lock()
+	all := make([]*held, 0, len(s.known))
+	for _, h := range s.known {
+		all = append(all, h)
+	}
+	s.mu.Unlock()
+	for _, h := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		rec := *h.rec
+		switch rec.Phase {
+		case batch.Running:
+			if now.Sub(rec.Submitted) < longestRun {
+				continue
+			}
+			rec.Phase = batch.Cancelling
+		case batch.Uploading:
+			if now.Sub(rec.Created) < uploadLife {
+				continue
+			}
+			rec.Phase = batch.Removing
+		case batch.Ended:
+			if !rec.Announced || now.Before(rec.Expires) {
+				continue
+			}
+			rec.Phase = batch.Removing
+		case batch.Removing:
+			s.clear(ctx, h)
+			continue
+		default:
+			continue
+		}
+		if _, err := s.write(&rec, h.rev); err != nil && !errors.Is(err, stream.ErrWrongRevision) {
+			s.Log.Debug("batch_not_changed", "batch", rec.Batch, "error", err)
+		}
+	}
+}
+
+// clear removes all that belongs to a batch, its record last: an empty one stays for a while, which tells all who follow.
+func (s leader) clear(ctx context.Context, h *held) {
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
+	defer cancel()
+	for _, keys := range batch.OwnKeys(h.rec.Tenant, h.rec.Key) {
+		if err := s.Batches.Remove(ctx, keys); err != nil {
+			s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
+			return
+		}
+	}
+	_, err := s.Batches.PutSync(batch.RecordKey(h.rec.Tenant, h.rec.Batch), nil, h.rev, goneLife)
+	if err != nil && !errors.Is(err, stream.ErrWrongRevision) {
+		s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
+	}
+}
