@@ -30,21 +30,21 @@ ROWS: dict[str, Row] = {
     ),
     "litellm": Row(
         "what DSPy's own client cannot send, such as audio, files and documents to OpenAI's chat completions",
-        "goes by litellm in silence, where it is installed",
+        "goes through litellm silently, where that is installed",
         "is `lm_unsupported_feature`; a profile may name the engine litellm",
         "another library than the one that was chosen would get prompts and keys",
     ),
     "places": Row(
         "observation of a tool that fails in `dspy.ReAct`",
-        "the traceback, with file names and lines",
-        "the same, from a worker: other lines of the frames around the tool",
+        "is the traceback, with file names and lines",
+        "is the same traceback, but for the frames around the tool",
         "the tool runs in a thread, under other functions",
     ),
     "usage_of_own_models": Row(
-        "calls that a model of one's own class answers without the network",
-        "are no calls of the job's model",
-        "the same; `usage` names them by the model's own name",
-        "usage tells of every model that was used",
+        "usage",
+        "is counted where `track_usage` is on, and read by `get_lm_usage()`",
+        "the same; besides, each job's `usage` has every model that answered in it, by the model's own name, also one of a class of your own",
+        "what a job has used is known without a change to the program",
         cases=False,
     ),
     "cache": Row(
@@ -99,7 +99,7 @@ ROWS: dict[str, Row] = {
     "after_the_end": Row(
         "threads and tasks that a program leaves behind",
         "go on calling models",
-        "are refused by `job_ended` when they call one",
+        "are refused with `job_ended` when they call one",
         "nobody waits for the answer, and somebody pays for it",
         cases=False,
     ),
@@ -113,7 +113,7 @@ ROWS: dict[str, Row] = {
     "inputs": Row(
         "inputs that are missing, unknown or of another type than annotated",
         "are a warning at most, and the model is called",
-        "are refused by `bad_input` before the program runs",
+        "are refused with `bad_input` before the program runs",
         "an answer made from nothing costs money and helps nobody",
         cases=False,
     ),
@@ -134,7 +134,7 @@ ROWS: dict[str, Row] = {
     "results": Row(
         "objects that have no form in JSON",
         "are returned as they are",
-        "have the form of the table in your-modules.md, or are refused by `encode_error`",
+        "have the form of the table in your-modules.md, or are refused with `encode_error`",
         "a result travels as a value",
         cases=False,
     ),
