@@ -188,7 +188,7 @@ var pipeSizes = []struct {
 	name  string
 	bytes int
 	asked float64
-}{{"100 B", 100, 0.42}, {"10 KB", 10 << 10, 0.55}, {"1 MB", 1 << 20, 0.70}}
+}{{"100 B", 100, 0.42}, {"10 KB", 10 << 10, 0.6}, {"1 MB", 1 << 20, 0.70}}
 
 // measurePipe compares one call at a time through the pool with the raw echo, all on one processor: with two, the time to
 // wake the other one is all that shows.

@@ -139,6 +139,16 @@ def test_a_program_does_the_same_without_the_fast_paths(both: Both, name: str) -
     assert _streamed(fast) == _streamed(slow)
 
 
+def test_no_program_fails_for_want_of_a_package(both: Both) -> None:
+    """On both sides it would do so, and nobody would see it. Without litellm is what the suite means to run."""
+    missing = [
+        name
+        for name, found in both.plain.items()
+        if found.get("failure") in ("ImportError", "ModuleNotFoundError") and CASES[name].differs != "litellm"
+    ]
+    assert not missing, f"{', '.join(missing)}: a package is missing, make setup installs python/requirements/programs.txt"
+
+
 def test_there_are_programs_enough() -> None:
     assert len(CASES) >= 300
 
