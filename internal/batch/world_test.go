@@ -109,9 +109,9 @@ func (w *world) carryOut(do Action, done, known bool) Event {
 			w.publish(do.Index)
 		}
 		if !known {
-			return NotFed{do.Index}
+			return NotFed(do)
 		}
-		return Fed{do.Index}
+		return Fed(do)
 	case Look:
 		e := Looked{}
 		for _, index := range do.Indexes {
@@ -123,7 +123,7 @@ func (w *world) carryOut(do Action, done, known bool) Event {
 	case Cancel:
 		end := w.cancel(do.Index, done)
 		if !known {
-			return NotStopped{do.Index}
+			return NotStopped(do)
 		}
 		return Stopped{do.Index, end}
 	case Save:

@@ -51,8 +51,7 @@ func bounded(t *testing.T) context.Context {
 
 // code is the code of an error of dspex.
 func code(err error) string {
-	var e *dspex.Error
-	if errors.As(err, &e) {
+	if e, is := errors.AsType[*dspex.Error](err); is {
 		return e.Code
 	}
 	return ""

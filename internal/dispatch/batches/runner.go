@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -105,9 +106,7 @@ func (r *runner) take(e happening) {
 		r.writes = false
 	case batch.Loaded:
 		r.views[e.view.first] = e.view
-		for index, o := range e.view.outcomes {
-			r.replies[index] = o
-		}
+		maps.Copy(r.replies, e.view.outcomes)
 	}
 	for _, o := range e.found {
 		if _, has := r.replies[o.Index]; !has {
@@ -280,13 +279,12 @@ func (r *runner) save(do batch.Save) {
 	}
 	key := batch.PartKey(r.tenant, r.key, do.First, do.Part)
 	r.s.Batches.Put(key, p.Append(nil), 0, strayLife, func(_ uint64, err error) {
-		switch {
-		case err == nil:
-			r.events <- happening{event: batch.Saved{First: do.First, Part: do.Part}, cleared: do.Ended}
-		default:
+		if err != nil {
 			r.s.Log.Debug("batch_outcomes_not_stored", "batch", r.id, "error", err)
 			r.post(batch.NotSaved{First: do.First, Part: do.Part, Taken: errors.Is(err, stream.ErrWrongRevision)})
+			return
 		}
+		r.events <- happening{event: batch.Saved{First: do.First, Part: do.Part}, cleared: do.Ended}
 	})
 }
 

@@ -170,7 +170,7 @@ func (s *store) room(tenant, id string, more int) *jobs.Error {
 			waiting += h.rec.Jobs - h.rec.Settled
 		}
 	}
-	text := ""
+	var text string
 	switch {
 	case open >= openBatches:
 		text = fmt.Sprintf("the tenant has %d batches that have not ended: it may have %d", open, openBatches)

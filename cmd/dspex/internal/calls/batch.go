@@ -211,11 +211,11 @@ func progress(b dspex.Batch, n int, in time.Duration) string {
 // errorsOf are the errors by code, the most frequent first.
 func errorsOf(b dspex.Batch) string {
 	codes := slices.SortedFunc(maps.Keys(b.Errors), func(x, y string) int { return b.Errors[y] - b.Errors[x] })
-	text := ""
+	var text strings.Builder
 	for _, code := range codes {
-		text += fmt.Sprintf(", %s %d", cli.Word(code), b.Errors[code])
+		fmt.Fprintf(&text, ", %s %d", cli.Word(code), b.Errors[code])
 	}
-	return text
+	return text.String()
 }
 
 func summary(b dspex.Batch) string {
