@@ -14,6 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/breakers"
+
+	"github.com/dspex/dspex/internal/dispatch/health"
+
+	"github.com/dspex/dspex/internal/dispatch/calls"
+
 	"github.com/dspex/dspex/internal/dispatch/sessions"
 
 	"github.com/dspex/dspex/internal/dispatch/admission"
@@ -83,7 +89,6 @@ type Dispatcher struct {
 	log        *slog.Logger
 	broker     *stream.Access
 	spread     atomic.Pointer[stream.Layouts]
-	started    time.Time
 	hosts      *fleet.Fleet
 	sessions   *sessions.Sessions
 	lookup     *outcomes.Lookup
@@ -93,9 +98,11 @@ type Dispatcher struct {
 	probes     *stores.Probes
 	letters    *deadletters.Letters
 	quotas     *quota.Meter
-	backlogs   backlogs
+	backlogs   *health.Backlogs
+	health     *health.Health
 	trail      *audit.Trail
-	refusedBy  sync.Map       // code of a refused call -> *atomic.Int64
+	breakers   *breakers.Breakers
+	calls      *calls.Calls
 	held       map[int]string // partition -> host, as the leader's last plan left it
 	swept      stream.Layout  // beyond it no assignment is left
 	woken      chan struct{}  // capacity 1: the leader is to plan
@@ -139,6 +146,10 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.admissions = admission.New(d.broker, d.hosts)
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
+	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
+	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: planOf{d}}
+	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
+	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
 	return d, err
 }
 
@@ -182,7 +193,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer d.broker.Close()
-	d.started = time.Now()
+	d.health.Started = time.Now()
 	d.batches = newBatches(d)
 	stop, err := d.hosts.Receive(d.admissions.Observe)
 	if err != nil {
@@ -251,24 +262,24 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		return waiting(func(_ context.Context, r endpoint.Request) { f(context.WithoutCancel(ctx), r) })
 	}
 	all := []served{
-		at("session", jobs.RPCSession+"*", audit.Calls, d.callSession),
-		at("anonymous", jobs.RPCAnonymous, audit.Calls, d.callAnonymous),
-		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.callSession),
-		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.callAnonymous),
+		at("session", jobs.RPCSession+"*", audit.Calls, d.calls.Session),
+		at("anonymous", jobs.RPCAnonymous, audit.Calls, d.calls.Anonymous),
+		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.calls.Session),
+		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous),
 		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
 		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),
 		at("dlq-show", jobs.RPCDeadShow, audit.All, aside(d.letters.Show)),
 		at("dlq-replay", jobs.RPCDeadReplay, audit.All, aside(d.letters.Replay)),
 		at("dlq-purge", jobs.RPCDeadPurge, audit.All, aside(d.letters.Purge)),
-		at("health", jobs.RPCHealth, audit.None, aside(d.health)),
-		at("stats", jobs.RPCStats, audit.None, aside(d.getStats)),
+		at("health", jobs.RPCHealth, audit.None, aside(d.health.Get)),
+		at("stats", jobs.RPCStats, audit.None, aside(d.health.Stats)),
 		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.sessions.List)),
 		at("sessions-get", jobs.RPCSessionsGet, audit.None, aside(d.sessions.Get)),
 		at("sessions-export", jobs.RPCSessionsExport, audit.All, aside(d.sessions.Export)),
-		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.cleanupSession),
-		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.importSession),
-		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.eraseSession),
+		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.calls.Cleanup),
+		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.calls.Import),
+		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.calls.Erase),
 		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.listHosts)),
 		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.drainHost)),
 		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.resumeHost)),
@@ -276,8 +287,8 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("partitions-set", jobs.RPCPartitionsSet, audit.All, aside(d.setPartitions)),
 		at("consumers-list", jobs.RPCConsumersList, audit.None, aside(d.stores.ListConsumers)),
 		at("consumers-remove", jobs.RPCConsumersRemove, audit.All, aside(d.stores.RemoveConsumer)),
-		at("breakers-list", jobs.RPCBreakersList, audit.None, aside(d.listBreakers)),
-		at("breakers-reset", jobs.RPCBreakersReset, audit.All, aside(d.resetBreaker)),
+		at("breakers-list", jobs.RPCBreakersList, audit.None, aside(d.breakers.List)),
+		at("breakers-reset", jobs.RPCBreakersReset, audit.All, aside(d.breakers.Reset)),
 		at("audit-list", jobs.RPCAuditList, audit.None, aside(d.trail.List)),
 	}
 	all = append(all, batchEndpoints(d, waiting, aside)...)
@@ -310,6 +321,7 @@ func (d *Dispatcher) retire(s *service.Service) {
 		d.log.Warn("requests_given_up")
 	}
 	d.asides.Wait()
+	d.calls.Settle()
 	d.broker.Writer.Settle()
 	d.probes.Settle()
 }

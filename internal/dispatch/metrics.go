@@ -1,8 +1,6 @@
 package dispatch
 
 import (
-	"sync/atomic"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -43,6 +41,10 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 			number(endpointRequestsDesc, prometheus.CounterValue, float64(e.Requests), e.Endpoint)
 			number(endpointErrorsDesc, prometheus.CounterValue, float64(e.Refused), e.Endpoint)
 		}
+		for lane, l := range d.backlogs.ByLane() {
+			number(backlogDesc, prometheus.GaugeValue, float64(l.Jobs), lane)
+			number(oldestDesc, prometheus.GaugeValue, l.Oldest.Seconds(), lane)
+		}
 	}
 	leads := 0.0
 	if d.leader.Leads() {
@@ -51,10 +53,6 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number(leaderDesc, prometheus.GaugeValue, leads)
 	number(hostsDesc, prometheus.GaugeValue, float64(len(d.hosts.Live())))
 	number(rateDesc, prometheus.GaugeValue, d.hosts.ErrorRate().Share())
-	for lane, l := range d.backlog() {
-		number(backlogDesc, prometheus.GaugeValue, float64(l.jobs), lane)
-		number(oldestDesc, prometheus.GaugeValue, l.oldest.Seconds(), lane)
-	}
 	slots, free, calls, queued := 0, 0, int64(0), int64(0)
 	for _, b := range d.hosts.Live() {
 		slots, free, calls, queued = slots+b.Capacity, free+min(b.Free, b.Capacity), calls+b.WaitingCalls, queued+b.WaitingJobs
@@ -63,11 +61,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 	number(slotsDesc, prometheus.GaugeValue, float64(slots-free), "used")
 	number(waitingDesc, prometheus.GaugeValue, float64(calls), string(jobs.ModeCall))
 	number(waitingDesc, prometheus.GaugeValue, float64(queued), string(jobs.ModeQueue))
-	for _, code := range roomCodes {
-		count := int64(0)
-		if n, ok := d.refusedBy.Load(code); ok {
-			count = n.(*atomic.Int64).Load()
-		}
+	for code, count := range d.calls.Refused() {
 		number(refusedDesc, prometheus.CounterValue, float64(count), code)
 	}
 	writable, filled := d.probes.Now()

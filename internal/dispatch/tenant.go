@@ -53,3 +53,22 @@ func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
 		}
 	}
 }
+
+// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
+// choose any subject: under dspex. and $ not even the refusal is sent.
+func (d *Dispatcher) answerable(f func(endpoint.Request)) func(endpoint.Request) {
+	return func(r endpoint.Request) {
+		to := r.Reply()
+		switch {
+		case jobs.ValidInbox(to):
+			f(r)
+		case to == "": // nobody could be answered
+		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
+			d.log.Warn("reply_subject_refused", "subject", r.Subject())
+		default:
+			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
+			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
+			endpoint.Refuse(r, e)
+		}
+	}
+}

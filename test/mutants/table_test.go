@@ -184,8 +184,8 @@ var mutants = []mutant{
 	{name: "a probe of the jobs leaves its anchor", rule: "Rule 9", test: "stream.TestAProbeOfTheJobsClearsUpAnchorsThatWereLeft", edits: []edit{{"stream.Probe",
 		"		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))\n",
 		"		return nil\n"}}},
-	{name: "the backlog counts anchors as jobs", rule: "Broker objects", test: "dispatch.TestTheBacklogIsWhatHasNoOutcomeByLane", edits: []edit{
-		decides("dispatch.anchored", "	return nil")}},
+	{name: "the backlog counts anchors as jobs", rule: "Broker objects", test: "dispatch/health.TestTheBacklogIsWhatHasNoOutcomeByLane", edits: []edit{
+		decides("dispatch/health.anchored", "	return nil")}},
 	{name: "an anonymous job starts though its lease is over", rule: "Ownership", edits: []edit{decides("lifecycle.results.lease", "	return true")}},
 	{name: "a sign of life that comes too late counts", rule: "Ownership", edits: []edit{decides("lifecycle.results.keptAlive", "	r.held = c.mono")}},
 	{name: "attempts of an earlier job of the same id count", rule: "Anonymous jobs", edits: []edit{{"lifecycle.results.parse",

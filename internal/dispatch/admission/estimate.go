@@ -11,7 +11,7 @@ import (
 // report, and what was accepted since, less what they can have done since. A call is accepted if the wait is short against what
 // the caller allows. Those that were idle are accepted for longer than those that call all the time; those that were refused
 // and come back when the refusal said, for longest. So a crowd is refused within a moment, what is accepted ends in time, and
-// nobody who comes back as told is turned away again. It refuses nothing unless a report that is new says that calls wait: an
+// nobody who comes back when the refusal said is turned away again. It refuses nothing unless a report that is new says that calls wait: an
 // estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: Gate does both (gate.go).
 type estimate struct {
 	now     time.Time
@@ -43,7 +43,7 @@ type load struct {
 const (
 	waitsBusy     = 0.4 // it calls all the time
 	waitsIdle     = 0.6
-	waitsReturned = 0.8 // it was refused and comes back when it was told to
+	waitsReturned = 0.8 // it was refused and comes back when the refusal said
 
 	reportDelay  = 50 * time.Millisecond  // from an acceptance to the report that counts it
 	askAfter     = 10 * time.Millisecond  // since the last report

@@ -27,7 +27,7 @@ type ticket struct {
 	index  int
 }
 
-// due reports whether the caller was told to come back by now, and takes its ticket.
+// due reports whether the caller was to come back by now, and takes its ticket.
 func (t *tickets) due(now time.Time, caller string) bool {
 	for len(t.oldest) > 0 && now.Sub(t.oldest[0].at) > ticketLate {
 		t.remove(t.oldest[0])

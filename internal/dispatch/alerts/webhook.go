@@ -83,8 +83,8 @@ func (w *webhook) once(ctx context.Context, body []byte) error {
 	ask.Header.Set("Content-Type", "application/json")
 	answer, err := w.client.Do(ask)
 	if err != nil {
-		if told, ok := errors.AsType[*url.Error](err); ok {
-			err = told.Err // without the address
+		if failed, ok := errors.AsType[*url.Error](err); ok {
+			err = failed.Err // without the address
 		}
 		return err
 	}

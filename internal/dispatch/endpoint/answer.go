@@ -57,7 +57,7 @@ func Refuse(r Request, e *jobs.Error) {
 	Respond(r, body)
 }
 
-// Respond sends a MessagePack body in the form that the request asked for. The client may be gone: nobody hears of it.
+// Respond sends a MessagePack body in the form that the request asked for. The client may be gone: then the answer is lost.
 func Respond(r Request, body []byte) {
 	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
 	if bad != nil {

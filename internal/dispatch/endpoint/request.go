@@ -50,3 +50,11 @@ func RoleOf(r Request, accounts bool) jobs.Role {
 	}
 	return jobs.RoleOperator
 }
+
+// OnlyTenant tells whose numbers a request is about, if it is about one tenant's only.
+func OnlyTenant(r Request, accounts bool) (tenant string, only bool) {
+	if !accounts {
+		return jobs.DefaultTenant, false
+	}
+	return TenantOf(r), strings.HasPrefix(r.Subject(), TenantRoot) || r.Headers().Get(jobs.HeaderTenant) != ""
+}

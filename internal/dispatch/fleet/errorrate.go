@@ -106,7 +106,7 @@ func (r Rate) Over() bool { return r.Total >= rateLeast && r.Share() > r.Thresho
 // alarm decides when to tell of it: at once, again while it goes on but never within the pause, and when it is over.
 type alarm struct {
 	threshold float64
-	raised    bool // that it is over has to be told
+	raised    bool // that it is over has to be sent
 	last      time.Time
 }
 

@@ -50,7 +50,7 @@ type Fleet struct {
 	looked    time.Time // when it last judged
 	all       map[string]*host
 	errors    errorRate
-	epoch     uint64 // the highest that a host has told of
+	epoch     uint64 // the highest that a host has reported
 }
 
 func (f *Fleet) observe(b jobs.Heartbeat) {
@@ -78,7 +78,7 @@ func (f *Fleet) Serves(host string) bool {
 	return h != nil && h.standing == alive
 }
 
-// HighestEpoch is the highest epoch that a host has told of.
+// HighestEpoch is the highest epoch that a host has reported.
 func (f *Fleet) HighestEpoch() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

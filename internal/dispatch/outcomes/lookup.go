@@ -145,10 +145,10 @@ func (l *Lookup) find(ctx context.Context, a query) ([]byte, *jobs.Error) {
 	}
 }
 
-// How often an outcome that is waited for is looked at. A subscriber hears of a write a moment before it can be read; one
-// that came between the two hears nothing.
+// How often an outcome that is waited for is looked at. A subscriber gets a write a moment before it can be read; one
+// that subscribed between the two gets nothing.
 const (
-	pollFast = 2 * time.Millisecond  // after the write was heard of
+	pollFast = 2 * time.Millisecond  // after the write was seen
 	pollSoon = 20 * time.Millisecond // at first
 	pollSlow = 5 * time.Second       // in the end, a backstop for a message lost on the way
 )

@@ -1,9 +1,8 @@
-package dispatch
+package health
 
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
@@ -13,30 +12,22 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// onlyTenant tells whose numbers a request is about, if it is about one tenant's only.
-func (d *Dispatcher) onlyTenant(r endpoint.Request) (tenant string, only bool) {
-	if !d.broker.Accounts() {
-		return jobs.DefaultTenant, false
-	}
-	return endpoint.TenantOf(r), strings.HasPrefix(r.Subject(), endpoint.TenantRoot) || r.Headers().Get(jobs.HeaderTenant) != ""
-}
-
 // statistics are the numbers that a request gets: a tenant its own and the pool's size; an operator everybody's, and those of each
 // tenant beside them.
 type statistics struct {
 	beats   []jobs.Heartbeat
 	numbers map[string]int64
 	extra   []string
-	tenants map[string]jobs.TenantCount // nil: not told
+	tenants map[string]jobs.TenantCount // nil: left out
 }
 
-func (d *Dispatcher) statisticsFor(r endpoint.Request, beats []jobs.Heartbeat) statistics {
-	s := statistics{beats: beats, numbers: fleet.PoolNumbers(beats, d.started), extra: statsExtra}
-	switch tenant, only := d.onlyTenant(r); {
+func (h *Health) statisticsFor(r endpoint.Request, beats []jobs.Heartbeat) statistics {
+	s := statistics{beats: beats, numbers: fleet.PoolNumbers(beats, h.Started), extra: statsExtra}
+	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
 	case only:
 		maps.Copy(s.numbers, fleet.TenantNumbers(fleet.ByTenant(beats)[tenant]))
 		s.extra = statsExtraOfTenant
-	case d.broker.Accounts():
+	case h.Broker.Accounts():
 		s.tenants = fleet.ByTenant(beats)
 	}
 	return s

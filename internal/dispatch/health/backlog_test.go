@@ -1,10 +1,10 @@
-package dispatch
+package health
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
@@ -14,31 +14,29 @@ import (
 
 func TestTheBacklogIsWhatHasNoOutcomeByLane(t *testing.T) {
 	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
-	d, err := New(Config{Name: "d1", NC: natstest.Connect(t, s)})
+	broker, err := stream.NewAccess(natstest.Connect(t, s), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.backlog() != nil {
+	b := NewBacklogs(broker, broker.Log)
+	if b.ByLane() != nil {
 		t.Error("nothing has been read")
 	}
-	if d.broker.JS, err = jetstream.New(d.broker.NC); err != nil {
+	if _, err := stream.Ensure(t.Context(), broker.JS, stream.Settings{Partitions: 4}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Ensure(t.Context(), d.broker.JS, stream.Settings{Partitions: 4}); err != nil {
-		t.Fatal(err)
-	}
-	if d.broker.Clock, err = stream.NewClock(t.Context(), d.broker.JS, clock.New(nil), d.log); err != nil {
+	if broker.Clock, err = stream.NewClock(t.Context(), broker.JS, clock.New(nil), broker.Log); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]int64{laneSession: 0, jobs.LaneInteractive: 0, jobs.LaneBatch: 0}
 	check := func() {
 		t.Helper()
-		have, err := d.readBacklog(t.Context())
+		have, err := b.readBacklog(t.Context())
 		if err != nil || len(have) != len(want) {
 			t.Fatal(have, err)
 		}
 		for lane, n := range want {
-			if l := have[lane]; l.jobs != n || n == 0 && l.oldest != 0 {
+			if l := have[lane]; l.Jobs != n || n == 0 && l.Oldest != 0 {
 				t.Errorf("%s: %+v, want %d jobs", lane, l, n)
 			}
 		}
@@ -48,13 +46,13 @@ func TestTheBacklogIsWhatHasNoOutcomeByLane(t *testing.T) {
 		"dspex.session.a": laneSession, "dspex.session.b": laneSession, "dspex.call.a": laneSession,
 		"dspex.anonymous.batch": jobs.LaneBatch, "dspex.anonymous.interactive": jobs.LaneInteractive, "dspex.call.anonymous.interactive": jobs.LaneInteractive,
 	} {
-		if _, err := d.broker.JS.Publish(t.Context(), subject, []byte("{}")); err != nil {
+		if _, err := broker.JS.Publish(t.Context(), subject, []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
 		want[lane]++
 	}
 	for range 2 { // the leader's, and a probe's
-		if _, err := d.broker.JS.Publish(t.Context(), stream.AnchorSubject, nil); err != nil {
+		if _, err := broker.JS.Publish(t.Context(), stream.AnchorSubject, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

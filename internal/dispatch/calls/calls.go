@@ -1,13 +1,19 @@
-package dispatch
+// Package calls accepts calls: a request is checked, admitted and kept in a stream as a job, whose host answers it.
+package calls
 
 import (
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
+	"github.com/dspex/dspex/internal/dispatch/admission"
+	"github.com/dspex/dspex/internal/dispatch/audit"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
+	"github.com/dspex/dspex/internal/dispatch/quota"
+	"github.com/dspex/dspex/internal/dispatch/stores"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
@@ -15,8 +21,36 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// callSession accepts a session's call: checked, then kept in the stream; the host answers the inbox.
-func (d *Dispatcher) callSession(r endpoint.Request) {
+// Calls accepts calls, with what the rooms of its fields know.
+type Calls struct {
+	Broker    *stream.Access
+	Stores    *stores.Stores
+	Probes    *stores.Probes
+	Quotas    *quota.Meter
+	Admission *admission.Gate
+	Trail     *audit.Trail
+	Timeouts  *outcomes.Timeouts
+	refusedBy sync.Map       // code of a refused call -> *atomic.Int64
+	asides    sync.WaitGroup // looks whether a session is there
+}
+
+// Refused counts the calls that were refused for want of room, by the code of the error.
+func (c *Calls) Refused() map[string]int64 {
+	counts := map[string]int64{}
+	for _, code := range roomCodes {
+		counts[code] = 0
+		if n, ok := c.refusedBy.Load(code); ok {
+			counts[code] = n.(*atomic.Int64).Load()
+		}
+	}
+	return counts
+}
+
+// Settle waits for the calls that are being accepted.
+func (c *Calls) Settle() { c.asides.Wait() }
+
+// Session accepts a session's call: checked, then kept in the stream; the host answers the inbox.
+func (c *Calls) Session(r endpoint.Request) {
 	id := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
 	if !jobs.ValidSession(id) {
 		e := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
@@ -24,20 +58,20 @@ func (d *Dispatcher) callSession(r endpoint.Request) {
 		endpoint.Refuse(r, e)
 		return
 	}
-	d.call(r, endpoint.SessionOf(r, id))
+	c.call(r, endpoint.SessionOf(r, id))
 }
 
-func (d *Dispatcher) callAnonymous(r endpoint.Request) {
-	d.call(r, endpoint.SessionOf(r, ""))
+func (c *Calls) Anonymous(r endpoint.Request) {
+	c.call(r, endpoint.SessionOf(r, ""))
 }
 
-func (d *Dispatcher) call(r endpoint.Request, to jobs.SessionRef) {
+func (c *Calls) call(r endpoint.Request, to jobs.SessionRef) {
 	env, bad := callHeaders(r)
 	if bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	d.accept(r, env, to, r.Data())
+	c.accept(r, env, to, r.Data())
 }
 
 // callHeaders reads the headers of a request that becomes a call.
@@ -54,35 +88,35 @@ func callHeaders(r endpoint.Request) (jobs.Envelope, *jobs.Error) {
 }
 
 // accept stores a call, once it is checked.
-func (d *Dispatcher) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
-	req, bad := jobs.ParseRequest(env.Type, body, d.broker.MaxPayload/2)
-	role := endpoint.RoleOf(r, d.broker.Accounts())
+func (c *Calls) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte) {
+	req, bad := jobs.ParseRequest(env.Type, body, c.Broker.MaxPayload/2)
+	role := endpoint.RoleOf(r, c.Broker.Accounts())
 	if bad == nil && to.ID == "" {
 		to, bad = named(role, req, to)
 	}
 	if bad == nil {
 		bad = role.Forbids(req, to)
 	}
-	r = d.trail.Call(r, role, req, to, bad)
+	r = c.Trail.Call(r, role, req, to, bad)
 	if bad == nil {
-		bad = d.probes.Refusal(streamOf(to))
+		bad = c.Probes.Refusal(streamOf(to))
 	}
-	if bad == nil && (role != jobs.RoleOperator || !d.broker.Accounts()) { // what an operator does about a crowd is not refused
-		bad = d.admissions.Admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
+	if bad == nil && (role != jobs.RoleOperator || !c.Broker.Accounts()) { // what an operator does about a crowd is not refused
+		bad = c.Admission.Admit(to, env, r.Reply(), max(env.Deadline, req.Deadline))
 	}
 	full := false
 	if bad == nil && role != jobs.RoleOperator {
-		full, bad = d.quotas.Admit(to.Tenant)
+		full, bad = c.Quotas.Admit(to.Tenant)
 	}
 	if bad != nil {
-		d.refuseCall(r, bad)
+		c.refuseCall(r, bad)
 		return
 	}
 	if full && to.ID != "" {
-		d.ifKnown(r, to, func() { d.keep(r, env, to, body, req) })
+		c.ifKnown(r, to, func() { c.keep(r, env, to, body, req) })
 		return
 	}
-	d.keep(r, env, to, body, req)
+	c.keep(r, env, to, body, req)
 }
 
 // named is the session of the asker's tenant that the arguments of a call without a session name. The broker's rights are to
@@ -104,17 +138,17 @@ func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRe
 var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
 
 // refuseCall refuses a call and counts it, if it was for want of room.
-func (d *Dispatcher) refuseCall(r endpoint.Request, e *jobs.Error) {
+func (c *Calls) refuseCall(r endpoint.Request, e *jobs.Error) {
 	if slices.Contains(roomCodes, e.Code) {
-		n, _ := d.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))
+		n, _ := c.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1)
 	}
 	endpoint.Refuse(r, e)
 }
 
 // keep stores a call that is accepted.
-func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
-	role := endpoint.RoleOf(r, d.broker.Accounts())
+func (c *Calls) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, body []byte, req jobs.Request) {
+	role := endpoint.RoleOf(r, c.Broker.Accounts())
 	header := map[string][]string{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {r.Reply()}, jobs.HeaderContentType: {env.Type},
 	}
@@ -124,23 +158,23 @@ func (d *Dispatcher) keep(r endpoint.Request, env jobs.Envelope, to jobs.Session
 	if env.Deadline > 0 {
 		header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
-	if role != jobs.RoleClient && d.broker.Accounts() {
+	if role != jobs.RoleClient && c.Broker.Accounts() {
 		header[jobs.HeaderRole] = []string{string(role)}
 	}
-	d.broker.Publish(to.CallSubject(outcomes.CallLane), header, body, func(ack stream.Ack, err error) {
+	c.Broker.Publish(to.CallSubject(outcomes.CallLane), header, body, func(ack stream.Ack, err error) {
 		switch {
 		case err != nil:
-			d.stores.Missed(err)
-			d.probes.Diagnose(streamOf(to), err, func(err error) { d.refuseCall(r, endpoint.NotAccepted(err)) })
+			c.Stores.Missed(err)
+			c.Probes.Diagnose(streamOf(to), err, func(err error) { c.refuseCall(r, endpoint.NotAccepted(err)) })
 		default:
 			if to.ID == "" {
-				d.timeouts.Expect(ack.Sequence, max(env.Deadline, req.Deadline))
+				c.Timeouts.Expect(ack.Sequence, max(env.Deadline, req.Deadline))
 			}
 			job := env.Job
 			if !env.Chosen {
 				job = jobs.SequenceJob(ack.Sequence)
 			}
-			d.trail.Job(r, job)
+			c.Trail.Job(r, job)
 		}
 	})
 }
@@ -153,25 +187,6 @@ func streamOf(to jobs.SessionRef) string {
 	return stream.Jobs
 }
 
-// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
-// choose any subject: under dspex. and $ not even the refusal is sent.
-func (d *Dispatcher) answerable(f func(endpoint.Request)) func(endpoint.Request) {
-	return func(r endpoint.Request) {
-		to := r.Reply()
-		switch {
-		case jobs.ValidInbox(to):
-			f(r)
-		case to == "": // nobody could be answered
-		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
-			d.log.Warn("reply_subject_refused", "subject", r.Subject())
-		default:
-			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
-			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."
-			endpoint.Refuse(r, e)
-		}
-	}
-}
-
 func one(h map[string][]string, key string) string {
 	if v := h[key]; len(v) > 0 {
 		return v[0]
@@ -180,16 +195,16 @@ func one(h map[string][]string, key string) string {
 }
 
 // ifKnown runs keep if the session is there, and refuses the call else.
-func (d *Dispatcher) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
-	done, bad := d.quotas.Look()
+func (c *Calls) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
+	done, bad := c.Quotas.Look()
 	if bad != nil {
-		d.refuseCall(r, bad)
+		c.refuseCall(r, bad)
 		return
 	}
-	d.asides.Go(func() {
+	c.asides.Go(func() {
 		defer done()
-		if bad := d.quotas.KnownSession(of); bad != nil {
-			d.refuseCall(r, bad)
+		if bad := c.Quotas.KnownSession(of); bad != nil {
+			c.refuseCall(r, bad)
 			return
 		}
 		keep()

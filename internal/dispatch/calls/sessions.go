@@ -1,4 +1,4 @@
-package dispatch
+package calls
 
 import (
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
@@ -10,19 +10,19 @@ import (
 // What changes a session is a job in the session's own queue, decided by the partition's owner: these endpoints only write it
 // down. The host answers, as it answers every call.
 
-func (d *Dispatcher) cleanupSession(r endpoint.Request) { d.wholeSession(r, "cleanup_session") }
-func (d *Dispatcher) eraseSession(r endpoint.Request)   { d.wholeSession(r, "erase_session") }
+func (c *Calls) Cleanup(r endpoint.Request) { c.wholeSession(r, "cleanup_session") }
+func (c *Calls) Erase(r endpoint.Request)   { c.wholeSession(r, "erase_session") }
 
-func (d *Dispatcher) wholeSession(r endpoint.Request, command string) {
+func (c *Calls) wholeSession(r endpoint.Request, command string) {
 	var id string
 	if bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)}); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	d.callWith(r, id, command, map[string]any{})
+	c.callWith(r, id, command, map[string]any{})
 }
 
-func (d *Dispatcher) importSession(r endpoint.Request) {
+func (c *Calls) Import(r endpoint.Request) {
 	var id string
 	var document []byte
 	var replace bool
@@ -33,11 +33,11 @@ func (d *Dispatcher) importSession(r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	d.callWith(r, id, "import_session", map[string]any{"document": wire.Raw(document), "replace": replace})
+	c.callWith(r, id, "import_session", map[string]any{"document": wire.Raw(document), "replace": replace})
 }
 
 // callWith makes the request a call of the command.
-func (d *Dispatcher) callWith(r endpoint.Request, session, command string, args map[string]any) {
+func (c *Calls) callWith(r endpoint.Request, session, command string, args map[string]any) {
 	env, bad := callHeaders(r)
 	var body []byte
 	if bad == nil {
@@ -53,5 +53,5 @@ func (d *Dispatcher) callWith(r endpoint.Request, session, command string, args 
 		endpoint.Refuse(r, bad)
 		return
 	}
-	d.accept(r, env, endpoint.SessionOf(r, session), body)
+	c.accept(r, env, endpoint.SessionOf(r, session), body)
 }

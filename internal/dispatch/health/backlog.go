@@ -1,8 +1,9 @@
-package dispatch
+package health
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -15,15 +16,23 @@ const laneSession = "session"
 
 // laneBacklog are the jobs of a lane that have no outcome.
 type laneBacklog struct {
-	jobs   int64
-	oldest time.Duration // age of the oldest
+	Jobs   int64
+	Oldest time.Duration // age of the oldest
 }
 
-// backlogs keep what was read a moment ago: several scrapers cost the broker no more than one.
-type backlogs struct {
+// Backlogs keep what was read a moment ago: several scrapers cost the broker no more than one.
+type Backlogs struct {
+	broker *stream.Access
+	log    *slog.Logger
+
 	mu   sync.Mutex
 	read time.Time
 	of   map[string]laneBacklog
+}
+
+// NewBacklogs reads those of a broker.
+func NewBacklogs(broker *stream.Access, log *slog.Logger) *Backlogs {
+	return &Backlogs{broker: broker, log: log}
 }
 
 const (
@@ -31,42 +40,41 @@ const (
 	backlogWait  = 2 * time.Second
 )
 
-// backlog reads the jobs without outcome by lane; nil if the broker does not tell.
-func (d *Dispatcher) backlog() map[string]laneBacklog {
-	b := &d.backlogs
+// ByLane reads the jobs without outcome by lane; nil if the broker does not tell.
+func (b *Backlogs) ByLane() map[string]laneBacklog {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if d.broker.JS == nil || time.Since(b.read) < backlogFresh {
+	if time.Since(b.read) < backlogFresh {
 		return b.of
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), backlogWait)
 	defer cancel()
-	of, err := d.readBacklog(ctx)
+	of, err := b.readBacklog(ctx)
 	if err != nil {
-		d.log.Debug("backlog_not_read", "error", err)
+		b.log.Debug("backlog_not_read", "error", err)
 		of = nil
 	}
 	b.read, b.of = time.Now(), of
 	return of
 }
 
-func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, error) {
-	accounts := d.broker.Accounts()
+func (b *Backlogs) readBacklog(ctx context.Context) (map[string]laneBacklog, error) {
+	accounts := b.broker.Accounts()
 	of := map[string]laneBacklog{}
-	waiting, _, err := d.broker.Count(ctx, stream.Jobs)
+	waiting, _, err := b.broker.Count(ctx, stream.Jobs)
 	if err != nil {
 		return nil, err
 	}
 	n := int64(waiting)
-	for _, anchors := range anchored(ctx, d.broker) {
+	for _, anchors := range anchored(ctx, b.broker) {
 		n -= int64(anchors)
 	}
-	first, err := d.oldest(ctx, stream.Jobs, "dspex.*.*.*", "dspex.*.*.*.*.*")
+	first, err := b.oldest(ctx, stream.Jobs, "dspex.*.*.*", "dspex.*.*.*.*.*")
 	if err != nil {
 		return nil, err
 	}
 	of[laneSession] = laneBacklog{n, first}
-	have, err := d.broker.Messages(ctx, stream.Anonymous, ">")
+	have, err := b.broker.Messages(ctx, stream.Anonymous, ">")
 	if err != nil {
 		return nil, err
 	}
@@ -74,10 +82,10 @@ func (d *Dispatcher) readBacklog(ctx context.Context) (map[string]laneBacklog, e
 		l := laneBacklog{}
 		for subject, count := range have {
 			if jobs.SourceOf(subject).Lane == lane {
-				l.jobs += int64(count)
+				l.Jobs += int64(count)
 			}
 		}
-		if l.oldest, err = d.oldest(ctx, stream.Anonymous, jobs.LaneSubjects(lane, accounts)...); err != nil {
+		if l.Oldest, err = b.oldest(ctx, stream.Anonymous, jobs.LaneSubjects(lane, accounts)...); err != nil {
 			return nil, err
 		}
 		of[lane] = l
@@ -94,16 +102,16 @@ func anchored(ctx context.Context, broker *stream.Access) map[string]uint64 {
 	return anchors
 }
 
-// oldest is the age of the oldest message under the subjects, 0 if there is none.
-func (d *Dispatcher) oldest(ctx context.Context, name string, subjects ...string) (age time.Duration, err error) {
+// Oldest is the age of the oldest message under the subjects, 0 if there is none.
+func (b *Backlogs) oldest(ctx context.Context, name string, subjects ...string) (age time.Duration, err error) {
 	for _, subject := range subjects {
-		m, err := stream.GetNext(ctx, d.broker.NC, name, subject, 1)
+		m, err := stream.GetNext(ctx, b.broker.NC, name, subject, 1)
 		switch {
 		case errors.Is(err, stream.ErrNotFound):
 		case err != nil:
 			return 0, err
 		default:
-			age = max(age, d.broker.Clock.Age(m.Time))
+			age = max(age, b.broker.Clock.Age(m.Time))
 		}
 	}
 	return age, nil

@@ -1,29 +1,44 @@
-package dispatch
+// Package breakers serves the endpoints about the circuit breakers of all hosts.
+package breakers
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// listBreakers tells how the circuit breakers stand now, on all hosts together.
-func (d *Dispatcher) listBreakers(_ context.Context, r endpoint.Request) {
+// Breakers serves the requests about circuit breakers.
+type Breakers struct {
+	broker *stream.Access
+	hosts  *fleet.Fleet
+	log    *slog.Logger
+}
+
+// New serves those of all hosts.
+func New(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger) *Breakers {
+	return &Breakers{broker, hosts, log}
+}
+
+// List tells how the circuit breakers stand now, on all hosts together.
+func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	infos := d.askBreakers("")
+	infos := b.askBreakers("")
 	list := []map[string]any{}
-	tenant, only := d.onlyTenant(r)
+	tenant, only := endpoint.OnlyTenant(r, b.broker.Accounts())
 	for _, name := range slices.Sorted(maps.Keys(infos)) {
 		if only && !jobs.BreakerShownTo(tenant, name) {
 			continue
@@ -34,13 +49,13 @@ func (d *Dispatcher) listBreakers(_ context.Context, r endpoint.Request) {
 }
 
 // askBreakers asks every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
-func (d *Dispatcher) askBreakers(reset string) map[string]breaker.Info {
+func (b *Breakers) askBreakers(reset string) map[string]breaker.Info {
 	ask, err := json.Marshal(jobs.BreakersAsk{Reset: reset})
 	if err != nil {
 		panic(err) // a text always marshals
 	}
 	infos := map[string]breaker.Info{}
-	for _, answer := range d.hosts.AskAll("breakers", ask) {
+	for _, answer := range b.hosts.AskAll("breakers", ask) {
 		var of []breaker.Info
 		_ = json.Unmarshal(answer, &of) // what cannot be read is missing, as a host that does not answer
 		for _, i := range of {
@@ -53,24 +68,24 @@ func (d *Dispatcher) askBreakers(reset string) map[string]breaker.Info {
 	return infos
 }
 
-// resetBreaker closes a breaker on every host.
-func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
+// Reset closes a breaker on every host.
+func (b *Breakers) Reset(ctx context.Context, r endpoint.Request) {
 	var name string
 	bad := endpoint.ReadBody(r, `{"name": "..."}`, map[string]*endpoint.Entry{
 		"name": endpoint.Text(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= jobs.MostBreakerName }).Needed(),
 	})
 	if bad == nil {
-		bad = d.closeBreaker(ctx, name)
+		bad = b.closeBreaker(ctx, name)
 	}
 	if bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	info, known := d.askBreakers(name)[name]
-	if e, err := d.broker.Control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
-		_, err = d.broker.Control.Delete(jobs.FailureKey(name), e.Revision)
+	info, known := b.askBreakers(name)[name]
+	if e, err := b.broker.Control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
+		_, err = b.broker.Control.Delete(jobs.FailureKey(name), e.Revision)
 		if err != nil { // a host has counted meanwhile
-			d.log.Debug("failures_not_reset", "breaker", name, "error", err)
+			b.log.Debug("failures_not_reset", "breaker", name, "error", err)
 		}
 	}
 	if !known { // of a host that is not there any more
@@ -78,12 +93,12 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 	}
 	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
 	if err == nil {
-		err = d.broker.Send(jobs.SubjectBreakerEvents+string(breaker.Reset), nil, body)
+		err = b.broker.Send(jobs.SubjectBreakerEvents+string(breaker.Reset), nil, body)
 	}
 	if err != nil {
-		d.log.Warn("event_not_sent", "error", err)
+		b.log.Warn("event_not_sent", "error", err)
 	}
-	d.log.Warn("breaker_reset", "breaker", name)
+	b.log.Warn("breaker_reset", "breaker", name)
 	endpoint.RespondResult(r, breakerInfo(info))
 }
 
@@ -91,18 +106,18 @@ func (d *Dispatcher) resetBreaker(ctx context.Context, r endpoint.Request) {
 const resetTries = 8
 
 // closeBreaker deletes what every host follows. A breaker that was never open has nothing there.
-func (d *Dispatcher) closeBreaker(ctx context.Context, name string) *jobs.Error {
+func (b *Breakers) closeBreaker(ctx context.Context, name string) *jobs.Error {
 	for tries := resetTries; ; tries-- {
-		e, err := d.broker.Control.Get(ctx, jobs.BreakerKey(name))
+		e, err := b.broker.Control.Get(ctx, jobs.BreakerKey(name))
 		if err == nil && !e.Exists {
-			known := d.askBreakers("")
+			known := b.askBreakers("")
 			if _, ok := known[name]; ok {
 				return nil
 			}
 			return unknownBreaker(known)
 		}
 		if err == nil {
-			_, err = d.broker.Control.Delete(jobs.BreakerKey(name), e.Revision)
+			_, err = b.broker.Control.Delete(jobs.BreakerKey(name), e.Revision)
 		}
 		if err == nil {
 			return nil

@@ -1,4 +1,5 @@
-package dispatch
+// Package health tells how the deployment is: the health check, its numbers, and the jobs that have no outcome.
+package health
 
 import (
 	"context"
@@ -7,7 +8,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/audit"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
+	"github.com/dspex/dspex/internal/dispatch/stores"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
@@ -15,6 +18,23 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
+
+// Health serves the requests how the deployment is.
+type Health struct {
+	Dispatcher string
+	Started    time.Time
+	Broker     *stream.Access
+	Hosts      *fleet.Fleet
+	Stores     *stores.Stores
+	Probes     *stores.Probes
+	Trail      *audit.Trail
+	Plan       Owners
+}
+
+// Owners is who has which partition.
+type Owners interface {
+	Owners(ctx context.Context) (map[int]string, error)
+}
 
 // The numbers of docs/migration.md, "Calls", around the map of all others, in order.
 var (
@@ -43,22 +63,22 @@ func appendHead(beats []jobs.Heartbeat) []byte {
 	return wire.AppendStr(wire.AppendBool(wire.AppendStr(b, "ok"), true), "result")
 }
 
-func (d *Dispatcher) getStats(_ context.Context, r endpoint.Request) {
+func (h *Health) Stats(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	beats, _ := d.hosts.Measure()
-	endpoint.Respond(r, d.statisticsFor(r, beats).append(appendHead(beats)))
+	beats, _ := h.Hosts.Measure()
+	endpoint.Respond(r, h.statisticsFor(r, beats).append(appendHead(beats)))
 }
 
-// health measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
-func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
+// Get measures now: an error when nothing serves; degraded when workers are missing, or partitions lack a live owner.
+func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	beats, all := d.hosts.Measure()
-	stats, dead := fleet.PoolNumbers(beats, d.started), d.probes.Dead()
-	if dead == nil && d.hosts.StoreFull() {
+	beats, all := h.Hosts.Measure()
+	stats, dead := fleet.PoolNumbers(beats, h.Started), h.Probes.Dead()
+	if dead == nil && h.Hosts.StoreFull() {
 		dead = stream.ErrStoreFull
 	}
 	switch {
@@ -73,43 +93,43 @@ func (d *Dispatcher) health(ctx context.Context, r endpoint.Request) {
 			WithHint("the worker-host's log tells why its workers do not start").Again())
 		return
 	}
-	reasons, status, entries := d.degradations(ctx, beats, all, stats), "healthy", 3
+	reasons, status, entries := h.degradations(ctx, beats, all, stats), "healthy", 3
 	if len(reasons) > 0 {
 		status = "degraded"
 	}
-	if _, only := d.onlyTenant(r); only { // they name hosts, and what others have
+	if _, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); only { // they name hosts, and what others have
 		reasons = nil
 	}
 	if len(reasons) > 0 {
 		entries = 4
 	}
 	b := wire.AppendMap(appendHead(beats), entries)
-	b = wire.AppendBool(wire.AppendStr(b, "accounts"), d.broker.Accounts())
+	b = wire.AppendBool(wire.AppendStr(b, "accounts"), h.Broker.Accounts())
 	if len(reasons) > 0 {
 		b = wire.AppendArray(wire.AppendStr(b, "reasons"), len(reasons))
 	}
 	for _, reason := range reasons {
 		b = wire.AppendStr(b, reason)
 	}
-	b = d.statisticsFor(r, beats).append(wire.AppendStr(b, "stats"))
+	b = h.statisticsFor(r, beats).append(wire.AppendStr(b, "stats"))
 	endpoint.Respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
 }
 
 // degradations tells what is wrong with a pool that serves.
-func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
+func (h *Health) degradations(ctx context.Context, beats []jobs.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
 	if !all {
 		reasons = append(reasons, "a host does not answer")
 	}
 	if missing := stats["pool_size"] - stats["active_workers"]; missing > 0 {
 		reasons = append(reasons, fmt.Sprintf("%d of %d workers are missing", missing, stats["pool_size"]))
 	}
-	reasons = append(reasons, d.stores.Reasons(time.Now())...)
-	reasons = append(reasons, d.probes.Reasons()...)
-	reasons = append(reasons, d.trail.Reasons(time.Now())...)
-	if !d.owned(ctx, beats) {
+	reasons = append(reasons, h.Stores.Reasons(time.Now())...)
+	reasons = append(reasons, h.Probes.Reasons()...)
+	reasons = append(reasons, h.Trail.Reasons(time.Now())...)
+	if !h.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}
-	reasons = append(reasons, fleet.ClocksOff(d.broker.Clock, d.cfg.Name, beats)...)
+	reasons = append(reasons, fleet.ClocksOff(h.Broker.Clock, h.Dispatcher, beats)...)
 	open := map[string]bool{}
 	for _, b := range beats {
 		for _, step := range slices.Sorted(maps.Keys(b.Stuck)) {
@@ -122,15 +142,15 @@ func (d *Dispatcher) degradations(ctx context.Context, beats []jobs.Heartbeat, a
 	for _, name := range slices.Sorted(maps.Keys(open)) {
 		reasons = append(reasons, "the circuit breaker "+name+" is open")
 	}
-	if r := d.hosts.ErrorRate(); r.Over() {
+	if r := h.Hosts.ErrorRate(); r.Over() {
 		reasons = append(reasons, fmt.Sprintf("%d of %d jobs failed in the last %d s, more than %.3g %%", r.Failed, r.Total, fleet.RateWindow, 100*r.Threshold))
 	}
 	return reasons
 }
 
 // owned reports whether every partition belongs to a live host.
-func (d *Dispatcher) owned(ctx context.Context, beats []jobs.Heartbeat) bool {
-	owners, _, err := d.owners(ctx)
+func (h *Health) owned(ctx context.Context, beats []jobs.Heartbeat) bool {
+	owners, err := h.Plan.Owners(ctx)
 	if err != nil {
 		return false
 	}
