@@ -90,7 +90,7 @@ func ExitStatus(ctx context.Context, err error) int {
 func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Client) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	c, err := a.connect(ctx, func(err error) {
+	c, err := a.Connect(ctx, "command line", func(err error) {
 		if !errors.Is(err, nats.ErrPermissionViolation) {
 			fmt.Fprintln(a.Err, "dspex:", err)
 			return
@@ -108,13 +108,14 @@ func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Cl
 	return err
 }
 
-// connect opens the connection that the global flags ask for; trouble receives errors that the broker sends outside of its replies.
-func (a *App) connect(ctx context.Context, trouble func(error)) (*dspex.Client, error) {
+// Connect opens the connection that the global flags ask for, under a name that the broker's list shows; trouble receives errors that
+// the broker sends outside of its replies.
+func (a *App) Connect(ctx context.Context, name string, trouble func(error)) (*dspex.Client, error) {
 	address, options, err := a.Target()
 	if err != nil {
 		return nil, err
 	}
-	options = append(options, nats.Name("dspex command line"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
+	options = append(options, nats.Name("dspex "+name), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
 	c, err := dspex.Connect(ctx, address, dspex.WithNATS(options...))
 	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		e.Path = daemon.WithoutPassword(address)

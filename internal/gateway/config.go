@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Config says what a gateway accepts. Zero values mean the defaults.
+type Config struct {
+	Listen      string // HOST:PORT
+	MaxBody     int64  // bytes of a request's body
+	MaxRequests int    // that are served at once
+	Cert, Key   string // files, for TLS
+
+	BodyTime  time.Duration // that a client may take to send a body
+	WriteTime time.Duration // that one write of an answer may wait for its client
+}
+
+// Defaults and bounds.
+const (
+	DefaultListen      = "127.0.0.1:8080"
+	DefaultMaxBody     = 1 << 20 // the broker takes half of its max_payload, 1 MiB by default
+	DefaultMaxRequests = 1024
+
+	headerTime  = 10 * time.Second // to read a request's headers
+	bodyTime    = 30 * time.Second
+	writeTime   = 10 * time.Second
+	idleTime    = 2 * time.Minute
+	maxHeader   = 16 << 10
+	maxBodyMost = 64 << 20
+)
+
+func (c Config) withDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.MaxBody = cmp.Or(c.MaxBody, DefaultMaxBody)
+	c.MaxRequests = cmp.Or(c.MaxRequests, DefaultMaxRequests)
+	c.BodyTime, c.WriteTime = cmp.Or(c.BodyTime, bodyTime), cmp.Or(c.WriteTime, writeTime)
+	return c
+}
+
+// Check says all that is wrong with the configuration.
+func (c Config) Check() error {
+	c = c.withDefaults()
+	var wrong []error
+	if c.MaxBody < 1024 || c.MaxBody > maxBodyMost {
+		wrong = append(wrong, fmt.Errorf("--max-body must be 1024 to %d bytes, got %d", maxBodyMost, c.MaxBody))
+	}
+	if c.MaxRequests < 1 || c.MaxRequests > 1<<20 {
+		wrong = append(wrong, fmt.Errorf("--max-requests must be 1 to %d, got %d", 1<<20, c.MaxRequests))
+	}
+	if (c.Cert == "") != (c.Key == "") {
+		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
+	}
+	return errors.Join(append(wrong, c.checkListen())...)
+}
+
+// checkListen refuses addresses that others can reach: nobody would be asked who he is.
+func (c Config) checkListen() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen must be HOST:PORT, such as %s, got %q", DefaultListen, c.Listen)
+	}
+	if !isLoopback(host) {
+		return fmt.Errorf("--listen must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: whoever reaches the gateway may run every command of its user", host)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,70 @@
+// Package gateway serves dspex over HTTP, for those who have no NATS. It is a client of the contract like any other: what it can do,
+// a Go program with package dspex can do as well.
+package gateway
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dspex/dspex"
+)
+
+// Gateway answers HTTP requests with a client.
+type Gateway struct {
+	client  *dspex.Client
+	cfg     Config
+	metrics *metrics
+	ready   readiness
+	ending  atomic.Bool // the gateway itself leaves its clients
+}
+
+// New makes a gateway of a client that the caller closes after the last request. Its numbers go into the registry, which /metrics
+// shows.
+func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gateway, error) {
+	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics()}
+	g.ready.ask = client.Health
+	return g, g.metrics.register(registry)
+}
+
+// Handler serves all paths. Requests that end it early are cancelled by their own contexts.
+func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", g.livez)
+	mux.HandleFunc("GET /readyz", g.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
+	g.declare(humago.New(mux, apiConfig()))
+	mux.HandleFunc("/", elsewhere(mux))
+	return g.guard(mux)
+}
+
+// OpenAPI is the description of the API, as /openapi.json shows it.
+func OpenAPI() ([]byte, error) {
+	g := &Gateway{}
+	api := humago.New(http.NewServeMux(), apiConfig())
+	g.declare(api)
+	return api.OpenAPI().MarshalJSON()
+}
+
+const about = `Runs commands of dspex over HTTP. Jobs of one session run one at a time, in the order accepted; an accepted job gets exactly one outcome.
+Errors are problems (RFC 9457) with the category and code of dspex's contract.`
+
+// ourErrors makes huma write its own refusals as problems too. The variable is huma's, for the whole process.
+var ourErrors = sync.OnceFunc(func() {
+	huma.NewError = func(status int, text string, causes ...error) huma.StatusError { return refusal(status, text, causes) }
+})
+
+// apiConfig has no pages that load scripts from elsewhere, and no keys in bodies but those of the contract.
+func apiConfig() huma.Config {
+	ourErrors()
+	c := huma.DefaultConfig("dspex", "1")
+	c.Info.Description = about
+	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
+	c.RejectUnknownQueryParameters = true
+	return c
+}

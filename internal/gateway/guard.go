@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/wire"
+)
+
+// guard bounds what requests may cost, and refuses those that a page in somebody's browser sends.
+func (g *Gateway) guard(next http.Handler) http.Handler {
+	places := make(chan struct{}, g.cfg.MaxRequests)
+	browsers := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		w := &boundedWriter{ResponseWriter: plain, control: http.NewResponseController(plain), most: g.cfg.WriteTime}
+		g.metrics.active.Inc()
+		defer func() {
+			g.metrics.active.Dec()
+			g.metrics.served(r, w.status, began)
+		}()
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		if !g.expectedHost(r.Host) {
+			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the request names a host that this gateway is not").write(w)
+			return
+		}
+		if browsers.Check(r) != nil {
+			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin").write(w)
+			return
+		}
+		if r.URL.Path != "/livez" { // which says that the process serves
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			default:
+				busy("the gateway serves as many requests as it may").write(w)
+				return
+			}
+		}
+		if p := g.takeBody(w, r); p != nil {
+			p.write(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// expectedHost refuses names that a foreign page may have given to the loopback address.
+func (g *Gateway) expectedHost(named string) bool {
+	host, _, err := net.SplitHostPort(named)
+	if err != nil {
+		host = named
+	}
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return isLoopback(host)
+}
+
+// takeBody reads the body, as much of it as may be and as long as it may take. It must be JSON as the contract has it: what is refused
+// here would be changed on its way, such as a key that stands twice.
+func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != contract.JSON {
+		return refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", contract.JSON, "the body must be JSON")
+	}
+	_ = w.control.SetReadDeadline(time.Now().Add(g.cfg.BodyTime)) // a connection without deadlines has no clients that wait
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.MaxBody))
+	_ = w.control.SetReadDeadline(time.Time{})
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body has more bytes than the gateway takes")
+		p.Hint = "pass large inputs by reference"
+		w.Header().Set("Connection", "close")
+		return p
+	}
+	if err != nil {
+		w.Header().Set("Connection", "close")
+		return refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not come in time, or not whole")
+	}
+	if _, err := wire.FromJSON(body, wire.Request); err != nil {
+		p := refused(http.StatusBadRequest, contract.CodeBadRequest, "", "", "the body is not a value of the contract")
+		if e, ok := errors.AsType[*wire.Error](err); ok {
+			p.Path, p.Expected, p.Detail = e.Path, e.Expected, "the body cannot be taken: "+e.Problem
+		}
+		return p
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return nil
+}
+
+// boundedWriter gives each write of an answer a time: a client that does not read is left.
+type boundedWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	most    time.Duration
+	status  int
+}
+
+// Unwrap is for http.ResponseController.
+func (w *boundedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader writes the status.
+func (w *boundedWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.bound()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *boundedWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.bound()
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush sends what was written.
+func (w *boundedWriter) Flush() error {
+	w.bound()
+	return w.control.Flush()
+}
+
+func (w *boundedWriter) bound() { _ = w.control.SetWriteDeadline(time.Now().Add(w.most)) }

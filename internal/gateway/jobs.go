@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// RunInput is a request that runs a command. Its name is exported for huma, which fills no embedded fields of others.
+type RunInput struct {
+	Key    string `header:"Idempotency-Key" doc:"Id of the job: the same request under the same key gets the first outcome. [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>"`
+	Prefer string `header:"Prefer" doc:"respond-async: as wait=false"`
+	Wait   string `query:"wait" enum:"true,false" doc:"Default true. false: the job is stored, and the answer is 202 with its Location"`
+	Leave  bool   `query:"cancel_on_disconnect" doc:"The job is cancelled when the client goes away before the answer. Without it the job goes on"`
+	Body   jobBody
+
+	RawBody []byte
+}
+
+// Resolve refuses null where the contract has a map or a value: huma takes it for something that is left out.
+func (in *RunInput) Resolve(huma.Context) []error {
+	var given struct{ Args, Options json.RawMessage }
+	if json.Unmarshal(in.RawBody, &given) != nil {
+		return nil // said already
+	}
+	var wrong []error
+	var options map[string]json.RawMessage
+	_ = json.Unmarshal(given.Options, &options)
+	for name, value := range map[string]json.RawMessage{"args": given.Args, "options": given.Options} {
+		if string(value) == "null" {
+			wrong = append(wrong, &huma.ErrorDetail{Message: name + " is not a map", Location: "body." + name})
+		}
+	}
+	for name, value := range options {
+		if string(value) == "null" {
+			wrong = append(wrong, &huma.ErrorDetail{Message: name + " is null: leave it out", Location: "body.options." + name})
+		}
+	}
+	return wrong
+}
+
+type inSessionInput struct {
+	Session string `path:"session" pattern:"^[A-Za-z0-9_-]{1,64}$" doc:"The session: its jobs run one at a time, in the order accepted"`
+	RunInput
+}
+
+type anonymousInput struct {
+	Lane string `query:"lane" enum:"interactive,batch" doc:"Of a job that is stored: batch leaves room for others. Default interactive"`
+	RunInput
+}
+
+// answer is a reply of the contract, as it came.
+type answer struct {
+	Status   int
+	Location string `header:"Location"`
+	Job      string `header:"Dspex-Job"`
+	Attempt  string `header:"Dspex-Attempt"`
+	Type     string `header:"Content-Type"`
+	Body     []byte
+}
+
+func (g *Gateway) runInSession(ctx context.Context, in *inSessionInput) (*answer, error) {
+	return g.run(ctx, in.Session, "", &in.RunInput)
+}
+
+func (g *Gateway) runAnonymously(ctx context.Context, in *anonymousInput) (*answer, error) {
+	return g.run(ctx, "", in.Lane, &in.RunInput)
+}
+
+// run runs or stores a job. Every job has an id, so that a lost answer can be asked for, and a job that nobody waits for be cancelled.
+func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (*answer, error) {
+	job := dspex.JobRef{Session: session, ID: in.Key}
+	if job.ID == "" {
+		job.ID = rand.Text()
+	}
+	if !contract.ValidJob(job.ID) { // before it becomes part of a Location
+		return nil, refused(http.StatusBadRequest, contract.CodeBadJob, "header.Idempotency-Key", contract.ExpectedJob, "the job id is not valid")
+	}
+	async := in.Wait == "false" || prefers(in.Prefer, "respond-async")
+	switch {
+	case !async && lane != "":
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.lane", "left out, or with wait=false", "a lane is for a job that is stored: with wait=false")
+	case async && in.Leave:
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.cancel_on_disconnect", "left out, or without wait=false", "nobody waits for a job that is stored")
+	case async:
+		return g.store(ctx, job, dspex.Lane(lane), in)
+	}
+	if in.Leave {
+		defer g.cancelLeft(ctx, job)()
+	}
+	reply, err := g.call(ctx, job, in)
+	if err != nil {
+		return nil, asProblem(err, job)
+	}
+	return &answer{Status: http.StatusOK, Job: job.ID, Attempt: strconv.Itoa(reply.Attempt), Type: contract.JSON, Body: reply.Raw}, nil
+}
+
+func (g *Gateway) call(ctx context.Context, job dspex.JobRef, in *RunInput) (dspex.Reply, error) {
+	options := []dspex.CallOption{dspex.WithJobID(job.ID)}
+	for _, o := range in.Body.Options.options() {
+		options = append(options, o)
+	}
+	if job.Session == "" {
+		return g.client.ExecuteAnonymous(ctx, in.Body.Command, in.Body.arguments(), options...)
+	}
+	return g.client.Execute(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
+}
+
+// store submits the job and tells where it is found.
+func (g *Gateway) store(ctx context.Context, job dspex.JobRef, lane dspex.Lane, in *RunInput) (*answer, error) {
+	options := []dspex.SubmitOption{dspex.WithJobID(job.ID)}
+	for _, o := range in.Body.Options.options() {
+		options = append(options, o)
+	}
+	var err error
+	switch {
+	case job.Session != "":
+		_, err = g.client.Submit(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
+	case lane == "":
+		_, err = g.client.SubmitAnonymous(ctx, dspex.LaneInteractive, in.Body.Command, in.Body.arguments(), options...)
+	default:
+		_, err = g.client.SubmitAnonymous(ctx, lane, in.Body.Command, in.Body.arguments(), options...)
+	}
+	if err != nil {
+		return nil, asProblem(err, job)
+	}
+	body, err := json.Marshal(jobState{Job: job.ID, Session: job.Session, Outcome: string(dspex.JobQueued)})
+	if err != nil {
+		return nil, asProblem(err, job)
+	}
+	return &answer{Status: http.StatusAccepted, Location: location(job), Job: job.ID, Type: contract.JSON, Body: body}, nil
+}
+
+// Cancelling a job that nobody waits for. Its request may still be on its way to the pool, where it is not known yet.
+const (
+	leftTries = 5
+	leftPause = 500 * time.Millisecond
+	leftTime  = 20 * time.Second // of one try
+)
+
+// cancelLeft returns what is to be called when the answer is there. If the client went away before, the job is cancelled.
+func (g *Gateway) cancelLeft(ctx context.Context, job dspex.JobRef) func() {
+	return func() {
+		if ctx.Err() == nil || g.ending.Load() {
+			return
+		}
+		ctx := context.WithoutCancel(ctx)
+		for range leftTries {
+			try, end := context.WithTimeout(ctx, leftTime)
+			_, err := g.client.Cancel(try, job)
+			end()
+			if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Code != dspex.CodeJobUnknown {
+				g.metrics.left.Inc()
+				return
+			}
+			<-time.After(leftPause)
+		}
+	}
+}
+
+// prefers reports whether the header Prefer (RFC 7240) names a preference.
+func prefers(header, name string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		token, _, _ := strings.Cut(part, ";")
+		if strings.EqualFold(strings.TrimSpace(token), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// JobInput names a job.
+type JobInput struct {
+	ID      string `path:"id" pattern:"^[A-Za-z0-9_-]{1,64}$" doc:"The job's id"`
+	Session string `query:"session" pattern:"^[A-Za-z0-9_-]{1,64}$" doc:"The job's session; left out for an anonymous job"`
+}
+
+func (in *JobInput) job() dspex.JobRef { return dspex.JobRef{Session: in.Session, ID: in.ID} }
+
+type getJobInput struct {
+	JobInput
+	WaitMS int `query:"wait_ms" minimum:"0" maximum:"600000" doc:"How long to wait for the end of the job, in milliseconds. The answer comes earlier if it ends"`
+}
+
+// jobState is what is known of a job: the result of jobs.get (contract/job.md).
+type jobState struct {
+	Job      string          `json:"job"`
+	Session  string          `json:"session,omitempty"`
+	Outcome  string          `json:"outcome" enum:"queued,running,retrying,succeeded,failed,cancelled,expired" doc:"The last four are final"`
+	Attempts int             `json:"attempts"`
+	Reply    json.RawMessage `json:"reply,omitempty" doc:"The reply, once there is one: of a job that failed, ok is false and error says why"`
+}
+
+type jobOutput struct{ Body jobState }
+
+func (g *Gateway) getJob(ctx context.Context, in *getJobInput) (*jobOutput, error) {
+	if in.WaitMS > 0 {
+		wait, end := context.WithTimeout(ctx, time.Duration(in.WaitMS)*time.Millisecond)
+		_, _ = g.client.Wait(wait, in.job()) // how it ended, or that it is not known, is read below
+		end()
+	}
+	return told(in.job(), func() (dspex.Job, error) { return g.client.GetJob(ctx, in.job()) })
+}
+
+func (g *Gateway) cancelJob(ctx context.Context, in *JobInput) (*jobOutput, error) {
+	return told(in.job(), func() (dspex.Job, error) { return g.client.Cancel(ctx, in.job()) })
+}
+
+func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
+	found, err := ask()
+	if err != nil {
+		return nil, asProblem(err, job)
+	}
+	state := jobState{Job: found.ID, Session: found.Session, Outcome: string(found.Status), Attempts: found.Attempts}
+	if found.Reply != nil {
+		state.Reply = found.Reply.Raw
+	}
+	return &jobOutput{state}, nil
+}
+
+// declare registers the operations of jobs and of the pool.
+func (g *Gateway) declare(api huma.API) {
+	reply := &huma.Response{Description: "The reply of the job (contract/job.md, Reply)", Content: map[string]*huma.MediaType{contract.JSON: {Schema: &huma.Schema{Type: huma.TypeObject}}}}
+	stored := &huma.Response{Description: "The job is stored; the header Location says where its outcome will be",
+		Headers: map[string]*huma.Param{"Location": {Schema: &huma.Schema{Type: huma.TypeString}}}, Content: map[string]*huma.MediaType{contract.JSON: {Schema: huma.SchemaFromType(api.OpenAPI().Components.Schemas, typeOf[jobState]())}}}
+	ran := map[string]*huma.Response{"200": reply, "202": stored}
+	huma.Register(api, g.operation("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
+	huma.Register(api, g.operation("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
+	huma.Register(api, g.operation("get-job", http.MethodGet, "/v1/jobs/{id}", "What is known of a job, or how it ended", nil), g.getJob)
+	huma.Register(api, g.operation("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "End a job early; the answer is how it ended", nil), g.cancelJob)
+	huma.Register(api, g.operation("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
+	huma.Register(api, g.operation("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)
+}
+
+func (g *Gateway) operation(id, method, path, summary string, responses map[string]*huma.Response) huma.Operation {
+	return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Responses: responses, MaxBodyBytes: g.cfg.MaxBody, BodyReadTimeout: -1}
+}

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the gateway's numbers. Labels have few values: patterns of paths, not paths.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	active   prometheus.Gauge
+	left     prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dspex_gateway_requests_total", Help: "Requests that were answered."}, []string{"route", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "dspex_gateway_request_seconds", Help: "From a request's headers to the end of its answer.",
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"route"}),
+		active: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_active_requests", Help: "Requests that are being served."}),
+		left:   prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_gateway_left_jobs_total", Help: "Jobs cancelled because their client went away and had asked for it."}),
+	}
+}
+
+func (m *metrics) register(r *prometheus.Registry) error {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.active, m.left} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// served counts a request that is answered.
+func (m *metrics) served(r *http.Request, status int, began time.Time) {
+	route := r.Pattern
+	if route == "" || route == "/" {
+		route = "none" // refused before it had one
+	}
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(route).Observe(time.Since(began).Seconds())
+}
