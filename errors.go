@@ -51,7 +51,7 @@ const (
 	CodeBadJob          = contract.CodeBadJob          // not [A-Za-z0-9_-]{1,48}, or of a reserved form
 	CodeSecret          = contract.CodeSecret          // an API key instead of a reference to one
 	CodeTooLarge        = contract.CodeTooLarge        // more than the broker takes
-	CodeOverloaded      = contract.CodeOverloaded      // no worker would be free in time; RetryAfter says when to call again
+	CodeOverloaded      = contract.CodeOverloaded      // no worker would be free in time, or too much comes at once; RetryAfter says when to call again
 	CodeQueueFull       = contract.CodeQueueFull       // the session has too many waiting jobs
 	CodeStoreFull       = contract.CodeStoreFull       // the broker has no room
 	CodeJobUnknown      = contract.CodeJobUnknown      // an id that was never seen, or whose lifetime is over

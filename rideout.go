@@ -35,6 +35,9 @@ const (
 	longWait = time.Second
 	// nobodyThere is how long no dispatcher may be found: a cut-off broker is left sooner.
 	nobodyThere = 12 * time.Second
+	// noneHadRoom is how long none may be found on a single broker: while more comes at once than they can read, the broker says the
+	// same as when there is none.
+	noneHadRoom = 3 * time.Second
 	// watchPause is the time between two looks at a connection whose requests wait long. Jobs may take minutes.
 	watchPause = time.Second
 	// firstLook is how long a request waits before its job is looked up; each further look comes after twice the time, up to lastLook.
@@ -45,7 +48,7 @@ const (
 )
 
 // ride sends, and sends again while the connection is lost or the brokers of a cluster elect a leader, until ctx ends: the job keeps
-// its id, so it runs once. A job without an id of its own is sent once.
+// its id, so it runs once. A job without an id of its own is sent once; again only if nobody was there to take it.
 func (c *Client) ride(ctx context.Context, job JobRef, send func() error) error {
 	began, rides := time.Now(), false
 	for {
@@ -57,7 +60,7 @@ func (c *Client) ride(ctx context.Context, job JobRef, send func() error) error 
 		if !long.Stop() {
 			c.watch.leave()
 		}
-		if err == nil || job.ID == "" || ctx.Err() != nil || !c.passes(err, time.Since(began)) {
+		if err == nil || ctx.Err() != nil || !c.passes(err, job.ID != "", time.Since(began)) {
 			return err
 		}
 		if !rides {
@@ -79,20 +82,26 @@ func pauseAfter(err error) time.Duration {
 	return max(ridePause, time.Duration(refused))
 }
 
-// passes reports whether an error, so long after the first try, is one of those that a cluster of brokers is over soon.
-func (c *Client) passes(err error, after time.Duration) bool {
+// passes reports whether an error, so long after the first try, is one of those that are over soon. What is known by an id may be sent
+// again though it may have come.
+func (c *Client) passes(err error, known bool, after time.Duration) bool {
 	if _, open := errors.AsType[undecided](err); open {
 		return !c.nc.IsClosed()
 	}
+	several := len(c.nc.Servers()) > 1
 	switch {
 	case c.nc.IsClosed():
+		return false
+	case errors.Is(err, nats.ErrNoResponders) && known && several: // this broker may be cut off, and the dispatchers have left it
+		return after < nobodyThere
+	case errors.Is(err, nats.ErrNoResponders):
+		return after < noneHadRoom
+	case !known:
 		return false
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting):
 		return true // while it was sent, or while it waited for its answer
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNotStored):
-		return len(c.nc.Servers()) > 1
-	case errors.Is(err, nats.ErrNoResponders): // this broker may be cut off, and the dispatchers have left it
-		return len(c.nc.Servers()) > 1 && after < nobodyThere
+		return several
 	}
 	return false
 }

@@ -86,6 +86,9 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 	return Receipt{Job: r.job, Sequence: ack.Sequence}, nil
 }
 
+// tooManyRequests is how a broker says that more waits to be stored than it keeps (max_buffered_size in nats.conf).
+const tooManyRequests = 10167
+
 // notStored tells a full stream from a broker that was not reached.
 func notStored(ctx context.Context, err error, job JobRef) *Error {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
@@ -93,6 +96,10 @@ func notStored(ctx context.Context, err error, job JobRef) *Error {
 		return transport(ctx, err, job)
 	}
 	e := &Error{Category: ErrResource, Code: CodeStoreFull, Message: "the broker did not store the job: " + refused.Description, Retryable: true, Job: job, cause: err}
+	if refused.ErrorCode == tooManyRequests {
+		e.Code, e.Hint = CodeOverloaded, "nothing was stored: submit it again after retry_after_ms"
+		e.RetryAfter = contract.QueueFullRetry
+	}
 	if strings.Contains(refused.Description, "per subject") {
 		e.Code, e.Hint = CodeQueueFull, "the session has as many waiting jobs as it may have: wait for some of them"
 		e.RetryAfter = contract.QueueFullRetry // the broker itself refused, and names no time

@@ -202,6 +202,10 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 	var said time.Time
 	return func(_ *nats.Conn, sub *nats.Subscription, err error) {
 		if !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) && !errors.Is(err, nats.ErrAuthRevoked) {
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				log.Error("messages_dropped", "subject", subjectOf(sub), "hint", "more came at once than there was room for: more processors, or another process beside this one")
+				return
+			}
 			log.Error("broker_error", "error", err, "subject", subjectOf(sub))
 			return
 		}

@@ -45,7 +45,8 @@ func Broker(listen, dir string) (*broker, error) {
 		return nil, err
 	}
 	b := &broker{release: remove, options: &server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
-		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2}}
+		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2,
+		MaxPending: 64 << 20, NoFastProducerStall: true, WriteDeadline: 10 * time.Second, StreamMaxBufferedSize: 32 << 20}} // as nats.conf says why
 	if err := b.start(); err != nil {
 		remove()
 		return nil, portTaken(listen, err)

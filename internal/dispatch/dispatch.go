@@ -37,6 +37,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/alerts"
 
 	"github.com/dspex/dspex/internal/dispatch/fleet"
+	"github.com/dspex/dspex/internal/dispatch/intake"
 
 	"github.com/dspex/dspex/internal/service"
 
@@ -106,6 +107,7 @@ type Dispatcher struct {
 	held       map[int]string // partition -> host, as the leader's last plan left it
 	swept      stream.Layout  // beyond it no assignment is left
 	woken      chan struct{}  // capacity 1: the leader is to plan
+	entrance   *intake.Entrance
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	alerts     *alerts.Alerter
 	service    atomic.Pointer[service.Service] // nil before it serves
@@ -150,6 +152,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: planOf{d}}
 	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
 	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
+	d.entrance = intake.New(d.calls.Refuse)
 	return d, err
 }
 
@@ -194,6 +197,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	}
 	defer d.broker.Close()
 	d.health.Started = time.Now()
+	d.entrance.Largest = d.broker.MaxPayload / 2
 	d.batches = newBatches(d)
 	stop, err := d.hosts.Receive(d.admissions.Observe)
 	if err != nil {
@@ -205,6 +209,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer stopLoads()
+	defer d.entrance.End()
 	served, err := d.serve(ctx)
 	if err != nil {
 		return err
@@ -230,12 +235,16 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// serve registers the endpoints. Handlers of one endpoint run one at a time, so none of them waits: they publish with a
-// callback, or start a goroutine of their own, bounded by slots.
+// serve registers the endpoints. Subscriptions only queue what comes (package intake). Handlers of one endpoint run one at a time, so
+// none of them waits: they publish with a callback, or start a goroutine of their own, bounded by slots.
 func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	var all []service.Endpoint
 	for _, e := range d.table(ctx) {
-		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), d.rightful(e.handler)))})
+		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), d.rightful(e.handler)), d.entrance.Others
+		if e.call {
+			enter = d.entrance.Jobs
+		}
+		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(enter(f)), PendingBytes: intake.PendingBytes})
 	}
 	return service.Start(d.broker.NC, service.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
@@ -262,10 +271,10 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		return waiting(func(_ context.Context, r endpoint.Request) { f(context.WithoutCancel(ctx), r) })
 	}
 	all := []served{
-		at("session", jobs.RPCSession+"*", audit.Calls, d.calls.Session),
-		at("anonymous", jobs.RPCAnonymous, audit.Calls, d.calls.Anonymous),
-		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.calls.Session),
-		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous),
+		at("session", jobs.RPCSession+"*", audit.Calls, d.calls.Session).stored(),
+		at("anonymous", jobs.RPCAnonymous, audit.Calls, d.calls.Anonymous).stored(),
+		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.calls.Session).stored(),
+		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous).stored(),
 		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
 		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),
@@ -277,9 +286,9 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.sessions.List)),
 		at("sessions-get", jobs.RPCSessionsGet, audit.None, aside(d.sessions.Get)),
 		at("sessions-export", jobs.RPCSessionsExport, audit.All, aside(d.sessions.Export)),
-		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.calls.Cleanup),
-		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.calls.Import),
-		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.calls.Erase),
+		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.calls.Cleanup).stored(),
+		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.calls.Import).stored(),
+		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.calls.Erase).stored(),
 		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.listHosts)),
 		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.drainHost)),
 		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.resumeHost)),
@@ -303,10 +312,17 @@ type served struct {
 	plain         string // the subject without a tenant
 	audit         audit.Which
 	handler       func(endpoint.Request)
+	call          bool // it becomes a job: handled one at a time, in the order in which they come
+}
+
+// stored is the endpoint, whose requests become jobs.
+func (e served) stored() served {
+	e.call = true
+	return e
 }
 
 func at(name, subject string, audit audit.Which, handler func(endpoint.Request)) served {
-	return served{name, subject, subject, audit, handler}
+	return served{name: name, subject: subject, plain: subject, audit: audit, handler: handler}
 }
 
 // maxWaiters bounds the look-ups under way, waits for outcomes included.
@@ -320,6 +336,7 @@ func (d *Dispatcher) retire(s *service.Service) {
 	if !s.Stop(retirement) {
 		d.log.Warn("requests_given_up")
 	}
+	d.entrance.End()
 	d.asides.Wait()
 	d.calls.Settle()
 	d.broker.Writer.Settle()

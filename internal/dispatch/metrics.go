@@ -21,12 +21,13 @@ var (
 	writableDesc         = prometheus.NewDesc("dspex_stream_writable", "1 while the stream stores what this dispatcher writes to try it, every 10 s.", []string{"stream"}, nil)
 	fillDesc             = prometheus.NewDesc("dspex_stream_fill", "Share of its room that a stream uses which refuses what has no room.", []string{"stream"}, nil)
 	unauditedDesc        = prometheus.NewDesc("dspex_audit_lost_total", "Actions of operators that were done and could not be recorded; the log has them.", nil, nil)
+	reconnectsDesc       = prometheus.NewDesc("dspex_reconnects_total", "Connections to the broker that were lost and made again: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "dispatcher"})
 	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, unauditedDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, unauditedDesc, reconnectsDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -72,6 +73,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		number(fillDesc, prometheus.GaugeValue, share, name)
 	}
 	number(unauditedDesc, prometheus.CounterValue, float64(d.trail.Lost()))
+	number(reconnectsDesc, prometheus.CounterValue, float64(d.broker.NC.Stats().Reconnects))
 	alerts, recoveries := d.alerts.Counts()
 	number(alertsDesc, prometheus.CounterValue, float64(alerts), "alert")
 	number(alertsDesc, prometheus.CounterValue, float64(recoveries), "recovered")

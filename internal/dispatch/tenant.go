@@ -30,7 +30,8 @@ var forTenants = []string{
 func ofTenants(all []served) (theirs []served) {
 	for _, e := range all {
 		if slices.Contains(forTenants, e.subject) {
-			theirs = append(theirs, served{"tenant-" + e.name, tenantSubject(e.subject), e.plain, e.audit, e.handler})
+			e.name, e.subject = "tenant-"+e.name, tenantSubject(e.subject)
+			theirs = append(theirs, e)
 		}
 	}
 	return theirs

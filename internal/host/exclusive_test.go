@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex/internal/frame"
 )
@@ -34,7 +35,7 @@ func TestAnExclusiveCommandHasItsWorkerToItself(t *testing.T) {
 			subject = "dspex.rpc.anonymous"
 		}
 		wg.Go(func() {
-			if r := y.call(subject, "", `{"command":"`+command+`"}`); !r.OK {
+			if r := y.callFor(subject, "", `{"command":"`+command+`","options":{"deadline":"10m"}}`, 10*time.Minute); !r.OK {
 				t.Errorf("%s: %+v", command, r)
 			}
 		})

@@ -53,6 +53,10 @@ var (
 			}
 			return 0
 		}),
+		{
+			prometheus.NewDesc("dspex_reconnects_total", "Connections to the broker that were lost and made again: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "worker-host"}), prometheus.CounterValue,
+			func(h *Host) float64 { return float64(h.cfg.NC.Stats().Reconnects) },
+		},
 	}
 	stuckDesc    = prometheus.NewDesc("dspex_stuck_jobs", "Jobs that cannot get on, by the step at which they are held up (operations.md).", []string{"step"}, nil)
 	affinityDesc = prometheus.NewDesc("dspex_session_affinity_total",

@@ -55,11 +55,19 @@ func ContentType(header string) (string, *Error) {
 	return "", Refused(CodeBadHeader, HeaderContentType, JSON+" or "+MsgPack, "unknown content type")
 }
 
+// FitsIn refuses a request that is larger than maxBytes; 0 is no bound.
+func FitsIn(size, maxBytes int) *Error {
+	if maxBytes <= 0 || size <= maxBytes {
+		return nil
+	}
+	e := Errorf(Session, CodeTooLarge, "the request has %d bytes", size).WithHint("pass large inputs by reference")
+	e.Expected = fmt.Sprintf("at most %d bytes", maxBytes)
+	return e
+}
+
 // ParseRequest validates a body and re-encodes it. maxBytes bounds the body.
 func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Error) {
-	if maxBytes > 0 && len(body) > maxBytes {
-		e := Errorf(Session, CodeTooLarge, "the request has %d bytes", len(body)).WithHint("pass large inputs by reference")
-		e.Expected = fmt.Sprintf("at most %d bytes", maxBytes)
+	if e := FitsIn(len(body), maxBytes); e != nil {
 		return Request{}, e
 	}
 	kind, e := ContentType(contentType)

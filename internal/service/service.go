@@ -65,7 +65,8 @@ func Start(nc *nats.Conn, c Config, endpoints []Endpoint) (*Service, error) {
 	}
 	for _, e := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) { e.Handler(request{r, s.refused[e.Name]}) })
-		if err := s.micro.AddEndpoint(e.Name, handler, micro.WithEndpointSubject(e.Subject)); err != nil {
+		if err := s.micro.AddEndpoint(e.Name, handler, micro.WithEndpointSubject(e.Subject),
+			micro.WithEndpointPendingLimits(nats.DefaultSubPendingMsgsLimit, e.PendingBytes)); err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w", e.Name, err)
 		}
 	}
@@ -75,6 +76,7 @@ func Start(nc *nats.Conn, c Config, endpoints []Endpoint) (*Service, error) {
 // Endpoint is a subject that is served. Its handler is called for one request at a time, so it does not wait.
 type Endpoint struct {
 	Name, Subject string
+	PendingBytes  int // that wait for the handler; what is beyond is thrown away
 	Handler       func(Request)
 }
 

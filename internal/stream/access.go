@@ -27,6 +27,7 @@ type Access struct {
 	Control    *Bucket
 	Assign     *Bucket
 	Batches    *Bucket // of dispatchers
+	Reads      *Reads
 	Claims     *Claims
 	Clock      *Clock
 	MaxPayload int
@@ -48,7 +49,8 @@ func (a *Access) Begin() (err error) {
 	}
 	a.MaxPayload = int(a.NC.MaxPayload())
 	bucket := func(name string) *Bucket { return NewBucket(a.NC, a.Writer, name) }
-	a.Records, a.Results, a.Control, a.Assign, a.Batches = bucket(Sessions), bucket(Results), bucket(Control), bucket(Assign), bucket(Batches)
+	a.Reads = NewReads()
+	a.Records, a.Results, a.Control, a.Assign, a.Batches = bucket(Sessions).Within(a.Reads), bucket(Results).Within(a.Reads), bucket(Control), bucket(Assign), bucket(Batches)
 	a.Claims = NewClaims(a.JS, a.Assign)
 	return nil
 }

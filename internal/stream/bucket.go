@@ -26,6 +26,7 @@ type Entry struct {
 type Bucket struct {
 	nc     *nats.Conn
 	w      *Writer
+	reads  *Reads
 	stream string
 	prefix string
 }
@@ -35,12 +36,18 @@ func NewBucket(nc *nats.Conn, w *Writer, name string) *Bucket {
 	return &Bucket{nc: nc, w: w, stream: "KV_" + name, prefix: "$KV." + name + "."}
 }
 
+// Within has the bucket's reads bounded, together with all others that share the bound.
+func (b *Bucket) Within(r *Reads) *Bucket {
+	b.reads = r
+	return b
+}
+
 // Subject is the subject of a key: whoever listens there sees each attempt to write it.
 func (b *Bucket) Subject(key string) string { return b.prefix + key }
 
 // Get reads a key's last value.
 func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
-	m, err := GetLast(ctx, b.nc, b.stream, b.prefix+key)
+	m, err := b.reads.Last(ctx, b.nc, b.stream, b.prefix+key)
 	if errors.Is(err, ErrNotFound) {
 		return Entry{}, nil
 	}
@@ -65,8 +72,10 @@ func (b *Bucket) Delete(key string, rev uint64) (uint64, error) {
 // Page reads the entries of the keys that match filter, as GetPage does; each is also told of deleted ones.
 func (b *Bucket) Page(ctx context.Context, filter string, p Page, each func(key string, e Entry) error) (next uint64, err error) {
 	p.Stream, p.Subject = b.stream, b.prefix+filter
-	return GetPage(ctx, b.nc, p, func(m Stored) error {
-		return each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: !m.Deleted()})
+	return b.reads.page(ctx, func() (uint64, error) {
+		return GetPage(ctx, b.nc, p, func(m Stored) error {
+			return each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: !m.Deleted()})
+		})
 	})
 }
 

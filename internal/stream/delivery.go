@@ -47,9 +47,19 @@ func deliveryOf(m jetstream.Msg) (Delivery, bool) {
 type Taken struct {
 	Life int64 // creation time (ns) of the stream that its sequences count in
 
-	cons jetstream.Consumer
-	name string
+	cons  jetstream.Consumer
+	name  string
+	bytes int // that one pull brings at most
 }
+
+// pullBytes bounds what one pull of a partition brings: a host that takes all partitions of a backlog gets no more at once than the
+// broker keeps for a connection (max_pending in nats.conf). One message of any size must fit.
+func pullBytes(nc *nats.Conn) int { return int(nc.MaxPayload()) + pullOverhead }
+
+const (
+	pullOverhead = 8 << 10 // of subjects, which the broker counts
+	lanePulls    = 8       // largest messages that one pull of a lane brings
+)
 
 // Consume calls deliver for each job, on one goroutine, until stop is called, which waits for it. lost is called when the consumer
 // has ended.
@@ -58,7 +68,7 @@ func (t *Taken) Consume(deliver func(Delivery), lost func(error)) (stop func(), 
 		if d, ok := deliveryOf(m); ok {
 			deliver(d)
 		}
-	}, jetstream.PullMaxMessages(256), jetstream.PullExpiry(30*time.Second),
+	}, jetstream.PullMaxMessagesWithBytesLimit(256, t.bytes), jetstream.PullExpiry(30*time.Second),
 		jetstream.PullHeartbeat(5*time.Second), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			if !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, jetstream.ErrMaxBytesExceeded) {
 				lost(err)
@@ -86,7 +96,10 @@ func (a *Access) Reconnects() (c <-chan nats.Status, stop func()) {
 const anonymousAckWait = 20 * time.Second
 
 // Lane is the consumer of a lane of anonymous jobs, which all hosts share.
-type Lane struct{ cons jetstream.Consumer }
+type Lane struct {
+	cons  jetstream.Consumer
+	bytes int // that one pull brings at most
+}
 
 // OpenLane makes the consumer if there is none.
 func (a *Access) OpenLane(ctx context.Context, lane string, subjects []string) (*Lane, error) {
@@ -97,12 +110,12 @@ func (a *Access) OpenLane(ctx context.Context, lane string, subjects []string) (
 	if err != nil {
 		return nil, err
 	}
-	return &Lane{cons}, nil
+	return &Lane{cons, lanePulls * pullBytes(a.NC)}, nil
 }
 
 // Fetch calls each for n jobs at most, and returns when it has them or after wait. No job is no error.
 func (l *Lane) Fetch(n int, wait time.Duration, each func(Delivery)) error {
-	batch, err := l.cons.Fetch(n, jetstream.FetchMaxWait(wait))
+	batch, err := l.cons.Fetch(n, jetstream.FetchMaxWait(wait), jetstream.FetchMaxBytes(l.bytes))
 	if err != nil {
 		return err
 	}
@@ -111,7 +124,7 @@ func (l *Lane) Fetch(n int, wait time.Duration, each func(Delivery)) error {
 			each(d)
 		}
 	}
-	if err := batch.Error(); !errors.Is(err, jetstream.ErrNoMessages) {
+	if err := batch.Error(); !errors.Is(err, jetstream.ErrNoMessages) && !errors.Is(err, jetstream.ErrMaxBytesExceeded) {
 		return err
 	}
 	return nil

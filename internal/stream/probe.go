@@ -77,38 +77,43 @@ func removeProbe(ctx context.Context, js jetstream.JetStream, name string, which
 }
 
 // Diagnose says what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
-// has its replicas; else the error itself. In a cluster the write may have met an election: there the same leader must have let
-// another one pass unanswered.
+// has its replicas, and a second write changes nothing there and is not acknowledged either; else the error itself. A broker that is
+// merely slow has stored something meanwhile, and in a cluster the first write may have met an election.
 func Diagnose(ctx context.Context, nc *nats.Conn, w *Writer, name string, err error) error {
-	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoStream) {
+	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoStream) || name == Dead || name == Events { // these two have no subject for probes
 		return err
 	}
-	leader, none := leaderOf(ctx, nc, name)
-	switch {
-	case none != nil:
-		return err
-	case leader == "":
-		return ErrTakesNothing
-	case name == Dead || name == Events: // they have no subject for probes
+	before, none := standOf(ctx, nc, name)
+	if none != nil {
 		return err
 	}
 	_, again := w.PublishSync(&nats.Msg{Subject: probeSubject(name)})
 	if errors.Is(again, ErrStoreFull) {
 		return again
 	}
-	if after, none := leaderOf(ctx, nc, name); !errors.Is(again, ErrUnknown) || none != nil || after != leader {
+	if after, none := standOf(ctx, nc, name); !errors.Is(again, ErrUnknown) || none != nil || after != before {
 		return err
 	}
 	return ErrTakesNothing
 }
 
-// leaderOf is the name of the object's leader, "" where it has no replicas; an error if the leader has not most of them.
-func leaderOf(ctx context.Context, nc *nats.Conn, name string) (string, error) {
+// stand is who leads an object, "" where it has no replicas, and what it stored last.
+type stand struct {
+	leader string
+	last   uint64
+}
+
+// standOf fails if the leader has not most of its replicas.
+func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
 	info, err := askQuorum(ctx, nc, name)
-	if err != nil || info == nil || len(info.Replicas) == 0 {
-		return "", err
+	if err != nil {
+		return stand{}, err
 	}
-	return info.Leader, nil
+	s := stand{last: info.State.LastSeq}
+	if info.Cluster != nil && len(info.Cluster.Replicas) > 0 {
+		s.leader = info.Cluster.Leader
+	}
+	return s, nil
 }

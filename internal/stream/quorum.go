@@ -27,16 +27,22 @@ func AskQuorum(ctx context.Context, nc *nats.Conn) error {
 	return err
 }
 
-// askQuorum returns what the stream's leader says of its replicas, nil where there are none.
-func askQuorum(ctx context.Context, nc *nats.Conn, name string) (*jetstream.ClusterInfo, error) {
+// told is what a stream's leader says of it.
+type told struct {
+	Error   *jetstream.APIError    `json:"error"`
+	Cluster *jetstream.ClusterInfo `json:"cluster"` // nil: it has no replicas
+	State   struct {
+		LastSeq uint64 `json:"last_seq"`
+	} `json:"state"`
+}
+
+// askQuorum returns what the stream's leader says, if it has most of its replicas.
+func askQuorum(ctx context.Context, nc *nats.Conn, name string) (*told, error) {
 	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+name, nil)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
-	var info struct {
-		Error   *jetstream.APIError    `json:"error"`
-		Cluster *jetstream.ClusterInfo `json:"cluster"`
-	}
+	var info told
 	if err := json.Unmarshal(m.Data, &info); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
@@ -46,7 +52,7 @@ func askQuorum(ctx context.Context, nc *nats.Conn, name string) (*jetstream.Clus
 	if !hasQuorum(info.Cluster) {
 		return nil, errNoQuorum
 	}
-	return info.Cluster, nil
+	return &info, nil
 }
 
 // hasQuorum reports whether a stream's leader hears of most of its replicas.

@@ -121,7 +121,7 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 			if err != nil {
 				return nil, err
 			}
-			return &Taken{Life: life, cons: cons, name: want.Name}, nil
+			return &Taken{Life: life, cons: cons, name: want.Name, bytes: pullBytes(c.js.Conn())}, nil
 		}
 		var api *jetstream.APIError
 		if !errors.As(err, &api) || api.ErrorCode != 10100 {

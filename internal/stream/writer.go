@@ -23,6 +23,7 @@ var (
 	ErrWrongRevision = errors.New("wrong last revision")                   // 10071, 10164: the compare-and-set lost
 	ErrSubjectFull   = errors.New("maximum messages per subject exceeded") // 10077 on a session's queue
 	ErrStoreFull     = errors.New("store is full")
+	ErrBusy          = errors.New("the broker has too much to store at this moment") // 10167: nothing was stored
 	ErrUnknown       = errors.New("no acknowledgement: whether it was stored is unknown")
 	ErrNoStream      = fmt.Errorf("%w: no stream takes the subject", ErrUnknown)
 )
@@ -242,6 +243,8 @@ func parseAck(m *nats.Msg) (Ack, error) {
 			return Ack{}, ErrSubjectFull
 		}
 		return Ack{}, fmt.Errorf("%w: %s", ErrStoreFull, a.Error.Description)
+	case 10167:
+		return Ack{}, ErrBusy
 	case 10023, 10047:
 		return Ack{}, fmt.Errorf("%w: %s", ErrStoreFull, a.Error.Description)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 func TestAWriteWithoutAcknowledgementEndsAtAckTimeoutOrASecondLater(t *testing.T) {
@@ -26,5 +28,12 @@ func TestAWriteWithoutAcknowledgementEndsAtAckTimeoutOrASecondLater(t *testing.T
 			close(w.stop)
 			<-w.done
 		})
+	}
+}
+
+func TestABrokerThatHasTooMuchToStoreIsNoFullStoreAndNoUnknownEnd(t *testing.T) {
+	_, err := parseAck(&nats.Msg{Data: []byte(`{"error":{"code":429,"err_code":10167,"description":"too many requests"},"stream":"DSPEX_JOBS","seq":0}`)})
+	if !errors.Is(err, ErrBusy) || errors.Is(err, ErrStoreFull) || errors.Is(err, ErrUnknown) {
+		t.Errorf("got %v", err)
 	}
 }

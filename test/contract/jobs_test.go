@@ -350,8 +350,12 @@ func TestTheStatesOfAJobWithoutSession(t *testing.T) {
 			}
 		}
 		stub.request(t, "dspex.rpc.jobs.cancel", text(m{"job": job})).succeeds(t)
-		if o, r := stub.wait(t, "", job); o.Outcome != "cancelled" || o.Attempts != 1 || r.Attempt != 1 {
-			t.Errorf("%s: %+v %+v, want it cancelled after 1 attempt", job, o, r)
+		o, r := stub.wait(t, "", job)
+		if o.Outcome != "cancelled" || o.Attempts > 1 || r.Attempt != o.Attempts {
+			t.Errorf("%s: %+v %+v, want it cancelled after 1 attempt at most", job, o, r)
+		}
+		if state == "retrying" && o.Attempts != 1 { // one that runs has come to its host, and may have begun or not
+			t.Errorf("%s: %+v, want 1 attempt", job, o)
 		}
 	}
 }

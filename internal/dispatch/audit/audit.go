@@ -224,6 +224,9 @@ func (a *audited) Refuse(number int, text string, body []byte, headers service.H
 	return nil
 }
 
+// Unwrap is the request as it came.
+func (a *audited) Unwrap() endpoint.Request { return a.Request }
+
 // NoteRefusal notes why the request is refused (endpoint.Refuse).
 func (a *audited) NoteRefusal(e *jobs.Error) {
 	a.record.Outcome, a.record.Error = refused, &failure{string(e.Category), e.Code}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/admission"
 	"github.com/dspex/dspex/internal/dispatch/audit"
+	"github.com/dspex/dspex/internal/dispatch/intake"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
 	"github.com/dspex/dspex/internal/dispatch/quota"
 	"github.com/dspex/dspex/internal/dispatch/stores"
@@ -109,7 +110,7 @@ func (c *Calls) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef
 		full, bad = c.Quotas.Admit(to.Tenant)
 	}
 	if bad != nil {
-		c.refuseCall(r, bad)
+		c.Refuse(r, bad)
 		return
 	}
 	if full && to.ID != "" {
@@ -137,8 +138,8 @@ func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRe
 // refusals that tell of a want of room, which metrics count.
 var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
 
-// refuseCall refuses a call and counts it, if it was for want of room.
-func (c *Calls) refuseCall(r endpoint.Request, e *jobs.Error) {
+// Refuse refuses a call and counts it, if it was for want of room.
+func (c *Calls) Refuse(r endpoint.Request, e *jobs.Error) {
 	if slices.Contains(roomCodes, e.Code) {
 		n, _ := c.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))
 		n.(*atomic.Int64).Add(1)
@@ -162,10 +163,11 @@ func (c *Calls) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, 
 		header[jobs.HeaderRole] = []string{string(role)}
 	}
 	c.Broker.Publish(to.CallSubject(outcomes.CallLane), header, body, func(ack stream.Ack, err error) {
+		defer intake.Stored(r) // or refused below
 		switch {
 		case err != nil:
 			c.Stores.Missed(err)
-			c.Probes.Diagnose(streamOf(to), err, func(err error) { c.refuseCall(r, endpoint.NotAccepted(err)) })
+			c.Probes.Diagnose(streamOf(to), err, func(err error) { c.Refuse(r, endpoint.NotAccepted(err)) })
 		default:
 			if to.ID == "" {
 				c.Timeouts.Expect(ack.Sequence, max(env.Deadline, req.Deadline))
@@ -198,13 +200,13 @@ func one(h map[string][]string, key string) string {
 func (c *Calls) ifKnown(r endpoint.Request, of jobs.SessionRef, keep func()) {
 	done, bad := c.Quotas.Look()
 	if bad != nil {
-		c.refuseCall(r, bad)
+		c.Refuse(r, bad)
 		return
 	}
 	c.asides.Go(func() {
 		defer done()
 		if bad := c.Quotas.KnownSession(of); bad != nil {
-			c.refuseCall(r, bad)
+			c.Refuse(r, bad)
 			return
 		}
 		keep()

@@ -181,7 +181,7 @@ func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time
 
 // note looks whether a letter was replayed.
 func (l *Letters) note(ctx context.Context, b *deadLetter) error {
-	m, err := stream.GetLast(ctx, l.broker.NC, stream.Dead, replayedSubject(b.sequence))
+	m, err := l.broker.Reads.Last(ctx, l.broker.NC, stream.Dead, replayedSubject(b.sequence))
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil
 	}
@@ -287,7 +287,7 @@ func decoded(kind string, body []byte) (v any, err error) {
 
 // letter reads one dead letter.
 func (l *Letters) letter(ctx context.Context, tenant string, sequence uint64) (*deadLetter, []byte, *jobs.Error) {
-	m, err := stream.GetSequence(ctx, l.broker.NC, stream.Dead, sequence)
+	m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
 		return nil, nil, endpoint.Unreadable(err)
 	}

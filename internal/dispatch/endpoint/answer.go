@@ -33,6 +33,11 @@ func NotAccepted(err error) *jobs.Error {
 			WithHint("wait until some of its jobs have ended").Again()
 		e.RetryAfter = jobs.QueueFullRetry
 		return e
+	case errors.Is(err, stream.ErrBusy):
+		e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "the broker has more to store than it may keep waiting").
+			WithHint("ask again after retry_after_ms").Again()
+		e.RetryAfter = jobs.QueueFullRetry
+		return e
 	case errors.Is(err, stream.ErrTakesNothing):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full: %v", err).
 			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); what was sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()

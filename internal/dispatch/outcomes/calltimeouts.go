@@ -153,7 +153,7 @@ func (t *Timeouts) giveUp(ctx context.Context, due []waitingCall) {
 }
 
 func (t *Timeouts) endCall(ctx context.Context, call waitingCall, hosts int) {
-	m, err := stream.GetSequence(ctx, t.broker.NC, stream.Anonymous, call.sequence)
+	m, err := t.broker.Reads.Sequence(ctx, t.broker.NC, stream.Anonymous, call.sequence)
 	if err != nil {
 		return // it has ended
 	}

@@ -164,7 +164,7 @@ func (l *Lookup) cancelQueued(ctx context.Context, a query) *jobs.Error {
 		if err != nil {
 			return broken(err)
 		}
-		m, err := stream.GetSequence(ctx, l.broker.NC, stream.Anonymous, seq)
+		m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, stream.Anonymous, seq)
 		if errors.Is(err, stream.ErrNotFound) {
 			return nil
 		}

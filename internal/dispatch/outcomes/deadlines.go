@@ -124,7 +124,7 @@ func (t *Timeouts) endDue(ctx context.Context, o *overdue, taken uint64) {
 // endLate ends a job whose id the broker gave. A chosen id may have been submitted before, and that submit may wait or run:
 // its outcome is not this one's to decide, so who waits only gets a reply.
 func (t *Timeouts) endLate(ctx context.Context, sequence uint64) {
-	m, err := stream.GetSequence(ctx, t.broker.NC, stream.Anonymous, sequence)
+	m, err := t.broker.Reads.Sequence(ctx, t.broker.NC, stream.Anonymous, sequence)
 	if err != nil {
 		return // it has ended, or gets its reply when it is taken
 	}

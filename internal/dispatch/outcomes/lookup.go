@@ -185,7 +185,7 @@ func unknownJob() *jobs.Error {
 // sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
 func (l *Lookup) sequenceOf(ctx context.Context, name string, a query, subject string) (uint64, error) {
 	if seq, ok := jobs.JobSequence(a.job); ok {
-		m, err := stream.GetSequence(ctx, l.broker.NC, name, seq)
+		m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, name, seq)
 		if err == nil && jobs.SourceOf(m.Subject).Session != a.session {
 			err = stream.ErrNotFound
 		}
@@ -194,7 +194,7 @@ func (l *Lookup) sequenceOf(ctx context.Context, name string, a query, subject s
 	const most = 4096
 	next := uint64(1)
 	for range most {
-		m, err := stream.GetNext(ctx, l.broker.NC, name, subject, next)
+		m, err := l.broker.Reads.Next(ctx, l.broker.NC, name, subject, next)
 		if err != nil {
 			return 0, err
 		}

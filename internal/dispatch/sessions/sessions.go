@@ -155,7 +155,7 @@ type queue struct {
 func (s *Sessions) queue(ctx context.Context, of jobs.SessionRef) (q queue, err error) {
 	next := func(from uint64) (first stream.Stored, err error) {
 		for _, subject := range of.QueueSubjects() {
-			m, err := stream.GetNext(ctx, s.broker.NC, stream.Jobs, subject, from)
+			m, err := s.broker.Reads.Next(ctx, s.broker.NC, stream.Jobs, subject, from)
 			switch {
 			case errors.Is(err, stream.ErrNotFound):
 			case err != nil:

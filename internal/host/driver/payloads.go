@@ -49,7 +49,7 @@ func (p *Payloads) Body(ctx context.Context, j *lifecycle.Job) ([]byte, error) {
 	if j.Data != nil || j.Size == 0 {
 		return j.Data, nil
 	}
-	m, err := stream.GetSequence(ctx, p.on.NC, stream.Jobs, j.Sequence)
+	m, err := p.on.Reads.Sequence(ctx, p.on.NC, stream.Jobs, j.Sequence)
 	return m.Data, err
 }
 
