@@ -75,11 +75,11 @@ type Config struct {
 	OnReady func()
 }
 
-// What the operator configures of the rooms.
-type (
-	Alerts = alerts.Config
-	Quotas = quota.Bounds
-)
+// Alerts is what the operator configures of alerts.
+type Alerts = alerts.Config
+
+// Quotas are the bounds of tenants.
+type Quotas = quota.Bounds
 
 // ReadQuotas reads a file {"*": {"jobs": 1000, "sessions": 10000}, "acme": {...}}.
 func ReadQuotas(path string) (Quotas, error) { return quota.Read(path) }

@@ -4,6 +4,7 @@ package service
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -122,9 +123,7 @@ func (r request) Headers() Headers { return Headers(r.Request.Headers()) }
 func (r request) Refuse(number int, text string, body []byte, headers Headers) error {
 	r.refused.Add(1)
 	all := Headers{micro.ErrorHeader: {text}, micro.ErrorCodeHeader: {strconv.Itoa(number)}}
-	for name, v := range headers {
-		all[name] = v
-	}
+	maps.Copy(all, headers)
 	return r.Respond(body, all)
 }
 

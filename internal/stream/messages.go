@@ -135,7 +135,7 @@ func (a *Access) Collect(ctx context.Context, subject string, each func(data []b
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil || m.Header.Get("Status") != "" {
-			return nil //nolint:nilerr // the time is over, or nobody is there
+			return nil // the time is over, or nobody is there
 		}
 		each(m.Data)
 	}

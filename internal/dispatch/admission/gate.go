@@ -45,6 +45,7 @@ func (a *Gate) Receive() (stop func(), err error) {
 	})
 }
 
+// Observe takes a host's report.
 func (a *Gate) Observe(b jobs.Heartbeat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

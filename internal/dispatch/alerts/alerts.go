@@ -47,6 +47,7 @@ func (a *Config) Flags(f *pflag.FlagSet) {
 	f.StringVar(&a.Webhook, "alert-webhook", "", "address that alerts are posted to as JSON; needs webhook among --alert-destinations")
 }
 
+// WithDefaults has the defaults in place of zero values.
 func (a Config) WithDefaults() Config {
 	if a.ErrorRate == 0 {
 		a.ErrorRate = DefaultErrorRate

@@ -27,6 +27,7 @@ import (
 // Which says which requests of an endpoint are recorded.
 type Which string
 
+// Kinds of endpoints.
 const (
 	None     Which = "none"     // they change nothing, and show nothing that a client has sent
 	All      Which = "all"      // whoever asks
@@ -309,6 +310,7 @@ func (g *Trail) miss(record []byte, err error) {
 	g.log.Error("audit_not_recorded", "record", json.RawMessage(record), "error", err, "hint", "the action was done all the same; keep this line")
 }
 
+// Lost counts the actions that could not be recorded.
 func (g *Trail) Lost() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

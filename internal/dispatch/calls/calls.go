@@ -62,6 +62,7 @@ func (c *Calls) Session(r endpoint.Request) {
 	c.call(r, endpoint.SessionOf(r, id))
 }
 
+// Anonymous accepts a call without a session.
 func (c *Calls) Anonymous(r endpoint.Request) {
 	c.call(r, endpoint.SessionOf(r, ""))
 }

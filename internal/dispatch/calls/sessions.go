@@ -10,8 +10,11 @@ import (
 // What changes a session is a job in the session's own queue, decided by the partition's owner: these endpoints only write it
 // down. The host answers, as it answers every call.
 
+// Cleanup empties a session.
 func (c *Calls) Cleanup(r endpoint.Request) { c.wholeSession(r, "cleanup_session") }
-func (c *Calls) Erase(r endpoint.Request)   { c.wholeSession(r, "erase_session") }
+
+// Erase removes a session.
+func (c *Calls) Erase(r endpoint.Request) { c.wholeSession(r, "erase_session") }
 
 func (c *Calls) wholeSession(r endpoint.Request, command string) {
 	var id string
@@ -22,6 +25,7 @@ func (c *Calls) wholeSession(r endpoint.Request, command string) {
 	c.callWith(r, id, command, map[string]any{})
 }
 
+// Import makes a session of a document of sessions.export.
 func (c *Calls) Import(r endpoint.Request) {
 	var id string
 	var document []byte

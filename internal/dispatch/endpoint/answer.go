@@ -101,6 +101,7 @@ func TakesNothing(r Request) bool {
 	return bad == nil
 }
 
+// Paged adds the cursor of the next page to a result, if there is one.
 func Paged(result map[string]any, cursor string) map[string]any {
 	if cursor != "" {
 		result["cursor"] = cursor
@@ -108,6 +109,7 @@ func Paged(result map[string]any, cursor string) map[string]any {
 	return result
 }
 
+// OrNil is nil for a text that is empty.
 func OrNil(s string) any {
 	if s == "" {
 		return nil
@@ -115,4 +117,5 @@ func OrNil(s string) any {
 	return s
 }
 
+// TimeText is a time as answers have it.
 func TimeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

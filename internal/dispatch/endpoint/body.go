@@ -26,6 +26,7 @@ type Entry struct {
 	given    bool
 }
 
+// Text is a text that is allowed.
 func Text(to *string, expected string, allowed func(string) bool) *Entry {
 	return &Entry{expected: expected, kind: wire.Str, take: func(in *wire.Reader) bool {
 		v, err := in.Str()
@@ -34,6 +35,7 @@ func Text(to *string, expected string, allowed func(string) bool) *Entry {
 	}}
 }
 
+// Int is a number between two bounds.
 func Int(to *int64, what string, least, most int64) *Entry {
 	return &Entry{expected: fmt.Sprintf("%s, %d to %d", what, least, most), kind: wire.Int, take: func(in *wire.Reader) bool {
 		v, err := in.Int()
@@ -42,6 +44,7 @@ func Int(to *int64, what string, least, most int64) *Entry {
 	}}
 }
 
+// Bool is true or false.
 func Bool(to *bool) *Entry {
 	return &Entry{expected: "true or false", kind: wire.Bool, take: func(in *wire.Reader) bool {
 		v, err := in.Bool()
@@ -50,6 +53,7 @@ func Bool(to *bool) *Entry {
 	}}
 }
 
+// Map is a map, as it stands in the body.
 func Map(to *[]byte, expected string) *Entry {
 	return &Entry{expected: expected, kind: wire.Map, take: func(in *wire.Reader) bool {
 		v, err := in.Raw()
@@ -67,6 +71,7 @@ func OptionalBool(to **bool) *Entry {
 	}}
 }
 
+// Needed refuses a body without the entry.
 func (e *Entry) Needed() *Entry {
 	e.required = true
 	return e

@@ -98,6 +98,7 @@ type Rate struct {
 	Threshold     float64
 }
 
+// Share is that of the jobs that failed.
 func (r Rate) Share() float64 { return float64(r.Failed) / float64(max(r.Total, 1)) }
 
 // Over reports whether the rate is above the threshold.
@@ -110,8 +111,10 @@ type alarm struct {
 	last      time.Time
 }
 
+// Verdict is what there is to send about a rate.
 type Verdict int
 
+// Verdicts.
 const (
 	Quiet Verdict = iota
 	raised

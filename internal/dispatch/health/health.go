@@ -63,6 +63,7 @@ func appendHead(beats []jobs.Heartbeat) []byte {
 	return wire.AppendStr(wire.AppendBool(wire.AppendStr(b, "ok"), true), "result")
 }
 
+// Stats answers the numbers alone, measured now.
 func (h *Health) Stats(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return

@@ -44,6 +44,7 @@ func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string
 	return l.Stage(ctx, a.session, at.sequence)
 }
 
+// Stage tells where a session's job stands that has no outcome.
 func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
 	e, err := l.broker.Records.Get(ctx, session.HeadKey())
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 // Every dispatcher looks at them again and again and makes what is missing, so that the deployment heals without a restart.
 // What was lost is reported: it cannot be brought back, but for what dispatchers remember of dspex_control.
 
+// Times of the care for broker objects.
 const (
 	Pause         = 2 * time.Second  // between two looks
 	storesTimeout = 10 * time.Second // of one look, with what it makes
