@@ -132,7 +132,8 @@ func (b *broker) recover(ctx context.Context, blocked func() bool, log *slog.Log
 // Room on the disk: the broker takes at most three quarters of what is free.
 const (
 	leastRoom = 256 << 20
-	mostJobs  = 4 << 30 // stream.Settings' own default
+	otherRoom = 72 << 20 // events and small buckets
+	mostJobs  = 4 << 30  // stream.Settings' own default
 )
 
 // settings fit the streams into the broker's room, where less is free than they have by default.
@@ -142,7 +143,7 @@ func (b *broker) settings() (stream.Settings, error) {
 		return stream.Settings{}, fmt.Errorf("%s has room for %d MiB, expected at least %d: free some of the disk, or choose another place with --dir",
 			b.server().JetStreamConfig().StoreDir, room>>20, leastRoom>>20)
 	}
-	unit := min(mostJobs, room/5) // two streams of jobs, the results, a half for batches, a quarter for dead letters, an eighth for the audit trail; the rest for events and records
+	unit := min(mostJobs, room/5, (room-otherRoom)/4) // two streams of jobs, the results, a half for batches, a quarter for dead letters, an eighth for the audit trail; the rest for events and records
 	return stream.Settings{JobsBytes: unit, ResultsBytes: unit, DeadBytes: unit / 4, BatchBytes: unit / 2, AuditBytes: min(256<<20, unit/8)}, nil
 }
 

@@ -70,10 +70,10 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 		out    string
 		said   string
 	}{
-		{"show 99", 1, "", "dead_letter_unknown"}, {"show x", 2, "", "must be a number"}, {"replay", 2, "", "which dead letters?"}, {"replay 1 --all", 2, "", "which dead letters?"},
+		{"show 99", 1, "", "dead_letter_unknown"}, {"show x", 2, "", "must be a number"}, {"replay", 2, "", "name the dead letters"}, {"replay 1 --all", 2, "", "name the dead letters"},
 		{"replay --session s", 2, "", "would replay 1 dead letters: rerun with --yes"}, {"purge 1", 2, "", "would remove 1 dead letters: rerun with --yes"},
 		{"replay 1", 0, "letter 1: replayed as one-r1", ""}, {"replay 1", 0, "letter 1: had been replayed as one-r1", ""},
-		{"purge --replayed --yes", 0, "1 removed", ""}, {"list --session s --replayed", 0, "", "no such dead letters"},
+		{"purge --replayed --yes", 0, "1 removed", ""}, {"list --session s --replayed", 0, "", "no dead letters"},
 	} {
 		out, said, status := dlq(t, d.url, strings.Fields(step.args)...)
 		if status != step.status || !strings.Contains(out, step.out) || !strings.Contains(said, step.said) {
