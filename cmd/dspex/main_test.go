@@ -19,20 +19,23 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script/*.txtar: each is a session at a terminal, against a stand-in for dspex behind a real broker.
-// In the scripts, EMPTY_URL is a broker without dspex, NOBODY_URL an address where nothing listens, and DENYING_URL a broker whose
-// user me (password pw) may publish to no subject of dspex.
+// In the scripts, UNTOUCHED_URL is a stand-in that none of them changes, EMPTY_URL is a broker without dspex, NOBODY_URL an address where
+// nothing listens, and DENYING_URL a broker whose user me (password pw) may publish to no subject of dspex.
 func TestScripts(t *testing.T) {
 	served, empty := natstest.Run(t), natstest.Run(t)
 	denying := natstest.Run(t, func(o *server.Options) {
 		o.Users = []*server.User{{Username: "me", Password: "pw", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"dspex.>"}}}}}
 	})
 	natstest.StartFake(t, served)
+	untouched := natstest.Run(t)
+	natstest.StartFake(t, untouched)
 	nobody := natstest.Nobody(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NATS_URL", served.ClientURL())
 			env.Setenv("EMPTY_URL", empty.ClientURL())
+			env.Setenv("UNTOUCHED_URL", untouched.ClientURL())
 			env.Setenv("NOBODY_URL", nobody)
 			env.Setenv("DENYING_URL", denying.ClientURL())
 			env.Setenv("HOME", env.WorkDir)

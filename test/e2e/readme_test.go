@@ -49,6 +49,9 @@ func TestTheProgramsOfTheReadmeRun(t *testing.T) {
 			t.Errorf("there is a second program in %s: give it a name of its own here", kind)
 		}
 		seen[kind] = true
+		if kind == "sh" { // it writes files
+			text = "cd " + dir + "\n" + text
+		}
 		if err := os.WriteFile(run[kind].file, []byte(strings.ReplaceAll(text, "bin/dspex", binary)), 0o600); err != nil {
 			t.Fatal(err)
 		}
