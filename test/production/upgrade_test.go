@@ -56,7 +56,6 @@ func TestADeploymentOfAnEarlierVersionMovesIntoAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", -1, 0, store, true, true
-		o.ConfigFile = "" // an operator puts the new file in the place of the old one
 		return o
 	}
 	s := natstest.Run(t, func(into *server.Options) { *into = *read(filepath.Join(source, "nats.conf")) })
@@ -124,11 +123,9 @@ func TestADeploymentOfAnEarlierVersionMovesIntoAccounts(t *testing.T) {
 	}
 
 	path := withTenants(t, "acme")
-	for range 2 {
-		if err := s.ReloadOptions(read(path)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.Shutdown()
+	s.WaitForShutdown()
+	s = natstest.Run(t, func(into *server.Options) { *into = *read(path) })
 	accounts := []string{"DSPEX_ACCOUNTS=true"}
 	d = run(bin, "dispatcher", "dispatcher", accounts, "--name", "d1")
 	h2, h3 := host(bin, "h1"), host(bin, "h2")
