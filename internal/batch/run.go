@@ -9,7 +9,7 @@ import (
 // Bounds of a run.
 const (
 	DefaultConcurrency = 64              // jobs of a batch at the broker at a time
-	MaxConcurrency     = 1024            // a look reads the results of so many
+	MaxConcurrency     = 1024            // results that one look reads
 	ahead              = 8               // chunks that are open at a time
 	ofSession          = 8               // jobs of one session at the broker at a time: its queue has room for others
 	stops              = 16              // cancellations under way at a time

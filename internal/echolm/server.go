@@ -28,8 +28,8 @@ const (
 type Config struct {
 	Addr   string       // to listen on, "127.0.0.1:0" if empty; beyond loopback everyone there can ask, nobody can control
 	Script Script       // for requests without a script of their own in the path
-	Log    *slog.Logger // nil: silent; never told prompts or keys
-	// OnRequest is told every request with a valid body, before its latency. It is called on the request's goroutine, from
+	Log    *slog.Logger // nil: silent; it never gets prompts or keys
+	// OnRequest is called with every request with a valid body, before its latency, on the request's goroutine, from
 	// many at once.
 	OnRequest func(Request)
 	// Outputs gives the outputs of a DSPy prompt with these inputs, by their names; the echo makes up those that it leaves out. It is
@@ -37,7 +37,7 @@ type Config struct {
 	Outputs func(inputs map[string]string) map[string]any
 }
 
-// Request is what OnRequest is told.
+// Request is what OnRequest is called with.
 type Request struct {
 	Number   uint64 // 1 for the first request of the server
 	Endpoint string // "chat", "responses" or "completions"

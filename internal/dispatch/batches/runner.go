@@ -320,7 +320,7 @@ func (r *runner) announce(rec *batch.Record) {
 	r.post(batch.Announced{})
 }
 
-// replyOf is where the end is told: tenants with accounts hear what the service exports to them.
+// replyOf is where the end is sent: tenants with accounts receive what the service exports to them.
 func replyOf(rec *batch.Record, accounts bool) string {
 	rest, exported := strings.CutPrefix(rec.ReplyTo, contract.SubjectReply)
 	if exported && accounts {

@@ -36,7 +36,7 @@ type place struct {
 	over atomic.Bool
 }
 
-// take gives a request of so many bytes a place. If there is no room for it, it may come back after retry.
+// take gives a request of size bytes a place. If there is no room for it, it may come back after retry.
 func (i *room) take(now time.Time, size int) (p *place, retry time.Duration) {
 	if retry := i.takes(now, size); retry > 0 {
 		return nil, retry
@@ -51,7 +51,7 @@ func (p *place) leave() {
 	}
 }
 
-// takes counts a request of so many bytes. If there is no room for it, it may come back after retry.
+// takes counts a request of size bytes. If there is no room for it, it may come back after retry.
 func (i *room) takes(now time.Time, size int) (retry time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -15,7 +15,7 @@ type ender struct {
 	log    *slog.Logger
 }
 
-// endQueued gives an anonymous job that no host has its outcome, after so many attempts. It does what it can: the job may have
+// endQueued gives an anonymous job that no host has its outcome, after a number of attempts. It does what it can: the job may have
 // one meanwhile.
 func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, kind jobs.Kind, why *jobs.Error) {
 	from, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, e.broker.Accounts())

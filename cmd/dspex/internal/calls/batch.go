@@ -88,7 +88,7 @@ Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has no
 	return cmd
 }
 
-// mostLine bounds a line: no broker takes a job of so many bytes.
+// mostLine bounds a line: no broker takes a job of that size.
 const mostLine = 64 << 20
 
 // linesOf are the jobs of a file.
@@ -164,7 +164,7 @@ func whole(b dspex.Batch) error {
 	return nil
 }
 
-// How often progress is looked at, and how often it is told where there is no terminal.
+// The time between two looks at the progress, and between two lines about it where there is no terminal.
 const (
 	progressLook = 500 * time.Millisecond
 	progressLine = 10 * time.Second
@@ -182,10 +182,13 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 	for b.Phase != dspex.BatchEnded {
 		select {
 		case <-ctx.Done():
-			return b, ctx.Err()
+			return b, batchGoesOn(b)
 		case <-t.C:
 		}
 		now, err := c.GetBatch(ctx, b.ID)
+		if err != nil && ctx.Err() != nil {
+			return b, batchGoesOn(b)
+		}
 		if err != nil {
 			return b, err
 		}
@@ -197,6 +200,12 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 		}
 	}
 	return b, nil
+}
+
+// batchGoesOn is the error of somebody who does not wait any longer for a batch.
+func batchGoesOn(b dspex.Batch) error {
+	return &cli.Failure{Status: cli.ExitInterrupted, Text: "interrupted; the batch " + b.ID + " goes on",
+		Hint: fmt.Sprintf("`dspex batch wait %s` waits for its end, `dspex batch results %s` has what is done, `dspex batch cancel %s` ends it", b.ID, b.ID, b.ID)}
 }
 
 func progress(b dspex.Batch, n int, in time.Duration) string {

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,9 +28,9 @@ func sayBatch(a *cli.App, b dspex.Batch) error {
 	rows := []cli.Row{{"batch", cli.Word(b.ID)}, {"phase", string(b.Phase)}, {"jobs", fmt.Sprint(b.Jobs)},
 		{"outcomes", fmt.Sprintf("%d succeeded, %d failed, %d cancelled, %d expired", o.Succeeded, o.Failed, o.Cancelled, o.Expired)},
 		{"errors", strings.TrimPrefix(errorsOf(b), ", ")}, {"submitted", moment(b.SubmittedAt)}, {"ended", moment(b.EndedAt)}, {"kept until", moment(b.ExpiresAt)}}
-	for model, counters := range b.Usage {
-		for name, n := range counters {
-			rows = append(rows, cli.Row{"usage", fmt.Sprintf("%s %s %d", cli.Word(model), cli.Word(name), n)})
+	for _, model := range slices.Sorted(maps.Keys(b.Usage)) {
+		for _, name := range slices.Sorted(maps.Keys(b.Usage[model])) {
+			rows = append(rows, cli.Row{"usage", fmt.Sprintf("%s %s %d", cli.Word(model), cli.Word(name), b.Usage[model][name])})
 		}
 	}
 	a.Table(a.Out, "", rows)
@@ -58,33 +61,41 @@ func batchOne(a *cli.App, name, short string, do func(*dspex.Client, context.Con
 }
 
 func batchList(a *cli.App) *cobra.Command {
-	return &cobra.Command{
+	var many cli.ListFlags
+	cmd := &cobra.Command{
 		Use: "list", Short: "List the batches, the newest first, and until when they are kept", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			most, err := many.Most(cmd)
+			if err != nil {
+				return err
+			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				n := 0
-				for b, err := range c.Batches(ctx) {
-					if err != nil {
-						return err
-					}
-					if n++; !a.Text() {
-						if err := a.Say(b.Raw); err != nil {
-							return err
-						}
-						continue
-					}
-					until := ""
-					if !b.ExpiresAt.IsZero() {
-						until = ", kept until " + moment(b.ExpiresAt)
-					}
-					fmt.Fprintf(a.Out, "%s  %s, %d/%d jobs, %d succeeded%s%s\n", cli.Word(b.ID), b.Phase, b.Done(), b.Jobs, b.Outcomes.Succeeded, errorsOf(b), until)
-				}
-				if n == 0 && a.Text() {
-					fmt.Fprintln(a.Err, "no batches")
-				}
-				return nil
+				list := cli.Listing[dspex.Batch]{Row: batchRow, None: "no batches", Raw: func(b dspex.Batch) json.RawMessage { return b.Raw }, Table: cli.Columns{
+					App: a, Head: []string{"BATCH", "PHASE", "JOBS", "SUCCEEDED", "FAILED", "SUBMITTED", "KEPT UNTIL"},
+					Right: []bool{false, false, true, true, true, false, false}, Least: []int{5},
+				}}
+				return list.Say(a, first(c.Batches(ctx), most), most)
 			})
 		},
+	}
+	many.Add(cmd)
+	return cmd
+}
+
+func batchRow(b dspex.Batch) []string {
+	return []string{cli.Word(b.ID), cli.Word(string(b.Phase)), fmt.Sprintf("%d/%d", b.Done(), b.Jobs), strconv.Itoa(b.Outcomes.Succeeded),
+		strconv.Itoa(b.Outcomes.Failed), cli.Dash(moment(b.SubmittedAt)), cli.Dash(moment(b.ExpiresAt))}
+}
+
+// first ends a sequence after most items; 0: it does not.
+func first[T any](items iter.Seq2[T, error], most int) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		n := 0
+		for item, err := range items {
+			if n++; !yield(item, err) || n == most {
+				return
+			}
+		}
 	}
 }
 

@@ -13,41 +13,81 @@ import (
 // attemptsASecond is how many attempts have a line of their own; more of them than that nobody reads.
 const attemptsASecond = 20
 
-// attemptLog shows each attempt that is over on a line, and what the user's code raised.
+// mostLines is how many texts wait for the terminal: what is beyond them is counted, not shown.
+const mostLines = 256
+
+// attemptLog shows each attempt that is over on a line, and what the user's code raised. A terminal that stands still holds up
+// nobody.
 type attemptLog struct {
-	app   *cli.App
-	quiet bool
-	now   func() time.Time
+	app     *cli.App
+	quiet   bool
+	now     func() time.Time
+	texts   chan string
+	written sync.WaitGroup
 
 	mu     sync.Mutex
+	over   bool
 	second time.Time
 	shown  int // in this second
 	unseen int // since the last line
 }
 
+// newAttemptLog makes a log that writes until close.
+func newAttemptLog(a *cli.App, quiet bool, now func() time.Time) *attemptLog {
+	l := &attemptLog{app: a, quiet: quiet, now: now, texts: make(chan string, mostLines)}
+	l.written.Go(func() {
+		for text := range l.texts {
+			fmt.Fprint(a.Err, text)
+		}
+	})
+	return l
+}
+
+// close writes what is there. Attempts that end later are not shown.
+func (l *attemptLog) close() {
+	l.mu.Lock()
+	if !l.over {
+		l.over = true
+		close(l.texts)
+	}
+	l.mu.Unlock()
+	l.written.Wait()
+}
+
 func (l *attemptLog) ended(e devserver.Ended) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.now()
+	now, unseen := l.now(), l.unseen
 	if s := now.Truncate(time.Second); s != l.second {
 		l.second, l.shown = s, 0
 	}
-	raised := raised(e)
-	if l.quiet || l.shown >= attemptsASecond {
-		l.unseen++
-	} else {
-		l.shown++
-		raised = l.line(now, e) + raised
+	text, shows := raised(e), !l.quiet && l.shown < attemptsASecond
+	if shows {
+		text = l.line(now, e) + text
+		unseen = 0
 	}
-	fmt.Fprint(l.app.Err, raised)
+	if l.over || text == "" {
+		l.unseen++
+		return
+	}
+	select {
+	case l.texts <- text:
+		l.unseen = unseen
+		if shows {
+			l.shown++
+		} else {
+			l.unseen++
+		}
+	default:
+		l.unseen++
+	}
 }
 
 func (l *attemptLog) line(now time.Time, e devserver.Ended) string {
 	out := l.app.Err
 	text := ""
-	if l.unseen > 0 && !l.quiet {
+	if l.unseen > 0 {
 		text = l.app.Paint(out, cli.Dim, fmt.Sprintf("%d more attempts", l.unseen)) + "\n"
-		l.unseen = 0
 	}
 	verdict, why := l.app.Paint(out, cli.Green, "ok    "), ""
 	if e.Error != nil {

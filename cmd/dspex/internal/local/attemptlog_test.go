@@ -21,7 +21,7 @@ func TestDevShowsWhatUserCodeRaises(t *testing.T) {
 }
 
 func logOf(out *bytes.Buffer, quiet bool, now *time.Time) *attemptLog {
-	return &attemptLog{app: &cli.App{Err: out, Env: func(string) string { return "" }}, quiet: quiet, now: func() time.Time { return *now }}
+	return newAttemptLog(&cli.App{Err: out, Env: func(string) string { return "" }}, quiet, func() time.Time { return *now })
 }
 
 func TestDevShowsEachAttemptOnALine(t *testing.T) {
@@ -30,6 +30,7 @@ func TestDevShowsEachAttemptOnALine(t *testing.T) {
 	l := logOf(&out, false, &now)
 	l.ended(devserver.Ended{Session: "bob", Job: "q5", Command: "predict", Attempt: 1, Worker: "dev/1", Ran: 12 * time.Millisecond})
 	l.ended(devserver.Ended{Job: "q6", Command: "echo", Attempt: 2, Worker: "dev/2", Ran: time.Second, Error: &jobs.Error{Category: jobs.Timeout, Code: jobs.CodeOperationTimeout}})
+	l.close()
 	want := "15:04:05 ok     predict          session bob, job q5, attempt 1, dev/1, 12ms\n" +
 		"15:04:05 failed echo             anonymous, job q6, attempt 2, dev/2, 1s  timeout operation_timeout\n"
 	if got := out.String(); got != want {
@@ -44,14 +45,15 @@ func TestDevCountsAttemptsOfWhichThereAreTooManyToRead(t *testing.T) {
 	for range attemptsASecond + 7 {
 		l.ended(devserver.Ended{Command: "echo"})
 	}
-	if got := strings.Count(out.String(), "\n"); got != attemptsASecond {
-		t.Errorf("%d lines in a second", got)
-	}
 	now = now.Add(time.Second)
-	out.Reset()
 	l.ended(devserver.Ended{Command: "echo"})
-	if got := out.String(); !strings.HasPrefix(got, "7 more attempts\n15:04:06 ok") {
-		t.Errorf("got %q", got)
+	l.close()
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != attemptsASecond+2 {
+		t.Fatalf("%d lines: %q", len(lines), lines)
+	}
+	if lines[attemptsASecond] != "7 more attempts" || !strings.HasPrefix(lines[attemptsASecond+1], "15:04:06 ok") {
+		t.Errorf("got %q", lines[attemptsASecond:])
 	}
 }
 
@@ -61,7 +63,26 @@ func TestQuietDevShowsOnlyWhatUserCodeRaises(t *testing.T) {
 	l := logOf(&out, true, &now)
 	l.ended(devserver.Ended{Command: "echo"})
 	l.ended(devserver.Ended{Command: "boom", Job: "q1", Attempt: 1, Error: &jobs.Error{Message: "no", PythonType: "ValueError"}})
+	l.close()
 	if got, want := out.String(), "boom raised (job q1, attempt 1)\n  no\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// stuck is a terminal that somebody has stopped.
+type stuck struct{ free chan struct{} }
+
+func (s stuck) Write(b []byte) (int, error) {
+	<-s.free
+	return len(b), nil
+}
+
+func TestATerminalThatStandsStillHoldsUpNoAttempt(t *testing.T) {
+	terminal := stuck{make(chan struct{})}
+	l := newAttemptLog(&cli.App{Err: terminal, Env: func(string) string { return "" }}, false, time.Now)
+	for range 10 * mostLines { // each call of ended returns, or the test does not
+		l.ended(devserver.Ended{Command: "boom", Error: &jobs.Error{Message: "no", PythonType: "ValueError"}})
+	}
+	close(terminal.free)
+	l.close()
 }

@@ -53,7 +53,8 @@ func Dev(a *cli.App) *cobra.Command {
 			}
 			defer stop()
 			cfg.Metrics = registry
-			attempts := &attemptLog{app: a, quiet: quiet, now: time.Now}
+			attempts := newAttemptLog(a, quiet, time.Now)
+			defer attempts.close()
 			cfg.Ended = attempts.ended
 			cfg.Ready = func(i devserver.Info) {
 				level.Set(min(level.Level(), slog.LevelWarn))
