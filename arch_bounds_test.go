@@ -77,7 +77,7 @@ var thirdParty = map[string][]string{
 	"cmd/dspex/internal/demo":       {natsClient, cobra},
 	"cmd/dspex/internal/doctor":     {natsClient, cobra, sys},
 	"cmd/dspex/internal/gatewaycmd": {cobra},
-	"cmd/dspex/internal/local":      {cobra},
+	"cmd/dspex/internal/local":      {cobra, pflag, prometheus},
 	"cmd/dspex/internal/ops":        {natsClient, cobra},
 	"cmd/worker-host":               {natsClient, prometheus, cobra, pflag},
 	"internal/backup":               {compress, natsServer, natsClient},

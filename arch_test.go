@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 	"cmd/dspex/internal/demo":       {"", "cmd/dspex/internal/cli", "internal/devserver"},
 	"cmd/dspex/internal/doctor":     {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/lm", "internal/pyenv", "internal/stream"},
 	"cmd/dspex/internal/gatewaycmd": {"cmd/dspex/internal/cli", "internal/daemon", "internal/gateway"},
-	"cmd/dspex/internal/local":      {"cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/pyenv"},
+	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/gateway", "internal/pyenv"},
 	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/tenants"},
 	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                          {"internal/config", "internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},

@@ -89,6 +89,18 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 			t.Errorf("no %s (%v)", metric, err)
 		}
 	}
+	served := regexp.MustCompile(`(?m)^http (http://127\.0\.0\.1:\d+)$`).FindStringSubmatch(hints.String())
+	if served == nil {
+		t.Fatalf("no address of HTTP: %s", hints.String())
+	}
+	over, err := http.Post(served[1]+"/v1/jobs", "application/json", strings.NewReader(`{"command":"price"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer over.Body.Close()
+	if text, err := io.ReadAll(over.Body); err != nil || !strings.Contains(string(text), `"result":42`) {
+		t.Errorf("over HTTP: %d %s %v", over.StatusCode, text, err)
+	}
 	interrupt()
 	if status := <-ended; status != daemon.ExitOK {
 		t.Errorf("status %d: %s", status, hints.String())

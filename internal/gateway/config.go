@@ -11,6 +11,7 @@ import (
 // Config says what a gateway accepts. Zero values mean the defaults.
 type Config struct {
 	Listen      string // HOST:PORT
+	ListenFlag  string // that names it, for messages; default --listen
 	MaxBody     int64  // bytes of a request's body
 	MaxRequests int    // that are served at once
 	Cert, Key   string // files, for TLS
@@ -34,7 +35,7 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	c.Listen = cmp.Or(c.Listen, DefaultListen)
+	c.Listen, c.ListenFlag = cmp.Or(c.Listen, DefaultListen), cmp.Or(c.ListenFlag, "--listen")
 	c.MaxBody = cmp.Or(c.MaxBody, DefaultMaxBody)
 	c.MaxRequests = cmp.Or(c.MaxRequests, DefaultMaxRequests)
 	c.BodyTime, c.WriteTime = cmp.Or(c.BodyTime, bodyTime), cmp.Or(c.WriteTime, writeTime)
@@ -61,10 +62,10 @@ func (c Config) Check() error {
 func (c Config) checkListen() error {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		return fmt.Errorf("--listen must be HOST:PORT, such as %s, got %q", DefaultListen, c.Listen)
+		return fmt.Errorf("%s must be HOST:PORT, such as %s, got %q", c.ListenFlag, DefaultListen, c.Listen)
 	}
 	if !isLoopback(host) {
-		return fmt.Errorf("--listen must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: whoever reaches the gateway may run every command of its user", host)
+		return fmt.Errorf("%s must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: whoever reaches the gateway may run every command of its user", c.ListenFlag, host)
 	}
 	return nil
 }

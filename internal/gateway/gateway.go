@@ -21,6 +21,7 @@ type Gateway struct {
 	cfg     Config
 	metrics *metrics
 	ready   readiness
+	feeds   *feeds
 	ending  atomic.Bool // the gateway itself leaves its clients
 }
 
@@ -28,6 +29,7 @@ type Gateway struct {
 // shows.
 func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gateway, error) {
 	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics()}
+	g.feeds = newFeeds(g.cfg.MaxRequests)
 	g.ready.ask = client.Health
 	return g, g.metrics.register(registry)
 }
@@ -42,6 +44,9 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(mux)
 }
+
+// Close ends what goes on without a request: the calls whose partial output is kept. Their jobs go on.
+func (g *Gateway) Close() { g.feeds.close() }
 
 // OpenAPI is the description of the API, as /openapi.json shows it.
 func OpenAPI() ([]byte, error) {

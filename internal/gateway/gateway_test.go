@@ -32,7 +32,7 @@ func serve(t *testing.T, c *dspex.Client, cfg gateway.Config) string {
 		t.Fatal(err)
 	}
 	s := httptest.NewServer(g.Handler(registry))
-	t.Cleanup(s.Close)
+	t.Cleanup(func() { s.Close(); g.Close() })
 	return s.URL
 }
 
@@ -319,7 +319,7 @@ func TestOpenAPIDescribesEveryOperation(t *testing.T) {
 		t.Fatalf("%v %.200s", err, a.text)
 	}
 	for path, methods := range map[string][]string{
-		"/v1/sessions/{session}/jobs": {"post"}, "/v1/jobs": {"post"}, "/v1/jobs/{id}": {"get", "delete"}, "/v1/health": {"get"}, "/v1/stats": {"get"},
+		"/v1/sessions/{session}/jobs": {"post"}, "/v1/jobs": {"post"}, "/v1/jobs/{id}": {"get", "delete"}, "/v1/jobs/{id}/events": {"get"}, "/v1/health": {"get"}, "/v1/stats": {"get"},
 	} {
 		for _, method := range methods {
 			if described.Paths[path][method].OperationID == "" {

@@ -125,8 +125,8 @@ func (w *boundedWriter) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// Flush sends what was written.
-func (w *boundedWriter) Flush() error {
+// FlushError sends what was written.
+func (w *boundedWriter) FlushError() error {
 	w.bound()
 	return w.control.Flush()
 }

@@ -20,11 +20,13 @@ import (
 type RunInput struct {
 	Key    string `header:"Idempotency-Key" doc:"Id of the job: the same request under the same key gets the first outcome. [A-Za-z0-9_-]{1,48}, not of the forms q<digits> or ...-r<digits>"`
 	Prefer string `header:"Prefer" doc:"respond-async: as wait=false"`
+	Accept string `header:"Accept" doc:"text/event-stream: partial output comes as events, and the reply as the last one"`
 	Wait   string `query:"wait" enum:"true,false" doc:"Default true. false: the job is stored, and the answer is 202 with its Location"`
 	Leave  bool   `query:"cancel_on_disconnect" doc:"The job is cancelled when the client goes away before the answer. Without it the job goes on"`
 	Body   jobBody
 
-	RawBody []byte
+	LastEvent string `header:"Last-Event-ID" doc:"Of a stream that broke: with the same Idempotency-Key and body the events behind this one are sent"`
+	RawBody   []byte
 }
 
 // Resolve refuses null where the contract has a map or a value: huma takes it for something that is left out.
@@ -59,14 +61,21 @@ type anonymousInput struct {
 	RunInput
 }
 
-// answer is a reply of the contract, as it came.
+// answer is a reply of the contract, as it came, or its events. What is empty is left out.
 type answer struct {
-	Status   int
 	Location string `header:"Location"`
 	Job      string `header:"Dspex-Job"`
 	Attempt  string `header:"Dspex-Attempt"`
 	Type     string `header:"Content-Type"`
-	Body     []byte
+	Body     func(huma.Context)
+}
+
+// whole is the body of an answer that is there already.
+func whole(status int, body []byte) func(huma.Context) {
+	return func(c huma.Context) {
+		c.SetStatus(status)
+		_, _ = c.BodyWriter().Write(body)
+	}
 }
 
 func (g *Gateway) runInSession(ctx context.Context, in *inSessionInput) (*answer, error) {
@@ -92,24 +101,33 @@ func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (
 		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.lane", "left out, or with wait=false", "a lane is for a job that is stored: with wait=false")
 	case async && in.Leave:
 		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.cancel_on_disconnect", "left out, or without wait=false", "nobody waits for a job that is stored")
+	case async && accepts(in.Accept, eventStream):
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "header.Accept", "left out, or without wait=false", "a job that is stored has no stream")
 	case async:
 		return g.store(ctx, job, dspex.Lane(lane), in)
-	}
-	if in.Leave {
-		defer g.cancelLeft(ctx, job)()
+	case accepts(in.Accept, eventStream):
+		return g.streamed(ctx, job, in)
 	}
 	reply, err := g.call(ctx, job, in)
+	if in.Leave && ctx.Err() != nil {
+		g.cancelLeft(ctx, job)
+	}
 	if err != nil {
 		return nil, asProblem(err, job)
 	}
-	return &answer{Status: http.StatusOK, Job: job.ID, Attempt: strconv.Itoa(reply.Attempt), Type: contract.JSON, Body: reply.Raw}, nil
+	return &answer{Job: job.ID, Attempt: strconv.Itoa(reply.Attempt), Type: contract.JSON, Body: whole(http.StatusOK, reply.Raw)}, nil
 }
 
-func (g *Gateway) call(ctx context.Context, job dspex.JobRef, in *RunInput) (dspex.Reply, error) {
+func (in *RunInput) callOptions(job dspex.JobRef) []dspex.CallOption {
 	options := []dspex.CallOption{dspex.WithJobID(job.ID)}
 	for _, o := range in.Body.Options.options() {
 		options = append(options, o)
 	}
+	return options
+}
+
+func (g *Gateway) call(ctx context.Context, job dspex.JobRef, in *RunInput) (dspex.Reply, error) {
+	options := in.callOptions(job)
 	if job.Session == "" {
 		return g.client.ExecuteAnonymous(ctx, in.Body.Command, in.Body.arguments(), options...)
 	}
@@ -138,7 +156,7 @@ func (g *Gateway) store(ctx context.Context, job dspex.JobRef, lane dspex.Lane, 
 	if err != nil {
 		return nil, asProblem(err, job)
 	}
-	return &answer{Status: http.StatusAccepted, Location: location(job), Job: job.ID, Type: contract.JSON, Body: body}, nil
+	return &answer{Location: location(job), Job: job.ID, Type: contract.JSON, Body: whole(http.StatusAccepted, body)}, nil
 }
 
 // Cancelling a job that nobody waits for. Its request may still be on its way to the pool, where it is not known yet.
@@ -148,23 +166,21 @@ const (
 	leftTime  = 20 * time.Second // of one try
 )
 
-// cancelLeft returns what is to be called when the answer is there. If the client went away before, the job is cancelled.
-func (g *Gateway) cancelLeft(ctx context.Context, job dspex.JobRef) func() {
-	return func() {
-		if ctx.Err() == nil || g.ending.Load() {
+// cancelLeft cancels a job whose client went away, unless it was the gateway that did.
+func (g *Gateway) cancelLeft(ctx context.Context, job dspex.JobRef) {
+	if g.ending.Load() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	for range leftTries {
+		try, end := context.WithTimeout(ctx, leftTime)
+		_, err := g.client.Cancel(try, job)
+		end()
+		if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Code != dspex.CodeJobUnknown {
+			g.metrics.left.Inc()
 			return
 		}
-		ctx := context.WithoutCancel(ctx)
-		for range leftTries {
-			try, end := context.WithTimeout(ctx, leftTime)
-			_, err := g.client.Cancel(try, job)
-			end()
-			if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Code != dspex.CodeJobUnknown {
-				g.metrics.left.Inc()
-				return
-			}
-			<-time.After(leftPause)
-		}
+		<-time.After(leftPause)
 	}
 }
 
@@ -230,13 +246,16 @@ func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
 
 // declare registers the operations of jobs and of the pool.
 func (g *Gateway) declare(api huma.API) {
-	reply := &huma.Response{Description: "The reply of the job (contract/job.md, Reply)", Content: map[string]*huma.MediaType{contract.JSON: {Schema: &huma.Schema{Type: huma.TypeObject}}}}
+	events := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "Events: partial (attempt, n, field, chunk, call, status), and at the end reply or problem. Ids are attempt.n and end"}}
+	reply := &huma.Response{Description: "The reply of the job (contract/job.md, Reply)", Content: map[string]*huma.MediaType{contract.JSON: {Schema: &huma.Schema{Type: huma.TypeObject}}, eventStream: events}}
 	stored := &huma.Response{Description: "The job is stored; the header Location says where its outcome will be",
 		Headers: map[string]*huma.Param{"Location": {Schema: &huma.Schema{Type: huma.TypeString}}}, Content: map[string]*huma.MediaType{contract.JSON: {Schema: huma.SchemaFromType(api.OpenAPI().Components.Schemas, typeOf[jobState]())}}}
 	ran := map[string]*huma.Response{"200": reply, "202": stored}
 	huma.Register(api, g.operation("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
 	huma.Register(api, g.operation("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
 	huma.Register(api, g.operation("get-job", http.MethodGet, "/v1/jobs/{id}", "What is known of a job, or how it ended", nil), g.getJob)
+	told := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
+	huma.Register(api, g.operation("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Go on with the stream of a job", told), g.getEvents)
 	huma.Register(api, g.operation("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "End a job early; the answer is how it ended", nil), g.cancelJob)
 	huma.Register(api, g.operation("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
 	huma.Register(api, g.operation("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)

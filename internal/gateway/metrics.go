@@ -14,6 +14,7 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	active   prometheus.Gauge
 	left     prometheus.Counter
+	streams  prometheus.Gauge
 }
 
 func newMetrics() *metrics {
@@ -21,13 +22,14 @@ func newMetrics() *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "dspex_gateway_requests_total", Help: "Requests that were answered."}, []string{"route", "status"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "dspex_gateway_request_seconds", Help: "From a request's headers to the end of its answer.",
 			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"route"}),
-		active: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_active_requests", Help: "Requests that are being served."}),
-		left:   prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_gateway_left_jobs_total", Help: "Jobs cancelled because their client went away and had asked for it."}),
+		active:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_active_requests", Help: "Requests that are being served."}),
+		left:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_gateway_left_jobs_total", Help: "Jobs cancelled because their client went away and had asked for it."}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_streams", Help: "Clients that read the events of a job."}),
 	}
 }
 
 func (m *metrics) register(r *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.active, m.left} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.active, m.left, m.streams} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

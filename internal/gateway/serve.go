@@ -24,7 +24,7 @@ func (c Config) Open() (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("--listen: %w", err)
+		return nil, fmt.Errorf("%s: %w", c.ListenFlag, err)
 	}
 	if c.Cert == "" {
 		return l, nil
@@ -39,8 +39,10 @@ func (c Config) Open() (net.Listener, error) {
 
 // Serve answers on the listener until ctx ends, lets the requests under way end, and closes it.
 func (g *Gateway) Serve(ctx context.Context, l net.Listener, registry *prometheus.Registry, log *slog.Logger) error {
+	defer g.Close()
 	server := &http.Server{
-		Handler: g.Handler(registry), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { smallBuffers(c); return ctx },
+		Handler:     g.Handler(registry), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
@@ -68,4 +70,16 @@ func (c Config) URL(l net.Listener) string {
 		return "https://" + l.Addr().String()
 	}
 	return "http://" + l.Addr().String()
+}
+
+// sendBuffer bounds what the kernel keeps for a client that does not read.
+const sendBuffer = 128 << 10
+
+func smallBuffers(c net.Conn) {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // without it the kernel's own bound holds
+	}
 }

@@ -19,7 +19,7 @@ func Command(a *cli.App) *cobra.Command {
 		Use:   "gateway",
 		Short: "Serve HTTP for those who have no NATS: jobs, sessions, health and numbers, described by /openapi.json",
 		Long: `Serve HTTP for those who have no NATS: run commands in sessions and without, store jobs and fetch their outcomes, cancel
-them, read health and numbers. /openapi.json describes it all; docs/http.md has examples.
+them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples.
 
 It prints one line "ready URL" when it listens, and runs until it is interrupted. It connects to the broker as every command
 does, and may do what its user may.`,

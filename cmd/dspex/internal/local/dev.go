@@ -16,82 +16,97 @@ import (
 	"github.com/dspex/dspex/internal/devserver"
 )
 
+// dev is one run of `dspex dev`.
+type dev struct {
+	cfg            devserver.Config
+	metrics        daemon.Metrics
+	web            web
+	verbose, quiet bool
+}
+
 // Dev is `dspex dev`.
 func Dev(a *cli.App) *cobra.Command {
-	var cfg devserver.Config
-	var metrics daemon.Metrics
-	var verbose, quiet bool
+	var d dev
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := config.Set(cmd.Flags(), a.Env, ".")
-			if err != nil {
-				return cli.Usage("%v", err)
-			}
-			for _, w := range file.Warnings {
-				fmt.Fprintln(a.Err, w)
-			}
-			if cfg.Workers < 1 || cfg.Slots < 1 {
-				return cli.Usage("--workers and --slots must be at least 1")
-			}
-			if err := errors.Join(metrics.Check(), cfg.Check(), cfg.Alerts.Check()); err != nil {
-				return cli.Usage("%v", err)
-			}
-			var level slog.LevelVar
-			level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
-			if verbose {
-				level.Set(slog.LevelDebug)
-			}
-			cfg.Log = slog.New(devLog{slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: &level})})
-			cfg.Progress = a.Err
-			registry := daemon.NewRegistry()
-			url, stop, err := metrics.Serve(registry, cfg.Log)
-			if err != nil {
-				return err
-			}
-			defer stop()
-			cfg.Metrics = registry
-			attempts := newAttemptLog(a, quiet, time.Now)
-			defer attempts.close()
-			cfg.Ended = attempts.ended
-			cfg.Ready = func(i devserver.Info) {
-				level.Set(min(level.Level(), slog.LevelWarn))
-				announce(a, i, url)
-			}
-			stopping := context.AfterFunc(cmd.Context(), func() {
-				fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "stopping: running jobs may finish; Ctrl-C again ends it at once"))
-			})
-			defer stopping()
-			return devserver.Run(cmd.Context(), cfg)
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return d.run(cmd, a) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&cfg.Engine, "engine", "dspy", "dspy or stub")
-	f.StringVar(&cfg.Listen, "listen", "127.0.0.1:4222", "HOST:PORT of the broker; port 0 takes a free one")
-	f.StringVar(&cfg.Dir, "dir", "", "directory of the broker's data (default: temporary)")
-	f.IntVar(&cfg.Workers, "workers", 4, "Python workers")
-	f.IntVar(&cfg.Slots, "slots", 64, "concurrent jobs in each worker")
-	cfg.Pool.Flags(f)
-	cfg.Sandbox.Flags(f)
-	cfg.Breaker.Flags(f)
-	cfg.Defaults.Flags(f)
-	cfg.Alerts.Flags(f)
-	cfg.KeyRefs.Flags(f)
-	cfg.Modules.Flags(f)
-	cfg.Test.Flags(f)
-	metrics.Flags(f)
-	f.StringVar(&cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
-	f.StringVar(&cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
-	f.BoolVarP(&verbose, "verbose", "v", false, "log everything")
-	f.BoolVarP(&quiet, "quiet", "q", false, "no line for each attempt; what user code prints and raises is shown all the same")
+	f.StringVar(&d.cfg.Engine, "engine", "dspy", "dspy or stub")
+	f.StringVar(&d.cfg.Listen, "listen", "127.0.0.1:4222", "HOST:PORT of the broker; port 0 takes a free one")
+	f.StringVar(&d.cfg.Dir, "dir", "", "directory of the broker's data (default: temporary)")
+	f.IntVar(&d.cfg.Workers, "workers", 4, "Python workers")
+	f.IntVar(&d.cfg.Slots, "slots", 64, "concurrent jobs in each worker")
+	d.cfg.Pool.Flags(f)
+	d.cfg.Sandbox.Flags(f)
+	d.cfg.Breaker.Flags(f)
+	d.cfg.Defaults.Flags(f)
+	d.cfg.Alerts.Flags(f)
+	d.cfg.KeyRefs.Flags(f)
+	d.cfg.Modules.Flags(f)
+	d.cfg.Test.Flags(f)
+	d.metrics.Flags(f)
+	d.web.flags(f)
+	f.StringVar(&d.cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
+	f.StringVar(&d.cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
+	f.BoolVarP(&d.verbose, "verbose", "v", false, "log everything")
+	f.BoolVarP(&d.quiet, "quiet", "q", false, "no line for each attempt; what user code prints and raises is shown all the same")
 	config.Flags(f, true)
 	config.TellVariables(f)
 	return cmd
 }
 
-func announce(a *cli.App, i devserver.Info, metrics string) {
+func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
+	file, err := config.Set(cmd.Flags(), a.Env, ".")
+	if err != nil {
+		return cli.Usage("%v", err)
+	}
+	for _, w := range file.Warnings {
+		fmt.Fprintln(a.Err, w)
+	}
+	if d.cfg.Workers < 1 || d.cfg.Slots < 1 {
+		return cli.Usage("--workers and --slots must be at least 1")
+	}
+	if err := errors.Join(d.metrics.Check(), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
+		return cli.Usage("%v", err)
+	}
+	var level slog.LevelVar
+	level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
+	if d.verbose {
+		level.Set(slog.LevelDebug)
+	}
+	d.cfg.Log = slog.New(devLog{slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: &level})})
+	d.cfg.Progress = a.Err
+	registry := daemon.NewRegistry()
+	url, stop, err := d.metrics.Serve(registry, d.cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	d.cfg.Metrics = registry
+	ctx, end := context.WithCancel(cmd.Context())
+	defer end()
+	if err := d.web.open(); err != nil {
+		return err
+	}
+	defer func() { end(); d.web.wait() }()
+	attempts := newAttemptLog(a, d.quiet, time.Now)
+	defer attempts.close()
+	d.cfg.Ended = attempts.ended
+	d.cfg.Ready = func(i devserver.Info) {
+		level.Set(min(level.Level(), slog.LevelWarn))
+		announce(a, i, url, d.web.serve(ctx, i.URL, registry, d.cfg.Log))
+	}
+	stopping := context.AfterFunc(cmd.Context(), func() {
+		fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "stopping: running jobs may finish; Ctrl-C again ends it at once"))
+	})
+	defer stopping()
+	return devserver.Run(ctx, d.cfg)
+}
+
+func announce(a *cli.App, i devserver.Info, metrics, http string) {
 	server, subject := "", ""
 	if i.URL != cli.DefaultServer {
 		server, subject = " --server "+i.URL, " -s "+i.URL
@@ -112,10 +127,17 @@ func announce(a *cli.App, i devserver.Info, metrics string) {
 	if metrics != "" {
 		say("metrics %s", metrics)
 	}
+	if http != "" {
+		say("http %s", http)
+	}
 	say("\nIn another terminal:")
 	say("  %s call predict question=\"What is the capital of France?\" --session user_123%s", a.Program, server)
 	say("  %s stats%s", a.Program, server)
 	say("or with the nats command line, or any NATS client:")
 	say("  nats%s request dspex.rpc.session.user_123 '{\"command\": \"predict\", \"args\": {\"question\": \"Why?\"}}'", subject)
+	if http != "" {
+		say("or over HTTP:")
+		say("  curl %s/v1/sessions/user_123/jobs --json '{\"command\": \"predict\", \"args\": {\"question\": \"Why?\"}}'", http)
+	}
 	say("\nCtrl-C ends it.")
 }
