@@ -160,8 +160,10 @@ type Stored struct {
 }
 
 // Deleted reports whether the message says that a key is gone.
-func (s Stored) Deleted() bool {
-	return s.Header.Get("KV-Operation") != "" || s.Header.Get("Nats-Marker-Reason") != ""
+func (s Stored) Deleted() bool { return deleted(s.Header) }
+
+func deleted(h nats.Header) bool {
+	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
 }
 
 // GetLast reads the last message of a subject from the stream's leader.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -47,38 +50,82 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 	if err != nil {
 		return err
 	}
-	kv, err := js.KeyValue(ctx, bucket)
+	sub, err := subscribe(ctx, js, bucket, filter)
 	if err != nil {
 		return err
 	}
-	w, err := kv.Watch(ctx, filter)
+	defer func() { _ = sub.Unsubscribe() }()
+	pending, err := sub.InitialConsumerPending()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = w.Stop() }()
-	tick := time.NewTicker(followPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	tell := sync.OnceFunc(known)
+	if pending == 0 {
+		tell()
+	}
+	for looked := time.Now(); ; {
+		m, err := next(ctx, sub, looked.Add(followPause))
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		if m != nil {
+			e, left, err := entry(m)
+			if err != nil {
+				return err
+			}
+			each(strings.TrimPrefix(m.Subject, "$KV."+bucket+"."), e)
+			if left == 0 {
+				tell()
+			}
+		}
+		if time.Since(looked) >= followPause {
 			if err := still(ctx, js, began.CachedInfo()); err != nil {
 				return err
 			}
-		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return nil
-			case e == nil:
-				known()
-			case e.Operation() == jetstream.KeyValuePut && len(e.Value()) > 0:
-				each(e.Key(), Entry{Value: e.Value(), Revision: e.Revision(), Stored: e.Created(), Exists: true})
-			default:
-				each(e.Key(), Entry{Revision: e.Revision(), Stored: e.Created()})
-			}
+			looked = time.Now()
 		}
 	}
+}
+
+// subscribe makes an ordered consumer of the newest values of a bucket. The watcher of nats.go is not used: it holds a lock of the
+// message handler while it waits for the broker's answer, which stops fake time.
+func subscribe(ctx context.Context, js jetstream.JetStream, bucket, filter string) (*nats.Subscription, error) {
+	var options []nats.JSOpt
+	switch o := js.Options(); {
+	case o.APIPrefix != "":
+		options = append(options, nats.APIPrefix(o.APIPrefix))
+	case o.Domain != "":
+		options = append(options, nats.Domain(o.Domain))
+	}
+	push, err := js.Conn().JetStream(options...)
+	if err != nil {
+		return nil, err
+	}
+	return push.SubscribeSync("$KV."+bucket+"."+filter, nats.BindStream("KV_"+bucket), nats.OrderedConsumer(), nats.DeliverLastPerSubject(), nats.Context(ctx))
+}
+
+// next waits for a message until the time by; none is no error.
+func next(ctx context.Context, sub *nats.Subscription, by time.Time) (*nats.Msg, error) {
+	ctx, cancel := context.WithDeadline(ctx, by)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, nil
+	}
+	return m, err
+}
+
+// entry is what a message of a bucket's stream says, and how many are left after it.
+func entry(m *nats.Msg) (e Entry, left uint64, err error) {
+	at, err := m.Metadata()
+	if err != nil {
+		return e, 0, err
+	}
+	e = Entry{Revision: at.Sequence.Stream, Stored: at.Timestamp}
+	if !deleted(m.Header) && len(m.Data) > 0 {
+		e.Value, e.Exists = m.Data, true
+	}
+	return e, at.NumPending, nil
 }
 
 // still reports that a stream is gone, or another one of its name is there. What cannot be asked is taken for unchanged.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -50,11 +51,26 @@ func watch(seed uint64) (stop func()) {
 			t.Reset(stuckAfter)
 			return
 		}
-		stacks := make([]byte, 4<<20)
-		fmt.Printf("seed %d is stuck\n%s\n", seed, stacks[:runtime.Stack(stacks, true)])
+		stacks := make([]byte, 16<<20)
+		fmt.Printf("seed %d is stuck\n%s\n", seed, culpritsFirst(string(stacks[:runtime.Stack(stacks, true)])))
 		os.Exit(3)
 	})
 	return func() { t.Stop() }
+}
+
+// culpritsFirst puts the goroutines that stop fake time, those of the bubble that no timer, channel or condition of the bubble wakes, before
+// all others.
+func culpritsFirst(stacks string) string {
+	var first, rest []string
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
+		head, _, _ := strings.Cut(stack, "\n")
+		if strings.Contains(head, "synctest bubble") && !strings.Contains(head, "(durable)") {
+			first = append(first, stack)
+		} else {
+			rest = append(rest, stack)
+		}
+	}
+	return fmt.Sprintf("%d goroutines stop the clock:\n%s", len(first), strings.Join(append(first, rest...), "\n\n"))
 }
 
 // simulate plays one seed in a bubble of its own and returns its history and the violations.
