@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 	"internal/dispatch/outcomes":    {"internal/affinity", "internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/jobs", "internal/stream", "internal/wire"},
 	"internal/dispatch/quota":       {"internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/jobs", "internal/stream"},
 	"internal/dispatch/sessions":    {"internal/affinity", "internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/jobs", "internal/stream", "internal/wire"},
-	"internal/dispatch/stores":      {"internal/contract", "internal/dispatch/alerts", "internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/jobs", "internal/stream"},
+	"internal/dispatch/stores":      {"internal/batch", "internal/contract", "internal/dispatch/alerts", "internal/dispatch/endpoint", "internal/dispatch/fleet", "internal/jobs", "internal/stream"},
 	"internal/echolm":               {},
 	"internal/echolm/echolmtest":    {"internal/echolm"},
 	"internal/fair":                 {},

@@ -177,7 +177,7 @@ func TestAnOutcomeThatItsRecordDoesNotKnowIsLeftOut(t *testing.T) {
 	defer w.Close()
 	result := func(session, job string, sequence uint64) {
 		b := stream.NewBucket(nc, w, stream.Results)
-		if _, err := b.PutSync("r.s."+session+"."+job, (&jobs.Result{Job: job, Sequence: sequence, Kind: jobs.Succeeded, Stored: time.Now()}).Append(nil), 0, time.Hour); err != nil {
+		if _, err := b.PutSync("r.s."+session+"."+job, (&jobs.Result{Job: job, Sequence: sequence, Kind: jobs.Succeeded, Body: []byte{0xc0}, Stored: time.Now()}).Append(nil), 0, time.Hour); err != nil {
 			t.Error(err)
 		}
 	}

@@ -56,3 +56,20 @@ func PartKeys(tenant, key string, first int) string {
 func OwnKeys(tenant, key string) []string {
 	return []string{"i." + tenant + "." + key + ".>", "o." + tenant + "." + key + ".>"}
 }
+
+// Ours reports whether a component of this release may have written the value under the key in dspex_batches.
+func Ours(key string, value []byte) bool {
+	token := strings.Split(key, ".")
+	switch kind := token[0]; {
+	case kind == "b" && len(token) == 3:
+		r, err := ParseRecord(value)
+		return len(value) == 0 || err == nil && r.Tenant == token[1] && r.Batch == token[2] // empty: it is gone
+	case kind == "i" && len(token) == 4:
+		c, err := ParseChunk(value)
+		return err == nil && strconv.Itoa(c.First) == token[3]
+	case kind == "o" && len(token) == 5:
+		_, err := ParsePart(value)
+		return err == nil
+	}
+	return false
+}

@@ -223,6 +223,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	follow.Go(func() { d.followAssignments(ctx) })
 	follow.Go(func() { d.stores.FollowControl(ctx) })
 	follow.Go(func() { d.stores.Follow(ctx) })
+	follow.Go(func() { stores.Sweep(ctx, d.stores) })
 	follow.Go(func() { d.probes.Follow(ctx) })
 	follow.Go(func() { d.alerts.Run(ctx) })
 	follow.Go(func() { d.timeouts.FollowCalls(ctx) })

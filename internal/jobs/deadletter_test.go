@@ -127,7 +127,7 @@ func TestHistoriesInTheFormsOfOtherVersions(t *testing.T) {
 	if n, err := in.Array(); err != nil || n != 4 {
 		t.Errorf("the eighth field has %d parts: an earlier version expects four for each failure (%v)", n, err)
 	}
-	outcome := (&Record{Last: &Outcome{Job: "j", Failures: []Failure{{1, Timeout, "c", "m", "w", "T", at}}}}).Append(nil)
+	outcome := (&Record{Last: &Outcome{Job: "j", Kind: Failed, Body: []byte{0xc0}, Failures: []Failure{{1, Timeout, "c", "m", "w", "T", at}}}}).Append(nil)
 	short := bytes.Replace(outcome, wire.AppendArray(nil, 13), wire.AppendArray(nil, 11), 1)
 	short = short[:len(short)-len(appendHistoryMore(appendHistory(nil, []Failure{{1, Timeout, "c", "m", "w", "T", at}}), []Failure{{1, Timeout, "c", "m", "w", "T", at}}))]
 	if r, err := ParseRecord(short); err != nil || r.Last.Job != "j" || r.Last.Failures != nil {

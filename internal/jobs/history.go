@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -96,6 +97,29 @@ func (in *fields) historyMore(list []Failure) {
 			list[i].Worker, list[i].PythonType, list[i].At = worker, kind, fromMillis(at)
 		}
 	}
+}
+
+// mostAttempts bounds what is counted: deliveries of a job without session count as attempts, too.
+const mostAttempts = 1 << 30
+
+func (in *fields) attempt() int {
+	n := in.uint()
+	if n > mostAttempts {
+		in.keep(fmt.Errorf("attempt %d: expected at most %d", n, mostAttempts))
+	}
+	return int(min(n, mostAttempts))
+}
+
+// mostDelay bounds what is waited for: a provider's wish, or a circuit breaker that may be open for an hour.
+const mostDelay = 2 * time.Hour
+
+func (in *fields) delay() time.Duration {
+	ms := in.int()
+	if ms < 0 || ms > mostDelay.Milliseconds() {
+		in.keep(fmt.Errorf("delay of %d ms: expected 0 to %d", ms, mostDelay.Milliseconds()))
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 func millis(t time.Time) int64 {

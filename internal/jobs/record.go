@@ -27,6 +27,11 @@ const (
 	Expired   Kind = "expired"
 )
 
+// valid reports whether a component writes it.
+func (k Kind) valid() bool {
+	return k == Succeeded || k == Failed || k == Cancelled || k == Expired
+}
+
 // Outcome is a decided job as its session record keeps it: enough to finish the job again after a crash.
 type Outcome struct {
 	Job      string
@@ -126,7 +131,7 @@ func ParseRecord(b []byte) (*Record, error) {
 		r.Ended = make(map[uint64]Kind, pairs/2)
 		for range pairs / 2 {
 			seq := in.uint()
-			r.Ended[seq] = Kind(in.str())
+			r.Ended[seq] = in.kind()
 		}
 	}
 	r.State, r.StateVersion, r.LM = in.bin(), in.uint(), in.bin()
@@ -184,9 +189,9 @@ func ParseHead(b []byte) (*Head, error) {
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
-	h := &Head{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: int(in.uint())}
+	h := &Head{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: in.attempt()}
 	h.NotBefore = fromMillis(in.int())
-	h.Delay = time.Duration(in.int()) * time.Millisecond
+	h.Delay = in.delay()
 	h.Failures = in.history()
 	extra := n - 8
 	if n >= 10 { // earlier versions had neither
@@ -233,9 +238,9 @@ func ParseResult(b []byte) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("result: %w", err)
 	}
-	r := &Result{Session: in.str(), Job: in.str(), Sequence: in.uint(), Attempt: int(in.uint())}
-	copy(r.Hash[:], in.bin())
-	r.Kind, r.Body = Kind(in.str()), in.bin()
+	r := &Result{Session: in.str(), Job: in.str(), Sequence: in.uint(), Attempt: in.attempt()}
+	r.Hash = in.hash()
+	r.Kind, r.Body = in.kind(), in.body()
 	r.Stored = time.UnixMilli(in.int())
 	if err := in.close(n - 9); err != nil {
 		return nil, fmt.Errorf("result: %w", err)
@@ -294,10 +299,10 @@ func (in *fields) bin() []byte {
 
 func (in *fields) outcome() *Outcome {
 	n := in.array()
-	o := &Outcome{Job: in.str(), Sequence: in.uint(), Epoch: in.uint(), Attempt: int(in.uint())}
-	copy(o.Hash[:], in.bin())
-	o.Kind, o.Mode, o.Buried = Kind(in.str()), Mode(in.str()), in.boolean()
-	o.ReplyTo, o.Type, o.Body = in.str(), in.str(), in.bin()
+	o := &Outcome{Job: in.str(), Sequence: in.uint(), Epoch: in.uint(), Attempt: in.attempt()}
+	o.Hash = in.hash()
+	o.Kind, o.Mode, o.Buried = in.kind(), Mode(in.str()), in.boolean()
+	o.ReplyTo, o.Type, o.Body = in.str(), in.str(), in.body()
 	if n >= 13 { // earlier versions kept no history here
 		o.Failures = in.history()
 		in.historyMore(o.Failures)

@@ -136,18 +136,18 @@ func (c *Core) resultFound(ev *Event) {
 		c.fault(ev, StepResult)
 		return
 	}
-	if ev.Result.Exists && e.decided {
-		c.stored()
-		return
-	}
 	if ev.Result.Exists {
-		won, err := jobs.ParseResult(ev.Result.Value)
-		if errors.Is(err, jobs.ErrNewer) {
+		won, err := jobs.ReadResult(c.ref, e.result.Job, ev.Result.Value)
+		newer := errors.Is(err, jobs.ErrNewer)
+		switch {
+		case e.decided && (err == nil || newer): // what is none of ours is written over
+			c.stored()
+			return
+		case newer:
 			ev.Err = err
 			c.fault(ev, StepResult)
 			return
-		}
-		if err == nil {
+		case err == nil:
 			e.answer, e.reply.Attempt = won.Body, won.Attempt
 			c.stored()
 			return

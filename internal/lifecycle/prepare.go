@@ -139,7 +139,7 @@ func (c *Core) checked(ev *Event) {
 // cannot be read is no reason to run the job again: it has had its effect.
 func (c *Core) answer(t *Task, found Found) (Action, error) {
 	to := Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job}
-	r, err := jobs.ParseResult(found.Value)
+	r, err := jobs.ReadResult(c.ref, t.Env.Job, found.Value)
 	var bad *jobs.Error
 	switch {
 	case errors.Is(err, jobs.ErrNewer):

@@ -198,6 +198,9 @@ var verbs = map[string]func(*scenario, map[string]string){
 			req, _ := jobs.ParseRequest(jobs.JSON, s.body(o), 0)
 			res := jobs.Result{Session: "s", Job: o["result"], Attempt: 1, Hash: req.Hash, Kind: jobs.Succeeded, Body: body}
 			s.store.put("result "+o["result"], res.Append(nil), s.store.keys["result "+o["result"]].Revision, s.now())
+		case o["foreign"] != "":
+			res := jobs.Result{Session: "s", Job: "another", Attempt: 7, Kind: jobs.Succeeded, Body: []byte{0xc0}}
+			s.store.put("result "+o["foreign"], res.Append(nil), s.store.keys["result "+o["foreign"]].Revision, s.now())
 		case o["record"] == "newer":
 			s.store.put("record", []byte{0x9e, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, s.store.keys["record"].Revision, s.now())
 		case o["last"] != "":

@@ -81,3 +81,77 @@ func TestValuesThatNobodyOfUsWroteAreNamedAndNotObeyed(t *testing.T) {
 	})
 	s.goOn("third")
 }
+
+// TestValuesAmongRecordsAndOutcomesThatNobodyOfUsWroteAreNamedAndNotObeyed puts such where hosts and dispatchers look for what is a
+// session's, a job's or a batch's.
+func TestValuesAmongRecordsAndOutcomesThatNobodyOfUsWroteAreNamedAndNotObeyed(t *testing.T) {
+	d := deploy(t)
+	dispatcher := d.start("dispatcher", "d1", "--partitions", "4")
+	d.host("h1").awaitReady()
+	dispatcher.awaitReady()
+	c, js := d.client(), d.streams()
+	s := &story{t: t, c: c, session: "story", counted: map[string]bool{}}
+	s.goOn("first")
+	outcome, err := js.KeyValue(t.Context(), "dspex_results")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := outcome.Get(t.Context(), "r.s.story.first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	never := "\x9a\x01\x01\x01\x01\x01\x00\xd3\x7f\xff\xff\xff\xff\xff\xff\xff\x90\x90\x00" // a retry in 292 million years
+	hostile := []struct{ bucket, key, value string }{
+		{"sessions", "s.story", "true"}, {"sessions", "h.story", never}, {"sessions", "s.fresh", `{"since": 7}`}, {"sessions", "h.fresh", "\x81"},
+		{"sessions", "s.one.two.three", "x"}, {"sessions", "a.program", "x"}, {"sessions", "other", "x"},
+		{"results", "r.s.story.mine", string(ours.Value())}, {"results", "r.s.story.none", "x"}, {"results", "r.a.none", "\x80"},
+		{"results", "t.none", never}, {"results", "other", "x"},
+		{"batches", "b.default.mine", "{}"}, {"batches", "i.default.key.0", "x"}, {"batches", "o.default.key.0.0", "x"}, {"batches", "other", "x"},
+	}
+	for _, put := range hostile {
+		kv, err := js.KeyValue(t.Context(), "dspex_"+put.bucket)
+		if err == nil {
+			_, err = kv.Put(t.Context(), put.key, []byte(put.value))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, put := range hostile {
+		tells(t, c, fmt.Sprintf("bucket dspex_%s holds a value under %q", put.bucket, put.key))
+	}
+	if h, err := c.Health(t.Context()); err != nil || strings.Contains(strings.Join(h.Reasons, "\n"), "r.s.story.first") {
+		t.Errorf("%v %+v", err, h)
+	}
+	// Another job's outcome is none of this one, and what cannot be read is not answered.
+	for _, job := range []string{"mine", "none"} {
+		var e *dspex.Error
+		if st, err := c.GetJob(t.Context(), dspex.JobRef{Session: "story", ID: job}); !errors.As(err, &e) || e.Code != "record_unreadable" {
+			t.Errorf("%s: %+v, %v", job, st, err)
+		}
+	}
+	if state := s.goOn("second"); state != dspex.SessionReset {
+		t.Errorf("a session whose record was written over is %s", state)
+	}
+	fresh := &story{t: t, c: c, session: "fresh", counted: map[string]bool{}}
+	fresh.goOn("one")
+	fresh.goOn("two")
+	// What was replaced is not named any more, nor what is removed.
+	kv, err := js.KeyValue(t.Context(), "dspex_sessions")
+	if err == nil {
+		err = kv.Delete(t.Context(), "other")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "replaced and removed values are not named", func(ctx context.Context) error {
+		h, err := c.Health(ctx)
+		said := strings.Join(h.Reasons, "\n")
+		for _, key := range []string{`"s.story"`, `"h.story"`, `"s.fresh"`, `"h.fresh"`, `dspex_sessions holds a value under "other"`} {
+			if err == nil && strings.Contains(said, key) {
+				err = errors.New(said)
+			}
+		}
+		return err
+	})
+}

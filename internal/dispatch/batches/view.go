@@ -87,7 +87,7 @@ func (s *store) outcomesOf(ctx context.Context, rec *batch.Record, indexes []int
 			keys = append(keys, key)
 		}
 		err := s.Results.Many(ctx, keys, func(key string, e stream.Entry) {
-			if r, bad := jobs.ParseResult(e.Value); bad == nil {
+			if r, bad := jobs.ReadResult(jobs.SessionRef{Tenant: rec.Tenant, ID: session(of[key])}, batch.JobID(rec.Key, of[key]), e.Value); bad == nil {
 				found = append(found, batch.Outcome{Index: of[key], Kind: r.Kind, Attempts: r.Attempt, Reply: r.Body})
 			} else {
 				s.Log.Warn("result_not_read", "job", key, "error", bad)

@@ -109,7 +109,7 @@ func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool,
 	if !e.Exists {
 		return nil, false, nil
 	}
-	r, err := jobs.ParseResult(e.Value)
+	r, err := jobs.ReadResult(a.session, a.job, e.Value)
 	if err != nil {
 		return nil, false, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
 	}

@@ -20,7 +20,7 @@ const mostForeign = 100
 func (f foreign) reasons() (all []string) {
 	for _, at := range slices.Sorted(maps.Keys(f)) {
 		bucket, key, _ := strings.Cut(at, " ")
-		all = append(all, fmt.Sprintf("bucket %s holds a value under %q that no part of dspex of this release writes: it is ignored; remove it, and see who may publish there", bucket, key))
+		all = append(all, fmt.Sprintf("bucket %s holds a value under %q that no part of dspex of this release writes: it is ignored; remove it, and see who may publish there", bucket, jobs.Clip(key)))
 	}
 	return all
 }
@@ -29,7 +29,7 @@ func (f foreign) reasons() (all []string) {
 func (s *Stores) Foreign(bucket, key string, value []byte, ours bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := bucket + " " + jobs.Clip(key)
+	at := bucket + " " + key
 	if value == nil || ours {
 		delete(s.foreign, at)
 		return false
