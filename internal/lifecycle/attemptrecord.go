@@ -4,16 +4,21 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // The attempt record tells of the session's latest attempt. It is written before each start, and is the fence between epochs: an
 // attempt begins only after a write of it that expected what its epoch knew, so an epoch that has written it keeps all earlier ones
 // from beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
+type attemptRecord struct {
+	head    *jobs.Head // nil: none
+	headRev uint64
+}
 
 // readHead reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
 // job at hand, if that was there already when it was written: an attempt less is better than one too many.
-func (r *record) readHead(c *Core, f Found) (*jobs.Head, error) {
+func readHead(c *Core, f Found) (*jobs.Head, error) {
 	if !f.Exists {
 		return nil, nil
 	}
@@ -22,73 +27,86 @@ func (r *record) readHead(c *Core, f Found) (*jobs.Head, error) {
 		return hd, err
 	}
 	c.do(Action{Kind: Log, Note: HeadUnreadable, Cause: err})
-	if j := c.first(); j != nil && !j.Stored.After(f.Stored) {
+	if j := c.queue.first(c); j != nil && !j.Stored.After(f.Stored) {
 		return &jobs.Head{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
 	}
 	return nil, nil
 }
 
 // tells reports whether the attempt record is about the job.
-func (r *record) tells(c *Core, j *Job) bool {
+func (r *attemptRecord) tells(c *Core, j *Job) bool {
 	return r.head != nil && r.head.Stream == c.stream && r.head.Sequence == j.Sequence
 }
 
 // overtaken reports whether another epoch has written down an attempt of the job at work since its attempts were taken up.
-func (r *record) overtaken(c *Core) bool {
+func (r *attemptRecord) overtaken(c *Core) bool {
 	t := c.cur
-	return t != nil && t.resumed && r.tells(c, t.Job) && r.head.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.head))
+	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.head.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.head))
 }
 
 // resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
-func (r *record) resume(c *Core) bool {
+func (r *attemptRecord) resume(c *Core) bool {
 	t, hd := c.cur, r.head
-	t.resumed = true
+	c.prep.resumed = true
 	if !r.tells(c, t.Job) {
 		return true
 	}
 	t.from = hd
 	t.Attempt, t.Failures = hd.Attempt, hd.Failures
 	if hd.NotBefore.IsZero() {
-		c.note(crashed(hd.Attempt))
+		t.note(c, crashed(hd.Attempt))
 		return true
 	}
 	if left := c.waits(hd); left > 0 {
-		c.awaitRetry(left, true)
+		c.retry.await(c, left, true)
 		return false
 	}
 	return true
 }
 
-func (r *record) begin(c *Core) {
-	c.cur.base, c.cur.confirmed, c.delay, c.refused = r.base(), -sessionLease, -1, 0
+// sessionJournal writes the attempt record, by compare-and-set.
+type sessionJournal struct {
+	hd      *jobs.Head    // being written
+	asked   clock.Mono    // when
+	delay   time.Duration // of the retry that it tells of, -1: it tells of a start
+	refused int           // writes of the same thing, also of an outcome
+	judging bool          // the look that was asked for judges a write
+}
+
+func (w *sessionJournal) begin(c *Core) {
+	r := &c.session.record
+	c.cur.base, c.cur.confirmed = r.base(), -sessionLease
+	w.delay, w.refused = -1, 0
 	c.to(Beginning)
-	r.writeAttempt(c)
+	w.writeAttempt(c)
 }
 
 // retry makes the retry to come durable, asks for redelivery after the delay and waits for it.
-func (r *record) retry(c *Core, d time.Duration) {
-	c.delay, c.refused = d, 0
+func (w *sessionJournal) retry(c *Core, d time.Duration) {
+	w.delay, w.refused = d, 0
 	c.to(Postponing)
-	r.writeAttempt(c)
+	w.writeAttempt(c)
 }
 
 // still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
 // more that the attempt started from, or tells that the job has ended: an early end whose write seemed to fail can come to
 // light late.
-func (r *record) still(c *Core) bool {
+func (w *sessionJournal) still(c *Core) bool {
+	r := &c.session.record
 	t := c.cur
 	return !t.overtaken && (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
 }
 
 // may reports whether the record may be written; else it is read again first, or the job starts over.
-func (r *record) may(c *Core) bool {
+func (w *sessionJournal) may(c *Core) bool {
+	r := &c.session.record
 	switch {
-	case !c.recordFree():
+	case !c.side.recordFree(c):
 		c.held = true
 	case !r.fresh(c):
-		c.judging = false
-		r.look(c)
-	case !r.still(c) || c.refused >= tries:
+		w.judging = false
+		r.look(c, false)
+	case !w.still(c) || w.refused >= tries:
 		c.void()
 	default:
 		return true
@@ -96,68 +114,70 @@ func (r *record) may(c *Core) bool {
 	return false
 }
 
-func (r *record) writeAttempt(c *Core) {
-	if !r.may(c) {
+func (w *sessionJournal) writeAttempt(c *Core) {
+	r := &c.session.record
+	if !w.may(c) {
 		return
 	}
 	t := c.cur
 	hd := &jobs.Head{Stream: c.stream, Epoch: c.epoch, Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures}
-	if c.delay >= 0 {
-		hd.Delay, hd.NotBefore = c.delay, c.now().Add(c.delay)
+	if w.delay >= 0 {
+		hd.Delay, hd.NotBefore = w.delay, c.now().Add(w.delay)
 	}
 	left, has := c.left(t.Job)
 	if !has {
 		left = headLife
 	}
-	r.hd, c.asked = hd, c.mono
-	c.ask(Action{Kind: WriteHead, Job: t.Job, Body: hd.Append(nil), Revision: r.headRev, TTL: r.ttl(c, left)})
+	w.hd, w.asked = hd, c.mono
+	c.ask(Action{Kind: WriteHead, Job: t.Job, Body: hd.Append(nil), Revision: r.headRev, TTL: c.cfg.life(left)})
 }
 
-func (r *record) attemptWritten(c *Core, ev *Event) {
+func (w *sessionJournal) attemptWritten(c *Core, ev *Event) {
+	r := &c.session.record
 	switch ev.Fault {
 	case NoFault:
-		r.head, r.headRev, c.cur.confirmed = r.hd, ev.Revision, c.asked
-		r.attempted(c)
+		r.head, r.headRev, c.cur.confirmed = w.hd, ev.Revision, w.asked
+		w.attempted(c)
 	case WrongRevision, Unknown:
-		c.refused++
-		c.judging = true
-		r.look(c)
+		w.refused++
+		w.judging = true
+		r.look(c, false)
 	default:
-		c.fault(ev, StepHead)
+		c.trouble.fault(c, ev, StepHead)
 	}
 }
 
 // attempted goes on after the attempt, the retry or the fence is written down.
-func (r *record) attempted(c *Core) {
+func (w *sessionJournal) attempted(c *Core) {
 	switch {
 	case c.state == Fencing:
-		r.commit(c)
+		w.commit(c)
 		return
-	case c.delay < 0:
-		c.begun()
+	case w.delay < 0:
+		c.attempt.begun(c)
 		return
 	}
-	c.settled()
+	c.trouble.settled(c)
 	switch {
 	case c.over: // the next epoch waits for what is left of the delay
 		c.leave()
-	case c.delay == 0 || c.cur.cancelled: // it may have been cancelled while it was written down
-		c.attempt(nil)
+	case w.delay == 0 || c.cur.cancelled: // it may have been cancelled while it was written down
+		c.attempt.start(c, nil)
 	default:
-		c.do(Action{Kind: Nak, Job: c.cur.Job, Delay: c.delay})
-		c.awaitRetry(c.delay, false)
+		c.do(Action{Kind: Nak, Job: c.cur.Job, Delay: w.delay})
+		c.retry.await(c, w.delay, false)
 	}
 }
 
 // attemptLooked judges a write of the attempt record that failed: own write, fenced, void, or again with the new revision.
-func (c *Core) attemptLooked(ev *Event) {
-	r := c.ledger.(*record)
-	if !c.judging {
-		c.reloaded(ev, StepHead)
+func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
+	r := &c.session.record
+	if !w.judging {
+		w.reloaded(c, ev, StepHead)
 		return
 	}
 	if ev.Fault != NoFault {
-		c.fault(ev, StepHead)
+		c.trouble.fault(c, ev, StepHead)
 		return
 	}
 	var cur *jobs.Head
@@ -165,17 +185,17 @@ func (c *Core) attemptLooked(ev *Event) {
 		var err error
 		if cur, err = jobs.ParseHead(ev.Head.Value); errors.Is(err, jobs.ErrNewer) {
 			ev.Err = err
-			c.fault(ev, StepHead)
+			c.trouble.fault(c, ev, StepHead)
 			return
 		}
 	}
-	own := cur != nil && r.hd.Same(cur)
+	own := cur != nil && w.hd.Same(cur)
 	switch {
 	case ev.Owner != Mine:
 		c.fenced(ev.Owner)
 	case own:
-		r.head, r.headRev, c.cur.confirmed = r.hd, ev.Head.Revision, r.looked
-		r.attempted(c)
+		r.head, r.headRev, c.cur.confirmed = w.hd, ev.Head.Revision, r.looked
+		w.attempted(c)
 	case ev.Head.Revision != r.headRev && cur != nil && (r.head == nil || !r.head.Same(cur)):
 		c.void()
 	default:
@@ -185,10 +205,10 @@ func (c *Core) attemptLooked(ev *Event) {
 }
 
 // fences reports whether no earlier epoch can write an attempt down any more.
-func (r *record) fences(c *Core) bool { return r.head != nil && r.head.Epoch == c.epoch }
+func (r *attemptRecord) fences(c *Core) bool { return r.head != nil && r.head.Epoch == c.epoch }
 
 // fence is the attempt record as this epoch's, with what it tells of attempts as it was.
-func (r *record) fence(c *Core) *jobs.Head {
+func (r *attemptRecord) fence(c *Core) *jobs.Head {
 	hd := jobs.Head{Stream: c.stream} // of no job
 	if r.head != nil {
 		hd = *r.head
@@ -199,58 +219,84 @@ func (r *record) fence(c *Core) *jobs.Head {
 
 // writeFence comes before a job ends without an attempt of this epoch. A host that stood still finds its own attempt record as
 // it left it else, and starts what has its outcome by now: the record of the session is fenced, what a job does to the world is not.
-func (c *Core) writeFence(*Event) {
-	r := c.ledger.(*record)
-	if !r.may(c) {
+func (w *sessionJournal) writeFence(c *Core, _ *Event) {
+	r := &c.session.record
+	if !w.may(c) {
 		return
 	}
 	if r.fences(c) {
-		r.commit(c)
+		w.commit(c)
 		return
 	}
-	r.hd, c.asked = r.fence(c), c.mono
-	c.ask(Action{Kind: WriteHead, Job: c.cur.Job, Body: r.hd.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
+	w.hd, w.asked = r.fence(c), c.mono
+	c.ask(Action{Kind: WriteHead, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
 }
 
-// renew writes record and attempt record again for the sake of their lives.
-func (c *Core) renew() {
-	r := c.ledger.(*record)
-	if r.rev == 0 {
-		c.renewTheHead()
+// commit writes the record: state, last sequence and outcome in one compare-and-set.
+func (w *sessionJournal) commit(c *Core) {
+	r := &c.session.record
+	w.refused, c.session.commit.last = 0, nil
+	if !r.fences(c) {
+		c.to(Fencing)
+		w.writeFence(c, nil)
 		return
 	}
-	c.sideAsk(renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: r.ttl(c, 0)})
+	c.to(Committing)
+	c.session.commit.write(c, nil)
 }
 
-func (c *Core) renewTheHead() {
-	r := c.ledger.(*record)
-	if r.head == nil || r.head.Sequence <= r.rec.LastSequence {
-		c.renewalOver()
-		return
-	}
-	c.sideAsk(renewHead, Action{Kind: WriteHead, Body: r.head.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
+func (w *sessionJournal) alive() time.Duration { return sessionAlive }
+
+func (w *sessionJournal) handsBack(*Core) bool { return false }
+
+func (w *sessionJournal) waited(c *Core) time.Duration { return c.mono - c.queue.since }
+
+func (w *sessionJournal) lease(c *Core) bool { return c.mono-c.cur.confirmed < sessionLease }
+
+func (w *sessionJournal) loose(c *Core) {
+	c.to(Confirming)
+	c.attempt.confirm(c, nil)
 }
 
-func (c *Core) renewed(ev *Event) {
-	r := c.ledger.(*record)
-	if ev.Fault != NoFault {
-		c.sideFailed(ev, StepRecord)
-		return
+func (w *sessionJournal) keptAlive(*Core) {}
+
+// hold waits for a breaker; of what is known only what a waiting session may keep is kept.
+func (w *sessionJournal) hold(c *Core, refused Refusal) {
+	t := c.cur
+	c.to(AwaitBreaker)
+	c.do(Action{Kind: Park, Job: t.Job, Delay: refused.RetryAfter, Breaker: refused.Name, Changed: refused.Changed})
+	c.queue.yield(c)
+	if left, has := c.left(t.Job); has {
+		c.wait(max(left, 1))
 	}
-	if c.side.step == renewRecord {
-		r.rev, r.stamp = ev.Revision, c.now()
-		c.renewTheHead()
-		return
+	c.side.room(c) // a session that is parked tries nothing
+	if c.side.step == sideIdle {
+		c.session.record.strip(c)
 	}
-	r.headRev = ev.Revision
-	c.renewalOver()
 }
 
-func (c *Core) renewalOver() {
-	r := c.ledger.(*record)
-	r.loaded = c.mono
-	if c.cur == nil { // a session without a run token keeps nothing that is large
-		r.read, r.rec, r.head = false, nil, nil
+// reloaded goes on with a write after its basis was read again.
+func (w *sessionJournal) reloaded(c *Core, ev *Event, step Step) {
+	switch err := c.ledger.load(c, ev); {
+	case errors.Is(err, errFenced):
+		c.fenced(ev.Owner)
+	case errors.Is(err, errUnsure):
+		c.session.record.look(c, true)
+	case err != nil:
+		if ev.Err == nil {
+			ev.Err = err
+		}
+		c.trouble.fault(c, ev, step)
+	default:
+		table[c.state].resume(c, ev)
 	}
-	c.sideOver("")
+}
+
+func (w *sessionJournal) equip(c *Core, call *Action) {
+	r, t := &c.session.record, c.cur
+	call.Confirmed, call.Lease = t.confirmed, sessionLease
+	t.State, t.StateVersion, t.Label, t.Prefer = r.rec.State, r.rec.StateVersion, r.label(), r.prefers(c)
+	if t.Label == jobs.Restored && r.holds(c.checkout.worker.WorkerID, r.rec.StateVersion) {
+		t.Label = jobs.Warm
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Clock tells the broker's time and the machine's. A core reads no other.
@@ -33,13 +34,13 @@ func (m Moment) MayFollow(stored time.Time, k Clock) bool {
 	return stored.Before(m.At) || k.Era() != m.Era || stored.After(k.Now().Add(compared))
 }
 
-func (c *Core) now() time.Time { return c.cfg.Clock.Now() }
+func (c *common) now() time.Time { return c.cfg.Clock.Now() }
 
 // age is how long ago the job was accepted: at least as long as it is here.
-func (c *Core) age(j *Job) time.Duration { return max(c.cfg.Clock.Age(j.Stored), c.mono-j.Came) }
+func (c *common) age(j *Job) time.Duration { return max(c.cfg.Clock.Age(j.Stored), c.mono-j.Came) }
 
 // left is the time until the job's deadline; false: it has none.
-func (c *Core) left(j *Job) (time.Duration, bool) {
+func (c *common) left(j *Job) (time.Duration, bool) {
 	if j.bound == 0 {
 		return 0, false
 	}
@@ -47,20 +48,35 @@ func (c *Core) left(j *Job) (time.Duration, bool) {
 }
 
 // late reports whether the job's deadline seems to have passed. Only if the clock is sure that counts.
-func (c *Core) late(j *Job) bool {
+func (c *common) late(j *Job) bool {
 	left, has := c.left(j)
 	return has && left <= 0
 }
 
 // sure reports whether the clock was compared since the job came: it may have stepped before, and what is decided cannot be taken
 // back.
-func (c *Core) sure(j *Job) bool {
+func (c *common) sure(j *Job) bool {
 	_, sure := c.cfg.Clock.Sure(j.Came)
 	return sure
 }
 
 // at is a moment of the machine's clock.
-func (c *Core) at(left time.Duration) clock.Mono { return max(c.mono+left, 1) }
+func (c *common) at(left time.Duration) clock.Mono { return max(c.mono+left, 1) }
 
 // reached reports whether a moment of the machine's clock has come; 0 never does.
-func (c *Core) reached(m clock.Mono) bool { return m != 0 && c.mono >= m }
+func (c *common) reached(m clock.Mono) bool { return m != 0 && c.mono >= m }
+
+func (c *common) do(a Action) { c.out = append(c.out, a) }
+
+func (c *common) op() uint32 {
+	c.lastOp = max(c.lastOp+1, 1)
+	return c.lastOp
+}
+
+// waits is what is left of a retry's delay.
+func (c *common) waits(hd *jobs.Head) time.Duration {
+	if hd.NotBefore.IsZero() {
+		return 0
+	}
+	return min(hd.Delay-c.cfg.Clock.Age(hd.NotBefore.Add(-hd.Delay)), hd.Delay)
+}

@@ -15,49 +15,29 @@ const (
 // Empties reports whether nothing of a session's state is left after the command.
 func Empties(command string) bool { return command == CleanupSession || command == EraseSession }
 
-// commit writes the record: state, last sequence and outcome in one compare-and-set.
-func (r *record) commit(c *Core) {
-	c.refused, r.last = 0, nil
-	if !r.fences(c) {
-		c.to(Fencing)
-		c.writeFence(nil)
-		return
-	}
-	c.to(Committing)
-	c.writeOutcome(nil)
+// commit writes the outcome of a session's job into the record.
+type commit struct {
+	next *jobs.Record  // being written
+	last *jobs.Outcome // the outcome, nil: not worded yet
 }
 
-// outcome is the job's, worded once: what is stored, sent and written again after a write of unknown fate is the same.
-func (r *record) outcome(c *Core) *jobs.Outcome {
-	if r.last != nil {
-		return r.last
-	}
-	t := c.cur
-	o := &jobs.Outcome{Job: t.Env.Job, Sequence: t.Sequence, Epoch: c.epoch, Attempt: t.Attempt, Hash: t.Req.Hash,
-		Kind: KindOf(c.err), Mode: t.Env.Mode, ReplyTo: t.Env.ReplyTo, Type: t.Env.Type, Body: c.replyOf()}
-	if o.Buried = o.Kind == jobs.Failed && t.dead; o.Buried {
-		o.Failures = t.Failures
-	}
-	r.last = o
-	return o
-}
-
-func (c *Core) writeOutcome(*Event) {
-	r, t := c.ledger.(*record), c.cur
-	if !r.may(c) {
+// write writes state, last sequence and outcome in one compare-and-set.
+func (w *commit) write(c *Core, _ *Event) {
+	r, t := &c.session.record, c.cur
+	if !c.session.journal.may(c) {
 		return
 	}
 	next := *r.rec
-	next.LastSequence, next.Jobs, next.Last = t.Sequence, r.rec.Jobs+1, r.outcome(c)
+	next.LastSequence, next.Jobs, next.Last = t.Sequence, r.rec.Jobs+1, w.outcome(c)
 	next.Updated = c.now() // the idle time counts from the write, however late it is
-	if c.err == nil {
-		next.Host, next.Worker = c.cfg.Host, c.output.Slot.Worker
-		advance(&next, t, c.output)
+	if c.attempt.err == nil {
+		next.Host, next.Worker = c.cfg.Host, c.attempt.output.Slot.Worker
+		advance(&next, t, c.attempt.output)
 	}
 	next.Ended = later(r.rec.Ended, t.Sequence)
-	r.next = &next
+	w.next = &next
 	left, _ := c.left(t.Job)
-	c.ask(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: r.ttl(c, left)})
+	c.ask(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: c.cfg.life(left)})
 }
 
 // advance takes the state that a successful attempt brought.
@@ -95,35 +75,35 @@ func later(ended map[uint64]jobs.Kind, seq uint64) map[uint64]jobs.Kind {
 	return keep
 }
 
-func (c *Core) outcomeWritten(ev *Event) {
+func (w *commit) written(c *Core, ev *Event) {
 	switch ev.Fault {
 	case NoFault:
-		c.committed(ev.Revision, c.now())
+		w.committed(c, ev.Revision, c.now())
 	case WrongRevision, Unknown:
-		c.refused++
-		c.judging = true
-		c.ledger.(*record).look(c)
+		c.session.journal.refused++
+		c.session.journal.judging = true
+		c.session.record.look(c, false)
 	default:
-		c.fault(ev, StepCommit)
+		c.trouble.fault(c, ev, StepCommit)
 	}
 }
 
-// outcomeLooked decides after a write of the record that failed (architecture, rule 3): own write, fenced, void, or again with
+// looked decides after a write of the record that failed (architecture, rule 3): own write, fenced, void, or again with
 // what was found.
-func (c *Core) outcomeLooked(ev *Event) {
-	r, t := c.ledger.(*record), c.cur
-	if !c.judging {
-		c.reloaded(ev, StepCommit)
+func (w *commit) looked(c *Core, ev *Event) {
+	r, t := &c.session.record, c.cur
+	if !c.session.journal.judging {
+		c.session.journal.reloaded(c, ev, StepCommit)
 		return
 	}
 	if ev.Fault != NoFault {
-		c.fault(ev, StepCommit)
+		c.trouble.fault(c, ev, StepCommit)
 		return
 	}
 	cur, err := readRecord(ev.Record)
 	if err != nil {
 		ev.Err = err
-		c.fault(ev, StepCommit)
+		c.trouble.fault(c, ev, StepCommit)
 		return
 	}
 	// Whose the partition is comes first: a successor's early ends leave this epoch's outcome in the record, under a revision
@@ -133,7 +113,7 @@ func (c *Core) outcomeLooked(ev *Event) {
 		return
 	}
 	if cur != nil && cur.Last != nil && cur.Last.Epoch == c.epoch && cur.Last.Sequence == t.Sequence && cur.Last.Attempt == t.Attempt {
-		c.committed(ev.Record.Revision, ev.Record.Stored)
+		w.committed(c, ev.Record.Revision, ev.Record.Stored)
 		return
 	}
 	if cur != nil {
@@ -145,17 +125,17 @@ func (c *Core) outcomeLooked(ev *Event) {
 		r.rec.Ended = cur.Ended
 	}
 	r.rev = ev.Record.Revision
-	c.writeOutcome(ev)
+	w.write(c, ev)
 }
 
 // committed is the moment from which the outcome is the job's.
-func (c *Core) committed(rev uint64, at time.Time) {
-	r, t := c.ledger.(*record), c.cur
-	c.settled()
-	r.rec, r.rev, r.loaded, r.stamp, r.bare = r.next, rev, c.mono, at, false
-	c.do(Action{Kind: Count, Job: t.Job, Err: c.err, Ran: c.output.Ran})
-	if c.err == nil {
-		r.worker, r.version, r.used, r.lost = c.output.Slot.WorkerID, r.rec.StateVersion, c.mono, false
+func (w *commit) committed(c *Core, rev uint64, at time.Time) {
+	r, t := &c.session.record, c.cur
+	c.trouble.settled(c)
+	r.rec, r.rev, r.loaded, r.stamp, r.bare = w.next, rev, c.mono, at, false
+	c.do(Action{Kind: Count, Job: t.Job, Err: c.attempt.err, Ran: c.attempt.output.Ran})
+	if c.attempt.err == nil {
+		r.worker, r.version, r.used, r.lost = c.attempt.output.Slot.WorkerID, r.rec.StateVersion, c.mono, false
 		if Empties(t.Req.Command) {
 			r.worker = 0
 		}
@@ -163,27 +143,20 @@ func (c *Core) committed(rev uint64, at time.Time) {
 			c.do(Action{Kind: Drop})
 		}
 	}
-	c.finish(r.rec.Last, false)
+	c.ending.finish(c, r.rec.Last, false)
 }
 
-// lossKept is the record as it is written beside a job. That its state was lost is told by a job's reply, perhaps another
-// host's: until then the record holds a version without a state.
-func (r *record) lossKept(rec jobs.Record) *jobs.Record {
-	if r.lost && rec.StateVersion == 0 {
-		rec.StateVersion = 1
+// outcome is the job's, worded once: what is stored, sent and written again after a write of unknown fate is the same.
+func (w *commit) outcome(c *Core) *jobs.Outcome {
+	if w.last != nil {
+		return w.last
 	}
-	return &rec
-}
-
-// renewIn is how long it is until record and attempt record are to be written again for the sake of their lives. A session whose record is not
-// known was written at most the idle time before its job came, which is less than half of a record's life.
-func (r *record) renewIn(c *Core) (time.Duration, bool) {
-	if c.first() == nil {
-		return 0, false
+	t := c.cur
+	o := &jobs.Outcome{Job: t.Env.Job, Sequence: t.Sequence, Epoch: c.epoch, Attempt: t.Attempt, Hash: t.Req.Hash,
+		Kind: KindOf(c.attempt.err), Mode: t.Env.Mode, ReplyTo: t.Env.ReplyTo, Type: t.Env.Type, Body: c.attempt.reply(c)}
+	if o.Buried = o.Kind == jobs.Failed && t.dead; o.Buried {
+		o.Failures = t.Failures
 	}
-	life := r.ttl(c, 0)
-	if r.read {
-		return r.loaded + life/4 - c.mono, true
-	}
-	return max(r.loaded, c.since) + life/8 - c.mono, true
+	w.last = o
+	return o
 }

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -33,73 +32,61 @@ const (
 )
 
 // Core decides for one session during one epoch, or for one anonymous job. It is not safe for concurrent use.
+//
+// It holds the state, and the parts that a job passes: each has what it alone changes, and takes the events of its own states
+// (state.go). A part is given the core with each call, and changes the state through it.
 type Core struct {
-	cfg    *Config
-	ref    jobs.SessionRef
-	epoch  uint64
-	stream int64 // creation time of the stream that sequences count in
-	ledger ledger
-
-	mono   clock.Mono // of the event at hand
-	out    []Action
-	lastOp uint32
+	common
 
 	state  State
 	cur    *Task      // the job at work
-	queue  []*Job     // those behind it, by sequence; in AwaitToken its first has no task yet
 	awaits uint32     // the operation whose answer the state waits for, 0: none
 	held   bool       // the state waits for the record, which an early end or a renewal has
 	alarm  clock.Mono // the state resumes then, 0: it waits for something else
-	since  clock.Mono // since when the first job is at the head
-	alive  clock.Mono // when its redelivery was held off last
-	token  uint8      // the kind of the run token, 0: none
-	fresh  bool       // the session had no work a moment before the job at the head came
-	rested clock.Mono // since when it has had none; 0: always
+	alive  clock.Mono // when the redelivery of the first job was held off last
 	over   bool       // nothing starts any more
 	cut    bool       // nothing counts any more
 	early  bool       // an earlier epoch's core has to come to rest first
 
-	attemptState
-	ending ending
-	trouble
-	side side
-	asks []ask
+	ledger  ledger
+	journal journal
+	session *sessionBooks // of which both are, nil: an anonymous job
+
+	queue    queue
+	prep     preparation
+	checkout checkout
+	attempt  attempt
+	retry    retry
+	ending   ending
+	trouble  trouble
+	side     side
+	asks     asks
 }
 
-// attemptState is what there is to know while an attempt is made.
-type attemptState struct {
-	slot      uint32 // operation of the Acquire whose slot is held, 0: none
-	worker    Slot
-	impatient bool   // the wait for a slot is bound by the checkout timeout
-	missed    string // what the job waited for when its deadline seemed to pass
-	asked     clock.Mono
-	gaveUp    *jobs.Error
-	delay     time.Duration
-	due       clock.Mono // of the retry
-	again     bool       // its redelivery has come, or none is waited for
-	refused   int        // writes of the same thing
-	judging   bool       // the look that was asked for judges a write
-	output    *Output
-	err       *jobs.Error
-}
+// common is what all parts need in a step.
+type common struct {
+	cfg    *Config
+	ref    jobs.SessionRef
+	epoch  uint64
+	stream int64 // creation time of the stream that sequences count in
 
-// trouble is what holds the job up.
-type trouble struct {
-	failed  int // tries in a row while the broker was there
-	blocked Step
-	full    bool
+	mono   clock.Mono // of the event at hand
+	out    []Action
+	lastOp uint32
 }
 
 // NewSession makes the core of a session in an epoch of its partition. stream is the creation time of the stream that its sequences
 // count in. waits says that an earlier epoch's core has not come to rest yet: PredecessorGone tells when it has.
 func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, waits bool) *Core {
-	return &Core{cfg: cfg, ref: ref, epoch: epoch, stream: stream, early: waits, ledger: &record{}}
+	s := &sessionBooks{}
+	return &Core{common: common{cfg: cfg, ref: ref, epoch: epoch, stream: stream}, early: waits, ledger: &s.record, journal: &s.journal, session: s}
 }
 
 // NewAnonymous makes the core of an anonymous job. A job that was accepted after since and is delivered once is new to all hosts;
 // asked is when the broker was asked for it.
 func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mono) *Core {
-	return &Core{cfg: cfg, ref: of, token: 1, ledger: &results{since: since, held: asked}}
+	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: asked}}
+	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal}
 }
 
 // State is what the job at the head is at.
@@ -119,16 +106,16 @@ func (c *Core) RunsUntil() clock.Mono {
 // Jobs is how many jobs wait and run.
 func (c *Core) Jobs() int {
 	if c.cur != nil {
-		return len(c.queue) + 1
+		return len(c.queue.jobs) + 1
 	}
-	return len(c.queue)
+	return len(c.queue.jobs)
 }
 
 // CallsDepth is how many jobs wait behind the one at work if a call is among them, else 0.
 func (c *Core) CallsDepth() int {
-	for _, j := range c.queue {
+	for _, j := range c.queue.jobs {
 		if j.Env.Mode == jobs.ModeCall {
-			return len(c.queue)
+			return len(c.queue.jobs)
 		}
 	}
 	return 0
@@ -142,9 +129,9 @@ func (c *Core) Step(ev *Event) []Action {
 	c.mono, c.out = c.cfg.Clock.Mono(), c.out[:0]
 	switch ev.Kind {
 	case Delivered:
-		c.deliver(ev.Job)
+		c.queue.deliver(c, ev.Job)
 	case CancelAsked:
-		c.cancel(ev)
+		c.asks.cancel(c, ev)
 	case Ticked:
 		c.tick(ev)
 	case EpochOver:
@@ -152,15 +139,15 @@ func (c *Core) Step(ev *Event) []Action {
 	case Cut:
 		c.end(true)
 	case KeptAlive:
-		c.ledger.keptAlive(c)
+		c.journal.keptAlive(c)
 	default:
 		c.dispatch(ev)
 	}
-	if c.held && c.recordFree() {
+	if c.held && c.side.recordFree(c) {
 		c.held = false
 		table[c.state].resume(c, ev)
 	}
-	c.attend()
+	c.side.attend(c)
 	return c.out
 }
 
@@ -169,7 +156,7 @@ func (c *Core) dispatch(ev *Event) {
 	switch on := table[c.state].on[ev.Kind]; {
 	case ev.Op != 0 && ev.Op == c.side.awaits:
 		c.side.awaits = 0
-		c.sideAnswer(ev)
+		c.side.answer(c, ev)
 	case on != nil && ev.Op == c.awaits:
 		c.awaits = 0
 		on(c, ev)
@@ -180,18 +167,11 @@ func (c *Core) dispatch(ev *Event) {
 	}
 }
 
-func (c *Core) do(a Action) { c.out = append(c.out, a) }
-
 // ask does what is answered by an event.
 func (c *Core) ask(a Action) {
 	a.Op = c.op()
 	c.awaits = a.Op
 	c.do(a)
-}
-
-func (c *Core) op() uint32 {
-	c.lastOp = max(c.lastOp+1, 1)
-	return c.lastOp
 }
 
 // to changes the state. What the old one waited for counts no more.
@@ -205,108 +185,26 @@ func (c *Core) to(s State) {
 // wait has the state resume after d.
 func (c *Core) wait(d time.Duration) { c.alarm = c.at(d) }
 
-// deliver files a job. Of a job that is here only the acknowledgement of the latest delivery counts.
-func (c *Core) deliver(j *Job) {
-	if c.over {
-		c.do(Action{Kind: Forget, Job: j})
-		return
-	}
-	if c.cur != nil && c.cur.Sequence == j.Sequence {
-		c.cur.Delivery = j.Delivery
-		c.do(Action{Kind: Forget, Job: j})
-		if c.state == AwaitRetry {
-			c.again = true
-			c.retryDue(nil)
-		}
-		return
-	}
-	i, found := slices.BinarySearchFunc(c.queue, j.Sequence, func(q *Job, seq uint64) int { return cmp.Compare(q.Sequence, seq) })
-	if found {
-		c.queue[i].Delivery = j.Delivery
-		c.do(Action{Kind: Forget, Job: j})
-		return
-	}
-	same := func(q *Job) bool { return q.Env.Job == j.Env.Job }
-	j.repeat = c.cur != nil && same(c.cur.Job) || slices.ContainsFunc(c.queue[:i], same)
-	c.queue = slices.Insert(c.queue, i, j)
-	if c.state == Idle {
-		c.fresh = c.rested == 0 || c.mono-c.rested >= freshAfter
-		c.start(nil)
-	}
-}
-
-// start begins with the queue.
-func (c *Core) start(ev *Event) {
-	if ev != nil && ev.Kind == PredecessorGone {
-		c.early = false
-		c.unblock()
-	}
-	if c.early {
-		c.to(AwaitPredecessor)
-		c.block(StepPredecessor, nil)
-		return
-	}
-	c.next()
+// reset drops what was known of the job that was at work.
+func (c *Core) reset() {
+	c.prep, c.checkout, c.attempt, c.retry = preparation{}, checkout{}, attempt{}, retry{}
 }
 
 // next turns to the next job.
 func (c *Core) next() {
 	c.to(Idle)
-	c.cur, c.attemptState, c.ending = nil, attemptState{}, ending{}
-	c.since, c.alive = c.mono, c.mono
-	switch {
-	case c.over || len(c.queue) == 0:
-		c.rest()
-	case !c.ledger.session():
-		c.take()
-	default: // after each job somebody else may have the token
-		c.yield()
-		c.to(AwaitToken)
-		c.do(Action{Kind: AskToken, Job: c.queue[0], Fresh: c.fresh})
-	}
-}
-
-func (c *Core) rest() {
-	c.queue, c.rested = nil, max(c.mono, 1)
-	c.yield()
-	if c.side.step == sideIdle {
-		c.ledger.strip()
-	}
-}
-
-// yield gives the run token back, to a session that waits for one.
-func (c *Core) yield() {
-	if c.token != 0 && c.ledger.session() {
-		c.do(Action{Kind: ReturnToken, Token: c.token})
-		c.token = 0
-	}
-}
-
-func (c *Core) tokenGranted(ev *Event) {
-	c.token = ev.Token
-	c.take()
-}
-
-// take makes the first of the queue the job at work.
-func (c *Core) take() {
-	c.cur = &Task{Job: c.queue[0], Session: c.ref, Fresh: c.fresh}
-	c.queue, c.fresh = slices.Delete(c.queue, 0, 1), false
-	c.turned(c.cur.Job)
-	c.prepare(nil)
-}
-
-// takeAtOnce does not wait for a run token any longer.
-func (c *Core) takeAtOnce() {
-	c.do(Action{Kind: StopWaiting})
-	c.take()
+	c.cur, c.ending = nil, ending{}
+	c.reset()
+	c.queue.since, c.alive = c.mono, c.mono
+	c.queue.next(c)
 }
 
 // leave ends the work on a job whose outcome is not for this core to decide, or is there.
 func (c *Core) leave() {
-	c.settled()
-	c.sideRoom()
-	if c.slot != 0 {
-		c.release(nil, false)
+	c.trouble.settled(c)
+	c.side.room(c)
+	if c.checkout.slot != 0 {
+		c.checkout.release(c, nil, false)
 	}
 	if c.cur != nil {
 		c.do(Action{Kind: Forget, Job: c.cur.Job})
@@ -320,47 +218,22 @@ func (c *Core) ack() {
 	c.leave()
 }
 
-// release gives the slot back. out is what the attempt brought, nil if none ran.
-func (c *Core) release(out *Output, retries bool) {
-	c.do(Action{Kind: Release, Op: c.slot, Task: c.cur, Output: out, Retries: retries})
-	c.slot = 0
-}
-
 // end is the end of the epoch: what has not started comes again in the next one, whose attempt record tells what has. With cut
 // nothing is committed any more, and a running attempt is given up.
 func (c *Core) end(cut bool) {
 	c.over, c.cut = true, c.cut || cut
-	for _, j := range c.queue {
-		c.do(Action{Kind: Forget, Job: j})
-	}
-	c.queue = nil
-	c.sideRoom()
-	c.verdicts(jobs.CancelUnknown)
-	if c.side.step.waits() || c.cut {
-		if c.side.ask != 0 {
-			c.do(Action{Kind: Verdict, Op: c.side.ask, Verdict: jobs.CancelUnknown})
-		}
-		c.side = side{}
-	}
+	c.queue.forget(c)
+	c.side.room(c)
+	c.asks.verdicts(c, jobs.CancelUnknown)
+	c.side.end(c)
 	switch {
 	case c.state == Idle:
 	case c.state == Running && c.cut:
-		c.giveUpCall(cancelled()) // the worker answers, and then the job is left
-	case c.cut && c.ledger.handsBack(c):
+		c.attempt.giveUp(c, cancelled()) // the worker answers, and then the job is left
+	case c.cut && c.journal.handsBack(c):
 	case c.cut || !c.state.started():
-		c.withdraw(nil)
+		c.checkout.withdraw(c, nil)
 		c.leave()
-	}
-}
-
-// withdraw stops waiting for a slot, a token or a breaker. e is what the job gets for it, nil if that is not the reason.
-func (c *Core) withdraw(e *jobs.Error) {
-	switch c.state {
-	case AwaitSlot:
-		c.do(Action{Kind: Withdraw, Op: c.awaits, Task: c.cur, Err: e})
-		c.awaits = 0
-	case AwaitToken, AwaitBreaker:
-		c.do(Action{Kind: StopWaiting})
 	}
 }
 
@@ -372,16 +245,80 @@ func (c *Core) fenced(o Owner) {
 
 // void starts the job over from the record, which has moved on.
 func (c *Core) void() {
-	c.settled()
-	if c.slot != 0 {
-		c.release(nil, false)
+	c.trouble.settled(c)
+	if c.checkout.slot != 0 {
+		c.checkout.release(c, nil, false)
 	}
-	c.attemptState = attemptState{}
 	c.ledger.doubt()
 	if c.over {
 		c.leave()
 		return
 	}
+	c.reset()
 	c.cur = &Task{Job: c.cur.Job, Session: c.ref, Fresh: c.cur.Fresh}
-	c.prepare(nil)
+	c.prep.prepare(c, nil)
+}
+
+// Wake is when Ticked is due, by the machine's clock; 0: never.
+func (c *Core) Wake() clock.Mono {
+	at := c.alarm
+	sooner := func(m clock.Mono) {
+		if at == 0 || m < at {
+			at = max(m, 1)
+		}
+	}
+	next := func(m clock.Mono) { // of what each step looks at: if the time has come, something else is waited for
+		if m = max(m, c.side.quiet); c.mono < m {
+			sooner(m)
+		}
+	}
+	due := func(j *Job) clock.Mono {
+		left, _ := c.left(j)
+		return c.at(left)
+	}
+	if c.state == Idle {
+		return at
+	}
+	if c.cur != nil {
+		sooner(c.alive + c.journal.alive())
+		if c.trouble.pends(c, c.cur.Job) {
+			sooner(due(c.cur.Job))
+		}
+	}
+	for i, j := range c.queue.jobs {
+		switch {
+		case !j.weighed:
+			sooner(j.Came + weighPause)
+		case c.trouble.pends(c, j) && (i > 0 || c.trouble.blocked != StepPredecessor):
+			sooner(due(j))
+		case j.expires() && c.side.attends(c):
+			next(due(j))
+		}
+		if i == 0 && c.state == AwaitToken && j.Env.Mode == jobs.ModeCall {
+			sooner(c.queue.since + c.cfg.CheckoutTimeout)
+		}
+	}
+	if c.side.attends(c) {
+		if in, ok := c.side.renewIn(c); ok {
+			next(c.at(in))
+		}
+	}
+	return at
+}
+
+// tick does what the time has come for.
+func (c *Core) tick(ev *Event) {
+	c.queue.weigh(c)
+	if c.cur != nil && c.state != Idle && c.reached(c.alive+c.journal.alive()) {
+		c.alive = c.mono
+		c.do(Action{Kind: KeepAlive, Job: c.cur.Job})
+	}
+	if c.state == AwaitToken {
+		c.queue.outwait(c)
+	}
+	if c.reached(c.alarm) {
+		c.alarm = 0
+		table[c.state].resume(c, ev)
+	}
+	c.trouble.pend(c)
 }

@@ -1,61 +1,11 @@
 package lifecycle
 
 import (
-	"errors"
 	"maps"
 	"slices"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// Beside the job at the head a session has duties: jobs behind it that are cancelled, or whose deadline passes, end early, and
-// a record that has not been written for long is renewed. They are done one at a time, and never hold up the job at the head,
-// except that the record has one writer at a time.
-
-type sideStep uint8
-
-const (
-	sideIdle sideStep = iota
-	sideComparing
-	sideLooking
-	sideFencing
-	sideWriting // the early end
-	sideJudging
-	sideFetching
-	sideChecking
-	sideStoring
-	renewLooking
-	renewRecord
-	renewHead
-)
-
-// onRecord reports whether the step is about the record, which nobody else may write then.
-func (s sideStep) onRecord() bool {
-	switch s {
-	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewHead:
-		return true
-	}
-	return false
-}
-
-// waits reports whether nothing has been decided yet.
-func (s sideStep) waits() bool { return s == sideComparing || s == sideLooking || s == renewLooking }
-
-type side struct {
-	step   sideStep
-	job    *Job // nil: the record is renewed
-	task   *Task
-	kind   jobs.Kind
-	ask    uint32 // operation of the CancelAsked that it answers, 0: none
-	awaits uint32
-	next   *jobs.Record
-	head   *jobs.Head
-	result *jobs.Result
-	failed int
-	full   bool       // for want of room: nothing else must start on this host
-	quiet  clock.Mono // nothing before, after something failed
-}
 
 // ask is a cancellation that waits.
 type ask struct {
@@ -63,126 +13,85 @@ type ask struct {
 	op  uint32
 }
 
+// asks are the cancellations that wait.
+type asks []ask
+
 // cancel ends the earliest outstanding job of an id.
-func (c *Core) cancel(ev *Event) {
+func (a *asks) cancel(c *Core, ev *Event) {
 	verdict := jobs.CancelUnknown
-	switch i := slices.IndexFunc(c.queue, func(q *Job) bool { return q.Env.Job == ev.ID && !q.answered }); {
+	switch i := slices.IndexFunc(c.queue.jobs, func(q *Job) bool { return q.Env.Job == ev.ID && !q.answered }); {
 	case c.cur != nil && c.cur.Env.Job == ev.ID:
 		verdict = jobs.CancelUnderway
-		c.cancelCurrent()
+		c.attempt.cancel(c)
 	case i < 0:
 	case c.state == AwaitPredecessor, c.state == AwaitNewer:
 		verdict = jobs.CancelBusy
 	case i == 0 && c.state == AwaitToken:
 		verdict = jobs.CancelUnderway
-		c.queue[0].cancelled = true
-		c.takeAtOnce()
+		c.queue.jobs[0].cancelled = true
+		c.queue.takeAtOnce(c)
 	default:
-		c.asks = append(c.asks, ask{c.queue[i], ev.Op})
+		*a = append(*a, ask{c.queue.jobs[i], ev.Op})
 		return
 	}
 	c.do(Action{Kind: Verdict, Op: ev.Op, Verdict: verdict})
 }
 
-func (c *Core) cancelCurrent() {
-	c.cur.cancelled = true
-	switch c.state {
-	case Running:
-		c.giveUpCall(cancelled())
-	case AwaitSlot, AwaitRetry, AwaitRoom:
-		c.withdraw(cancelled())
-		c.attempt(nil)
-	case AwaitBreaker:
-		c.withdraw(nil)
-		c.prepare(nil)
-	}
-}
-
-// recordFree reports whether the job at the head may read and write the record.
-func (c *Core) recordFree() bool {
-	return !c.side.step.onRecord() && (c.cur == nil || c.side.job != c.cur.Job)
-}
-
 // verdicts answers all cancellations that wait.
-func (c *Core) verdicts(v jobs.CancelVerdict) {
-	for _, a := range c.asks {
-		c.do(Action{Kind: Verdict, Op: a.op, Verdict: v})
+func (a *asks) verdicts(c *Core, v jobs.CancelVerdict) {
+	for _, one := range *a {
+		c.do(Action{Kind: Verdict, Op: one.op, Verdict: v})
 	}
-	c.asks = nil
+	*a = nil
 }
 
 // turned answers the cancellations of a job that has come to its turn: it ends at once.
-func (c *Core) turned(j *Job) {
-	c.asks = slices.DeleteFunc(c.asks, func(a ask) bool {
-		if a.job != j {
+func (a *asks) turned(c *Core, j *Job) {
+	*a = slices.DeleteFunc(*a, func(one ask) bool {
+		if one.job != j {
 			return false
 		}
 		j.cancelled = true
-		c.do(Action{Kind: Verdict, Op: a.op, Verdict: jobs.CancelUnderway})
+		c.do(Action{Kind: Verdict, Op: one.op, Verdict: jobs.CancelUnderway})
 		return true
 	})
 }
 
-func (c *Core) endedBefore(j *Job) (jobs.Kind, bool) {
-	if r, ok := c.ledger.(*record); !ok || !r.read {
-		return "", false
-	}
-	return c.ledger.ended(j)
+// earlyEnd is the end of a job before its turn. The side does one at a time.
+type earlyEnd struct {
+	task   *Task
+	kind   jobs.Kind
+	next   *jobs.Record // being written
+	head   *jobs.Head   // being written
+	result *jobs.Result
 }
 
-// endEarly makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
+// start makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
 // acknowledged at its turn, so that early ends stay as bounded as the session's queue is.
-func (c *Core) endEarly(j *Job, kind jobs.Kind, op uint32) {
-	c.sideBegins(j, kind, op)
-	c.sideRecord()
+func (e *earlyEnd) start(c *Core, j *Job, kind jobs.Kind, op uint32) {
+	c.side.begin(c, j, kind, op)
+	e.write(c)
 }
 
-// sideBegins begins with a duty; j is nil for a renewal.
-func (c *Core) sideBegins(j *Job, kind jobs.Kind, op uint32) {
-	c.side = side{job: j, kind: kind, ask: op, failed: c.side.failed, full: c.side.full, quiet: c.side.quiet}
-	if j != nil {
-		c.side.task = &Task{Job: j, Session: c.ref}
-	}
-}
-
-func (c *Core) sideAsk(s sideStep, a Action) {
-	c.side.step = s
-	a.Op = c.op()
-	if a.Job == nil {
-		a.Job = c.side.job
-	}
-	c.side.awaits = a.Op
-	c.do(a)
-}
-
-func (c *Core) sideLook(sure bool) {
-	c.ledger.(*record).asked = Present(c.cfg.Clock)
-	step := sideLooking
-	if c.side.job == nil {
-		step = renewLooking
-	}
-	c.sideAsk(step, Action{Kind: Look, Job: c.first(), Check: sure})
-}
-
-// sideRecord has the early end in the record.
-func (c *Core) sideRecord() {
-	r, s := c.ledger.(*record), &c.side
+// write has the early end in the record.
+func (e *earlyEnd) write(c *Core) {
+	r, s := &c.session.record, &c.side
 	if !r.fresh(c) || r.bare {
-		c.sideLook(false)
+		c.side.look(c, false)
 		return
 	}
 	if s.job.Sequence <= r.rec.LastSequence {
-		c.sideOver(jobs.CancelUnderway) // it has its outcome
+		c.side.over(c, jobs.CancelUnderway) // it has its outcome
 		return
 	}
 	if have, ended := r.rec.Ended[s.job.Sequence]; ended {
-		s.kind = have
-		c.sideFinish()
+		e.kind = have
+		e.finish(c)
 		return
 	}
 	if !r.fences(c) {
-		s.head = r.fence(c)
-		c.sideAsk(sideFencing, Action{Kind: WriteHead, Body: s.head.Append(nil), Revision: r.headRev, TTL: r.ttl(c, headLife)})
+		e.head = r.fence(c)
+		c.side.request(c, sideFencing, Action{Kind: WriteHead, Body: e.head.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
 		return
 	}
 	next := *r.rec
@@ -190,111 +99,54 @@ func (c *Core) sideRecord() {
 	if next.Ended == nil {
 		next.Ended = map[uint64]jobs.Kind{}
 	}
-	next.Ended[s.job.Sequence] = s.kind
-	s.next = &next
-	c.sideAsk(sideWriting, Action{Kind: WriteRecord, Body: r.lossKept(next).Append(nil), Revision: r.rev, TTL: r.ttl(c, 0)})
+	next.Ended[s.job.Sequence] = e.kind
+	e.next = &next
+	c.side.request(c, sideWriting, Action{Kind: WriteRecord, Body: r.lossKept(next).Append(nil), Revision: r.rev, TTL: c.cfg.life(0)})
 }
 
-// sideAnswer goes on with a duty.
-func (c *Core) sideAnswer(ev *Event) {
-	r, s := c.ledger.(*record), &c.side
-	switch s.step {
-	case sideComparing:
-		if ev.Fault != NoFault {
-			c.sideFailed(ev, StepRecord)
-			return
-		}
-		c.sideOver("")
-	case sideLooking, renewLooking:
-		c.sideLooked(ev)
-	case sideFencing:
-		c.sideFenced(ev)
-	case sideWriting:
-		switch ev.Fault {
-		case NoFault:
-			r.rec, r.rev, r.loaded, r.stamp = s.next, ev.Revision, c.mono, c.now()
-			c.sideFinish()
-		case WrongRevision, Unknown:
-			c.sideAsk(sideJudging, Action{Kind: Look})
-		default:
-			c.sideFailed(ev, StepRecord)
-		}
-	case sideJudging:
-		c.sideJudged(ev)
-	case sideFetching:
-		if ev.Fault != NoFault {
-			c.sideFailed(ev, StepRecord)
-			return
-		}
-		s.task.bad, s.task.parsed = s.task.read(c.cfg, ev.Data), true
-		c.sideFinish()
-	case sideChecking:
-		c.sideChecked(ev)
-	case sideStoring:
-		if ev.Fault != NoFault { // it may be there: the next try looks
-			c.sideFailed(ev, StepResult)
-			return
-		}
-		c.sideReply(s.result.Body, 0)
-	case renewRecord, renewHead:
-		c.renewed(ev)
-	}
-}
-
-// sideFenced goes on when no other epoch can begin an attempt any more; if one has, the record is read again first.
-func (c *Core) sideFenced(ev *Event) {
-	r := c.ledger.(*record)
+func (e *earlyEnd) written(c *Core, ev *Event) {
+	r := &c.session.record
 	switch ev.Fault {
 	case NoFault:
-		r.head, r.headRev = c.side.head, ev.Revision
-		c.sideRecord()
+		r.rec, r.rev, r.loaded, r.stamp = e.next, ev.Revision, c.mono, c.now()
+		e.finish(c)
 	case WrongRevision, Unknown:
-		c.sideLook(false)
+		c.side.request(c, sideJudging, Action{Kind: Look})
 	default:
-		c.sideFailed(ev, StepRecord)
+		c.side.postpone(c, ev, StepRecord)
 	}
 }
 
-func (c *Core) sideLooked(ev *Event) {
-	r := c.ledger.(*record)
-	known := r.read && !r.bare && c.side.job == nil
-	if known && ev.Fault == NoFault && ev.Owner == Mine {
-		c.renew()
-		return
-	}
-	switch err := r.load(c, ev); {
-	case errors.Is(err, errFenced):
-		c.fenced(ev.Owner)
-	case errors.Is(err, errUnsure):
-		c.sideLook(true)
-	case err != nil:
-		if ev.Err == nil {
-			ev.Err = err
-		}
-		c.sideFailed(ev, StepRecord)
-	case c.side.job == nil:
-		c.renew()
+// fenced goes on when no other epoch can begin an attempt any more; if one has, the record is read again first.
+func (e *earlyEnd) fenced(c *Core, ev *Event) {
+	r := &c.session.record
+	switch ev.Fault {
+	case NoFault:
+		r.head, r.headRev = e.head, ev.Revision
+		e.write(c)
+	case WrongRevision, Unknown:
+		c.side.look(c, false)
 	default:
-		c.sideRecord()
+		c.side.postpone(c, ev, StepRecord)
 	}
 }
 
-// sideJudged decides after a write of an early end that failed.
-func (c *Core) sideJudged(ev *Event) {
-	r, s := c.ledger.(*record), &c.side
+// judged decides after a write of an early end that failed.
+func (e *earlyEnd) judged(c *Core, ev *Event) {
+	r, s := &c.session.record, &c.side
 	cur, err := readRecord(ev.Record)
 	switch {
 	case ev.Fault != NoFault || err != nil:
 		if ev.Err == nil {
 			ev.Err = err
 		}
-		c.sideFailed(ev, StepRecord)
+		c.side.postpone(c, ev, StepRecord)
 		return
 	case ev.Owner != Mine:
 		c.fenced(ev.Owner)
 		return
 	case cur != nil && (cur.Stream != r.rec.Stream || cur.LastSequence != r.rec.LastSequence):
-		c.sideFailed(ev, StepRecord) // the running job's commit will find out
+		c.side.postpone(c, ev, StepRecord) // the running job's commit will find out
 		return
 	case cur != nil:
 		if r.lost {
@@ -304,94 +156,70 @@ func (c *Core) sideJudged(ev *Event) {
 	}
 	r.rev = ev.Record.Revision
 	if r.rec.Ended[s.job.Sequence] == "" {
-		c.sideFailed(ev, StepRecord)
+		c.side.postpone(c, ev, StepRecord)
 		return
 	}
-	c.sideFinish()
+	e.finish(c)
 }
 
-// sideFinish gives the job its result, and answers; if its id has a result, that is the answer.
-func (c *Core) sideFinish() {
-	s := &c.side
-	t := s.task
+// finish gives the job its result, and answers; if its id has a result, that is the answer.
+func (e *earlyEnd) finish(c *Core) {
+	t := e.task
 	if !t.parsed {
 		if t.Data == nil && t.Size > 0 {
-			c.sideAsk(sideFetching, Action{Kind: Fetch})
+			c.side.request(c, sideFetching, Action{Kind: Fetch})
 			return
 		}
 		t.bad, t.parsed = t.read(c.cfg, t.Data), true
 	}
-	c.sideAsk(sideChecking, Action{Kind: ReadResult})
+	c.side.request(c, sideChecking, Action{Kind: ReadResult})
 }
 
-func (c *Core) sideChecked(ev *Event) {
-	s := &c.side
+func (e *earlyEnd) checked(c *Core, ev *Event) {
 	if ev.Fault != NoFault {
-		c.sideFailed(ev, StepResult)
+		c.side.postpone(c, ev, StepResult)
 		return
 	}
 	if ev.Result.Exists {
-		reply, err := c.answer(s.task, ev.Result)
+		reply, err := c.answer(e.task, ev.Result)
 		if err != nil {
 			ev.Err = err
-			c.sideFailed(ev, StepResult)
+			c.side.postpone(c, ev, StepResult)
 			return
 		}
 		c.do(reply)
-		c.sideAnswered()
+		e.answered(c)
 		return
 	}
-	s.result = c.earlyResult(s.task, s.kind)
-	c.sideAsk(sideStoring, Action{Kind: CreateResult, Body: s.result.Append(nil), Revision: ev.Result.Revision, TTL: jobs.ResultTTL(s.task.Env.Mode)})
+	e.result = e.task.earlyResult(c, e.kind)
+	c.side.request(c, sideStoring, Action{Kind: CreateResult, Body: e.result.Append(nil), Revision: ev.Result.Revision, TTL: jobs.ResultTTL(e.task.Env.Mode)})
 }
 
-func (c *Core) sideReply(body []byte, attempt int) {
-	env := c.side.job.Env
-	c.do(Action{Kind: Reply, Job: c.side.job, Reply: Address{To: env.ReplyTo, Type: env.Type, Job: env.Job, Attempt: attempt}, Body: body})
-	c.sideAnswered()
+func (e *earlyEnd) fetched(c *Core, ev *Event) {
+	if ev.Fault != NoFault {
+		c.side.postpone(c, ev, StepRecord)
+		return
+	}
+	e.task.bad, e.task.parsed = e.task.read(c.cfg, ev.Data), true
+	e.finish(c)
 }
 
-func (c *Core) sideAnswered() {
+func (e *earlyEnd) stored(c *Core, ev *Event) {
+	if ev.Fault != NoFault { // it may be there: the next try looks
+		c.side.postpone(c, ev, StepResult)
+		return
+	}
+	j := c.side.job
+	c.do(Action{Kind: Reply, Job: j, Reply: Address{To: j.Env.ReplyTo, Type: j.Env.Type, Job: j.Env.Job}, Body: e.result.Body})
+	e.answered(c)
+}
+
+func (e *earlyEnd) answered(c *Core) {
 	c.side.job.answered = true
-	if c.side.failed >= refusals && c.blocked == StepResult && c.state != Storing {
-		c.unblock()
+	if c.side.failed >= refusals && c.trouble.blocked == StepResult && c.state != Storing {
+		c.trouble.unblock(c)
 	}
 	c.side.failed = 0
-	c.sideRoom()
-	c.sideOver(jobs.CancelUnderway)
-}
-
-// sideOver ends a duty; whoever asked for it gets the verdict.
-func (c *Core) sideOver(v jobs.CancelVerdict) {
-	if op := c.side.ask; op != 0 {
-		c.do(Action{Kind: Verdict, Op: op, Verdict: v})
-	}
-	c.side = side{quiet: c.side.quiet, failed: c.side.failed, full: c.side.full}
-	if c.state == Idle {
-		c.ledger.strip()
-	}
-}
-
-// sideFailed leaves a duty for later.
-func (c *Core) sideFailed(ev *Event, step Step) {
-	c.do(Action{Kind: Log, Note: DutyDelayed, Job: c.side.job, Step: step, Cause: ev.Err})
-	if ev.Connected {
-		if c.side.failed++; c.side.failed == refusals && c.blocked == StepNone {
-			c.block(step, ev.Err)
-		}
-	}
-	if ev.Fault == NoSpace && !c.side.full && !c.over {
-		c.side.full = true
-		c.do(Action{Kind: Full, Step: step})
-	}
-	c.side.quiet = c.mono + brokerPause
-	c.sideOver(jobs.CancelBusy)
-}
-
-// sideRoom says that no duty waits for room: it has got it, or is tried again at its job's turn.
-func (c *Core) sideRoom() {
-	if c.side.full {
-		c.side.full = false
-		c.do(Action{Kind: Room})
-	}
+	c.side.room(c)
+	c.side.over(c, jobs.CancelUnderway)
 }

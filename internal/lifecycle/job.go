@@ -61,13 +61,11 @@ type Task struct {
 	StateVersion uint64
 	Label        jobs.StateOf
 
-	total   time.Duration // of all of it, from its acceptance; 0: no deadline
-	bad     *jobs.Error
-	parsed  bool
-	looked  bool       // no other job of its id has a result
-	resumed bool       // what is known of its earlier attempts is taken up
-	from    *jobs.Head // what they were taken up from, nil: nothing was known
-	base    base
+	total  time.Duration // of all of it, from its acceptance; 0: no deadline
+	bad    *jobs.Error
+	parsed bool
+	from   *jobs.Head // what its earlier attempts were taken up from, nil: nothing was known
+	base   base
 
 	overtaken bool // another epoch has written an attempt down since
 
@@ -102,7 +100,7 @@ func (t *Task) read(cfg *Config, body []byte) *jobs.Error {
 }
 
 // budget is how long an attempt that starts now may take.
-func (c *Core) budget(t *Task) {
+func (t *Task) budget(c *Core) {
 	t.Budget, t.late = t.Req.Timeout, false
 	if left, has := c.left(t.Job); has && left < t.Budget {
 		t.Budget, t.late = left, true
@@ -128,8 +126,7 @@ func (t *Task) avoids() string {
 }
 
 // note adds a failed attempt to the history.
-func (c *Core) note(e *jobs.Error) {
-	t := c.cur
+func (t *Task) note(c *Core, e *jobs.Error) {
 	t.Failures = jobs.BoundHistory(append(t.Failures, jobs.NewFailure(t.Attempt, e, c.now())), c.cfg.MaxPayload/16)
 }
 

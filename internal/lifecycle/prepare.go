@@ -6,41 +6,47 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
+// preparation is what there is to know before a job may run.
+type preparation struct {
+	looked  bool // no other job of its id has a result
+	resumed bool // what is known of its earlier attempts is taken up
+}
+
 // prepare finds out what there is to know before a job may run, one thing after the other, and comes back with each answer. A
 // job that has its outcome already is completed from what is known.
-func (c *Core) prepare(*Event) {
+func (p *preparation) prepare(c *Core, _ *Event) {
 	t := c.cur
 	if c.side.job == t.Job { // it is ending early: then it is known how
 		c.to(Loading)
 		c.held = true
 		return
 	}
-	if c.ledger.session() && !c.ref.Valid() {
-		if c.parse() {
-			c.refuseSession()
+	if c.session != nil && !c.ref.Valid() {
+		if p.parse(c) {
+			c.ending.refuseSession(c)
 		}
 		return
 	}
-	if !c.ledger.ready(c) || c.ledger.past(c) || !c.parse() {
+	if !c.ledger.ready(c) || c.ledger.past(c) || !p.parse(c) {
 		return
 	}
 	switch kind, ended := c.ledger.ended(t.Job); {
 	case ended && t.answered:
 		c.ack()
-	case !t.looked && (ended || c.ledger.suspect(c)):
+	case !p.looked && (ended || c.ledger.suspect(c)):
 		c.to(Checking)
 		c.ask(Action{Kind: ReadResult, Job: t.Job})
 	case ended:
-		c.endedEarly(kind)
+		c.ending.endedEarly(c, kind)
 	case t.bad != nil:
-		c.settle(t.bad, nil)
-	case t.resumed || c.ledger.resume(c):
-		c.attempt(nil)
+		c.attempt.settle(c, t.bad, nil)
+	case p.resumed || c.ledger.resume(c):
+		c.attempt.start(c, nil)
 	}
 }
 
 // parse reads the request, and has it read again when it was not kept.
-func (c *Core) parse() bool {
+func (p *preparation) parse(c *Core) bool {
 	t := c.cur
 	if t.parsed {
 		return true
@@ -50,84 +56,84 @@ func (c *Core) parse() bool {
 		c.ask(Action{Kind: Fetch, Job: t.Job})
 		return false
 	}
-	c.parseFrom(t.Data)
+	p.parseFrom(c, t.Data)
 	return true
 }
 
-func (c *Core) parseFrom(body []byte) {
+func (p *preparation) parseFrom(c *Core, body []byte) {
 	t := c.cur
 	t.bad = t.read(c.cfg, body)
 	t.parsed, t.Job.bound, t.Job.weighed = true, t.total, true
 }
 
-func (c *Core) fetched(ev *Event) {
+func (p *preparation) fetched(c *Core, ev *Event) {
 	if ev.Fault != NoFault {
-		c.paused(ev)
+		p.paused(c, ev)
 		return
 	}
-	c.parseFrom(ev.Data)
-	c.prepare(ev)
+	p.parseFrom(c, ev.Data)
+	p.prepare(c, ev)
 }
 
 // paused starts over after a read that failed. A delivery that nothing is known of comes again by itself.
-func (c *Core) paused(ev *Event) {
+func (p *preparation) paused(c *Core, ev *Event) {
 	c.do(Action{Kind: Log, Note: JobWaits, Job: c.cur.Job, Cause: ev.Err})
-	if !c.ledger.session() {
+	if c.session == nil {
 		c.leave()
 		return
 	}
 	c.ledger.doubt()
 	c.to(Paused)
-	c.stumble(ev, StepRecord)
+	c.trouble.stumble(c, ev, StepRecord)
 	c.wait(brokerPause)
 }
 
 // newer leaves a record of a newer version alone.
-func (c *Core) newer(err error) {
+func (p *preparation) newer(c *Core, err error) {
 	c.ledger.doubt()
-	c.yield()
+	c.queue.yield(c)
 	c.to(AwaitNewer)
-	c.block(StepNewer, err)
+	c.trouble.block(c, StepNewer, err)
 	c.wait(newerPause)
 }
 
 // loaded has record and attempt record.
-func (c *Core) loaded(ev *Event) {
+func (p *preparation) loaded(c *Core, ev *Event) {
 	switch err := c.ledger.load(c, ev); {
 	case errors.Is(err, jobs.ErrNewer):
-		c.newer(err)
+		p.newer(c, err)
 	case errors.Is(err, errFenced):
 		c.fenced(ev.Owner)
 	case errors.Is(err, errUnsure):
-		c.ledger.(*record).lookSure(c)
+		c.session.record.look(c, true)
 	case err != nil:
 		if ev.Err == nil {
 			ev.Err = err
 		}
-		c.paused(ev)
+		p.paused(c, ev)
 	default:
-		c.failed = 0
-		if c.blocked == StepRecord || c.blocked == StepNewer {
-			c.unblock()
+		c.trouble.failed = 0
+		if c.trouble.blocked == StepRecord || c.trouble.blocked == StepNewer {
+			c.trouble.unblock(c)
 		}
-		c.prepare(ev)
+		p.prepare(c, ev)
 	}
 }
 
 // checked knows whether the job's id has a result. If so that is the answer: the repeat of a job does not run.
-func (c *Core) checked(ev *Event) {
+func (p *preparation) checked(c *Core, ev *Event) {
 	t := c.cur
 	switch {
 	case ev.Fault != NoFault:
-		c.paused(ev)
+		p.paused(c, ev)
 	case !ev.Result.Exists:
-		t.looked = true
-		c.prepare(ev)
+		p.looked = true
+		p.prepare(c, ev)
 	default:
 		reply, err := c.answer(t, ev.Result)
 		if err != nil {
 			ev.Err = err
-			c.paused(ev)
+			p.paused(c, ev)
 			return
 		}
 		c.do(reply)
@@ -137,7 +143,7 @@ func (c *Core) checked(ev *Event) {
 
 // answer is the reply to a job whose id has a result: same payload, same answer; another one is a conflict. A result that
 // cannot be read is no reason to run the job again: it has had its effect.
-func (c *Core) answer(t *Task, found Found) (Action, error) {
+func (c *common) answer(t *Task, found Found) (Action, error) {
 	to := Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job}
 	r, err := jobs.ReadResult(c.ref, t.Env.Job, found.Value)
 	var bad *jobs.Error

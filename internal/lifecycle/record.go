@@ -8,27 +8,35 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// record is the ledger of a session: its record and the attempt record, both changed by compare-and-set.
-type record struct {
-	read    bool // record and attempt record were read
-	bare    bool // the record's last outcome was dropped: it must be read again before the record is written
-	rec     *jobs.Record
-	rev     uint64
-	head    *jobs.Head // the attempt record
-	headRev uint64
-	loaded  clock.Mono // of the last read or write of the record
-	stamp   time.Time  // broker's clock: of the last write of the record
-	asked   Moment     // of the look that is under way
-	looked  clock.Mono // then, too
-	since   Moment     // jobs accepted later cannot have a result
-	lost    bool       // a state is known to be lost
-	worker  uint64     // the worker that holds version
-	version uint64
-	used    clock.Mono // of the last success in worker
+// sessionBooks is where a session's jobs are written down.
+type sessionBooks struct {
+	record  record
+	journal sessionJournal
+	commit  commit
+}
 
-	next *jobs.Record // being written
-	last *jobs.Outcome
-	hd   *jobs.Head // being written
+// record is the ledger of a session: what is known of its record and of the attempt record.
+type record struct {
+	attemptRecord
+	home
+
+	read   bool // record and attempt record were read
+	bare   bool // the record's last outcome was dropped: it must be read again before the record is written
+	rec    *jobs.Record
+	rev    uint64
+	loaded clock.Mono // of the last read or write of the record
+	stamp  time.Time  // broker's clock: of the last write of the record
+	asked  Moment     // of the look that is under way
+	looked clock.Mono // then, too
+	since  Moment     // jobs accepted later cannot have a result
+	lost   bool       // a state is known to be lost
+}
+
+// home is the worker that holds the session's state.
+type home struct {
+	worker  uint64 // 0: none
+	version uint64 // of the state that it holds
+	used    clock.Mono
 }
 
 // base is what an attempt builds on. If the record has moved on when it ends, its effect is void.
@@ -58,22 +66,21 @@ var (
 	errUnsure = errors.New("the clock was not compared")
 )
 
-func (r *record) session() bool        { return true }
-func (r *record) known() bool          { return r.read || r.worker != 0 }
-func (r *record) doubt()               { r.read = false }
-func (r *record) alive() time.Duration { return sessionAlive }
-func (r *record) handsBack(*Core) bool { return false }
+func (r *record) known() bool { return r.read || r.worker != 0 }
+func (r *record) doubt()      { r.read = false }
 func (r *record) base() base {
 	return base{r.rec.Stream, r.rec.LastSequence, r.rec.Generation, r.rec.StateVersion}
 }
-func (r *record) ttl(c *Core, longest time.Duration) time.Duration {
-	return c.cfg.SessionIdle + max(longest, time.Hour)
+
+// life is how long a record lives from its last write, or an attempt record of a job that may come again for as long as longest.
+func (cfg *Config) life(longest time.Duration) time.Duration {
+	return cfg.SessionIdle + max(longest, time.Hour)
 }
 
 // strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
 // remembered, the state itself is not.
-func (r *record) strip() {
-	r.next, r.last, r.hd = nil, nil, nil
+func (r *record) strip(c *Core) {
+	c.session.commit.next, c.session.commit.last, c.session.journal.hd = nil, nil, nil
 	switch {
 	case !r.read:
 		r.rec, r.head = nil, nil
@@ -92,7 +99,7 @@ func (r *record) strip() {
 
 // fresh reports whether what is known is young enough to be written to (architecture, rule 7).
 func (r *record) fresh(c *Core) bool {
-	return r.read && c.mono-r.loaded <= r.ttl(c, 0)/2 && !r.lapsed(c)
+	return r.read && c.mono-r.loaded <= c.cfg.life(0)/2 && !r.lapsed(c)
 }
 
 // lapsed reports whether the state in memory has outlived the session's idle time.
@@ -103,7 +110,7 @@ func (r *record) lapsed(c *Core) bool {
 // idle is how long nothing ran or waited, since the record was written, before the job at hand was accepted. The broker has stamped
 // both: what host wrote the record, and by what clock, does not count.
 func (r *record) idle(c *Core, written time.Time) time.Duration {
-	j := c.first()
+	j := c.queue.first(c)
 	if j == nil {
 		return 0
 	}
@@ -115,20 +122,13 @@ func (r *record) ready(c *Core) bool {
 		return true
 	}
 	c.to(Loading)
-	r.look(c)
+	r.look(c, false)
 	return false
 }
 
-// lookSure looks again, with a clock that was compared since the job came.
-func (r *record) lookSure(c *Core) {
-	r.lookAt(c, true)
-}
-
-// look asks for all that there is to know, unless an early end or a renewal is at it.
-func (r *record) look(c *Core) { r.lookAt(c, false) }
-
-func (r *record) lookAt(c *Core, sure bool) {
-	if !c.recordFree() {
+// look asks for all that there is to know, unless an early end or a renewal is at it. With sure the clock is compared first.
+func (r *record) look(c *Core, sure bool) {
+	if !c.side.recordFree(c) {
 		c.held = true
 		return
 	}
@@ -147,7 +147,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		return errFenced
 	}
 	rec, unreadable := readRecord(ev.Record)
-	head, err := r.readHead(c, ev.Head)
+	head, err := readHead(c, ev.Head)
 	switch {
 	case errors.Is(unreadable, jobs.ErrNewer):
 		return unreadable // left alone: a host of the newer version goes on with it
@@ -158,7 +158,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		c.do(Action{Kind: Log, Note: RecordUnreadable, Cause: unreadable})
 	}
 	expired := rec != nil && r.idle(c, ev.Record.Stored) > c.cfg.SessionIdle
-	if j := c.first(); expired && !c.sure(j) { // only a clock that was compared since the job came may say so
+	if j := c.queue.first(c); expired && !c.sure(j) { // only a clock that was compared since the job came may say so
 		return errUnsure
 	}
 	if ev.Record.Revision != r.rev { // another's write, or one whose fate was unknown: what a worker holds is another version
@@ -197,11 +197,11 @@ func (r *record) past(c *Core) bool {
 	}
 	if r.bare {
 		c.to(Loading)
-		r.look(c)
+		r.look(c, false)
 		return true
 	}
 	if o := r.rec.Last; o != nil && o.Sequence == c.cur.Sequence {
-		c.finish(o, true)
+		c.ending.finish(c, o, true)
 	} else {
 		c.ack()
 	}
@@ -217,34 +217,18 @@ func (r *record) ended(j *Job) (jobs.Kind, bool) {
 	return kind, ended
 }
 
-// waits is what is left of a retry's delay.
-func (c *Core) waits(hd *jobs.Head) time.Duration {
-	if hd.NotBefore.IsZero() {
-		return 0
-	}
-	return min(hd.Delay-c.cfg.Clock.Age(hd.NotBefore.Add(-hd.Delay)), hd.Delay)
-}
-
 func (r *record) lm() []byte { return r.rec.LM }
 
 // prefers is the worker that the session's next job should run in: 0 if none holds its state, or has not been used lately.
-func (r *record) prefers(c *Core) uint64 {
-	if c.mono-r.used > hintLife {
+func (h *home) prefers(c *Core) uint64 {
+	if c.mono-h.used > hintLife {
 		return 0
 	}
-	return r.worker
+	return h.worker
 }
 
-func (r *record) waited(c *Core) time.Duration { return c.mono - c.since }
-
-func (r *record) lease(c *Core) bool { return c.mono-c.cur.confirmed < sessionLease }
-
-func (r *record) loose(c *Core) {
-	c.to(Confirming)
-	c.confirm(nil)
-}
-
-func (r *record) keptAlive(*Core) {}
+// holds reports whether the worker has the state of that version.
+func (h *home) holds(worker, version uint64) bool { return h.worker == worker && h.version == version }
 
 func (r *record) label() jobs.StateOf {
 	if r.lost {
@@ -256,43 +240,11 @@ func (r *record) label() jobs.StateOf {
 	return jobs.Restored
 }
 
-func (r *record) equip(c *Core, call *Action) {
-	t := c.cur
-	call.Confirmed, call.Lease = t.confirmed, sessionLease
-	t.State, t.StateVersion, t.Label, t.Prefer = r.rec.State, r.rec.StateVersion, r.label(), r.prefers(c)
-	if t.Label == jobs.Restored && r.worker == c.worker.WorkerID && r.version == r.rec.StateVersion {
-		t.Label = jobs.Warm
+// lossKept is the record as it is written beside a job. That its state was lost is told by a job's reply, perhaps another
+// host's: until then the record holds a version without a state.
+func (r *record) lossKept(rec jobs.Record) *jobs.Record {
+	if r.lost && rec.StateVersion == 0 {
+		rec.StateVersion = 1
 	}
-}
-
-// hold waits for a breaker; of what is known only what a waiting session may keep is kept.
-func (r *record) hold(c *Core, refused Refusal) {
-	t := c.cur
-	c.to(AwaitBreaker)
-	c.do(Action{Kind: Park, Job: t.Job, Delay: refused.RetryAfter, Breaker: refused.Name, Changed: refused.Changed})
-	c.yield()
-	if left, has := c.left(t.Job); has {
-		c.wait(max(left, 1))
-	}
-	c.sideRoom() // a session that is parked tries nothing
-	if c.side.step == sideIdle {
-		r.strip()
-	}
-}
-
-// reloaded goes on with a write after its basis was read again.
-func (c *Core) reloaded(ev *Event, step Step) {
-	switch err := c.ledger.load(c, ev); {
-	case errors.Is(err, errFenced):
-		c.fenced(ev.Owner)
-	case errors.Is(err, errUnsure):
-		c.ledger.(*record).lookSure(c)
-	case err != nil:
-		if ev.Err == nil {
-			ev.Err = err
-		}
-		c.fault(ev, step)
-	default:
-		table[c.state].resume(c, ev)
-	}
+	return &rec
 }

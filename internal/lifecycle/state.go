@@ -58,31 +58,48 @@ type row struct {
 
 var table [states]row
 
+// of has a part of the core take events.
+func of[P any](part func(*Core) P, takes func(P, *Core, *Event)) handler {
+	return func(c *Core, ev *Event) { takes(part(c), c, ev) }
+}
+
 func init() { //nolint:gochecknoinits // not a literal: the handlers refer to the table
+	theQueue := func(c *Core) *queue { return &c.queue }
+	thePreparation := func(c *Core) *preparation { return &c.prep }
+	theCheckout := func(c *Core) *checkout { return &c.checkout }
+	theAttempt := func(c *Core) *attempt { return &c.attempt }
+	theJournal := func(c *Core) *sessionJournal { return &c.session.journal }
+	theCommit := func(c *Core) *commit { return &c.session.commit }
+	theEnding := func(c *Core) *ending { return &c.ending }
+
+	prepare := of(thePreparation, (*preparation).prepare)
+	writeAttempt := handler(func(c *Core, _ *Event) { c.journal.writeAttempt(c) })
+	attemptWritten := handler(func(c *Core, ev *Event) { c.journal.attemptWritten(c, ev) })
+	attemptLooked := of(theJournal, (*sessionJournal).attemptLooked)
 	prepared := []State{Loading, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Fencing, Committing, DeadLettering, Storing, Running}
 	attempts := []State{AwaitSlot, Comparing, Confirming, AwaitRoom, AwaitBreaker, Fencing, Committing, DeadLettering, Storing, Loading, Paused, AwaitNewer, AwaitRetry, Postponing, Fetching, Checking}
 	table = [states]row{
 		Idle:             {next: []State{AwaitPredecessor, AwaitToken, Loading, Fetching, Checking, Comparing, Fencing, Committing, AwaitSlot, DeadLettering, Storing, AwaitRetry}},
-		AwaitPredecessor: {on: [events]handler{PredecessorGone: (*Core).start}, next: []State{AwaitToken}},
-		AwaitToken:       {on: [events]handler{TokenGranted: (*Core).tokenGranted}, next: prepared},
-		Loading:          {resume: (*Core).prepare, on: [events]handler{Looked: (*Core).loaded, AttemptsRead: (*Core).attemptsRead}, next: append(prepared, Postponing)},
-		Fetching:         {resume: (*Core).prepare, on: [events]handler{Fetched: (*Core).fetched}, next: prepared},
-		Checking:         {resume: (*Core).prepare, on: [events]handler{ResultRead: (*Core).checked}, next: prepared},
-		Comparing:        {resume: (*Core).prepare, on: [events]handler{Compared: (*Core).compared}, next: append(prepared, Postponing)},
-		Paused:           {resume: (*Core).prepare, next: prepared},
-		AwaitNewer:       {resume: (*Core).prepare, next: prepared},
-		AwaitRoom:        {resume: (*Core).askRoom, on: [events]handler{RoomLooked: (*Core).roomLooked}, next: attempts},
-		AwaitBreaker:     {resume: (*Core).unheld, on: [events]handler{TokenGranted: (*Core).admitted}, next: append(attempts, prepared...)},
-		AwaitSlot: {resume: (*Core).outwaited, on: [events]handler{SlotGranted: (*Core).slotGranted, SlotRefused: (*Core).slotRefused},
+		AwaitPredecessor: {on: [events]handler{PredecessorGone: of(theQueue, (*queue).start)}, next: []State{AwaitToken}},
+		AwaitToken:       {on: [events]handler{TokenGranted: of(theQueue, (*queue).granted)}, next: prepared},
+		Loading:          {resume: prepare, on: [events]handler{Looked: of(thePreparation, (*preparation).loaded), AttemptsRead: of(func(c *Core) *results { return c.ledger.(*results) }, (*results).attemptsRead)}, next: append(prepared, Postponing)},
+		Fetching:         {resume: prepare, on: [events]handler{Fetched: of(thePreparation, (*preparation).fetched)}, next: prepared},
+		Checking:         {resume: prepare, on: [events]handler{ResultRead: of(thePreparation, (*preparation).checked)}, next: prepared},
+		Comparing:        {resume: prepare, on: [events]handler{Compared: of(theAttempt, (*attempt).compared)}, next: append(prepared, Postponing)},
+		Paused:           {resume: prepare, next: prepared},
+		AwaitNewer:       {resume: prepare, next: prepared},
+		AwaitRoom:        {resume: of(theCheckout, (*checkout).askRoom), on: [events]handler{RoomLooked: of(theCheckout, (*checkout).roomLooked)}, next: attempts},
+		AwaitBreaker:     {resume: of(theCheckout, (*checkout).unheld), on: [events]handler{TokenGranted: of(theCheckout, (*checkout).admitted)}, next: append(attempts, prepared...)},
+		AwaitSlot: {resume: of(theCheckout, (*checkout).outwaited), on: [events]handler{SlotGranted: of(theCheckout, (*checkout).granted), SlotRefused: of(theCheckout, (*checkout).refused)},
 			next: append(attempts, Beginning, Running)},
-		Beginning:     {resume: (*Core).writeAttempt, on: [events]handler{Wrote: (*Core).attemptWritten, Looked: (*Core).attemptLooked}, next: append(attempts, Running)},
-		Confirming:    {resume: (*Core).confirm, on: [events]handler{Owned: (*Core).owned}, next: append(attempts, Running)},
-		Running:       {resume: (*Core).overran, on: [events]handler{Answered: (*Core).answered}, next: attempts},
-		Postponing:    {resume: (*Core).writeAttempt, on: [events]handler{Wrote: (*Core).attemptWritten, Looked: (*Core).attemptLooked, AttemptsRead: (*Core).attemptsCompared}, next: attempts},
-		AwaitRetry:    {resume: (*Core).retryDue, next: attempts},
-		Fencing:       {resume: (*Core).writeFence, on: [events]handler{Wrote: (*Core).attemptWritten, Looked: (*Core).attemptLooked}, next: append(prepared, Committing)},
-		Committing:    {resume: (*Core).writeOutcome, on: [events]handler{Wrote: (*Core).outcomeWritten, Looked: (*Core).outcomeLooked}, next: prepared},
-		DeadLettering: {resume: (*Core).writeLetter, on: [events]handler{Wrote: (*Core).letterWritten, ResultRead: (*Core).letterNeeded}, next: []State{Storing}},
-		Storing:       {resume: (*Core).storeResult, on: [events]handler{Wrote: (*Core).resultWritten, ResultRead: (*Core).resultFound}, next: []State{Storing}},
+		Beginning:     {resume: writeAttempt, on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked}, next: append(attempts, Running)},
+		Confirming:    {resume: of(theAttempt, (*attempt).confirm), on: [events]handler{Owned: of(theAttempt, (*attempt).owned)}, next: append(attempts, Running)},
+		Running:       {resume: of(theAttempt, (*attempt).overran), on: [events]handler{Answered: of(theAttempt, (*attempt).answered)}, next: attempts},
+		Postponing:    {resume: writeAttempt, on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked, AttemptsRead: of(func(c *Core) *resultsJournal { return c.journal.(*resultsJournal) }, (*resultsJournal).attemptsCompared)}, next: attempts},
+		AwaitRetry:    {resume: of(func(c *Core) *retry { return &c.retry }, (*retry).resume), next: attempts},
+		Fencing:       {resume: of(theJournal, (*sessionJournal).writeFence), on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked}, next: append(prepared, Committing)},
+		Committing:    {resume: of(theCommit, (*commit).write), on: [events]handler{Wrote: of(theCommit, (*commit).written), Looked: of(theCommit, (*commit).looked)}, next: prepared},
+		DeadLettering: {resume: of(theEnding, (*ending).writeLetter), on: [events]handler{Wrote: of(theEnding, (*ending).letterWritten), ResultRead: of(theEnding, (*ending).letterNeeded)}, next: []State{Storing}},
+		Storing:       {resume: of(theEnding, (*ending).storeResult), on: [events]handler{Wrote: of(theEnding, (*ending).resultWritten), ResultRead: of(theEnding, (*ending).resultFound)}, next: []State{Storing}},
 	}
 }

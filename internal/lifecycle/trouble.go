@@ -7,20 +7,27 @@ import "github.com/dspex/dspex/internal/jobs"
 // counts before it is written. So the core tries again without end, and answers who waits at the deadline, from which on no
 // host starts the job. That answer is no outcome and is stored nowhere.
 
+// trouble is what holds the job up.
+type trouble struct {
+	failed  int // tries in a row while the broker was there
+	blocked Step
+	full    bool
+}
+
 // fault waits before the next try.
-func (c *Core) fault(ev *Event, step Step) {
-	c.noteRoom(ev, step)
+func (b *trouble) fault(c *Core, ev *Event, step Step) {
+	b.noteRoom(c, ev, step)
 	c.do(Action{Kind: Log, Note: BrokerAwaited, Step: step, Cause: ev.Err})
-	c.stumble(ev, step)
+	b.stumble(c, ev, step)
 	c.wait(brokerPause)
 }
 
-func (c *Core) noteRoom(ev *Event, step Step) {
+func (b *trouble) noteRoom(c *Core, ev *Event, step Step) {
 	full := ev.Fault == NoSpace
-	if full == c.full {
+	if full == b.full {
 		return
 	}
-	c.full = full
+	b.full = full
 	if full {
 		c.do(Action{Kind: Full, Step: step})
 	} else {
@@ -29,77 +36,67 @@ func (c *Core) noteRoom(ev *Event, step Step) {
 }
 
 // stumble counts a try that failed while the broker was there.
-func (c *Core) stumble(ev *Event, step Step) {
+func (b *trouble) stumble(c *Core, ev *Event, step Step) {
 	if !ev.Connected {
 		return
 	}
-	if c.failed++; c.failed == refusals {
-		c.block(step, ev.Err)
+	if b.failed++; b.failed == refusals {
+		b.block(c, step, ev.Err)
 	}
 }
 
 // block makes the job count as blocked.
-func (c *Core) block(step Step, cause error) {
-	if c.blocked == step {
+func (b *trouble) block(c *Core, step Step, cause error) {
+	if b.blocked == step {
 		return
 	}
-	c.blocked = step
-	if j := c.first(); j != nil && !j.weighed {
+	b.blocked = step
+	if j := c.queue.first(c); j != nil && !j.weighed {
 		j.Weigh(c.cfg)
 	}
 	c.do(Action{Kind: Block, Step: step, Cause: cause})
 }
 
-func (c *Core) first() *Job {
-	switch {
-	case c.cur != nil:
-		return c.cur.Job
-	case len(c.queue) > 0:
-		return c.queue[0]
-	}
-	return nil
-}
-
-func (c *Core) unblock() {
-	if c.blocked != StepNone {
-		c.blocked = StepNone
+func (b *trouble) unblock(c *Core) {
+	if b.blocked != StepNone {
+		b.blocked = StepNone
 		c.do(Action{Kind: Unblock})
 	}
 }
 
 // settled is the end of the trouble.
-func (c *Core) settled() {
-	c.failed = 0
-	c.unblock()
-	if c.full {
-		c.full = false
+func (b *trouble) settled(c *Core) {
+	b.failed = 0
+	b.unblock(c)
+	if b.full {
+		b.full = false
 		c.do(Action{Kind: Room})
 	}
 }
 
 // pends reports whether somebody is to be answered at the deadline without an outcome.
-func (c *Core) pends(j *Job) bool {
-	return c.blocked != StepNone && !j.pended && !j.answered && j.bound > 0 && !(c.cur != nil && c.cur.Job == j && c.ending.replied)
+func (b *trouble) pends(c *Core, j *Job) bool {
+	return b.blocked != StepNone && !j.pended && !j.answered && j.bound > 0 && !(c.cur != nil && c.cur.Job == j && c.ending.replied)
 }
 
 // pend answers those whose deadline has passed while they are blocked.
-func (c *Core) pend() {
-	if c.blocked == StepNone {
+func (b *trouble) pend(c *Core) {
+	if b.blocked == StepNone {
 		return
 	}
 	look := func(j *Job) {
-		if !c.pends(j) || !c.late(j) {
+		if !b.pends(c, j) || !c.late(j) {
 			return
 		}
 		j.pended = true
-		r := jobs.Reply{Job: j.Env.Job, Err: jobs.OutcomePending(c.blocked.why())}
+		r := jobs.Reply{Job: j.Env.Job, Err: jobs.OutcomePending(b.blocked.why())}
 		c.do(Action{Kind: Reply, Job: j, Reply: Address{To: j.Env.ReplyTo, Type: j.Env.Type, Job: j.Env.Job}, Body: r.Append(nil), More: true})
 	}
 	if c.cur != nil {
 		look(c.cur.Job)
 	}
-	for i, j := range c.queue {
-		if i > 0 || c.blocked != StepPredecessor { // else it is the one that runs: who waits for it is answered there
+	for i, j := range c.queue.jobs {
+		if i > 0 || b.blocked != StepPredecessor { // else it is the one that runs: who waits for it is answered there
 			look(j)
 		}
 	}

@@ -1,0 +1,138 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// checkout is the wait for a slot of a worker, and the slot.
+type checkout struct {
+	slot      uint32 // operation of the Acquire whose slot is held, 0: none
+	worker    Slot
+	impatient bool // the wait is bound by the checkout timeout
+}
+
+// askRoom looks again whether there is room. Until then nothing is judged, because nothing could be written.
+func (o *checkout) askRoom(c *Core, _ *Event) { c.ask(Action{Kind: AskRoom}) }
+
+func (o *checkout) roomLooked(c *Core, ev *Event) {
+	if ev.Fault != NoFault {
+		c.wait(brokerPause)
+		return
+	}
+	c.attempt.start(c, ev)
+}
+
+// acquire asks for a slot: a call waits for the checkout timeout, a queued job until its deadline.
+func (o *checkout) acquire(c *Core) {
+	t := c.cur
+	bound := time.Duration(0)
+	if left, has := c.left(t.Job); has {
+		bound = max(left, 1)
+	}
+	waited := time.Duration(0)
+	if t.Attempt == 0 {
+		waited = c.journal.waited(c)
+	}
+	o.impatient = false
+	if patience := max(c.cfg.CheckoutTimeout-waited, 1); t.Env.Mode == jobs.ModeCall && (bound == 0 || patience < bound) {
+		bound, o.impatient = patience, true
+	}
+	t.LM, t.Prefer, t.Avoid = c.ledger.lm(), c.ledger.prefers(c), t.avoids()
+	c.to(AwaitSlot)
+	if bound > 0 {
+		c.wait(bound)
+	}
+	c.ask(Action{Kind: Acquire, Job: t.Job, Task: t})
+}
+
+// outwaited ends the wait for a slot.
+func (o *checkout) outwaited(c *Core, _ *Event) {
+	if o.impatient {
+		e := jobs.NoWorkerFree(c.cfg.CheckoutTimeout)
+		o.withdraw(c, e)
+		o.notStarted(c, e)
+		return
+	}
+	o.withdraw(c, jobs.DeadlinePassed("a worker"))
+	c.attempt.expire(c, "a worker")
+}
+
+func (o *checkout) refused(c *Core, ev *Event) {
+	t, r := c.cur, ev.Refusal
+	c.alarm = 0
+	switch {
+	case r.Reason == Stopping && !c.journal.handsBack(c): // the host is about to leave; the job is not to blame
+		c.to(AwaitRoom)
+		c.wait(brokerPause)
+	case r.Reason == Stopping:
+	case r.Reason == NoRoom:
+		c.queue.yield(c)
+		c.to(AwaitRoom)
+		c.trouble.block(c, StepRoom, ev.Err)
+		c.wait(brokerPause)
+	case r.Reason == OtherHost:
+		c.journal.retry(c, 0)
+	case r.Reason == BreakerOpen && t.Env.Mode != jobs.ModeCall:
+		c.journal.hold(c, r)
+	case r.Reason == BreakerOpen && r.Elsewhere && c.session == nil:
+		c.journal.retry(c, 0) // it was asked for before the breaker opened
+	default:
+		o.notStarted(c, r.Err)
+	}
+}
+
+// notStarted decides about a job that got no slot. That no worker can be started counts as a failed attempt, unless somebody
+// waits: then it is the answer.
+func (o *checkout) notStarted(c *Core, e *jobs.Error) {
+	t := c.cur
+	if e.Category == jobs.Initialization && t.Env.Mode == jobs.ModeQueue {
+		t.Attempt++
+		c.attempt.fail(c, e, c.attempt.judge(c, e), nil)
+		return
+	}
+	t.dead = t.Attempt > 0 && e.Retryable
+	c.attempt.settle(c, e, nil)
+}
+
+// unheld does not wait for the breaker any longer: the deadline has come.
+func (o *checkout) unheld(c *Core, ev *Event) {
+	o.withdraw(c, nil)
+	c.prep.prepare(c, ev)
+}
+
+// admitted has a run token again: the breaker lets the session through.
+func (o *checkout) admitted(c *Core, ev *Event) {
+	c.queue.token = ev.Token
+	c.prep.prepare(c, ev)
+}
+
+func (o *checkout) granted(c *Core, ev *Event) {
+	t := c.cur
+	o.slot, o.worker = ev.Op, ev.Slot
+	if c.late(t.Job) {
+		o.release(c, nil, false)
+		c.attempt.expire(c, "a worker")
+		return
+	}
+	t.Attempt++
+	c.journal.begin(c)
+}
+
+// release gives the slot back. out is what the attempt brought, nil if none ran.
+func (o *checkout) release(c *Core, out *Output, retries bool) {
+	c.do(Action{Kind: Release, Op: o.slot, Task: c.cur, Output: out, Retries: retries})
+	o.slot = 0
+}
+
+// withdraw stops waiting for a slot, a token or a breaker. e is what the job gets for it, nil if that is not the reason.
+func (o *checkout) withdraw(c *Core, e *jobs.Error) {
+	switch c.state {
+	case AwaitSlot:
+		c.do(Action{Kind: Withdraw, Op: c.awaits, Task: c.cur, Err: e})
+		c.awaits = 0
+	case AwaitToken, AwaitBreaker:
+		c.do(Action{Kind: StopWaiting})
+	}
+}

@@ -1,0 +1,302 @@
+package lifecycle
+
+import (
+	"errors"
+	"time"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
+)
+
+// Beside the job at the head a session has duties: jobs behind it that are cancelled, or whose deadline passes, end early, and
+// a record that has not been written for long is renewed. They are done one at a time, and never hold up the job at the head,
+// except that the record has one writer at a time.
+
+type sideStep uint8
+
+const (
+	sideIdle sideStep = iota
+	sideComparing
+	sideLooking
+	sideFencing
+	sideWriting // the early end
+	sideJudging
+	sideFetching
+	sideChecking
+	sideStoring
+	renewLooking
+	renewRecord
+	renewHead
+)
+
+// onRecord reports whether the step is about the record, which nobody else may write then.
+func (s sideStep) onRecord() bool {
+	switch s {
+	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewHead:
+		return true
+	}
+	return false
+}
+
+// waits reports whether nothing has been decided yet.
+func (s sideStep) waits() bool { return s == sideComparing || s == sideLooking || s == renewLooking }
+
+// side is the duty that is being done.
+type side struct {
+	step    sideStep
+	job     *Job // nil: the record is renewed
+	early   earlyEnd
+	verdict uint32 // operation of the CancelAsked that it answers, 0: none
+	awaits  uint32
+	failed  int
+	full    bool       // for want of room: nothing else must start on this host
+	quiet   clock.Mono // nothing before, after something failed
+}
+
+// attends reports whether duties can be done at the moment.
+func (s *side) attends(c *Core) bool {
+	if c.over || s.step != sideIdle || c.session == nil {
+		return false
+	}
+	switch c.state {
+	case Idle, AwaitPredecessor, AwaitNewer:
+		return false
+	case Loading, Beginning, Postponing, Fencing, Committing:
+		return c.awaits == 0 && !c.held
+	}
+	return c.ref.Valid()
+}
+
+// attend begins with the next duty, if there is one.
+func (s *side) attend(c *Core) {
+	if c.state == AwaitPredecessor || c.state == AwaitNewer {
+		c.asks.verdicts(c, jobs.CancelBusy)
+	}
+	if !s.attends(c) {
+		return
+	}
+	if len(c.asks) > 0 {
+		a := c.asks[0]
+		c.asks = c.asks[1:]
+		s.early.start(c, a.job, jobs.Cancelled, a.op)
+		return
+	}
+	if c.mono < s.quiet {
+		return
+	}
+	for _, j := range c.queue.jobs {
+		if j.answered {
+			continue
+		}
+		if kind, ended := s.endedBefore(c, j); ended { // its result could not be stored
+			s.early.start(c, j, kind, 0)
+			return
+		}
+		if j.expires() && c.late(j) {
+			if c.sure(j) {
+				s.early.start(c, j, jobs.Expired, 0)
+			} else {
+				s.request(c, sideComparing, Action{Kind: Compare, Job: j})
+			}
+			return
+		}
+	}
+	if in, ok := s.renewIn(c); ok && in <= 0 {
+		s.begin(c, nil, "", 0)
+		s.look(c, false)
+	}
+}
+
+// recordFree reports whether the job at the head may read and write the record.
+func (s *side) recordFree(c *Core) bool {
+	return !s.step.onRecord() && (c.cur == nil || s.job != c.cur.Job)
+}
+
+// endedBefore tells how a waiting job has ended already.
+func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
+	if !c.session.record.read {
+		return "", false
+	}
+	return c.session.record.ended(j)
+}
+
+// begin begins with a duty; j is nil for a renewal.
+func (s *side) begin(c *Core, j *Job, kind jobs.Kind, op uint32) {
+	*s = side{job: j, verdict: op, failed: s.failed, full: s.full, quiet: s.quiet}
+	if j != nil {
+		s.early = earlyEnd{kind: kind, task: &Task{Job: j, Session: c.ref}}
+	}
+}
+
+func (s *side) request(c *Core, step sideStep, a Action) {
+	s.step = step
+	a.Op = c.op()
+	if a.Job == nil {
+		a.Job = s.job
+	}
+	s.awaits = a.Op
+	c.do(a)
+}
+
+func (s *side) look(c *Core, sure bool) {
+	c.session.record.asked = Present(c.cfg.Clock)
+	step := sideLooking
+	if s.job == nil {
+		step = renewLooking
+	}
+	s.request(c, step, Action{Kind: Look, Job: c.queue.first(c), Check: sure})
+}
+
+// answer goes on with a duty.
+func (s *side) answer(c *Core, ev *Event) {
+	switch s.step {
+	case sideComparing:
+		if ev.Fault != NoFault {
+			s.postpone(c, ev, StepRecord)
+			return
+		}
+		s.over(c, "")
+	case sideLooking, renewLooking:
+		s.looked(c, ev)
+	case sideFencing:
+		s.early.fenced(c, ev)
+	case sideWriting:
+		s.early.written(c, ev)
+	case sideJudging:
+		s.early.judged(c, ev)
+	case sideFetching:
+		s.early.fetched(c, ev)
+	case sideChecking:
+		s.early.checked(c, ev)
+	case sideStoring:
+		s.early.stored(c, ev)
+	case renewRecord, renewHead:
+		s.renewed(c, ev)
+	}
+}
+
+func (s *side) looked(c *Core, ev *Event) {
+	r := &c.session.record
+	known := r.read && !r.bare && s.job == nil
+	if known && ev.Fault == NoFault && ev.Owner == Mine {
+		s.renew(c)
+		return
+	}
+	switch err := r.load(c, ev); {
+	case errors.Is(err, errFenced):
+		c.fenced(ev.Owner)
+	case errors.Is(err, errUnsure):
+		s.look(c, true)
+	case err != nil:
+		if ev.Err == nil {
+			ev.Err = err
+		}
+		s.postpone(c, ev, StepRecord)
+	case s.job == nil:
+		s.renew(c)
+	default:
+		s.early.write(c)
+	}
+}
+
+// over ends a duty; whoever asked for it gets the verdict.
+func (s *side) over(c *Core, v jobs.CancelVerdict) {
+	if op := s.verdict; op != 0 {
+		c.do(Action{Kind: Verdict, Op: op, Verdict: v})
+	}
+	*s = side{failed: s.failed, full: s.full, quiet: s.quiet}
+	if c.state == Idle {
+		c.ledger.strip(c)
+	}
+}
+
+// postpone leaves a duty for later.
+func (s *side) postpone(c *Core, ev *Event, step Step) {
+	c.do(Action{Kind: Log, Note: DutyDelayed, Job: s.job, Step: step, Cause: ev.Err})
+	if ev.Connected {
+		if s.failed++; s.failed == refusals && c.trouble.blocked == StepNone {
+			c.trouble.block(c, step, ev.Err)
+		}
+	}
+	if ev.Fault == NoSpace && !s.full && !c.over {
+		s.full = true
+		c.do(Action{Kind: Full, Step: step})
+	}
+	s.quiet = c.mono + brokerPause
+	s.over(c, jobs.CancelBusy)
+}
+
+// room says that no duty waits for room: it has got it, or is tried again at its job's turn.
+func (s *side) room(c *Core) {
+	if s.full {
+		s.full = false
+		c.do(Action{Kind: Room})
+	}
+}
+
+// renew writes record and attempt record again for the sake of their lives.
+func (s *side) renew(c *Core) {
+	r := &c.session.record
+	if r.rev == 0 {
+		s.renewHead(c)
+		return
+	}
+	s.request(c, renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: c.cfg.life(0)})
+}
+
+func (s *side) renewHead(c *Core) {
+	r := &c.session.record
+	if r.head == nil || r.head.Sequence <= r.rec.LastSequence {
+		s.renewalOver(c)
+		return
+	}
+	s.request(c, renewHead, Action{Kind: WriteHead, Body: r.head.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
+}
+
+func (s *side) renewed(c *Core, ev *Event) {
+	r := &c.session.record
+	if ev.Fault != NoFault {
+		s.postpone(c, ev, StepRecord)
+		return
+	}
+	if s.step == renewRecord {
+		r.rev, r.stamp = ev.Revision, c.now()
+		s.renewHead(c)
+		return
+	}
+	r.headRev = ev.Revision
+	s.renewalOver(c)
+}
+
+func (s *side) renewalOver(c *Core) {
+	r := &c.session.record
+	r.loaded = c.mono
+	if c.cur == nil { // a session without a run token keeps nothing that is large
+		r.read, r.rec, r.head = false, nil, nil
+	}
+	s.over(c, "")
+}
+
+// renewIn is how long it is until record and attempt record are to be written again for the sake of their lives. A session whose record is not
+// known was written at most the idle time before its job came, which is less than half of a record's life.
+func (s *side) renewIn(c *Core) (time.Duration, bool) {
+	if c.session == nil || c.queue.first(c) == nil {
+		return 0, false
+	}
+	r, life := &c.session.record, c.cfg.life(0)
+	if r.read {
+		return r.loaded + life/4 - c.mono, true
+	}
+	return max(r.loaded, c.queue.since) + life/8 - c.mono, true
+}
+
+// end drops what is not decided yet, or all of it when nothing counts any more.
+func (s *side) end(c *Core) {
+	if !s.step.waits() && !c.cut {
+		return
+	}
+	if s.verdict != 0 {
+		c.do(Action{Kind: Verdict, Op: s.verdict, Verdict: jobs.CancelUnknown})
+	}
+	*s = side{}
+}
