@@ -61,6 +61,7 @@ const (
 	gobreaker  = "github.com/sony/gobreaker/v2"
 	sys        = "golang.org/x/sys"
 	xcrypto    = "golang.org/x/crypto"
+	xtime      = "golang.org/x/time"
 	scripts    = "github.com/rogpeppe/go-internal"
 	nuid       = "github.com/nats-io/nuid"
 	nkeys      = "github.com/nats-io/nkeys"
@@ -103,6 +104,7 @@ var thirdParty = map[string][]string{
 	"internal/service":              {natsClient},
 	"internal/stream":               {natsClient, nuid},
 	"internal/tenants":              {natsServer, nkeys, xcrypto},
+	"internal/tokens":               {xtime},
 	"internal/wire":                 {msgpack},
 }
 

@@ -12,3 +12,18 @@ const ArgSession = "session_id"
 
 // TakesSession reports whether the command's argument session_id names a session.
 func TakesSession(command string) bool { return slices.Contains(ofSessions, command) }
+
+// RoleNeeded is the role that a command needs, in a session or without one: contract/commands.md, "Roles". "" is anybody's.
+func RoleNeeded(command string, inSession bool) string {
+	switch command {
+	case "shutdown", "push_program", "withdraw_program":
+		return RoleOperator
+	case "set_lm", "configure_lm":
+		if !inSession { // it chooses for everybody
+			return RoleOperator
+		}
+	case "erase_session", "import_session":
+		return RoleTenant
+	}
+	return ""
+}

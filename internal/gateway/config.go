@@ -4,8 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/tokens"
 )
 
 // Config says what a gateway accepts. Zero values mean the defaults.
@@ -15,9 +19,14 @@ type Config struct {
 	MaxBody     int64  // bytes of a request's body
 	MaxRequests int    // that are served at once
 	Cert, Key   string // files, for TLS
+	Tokens      string // file of tokens; "": none
+	// Tenants are the connections of those beside the default one, by name.
+	Tenants map[string]*dspex.Client
+	Log     *slog.Logger
 
-	BodyTime  time.Duration // that a client may take to send a body
-	WriteTime time.Duration // that one write of an answer may wait for its client
+	HeaderTime time.Duration // that a client may take to send a request's headers
+	BodyTime   time.Duration // that a client may take to send a body
+	WriteTime  time.Duration // that one write of an answer may wait for its client
 }
 
 // Defaults and bounds.
@@ -26,7 +35,7 @@ const (
 	DefaultMaxBody     = 1 << 20 // the broker takes half of its max_payload, 1 MiB by default
 	DefaultMaxRequests = 1024
 
-	headerTime  = 10 * time.Second // to read a request's headers
+	headerTime  = 10 * time.Second
 	bodyTime    = 30 * time.Second
 	writeTime   = 10 * time.Second
 	idleTime    = 2 * time.Minute
@@ -36,9 +45,10 @@ const (
 
 func (c Config) withDefaults() Config {
 	c.Listen, c.ListenFlag = cmp.Or(c.Listen, DefaultListen), cmp.Or(c.ListenFlag, "--listen")
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	c.MaxBody = cmp.Or(c.MaxBody, DefaultMaxBody)
 	c.MaxRequests = cmp.Or(c.MaxRequests, DefaultMaxRequests)
-	c.BodyTime, c.WriteTime = cmp.Or(c.BodyTime, bodyTime), cmp.Or(c.WriteTime, writeTime)
+	c.HeaderTime, c.BodyTime, c.WriteTime = cmp.Or(c.HeaderTime, headerTime), cmp.Or(c.BodyTime, bodyTime), cmp.Or(c.WriteTime, writeTime)
 	return c
 }
 
@@ -55,7 +65,26 @@ func (c Config) Check() error {
 	if (c.Cert == "") != (c.Key == "") {
 		wrong = append(wrong, errors.New("--tls-cert and --tls-key belong together"))
 	}
+	if c.Tokens != "" {
+		if _, err := tokens.Read(c.Tokens); err != nil {
+			wrong = append(wrong, fmt.Errorf("--tokens: %w", err))
+		}
+	}
 	return errors.Join(append(wrong, c.checkListen())...)
+}
+
+// openTokens opens the file of tokens, which must be for tenants that are served.
+func (c Config) openTokens() (*tokens.Keeper, error) {
+	k, err := tokens.Open(c.Tokens, func(err error) { c.Log.Error("tokens_unreadable", "error", err) })
+	if err != nil {
+		return nil, fmt.Errorf("--tokens: %w", err)
+	}
+	for tenant := range k.Tenants() {
+		if tenant != tokens.Default && c.Tenants[tenant] == nil {
+			return nil, fmt.Errorf("--tokens has a token of the tenant %q, which needs --tenant %s=CONTEXT", tenant, tenant)
+		}
+	}
+	return k, nil
 }
 
 // checkListen refuses addresses that others can reach: nobody would be asked who he is.
@@ -64,8 +93,8 @@ func (c Config) checkListen() error {
 	if err != nil {
 		return fmt.Errorf("%s must be HOST:PORT, such as %s, got %q", c.ListenFlag, DefaultListen, c.Listen)
 	}
-	if !isLoopback(host) {
-		return fmt.Errorf("%s must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: whoever reaches the gateway may run every command of its user", c.ListenFlag, host)
+	if c.Tokens == "" && !isLoopback(host) {
+		return fmt.Errorf("%s must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: without --tokens whoever reaches the gateway may run every command of its user", c.ListenFlag, host)
 	}
 	return nil
 }

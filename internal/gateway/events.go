@@ -29,13 +29,16 @@ func (g *Gateway) streamed(ctx context.Context, job dspex.JobRef, in *RunInput) 
 	if problem != nil {
 		return nil, problem
 	}
-	options := in.callOptions(job)
+	c, options := who(ctx), in.callOptions(job)
+	if c.operates(job.Session, &in.Body) {
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "header.Accept", "left out", "a command of operators has no stream")
+	}
 	request := sha256.Sum256(in.RawBody)
-	f, problem := g.feeds.start(job, request, func(ctx context.Context) iter.Seq2[dspex.Chunk, error] {
+	f, problem := g.feeds.start(feedKey{c.tenant, job}, request, func(ctx context.Context) iter.Seq2[dspex.Chunk, error] {
 		if job.Session == "" {
-			return g.client.StreamAnonymous(ctx, in.Body.Command, in.Body.arguments(), options...)
+			return c.client.StreamAnonymous(ctx, in.Body.Command, in.Body.arguments(), options...)
 		}
-		return g.client.Stream(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
+		return c.client.Stream(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
 	})
 	if problem != nil {
 		return nil, problem
@@ -123,7 +126,10 @@ type eventsInput struct {
 
 // getEvents goes on with a stream. Where this gateway has none of the job, the answer is its end alone.
 func (g *Gateway) getEvents(ctx context.Context, in *eventsInput) (*answer, error) {
-	job := in.job()
+	job, caller := in.job(), who(ctx)
+	if p := caller.maySee(job); p != nil {
+		return nil, p
+	}
 	if in.LastEvent == endID {
 		return &answer{Body: func(c huma.Context) { c.SetStatus(http.StatusNoContent) }}, nil // which tells browsers not to come again
 	}
@@ -131,17 +137,17 @@ func (g *Gateway) getEvents(ctx context.Context, in *eventsInput) (*answer, erro
 	if problem != nil {
 		return nil, problem
 	}
-	f := g.feeds.find(job)
+	f := g.feeds.find(feedKey{caller.tenant, job})
 	if f == nil {
-		if _, err := g.client.GetJob(ctx, job); err != nil {
+		if _, err := caller.client.GetJob(ctx, job); err != nil {
 			return nil, asProblem(err, job)
 		}
-		f = newFeed(job, [sha256.Size]byte{})
+		f = newFeed(feedKey{job: job}, [sha256.Size]byte{})
 		over, end := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() { // ends with the request
 			defer close(done)
-			f.await(over, g.client)
+			f.await(over, caller.client)
 		}()
 		return &answer{Job: job.ID, Type: eventStream, Body: func(c huma.Context) {
 			g.tell(c, f, from)
@@ -154,9 +160,9 @@ func (g *Gateway) getEvents(ctx context.Context, in *eventsInput) (*answer, erro
 
 // await ends the feed as the job ends.
 func (f *feed) await(ctx context.Context, client *dspex.Client) {
-	reply, err := client.Wait(ctx, f.job)
+	reply, err := client.Wait(ctx, f.key.job)
 	if err != nil {
-		f.end(nil, asProblem(err, f.job))
+		f.end(nil, asProblem(err, f.key.job))
 		return
 	}
 	f.end(oneLine(reply.Raw), nil)

@@ -49,7 +49,7 @@ type piece struct {
 
 // feed is what a streamed call has said: its latest partial output, and how it ended.
 type feed struct {
-	job     dspex.JobRef
+	key     feedKey
 	request [sha256.Size]byte // what was asked for
 
 	mu      sync.Mutex
@@ -62,8 +62,14 @@ type feed struct {
 	changed chan struct{} // closed with the next change
 }
 
-func newFeed(job dspex.JobRef, request [sha256.Size]byte) *feed {
-	return &feed{job: job, request: request, changed: make(chan struct{})}
+// feedKey names a feed: ids are unique within a tenant alone.
+type feedKey struct {
+	tenant string
+	job    dspex.JobRef
+}
+
+func newFeed(key feedKey, request [sha256.Size]byte) *feed {
+	return &feed{key: key, request: request, changed: make(chan struct{})}
 }
 
 // add keeps a partial output, and drops the earliest ones beyond the bound: the reply has all.
@@ -158,28 +164,28 @@ type feeds struct {
 	wg   sync.WaitGroup
 
 	mu  sync.Mutex
-	all map[dspex.JobRef]*feed
+	all map[feedKey]*feed
 }
 
 func newFeeds(most int) *feeds {
 	ctx, stop := context.WithCancel(context.Background())
-	return &feeds{most: most, ctx: ctx, stop: stop, all: map[dspex.JobRef]*feed{}}
+	return &feeds{most: most, ctx: ctx, stop: stop, all: map[feedKey]*feed{}}
 }
 
 // start returns the feed of a call: the one that the same request has already, or a new one that takes what call says.
-func (s *feeds) start(job dspex.JobRef, request [sha256.Size]byte, call func(context.Context) iter.Seq2[dspex.Chunk, error]) (*feed, *problem) {
+func (s *feeds) start(key feedKey, request [sha256.Size]byte, call func(context.Context) iter.Seq2[dspex.Chunk, error]) (*feed, *problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.all[job]
+	known := s.all[key]
 	if known != nil && known.request == request {
 		return known, nil
 	}
 	if len(s.all) >= s.most {
 		return nil, busy("the gateway streams as many calls as it may")
 	}
-	f := newFeed(job, request)
+	f := newFeed(key, request)
 	if known == nil { // else the pool refuses this one: another request has the id
-		s.all[job] = f
+		s.all[key] = f
 	}
 	s.wg.Go(func() {
 		f.take(call(s.ctx))
@@ -198,15 +204,15 @@ func (s *feeds) keep(f *feed) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.all[f.job] == f {
-		delete(s.all, f.job)
+	if s.all[f.key] == f {
+		delete(s.all, f.key)
 	}
 }
 
-func (s *feeds) find(job dspex.JobRef) *feed {
+func (s *feeds) find(key feedKey) *feed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.all[job]
+	return s.all[key]
 }
 
 func (s *feeds) close() {
@@ -219,7 +225,7 @@ func (f *feed) take(chunks iter.Seq2[dspex.Chunk, error]) {
 	for chunk, err := range chunks {
 		switch {
 		case err != nil:
-			f.end(nil, asProblem(err, f.job))
+			f.end(nil, asProblem(err, f.key.job))
 			return
 		case chunk.Reply != nil:
 			f.end(oneLine(chunk.Reply.Raw), nil)
@@ -228,7 +234,7 @@ func (f *feed) take(chunks iter.Seq2[dspex.Chunk, error]) {
 			f.add(chunk)
 		}
 	}
-	f.end(nil, asProblem(context.Canceled, f.job)) // a stream ends with a reply or an error
+	f.end(nil, asProblem(context.Canceled, f.key.job)) // a stream ends with a reply or an error
 }
 
 func oneLine(raw []byte) []byte {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestAFeedKeepsTheLatestPiecesWithinItsBound(t *testing.T) {
-	f := newFeed(dspex.JobRef{ID: "j"}, [sha256.Size]byte{})
+	f := newFeed(feedKey{"default", dspex.JobRef{ID: "j"}}, [sha256.Size]byte{})
 	const pieces = 1000
 	for n := range pieces {
 		f.add(dspex.Chunk{Attempt: 1, N: n, Field: "answer", Text: strings.Repeat("x", 1000)})
@@ -34,7 +34,7 @@ func TestAFeedKeepsTheLatestPiecesWithinItsBound(t *testing.T) {
 }
 
 func TestAPieceOfALaterAttemptIsBehindAllOfAnEarlierOne(t *testing.T) {
-	f := newFeed(dspex.JobRef{ID: "j"}, [sha256.Size]byte{})
+	f := newFeed(feedKey{"default", dspex.JobRef{ID: "j"}}, [sha256.Size]byte{})
 	f.add(dspex.Chunk{Attempt: 1, N: 7})
 	f.add(dspex.Chunk{Attempt: 2, N: 0})
 	texts, _, _, _ := f.read(f.seek(position{1, 7}))

@@ -13,11 +13,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/tokens"
 )
 
 // Gateway answers HTTP requests with a client.
 type Gateway struct {
-	client  *dspex.Client
+	client  *dspex.Client  // of the tenant that there is without tenants
+	tokens  *tokens.Keeper // nil: whoever is there is the gateway's user
 	cfg     Config
 	metrics *metrics
 	ready   readiness
@@ -28,9 +30,18 @@ type Gateway struct {
 // New makes a gateway of a client that the caller closes after the last request. Its numbers go into the registry, which /metrics
 // shows.
 func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gateway, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
 	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics()}
 	g.feeds = newFeeds(g.cfg.MaxRequests)
 	g.ready.ask = client.Health
+	if cfg.Tokens != "" {
+		var err error
+		if g.tokens, err = g.cfg.openTokens(); err != nil {
+			return nil, err
+		}
+	}
 	return g, g.metrics.register(registry)
 }
 
@@ -39,7 +50,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", g.livez)
 	mux.HandleFunc("GET /readyz", g.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
+	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
 	g.declare(humago.New(mux, apiConfig()))
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(mux)
@@ -71,5 +82,7 @@ func apiConfig() huma.Config {
 	c.Info.Description = about
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
 	c.RejectUnknownQueryParameters = true
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "Needed where the gateway has tokens"}}
+	c.Security = []map[string][]string{{}, {"token": {}}}
 	return c
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"mime"
@@ -20,19 +21,25 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		w := &boundedWriter{ResponseWriter: plain, control: http.NewResponseController(plain), most: g.cfg.WriteTime}
+		route := ""
 		g.metrics.active.Inc()
 		defer func() {
 			g.metrics.active.Dec()
-			g.metrics.served(r, w.status, began)
+			g.metrics.served(route, w.status, began)
 		}()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		if !g.expectedHost(r.Host) {
+		if g.tokens == nil && !g.expectedHost(r.Host) {
 			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the request names a host that this gateway is not").write(w)
 			return
 		}
 		if browsers.Check(r) != nil {
 			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin").write(w)
+			return
+		}
+		c, p := g.identify(r)
+		if p != nil {
+			p.write(w)
 			return
 		}
 		if r.URL.Path != "/livez" { // which says that the process serves
@@ -48,7 +55,9 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			p.write(w)
 			return
 		}
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		next.ServeHTTP(w, r)
+		route = r.Pattern
 	})
 }
 

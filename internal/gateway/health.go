@@ -69,7 +69,7 @@ type rawOutput struct {
 }
 
 func (g *Gateway) getHealth(ctx context.Context, _ *struct{}) (*rawOutput, error) {
-	h, err := g.client.Health(ctx)
+	h, err := who(ctx).client.Health(ctx)
 	if err != nil {
 		return nil, asProblem(err, dspex.JobRef{})
 	}
@@ -77,7 +77,7 @@ func (g *Gateway) getHealth(ctx context.Context, _ *struct{}) (*rawOutput, error
 }
 
 func (g *Gateway) getStats(ctx context.Context, _ *struct{}) (*rawOutput, error) {
-	s, err := g.client.Stats(ctx)
+	s, err := who(ctx).client.Stats(ctx)
 	if err != nil {
 		return nil, asProblem(err, dspex.JobRef{})
 	}

@@ -88,12 +88,19 @@ func (g *Gateway) runAnonymously(ctx context.Context, in *anonymousInput) (*answ
 
 // run runs or stores a job. Every job has an id, so that a lost answer can be asked for, and a job that nobody waits for be cancelled.
 func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (*answer, error) {
+	c := who(ctx)
 	job := dspex.JobRef{Session: session, ID: in.Key}
 	if job.ID == "" {
-		job.ID = rand.Text()
+		job.ID = c.prefix + rand.Text()
 	}
 	if !contract.ValidJob(job.ID) { // before it becomes part of a Location
 		return nil, refused(http.StatusBadRequest, contract.CodeBadJob, "header.Idempotency-Key", contract.ExpectedJob, "the job id is not valid")
+	}
+	if p := c.maySee(job); p != nil {
+		return nil, p
+	}
+	if p := c.mayRun(session, &in.Body); p != nil {
+		return nil, p
 	}
 	async := in.Wait == "false" || prefers(in.Prefer, "respond-async")
 	switch {
@@ -127,11 +134,16 @@ func (in *RunInput) callOptions(job dspex.JobRef) []dspex.CallOption {
 }
 
 func (g *Gateway) call(ctx context.Context, job dspex.JobRef, in *RunInput) (dspex.Reply, error) {
-	options := in.callOptions(job)
-	if job.Session == "" {
-		return g.client.ExecuteAnonymous(ctx, in.Body.Command, in.Body.arguments(), options...)
+	c, command, args, options := who(ctx), in.Body.Command, in.Body.arguments(), in.callOptions(job)
+	switch operates := c.operates(job.Session, &in.Body); {
+	case operates && job.Session == "":
+		return c.client.Admin().ExecuteAnonymous(ctx, command, args, options...)
+	case operates:
+		return c.client.Admin().Execute(ctx, job.Session, command, args, options...)
+	case job.Session == "":
+		return c.client.ExecuteAnonymous(ctx, command, args, options...)
 	}
-	return g.client.Execute(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
+	return c.client.Execute(ctx, job.Session, command, args, options...)
 }
 
 // store submits the job and tells where it is found.
@@ -141,13 +153,14 @@ func (g *Gateway) store(ctx context.Context, job dspex.JobRef, lane dspex.Lane, 
 		options = append(options, o)
 	}
 	var err error
+	client := who(ctx).client
 	switch {
 	case job.Session != "":
-		_, err = g.client.Submit(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
+		_, err = client.Submit(ctx, job.Session, in.Body.Command, in.Body.arguments(), options...)
 	case lane == "":
-		_, err = g.client.SubmitAnonymous(ctx, dspex.LaneInteractive, in.Body.Command, in.Body.arguments(), options...)
+		_, err = client.SubmitAnonymous(ctx, dspex.LaneInteractive, in.Body.Command, in.Body.arguments(), options...)
 	default:
-		_, err = g.client.SubmitAnonymous(ctx, lane, in.Body.Command, in.Body.arguments(), options...)
+		_, err = client.SubmitAnonymous(ctx, lane, in.Body.Command, in.Body.arguments(), options...)
 	}
 	if err != nil {
 		return nil, asProblem(err, job)
@@ -172,9 +185,10 @@ func (g *Gateway) cancelLeft(ctx context.Context, job dspex.JobRef) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
+	client := who(ctx).client
 	for range leftTries {
 		try, end := context.WithTimeout(ctx, leftTime)
-		_, err := g.client.Cancel(try, job)
+		_, err := client.Cancel(try, job)
 		end()
 		if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Code != dspex.CodeJobUnknown {
 			g.metrics.left.Inc()
@@ -220,16 +234,23 @@ type jobState struct {
 type jobOutput struct{ Body jobState }
 
 func (g *Gateway) getJob(ctx context.Context, in *getJobInput) (*jobOutput, error) {
+	client := who(ctx).client
+	if p := who(ctx).maySee(in.job()); p != nil {
+		return nil, p
+	}
 	if in.WaitMS > 0 {
 		wait, end := context.WithTimeout(ctx, time.Duration(in.WaitMS)*time.Millisecond)
-		_, _ = g.client.Wait(wait, in.job()) // how it ended, or that it is not known, is read below
+		_, _ = client.Wait(wait, in.job()) // how it ended, or that it is not known, is read below
 		end()
 	}
-	return told(in.job(), func() (dspex.Job, error) { return g.client.GetJob(ctx, in.job()) })
+	return told(in.job(), func() (dspex.Job, error) { return client.GetJob(ctx, in.job()) })
 }
 
 func (g *Gateway) cancelJob(ctx context.Context, in *JobInput) (*jobOutput, error) {
-	return told(in.job(), func() (dspex.Job, error) { return g.client.Cancel(ctx, in.job()) })
+	if p := who(ctx).maySee(in.job()); p != nil {
+		return nil, p
+	}
+	return told(in.job(), func() (dspex.Job, error) { return who(ctx).client.Cancel(ctx, in.job()) })
 }
 
 func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {

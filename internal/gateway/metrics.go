@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/http"
 	"strconv"
 	"time"
 
@@ -38,8 +37,7 @@ func (m *metrics) register(r *prometheus.Registry) error {
 }
 
 // served counts a request that is answered.
-func (m *metrics) served(r *http.Request, status int, began time.Time) {
-	route := r.Pattern
+func (m *metrics) served(route string, status int, began time.Time) {
 	if route == "" || route == "/" {
 		route = "none" // refused before it had one
 	}

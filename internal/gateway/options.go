@@ -10,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // jobBody is the body of a request that runs a command: contract/job.md, "Request body".
@@ -26,6 +27,15 @@ func (b *jobBody) arguments() dspex.Args {
 		args[name] = value
 	}
 	return args
+}
+
+// session is the session that the arguments name, or else the one of the path.
+func (b *jobBody) session(of string) string {
+	var named string
+	if of == "" && contract.TakesSession(b.Command) && json.Unmarshal(b.Args[contract.ArgSession], &named) == nil && named != "" {
+		return named
+	}
+	return of
 }
 
 type jobOptions struct {

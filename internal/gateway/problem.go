@@ -185,6 +185,10 @@ func elsewhere(mux *http.ServeMux) http.HandlerFunc {
 const (
 	codePath   = "path_unknown"
 	codeMethod = "method_unknown"
+
+	codeToken   = "token_required"
+	codeTenant  = "tenant_unknown"
+	codeSession = "session_denied"
 )
 
 // busy refuses a request because there are too many.

@@ -42,7 +42,7 @@ func (g *Gateway) Serve(ctx context.Context, l net.Listener, registry *prometheu
 	defer g.Close()
 	server := &http.Server{
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { smallBuffers(c); return ctx },
-		Handler:     g.Handler(registry), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		Handler:     g.Handler(registry), ReadHeaderTimeout: g.cfg.HeaderTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)

@@ -23,19 +23,7 @@ func roleOf(text string) Role {
 }
 
 // Needs is the role that the command needs there.
-func (r Request) Needs(at SessionRef) Role {
-	switch r.Command {
-	case "shutdown", "push_program", "withdraw_program":
-		return RoleOperator
-	case "set_lm", "configure_lm":
-		if at.ID == "" { // it chooses for everybody
-			return RoleOperator
-		}
-	case "erase_session", "import_session":
-		return RoleTenant
-	}
-	return RoleClient
-}
+func (r Request) Needs(at SessionRef) Role { return Role(contract.RoleNeeded(r.Command, at.ID != "")) }
 
 // Forbids is the error of a command that the role may not use there, nil if it may.
 func (role Role) Forbids(r Request, at SessionRef) *Error {

@@ -1,20 +1,26 @@
-// Package gatewaycmd has `dspex gateway`.
+// Package gatewaycmd has `dspex gateway` and `dspex tokens`.
 package gatewaycmd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/gateway"
+	"github.com/dspex/dspex/internal/tokens"
 )
 
 // Command is `dspex gateway`.
 func Command(a *cli.App) *cobra.Command {
 	var cfg gateway.Config
+	var tenants []string
 	cmd := &cobra.Command{
 		Use:   "gateway",
 		Short: "Serve HTTP for those who have no NATS: jobs, sessions, health and numbers, described by /openapi.json",
@@ -22,36 +28,74 @@ func Command(a *cli.App) *cobra.Command {
 them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples.
 
 It prints one line "ready URL" when it listens, and runs until it is interrupted. It connects to the broker as every command
-does, and may do what its user may.`,
+does, and may do what its user may. Without --tokens it listens on the loopback interface only, and whoever is there is that user.
+With --tokens ("dspex tokens" makes the file) each request needs one, and the tokens of a tenant use its --tenant connection.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cfg.Check(); err != nil {
+			if err := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens)); err != nil {
 				return cli.Usage("%v", err)
 			}
-			log := slog.New(slog.NewTextHandler(a.Err, nil))
-			client, err := a.Connect(cmd.Context(), "gateway", func(err error) { log.Error("broker_error", "error", err) })
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			registry := daemon.NewRegistry()
-			g, err := gateway.New(client, cfg, registry)
-			if err != nil {
-				return err
-			}
-			l, err := cfg.Open()
-			if err != nil {
-				return &cli.Failure{Status: daemon.ExitFailed, Text: err.Error(), Hint: "--listen names another address; port 0 takes a free one"}
-			}
-			fmt.Fprintf(a.Out, "%s %s\n", a.Paint(a.Out, cli.Green, "ready"), cfg.URL(l))
-			return g.Serve(cmd.Context(), l, registry, log)
+			return serve(cmd.Context(), a, cfg, tenants)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", gateway.DefaultListen, "HOST:PORT to listen on; port 0 takes a free one")
 	f.Int64Var(&cfg.MaxBody, "max-body", gateway.DefaultMaxBody, "bytes that the body of a request may have")
 	f.IntVar(&cfg.MaxRequests, "max-requests", gateway.DefaultMaxRequests, "requests that are served at once; more are refused with 429")
+	f.StringVar(&cfg.Tokens, "tokens", "", "file of the tokens that requests need; read again when it changes")
+	f.StringSliceVar(&tenants, "tenant", nil, "NAME=CONTEXT: tokens of the tenant use this context of the nats command line; repeated, or separated by commas")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "file of the certificate, for HTTPS")
 	f.StringVar(&cfg.Key, "tls-key", "", "file of the certificate's key")
 	return cmd
+}
+
+func checkTenants(named []string, file string) error {
+	seen := map[string]bool{tokens.Default: true}
+	for _, t := range named {
+		name, context, ok := strings.Cut(t, "=")
+		if !ok || name == "" || context == "" || seen[name] {
+			return fmt.Errorf("--tenant must be NAME=CONTEXT, each name once and not %s, which is who the gateway is itself; got %q", tokens.Default, t)
+		}
+		seen[name] = true
+	}
+	if len(named) > 0 && file == "" {
+		return errors.New("--tenant needs --tokens: nothing else says whose a request is")
+	}
+	return nil
+}
+
+func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string) error {
+	log := slog.New(slog.NewTextHandler(a.Err, nil))
+	cfg.Log, cfg.Tenants = log, map[string]*dspex.Client{}
+	trouble := func(err error) { log.Error("broker_error", "error", err) }
+	client, err := a.Connect(ctx, "gateway", trouble)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for _, t := range tenants {
+		name, context, _ := strings.Cut(t, "=")
+		of := *a
+		of.Server, of.Context = "", context
+		c, err := of.Connect(ctx, "gateway", trouble)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		cfg.Tenants[name] = c
+	}
+	registry := daemon.NewRegistry()
+	g, err := gateway.New(client, cfg, registry)
+	if err != nil {
+		return cli.Usage("%v", err)
+	}
+	l, err := cfg.Open()
+	if err != nil {
+		return &cli.Failure{Status: daemon.ExitFailed, Text: err.Error(), Hint: "--listen names another address; port 0 takes a free one"}
+	}
+	if cfg.Tokens != "" && cfg.Cert == "" {
+		log.Warn("tokens_unencrypted", "hint", "--tls-cert and --tls-key, or a proxy in front that speaks HTTPS")
+	}
+	fmt.Fprintf(a.Out, "%s %s\n", a.Paint(a.Out, cli.Green, "ready"), cfg.URL(l))
+	return g.Serve(ctx, l, registry, log)
 }
