@@ -50,10 +50,12 @@ class BodyError(ValueError):
 
 def read_call(raw: bytes) -> list[Any]:
     """The same as `read` for a CALL, for which it pays to find out quickly that all is well."""
-    found: Any = wire.decode(raw)
+    found: Any = wire.read_shortest(raw)
     if type(found) is list and tuple(map(type, found)) in _CALL_SHAPES:
-        _, _, _, _, attempt, budget, _, _, version, _ = found
-        if 0 <= attempt <= _ATTEMPT_MAX and budget >= 0 and version >= 0:
+        _, args, _, _, attempt, budget, options, _, version, _ = found
+        # All but the two maps are scalars.
+        fine = wire.plain(args, wire.NODES - 1000, wire.DEPTH - 1) and (not options or wire.plain(options, 900, wire.DEPTH - 1))
+        if fine and 0 <= attempt <= _ATTEMPT_MAX and budget >= 0 and version >= 0:
             return found
     call: list[Any] = read(FrameType.CALL, raw)
     return call

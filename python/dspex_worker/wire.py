@@ -20,7 +20,21 @@ except ImportError:
 else:
     _msgspec = msgspec
 
-__all__ = ["CODEC", "DEPTH", "NODES", "DecodeError", "EncodeError", "decode", "encode", "pure_decode", "pure_encode", "to_wire"]
+__all__ = [
+    "CODEC",
+    "DEPTH",
+    "NODES",
+    "DecodeError",
+    "EncodeError",
+    "decode",
+    "encode",
+    "encode_answer",
+    "plain",
+    "pure_decode",
+    "pure_encode",
+    "read_shortest",
+    "to_wire",
+]
 
 CODEC = f"msgspec {_msgspec.__version__}" if _msgspec else "stdlib"
 
@@ -285,7 +299,7 @@ def _may_hold_nan(data: bytes) -> bool:
     return data.find(b"\xcb\x7f", at) >= 0 or data.find(b"\xcb\xff", at) >= 0
 
 
-def _fast_codec() -> tuple[Callable[..., Any], Callable[..., bytes]]:
+def _fast_codec() -> tuple[Callable[..., Any], Callable[..., bytes], Callable[[bytes], Any], Callable[[Any, list[Any]], bytes]]:
     read = _msgspec.msgpack.Decoder().decode
     same = _msgspec.msgpack.Encoder().encode
     canonical = _msgspec.msgpack.Encoder(order="deterministic").encode
@@ -310,9 +324,52 @@ def _fast_codec() -> tuple[Callable[..., Any], Callable[..., bytes]]:
                 pass
         return bytes(canonical(to_wire(value, depth, nodes)))
 
-    return fast_decode, fast_encode
+    def fast_read(data: bytes) -> Any:
+        try:
+            value = read(data)
+            if same(value) == data:
+                return value
+        except (ValueError, OverflowError, RecursionError, TypeError):
+            pass
+        return None
 
+    def fast_answer(value: Any, rest: list[Any]) -> bytes:
+        if _weigh(value, NODES - _REST, DEPTH - 1, True) >= 0:
+            try:
+                data: bytes = canonical([value, *rest])
+                if not _may_hold_nan(data):
+                    return data
+            except (ValueError, OverflowError, TypeError):
+                pass
+        return fast_encode([value, *rest])
+
+    return fast_decode, fast_encode, fast_read, fast_answer
+
+
+_REST = 512  # values and keys of what an answer holds beside its value, at most
 
 decode: Callable[..., Any]
 encode: Callable[..., bytes]
-decode, encode = _fast_codec() if _msgspec else (pure_decode, pure_encode)
+# The value of bytes in their shortest forms, of which `plain` tells whether `decode` would give it; None: `decode` has to judge.
+read_shortest: Callable[[bytes], Any]
+# encode([value, *rest]) for a rest that is plain: only the value is weighed.
+encode_answer: Callable[[Any, list[Any]], bytes]
+
+
+def _pure_read(data: bytes) -> Any:
+    return None
+
+
+def _pure_answer(value: Any, rest: list[Any]) -> bytes:
+    return pure_encode([value, *rest])
+
+
+if _msgspec:
+    decode, encode, read_shortest, encode_answer = _fast_codec()
+else:
+    decode, encode, read_shortest, encode_answer = pure_decode, pure_encode, _pure_read, _pure_answer
+
+
+def plain(value: Any, nodes: int = NODES, depth: int = DEPTH) -> bool:
+    """Whether a value that `read_shortest` gave is one that `decode` would give, too."""
+    return _weigh(value, nodes, depth, False) >= 0

@@ -216,7 +216,7 @@ class Call:
             choice = self.lm_choice if self.state is None else self.state.lm
             if choice is not None:
                 meta["lm_choice"] = choice
-            return wire.encode([value, meta, None, self.version])
+            return wire.encode_answer(value, [meta, None, self.version])
         return self._changed_body(value, meta)
 
     def _changed_body(self, value: Any, meta: dict[str, Any]) -> bytes:
@@ -237,7 +237,7 @@ class Call:
                 f"the session's state would have {len(raw)} bytes, at most {limit} are allowed; the old state stays",
                 hint="delete programs or session data, or keep large data outside of the session",
             )
-        body = wire.encode([value, meta, raw, self.version + 1])
+        body = wire.encode_answer(value, [meta, raw, self.version + 1])
         if len(body) <= self.worker.config.max_frame:
             self.worker.sessions.keep(self.held, self.version + 1, state, len(raw))
         return body

@@ -11,15 +11,18 @@ import json
 import math
 import pathlib
 import random
+import re
 import struct
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from dspex_worker import wire
+from dspex_worker import bodies, wire
+from dspex_worker.frames import FrameType
 from dspex_worker.wire import DecodeError, EncodeError
 
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "values.json").read_text("utf-8"))["values"]
@@ -212,3 +215,48 @@ def test_a_nan_with_any_bits_is_a_nan(decode: Decode, encode: Encode) -> None:
     assert math.isnan(decode(odd))
     assert math.isnan(decode(encode(math.nan)))
     assert encode([decode(odd), math.inf - math.inf]) == encode([math.nan, math.nan])
+
+
+ANSWERED = [{"a": [1, "x"]}, None, math.nan, nested(62), nested(63), [0] * 2000, {"a": 1, "A": 2}, datetime.date(2026, 1, 2)]
+
+
+@pytest.mark.parametrize("value", ANSWERED, ids=range(len(ANSWERED)))
+def test_an_answer_is_encoded_as_any_value(value: Any) -> None:
+    rest = [{"run_ms": 0.5, "engine": "stub"}, None, 7]
+    assert wire.encode_answer(value, rest) == wire.encode([value, *rest]) == wire.pure_encode([value, *rest])
+
+
+def test_an_answer_that_has_no_spelling_names_the_place() -> None:
+    with pytest.raises(EncodeError) as caught:
+        wire.encode_answer({"a": [object()]}, [None])
+    assert caught.value.path == "[0].a[0]"
+    with pytest.raises(EncodeError, match="too deep"):
+        wire.encode_answer(nested(64), [None])
+
+
+CALLS = [
+    {"a": 1},
+    {},
+    {"a": 1, "A": 2},
+    {"a": {"b": 1, "B": 2}},
+    {"a": math.nan},
+    {1: 2},
+    {"a": nested(61)},
+    {"a": nested(62)},
+    {"a": nested(63)},
+    {"a": [0] * 2000},
+]
+
+
+@pytest.mark.parametrize("as_options", [False, True])
+@pytest.mark.parametrize("args", CALLS, ids=range(len(CALLS)))
+def test_a_call_is_read_as_any_body(args: Any, as_options: bool) -> None:
+    given = ({}, args) if as_options else (args, {})
+    raw = msgspec.msgpack.encode(["echo", given[0], "s", "j", 1, 30_000, given[1], None, 0, None])
+    try:
+        expected = bodies.read(FrameType.CALL, raw)
+    except ValueError as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            bodies.read_call(raw)
+    else:
+        assert repr(bodies.read_call(raw)) == repr(expected)
