@@ -128,7 +128,7 @@ var mutants = []mutant{
 	{name: "a waiting job lets its session grow idle", rule: "Session states", aim: []string{"jobs that wait for longer than sessions live"}, edits: []edit{decides("lifecycle.record.idle", "	return c.cfg.Clock.Age(written)")}},
 	{name: "a duplicate host is not noticed", rule: "Ownership", aim: []string{"host frozen and replaced by its twin"}, edits: []edit{{"host.watchDuplicate",
 		"		lose(fmt.Errorf(", "		_ = (fmt.Errorf("}}},
-	{name: "a job that ends between two looks is unknown", rule: "Outcomes that are asked for", aim: []string{"clients that poll"}, edits: []edit{{"dispatch/outcomes.Lookup.find",
+	{name: "a job that ends between two looks is unknown", rule: "Looking up outcomes", aim: []string{"clients that poll"}, edits: []edit{{"dispatch/outcomes.Lookup.find",
 		"		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may", "		if false { // it may"}}},
 	{name: "who leads no more goes on with the leader's tasks", rule: "The leader's tasks", test: "dispatch/leader.TestALeaderThatCannotRenewEndsItsTasksAndBeginsThemAnewWhenItLeadsAgain", edits: []edit{{"dispatch/leader.Leader.Run",
 		"				end()\n				end =", "				end ="}}},
