@@ -31,7 +31,7 @@ const (
 
 var (
 	filesOver = map[string]int{
-		"internal/jobs": 24, "internal/pyproc": 29, "internal/stream": 25, "test/bench": 24,
+		"internal/jobs": 24, "internal/stream": 25, "test/bench": 24,
 	}
 	methodsOver = map[string]int{
 		"internal/dispatch.Dispatcher": 34,
@@ -99,6 +99,7 @@ var thirdParty = map[string][]string{
 	"internal/programtest":          {scripts},
 	"internal/pyenv":                {pflag, term},
 	"internal/pyproc":               {sys},
+	"internal/pyproc/proc":          {sys},
 	"internal/quorum":               {natsClient},
 	"internal/sandbox":              {pflag, sys},
 	"internal/service":              {natsClient},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -53,7 +54,7 @@ func BenchmarkCall(b *testing.B) {
 func BenchmarkRawEcho(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(size.name, func(b *testing.B) {
-			c, err := startProcess(spec{command: []string{os.Args[0]}, env: []string{"DSPEX_TEST=cat"}})
+			c, err := proc.Start(proc.Spec{Command: []string{os.Args[0]}, Env: []string{"DSPEX_TEST=cat"}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -63,11 +64,11 @@ func BenchmarkRawEcho(b *testing.B) {
 			cpu := cpuOfProcess()
 			for b.Loop() {
 				if len(body) > 64<<10 {
-					go c.toWorker.Write(body) // more than may fit: both ends must move
+					go c.ToWorker.Write(body) // more than may fit: both ends must move
 				} else {
-					c.toWorker.Write(body)
+					c.ToWorker.Write(body)
 				}
-				if _, err := io.ReadFull(c.fromWorker, answer); err != nil {
+				if _, err := io.ReadFull(c.FromWorker, answer); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -77,11 +78,11 @@ func BenchmarkRawEcho(b *testing.B) {
 	}
 }
 
-func closeChild(c *child) {
-	c.signal(syscall.SIGKILL)
-	c.wait()
-	c.reap()
-	for _, f := range []io.Closer{c.toWorker, c.fromWorker, c.stdout, c.stderr} {
+func closeChild(c *proc.Child) {
+	c.Signal(syscall.SIGKILL)
+	c.Wait()
+	c.Reap()
+	for _, f := range []io.Closer{c.ToWorker, c.FromWorker, c.Stdout, c.Stderr} {
 		f.Close()
 	}
 }

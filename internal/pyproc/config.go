@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/pace"
 )
 
 // Config says what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
@@ -39,18 +40,18 @@ type Config struct {
 	OnEvent  func(Event)  // edges of the workers' states, in order, from one goroutine, never under a lock
 }
 
+// Recycle says when a worker is replaced by a fresh one.
+type Recycle = pace.Recycle
+
 // Times that are not configured (facts: the cancellation ladder and the stop ladder).
 const (
 	lookEvery        = 2 * time.Second        // between two looks at what only time shows: age, memory, silence, overflow that idles
 	handshakeTimeout = 5 * time.Second        // start to HELLO, which comes before any import
 	cancelGrace      = 2 * time.Second        // CANCEL to the end of the worker
-	dumpTimeout      = 2 * time.Second        // SIGUSR2 to SIGKILL at the latest; the stacks take 0.5 ms, on a starved machine longer
-	dumpQuiet        = 20 * time.Millisecond  // silence after which the stacks count as complete
 	termGrace        = 2 * time.Second        // SIGTERM to SIGKILL
 	exitGrace        = 3 * time.Second        // end of file to SIGKILL: a process that ends keeps its own exit code; on a starved machine its end is known late
 	reapTimeout      = 5 * time.Second        // SIGKILL to giving up the wait: the supervisor starts another worker, a goroutine goes on waiting
 	drainTimeout     = 250 * time.Millisecond // end of process to failing its calls, if a stray grandchild holds a pipe open
-	logDrainTimeout  = time.Second            // end of process to giving up on its last log lines
 )
 
 // maxSlots bounds what READY may claim.
@@ -68,7 +69,7 @@ func (c Config) withDefaults() Config {
 	if c.MaxFrame == 0 {
 		c.MaxFrame = frame.DefaultMax
 	}
-	c.Recycle = c.Recycle.withDefaults()
+	c.Recycle = c.Recycle.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // stop asks a worker to end, then insists, and returns cause. What is left of it is up to end.
@@ -16,22 +17,11 @@ func (w *worker) stop(cause error) error {
 	grace := w.pool.cfg.StopGrace
 	w.pool.retire(w, Stopping)
 	_ = w.out.send(frame.Shutdown, 0, frame.ShutdownBody{GraceMS: uint64(grace.Milliseconds())}.AppendBody(nil))
-	if !w.exitsWithin(grace) {
-		w.child.signal(syscall.SIGTERM)
-		w.exitsWithin(termGrace)
+	if !w.ExitsWithin(grace) {
+		w.Child.Signal(syscall.SIGTERM)
+		w.ExitsWithin(termGrace)
 	}
 	return cause
-}
-
-func closedWithin(c <-chan struct{}, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-c:
-		return true
-	case <-timer.C:
-		return false
-	}
 }
 
 // end brings the worker to its end, whatever that takes. cause is why the host wants it, nil if the worker began it. stage
@@ -39,18 +29,18 @@ func closedWithin(c <-chan struct{}, d time.Duration) bool {
 // still there then, and Run waits for it.
 func (w *worker) end(stage State, cause error) *ExitError {
 	w.pool.shut(w)
-	if cause == nil && !w.exitsWithin(exitGrace) {
+	if cause == nil && !w.ExitsWithin(exitGrace) {
 		cause = w.protocolError("closed a pipe and did not end", nil)
 	}
 	w.dump(stage, cause)
-	if !isClosed(w.exited) {
+	if !proc.IsClosed(w.Exited) {
 		w.pool.move(w.supervisor, Killing, cause)
-		w.child.signal(syscall.SIGKILL)
-		if !w.exitsWithin(reapTimeout) {
-			err := &ExitError{Worker: w.name, PID: w.child.pid, Stage: stage, Code: -1, StderrTail: w.logs.tail.String(), Cause: cause}
+		w.Child.Signal(syscall.SIGKILL)
+		if !w.ExitsWithin(reapTimeout) {
+			err := &ExitError{Worker: w.Name, PID: w.Child.PID, Stage: stage, Code: -1, StderrTail: w.Logs.Tail.String(), Cause: cause}
 			w.failCalls(err)
 			w.pool.lingering.Go(func() {
-				<-w.exited
+				<-w.Exited
 				_ = w.bury(stage, cause) // the error was handed out already
 			})
 			return err
@@ -59,44 +49,68 @@ func (w *worker) end(stage State, cause error) *ExitError {
 	return w.bury(stage, cause)
 }
 
+// dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still say so. One that has not
+// said HELLO may not know the signal, which would kill it.
+func (w *worker) dump(stage State, cause error) {
+	var hung *HungError
+	if !errors.As(cause, &hung) || stage == Spawning || stage == Handshake || proc.IsClosed(w.Exited) {
+		return
+	}
+	w.pool.move(w.supervisor, Dumping, nil) // the cause follows when it is complete
+	// What it said by itself since the first call was given up: where a task stands is in no thread's stack.
+	hung.Stack = w.AskStacks(w.cancelMark(w.Logs.Tail.Mark()))
+}
+
+// cancelMark is the place in stderr when the oldest call that was given up was, or otherwise.
+func (w *worker) cancelMark(otherwise int64) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.calls {
+		if c.abandoned {
+			otherwise = min(otherwise, c.mark)
+		}
+	}
+	return otherwise
+}
+
 // bury clears up after a process that has ended: kills what it left behind in its group, reaps it, reads its pipes to the
 // end, fails its calls and waits for its goroutines.
 func (w *worker) bury(stage State, cause error) *ExitError {
-	w.child.signal(syscall.SIGKILL) // before reap: until then the group's number is taken, and the name of its directory
-	w.pool.removeScratch(w.process)
+	w.Child.Signal(syscall.SIGKILL) // before reap: until then the group's number is taken, and the name of its directory
+	w.pool.removeScratch(w.Process)
 	if w.channel != nil {
 		w.channel.Close()
 	}
-	status := w.child.reap()
-	if status.why != nil {
-		cause = status.why
+	status := w.Child.Reap()
+	if status.Why != nil {
+		cause = status.Why
 	}
 	died := time.Now()
 	// A grandchild that left the group may hold the pipes open: nobody waits for it long.
-	if !closedWithin(w.read, drainTimeout) {
-		w.child.fromWorker.Close()
+	if !proc.ClosedWithin(w.read, drainTimeout) {
+		w.Child.FromWorker.Close()
 		<-w.read
 	}
-	closedWithin(w.drained, drainTimeout-time.Since(died))
+	proc.ClosedWithin(w.Drained, drainTimeout-time.Since(died))
 	err := &ExitError{
-		Worker: w.name, PID: w.child.pid, Stage: stage, Code: status.code, Signal: status.signal, RSS: w.rss.Load(),
-		StderrTail: w.logs.tail.String(), Cause: cause,
+		Worker: w.Name, PID: w.Child.PID, Stage: stage, Code: status.Code, Signal: status.Signal, RSS: w.rss.Load(),
+		StderrTail: w.Logs.Tail.String(), Cause: cause,
 	}
 	w.failCalls(err)
-	w.closePipes(died)
-	w.child.fromWorker.Close()
+	w.ClosePipes(died)
+	w.Child.FromWorker.Close()
 	w.out.close()
-	w.all.Wait()
+	w.All.Wait()
 	return err
 }
 
 // removeScratch removes the directory of a process that has ended and is not reaped yet.
-func (p *Pool) removeScratch(of *process) {
+func (p *Pool) removeScratch(of *proc.Process) {
 	if p.cfg.Scratch == "" {
 		return
 	}
-	if err := os.RemoveAll(filepath.Join(p.cfg.Scratch, strconv.Itoa(of.child.pid))); err != nil {
-		p.cfg.Log.Warn("worker_directory_not_removed", "worker", of.name, "error", err)
+	if err := os.RemoveAll(filepath.Join(p.cfg.Scratch, strconv.Itoa(of.Child.PID))); err != nil {
+		p.cfg.Log.Warn("worker_directory_not_removed", "worker", of.Name, "error", err)
 	}
 }
 
@@ -115,7 +129,7 @@ func (w *worker) failCalls(err error) {
 
 // startError says why a worker did not come to READY, in its own words if it had any.
 func (w *worker) startError(stage State, cause error, exit *ExitError) *StartError {
-	e := &StartError{Worker: w.name, Stage: stage, Err: exit}
+	e := &StartError{Worker: w.Name, Stage: stage, Err: exit}
 	own := lastWords(w.control)
 	if errors.As(cause, &own) || own != nil {
 		e.say(own)

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -51,7 +52,7 @@ func (e *ExitError) Error() string {
 func (e *ExitError) how() string {
 	switch {
 	case e.Signal != 0:
-		return fmt.Sprintf("died of signal %s (%s)", signalName(e.Signal), e.Signal)
+		return fmt.Sprintf("died of signal %s (%s)", proc.SignalName(e.Signal), e.Signal)
 	case e.Code >= 0:
 		return fmt.Sprintf("exited with status %d", e.Code)
 	}
@@ -104,7 +105,7 @@ type HungError struct {
 // Error names the innermost frame; Stack has the others.
 func (e *HungError) Error() string {
 	text := fmt.Sprintf("pyproc: worker %s is hung: %s did not come within %v", e.Worker, e.For, e.Waited)
-	if at := innermost(e.Stack); at != "" {
+	if at := proc.Innermost(e.Stack); at != "" {
 		text += ", it stands at " + at
 	}
 	return text

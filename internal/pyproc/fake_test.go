@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"testing/synctest"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -61,13 +63,13 @@ type fakeSink struct{ net.Conn }
 
 func (fakeSink) Try([]byte, []byte) (int, error) { return 0, nil }
 
-func (f *fake) start(_ context.Context, sp spec) (*child, error) {
+func (f *fake) start(_ context.Context, sp proc.Spec) (*proc.Child, error) {
 	mode, n := f.next()
 	if mode == "cannot start" {
 		return nil, syscall.ENOENT
 	}
 	nonce := ""
-	for _, e := range sp.env {
+	for _, e := range sp.Env {
 		nonce += strings.TrimPrefix(e, "DSPEX_NONCE=")
 	}
 	hostOut, workerIn := net.Pipe()
@@ -76,8 +78,8 @@ func (f *fake) start(_ context.Context, sp spec) (*child, error) {
 	stderr, workerStderr := net.Pipe()
 	exited := make(chan struct{})
 	var once sync.Once
-	status := exitStatus{}
-	end := func(st exitStatus) {
+	status := proc.ExitStatus{}
+	end := func(st proc.ExitStatus) {
 		once.Do(func() {
 			status = st
 			for _, c := range []net.Conn{workerIn, workerOut, workerStdout, workerStderr} {
@@ -87,28 +89,28 @@ func (f *fake) start(_ context.Context, sp spec) (*child, error) {
 		})
 	}
 	s := &speaker{mode: mode, nonce: nonce, in: workerIn, out: workerOut, stdout: workerStdout, stderr: workerStderr, gone: exited,
-		exit: func(code int) { end(exitStatus{code: code}); runtime.Goexit() }}
+		exit: func(code int) { end(proc.ExitStatus{Code: code}); runtime.Goexit() }}
 	go s.run()
-	return &child{
-		pid: 1000 + n, toWorker: fakeSink{hostOut}, fromWorker: hostIn, stdout: stdout, stderr: stderr,
-		wait:   func() { <-exited },
-		signal: func(sig syscall.Signal) { f.signal(sig, mode, isClosed(exited), end) },
-		askStacks: func() {
+	return &proc.Child{
+		PID: 1000 + n, ToWorker: fakeSink{hostOut}, FromWorker: hostIn, Stdout: stdout, Stderr: stderr,
+		Wait:   func() { <-exited },
+		Signal: func(sig syscall.Signal) { f.signal(sig, mode, proc.IsClosed(exited), end) },
+		AskStacks: func() {
 			if mode != "no pong" {
 				go fmt.Fprint(workerStderr, stacks)
 			}
 		},
-		ownMemory: func(atLeast uint64) uint64 {
+		OwnMemory: func(atLeast uint64) uint64 {
 			if own := f.own.Load(); own >= atLeast {
 				return own
 			}
 			return 0
 		},
-		reap: func() exitStatus { return status },
+		Reap: func() proc.ExitStatus { return status },
 	}, nil
 }
 
-func (f *fake) signal(sig syscall.Signal, mode string, ended bool, end func(exitStatus)) {
+func (f *fake) signal(sig syscall.Signal, mode string, ended bool, end func(proc.ExitStatus)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if ended {
@@ -120,10 +122,10 @@ func (f *fake) signal(sig syscall.Signal, mode string, ended bool, end func(exit
 		release := f.release
 		go func() {
 			<-release
-			end(exitStatus{code: -1, signal: sig})
+			end(proc.ExitStatus{Code: -1, Signal: sig})
 		}()
 	case sig == syscall.SIGKILL || mode != "stubborn":
-		end(exitStatus{code: -1, signal: sig})
+		end(proc.ExitStatus{Code: -1, Signal: sig})
 	}
 }
 
@@ -208,4 +210,28 @@ func (b *bench) take(prefer uint64, opts ...Option) *Slot {
 // callBody is a CALL; n travels as its budget.
 func callBody(command string, n int) []byte {
 	return frame.CallBody{Command: command, Job: "j", BudgetMS: uint64(n), Args: wire.AppendMap(nil, 0)}.AppendBody(nil)
+}
+
+// lineLog is a slog handler that keeps what it is given as text.
+type lineLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *lineLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l *lineLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *lineLog) WithGroup(string) slog.Handler            { return l }
+func (l *lineLog) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, text)
+	return nil
+}
+
+func (l *lineLog) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.lines...)
 }

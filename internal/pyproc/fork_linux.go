@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // forked is the answer to a FORK.
@@ -20,8 +21,8 @@ type forked struct {
 type kin struct {
 	pid    int
 	exited chan struct{}
-	status exitStatus // once exited is closed
-	lost   bool       // the zygote is gone: its number may soon be another's
+	status proc.ExitStatus // once exited is closed
+	lost   bool            // the zygote is gone: its number may soon be another's
 }
 
 // lose ends the workers of a zygote that is gone. The kernel has killed them; what they started lives in their groups.
@@ -29,8 +30,8 @@ func (z *zygote) lose() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	for _, k := range z.kin {
-		if !isClosed(k.exited) {
-			k.status = exitStatus{code: -1, signal: syscall.SIGKILL, why: errZygoteGone}
+		if !proc.IsClosed(k.exited) {
+			k.status = proc.ExitStatus{Code: -1, Signal: syscall.SIGKILL, Why: errZygoteGone}
 			close(k.exited)
 		}
 		_ = syscall.Kill(-k.pid, syscall.SIGKILL)
@@ -39,32 +40,36 @@ func (z *zygote) lose() {
 }
 
 // fork implements forker.
-func (z *zygote) fork(sp spec) (*child, error) {
-	p, err := openPipes()
-	defer p.closeWorkerEnds()
+func (z *zygote) fork(sp proc.Spec) (*proc.Child, error) {
+	p, err := proc.OpenPipes()
+	defer p.CloseWorkerEnds()
 	if err == nil {
 		var k *kin
 		if k, err = z.order(sp, p); err == nil {
 			return z.newChild(k, p)
 		}
 	}
-	p.closeHostEnds()
+	p.CloseHostEnds()
 	return nil, err
 }
 
 // order sends FORK and waits for the answer. A zygote that does not give one hangs, and is of no use to anybody.
-func (z *zygote) order(sp spec, p *pipes) (*kin, error) {
+func (z *zygote) order(sp proc.Spec, p *proc.Pipes) (*kin, error) {
 	answered := make(chan forked, 1)
 	z.mu.Lock()
 	z.lastFork++
 	id := z.lastFork
 	z.forks[id] = answered
 	z.mu.Unlock()
-	fds := []int{int(p.toWorker[0].Fd()), int(p.fromWorker[1].Fd()), int(p.stdout[1].Fd()), int(p.stderr[1].Fd())}
-	if sp.channel != nil {
-		fds = append(fds, int(sp.channel.Fd()))
+	ends := p.WorkerEnds()
+	if sp.Channel != nil {
+		ends = append(ends, sp.Channel)
 	}
-	if err := z.send(frame.Fork, id, frame.ForkBody{Nonce: sp.nonce}.AppendBody(nil), fds...); err != nil {
+	var fds []int
+	for _, end := range ends {
+		fds = append(fds, int(end.Fd()))
+	}
+	if err := z.send(frame.Fork, id, frame.ForkBody{Nonce: sp.Nonce}.AppendBody(nil), fds...); err != nil {
 		return nil, err
 	}
 	limit := time.NewTimer(handshakeTimeout)
@@ -75,8 +80,8 @@ func (z *zygote) order(sp spec, p *pipes) (*kin, error) {
 	case <-z.dead:
 		return nil, errZygoteGone
 	case <-limit.C:
-		z.child.signal(syscall.SIGKILL)
-		return nil, &HungError{Worker: z.name, Waited: handshakeTimeout, For: frame.Forked.String()}
+		z.Child.Signal(syscall.SIGKILL)
+		return nil, &HungError{Worker: z.Name, Waited: handshakeTimeout, For: frame.Forked.String()}
 	}
 }
 
@@ -93,21 +98,17 @@ func (z *zygote) send(t frame.Type, id uint64, body []byte, fds ...int) error {
 }
 
 // newChild makes a worker's kin what the pool knows as a child.
-func (z *zygote) newChild(k *kin, p *pipes) (*child, error) {
-	out, err := newPipeSink(p.toWorker[1])
+func (z *zygote) newChild(k *kin, p *proc.Pipes) (*proc.Child, error) {
+	c, err := proc.Forked(k.pid, p)
 	if err != nil { // cannot be: the file is a pipe and open
 		z.kill(k, syscall.SIGKILL)
 		return nil, err
 	}
-	offerToTheKernel(k.pid)
-	return &child{
-		pid: k.pid, toWorker: out, fromWorker: p.fromWorker[0], stdout: p.stdout[0], stderr: p.stderr[0],
-		wait:      func() { <-k.exited },
-		signal:    func(s syscall.Signal) { z.kill(k, s) },
-		askStacks: func() { z.ifKnown(k, func() { _ = syscall.Kill(k.pid, syscall.SIGUSR2) }) },
-		ownMemory: func(atLeast uint64) uint64 { return ownMemory(k.pid, atLeast) },
-		reap:      func() exitStatus { return z.reap(k) },
-	}, nil
+	c.Wait = func() { <-k.exited }
+	c.Signal = func(s syscall.Signal) { z.kill(k, s) }
+	c.AskStacks = func() { z.ifKnown(k, func() { _ = syscall.Kill(k.pid, syscall.SIGUSR2) }) }
+	c.Reap = func() proc.ExitStatus { return z.reap(k) }
+	return c, nil
 }
 
 func (z *zygote) kill(k *kin, s syscall.Signal) {
@@ -124,7 +125,7 @@ func (z *zygote) ifKnown(k *kin, act func()) {
 }
 
 // reap lets the zygote reap the worker.
-func (z *zygote) reap(k *kin) exitStatus {
+func (z *zygote) reap(k *kin) proc.ExitStatus {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	delete(z.kin, k.pid)
@@ -151,11 +152,11 @@ func (z *zygote) note(b frame.ExitedBody) error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	k := z.kin[int(b.PID)]
-	if k == nil || isClosed(k.exited) {
+	if k == nil || proc.IsClosed(k.exited) {
 		return fmt.Errorf("the end of process %d, which is no worker", b.PID)
 	}
-	if k.status = (exitStatus{code: int(b.Code)}); b.Signal != 0 {
-		k.status = exitStatus{code: -1, signal: syscall.Signal(b.Signal)}
+	if k.status = (proc.ExitStatus{Code: int(b.Code)}); b.Signal != 0 {
+		k.status = proc.ExitStatus{Code: -1, Signal: syscall.Signal(b.Signal)}
 	}
 	close(k.exited)
 	return nil

@@ -7,10 +7,18 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // protoVersion is the version of contract/frame.md.
 const protoVersion = 1
+
+// peer is a process that speaks frames.
+type peer struct{ *proc.Process }
+
+func (p peer) protocolError(problem string, err error) *ProtocolError {
+	return &ProtocolError{Worker: p.Name, Problem: problem, Err: err}
+}
 
 // handshake brings a started worker to READY.
 func (w *worker) handshake(ctx context.Context) error {
@@ -35,7 +43,7 @@ func (w *worker) greet(f frame.Frame) error {
 	if err != nil {
 		return err
 	}
-	body, err := w.pool.initBody(w.name)
+	body, err := w.pool.initBody(w.Name)
 	if err != nil {
 		return err
 	}
@@ -48,14 +56,14 @@ func (w *worker) greet(f frame.Frame) error {
 }
 
 // checkHello reads HELLO and refuses a process that is another or speaks another protocol.
-func (p *process) checkHello(nonce string, f frame.Frame) (frame.HelloBody, error) {
+func (p peer) checkHello(nonce string, f frame.Frame) (frame.HelloBody, error) {
 	hello, err := frame.ParseHello(f.Body)
 	if err != nil {
 		return hello, p.protocolError("unreadable HELLO", err)
 	}
 	if protoVersion < hello.ProtoMin || protoVersion > hello.ProtoMax {
 		return hello, &VersionError{
-			Worker: p.name, HostVersion: protoVersion, WorkerMin: hello.ProtoMin, WorkerMax: hello.ProtoMax,
+			Worker: p.Name, HostVersion: protoVersion, WorkerMin: hello.ProtoMin, WorkerMax: hello.ProtoMax,
 			RuntimeVersion: hello.RuntimeVersion, RuntimeHash: hello.RuntimeHash,
 		}
 	}
@@ -110,14 +118,14 @@ var errEnded = errors.New("ended")
 // next waits for a frame of the connection that must be of type t.
 func (w *worker) next(ctx context.Context, t frame.Type, limit time.Duration) (frame.Frame, error) {
 	f, err := w.nextOf(ctx, w.control, w.read, t, limit)
-	if errors.Is(err, errEnded) && isClosed(w.read) && w.readErr != nil {
+	if errors.Is(err, errEnded) && proc.IsClosed(w.read) && w.readErr != nil {
 		return f, w.readErr
 	}
 	return f, err
 }
 
 // nextOf waits for a frame in control that must be of type t. read is closed when no more will come.
-func (p *process) nextOf(ctx context.Context, control <-chan frame.Frame, read <-chan struct{}, t frame.Type, limit time.Duration) (frame.Frame, error) {
+func (p peer) nextOf(ctx context.Context, control <-chan frame.Frame, read <-chan struct{}, t frame.Type, limit time.Duration) (frame.Frame, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -130,16 +138,16 @@ func (p *process) nextOf(ctx context.Context, control <-chan frame.Frame, read <
 		default:
 			return frame.Frame{}, errEnded
 		}
-	case <-p.exited:
+	case <-p.Exited:
 		return frame.Frame{}, errEnded
 	case <-timer.C:
-		return frame.Frame{}, &HungError{Worker: p.name, Waited: limit, For: t.String()}
+		return frame.Frame{}, &HungError{Worker: p.Name, Waited: limit, For: t.String()}
 	case <-ctx.Done():
 		return frame.Frame{}, ErrStopped
 	}
 }
 
-func (p *process) expect(f frame.Frame, t frame.Type) (frame.Frame, error) {
+func (p peer) expect(f frame.Frame, t frame.Type) (frame.Frame, error) {
 	switch f.Type {
 	case t:
 		return f, nil

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/fair"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // Option changes what Checkout asks for.
@@ -273,7 +275,7 @@ func (p *Pool) giveBack(s *Slot) {
 	s.w.used -= s.n
 	p.liveLocked(s.w)
 	if s.w.used == 0 && s.w.supervisor.state == Draining {
-		poke(s.w.look) // it was its last
+		proc.Poke(s.w.look) // it was its last
 	}
 	p.grantLocked()
 	p.moreRoomLocked()
@@ -327,7 +329,7 @@ func (p *Pool) retireLocked(w *worker, to State) {
 	p.shutLocked(w)
 	w.supervisor.wanted = false
 	p.moveLocked(w.supervisor, to, nil)
-	poke(w.look)
+	proc.Poke(w.look)
 }
 
 // drainedOut reports whether a worker that drains has nothing left to do.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 func containsText(s, part string) bool { return strings.Contains(s, part) }
@@ -142,8 +143,8 @@ func TestWorkerThatIgnoresCancelIsKilledAfterTheGrace(t *testing.T) {
 		if !errors.As(err, &exit) || !errors.As(err, &hung) || exit.Signal != syscall.SIGKILL || exit.Stage != Cancelling {
 			t.Errorf("got %v, want an exit by SIGKILL while cancelling, because it is hung", err)
 		}
-		if took := time.Since(began); took != cancelGrace+dumpQuiet {
-			t.Errorf("killed after %v, want %v", took, cancelGrace+dumpQuiet)
+		if took := time.Since(began); took != cancelGrace+proc.DumpQuiet {
+			t.Errorf("killed after %v, want %v", took, cancelGrace+proc.DumpQuiet)
 		}
 		if want := "Current thread 0x00007f9a4367eb80\n  selectors.py:468 in select\n"; !containsText(hung.Stack, want) || !containsText(err.Error(), "it stands at runner.py:7 in dig") {
 			t.Errorf("got %v with stack %q, want the frames", err, hung.Stack)
@@ -167,7 +168,7 @@ func TestSilentWorkerIsKilledWhenPongIsLost(t *testing.T) {
 		if !errors.As(err, &hung) || hung.For != "PONG" {
 			t.Errorf("got %v, want a lost PONG", err)
 		}
-		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second+dumpTimeout || hung.Stack != "" {
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second+proc.DumpTimeout || hung.Stack != "" {
 			t.Errorf("killed after %v, want 10s to 12s", took)
 		}
 		s.Release()
@@ -193,7 +194,7 @@ func TestStartsThatFailSayWhy(t *testing.T) {
 		"newer":         {Handshake, "speaks 2 to 3", 0},
 		"wrong nonce":   {Handshake, "DSPEX_NONCE", 0},
 		"init error":    {Warming, "initialization (import_failed): no module named dspy", 0},
-		"never ready":   {Warming, "READY did not come within 1m0s, it stands at runner.py:7 in dig", time.Minute + dumpQuiet},
+		"never ready":   {Warming, "READY did not come within 1m0s, it stands at runner.py:7 in dig", time.Minute + proc.DumpQuiet},
 		"die on init":   {Warming, "exited with status 4", 0},
 		"slots 0":       {Warming, "1 to 1024 slots", 0},
 		"slots 1000000": {Warming, "1 to 1024 slots", 0},
@@ -315,7 +316,7 @@ func TestPlaceOfAWorkerThatDoesNotDieIsFilledAgainAndRunWaitsForIt(t *testing.T)
 		b.fake.mu.Unlock()
 		b.stop()
 		time.Sleep(time.Minute)
-		if isClosed(b.ended) {
+		if proc.IsClosed(b.ended) {
 			t.Error("Run returned before the old process was reaped")
 		}
 		close(b.fake.release)

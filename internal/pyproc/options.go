@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/pace"
 )
 
 // Options are what the people who run a host may choose about its workers.
@@ -23,7 +25,7 @@ type Options struct {
 
 // DefaultOptions are those of the documentation.
 func DefaultOptions() Options {
-	r := Recycle{}.withDefaults()
+	r := Recycle{}.WithDefaults()
 	return Options{Overflow: 2, HealthInterval: 2 * time.Second, PingTimeout: 5 * time.Second, HealthFailures: 3, Module: "enhanced", Start: startZygotes, RecycleJobs: r.Jobs, RecycleAge: r.Age, RecycleMemory: int(r.Memory >> 20), MaxMemory: int(r.HardMemory >> 20)}
 }
 
@@ -82,7 +84,7 @@ func (o Options) Check() error {
 	expect(known, "--worker-module must be enhanced or basic (or the original's PoolWorkerV2Enhanced or PoolWorkerV2), got %q", o.Module)
 	expect(o.Start == startZygotes || o.Start == startSpawn, "--start must be zygote or spawn, got %q", o.Start)
 	expect(o.RecycleJobs >= 0, "--recycle-jobs must be 0 (never) or more, got %d", o.RecycleJobs)
-	expect(o.RecycleAge == 0 || o.RecycleAge >= minLife, "--recycle-age must be 0 (never) or at least %v, got %v", minLife, o.RecycleAge)
+	expect(o.RecycleAge == 0 || o.RecycleAge >= pace.MinLife, "--recycle-age must be 0 (never) or at least %v, got %v", pace.MinLife, o.RecycleAge)
 	expect(o.RecycleMemory >= 0 && o.RecycleMemory <= maxMiB, "--recycle-mib must be 0 (never) to %d, got %d", maxMiB, o.RecycleMemory)
 	expect(o.HealthInterval >= minHealth && o.HealthInterval <= time.Hour, "--health-interval must be %v to 1h, got %v", minHealth, o.HealthInterval)
 	expect(o.PingTimeout >= minHealth && o.PingTimeout <= time.Hour, "--ping-timeout must be %v to 1h, got %v", minHealth, o.PingTimeout)

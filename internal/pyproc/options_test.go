@@ -24,7 +24,7 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Errorf("got %+v, %v; want the defaults", o, err)
 	}
 	o.Apply(&c)
-	if want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); c.Recycle != want || c.Recycle != want.withDefaults() || c.Overflow != 2 || c.Basic || !c.Zygote || c.Spares != 1 {
+	if want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); c.Recycle != want || c.Recycle != want.WithDefaults() || c.Overflow != 2 || c.Basic || !c.Zygote || c.Spares != 1 {
 		t.Errorf("defaults: got %+v", c)
 	}
 	o = parse("--overflow=0", "--worker-module=DSPex.PythonBridge.PoolWorkerV2", "--start=spawn", "--recycle-jobs=0", "--recycle-age=0", "--recycle-mib=0", "--max-mib=0")
@@ -32,7 +32,7 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Apply(&c)
-	if r := c.Recycle.withDefaults(); r != (Recycle{-1, -1, -1, -1}) || r.reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "" || c.Overflow != 0 || !c.Basic || c.Zygote {
+	if r := c.Recycle.WithDefaults(); r != (Recycle{Jobs: -1, Age: -1, Memory: -1, HardMemory: -1}) || r.Reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "" || c.Overflow != 0 || !c.Basic || c.Zygote {
 		t.Errorf("all off: got %+v", c)
 	}
 	if o := parse("--worker-module=DSPex.PythonBridge.PoolWorkerV2Enhanced"); o.Check() != nil || o.Basic() {

@@ -3,6 +3,8 @@ package pyproc
 import (
 	"slices"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // What there should be and what there is. Config.Size workers serve, up to Config.Overflow more while callers wait. Workers
@@ -171,7 +173,7 @@ func (p *Pool) fillLocked() bool {
 	for _, s := range p.supervisors {
 		if !s.wanted && s.state == Empty {
 			s.wanted = true
-			poke(s.kick)
+			proc.Poke(s.kick)
 			return true
 		}
 	}
@@ -189,7 +191,7 @@ func (p *Pool) dismissLocked() bool {
 				p.retireLocked(s.w, Draining)
 			}
 			s.wanted = false
-			poke(s.kick)
+			proc.Poke(s.kick)
 			return true
 		}
 	}
@@ -236,9 +238,9 @@ func (p *Pool) tend(w *worker, now time.Time, own uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.open && w.due == "" {
-		if w.due = p.cfg.Recycle.reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
+		if w.due = p.cfg.Recycle.Reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
 			w.dueAt = now
-			p.cfg.Log.Debug("worker_due", "worker", w.name, "pid", w.child.pid, "reason", w.due)
+			p.cfg.Log.Debug("worker_due", "worker", w.Name, "pid", w.Child.PID, "reason", w.due)
 			p.replanLocked()
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/pace"
 )
 
 // working lists the names of the workers that take calls.
@@ -56,7 +58,7 @@ func TestWorkerIsReplacedWhenItIsDueAndItsReplacementComesFirst(t *testing.T) {
 				s.Call(b.t.Context(), callBody("echo", 0), nil)
 				s.Release()
 			}
-			time.Sleep(minLife)
+			time.Sleep(pace.MinLife)
 		}},
 		"memory": {Recycle{Age: -1, Jobs: -1}, func(b *bench) { b.fake.own.Store(600 << 20); time.Sleep(3 * time.Second); b.fake.own.Store(0) }},
 	} {

@@ -9,14 +9,17 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/fair"
+
+	"github.com/dspex/dspex/internal/pyproc/pace"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // Pool keeps workers alive, Config.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
 type Pool struct {
 	cfg     Config
-	rules   restartRules
-	start   func(context.Context, spec) (*child, error) // tests: goroutines instead of processes
-	zygotes *zygotes                                    // nil: workers are spawned
+	rules   pace.Rules
+	start   func(context.Context, proc.Spec) (*proc.Child, error) // tests: goroutines instead of processes
+	zygotes *zygotes                                              // nil: workers are spawned
 
 	lingering sync.WaitGroup // workers that outlived SIGKILL: Run waits, their supervisors do not
 
@@ -44,7 +47,7 @@ type Pool struct {
 // New makes a pool. Nothing runs before Run, which also says what is wrong with cfg.
 func New(cfg Config) *Pool {
 	p := &Pool{
-		cfg: cfg.withDefaults(), rules: defaultRules,
+		cfg: cfg.withDefaults(), rules: pace.DefaultRules,
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}), roomChanged: make(chan struct{}),
 	}
 	// More supervisors than workers: for replacements that come before the old ones have gone.
@@ -82,17 +85,17 @@ func (p *Pool) Run(ctx context.Context) error {
 // openStarter gives the pool its way to start workers. The end of it comes after every process is reaped: the end of its thread
 // kills what it started.
 func (p *Pool) openStarter(helpers *sync.WaitGroup) (end func()) {
-	sp := newSpawner()
-	helpers.Go(sp.run)
-	p.start = sp.spawn
+	sp := proc.NewSpawner()
+	helpers.Go(sp.Run)
+	p.start = sp.Spawn
 	if !p.cfg.Zygote || !canFork {
-		return func() { close(sp.starts) }
+		return sp.Close
 	}
-	z := newZygotes(func(ctx context.Context) (forker, error) { return p.openZygote(ctx, sp) }, sp.spawn, p.onlySpawn)
+	z := newZygotes(func(ctx context.Context) (forker, error) { return p.openZygote(ctx, sp) }, sp.Spawn, p.onlySpawn)
 	p.useZygotes(z)
 	return func() {
 		z.close()
-		close(sp.starts)
+		sp.Close()
 	}
 }
 
@@ -204,10 +207,10 @@ func (p *Pool) moveLocked(s *supervisor, to State, err error) {
 	s.state = to
 	e := Event{At: time.Now(), Worker: s.name, From: from, To: to, Err: err}
 	if s.w != nil {
-		e.ID, e.PID = s.w.id, s.w.child.pid
+		e.ID, e.PID = s.w.id, s.w.Child.PID
 	}
 	p.events = append(p.events, e)
-	poke(p.eventKick)
+	proc.Poke(p.eventKick)
 }
 
 // tellEvents logs and reports the edges until done is closed and all are told.

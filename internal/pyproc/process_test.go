@@ -19,11 +19,13 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/pace"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // quick are the rules of tests that kill often.
-var quick = restartRules{first: time.Millisecond, most: time.Millisecond, healthy: time.Minute, failures: 1000, within: time.Minute, quarantine: time.Minute}
+var quick = pace.Rules{First: time.Millisecond, Most: time.Millisecond, Healthy: time.Minute, Failures: 1000, Within: time.Minute, Quarantine: time.Minute}
 
 // testConfig runs this test binary as the worker.
 func testConfig(mode string) Config {
@@ -261,8 +263,8 @@ func TestFloodOfStderrNeitherBlocksNorFills(t *testing.T) {
 	}
 	_, err := once(t, p, callBody("exit", 1))
 	var exit *ExitError
-	if !errors.As(err, &exit) || len(exit.StderrTail) != maxTail || !strings.HasSuffix(exit.StderrTail, "\nend of flood\nTraceback: last words\n") {
-		t.Errorf("got a tail of %d bytes, want the last %d", len(exit.StderrTail), maxTail)
+	if !errors.As(err, &exit) || len(exit.StderrTail) != proc.MaxTail || !strings.HasSuffix(exit.StderrTail, "\nend of flood\nTraceback: last words\n") {
+		t.Errorf("got a tail of %d bytes, want the last %d", len(exit.StderrTail), proc.MaxTail)
 	}
 	halt()
 	text := strings.Join(h.all(), "\n")
@@ -409,5 +411,20 @@ func TestStrayGrandchildThatHoldsStderrDelaysNobodyForLong(t *testing.T) {
 	}
 	if _, err := once(t, p, callBody("echo", 0)); err != nil {
 		t.Errorf("the place was not filled again: %v", err)
+	}
+}
+
+func TestSignalsAreNamedAndAForeignKillIsCalledOutOfMemory(t *testing.T) {
+	text := (&ExitError{Worker: "h/1", Code: -1, Signal: syscall.SIGSEGV}).Error()
+	if !strings.Contains(text, "SIGSEGV (segmentation fault)") || strings.Contains(text, "memory") {
+		t.Errorf("got %q", text)
+	}
+	killed := &ExitError{Worker: "h/1", Code: -1, Signal: syscall.SIGKILL, RSS: 812 << 20}
+	if text := killed.Error(); !killed.OutOfMemory() || !strings.Contains(text, "out of memory (it had 812 MiB)") {
+		t.Errorf("got %q", text)
+	}
+	killed.Cause = &HungError{Worker: "h/1"}
+	if text := killed.Error(); killed.OutOfMemory() || strings.Contains(text, "memory") {
+		t.Errorf("got %q", text)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -340,9 +341,14 @@ func TestMemoryThatIsSharedWithTheZygoteIsNotCounted(t *testing.T) {
 	cfg := pythonConfig(t, true, map[string]any{"imports": []string{"ballast"}})
 	p, _ := runPool(t, cfg)
 	serves(t, p)
-	pid := p.Stats().Workers[0].PID
-	if own, all := ownMemory(pid, 0), resident(pid); own == 0 || own > 40<<20 || all < 100<<20 {
-		t.Errorf("got %d MiB of its own of %d MiB, want little of much", own>>20, all>>20)
+	p.mu.Lock()
+	own := p.supervisors[0].w.Child.OwnMemory(0)
+	p.mu.Unlock()
+	if own == 0 || own > 40<<20 {
+		t.Errorf("got %d MiB of its own, want little", own>>20)
+	}
+	if all := p.Stats().Workers[0].RSS; all < 100<<20 {
+		t.Errorf("got %d MiB in all, want much", all>>20)
 	}
 }
 
@@ -355,7 +361,7 @@ func TestRecyclingUnderLoadLosesNoCall(t *testing.T) {
 		stop := make(chan struct{})
 		for range 8 {
 			go func() {
-				for !isClosed(stop) {
+				for !proc.IsClosed(stop) {
 					s, err := p.Checkout(t.Context(), 0)
 					if err == nil {
 						_, err = s.Call(t.Context(), pyCall("sleep", map[string]any{"ms": 3}), nil)
@@ -398,8 +404,8 @@ func TestModuleWithAThreadMakesThePoolSpawn(t *testing.T) {
 func TestQuarantineTellsWhatPythonSaid(t *testing.T) {
 	forkedOnly(t, func(t *testing.T, cfg Config) {
 		cfg.Init = pythonConfig(t, false, map[string]any{"imports": []string{"broken_import"}}).Init
-		quick.failures = 2
-		defer func() { quick.failures = 1000 }()
+		quick.Failures = 2
+		defer func() { quick.Failures = 1000 }()
 		p, halt := runPool(t, cfg)
 		_, err := p.Checkout(t.Context(), 0)
 		var away *UnavailableError

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 func (b *bench) room() (free, allowed int) {
@@ -29,7 +31,7 @@ func TestRoomIsWhatIsFreeAndThenWhatMayBeStarted(t *testing.T) {
 		b.expectRoom(0, 0)
 		_, _, changed := b.Room()
 		held[0].Release()
-		if !isClosed(changed) {
+		if !proc.IsClosed(changed) {
 			t.Error("a slot came free, and nobody was told")
 		}
 		b.expectRoom(1, 0)

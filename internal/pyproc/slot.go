@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -48,7 +49,7 @@ type call struct {
 func (s *Slot) WorkerID() uint64 { return s.w.id }
 
 // WorkerName returns "<host>/<n>".
-func (s *Slot) WorkerName() string { return s.w.name }
+func (s *Slot) WorkerName() string { return s.w.Name }
 
 // Engine returns the engine that the worker named in READY.
 func (s *Slot) Engine() string { return s.w.ready.Engine }
@@ -191,7 +192,7 @@ func (w *worker) collect(c *call) (partials [][]byte, done bool) {
 func (w *worker) conclude(c *call) (frame.Frame, error) {
 	if c.dropped > 0 {
 		w.dropped.Add(uint64(c.dropped))
-		w.pool.cfg.Log.Warn("partial_output_dropped", "worker", w.name, "call", c.id, "dropped", c.dropped)
+		w.pool.cfg.Log.Warn("partial_output_dropped", "worker", w.Name, "call", c.id, "dropped", c.dropped)
 	}
 	if c.err != nil {
 		return frame.Frame{}, c.err
@@ -210,7 +211,7 @@ func (w *worker) conclude(c *call) (frame.Frame, error) {
 
 // abandon gives a call up and asks the worker to end it. It reports false if the end has come already.
 func (w *worker) abandon(why error, c *call) bool {
-	mark := w.logs.tail.mark()
+	mark := w.Logs.Tail.Mark()
 	w.mu.Lock()
 	if c.done {
 		w.mu.Unlock()
@@ -221,6 +222,6 @@ func (w *worker) abandon(why error, c *call) bool {
 	w.pool.countCancelling(w, +1)
 	reason := frame.CancelBody{Reason: why.Error()}
 	_ = w.out.send(frame.Cancel, c.id, reason.AppendBody(nil))
-	poke(w.look)
+	proc.Poke(w.look)
 	return true
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -101,7 +102,7 @@ func (s *speaker) on(f frame.Frame) {
 		c := s.cancels[f.ID]
 		s.mu.Unlock()
 		if c != nil {
-			poke(c)
+			proc.Poke(c)
 		}
 	case frame.LM:
 		s.send(frame.Log, 0, frame.LogBody{Level: "info", Logger: "speaker", Message: "got LM"}.AppendBody(nil))
@@ -221,7 +222,7 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 		if c, ok := s.out.(io.Closer); ok {
 			c.Close()
 		}
-		closedWithin(s.gone, time.Duration(n)*time.Millisecond)
+		proc.ClosedWithin(s.gone, time.Duration(n)*time.Millisecond)
 		s.exit(7)
 	case "freeze": // says so, then reads no input ever: like C code that holds the interpreter's lock
 		s.send(frame.Chunk, id, frame.ChunkBody{Chunk: "frozen"}.AppendBody(nil))

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // zygoteMain is a zygote in Go. It starts the workers as new processes, which is all the same to the host. ZYGOTE_MODE says how it
@@ -23,8 +24,8 @@ func zygoteMain() {
 	if err != nil {
 		panic(err)
 	}
-	z := &zygoteSpeaker{mode: os.Getenv("ZYGOTE_MODE"), socket: conn.(*net.UnixConn), spawner: newSpawner(), workers: map[int]*os.Process{}}
-	go z.spawner.run()
+	z := &zygoteSpeaker{mode: os.Getenv("ZYGOTE_MODE"), socket: conn.(*net.UnixConn), spawner: proc.NewSpawner(), workers: map[int]*os.Process{}}
+	go z.spawner.Run()
 	if z.mode == "silent" {
 		z.serve()
 	}
@@ -35,7 +36,7 @@ func zygoteMain() {
 type zygoteSpeaker struct {
 	mode    string
 	socket  *net.UnixConn
-	spawner *spawner
+	spawner *proc.Spawner
 	workers map[int]*os.Process
 }
 
@@ -104,24 +105,20 @@ func (z *zygoteSpeaker) fork(id uint64, nonce string, fds []*os.File) {
 		return strings.HasPrefix(e, "DSPEX_ZYGOTE=") || strings.HasPrefix(e, "DSPEX_NONCE=")
 	})
 	env = append(env, "DSPEX_NONCE="+nonce)
-	z.spawner.do(func() {
+	z.spawner.Do(func() {
 		process, err := os.StartProcess(os.Args[0], os.Args, &os.ProcAttr{
-			Env: env, Files: []*os.File{null, fds[2], fds[3], fds[0], fds[1]}, Sys: sysProcAttr(),
+			Env: env, Files: []*os.File{null, fds[2], fds[3], fds[0], fds[1]}, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 		})
 		if err != nil {
 			panic(err)
 		}
 		z.workers[process.Pid] = process
 		z.send(frame.Forked, id, frame.ForkedBody{PID: uint64(process.Pid)}.AppendBody(nil))
-		wait, _ := waitFuncs(process)
-		go func() {
-			wait()
-			z.tell(process.Pid)
-		}()
+		go z.tell(process.Pid)
 	})
 }
 
-// tell says how a worker ended, and leaves it unreaped.
+// tell waits for the end of a worker, says how it ended, and leaves it unreaped.
 func (z *zygoteSpeaker) tell(pid int) {
 	var info unix.Siginfo
 	unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)

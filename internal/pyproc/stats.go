@@ -108,7 +108,7 @@ func (s *supervisor) statsLocked() WorkerStats {
 	if w == nil {
 		return ws
 	}
-	ws.ID, ws.PID, ws.StartedAt, ws.RSS = w.id, w.child.pid, w.startedAt, w.rss.Load()
+	ws.ID, ws.PID, ws.StartedAt, ws.RSS = w.id, w.Child.PID, w.startedAt, w.rss.Load()
 	ws.Slots, ws.InFlight, ws.Jobs, ws.PartialsDropped = w.slots, w.used, w.jobs.Load(), w.dropped.Load()
 	ws.Engine, ws.EngineVersion = w.ready.Engine, w.ready.EngineVersion
 	ws.Commands, ws.Exclusive = w.ready.Commands, w.ready.Exclusive

@@ -8,13 +8,16 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/pace"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // supervisor keeps one worker of the pool running: its goroutine starts one after another for as long as the plan wants it to.
 type supervisor struct {
 	pool   *Pool
 	name   string
-	memory restarts      // of the goroutine
+	memory pace.Restarts // of the goroutine
 	kick   chan struct{} // capacity 1: wanted has changed
 
 	// under Pool.mu
@@ -30,7 +33,7 @@ type supervisor struct {
 
 // run lives until ctx ends and the last worker is reaped.
 func (s *supervisor) run(ctx context.Context) {
-	s.memory.rules = s.pool.rules
+	s.memory.Rules = s.pool.rules
 	for s.awaitWanted(ctx) {
 		end := s.live(ctx)
 		if ctx.Err() == nil && !s.vacate() {
@@ -71,7 +74,7 @@ func (s *supervisor) vacate() bool {
 }
 
 // live starts a worker and returns when it has ended.
-func (s *supervisor) live(ctx context.Context) ending {
+func (s *supervisor) live(ctx context.Context) pace.Ending {
 	s.pool.move(s, Spawning, nil)
 	w, err := s.spawn(ctx)
 	if err != nil {
@@ -79,7 +82,7 @@ func (s *supervisor) live(ctx context.Context) ending {
 			err = &StartError{Worker: s.name, Stage: Spawning, Err: err}
 		}
 		s.leave(ctx, err, true)
-		return ending{hopeless: isVersion(err)}
+		return pace.Ending{Hopeless: isVersion(err)}
 	}
 	w.launch()
 	cause := w.handshake(ctx)
@@ -95,14 +98,14 @@ func (s *supervisor) live(ctx context.Context) ending {
 	} else {
 		s.leave(ctx, exit, false)
 	}
-	return ending{ready: true, lived: time.Since(readyAt)}
+	return pace.Ending{Ready: true, Lived: time.Since(readyAt)}
 }
 
-func (s *supervisor) failStart(ctx context.Context, w *worker, cause error) ending {
+func (s *supervisor) failStart(ctx context.Context, w *worker, cause error) pace.Ending {
 	stage := s.stage()
 	kill := cause
 	var own *reported
-	if errors.Is(cause, errEnded) || errors.As(cause, &own) && w.exitsWithin(termGrace) {
+	if errors.Is(cause, errEnded) || errors.As(cause, &own) && w.ExitsWithin(termGrace) {
 		kill = nil // it ends by itself, after an ERROR with status 3
 	}
 	exit := w.end(stage, kill)
@@ -111,7 +114,7 @@ func (s *supervisor) failStart(ctx context.Context, w *worker, cause error) endi
 		s.pool.zygotes.note(false)
 	}
 	s.leave(ctx, err, true)
-	return ending{hopeless: isVersion(cause)}
+	return pace.Ending{Hopeless: isVersion(cause)}
 }
 
 func isVersion(err error) bool {
@@ -122,14 +125,14 @@ func isVersion(err error) bool {
 func (s *supervisor) spawn(ctx context.Context) (*worker, error) {
 	p := s.pool
 	nonce := crand.Text()
-	sp := spec{command: p.cfg.Command, env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), dir: p.cfg.Dir, nonce: nonce}
+	sp := proc.Spec{Command: p.cfg.Command, Env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+nonce), Dir: p.cfg.Dir, Nonce: nonce}
 	var channel io.Closer
 	if p.cfg.Channel != nil {
 		var err error
-		if sp.channel, channel, err = p.cfg.Channel(); err != nil {
+		if sp.Channel, channel, err = p.cfg.Channel(); err != nil {
 			return nil, err
 		}
-		defer sp.channel.Close()
+		defer sp.Channel.Close()
 	}
 	c, err := p.start(ctx, sp)
 	if err != nil && channel != nil {
@@ -172,9 +175,9 @@ func (s *supervisor) leave(ctx context.Context, err error, starting bool) {
 }
 
 // rest waits before the next start, or until there need not be one.
-func (s *supervisor) rest(ctx context.Context, end ending) {
+func (s *supervisor) rest(ctx context.Context, end pace.Ending) {
 	now := time.Now()
-	delay, quarantined := s.memory.after(now, end, rand.Float64())
+	delay, quarantined := s.memory.After(now, end, rand.Float64())
 	s.pool.rest(s, now.Add(delay), quarantined)
 	timer := time.NewTimer(delay)
 	defer timer.Stop()

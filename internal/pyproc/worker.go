@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/pace"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -22,7 +24,7 @@ var lastWorker atomic.Uint64
 // worker is one incarnation: a process and what runs for it. Its supervisor's goroutine owns it; a reader goroutine takes
 // what it sends; callers use it through slots.
 type worker struct {
-	*process
+	peer
 	pool       *Pool
 	supervisor *supervisor
 	id         uint64
@@ -67,12 +69,12 @@ type worker struct {
 // control frames that may wait for the owner. A worker sends two at the start and one at the end.
 const controlQueue = 8
 
-func newWorker(s *supervisor, nonce string, c *child) *worker {
+func newWorker(s *supervisor, nonce string, c *proc.Child) *worker {
 	p := s.pool
 	return &worker{
-		process: newProcess(s.name, c, p.cfg.Log),
-		pool:    p, supervisor: s, id: lastWorker.Add(1), nonce: nonce, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
-		out:     newWriter(c.toWorker),
+		peer: peer{proc.NewProcess(s.name, c, p.cfg.Log)},
+		pool: p, supervisor: s, id: lastWorker.Add(1), nonce: nonce, startedAt: time.Now(), spread: 0.9 + 0.2*rand.Float64(),
+		out:     newWriter(c.ToWorker),
 		control: make(chan frame.Frame, controlQueue), look: make(chan struct{}, 1), read: make(chan struct{}),
 		calls: map[uint64]*call{},
 	}
@@ -80,9 +82,9 @@ func newWorker(s *supervisor, nonce string, c *child) *worker {
 
 // launch starts the worker's goroutines. bury ends them all.
 func (w *worker) launch() {
-	w.watch(w.read) // LOG frames come from the reader
-	w.all.Go(w.out.run)
-	w.all.Go(func() {
+	w.Watch(w.read) // LOG frames come from the reader
+	w.All.Go(w.out.run)
+	w.All.Go(func() {
 		w.readErr = w.readFrames()
 		w.pool.shut(w) // before the owner comes to it: nobody should be lent a dead worker
 		close(w.read)
@@ -91,13 +93,13 @@ func (w *worker) launch() {
 
 // readFrames takes frames until the pipe ends. It waits for nobody but the worker.
 func (w *worker) readFrames() error {
-	r := bufio.NewReaderSize(w.child.fromWorker, 64<<10)
+	r := bufio.NewReaderSize(w.Child.FromWorker, 64<<10)
 	for {
 		f, err := frame.Read(r, w.pool.cfg.MaxFrame)
 		var broken *frame.ProtocolError
 		switch {
 		case errors.As(err, &broken):
-			return &ProtocolError{Worker: w.name, Problem: "unreadable frame", Err: err}
+			return &ProtocolError{Worker: w.Name, Problem: "unreadable frame", Err: err}
 		case err != nil:
 			return nil //nolint:nilerr // the end, in the middle of a frame or not: why it came is in the exit status
 		}
@@ -156,7 +158,7 @@ func (w *worker) finish(f frame.Frame) error {
 func (c *call) endLocked(f frame.Frame, err error) (free bool) {
 	c.done, c.final, c.err = true, f, err
 	c.slot.call = nil
-	poke(c.wake)
+	proc.Poke(c.wake)
 	return c.slot.released
 }
 
@@ -172,7 +174,7 @@ func (w *worker) addPartial(f frame.Frame) {
 	default:
 		c.partials = append(c.partials, f.Body)
 		c.bytes += len(f.Body)
-		poke(c.wake)
+		proc.Poke(c.wake)
 	}
 }
 
@@ -188,22 +190,22 @@ func (w *worker) log(f frame.Frame) error {
 		return w.protocolError("unreadable LOG", err)
 	}
 	text := b.Message
-	if len(text) > maxLine {
-		text = strings.ToValidUTF8(text[:maxLine], "")
+	if len(text) > proc.MaxLine {
+		text = strings.ToValidUTF8(text[:proc.MaxLine], "")
 	}
-	r := record{levels[strings.ToLower(b.Level)], workerLog, []slog.Attr{slog.String("text", text), slog.String("logger", b.Logger)}}
+	r := proc.Record{Level: levels[strings.ToLower(b.Level)], Msg: "worker_log", Attrs: []slog.Attr{slog.String("text", text), slog.String("logger", b.Logger)}}
 	if cut := len(b.Message) - len(text); cut > 0 {
-		r.attrs = append(r.attrs, slog.Int("bytes_cut", cut))
+		r.Attrs = append(r.Attrs, slog.Int("bytes_cut", cut))
 	}
 	if b.Call != 0 {
-		r.attrs = append(r.attrs, slog.Uint64("call", b.Call))
+		r.Attrs = append(r.Attrs, slog.Uint64("call", b.Call))
 	}
-	if len(b.Fields) > 1 && len(b.Fields) <= maxLine { // 1: the empty map
+	if len(b.Fields) > 1 && len(b.Fields) <= proc.MaxLine { // 1: the empty map
 		if text, err := wire.AppendJSON(nil, b.Fields); err == nil {
-			r.attrs = append(r.attrs, slog.String("fields", string(text)))
+			r.Attrs = append(r.Attrs, slog.String("fields", string(text)))
 		}
 	}
-	w.logs.add(time.Now(), r)
+	w.Logs.Add(time.Now(), r)
 	return nil
 }
 
@@ -216,7 +218,7 @@ func (w *worker) breakWith(problem string, err error) error {
 	}
 	w.mu.Unlock()
 	w.pool.shut(w)
-	poke(w.look)
+	proc.Poke(w.look)
 	return broken
 }
 
@@ -247,8 +249,8 @@ func (w *worker) nextDue() time.Time {
 
 // attend watches a ready worker. It returns when the worker has to end or has ended: nil if by its own doing.
 func (w *worker) attend(ctx context.Context) error {
-	health := health{every: w.pool.cfg.PingEvery, lost: w.pool.cfg.PingLost, look: min(lookEvery, w.pool.cfg.PingEvery)}
-	tick := time.NewTicker(health.look)
+	health := pace.Health{Every: w.pool.cfg.PingEvery, Lost: w.pool.cfg.PingLost, Look: min(lookEvery, w.pool.cfg.PingEvery)}
+	tick := time.NewTicker(health.Look)
 	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -258,7 +260,7 @@ func (w *worker) attend(ctx context.Context) error {
 			return w.stop(ErrStopped)
 		case <-w.read:
 			return w.readErr
-		case <-w.exited:
+		case <-w.Exited:
 			return nil
 		case <-w.out.broken:
 			return nil
@@ -283,7 +285,7 @@ func (w *worker) attend(ctx context.Context) error {
 }
 
 // onTick looks after what only time shows.
-func (w *worker) onTick(now time.Time, h *health) error {
+func (w *worker) onTick(now time.Time, h *pace.Health) error {
 	own, err := w.checkMemory()
 	if err != nil {
 		return err
@@ -292,15 +294,27 @@ func (w *worker) onTick(now time.Time, h *health) error {
 	if w.pool.cfg.Basic {
 		return nil
 	}
-	ping, lost := h.tick(w.heard.Swap(false))
+	ping, lost := h.Tick(w.heard.Swap(false))
 	if lost {
-		return &HungError{Worker: w.name, Waited: h.silent, For: "PONG"}
+		return &HungError{Worker: w.Name, Waited: h.Silent, For: "PONG"}
 	}
 	if !ping {
 		return nil
 	}
 	_ = w.out.send(frame.Ping, 0, frame.PingBody{TNS: uint64(now.UnixNano())}.AppendBody(nil))
 	return nil
+}
+
+// checkMemory returns the worker's own memory, as far as anybody asks, and an error if it is too much to let it live.
+func (w *worker) checkMemory() (own uint64, err error) {
+	limits := w.pool.cfg.Recycle
+	if watched := limits.Watched(); watched > 0 {
+		own = w.Child.OwnMemory(watched)
+	}
+	if limits.HardMemory > 0 && own >= uint64(limits.HardMemory) {
+		return own, &MemoryError{Worker: w.Name, Own: own, Max: uint64(limits.HardMemory)}
+	}
+	return own, nil
 }
 
 // check looks for reasons to kill and sets the timer to the next one.
@@ -313,7 +327,7 @@ func (w *worker) check(due *time.Timer) error {
 		return nil
 	}
 	if !time.Now().Before(next) {
-		return &HungError{Worker: w.name, Waited: cancelGrace, For: "the end of a cancelled call"}
+		return &HungError{Worker: w.Name, Waited: cancelGrace, For: "the end of a cancelled call"}
 	}
 	due.Reset(time.Until(next))
 	return nil
@@ -329,7 +343,7 @@ func (w *worker) onControl(f frame.Frame) error {
 		if err != nil {
 			return w.protocolError("unreadable ERROR", err)
 		}
-		w.pool.cfg.Log.Warn("worker_error", "worker", w.name, "category", b.Category, "code", b.Code, "error", b.Message)
+		w.pool.cfg.Log.Warn("worker_error", "worker", w.Name, "category", b.Category, "code", b.Code, "error", b.Message)
 		return nil
 	}
 	return w.protocolError("unexpected "+f.Type.String(), nil)

@@ -2,33 +2,23 @@ package pyproc
 
 import (
 	"errors"
-	"io"
 	"runtime"
 	"sync"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // maxUnsent bounds the bytes that wait for a worker that does not read; calls beyond it wait. A few frames more may be there.
 const maxUnsent = 64 << 20
 
-// smallFrame is the size up to which copying a body costs less than a vectored write, or a write of its own.
-const smallFrame = 8 << 10
-
 // errWriterClosed is what writes fail with when the worker is being buried: its calls get the ExitError.
 var errWriterClosed = errors.New("pyproc: the worker's pipe is closed")
-
-// sink is the host's end of a worker's fd 3.
-type sink interface {
-	// Try takes what fits into the pipe now, in one system call, and does not wait. n may be short and 0.
-	Try(head, body []byte) (n int, err error)
-	io.WriteCloser // Write waits until everything is taken
-}
 
 // writer puts whole frames into the pipe, in the order of the calls. Nobody waits for a worker that does not read: what the
 // pipe does not take at once is kept and pushed on by the run goroutine.
 type writer struct {
-	out    sink
+	out    proc.Sink
 	most   int           // bytes that may wait
 	kick   chan struct{} // capacity 1: there is something to push
 	stop   chan struct{}
@@ -40,10 +30,10 @@ type writer struct {
 	pushed  int           // how many
 	room    chan struct{} // closed when there is room again; nil if nobody waits
 	err     error
-	head    [frame.HeaderSize]byte // scratch: a local one would escape through sink
+	head    [frame.HeaderSize]byte // scratch: a local one would escape through the sink
 }
 
-func newWriter(out sink) *writer {
+func newWriter(out proc.Sink) *writer {
 	return &writer{out: out, most: maxUnsent, kick: make(chan struct{}, 1), stop: make(chan struct{}), broken: make(chan struct{})}
 }
 
@@ -88,7 +78,7 @@ func (w *writer) gather(t frame.Type, id uint64, body []byte, more bool) error {
 	}
 	head := frame.AppendHeader(w.head[:0], t, id, len(body))
 	n := 0
-	if !w.pushing && len(w.unsent) == 0 && !(more && len(body) < smallFrame) {
+	if !w.pushing && len(w.unsent) == 0 && !(more && len(body) < proc.SmallFrame) {
 		var err error
 		if n, err = w.out.Try(head, body); err != nil {
 			w.failLocked(err)
@@ -100,7 +90,7 @@ func (w *writer) gather(t frame.Type, id uint64, body []byte, more bool) error {
 	}
 	w.unsent = append(w.unsent, head[min(n, len(head)):]...)
 	w.unsent = append(w.unsent, body[max(0, n-len(head)):]...)
-	poke(w.kick)
+	proc.Poke(w.kick)
 	return nil
 }
 
@@ -169,12 +159,4 @@ func (w *writer) close() {
 	w.mu.Unlock()
 	close(w.stop)
 	w.out.Close()
-}
-
-// poke leaves a mark in a channel of capacity 1.
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

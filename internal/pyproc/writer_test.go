@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // moodySink takes a random part of what it is offered at once, and everything in Write as soon as gate lets it.
@@ -133,8 +134,8 @@ func TestBrokenPipeIsToldAndEndsEveryWait(t *testing.T) {
 		sink := &moodySink{err: io.ErrClosedPipe}
 		w := newWriter(sink)
 		go w.run()
-		if err := w.send(frame.Call, 1, nil); !errors.Is(err, io.ErrClosedPipe) || !isClosed(w.broken) {
-			t.Errorf("got %v, broken %v; want the error and the mark", err, isClosed(w.broken))
+		if err := w.send(frame.Call, 1, nil); !errors.Is(err, io.ErrClosedPipe) || !proc.IsClosed(w.broken) {
+			t.Errorf("got %v, broken %v; want the error and the mark", err, proc.IsClosed(w.broken))
 		}
 		if err := w.send(frame.Call, 2, nil); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("got %v, want the first error for ever", err)

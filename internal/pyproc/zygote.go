@@ -6,13 +6,15 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // forker is a zygote that lives: a process that forks workers from itself.
 type forker interface {
 	// fork makes one worker. A *refusedError means that it never will; other errors, that the zygote has come to its end, and
 	// with it all its workers.
-	fork(sp spec) (*child, error)
+	fork(sp proc.Spec) (*proc.Child, error)
 	// gone is closed when it can fork no more.
 	gone() <-chan struct{}
 	// close ends the zygote, and the workers that it has left, and waits for that.
@@ -33,7 +35,7 @@ const maxBarren = 3
 // When forking turns out to be impossible here, workers are spawned one by one instead, for good.
 type zygotes struct {
 	open  func(context.Context) (forker, error)
-	spawn func(context.Context, spec) (*child, error)
+	spawn func(context.Context, proc.Spec) (*proc.Child, error)
 	off   func(why error) // told once, when workers are spawned from then on
 
 	spawning atomic.Bool
@@ -46,12 +48,12 @@ type zygotes struct {
 	barren  int   // forked workers in a row that did not come to READY
 }
 
-func newZygotes(open func(context.Context) (forker, error), spawn func(context.Context, spec) (*child, error), off func(error)) *zygotes {
+func newZygotes(open func(context.Context) (forker, error), spawn func(context.Context, proc.Spec) (*proc.Child, error), off func(error)) *zygotes {
 	return &zygotes{open: open, spawn: spawn, off: off, turn: make(chan struct{}, 1)}
 }
 
 // start makes one worker. A zygote that has just died is no failure of it: it tries once more with the next.
-func (z *zygotes) start(ctx context.Context, sp spec) (*child, error) {
+func (z *zygotes) start(ctx context.Context, sp proc.Spec) (*proc.Child, error) {
 	c, err := z.fork(ctx, sp)
 	if errors.Is(err, errZygoteGone) && ctx.Err() == nil {
 		c, err = z.fork(ctx, sp)
@@ -65,7 +67,7 @@ func (z *zygotes) start(ctx context.Context, sp spec) (*child, error) {
 	return c, err
 }
 
-func (z *zygotes) fork(ctx context.Context, sp spec) (*child, error) {
+func (z *zygotes) fork(ctx context.Context, sp proc.Spec) (*proc.Child, error) {
 	if z.spawning.Load() {
 		return nil, nil
 	}
@@ -111,7 +113,7 @@ func (z *zygotes) living(ctx context.Context) (forker, error) {
 	current, failure, again := z.current, z.failure, z.tries != tries
 	z.mu.Unlock()
 	switch {
-	case current != nil && !isClosed(current.gone()):
+	case current != nil && !proc.IsClosed(current.gone()):
 		return current, nil
 	case current == nil && again && failure != nil:
 		return nil, failure

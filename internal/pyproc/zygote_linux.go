@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"slices"
 	"sync"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 const canFork = true
@@ -29,7 +29,7 @@ const maxDatagram = 1 << 20
 // beside FORK. It is the parent of its workers: it tells when one has ended, and reaps it when the host has dealt with the
 // process group.
 type zygote struct {
-	*process
+	peer
 	pool    *Pool
 	nonce   string
 	socket  *net.UnixConn
@@ -37,7 +37,7 @@ type zygote struct {
 	read    chan struct{}    // closed when the reader has ended
 	dead    chan struct{}    // closed when it can fork no more
 	ended   chan struct{}    // closed when everything of it is gone, with status
-	status  exitStatus
+	status  proc.ExitStatus
 
 	mu       sync.Mutex
 	lastFork uint64
@@ -46,64 +46,35 @@ type zygote struct {
 }
 
 // openZygote starts a zygote and waits until it has loaded what workers need.
-func (p *Pool) openZygote(ctx context.Context, s *spawner) (forker, error) {
+func (p *Pool) openZygote(ctx context.Context, s *proc.Spawner) (forker, error) {
 	z := &zygote{
 		pool: p, nonce: rand.Text(), control: make(chan frame.Frame, controlQueue), read: make(chan struct{}),
 		dead: make(chan struct{}), ended: make(chan struct{}), forks: map[uint64]chan forked{}, kin: map[int]*kin{},
 	}
-	var c *child
-	var err error
-	s.do(func() {
-		c, z.socket, err = startZygote(spec{command: p.cfg.Command, dir: p.cfg.Dir,
-			env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+z.nonce, "DSPEX_ZYGOTE=1")})
-	})
+	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, fmt.Errorf("cannot start %q: %w", p.cfg.Command[0], err)
+		return nil, err
 	}
-	z.process = newProcess(p.cfg.Name+"/zygote", c, p.cfg.Log)
+	defer theirs.Close()
+	c, err := s.SpawnBare(proc.Spec{Command: p.cfg.Command, Dir: p.cfg.Dir,
+		Env: append(slices.Clone(p.cfg.Env), "DSPEX_NONCE="+z.nonce, "DSPEX_ZYGOTE=1")}, theirs)
+	if err != nil {
+		ours.Close()
+		return nil, err
+	}
+	z.socket, z.peer = ours, peer{proc.NewProcess(p.cfg.Name+"/zygote", c, p.cfg.Log)}
 	none := make(chan struct{})
 	close(none)
-	z.watch(none)
+	z.Watch(none)
 	go z.run()
 	if err := z.handshake(ctx); err != nil {
 		return nil, err
 	}
-	p.cfg.Log.Debug("zygote_ready", "worker", z.name, "pid", c.pid)
+	p.cfg.Log.Debug("zygote_ready", "worker", z.Name, "pid", c.PID)
 	return z, nil
 }
 
-// startZygote starts the process with the other end of the socket as descriptor 3.
-func startZygote(sp spec) (*child, *net.UnixConn, error) {
-	path, err := exec.LookPath(sp.command[0])
-	if err != nil {
-		return nil, nil, err
-	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer null.Close()
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer theirs.Close()
-	p, err := openLogPipes()
-	defer p.closeWorkerEnds()
-	var process *os.Process
-	if err == nil {
-		process, err = os.StartProcess(path, sp.command, &os.ProcAttr{
-			Dir: sp.dir, Env: sp.env, Files: []*os.File{null, p.stdout[1], p.stderr[1], theirs}, Sys: sysProcAttr(),
-		})
-	}
-	if err != nil {
-		p.closeHostEnds()
-		ours.Close()
-		return nil, nil, err
-	}
-	return bareChild(process, p), ours, nil
-}
-
+// socketPair makes the socket of a zygote; theirs is its descriptor 3.
 func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -122,33 +93,33 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 // run reads what the zygote says and clears up when it ends.
 func (z *zygote) run() {
 	defer close(z.ended)
-	z.all.Go(func() {
+	z.All.Go(func() {
 		defer close(z.read)
 		if err := z.readFrames(); err != nil {
-			z.pool.cfg.Log.Error("zygote_killed", "worker", z.name, "error", err)
-			z.child.signal(syscall.SIGKILL)
+			z.pool.cfg.Log.Error("zygote_killed", "worker", z.Name, "error", err)
+			z.Child.Signal(syscall.SIGKILL)
 		}
 	})
 	select {
 	case <-z.read:
-	case <-z.exited:
-		if !closedWithin(z.read, drainTimeout) { // its last words are in the socket still
+	case <-z.Exited:
+		if !proc.ClosedWithin(z.read, drainTimeout) { // its last words are in the socket still
 			z.closeSocket()
 			<-z.read
 		}
 	}
 	close(z.dead)
 	z.lose()
-	if !z.exitsWithin(termGrace) {
-		z.child.signal(syscall.SIGKILL)
-		<-z.exited
+	if !z.ExitsWithin(termGrace) {
+		z.Child.Signal(syscall.SIGKILL)
+		<-z.Exited
 	}
-	z.child.signal(syscall.SIGKILL) // what its imports may have started
-	z.pool.removeScratch(z.process)
-	z.status = z.child.reap()
+	z.Child.Signal(syscall.SIGKILL) // what its imports may have started
+	z.pool.removeScratch(z.Process)
+	z.status = z.Child.Reap()
 	z.closeSocket()
-	z.closePipes(time.Now())
-	z.all.Wait()
+	z.ClosePipes(time.Now())
+	z.All.Wait()
 }
 
 func (z *zygote) closeSocket() { z.socket.Close() }
@@ -189,7 +160,7 @@ func (z *zygote) accept(f frame.Frame) error {
 			return err
 		}
 		// Code of users may speak for the zygote: the host signals what it names.
-		if parent := parentOf(int(b.PID)); parent != z.child.pid {
+		if parent := proc.ParentOf(int(b.PID)); parent != z.Child.PID {
 			return fmt.Errorf("process %d is FORKED, but a child of %d", b.PID, parent)
 		}
 		k := &kin{pid: int(b.PID), exited: make(chan struct{})}
@@ -238,7 +209,7 @@ func (z *zygote) handshake(ctx context.Context) error {
 	}
 	var hung *HungError
 	if errors.As(err, &hung) && stage == Warming {
-		hung.Stack = z.askStacks(z.logs.tail.mark())
+		hung.Stack = z.AskStacks(z.Logs.Tail.Mark())
 	}
 	return z.startError(stage, err)
 }
@@ -247,7 +218,7 @@ func (z *zygote) greet(f frame.Frame) error {
 	if _, err := z.checkHello(z.nonce, f); err != nil {
 		return err
 	}
-	body, err := z.pool.initBody(z.name)
+	body, err := z.pool.initBody(z.Name)
 	if err != nil {
 		return err
 	}
@@ -261,18 +232,18 @@ func (z *zygote) next(ctx context.Context, t frame.Type, limit time.Duration) (f
 // startError ends the zygote and says why it did not come to READY, in its own words if it had any.
 func (z *zygote) startError(stage State, cause error) error {
 	var own *reported
-	exit := &ExitError{Worker: z.name, PID: z.child.pid, Stage: stage, Cause: cause}
-	if errors.Is(cause, errEnded) || errors.As(cause, &own) && z.exitsWithin(termGrace) {
+	exit := &ExitError{Worker: z.Name, PID: z.Child.PID, Stage: stage, Cause: cause}
+	if errors.Is(cause, errEnded) || errors.As(cause, &own) && z.ExitsWithin(termGrace) {
 		exit.Cause = nil
 	} else {
-		z.child.signal(syscall.SIGKILL)
+		z.Child.Signal(syscall.SIGKILL)
 	}
 	<-z.ended
 	if own == nil {
 		own = lastWords(z.control)
 	}
-	exit.Code, exit.Signal, exit.StderrTail = z.status.code, z.status.signal, z.logs.tail.String()
-	e := &StartError{Worker: z.name, Stage: stage, Err: exit}
+	exit.Code, exit.Signal, exit.StderrTail = z.status.Code, z.status.Signal, z.Logs.Tail.String()
+	e := &StartError{Worker: z.Name, Stage: stage, Err: exit}
 	if own != nil {
 		e.say(own)
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // zygoteConfig runs this test binary as a zygote of the given mode, whose workers have another.
@@ -25,7 +27,7 @@ func zygoteConfig(mode, workers string) Config {
 func zygotePID(p *Pool) int {
 	p.zygotes.mu.Lock()
 	defer p.zygotes.mu.Unlock()
-	return p.zygotes.current.(*zygote).child.pid
+	return p.zygotes.current.(*zygote).Child.PID
 }
 
 func TestForkedWorkersServeDieAndAreReaped(t *testing.T) {
@@ -63,7 +65,7 @@ func TestForkedWorkersServeDieAndAreReaped(t *testing.T) {
 // awaitReaped starts workers until the zygote has come to the permission to reap: it takes one order after the other.
 func awaitReaped(t *testing.T, p *Pool, pid int) {
 	t.Helper()
-	c, err := p.zygotes.start(t.Context(), spec{nonce: "n"})
+	c, err := p.zygotes.start(t.Context(), proc.Spec{Nonce: "n"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
 // fakeZygote forks the workers of a fake.
@@ -23,27 +25,27 @@ type fakeZygote struct {
 	ended []func() // of its workers
 }
 
-func (z *fakeZygote) fork(sp spec) (*child, error) {
+func (z *fakeZygote) fork(sp proc.Spec) (*proc.Child, error) {
 	if z.err != nil {
 		return nil, z.err
 	}
-	if isClosed(z.dead) {
+	if proc.IsClosed(z.dead) {
 		return nil, errZygoteGone
 	}
-	c, err := z.fake.start(context.Background(), spec{env: []string{"DSPEX_NONCE=" + sp.nonce}})
+	c, err := z.fake.start(context.Background(), proc.Spec{Env: []string{"DSPEX_NONCE=" + sp.Nonce}})
 	if err != nil {
 		return nil, err
 	}
-	reap := c.reap
-	c.reap = func() exitStatus {
+	reap := c.Reap
+	c.Reap = func() proc.ExitStatus {
 		status := reap()
-		if isClosed(z.dead) {
-			status.why = errZygoteGone
+		if proc.IsClosed(z.dead) {
+			status.Why = errZygoteGone
 		}
 		return status
 	}
 	z.mu.Lock()
-	z.ended = append(z.ended, func() { c.signal(syscall.SIGKILL) })
+	z.ended = append(z.ended, func() { c.Signal(syscall.SIGKILL) })
 	z.mu.Unlock()
 	return c, nil
 }

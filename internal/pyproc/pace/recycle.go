@@ -1,4 +1,4 @@
-package pyproc
+package pace
 
 import (
 	"fmt"
@@ -16,10 +16,11 @@ type Recycle struct {
 	HardMemory int64 // 1 GiB
 }
 
-// minLife keeps a high rate of cheap jobs from becoming a storm of starts.
-const minLife = time.Minute
+// MinLife keeps a high rate of cheap jobs from becoming a storm of starts.
+const MinLife = time.Minute
 
-func (r Recycle) withDefaults() Recycle {
+// WithDefaults has the documented defaults for what is zero.
+func (r Recycle) WithDefaults() Recycle {
 	if r.Jobs == 0 {
 		r.Jobs = 10_000
 	}
@@ -35,12 +36,12 @@ func (r Recycle) withDefaults() Recycle {
 	return r
 }
 
-// reason says why a worker should be replaced, "" if it need not be. spread is its share of the limits, 0.9 to 1.1.
-func (r Recycle) reason(age time.Duration, jobs, own uint64, spread float64) string {
+// Reason says why a worker should be replaced, "" if it need not be. spread is its share of the limits, 0.9 to 1.1.
+func (r Recycle) Reason(age time.Duration, jobs, own uint64, spread float64) string {
 	switch {
 	case r.Memory > 0 && own >= uint64(r.Memory):
 		return fmt.Sprintf("%d MiB of its own memory", own>>20)
-	case age < minLife:
+	case age < MinLife:
 	case r.Jobs > 0 && float64(jobs) >= float64(r.Jobs)*spread:
 		return fmt.Sprintf("%d jobs", jobs)
 	case r.Age > 0 && float64(age) >= float64(r.Age)*spread:
@@ -49,8 +50,8 @@ func (r Recycle) reason(age time.Duration, jobs, own uint64, spread float64) str
 	return ""
 }
 
-// watched is the memory below which there is no need to look closer, 0 if nobody asks.
-func (r Recycle) watched() uint64 {
+// Watched is the memory below which there is no need to look closer, 0 if nobody asks.
+func (r Recycle) Watched() uint64 {
 	switch {
 	case r.Memory > 0 && (r.HardMemory < 0 || r.Memory < r.HardMemory):
 		return uint64(r.Memory)
@@ -58,16 +59,4 @@ func (r Recycle) watched() uint64 {
 		return uint64(r.HardMemory)
 	}
 	return 0
-}
-
-// checkMemory returns the worker's own memory, as far as anybody asks, and an error if it is too much to let it live.
-func (w *worker) checkMemory() (own uint64, err error) {
-	limits := w.pool.cfg.Recycle
-	if watched := limits.watched(); watched > 0 {
-		own = w.child.ownMemory(watched)
-	}
-	if limits.HardMemory > 0 && own >= uint64(limits.HardMemory) {
-		return own, &MemoryError{Worker: w.name, Own: own, Max: uint64(limits.HardMemory)}
-	}
-	return own, nil
 }

@@ -1,10 +1,19 @@
-package pyproc
+package proc
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 )
+
+// stacks is a dump: one thread that rests, one that does not.
+const stacks = `Thread 0x00007f9a4291d6c0 (most recent call first):
+  File "/opt/lib/runner.py", line 7 in dig
+  File "/opt/lib/runner.py", line 9 in run
+
+Current thread 0x00007f9a4367eb80 (most recent call first):
+  File "/usr/lib/python3/selectors.py", line 468 in select
+  File "<string>", line 1 in <module>
+`
 
 func TestStacksAreReadWithoutWhatElseIsOnStderr(t *testing.T) {
 	text := "question=secret\n" + `  File "/not/in/a/dump.py", line 1 in f` + "\n" + stacks + "  answer=secret\nThread of mine (most recent call first):\n"
@@ -37,23 +46,8 @@ func TestInnermostFrameIsThatOfWhoeverDoesNotRest(t *testing.T) {
 		"Task of call 7\n  task.py:9 in stay\nCurrent thread 0x1\n  own.py:5 in spin\n":    "task.py:9 in stay",
 		"Thread 0x2\n  <no Python frame>\n  user.py:3 in dig\nThread 0x3\n  b.py:1 in g\n": "b.py:1 in g",
 	} {
-		if got := innermost(stack); got != want {
+		if got := Innermost(stack); got != want {
 			t.Errorf("%q: got %q, want %q", stack, got, want)
 		}
-	}
-}
-
-func TestSignalsAreNamedAndAForeignKillIsCalledOutOfMemory(t *testing.T) {
-	text := (&ExitError{Worker: "h/1", Code: -1, Signal: syscall.SIGSEGV}).Error()
-	if !strings.Contains(text, "SIGSEGV (segmentation fault)") || strings.Contains(text, "memory") {
-		t.Errorf("got %q", text)
-	}
-	killed := &ExitError{Worker: "h/1", Code: -1, Signal: syscall.SIGKILL, RSS: 812 << 20}
-	if text := killed.Error(); !killed.OutOfMemory() || !strings.Contains(text, "out of memory (it had 812 MiB)") {
-		t.Errorf("got %q", text)
-	}
-	killed.Cause = &HungError{Worker: "h/1"}
-	if text := killed.Error(); killed.OutOfMemory() || strings.Contains(text, "memory") {
-		t.Errorf("got %q", text)
 	}
 }

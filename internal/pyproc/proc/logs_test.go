@@ -1,4 +1,4 @@
-package pyproc
+package proc
 
 import (
 	"bytes"
@@ -42,7 +42,7 @@ func (l *lineLog) all() []string {
 }
 
 func TestLinesAreCutAtEitherEndAndShortened(t *testing.T) {
-	long := strings.Repeat("x", maxLine)
+	long := strings.Repeat("x", MaxLine)
 	for _, c := range []struct{ in, want string }{
 		{"a\nb\n", "a|b"},
 		{"no end", "no end"},
@@ -75,33 +75,33 @@ func TestLinesAreCutAtEitherEndAndShortened(t *testing.T) {
 
 func TestTailKeepsTheLastBytes(t *testing.T) {
 	var want []byte
-	var got tail
+	var got Tail
 	for i := range 3000 {
 		b := []byte(fmt.Sprintf("%d,%s", i, strings.Repeat("z", i%200)))
 		got.write(b)
 		want = append(want, b...)
-		if i%500 == 0 && got.String() != string(want[max(0, len(want)-maxTail):]) {
+		if i%500 == 0 && got.String() != string(want[max(0, len(want)-MaxTail):]) {
 			t.Fatalf("after %d writes: got another tail", i)
 		}
 	}
-	got.write(bytes.Repeat([]byte("q"), 3*maxTail))
-	if s := got.String(); len(s) != maxTail || strings.Trim(s, "q") != "" {
+	got.write(bytes.Repeat([]byte("q"), 3*MaxTail))
+	if s := got.String(); len(s) != MaxTail || strings.Trim(s, "q") != "" {
 		t.Errorf("after a huge write: got %d bytes", len(s))
 	}
-	if cap(got.buf) > 4*maxTail {
+	if cap(got.buf) > 4*MaxTail {
 		t.Errorf("keeps %d bytes of memory", cap(got.buf))
 	}
 }
 
 // drained runs one pipe of logs in a bubble; say writes to it.
-func drained(t *testing.T, h *lineLog, do func(l *logs, say func(string, ...any))) {
+func drained(t *testing.T, h *lineLog, do func(l *Logs, say func(string, ...any))) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLogs(slog.New(h))
 		host, worker := net.Pipe()
 		var all sync.WaitGroup
 		all.Go(l.run)
 		all.Go(func() {
-			l.drain(host, "stderr", l.tail)
+			l.drain(host, "stderr", l.Tail)
 			close(l.lines)
 		})
 		do(l, func(format string, args ...any) { fmt.Fprintf(worker, format, args...) })
@@ -112,7 +112,7 @@ func drained(t *testing.T, h *lineLog, do func(l *logs, say func(string, ...any)
 
 func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
 	h := &lineLog{}
-	drained(t, h, func(l *logs, say func(string, ...any)) {
+	drained(t, h, func(l *Logs, say func(string, ...any)) {
 		for i := range linesPerTick + 500 {
 			say("line %d\n", i)
 			synctest.Wait()
@@ -130,7 +130,7 @@ func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
 		if got := h.all(); got[len(got)-1] != "worker_output text=after stream=stderr" {
 			t.Errorf("got %q, want the line after the flood", got[len(got)-1])
 		}
-		if !strings.HasSuffix(l.tail.String(), "line 2499\nafter\n") {
+		if !strings.HasSuffix(l.Tail.String(), "line 2499\nafter\n") {
 			t.Error("the tail must have what the log has not")
 		}
 	})
@@ -138,7 +138,7 @@ func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
 
 func TestNoteIsNotLostAtTheEnd(t *testing.T) {
 	h := &lineLog{}
-	drained(t, h, func(_ *logs, say func(string, ...any)) {
+	drained(t, h, func(_ *Logs, say func(string, ...any)) {
 		for i := range linesPerTick + 3 {
 			say("line %d\n", i)
 			synctest.Wait()
@@ -152,7 +152,7 @@ func TestNoteIsNotLostAtTheEnd(t *testing.T) {
 func TestSlowLoggerDoesNotHoldUpTheWorker(t *testing.T) {
 	h := &lineLog{}
 	const sent = 3 * logQueue
-	drained(t, h, func(_ *logs, say func(string, ...any)) {
+	drained(t, h, func(_ *Logs, say func(string, ...any)) {
 		h.block = make(chan struct{}) // of the bubble
 		for i := range sent {
 			say("line %d\n", i) // would wait for ever if the pipe were not read

@@ -1,4 +1,4 @@
-package pyproc
+package proc
 
 import (
 	"bytes"
@@ -14,19 +14,19 @@ import (
 
 // Bounds of what one worker may say to the log.
 const (
-	maxLine      = 16 << 10 // bytes of one line; the rest of it is counted, not kept
-	maxTail      = 64 << 10 // bytes of stderr kept for the error of a dead worker
+	MaxLine      = 16 << 10 // bytes of one line; the rest of it is counted, not kept
+	MaxTail      = 64 << 10 // bytes of stderr kept for the error of a dead worker
 	linesPerTick = 2000     // lines in one logTick, all streams together
 	logTick      = time.Second
 	logQueue     = linesPerTick // lines that wait for the logger: it may be slow, the worker must not feel it
 )
 
-// logs takes everything that a worker says (two pipes and LOG frames) and passes it to the logger at a bounded rate.
+// Logs takes everything that a worker says (two pipes and LOG frames) and passes it to the logger at a bounded rate.
 // The pipes are always read to the end: a worker never waits because of what it prints.
-type logs struct {
+type Logs struct {
 	out   *slog.Logger
-	lines chan record
-	tail  *tail
+	lines chan Record
+	Tail  *Tail
 
 	mu         sync.Mutex
 	tickEnds   time.Time
@@ -34,39 +34,38 @@ type logs struct {
 	suppressed int // since the last note
 }
 
-// record is a line of the log. What a worker says is an attribute: the messages are constants.
-type record struct {
-	level slog.Level
-	msg   string
-	attrs []slog.Attr
+// Record is a line of the log. What a worker says is an attribute: the messages are constants.
+type Record struct {
+	Level slog.Level
+	Msg   string
+	Attrs []slog.Attr
 }
 
 // The messages of what workers say.
 const (
 	workerOutput  = "worker_output" // a line that it printed
-	workerLog     = "worker_log"    // a LOG frame
 	logSuppressed = "worker_log_suppressed"
 )
 
-func newLogs(out *slog.Logger) *logs {
-	return &logs{out: out, lines: make(chan record, logQueue), tail: newTail()}
+func newLogs(out *slog.Logger) *Logs {
+	return &Logs{out: out, lines: make(chan Record, logQueue), Tail: newTail()}
 }
 
 // run writes to the logger until lines is closed.
-func (l *logs) run() {
+func (l *Logs) run() {
 	for r := range l.lines {
-		l.out.LogAttrs(context.Background(), r.level, r.msg, r.attrs...) //nolint:sloglint // a constant of this package
+		l.out.LogAttrs(context.Background(), r.Level, r.Msg, r.Attrs...) //nolint:sloglint // a constant of this package
 	}
 	l.mu.Lock()
 	note, due := l.noteLocked()
 	l.mu.Unlock()
 	if due {
-		l.out.LogAttrs(context.Background(), note.level, note.msg, note.attrs...) //nolint:sloglint // a constant of this package
+		l.out.LogAttrs(context.Background(), note.Level, note.Msg, note.Attrs...) //nolint:sloglint // a constant of this package
 	}
 }
 
-// add counts one line against the rate. It does not wait: a line for which there is no room is suppressed.
-func (l *logs) add(now time.Time, r record) {
+// Add counts one line against the rate. It does not wait: a line for which there is no room is suppressed.
+func (l *Logs) Add(now time.Time, r Record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turnLocked(now)
@@ -83,13 +82,13 @@ func (l *logs) add(now time.Time, r record) {
 }
 
 // turn begins a new tick if the old one is over, with a note of what was suppressed.
-func (l *logs) turn(now time.Time) {
+func (l *Logs) turn(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.turnLocked(now)
 }
 
-func (l *logs) turnLocked(now time.Time) {
+func (l *Logs) turnLocked(now time.Time) {
 	if now.Before(l.tickEnds) {
 		return
 	}
@@ -101,18 +100,18 @@ func (l *logs) turnLocked(now time.Time) {
 	select {
 	case l.lines <- note:
 	default: // the logger is behind: the count goes on and is told at the next tick
-		l.suppressed += int(note.attrs[0].Value.Int64())
+		l.suppressed += int(note.Attrs[0].Value.Int64())
 	}
 }
 
-func (l *logs) noteLocked() (record, bool) {
+func (l *Logs) noteLocked() (Record, bool) {
 	n := l.suppressed
 	l.suppressed = 0
-	return record{slog.LevelWarn, logSuppressed, []slog.Attr{slog.Int("suppressed", n)}}, n > 0
+	return Record{slog.LevelWarn, logSuppressed, []slog.Attr{slog.Int("suppressed", n)}}, n > 0
 }
 
 // noteDue is when turn has something to tell, zero if it has not.
-func (l *logs) noteDue() time.Time {
+func (l *Logs) noteDue() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.suppressed == 0 {
@@ -121,23 +120,23 @@ func (l *logs) noteDue() time.Time {
 	return l.tickEnds
 }
 
-// logPipe is the host's end of fd 1 or 2 of a worker.
-type logPipe interface {
+// LogPipe is the host's end of fd 1 or 2 of a worker.
+type LogPipe interface {
 	io.ReadCloser
 	SetReadDeadline(time.Time) error
 }
 
 // drain reads one pipe to its end, or until its owner closes it. keep receives every byte before it is cut into lines;
 // nil keeps none.
-func (l *logs) drain(pipe logPipe, stream string, keep *tail) {
+func (l *Logs) drain(pipe LogPipe, stream string, keep *Tail) {
 	buf := make([]byte, 32<<10)
 	var lines lineCutter
 	emit := func(line []byte, cut int) {
-		r := record{slog.LevelInfo, workerOutput, []slog.Attr{slog.String("text", string(line)), slog.String("stream", stream)}}
+		r := Record{slog.LevelInfo, workerOutput, []slog.Attr{slog.String("text", string(line)), slog.String("stream", stream)}}
 		if cut > 0 {
-			r.attrs = append(r.attrs, slog.Int("bytes_cut", cut))
+			r.Attrs = append(r.Attrs, slog.Int("bytes_cut", cut))
 		}
-		l.add(time.Now(), r)
+		l.Add(time.Now(), r)
 	}
 	for {
 		n, err := pipe.Read(buf)
@@ -157,7 +156,7 @@ func (l *logs) drain(pipe logPipe, stream string, keep *tail) {
 	}
 }
 
-// lineCutter cuts a stream at \n and \r. A line longer than maxLine is cut short.
+// lineCutter cuts a stream at \n and \r. A line longer than MaxLine is cut short.
 type lineCutter struct {
 	line []byte
 	cut  int // bytes of the current line that were not kept
@@ -184,7 +183,7 @@ func (c *lineCutter) feed(b []byte, emit func(line []byte, cut int)) {
 }
 
 func (c *lineCutter) add(part []byte) {
-	kept := min(len(part), maxLine-len(c.line))
+	kept := min(len(part), MaxLine-len(c.line))
 	c.line = append(c.line, part[:kept]...)
 	c.cut += len(part) - kept
 }
@@ -196,57 +195,48 @@ func (c *lineCutter) end(emit func(line []byte, cut int)) {
 	c.line, c.cut = c.line[:0], 0
 }
 
-// tail keeps the last maxTail bytes.
-type tail struct {
-	grew chan struct{} // capacity 1: bytes have come
+// Tail keeps the last MaxTail bytes.
+type Tail struct {
+	Grew chan struct{} // capacity 1: bytes have come
 
 	mu    sync.Mutex
-	buf   []byte // up to twice maxTail, so that bytes move seldom
+	buf   []byte // up to twice MaxTail, so that bytes move seldom
 	total int64  // bytes that ever came
 }
 
-func newTail() *tail { return &tail{grew: make(chan struct{}, 1)} }
+func newTail() *Tail { return &Tail{Grew: make(chan struct{}, 1)} }
 
-func (t *tail) write(b []byte) {
+func (t *Tail) write(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer poke(t.grew)
+	defer Poke(t.Grew)
 	t.total += int64(len(b))
-	if len(b) > maxTail {
-		b = b[len(b)-maxTail:]
+	if len(b) > MaxTail {
+		b = b[len(b)-MaxTail:]
 	}
-	if len(t.buf)+len(b) > 2*maxTail {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-maxTail:]...)
+	if len(t.buf)+len(b) > 2*MaxTail {
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-MaxTail:]...)
 	}
 	t.buf = append(t.buf, b...)
 }
 
-func (t *tail) String() string {
+func (t *Tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-maxTail):]), "\uFFFD")
+	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-MaxTail):]), "\uFFFD")
 }
 
-// mark is a place in the stream: what has come so far lies before it.
-func (t *tail) mark() int64 {
+// Mark is a place in the stream: what has come so far lies before it.
+func (t *Tail) Mark() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.total
 }
 
-// since returns what has come after the mark, as far as it is kept.
-func (t *tail) since(mark int64) string {
+// Since returns what has come after the mark, as far as it is kept.
+func (t *Tail) Since(mark int64) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := min(t.total-mark, int64(len(t.buf)))
 	return string(t.buf[int64(len(t.buf))-n:])
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }

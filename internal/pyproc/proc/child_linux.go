@@ -1,4 +1,4 @@
-package pyproc
+package proc
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysProcAttr: the kernel kills the worker when the spawner's thread ends, that is when the host dies, even by SIGKILL
+// sysProcAttr: the kernel kills the worker when the Spawner's thread ends, that is when the host dies, even by SIGKILL
 // and even if the worker holds the GIL in C code and would never see the end of its input.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
 // waitFuncs: wait leaves the process unreaped.
-func waitFuncs(process *os.Process) (wait func(), reap func() exitStatus) {
+func waitFuncs(process *os.Process) (wait func(), reap func() ExitStatus) {
 	wait = func() {
 		for {
 			err := unix.Waitid(unix.P_PID, process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -24,7 +24,7 @@ func waitFuncs(process *os.Process) (wait func(), reap func() exitStatus) {
 			}
 		}
 	}
-	return wait, func() exitStatus { return statusOf(process.Wait()) }
+	return wait, func() ExitStatus { return statusOf(process.Wait()) }
 }
 
 func pipe(fds *[2]int) error { return unix.Pipe2(fds[:], unix.O_CLOEXEC) }

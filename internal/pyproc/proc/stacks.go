@@ -1,7 +1,6 @@
-package pyproc
+package proc
 
 import (
-	"errors"
 	"path"
 	"regexp"
 	"strings"
@@ -11,58 +10,40 @@ import (
 // maxStack bounds the stacks in an error, in bytes.
 const maxStack = 32 << 10
 
-// dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still say so. One that has not
-// said HELLO may not know the signal, which would kill it.
-func (w *worker) dump(stage State, cause error) {
-	var hung *HungError
-	if !errors.As(cause, &hung) || stage == Spawning || stage == Handshake || isClosed(w.exited) {
-		return
-	}
-	w.pool.move(w.supervisor, Dumping, nil) // the cause follows when it is complete
-	// What it said by itself since the first call was given up: where a task stands is in no thread's stack.
-	hung.Stack = w.askStacks(w.cancelMark(w.logs.tail.mark()))
-}
+// How long a dump may take.
+const (
+	DumpTimeout = 2 * time.Second       // SIGUSR2 to giving up; the stacks take 0.5 ms, on a starved machine longer
+	DumpQuiet   = 20 * time.Millisecond // silence after which the stacks count as complete
+)
 
-// askStacks has the process write its stacks, and returns those that it has written since the mark.
-func (p *process) askStacks(since int64) string {
-	mark := p.logs.tail.mark()
-	p.child.askStacks()
+// AskStacks has the process write its stacks, and returns those that it has written since the mark.
+func (p *Process) AskStacks(since int64) string {
+	mark := p.Logs.Tail.Mark()
+	p.Child.AskStacks()
 	p.awaitStacks(mark)
-	return readStacks(p.logs.tail.since(since))
+	return readStacks(p.Logs.Tail.Since(since))
 }
 
 // awaitStacks waits until a dump has begun and nothing more comes.
-func (p *process) awaitStacks(mark int64) {
-	limit := time.NewTimer(dumpTimeout)
+func (p *Process) awaitStacks(mark int64) {
+	limit := time.NewTimer(DumpTimeout)
 	defer limit.Stop()
-	quiet := time.NewTimer(dumpTimeout)
+	quiet := time.NewTimer(DumpTimeout)
 	defer quiet.Stop()
 	for {
 		select {
-		case <-p.logs.tail.grew:
-			if readStacks(p.logs.tail.since(mark)) != "" {
-				quiet.Reset(dumpQuiet)
+		case <-p.Logs.Tail.Grew:
+			if readStacks(p.Logs.Tail.Since(mark)) != "" {
+				quiet.Reset(DumpQuiet)
 			}
 		case <-quiet.C:
 			return
 		case <-limit.C:
 			return
-		case <-p.exited:
+		case <-p.Exited:
 			return
 		}
 	}
-}
-
-// cancelMark is the place in stderr when the oldest call that was given up was, or otherwise.
-func (w *worker) cancelMark(otherwise int64) int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range w.calls {
-		if c.abandoned {
-			otherwise = min(otherwise, c.mark)
-		}
-	}
-	return otherwise
 }
 
 // The lines of a dump as Python's faulthandler writes them. Nothing else of stderr gets into the error: a frame holds no
@@ -101,8 +82,8 @@ func readStacks(text string) string {
 // resting is where a thread of the worker runtime stands that has nothing to do.
 var resting = regexp.MustCompile(`^(selectors\.py:\d+ in select|process\.py:\d+ in wait|threads\.py:\d+ in _serve)$`)
 
-// innermost is the first frame of a task, else of the interrupted thread, else of any other that does not rest.
-func innermost(stack string) string {
+// Innermost is the first frame of a task, else of the interrupted thread, else of any other that does not rest.
+func Innermost(stack string) string {
 	found, best := "", 0
 	rank := 0 // of the block whose first frame comes next; 0: not wanted
 	for line := range strings.Lines(stack) {

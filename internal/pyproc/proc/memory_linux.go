@@ -1,4 +1,4 @@
-package pyproc
+package proc
 
 import (
 	"bufio"
@@ -47,8 +47,8 @@ func offerToTheKernel(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0) // it may have ended; nothing but its place in a queue depends on it
 }
 
-// parentOf tells which process is another's parent, 0 if that cannot be told.
-func parentOf(pid int) int {
+// ParentOf tells which process is another's parent, 0 if that cannot be told.
+func ParentOf(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -61,3 +61,7 @@ func parentOf(pid int) int {
 	parent, _ := strconv.Atoi(string(fields[1]))
 	return parent
 }
+
+// Forked is a worker that a process of ours has forked, with its pipes. The caller says how it is signalled and waited for; it has to do so
+// also after an error, and the pipes are closed then.
+func Forked(pid int, p *Pipes) (*Child, error) { return newChild(pid, p) }

@@ -1,4 +1,4 @@
-package pyproc
+package proc
 
 import (
 	"os"
@@ -13,8 +13,8 @@ func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: t
 
 // waitFuncs: wait reaps at once. The group is signalled right after that, which is a race with the reuse of the number, lost only
 // if all others of the group have ended and the number comes round within microseconds.
-func waitFuncs(process *os.Process) (wait func(), reap func() exitStatus) {
-	reap = sync.OnceValue(func() exitStatus { return statusOf(process.Wait()) })
+func waitFuncs(process *os.Process) (wait func(), reap func() ExitStatus) {
+	reap = sync.OnceValue(func() ExitStatus { return statusOf(process.Wait()) })
 	return func() { reap() }, reap
 }
 

@@ -1,0 +1,33 @@
+package pace
+
+import "time"
+
+// Health decides when a worker gets a PING, and when it has answered none for too long. Time is counted in looks: a host that was
+// suspended must not blame its workers.
+type Health struct {
+	Every, Lost, Look time.Duration
+
+	asked  bool          // a PING is unanswered
+	since  time.Duration // the last PING
+	Silent time.Duration // since the first PING that is unanswered
+}
+
+// Tick is one look; heard says that a frame has come since the last.
+func (h *Health) Tick(heard bool) (ping, lost bool) {
+	h.since += h.Look
+	switch {
+	case heard:
+		h.asked, h.Silent = false, 0
+	case h.asked:
+		h.Silent += h.Look
+	}
+	if h.Silent >= h.Lost {
+		return false, true
+	}
+	if h.since < h.Every {
+		return false, false
+	}
+	h.since = 0
+	h.asked = true
+	return true, false
+}
