@@ -99,17 +99,17 @@ func TestAfterFiveFailuresACallFailsAtOnceAndAQueuedJobWaitsUnharmed(t *testing.
 			}
 		}
 		opened := time.Now()
-		for _, door := range []string{"dspex.rpc.session.s9", "dspex.rpc.anonymous"} {
-			r := y.call(door, "", predict("gpt", ""))
+		for _, endpoint := range []string{"dspex.rpc.session.s9", "dspex.rpc.anonymous"} {
+			r := y.call(endpoint, "", predict("gpt", ""))
 			if r.Error.Code != "breaker_open" || r.Error.Category != "resource_error" || !r.Error.Retryable || r.Attempt != 0 ||
 				r.Error.RetryAfter < 55_000 || r.Error.RetryAfter > 60_000 || !strings.Contains(r.Error.Message, "lm.test/gpt is open after 5 failures in a row, the last one resource_error/lm_server_error") {
-				t.Errorf("%s: %+v", door, r)
+				t.Errorf("%s: %+v", endpoint, r)
 			}
-			if r := y.call(door, "", predict("claude", "")); !r.OK {
-				t.Errorf("%s: a job of another model: %+v", door, r)
+			if r := y.call(endpoint, "", predict("claude", "")); !r.OK {
+				t.Errorf("%s: a job of another model: %+v", endpoint, r)
 			}
-			if r := y.call(door, "", `{"command":"append"}`); !r.OK {
-				t.Errorf("%s: a job without a model: %+v", door, r)
+			if r := y.call(endpoint, "", `{"command":"append"}`); !r.OK {
+				t.Errorf("%s: a job without a model: %+v", endpoint, r)
 			}
 		}
 		y.store("dspex.session.waits", "w1", predict("gpt", once))
@@ -265,13 +265,13 @@ func TestFailuresInARowAreCountedByAllHostsTogetherAndASuccessAnywhereSetsThemBa
 		o := y.outage(map[string]string{})
 		defer y.anotherHost("h2")()
 		one, two := "dspex.rpc.session."+y.sessionOf("h1"), "dspex.rpc.session."+y.sessionOf("h2")
-		fail := func(doors ...string) {
+		fail := func(endpoints ...string) {
 			t.Helper()
 			o.mu.Lock()
 			o.down["gpt"] = "lm_connection"
 			o.mu.Unlock()
-			for _, door := range doors {
-				if r := y.call(door, "", predict("gpt", once)); r.Error.Code != "lm_connection" {
+			for _, endpoint := range endpoints {
+				if r := y.call(endpoint, "", predict("gpt", once)); r.Error.Code != "lm_connection" {
 					t.Fatalf("%+v", r)
 				}
 			}

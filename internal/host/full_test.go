@@ -34,7 +34,7 @@ func (y *system) reshape(bucket string, change func(*jetstream.StreamConfig)) {
 	}
 }
 
-func TestWithoutRoomForOutcomesNothingIsRunAndTheDoorsSayWhy(t *testing.T) {
+func TestWithoutRoomForOutcomesNothingIsRunAndTheEndpointsSayWhy(t *testing.T) {
 	for _, bucket := range []string{stream.Sessions, stream.Results} {
 		t.Run(bucket, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {
@@ -42,13 +42,13 @@ func TestWithoutRoomForOutcomesNothingIsRunAndTheDoorsSayWhy(t *testing.T) {
 				y.publish("first", "a", "{}")
 				y.pass(5 * time.Second) // the host has met it and said so
 				ran := y.pool.runs.Load()
-				for _, door := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous", "dspex.rpc.health.check"} {
+				for _, endpoint := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous", "dspex.rpc.health.check"} {
 					body := echo
-					if door == "dspex.rpc.health.check" {
+					if endpoint == "dspex.rpc.health.check" {
 						body = ""
 					}
-					if r := y.call(door, "", body); r.Error.Code != "store_full" || r.Error.Category != "resource_error" || !r.Error.Retryable {
-						t.Errorf("%s: %+v", door, r)
+					if r := y.call(endpoint, "", body); r.Error.Code != "store_full" || r.Error.Category != "resource_error" || !r.Error.Retryable {
+						t.Errorf("%s: %+v", endpoint, r)
 					}
 				}
 				y.publish("second", "b", "{}")

@@ -385,7 +385,7 @@ func TestARepeatedIdGetsTheFirstOutcomeAndAnotherPayloadIsAConflict(t *testing.T
 	}
 }
 
-func TestBadInputIsRefusedAtTheDoorWithWhatWasExpected(t *testing.T) {
+func TestBadInputIsRefusedAtTheEndpointWithWhatWasExpected(t *testing.T) {
 	y := start(t, t.TempDir())
 	for name, c := range map[string]struct{ subject, body, code string }{
 		"not json":       {"dspex.rpc.session.a", `{`, "bad_request"},

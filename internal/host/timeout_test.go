@@ -80,17 +80,17 @@ func TestTheCallerIsAnsweredAtTheDeadlineThoughTheWorkerIsStuck(t *testing.T) {
 			}
 			return frame.Frame{}, nil, false
 		})
-		for _, door := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous"} {
+		for _, endpoint := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous"} {
 			began := time.Now()
-			m, err := y.nc.RequestMsg(&nats.Msg{Subject: door, Data: []byte(echo), Header: nats.Header{"Dspex-Deadline": {"3000"}}}, time.Minute)
+			m, err := y.nc.RequestMsg(&nats.Msg{Subject: endpoint, Data: []byte(echo), Header: nats.Header{"Dspex-Deadline": {"3000"}}}, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if took := time.Since(began); !near(took, 3*time.Second) {
-				t.Errorf("%s: answered after %v", door, took)
+				t.Errorf("%s: answered after %v", endpoint, took)
 			}
 			if text := string(m.Data); !strings.Contains(text, `"code":"deadline_exceeded"`) || !strings.Contains(text, "while it ran") || m.Header.Get("Nats-Service-Error-Code") != "408" {
-				t.Errorf("%s: %s", door, text)
+				t.Errorf("%s: %s", endpoint, text)
 			}
 		}
 		if r := y.call("dspex.rpc.session.s", "next", echo); !r.OK {

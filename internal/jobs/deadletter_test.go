@@ -154,6 +154,6 @@ func TestReplays(t *testing.T) {
 		}
 	}
 	if _, e := ParseHeaders(map[string][]string{HeaderJob: {"q12-r7"}, HeaderReplay: {"7"}}, 0); e == nil {
-		t.Error("a door accepted a replay")
+		t.Error("an endpoint accepted a replay")
 	}
 }

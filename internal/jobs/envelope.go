@@ -23,7 +23,7 @@ type Envelope struct {
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
 
-// ParseHeaders reads the headers of a client's message with the given stream sequence (0 at a door, before there is one). On
+// ParseHeaders reads the headers of a client's message with the given stream sequence (0 at an endpoint, before there is one). On
 // error the envelope still says where the failure must be reported.
 func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 	return parseHeaders(h, seq, false)

@@ -27,9 +27,9 @@ func RunCluster(t testing.TB, more ...func(*server.Options)) *Cluster {
 	var own, through [3]*url.URL
 	for n := range own {
 		own[n] = route(FreeAddress(t))
-		through[n] = route(c.Door(t, own[n].Host))
+		through[n] = route(c.Proxy(t, own[n].Host))
 	}
-	// The first one comes last: brokers name others to each other, and those two must have found each other without a door by then.
+	// The first one comes last: brokers name others to each other, and those two must have found each other without a proxy by then.
 	for _, n := range []int{1, 2, 0} {
 		routes := []*url.URL{through[0], own[1], own[2]}
 		if n == 0 {
@@ -98,7 +98,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 func route(address string) *url.URL { return &url.URL{Scheme: "nats-route", Host: address} }
 
-// Wall has doors that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
+// Wall has proxies that pass connections on. While it is shut it takes bytes and keeps them: nothing is closed, nothing arrives.
 type Wall struct {
 	ends   sync.WaitGroup
 	closed chan struct{}
@@ -152,8 +152,8 @@ func (w *Wall) passes() bool {
 	}
 }
 
-// Door makes a door that leads to an address.
-func (w *Wall) Door(t testing.TB, target string) (address string) {
+// Proxy makes a proxy that leads to an address.
+func (w *Wall) Proxy(t testing.TB, target string) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)

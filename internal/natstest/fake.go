@@ -19,7 +19,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Fake answers the doors of contract/job.md without dispatcher, host or Python. Its commands:
+// Fake answers the endpoints of contract/job.md without dispatcher, host or Python. Its commands:
 //
 //	predict  {"answer": <the argument question or text>}; with the option stream, word by word
 //	echo     its arguments
@@ -83,7 +83,7 @@ func (f *Fake) Jobs() []FakeJob {
 // family matches all subjects that differ from this one in the last token only.
 func family(subject string) string { return subject[:strings.LastIndexByte(subject, '.')+1] + "*" }
 
-// StartFake serves the doors on a broker until the test ends.
+// StartFake serves the endpoints on a broker until the test ends.
 func StartFake(t testing.TB, s *server.Server) *Fake {
 	t.Helper()
 	f, err := NewFake(t.Context(), Connect(t, s))
@@ -92,7 +92,7 @@ func StartFake(t testing.TB, s *server.Server) *Fake {
 	return f
 }
 
-// NewFake serves the doors until the connection is closed. Tests use StartFake.
+// NewFake serves the endpoints until the connection is closed. Tests use StartFake.
 func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
 	for stream, subject := range map[string]string{"DSPEX_JOBS": contract.SubjectSession + "*", "DSPEX_ANON": contract.SubjectAnonymous + "*"} {

@@ -1,4 +1,4 @@
-"""A language model server for tests: OpenAI's, Anthropic's and Gemini's doors on one local port, told what to do.
+"""A language model server for tests: OpenAI's, Anthropic's and Gemini's endpoints on one local port, told what to do.
 
     async with FakeLM() as server:
         server.script = [Reply(status=429, headers={"Retry-After": "2"}), Reply({"answer": "hi"})]

@@ -1,4 +1,4 @@
-"""Each provider's door: where a call goes, with which header the key travels, and what the model is called there."""
+"""Each provider's endpoint: where a call goes, with which header the key travels, and what the model is called there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fake_lm import FakeLM, Reply
 
 BEARER = {"authorization": f"Bearer {KEY}"}
 
-DOORS: list[tuple[str, str, str, dict[str, str], str]] = [
+ENDPOINTS: list[tuple[str, str, str, dict[str, str], str]] = [
     ("openai", "gpt-4o-mini", "/v1/chat/completions", BEARER, "max_completion_tokens"),
     ("openrouter", "meta-llama/llama-3.1-8b:free", "/v1/chat/completions", BEARER, "max_tokens"),
     ("ollama", "llama3:8b", "/v1/chat/completions", BEARER, "max_tokens"),
@@ -27,9 +27,9 @@ DOORS: list[tuple[str, str, str, dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("provider", "model", "path", "headers", "limit"), DOORS, ids=[door[0] for door in DOORS])
+@pytest.mark.parametrize(("provider", "model", "path", "headers", "limit"), ENDPOINTS, ids=[endpoint[0] for endpoint in ENDPOINTS])
 @pytest.mark.parametrize("prefixed", [False, True])
-def test_a_call_reaches_its_providers_door(
+def test_a_call_reaches_its_providers_endpoint(
     provider: str, model: str, path: str, headers: dict[str, str], limit: str, prefixed: bool
 ) -> None:
     async def steps(server: FakeLM, engine: DSPyEngine) -> None:
@@ -79,9 +79,9 @@ def test_keys_of_the_environment_are_never_used(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, "http://127.0.0.1:1/v1")
 
     async def steps(server: FakeLM, engine: DSPyEngine) -> None:
-        for provider, model, *_ in DOORS:
+        for provider, model, *_ in ENDPOINTS:
             await engine.run(program(), {"question": "hello"}, context(profile(server, provider=provider, model=model)))
-        assert len(server.requests) == len(DOORS)
+        assert len(server.requests) == len(ENDPOINTS)
         assert "sk-of-the-environment" not in repr(server.requests)
 
     scenario(steps)
@@ -104,5 +104,5 @@ def test_the_host_knows_the_addresses_that_the_client_calls() -> None:
     assert set(known) == {"openai", "anthropic", "gemini", "openrouter", "ollama"}
     for name, address in known.items():
         provider = PROVIDERS[name]
-        router = dspy.lm15.LMRouter(dspy.lm15.RouterConfig(api_keys={provider.door: "k"}, env={}))
-        assert router.lm(f"{provider.door}:m").base_url == address, name
+        router = dspy.lm15.LMRouter(dspy.lm15.RouterConfig(api_keys={provider.route: "k"}, env={}))
+        assert router.lm(f"{provider.route}:m").base_url == address, name

@@ -58,7 +58,7 @@ func (c *client) do(o order) (answer, error) {
 	return answer{}, fmt.Errorf("unknown order %q", o.Do)
 }
 
-// call sends requests through the RPC door, each to another session.
+// call sends requests through the RPC endpoint, each to another session.
 func (c *client) call(o order) operation {
 	body := []byte(cmp.Or(o.Body, string(callBody)))
 	return func(lane, n int, done func(error)) {

@@ -164,18 +164,18 @@ func measureSingle(ctx context.Context, o *options, r *report) error {
 		whole, ratios = append(whole, s), append(ratios, s.P50/sum)
 	}
 	t.print(r, "single")
-	r.head("single: request and reply through the RPC door, 1 in flight", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others",
+	r.head("single: request and reply through the RPC endpoint, 1 in flight", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others",
 		"p50 / sum asked", "median", "spread", "")
 	r.line(append(append([]string{"job"}, cells(r, "single", "job", whole)...), r.judge("single", "p50 / sum of the parts' p50", "", "<=", mostOverParts, ratios)...)...)
 	r.tail()
 	return nil
 }
 
-// doorWindows are the numbers of requests in flight.
-var doorWindows = []int{1, 16, loadWindow, 256}
+// endpointWindows are the numbers of requests in flight.
+var endpointWindows = []int{1, 16, loadWindow, 256}
 
-// measureDoor compares the cost of a job through the RPC door with the cost of its parts.
-func measureDoor(ctx context.Context, o *options, r *report) error {
+// measureEndpoint compares the cost of a job through the RPC endpoint with the cost of its parts.
+func measureEndpoint(ctx context.Context, o *options, r *report) error {
 	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func measureDoor(ctx context.Context, o *options, r *report) error {
 		if err != nil {
 			return err
 		}
-		for _, n := range doorWindows {
+		for _, n := range endpointWindows {
 			s, err := measure(ctx, b.whole.agent, order{Do: "call", Window: n, Seconds: o.slice.Seconds()}, b.whole.all()...)
 			if err != nil {
 				return err
@@ -200,14 +200,14 @@ func measureDoor(ctx context.Context, o *options, r *report) error {
 			}
 		}
 	}
-	t.print(r, "door")
-	r.head("door: calls through the RPC door, distinct sessions, stub engine in two Python workers", "in flight", "1/s", "p50 us", "p99 us", "CPU us",
+	t.print(r, "endpoint")
+	r.head("endpoint: calls through the RPC endpoint, distinct sessions, stub engine in two Python workers", "in flight", "1/s", "p50 us", "p99 us", "CPU us",
 		"spread", "idle", "others")
-	for _, n := range doorWindows {
-		r.line(append([]string{strconv.Itoa(n)}, cells(r, "door", strconv.Itoa(n)+" in flight", whole[n])...)...)
+	for _, n := range endpointWindows {
+		r.line(append([]string{strconv.Itoa(n)}, cells(r, "endpoint", strconv.Itoa(n)+" in flight", whole[n])...)...)
 	}
 	r.tail()
-	verdict(r, "door", whole[loadWindow], ratios)
+	verdict(r, "endpoint", whole[loadWindow], ratios)
 	return nil
 }
 

@@ -42,7 +42,7 @@ type chapter struct {
 var parts = []chapter{
 	{"pipe", measurePipe},
 	{"single", measureSingle},
-	{"door", measureDoor},
+	{"endpoint", measureEndpoint},
 	{"batch", measureBatch},
 	{"calls", measureCalls},
 	{"dspy", measureDSPy},

@@ -20,9 +20,9 @@ const brokerRole = "broker"
 
 // playBroker runs the shipped configuration as one server of a cluster, until nobody holds its standard input any more or it is
 // killed. args: the configuration, the server's name, its directory, and the addresses of clients, monitoring, and routes, of the
-// door that leads to its routes, and then those of the routes to the others.
+// proxy that leads to its routes, and then those of the routes to the others.
 func playBroker(args []string) error {
-	config, name, dir, client, monitor, cluster, door, others := args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7:]
+	config, name, dir, client, monitor, cluster, proxy, others := args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7:]
 	o, err := server.ProcessConfigFile(config)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func playBroker(args []string) error {
 	}
 	set(client, &o.Host, &o.Port)
 	set(monitor, &o.HTTPHost, &o.HTTPPort)
-	o.Cluster.Name, o.Cluster.Advertise = "chaos", door
+	o.Cluster.Name, o.Cluster.Advertise = "chaos", proxy
 	set(cluster, &o.Cluster.Host, &o.Cluster.Port)
 	for _, address := range others {
 		o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: address})

@@ -93,23 +93,23 @@ func (d *deployment) configure() string {
 }
 
 // startBrokers starts three. The first one comes last: brokers name others to each other, and those two must have found each other
-// without a door by then.
+// without a proxy by then.
 func (d *deployment) startBrokers(config string) {
 	d.t.Helper()
-	var client, monitor, own, door [3]string
+	var client, monitor, own, proxy [3]string
 	for n := range own {
 		client[n], monitor[n], own[n] = natstest.FreeAddress(d.t), natstest.FreeAddress(d.t), natstest.FreeAddress(d.t)
-		door[n] = d.wall.Door(d.t, own[n])
+		proxy[n] = d.wall.Proxy(d.t, own[n])
 	}
 	for n := range own {
-		routes := []string{door[0], own[1], own[2]}
+		routes := []string{proxy[0], own[1], own[2]}
 		if n == 0 {
-			routes = door[:]
+			routes = proxy[:]
 		}
 		name := fmt.Sprint("n", n)
 		dir := filepath.Join(d.dir, name)
 		d.must(os.MkdirAll(dir, 0o700))
-		args := append([]string{brokerRole, config, name, dir, client[n], monitor[n], own[n], door[n]}, routes...)
+		args := append([]string{brokerRole, config, name, dir, client[n], monitor[n], own[n], proxy[n]}, routes...)
 		p := &process{t: d.t, name: name, log: filepath.Join(d.dir, name+".log"), make: func() *exec.Cmd { return exec.Command(os.Args[0], args...) }}
 		d.brokers = append(d.brokers, p)
 		d.urls += map[bool]string{true: "nats://" + client[n], false: ",nats://" + client[n]}[d.urls == ""]

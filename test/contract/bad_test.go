@@ -130,7 +130,7 @@ func badTypes() []bad {
 	}
 }
 
-func TestBadRequestsAreRefusedAtEveryDoorAndChangeNothing(t *testing.T) {
+func TestBadRequestsAreRefusedAtEveryEndpointAndChangeNothing(t *testing.T) {
 	const session = "bad_1"
 	stub.call(t, session, "append", m{"x": "kept"}).succeeds(t)
 	before := stub.call(t, session, "get_session_data", nil).Result
@@ -151,19 +151,19 @@ func TestBadRequestsAreRefusedAtEveryDoorAndChangeNothing(t *testing.T) {
 			if b.kind != "" {
 				headers = []string{"Content-Type", b.kind}
 			}
-			for _, door := range []string{"dspex.rpc.session." + session, "dspex.rpc.anonymous"} {
-				r := stub.request(t, door, b.data, headers...)
+			for _, endpoint := range []string{"dspex.rpc.session." + session, "dspex.rpc.anonymous"} {
+				r := stub.request(t, endpoint, b.data, headers...)
 				r.refused(t, category, code, b.path)
 				if r.Job != "" || r.keys["timing"] != nil || r.header.Get("Dspex-Job") != "" {
-					t.Errorf("%s: what became no job has an id: %+v", door, r)
+					t.Errorf("%s: what became no job has an id: %+v", endpoint, r)
 				}
 			}
-			for door, of := range map[string]string{"dspex.session." + session: session, "dspex.anonymous.interactive": "", "dspex.anonymous.batch": ""} {
-				job := stub.publish(t, door, b.data, headers...)
+			for endpoint, of := range map[string]string{"dspex.session." + session: session, "dspex.anonymous.interactive": "", "dspex.anonymous.batch": ""} {
+				job := stub.publish(t, endpoint, b.data, headers...)
 				o, r := stub.wait(t, of, job)
 				r.refused(t, category, code, b.path)
 				if o.Outcome != "failed" || o.Attempts != 0 || r.Job != job {
-					t.Errorf("%s: %+v %+v", door, o, r)
+					t.Errorf("%s: %+v %+v", endpoint, o, r)
 				}
 			}
 		})
@@ -205,14 +205,14 @@ func TestBadHeadersAreRefused(t *testing.T) {
 		{[]string{"X-Much", strings.Repeat("a", 9000)}, ""},
 	} {
 		t.Run(c.headers[0], func(t *testing.T) {
-			for _, door := range []string{"dspex.rpc.session.bad_2", "dspex.rpc.anonymous"} {
-				stub.request(t, door, ask, c.headers...).refused(t, "python", "bad_header", c.path)
+			for _, endpoint := range []string{"dspex.rpc.session.bad_2", "dspex.rpc.anonymous"} {
+				stub.request(t, endpoint, ask, c.headers...).refused(t, "python", "bad_header", c.path)
 			}
 			if c.headers[0] == "Dspex-Job" {
 				return // its PubAck does not tell under which of the two it failed
 			}
-			for door, of := range map[string]string{"dspex.session.bad_2": "bad_2", "dspex.anonymous.batch": ""} {
-				_, r := stub.wait(t, of, stub.publish(t, door, ask, c.headers...))
+			for endpoint, of := range map[string]string{"dspex.session.bad_2": "bad_2", "dspex.anonymous.batch": ""} {
+				_, r := stub.wait(t, of, stub.publish(t, endpoint, ask, c.headers...))
 				r.refused(t, "python", "bad_header", c.path)
 			}
 		})

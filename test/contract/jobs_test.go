@@ -14,28 +14,28 @@ import (
 )
 
 func TestEachIdRunsOnceAndARepeatGetsTheFirstOutcome(t *testing.T) {
-	for _, door := range []string{"dspex.rpc.session.jobs_1", "dspex.rpc.anonymous"} {
+	for _, endpoint := range []string{"dspex.rpc.session.jobs_1", "dspex.rpc.anonymous"} {
 		ask := text(body("echo", m{"a": 1, "b": m{"c": 2}}))
-		first := stub.request(t, door, ask, "Dspex-Job", "once")
+		first := stub.request(t, endpoint, ask, "Dspex-Job", "once")
 		// The same payload in another spelling is the same payload.
 		for _, again := range [][]byte{ask, []byte(`{ "args": {"b": {"c": 2}, "a": 1}, "command": "echo" }`)} {
-			r := stub.request(t, door, again, "Dspex-Job", "once")
+			r := stub.request(t, endpoint, again, "Dspex-Job", "once")
 			r.succeeds(t)
 			if !reflect.DeepEqual(r.keys, first.keys) {
-				t.Errorf("%s: %v, at first %v", door, r.keys, first.keys)
+				t.Errorf("%s: %v, at first %v", endpoint, r.keys, first.keys)
 			}
 		}
-		r := stub.request(t, door, packed(body("echo", m{"a": 1, "b": m{"c": 2}})), "Dspex-Job", "once", "Content-Type", msgpackType)
+		r := stub.request(t, endpoint, packed(body("echo", m{"a": 1, "b": m{"c": 2}})), "Dspex-Job", "once", "Content-Type", msgpackType)
 		r.succeeds(t)
 		if !reflect.DeepEqual(r.Result, first.Result) {
-			t.Errorf("%s: in MessagePack %v, at first %v", door, r.Result, first.Result)
+			t.Errorf("%s: in MessagePack %v, at first %v", endpoint, r.Result, first.Result)
 		}
 		// 1 and 1.0 are two values.
 		for _, other := range []string{`{"command": "echo", "args": {"a": 1.0, "b": {"c": 2}}}`, `{"command": "echo"}`, `{"command": "ping", "args": {"a": 1, "b": {"c": 2}}}`} {
-			stub.request(t, door, []byte(other), "Dspex-Job", "once").fails(t, "session", "conflict")
+			stub.request(t, endpoint, []byte(other), "Dspex-Job", "once").fails(t, "session", "conflict")
 		}
-		if r := stub.request(t, door, ask, "Dspex-Job", "once"); !reflect.DeepEqual(r.keys, first.keys) {
-			t.Errorf("%s: after a conflict %v", door, r.keys)
+		if r := stub.request(t, endpoint, ask, "Dspex-Job", "once"); !reflect.DeepEqual(r.keys, first.keys) {
+			t.Errorf("%s: after a conflict %v", endpoint, r.keys)
 		}
 	}
 }
@@ -84,11 +84,11 @@ func TestEveryRepeatedCallIsAnsweredAlsoWhileTheFirstRuns(t *testing.T) {
 
 func TestIdsBelongToTheirSession(t *testing.T) {
 	for _, session := range []string{"jobs_4", "jobs_5", ""} {
-		door := "dspex.rpc.anonymous"
+		endpoint := "dspex.rpc.anonymous"
 		if session != "" {
-			door = "dspex.rpc.session." + session
+			endpoint = "dspex.rpc.session." + session
 		}
-		r := stub.request(t, door, text(body("echo", m{"session": session})), "Dspex-Job", "shared")
+		r := stub.request(t, endpoint, text(body("echo", m{"session": session})), "Dspex-Job", "shared")
 		r.succeeds(t)
 		if r.Result.(m)["session"] != session {
 			t.Errorf("%q got %v", session, r.Result)

@@ -179,18 +179,18 @@ func TestPartialsComeBeforeTheReply(t *testing.T) {
 		}
 	}
 	ask := body("predict", m{"question": "one two three four"}, m{"stream": true})
-	for _, door := range []string{"dspex.rpc.session.options_6", "dspex.rpc.anonymous"} {
-		parts, r := partials(t, stub, stub.nc.PublishMsg, message(door, text(ask)))
+	for _, endpoint := range []string{"dspex.rpc.session.options_6", "dspex.rpc.anonymous"} {
+		parts, r := partials(t, stub, stub.nc.PublishMsg, message(endpoint, text(ask)))
 		check(parts, r)
-		parts, r = partials(t, stub, stub.nc.PublishMsg, message(door, packed(ask), "Content-Type", msgpackType))
+		parts, r = partials(t, stub, stub.nc.PublishMsg, message(endpoint, packed(ask), "Content-Type", msgpackType))
 		check(parts, r)
 	}
-	for _, door := range []string{"dspex.session.options_6", "dspex.anonymous.batch"} {
+	for _, endpoint := range []string{"dspex.session.options_6", "dspex.anonymous.batch"} {
 		parts, r := partials(t, stub, func(msg *nats.Msg) error {
 			msg.Header.Set("Dspex-Reply-To", msg.Reply)
 			msg.Reply = ""
 			return stub.nc.PublishMsg(msg)
-		}, message(door, text(ask)))
+		}, message(endpoint, text(ask)))
 		check(parts, r)
 	}
 	parts, r := partials(t, stub, stub.nc.PublishMsg, message("dspex.rpc.anonymous", text(body("predict", m{"question": "one two three"}))))

@@ -13,10 +13,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ask sends a request to one of the doors of sessions.md.
-func (s *service) ask(t *testing.T, door string, ask m, headers ...string) reply {
+// ask sends a request to one of the endpoints of sessions.md.
+func (s *service) ask(t *testing.T, endpoint string, ask m, headers ...string) reply {
 	t.Helper()
-	return s.request(t, "dspex.rpc."+door, text(ask), headers...)
+	return s.request(t, "dspex.rpc."+endpoint, text(ask), headers...)
 }
 
 // filled makes a session with one of everything.
@@ -276,8 +276,8 @@ func TestAffinityIsCounted(t *testing.T) {
 	}
 }
 
-func TestTheDoorsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
-	for door, asks := range map[string]map[string]string{
+func TestTheEndpointsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
+	for endpoint, asks := range map[string]map[string]string{
 		"sessions.list": {`{"limit": 0}`: "limit", `{"limit": 1001}`: "limit", `{"limit": "5"}`: "limit", `{"cursor": "x"}`: "cursor", `{"cursor": "0"}`: "cursor",
 			`{"host": "a b"}`: "host", `{"idle_ms": -1}`: "idle_ms", `{"verbose": 1}`: "verbose", `[]`: ""},
 		"sessions.get":     {``: "session", `{}`: "session", `{"session": null}`: "session", `{"session": "a b"}`: "session", `{"session": "a", "job": "x"}`: "job"},
@@ -291,8 +291,8 @@ func TestTheDoorsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
 		"hosts.drain": {`{}`: "host", `{"host": ""}`: "host"}, "hosts.resume": {`{"host": 1}`: "host"},
 	} {
 		for ask, path := range asks {
-			t.Run(door+ask, func(t *testing.T) {
-				stub.request(t, "dspex.rpc."+door, json.RawMessage(ask)).refused(t, "python", "bad_request", path)
+			t.Run(endpoint+ask, func(t *testing.T) {
+				stub.request(t, "dspex.rpc."+endpoint, json.RawMessage(ask)).refused(t, "python", "bad_request", path)
 			})
 		}
 	}

@@ -113,10 +113,10 @@ func TestAClientThatUsesOnlyNATS(t *testing.T) {
 		must(json.Unmarshal(m.Data, &r))
 		return r
 	}
-	const door = "dspex.rpc.session.go_1"
-	f := found{Reply: read(nc.Request(door, []byte(`{"command": "predict", "args": {"question": "What is Elixir?"}}`), patience))}
+	const endpoint = "dspex.rpc.session.go_1"
+	f := found{Reply: read(nc.Request(endpoint, []byte(`{"command": "predict", "args": {"question": "What is Elixir?"}}`), patience))}
 
-	refused, err := nc.Request(door, []byte(`{"command": "frobnicate"}`), patience)
+	refused, err := nc.Request(endpoint, []byte(`{"command": "frobnicate"}`), patience)
 	must(err)
 	var body struct{ Error struct{ Code string } }
 	must(json.Unmarshal(refused.Data, &body))
@@ -124,7 +124,7 @@ func TestAClientThatUsesOnlyNATS(t *testing.T) {
 
 	inbox, err := nc.SubscribeSync(nc.NewInbox())
 	must(err)
-	must(nc.PublishRequest(door, inbox.Subject, []byte(`{"command": "predict", "args": {"question": "one two three four"}, "options": {"stream": true}}`)))
+	must(nc.PublishRequest(endpoint, inbox.Subject, []byte(`{"command": "predict", "args": {"question": "one two three four"}, "options": {"stream": true}}`)))
 	for {
 		m, err := inbox.NextMsg(patience)
 		must(err)

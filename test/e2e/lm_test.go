@@ -26,7 +26,7 @@ const canary = "sk-canary-4f1c9e7a2b"
 // teamKey is a key that no profile has.
 const teamKey = canary + "-of-a-team"
 
-// provider answers on the doors of OpenAI, Anthropic and Gemini, and notes who came with which key.
+// provider answers on the endpoints of OpenAI, Anthropic and Gemini, and notes who came with which key.
 type provider struct {
 	*httptest.Server
 	mu     sync.Mutex

@@ -94,7 +94,7 @@ func (c *client) do(n int, o op) {
 	if o.cancel > 0 {
 		c.wg.Go(func() { c.cancel(o) })
 	}
-	if o.door == doorCall {
+	if o.endpoint == endpointCall {
 		c.call(o)
 		return
 	}
@@ -228,7 +228,7 @@ func (c *client) publish(o op) {
 	c.fetch(o)
 }
 
-// call asks at the door; a call without an id that gets no reply is given up, because nothing can be asked for.
+// call asks at the endpoint; a call without an id that gets no reply is given up, because nothing can be asked for.
 func (c *client) call(o op) {
 	subject := jobs.RPCAnonymous
 	if o.session != "" {
@@ -301,7 +301,7 @@ func (r reply) list() []string {
 	return nil
 }
 
-// seeReply records a reply and reports whether it is the job's outcome: a refusal at the door is none.
+// seeReply records a reply and reports whether it is the job's outcome: a refusal at the endpoint is none.
 func (c *client) seeReply(o op, m *nats.Msg) bool {
 	body, err := m.Data, error(nil)
 	if m.Header.Get(jobs.HeaderContentType) != jobs.MsgPack {

@@ -214,7 +214,7 @@ func (w *world) passes(p *process, m publication) verdict {
 	if at == "" {
 		return verdict{}
 	}
-	if p.client && at == pointDoor {
+	if p.client && at == pointEndpoint {
 		at = pointSubmit
 	}
 	t := w.points.next(at, p.name)

@@ -20,7 +20,7 @@ const (
 	submit   kind = "submit"   // a client sends a job (again)
 	accepted kind = "accepted" // it holds a PubAck
 	unclear  kind = "unclear"  // no PubAck: whether it was stored is unknown
-	refused  kind = "refused"  // the door says that it became no job
+	refused  kind = "refused"  // the endpoint says that it became no job
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
 	lookedUp kind = "lookedup" // jobs.get said something else
 	cancels  kind = "cancels"  // it asks for the end of a job, or hears what became of that

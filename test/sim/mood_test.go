@@ -48,7 +48,7 @@ func lateLooks(r *rand.Rand, p *plan) {
 }
 
 func polling(r *rand.Rand, o *op) {
-	o.door, o.reply, o.polls = doorPublish, false, true
+	o.endpoint, o.reply, o.polls = endpointPublish, false, true
 	o.work.MS = 200 + r.IntN(800)
 }
 
@@ -118,13 +118,13 @@ func dueLater(r *rand.Rand, o *op) {
 func lanes(r *rand.Rand, o *op) {
 	o.session, o.awaits, o.think = "", false, time.Duration(r.IntN(400))*time.Millisecond
 	if r.IntN(2) == 0 {
-		o.lane, o.door = jobs.LaneBatch, doorPublish
+		o.lane, o.endpoint = jobs.LaneBatch, endpointPublish
 	}
 }
 
 // once has stored jobs that may start only once and have no reason of their own to fail.
 func once(r *rand.Rand, o *op) {
-	o.door, o.command, o.options = doorPublish, "append", map[string]any{"max_retries": 0}
+	o.endpoint, o.command, o.options = endpointPublish, "append", map[string]any{"max_retries": 0}
 	o.work, o.cancel, o.awaits = work{X: o.work.X, MS: 300 + r.IntN(1500)}, 0, r.IntN(2) == 0
 }
 

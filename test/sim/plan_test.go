@@ -50,29 +50,29 @@ type hostPlan struct {
 
 // op is one thing that a client does.
 type op struct {
-	think   time.Duration // before it
-	door    door
-	tenant  string // empty: default
-	session string // empty: anonymous
-	job     string // empty: none chosen
-	command string
-	work    work
-	options map[string]any
-	awaits  bool   // the outcome, before the next op
-	lane    string // of an anonymous job
-	reply   bool   // by Dspex-Reply-To, else by jobs.get
-	polls   bool   // asks jobs.get where the job stands, and does not wait there
-	msgpack bool
-	repeat  bool          // of an earlier job, with the same id
-	cancel  time.Duration // after it, the job is cancelled; 0: never
-	due     time.Duration // deadline in the header, which is no part of the payload
+	think    time.Duration // before it
+	endpoint endpoint
+	tenant   string // empty: default
+	session  string // empty: anonymous
+	job      string // empty: none chosen
+	command  string
+	work     work
+	options  map[string]any
+	awaits   bool   // the outcome, before the next op
+	lane     string // of an anonymous job
+	reply    bool   // by Dspex-Reply-To, else by jobs.get
+	polls    bool   // asks jobs.get where the job stands, and does not wait there
+	msgpack  bool
+	repeat   bool          // of an earlier job, with the same id
+	cancel   time.Duration // after it, the job is cancelled; 0: never
+	due      time.Duration // deadline in the header, which is no part of the payload
 }
 
-type door int
+type endpoint int
 
 const (
-	doorPublish door = iota // durable publish
-	doorCall                // RPC
+	endpointPublish endpoint = iota // durable publish
+	endpointCall                    // RPC
 )
 
 // scenario is one thing that a seed can be about.
@@ -315,7 +315,7 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 		o.tenant, o.job = tenants[client%len(tenants)], fmt.Sprintf("c%d-%d", client/len(tenants), n)
 	}
 	if r.IntN(3) == 0 {
-		o.door = doorCall
+		o.endpoint = endpointCall
 	}
 	if r.IntN(8) == 0 {
 		o.job = ""

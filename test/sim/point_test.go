@@ -37,7 +37,7 @@ const (
 	pointAnonAck    point = "ack anonymous"
 	pointProgram    point = "write program"
 	pointLease      point = "write lease"
-	pointDoor       point = "publish at the door"
+	pointEndpoint   point = "publish at the endpoint"
 	pointSubmit     point = "client publishes"
 )
 
@@ -45,7 +45,7 @@ const (
 var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointLoadHead, pointLook, pointHead,
 	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
-var dispatcherPoints = []point{pointLease, pointAssign, pointDoor, pointLook}
+var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook}
 
 const getSubject = "$JS.API.STREAM.MSG.GET.KV_"
 
@@ -73,7 +73,7 @@ func classify(p publication) point {
 	case strings.HasPrefix(s, "dspex.dlq."):
 		return pointDead
 	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."), strings.HasPrefix(s, "dspex.t.") && !strings.Contains(s, ".rpc."):
-		return pointDoor
+		return pointEndpoint
 	case (strings.HasPrefix(s, "_INBOX.") || strings.HasPrefix(s, "dspex.reply.")) && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
 		return pointReply
 	case strings.HasPrefix(s, "$JS.ACK.") && strings.Contains(s, "."+stream.Jobs+"."):

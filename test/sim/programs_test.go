@@ -58,10 +58,10 @@ func pushedUnderFire(r *rand.Rand, p *plan) {
 
 func pushesPrograms(r *rand.Rand, o *op) {
 	if r.IntN(3) > 0 {
-		o.awaits, o.door, o.work.MS = true, doorCall, o.work.MS/4
+		o.awaits, o.endpoint, o.work.MS = true, endpointCall, o.work.MS/4
 		return
 	}
-	o.session, o.tenant, o.door, o.awaits, o.cancel = "", "", doorCall, r.IntN(4) > 0, 0
+	o.session, o.tenant, o.endpoint, o.awaits, o.cancel = "", "", endpointCall, r.IntN(4) > 0, 0
 	o.command = "push_program"
 	if r.IntN(5) == 0 {
 		o.command = "withdraw_program"
@@ -93,7 +93,7 @@ func (w *world) lookAtPrograms() []*client {
 	var ops []op
 	for n := range 8 {
 		x := fmt.Sprint("look-", n)
-		ops = append(ops, op{session: fmt.Sprint("look", n), job: x, command: "append", work: work{X: x}, options: map[string]any{}, door: doorCall, awaits: true})
+		ops = append(ops, op{session: fmt.Sprint("look", n), job: x, command: "append", work: work{X: x}, options: map[string]any{}, endpoint: endpointCall, awaits: true})
 	}
 	return []*client{w.startClient("look.1", ops)}
 }

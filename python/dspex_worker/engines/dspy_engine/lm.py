@@ -46,7 +46,7 @@ DENIED_LITELLM = frozenset({"1.82.7", "1.82.8", "1.107.0"})
 @dataclass(frozen=True)
 class _Provider:
     prefix: str  # of the model, in DSPy's spelling
-    door: str  # the provider that it routes to, for keys and addresses
+    route: str  # the provider that it routes to, for keys and addresses
     keyless: bool = False  # a local server: works without a key
     base: bool = False  # has no address of its own
 
@@ -318,8 +318,8 @@ def _engines(found: dict[str, Any], provider: _Provider) -> tuple[_SyncEngine, _
     key, base = found.get("api_key"), found.get("api_base")
     wait = (found.get("timeout_ms") or DEFAULT_TIMEOUT_MS) / 1000
     config = lm15.RouterConfig(
-        api_keys={provider.door: key} if key else None,
-        base_urls={provider.door: base} if base and not provider.base else None,
+        api_keys={provider.route: key} if key else None,
+        base_urls={provider.route: base} if base and not provider.base else None,
         providers=(_compatible(base),) if provider.base and base else (),
         max_connections=found.get("max_connections") or DEFAULT_CONNECTIONS,
         timeouts=lm15.Timeouts(connect=min(CONNECT_SECONDS, wait), read=wait, write=wait, pool=wait),

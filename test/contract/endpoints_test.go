@@ -13,7 +13,7 @@ import (
 )
 
 func TestACallOfASessionGetsItsReply(t *testing.T) {
-	r := stub.request(t, "dspex.rpc.session.doors_1", text(body("predict", m{"question": "What is the capital of France?"})), "Dspex-Job", "first")
+	r := stub.request(t, "dspex.rpc.session.endpoints_1", text(body("predict", m{"question": "What is the capital of France?"})), "Dspex-Job", "first")
 	r.succeeds(t)
 	if answer := r.Result.(m)["answer"]; answer != "[stub] What is the capital of France?" || len(r.Result.(m)) != 1 {
 		t.Errorf("result %v", r.Result)
@@ -21,13 +21,13 @@ func TestACallOfASessionGetsItsReply(t *testing.T) {
 	if r.Job != "first" || r.Attempt != 1 || r.Engine != "stub" || r.RanOn != nil || r.Timing == nil {
 		t.Errorf("%+v", r)
 	}
-	if s := r.Session; s == nil || s.ID != "doors_1" || s.Host == "" || s.Worker == "" || s.State != "none" {
+	if s := r.Session; s == nil || s.ID != "endpoints_1" || s.Host == "" || s.Worker == "" || s.State != "none" {
 		t.Errorf("session %+v", r.Session)
 	}
 	if h := r.header; h.Get("Dspex-Job") != "first" || h.Get("Dspex-Attempt") != "1" || h.Get("Dspex-Partial") != "" || h.Get("Content-Type") != jsonType {
 		t.Errorf("headers %v", h)
 	}
-	if again := stub.call(t, "doors_1", "predict", m{"question": "And of Spain?"}); again.Session.State != "warm" && again.Session.State != "restored" {
+	if again := stub.call(t, "endpoints_1", "predict", m{"question": "And of Spain?"}); again.Session.State != "warm" && again.Session.State != "restored" {
 		t.Errorf("the second call found the state %q", again.Session.State)
 	}
 }
@@ -44,22 +44,22 @@ func TestAnAnonymousCallGetsItsReply(t *testing.T) {
 }
 
 func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
-	for door, session := range map[string]string{"dspex.session.doors_2": "doors_2", "dspex.anonymous.interactive": "", "dspex.anonymous.batch": ""} {
-		for _, base := range []string{stub.nc.NewRespInbox(), "dspex.reply.contract." + strings.ReplaceAll(door, ".", "-")} {
+	for endpoint, session := range map[string]string{"dspex.session.endpoints_2": "endpoints_2", "dspex.anonymous.interactive": "", "dspex.anonymous.batch": ""} {
+		for _, base := range []string{stub.nc.NewRespInbox(), "dspex.reply.contract." + strings.ReplaceAll(endpoint, ".", "-")} {
 			inbox, err := stub.nc.SubscribeSync(base)
 			if err != nil {
 				t.Fatal(err)
 			}
-			job := stub.publish(t, door, text(body("echo", m{"x": door})), "Dspex-Reply-To", base)
+			job := stub.publish(t, endpoint, text(body("echo", m{"x": endpoint})), "Dspex-Reply-To", base)
 			answer, err := inbox.NextMsg(patience)
 			if err != nil {
-				t.Fatalf("%s to %s: %v", door, base, err)
+				t.Fatalf("%s to %s: %v", endpoint, base, err)
 			}
 			r := read(t, answer)
 			r.succeeds(t)
 			o, stored := stub.wait(t, session, job)
-			if r.Job != job || stored.Job != job || o.Outcome != "succeeded" || o.Attempts != 1 || o.Job != job || o.Session != session || stored.Result.(m)["x"] != door {
-				t.Errorf("%s: %+v, fetched %+v %+v", door, r, o, stored)
+			if r.Job != job || stored.Job != job || o.Outcome != "succeeded" || o.Attempts != 1 || o.Job != job || o.Session != session || stored.Result.(m)["x"] != endpoint {
+				t.Errorf("%s: %+v, fetched %+v %+v", endpoint, r, o, stored)
 			}
 		}
 	}
@@ -102,11 +102,11 @@ func TestHealthAndStatistics(t *testing.T) {
 	}
 }
 
-func TestTheDoorsThatRunNoJobRefuseABodyThatTheyDoNotKnow(t *testing.T) {
-	for _, door := range []string{"dspex.rpc.stats.get", "dspex.rpc.health.check", "dspex.rpc.breakers.list"} {
-		stub.request(t, door, []byte(`{"verbose": true}`)).refused(t, "python", "bad_request", "verbose")
-		stub.request(t, door, []byte(`[]`)).refused(t, "python", "bad_request", "")
-		stub.request(t, door, []byte(`{"`)).refused(t, "python", "bad_request", "")
+func TestTheEndpointsThatRunNoJobRefuseABodyThatTheyDoNotKnow(t *testing.T) {
+	for _, endpoint := range []string{"dspex.rpc.stats.get", "dspex.rpc.health.check", "dspex.rpc.breakers.list"} {
+		stub.request(t, endpoint, []byte(`{"verbose": true}`)).refused(t, "python", "bad_request", "verbose")
+		stub.request(t, endpoint, []byte(`[]`)).refused(t, "python", "bad_request", "")
+		stub.request(t, endpoint, []byte(`{"`)).refused(t, "python", "bad_request", "")
 	}
 	for ask, path := range map[string]string{
 		``: "job", `[]`: "", `{}`: "job", `{"job": 5}`: "job", `{"job": "a b"}`: "job", `{"job": "x", "session": "a.b"}`: "session", `{"job": "x", "session": 1}`: "session",
@@ -120,7 +120,7 @@ func TestTheDoorsThatRunNoJobRefuseABodyThatTheyDoNotKnow(t *testing.T) {
 	stub.request(t, "dspex.rpc.jobs.get", []byte(`{"job": "x"}`), "Content-Type", "text/plain").refused(t, "python", "bad_header", "Content-Type")
 }
 
-func TestASubjectThatIsNoDoorHasNobodyBehindIt(t *testing.T) {
+func TestNoOneSubscribesToASubjectThatIsNoEndpoint(t *testing.T) {
 	for _, subject := range []string{
 		"dspex.rpc.session", "dspex.rpc.session.a.b", "dspex.rpc.anonymous.batch", "dspex.rpc.nothing", "dspex.session.a.b", "dspex.session",
 		"dspex.anonymous", "dspex.anonymous.fast", "dspex.anonymous.interactive.x",
@@ -131,7 +131,7 @@ func TestASubjectThatIsNoDoorHasNobodyBehindIt(t *testing.T) {
 	}
 }
 
-func TestABadSessionIdIsRefusedAtBothDoors(t *testing.T) {
+func TestABadSessionIdIsRefusedAtBothEndpoints(t *testing.T) {
 	for _, id := range []string{"a@b", "a:b", "é", "$x", strings.Repeat("a", 65)} {
 		r := stub.request(t, "dspex.rpc.session."+id, text(body("echo", nil)))
 		r.refused(t, "session", "bad_session_id", "")
@@ -159,9 +159,9 @@ func TestTheServiceCanBeFoundByTheToolsOfNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, door := range []string{"dspex.rpc.session.*", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
-		if !strings.Contains(string(answer.Data), `"`+door+`"`) {
-			t.Errorf("%s is not listed in %s", door, answer.Data)
+	for _, endpoint := range []string{"dspex.rpc.session.*", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
+		if !strings.Contains(string(answer.Data), `"`+endpoint+`"`) {
+			t.Errorf("%s is not listed in %s", endpoint, answer.Data)
 		}
 	}
 }
@@ -176,9 +176,9 @@ func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, door := range []string{"dspex.rpc.session.doors_3", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
+	for _, endpoint := range []string{"dspex.rpc.session.endpoints_3", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.health.check", "dspex.rpc.stats.get"} {
 		// Under dspex. and $ nothing is sent at all.
-		if err := stub.nc.PublishMsg(&nats.Msg{Subject: door, Reply: "dspex.session.victim", Data: text(body("append", m{"x": 1}))}); err != nil {
+		if err := stub.nc.PublishMsg(&nats.Msg{Subject: endpoint, Reply: "dspex.session.victim", Data: text(body("append", m{"x": 1}))}); err != nil {
 			t.Fatal(err)
 		}
 		// Elsewhere the sender, who may have an inbox of another name, is told.
@@ -186,25 +186,25 @@ func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stub.nc.PublishMsg(&nats.Msg{Subject: door, Reply: "inboxes.of.mine", Data: text(body("append", m{"x": 1}))}); err != nil {
+		if err := stub.nc.PublishMsg(&nats.Msg{Subject: endpoint, Reply: "inboxes.of.mine", Data: text(body("append", m{"x": 1}))}); err != nil {
 			t.Fatal(err)
 		}
 		answer, err := elsewhere.NextMsg(patience)
 		if err != nil {
-			t.Fatalf("%s: %v", door, err)
+			t.Fatalf("%s: %v", endpoint, err)
 		}
 		read(t, answer).refused(t, "python", "bad_reply_subject", "")
 		_ = elsewhere.Unsubscribe()
 	}
 	for _, to := range []string{"dspex.session.victim", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "_INBOX.*", "_INBOX.>", "_INBOX.a..b", "_INBOX", "inboxes.of.mine", "dspex.reply", "dspex.reply.>"} {
-		job := stub.publish(t, "dspex.session.doors_3", text(body("append", m{"x": 1})), "Dspex-Reply-To", to)
-		o, r := stub.wait(t, "doors_3", job)
+		job := stub.publish(t, "dspex.session.endpoints_3", text(body("append", m{"x": 1})), "Dspex-Reply-To", to)
+		o, r := stub.wait(t, "endpoints_3", job)
 		r.refused(t, "python", "bad_reply_subject", "Dspex-Reply-To")
 		if o.Outcome != "failed" {
 			t.Errorf("%s: %s", to, o.Outcome)
 		}
 	}
-	if list := stub.call(t, "doors_3", "append", m{"x": "only"}).Result.(m)["list"].([]any); len(list) != 1 {
+	if list := stub.call(t, "endpoints_3", "append", m{"x": "only"}).Result.(m)["list"].([]any); len(list) != 1 {
 		t.Errorf("a refused job ran: %v", list)
 	}
 	if err := stub.nc.FlushTimeout(patience); err != nil {
