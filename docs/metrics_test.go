@@ -44,7 +44,7 @@ Every dispatcher tells the numbers of the fleet: take the maximum. To scale host
 ` + "| share of failed jobs | `sum(rate(dspex_jobs_total{outcome=\"failed\"}[5m])) / sum(rate(dspex_jobs_total[5m]))` |" + `
 ` + "| workers that die | `sum(rate(dspex_worker_deaths_total[15m]))` |" + `
 ` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `
-` + "| jobs that cannot get on | `sum by (step) (dspex_stuck_jobs) > 0` |" + `
+` + "| blocked jobs | `sum by (step) (dspex_blocked_jobs) > 0` |" + `
 ` + "| nobody leads | `sum(dspex_leader) != 1` |" + `
 `
 

@@ -464,7 +464,7 @@ func TestAttemptsThatTakeTooLongOpenNothing(t *testing.T) {
 			<-ctx.Done()
 			return frame.Frame{}, ctx.Err(), true
 		})
-		for n := range 10 { // what one client is too impatient for serves the others well
+		for n := range 10 { // a model that is too slow for one client serves the others well
 			if r := y.call("dspex.rpc.session.s", "", predict("slow", once+`,"timeout":100`)); r.Error.Code != "operation_timeout" {
 				t.Fatalf("%d: %+v", n, r)
 			}

@@ -58,7 +58,7 @@ var (
 			func(h *Host) float64 { return float64(h.cfg.NC.Stats().Reconnects) },
 		},
 	}
-	stuckDesc    = prometheus.NewDesc("dspex_stuck_jobs", "Jobs that cannot get on, by the step at which they are held up (operations.md).", []string{"step"}, nil)
+	blockedDesc  = prometheus.NewDesc("dspex_blocked_jobs", "Blocked jobs, by the step that fails (operations.md).", []string{"step"}, nil)
 	affinityDesc = prometheus.NewDesc("dspex_session_affinity_total",
 		"Attempts of session jobs that ran where the session was warm (hit), whose session was warm nowhere (miss), whose session was warm in a worker without a free slot (move).",
 		[]string{"result"}, nil)
@@ -73,7 +73,7 @@ func (h *Host) Describe(to chan<- *prometheus.Desc) {
 	for _, g := range gauges {
 		to <- g.desc
 	}
-	to <- stuckDesc
+	to <- blockedDesc
 	to <- affinityDesc
 	to <- breakerDesc
 }
@@ -91,7 +91,7 @@ func (h *Host) Collect(to chan<- prometheus.Metric) {
 	}
 	held := h.telemetry.Blocked.Steps()
 	for _, step := range telemetry.Steps {
-		to <- prometheus.MustNewConstMetric(stuckDesc, prometheus.GaugeValue, float64(held[string(step)]), string(step))
+		to <- prometheus.MustNewConstMetric(blockedDesc, prometheus.GaugeValue, float64(held[string(step)]), string(step))
 	}
 	state := map[breaker.State]float64{breaker.Closed: 0, breaker.HalfOpen: 1, breaker.Open: 2}
 	for _, i := range h.breakers.Infos() {

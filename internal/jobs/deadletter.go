@@ -30,7 +30,7 @@ const (
 	headerMsgID    = "Nats-Msg-Id"
 )
 
-// DeadLetter is what is known of a buried job beside its request, which is the message's body.
+// DeadLetter is a dead-lettered job without its request, which is the body of the message.
 type DeadLetter struct {
 	Session  SessionRef // without an id for an anonymous job
 	Invalid  bool       // Session is no session's id: the job could not be judged
@@ -47,7 +47,7 @@ type DeadLetter struct {
 	Failures []Failure
 }
 
-// Subject is where the letter is published.
+// Subject is where the dead letter is published.
 func (d *DeadLetter) Subject() string {
 	if d.Invalid {
 		return d.Session.InvalidSubject()
@@ -55,7 +55,7 @@ func (d *DeadLetter) Subject() string {
 	return d.Session.DeadSubject()
 }
 
-// ID makes burying twice store one letter. The ids of anonymous and of invalid jobs begin as no session's id does.
+// ID is the same for two writes of one dead letter, so that one is stored. Ids of anonymous and of invalid jobs begin as no session id can.
 func (d *DeadLetter) ID() string {
 	scope := d.Session.String()
 	if d.Invalid {
@@ -64,7 +64,7 @@ func (d *DeadLetter) ID() string {
 	return scope + "." + strconv.FormatUint(d.Sequence, 10)
 }
 
-// Header writes the letter. The parts of it that can be long have at most a quarter of most together.
+// Header writes the dead letter. The parts of it that can be long have at most a quarter of most together.
 func (d *DeadLetter) Header(most int) map[string][]string {
 	h := map[string][]string{
 		headerMsgID: {d.ID()}, HeaderJob: {d.Job}, HeaderMode: {string(d.Mode)}, HeaderContentType: {d.Type},
@@ -88,7 +88,7 @@ func (d *DeadLetter) Header(most int) map[string][]string {
 	return h
 }
 
-// tenant is what the letter says of it.
+// tenant is the tenant in the headers of a dead letter.
 func (d *DeadLetter) tenant() string {
 	if d.Session.Tenant == DefaultTenant {
 		return ""
@@ -96,7 +96,7 @@ func (d *DeadLetter) tenant() string {
 	return d.Session.Tenant
 }
 
-// wireFailure is a failure as letters and replies spell it.
+// wireFailure is a failure as dead letters and replies have it.
 type wireFailure struct {
 	Attempt    int      `json:"attempt"`
 	Category   Category `json:"error_category"`
@@ -123,14 +123,14 @@ func (w wireFailure) failure() (f Failure, err error) {
 	return f, err
 }
 
-// ParseDeadLetter reads the headers of a letter.
+// ParseDeadLetter reads the headers of a dead letter.
 func ParseDeadLetter(subject string, h map[string][]string) (*DeadLetter, error) {
 	d := &DeadLetter{Session: SessionRef{cmp.Or(one(h, HeaderTenant), DefaultTenant), one(h, HeaderSession)}, Lane: one(h, HeaderLane), Job: one(h, HeaderJob),
 		Command: one(h, HeaderCommand), Mode: Mode(one(h, HeaderMode)), Type: one(h, HeaderContentType), Reason: []byte(one(h, HeaderReason))}
 	d.Invalid = subject == d.Session.InvalidSubject()
 	var errs [5]error
 	if subject != d.Subject() {
-		errs[4] = fmt.Errorf("its headers are those of a letter on %s", Clip(d.Subject()))
+		errs[4] = fmt.Errorf("its headers are those of a dead letter on %s", Clip(d.Subject()))
 	}
 	d.Sequence, errs[0] = strconv.ParseUint(one(h, HeaderSequence), 10, 64)
 	d.Stored, errs[1] = time.Parse(time.RFC3339Nano, one(h, HeaderStored))
@@ -155,10 +155,10 @@ func ParseDeadLetter(subject string, h map[string][]string) (*DeadLetter, error)
 	return d, nil
 }
 
-// Failed is the error of a letter in short.
+// Failed is the error of a dead letter in short.
 func (d *DeadLetter) Failed() (c Category, code, message string) {
 	var r wireFailure
-	_ = json.Unmarshal(d.Reason, &r) // a letter without a reason is listed without one
+	_ = json.Unmarshal(d.Reason, &r) // a dead letter without a reason is listed without one
 	return r.Category, r.Code, r.Message
 }
 
@@ -204,7 +204,7 @@ func plainJSON(v any) []byte {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// ReplayJob is the id of the job that replays a letter. Replays of replays keep the first job's id, so that ids do not grow.
+// ReplayJob is the id of the job that replays a dead letter. Replays of replays keep the first job's id, so that ids do not grow.
 func ReplayJob(job string, letter uint64) string {
 	if i := strings.LastIndex(job, "-r"); i > 0 && contract.Digits(job[i+2:]) {
 		job = job[:i]
@@ -212,7 +212,7 @@ func ReplayJob(job string, letter uint64) string {
 	return job + "-r" + strconv.FormatUint(letter, 10)
 }
 
-// validReplay reports whether id is what ReplayJob makes for the letter of the header Dspex-Replay.
+// validReplay reports whether id is what ReplayJob makes for the dead letter of the header Dspex-Replay.
 func validReplay(id, letter string) bool {
 	base, ok := strings.CutSuffix(id, "-r"+letter)
 	return ok && contract.Digits(letter) && contract.ValidToken(base, MaxJobID)

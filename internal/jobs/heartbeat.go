@@ -32,7 +32,7 @@ type Heartbeat struct {
 	CheckoutMillis int64          `json:"checkout_ms"`       // how long a call may wait for a slot
 
 	Breakers []string       `json:"breakers,omitempty"`     // those that are open, 16 at most
-	Stuck    map[string]int `json:"stuck,omitempty"`        // step -> jobs that are held up at it
+	Blocked  map[string]int `json:"stuck,omitempty"`        // step -> jobs that are blocked at it
 	Busy     map[int]int    `json:"busy,omitempty"`         // partition -> sessions with work
 	ClockOff *int64         `json:"clock_off_ms,omitempty"` // its machine's wall clock less the broker's, ms
 	Releases bool           `json:"releases"`               // understands dspex.ctl.<host>.release

@@ -81,7 +81,7 @@ func TestRecordsKeepWhatTheyHold(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_123)
 	rec := &Record{Stream: 5, Generation: 2, LastSequence: 9, Ended: map[uint64]Kind{11: Cancelled, 12: Expired}, State: []byte{1, 2}, StateVersion: 7,
 		LM: []byte{0x80}, Created: at, Updated: at, Jobs: 3, Host: "h", Worker: "w", Last: &Outcome{Job: "j", Sequence: 9, Epoch: 4, Attempt: 2,
-			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, Buried: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}, Failures: []Failure{{2, Timeout, "c", "m", "h/1", "T", at}}}}
+			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, DeadLettered: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}, Failures: []Failure{{2, Timeout, "c", "m", "h/1", "T", at}}}}
 	got, err := ParseRecord(rec.Append(nil))
 	if err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("record: %v\n%+v\n%+v", err, got, rec)

@@ -34,18 +34,18 @@ func (k Kind) valid() bool {
 
 // Outcome is a decided job as its session record keeps it: enough to finish the job again after a crash.
 type Outcome struct {
-	Job      string
-	Sequence uint64
-	Epoch    uint64
-	Attempt  int
-	Hash     [sha256.Size]byte
-	Kind     Kind
-	Mode     Mode
-	Buried   bool
-	ReplyTo  string
-	Type     string    // content type of the reply
-	Body     []byte    // reply, MessagePack
-	Failures []Failure // of a buried job: its dead letter can be written again
+	Job          string
+	Sequence     uint64
+	Epoch        uint64
+	Attempt      int
+	Hash         [sha256.Size]byte
+	Kind         Kind
+	Mode         Mode
+	DeadLettered bool
+	ReplyTo      string
+	Type         string    // content type of the reply
+	Body         []byte    // reply, MessagePack
+	Failures     []Failure // of a dead-lettered job: its dead letter can be written again
 }
 
 // Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
@@ -112,7 +112,7 @@ func (o *Outcome) append(dst []byte) []byte {
 	dst = wire.AppendBin(dst, o.Hash[:])
 	dst = wire.AppendStr(dst, string(o.Kind))
 	dst = wire.AppendStr(dst, string(o.Mode))
-	dst = wire.AppendBool(dst, o.Buried)
+	dst = wire.AppendBool(dst, o.DeadLettered)
 	dst = wire.AppendStr(dst, o.ReplyTo)
 	dst = wire.AppendStr(dst, o.Type)
 	dst = wire.AppendBin(dst, o.Body)
@@ -301,7 +301,7 @@ func (in *fields) outcome() *Outcome {
 	n := in.array()
 	o := &Outcome{Job: in.str(), Sequence: in.uint(), Epoch: in.uint(), Attempt: in.attempt()}
 	o.Hash = in.hash()
-	o.Kind, o.Mode, o.Buried = in.kind(), Mode(in.str()), in.boolean()
+	o.Kind, o.Mode, o.DeadLettered = in.kind(), Mode(in.str()), in.boolean()
 	o.ReplyTo, o.Type, o.Body = in.str(), in.str(), in.body()
 	if n >= 13 { // earlier versions kept no history here
 		o.Failures = in.history()

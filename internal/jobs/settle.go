@@ -96,14 +96,14 @@ type Action int
 
 // The actions of a Verdict.
 const (
-	Retry Action = iota + 1
-	Fail         // answered, not worth keeping: bad input, unknown ids
-	Bury         // answered and kept among the dead letters
+	Retry        Action = iota + 1
+	Fail                // answered, not worth keeping: bad input, unknown ids
+	ToDeadLetter        // answered and kept among the dead letters
 	Expire
 )
 
 func (a Action) String() string {
-	return [...]string{"?", "retry", "fail", "bury", "expire"}[a]
+	return [...]string{"?", "retry", "fail", "dead-letter", "expire"}[a]
 }
 
 // Verdict is the decision on a failed attempt.
@@ -119,11 +119,11 @@ func Settle(e *Error, attempt int, p Policy, left time.Duration, hasDeadline boo
 		return Verdict{Action: Fail}
 	}
 	if attempt > p.Retries(e) {
-		return Verdict{Action: Bury}
+		return Verdict{Action: ToDeadLetter}
 	}
 	d := p.delay(e, attempt, chance)
 	if hasDeadline && d >= left {
-		return Verdict{Action: Bury}
+		return Verdict{Action: ToDeadLetter}
 	}
 	return Verdict{Action: Retry, Delay: d}
 }

@@ -45,7 +45,7 @@ func TestTheManualsRetrySequences(t *testing.T) {
 		for attempt := 1; ; attempt++ {
 			v := Settle(c.err, attempt, c.policy, 0, false, nil)
 			if v.Action != Retry {
-				if want := map[bool]Action{true: Bury, false: Fail}[c.err.Retryable]; v.Action != want {
+				if want := map[bool]Action{true: ToDeadLetter, false: Fail}[c.err.Retryable]; v.Action != want {
 					t.Errorf("%s: ends with %v, want %v", name, v.Action, want)
 				}
 				break
@@ -79,7 +79,7 @@ func TestTheProvidersLongerRetryAfterWinsWithinItsCap(t *testing.T) {
 }
 
 func TestNoRetryIsPlannedPastTheDeadline(t *testing.T) {
-	if v := Settle(crash(), 1, Policy{}, 99*time.Millisecond, true, nil); v.Action != Bury {
+	if v := Settle(crash(), 1, Policy{}, 99*time.Millisecond, true, nil); v.Action != ToDeadLetter {
 		t.Errorf("action %v", v.Action)
 	}
 	if v := Settle(crash(), 1, Policy{}, 101*time.Millisecond, true, nil); v.Action != Retry {

@@ -155,7 +155,7 @@ func (a *attempt) fail(c *Core, e *jobs.Error, v jobs.Verdict, out *Output) {
 	t := c.cur
 	c.cur.note(c, e)
 	if v.Action != jobs.Retry {
-		t.dead = v.Action == jobs.Bury
+		t.dead = v.Action == jobs.ToDeadLetter
 		a.settle(c, e, out)
 		return
 	}

@@ -8,9 +8,9 @@ import (
 
 // checkout is the wait for a slot of a worker, and the slot.
 type checkout struct {
-	slot      uint32 // operation of the Acquire whose slot is held, 0: none
-	worker    Slot
-	impatient bool // the wait is bound by the checkout timeout
+	slot    uint32 // operation of the Acquire whose slot is held, 0: none
+	worker  Slot
+	bounded bool // the wait is bounded by the checkout timeout
 }
 
 // askRoom looks again whether there is room. Until then nothing is judged, because nothing could be written.
@@ -35,9 +35,9 @@ func (o *checkout) acquire(c *Core) {
 	if t.Attempt == 0 {
 		waited = c.journal.waited(c)
 	}
-	o.impatient = false
+	o.bounded = false
 	if patience := max(c.cfg.CheckoutTimeout-waited, 1); t.Env.Mode == jobs.ModeCall && (bound == 0 || patience < bound) {
-		bound, o.impatient = patience, true
+		bound, o.bounded = patience, true
 	}
 	t.LM, t.Prefer, t.Avoid = c.ledger.lm(), c.ledger.prefers(c), t.avoids()
 	c.to(AwaitSlot)
@@ -49,7 +49,7 @@ func (o *checkout) acquire(c *Core) {
 
 // outwaited ends the wait for a slot.
 func (o *checkout) outwaited(c *Core, _ *Event) {
-	if o.impatient {
+	if o.bounded {
 		e := jobs.NoWorkerFree(c.cfg.CheckoutTimeout)
 		o.withdraw(c, e)
 		o.notStarted(c, e)

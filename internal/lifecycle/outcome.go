@@ -28,7 +28,7 @@ func (e *ending) finish(c *Core, o *jobs.Outcome, again bool) {
 	*e = ending{decided: true, ttl: jobs.ResultTTL(o.Mode), answer: o.Body,
 		reply:  Address{To: o.ReplyTo, Type: o.Type, Job: o.Job, Attempt: o.Attempt},
 		result: &jobs.Result{Session: c.ref.ID, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: c.now()}}
-	if o.Buried {
+	if o.DeadLettered {
 		e.letter, e.check = e.deadLetter(c, j, o), again
 	}
 	e.carryOut(c)

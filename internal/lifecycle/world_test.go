@@ -290,7 +290,7 @@ func spell(a Action) string {
 		add("expect=%d last=%d state=%q", a.Revision, rec.LastSequence, rec.State)
 		if rec.Last != nil {
 			add("%s %s", rec.Last.Job, rec.Last.Kind)
-			if rec.Last.Buried {
+			if rec.Last.DeadLettered {
 				add("dead")
 			}
 		}

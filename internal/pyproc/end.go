@@ -41,12 +41,12 @@ func (w *worker) end(stage State, cause error) *ExitError {
 			w.failCalls(err)
 			w.pool.lingering.Go(func() {
 				<-w.Exited
-				_ = w.bury(stage, cause) // the error was handed out already
+				_ = w.cleanUp(stage, cause) // the error was handed out already
 			})
 			return err
 		}
 	}
-	return w.bury(stage, cause)
+	return w.cleanUp(stage, cause)
 }
 
 // dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still say so. One that has not
@@ -73,9 +73,9 @@ func (w *worker) cancelMark(otherwise int64) int64 {
 	return otherwise
 }
 
-// bury clears up after a process that has ended: kills what it left behind in its group, reaps it, reads its pipes to the
+// cleanUp clears up after a process that has ended: kills what it left behind in its group, reaps it, reads its pipes to the
 // end, fails its calls and waits for its goroutines.
-func (w *worker) bury(stage State, cause error) *ExitError {
+func (w *worker) cleanUp(stage State, cause error) *ExitError {
 	w.Child.Signal(syscall.SIGKILL) // before reap: until then the group's number is taken, and the name of its directory
 	w.pool.removeScratch(w.Process)
 	if w.channel != nil {

@@ -80,7 +80,7 @@ func newWorker(s *supervisor, nonce string, c *proc.Child) *worker {
 	}
 }
 
-// launch starts the worker's goroutines. bury ends them all.
+// launch starts the worker's goroutines. cleanUp ends them all.
 func (w *worker) launch() {
 	w.Watch(w.read) // LOG frames come from the reader
 	w.All.Go(w.out.run)

@@ -28,8 +28,8 @@ func dlq(t *testing.T, server string, args ...string) (out, said string, status 
 	return stdout.String(), stderr.String(), status
 }
 
-// bury makes a dead letter.
-func bury(ctx context.Context, t *testing.T, c *dspex.Client, session, job string) {
+// deadLetter makes a dead letter.
+func deadLetter(ctx context.Context, t *testing.T, c *dspex.Client, session, job string) {
 	t.Helper()
 	args := dspex.Args{"retryable": true, "category": "connection", "code": "gone"}
 	opts := []dspex.SubmitOption{dspex.WithJobID(job), dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond))}
@@ -50,8 +50,8 @@ func bury(ctx context.Context, t *testing.T, c *dspex.Client, session, job strin
 func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	d := startIn(t, "", "--engine", "stub")
 	ctx, c := connectTo(t, d.url)
-	bury(ctx, t, c, "s", "one")
-	bury(ctx, t, c, "", "two")
+	deadLetter(ctx, t, c, "s", "one")
+	deadLetter(ctx, t, c, "", "two")
 	out, _, status := dlq(t, d.url, "list")
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); status != 0 || len(lines) != 3 || !strings.Contains(lines[1], "one") || !strings.Contains(lines[2], "connection gone") {
 		t.Errorf("list: %d\n%s", status, out)
@@ -72,7 +72,7 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	}{
 		{"show 99", 1, "", "dead_letter_unknown"}, {"show x", 2, "", "must be a number"}, {"replay", 2, "", "name the dead letters"}, {"replay 1 --all", 2, "", "name the dead letters"},
 		{"replay --session s", 2, "", "would replay 1 dead letters: rerun with --yes"}, {"purge 1", 2, "", "would remove 1 dead letters: rerun with --yes"},
-		{"replay 1", 0, "letter 1: replayed as one-r1", ""}, {"replay 1", 0, "letter 1: had been replayed as one-r1", ""},
+		{"replay 1", 0, "dead letter 1: replayed as one-r1", ""}, {"replay 1", 0, "dead letter 1: had been replayed as one-r1", ""},
 		{"purge --replayed --yes", 0, "1 removed", ""}, {"list --session s --replayed", 0, "", "no dead letters"},
 	} {
 		out, said, status := dlq(t, d.url, strings.Fields(step.args)...)
@@ -85,9 +85,9 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 func TestDeadLettersFromGo(t *testing.T) {
 	ctx, c := connectTo(t, startIn(t, "", "--engine", "stub").url)
 	for _, job := range []string{"a", "b", "c"} {
-		bury(ctx, t, c, "s", job)
+		deadLetter(ctx, t, c, "s", job)
 	}
-	bury(ctx, t, c, "", "d")
+	deadLetter(ctx, t, c, "", "d")
 	names := func(f dspex.DeadLetterFilter) (list []string) {
 		t.Helper()
 		for l, err := range c.Admin().DeadLetters(ctx, f) {

@@ -163,13 +163,13 @@ func TestTheSecondHostOfANameRefusesToStartAndTheFirstGoesOn(t *testing.T) {
 	if _, err := c.Execute(t.Context(), "s", "append", dspex.Args{"x": 1}); err != nil {
 		t.Fatal(err)
 	}
-	twin := d.host("h1")
-	if err := twin.awaitEnd(); err == nil || !strings.Contains(twin.said(), `a host named "h1" is running already`) {
-		t.Errorf("the twin ended with %v:\n%s", err, twin.said())
+	duplicate := d.host("h1")
+	if err := duplicate.awaitEnd(); err == nil || !strings.Contains(duplicate.said(), `a host named "h1" is running already`) {
+		t.Errorf("the duplicate ended with %v:\n%s", err, duplicate.said())
 	}
 	select {
-	case <-twin.ready:
-		t.Error("the twin said that it is ready")
+	case <-duplicate.ready:
+		t.Error("the duplicate said that it is ready")
 	default:
 	}
 	r, err := c.Execute(t.Context(), "s", "append", dspex.Args{"x": 2})

@@ -45,7 +45,7 @@ func check(h *history, idle time.Duration) []string {
 	c.retriesWait()
 	c.nothingExpiresEarly()
 	c.stateContinues()
-	c.burials()
+	c.deadLetters()
 	c.programsFollow()
 	return c.bad
 }
@@ -327,15 +327,15 @@ func command(m event) string {
 	return r.Command
 }
 
-// burials: a buried outcome has one dead letter, another one has none.
-func (c *checker) burials() {
+// deadLetters: a dead-lettered outcome has one dead letter, another one has none.
+func (c *checker) deadLetters() {
 	letters := map[string]int{}
 	c.h.each(func(e event) { letters[e.text]++ }, deadLetter)
 	want := map[string]int{}
 	for session, list := range c.commits {
 		for _, e := range list { // more than one of a sequence where the record has expired
 			id := fmt.Sprintf("%s.%d", session, e.seq)
-			if want[id] += 0; e.record.Last.Buried {
+			if want[id] += 0; e.record.Last.DeadLettered {
 				want[id] = 1
 			}
 		}

@@ -17,7 +17,7 @@ const (
 	hostKill        faultKind = "host killed"
 	hostFreeze      faultKind = "host frozen"
 	hostDrain       faultKind = "host drained"
-	hostReplaced    faultKind = "host frozen and replaced by its twin"
+	hostReplaced    faultKind = "host frozen and replaced by a duplicate"
 	hostRetired     faultKind = "host drained and resumed by the operator"
 	hostFreezeLong  faultKind = "host frozen for over an hour"
 	allStopped      faultKind = "everything but the broker stopped for hours"

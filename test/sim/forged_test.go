@@ -92,12 +92,12 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 			m, r := h.find(stored, 1), h.find(resulted, 1)
 			m.header, r.result.Kind = nats.Header{jobs.HeaderDeadline: {"1000"}}, jobs.Expired
 		}, "its deadline is 1s"},
-		"a client waits for ever":      {func(h *history) { h.all = append(h.all, event{kind: stuck, who: "c0", text: "op 1"}) }, "waits for ever"},
-		"a job is left":                {func(h *history) { h.all = append(h.all, event{kind: final, text: "1 jobs on dspex.p.0.s"}) }, "at the end"},
-		"a dead letter from nowhere":   {func(h *history) { h.all = append(h.all, event{kind: deadLetter, text: "s.2"}) }, "dead letters, want 0"},
-		"a buried job has no letter":   {func(h *history) { h.find(committed, 0).record.Last.Buried = true }, "dead letters, want 1"},
-		"an accepted job is not there": {func(h *history) { h.drop(stored, 0) }, "never stored"},
-		"a conflict without reason":    {func(h *history) { h.find(answered, 0).text = jobs.CodeConflict }, "has one payload"},
+		"a client waits for ever":            {func(h *history) { h.all = append(h.all, event{kind: stuck, who: "c0", text: "op 1"}) }, "waits for ever"},
+		"a job is left":                      {func(h *history) { h.all = append(h.all, event{kind: final, text: "1 jobs on dspex.p.0.s"}) }, "at the end"},
+		"a dead letter from nowhere":         {func(h *history) { h.all = append(h.all, event{kind: deadLetter, text: "s.2"}) }, "dead letters, want 0"},
+		"a dead-lettered job without letter": {func(h *history) { h.find(committed, 0).record.Last.DeadLettered = true }, "dead letters, want 1"},
+		"an accepted job is not there":       {func(h *history) { h.drop(stored, 0) }, "never stored"},
+		"a conflict without reason":          {func(h *history) { h.find(answered, 0).text = jobs.CodeConflict }, "has one payload"},
 		"an accepted job is unknown": {func(h *history) {
 			h.all = append(h.all, event{kind: lookedUp, session: "s", job: "a", text: jobs.CodeJobUnknown})
 		}, "does not know it"},

@@ -19,7 +19,7 @@ type mood struct {
 var pushing = &mood{"programs that an operator pushes", pushedUnderFire, pushesPrograms}
 
 var moods = []*mood{
-	{"impatient clients", func(*rand.Rand, *plan) {}, impatient},
+	{"clients with short deadlines", func(*rand.Rand, *plan) {}, shortDeadlines},
 	{"cleaned up under fire", underFire, cleaning},
 	{"clients that poll", lateLooks, polling},
 	{"late retries", lateRetry, failing},
@@ -74,8 +74,8 @@ func cleaning(r *rand.Rand, o *op) {
 	}
 }
 
-// impatient clients ask for much of one session at once, want the end of half of it soon, and clean up in between.
-func impatient(r *rand.Rand, o *op) {
+// shortDeadlines are clients that send many jobs to one session at once, with short deadlines or cancellations, and clean up in between.
+func shortDeadlines(r *rand.Rand, o *op) {
 	o.session, o.awaits, o.think = "alice", false, time.Duration(r.IntN(200))*time.Millisecond
 	if r.IntN(3) == 0 {
 		o.job = ""

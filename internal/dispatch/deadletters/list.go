@@ -30,7 +30,7 @@ func New(broker *stream.Access, log *slog.Logger) *Letters { return &Letters{bro
 const (
 	deadDefault = 100
 	deadMost    = 500
-	deadScan    = 10_000 // letters looked at
+	deadScan    = 10_000 // dead letters read
 )
 
 // query chooses dead letters: one, or all that match.
@@ -41,7 +41,7 @@ type query struct {
 	anonymous, all bool
 	category       jobs.Category
 	code           string
-	older, newer   int64 // ms since it was buried
+	older, newer   int64 // ms since the job was dead-lettered
 	limit          int64
 	replayed       *bool
 	cursor         string
@@ -78,10 +78,10 @@ func (a *query) entries(r endpoint.Request) map[string]*endpoint.Entry {
 	}
 }
 
-// choose reads which letters a request is about. Without a filter it must say that it means all.
+// choose reads which dead letters a request is about. Without a filter it must say that it means all.
 func (a *query) choose(r endpoint.Request) *jobs.Error {
 	entries := a.entries(r)
-	entries["sequence"] = endpoint.Int(&a.sequence, "a letter's sequence", 1, 1<<53)
+	entries["sequence"] = endpoint.Int(&a.sequence, "a dead letter's sequence", 1, 1<<53)
 	entries["all"] = endpoint.Bool(&a.all)
 	if bad := endpoint.ReadBody(r, `{"sequence": 1}, a filter, or {"all": true}`, entries); bad != nil {
 		return bad
@@ -119,7 +119,7 @@ func (a *query) subjects() []string {
 	return []string{all.DeadSubject(), of.DeadSubject(), of.InvalidSubject()}
 }
 
-// scan hands the letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
+// scan passes the dead letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
 // The first page fixes where the last one ends: what dies meanwhile is not met.
 func (l *Letters) scan(ctx context.Context, a *query, visit func(*deadLetter) error) (cursor string, err error) {
 	if a.until == 0 {
@@ -153,7 +153,7 @@ type deadLetter struct {
 	replayed time.Time
 }
 
-// match reads a letter and judges it.
+// match reads a dead letter and compares it with the filter.
 func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time.Time) (*deadLetter, bool, error) {
 	letter, err := jobs.ParseDeadLetter(m.Subject, m.Header)
 	if err != nil {
@@ -179,7 +179,7 @@ func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time
 	return b, a.replayed == nil || *a.replayed == (b.replay != ""), nil
 }
 
-// note looks whether a letter was replayed.
+// note looks whether a dead letter was replayed.
 func (l *Letters) note(ctx context.Context, b *deadLetter) error {
 	m, err := l.broker.Reads.Last(ctx, l.broker.NC, stream.Dead, replayedSubject(b.sequence))
 	if errors.Is(err, stream.ErrNotFound) {
@@ -195,7 +195,7 @@ func replayedSubject(sequence uint64) string {
 	return jobs.DeadReplayed + strconv.FormatUint(sequence, 10)
 }
 
-// brief is what a list tells of a letter.
+// brief is a dead letter as it is listed.
 func (b *deadLetter) brief() map[string]any {
 	category, code, message := b.Failed()
 	out := map[string]any{
@@ -232,10 +232,10 @@ func (l *Letters) List(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"letters": found}, cursor))
 }
 
-// Show answers all about one letter: its request, why it failed, and every attempt's error.
+// Show answers everything about one dead letter: its request, why it failed, and every attempt's error.
 func (l *Letters) Show(ctx context.Context, r endpoint.Request) {
 	var sequence int64
-	if bad := endpoint.ReadBody(r, `{"sequence": 1}`, map[string]*endpoint.Entry{"sequence": endpoint.Int(&sequence, "a letter's sequence", 1, 1<<53).Needed()}); bad != nil {
+	if bad := endpoint.ReadBody(r, `{"sequence": 1}`, map[string]*endpoint.Entry{"sequence": endpoint.Int(&sequence, "a dead letter's sequence", 1, 1<<53).Needed()}); bad != nil {
 		endpoint.Refuse(r, bad)
 		return
 	}

@@ -30,7 +30,7 @@ func (l *Letters) Replay(ctx context.Context, r endpoint.Request) {
 	made := []any{}
 	cursor, err := l.scan(ctx, a, func(b *deadLetter) error {
 		one, bad := l.replay(ctx, a.tenant, b.sequence)
-		if bad != nil { // a full queue, a letter purged meanwhile: the others go on
+		if bad != nil { // a full queue, a dead letter purged meanwhile: the others continue
 			one = map[string]any{"sequence": b.sequence, "session": endpoint.OrNil(b.Session.ID),
 				"error": map[string]any{"error_category": string(bad.Category), "code": bad.Code, "message": bad.Message, "retryable": bad.Retryable}}
 		}
@@ -44,14 +44,14 @@ func (l *Letters) Replay(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"replayed": made}, cursor))
 }
 
-// replay publishes the job of one letter to the end of its session's queue, or to its lane, unless that was done before.
+// replay publishes the job of one dead letter to the end of its session's queue, or to its lane, unless that was done before.
 func (l *Letters) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
 	b, body, bad := l.letter(ctx, tenant, sequence)
 	switch {
 	case bad != nil:
 		return nil, bad
 	case b.Invalid:
-		return nil, jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the letter cannot be replayed: its job named no possible session")
+		return nil, jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the dead letter cannot be replayed: the session id of its job is invalid")
 	}
 	made := map[string]any{"sequence": sequence, "session": endpoint.OrNil(b.Session.ID), "job": jobs.ReplayJob(b.Job, sequence), "again": true}
 	if b.replay != "" {
@@ -70,7 +70,7 @@ func (l *Letters) replay(ctx context.Context, tenant string, sequence uint64) (m
 	first, err := l.markReplayed(sequence, job)
 	made["again"] = e.Exists || !first // published twice, it is run once: the id is one
 	if err != nil {
-		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the letter could not be marked: %v", job, err).
+		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the dead letter could not be marked: %v", job, err).
 			WithHint("asking again makes no second job").Again()
 	}
 	return made, nil
@@ -88,7 +88,7 @@ func replayHeader(b *deadLetter, job string) map[string][]string {
 	return h
 }
 
-// markReplayed notes the replay beside the letter; a note that is there stays. It reports whether this one is the first.
+// markReplayed notes the replay beside the dead letter; a note that is there stays. It reports whether this one is the first.
 func (l *Letters) markReplayed(sequence uint64, job string) (first bool, err error) {
 	err = l.broker.StoreFirst(replayedSubject(sequence), map[string][]string{jobs.HeaderJob: {job}}, nil)
 	if errors.Is(err, stream.ErrWrongRevision) {
@@ -127,7 +127,7 @@ func (l *Letters) Purge(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, endpoint.Paged(map[string]any{"purged": count}, cursor))
 }
 
-// purge removes a letter, then the note about it.
+// purge removes a dead letter, then the note about it.
 func (l *Letters) purge(ctx context.Context, b *deadLetter) error {
 	if err := l.broker.DeleteMessage(ctx, stream.Dead, b.sequence); err != nil {
 		return err

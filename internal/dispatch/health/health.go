@@ -133,8 +133,8 @@ func (h *Health) degradations(ctx context.Context, beats []jobs.Heartbeat, all b
 	reasons = append(reasons, fleet.ClocksOff(h.Broker.Clock, h.Dispatcher, beats)...)
 	open := map[string]bool{}
 	for _, b := range beats {
-		for _, step := range slices.Sorted(maps.Keys(b.Stuck)) {
-			reasons = append(reasons, fmt.Sprintf("%d jobs of host %s are stuck at the step %s", b.Stuck[step], b.Host, step))
+		for _, step := range slices.Sorted(maps.Keys(b.Blocked)) {
+			reasons = append(reasons, fmt.Sprintf("%d jobs of host %s are blocked at the step %s", b.Blocked[step], b.Host, step))
 		}
 		for _, name := range b.Breakers {
 			open[name] = true

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/lifecycle"
 )
 
-// Blocked are the jobs that cannot get on, by who drives them and the step at which they are held up.
+// Blocked are the blocked jobs, by driver and step.
 type Blocked struct {
 	mu   sync.Mutex
 	at   map[any]lifecycle.Step
@@ -37,7 +37,7 @@ func (b *Blocked) Add(by any, step lifecycle.Step, cause error, log *slog.Logger
 	}
 	b.mu.Unlock()
 	if !quiet {
-		log.Error("jobs_stuck", "step", step, "error", cause, "hint", blockedHint(step))
+		log.Error("jobs_blocked", "step", step, "error", cause, "hint", blockedHint(step))
 	}
 }
 

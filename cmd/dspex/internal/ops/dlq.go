@@ -16,33 +16,33 @@ import (
 // DeadLetters is `dspex dlq`.
 func DeadLetters(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "dlq", Short: "Look after dead letters: jobs that failed for good", Args: cobra.NoArgs,
+		Use: "dlq", Short: "List, show, replay and purge dead letters: jobs that failed for good", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(dlqListCommand(a), dlqShowCommand(a), dlqReplayCommand(a), dlqPurgeCommand(a))
 	return cmd
 }
 
-// letterFlags are the filter as flags.
-type letterFlags struct {
+// deadLetterFlags are the filter as flags.
+type deadLetterFlags struct {
 	dspex.DeadLetterFilter
 	category string
 	replayed bool
 }
 
-func (f *letterFlags) add(cmd *cobra.Command) {
+func (f *deadLetterFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.Session, "session", "", "only letters of this session")
-	flags.BoolVar(&f.Anonymous, "anonymous", false, "only letters of anonymous jobs")
-	flags.StringVar(&f.category, "category", "", "only letters whose last error is of this category")
-	flags.StringVar(&f.Code, "code", "", "only letters whose last error has this code")
-	flags.DurationVar(&f.OlderThan, "older-than", 0, "only letters that are older")
-	flags.DurationVar(&f.NewerThan, "newer-than", 0, "only letters that are newer")
-	flags.BoolVar(&f.replayed, "replayed", false, "only letters that were replayed; --replayed=false: that were not")
+	flags.StringVar(&f.Session, "session", "", "only dead letters of this session")
+	flags.BoolVar(&f.Anonymous, "anonymous", false, "only dead letters of anonymous jobs")
+	flags.StringVar(&f.category, "category", "", "only dead letters whose last error is of this category")
+	flags.StringVar(&f.Code, "code", "", "only dead letters whose last error has this code")
+	flags.DurationVar(&f.OlderThan, "older-than", 0, "only dead letters that are older")
+	flags.DurationVar(&f.NewerThan, "newer-than", 0, "only dead letters that are newer")
+	flags.BoolVar(&f.replayed, "replayed", false, "only dead letters that were replayed; --replayed=false: that were not")
 }
 
 // filter checks the flags; given says whether one restricts the choice.
-func (f *letterFlags) filter(cmd *cobra.Command) (filter dspex.DeadLetterFilter, given bool, err error) {
+func (f *deadLetterFlags) filter(cmd *cobra.Command) (filter dspex.DeadLetterFilter, given bool, err error) {
 	for _, name := range []string{"session", "anonymous", "category", "code", "older-than", "newer-than", "replayed"} {
 		given = given || cmd.Flags().Changed(name)
 	}
@@ -65,7 +65,7 @@ func (f *letterFlags) filter(cmd *cobra.Command) (filter dspex.DeadLetterFilter,
 }
 
 func dlqListCommand(a *cli.App) *cobra.Command {
-	var f letterFlags
+	var f deadLetterFlags
 	var many cli.ListFlags
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -82,8 +82,8 @@ func dlqListCommand(a *cli.App) *cobra.Command {
 				return err
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				list := cli.Listing[dspex.DeadLetter]{Row: letterRow, None: "no dead letters", Raw: func(l dspex.DeadLetter) json.RawMessage { return l.Raw }, Table: cli.Columns{
-					App: a, Head: []string{"LETTER", "JOB", "SESSION", "COMMAND", "ATTEMPTS", "ERROR", "AGE", "REPLAYED"},
+				list := cli.Listing[dspex.DeadLetter]{Row: deadLetterRow, None: "no dead letters", Raw: func(l dspex.DeadLetter) json.RawMessage { return l.Raw }, Table: cli.Columns{
+					App: a, Head: []string{"SEQUENCE", "JOB", "SESSION", "COMMAND", "ATTEMPTS", "ERROR", "AGE", "REPLAYED"},
 					Right: []bool{true, false, false, false, true, false, true, false}, Least: []int{7, 4, 3},
 				}}
 				return list.Say(a, c.Admin().DeadLetters(ctx, filter), filter.Limit)
@@ -95,7 +95,7 @@ func dlqListCommand(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func letterRow(l dspex.DeadLetter) []string {
+func deadLetterRow(l dspex.DeadLetter) []string {
 	replayed := "-"
 	if l.Replayed != nil {
 		replayed = cli.Word(l.Replayed.Job.ID)
@@ -106,8 +106,8 @@ func letterRow(l dspex.DeadLetter) []string {
 	}
 }
 
-// letterSequence reads the name of a letter.
-func letterSequence(text string) (uint64, error) {
+// deadLetterSequence reads the number of a dead letter.
+func deadLetterSequence(text string) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n == 0 {
 		return 0, cli.Usage("a dead letter must be a number, the first column of `dspex dlq list`, got %q", text)
@@ -117,9 +117,9 @@ func letterSequence(text string) (uint64, error) {
 
 func dlqShowCommand(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "show LETTER", Short: "Show all about one dead letter: its request, and every attempt's error", Args: cobra.ExactArgs(1),
+		Use: "show SEQUENCE", Short: "Show one dead letter: its request, and every attempt's error", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			sequence, err := letterSequence(args[0])
+			sequence, err := deadLetterSequence(args[0])
 			if err != nil {
 				return err
 			}
@@ -131,14 +131,14 @@ func dlqShowCommand(a *cli.App) *cobra.Command {
 				if !a.Text() {
 					return a.Say(l.Raw)
 				}
-				sayLetter(a, l)
+				sayDeadLetter(a, l)
 				return nil
 			})
 		},
 	}
 }
 
-func sayLetter(a *cli.App, l dspex.DeadLetterDetails) {
+func sayDeadLetter(a *cli.App, l dspex.DeadLetterDetails) {
 	replayed := ""
 	if l.Replayed != nil {
 		replayed = fmt.Sprintf("%s, %s ago", cli.Word(l.Replayed.Job.ID), cli.Span(time.Since(l.Replayed.At)))
@@ -148,7 +148,7 @@ func sayLetter(a *cli.App, l dspex.DeadLetterDetails) {
 		request = fmt.Sprintf("%d bytes that cannot be read", len(l.RequestBytes))
 	}
 	rows := []cli.Row{
-		{"letter", strconv.FormatUint(l.Sequence, 10)}, {"job", cli.Word(l.Job.ID)}, {"session", cli.Word(l.Job.Session)}, {"lane", cli.Word(string(l.Lane))}, {"mode", cli.Word(l.Mode)},
+		{"dead letter", strconv.FormatUint(l.Sequence, 10)}, {"job", cli.Word(l.Job.ID)}, {"session", cli.Word(l.Job.Session)}, {"lane", cli.Word(string(l.Lane))}, {"mode", cli.Word(l.Mode)},
 		{"accepted", cli.Span(time.Since(l.AcceptedAt)) + " ago"}, {"dead-lettered", cli.Span(time.Since(l.CreatedAt)) + " ago"}, {"replayed", replayed},
 		{"request", request}, {"attempts", strconv.Itoa(l.Attempts)}, {"error", cli.Word(string(l.Category) + " " + l.Code)}, {"message", cli.Clean(l.Message)},
 	}

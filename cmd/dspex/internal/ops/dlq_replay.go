@@ -11,21 +11,21 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// letterChoice are the letters that replay and purge are about: those named, or those that match.
-type letterChoice struct {
-	letterFlags
+// deadLetterChoice selects what replay and purge work on: dead letters by number, or those that match the filter.
+type deadLetterChoice struct {
+	deadLetterFlags
 	all, yes bool
 }
 
-func (f *letterChoice) add(cmd *cobra.Command) {
-	f.letterFlags.add(cmd)
+func (f *deadLetterChoice) add(cmd *cobra.Command) {
+	f.deadLetterFlags.add(cmd)
 	cmd.Flags().IntVar(&f.Limit, "limit", 0, "how many at most, the oldest first (default all that match)")
 	cmd.Flags().BoolVar(&f.all, "all", false, "all dead letters")
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "really do it")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "confirm that all matching dead letters are meant")
 }
 
-// choose reads what is meant; named is nil for a filter.
-func (f *letterChoice) choose(cmd *cobra.Command, args []string) (named []uint64, filter dspex.DeadLetterFilter, err error) {
+// choose reads the selection; named is nil for a filter.
+func (f *deadLetterChoice) choose(cmd *cobra.Command, args []string) (named []uint64, filter dspex.DeadLetterFilter, err error) {
 	filter, given, err := f.filter(cmd)
 	if err != nil {
 		return nil, filter, err
@@ -41,7 +41,7 @@ func (f *letterChoice) choose(cmd *cobra.Command, args []string) (named []uint64
 		return nil, filter, cli.Usage("name the dead letters, or give a filter (--session, --category, ...) or --all")
 	}
 	for _, text := range args {
-		n, err := letterSequence(text)
+		n, err := deadLetterSequence(text)
 		if err != nil {
 			return nil, filter, err
 		}
@@ -50,8 +50,8 @@ func (f *letterChoice) choose(cmd *cobra.Command, args []string) (named []uint64
 	return named, filter, nil
 }
 
-// confirm ends what was not meant so, and says how much it would have been.
-func confirm(ctx context.Context, c *dspex.Client, f *letterChoice, verb string, named []uint64, filter dspex.DeadLetterFilter) error {
+// confirm refuses a run without --yes, and gives the number of dead letters that it would affect.
+func confirm(ctx context.Context, c *dspex.Client, f *deadLetterChoice, verb string, named []uint64, filter dspex.DeadLetterFilter) error {
 	if f.yes {
 		return nil
 	}
@@ -68,15 +68,15 @@ func confirm(ctx context.Context, c *dspex.Client, f *letterChoice, verb string,
 }
 
 func dlqReplayCommand(a *cli.App) *cobra.Command {
-	var f letterChoice
+	var f deadLetterChoice
 	cmd := &cobra.Command{
-		Use:   "replay LETTER ... | --session ID --yes | --all --yes",
+		Use:   "replay SEQUENCE ... | --session ID --yes | --all --yes",
 		Short: "Run dead letters again, as new jobs at the end of their queues",
 		Long: `Run dead letters again, as new jobs at the end of their queues.
 
-The job of letter 17 of the job order-1 is order-1-r17. Asking twice makes one job. The letters stay, marked as replayed.
+The job of dead letter 17 of the job order-1 is order-1-r17. Replaying twice makes one job. The dead letters stay, marked as replayed.
 
-Exit status: 1 if a letter could not be replayed. Otherwise as for call.`,
+Exit status: 1 if a dead letter could not be replayed. Otherwise as for call.`,
 		Example: `  dspex dlq replay 17
   dspex dlq replay --category resource_error --replayed=false --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,7 +109,7 @@ func replayNamed(ctx context.Context, c *dspex.Client, named []uint64) iter.Seq2
 	}
 }
 
-// sayReplays tells of each replay as it is made; --output json is one list at the end.
+// sayReplays prints each replay as it is made; --output json is one list at the end.
 func sayReplays(a *cli.App, replays iter.Seq2[dspex.ReplayResult, error]) error {
 	whole, failed, count := []any{}, false, 0
 	for r, err := range replays {
@@ -150,18 +150,18 @@ func sayReplays(a *cli.App, replays iter.Seq2[dspex.ReplayResult, error]) error 
 func sayReplay(a *cli.App, r dspex.ReplayResult) {
 	switch {
 	case r.Err != nil:
-		fmt.Fprintf(a.Out, "letter %d: %s\n", r.Sequence, cli.Word(r.Err.Error()))
+		fmt.Fprintf(a.Out, "dead letter %d: %s\n", r.Sequence, cli.Word(r.Err.Error()))
 	case r.Existing:
-		fmt.Fprintf(a.Out, "letter %d: had been replayed as %s\n", r.Sequence, cli.Word(r.Job.ID))
+		fmt.Fprintf(a.Out, "dead letter %d: had been replayed as %s\n", r.Sequence, cli.Word(r.Job.ID))
 	default:
-		fmt.Fprintf(a.Out, "letter %d: replayed as %s\n", r.Sequence, cli.Word(r.Job.ID))
+		fmt.Fprintf(a.Out, "dead letter %d: replayed as %s\n", r.Sequence, cli.Word(r.Job.ID))
 	}
 }
 
 func dlqPurgeCommand(a *cli.App) *cobra.Command {
-	var f letterChoice
+	var f deadLetterChoice
 	cmd := &cobra.Command{
-		Use:     "purge LETTER ... --yes | --session ID --yes | --all --yes",
+		Use:     "purge SEQUENCE ... --yes | --session ID --yes | --all --yes",
 		Short:   "Remove dead letters for good",
 		Example: "  dspex dlq purge --replayed --older-than 168h --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -99,7 +99,7 @@ func TestWhoWaitsForWhatTheBrokerRefusesIsToldAtTheDeadline(t *testing.T) {
 					}
 				}
 				status, reasons := y.health()
-				if status != "degraded" || !slices.Contains(reasons, "1 jobs of host h1 are stuck at the step "+step) {
+				if status != "degraded" || !slices.Contains(reasons, "1 jobs of host h1 are blocked at the step "+step) {
 					t.Errorf("%s %v", status, reasons)
 				}
 				y.limit(bucket, -1)
@@ -154,7 +154,7 @@ func TestAJobBehindARecordOfANewerVersionIsToldAtItsDeadlineAndEndsOnce(t *testi
 				t.Errorf("%s was told %v late", job, late)
 			}
 		}
-		if status, reasons := y.health(); status != "degraded" || !slices.Contains(reasons, "1 jobs of host h1 are stuck at the step newer_record") {
+		if status, reasons := y.health(); status != "degraded" || !slices.Contains(reasons, "1 jobs of host h1 are blocked at the step newer_record") {
 			t.Errorf("%s %v", status, reasons)
 		}
 		if r := y.call("dspex.rpc.session.other", "x", echo); !r.OK {
