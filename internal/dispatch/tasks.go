@@ -22,6 +22,7 @@ func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.keepAssigned},
 		keepAnchored(d.broker, d.log),
+		tellSteps(d.broker, d.log),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
 		{Name: "batches", Run: d.batches.Lead},
@@ -70,6 +71,24 @@ func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
 		}
 		last = sequence
 		return nil
+	})
+}
+
+// tellSteps writes down each step of the broker's clock, for processes that start later.
+func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {
+	told := -1 // also what was noticed before this time of leading
+	return leader.Every(fleet.Tick, log, "clock", func(ctx context.Context) error {
+		now := broker.Clock.Era()
+		if now == told {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
+		defer cancel()
+		err := broker.TellSteps(ctx)
+		if err == nil {
+			told = now
+		}
+		return err
 	})
 }
 

@@ -19,10 +19,13 @@ type Clock struct {
 	asking chan struct{} // capacity 1: one asks, others wait for its answer
 }
 
-// NewClock asks the broker for its time.
+// NewClock asks the broker for its time, and takes what the leader has told of its steps.
 func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *slog.Logger) (*Clock, error) {
 	k := &Clock{Clock: c, js: js, log: log, asking: make(chan struct{}, 1)}
-	return k, k.ask(ctx)
+	if err := k.ask(ctx); err != nil {
+		return nil, err
+	}
+	return k, k.learn(ctx)
 }
 
 // clockPause is the time between questions: what a step of the broker's clock does wrong it does for no longer. Whoever is about to

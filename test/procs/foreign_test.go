@@ -31,7 +31,7 @@ func TestValuesThatNobodyOfUsWroteAreNamedAndNotObeyed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for n, key := range []string{"drain.h1", "lm.default", "b.lm=2Ex", "f.lm=2Ex", "something.else"} {
+	for n, key := range []string{"drain.h1", "lm.default", "b.lm=2Ex", "f.lm=2Ex", "clock", "something.else"} {
 		put("dspex_control", key, []string{"true", `{"since": 7}`, "\x81"}[n%3])
 		tells(t, c, fmt.Sprintf("bucket dspex_control holds a value under %q", key))
 	}

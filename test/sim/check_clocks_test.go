@@ -1,21 +1,51 @@
 package sim
 
 import (
+	"math"
 	"slices"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// believes reports whether somebody had started after the broker's clock had been set ahead, and not after at: nobody tells a process
-// of the steps before its start, so what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time
-// a process starts and judges in the same moment.
+// believes reports whether somebody had started, not after at, after the broker's clock had been set ahead and before the leader had told
+// of it: what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time a process starts and judges
+// in the same moment.
 func (c *checker) believes(at time.Duration) (yes bool) {
 	for _, s := range ahead(c.h.broker.steps()) {
 		since := s.at.Sub(c.h.start)
-		c.h.each(func(e event) { yes = yes || e.at >= since && e.at <= at }, booted)
+		until := c.told(since, s.step)
+		c.h.each(func(e event) { yes = yes || e.at >= since && e.at <= min(at, until) }, booted)
+	}
+	return yes || c.unseen(at)
+}
+
+// unseen reports whether the broker's clock had been set twice before somebody asked it in between: what was stamped then is of a time
+// that he does not know of. Who is there asks each second, who is frozen or cut off later.
+func (c *checker) unseen(at time.Duration) (yes bool) {
+	away := time.Second
+	if c.h.struck(hostFreeze, hostReplaced, cutBoth, cutUp, cutDown, connReset, brokerKill, brokerRestart) {
+		away = 20 * time.Second
+	}
+	sets := c.h.broker.steps()
+	for i := 1; i < len(sets); i++ {
+		yes = yes || sets[i].at.Sub(sets[i-1].at) < away && sets[i].at.Sub(c.h.start) <= at
 	}
 	return yes
+}
+
+// told is when it was written down that the broker's clock was set: for good, unless the bucket was deleted.
+func (c *checker) told(since, step time.Duration) time.Duration {
+	at := time.Duration(math.MaxInt64)
+	if c.h.struck(controlLost) {
+		return at
+	}
+	c.h.each(func(e event) {
+		if e.at >= since && (e.by-step).Abs() < time.Minute {
+			at = min(at, e.at)
+		}
+	}, told)
+	return at
 }
 
 // justSet reports whether the broker's clock was set a moment before: a host that was frozen or cut off meanwhile learns it when it
@@ -27,12 +57,18 @@ func (c *checker) justSet(at time.Duration) bool {
 	})
 }
 
-// ahead are the settings that moved a clock ahead of what it was before.
-func ahead(sets []setting) (list []setting) {
+// moved is a setting that moved a clock ahead of what it was before.
+type moved struct {
+	at   time.Time
+	step time.Duration
+}
+
+// ahead are the settings that moved a clock ahead.
+func ahead(sets []setting) (list []moved) {
 	var before time.Duration
 	for _, s := range sets {
 		if s.by > before {
-			list = append(list, s)
+			list = append(list, moved{s.at, s.by - before})
 		}
 		before = s.by
 	}

@@ -47,6 +47,7 @@ const (
 	lost       kind = "lost"       // a store, with all that was in it
 	opened     kind = "opened"     // a circuit breaker
 	pushed     kind = "pushed"     // a program for all hosts
+	told       kind = "told"       // a step of the broker's clock
 )
 
 // What the director does, and what it finds at the end.
@@ -84,7 +85,8 @@ type event struct {
 	request     []byte
 	notBefore   time.Time // of a head: the retry waits until then, by the broker's clock
 	delay       time.Duration
-	fresh       bool // a commit: the record before it had expired
+	by          time.Duration // of the latest step of the broker's clock that is told
+	fresh       bool          // a commit: the record before it had expired
 }
 
 func (e event) String() string {

@@ -108,6 +108,7 @@ func scenarios() (list []scenario) {
 		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
 	})
 	add("host frozen after it has written a head", func(r *rand.Rand, p *plan) { p.freezeBeforeCall(r) })
+	add("host killed after the broker's clock was set", func(r *rand.Rand, p *plan) { p.startAfterAStep(r) })
 	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
 	add("leader restarted again and again", func(r *rand.Rand, p *plan) { p.restartLeader(r) })
 	add("language model that fails", func(r *rand.Rand, p *plan) { p.failModel(r) })
@@ -204,6 +205,15 @@ func (p *plan) freezeBeforeCall(r *rand.Rand) {
 	for range 2 {
 		f := plannedFault{kind: hostFreeze, lasts: 16*time.Second + time.Duration(r.IntN(8000))*time.Millisecond, target: "h0"}
 		p.triggers = append(p.triggers, &trigger{at: pointHead, after: true, nth: r.IntN(6), target: "h0", fault: f})
+	}
+}
+
+// startAfterAStep sets the broker's clock, and starts every host anew when the leader has had time to tell of it.
+func (p *plan) startAfterAStep(r *rand.Rand) {
+	at := 4*time.Second + time.Duration(r.IntN(4000))*time.Millisecond
+	p.faults = append(p.faults, plannedFault{kind: brokerClock, at: at})
+	for _, h := range p.hosts {
+		p.faults = append(p.faults, plannedFault{kind: hostKill, at: at + 3*time.Second + time.Duration(r.IntN(5000))*time.Millisecond, lasts: time.Duration(r.IntN(2000)) * time.Millisecond, target: h.name})
 	}
 }
 

@@ -112,6 +112,12 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		e.header, e.request = m.Header, m.Data
 	case strings.HasPrefix(subject, programSubject):
 		p.seeProgram(m, &e)
+	case subject == "$KV."+stream.Control+"."+stream.ClockKey:
+		steps, err := stream.ParseSteps(m.Data)
+		if e.kind = told; err == nil {
+			e.by = steps[len(steps)-1].By
+		}
+		return e, err == nil
 	case strings.HasPrefix(subject, "$KV."+stream.Control+"."):
 		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
 		e.kind, e.text = opened, name

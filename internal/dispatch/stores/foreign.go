@@ -53,6 +53,14 @@ func (s *Stores) forgetForeign(name string) {
 	maps.DeleteFunc(s.foreign, func(at string, _ bool) bool { return "KV_"+strings.Split(at, " ")[0] == name })
 }
 
+func oursInControl(key string, value []byte) bool {
+	if key == stream.ClockKey {
+		_, err := stream.ParseSteps(value)
+		return err == nil
+	}
+	return jobs.OursInControl(key, value)
+}
+
 // OursInAssign reports whether a component may have written the value under the key in dspex_assign.
 func OursInAssign(key string, value []byte) bool {
 	var n int

@@ -222,7 +222,7 @@ func (s *Stores) FollowControl(ctx context.Context) {
 		if strings.HasPrefix(key, jobs.DrainKey("")) {
 			s.plan.Wake()
 		}
-		if s.Foreign(stream.Control, key, value, jobs.OursInControl(key, value)) {
+		if s.Foreign(stream.Control, key, value, oursInControl(key, value)) {
 			value = nil
 		}
 		if key != jobs.LeaderKey && !strings.HasPrefix(key, jobs.BreakerKey("")) { // breakers tell of a moment
