@@ -55,6 +55,7 @@ const (
 	toml       = "github.com/pelletier/go-toml/v2"
 	term       = "golang.org/x/term"
 	edits      = "github.com/agnivade/levenshtein"
+	bubbletea  = "charm.land/bubbletea/v2"
 	huma       = "github.com/danielgtaylor/huma/v2"
 	prometheus = "github.com/prometheus/client_golang"
 	compress   = "github.com/klauspost/compress"
@@ -80,6 +81,7 @@ var thirdParty = map[string][]string{
 	"cmd/dspex/internal/gatewaycmd": {cobra},
 	"cmd/dspex/internal/local":      {cobra, pflag, prometheus},
 	"cmd/dspex/internal/ops":        {natsClient, cobra},
+	"cmd/dspex/internal/top":        {bubbletea, cobra},
 	"cmd/worker-host":               {natsClient, prometheus, cobra, pflag},
 	"internal/backup":               {compress, natsServer, natsClient},
 	"internal/breaker":              {gobreaker, pflag},

@@ -1,0 +1,154 @@
+package top
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// least is the shortest time between two samples.
+const least = 200 * time.Millisecond
+
+// patience is how long a sample may take; then it counts as one without an answer.
+const patience = 5 * time.Second
+
+// Top is `dspex top`.
+func Top(a *cli.App) *cobra.Command {
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use: "top", Short: "Watch the pool: throughput, errors, hosts, breakers, as they move",
+		Long: `Watch the pool: throughput, errors, workers, sessions, hosts, and the circuit breakers that are not closed.
+
+Keys: q ends it, p holds the picture. Without a terminal, or with -o json, it prints one picture and ends; -o jsonl goes on
+with one line each time until it is interrupted.`,
+		Example: `  dspex top
+  dspex top --every 5s -o jsonl >numbers.jsonl`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if every < least {
+				return cli.Usage("--every must be %s or more, got %s", least, every)
+			}
+			address, _, err := a.Target()
+			if err != nil {
+				return err
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				from := pool{c, c.Admin()}
+				if !a.Text() || !cli.IsTerminal(a.Out) || a.Env("TERM") == "dumb" {
+					return plainly(ctx, a, from, address, every)
+				}
+				return live(ctx, a, from, address, every)
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&every, "every", time.Second, "time between two looks")
+	return cmd
+}
+
+// plainly prints what is seen: once, or as lines until ctx ends.
+func plainly(ctx context.Context, a *cli.App, from source, address string, every time.Duration) error {
+	seen := &history{}
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		s := take(ctx, from)
+		if s.sick != nil && a.Output != "jsonl" {
+			return s.sick
+		}
+		seen.add(s)
+		if a.Text() && len(seen.samples) == 2 { // two make a rate
+			fmt.Fprintln(a.Out, screen{address: address, every: every, seen: seen, width: 120, paint: unpainted}.draw())
+			return nil
+		}
+		if !a.Text() {
+			if err := a.Say(told(seen)); err != nil || a.Output == "json" {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func unpainted(_, text string) string { return text }
+
+// told is a sample as JSON.
+func told(seen *history) map[string]any {
+	now, _ := seen.last()
+	out := map[string]any{"at": now.at.UTC(), "health": now.health.Raw, "hosts": now.hosts.Raw}
+	if now.sick != nil {
+		out = map[string]any{"at": now.at.UTC(), "error": now.sick.Error()}
+	}
+	if n := len(seen.requests); n > 0 {
+		out["requests_per_second"], out["errors_per_second"] = seen.requests[n-1], seen.errors[n-1]
+	}
+	return out
+}
+
+// live draws until somebody ends it.
+func live(ctx context.Context, a *cli.App, from source, address string, every time.Duration) error {
+	m := model{ctx: ctx, from: from, screen: screen{
+		address: address, every: every, seen: &history{}, width: a.Width(a.Out),
+		paint: func(code, text string) string { return a.Paint(a.Out, code, text) },
+	}}
+	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.In), tea.WithOutput(a.Out), tea.WithoutSignalHandler()).Run()
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it was interrupted, which is how it ends
+	}
+	return err
+}
+
+// model is the picture and what moves it.
+type model struct {
+	ctx    context.Context
+	from   source
+	screen screen
+}
+
+// again asks for the next sample.
+type again struct{}
+
+func (m model) Init() tea.Cmd { return m.look }
+
+func (m model) look() tea.Msg {
+	ctx, cancel := context.WithTimeout(m.ctx, patience)
+	defer cancel()
+	return take(ctx, m.from)
+}
+
+func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case sample:
+		if !m.screen.paused {
+			m.screen.seen.add(msg)
+		}
+		return m, tea.Tick(m.screen.every, func(time.Time) tea.Msg { return again{} })
+	case again:
+		return m, m.look
+	case tea.WindowSizeMsg:
+		m.screen.width, m.screen.height = msg.Width, msg.Height
+	case tea.KeyPressMsg:
+		switch msg.String() {
+		case "q", "ctrl+c", "esc":
+			return m, tea.Quit
+		case "p", "space":
+			m.screen.paused = !m.screen.paused
+		}
+	}
+	return m, nil
+}
+
+func (m model) View() tea.View {
+	v := tea.NewView(m.screen.draw())
+	v.AltScreen = true
+	return v
+}

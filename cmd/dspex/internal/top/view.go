@@ -1,0 +1,257 @@
+package top
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// screen is what a picture is drawn of.
+type screen struct {
+	address string
+	every   time.Duration
+	paused  bool
+	seen    *history
+	width   int
+	height  int
+	paint   func(code, text string) string
+}
+
+// draw is the picture, at most width wide and height high.
+func (s screen) draw() string {
+	now, ok := s.seen.last()
+	if !ok {
+		return s.head("", "") + "\n"
+	}
+	lines := append([]string{s.head(status(now))}, s.trouble(now)...)
+	lines = append(lines, "")
+	lines = append(lines, s.numbers(now)...)
+	lines = append(lines, "")
+	lines = append(lines, s.hostRows(now)...)
+	if rows := s.breakerRows(now); len(rows) > 0 {
+		lines = append(append(lines, ""), rows...)
+	}
+	if s.height == 0 { // no terminal
+		return strings.Join(lines, "\n")
+	}
+	if fit := max(s.height-3, 0); len(lines) > fit+1 {
+		lines = append(lines[:fit], s.paint(cli.Dim, fmt.Sprintf("%d lines more", len(lines)-fit)))
+	}
+	return strings.Join(append(lines, "", s.foot()), "\n")
+}
+
+func (s screen) foot() string {
+	if s.paused {
+		return s.paint(cli.Yellow, "paused") + "   " + s.paint(cli.Dim, "q quit   p go on")
+	}
+	return s.paint(cli.Dim, "q quit   p pause")
+}
+
+// status is the pool's in a word, and its colour.
+func status(now sample) (word, colour string) {
+	switch {
+	case now.sick != nil:
+		return "cannot serve", cli.Red
+	case now.health.Status == dspex.HealthHealthy:
+		return string(now.health.Status), cli.Green
+	}
+	return string(now.health.Status), cli.Yellow
+}
+
+func (s screen) head(word, colour string) string {
+	title := "dspex top  " + s.address
+	if word == "" {
+		return title + s.paint(cli.Dim, "  waits for the first answer")
+	}
+	gap := max(s.width-utf8.RuneCountInString(title)-utf8.RuneCountInString(word), 2)
+	return title + strings.Repeat(" ", gap) + s.paint(colour, word)
+}
+
+// trouble are the sentences that matter most.
+func (s screen) trouble(now sample) (lines []string) {
+	if now.sick != nil {
+		return []string{s.paint(cli.Red, s.cut(now.sick.Error()))}
+	}
+	for _, reason := range now.health.Reasons {
+		lines = append(lines, s.paint(cli.Yellow, s.cut(reason)))
+	}
+	return lines
+}
+
+func (s screen) numbers(now sample) []string {
+	stats := now.health.Stats
+	const label = 14
+	wide := max(s.width-label-2-12, 10)
+	graph := func(name string, values []float64, colour string) string {
+		last := 0.0
+		if len(values) > 0 {
+			last = values[len(values)-1]
+		}
+		return fmt.Sprintf("%-*s%10.1f  %s", label, name, last, s.paint(colour, bars(values, wide)))
+	}
+	lines := []string{
+		graph("requests / s", s.seen.requests, cli.Green),
+		graph("errors / s", s.seen.errors, cli.Red),
+		fmt.Sprintf("%-*s%10s  mean of all since the start", label, "response time", mean(stats)),
+		fmt.Sprintf("%-*s%10d  %d of %d workers serve%s", label, "sessions", stats.ActiveSessions, stats.ActiveWorkers, stats.PoolSize, extra(stats.OverflowWorkers)),
+	}
+	if hits := stats.AffinityHits + stats.AffinityMisses + stats.AffinityMoves; hits > 0 {
+		share := 100 * float64(stats.AffinityHits) / float64(hits)
+		lines = append(lines, fmt.Sprintf("%-*s%9.1f%%  of jobs ran where their session was warm", label, "affinity", share))
+	}
+	for i := range lines[2:] {
+		lines[i+2] = s.cut(lines[i+2])
+	}
+	return lines
+}
+
+// mean is the response time; the service counts whole milliseconds.
+func mean(stats dspex.Stats) string {
+	switch {
+	case stats.TotalRequests == 0:
+		return "-"
+	case stats.AverageResponseTime < time.Millisecond:
+		return "< 1 ms"
+	}
+	return stats.AverageResponseTime.Round(time.Millisecond).String()
+}
+
+func extra(overflow int) string {
+	if overflow == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them in overflow", overflow)
+}
+
+// hostRows are the worker-hosts, with their share of busy slots.
+func (s screen) hostRows(now sample) []string {
+	if now.err != nil {
+		return []string{s.paint(cli.Dim, s.cut("hosts and breakers are not known: "+now.err.Error()))}
+	}
+	rows := [][]string{{"HOST", "STATE", "PARTITIONS", "WORKERS", "BUSY SLOTS", "", "SESSIONS", "REQUESTS / S", "ERRORS"}}
+	for _, h := range now.hosts.Hosts {
+		if h.State == dspex.HostGone {
+			rows = append(rows, []string{h.Host, string(h.State), strconv.Itoa(h.Partitions), "-", "-", "", "-", "-", "-"})
+			continue
+		}
+		busy := h.Capacity - h.Free
+		rows = append(rows, []string{
+			h.Host, string(h.State), strconv.Itoa(h.Partitions), fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize), fmt.Sprintf("%d/%d", busy, h.Capacity),
+			gauge(busy, h.Capacity), strconv.FormatInt(h.ActiveSessions, 10), fmt.Sprintf("%.1f", s.seen.hosts[h.Host]), strconv.FormatInt(h.TotalErrors, 10),
+		})
+	}
+	lines := s.table(rows, []int{5, 8, 2, 6, 3})
+	if now.hosts.Unassigned > 0 {
+		lines = append(lines, s.paint(cli.Yellow, s.cut(fmt.Sprintf("%d of %d partitions have no owner at the moment", now.hosts.Unassigned, now.hosts.Partitions))))
+	}
+	return lines
+}
+
+// breakerRows are the circuit breakers that are not closed.
+func (s screen) breakerRows(now sample) []string {
+	rows := [][]string{{"BREAKER", "STATE", "TRIAL IN", "LAST FAILURE"}}
+	for _, b := range now.breakers {
+		if b.State == dspex.BreakerClosed {
+			continue
+		}
+		last := ""
+		if b.LastFailure != nil {
+			last = b.LastFailure.What
+		}
+		rows = append(rows, []string{b.Name, string(b.State), cli.Span(b.RetryIn), last})
+	}
+	if len(rows) == 1 {
+		return nil
+	}
+	return s.table(rows, []int{3})
+}
+
+// table aligns rows; where it is too wide, columns of least are left out, the first of them first. Numbers stand to the right.
+func (s screen) table(rows [][]string, least []int) (lines []string) {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cli.Clean(cell)))
+		}
+	}
+	var out []int
+	total := func() (n int) {
+		for i, w := range widths {
+			if !slices.Contains(out, i) {
+				n += w + 2
+			}
+		}
+		return n - 2
+	}
+	for len(least) > 0 && s.width > 0 && total() > s.width {
+		out, least = append(out, least[0]), least[1:]
+	}
+	for r, row := range rows {
+		var cells []string
+		for i, cell := range row {
+			if slices.Contains(out, i) {
+				continue
+			}
+			cell = cli.Clean(cell)
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if len(rows) > 1 && number(rows[1][i]) {
+				cell, pad = pad, cell
+			}
+			cells = append(cells, cell+pad)
+		}
+		line := s.cut(strings.TrimRight(strings.Join(cells, "  "), " "))
+		if r == 0 {
+			line = s.paint(cli.Dim, line)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func number(cell string) bool {
+	return cell == "-" || cell != "" && strings.Trim(cell, "0123456789./") == ""
+}
+
+// cut shortens a line to the width.
+func (s screen) cut(line string) string {
+	line = cli.Clean(line)
+	if runes := []rune(line); s.width > 0 && len(runes) > s.width {
+		return string(runes[:max(s.width-1, 0)]) + "…"
+	}
+	return line
+}
+
+var steps = []rune("▁▂▃▄▅▆▇█")
+
+// bars is a graph of the newest values, as high as the largest one of them.
+func bars(values []float64, width int) string {
+	values = values[max(0, len(values)-width):]
+	if len(values) == 0 {
+		return ""
+	}
+	most := slices.Max(values)
+	var b strings.Builder
+	for _, v := range values {
+		at := 0
+		if most > 0 && v > 0 {
+			at = 1 + int(v/most*float64(len(steps)-2)+0.5)
+		}
+		b.WriteRune(steps[min(at, len(steps)-1)])
+	}
+	return b.String()
+}
+
+// gauge is a share as a bar of ten.
+func gauge(part, whole int) string {
+	if whole <= 0 {
+		return ""
+	}
+	full := min((part*10+whole-1)/whole, 10)
+	return strings.Repeat("█", max(full, 0)) + strings.Repeat("░", 10-max(full, 0))
+}
