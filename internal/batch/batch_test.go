@@ -13,6 +13,11 @@ import (
 
 var t0 = time.Unix(1_800_000_000, 0)
 
+// brokers is the broker's time. It has nothing to do with t0.
+var brokers = time.Unix(1_700_000_000, 0)
+
+func step(r *Run, now time.Time, e Event) []Action { return r.Step(now, brokers, e) }
+
 // of is the only action of a kind among those of a step.
 func of[A Action](t *testing.T, all []Action) A {
 	t.Helper()
@@ -41,12 +46,12 @@ func lines(n int, session string) (all []Line) {
 func opened(t *testing.T, n int, session string) (*Run, []Action) {
 	t.Helper()
 	r := NewRun(record(n), 1<<20)
-	of[Open](t, r.Step(t0, Tick{}))
-	do := r.Step(t0, Loaded{First: 0, Lines: lines(n, session)})
+	of[Open](t, step(r, t0, Tick{}))
+	do := step(r, t0, Loaded{First: 0, Lines: lines(n, session)})
 	if got := of[Write](t, do).Record.Opened; got != n {
 		t.Fatalf("opened is %d before the first job is published, want %d", got, n)
 	}
-	return r, r.Step(t0, Written{})
+	return r, step(r, t0, Written{})
 }
 
 func feeds(all []Action) (indexes []int) {
@@ -63,12 +68,12 @@ func TestTheWindowBoundsWhatIsAtTheBroker(t *testing.T) {
 	if got := feeds(do); !slices.Equal(got, []int{0, 1, 2, 3}) {
 		t.Fatalf("published %v, want 4 jobs", got)
 	}
-	r.Step(t0, Fed{0})
-	do = r.Step(t0.Add(time.Second), Tick{})
+	step(r, t0, Fed{0})
+	do = step(r, t0.Add(time.Second), Tick{})
 	if got := of[Look](t, do).Indexes; !slices.Equal(got, []int{0}) {
 		t.Fatalf("looks at %v, want what the broker holds", got)
 	}
-	if got := feeds(r.Step(t0.Add(time.Second), Looked{[]End{{Index: 0, Kind: jobs.Succeeded, Bytes: 10}}})); !slices.Equal(got, []int{4}) {
+	if got := feeds(step(r, t0.Add(time.Second), Looked{[]End{{Index: 0, Kind: jobs.Succeeded, Bytes: 10}}})); !slices.Equal(got, []int{4}) {
 		t.Fatalf("published %v, want one for the one that has ended", got)
 	}
 }
@@ -78,11 +83,11 @@ func TestAJobOfASessionFollowsTheOneBeforeWhenTheBrokerHoldsThat(t *testing.T) {
 	if got := feeds(do); !slices.Equal(got, []int{0}) {
 		t.Fatalf("published %v, want the first one alone", got)
 	}
-	if got := feeds(r.Step(t0, Fed{0})); !slices.Equal(got, []int{1}) {
+	if got := feeds(step(r, t0, Fed{0})); !slices.Equal(got, []int{1}) {
 		t.Fatalf("published %v, want the second one", got)
 	}
-	r.Step(t0, NotFed{1})
-	if got := feeds(r.Step(t0.Add(2*time.Second), Tick{})); !slices.Equal(got, []int{1}) {
+	step(r, t0, NotFed{1})
+	if got := feeds(step(r, t0.Add(2*time.Second), Tick{})); !slices.Equal(got, []int{1}) {
 		t.Fatalf("published %v, want the second one again", got)
 	}
 }
@@ -90,27 +95,27 @@ func TestAJobOfASessionFollowsTheOneBeforeWhenTheBrokerHoldsThat(t *testing.T) {
 func TestAJobWithoutAnOutcomeIsPublishedAgainEachTimeAfterTwiceAsLong(t *testing.T) {
 	r, _ := opened(t, 1, "")
 	now := t0
-	r.Step(now, Fed{0})
+	step(r, now, Fed{0})
 	for _, wait := range []time.Duration{feedAgain, 2 * feedAgain} {
-		if got := feeds(r.Step(now.Add(wait-time.Second), Tick{})); len(got) > 0 {
+		if got := feeds(step(r, now.Add(wait-time.Second), Tick{})); len(got) > 0 {
 			t.Fatalf("published again before %v", wait)
 		}
 		now = now.Add(wait)
-		if got := feeds(r.Step(now, Tick{})); !slices.Equal(got, []int{0}) {
+		if got := feeds(step(r, now, Tick{})); !slices.Equal(got, []int{0}) {
 			t.Fatalf("not published again after %v", wait)
 		}
-		r.Step(now, Fed{0})
+		step(r, now, Fed{0})
 	}
 }
 
 func TestACancelledBatchNeverOpensTheRest(t *testing.T) {
 	rec := record(1_000_000)
 	r := NewRun(rec, 1<<20)
-	r.Step(t0, Tick{})
+	step(r, t0, Tick{})
 	stopped := *rec
 	stopped.Phase = Cancelling
-	r.Step(t0, Changed{&stopped})
-	end := of[Write](t, r.Step(t0, NotLoaded{First: 0})).Record
+	step(r, t0, Changed{&stopped})
+	end := of[Write](t, step(r, t0, NotLoaded{First: 0})).Record
 	if end.Phase != Ended || end.Tally.Cancelled != 1_000_000 || end.Opened != 0 {
 		t.Fatalf("the record is %+v, want all jobs cancelled by it alone", end)
 	}
@@ -128,8 +133,8 @@ func TestALeaderThatSeesAnothersProgressStops(t *testing.T) {
 			r, _ := opened(t, 4, "")
 			is := *record(4)
 			change(&is)
-			of[Stop](t, r.Step(t0, Changed{&is}))
-			if do := r.Step(t0.Add(time.Hour), Tick{}); do != nil {
+			of[Stop](t, step(r, t0, Changed{&is}))
+			if do := step(r, t0.Add(time.Hour), Tick{}); do != nil {
 				t.Fatalf("it goes on: %v", do)
 			}
 		})
@@ -139,39 +144,39 @@ func TestALeaderThatSeesAnothersProgressStops(t *testing.T) {
 func TestOutcomesAreStoredWhenTheyFillAPartOrHaveWaitedOrAllAreThere(t *testing.T) {
 	r, _ := opened(t, 4, "")
 	for i := range 4 {
-		r.Step(t0, Fed{i})
+		step(r, t0, Fed{i})
 	}
-	r.Step(t0.Add(time.Second), Tick{})
-	do := r.Step(t0.Add(time.Second), Looked{[]End{{Index: 2, Kind: jobs.Succeeded, Bytes: mostPart}, {Index: 3, Kind: jobs.Succeeded, Bytes: 5}}})
+	step(r, t0.Add(time.Second), Tick{})
+	do := step(r, t0.Add(time.Second), Looked{[]End{{Index: 2, Kind: jobs.Succeeded, Bytes: mostPart}, {Index: 3, Kind: jobs.Succeeded, Bytes: 5}}})
 	s := of[Save](t, do)
 	if len(s.Ended) != 1 || s.Part != 0 {
 		t.Fatalf("the first part is %+v, want one outcome, which fills it", s)
 	}
-	r.Step(t0.Add(time.Second), Saved{0, 0})
+	step(r, t0.Add(time.Second), Saved{0, 0})
 	late := t0.Add(saveAfter + time.Second)
-	if s = of[Save](t, r.Step(late, Tick{})); len(s.Ended) != 1 || s.Ended[0].Index != 3 || s.Part != 1 {
+	if s = of[Save](t, step(r, late, Tick{})); len(s.Ended) != 1 || s.Ended[0].Index != 3 || s.Part != 1 {
 		t.Fatalf("the second part is %+v, want what has waited", s)
 	}
-	r.Step(late, Saved{0, 1})
-	if s = of[Save](t, r.Step(late, Looked{[]End{{Index: 0, Kind: jobs.Failed, Code: "x", Bytes: 5}, {Index: 1, Kind: jobs.Succeeded, Bytes: 5}}})); len(s.Ended) != 2 {
+	step(r, late, Saved{0, 1})
+	if s = of[Save](t, step(r, late, Looked{[]End{{Index: 0, Kind: jobs.Failed, Code: "x", Bytes: 5}, {Index: 1, Kind: jobs.Succeeded, Bytes: 5}}})); len(s.Ended) != 2 {
 		t.Fatalf("the last part is %+v, want the rest at once", s)
 	}
-	r.Step(late, Saved{0, 2})
-	w := of[Write](t, r.Step(late, Written{})).Record // behind one that tells progress
-	if w.Phase != Ended || w.Tally.Succeeded != 3 || w.Tally.Errors["x"] != 1 || !w.Expires.Equal(late.Add(time.Hour)) {
+	step(r, late, Saved{0, 2})
+	w := of[Write](t, step(r, late, Written{})).Record // behind one that tells progress
+	if w.Phase != Ended || w.Tally.Succeeded != 3 || w.Tally.Errors["x"] != 1 || !w.Expires.Equal(brokers.Add(time.Hour)) {
 		t.Fatalf("the record is %+v", w)
 	}
-	of[Announce](t, r.Step(late, Written{}))
-	if w = of[Write](t, r.Step(late, Announced{})).Record; !w.Announced {
+	of[Announce](t, step(r, late, Written{}))
+	if w = of[Write](t, step(r, late, Announced{})).Record; !w.Announced {
 		t.Fatal("that the end was told is not stored")
 	}
-	of[Stop](t, r.Step(late, Written{}))
+	of[Stop](t, step(r, late, Written{}))
 }
 
 func TestABatchWhoseJobsAreGoneEndsAndSaysSo(t *testing.T) {
 	r := NewRun(record(300), 1<<20)
-	r.Step(t0, Tick{})
-	w := of[Write](t, r.Step(t0, NotLoaded{First: 0, Gone: true})).Record
+	step(r, t0, Tick{})
+	w := of[Write](t, step(r, t0, NotLoaded{First: 0, Gone: true})).Record
 	if w.Phase != Ended || !w.Lost || w.Settled != 0 {
 		t.Fatalf("the record is %+v, want an end that names the loss", w)
 	}

@@ -6,13 +6,13 @@ import (
 )
 
 // decide returns what is to be done next, in the state that the events so far have made.
-func (r *Run) decide(now time.Time) (do []Action) {
+func (r *Run) decide(now, stamp time.Time) (do []Action) {
 	if r.rec.Phase == Cancelling {
 		do = r.halt(now, do)
 	}
 	do = r.save(now, do)
 	r.settle()
-	r.conclude(now)
+	r.conclude(stamp)
 	if r.rec.Phase == Ended {
 		return r.finish(now, do)
 	}
@@ -47,7 +47,7 @@ func (r *Run) last() int {
 }
 
 // conclude ends the batch when every job that was opened has its outcome. The others are cancelled by that.
-func (r *Run) conclude(now time.Time) {
+func (r *Run) conclude(stamp time.Time) {
 	lost := r.rec.Lost && len(r.chunks) == 0
 	if r.writing || r.loading || r.rec.Phase == Ended || r.rec.Settled != r.last() && !lost {
 		return
@@ -56,7 +56,7 @@ func (r *Run) conclude(now time.Time) {
 		r.rec.Tally.Cancelled += r.rec.Jobs - r.rec.Settled
 	}
 	r.rec.Seen, r.rec.Opened = r.rec.Tally.clone(), r.durable
-	r.rec.Phase, r.rec.Finished, r.rec.Expires = Ended, now, now.Add(r.rec.Keep)
+	r.rec.Phase, r.rec.Finished, r.rec.Expires = Ended, stamp, stamp.Add(r.rec.Keep)
 	r.dirty = true
 }
 

@@ -96,8 +96,8 @@ func NewRun(r *Record, maxPayload int) *Run {
 	return &Run{rec: rec, durable: r.Opened, earlier: r.Opened, sessions: map[string]*session{}, lookPause: lookSoon, partBytes: min(mostPart, maxPayload/8)}
 }
 
-// Step takes an event and returns what to do.
-func (r *Run) Step(now time.Time, e Event) []Action {
+// Step takes an event and returns what to do. now is of a clock that nobody sets; stamp is the broker's time, which is written down.
+func (r *Run) Step(now, stamp time.Time, e Event) []Action {
 	if r.over {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (r *Run) Step(now time.Time, e Event) []Action {
 	if r.over {
 		return []Action{Stop{}}
 	}
-	return r.decide(now)
+	return r.decide(now, stamp)
 }
 
 // Settled is the first job whose outcome may not be stored yet.
@@ -280,7 +280,7 @@ func cancelled(index int) End {
 	return End{Index: index, Kind: jobs.Cancelled, Code: jobs.CodeCancelled, Bytes: len(CancelledReply()), Unrun: true}
 }
 
-// end1 notes an outcome: the first one counts.
+// endJob notes an outcome: the first one counts.
 func (r *Run) endJob(now time.Time, j *job, e End) {
 	if j.state >= ended {
 		return

@@ -28,8 +28,15 @@ type world struct {
 	run     *Run
 	knows   int // revision
 	pending []Action
+	late    []lateAction // what leaders before had sent, and the broker has not got yet
 	faults  bool
 	kills   int
+}
+
+// lateAction is fenced: it has its effect only if nothing else was written since.
+type lateAction struct {
+	do    Action
+	knows int
 }
 
 func newWorld(t *rapid.T) *world {
@@ -63,7 +70,7 @@ func (w *world) step(e Event) {
 	if w.run == nil {
 		return
 	}
-	for _, do := range w.run.Step(w.now, e) {
+	for _, do := range w.run.Step(w.now, w.now.Add(-24*time.Hour), e) {
 		if _, stop := do.(Stop); stop {
 			w.lead() // a leader looks again at what is there
 			return
@@ -235,12 +242,36 @@ func (w *world) host() {
 // kill ends the leader. What it had sent may arrive all the same.
 func (w *world) kill() {
 	for _, do := range w.pending {
-		if w.chance(2, "late") {
+		_, saves := do.(Save)
+		_, writes := do.(Write)
+		switch {
+		case (saves || writes) && w.chance(2, "later"):
+			w.late = append(w.late, lateAction{do, w.knows})
+		case w.chance(2, "late"):
 			w.carryOut(do, true, false)
 		}
 	}
 	w.kills++
 	w.lead()
+}
+
+// arrive lets the broker get what a leader before has sent: the present one knows nothing of it.
+func (w *world) arrive() {
+	if len(w.late) == 0 {
+		return
+	}
+	l := w.late[0]
+	w.late = w.late[1:]
+	switch do := l.do.(type) {
+	case Save:
+		if len(w.parts[do.First]) == do.Part {
+			w.parts[do.First] = append(w.parts[do.First], do)
+		}
+	case Write:
+		if l.knows == w.revision {
+			w.write(do.Record)
+		}
+	}
 }
 
 func (w *world) tick() {
@@ -286,9 +317,11 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 				w.tick()
 			case n < 94:
 				w.notice()
-			case n < 97:
+			case n < 96:
 				w.kill()
 			case n < 98:
+				w.arrive()
+			case n < 99:
 				w.askCancel()
 			}
 		}

@@ -174,7 +174,11 @@ func (m mutant) byTest(t *testing.T, _, overlay string) (verdict string, caught 
 		return "", false
 	}
 	pkg, name, _ := strings.Cut(m.test, ".")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-run", "^"+name+"$", "../../internal/"+pkg).CombinedOutput()
+	args := []string{"test", "-vet=off", "-overlay", overlay, "-run", "^" + name + "$", "../../internal/" + pkg}
+	if m.test == batchModel {
+		args = append(args, "-rapid.checks", fmt.Sprint(4*checks), "-rapid.nofailfile", "-rapid.shrinktime", "1s")
+	}
+	out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
 	switch {
 	case err == nil && strings.Contains(string(out), "no tests to run"):
 		t.Fatalf("%s names the test %s, which is not there", m.name, m.test)

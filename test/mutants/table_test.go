@@ -208,6 +208,44 @@ var mutants = []mutant{
 		"			p.pushed.put(b, revision)\n", "			_ = revision\n"}}},
 	{name: "a program that was taken back begins at version 1", rule: "Pushed programs", aim: []string{pushedPrograms}, edits: []edit{{"host/provision.Provision.PublishProgram",
 		"			b.Version = max(b.Version, before.Version+1)\n", "			if b.Version = before.Version + 1; before.Record == nil {\n				b.Version = 1\n			}\n"}}},
+	{name: "a job of a batch is published before the record says so", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
+		"j.index >= r.durable || ", ""}}},
+	{name: "the window of a batch is not held", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
+		"r.flight >= r.rec.Concurrency {", "false {"}}},
+	{name: "a session's next job of a batch does not wait for the one before", rule: "Batches", test: batchModel, edits: []edit{{"batch.job.turn",
+		"!s.asked && ", ""}}},
+	{name: "what the broker did not take goes behind the others", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.notPublished",
+		"s.waits = append([]*job{j}, s.waits...)", "s.waits = append(s.waits, j)"}}},
+	{name: "what may be at the broker is cancelled by the batch alone", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.halt",
+		"case j.state == waits && !j.maybe:", "case j.state == waits:"}}},
+	{name: "what an earlier leader may have published is not known to be", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.loaded",
+		"maybe: e.First+i < r.earlier, ", ""}}},
+	{name: "a part that another leader has stored is taken for one's own", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.notSaved",
+		"		r.over = true\n		return\n", "		r.saved(e.First, e.Part)\n		return\n"}}},
+	{name: "a chunk is settled before all its outcomes are stored", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.settle",
+		"r.chunks[0].left == 0 && ", ""}}},
+	{name: "a batch that another leader has changed is written over", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.changed",
+		"		r.over = true // gone, or another leader's\n		return\n", "		if is == nil {\n			r.over = true\n			return\n		}\n"}}},
+	{name: "a batch ends with jobs that are under way", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.last",
+		"	return r.rec.Jobs\n", "	return r.rec.Jobs - 1\n"}}},
+	{name: "a job of a batch whose message was lost is not published again", rule: "Batches", aim: []string{withBatches, jobsLost}, edits: []edit{{"batch.Run.feed",
+		"j.state == fed && now.Sub(j.at) >= j.again &&", "false &&"}}},
+	{name: "the pauses of a batch are of a clock that may be set", rule: "Batches", aim: []string{brokerClock, withBatches}, edits: []edit{{"dispatch/batches.leader.serve",
+		"now := time.Now() //", "now := s.Clock.Now() //"}}},
+	{name: "other jobs under a batch's id are taken", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.Service.keep",
+		"e.Exists && bytes.Equal(e.Value, value):", "e.Exists && (true || bytes.Equal(e.Value, value)):"}}},
+	{name: "a batch is taken before all its jobs are there", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.Service.sum",
+		"		if c == nil || at+len(c.Lines) > count {", "		if c == nil {\n			return d, nil\n		}\n		if at+len(c.Lines) > count {"}}},
+	{name: "a job without session that a batch cancels has no result", rule: "Batches", aim: []string{"batch cancelled while its leader stands still"}, edits: []edit{{"dispatch/batches.runner.cancel",
+		"		if !r.endUntaken(of, job, line) {\n			r.post(batch.NotStopped{Index: index})\n			return\n		}\n", "		r.post(batch.Stopped{Index: index})\n		return\n"}},
+		survives: "what a dispatcher that stood still has sent is never taken: the broker has ended its connection. The result is for one that stops between its look at the lease and its write, which is not simulated"},
+	{name: "what cannot be run is shown as failed though it was cancelled", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.view.entry",
+		"case index < rec.Opened && len(line.Bad) > 0:", "case len(line.Bad) > 0:"}}},
+	{name: "an erased batch leaves its outcomes", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.leader.clear",
+		"range batch.OwnKeys(h.rec.Tenant, h.rec.Key) {", "range batch.OwnKeys(h.rec.Tenant, h.rec.Key)[:1] {"}}},
+	{name: "a new leader does not look at results that are no part yet", rule: "Batches", edits: []edit{{"dispatch/batches.store.view",
+		"	for _, o := range seen {\n", "	for _, o := range seen[:0] {\n"}},
+		survives: "the jobs are published again, which is a repeat, and the next look finds their results"},
 }
 
 // Scenarios of the simulation.
@@ -222,4 +260,7 @@ const (
 	brokerClock   = "clock of the broker set"
 
 	pushedPrograms = "programs that an operator pushes"
+	withBatches    = "batches"
+
+	batchModel = "batch.TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated" // of internal/batch
 )

@@ -47,6 +47,7 @@ func check(h *history, idle time.Duration) []string {
 	c.stateContinues()
 	c.deadLetters()
 	c.programsFollow()
+	c.batchesEnd()
 	return c.bad
 }
 
@@ -224,8 +225,8 @@ func (c *checker) everyJobEnds() {
 			c.fail("%s was accepted but never stored", key(e))
 		}
 	}, accepted)
-	for k := range c.outcomes {
-		if _, known := c.first[k]; !known {
+	for k, results := range c.outcomes {
+		if _, known := c.first[k]; !known && !c.cancelledByBatch(results[0]) {
 			c.fail("%s has an outcome but was never stored", k)
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	hostLate        faultKind = "host frozen until its job starts elsewhere"
 	resultsFull     faultKind = "store of results full"
 	recordsFull     faultKind = "store of records full"
+	batchesFull     faultKind = "store of batches full"
 	repartitioned   faultKind = "number of partitions changed by the operator"
 	assignLost      faultKind = "bucket of assignments deleted"
 	controlLost     faultKind = "bucket of control deleted"
@@ -45,6 +46,7 @@ const (
 	recordsLost     faultKind = "bucket of sessions deleted"
 	jobsLost        faultKind = "stream of jobs deleted"
 	anonymousLost   faultKind = "stream of jobs without session deleted"
+	batchesLost     faultKind = "bucket of batches deleted"
 	hostClock       faultKind = "clock of a host set"
 	dispatchClock   faultKind = "clock of a dispatcher set"
 	brokerClock     faultKind = "clock of the broker set"
@@ -52,7 +54,8 @@ const (
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, hostClock, dispatchClock, brokerClock}
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, batchesFull, repartitioned,
+	assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -117,11 +120,11 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		}
 	case brokerKill, brokerRestart:
 		w.endBroker(f, p)
-	case resultsFull, recordsFull, fullAndKill:
+	case resultsFull, recordsFull, batchesFull, fullAndKill:
 		w.fill(f, p)
 	case repartitioned:
 		w.repartition(1 + int(f.at.Milliseconds())%8)
-	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost:
+	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost:
 		w.lose(f.kind)
 	case hostClock, dispatchClock, brokerClock:
 		w.setClock(f)

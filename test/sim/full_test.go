@@ -12,8 +12,11 @@ import (
 // done.
 func (w *world) fill(f plannedFault, p *process) {
 	bucket := "KV_" + stream.Results
-	if f.kind == recordsFull {
+	switch f.kind {
+	case recordsFull:
 		bucket = "KV_" + stream.Sessions
+	case batchesFull:
+		bucket = stream.BatchesStream
 	}
 	if p != nil {
 		p.cable.partition(true, true)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/batch"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -24,6 +25,8 @@ const (
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
 	lookedUp kind = "lookedup" // jobs.get said something else
 	cancels  kind = "cancels"  // it asks for the end of a job, or hears what became of that
+	taken    kind = "taken"    // a batch was submitted
+	pageRead kind = "pageread" // it reads how a job of a batch ended
 	gaveUp   kind = "gaveup"   // a client stops waiting, as its plan says
 	stuck    kind = "stuck"    // a client was still waiting at the end
 )
@@ -48,6 +51,9 @@ const (
 	opened     kind = "opened"     // a circuit breaker
 	pushed     kind = "pushed"     // a program for all hosts
 	told       kind = "told"       // a step of the broker's clock
+	batched    kind = "batched"    // a batch's record
+	lined      kind = "lined"      // jobs of a batch
+	parted     kind = "parted"     // outcomes of a batch
 )
 
 // What the director does, and what it finds at the end.
@@ -83,6 +89,9 @@ type event struct {
 	result      *jobs.Result
 	header      nats.Header // of the stored job
 	request     []byte
+	batch       *batch.Record
+	chunk       *batch.Chunk
+	part        *batch.Part
 	notBefore   time.Time // of a head: the retry waits until then, by the broker's clock
 	delay       time.Duration
 	by          time.Duration // of the latest step of the broker's clock that is told

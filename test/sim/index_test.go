@@ -18,12 +18,13 @@ func TestTheIndexHasEveryWord(t *testing.T) {
 	for _, k := range slices.Concat(timedFaults, atPoints, []faultKind{ackLost, allStopped}) {
 		words = append(words, string(k))
 	}
-	for _, p := range append(slices.Concat(hostPoints, dispatcherPoints), pointSubmit) {
+	for _, p := range append(slices.Concat(hostPoints, dispatcherPoints, batchPoints), pointSubmit) {
 		words = append(words, string(p))
 	}
 	for _, m := range moods {
 		words = append(words, m.name)
 	}
+	words = append(words, batchesUnderFire)
 	for _, word := range words {
 		if !strings.Contains(text, word) {
 			t.Errorf("README.md does not have %q", word)

@@ -27,6 +27,9 @@ type plan struct {
 	whole       bool // nothing of it may cost a job an attempt
 	inTurn      bool // one client, one job after the other
 	tenants     bool // clients are of two tenants, with the same sessions and job ids
+	batching    bool // there are batches
+	cancelling  bool // all of them are cancelled
+	batches     []batchPlan
 }
 
 // String tells what the scenario is about.
@@ -38,6 +41,9 @@ func (p plan) String() string {
 	}
 	for _, t := range p.triggers {
 		fmt.Fprintf(&b, "  %s at %q%s, the %dth time: %s for %v\n", t.target, t.at, side(t.after), t.nth+1, t.fault.kind, t.fault.lasts)
+	}
+	for _, batch := range p.batches {
+		fmt.Fprintf(&b, "  at %v: batch %s of %d jobs, cut by %d, %d at a time, cancelled after %v\n", batch.starts, batch.name(), len(batch.jobs), batch.cut, batch.concurrency, batch.cancel)
 	}
 	return b.String()
 }
@@ -98,6 +104,13 @@ func scenarios() (list []scenario) {
 			add("dispatcher: "+string(at)+side(after), func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0") })
 		}
 	}
+	for _, at := range batchPoints {
+		for _, after := range []bool{false, true} {
+			add("batch: "+string(at)+side(after), func(r *rand.Rand, p *plan) { p.addBatchPoint(r, at, after) })
+		}
+	}
+	add(batchesUnderFire, batching)
+	add("batch cancelled while its leader stands still", func(r *rand.Rand, p *plan) { p.cancelLate(r) })
 	add(string(ackLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointSubmit, true, ackLost, "") })
 	add(string(deliveryLost), func(r *rand.Rand, p *plan) { p.addTrigger(r, pointDeliver, false, deliveryLost, pick(r, p.hosts).name) })
 	for _, m := range moods {
@@ -162,7 +175,7 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
 	case brokerKill, brokerRestart:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
-	case resultsFull, recordsFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, brokerClock:
+	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, batchesLost, brokerClock:
 		f.target = ""
 	}
 	p.faults = append(p.faults, f)
@@ -315,6 +328,7 @@ func (p *plan) addClients(r *rand.Rand) {
 		}
 		p.clients = append(p.clients, ops)
 	}
+	p.addBatches(r, sessions)
 }
 
 func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op) op {

@@ -39,6 +39,11 @@ const (
 	pointLease      point = "write lease"
 	pointEndpoint   point = "publish at the endpoint"
 	pointSubmit     point = "client publishes"
+	pointLines      point = "write jobs of a batch"
+	pointBatch      point = "write batch"
+	pointFeed       point = "publish job of a batch"
+	pointResults    point = "read results of a batch"
+	pointPart       point = "write outcomes of a batch"
 )
 
 // hostPoints are the points where a host can be struck, in the order of the table.
@@ -46,6 +51,9 @@ var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, poin
 	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
 var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook}
+
+// batchPoints are those of the dispatcher that takes a batch, and of the one that runs it.
+var batchPoints = []point{pointLines, pointBatch, pointFeed, pointResults, pointPart}
 
 const getSubject = "$JS.API.STREAM.MSG.GET.KV_"
 
@@ -72,6 +80,16 @@ func classify(p publication) point {
 		return pointProgram
 	case strings.HasPrefix(s, "dspex.dlq."):
 		return pointDead
+	case bytes.Contains(p.header, []byte(jobs.HeaderJob+": b")) && isOfBatch(p):
+		return pointFeed
+	case strings.HasPrefix(s, "$KV."+stream.Batches+".b."):
+		return pointBatch
+	case strings.HasPrefix(s, "$KV."+stream.Batches+".i."):
+		return pointLines
+	case strings.HasPrefix(s, "$KV."+stream.Batches+".o."):
+		return pointPart
+	case s == "$JS.API.DIRECT.GET.KV_"+stream.Results:
+		return pointResults
 	case strings.HasPrefix(s, "dspex.call."), strings.HasPrefix(s, "dspex.session."), strings.HasPrefix(s, "dspex.t.") && !strings.Contains(s, ".rpc."):
 		return pointEndpoint
 	case (strings.HasPrefix(s, "_INBOX.") || strings.HasPrefix(s, "dspex.reply.")) && bytes.Contains(p.header, []byte(jobs.HeaderJob)):
@@ -94,6 +112,15 @@ func classify(p publication) point {
 		return pointLoadHead
 	}
 	return ""
+}
+
+// isOfBatch reports whether it is a job of a batch on its way into a stream.
+func isOfBatch(p publication) bool {
+	stored := strings.HasPrefix(p.subject, "dspex.session.") || strings.HasPrefix(p.subject, "dspex.anonymous.") || strings.HasPrefix(p.subject, "dspex.t.")
+	_, rest, _ := bytes.Cut(p.header, []byte(jobs.HeaderJob+": "))
+	id, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	_, _, of := batchJob(string(id))
+	return stored && of
 }
 
 func ackPoint(data []byte, ack, nak point) point {

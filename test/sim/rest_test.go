@@ -9,15 +9,17 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/batch"
 	"github.com/dspex/dspex/internal/stream"
 )
 
 // Bounds on what a healed system may need, in fake time.
 const (
-	patience = 5 * time.Minute // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
-	draining = time.Minute     // until the queues are empty and all partitions stay where they are
-	calm     = 20 * time.Second
-	ackTime  = 10 * time.Minute // more, where a delivery was lost that no other one followed: AckWait brings it again
+	patience      = 5 * time.Minute  // until the last client has its outcome: retries, deadlines and 20 s of anonymous AckWait included
+	batchPatience = 30 * time.Minute // until the last batch has ended: what a lost store held of it is published again after 5 and 10 minutes
+	draining      = time.Minute      // until the queues are empty and all partitions stay where they are
+	calm          = 20 * time.Second
+	ackTime       = 10 * time.Minute // more, where a delivery was lost that no other one followed: AckWait brings it again
 )
 
 func (p plan) ackTime() time.Duration {
@@ -28,8 +30,8 @@ func (p plan) ackTime() time.Duration {
 }
 
 // awaitClients waits for all clients and records whoever still waits after the patience.
-func (w *world) awaitClients(clients []*client) {
-	limit := time.NewTimer(patience + w.plan.ackTime())
+func (w *world) awaitClients(clients []*client, most time.Duration) {
+	limit := time.NewTimer(most + w.plan.ackTime())
 	defer limit.Stop()
 	for _, c := range clients {
 		select {
@@ -97,5 +99,24 @@ func (w *world) left() string {
 			out = append(out, "consumers "+strings.Join(names, " "))
 		}
 	}
-	return strings.Join(out, "; ")
+	return strings.Join(append(out, w.leftOfBatches(ctx)...), "; ")
+}
+
+// leftOfBatches are jobs and outcomes of batches that are gone.
+func (w *world) leftOfBatches(ctx context.Context) (left []string) {
+	if w.history.struck(batchesLost) {
+		return nil // they go with their time
+	}
+	lives := map[string]bool{}
+	w.history.each(func(e event) { lives[e.batch.Key] = true }, batched)
+	keys := w.tap.keys(ctx, stream.BatchesStream)
+	for key := range lives {
+		lives[key] = false
+	}
+	w.history.each(func(e event) {
+		if _, there := keys["$KV."+stream.Batches+".b."+strings.Replace(e.label, "/", ".", 1)]; there {
+			lives[e.batch.Key] = e.batch.Phase != batch.Removing
+		}
+	}, batched)
+	return w.tap.strays(keys, lives)
 }

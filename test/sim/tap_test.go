@@ -27,7 +27,7 @@ type tap struct {
 
 const tapPrefix = "sim.tap."
 
-var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream.Assign, "KV_" + stream.Sessions, "KV_" + stream.Results, "KV_" + stream.Control}
+var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream.Assign, "KV_" + stream.Sessions, "KV_" + stream.Results, "KV_" + stream.Control, stream.BatchesStream}
 
 // connect is called at each start of the broker, before anybody else can reach it.
 func (p *tap) connect(s *server.Server) (err error) {
@@ -122,6 +122,8 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
 		e.kind, e.text = opened, name
 		return e, err == nil && m.Header.Get("KV-Operation") == ""
+	case strings.HasPrefix(subject, "$KV."+stream.Batches+"."):
+		p.seeBatch(m, strings.TrimPrefix(subject, "$KV."+stream.Batches+"."), &e)
 	case strings.HasPrefix(subject, "$KV."):
 		_, key, _ := strings.Cut(strings.TrimPrefix(subject, "$KV."), ".")
 		p.seeKey(m, key, &e)

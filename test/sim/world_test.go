@@ -62,11 +62,12 @@ func (w *world) run() error {
 	for _, h := range w.plan.hosts {
 		w.startHost(h)
 	}
-	clients := w.startClients()
+	clients, batches := w.startClients(), w.startBatches()
 	w.direct()
 	if w.broken == nil {
-		w.awaitClients(clients)
-		w.awaitClients(w.lookAtPrograms())
+		w.awaitClients(clients, patience)
+		w.awaitClients(batches, batchPatience)
+		w.awaitClients(w.lookAtPrograms(), patience)
 		w.awaitRest()
 	}
 	w.abdicate()

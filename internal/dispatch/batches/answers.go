@@ -292,9 +292,9 @@ func (v *view) entry(rec *batch.Record, index int, q query) []byte {
 	o, has := v.outcomes[index]
 	switch {
 	case has:
-	case len(line.Bad) > 0:
+	case index < rec.Opened && len(line.Bad) > 0: // else it may still be cancelled
 		o, has = batch.Outcome{Kind: jobs.Failed, Reply: line.Bad}, true
-	case rec.Phase == batch.Ended && index >= rec.Opened:
+	case index >= rec.Opened && rec.Phase == batch.Ended:
 		o, has = batch.Outcome{Kind: jobs.Cancelled, Reply: batch.CancelledReply()}, true
 	}
 	outcome := pending

@@ -94,7 +94,6 @@ func (s leader) due(active map[string]string) (due []*held) {
 
 // keepHouse cancels what runs for too long, and removes what has had its time.
 func (s leader) keepHouse(ctx context.Context) {
-	now := s.Clock.Now()
 	s.mu.Lock()
 	all := make([]*held, 0, len(s.known))
 	for _, h := range s.known {
@@ -108,17 +107,17 @@ func (s leader) keepHouse(ctx context.Context) {
 		rec := *h.rec
 		switch rec.Phase {
 		case batch.Running:
-			if now.Sub(rec.Submitted) < longestRun {
+			if s.Clock.Age(rec.Submitted) < longestRun {
 				continue
 			}
 			rec.Phase = batch.Cancelling
 		case batch.Uploading:
-			if now.Sub(rec.Created) < uploadLife {
+			if s.Clock.Age(rec.Created) < uploadLife {
 				continue
 			}
 			rec.Phase = batch.Removing
 		case batch.Ended:
-			if !rec.Announced || now.Before(rec.Expires) {
+			if !rec.Announced || s.Clock.Age(rec.Finished) < rec.Keep {
 				continue
 			}
 			rec.Phase = batch.Removing

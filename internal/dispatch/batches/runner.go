@@ -62,8 +62,8 @@ func (s leader) serve(ctx context.Context, h *held) {
 			e = r.look(ctx)
 		}
 		r.take(e)
-		now := s.Clock.Now()
-		for _, do := range r.run.Step(now, e.event) {
+		now := time.Now() // pauses are of a clock that nobody sets
+		for _, do := range r.run.Step(now, s.Clock.Now(), e.event) {
 			if _, stop := do.(batch.Stop); stop || !s.cfg.Leads() {
 				return
 			}
