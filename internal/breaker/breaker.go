@@ -12,7 +12,7 @@ import (
 
 	"github.com/sony/gobreaker/v2"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // Trials is the most that a half-open breaker lets through at once.
@@ -70,7 +70,7 @@ type Breaker struct {
 	since    time.Time     // of state
 	age      uint64        // counts the changes of state: what was let through before the last one says nothing any more
 	passing  int           // let through since then, and not ended
-	last     *jobs.LastFailure
+	last     *control.LastFailure
 	changed  chan struct{} // closed when who waits should ask again
 }
 
@@ -102,7 +102,7 @@ type Refusal struct {
 	RetryAfter time.Duration   // when it is worth asking again
 	Changed    <-chan struct{} // closes when it is worth asking earlier
 	Failures   int             // that opened the breaker
-	Last       *jobs.LastFailure
+	Last       *control.LastFailure
 }
 
 // trialPause is when to ask again while others make the trial and nothing changes.
@@ -160,7 +160,7 @@ func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Chang
 		r = Silent
 	}
 	if r == Failure {
-		b.last = &jobs.LastFailure{What: what, At: time.Now()}
+		b.last = &control.LastFailure{What: what, At: time.Now()}
 	}
 	if b.age != age {
 		return ""
@@ -251,7 +251,7 @@ func (b *Breaker) openLocked(left time.Duration) {
 }
 
 // learnOpen applies what another host found out: the breaker is open for the time that is left.
-func (b *Breaker) learnOpen(left time.Duration, failures int, last *jobs.LastFailure) {
+func (b *Breaker) learnOpen(left time.Duration, failures int, last *control.LastFailure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures, b.last = failures, last
@@ -268,7 +268,7 @@ func (b *Breaker) learnClosed() {
 }
 
 // learnFailures makes the failures in a row of a closed breaker those of all processes together. What is under way still counts.
-func (b *Breaker) learnFailures(failures int, last *jobs.LastFailure) Change {
+func (b *Breaker) learnFailures(failures int, last *control.LastFailure) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.seeLocked() != Closed {

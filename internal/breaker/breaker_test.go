@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	"pgregory.net/rapid"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // recorder keeps the events of a Set.
@@ -162,7 +162,7 @@ func TestWhatAnotherHostFoundOutCountsFromWhenItIsHeardOrForTheTimeThatIsLeft(t 
 		var seen recorder
 		s := seen.set(Config{})
 		running, _ := s.Enter("lm")
-		s.LearnOpen("lm", time.Minute, 7, &jobs.LastFailure{What: "connection/lm_connection"})
+		s.LearnOpen("lm", time.Minute, 7, &control.LastFailure{What: "connection/lm_connection"})
 		running.End(Success, "")
 		if i := s.Infos()[0]; i.State != Open || i.FailureCount != 7 || i.TimeUntilRetry != 60_000 {
 			t.Fatalf("%+v", i)
@@ -201,7 +201,7 @@ func TestTheFailuresOfAllProcessesCountTogether(t *testing.T) {
 		s := seen.set(Config{})
 		running, _ := s.Enter("lm")
 		fail(t, s, 1)
-		s.LearnFailures("lm", 3, &jobs.LastFailure{What: "elsewhere", At: time.Now().Add(time.Second)})
+		s.LearnFailures("lm", 3, &control.LastFailure{What: "elsewhere", At: time.Now().Add(time.Second)})
 		if i := s.Infos()[0]; i.State != Closed || i.FailureCount != 3 || i.LastFailure.What != "elsewhere" {
 			t.Errorf("%+v", i)
 		}
@@ -285,7 +285,7 @@ func TestThresholdsOutOfRangeAreAllSaidAtOnce(t *testing.T) {
 }
 
 func TestTwoHostsSeeTheWorseOfABreaker(t *testing.T) {
-	early, late := &jobs.LastFailure{What: "a"}, &jobs.LastFailure{What: "b", At: time.Unix(9, 0)}
+	early, late := &control.LastFailure{What: "a"}, &control.LastFailure{What: "b", At: time.Unix(9, 0)}
 	half := Info{Name: "x", State: HalfOpen, SuccessCount: 1, HalfOpenCount: 2, LastFailure: early}
 	for _, c := range []struct{ other, want Info }{
 		{Info{Name: "x", State: Open, FailureCount: 5, TimeUntilRetry: 700}, Info{Name: "x", State: Open, FailureCount: 5, SuccessCount: 1, HalfOpenCount: 2, LastFailure: early, TimeUntilRetry: 700}},

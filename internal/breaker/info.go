@@ -3,20 +3,20 @@ package breaker
 import (
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // Info is what is shown of a breaker, under the names of contract/breakers.md.
 type Info struct {
-	Name            string            `json:"name"`
-	State           State             `json:"state"`
-	FailureCount    int               `json:"failure_count"`   // in a row; of an open one those that opened it
-	SuccessCount    int               `json:"success_count"`   // in a row since it is half-open
-	HalfOpenCount   int               `json:"half_open_count"` // trials under way
-	LastFailure     *jobs.LastFailure `json:"last_failure"`
-	LastStateChange time.Time         `json:"last_state_change"`
-	TimeUntilRetry  int64             `json:"time_until_retry"` // ms until an open one is half-open
-	Config          InfoConfig        `json:"config"`
+	Name            string               `json:"name"`
+	State           State                `json:"state"`
+	FailureCount    int                  `json:"failure_count"`   // in a row; of an open one those that opened it
+	SuccessCount    int                  `json:"success_count"`   // in a row since it is half-open
+	HalfOpenCount   int                  `json:"half_open_count"` // trials under way
+	LastFailure     *control.LastFailure `json:"last_failure"`
+	LastStateChange time.Time            `json:"last_state_change"`
+	TimeUntilRetry  int64                `json:"time_until_retry"` // ms until an open one is half-open
+	Config          InfoConfig           `json:"config"`
 }
 
 // InfoConfig are the thresholds as they are shown.

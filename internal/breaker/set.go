@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // Event is a change that began here: others are to follow.
@@ -121,7 +121,7 @@ func (p *Permit) End(r Result, what string) {
 }
 
 // LearnOpen applies what another process found out: that breaker is open, for the time that is left.
-func (s *Set) LearnOpen(name string, left time.Duration, failures int, last *jobs.LastFailure) {
+func (s *Set) LearnOpen(name string, left time.Duration, failures int, last *control.LastFailure) {
 	if b := s.get(name); b != nil {
 		b.learnOpen(left, failures, last)
 	}
@@ -138,7 +138,7 @@ func (s *Set) LearnClosed(name string) {
 }
 
 // LearnFailures applies what all processes have counted together: the failures in a row while it is closed.
-func (s *Set) LearnFailures(name string, failures int, last *jobs.LastFailure) {
+func (s *Set) LearnFailures(name string, failures int, last *control.LastFailure) {
 	if b := s.get(name); b != nil {
 		if change := b.learnFailures(failures, last); change != "" {
 			s.onEvent(Event{Change: change, Info: b.Info()})

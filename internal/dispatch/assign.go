@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/stores"
 
 	"github.com/dspex/dspex/internal/affinity"
@@ -42,7 +43,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 	if len(unjudged) > 0 && !d.hosts.Listened() {
 		return errListening
 	}
-	known, plan, busy := map[string]jobs.Heartbeat{}, []affinity.Host{}, map[int]int{}
+	known, plan, busy := map[string]control.Heartbeat{}, []affinity.Host{}, map[int]int{}
 	for _, b := range live {
 		known[b.Host] = b
 		plan = append(plan, affinity.Host{Name: b.Host, Capacity: b.Capacity, Draining: b.Stopping || drains[b.Host]})
@@ -79,7 +80,7 @@ func (d *Dispatcher) assignAll(ctx context.Context) error {
 		return err
 	}
 	for host, partitions := range asks {
-		if err := d.askRelease(host, jobs.Release{Partitions: partitions, Patient: !known[host].Stopping && !drains[host]}); err != nil {
+		if err := d.askRelease(host, control.Release{Partitions: partitions, Patient: !known[host].Stopping && !drains[host]}); err != nil {
 			return err
 		}
 	}
@@ -98,7 +99,7 @@ func (d *Dispatcher) recallOwners(owners map[int]string, epochs map[int]uint64) 
 }
 
 // askRelease is heard at most once; the next plan asks again for what is still held.
-func (d *Dispatcher) askRelease(host string, r jobs.Release) error {
+func (d *Dispatcher) askRelease(host string, r control.Release) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return err
@@ -140,8 +141,8 @@ const mostDrains = 10_000
 // drains are the hosts that the operator wants empty.
 func (d *Dispatcher) drains(ctx context.Context) (map[string]bool, error) {
 	drains := map[string]bool{}
-	_, err := d.broker.Control.Page(ctx, jobs.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
-		drains[strings.TrimPrefix(key, jobs.DrainKey(""))] = jobs.IsDrain(e.Value) // the bucket keeps some history: the last word counts
+	_, err := d.broker.Control.Page(ctx, control.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
+		drains[strings.TrimPrefix(key, control.DrainKey(""))] = control.IsDrain(e.Value) // the bucket keeps some history: the last word counts
 		return nil
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -109,7 +110,7 @@ func TestAHostIsAskedToReleaseIfItUnderstandsThatElseItLosesThePartition(t *test
 	imagined(t, nc, "new", map[string]any{"releases": true})
 	h.await("new", 32)
 	imagined(t, nc, "third", nil)
-	var r jobs.Release
+	var r control.Release
 	select {
 	case m := <-asked["new"]:
 		if err := json.Unmarshal(m.Data, &r); err != nil {

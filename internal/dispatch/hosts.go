@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -38,7 +39,7 @@ func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	leader, err := d.broker.Control.Get(ctx, jobs.LeaderKey)
+	leader, err := d.broker.Control.Get(ctx, control.LeaderKey)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -71,13 +72,13 @@ func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
 
 // leaderIn is the leader that the key names.
 func leaderIn(value []byte) string {
-	if !jobs.OursInControl(jobs.LeaderKey, value) {
+	if !control.Ours(control.LeaderKey, value) {
 		return ""
 	}
 	return string(value)
 }
 
-func hostInfo(b jobs.Heartbeat, partitions int, drain bool) map[string]any {
+func hostInfo(b control.Heartbeat, partitions int, drain bool) map[string]any {
 	state := hostServing
 	switch {
 	case b.Stopping:
@@ -108,7 +109,7 @@ func (d *Dispatcher) drainHost(ctx context.Context, r endpoint.Request) { d.setD
 // resumeHost lets a drained host serve again.
 func (d *Dispatcher) resumeHost(ctx context.Context, r endpoint.Request) { d.setDrain(ctx, r, false) }
 
-func unknownHost(live []jobs.Heartbeat) *jobs.Error {
+func unknownHost(live []control.Heartbeat) *jobs.Error {
 	e := jobs.Errorf(jobs.Session, jobs.CodeHostUnknown, "no live host has that name")
 	var names []string
 	for _, b := range live {
@@ -143,24 +144,24 @@ func (d *Dispatcher) setDrain(ctx context.Context, r endpoint.Request, drain boo
 
 // writeDrain reports false when another write came between.
 func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
-	e, err := d.broker.Control.Get(ctx, jobs.DrainKey(host))
+	e, err := d.broker.Control.Get(ctx, control.DrainKey(host))
 	if err != nil {
 		return false, endpoint.Unreadable(err)
 	}
 	live := d.hosts.Live()
 	switch {
-	case !e.Exists && !slices.ContainsFunc(live, func(b jobs.Heartbeat) bool { return b.Host == host }):
+	case !e.Exists && !slices.ContainsFunc(live, func(b control.Heartbeat) bool { return b.Host == host }):
 		return false, unknownHost(live)
-	case jobs.IsDrain(e.Value) == drain && e.Exists == drain:
+	case control.IsDrain(e.Value) == drain && e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(jobs.Drain{Since: endpoint.TimeText(d.broker.Clock.Now())})
+		value, fault := json.Marshal(control.Drain{Since: endpoint.TimeText(d.broker.Clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}
-		_, err = d.broker.Control.PutSync(jobs.DrainKey(host), value, e.Revision, 0)
+		_, err = d.broker.Control.PutSync(control.DrainKey(host), value, e.Revision, 0)
 	default:
-		_, err = d.broker.Control.Delete(jobs.DrainKey(host), e.Revision)
+		_, err = d.broker.Control.Delete(control.DrainKey(host), e.Revision)
 	}
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/natstest"
@@ -32,7 +33,7 @@ func probing(t *testing.T, set func(*dispatch.Config)) (*nats.Conn, *dispatch.Di
 		t.Fatal(err)
 	}
 	nc := natstest.Connect(t, s)
-	beat, err := json.Marshal(jobs.Heartbeat{Host: "h1", Incarnation: "1", Workers: 1, Active: 1, Capacity: 1, Free: 1})
+	beat, err := json.Marshal(control.Heartbeat{Host: "h1", Incarnation: "1", Workers: 1, Active: 1, Capacity: 1, Free: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -528,7 +528,7 @@ func TestWorkersThatDieOpenThePoolsBreakerOneJobCountsOnce(t *testing.T) {
 		}
 		beats := y.subscribe("dspex.hb.h1")
 		m, err := beats.NextMsg(5 * time.Second)
-		var beat jobs.Heartbeat
+		var beat control.Heartbeat
 		if err != nil || json.Unmarshal(m.Data, &beat) != nil || !slices.Equal(beat.Breakers, []string{"pool.h1"}) {
 			t.Errorf("heartbeat %v %v", m, err)
 		}

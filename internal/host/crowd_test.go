@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -17,8 +17,8 @@ func TestAHostWhoseWorkersFailLeavesAnonymousJobsToOthersWhileThereAreAny(t *tes
 	inFakeTime(t, func(t *testing.T, y *system) {
 		defer y.anotherHost("h2")()
 		open := func(host string) {
-			name := jobs.PoolBreaker(host)
-			y.put(stream.Control, jobs.BreakerKey(name), jobs.OpenBreaker{Name: name, Host: host, Failures: 5}.Bytes())
+			name := control.PoolBreaker(host)
+			y.put(stream.Control, control.BreakerKey(name), control.OpenBreaker{Name: name, Host: host, Failures: 5}.Bytes())
 			y.pass(100 * time.Millisecond) // the hosts have heard of it; what h1 has asked for before comes to it yet
 		}
 		open("h1")

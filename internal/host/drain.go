@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -14,16 +14,16 @@ type drain struct{ on atomic.Bool }
 // read reads what the operator wants.
 func (d *drain) read(ctx context.Context, from *stream.Access, host string) error {
 	return stream.Settle(ctx, from.Log, stream.Passes, func(ctx context.Context) error {
-		e, err := from.Control.Get(ctx, jobs.DrainKey(host))
-		d.on.Store(jobs.IsDrain(e.Value))
+		e, err := from.Control.Get(ctx, control.DrainKey(host))
+		d.on.Store(control.IsDrain(e.Value))
 		return err
 	})
 }
 
 // follow keeps up with that until ctx ends, and calls looked at each look.
 func (d *drain) follow(ctx context.Context, from *stream.Access, host string, looked func()) {
-	from.Follow(ctx, stream.Control, jobs.DrainKey(host), func(_ string, e stream.Entry) {
-		on := jobs.IsDrain(e.Value)
+	from.Follow(ctx, stream.Control, control.DrainKey(host), func(_ string, e stream.Entry) {
+		on := control.IsDrain(e.Value)
 		if d.on.Swap(on) != on {
 			from.Log.Info("drain", "on", on)
 		}

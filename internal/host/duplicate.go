@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -17,7 +18,7 @@ var errDuplicate = errors.New("another host of the same name has started since")
 // it was replaced must not fight for the partitions that bear its name. lose is called once at most.
 func watchDuplicate(on *stream.Access, host, incarnation string, started int64, lose context.CancelCauseFunc) (stop func(), err error) {
 	return on.Serve(jobs.SubjectHeartbeat+host, func(data []byte, _ func([]byte)) {
-		var b jobs.Heartbeat
+		var b control.Heartbeat
 		if json.Unmarshal(data, &b) != nil || b.Incarnation == incarnation || b.Leaving || b.Started < started ||
 			b.Started == started && b.Incarnation < incarnation {
 			return

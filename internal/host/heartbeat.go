@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/tokens"
 	"github.com/dspex/dspex/internal/jobs"
 )
@@ -70,13 +71,13 @@ func (h *Host) beat(r *rooms, leaving bool) {
 	_ = r.on.NC.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(r, leaving, nil)) // the next beat follows
 }
 
-func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]jobs.TenantCount) []byte {
+func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]control.TenantCount) []byte {
 	counts := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
 		engine = h.cfg.Engine()
 	}
-	b, err := json.Marshal(jobs.Heartbeat{
+	b, err := json.Marshal(control.Heartbeat{
 		Workers: counts.Size, Active: counts.Active, Available: counts.Available, Overflow: counts.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: r.keeper.HighestEpoch(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: r.waitsFor(tokens.Call), WaitingJobs: r.waitsFor(tokens.Queued), Deep: h.telemetry.Queues.Some(),
@@ -106,7 +107,7 @@ func (r *rooms) clockOff() *int64 {
 }
 
 // tenants is what each tenant had and has here; nothing where there are no accounts.
-func (h *Host) tenants(r *rooms) map[string]jobs.TenantCount {
+func (h *Host) tenants(r *rooms) map[string]control.TenantCount {
 	if !r.on.Accounts() {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/anonymous"
 	"github.com/dspex/dspex/internal/host/attempt"
 	"github.com/dspex/dspex/internal/host/breakers"
@@ -179,7 +180,7 @@ func (h *Host) listen(ctx context.Context, r *rooms) (deaf func(), err error) {
 // standsAside reports whether anonymous jobs are left to other hosts: this one's workers fail, and there is another host whose
 // workers are not known to. A host that fails its calls at once has free slots always, and would get more than its share.
 func (h *Host) standsAside(r *rooms) bool {
-	if h.breakers.Look(jobs.PoolBreaker(h.cfg.Name)) == nil {
+	if h.breakers.Look(control.PoolBreaker(h.cfg.Name)) == nil {
 		return false
 	}
 	return r.keeper.AnyHost(func(host string) bool { return host != h.cfg.Name && !h.breakers.Fails(host) })

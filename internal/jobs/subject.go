@@ -79,9 +79,6 @@ const (
 	ModeQueue Mode = contract.ModeQueue
 )
 
-// DrainKey is the key in dspex_control that is there while a host is to be empty.
-func DrainKey(host string) string { return drainPrefix + host }
-
 // AssignmentKey is the key of a partition's owner in dspex_assign.
 func AssignmentKey(partition int) string { return "p." + strconv.Itoa(partition) }
 

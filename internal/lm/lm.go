@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -308,7 +309,7 @@ func (p Profile) breaker() string {
 	if key == providers[p.Provider].key() {
 		key = ""
 	}
-	return jobs.LMBreaker(p.Provider, p.Model, address, key)
+	return control.LMBreaker(p.Provider, p.Model, address, key)
 }
 
 func (r *Registry) secret(ref string) (string, error) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -51,7 +52,7 @@ func poolBreakers(h *history) (bad []string) {
 			dead[host]++
 			return
 		}
-		if host, ok := strings.CutPrefix(e.text, jobs.PoolBreaker("")); ok && dead[host] < threshold {
+		if host, ok := strings.CutPrefix(e.text, control.PoolBreaker("")); ok && dead[host] < threshold {
 			bad = append(bad, fmt.Sprintf("%s opens at %v after the end of %d workers", e.text, e.at, dead[host]))
 		}
 	}, opened, died)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/frame"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -18,7 +18,7 @@ import (
 // Operators push one program, whose content is the x of the job that did, and take it back.
 
 const (
-	programSubject = "$KV." + stream.Control + "." + jobs.PushedPrefix
+	programSubject = "$KV." + stream.Control + "." + control.PushedPrefix
 	rpcAdmin       = "dspex.rpc.admin.anonymous"
 	programID      = "qa"
 	takenBack      = "(taken back)"

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -119,7 +120,7 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		}
 		return e, err == nil
 	case strings.HasPrefix(subject, "$KV."+stream.Control+"."):
-		name, err := jobs.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
+		name, err := control.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
 		e.kind, e.text = opened, name
 		return e, err == nil && m.Header.Get("KV-Operation") == ""
 	case strings.HasPrefix(subject, "$KV."+stream.Batches+"."):

@@ -3,8 +3,8 @@ package admission
 import (
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/fair"
-	"github.com/dspex/dspex/internal/jobs"
 )
 
 // estimate refuses calls that no slot could take in time. It holds an estimate of the calls that wait for a slot: what hosts
@@ -54,7 +54,7 @@ const (
 )
 
 // observe takes a host's report.
-func (a *estimate) observe(now time.Time, b jobs.Heartbeat) {
+func (a *estimate) observe(now time.Time, b control.Heartbeat) {
 	a.pass(now)
 	if a.loads == nil {
 		a.loads = map[string]*load{}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // crowded is a model of hosts: slots that take each call for a while, in order.
@@ -31,7 +31,7 @@ func newCrowded(t *testing.T, slots int, run time.Duration) *crowded {
 }
 
 func (f *crowded) report() {
-	f.observe(f.now, jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: f.slots, Ran: f.ran, RunMillis: f.ran * f.run.Milliseconds(), WaitingCalls: int64(len(f.queue))})
+	f.observe(f.now, control.Heartbeat{Host: "h", Incarnation: "1", Capacity: f.slots, Ran: f.ran, RunMillis: f.ran * f.run.Milliseconds(), WaitingCalls: int64(len(f.queue))})
 }
 
 // pass lets a millisecond go by.
@@ -162,7 +162,7 @@ func TestASessionThatWasIdleIsAcceptedBesideThoseThatCallAllTheTime(t *testing.T
 
 func TestASessionIsRefusedWhatItCannotRunInTime(t *testing.T) {
 	f := newCrowded(t, 16, 100*time.Millisecond)
-	report := jobs.Heartbeat{Host: "h", Incarnation: "1", Capacity: 16, Ran: f.ran, RunMillis: f.ran * 100, WaitingCalls: 1, Deep: map[string]int{"deep": 40}}
+	report := control.Heartbeat{Host: "h", Incarnation: "1", Capacity: 16, Ran: f.ran, RunMillis: f.ran * 100, WaitingCalls: 1, Deep: map[string]int{"deep": 40}}
 	f.observe(f.now, report)
 	if retry := f.call("deep"); retry == 0 {
 		t.Error("a call behind 40 others of its session was accepted")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
 
@@ -38,7 +39,7 @@ const reportPause = 20 * time.Millisecond
 func (a *Gate) Receive() (stop func(), err error) {
 	a.inbox = a.broker.Inbox()
 	return a.broker.Receive(a.inbox, func(_ string, data []byte) {
-		var b jobs.Heartbeat
+		var b control.Heartbeat
 		if json.Unmarshal(data, &b) == nil && a.hosts.Serves(b.Host) {
 			a.Observe(b)
 		}
@@ -46,7 +47,7 @@ func (a *Gate) Receive() (stop func(), err error) {
 }
 
 // Observe takes a host's report.
-func (a *Gate) Observe(b jobs.Heartbeat) {
+func (a *Gate) Observe(b control.Heartbeat) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.observe(time.Now(), b)

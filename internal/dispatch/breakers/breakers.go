@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
@@ -40,7 +41,7 @@ func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	list := []map[string]any{}
 	tenant, only := endpoint.OnlyTenant(r, b.broker.Accounts())
 	for _, name := range slices.Sorted(maps.Keys(infos)) {
-		if only && !jobs.BreakerShownTo(tenant, name) {
+		if only && !control.BreakerShownTo(tenant, name) {
 			continue
 		}
 		list = append(list, breakerInfo(infos[name]))
@@ -50,7 +51,7 @@ func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 
 // askBreakers asks every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
 func (b *Breakers) askBreakers(reset string) map[string]breaker.Info {
-	ask, err := json.Marshal(jobs.BreakersAsk{Reset: reset})
+	ask, err := json.Marshal(control.BreakersAsk{Reset: reset})
 	if err != nil {
 		panic(err) // a text always marshals
 	}
@@ -72,7 +73,7 @@ func (b *Breakers) askBreakers(reset string) map[string]breaker.Info {
 func (b *Breakers) Reset(ctx context.Context, r endpoint.Request) {
 	var name string
 	bad := endpoint.ReadBody(r, `{"name": "..."}`, map[string]*endpoint.Entry{
-		"name": endpoint.Text(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= jobs.MostBreakerName }).Needed(),
+		"name": endpoint.Text(&name, "the name of a breaker", func(s string) bool { return s != "" && len(s) <= control.MostBreakerName }).Needed(),
 	})
 	if bad == nil {
 		bad = b.closeBreaker(ctx, name)
@@ -82,8 +83,8 @@ func (b *Breakers) Reset(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	info, known := b.askBreakers(name)[name]
-	if e, err := b.broker.Control.Get(ctx, jobs.FailureKey(name)); err == nil && e.Exists {
-		_, err = b.broker.Control.Delete(jobs.FailureKey(name), e.Revision)
+	if e, err := b.broker.Control.Get(ctx, control.FailureKey(name)); err == nil && e.Exists {
+		_, err = b.broker.Control.Delete(control.FailureKey(name), e.Revision)
 		if err != nil { // a host has counted meanwhile
 			b.log.Debug("failures_not_reset", "breaker", name, "error", err)
 		}
@@ -91,9 +92,9 @@ func (b *Breakers) Reset(ctx context.Context, r endpoint.Request) {
 	if !known { // of a host that is not there any more
 		info = breaker.Info{Name: name, State: breaker.Closed}
 	}
-	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
+	body, err := json.Marshal(control.BreakerEvent{Event: control.EventBreaker + string(breaker.Reset), At: time.Now().UTC(), Breaker: info})
 	if err == nil {
-		err = b.broker.Send(jobs.SubjectBreakerEvents+string(breaker.Reset), nil, body)
+		err = b.broker.Send(control.SubjectBreakerEvents+string(breaker.Reset), nil, body)
 	}
 	if err != nil {
 		b.log.Warn("event_not_sent", "error", err)
@@ -108,7 +109,7 @@ const resetTries = 8
 // closeBreaker deletes what every host follows. A breaker that was never open has nothing there.
 func (b *Breakers) closeBreaker(ctx context.Context, name string) *jobs.Error {
 	for tries := resetTries; ; tries-- {
-		e, err := b.broker.Control.Get(ctx, jobs.BreakerKey(name))
+		e, err := b.broker.Control.Get(ctx, control.BreakerKey(name))
 		if err == nil && !e.Exists {
 			known := b.askBreakers("")
 			if _, ok := known[name]; ok {
@@ -117,7 +118,7 @@ func (b *Breakers) closeBreaker(ctx context.Context, name string) *jobs.Error {
 			return unknownBreaker(known)
 		}
 		if err == nil {
-			_, err = b.broker.Control.Delete(jobs.BreakerKey(name), e.Revision)
+			_, err = b.broker.Control.Delete(control.BreakerKey(name), e.Revision)
 		}
 		if err == nil {
 			return nil

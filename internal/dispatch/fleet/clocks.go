@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -20,7 +20,7 @@ type machineClock struct {
 }
 
 // ClocksOff names the machines whose clocks are wrong: the hosts, the dispatcher, the broker.
-func ClocksOff(own *stream.Clock, dispatcher string, beats []jobs.Heartbeat) (reasons []string) {
+func ClocksOff(own *stream.Clock, dispatcher string, beats []control.Heartbeat) (reasons []string) {
 	clocks := []machineClock{{of: "the broker"}}
 	if off, known := own.Off(); known {
 		clocks = append(clocks, machineClock{"dispatcher " + dispatcher, off})

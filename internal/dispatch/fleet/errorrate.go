@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
@@ -36,7 +36,7 @@ type reported struct {
 
 // observe counts what has ended since the host's last heartbeat. The first one of a process says nothing: when that ended is not
 // known.
-func (r *errorRate) observe(b jobs.Heartbeat) {
+func (r *errorRate) observe(b control.Heartbeat) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, known := r.seen[b.Host]

@@ -5,17 +5,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // pool is a host that says how many of its jobs have ended.
 type pool struct {
 	r *errorRate
-	b jobs.Heartbeat
+	b control.Heartbeat
 }
 
 func newPool(threshold float64) *pool {
-	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: jobs.Heartbeat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
+	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: control.Heartbeat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
 	p.r.observe(p.b)
 	return p
 }
@@ -108,7 +108,7 @@ func TestRestartsOfHostsAreNoOutcomes(t *testing.T) {
 		p.expect(t, Quiet, false)
 		p.end(20, 2)
 		p.expect(t, raised, true)
-		other := jobs.Heartbeat{Host: "h2", Incarnation: "c", Requests: 100}
+		other := control.Heartbeat{Host: "h2", Incarnation: "c", Requests: 100}
 		p.r.observe(other)
 		other.Requests += 980
 		p.r.observe(other)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -15,10 +16,10 @@ func New(broker *stream.Access, rate float64) *Fleet {
 }
 
 // Receive takes the hosts' heartbeats until stop is called, and hands each on to also.
-func (f *Fleet) Receive(also func(jobs.Heartbeat)) (stop func(), err error) {
+func (f *Fleet) Receive(also func(control.Heartbeat)) (stop func(), err error) {
 	f.connected, f.looked = time.Now(), time.Now()
 	return f.broker.Receive(jobs.SubjectHeartbeat+"*", func(subject string, data []byte) {
-		var b jobs.Heartbeat
+		var b control.Heartbeat
 		if json.Unmarshal(data, &b) != nil || jobs.SubjectHeartbeat+b.Host != subject {
 			return
 		}

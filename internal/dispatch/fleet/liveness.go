@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -35,7 +36,7 @@ const (
 
 // host is what a dispatcher knows of a host.
 type host struct {
-	jobs.Heartbeat
+	control.Heartbeat
 	standing standing
 	at       time.Time // of its last beat; of an expected one, since when it is
 	silent   int       // probes without a responder, probeGap apart
@@ -53,7 +54,7 @@ type Fleet struct {
 	epoch     uint64 // the highest that a host has reported
 }
 
-func (f *Fleet) observe(b jobs.Heartbeat) {
+func (f *Fleet) observe(b control.Heartbeat) {
 	f.errors.observe(b)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,13 +87,13 @@ func (f *Fleet) HighestEpoch() uint64 {
 }
 
 // Live returns the hosts that count as alive.
-func (f *Fleet) Live() []jobs.Heartbeat {
+func (f *Fleet) Live() []control.Heartbeat {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.liveLocked()
 }
 
-func (f *Fleet) liveLocked() (list []jobs.Heartbeat) {
+func (f *Fleet) liveLocked() (list []control.Heartbeat) {
 	for _, h := range f.all {
 		if h.standing == alive {
 			list = append(list, h.Heartbeat)
@@ -103,7 +104,7 @@ func (f *Fleet) liveLocked() (list []jobs.Heartbeat) {
 
 // StoreFull reports whether a host has found the broker's store full.
 func (f *Fleet) StoreFull() bool {
-	return slices.ContainsFunc(f.Live(), func(b jobs.Heartbeat) bool { return b.Full })
+	return slices.ContainsFunc(f.Live(), func(b control.Heartbeat) bool { return b.Full })
 }
 
 // String names the hosts, their capacities and what is thought of them: it changes when a plan may.
@@ -121,7 +122,7 @@ func (f *Fleet) String() string {
 // Survey returns the live hosts, and those of the owners of partitions that have not been judged: a dispatcher that leads since a
 // moment ago has no heartbeat of theirs yet. They are expected from now on, and judged as all others are. Who is in neither list is dead;
 // the dead that own nothing are forgotten.
-func (f *Fleet) Survey(owners map[int]string) (live []jobs.Heartbeat, unjudged []string) {
+func (f *Fleet) Survey(owners map[int]string) (live []control.Heartbeat, unjudged []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.all == nil {
@@ -135,7 +136,7 @@ func (f *Fleet) Survey(owners map[int]string) (live []jobs.Heartbeat, unjudged [
 	for name := range owns {
 		h := f.all[name]
 		if h == nil {
-			h = &host{Heartbeat: jobs.Heartbeat{Host: name}, standing: expected, at: time.Now()}
+			h = &host{Heartbeat: control.Heartbeat{Host: name}, standing: expected, at: time.Now()}
 			f.all[name] = h
 		}
 		if h.standing == expected {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // judging is where hosts are judged: every tick, as the leader's loop does.
@@ -21,7 +21,7 @@ type judging struct {
 }
 
 func (b *judging) beat(host string) {
-	b.observe(jobs.Heartbeat{Host: host, Incarnation: "1"})
+	b.observe(control.Heartbeat{Host: host, Incarnation: "1"})
 }
 
 func (b *judging) pass(d time.Duration) {
@@ -32,7 +32,7 @@ func (b *judging) pass(d time.Duration) {
 }
 
 func (b *judging) lives(host string) bool {
-	return slices.ContainsFunc(b.Live(), func(h jobs.Heartbeat) bool { return h.Host == host })
+	return slices.ContainsFunc(b.Live(), func(h control.Heartbeat) bool { return h.Host == host })
 }
 
 func judged(t *testing.T, test func(t *testing.T, b *judging)) {
@@ -134,7 +134,7 @@ func TestAHostThatSaysGoodbyeIsDeadAtOnce(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
 		b.Survey(map[int]string{0: "unheard"})
 		for _, host := range []string{"h", "unheard"} {
-			b.observe(jobs.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
+			b.observe(control.Heartbeat{Host: host, Incarnation: "1", Leaving: true})
 		}
 		if _, u := b.Survey(map[int]string{0: "unheard", 1: "h"}); u != nil || b.lives("h") || b.lives("unheard") {
 			t.Errorf("unjudged %v, live %v", u, b.Live())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -16,14 +17,14 @@ const measureWait = time.Second
 
 // Measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
 // none was missing.
-func (f *Fleet) Measure() (beats []jobs.Heartbeat, all bool) {
+func (f *Fleet) Measure() (beats []control.Heartbeat, all bool) {
 	beats = f.Live()
 	answered := make([]bool, len(beats))
 	var wg sync.WaitGroup
 	for i := range beats {
 		wg.Go(func() {
 			body, err := f.Ask(beats[i].Host, "beat", nil)
-			var b jobs.Heartbeat
+			var b control.Heartbeat
 			if err == nil && json.Unmarshal(body, &b) == nil && b.Host == beats[i].Host {
 				beats[i], answered[i] = b, true
 			}
@@ -68,7 +69,7 @@ func (f *Fleet) SessionIdle() time.Duration {
 }
 
 // PoolNumbers adds up what the hosts say.
-func PoolNumbers(beats []jobs.Heartbeat, started time.Time) map[string]int64 {
+func PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
 	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves, overflow int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
@@ -96,12 +97,12 @@ func PoolNumbers(beats []jobs.Heartbeat, started time.Time) map[string]int64 {
 }
 
 // Engines names what runs the programs: one engine, unless a deployment mixes them.
-func Engines(beats []jobs.Heartbeat) string {
-	return Distinct(beats, func(b jobs.Heartbeat) string { return b.Engine })
+func Engines(beats []control.Heartbeat) string {
+	return Distinct(beats, func(b control.Heartbeat) string { return b.Engine })
 }
 
 // Distinct names what the hosts say, each once.
-func Distinct(beats []jobs.Heartbeat, of func(jobs.Heartbeat) string) string {
+func Distinct(beats []control.Heartbeat, of func(control.Heartbeat) string) string {
 	var names []string
 	for _, b := range beats {
 		if name := of(b); name != "" && !slices.Contains(names, name) {
@@ -113,8 +114,8 @@ func Distinct(beats []jobs.Heartbeat, of func(jobs.Heartbeat) string) string {
 }
 
 // ByTenant adds up what the hosts say of each tenant.
-func ByTenant(beats []jobs.Heartbeat) map[string]jobs.TenantCount {
-	all := map[string]jobs.TenantCount{}
+func ByTenant(beats []control.Heartbeat) map[string]control.TenantCount {
+	all := map[string]control.TenantCount{}
 	for _, b := range beats {
 		for tenant, n := range b.Tenants {
 			sum := all[tenant]
@@ -130,7 +131,7 @@ func ByTenant(beats []jobs.Heartbeat) map[string]jobs.TenantCount {
 }
 
 // TenantNumbers are a tenant's, under the names of those of the pool.
-func TenantNumbers(n jobs.TenantCount) map[string]int64 {
+func TenantNumbers(n control.TenantCount) map[string]int64 {
 	average := int64(0)
 	if n.Requests > 0 {
 		average = n.RunMillis / n.Requests

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/audit"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/stores"
@@ -54,7 +55,7 @@ func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
 }
 
 // appendHead begins a successful reply whose result follows.
-func appendHead(beats []jobs.Heartbeat) []byte {
+func appendHead(beats []control.Heartbeat) []byte {
 	engine := fleet.Engines(beats)
 	if engine == "" { // no worker has started yet
 		return wire.AppendStr(wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "ok"), true), "result")
@@ -117,7 +118,7 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 }
 
 // degradations tells what is wrong with a pool that serves.
-func (h *Health) degradations(ctx context.Context, beats []jobs.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
+func (h *Health) degradations(ctx context.Context, beats []control.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
 	if !all {
 		reasons = append(reasons, "a host does not answer")
 	}
@@ -150,13 +151,13 @@ func (h *Health) degradations(ctx context.Context, beats []jobs.Heartbeat, all b
 }
 
 // owned reports whether every partition belongs to a live host.
-func (h *Health) owned(ctx context.Context, beats []jobs.Heartbeat) bool {
+func (h *Health) owned(ctx context.Context, beats []control.Heartbeat) bool {
 	owners, err := h.Plan.Owners(ctx)
 	if err != nil {
 		return false
 	}
 	for _, owner := range owners {
-		if !slices.ContainsFunc(beats, func(b jobs.Heartbeat) bool { return b.Host == owner }) {
+		if !slices.ContainsFunc(beats, func(b control.Heartbeat) bool { return b.Host == owner }) {
 			return false
 		}
 	}

@@ -4,24 +4,24 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // statistics are the numbers that a request gets: a tenant its own and the pool's size; an operator everybody's, and those of each
 // tenant beside them.
 type statistics struct {
-	beats   []jobs.Heartbeat
+	beats   []control.Heartbeat
 	numbers map[string]int64
 	extra   []string
-	tenants map[string]jobs.TenantCount // nil: left out
+	tenants map[string]control.TenantCount // nil: left out
 }
 
-func (h *Health) statisticsFor(r endpoint.Request, beats []jobs.Heartbeat) statistics {
+func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) statistics {
 	s := statistics{beats: beats, numbers: fleet.PoolNumbers(beats, h.Started), extra: statsExtra}
 	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
 	case only:
@@ -36,7 +36,7 @@ func (h *Health) statisticsFor(r endpoint.Request, beats []jobs.Heartbeat) stati
 // append appends them, and what the workers are kept from, if hosts say so: they are of this release.
 func (s statistics) append(b []byte) []byte {
 	b = appendNumbers(wire.AppendMap(b, len(statsBefore)+1+len(statsBehind)), statsBefore, s.numbers)
-	sandbox := fleet.Distinct(s.beats, func(b jobs.Heartbeat) string { return b.Sandbox })
+	sandbox := fleet.Distinct(s.beats, func(b control.Heartbeat) string { return b.Sandbox })
 	n := len(s.extra)
 	if sandbox != "" {
 		n++

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 )
 
 // Times of the lease, on monotonic clocks.
@@ -31,7 +31,7 @@ func (l *lease) hold(ctx context.Context) error {
 		return nil
 	}
 	if !l.holds {
-		e, err := l.bucket.Get(ctx, jobs.LeaderKey)
+		e, err := l.bucket.Get(ctx, control.LeaderKey)
 		if err != nil {
 			return err
 		}
@@ -46,7 +46,7 @@ func (l *lease) hold(ctx context.Context) error {
 		}
 		l.revision = e.Revision
 	}
-	revision, err := l.bucket.PutSync(jobs.LeaderKey, []byte(l.name), l.revision, 0)
+	revision, err := l.bucket.PutSync(control.LeaderKey, []byte(l.name), l.revision, 0)
 	if err != nil {
 		l.holds, l.seen, l.since = false, 0, now
 		return err
@@ -58,6 +58,6 @@ func (l *lease) hold(ctx context.Context) error {
 // free lets the next dispatcher take the lease at once.
 func (l *lease) free() {
 	if l.holds {
-		_, _ = l.bucket.PutSync(jobs.LeaderKey, nil, l.revision, 0)
+		_, _ = l.bucket.PutSync(control.LeaderKey, nil, l.revision, 0)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -58,7 +59,7 @@ func oursInControl(key string, value []byte) bool {
 		_, err := stream.ParseSteps(value)
 		return err == nil
 	}
-	return jobs.OursInControl(key, value)
+	return control.Ours(key, value)
 }
 
 // OursInAssign reports whether a component may have written the value under the key in dspex_assign.

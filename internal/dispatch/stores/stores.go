@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/alerts"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/jobs"
@@ -219,13 +220,13 @@ func (s *Stores) Reasons(now time.Time) (reasons []string) {
 // FollowControl keeps up with what the operator wants, and what the leader has to know of it.
 func (s *Stores) FollowControl(ctx context.Context) {
 	stream.Follow(ctx, s.broker.JS, stream.Control, ">", s.log, func(key string, value []byte) {
-		if strings.HasPrefix(key, jobs.DrainKey("")) {
+		if strings.HasPrefix(key, control.DrainKey("")) {
 			s.plan.Wake()
 		}
 		if s.Foreign(stream.Control, key, value, oursInControl(key, value)) {
 			value = nil
 		}
-		if key != jobs.LeaderKey && !strings.HasPrefix(key, jobs.BreakerKey("")) { // breakers tell of a moment
+		if key != control.LeaderKey && !strings.HasPrefix(key, control.BreakerKey("")) { // breakers tell of a moment
 			s.remember(key, value)
 		}
 	})
@@ -273,7 +274,7 @@ func (s *Stores) HighestKnown(ctx context.Context) (uint64, error) {
 	defer cancel()
 	highest := found.Highest
 	err = s.broker.Collect(bounded, jobs.SubjectBeat, func(data []byte) {
-		var b jobs.Heartbeat
+		var b control.Heartbeat
 		if json.Unmarshal(data, &b) == nil {
 			highest = max(highest, b.HighestEpoch)
 		}

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/jobs"
 )
@@ -22,7 +23,7 @@ func (r *Runner) resolve(t *Attempt, choice []byte) {
 	default:
 		t.model, t.noModel = r.Models.Default()
 	}
-	t.model.Breaker = t.model.Own(t.Session.Tenant)
+	t.model.Breaker = control.OwnBreaker(t.model, t.Session.Tenant)
 }
 
 // lmBreaker names the breaker of the language model that the task calls, "" if it is not known to call one. Commands of the

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/host/tokens"
 	"github.com/dspex/dspex/internal/host/workers"
@@ -35,11 +36,11 @@ func (r *Runner) checkout(a *Attempt) *lifecycle.Event {
 		return a.refused(lifecycle.Refusal{Reason: why})
 	}
 	r.resolve(a, a.LM)
-	pool, lm := jobs.PoolBreaker(r.Host), r.lmBreaker(a)
+	pool, lm := control.PoolBreaker(r.Host), r.lmBreaker(a)
 	if refused := r.Breakers.Look(pool, lm); refused != nil {
 		return r.keptOut(a, refused)
 	}
-	start, refused := r.Breakers.Enter(jobs.StartBreaker(r.Host))
+	start, refused := r.Breakers.Enter(control.StartBreaker(r.Host))
 	if refused != nil {
 		if r.Pool.Workers().Active == 0 { // nobody is kept from the workers that are there
 			return r.keptOut(a, refused)

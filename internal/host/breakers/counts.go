@@ -5,7 +5,7 @@ import (
 	"errors"
 
 	"github.com/dspex/dspex/internal/breaker"
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -17,7 +17,7 @@ import (
 type count struct {
 	cleared  bool // first a success
 	failures int  // and then so many failures
-	last     *jobs.LastFailure
+	last     *control.LastFailure
 }
 
 // then is the count after one more event. A breaker that opens or closes ends the count.
@@ -98,7 +98,7 @@ func (s *Shared) shareCounts(ctx context.Context) bool {
 }
 
 func (s *Shared) shareCount(ctx context.Context, name string, c count) error {
-	key := jobs.FailureKey(name)
+	key := control.FailureKey(name)
 	for range tries {
 		have := s.sums[name]
 		next := c.onto(have)
@@ -110,7 +110,7 @@ func (s *Shared) shareCount(ctx context.Context, name string, c count) error {
 		if next == 0 {
 			rev, err = s.on.Control.Delete(key, s.revs[key])
 		} else {
-			rev, err = s.on.Control.PutSync(key, jobs.OpenBreaker{Name: name, Host: s.host, Failures: next, Last: c.last}.Bytes(), s.revs[key], 0)
+			rev, err = s.on.Control.PutSync(key, control.OpenBreaker{Name: name, Host: s.host, Failures: next, Last: c.last}.Bytes(), s.revs[key], 0)
 		}
 		if err == nil {
 			s.revs[key] = rev
@@ -147,7 +147,7 @@ func failuresIn(e stream.Entry) int {
 	if !e.Exists {
 		return 0
 	}
-	count, err := jobs.ParseOpenBreaker(e.Value)
+	count, err := control.ParseOpenBreaker(e.Value)
 	if err != nil {
 		return 0
 	}
@@ -156,12 +156,12 @@ func failuresIn(e stream.Entry) int {
 
 // learnSum applies a count that another host has written.
 func (s *Shared) learnSum(name string, e stream.Entry) {
-	if !jobs.BreakerOfAll(name) {
+	if !control.BreakerOfAll(name) {
 		return
 	}
 	s.sums.set(name, failuresIn(e))
-	var last *jobs.LastFailure
-	if count, err := jobs.ParseOpenBreaker(e.Value); err == nil {
+	var last *control.LastFailure
+	if count, err := control.ParseOpenBreaker(e.Value); err == nil {
 		last = count.Last
 	}
 	s.LearnFailures(name, s.countOf(name).onto(s.sums[name]), last)

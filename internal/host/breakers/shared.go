@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -48,7 +49,7 @@ func New(host string, cfg breaker.Config, changed func(breaker.Change)) *Shared 
 	s := &Shared{host: host, changed: changed, pending: map[string]breaker.Event{}, wake: make(chan struct{}, 1), read: make(chan entry), others: map[string]bool{}, revs: map[string]uint64{},
 		counts: map[string]count{}, sums: sums{}}
 	s.Set = breaker.NewSet(cfg, s.found)
-	s.Look(jobs.PoolBreaker(host), jobs.StartBreaker(host)) // these are always shown
+	s.Look(control.PoolBreaker(host), control.StartBreaker(host)) // these are always shown
 	return s
 }
 
@@ -59,7 +60,7 @@ func (s *Shared) Open(on *stream.Access) { s.on, s.began = on, on.Clock.Mono() }
 func (s *Shared) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, keys := range []string{jobs.BreakerKeys, jobs.FailureKeys} {
+	for _, keys := range []string{control.BreakerKeys, control.FailureKeys} {
 		wg.Go(func() {
 			s.on.Follow(ctx, stream.Control, keys, func(key string, e stream.Entry) {
 				select {
@@ -82,7 +83,7 @@ const (
 func (s *Shared) found(e breaker.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if jobs.BreakerOfAll(e.Info.Name) {
+	if control.BreakerOfAll(e.Info.Name) {
 		s.counts[e.Info.Name] = s.counts[e.Info.Name].then(e)
 	}
 	if e.Change != breaker.Counted && e.Change != breaker.Cleared {
@@ -117,7 +118,7 @@ func (s *Shared) another(name string, open bool) {
 func (s *Shared) Fails(host string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.others[jobs.PoolBreaker(host)]
+	return s.others[control.PoolBreaker(host)]
 }
 
 // putBack keeps what could not be shared, unless something newer was found out.
@@ -162,29 +163,29 @@ func (s *Shared) follow(key string, e stream.Entry) {
 		return
 	}
 	s.revs[key] = e.Revision
-	if name, err := jobs.FailedName(key); err == nil {
+	if name, err := control.FailedName(key); err == nil {
 		s.learnSum(name, e)
 		return
 	}
-	name, err := jobs.BreakerName(key)
-	if err == nil && !jobs.BreakerOf(name, s.host) {
+	name, err := control.BreakerName(key)
+	if err == nil && !control.BreakerOf(name, s.host) {
 		s.another(name, e.Exists)
 	}
-	if err != nil || !jobs.BreakerOf(name, s.host) {
+	if err != nil || !control.BreakerOf(name, s.host) {
 		return
 	}
 	if !e.Exists {
 		s.LearnClosed(name)
 		return
 	}
-	open, err := jobs.ParseOpenBreaker(e.Value)
+	open, err := control.ParseOpenBreaker(e.Value)
 	if err != nil {
 		s.on.Log.Warn("breaker_unreadable", "key", key, "error", err)
 		return
 	}
 	left := s.Config().Timeout
 	if age := s.on.Clock.Age(e.Stored); age > s.on.Clock.Mono()-s.began { // older than this process
-		if name == jobs.PoolBreaker(s.host) || name == jobs.StartBreaker(s.host) { // an earlier process's workers
+		if name == control.PoolBreaker(s.host) || name == control.StartBreaker(s.host) { // an earlier process's workers
 			s.found(breaker.Event{Change: breaker.Shut, Info: breaker.Info{Name: name, State: breaker.Closed}})
 			return
 		}
@@ -196,13 +197,13 @@ func (s *Shared) follow(key string, e stream.Entry) {
 
 // write writes what was found out. It reports false if that is to be tried again.
 func (s *Shared) write(ctx context.Context, name string, e breaker.Event) bool {
-	key := jobs.BreakerKey(name)
+	key := control.BreakerKey(name)
 	var rev uint64
 	var err error
 	if e.Change == breaker.Shut {
 		rev, err = s.on.Control.Delete(key, s.revs[key])
 	} else {
-		rev, err = s.on.Control.PutSync(key, jobs.OpenBreaker{Name: name, Host: s.host, Failures: e.Info.FailureCount, Last: e.Info.LastFailure}.Bytes(), s.revs[key], 0)
+		rev, err = s.on.Control.PutSync(key, control.OpenBreaker{Name: name, Host: s.host, Failures: e.Info.FailureCount, Last: e.Info.LastFailure}.Bytes(), s.revs[key], 0)
 	}
 	if errors.Is(err, stream.ErrWrongRevision) { // another host was faster
 		entry, err := s.on.Control.Get(ctx, key)
@@ -229,9 +230,9 @@ func (s *Shared) write(ctx context.Context, name string, e breaker.Event) bool {
 
 // publish publishes a change. It may be lost: dspex_control has the state.
 func (s *Shared) publish(e breaker.Event) {
-	body, err := json.Marshal(jobs.BreakerEvent{Event: jobs.EventBreaker + string(e.Change), At: time.Now().UTC(), Host: s.host, Breaker: e.Info})
+	body, err := json.Marshal(control.BreakerEvent{Event: control.EventBreaker + string(e.Change), At: time.Now().UTC(), Host: s.host, Breaker: e.Info})
 	if err == nil {
-		err = s.on.NC.Publish(jobs.SubjectBreakerEvents+string(e.Change), body)
+		err = s.on.NC.Publish(control.SubjectBreakerEvents+string(e.Change), body)
 	}
 	if err != nil {
 		s.on.Log.Warn("event_not_sent", "error", err)
@@ -241,7 +242,7 @@ func (s *Shared) publish(e breaker.Event) {
 // Serve answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was asked for.
 func (s *Shared) Serve() (stop func(), err error) {
 	return s.on.Serve(jobs.SubjectControl+s.host+".breakers", func(data []byte, reply func([]byte)) {
-		var ask jobs.BreakersAsk
+		var ask control.BreakersAsk
 		if len(data) > 0 && json.Unmarshal(data, &ask) != nil {
 			return
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
-	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -21,7 +21,7 @@ func follower() *Shared {
 }
 
 func entryOf(name string, rev uint64, at time.Time) (string, stream.Entry) {
-	return jobs.BreakerKey(name), stream.Entry{Value: jobs.OpenBreaker{Name: name, Host: "h2", Failures: 5}.Bytes(), Revision: rev, Stored: at, Exists: true}
+	return control.BreakerKey(name), stream.Entry{Value: control.OpenBreaker{Name: name, Host: "h2", Failures: 5}.Bytes(), Revision: rev, Stored: at, Exists: true}
 }
 
 func (s *Shared) stateOf(name string) (breaker.State, time.Duration) {
@@ -58,9 +58,9 @@ func TestAnEntryCountsOnceAndAnOldOneForWhatIsLeftOfItsTime(t *testing.T) {
 		expect("lm.new", breaker.HalfOpen, 0)
 		h.follow(entryOf("lm.new", 7, time.Now()))
 		expect("lm.new", breaker.Open, time.Minute)
-		h.follow(jobs.BreakerKey("lm.new"), stream.Entry{Revision: 8})
+		h.follow(control.BreakerKey("lm.new"), stream.Entry{Revision: 8})
 		expect("lm.new", breaker.Closed, 0)
-		h.follow(jobs.BreakerKey("lm.new"), stream.Entry{Value: []byte("{"), Revision: 9, Exists: true})
+		h.follow(control.BreakerKey("lm.new"), stream.Entry{Value: []byte("{"), Revision: 9, Exists: true})
 		expect("lm.new", breaker.Closed, 0)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -32,7 +33,7 @@ func (k *Keeper) Release() (stop func(), err error) {
 }
 
 func (k *Keeper) onRelease(data []byte, _ func([]byte)) {
-	var ask jobs.Release
+	var ask control.Release
 	if err := json.Unmarshal(data, &ask); err != nil {
 		k.on.Log.Warn("release_unreadable", "error", err)
 		return

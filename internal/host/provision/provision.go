@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
@@ -58,9 +59,9 @@ func (p *Provision) Model(slot workers.Slot, m jobs.Model) *jobs.Error {
 // PublishDefault makes a choice the default of every host.
 func (p *Provision) PublishDefault(ctx context.Context, args []byte) *jobs.Error {
 	for range tries {
-		e, err := p.on.Control.Get(ctx, jobs.DefaultLMKey)
+		e, err := p.on.Control.Get(ctx, control.DefaultLMKey)
 		if err == nil {
-			_, err = p.on.Control.PutSync(jobs.DefaultLMKey, args, e.Revision, 0)
+			_, err = p.on.Control.PutSync(control.DefaultLMKey, args, e.Revision, 0)
 		}
 		if err == nil {
 			return p.models.SetDefault(args)
@@ -71,11 +72,11 @@ func (p *Provision) PublishDefault(ctx context.Context, args []byte) *jobs.Error
 
 // FollowDefault applies what any host's set_lm chose.
 func (p *Provision) FollowDefault(ctx context.Context) {
-	stream.Follow(ctx, p.on.JS, stream.Control, jobs.DefaultLMKey, p.on.Log, func(_ string, args []byte) {
+	stream.Follow(ctx, p.on.JS, stream.Control, control.DefaultLMKey, p.on.Log, func(_ string, args []byte) {
 		if args == nil {
 			return
 		}
-		if !jobs.IsDefaultLM(args) {
+		if !control.IsDefaultLM(args) {
 			p.on.Log.Error("default_lm_not_ours", "hint", "the health names it; remove the key, or set_lm anew")
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -14,7 +15,7 @@ import (
 
 // pushedPrefix is that of the keys of the programs that an operator gave to all hosts. The value is the body of a frame PROGRAM, also of
 // one that was taken back: its version must not come again.
-const pushedPrefix = jobs.PushedPrefix
+const pushedPrefix = control.PushedPrefix
 
 func pushedKey(id string) string {
 	return pushedPrefix + base64.RawURLEncoding.EncodeToString([]byte(id))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/driver"
 	"github.com/dspex/dspex/internal/host/ownership"
 	"github.com/dspex/dspex/internal/host/provision"
@@ -100,7 +101,7 @@ func (all *Sessions) Partitions() (n int) {
 }
 
 // Tenants adds what each tenant has here to the counts.
-func (all *Sessions) Tenants(counts map[string]jobs.TenantCount) {
+func (all *Sessions) Tenants(counts map[string]control.TenantCount) {
 	all.parts.Range(func(_, v any) bool {
 		p := v.(*partition)
 		p.mu.Lock()

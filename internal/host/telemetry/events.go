@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 )
@@ -85,7 +86,7 @@ func (t *events) emit(kind int, of *lifecycle.Task, worker string, d time.Durati
 		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
 		return
 	}
-	v := event{Event: jobs.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.Session.Tenant, Session: of.Session.ID, Job: of.Env.Job, Command: of.Req.Command,
+	v := event{Event: control.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.Session.Tenant, Session: of.Session.ID, Job: of.Env.Job, Command: of.Req.Command,
 		Attempt: of.Attempt, Worker: worker}
 	if kind == ofCheckout {
 		v.Attempt++

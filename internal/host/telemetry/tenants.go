@@ -5,13 +5,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Tenants counts the jobs that ended here by tenant, where tenants have accounts of their own.
 type Tenants struct {
 	mu sync.Mutex
-	of map[string]jobs.TenantCount
+	of map[string]control.TenantCount
 }
 
 // MostTenants bounds the tenants that are counted. Whoever runs the broker makes tenants, clients do not.
@@ -25,7 +26,7 @@ func (c *Tenants) ended(tenant string, ran time.Duration, e *jobs.Error) {
 		return
 	}
 	if c.of == nil {
-		c.of = map[string]jobs.TenantCount{}
+		c.of = map[string]control.TenantCount{}
 	}
 	n.Requests++
 	n.RunMillis += ran.Milliseconds()
@@ -36,10 +37,10 @@ func (c *Tenants) ended(tenant string, ran time.Duration, e *jobs.Error) {
 }
 
 // All copies the counts.
-func (c *Tenants) All() map[string]jobs.TenantCount {
+func (c *Tenants) All() map[string]control.TenantCount {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := map[string]jobs.TenantCount{}
+	all := map[string]control.TenantCount{}
 	maps.Copy(all, c.of)
 	return all
 }

@@ -1,43 +1,13 @@
-package jobs
+package control
 
 import (
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
-)
 
-func TestWhatCountsOnABreakerIsWhatTheContractSays(t *testing.T) {
-	page, err := os.ReadFile("../../contract/breakers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := map[string]Signs{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (lm|pool|start) \\| (failure|success) \\|$").FindAllStringSubmatch(string(page), -1) {
-		sign := Works
-		if row[3] == "failure" {
-			sign = Fails
-		}
-		told[row[1]] = map[string]Signs{"lm": {LM: sign}, "pool": {Pool: sign}, "start": {Start: sign}}[row[2]]
-	}
-	for code, s := range signs {
-		if told[code] != s {
-			t.Errorf("%s: the page says %+v, the table %+v", code, told[code], s)
-		}
-	}
-	for code := range told {
-		if _, ok := signs[code]; !ok {
-			t.Errorf("%s: not in the table", code)
-		}
-	}
-	for code := range signs { // a code that nobody raises would have no effect
-		if all, err := os.ReadFile("../../contract/commands.md"); err != nil || !strings.Contains(string(all), "| `"+code+"` |") {
-			t.Errorf("%s is no code (%v)", code, err)
-		}
-	}
-}
+	"github.com/dspex/dspex/internal/jobs"
+)
 
 func TestABreakersKeyTellsItsName(t *testing.T) {
 	for name, key := range map[string]string{
@@ -73,10 +43,10 @@ func TestAnOpenBreakerIsReadAsItWasWritten(t *testing.T) {
 }
 
 func TestAModelThatATenantHasChosenHasItsOwnBreaker(t *testing.T) {
-	shared, chosen := Model{Breaker: "lm.openai/gpt"}, Model{Breaker: "lm.openai/mine", Chosen: true}
+	shared, chosen := jobs.Model{Breaker: "lm.openai/gpt"}, jobs.Model{Breaker: "lm.openai/mine", Chosen: true}
 	for got, want := range map[string]string{
-		shared.Own("acme"): "lm.openai/gpt", chosen.Own("acme"): "lm.acme!openai/mine", chosen.Own("globex"): "lm.globex!openai/mine",
-		chosen.Own(DefaultTenant): "lm.openai/mine", Model{Chosen: true}.Own("acme"): "",
+		OwnBreaker(shared, "acme"): "lm.openai/gpt", OwnBreaker(chosen, "acme"): "lm.acme!openai/mine", OwnBreaker(chosen, "globex"): "lm.globex!openai/mine",
+		OwnBreaker(chosen, jobs.DefaultTenant): "lm.openai/mine", OwnBreaker(jobs.Model{Chosen: true}, "acme"): "",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -89,7 +59,7 @@ func TestAModelThatATenantHasChosenHasItsOwnBreaker(t *testing.T) {
 			t.Errorf("%s is shown: %v", name, !want)
 		}
 	}
-	if !BreakerOfAll(chosen.Own("acme")) {
+	if !BreakerOfAll(OwnBreaker(chosen, "acme")) {
 		t.Error("all hosts count it together")
 	}
 }

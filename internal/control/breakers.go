@@ -1,4 +1,4 @@
-package jobs
+package control
 
 import (
 	"crypto/sha256"
@@ -9,59 +9,8 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/jobs"
 )
-
-// Sign is what the end of an attempt says of something that it relied on.
-type Sign int
-
-// The signs.
-const (
-	NoSign Sign = iota
-	Works
-	Fails
-)
-
-// Signs are what an error says of the three things that have circuit breakers.
-type Signs struct {
-	Start Sign // of workers
-	Pool  Sign // the workers that run; one that answers works, whatever it answers
-	LM    Sign // the language model that the job used
-}
-
-// signs are the errors that say something, by code. A provider that refuses a request for what stands in it works. What is
-// not here says nothing: the broker's and the client's errors, exceptions of user code, cancellations, time that ran out
-// while nobody knows where it was spent.
-var signs = map[string]Signs{
-	CodeWorkerStart: {Start: Fails},
-
-	CodeWorkerDied: {Pool: Fails},
-	CodeWorkerHung: {Pool: Fails},
-	CodeBadFrame:   {Pool: Fails},
-
-	CodeLMRateLimit:    {LM: Fails},
-	CodeLMServer:       {LM: Fails},
-	"lm_timeout":       {LM: Fails},
-	"lm_connection":    {LM: Fails},
-	"lm_auth":          {LM: Fails},
-	"lm_billing":       {LM: Fails},
-	"lm_stream_broken": {LM: Fails},
-	"lm_bad_answer":    {LM: Fails},
-
-	"lm_invalid_request":   {LM: Works},
-	"lm_context_window":    {LM: Works},
-	"lm_unsupported_model": {LM: Works},
-	"lm_bad_output":        {LM: Works},
-	"lm_answer_unreadable": {LM: Works},
-}
-
-// Signs tells what the error says. What a program made itself has no breaker.
-func (e *Error) Signs() Signs {
-	s := signs[e.Code]
-	if e.OtherLM {
-		s.LM = NoSign
-	}
-	return s
-}
 
 // Names of circuit breakers (contract/job.md).
 const (
@@ -88,10 +37,10 @@ func LMBreaker(provider, model, address, key string) string {
 	return clipName(name)
 }
 
-// Own is the breaker of the model for one tenant: what no profile of the host has fails for the tenant that has chosen it alone.
-func (m Model) Own(tenant string) string {
+// OwnBreaker is the breaker of the model for one tenant: what no profile of the host has fails for the tenant that has chosen it alone.
+func OwnBreaker(m jobs.Model, tenant string) string {
 	rest, ok := strings.CutPrefix(m.Breaker, breakerLM)
-	if !ok || !m.Chosen || tenant == DefaultTenant {
+	if !ok || !m.Chosen || tenant == jobs.DefaultTenant {
 		return m.Breaker
 	}
 	return clipName(breakerLM + tenant + "!" + rest)
@@ -178,7 +127,7 @@ func readKey(prefix, key string) (string, error) {
 		}
 	}
 	if !ok {
-		return "", fmt.Errorf("breaker key %q: expected %s<name>", Clip(key), prefix)
+		return "", fmt.Errorf("breaker key %q: expected %s<name>", jobs.Clip(key), prefix)
 	}
 	return string(name), nil
 }
@@ -202,7 +151,7 @@ type LastFailure struct {
 func ParseOpenBreaker(b []byte) (OpenBreaker, error) {
 	var o OpenBreaker
 	if err := json.Unmarshal(b, &o); err != nil || o.Name == "" || len(o.Name) > MostBreakerName {
-		return OpenBreaker{}, fmt.Errorf("breaker %q: expected {\"name\": ...}", Clip(string(b)))
+		return OpenBreaker{}, fmt.Errorf("breaker %q: expected {\"name\": ...}", jobs.Clip(string(b)))
 	}
 	return o, nil
 }

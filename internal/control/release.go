@@ -1,4 +1,4 @@
-package jobs
+package control
 
 // Release asks a host on dspex.ctl.<host>.release to give partitions back. Nobody answers: the assignments tell.
 type Release struct {

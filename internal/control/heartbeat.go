@@ -1,4 +1,4 @@
-package jobs
+package control
 
 // Heartbeat is what a host says of itself every second on dspex.hb.<host> (contract/job.md). A host of another release may know
 // fewer fields.
