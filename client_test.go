@@ -385,3 +385,30 @@ func TestEverySubjectHasTheClientsPrefix(t *testing.T) {
 		equal(t, "job of the stream", chunk.Job.Session, "s")
 	}
 }
+
+// TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull: a broker whose disk is full acknowledges nothing, and dispatchers know why.
+func TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull(t *testing.T) {
+	s := natstest.Run(t)
+	nc := natstest.Connect(t, s)
+	silent, err := nc.Subscribe("dspex.session.*", func(*nats.Msg) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Unsubscribe() }()
+	full := `{"ok":false,"error":{"category":"resource_error","code":"store_full","message":"the broker's store is full: DSPEX_JOBS","hint":"make room","retryable":true}}`
+	if _, err := nc.Subscribe("dspex.rpc.health.check", func(m *nats.Msg) { _ = m.Respond([]byte(full)) }); err != nil {
+		t.Fatal(err)
+	}
+	c, err := dspex.Connect(t.Context(), s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Submit(t.Context(), "s", "echo", nil, dspex.WithJobID("mine"))
+	e := failsWith(t, "a job that no stream takes", err, dspex.CodeStoreFull)
+	if e != nil {
+		equal(t, "job", e.Job, dspex.JobRef{Session: "s", ID: "mine"})
+		equal(t, "message", e.Message, "the broker's store is full: DSPEX_JOBS")
+		equal(t, "retryable", e.Retryable, true)
+	}
+}

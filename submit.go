@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -73,7 +74,14 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 		return Receipt{}, transport(ctx, err, r.job)
 	}
 	var ack *jetstream.PubAck
-	if err := c.ride(ctx, r.job, func() (err error) { ack, err = js.PublishMsg(ctx, m); return err }); err != nil {
+	ctx, end := c.untilFull(ctx)
+	err = c.ride(ctx, r.job, func() (err error) { ack, err = js.PublishMsg(ctx, m); return err })
+	full := end()
+	switch {
+	case err != nil && full != nil:
+		full.Job, full.cause = r.job, err
+		return Receipt{}, full
+	case err != nil:
 		return Receipt{}, notStored(ctx, err, r.job)
 	}
 	if c.domain != "" && ack.Domain != c.domain {
@@ -84,6 +92,35 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 		r.job.ID = contract.SequenceJob(ack.Sequence)
 	}
 	return Receipt{Job: r.job, Sequence: ack.Sequence}, nil
+}
+
+// untilFull bounds a publish that waits for its acknowledgement: a broker whose disk is full refuses nothing, it stays silent. So after
+// a second dispatchers are asked whether it stores anything; if it does not the context ends, and end says so.
+func (c *Client) untilFull(ctx context.Context) (bounded context.Context, end func() *Error) {
+	ctx, giveUp := context.WithCancel(ctx)
+	var full *Error
+	asked := make(chan struct{})
+	asks := time.AfterFunc(longWait, func() {
+		defer close(asked)
+		for ctx.Err() == nil {
+			_, err := c.Health(ctx)
+			if e := asError(err); e != nil && e.Code == CodeStoreFull {
+				full = e
+				giveUp()
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(longWait):
+			}
+		}
+	})
+	return ctx, func() *Error {
+		giveUp()
+		if !asks.Stop() {
+			<-asked
+		}
+		return full
+	}
 }
 
 // tooManyRequests is how a broker says that more waits to be stored than it keeps (max_buffered_size in nats.conf).

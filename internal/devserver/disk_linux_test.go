@@ -3,6 +3,7 @@ package devserver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/natstest"
 )
@@ -102,6 +104,10 @@ func TestAFullDiskIsNamedAndTheBrokerTakesJobsAgainWhenThereIsRoom(t *testing.T)
 	refused := until(t, nc, jobs.RPCSession+"a", `{"command":"echo"}`, func(a answered) bool { return !a.OK })
 	if refused.Error.Code != "store_full" || strings.Contains(refused.Error.Message, "/") {
 		t.Errorf("a call with a full disk: %+v", refused)
+	}
+	var e *dspex.Error
+	if _, err := dspex.New(nc).Submit(t.Context(), "b", "echo", nil); !errors.As(err, &e) || e.Code != "store_full" || !strings.Contains(e.Hint, "send it again") {
+		t.Errorf("a published job with a full disk: %v", err)
 	}
 
 	free()
