@@ -4,6 +4,7 @@ SHELL := /usr/bin/env bash -o pipefail
 PYTHON := python3
 VENV   := .venv
 MODEL_VENV := .venv-model
+CLIENTS_VENV := .venv-clients
 NODE   := test/e2e/node
 PART   := all
 SEEDS  := 500
@@ -18,6 +19,7 @@ LOCKS := python/requirements/worker.txt python/requirements/dev.txt
 sum    = $(shell cat $(1) | cksum | cut -d' ' -f1)
 PYTHON_READY := $(VENV)/.complete-$(call sum,$(LOCKS))
 PROGRAMS_READY := $(VENV)/.complete-programs-$(call sum,python/requirements/programs.txt)
+CLIENTS_READY := $(CLIENTS_VENV)/.complete-$(call sum,python/requirements/clients.txt)
 MODEL_READY  := $(MODEL_VENV)/.complete-$(call sum,python/requirements/model.txt)
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
@@ -26,7 +28,7 @@ NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.j
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(PROGRAMS_READY) $(NODE_READY) ## what the tests need: a Python environment and the packages of the JavaScript client
+setup: $(PROGRAMS_READY) $(CLIENTS_READY) $(NODE_READY) ## what the tests need: Python environments and the packages of the JavaScript clients
 
 $(PYTHON_READY):
 	./python/requirements/venv.sh $(VENV) $(PYTHON)
@@ -34,6 +36,10 @@ $(PYTHON_READY):
 
 $(PROGRAMS_READY): $(PYTHON_READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r python/requirements/programs.txt
+	@touch $@
+
+$(CLIENTS_READY):
+	./python/requirements/venv.sh $(CLIENTS_VENV) $(PYTHON) clients
 	@touch $@
 
 $(MODEL_READY):
@@ -70,7 +76,7 @@ test: test-go test-python ## everything that must pass: vet, unit, race, contrac
 
 test-go: setup
 	go vet ./...
-	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python go test -race -timeout 30m ./...
+	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python DSPEX_TEST_CLIENTS_PYTHON=$(abspath $(CLIENTS_VENV))/bin/python go test -race -timeout 30m ./...
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
@@ -114,4 +120,4 @@ lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy
 	cd python && $(abspath $(VENV))/bin/ruff check . && $(abspath $(VENV))/bin/ruff format --check . && $(abspath $(VENV))/bin/mypy
 
 clean: ## remove what the build made
-	rm -rf bin $(VENV) $(MODEL_VENV) $(NODE)/node_modules
+	rm -rf bin $(VENV) $(MODEL_VENV) $(CLIENTS_VENV) $(NODE)/node_modules

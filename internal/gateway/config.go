@@ -14,12 +14,13 @@ import (
 
 // Config says what a gateway accepts. Zero values mean the defaults.
 type Config struct {
-	Listen      string // HOST:PORT
-	ListenFlag  string // that names it, for messages; default --listen
-	MaxBody     int64  // bytes of a request's body
-	MaxRequests int    // that are served at once
-	Cert, Key   string // files, for TLS
-	Tokens      string // file of tokens; "": none
+	Listen      string   // HOST:PORT
+	ListenFlag  string   // that names it, for messages; default --listen
+	MaxBody     int64    // bytes of a request's body
+	MaxRequests int      // that are served at once
+	Cert, Key   string   // files, for TLS
+	Models      []string // profiles of language models that /v1/models shows
+	Tokens      string   // file of tokens; "": none
 	// Tenants are the connections of those beside the default one, by name.
 	Tenants map[string]*dspex.Client
 	Log     *slog.Logger

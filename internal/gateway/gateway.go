@@ -3,6 +3,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/tokens"
 )
 
@@ -52,8 +54,15 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux.HandleFunc("GET /readyz", g.readyz)
 	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
 	g.declare(humago.New(mux, apiConfig()))
+	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(mux)
+}
+
+// asked is the caller, as the endpoints of OpenAI's protocol know it.
+func asked(ctx context.Context) openai.Caller {
+	c := who(ctx)
+	return openai.Caller{Client: c.client, Prefix: c.prefix}
 }
 
 // Close ends what goes on without a request: the calls whose partial output is kept. Their jobs go on.

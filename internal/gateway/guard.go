@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -30,16 +32,16 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		if g.tokens == nil && !g.expectedHost(r.Host) {
-			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the request names a host that this gateway is not").write(w)
+			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the request names a host that this gateway is not"))
 			return
 		}
 		if browsers.Check(r) != nil {
-			refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin").write(w)
+			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin"))
 			return
 		}
 		c, p := g.identify(r)
 		if p != nil {
-			p.write(w)
+			refuse(w, r, p)
 			return
 		}
 		if r.URL.Path != "/livez" { // which says that the process serves
@@ -47,18 +49,28 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			case places <- struct{}{}:
 				defer func() { <-places }()
 			default:
-				busy("the gateway serves as many requests as it may").write(w)
+				refuse(w, r, busy("the gateway serves as many requests as it may"))
 				return
 			}
 		}
 		if p := g.takeBody(w, r); p != nil {
-			p.write(w)
+			refuse(w, r, p)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		next.ServeHTTP(w, r)
 		route = r.Pattern
 	})
+}
+
+// refuse answers in the form that the path's clients read.
+func refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	if !openai.Serves(r.URL.Path) {
+		p.write(w)
+		return
+	}
+	maps.Copy(w.Header(), p.GetHeaders())
+	openai.Refuse(w, p.Status, p.Code, p.Path, p.Detail)
 }
 
 // expectedHost refuses names that a foreign page may have given to the loopback address.

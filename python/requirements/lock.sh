@@ -17,3 +17,4 @@ lock litellm.txt litellm.in --constraints worker.txt
 lock dev.txt dev.in --constraints worker.txt
 lock programs.txt programs.in --constraints worker.txt --constraints dev.txt
 lock model.txt model.in
+lock clients.txt clients.in

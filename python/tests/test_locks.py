@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LOCKS = Path(__file__).parent.parent / "requirements"
-NAMES = ("worker.txt", "litellm.txt", "dev.txt", "programs.txt", "model.txt")
+NAMES = ("worker.txt", "litellm.txt", "dev.txt", "programs.txt", "model.txt", "clients.txt")
 
 
 def pins(name: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_the_slim_set_has_dspy_and_neither_litellm_nor_openai() -> None:
 
 
 def test_locks_agree_and_no_lock_has_a_bad_version() -> None:
-    worker, litellm, dev, programs, _ = (pins(name) for name in NAMES)
+    worker, litellm, dev, programs, _, clients = (pins(name) for name in NAMES)
     assert worker.items() <= litellm.items()
     for one, other in ((worker, dev), (worker, programs), (dev, programs)):
         for name in one.keys() & other.keys():
@@ -45,6 +45,7 @@ def test_locks_agree_and_no_lock_has_a_bad_version() -> None:
     assert litellm["litellm"] not in ("1.82.7", "1.82.8", "1.107.0")
     assert {"pytest", "ruff", "mypy", "nats-py"} <= dev.keys()
     assert {"numpy", "optuna"} <= programs.keys()
+    assert {"openai", "mcp"} <= clients.keys()
     assert not {"numpy", "optuna"} & worker.keys(), "a worker's own environment grows by 100 MB"
 
 

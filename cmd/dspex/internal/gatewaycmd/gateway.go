@@ -25,7 +25,8 @@ func Command(a *cli.App) *cobra.Command {
 		Use:   "gateway",
 		Short: "Serve HTTP for those who have no NATS: jobs, sessions, health and numbers, described by /openapi.json",
 		Long: `Serve HTTP for those who have no NATS: run commands in sessions and without, store jobs and fetch their outcomes, cancel
-them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples.
+them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples. Clients of
+OpenAI find models, chat completions and responses under /v1.
 
 It prints one line "ready URL" when it listens, and runs until it is interrupted. It connects to the broker as every command
 does, and may do what its user may. Without --tokens it listens on the loopback interface only, and whoever is there is that user.
@@ -44,6 +45,7 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 	f.IntVar(&cfg.MaxRequests, "max-requests", gateway.DefaultMaxRequests, "requests that are served at once; more are refused with 429")
 	f.StringVar(&cfg.Tokens, "tokens", "", "file of the tokens that requests need; read again when it changes")
 	f.StringSliceVar(&tenants, "tenant", nil, "NAME=CONTEXT: tokens of the tenant use this context of the nats command line; repeated, or separated by commas")
+	f.StringSliceVar(&cfg.Models, "models", nil, "LM profile of the hosts that /v1/models shows, beside programs; repeated, or separated by commas")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "file of the certificate, for HTTPS")
 	f.StringVar(&cfg.Key, "tls-key", "", "file of the certificate's key")
 	return cmd

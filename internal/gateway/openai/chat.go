@@ -1,0 +1,122 @@
+package openai
+
+import (
+	"net/http"
+)
+
+var chatKeys = keys("model", "messages", "stream", "stream_options", "temperature", "user", "store")
+
+type chatBody struct {
+	Model         string    `json:"model"`
+	Messages      []message `json:"messages"`
+	Stream        bool      `json:"stream"`
+	StreamOptions struct {
+		IncludeUsage       bool  `json:"include_usage"`
+		IncludeObfuscation *bool `json:"include_obfuscation"`
+	} `json:"stream_options"`
+	Temperature *float64 `json:"temperature"`
+	User        string   `json:"user"`
+	Store       bool     `json:"store"`
+}
+
+func (b chatBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
+	p := prompt{model: b.Model, temperature: b.Temperature, stream: b.Stream, usage: b.StreamOptions.IncludeUsage}
+	if b.Model == "" {
+		return p, invalid("model", "missing_required_parameter", "model must be given: GET /v1/models lists them")
+	}
+	if b.Store {
+		return p, invalid("store", "unsupported_value", "store must be false: completions are not stored")
+	}
+	if f := p.converse(b.Messages, "messages"); f != nil {
+		return p, f
+	}
+	var f *failure
+	p.session, f = sessionFor(r, c, nil, b.User)
+	return p, f
+}
+
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+	var body chatBody
+	if f := readBody(r, chatKeys, &body); f != nil {
+		f.write(w)
+		return
+	}
+	c := s.Who(r.Context())
+	p, f := body.prompt(r, c)
+	if f != nil {
+		f.write(w)
+		return
+	}
+	job := jobOf(r, c, p.session)
+	m, err := s.planned(r.Context(), c, p, job)
+	if err != nil {
+		failed(err).write(w)
+		return
+	}
+	w.Header().Set("Dspex-Job", job.ID)
+	of := completion{id: "chatcmpl-" + job.ID, created: now(), model: p.model}
+	if p.stream {
+		if f := s.streamed(r.Context(), c, m, &chatSink{newEvents(w), of, p.usage}); f != nil {
+			f.write(w)
+		}
+		return
+	}
+	text, u, err := s.whole(r.Context(), c, m)
+	if err != nil {
+		failed(err).write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, of.whole(text, u))
+}
+
+// completion is what all parts of an answer have in common.
+type completion struct {
+	id      string
+	created int64
+	model   string
+}
+
+func (c completion) with(object string, choices []any, u any) map[string]any {
+	return map[string]any{"id": c.id, "object": object, "created": c.created, "model": c.model, "choices": choices, "usage": u}
+}
+
+func (c completion) whole(text string, u used) map[string]any {
+	said := map[string]any{"role": "assistant", "content": text, "refusal": nil}
+	return c.with("chat.completion", []any{map[string]any{"index": 0, "message": said, "finish_reason": "stop", "logprobs": nil}}, u.chat())
+}
+
+func (u used) chat() map[string]any {
+	return map[string]any{"prompt_tokens": u.prompt, "completion_tokens": u.completion, "total_tokens": u.prompt + u.completion}
+}
+
+// chatSink streams a completion.
+type chatSink struct {
+	events
+	completion
+	usage bool
+}
+
+func (s *chatSink) chunk(delta map[string]any, finish any) error {
+	return s.send("", s.with("chat.completion.chunk", []any{map[string]any{"index": 0, "delta": delta, "finish_reason": finish}}, nil))
+}
+
+func (s *chatSink) begin() {
+	s.events.begin()
+	_ = s.chunk(map[string]any{"role": "assistant", "content": ""}, nil) // the next write tells of a client that is gone
+}
+
+func (s *chatSink) delta(text string) error { return s.chunk(map[string]any{"content": text}, nil) }
+
+func (s *chatSink) end(_ string, u used) error {
+	if err := s.chunk(map[string]any{}, "stop"); err != nil {
+		return err
+	}
+	if s.usage {
+		if err := s.send("", s.with("chat.completion.chunk", []any{}, u.chat())); err != nil {
+			return err
+		}
+	}
+	return s.raw("data: [DONE]\n\n")
+}
+
+func (s *chatSink) fail(f *failure) error { return s.send("", f.body()) }

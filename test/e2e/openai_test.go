@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/programtest"
+)
+
+// clientsPython is the interpreter of the environment that has the official clients.
+func clientsPython(t *testing.T) string {
+	t.Helper()
+	python := os.Getenv("DSPEX_TEST_CLIENTS_PYTHON")
+	if python == "" {
+		t.Fatal("DSPEX_TEST_CLIENTS_PYTHON names the interpreter of the environment with the official clients: run `make test`, or `make setup` and name .venv-clients/bin/python")
+	}
+	return python
+}
+
+// startGateway starts `dspex gateway` in front of the shared deployment, and returns its URL and a token.
+func startGateway(t *testing.T) (web, token string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "tokens.json")
+	text, err := exec.Command(binary, "tokens", "new", "--file", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := programtest.Guarded(binary, "gateway", "--server", url, "--listen", "127.0.0.1:0", "--tokens", file, "--models", "fast")
+	var said log
+	cmd.Stderr = &said
+	running, err := programtest.Start(cmd)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	t.Cleanup(func() { running.Stop() })
+	return running.Ready, strings.TrimSpace(string(text))
+}
+
+type openAIFound struct {
+	Models []string
+	Chat   struct {
+		Text, Finish string
+		Tokens       int
+	}
+	ChatStream struct {
+		Text           string
+		Chunks, Tokens int
+	}
+	Response struct {
+		Text, Session, Next, Status string
+		Tokens                      int
+	}
+	ResponseStream struct{ Text, Final string }
+	Program        string
+	Kinds          []string
+	Refused        []struct {
+		Name, Code, Param string
+		Status            int
+	}
+}
+
+// TestOpenAIsOwnClients runs the official clients, unmodified, against a gateway with real DSPy behind it.
+func TestOpenAIsOwnClients(t *testing.T) {
+	needNode(t)
+	web, token := startGateway(t)
+	ctx, c := connect(t)
+	for name, argv := range map[string][]string{"python": {clientsPython(t), "openai_client.py"}, "node": {"node", "node/openai_client.mjs"}} {
+		t.Run(name, func(t *testing.T) {
+			session := "openai_" + name
+			if _, err := c.Execute(ctx, session, "create_program", dspex.Args{"id": "qa_bot", "signature": "question -> answer"}); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command(argv[0], argv[1], web, token, session).Output()
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+				t.Fatalf("%v\n%s", err, exit.Stderr)
+			}
+			var f openAIFound
+			if err := errors.Join(err, json.Unmarshal(out, &f)); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			f.check(t)
+			t.Logf("%s", out)
+		})
+	}
+}
+
+func (f openAIFound) check(t *testing.T) {
+	t.Helper()
+	if !slices.Contains(f.Models, "default") || !slices.Contains(f.Models, "fast") {
+		t.Errorf("models %q", f.Models)
+	}
+	for of, text := range map[string]string{"one two three": f.Chat.Text, "one two three ": f.ChatStream.Text, "My name is Ada": f.Response.Text, "four five six": f.ResponseStream.Text, "seven eight": f.Program} {
+		if !strings.Contains(text, strings.TrimSpace(of)) {
+			t.Errorf("of %q it says %q", of, text)
+		}
+	}
+	if f.Chat.Finish != "stop" || f.Chat.Tokens == 0 || f.ChatStream.Chunks < 3 || f.ChatStream.Tokens == 0 {
+		t.Errorf("chat %+v, streamed %+v", f.Chat, f.ChatStream)
+	}
+	if f.Response.Session == "" || f.Response.Session != f.Response.Next || f.Response.Status != "completed" || f.Response.Tokens == 0 {
+		t.Errorf("responses %+v", f.Response)
+	}
+	if f.ResponseStream.Text != f.ResponseStream.Final || f.Kinds[0] != "response.created" || f.Kinds[len(f.Kinds)-1] != "response.completed" {
+		t.Errorf("streamed response %+v, events %q", f.ResponseStream, f.Kinds)
+	}
+	for i, want := range []struct {
+		name, code string
+		status     int
+	}{{"BadRequestError", "unsupported_parameter", 400}, {"NotFoundError", "model_not_found", 404}, {"NotFoundError", "model_not_found", 404}, {"AuthenticationError", "token_required", 401}} {
+		if len(f.Refused) != 4 || f.Refused[i].Name != want.name || f.Refused[i].Code != want.code || f.Refused[i].Status != want.status {
+			t.Errorf("refused %+v", f.Refused)
+		}
+	}
+}
