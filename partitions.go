@@ -10,9 +10,10 @@ import (
 // Partitions tells into how many partitions the sessions are divided.
 type Partitions struct {
 	Partitions int             `json:"partitions"` // of jobs that are stored from now on
-	Serving    int             `json:"serving"`    // that hosts serve: another number while jobs from before a change are left
+	Serving    int             `json:"serving"`    // that hosts serve: another number while a change goes on
 	Changing   bool            `json:"changing"`
-	Waiting    uint64          `json:"waiting"` // jobs from before the change that have no outcome
+	Held       int             `json:"held"`    // partitions from before the change that hosts have not given back
+	Waiting    uint64          `json:"waiting"` // jobs from before the change that have no outcome, where they must be served first
 	Raw        json.RawMessage `json:"-"`
 }
 
@@ -21,8 +22,8 @@ func (a *Admin) Partitions(ctx context.Context) (Partitions, error) {
 	return a.partitions(ctx, contract.RPCPartitionsGet, struct{}{})
 }
 
-// SetPartitions changes the number of partitions. It returns at once: jobs that were accepted before are served first, later ones
-// wait for them; Partitions tells when the change is over. Nothing is refused or lost meanwhile.
+// SetPartitions changes the number of partitions. It returns at once: hosts finish what runs and give all partitions back, and what is
+// accepted meanwhile waits for that; Partitions tells when the change is over. Nothing is refused or lost.
 func (a *Admin) SetPartitions(ctx context.Context, n int) (Partitions, error) {
 	return a.partitions(ctx, contract.RPCPartitionsSet, map[string]any{"partitions": n})
 }

@@ -44,6 +44,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/dispatch/assign"
 	"github.com/dspex/dspex/internal/dispatch/batches"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/leader"
@@ -89,7 +90,6 @@ type Dispatcher struct {
 	cfg        Config
 	log        *slog.Logger
 	broker     *stream.Access
-	spread     atomic.Pointer[stream.Layouts]
 	hosts      *fleet.Fleet
 	sessions   *sessions.Sessions
 	lookup     *outcomes.Lookup
@@ -104,9 +104,10 @@ type Dispatcher struct {
 	trail      *audit.Trail
 	breakers   *breakers.Breakers
 	calls      *calls.Calls
-	held       map[int]string // partition -> host, as the leader's last plan left it
-	swept      stream.Layout  // beyond it no assignment is left
-	woken      chan struct{}  // capacity 1: the leader is to plan
+	view       *assign.View
+	planner    *assign.Planner
+	operated   *assign.Hosts
+	number     *assign.Number
 	entrance   *intake.Entrance
 	asides     sync.WaitGroup // requests that are answered beside their endpoint
 	alerts     *alerts.Alerter
@@ -130,7 +131,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log, woken: make(chan struct{}, 1)}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log}
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
@@ -139,17 +140,21 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
+	d.view = assign.NewView(d.broker, cfg.Log)
+	d.planner = assign.NewPlanner(d.view, d.hosts, d.broker, cfg.Log)
+	d.operated = assign.NewHosts(d.view, d.hosts, d.broker, cfg.Log)
+	d.number = assign.NewNumber(d.view, d.hosts, d.broker, cfg.Log)
 	d.probes = stores.NewProbes(d.broker, d.hosts, cfg.Log, cfg.Settings.Replicas > 1, cfg.ProbeEach, cfg.ResultsMinAge)
-	d.stores = stores.New(cfg.Name, cfg.Settings, d.broker, d.hosts, d.alerts, d.probes, planOf{d}, cfg.Log)
+	d.stores = stores.New(cfg.Name, cfg.Settings, d.broker, d.hosts, d.alerts, d.probes, d.view, cfg.Log)
 	d.trail = audit.New(cfg.Name, d.broker, auditStores{d.stores, d.probes}, cfg.Log)
-	d.lookup = outcomes.New(d.broker, d.hosts, d.readLayouts, cfg.Log)
+	d.lookup = outcomes.New(d.broker, d.hosts, d.view, cfg.Log)
 	d.timeouts = outcomes.NewTimeouts(d.broker, d.hosts, cfg.Log)
-	d.sessions = sessions.New(d.broker, d.hosts, planOf{d}, d.lookup)
+	d.sessions = sessions.New(d.broker, d.hosts, d.view, d.lookup)
 	d.admissions = admission.New(d.broker, d.hosts)
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
-	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: planOf{d}}
+	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view}
 	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
 	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
 	d.entrance = intake.New(d.calls.Refuse)
@@ -171,7 +176,7 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	if asked := d.cfg.Settings.Partitions; asked != 0 && asked != partitions { // they may have been changed since: no reason to stay away
 		d.log.Warn("partitions_differ", "have", partitions, "asked", asked, "hint", fmt.Sprintf("--partitions is for new deployments: `dspex partitions %d` changes this one's", asked))
 	}
-	if _, err = d.readLayouts(ctx); err != nil {
+	if _, err = d.view.Read(ctx); err != nil {
 		return err
 	}
 	d.broker.Clock, err = stream.NewClock(ctx, d.broker.JS, clock.New(d.cfg.Machine), d.log)
@@ -219,8 +224,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	var follow sync.WaitGroup
 	defer follow.Wait()
 	follow.Go(func() { d.broker.Clock.Follow(ctx) })
-	follow.Go(func() { d.hosts.Follow(ctx, d.wake) })
-	follow.Go(func() { d.followAssignments(ctx) })
+	follow.Go(func() { d.hosts.Follow(ctx, d.view.Wake) })
+	follow.Go(func() { d.view.Follow(ctx, d.stores) })
 	follow.Go(func() { d.stores.FollowControl(ctx) })
 	follow.Go(func() { d.stores.Follow(ctx) })
 	follow.Go(func() { stores.Sweep(ctx, d.stores) })
@@ -241,11 +246,11 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	var all []service.Endpoint
 	for _, e := range d.table(ctx) {
-		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), d.rightful(e.handler)), d.entrance.Others
+		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), rightful(d.broker.Accounts, e.handler)), d.entrance.Others
 		if e.call {
 			enter = d.entrance.Jobs
 		}
-		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: d.answerable(enter(f)), PendingBytes: intake.PendingBytes})
+		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: answerable(d.log, enter(f)), PendingBytes: intake.PendingBytes})
 	}
 	return service.Start(d.broker.NC, service.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
@@ -290,11 +295,11 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("sessions-cleanup", jobs.RPCSessionsCleanup, audit.All, d.calls.Cleanup).stored(),
 		at("sessions-import", jobs.RPCSessionsImport, audit.All, d.calls.Import).stored(),
 		at("sessions-erase", jobs.RPCSessionsErase, audit.All, d.calls.Erase).stored(),
-		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.listHosts)),
-		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.drainHost)),
-		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.resumeHost)),
-		at("partitions-get", jobs.RPCPartitionsGet, audit.None, aside(d.getPartitions)),
-		at("partitions-set", jobs.RPCPartitionsSet, audit.All, aside(d.setPartitions)),
+		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.operated.List)),
+		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.operated.Drain)),
+		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.operated.Resume)),
+		at("partitions-get", jobs.RPCPartitionsGet, audit.None, aside(d.number.Get)),
+		at("partitions-set", jobs.RPCPartitionsSet, audit.All, aside(d.number.Set)),
 		at("consumers-list", jobs.RPCConsumersList, audit.None, aside(d.stores.ListConsumers)),
 		at("consumers-remove", jobs.RPCConsumersRemove, audit.All, aside(d.stores.RemoveConsumer)),
 		at("breakers-list", jobs.RPCBreakersList, audit.None, aside(d.breakers.List)),
@@ -346,29 +351,6 @@ func (d *Dispatcher) retire(s *service.Service) {
 
 // Blocked reports that the broker answers but stores nothing, as a nats-server does from a full disk on until it is restarted.
 func (d *Dispatcher) Blocked() bool { return d.probes.Blocked() }
-
-// planOf is what the room of the broker objects needs of the plan.
-type planOf struct{ d *Dispatcher }
-
-func (p planOf) Partitions() int { return p.d.layouts().Next.Partitions }
-func (p planOf) Serving() int    { return p.d.layouts().Serving.Partitions }
-func (p planOf) Owners(ctx context.Context) (map[int]string, error) {
-	owners, _, err := p.d.owners(ctx)
-	return owners, err
-}
-func (p planOf) Wake() { p.d.wake() }
-
-func (p planOf) Reread(ctx context.Context) error {
-	before := p.d.layouts()
-	if before == nil {
-		return nil
-	}
-	now, err := p.d.readLayouts(ctx)
-	if err == nil && now != *before {
-		p.d.wake()
-	}
-	return err
-}
 
 // auditStores is what the audit trail needs to know of the broker objects.
 type auditStores struct {

@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -14,43 +13,15 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// reconcile is the time between looks at all assignments while no host comes or goes.
-const reconcile = 5 * time.Second
-
 // tasks are what this dispatcher does while it leads. A new one is a line here (docs/architecture.md, "The leader's tasks").
 func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
-		{Name: "assignments", Run: d.keepAssigned},
+		{Name: "assignments", Run: d.planner.Keep},
 		keepAnchored(d.broker, d.log),
 		tellSteps(d.broker, d.log),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
 		{Name: "batches", Run: d.batches.Lead},
-	}
-}
-
-// keepAssigned plans when a host comes, goes or changes, when a partition is released, and now and then.
-func (d *Dispatcher) keepAssigned(ctx context.Context) {
-	var planned string // the hosts of the last plan
-	var plannedAt time.Time
-	woken := false
-	t := time.NewTicker(fleet.Tick)
-	defer t.Stop()
-	for {
-		if now := d.hosts.String(); woken || d.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
-			if err := d.assignAll(ctx); err == nil {
-				planned, plannedAt, woken = now, time.Now(), false
-			} else if ctx.Err() == nil && !errors.Is(err, errListening) {
-				d.log.Warn("assign", "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		case <-d.woken:
-			woken = true
-		}
 	}
 }
 
@@ -101,7 +72,7 @@ func (d *Dispatcher) awaitReady(ctx context.Context) {
 	defer t.Stop()
 	for {
 		_, consumers, err := d.broker.Count(ctx, stream.Jobs)
-		if err == nil && consumers >= d.layouts().Serving.Partitions && len(d.hosts.Live()) > 0 {
+		if err == nil && consumers >= d.view.Serving() && len(d.hosts.Live()) > 0 {
 			break
 		}
 		select {

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -38,14 +39,14 @@ func ofTenants(all []served) (theirs []served) {
 }
 
 // rightful runs f for requests that name no tenant but the one that they may.
-func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
+func rightful(accounts func() bool, f func(endpoint.Request)) func(endpoint.Request) {
 	return func(r endpoint.Request) {
 		named := r.Headers().Get(jobs.HeaderTenant)
 		tenants := strings.HasPrefix(r.Subject(), endpoint.TenantRoot)
 		switch {
 		case named == "":
 			f(r)
-		case tenants || !d.broker.Accounts():
+		case tenants || !accounts():
 			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "no such header", "%s is for operators of a broker with accounts", jobs.HeaderTenant))
 		case !jobs.ValidTenant(named):
 			endpoint.Refuse(r, jobs.Refused(jobs.CodeBadHeader, jobs.HeaderTenant, "1 to 64 of A-Z a-z 0-9 _ -", "the tenant's name is not allowed"))
@@ -57,7 +58,7 @@ func (d *Dispatcher) rightful(f func(endpoint.Request)) func(endpoint.Request) {
 
 // answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
 // choose any subject: under dspex. and $ not even the refusal is sent.
-func (d *Dispatcher) answerable(f func(endpoint.Request)) func(endpoint.Request) {
+func answerable(log *slog.Logger, f func(endpoint.Request)) func(endpoint.Request) {
 	return func(r endpoint.Request) {
 		to := r.Reply()
 		switch {
@@ -65,7 +66,7 @@ func (d *Dispatcher) answerable(f func(endpoint.Request)) func(endpoint.Request)
 			f(r)
 		case to == "": // nobody could be answered
 		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
-			d.log.Warn("reply_subject_refused", "subject", r.Subject())
+			log.Warn("reply_subject_refused", "subject", r.Subject())
 		default:
 			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")
 			e.Expected = "a subject without wildcards under _INBOX. or dspex.reply."

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -124,14 +123,6 @@ func (r SessionRef) laneSubjects(lane string) []string {
 		all = append(all, "dspex.t."+DefaultTenant+".anonymous."+lane)
 	}
 	return all
-}
-
-// PartitionPrefix begins the subjects where the stream's transform puts a partition's jobs in a layout; "" is the first one.
-func PartitionPrefix(layout string, partition int) string {
-	if layout == "" {
-		layout = "p"
-	}
-	return "dspex." + layout + "." + strconv.Itoa(partition) + "."
 }
 
 // Source is what the subject of a stored job tells.

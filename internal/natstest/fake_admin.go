@@ -229,7 +229,7 @@ func (f *Fake) partitions(r micro.Request) {
 	if strings.HasSuffix(r.Subject(), ".set") && q.Partitions != f.number {
 		f.number, left = q.Partitions, 3
 	}
-	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"changing":%t,"partitions":%d,"serving":%d,"waiting":%d}}`, left > 0, f.number, serving, left)
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"changing":%t,"partitions":%d,"serving":%d,"waiting":0,"held":%d}}`, left > 0, f.number, serving, left)
 }
 
 // fakeRecords are an action of an operator and one that a client was refused.

@@ -169,6 +169,7 @@ func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 
 // objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
 func objects(s Settings) []jetstream.StreamConfig {
+	first := firstLayout(s)
 	return []jetstream.StreamConfig{
 		bucket(Assign, 5, s),
 		bucket(Control, 5, s),
@@ -197,8 +198,8 @@ func objects(s Settings) []jetstream.StreamConfig {
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
 			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: jobsWindow,
 			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
-			SubjectTransform: Layout{FirstLayout, s.Partitions}.transform(s.Accounts),
-			ConsumerLimits:   jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
+			SubjectTransform: first.transform(s.Accounts), Metadata: first.metadata(),
+			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
 		},
 	}
 }

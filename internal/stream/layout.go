@@ -1,32 +1,61 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/affinity"
 )
 
-// Layout is one way to spread the sessions over partitions. The jobs of a session lie under dspex.<token>.<partition>.<tenant>.<session>.<who>,
-// so a message says itself which layout it belongs to. A change of the number of partitions is a new layout for what is stored
-// from then on: nothing that waits is moved, and sequences go on. What lies in an earlier layout is older than all that lies in
-// the next one, so the layouts are served one after the other.
+// Layout is one way to spread the sessions over partitions. The broker hashes each session into a slot: its jobs lie under
+// dspex.<token>.<slot>.<tenant>.<session>.<who>. A partition is every slot whose number modulo the number of partitions is the
+// partition's. So another number of partitions is another grouping of the same slots, and what is stored knows nothing of it.
+//
+// More partitions than there are slots need more slots, which is another transform for what is stored from then on, under another
+// token. What lies under the earlier token is older than all that lies under the next one, and they are served in this order.
 type Layout struct {
 	Token      string
+	Slots      int
 	Partitions int
 }
 
-// FirstLayout is the token of the layout that a stream is made with; later ones are named p<partitions>-<number of the change>.
-const FirstLayout = "p"
+const (
+	// FirstLayout is the token that a stream is made with; later ones are named p<slots>-<number of the change>.
+	FirstLayout = "p"
+	// ManySlots are those of a replicated stream, and of one that gets more partitions than it has slots: as many as there may be partitions,
+	// and a power of two, so that the usual numbers of partitions are of one size.
+	ManySlots = 256
+)
 
-// Layouts are the one that is served and the one that new jobs get; they are the same but while the number is being changed.
+// Partition is where a session's jobs lie.
+func (l Layout) Partition(session string) int {
+	return affinity.Partition(session, l.Slots) % l.Partitions
+}
+
+// Filters are the subjects of a partition's jobs.
+func (l Layout) Filters(partition int) (all []string) {
+	for slot := partition; slot < l.Slots; slot += l.Partitions {
+		all = append(all, "dspex."+l.Token+"."+strconv.Itoa(slot)+".>")
+	}
+	return all
+}
+
+// Grouped reports whether a partition is more than one slot. Hosts of earlier releases know nothing of that.
+func (l Layout) Grouped() bool { return l.Slots != l.Partitions }
+
+// Layouts are the one that is to be served and the one that new jobs get; they are the same but while slots are added.
 type Layouts struct {
 	Serving, Next Layout
+	Before        int // partitions before the last change, 0 if there was none: assignments from then may be about
 }
 
 // Changing reports whether jobs of an earlier layout are left.
@@ -34,10 +63,30 @@ func (l Layouts) Changing() bool { return l.Serving != l.Next }
 
 // What the stream's metadata tell once the number was changed.
 const (
-	firstCount   = "dspex_first_layout"    // partitions of the first layout
+	numberNow    = "dspex_partitions" // if it is not the number of slots
+	numberWas    = "dspex_partitions_before"
+	firstCount   = "dspex_first_layout"    // slots of the first layout
 	layoutBefore = "dspex_layout_before"   // token of the layout before the present one
 	layoutSince  = "dspex_layout_since_ms" // when it became the one before, by the broker's clock
 )
+
+// firstLayout is that of a new stream. On one server the change of a transform and the storing of a job exclude each other, and hosts of
+// earlier releases can serve one slot a partition; in a cluster the transform has to last.
+func firstLayout(s Settings) Layout {
+	l := Layout{Token: FirstLayout, Slots: s.Partitions, Partitions: s.Partitions}
+	if s.Replicas > 1 {
+		l.Slots = max(ManySlots, s.Partitions)
+	}
+	return l
+}
+
+// metadata is what the transform does not say.
+func (l Layout) metadata() map[string]string {
+	if !l.Grouped() {
+		return nil
+	}
+	return map[string]string{numberNow: strconv.Itoa(l.Partitions)}
+}
 
 // layoutOf reads the layout of new jobs from the stream's subject transform.
 func layoutOf(cfg jetstream.StreamConfig) (Layout, error) {
@@ -52,7 +101,13 @@ func layoutOf(cfg jetstream.StreamConfig) (Layout, error) {
 	if err != nil || n < 1 || !ours {
 		return Layout{}, fmt.Errorf("stream %s: subject transform %q: expected dspex.<layout>.{{partition(n,1)}}", Jobs, t.Destination)
 	}
-	return Layout{Token: token, Partitions: n}, nil
+	l := Layout{Token: token, Slots: n, Partitions: n}
+	if text := cfg.Metadata[numberNow]; text != "" {
+		if l.Partitions, err = strconv.Atoi(text); err != nil || l.Partitions < 1 || l.Partitions > n {
+			return Layout{}, fmt.Errorf("stream %s: %s must be 1 to %d, got %q", Jobs, numberNow, n, text)
+		}
+	}
+	return l, nil
 }
 
 var laterLayout = regexp.MustCompile(`^p([0-9]{1,6})-([0-9]{1,9})$`)
@@ -67,15 +122,15 @@ func layoutNamed(cfg jetstream.StreamConfig, token string) (Layout, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 {
-		return Layout{}, fmt.Errorf("stream %s holds jobs under dspex.%s: expected p or p<partitions>-<number>", Jobs, token)
+		return Layout{}, fmt.Errorf("stream %s holds jobs under dspex.%s: expected p or p<slots>-<number>", Jobs, token)
 	}
-	return Layout{Token: token, Partitions: n}, nil
+	return Layout{Token: token, Slots: n, Partitions: n}, nil
 }
 
 // anyLayout matches the jobs of all layouts, and nothing else in the stream.
 const anyLayout = "dspex.*.*.>"
 
-// ReadLayouts finds out what is served: the layout of the oldest job that is left.
+// ReadLayouts finds out what is to be served: the layout of the oldest job that is left.
 func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 	s, err := js.Stream(ctx, Jobs)
 	if err != nil {
@@ -83,26 +138,35 @@ func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 	}
 	cfg := s.CachedInfo().Config
 	next, err := layoutOf(cfg)
-	if err != nil || cfg.Metadata[firstCount] == "" { // there was never another one
-		return Layouts{next, next}, err
+	if err != nil {
+		return Layouts{}, err
+	}
+	now := Layouts{Serving: next, Next: next}
+	if was := cmp.Or(cfg.Metadata[numberWas], cfg.Metadata[firstCount]); was != "" {
+		if now.Before, err = strconv.Atoi(was); err != nil {
+			return now, fmt.Errorf("stream %s: %s must be a number, got %q", Jobs, numberWas, was)
+		}
+	}
+	if cfg.Metadata[firstCount] == "" { // there was never another token
+		return now, nil
 	}
 	if unsettled(cfg, s.CachedInfo().TimeStamp) {
-		serving, err := layoutNamed(cfg, cfg.Metadata[layoutBefore])
-		return Layouts{serving, next}, err
+		now.Serving, err = layoutNamed(cfg, cfg.Metadata[layoutBefore])
+		return now, err
 	}
 	oldest, err := GetNext(ctx, js.Conn(), Jobs, anyLayout, 1)
 	if errors.Is(err, ErrNotFound) {
-		return Layouts{next, next}, nil
+		return now, nil
 	}
 	if err != nil {
 		return Layouts{}, err
 	}
 	token, _, _ := strings.Cut(strings.TrimPrefix(oldest.Subject, "dspex."), ".")
 	if token == next.Token {
-		return Layouts{next, next}, nil
+		return now, nil
 	}
-	serving, err := layoutNamed(cfg, token)
-	return Layouts{serving, next}, err
+	now.Serving, err = layoutNamed(cfg, token)
+	return now, err
 }
 
 // layoutSettles is how long a replicated stream may still take jobs in the layout of before: a server that has just become its
@@ -115,38 +179,33 @@ func unsettled(cfg jetstream.StreamConfig, now time.Time) bool {
 	return cfg.Replicas > 1 && err == nil && past.Abs() < layoutSettles // a change far ahead: the broker's clock was set back since
 }
 
-// Repartition gives jobs that are stored from now on another number of partitions. What waits stays where it is.
+// Repartition has the sessions divided into another number of partitions. What waits stays where it is. Only a stream with too few
+// slots gets another transform, once.
 func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) error {
 	s, err := js.Stream(ctx, Jobs)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", Jobs, err)
 	}
-	cfg := s.CachedInfo().Config
-	now, err := layoutOf(cfg)
+	now, err := layoutOf(s.CachedInfo().Config)
 	if err != nil || now.Partitions == partitions {
 		return err
 	}
-	if s, err = whenCurrent(ctx, js, s); err != nil {
-		return err
-	}
-	cfg = s.CachedInfo().Config
-	change := 1
-	if m := laterLayout.FindStringSubmatch(now.Token); m != nil {
-		if change, err = strconv.Atoi(m[2]); err != nil {
+	if now.Slots < partitions {
+		if s, err = whenCurrent(ctx, js, s); err != nil {
 			return err
 		}
-		change++
 	}
+	cfg := s.CachedInfo().Config
 	if cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
-	if now.Token == FirstLayout {
-		cfg.Metadata[firstCount] = strconv.Itoa(now.Partitions)
+	if now.Slots < partitions {
+		if err := addSlots(&cfg, now, s.CachedInfo().TimeStamp); err != nil {
+			return err
+		}
 	}
-	cfg.Metadata[layoutBefore] = now.Token
-	cfg.Metadata[layoutSince] = strconv.FormatInt(s.CachedInfo().TimeStamp.UnixMilli(), 10)
-	next := Layout{Token: fmt.Sprintf("p%d-%d", partitions, change), Partitions: partitions}
-	cfg.SubjectTransform = next.transform(cfg.SubjectTransform.Source == tenantSubjects)
+	cfg.Metadata[numberNow] = strconv.Itoa(partitions)
+	cfg.Metadata[numberWas] = strconv.Itoa(now.Partitions)
 	cfg.MaxConsumers = max(cfg.MaxConsumers, 4*partitions)
 	if _, err := js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("stream %s: %w", Jobs, err)
@@ -154,11 +213,30 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	return nil
 }
 
+// addSlots puts what is stored from now on into ManySlots, under another token.
+func addSlots(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error) {
+	change := 1
+	if m := laterLayout.FindStringSubmatch(now.Token); m != nil {
+		if change, err = strconv.Atoi(m[2]); err != nil {
+			return err
+		}
+		change++
+	}
+	if now.Token == FirstLayout {
+		cfg.Metadata[firstCount] = strconv.Itoa(now.Slots)
+	}
+	cfg.Metadata[layoutBefore] = now.Token
+	cfg.Metadata[layoutSince] = strconv.FormatInt(at.UnixMilli(), 10)
+	next := Layout{Token: fmt.Sprintf("p%d-%d", ManySlots, change), Slots: ManySlots}
+	cfg.SubjectTransform = next.transform(cfg.SubjectTransform.Source == tenantSubjects)
+	return nil
+}
+
 // NotCurrentError says that a replica has not all that the others have.
 type NotCurrentError struct{ Server string }
 
 func (e *NotCurrentError) Error() string {
-	return fmt.Sprintf("all replicas of stream %s must have all of it before the number of partitions changes, server %s has not", Jobs, e.Server)
+	return fmt.Sprintf("all replicas of stream %s must have all of it before it gets more slots, server %s has not", Jobs, e.Server)
 }
 
 const (
@@ -168,8 +246,8 @@ const (
 
 // whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself
 // when it stores a message (nats-server 2.15.2): one that stores what came before the change after it has it under another subject
-// than the others, where no consumer finds it. A job that is stored in the moment of the change can still meet that: docs/operations.md
-// says what an operator does.
+// than the others, where no consumer finds it. A job that is stored in that very moment can still meet that. Only a stream of an earlier
+// release has so few slots in a cluster, and only once: docs/operations.md says what an operator does.
 func whenCurrent(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (jetstream.Stream, error) {
 	for end := time.Now().Add(currentWait); ; {
 		behind := allCurrent(s.CachedInfo().Cluster)
@@ -201,7 +279,7 @@ func allCurrent(c *jetstream.ClusterInfo) error {
 	return nil
 }
 
-// Waiting counts the jobs of a layout that are left.
+// Waiting counts the jobs under a layout's token that are left.
 func Waiting(ctx context.Context, js jetstream.JetStream, l Layout) (n uint64, err error) {
 	s, err := js.Stream(ctx, Jobs)
 	if err != nil {
@@ -217,6 +295,13 @@ func Waiting(ctx context.Context, js jetstream.JetStream, l Layout) (n uint64, e
 	return n, nil
 }
 
+// has reports whether a consumer is one that a partition of the layout may have.
+func (l Layout) has(c *jetstream.ConsumerInfo) bool {
+	var n int
+	_, err := fmt.Sscanf(c.Name, "p%d-", &n)
+	return err == nil && n < l.Partitions && slices.Equal(filters(c.Config), l.Filters(n))
+}
+
 // DropLayouts deletes the partitions' consumers of all layouts but one. Nothing is left there for them, and a stream has room for
 // so many consumers only.
 func DropLayouts(ctx context.Context, js jetstream.JetStream, keep Layout) error {
@@ -227,7 +312,7 @@ func DropLayouts(ctx context.Context, js jetstream.JetStream, keep Layout) error
 	list := s.ListConsumers(ctx)
 	var others []string
 	for c := range list.Info() {
-		if ours[Jobs].MatchString(c.Name) && !strings.HasPrefix(c.Config.FilterSubject, "dspex."+keep.Token+".") {
+		if ours[Jobs].MatchString(c.Name) && !keep.has(c) {
 			others = append(others, c.Name)
 		}
 	}

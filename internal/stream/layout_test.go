@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/natstest"
 )
 
@@ -48,22 +50,98 @@ func TestJobsOfAnEarlierLayoutAreServedFirst(t *testing.T) {
 	}
 	is(64, 64)
 	var stored []uint64
-	for _, n := range []int{16, 64, 16, 250} {
+	for _, n := range []int{16, 65, 250, 64} {
 		stored = append(stored, publish())
 		if err := Repartition(ctx, js, n); err != nil {
 			t.Fatal(err)
 		}
+		if n == 16 {
+			is(16, 16)
+		}
 	}
-	for i, serving := range []int{64, 16, 64, 16} {
-		is(serving, 250)
-		remove(stored[i])
+	serves := func(want Layout) {
+		t.Helper()
+		if l, err := ReadLayouts(ctx, js); err != nil || l.Serving != want || l.Next != (Layout{"p256-1", 256, 64}) {
+			t.Errorf("%+v, %v: %+v is to be served", l, err, want)
+		}
 	}
-	is(250, 250)
+	serves(Layout{FirstLayout, 64, 64})
+	remove(stored[0])
+	serves(Layout{FirstLayout, 64, 64})
+	remove(stored[1])
+	serves(Layout{"p256-1", 256, 64})
+	if l, err := ReadLayouts(ctx, js); err != nil || l.Serving != l.Next || l.Before != 250 {
+		t.Errorf("%+v, %v", l, err)
+	}
 	if err := Repartition(ctx, js, 250); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := GetSequence(ctx, nc, Jobs, publish()); err != nil || !strings.HasPrefix(m.Subject, "dspex.p250-4.") {
+	is(250, 250)
+	if m, err := GetSequence(ctx, nc, Jobs, publish()); err != nil || !strings.HasPrefix(m.Subject, "dspex.p256-1.") {
 		t.Errorf("it lies under %s, %v", m.Subject, err)
+	}
+}
+
+// TestALayoutThatAnEarlierReleaseMadeHasAsManySlots: its jobs are found where they lie, and another number needs no other transform.
+func TestALayoutThatAnEarlierReleaseMadeHasAsManySlots(t *testing.T) {
+	nc := natstest.Connect(t, natstest.Run(t))
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	settings := Settings{Partitions: 64, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20}
+	if _, err := Ensure(ctx, js, settings); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.SubjectTransform.Destination = strings.Replace(cfg.SubjectTransform.Destination, "dspex.p.{{partition(64,", "dspex.p16-1.{{partition(16,", 1)
+	cfg.Metadata = map[string]string{firstCount: "64", layoutBefore: "p", layoutSince: "1"}
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Ensure(ctx, js, settings); err != nil || n != 16 {
+		t.Fatalf("%d partitions, %v", n, err)
+	}
+	for _, c := range []struct {
+		partitions int
+		want       Layout
+	}{{16, Layout{"p16-1", 16, 16}}, {5, Layout{"p16-1", 16, 5}}, {32, Layout{"p256-2", 256, 32}}} {
+		if err := Repartition(ctx, js, c.partitions); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := ReadLayouts(ctx, js); err != nil || l.Serving != c.want || l.Next != c.want {
+			t.Errorf("%d partitions: %+v, %v; want %+v", c.partitions, l, err, c.want)
+		}
+	}
+}
+
+func TestEverySlotIsInOnePartition(t *testing.T) {
+	for _, l := range []Layout{{FirstLayout, 64, 64}, {FirstLayout, 64, 7}, {"p256-1", 256, 1}, {"p256-1", 256, 250}} {
+		found := map[string]int{}
+		for n := range l.Partitions {
+			o := OwnerIn(l, "h", "")
+			if got := o.Filters(n); !slices.Equal(got, l.Filters(n)) || len(got) == 0 || !o.In(l) {
+				t.Errorf("%+v, partition %d: %v by its entry, %v by the layout", l, n, got, l.Filters(n))
+			}
+			for _, f := range l.Filters(n) {
+				found[f]++
+			}
+		}
+		if len(found) != l.Slots {
+			t.Errorf("%+v: %d of its slots are in partitions", l, len(found))
+		}
+		for session := range 100 {
+			id := strconv.Itoa(session)
+			want := Layout{l.Token, l.Slots, l.Slots}.Filters(affinity.Partition(id, l.Slots))[0]
+			if !slices.Contains(l.Filters(l.Partition(id)), want) {
+				t.Errorf("%+v: session %s lies under %s, not in its partition", l, id, want)
+			}
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,32 +25,54 @@ type Owner struct {
 	Host        string `json:"host"`
 	Incarnation string `json:"incarnation,omitempty"` // of the host process that the entry was written for
 	Layout      string `json:"layout,omitempty"`      // token of the layout that the partition is one of; "" is the first one
+	Slots       int    `json:"slots,omitempty"`       // of the layout, where a partition is more than one
+	Partitions  int    `json:"partitions,omitempty"`  // of the layout, where a partition is more than one slot
+}
+
+// OwnerIn names a host for a partition of a layout, as entries of earlier releases do where they can.
+func OwnerIn(l Layout, host, incarnation string) Owner {
+	o := Owner{Host: host, Incarnation: incarnation, Layout: l.Token}
+	if l.Token == FirstLayout {
+		o.Layout = ""
+	}
+	if l.Grouped() {
+		o.Slots, o.Partitions = l.Slots, l.Partitions
+	}
+	return o
+}
+
+// In reports whether the partition is one of a layout.
+func (o Owner) In(l Layout) bool { return o == OwnerIn(l, o.Host, o.Incarnation) }
+
+// Same reports whether two entries are of one layout.
+func (o Owner) Same(p Owner) bool {
+	p.Host, p.Incarnation = o.Host, o.Incarnation
+	return o == p
+}
+
+// Filters are the subjects of the jobs of partition n.
+func (o Owner) Filters(n int) []string {
+	l := Layout{Token: o.Layout, Slots: max(o.Slots, n+1), Partitions: o.Partitions}
+	if l.Token == "" {
+		l.Token = FirstLayout
+	}
+	if l.Partitions == 0 { // one slot
+		l.Partitions = l.Slots
+	}
+	return l.Filters(n)
 }
 
 // ParseOwner reads an assignment's value.
 func ParseOwner(b []byte) (Owner, error) {
 	var o Owner
-	if err := json.Unmarshal(b, &o); err != nil || !contract.ValidSession(o.Host) {
+	if err := json.Unmarshal(b, &o); err != nil || !contract.ValidSession(o.Host) || o.Partitions < 0 || o.Slots < o.Partitions || o.Slots > mostSlots {
 		return Owner{}, fmt.Errorf("%w: expected {\"host\": ...}", ErrForeign)
 	}
 	return o, nil
 }
 
-// Token is that of the layout.
-func (o Owner) Token() string {
-	if o.Layout == "" {
-		return FirstLayout
-	}
-	return o.Layout
-}
-
-// Short leaves out the first layout, as entries of releases without layouts do.
-func (o Owner) Short() Owner {
-	if o.Layout == FirstLayout {
-		o.Layout = ""
-	}
-	return o
-}
+// mostSlots bounds what an entry may say.
+const mostSlots = 4096
 
 // Bytes is the stored form.
 func (o Owner) Bytes() []byte {
@@ -92,11 +115,11 @@ func (c *Claims) Write(key string, owner Owner, seen uint64) (uint64, error) {
 
 // Consumer is what Take makes: the one consumer of a partition.
 type Consumer struct {
-	Key    string // assignment key
-	Prefix string // of all consumers of the partition
-	Name   string // Prefix + epoch
-	Filter string
-	Epoch  uint64
+	Key     string // assignment key
+	Prefix  string // of all consumers of the partition
+	Name    string // Prefix + epoch
+	Filters []string
+	Epoch   uint64
 }
 
 // Take creates the consumer of an epoch, after deleting those of every other epoch. It reads the assignment again before
@@ -107,9 +130,14 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 		return nil, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
 	cfg := jetstream.ConsumerConfig{
-		Name: want.Name, Durable: want.Name, FilterSubject: want.Filter, AckPolicy: jetstream.AckExplicitPolicy,
+		Name: want.Name, Durable: want.Name, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: MaxAckPending, MaxWaiting: 64,
 		InactiveThreshold: 24 * time.Hour, MemoryStorage: before.CachedInfo().Config.Replicas == 1,
+	}
+	if len(want.Filters) == 1 { // also a broker whose rights are of an earlier release takes it
+		cfg.FilterSubject = want.Filters[0]
+	} else {
+		cfg.FilterSubjects = want.Filters
 	}
 	for range 5 {
 		if err := c.mine(ctx, want); err != nil {
@@ -131,7 +159,7 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, want.Filter)
+	return nil, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, strings.Join(want.Filters[:1], ", "))
 }
 
 // lifeOf is the life of the stream in which the consumer was made: it was the same one before and is after that.
@@ -180,14 +208,23 @@ func (c *Claims) deleteOthers(ctx context.Context, want Consumer) error {
 		return fmt.Errorf("stream %s: %w", Jobs, err)
 	}
 	names := s.ConsumerNames(ctx)
-	var others []string
+	var others, rest []string
 	for name := range names.Name() {
-		if strings.HasPrefix(name, want.Prefix) && name != want.Name {
+		switch {
+		case name == want.Name:
+		case strings.HasPrefix(name, want.Prefix):
 			others = append(others, name)
+		case ours[Jobs].MatchString(name):
+			rest = append(rest, name)
 		}
 	}
 	if err := names.Err(); err != nil {
 		return fmt.Errorf("list consumers: %w", err)
+	}
+	if len(others) == 0 { // what is in the way is of another layout, whose assignments are gone
+		if others, err = overlapping(ctx, s, rest, want.Filters); err != nil {
+			return err
+		}
 	}
 	for _, name := range others {
 		if err := c.mine(ctx, want); err != nil {
@@ -198,4 +235,21 @@ func (c *Claims) deleteOthers(ctx context.Context, want Consumer) error {
 		}
 	}
 	return nil
+}
+
+// overlapping are those of some consumers that get jobs which others are to have.
+func overlapping(ctx context.Context, s jetstream.Stream, names, subjects []string) (found []string, err error) {
+	for _, name := range names {
+		c, err := s.Consumer(ctx, name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("consumer %s: %w", name, err)
+		}
+		if slices.ContainsFunc(filters(c.CachedInfo().Config), func(f string) bool { return slices.Contains(subjects, f) }) {
+			found = append(found, name)
+		}
+	}
+	return found, nil
 }

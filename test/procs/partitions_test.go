@@ -93,10 +93,12 @@ func (w *writers) awaitAccepted(n int64) {
 // repartition changes the number of partitions and waits until the change is over.
 func repartition(t *testing.T, c *dspex.Client, n int) {
 	t.Helper()
+	began := time.Now()
 	if _, err := c.Admin().SetPartitions(t.Context(), n); err != nil {
 		t.Fatal(err)
 	}
 	awaitPartitions(t, c, n)
+	t.Logf("%d partitions are served after %v", n, time.Since(began).Round(10*time.Millisecond))
 }
 
 func awaitPartitions(t *testing.T, c *dspex.Client, n int) {

@@ -86,11 +86,16 @@ func TestThreeBrokersFromNothingStartWithoutAnExitAndServeWithoutOneOfThem(t *te
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := dspex.Connect(ctx, all, dspex.WithNATS(nats.UserInfo("client", password("client")), nats.CustomInboxPrefix("_INBOX.client")))
-	if err != nil {
-		t.Fatal(err)
+	as := func(user string) *dspex.Client {
+		t.Helper()
+		c, err := dspex.Connect(ctx, all, dspex.WithNATS(nats.UserInfo(user, password(user)), nats.CustomInboxPrefix("_INBOX."+user)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
 	}
-	defer c.Close()
+	c := as("client")
 	turn := func(n int) {
 		t.Helper()
 		r, err := c.Execute(ctx, "s", "append", dspex.Args{"x": n}, dspex.WithJobID(fmt.Sprint("turn-", n)))
@@ -103,4 +108,21 @@ func TestThreeBrokersFromNothingStartWithoutAnExitAndServeWithoutOneOfThem(t *te
 	brokers[2].Shutdown()
 	brokers[2].WaitForShutdown()
 	turn(1)
+	operator := as("operator").Admin()
+	if _, err := operator.SetPartitions(ctx, 16); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now, err := operator.Partitions(ctx)
+		if err == nil && !now.Changing && now.Serving == 16 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%+v, %v", now, err)
+		}
+		<-tick.C
+	}
+	turn(2)
 }

@@ -30,7 +30,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.rpc.>", "dspex.session.*", "$KV.>", ">"},
-			allowed:   []string{"dspex.hb.h3", "dspex.telemetry.session_pool.execute", "dspex.ctl.drop", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.DSPEX_DLQ"},
+			allowed:   []string{"dspex.hb.h3", "dspex.telemetry.session_pool.execute", "dspex.ctl.drop", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.DSPEX_DLQ", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.p1-e2"},
 		},
 		"operator": {
 			publish: []string{

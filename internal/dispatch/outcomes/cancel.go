@@ -8,7 +8,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -119,15 +118,11 @@ func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool,
 // holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.
 func (l *Lookup) holders(ctx context.Context, a query) ([]string, error) {
 	if a.session.ID != "" {
-		now, err := l.layouts(ctx)
-		if err != nil {
+		host, _, err := l.plan.OwnerOf(ctx, a.session.ID)
+		if err != nil || host == "" {
 			return nil, err
 		}
-		o, _, err := l.broker.Claims.Read(ctx, jobs.AssignmentKey(affinity.Partition(a.session.ID, now.Serving.Partitions)))
-		if err != nil || o.Host == "" {
-			return nil, err
-		}
-		return []string{o.Host}, nil
+		return []string{host}, nil
 	}
 	var names []string
 	for _, b := range l.hosts.Live() {

@@ -18,15 +18,20 @@ import (
 
 // Lookup finds jobs and their outcomes, and cancels them.
 type Lookup struct {
-	broker  *stream.Access
-	hosts   *fleet.Fleet
-	ender   *ender
-	layouts func(context.Context) (stream.Layouts, error) // what is served now
+	broker *stream.Access
+	hosts  *fleet.Fleet
+	ender  *ender
+	plan   Owners
+}
+
+// Owners is who has a session's partition.
+type Owners interface {
+	OwnerOf(ctx context.Context, session string) (host string, epoch uint64, err error)
 }
 
 // New looks jobs up at a broker.
-func New(broker *stream.Access, hosts *fleet.Fleet, layouts func(context.Context) (stream.Layouts, error), log *slog.Logger) *Lookup {
-	return &Lookup{broker: broker, hosts: hosts, ender: &ender{broker, log}, layouts: layouts}
+func New(broker *stream.Access, hosts *fleet.Fleet, of Owners, log *slog.Logger) *Lookup {
+	return &Lookup{broker: broker, hosts: hosts, ender: &ender{broker, log}, plan: of}
 }
 
 const maxWait = 10 * time.Minute

@@ -9,7 +9,6 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -60,7 +59,7 @@ func (s *Sessions) List(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, idle: s.hosts.SessionIdle(), age: s.broker.Clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, partition: s.plan.Partition, idle: s.hosts.SessionIdle(), age: s.broker.Clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
 		next, err := s.broker.Records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
@@ -86,19 +85,20 @@ var errPageFull = errors.New("the page is full")
 
 // listing collects the sessions that were asked for.
 type listing struct {
-	ask    listAsk
-	keys   string // begins those of the tenant
-	owners map[int]string
-	idle   time.Duration
-	age    func(time.Time) time.Duration // of the broker's stamps
-	next   uint64
-	found  []map[string]any
+	ask       listAsk
+	keys      string // begins those of the tenant
+	owners    map[int]string
+	partition func(session string) int
+	idle      time.Duration
+	age       func(time.Time) time.Duration // of the broker's stamps
+	next      uint64
+	found     []map[string]any
 }
 
 func (l *listing) look(key string, e stream.Entry) error {
 	l.next = e.Revision + 1
 	id := strings.TrimPrefix(key, l.keys)
-	partition := affinity.Partition(id, len(l.owners))
+	partition := l.partition(id)
 	if !e.Exists || !strings.HasPrefix(id, l.ask.prefix) || l.ask.host != "" && l.owners[partition] != l.ask.host {
 		return nil
 	}

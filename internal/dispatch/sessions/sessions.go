@@ -9,7 +9,6 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 
-	"github.com/dspex/dspex/internal/affinity"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -25,7 +24,8 @@ type Sessions struct {
 
 // Owners is who has which partition.
 type Owners interface {
-	Serving() int // partitions that are served
+	Partition(session string) int
+	OwnerOf(ctx context.Context, session string) (host string, epoch uint64, err error)
 	Owners(ctx context.Context) (map[int]string, error)
 }
 
@@ -97,8 +97,8 @@ func (s *Sessions) Get(ctx context.Context, r endpoint.Request) {
 }
 
 func (s *Sessions) describe(ctx context.Context, of jobs.SessionRef) (map[string]any, *jobs.Error) {
-	partition := affinity.Partition(of.ID, s.plan.Serving())
-	owner, epoch, err := s.broker.Claims.Read(ctx, jobs.AssignmentKey(partition))
+	partition := s.plan.Partition(of.ID)
+	owner, epoch, err := s.plan.OwnerOf(ctx, of.ID)
 	if err != nil {
 		return nil, endpoint.Unreadable(err)
 	}
@@ -116,7 +116,7 @@ func (s *Sessions) describe(ctx context.Context, of jobs.SessionRef) (map[string
 		}
 		rec = &jobs.Record{Created: queue.oldest, Updated: queue.oldest}
 	}
-	result := brief(of.ID, rec, owner.Host, partition, s.hosts.SessionIdle(), s.broker.Clock.Age(rec.Updated))
+	result := brief(of.ID, rec, owner, partition, s.hosts.SessionIdle(), s.broker.Clock.Age(rec.Updated))
 	result["epoch"], result["last_sequence"], result["age_ms"] = epoch, rec.LastSequence, s.broker.Clock.Age(rec.Created).Milliseconds()
 	result["waiting_jobs"], result["running"], result["oldest_waiting_ms"] = queue.waiting, queue.running, nil
 	if queue.waiting > 0 {

@@ -18,8 +18,8 @@ const retake = 500 * time.Millisecond
 
 // Service serves the sessions of a partition while this host owns it.
 type Service interface {
-	// Epoch serves one epoch, until ctx ends or the epoch is lost. Jobs that run go on.
-	Epoch(ctx context.Context, epoch uint64, layout string) error
+	// Epoch serves the jobs of some subjects for one epoch, until ctx ends or the epoch is lost. Jobs that run go on.
+	Epoch(ctx context.Context, epoch uint64, subjects []string) error
 	// Cut ends all work, of earlier epochs too.
 	Cut()
 	// RunsBeyond reports whether a running attempt may last longer than until then.
@@ -80,7 +80,11 @@ func (k *Keeper) tend(ctx context.Context, n int) {
 			Wait(ctx, a.changed, 0)
 			continue
 		}
-		used = k.own(ctx, n, used)
+		if t := k.otherwise(a.owner); t != nil { // its sessions may be those of this partition
+			Wait(ctx, t.ended, 0)
+			continue
+		}
+		used = k.own(ctx, n, a.owner, used)
 		if k.giveBack(ctx, n, used) {
 			Wait(ctx, a.changed, retake)
 		}
@@ -97,6 +101,8 @@ type Ownership struct {
 	Running sync.WaitGroup // what the ownership waits for
 
 	k      *Keeper
+	as     stream.Owner  // its layout does not change
+	ended  chan struct{} // closed when nothing of it runs
 	served Service
 	leave  context.CancelFunc // stops new work: the partition is released when its running jobs have ended
 }
@@ -107,10 +113,24 @@ func (t *Ownership) Moved() (epoch uint64, changed <-chan struct{}) {
 	return a.epoch, a.changed
 }
 
+// names reports whether an entry is this ownership's: of this host, and of a partition with the same sessions.
+func (t *Ownership) names(o stream.Owner) bool { return o.Host == t.k.host && o.Same(t.as) }
+
+// otherwise is an ownership of a partition of another layout, nil if there is none.
+func (k *Keeper) otherwise(as stream.Owner) (found *Ownership) {
+	k.owned.Range(func(_, value any) bool {
+		if t := value.(*Ownership); !t.as.Same(as) {
+			found = t
+		}
+		return found == nil
+	})
+	return found
+}
+
 // own serves partition n, epoch after epoch, until it is assigned to another host, it is to be released or ctx ends. used is
 // the last epoch that this host has used; own returns the new one. It returns when everything that it started has ended.
-func (k *Keeper) own(ctx context.Context, n int, used uint64) uint64 {
-	t := &Ownership{N: n, k: k}
+func (k *Keeper) own(ctx context.Context, n int, as stream.Owner, used uint64) uint64 {
+	t := &Ownership{N: n, k: k, as: as, ended: make(chan struct{})}
 	t.Work, t.Fence = context.WithCancelCause(k.work)
 	ctx, t.leave = context.WithCancel(ctx)
 	defer t.leave()
@@ -118,18 +138,19 @@ func (k *Keeper) own(ctx context.Context, n int, used uint64) uint64 {
 	defer context.AfterFunc(t.Work, t.served.Cut)()
 	k.owned.Store(n, t)
 	defer k.owned.Delete(n)
-	ended := make(chan struct{})
 	var guard sync.WaitGroup
-	guard.Go(func() { t.guard(ended) })
+	guard.Go(t.guard)
 	for ctx.Err() == nil && t.Work.Err() == nil {
 		a := k.assigned.get(n)
-		if a.owner.Host != k.host {
+		if !t.names(a.owner) {
 			break
 		}
 		epoch := a.epoch
 		if a.owner.Incarnation != k.incarnation || epoch <= used {
 			// Whatever ended the consumer, and at every start: taking again is a new epoch.
-			e, err := k.on.Claims.Write(jobs.AssignmentKey(n), stream.Owner{Host: k.host, Incarnation: k.incarnation, Layout: a.owner.Layout}, max(epoch, used))
+			again := a.owner
+			again.Incarnation = k.incarnation
+			e, err := k.on.Claims.Write(jobs.AssignmentKey(n), again, max(epoch, used))
 			if err != nil {
 				Wait(t.Work, a.changed, retake)
 				continue
@@ -137,28 +158,28 @@ func (k *Keeper) own(ctx context.Context, n int, used uint64) uint64 {
 			epoch = e
 		}
 		used = epoch
-		if err := t.served.Epoch(ctx, epoch, a.owner.Layout); err != nil && ctx.Err() == nil {
+		if err := t.served.Epoch(ctx, epoch, a.owner.Filters(n)); err != nil && ctx.Err() == nil {
 			k.on.Log.Warn("partition_epoch_ends", "partition", n, "epoch", epoch, "error", err)
 			Wait(t.Work, nil, retake)
 		}
 	}
 	t.Running.Wait()
 	t.Fence(nil)
-	close(ended)
+	close(t.ended)
 	guard.Wait()
 	return used
 }
 
 // guard cancels the work as soon as the partition is assigned to another host, also while a leaving host finishes its jobs.
-func (t *Ownership) guard(ended <-chan struct{}) {
+func (t *Ownership) guard() {
 	for {
 		a := t.k.assigned.get(t.N)
-		if a.owner.Host != t.k.host && a.epoch > 0 {
+		if !t.names(a.owner) && a.epoch > 0 {
 			t.Fence(stream.ErrNotMine)
 			return
 		}
 		select {
-		case <-ended:
+		case <-t.ended:
 			return
 		case <-t.Work.Done():
 			return

@@ -36,12 +36,12 @@ type partition struct {
 const idleSessions = 256
 
 // Epoch implements ownership.Service.
-func (s *service) Epoch(ctx context.Context, epoch uint64, layout string) error {
+func (s *service) Epoch(ctx context.Context, epoch uint64, subjects []string) error {
 	n := s.owned.N
 	p := newPartition(s, epoch)
 	p.want = stream.Consumer{
 		Key: jobs.AssignmentKey(n), Prefix: jobs.ConsumerPrefix(n), Name: jobs.ConsumerName(n, epoch),
-		Filter: jobs.PartitionPrefix(layout, n) + ">", Epoch: epoch,
+		Filters: subjects, Epoch: epoch,
 	}
 	defer context.AfterFunc(s.owned.Work, p.shut)()
 	taken, err := s.on.Claims.Take(ctx, p.want)

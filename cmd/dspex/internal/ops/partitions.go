@@ -19,9 +19,9 @@ const partitionsPause = 500 * time.Millisecond
 func Partitions(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "partitions [N]", Short: "Show or change the number of partitions",
-		Long: `Show into how many partitions the sessions are divided, or change it. The change needs no restart and refuses nothing: jobs
-that were accepted before are served first, later ones wait for them, and no job, outcome or state is lost. The command ends
-when the change is over; without it the change goes on, and "dspex partitions" shows how far it is.`,
+		Long: `Show into how many partitions the sessions are divided, or change it. The change needs no restart and refuses nothing: hosts
+finish what runs and give their partitions back, other jobs wait for that, and no job, outcome or state is lost. The command
+ends when the change is over; without it the change goes on, and "dspex partitions" shows how far it is.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := 0
@@ -50,7 +50,7 @@ func repartition(ctx context.Context, a *cli.App, c *dspex.Client, n int) error 
 	now, err := c.Admin().SetPartitions(ctx, n)
 	said := ""
 	for err == nil && now.Changing {
-		if say := fmt.Sprintf("%d jobs from before the change are left", now.Waiting); say != said {
+		if say := left(now); say != said {
 			said = say
 			fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, say))
 		}
@@ -67,12 +67,20 @@ func repartition(ctx context.Context, a *cli.App, c *dspex.Client, n int) error 
 	return sayPartitions(a, now)
 }
 
+// left says what a change waits for.
+func left(now dspex.Partitions) string {
+	if now.Held > 0 || now.Waiting == 0 {
+		return fmt.Sprintf("hosts have not given back %d partitions from before the change", now.Held)
+	}
+	return fmt.Sprintf("%d jobs from before the change are left", now.Waiting)
+}
+
 func sayPartitions(a *cli.App, now dspex.Partitions) error {
 	if !a.Text() {
 		return a.Say(now.Raw)
 	}
 	if now.Changing {
-		fmt.Fprintf(a.Out, "%d partitions, to be %d: %d jobs from before the change are left\n", now.Serving, now.Partitions, now.Waiting)
+		fmt.Fprintf(a.Out, "%d partitions, to be %d: %s\n", now.Serving, now.Partitions, left(now))
 		return nil
 	}
 	fmt.Fprintf(a.Out, "%d partitions\n", now.Partitions)

@@ -1,16 +1,17 @@
-package dispatch
+package assign
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
-
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -24,22 +25,35 @@ const (
 	hostGone     = "gone"     // it holds partitions, or is to be drained, and is not alive
 )
 
-// listHosts tells the live hosts, measured now, and those that are gone and left something behind.
-func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
+// Hosts serves the operator's requests about hosts.
+type Hosts struct {
+	view   *View
+	fleet  *fleet.Fleet
+	broker *stream.Access
+	log    *slog.Logger
+}
+
+// NewHosts shows the hosts of a fleet, and drains and resumes them.
+func NewHosts(view *View, of *fleet.Fleet, broker *stream.Access, log *slog.Logger) *Hosts {
+	return &Hosts{view: view, fleet: of, broker: broker, log: log}
+}
+
+// List tells the live hosts, measured now, and those that are gone and left something behind.
+func (h *Hosts) List(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	drains, err := d.drains(ctx)
+	drained, err := drains(ctx, h.broker)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	owners, _, err := d.owners(ctx)
+	owners, err := h.view.Owners(ctx)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	leader, err := d.broker.Control.Get(ctx, control.LeaderKey)
+	leader, err := h.broker.Control.Get(ctx, control.LeaderKey)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
@@ -48,15 +62,15 @@ func (d *Dispatcher) listHosts(ctx context.Context, r endpoint.Request) {
 	for _, host := range owners {
 		held[host]++
 	}
-	beats, _ := d.hosts.Measure()
+	beats, _ := h.fleet.Measure()
 	list := []map[string]any{}
 	seen := map[string]bool{}
 	for _, b := range beats {
 		seen[b.Host] = true
-		list = append(list, hostInfo(b, held[b.Host], drains[b.Host]))
+		list = append(list, hostInfo(b, held[b.Host], drained[b.Host]))
 	}
-	for host, drained := range drains {
-		if drained && !seen[host] {
+	for host, on := range drained {
+		if on && !seen[host] {
 			seen[host] = true
 			list = append(list, map[string]any{"host": host, "state": hostGone, "partitions": held[host], "drain": true})
 		}
@@ -103,11 +117,11 @@ func hostInfo(b control.Heartbeat, partitions int, drain bool) map[string]any {
 // drainTries bounds the writes of one request: each loses only to another operator's.
 const drainTries = 5
 
-// drainHost makes a host empty; it stays so, through restarts, until it is resumed.
-func (d *Dispatcher) drainHost(ctx context.Context, r endpoint.Request) { d.setDrain(ctx, r, true) }
+// Drain makes a host empty; it stays so, through restarts, until it is resumed.
+func (h *Hosts) Drain(ctx context.Context, r endpoint.Request) { h.setDrain(ctx, r, true) }
 
-// resumeHost lets a drained host serve again.
-func (d *Dispatcher) resumeHost(ctx context.Context, r endpoint.Request) { d.setDrain(ctx, r, false) }
+// Resume lets a drained host serve again.
+func (h *Hosts) Resume(ctx context.Context, r endpoint.Request) { h.setDrain(ctx, r, false) }
 
 func unknownHost(live []control.Heartbeat) *jobs.Error {
 	e := jobs.Errorf(jobs.Session, jobs.CodeHostUnknown, "no live host has that name")
@@ -121,20 +135,20 @@ func unknownHost(live []control.Heartbeat) *jobs.Error {
 }
 
 // setDrain drains or resumes a host that is alive, or is drained already. Doing it twice is fine.
-func (d *Dispatcher) setDrain(ctx context.Context, r endpoint.Request, drain bool) {
+func (h *Hosts) setDrain(ctx context.Context, r endpoint.Request, drain bool) {
 	var host string
 	bad := endpoint.ReadBody(r, `{"host": "..."}`, map[string]*endpoint.Entry{"host": endpoint.Text(&host, "a host's name", jobs.ValidSession).Needed()})
 	for range drainTries {
 		var done bool
 		if bad == nil {
-			done, bad = d.writeDrain(ctx, host, drain)
+			done, bad = h.writeDrain(ctx, host, drain)
 		}
 		switch {
 		case bad != nil:
 			endpoint.Refuse(r, bad)
 			return
 		case done:
-			d.log.Info("drain", "host", host, "on", drain)
+			h.log.Info("drain", "host", host, "on", drain)
 			endpoint.RespondResult(r, map[string]any{"host": host, "drain": drain})
 			return
 		}
@@ -143,25 +157,25 @@ func (d *Dispatcher) setDrain(ctx context.Context, r endpoint.Request, drain boo
 }
 
 // writeDrain reports false when another write came between.
-func (d *Dispatcher) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
-	e, err := d.broker.Control.Get(ctx, control.DrainKey(host))
+func (h *Hosts) writeDrain(ctx context.Context, host string, drain bool) (bool, *jobs.Error) {
+	e, err := h.broker.Control.Get(ctx, control.DrainKey(host))
 	if err != nil {
 		return false, endpoint.Unreadable(err)
 	}
-	live := d.hosts.Live()
+	live := h.fleet.Live()
 	switch {
 	case !e.Exists && !slices.ContainsFunc(live, func(b control.Heartbeat) bool { return b.Host == host }):
 		return false, unknownHost(live)
 	case control.IsDrain(e.Value) == drain && e.Exists == drain:
 		return true, nil
 	case drain:
-		value, fault := json.Marshal(control.Drain{Since: endpoint.TimeText(d.broker.Clock.Now())})
+		value, fault := json.Marshal(control.Drain{Since: endpoint.TimeText(h.broker.Clock.Now())})
 		if fault != nil {
 			panic(fault) // a map of texts always marshals
 		}
-		_, err = d.broker.Control.PutSync(control.DrainKey(host), value, e.Revision, 0)
+		_, err = h.broker.Control.PutSync(control.DrainKey(host), value, e.Revision, 0)
 	default:
-		_, err = d.broker.Control.Delete(control.DrainKey(host), e.Revision)
+		_, err = h.broker.Control.Delete(control.DrainKey(host), e.Revision)
 	}
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil

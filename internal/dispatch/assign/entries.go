@@ -1,0 +1,71 @@
+package assign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/dspex/dspex/internal/control"
+	"github.com/dspex/dspex/internal/dispatch/stores"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// entry is what stands under a partition's key.
+type entry struct {
+	stream.Owner
+	epoch   uint64
+	foreign bool // none of ours has written it
+}
+
+// entries reads those of the first n partitions, from the bucket's leader.
+func (v *View) entries(ctx context.Context, n int) (all []entry, err error) {
+	for n := range n {
+		o, epoch, err := v.broker.Claims.Read(ctx, jobs.AssignmentKey(n))
+		foreign := errors.Is(err, stream.ErrForeign)
+		if err != nil && !foreign {
+			return nil, err
+		}
+		all = append(all, entry{o, epoch, foreign})
+	}
+	return all, nil
+}
+
+// held counts the entries of other layouts.
+func held(all []entry, now stream.Layout) (n int) {
+	for _, e := range all {
+		if e.Host != "" && !e.In(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// everyKey is more than the keys that any layout has.
+const everyKey = stream.ManySlots
+
+// mostDrains bounds the hosts that may be draining at once.
+const mostDrains = 10_000
+
+// drains are the hosts that the operator wants empty.
+func drains(ctx context.Context, broker *stream.Access) (map[string]bool, error) {
+	all := map[string]bool{}
+	_, err := broker.Control.Page(ctx, control.DrainKey("*"), stream.Page{Messages: mostDrains, Bytes: 8 << 20}, func(key string, e stream.Entry) error {
+		all[strings.TrimPrefix(key, control.DrainKey(""))] = control.IsDrain(e.Value) // the bucket keeps some history: the last word counts
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("drains: %w", err)
+	}
+	return all, nil
+}
+
+// Follow wakes the leader when a partition is released, and tells of values that none of ours has written.
+func (v *View) Follow(ctx context.Context, of *stores.Stores) {
+	stream.Follow(ctx, v.broker.JS, stream.Assign, ">", v.log, func(key string, owner []byte) {
+		if of.Foreign(stream.Assign, key, owner, stores.OursInAssign(key, owner)) || owner == nil {
+			v.Wake()
+		}
+	})
+}

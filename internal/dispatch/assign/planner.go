@@ -1,0 +1,219 @@
+package assign
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/control"
+	"github.com/dspex/dspex/internal/dispatch/fleet"
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+var (
+	// errListening says that there is nothing to plan with yet.
+	errListening = errors.New("hosts that hold partitions have not been heard, and may be soon")
+	// errOvertaken says that what the plan was made of has changed meanwhile.
+	errOvertaken = errors.New("another plan was faster, or the number of partitions was changed meanwhile")
+)
+
+// reconcile is the time between looks at all assignments while no host comes or goes.
+const reconcile = 5 * time.Second
+
+// Planner brings partitions to hosts. It works while its dispatcher leads.
+type Planner struct {
+	view   *View
+	hosts  *fleet.Fleet
+	broker *stream.Access
+	log    *slog.Logger
+	held   map[int]string // partition -> host, as the last plan left it
+	of     stream.Layout  // that held is of
+	swept  stream.Layout  // nothing of another one is left
+}
+
+// NewPlanner plans for the hosts of a fleet.
+func NewPlanner(view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.Logger) *Planner {
+	return &Planner{view: view, hosts: hosts, broker: broker, log: log}
+}
+
+// Keep plans when a host comes, goes or changes, when a partition is released, and now and then.
+func (p *Planner) Keep(ctx context.Context) {
+	var planned string // the hosts of the last plan
+	var plannedAt time.Time
+	p.swept = stream.Layout{} // others may have led meanwhile
+	woken := false
+	t := time.NewTicker(fleet.Tick)
+	defer t.Stop()
+	for {
+		if now := p.hosts.String(); woken || p.view.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
+			if err := p.plan(ctx); err == nil {
+				planned, plannedAt, woken = now, time.Now(), false
+			} else if errors.Is(err, errOvertaken) {
+				woken = true
+			} else if ctx.Err() == nil && !errors.Is(err, errListening) {
+				p.log.Warn("assign", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-p.view.woken:
+			woken = true
+		}
+	}
+}
+
+// board is what one plan is made of.
+type board struct {
+	layouts  stream.Layouts
+	of       stream.Layout
+	entries  []entry
+	known    map[string]control.Heartbeat
+	unjudged []string
+	drains   map[string]bool
+	stale    []int // partitions whose entry is to be written again: it is foreign, or was lost
+}
+
+// plan brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
+// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
+// has not been judged stays there: it may run jobs.
+func (p *Planner) plan(ctx context.Context) error {
+	if len(p.hosts.Live()) == 0 {
+		return nil
+	}
+	b, err := p.look(ctx)
+	if err != nil {
+		return err
+	}
+	if len(b.unjudged) > 0 && !p.hosts.Listened() {
+		return errListening
+	}
+	if ready, err := p.turn(ctx, b); !ready {
+		return err
+	}
+	return p.bring(b)
+}
+
+// look reads the entries first and then how many there are to be: so the entries are of that layout or of an earlier one.
+func (p *Planner) look(ctx context.Context) (*board, error) {
+	before, err := p.view.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &board{layouts: before, of: before.Serving, known: map[string]control.Heartbeat{}}
+	if b.drains, err = drains(ctx, p.broker); err != nil {
+		return nil, err
+	}
+	n := b.of.Partitions
+	if p.swept != b.of {
+		n = max(n, everyKey)
+	}
+	if b.entries, err = p.view.entries(ctx, n); err != nil {
+		return nil, err
+	}
+	if after, err := p.view.Read(ctx); err != nil || after.Serving != b.of {
+		return nil, errors.Join(err, errOvertaken)
+	}
+	owners := map[int]string{}
+	for n := range b.entries {
+		e := &b.entries[n]
+		if n < b.of.Partitions {
+			p.recall(b, n, e)
+		}
+		owners[n] = e.Host
+	}
+	var live []control.Heartbeat
+	live, b.unjudged = p.hosts.Survey(owners)
+	for _, beat := range live {
+		b.known[beat.Host] = beat
+	}
+	return b, nil
+}
+
+// recall adds what the leader remembers of an entry that is foreign, or was never written in the bucket's present life.
+func (p *Planner) recall(b *board, n int, e *entry) {
+	if p.of != b.of || p.held[n] == "" || !e.foreign && e.epoch != 0 {
+		if e.foreign {
+			b.stale = append(b.stale, n)
+		}
+		return
+	}
+	e.Owner = stream.OwnerIn(b.of, p.held[n], "")
+	b.stale = append(b.stale, n)
+}
+
+// bring writes and asks for what the plan moves.
+func (p *Planner) bring(b *board) error {
+	owners, busy := map[int]string{}, map[int]int{}
+	for n, e := range b.entries[:b.of.Partitions] {
+		owners[n] = e.Host
+	}
+	hosts := p.candidates(b, busy)
+	moves := affinity.Plan(b.of.Partitions, hosts, owners, busy)
+	for _, n := range b.stale { // the one who has it keeps it
+		if _, alive := b.known[owners[n]]; alive && !slices.ContainsFunc(moves, func(m affinity.Move) bool { return m.Partition == n }) {
+			moves = append(moves, affinity.Move{Partition: n, To: owners[n]})
+		}
+	}
+	asks := map[string]map[int]uint64{}
+	for _, m := range moves {
+		if from, alive := b.known[m.From]; alive && from.Releases && !slices.Contains(b.stale, m.Partition) {
+			ask(asks, m.From, m.Partition, b.entries[m.Partition].epoch)
+			continue
+		}
+		o := stream.OwnerIn(b.of, m.To, b.known[m.To].Incarnation)
+		if _, err := p.broker.Claims.Write(jobs.AssignmentKey(m.Partition), o, b.entries[m.Partition].epoch); err != nil && !errors.Is(err, stream.ErrNotMine) {
+			return fmt.Errorf("partition %d: %w", m.Partition, err)
+		}
+		p.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
+	}
+	p.held, p.of = owners, b.of
+	return p.askAll(b, asks)
+}
+
+// candidates are the hosts that the plan may give partitions to. Those of earlier releases know nothing of grouped slots.
+func (p *Planner) candidates(b *board, busy map[int]int) (hosts []affinity.Host) {
+	for _, beat := range b.known {
+		if b.of.Grouped() && !beat.Slots {
+			p.log.Warn("host_of_an_earlier_release", "host", beat.Host, "hint", "it gets no partition since their number was changed: start it from this release")
+			continue
+		}
+		hosts = append(hosts, affinity.Host{Name: beat.Host, Capacity: beat.Capacity, Draining: beat.Stopping || b.drains[beat.Host]})
+		for n, sessions := range beat.Busy {
+			busy[n] += sessions
+		}
+	}
+	for _, host := range b.unjudged {
+		hosts = append(hosts, affinity.Host{Name: host, Unheard: true})
+	}
+	return hosts
+}
+
+func ask(asks map[string]map[int]uint64, host string, partition int, epoch uint64) {
+	if asks[host] == nil {
+		asks[host] = map[int]uint64{}
+	}
+	asks[host][partition] = epoch
+}
+
+// askAll is heard at most once; the next plan asks again for what is still held.
+func (p *Planner) askAll(b *board, asks map[string]map[int]uint64) error {
+	for host, partitions := range asks {
+		body, err := json.Marshal(control.Release{Partitions: partitions, Patient: !b.known[host].Stopping && !b.drains[host]})
+		if err != nil {
+			return err
+		}
+		p.log.Info("release_asked", "host", host, "partitions", len(partitions))
+		if err := p.broker.Send(jobs.SubjectControl+host+".release", nil, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}

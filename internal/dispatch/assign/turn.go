@@ -1,0 +1,85 @@
+package assign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+)
+
+// The number of partitions is changed under load (docs/adr/0051-fixed-slots.md). Partitions of two layouts have sessions in common,
+// so nothing of one is assigned before all of the other is given back. What has to be known is in the stream and in the
+// assignments: any leader goes on with a change.
+
+// turn makes room for the layout that is to be served. It reports whether its partitions may be assigned.
+func (p *Planner) turn(ctx context.Context, b *board) (bool, error) {
+	if p.swept == b.of && held(b.entries, b.of) == 0 {
+		return true, nil
+	}
+	if rest, err := p.takeBack(b); rest || err != nil {
+		return false, err
+	}
+	anyOf := func(e entry) bool { return e.Host != "" && e.In(b.of) }
+	if b.layouts.Before > 0 && !slices.ContainsFunc(b.entries, anyOf) {
+		if err := p.shut(b); err != nil {
+			return false, err
+		}
+	}
+	if err := stream.DropLayouts(ctx, p.broker.JS, b.of); err != nil {
+		return false, err
+	}
+	p.swept = b.of
+	return true, nil
+}
+
+// takeBack asks live hosts for what they hold of other layouts, and takes it from the dead. It reports whether something is left.
+func (p *Planner) takeBack(b *board) (rest bool, err error) {
+	asks := map[string]map[int]uint64{}
+	for n := range b.entries {
+		e := &b.entries[n]
+		from, alive := b.known[e.Host]
+		switch {
+		case e.Host != "" && e.In(b.of), e.Host == "" && !e.foreign, e.foreign && n < b.of.Partitions:
+			continue
+		case alive && from.Releases:
+			ask(asks, e.Host, n, e.epoch)
+		case !slices.Contains(b.unjudged, e.Host):
+			marker, err := p.broker.Assign.Delete(jobs.AssignmentKey(n), e.epoch)
+			if err != nil {
+				return true, overtaken(n, err)
+			}
+			p.log.Info("unassigned", "partition", n, "from", e.Host)
+			*e = entry{epoch: marker}
+			continue
+		}
+		rest = true
+	}
+	return rest, p.askAll(b, asks)
+}
+
+// shut writes every key once more before the first partition of a layout is assigned. A leader of before that still works on its last
+// plan, and saw the same entries gone, can no longer write one of its own layout then.
+func (p *Planner) shut(b *board) error {
+	for n := range b.entries {
+		e := &b.entries[n]
+		if e.epoch == 0 && n >= b.of.Partitions || e.foreign {
+			continue // never used
+		}
+		marker, err := p.broker.Assign.Delete(jobs.AssignmentKey(n), e.epoch)
+		if err != nil {
+			return overtaken(n, err)
+		}
+		e.epoch = marker
+	}
+	return nil
+}
+
+func overtaken(n int, err error) error {
+	if errors.Is(err, stream.ErrWrongRevision) {
+		return errOvertaken
+	}
+	return fmt.Errorf("partition %d: %w", n, err)
+}
