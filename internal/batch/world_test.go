@@ -315,9 +315,9 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 				w.host()
 			case n < 90:
 				w.tick()
-			case n < 94:
+			case n < 92:
 				w.notice()
-			case n < 96:
+			case n < 95:
 				w.kill()
 			case n < 98:
 				w.arrive()
