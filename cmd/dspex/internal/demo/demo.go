@@ -23,7 +23,7 @@ func Command(a *cli.App) *cobra.Command {
 		Use:   "demo",
 		Short: "Start everything, show what it does through real DSPy, stop",
 		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the documented examples, kill a worker and
-a host in the middle of a conversation, let the language model fail and come back, and stop. The program worker-host must be in the directory of dspex.`,
+a host in the middle of a conversation, let the language model fail and come back, run a file of jobs, and stop. The program worker-host must be in the directory of dspex.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := context.WithCancel(cmd.Context())
@@ -67,6 +67,7 @@ var scenes = []struct {
 	{"The documented examples", (*demo).examples},
 	{"A session survives: its worker is killed, then its whole host", (*demo).survival},
 	{"A language model fails: retry, breaker, dead letter", (*demo).failure},
+	{"A file of jobs in, a file of results out, and a worker is killed in between", (*demo).batch},
 }
 
 func runDemo(ctx context.Context, a *cli.App, info devserver.Info) (err error) {

@@ -57,9 +57,13 @@ func (d *demo) survival(ctx context.Context) error {
 	return nil
 }
 
-// killWorker kills the process that holds the session.
+// killWorker kills the process that holds the session; "" stands for any worker.
 func (d *demo) killWorker(ctx context.Context, session string) error {
-	r, err := d.c.Execute(ctx, session, "whoami", nil)
+	whoami := func() (dspex.Reply, error) { return d.c.Execute(ctx, session, "whoami", nil) }
+	if session == "" {
+		whoami = func() (dspex.Reply, error) { return d.c.ExecuteAnonymous(ctx, "whoami", nil) }
+	}
+	r, err := whoami()
 	if err != nil {
 		return err
 	}
