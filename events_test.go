@@ -1,0 +1,80 @@
+package dspex_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+// eventsOf follows events while publish is repeated, until want of them have come.
+func eventsOf(t *testing.T, f dspex.EventFilter, want int, publish func(*nats.Conn) error) (names []string) {
+	t.Helper()
+	s := natstest.Run(t)
+	sender := natstest.Connect(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	c := dspex.New(natstest.Connect(t, s))
+	go func() { // until the subscription is there
+		for ctx.Err() == nil {
+			if err := errors.Join(publish(sender), sender.Flush()); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for e, err := range c.Admin().Events(ctx, f) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(names, e.Name) {
+			names = append(names, e.Name)
+		}
+		if len(names) == want {
+			break
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func publishBoth(nc *nats.Conn) error {
+	for subject, name := range map[string]string{"dspex.telemetry.session_pool.execute": "dspex.session_pool.execute", "dspex.events.breaker.opened": "dspex.circuit_breaker.opened"} {
+		if err := nc.Publish(subject, fmt.Appendf(nil, `{"event": %q, "at": "2026-01-02T03:04:05Z"}`, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestEventsAreFollowed(t *testing.T) {
+	equal(t, "names", fmt.Sprint(eventsOf(t, dspex.EventFilter{}, 1, publishBoth)), "[dspex.circuit_breaker.opened]")
+}
+
+func TestAttemptsAreEventsForThoseWhoWantThem(t *testing.T) {
+	equal(t, "names", fmt.Sprint(eventsOf(t, dspex.EventFilter{Attempts: true}, 2, publishBoth)), "[dspex.circuit_breaker.opened dspex.session_pool.execute]")
+}
+
+func TestAnEventThatIsNoJSONIsAnError(t *testing.T) {
+	s := natstest.Run(t)
+	sender := natstest.Connect(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			_ = errors.Join(sender.Publish("dspex.events.breaker.opened", []byte("{")), sender.Flush())
+		}
+	}()
+	for _, err := range dspex.New(natstest.Connect(t, s)).Admin().Events(ctx, dspex.EventFilter{}) {
+		failsWith(t, "no JSON", err, "bad_reply")
+		return
+	}
+	t.Fatal("nothing came")
+}
