@@ -107,7 +107,7 @@ func (f *faults) freeze(p *process, d time.Duration) {
 func (f *faults) dispatchers() {
 	for f.between(2*time.Second, 10*time.Second) {
 		p := f.d.dispatchers[f.r.IntN(2)]
-		switch f.r.IntN(3) {
+		switch f.r.IntN(4) {
 		case 0:
 			f.note("dispatcher killed")
 			p.kill()
@@ -120,13 +120,24 @@ func (f *faults) dispatchers() {
 			f.note("dispatcher restarted")
 			f.must(p.stop())
 			p.start()
+		case 3:
+			f.note("number of partitions changed")
+			f.repartition(1 + f.r.IntN(32))
 		}
 		f.must(p.awaitReady())
 		f.must(p.alive())
 	}
 }
 
-// What is not among the faults: a change of the number of partitions. In a cluster it is not safe while servers fail (docs/operations.md).
+// repartition does not wait for the change to end.
+func (f *faults) repartition(n int) {
+	f.must(eventually("another number of partitions", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := f.d.operator.Admin().SetPartitions(ctx, n)
+		return err
+	}))
+}
 
 func (f *faults) hosts() {
 	for f.between(time.Second, 6*time.Second) {

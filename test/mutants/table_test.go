@@ -152,6 +152,8 @@ var mutants = []mutant{
 		"	if rest, err := p.takeBack(b); rest || err != nil {", "	if _, err := p.takeBack(b); err != nil {"}}},
 	{name: "a leader of before may go on with its plan", rule: "Broker objects", test: "dispatch.TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack", aim: []string{repartitioned}, edits: []edit{{"dispatch/assign.Planner.turn",
 		"	if b.layouts.Before > 0 && ", "	if false && "}}},
+	{name: "a host serves partitions of two layouts at once", rule: "Broker objects", test: "host/ownership.TestNothingOfAnotherLayoutIsServedWhileSomethingOfTheOneBeforeRuns", aim: []string{repartitioned}, edits: []edit{{"host/ownership.Keeper.tend",
+		"if t := k.otherwise(a.owner); t != nil {", "if t := k.otherwise(a.owner); false {"}}},
 	{name: "a partition is one slot", rule: "Broker objects", test: "stream.TestEverySlotIsInOnePartition", aim: []string{repartitioned}, edits: []edit{{"stream.Layout.Filters",
 		"slot < l.Slots; ", "slot == partition; "}}},
 	{name: "what other layouts leave behind is kept", rule: "Broker objects", test: "dispatch.TestWhatIsNotGivenBackIsTaken", aim: []string{repartitioned}, edits: []edit{{"dispatch/assign.Planner.takeBack",
