@@ -51,8 +51,8 @@ func TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack(t *testing.T) {
 			select {
 			case m := <-asked:
 				r = control.Release{}
-				if err := json.Unmarshal(m.Data, &r); err != nil {
-					t.Fatal(err)
+				if err := json.Unmarshal(m.Data, &r); err != nil || r.Patient {
+					t.Fatalf("%s: a partition whose attempts never pause holds all others up, %v", m.Data, err)
 				}
 			case <-end:
 				t.Fatalf("the host was asked for %d partitions, not for %d", len(r.Partitions), partitions)
@@ -65,7 +65,7 @@ func TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack(t *testing.T) {
 	if _, now := setPartitions(t, nc, 16); now["partitions"] != 16.0 || now["serving"] != 64.0 || now["changing"] != true || now["held"] != 64.0 {
 		t.Errorf("the answer is %v", now)
 	}
-	ask(64)
+	ask(64) // at once
 	for n := range 63 {
 		if err := kv.Delete(t.Context(), jobs.AssignmentKey(n)); err != nil {
 			t.Fatal(err)

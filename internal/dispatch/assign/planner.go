@@ -175,7 +175,7 @@ func (p *Planner) bring(b *board) error {
 		p.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
 	}
 	p.held, p.of = owners, b.of
-	return p.askAll(b, asks)
+	return p.askAll(b, asks, true)
 }
 
 // candidates are the hosts that the plan may give partitions to. Those of earlier releases know nothing of grouped slots.
@@ -203,10 +203,10 @@ func ask(asks map[string]map[int]uint64, host string, partition int, epoch uint6
 	asks[host][partition] = epoch
 }
 
-// askAll is heard at most once; the next plan asks again for what is still held.
-func (p *Planner) askAll(b *board, asks map[string]map[int]uint64) error {
+// askAll is heard at most once; the next plan asks again for what is still held. A patient leader leaves alone what may run for long.
+func (p *Planner) askAll(b *board, asks map[string]map[int]uint64, patient bool) error {
 	for host, partitions := range asks {
-		body, err := json.Marshal(control.Release{Partitions: partitions, Patient: !b.known[host].Stopping && !b.drains[host]})
+		body, err := json.Marshal(control.Release{Partitions: partitions, Patient: patient && !b.known[host].Stopping && !b.drains[host]})
 		if err != nil {
 			return err
 		}

@@ -57,7 +57,7 @@ func (p *Planner) takeBack(b *board) (rest bool, err error) {
 		}
 		rest = true
 	}
-	return rest, p.askAll(b, asks)
+	return rest, p.askAll(b, asks, false) // all others wait for it
 }
 
 // shut writes every key once more before the first partition of a layout is assigned. A leader of before that still works on its last
