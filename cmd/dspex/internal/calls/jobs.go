@@ -18,7 +18,7 @@ func Jobs(a *cli.App) *cobra.Command {
 		Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(jobsGetCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
+	cmd.AddCommand(jobsGetCommand(a), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
 	return cmd
 }
 
