@@ -36,7 +36,7 @@ var filesOver = map[string]int{
 // brokerFiles are the files of the rooms that import packages of NATS; the others know package stream alone. Those of the host pass a
 // connection on. The list may become shorter, never longer.
 var brokerFiles = []string{
-	"internal/dispatch/dispatch.go", "internal/host/config.go", "internal/host/telemetry/events.go", "internal/host/telemetry/recorder.go",
+	"internal/dispatch/dispatch.go", "internal/host/config.go",
 }
 
 // Modules of others.
@@ -87,7 +87,7 @@ var thirdParty = map[string][]string{
 	"internal/dispatch/alerts":      {pflag},
 	"internal/gateway":              {huma, prometheus},
 	"internal/host":                 {natsClient, prometheus},
-	"internal/host/telemetry":       {natsClient, prometheus},
+	"internal/host/telemetry":       {prometheus},
 	"internal/host/workers":         {prometheus},
 	"internal/lm":                   {pflag},
 	"internal/mock":                 {pflag},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -79,36 +80,72 @@ func Connect(ctx context.Context, url string, options ...ConnectOption) (*Client
 	if end, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, time.Until(end))
 	}
-	config := connectConfig{nats: []nats.Option{nats.Name("dspex client"), nats.Timeout(timeout), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}}
+	dial := &dialer{Dialer: net.Dialer{Timeout: timeout}, ctx: ctx}
+	config := connectConfig{nats: []nats.Option{nats.Name("dspex client"), nats.Timeout(timeout), nats.SetCustomDialer(dial), nats.ReconnectBufSize(-1), nats.MaxReconnects(-1)}}
 	for _, option := range options {
 		option.applyConnect(&config)
 	}
-	type result struct {
-		nc  *nats.Conn
-		err error
-	}
-	connected := make(chan result, 1)
-	go func() { // ends within timeout
-		nc, err := nats.Connect(url, config.nats...)
-		connected <- result{nc, err}
-	}()
-	select {
-	case r := <-connected:
-		if r.err != nil {
-			return nil, unreachable(ctx, r.err)
+	stop := context.AfterFunc(ctx, dial.breakOff)
+	nc, err := nats.Connect(url, config.nats...)
+	if !stop() { // the context has ended
+		if nc != nil {
+			nc.Close()
 		}
-		c := New(r.nc, config.client...)
-		c.owned = true
-		c.keep()
-		return c, nil
-	case <-ctx.Done():
-		go func() {
-			if r := <-connected; r.nc != nil {
-				r.nc.Close()
-			}
-		}()
 		return nil, unreachable(ctx, ctx.Err())
 	}
+	dial.connected()
+	if err != nil {
+		return nil, unreachable(ctx, err)
+	}
+	c := New(nc, config.client...)
+	c.owned = true
+	c.keep()
+	return c, nil
+}
+
+// dialer opens the connections of a client. What is opened for Connect ends with its context.
+type dialer struct {
+	net.Dialer
+
+	mu   sync.Mutex
+	ctx  context.Context // of Connect
+	open []net.Conn      // for Connect
+}
+
+// Dial implements nats.CustomDialer.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	ctx := d.ctx
+	d.mu.Unlock()
+	c, err := d.DialContext(ctx, network, address)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil: // since it was opened
+		c.Close()
+		return nil, ctx.Err()
+	case ctx != context.Background():
+		d.open = append(d.open, c)
+	}
+	return c, nil
+}
+
+// breakOff ends the attempts to connect.
+func (d *dialer) breakOff() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.open {
+		c.Close()
+	}
+}
+
+// connected has the connection, and those after it, outlive the context.
+func (d *dialer) connected() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ctx, d.open = context.Background(), nil
 }
 
 // unreachable is the error of a connection that was not made.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -410,5 +413,31 @@ func TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull(t *testing.T) {
 		equal(t, "job", e.Job, dspex.JobRef{Session: "s", ID: "mine"})
 		equal(t, "message", e.Message, "the broker's store is full: DSPEX_JOBS")
 		equal(t, "retryable", e.Retryable, true)
+	}
+}
+
+func TestAConnectThatIsCancelledLeavesNoConnection(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		c, err := silent.Accept()
+		if err == nil {
+			accepted <- c
+		}
+		cancel() // it will never say who it is
+	}()
+	_, err = dspex.Connect(ctx, "nats://"+silent.Addr().String())
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want the context's error", err)
+	}
+	c := <-accepted
+	defer c.Close()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %d bytes, %v; want the end of the connection", n, err)
 	}
 }

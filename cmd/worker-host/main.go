@@ -114,14 +114,16 @@ func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Co
 		s.Metrics.MustRegister(w.metrics)
 	}
 	over := make(chan struct{})
+	var hurries sync.WaitGroup
+	defer hurries.Wait()
 	defer close(over)
-	go func() {
+	hurries.Go(func() {
 		select {
 		case <-s.Hurry:
 			h.Hurry()
 		case <-over:
 		}
-	}()
+	})
 	return h.Run(ctx)
 }
 

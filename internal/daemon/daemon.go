@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -74,19 +75,42 @@ func Main(p Program, env func(string) string) int {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	tune(ctx, env)
-	hurry, signals := make(chan struct{}), make(chan os.Signal, 1)
+	defer tune(env)()
+	hurry, forget := onSignals(stop, p.Hurries)
+	defer forget()
+	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}, os.Args[1:])
+}
+
+// onSignals stops the program at the first signal; hurry is closed then, or at the second one if the program hurries. The one after that
+// kills. forget ends it.
+func onSignals(stop func(), hurries bool) (hurry <-chan struct{}, forget func()) {
+	hurried, over, signals := make(chan struct{}), make(chan struct{}), make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
+	await := func() (came bool) {
+		select {
+		case <-signals:
+			return true
+		case <-over:
+			return false
+		}
+	}
+	var waits sync.WaitGroup
+	waits.Go(func() {
+		if !await() {
+			return
+		}
 		stop()
-		if p.Hurries {
-			<-signals
+		if hurries && !await() {
+			return
 		}
 		signal.Stop(signals) // the next one kills
-		close(hurry)
-	}()
-	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}, os.Args[1:])
+		close(hurried)
+	})
+	return hurried, func() {
+		signal.Stop(signals)
+		close(over)
+		waits.Wait()
+	}
 }
 
 // failure ends the program with a status of its own; its texts are for people.

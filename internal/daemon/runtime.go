@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 )
 
@@ -18,19 +19,25 @@ const (
 )
 
 // tune fits Go's runtime to programs that pass small messages on beside others that need the processors more. Variables of Go
-// that are set win.
-func tune(ctx context.Context, env func(string) string) {
+// that are set win. stop ends what goes on for it.
+func tune(env func(string) string) (stop func()) {
 	if env("GOMAXPROCS") == "" {
 		// Half of them: the rest is for Python and the broker. A woken processor that finds nothing to do costs more than it
 		// brings; with one of two, jobs took a tenth less.
 		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/2))
 	}
 	if env("GOGC") != "" || env("GOMEMLIMIT") != "" {
-		return
+		return func() {}
 	}
 	debug.SetGCPercent(rareCollector)
 	debug.SetMemoryLimit(memoryGoal)
-	go followHeap(ctx)
+	ctx, cancel := context.WithCancel(context.Background())
+	var follows sync.WaitGroup
+	follows.Go(func() { followHeap(ctx) })
+	return func() {
+		cancel()
+		follows.Wait()
+	}
 }
 
 // followHeap moves the limit along with what is alive: a limit below that would have the collector run all the time.

@@ -165,7 +165,7 @@ func (h *Host) listen(ctx context.Context, r *rooms) (deaf func(), err error) {
 		h.breakers.Serve,
 		func() (func(), error) { return followErased(r.on, h.cfg.Pool) },
 		r.keeper.Release,
-		func() (func(), error) { return h.telemetry.Listen(h.cfg.NC, h.cfg.Name) },
+		func() (func(), error) { return h.telemetry.Listen(r.on, h.cfg.Name) },
 	} {
 		stop, err := start()
 		if err != nil {

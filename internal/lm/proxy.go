@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"sync"
 	"time"
 )
 
@@ -35,17 +36,18 @@ func (r *Registry) Serve(ctx context.Context, l net.Listener, logger *slog.Logge
 		Handler: r.handler(transport, logger), ReadHeaderTimeout: headerTimeout, IdleTimeout: keepIdle, MaxHeaderBytes: maxHead,
 		ErrorLog: log.New(nobody{}, "", 0), // of connections that workers break off
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		<-ctx.Done()
+	serving, broken := context.WithCancel(ctx)
+	var closer sync.WaitGroup
+	closer.Go(func() {
+		<-serving.Done()
 		server.Close()
-	}()
+	})
 	err := server.Serve(l)
+	broken()
+	closer.Wait()
 	if ctx.Err() == nil {
 		return err
 	}
-	<-ended
 	return nil
 }
 

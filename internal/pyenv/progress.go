@@ -77,13 +77,12 @@ func (p *progress) start(title string, argv []string) *step {
 	}
 	p.draw()
 	p.stop = make(chan struct{})
-	p.drawn.Add(1)
-	go p.spin(p.stop)
+	stop := p.stop
+	p.drawn.Go(func() { p.spin(stop) })
 	return s
 }
 
 func (p *progress) spin(stop chan struct{}) {
-	defer p.drawn.Done()
 	tick := time.NewTicker(redraw)
 	defer tick.Stop()
 	for {

@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -140,3 +142,35 @@ func (a *Access) Collect(ctx context.Context, subject string, each func(data []b
 		each(m.Data)
 	}
 }
+
+// Announcer publishes under the kinds below a subject, each at most once, and is told by the broker which of them nobody listens to.
+type Announcer struct {
+	nc             *nats.Conn
+	subject, inbox string // + kind
+}
+
+// noResponders is the status of the broker's word that nobody listens.
+const noResponders = "503"
+
+// Announce makes an announcer. unheard is called with each kind that was published while nobody listened, on one goroutine, until stop
+// is called.
+func (a *Access) Announce(subject string, unheard func(kind string)) (out *Announcer, stop func(), err error) {
+	out = &Announcer{a.NC, subject, a.NC.NewInbox() + "."}
+	sub, err := a.NC.Subscribe(out.inbox+"*", func(m *nats.Msg) {
+		if m.Header.Get("Status") == noResponders { // else it is a listener that answers
+			unheard(strings.TrimPrefix(m.Subject, out.inbox))
+		}
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("subscribe to what nobody listens to: %w", err)
+	}
+	return out, func() { _ = sub.Unsubscribe() }, nil
+}
+
+// Publish sends a body to whoever listens.
+func (o *Announcer) Publish(kind string, body []byte) {
+	_ = o.nc.PublishMsg(&nats.Msg{Subject: o.subject + kind, Reply: o.inbox + kind, Data: body})
+}
+
+// Forbidden reports that the broker has refused one of them.
+func (o *Announcer) Forbidden() bool { return Forbidden(o.nc, o.subject) }

@@ -2,26 +2,22 @@ package telemetry
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"math"
-	"strings"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // events publishes the telemetry events (contract/events.md, "Telemetry"). They are at most once and kept nowhere, and nearly
 // free while nobody listens: the broker says of each that nobody did, and then that kind is not sent for a second.
 type events struct {
-	nc    *nats.Conn
+	out   *stream.Announcer
 	host  string
-	inbox string // + kind
 	began time.Time
 	deaf  [len(eventKinds)]atomic.Int64
 }
@@ -39,26 +35,15 @@ var eventKinds = [...]string{"checkout", "execute", "error"}
 const deafness = time.Second
 
 // newEvents listens for what the broker says, until stop is called.
-func newEvents(nc *nats.Conn, host string) (t *events, stop func(), err error) {
-	t = &events{nc: nc, host: host, inbox: nc.NewInbox() + ".", began: time.Now()}
-	sub, err := nc.Subscribe(t.inbox+"*", t.hear)
-	if err != nil {
-		return nil, nil, fmt.Errorf("subscribe for telemetry: %w", err)
-	}
-	return t, func() { _ = sub.Unsubscribe() }, nil
+func newEvents(on *stream.Access, host string) (t *events, stop func(), err error) {
+	t = &events{host: host, began: time.Now()}
+	t.out, stop, err = on.Announce(jobs.SubjectTelemetry, t.unheard)
+	return t, stop, err
 }
 
-// noResponders is the status of the broker's word that nobody listens.
-const noResponders = "503"
-
-func (t *events) hear(m *nats.Msg) {
-	if m.Header.Get("Status") != noResponders {
-		return // a listener that answers
-	}
-	for kind := range eventKinds {
-		if strings.HasSuffix(m.Subject, "."+eventKinds[kind]) {
-			t.deaf[kind].Store(int64(time.Since(t.began) + deafness))
-		}
+func (t *events) unheard(kind string) {
+	if i := slices.Index(eventKinds[:], kind); i >= 0 {
+		t.deaf[i].Store(int64(time.Since(t.began) + deafness))
 	}
 }
 
@@ -82,7 +67,7 @@ func (t *events) emit(kind int, of *lifecycle.Task, worker string, d time.Durati
 	if int64(time.Since(t.began)) < t.deaf[kind].Load() {
 		return
 	}
-	if err := t.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), jobs.SubjectTelemetry) {
+	if t.out.Forbidden() {
 		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
 		return
 	}
@@ -99,5 +84,5 @@ func (t *events) emit(kind int, of *lifecycle.Task, worker string, d time.Durati
 	if err != nil {
 		panic(err) // texts and numbers always marshal
 	}
-	_ = t.nc.PublishMsg(&nats.Msg{Subject: jobs.SubjectTelemetry + eventKinds[kind], Reply: t.inbox + eventKinds[kind], Data: body}) // at most once
+	t.out.Publish(eventKinds[kind], body)
 }

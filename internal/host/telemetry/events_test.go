@@ -13,12 +13,13 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 	srv := natstest.Run(t)
 	nc, listener := natstest.Connect(t, srv), natstest.Connect(t, srv)
-	tell, stop, err := newEvents(nc, "h1")
+	tell, stop, err := newEvents(&stream.Access{NC: nc}, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 	if n := emit(ofExecute); n != 1 {
 		t.Errorf("the first one: %d messages", n)
 	}
-	awaitDeaf(t, tell, ofExecute)
+	awaitDeaf(t, nc, tell, ofExecute)
 	for range 100 {
 		if n := emit(ofExecute); n != 0 {
 			t.Fatal("sent though nobody listens")
@@ -79,7 +80,7 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 	})
 	denied := make(chan error, 10)
 	nc := natstest.Connect(t, srv, nats.UserInfo("host", "x"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err }))
-	tell, stop, err := newEvents(nc, "h1")
+	tell, stop, err := newEvents(&stream.Access{NC: nc}, "h1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,13 +96,13 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 }
 
 // awaitDeaf returns when the broker's word has come.
-func awaitDeaf(t *testing.T, tell *events, kind int) {
+func awaitDeaf(t *testing.T, nc *nats.Conn, tell *events, kind int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); tell.deaf[kind].Load() == 0; {
 		if time.Now().After(end) {
 			t.Fatal("the broker does not say that nobody listens")
 		}
-		if err := tell.nc.Flush(); err != nil {
+		if err := nc.Flush(); err != nil {
 			t.Fatal(err)
 		}
 	}

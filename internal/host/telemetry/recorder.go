@@ -6,12 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // Recorder counts what happens on a host, and publishes the telemetry events while somebody listens to them.
@@ -38,8 +38,8 @@ type Stats struct {
 func New() *Recorder { return &Recorder{metrics: newMetrics()} }
 
 // Listen makes the recorder publish events until stop is called.
-func (r *Recorder) Listen(nc *nats.Conn, host string) (stop func(), err error) {
-	r.events, stop, err = newEvents(nc, host)
+func (r *Recorder) Listen(on *stream.Access, host string) (stop func(), err error) {
+	r.events, stop, err = newEvents(on, host)
 	return stop, err
 }
 

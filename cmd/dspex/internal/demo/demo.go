@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,17 +30,20 @@ a host in the middle of a conversation, let the language model fail and come bac
 			ctx, stop := context.WithCancel(cmd.Context())
 			defer stop()
 			failed := make(chan error, 1)
+			var scenes sync.WaitGroup
 			cfg := devserver.Config{
 				Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelError})),
 				Ready: func(i devserver.Info) {
-					go func() {
+					scenes.Go(func() {
 						defer stop()
 						failed <- runDemo(ctx, a, i)
-					}()
+					})
 				},
 			}
 			cfg.Alerts.Destinations = []string{"telemetry"} // the third scene shows them
 			err := devserver.Control(ctx, cfg)
+			stop()
+			scenes.Wait() // its hosts have ended
 			select {
 			case e := <-failed:
 				return e
@@ -80,10 +84,10 @@ func runDemo(ctx context.Context, a *cli.App, info devserver.Info) (err error) {
 		return err
 	}
 	defer d.c.Close()
+	defer func() { d.host.stop() }()
 	if d.host, err = d.startHost(ctx, "demo-1"); err != nil {
 		return err
 	}
-	defer func() { d.host.stop() }()
 	began := time.Now()
 	for n, s := range scenes {
 		d.headline(fmt.Sprintf("%d  %s", n+1, s.title))
