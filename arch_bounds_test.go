@@ -56,6 +56,7 @@ const (
 	gobreaker  = "github.com/sony/gobreaker/v2"
 	sys        = "golang.org/x/sys"
 	xcrypto    = "golang.org/x/crypto"
+	mcpSDK     = "github.com/modelcontextprotocol/go-sdk"
 	xtime      = "golang.org/x/time"
 	scripts    = "github.com/rogpeppe/go-internal"
 	nuid       = "github.com/nats-io/nuid"
@@ -72,7 +73,7 @@ var thirdParty = map[string][]string{
 	"cmd/dspex/internal/cli":        {natsClient, cobra, pflag, term, edits},
 	"cmd/dspex/internal/demo":       {natsClient, cobra},
 	"cmd/dspex/internal/doctor":     {natsClient, cobra, sys},
-	"cmd/dspex/internal/gatewaycmd": {cobra},
+	"cmd/dspex/internal/gatewaycmd": {cobra, mcpSDK},
 	"cmd/dspex/internal/local":      {cobra, pflag, prometheus},
 	"cmd/dspex/internal/ops":        {natsClient, cobra},
 	"cmd/dspex/internal/top":        {bubbletea, cobra},
@@ -86,6 +87,7 @@ var thirdParty = map[string][]string{
 	"internal/dispatch":             {natsClient, prometheus},
 	"internal/dispatch/alerts":      {pflag},
 	"internal/gateway":              {huma, prometheus},
+	"internal/gateway/mcptools":     {mcpSDK},
 	"internal/host":                 {natsClient, prometheus},
 	"internal/host/telemetry":       {prometheus},
 	"internal/host/workers":         {prometheus},

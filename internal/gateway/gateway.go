@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/gateway/mcptools"
 	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/tokens"
 )
@@ -55,6 +56,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
 	g.declare(humago.New(mux, apiConfig()))
 	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
+	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(mux)
 }
@@ -63,6 +65,13 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 func asked(ctx context.Context) openai.Caller {
 	c := who(ctx)
 	return openai.Caller{Client: c.client, Prefix: c.prefix}
+}
+
+// toolsOf is whose tools a request of the Model Context Protocol sees.
+func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
+	c := who(r.Context())
+	return mcptools.Access{Client: c.client, Prefix: c.prefix, Session: r.Header.Get(mcptools.SessionHeader),
+		Left: func(ctx context.Context, job dspex.JobRef) { g.abandon(ctx, c.client, job) }}
 }
 
 // Close ends what goes on without a request: the calls whose partial output is kept. Their jobs go on.
@@ -76,6 +85,8 @@ func OpenAPI() ([]byte, error) {
 	return api.OpenAPI().MarshalJSON()
 }
 
+const apiVersion = "1"
+
 const about = `Runs commands of dspex over HTTP. Jobs of one session run one at a time, in the order accepted; an accepted job gets exactly one outcome.
 Errors are problems (RFC 9457) with the category and code of dspex's contract.`
 
@@ -87,7 +98,7 @@ var ourErrors = sync.OnceFunc(func() {
 // apiConfig has no pages that load scripts from elsewhere, and no keys in bodies but those of the contract.
 func apiConfig() huma.Config {
 	ourErrors()
-	c := huma.DefaultConfig("dspex", "1")
+	c := huma.DefaultConfig("dspex", apiVersion)
 	c.Info.Description = about
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
 	c.RejectUnknownQueryParameters = true

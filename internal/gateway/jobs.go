@@ -181,21 +181,28 @@ const (
 
 // cancelLeft cancels a job whose client went away, unless it was the gateway that did.
 func (g *Gateway) cancelLeft(ctx context.Context, job dspex.JobRef) {
-	if g.ending.Load() {
-		return
+	g.abandon(ctx, who(ctx).client, job)
+}
+
+func (g *Gateway) abandon(ctx context.Context, client *dspex.Client, job dspex.JobRef) {
+	if !g.ending.Load() && Abandon(ctx, client, job) {
+		g.metrics.left.Inc()
 	}
+}
+
+// Abandon cancels a job that nobody waits for, and reports whether it did. ctx may have ended.
+func Abandon(ctx context.Context, client *dspex.Client, job dspex.JobRef) bool {
 	ctx = context.WithoutCancel(ctx)
-	client := who(ctx).client
 	for range leftTries {
 		try, end := context.WithTimeout(ctx, leftTime)
 		_, err := client.Cancel(try, job)
 		end()
 		if e, ok := errors.AsType[*dspex.Error](err); !ok || e.Code != dspex.CodeJobUnknown {
-			g.metrics.left.Inc()
-			return
+			return true
 		}
 		<-time.After(leftPause)
 	}
+	return false
 }
 
 // prefers reports whether the header Prefer (RFC 7240) names a preference.

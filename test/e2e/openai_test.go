@@ -24,8 +24,8 @@ func clientsPython(t *testing.T) string {
 	return python
 }
 
-// startGateway starts `dspex gateway` in front of the shared deployment, and returns its URL and a token.
-func startGateway(t *testing.T) (web, token string) {
+// startGateway starts `dspex gateway` in front of a deployment, and returns its URL and a token.
+func startGateway(t *testing.T, url string) (web, token string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tokens.json")
 	text, err := exec.Command(binary, "tokens", "new", "--file", file).Output()
@@ -69,7 +69,7 @@ type openAIFound struct {
 // TestOpenAIsOwnClients runs the official clients, unmodified, against a gateway with real DSPy behind it.
 func TestOpenAIsOwnClients(t *testing.T) {
 	needNode(t)
-	web, token := startGateway(t)
+	web, token := startGateway(t, url)
 	ctx, c := connect(t)
 	for name, argv := range map[string][]string{"python": {clientsPython(t), "openai_client.py"}, "node": {"node", "node/openai_client.mjs"}} {
 		t.Run(name, func(t *testing.T) {
