@@ -111,11 +111,25 @@ func runDispatcher(t *testing.T) *dispatch.Dispatcher {
 	t.Cleanup(done.Wait)
 	nc := natstest.Connect(t, s)
 	for end := time.Now().Add(30 * time.Second); ; {
-		if _, err := nc.Request("dspex.rpc.stats.get", nil, 5*time.Second); err == nil {
+		if _, err := nc.Request("dspex.rpc.stats.get", nil, 5*time.Second); err == nil && tellsAll(t, d) {
 			return d
 		}
 		if time.Now().After(end) {
-			t.Fatal("the dispatcher does not serve")
+			t.Fatal("the dispatcher does not serve, or does not tell all of its metrics")
 		}
 	}
+}
+
+// tellsAll reports whether there is a value of every metric: those of the streams come with the first probes.
+func tellsAll(t *testing.T, c prometheus.Collector) bool {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(c)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(chan *prometheus.Desc, 100)
+	c.Describe(all)
+	return len(families) == len(all)
 }
