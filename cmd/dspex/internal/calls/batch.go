@@ -34,7 +34,8 @@ func Batch(a *cli.App) *cobra.Command {
 
 // submission is what can be chosen about a batch.
 type submission struct {
-	id, out     string
+	id          string
+	results     table
 	concurrency int
 	keep        time.Duration
 	skip        bool
@@ -42,7 +43,7 @@ type submission struct {
 
 func (s *submission) declare(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&s.out, "out", "", "wait for the end and write the results to this file, - for standard output")
+	s.results.declare(cmd, "", "wait for the end and write the results to this file, - for standard output; as CSV if its name ends in .csv")
 	f.IntVar(&s.concurrency, "concurrency", 64, "jobs of the batch that are at the broker at a time, 1 to 1024")
 	f.DurationVar(&s.keep, "keep", 7*24*time.Hour, "how long jobs and outcomes are kept after the end, 1m to 720h")
 }
@@ -57,19 +58,27 @@ func (s *submission) options() []dspex.BatchOption {
 
 func batchSubmit(a *cli.App) *cobra.Command {
 	var s submission
+	var csv sheet
 	cmd := &cobra.Command{
 		Use:   "submit FILE",
-		Short: "Submit a file of jobs, one JSON object a line; - for standard input",
+		Short: "Submit a file of jobs, one JSON object a line, or CSV; - for standard input",
 		Long: `Submit a file of jobs, one JSON object a line: {"command": "predict", "args": {"question": "..."}, "session": "user_123", "id": "row-1"}. The keys
 options, session and id may be left out. The file is read once and never held in memory. All bad lines are named; then nothing is submitted, unless
 --skip-invalid is given.
 
+Each row of a CSV file is a job of the same --command. Its first row has the names of the columns; --arg says which are arguments, a name with dots is inside of
+a map: --arg inputs.question=column2. --column chooses what a CSV file of results has.
+
 The same file under the same --id is one run: submit it again when you do not know whether it was submitted.
 
 Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has not, or the batch was refused. Otherwise as for call.`,
-		Example: "  dspex batch submit jobs.jsonl --id nightly-7 --out results.jsonl",
-		Args:    cobra.ExactArgs(1),
+		Example: `  dspex batch submit jobs.jsonl --id nightly-7 --out results.jsonl
+  dspex batch submit questions.csv --command predict --arg question=column2 --out answers.csv --column question=request.args.question --column answer=result.answer`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := errors.Join(csv.check(args[0]), s.results.check()); err != nil {
+				return err
+			}
 			in := io.NopCloser(a.In)
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
@@ -79,10 +88,16 @@ Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has no
 				in = f
 			}
 			defer func() { _ = in.Close() }()
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return s.run(ctx, a, c, linesOf(in)) })
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				if at := (&places{bad: map[int]string{}}); csv.is {
+					return s.run(ctx, a, c, csv.jobsOf(in, at), at)
+				}
+				return s.run(ctx, a, c, linesOf(in), &places{})
+			})
 		},
 	}
 	s.declare(cmd)
+	csv.declare(cmd)
 	cmd.Flags().StringVar(&s.id, "id", "", "the batch's id, which makes it idempotent (default: a new one)")
 	cmd.Flags().BoolVar(&s.skip, "skip-invalid", false, "jobs that cannot be run fail, and the others run")
 	return cmd
@@ -118,32 +133,36 @@ func linesOf(in io.Reader) iter.Seq2[dspex.BatchJob, error] {
 }
 
 // run submits jobs and, if results are wanted, waits and writes them.
-func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs iter.Seq2[dspex.BatchJob, error]) error {
+func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs iter.Seq2[dspex.BatchJob, error], at *places) error {
 	b, err := c.SubmitBatch(ctx, s.id, jobs, s.options()...)
 	if bad := (*dspex.InvalidJobsError)(nil); errors.As(err, &bad) {
-		sayInvalid(a, bad.Invalid)
+		sayInvalid(a, bad.Invalid, at)
 		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs cannot be run: nothing was submitted", len(bad.Invalid)), Hint: "with --skip-invalid they fail and the others run"}
 	}
 	if err != nil {
 		return err
 	}
-	sayInvalid(a, b.Invalid)
-	if s.out == "" {
+	sayInvalid(a, b.Invalid, at)
+	if s.results.out == "" {
 		return sayBatch(a, b)
 	}
 	fmt.Fprintf(a.Err, "batch %s, %d jobs\n", b.ID, b.Jobs)
 	if b, err = awaitBatch(ctx, a, c, b); err != nil {
 		return err
 	}
-	if err := writeResults(ctx, a, c, b.ID, s.out, dspex.BatchQuery{}); err != nil {
+	if err := s.results.write(ctx, a, c, b.ID, dspex.BatchQuery{}); err != nil {
 		return err
 	}
 	fmt.Fprintln(a.Err, summary(b))
 	return whole(b)
 }
 
-func sayInvalid(a *cli.App, all []dspex.InvalidJob) {
+func sayInvalid(a *cli.App, all []dspex.InvalidJob, in *places) {
 	for _, i := range all {
+		if rule := in.bad[i.Index]; rule != "" {
+			fmt.Fprintf(a.Err, "line %d: %s (bad_request)\n", in.line(i.Index), cli.Word(rule))
+			continue
+		}
 		at := ""
 		if i.Err.Path != "" {
 			at = cli.Word(i.Err.Path) + ": "
@@ -152,7 +171,7 @@ func sayInvalid(a *cli.App, all []dspex.InvalidJob) {
 		if i.Err.Expected != "" {
 			must = ", must be " + cli.Word(i.Err.Expected)
 		}
-		fmt.Fprintf(a.Err, "line %d: %s%s%s (%s)\n", i.Index+1, at, cli.Word(i.Err.Message), must, i.Err.Code)
+		fmt.Fprintf(a.Err, "line %d: %s%s%s (%s)\n", in.line(i.Index), at, cli.Word(i.Err.Message), must, i.Err.Code)
 	}
 }
 

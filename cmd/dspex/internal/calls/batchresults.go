@@ -129,31 +129,44 @@ func batchWait(a *cli.App) *cobra.Command {
 var outcomeNames = []dspex.JobStatus{dspex.JobSucceeded, dspex.JobFailed, dspex.JobCancelled, dspex.JobExpired, dspex.BatchPending}
 
 func batchResults(a *cli.App) *cobra.Command {
-	var out string
+	var to table
 	var outcomes []string
 	var q dspex.BatchQuery
 	cmd := &cobra.Command{
 		Use:   "results BATCH",
 		Short: "Write the results of a batch, one JSON object a line, in the order of its jobs",
 		Long: `Write the results of a batch, one JSON object a line, in the order of its jobs: index, id, session, job, outcome, attempts, reply. While the batch runs
-these are the results so far.`,
-		Example: "  dspex batch results nightly-7 --outcome failed,expired --inputs",
-		Args:    cobra.ExactArgs(1),
+these are the results so far. With --csv or --column they are CSV.`,
+		Example: `  dspex batch results nightly-7 --outcome failed,expired --inputs
+  dspex batch results nightly-7 --column id --column answer=result.answer --column error=error.code --out answers.csv`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := to.check(); err != nil {
+				return err
+			}
 			for _, name := range outcomes {
 				q.Outcomes = append(q.Outcomes, dspex.JobStatus(name))
 			}
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return writeResults(ctx, a, c, args[0], out, q) })
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return to.write(ctx, a, c, args[0], q) })
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "-", "file to write, - for standard output")
+	to.declare(cmd, "-", "file to write, - for standard output; CSV if its name ends in .csv")
+	cmd.Flags().BoolVar(&to.is, "csv", false, "write CSV, whatever the name")
 	cmd.Flags().StringSliceVar(&outcomes, "outcome", nil, fmt.Sprintf("only these: %s", strings.Trim(fmt.Sprint(outcomeNames), "[]")))
 	cmd.Flags().BoolVar(&q.Inputs, "inputs", false, "each with its request")
 	return cmd
 }
 
-// writeResults writes a file that is whole once it has its name.
-func writeResults(ctx context.Context, a *cli.App, c *dspex.Client, id, out string, q dspex.BatchQuery) error {
+// write writes a file that is whole once it has its name.
+func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id string, q dspex.BatchQuery) error {
+	if _, err := t.read(); err != nil {
+		return err
+	}
+	copyResults := copyResults
+	if t.is {
+		copyResults = t.copyTable
+	}
+	out := t.out
 	if out == "-" {
 		return copyResults(ctx, c, id, q, a.Out)
 	}
@@ -195,6 +208,9 @@ once. Jobs that could not be run at all are left out.
 Exit status: as for submit.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.results.check(); err != nil {
+				return err
+			}
 			if s.id == "" {
 				s.id = args[0] + "-retry"
 			}
@@ -209,7 +225,7 @@ Exit status: as for submit.`,
 					fmt.Fprintln(a.Err, "all jobs have succeeded: there is nothing to submit")
 					return nil
 				}
-				return s.run(ctx, a, c, failedOf(ctx, c, args[0]))
+				return s.run(ctx, a, c, failedOf(ctx, c, args[0]), &places{})
 			})
 		},
 	}

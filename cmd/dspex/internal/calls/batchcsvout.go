@@ -1,0 +1,136 @@
+package calls
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+// table says what a file of results looks like.
+type table struct {
+	out     string
+	is      bool     // CSV
+	columns []string // NAME=PATH
+}
+
+// Columns of a CSV file of results, if no others are chosen.
+var defaultColumns = []string{"index", "id", "session", "outcome", "attempts", "result", "error=error.code", "message=error.message"}
+
+// inReply are the fields of a reply that a path may begin with.
+var inReply = []string{"result", "error", "usage"}
+
+const columnHelp = "column of a CSV file of results, NAME=PATH such as answer=result.answer or question=request.args.question; repeated, or separated by commas (default index, id, session, outcome, attempts, result, error, message)"
+
+func (t *table) declare(cmd *cobra.Command, out, what string) {
+	cmd.Flags().StringVar(&t.out, "out", out, what)
+	cmd.Flags().StringSliceVar(&t.columns, "column", nil, columnHelp)
+}
+
+type outColumn struct {
+	name string
+	path []string
+}
+
+// read takes the columns apart. Results are CSV if columns are chosen, or the file's name says so.
+func (t *table) read() (all []outColumn, err error) {
+	t.is = t.is || len(t.columns) > 0 || strings.HasSuffix(strings.ToLower(t.out), ".csv")
+	list := t.columns
+	if len(list) == 0 {
+		list = defaultColumns
+	}
+	for _, text := range list {
+		name, path, ok := strings.Cut(text, "=")
+		if !ok {
+			path = name
+		}
+		c := outColumn{name, strings.Split(path, ".")}
+		if slices.Contains(inReply, c.path[0]) {
+			c.path = append([]string{"reply"}, c.path...)
+		}
+		if name == "" || slices.Contains(c.path, "") {
+			return nil, cli.Usage("--column must be NAME=PATH, got %q", text)
+		}
+		if slices.ContainsFunc(all, func(o outColumn) bool { return o.name == name }) {
+			return nil, cli.Usage("--column %s is given twice", name)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// check refuses what does not fit, before anything is submitted.
+func (t *table) check() error {
+	if len(t.columns) > 0 && t.out == "" {
+		return cli.Usage("--column is for results: name a file by --out")
+	}
+	_, err := t.read()
+	return err
+}
+
+// copyTable writes results as CSV.
+func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
+	columns, err := t.read()
+	if err != nil {
+		return err
+	}
+	q.Inputs = q.Inputs || slices.ContainsFunc(columns, func(c outColumn) bool { return c.path[0] == "request" })
+	w := csv.NewWriter(to)
+	row := make([]string, len(columns))
+	for n, c := range columns {
+		row[n] = c.name
+	}
+	if err := w.Write(row); err != nil {
+		return err
+	}
+	for r, err := range c.BatchResults(ctx, id, q) {
+		if err != nil {
+			return err
+		}
+		var all any
+		in := json.NewDecoder(bytes.NewReader(r.Raw))
+		in.UseNumber()
+		if err := in.Decode(&all); err != nil {
+			return fmt.Errorf("result %d: %w", r.Index, err)
+		}
+		for n, c := range columns {
+			row[n] = cellOf(all, c.path)
+		}
+		if err := w.Write(row); err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// cellOf is the value at a path: text as it is, numbers and the like as JSON, nothing where there is none.
+func cellOf(value any, path []string) string {
+	for _, name := range path {
+		in, isMap := value.(map[string]any)
+		if !isMap {
+			return ""
+		}
+		value = in[name]
+	}
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	}
+	b, err := json.Marshal(value)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
