@@ -80,18 +80,17 @@ const beatTime = 15 * time.Second
 func (s *Server) streamed(ctx context.Context, c Caller, m *plan, out sink) *failure {
 	over, stop := context.WithCancel(ctx)
 	t := &tap{changed: make(chan struct{})}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		if m.job.Session == "" {
 			t.take(c.Client.StreamAnonymous(over, m.command, m.args, m.options...), m)
 		} else {
 			t.take(c.Client.Stream(over, m.job.Session, m.command, m.args, m.options...), m)
 		}
-	}()
+	})
 	f, gone := tell(ctx, t, m, out)
 	stop()
-	<-done
+	wg.Wait()
 	if gone {
 		s.Left(ctx, m.job)
 	}
