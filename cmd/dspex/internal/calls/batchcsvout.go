@@ -21,6 +21,7 @@ type table struct {
 	out     string
 	is      bool     // CSV
 	columns []string // NAME=PATH
+	told    io.Writer
 }
 
 // Columns of a CSV file of results, if no others are chosen.
@@ -85,7 +86,7 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 	}
 	q.Inputs = q.Inputs || slices.ContainsFunc(columns, func(c outColumn) bool { return c.path[0] == "request" })
 	w := csv.NewWriter(to)
-	row := make([]string, len(columns))
+	row, rows, found := make([]string, len(columns)), 0, make([]bool, len(columns))
 	for n, c := range columns {
 		row[n] = c.name
 	}
@@ -104,9 +105,16 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 		}
 		for n, c := range columns {
 			row[n] = cellOf(all, c.path)
+			found[n] = found[n] || row[n] != ""
 		}
+		rows++
 		if err := w.Write(row); err != nil {
 			return err
+		}
+	}
+	for n, c := range columns {
+		if len(t.columns) > 0 && rows > 0 && !found[n] && (c.path[0] == "request" || len(c.path) > 2 && c.path[1] == "result") {
+			fmt.Fprintf(t.told, "column %s is empty: no result has anything at %s\n", cli.Word(c.name), cli.Word(strings.Join(c.path, ".")))
 		}
 	}
 	w.Flush()

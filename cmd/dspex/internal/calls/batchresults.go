@@ -162,6 +162,7 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 	if _, err := t.read(); err != nil {
 		return err
 	}
+	t.told = a.Err
 	copyResults := copyResults
 	if t.is {
 		copyResults = t.copyTable
