@@ -189,6 +189,14 @@ var mutants = []mutant{
 	{name: "what a dispatcher remembers of control is not written again", rule: "Broker objects", aim: []string{controlLost}, edits: []edit{
 		decides("dispatch/stores.Stores.restoreControl", "")},
 		survives: "a drained host that serves again breaks no promise, and no checker looks whether it stays drained"},
+	{name: "health does not name what was lost", rule: "Broker objects", aim: []string{recordsLost, "stream of events deleted"}, edits: []edit{{"dispatch/stores.Stores.Reasons",
+		"age < ReportedFor {", "false && age < ReportedFor {"}}},
+	{name: "health does not name consumers of others", rule: "Broker objects", aim: []string{intruder}, edits: []edit{decides("dispatch/stores.Stores.lookForStrangers", "	return nil")}},
+	{name: "a consumer of somebody else stays", rule: "Broker objects", aim: []string{intruder}, edits: []edit{decides("stream.RemoveStranger", "	return true, nil")}},
+	{name: "consumers of others are removed without a word", rule: "Broker objects", aim: []string{intruder}, edits: []edit{{"dispatch/stores.Stores.lookForStrangers",
+		"	for _, other := range s.meet(now) {\n", "	for _, other := range s.meet(now) {\n		_, _ = stream.RemoveStranger(ctx, s.broker.JS, other.Stream, other.Consumer)\n"}}},
+	{name: "a dispatcher that is there before the hosts takes a lost store for a new one", rule: "Broker objects", aim: []string{emptied}, edits: []edit{{"dispatch/stores.Stores.HighestKnown",
+		"if err != nil || highest > 0 {", "if true {"}}},
 	{name: "a probe of the jobs leaves its anchor", rule: "Rule 9", test: "stream.TestAProbeOfTheJobsClearsUpAnchorsThatWereLeft", edits: []edit{{"stream.Probe",
 		"		return removeProbe(ctx, js, name, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(ack.Sequence))\n",
 		"		return nil\n"}}},
@@ -263,6 +271,8 @@ const (
 	controlLost   = "bucket of control deleted"
 	jobsLost      = "stream of jobs deleted"
 	twoTenants    = "two tenants with the same sessions and ids"
+	intruder      = "consumer of somebody else on a partition"
+	emptied       = "broker killed, and its store is empty"
 	hostClock     = "clock of a host set"
 	brokerClock   = "clock of the broker set"
 

@@ -47,6 +47,8 @@ const (
 	jobsLost        faultKind = "stream of jobs deleted"
 	anonymousLost   faultKind = "stream of jobs without session deleted"
 	batchesLost     faultKind = "bucket of batches deleted"
+	intruder        faultKind = "consumer of somebody else on a partition"
+	emptied         faultKind = "broker killed, and its store is empty"
 	hostClock       faultKind = "clock of a host set"
 	dispatchClock   faultKind = "clock of a dispatcher set"
 	brokerClock     faultKind = "clock of the broker set"
@@ -55,7 +57,7 @@ const (
 
 // timedFaults can strike at any time; the others belong to points.
 var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, batchesFull, repartitioned,
-	assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, hostClock, dispatchClock, brokerClock}
+	assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, intruder, emptied, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -126,6 +128,10 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		w.repartition(1 + int(f.at.Milliseconds())%8)
 	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost:
 		w.lose(f.kind)
+	case intruder:
+		w.intrude(f)
+	case emptied:
+		w.empty(f)
 	case hostClock, dispatchClock, brokerClock:
 		w.setClock(f)
 	}

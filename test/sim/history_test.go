@@ -60,6 +60,7 @@ const (
 const (
 	fault  kind = "fault"
 	booted kind = "booted" // a process starts
+	noted  kind = "noted"  // by health: what was lost, or is somebody else's
 	looked kind = "looked" // at the pushed program, when all is healed
 	final  kind = "final"
 	// logged is what the product says of itself; no checker reads it.

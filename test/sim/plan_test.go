@@ -173,9 +173,9 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.lasts += 3 * time.Second
 	case dispatchKill, dispatchFreeze, dispatchRestart, dispatchClock:
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
-	case brokerKill, brokerRestart:
+	case brokerKill, brokerRestart, emptied:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
-	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, batchesLost, brokerClock:
+	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, batchesLost, brokerClock, intruder:
 		f.target = ""
 	}
 	p.faults = append(p.faults, f)

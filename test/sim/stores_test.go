@@ -29,6 +29,7 @@ func (w *world) lose(k faultKind) {
 		if w.tap.js.DeleteStream(ctx, stores[k]) != nil {
 			return
 		}
+		w.awaitName(stores[k])
 		switch k {
 		case resultsLost:
 			w.tap.forget(keys)
@@ -100,8 +101,11 @@ func tapNew(name string, m publication) []byte {
 	return fmt.Appendf(nil, "PUB %s %s %d\r\n%s\r\n", m.subject, m.reply, len(body), body)
 }
 
-// struck reports whether one of the faults has struck.
+// struck reports whether one of the faults has struck. When the broker comes back empty every store was lost.
 func (h *history) struck(kinds ...faultKind) (yes bool) {
+	if slices.ContainsFunc(kinds, func(k faultKind) bool { return stores[k] != "" }) {
+		kinds = append(kinds, emptied)
+	}
 	h.each(func(e event) {
 		yes = yes || slices.ContainsFunc(kinds, func(k faultKind) bool { return strings.HasPrefix(e.text, string(k)+" for") })
 	}, fault)

@@ -260,8 +260,12 @@ func (s *Stores) restoreControl() {
 	}
 }
 
-// hostsWait bounds the wait for hosts that may know of an earlier life of the store.
-const hostsWait = 500 * time.Millisecond
+// hostsWait bounds the wait for hosts that may know of an earlier life of the store. Behind a broker that has come back they are there
+// within half of it.
+const (
+	hostsWait  = time.Second
+	hostsAgain = 100 * time.Millisecond
+)
 
 // HighestKnown is the highest number that the broker and the live hosts know. On a broker without any objects it tells a new
 // deployment from one whose store was lost.
@@ -273,13 +277,22 @@ func (s *Stores) HighestKnown(ctx context.Context) (uint64, error) {
 	bounded, cancel := context.WithTimeout(ctx, hostsWait)
 	defer cancel()
 	highest := found.Highest
-	err = s.broker.Collect(bounded, jobs.SubjectBeat, func(data []byte) {
-		var b control.Heartbeat
-		if json.Unmarshal(data, &b) == nil {
-			highest = max(highest, b.HighestEpoch)
+	for {
+		err = s.broker.Collect(bounded, jobs.SubjectBeat, func(data []byte) {
+			var b control.Heartbeat
+			if json.Unmarshal(data, &b) == nil {
+				highest = max(highest, b.HighestEpoch)
+			}
+		})
+		if err != nil || highest > 0 {
+			return highest, err
 		}
-	})
-	return highest, err
+		select {
+		case <-bounded.Done():
+			return 0, ctx.Err()
+		case <-time.After(hostsAgain): // they may have to connect again
+		}
+	}
 }
 
 // lookForStrangers finds consumers of others on our work queues. What is to become of them an operator says.
