@@ -148,33 +148,7 @@ func (c *Client) WaitBatch(ctx context.Context, id string) (Batch, error) {
 
 // Batches lists the batches, the newest first.
 func (c *Client) Batches(ctx context.Context) iter.Seq2[Batch, error] {
-	return func(yield func(Batch, error) bool) {
-		ask := map[string]any{}
-		for {
-			var page struct {
-				Batches []json.RawMessage
-				Cursor  string
-			}
-			reply, err := c.askAgain(ctx, contract.RPCBatchesList, ask)
-			if err == nil {
-				err = reply.Decode(&page)
-			}
-			if err != nil {
-				yield(Batch{}, err)
-				return
-			}
-			for _, raw := range page.Batches {
-				b, err := readBatch(raw)
-				if !yield(b, err) || err != nil {
-					return
-				}
-			}
-			if page.Cursor == "" {
-				return
-			}
-			ask["cursor"] = page.Cursor
-		}
-	}
+	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesList, ask: map[string]any{}}, "batches", readBatch)
 }
 
 // BatchResult is how a job of a batch ended.
@@ -201,39 +175,14 @@ type BatchQuery struct {
 
 // BatchResults gives the outcomes of a batch in the order of its jobs, page by page, also while it runs: jobs that have none yet are left out.
 func (c *Client) BatchResults(ctx context.Context, id string, q BatchQuery) iter.Seq2[BatchResult, error] {
-	return func(yield func(BatchResult, error) bool) {
-		ask := map[string]any{"batch": id}
-		if len(q.Outcomes) > 0 {
-			ask["outcomes"] = q.Outcomes
-		}
-		if q.Inputs {
-			ask["inputs"] = true
-		}
-		for {
-			var page struct {
-				Results []json.RawMessage
-				Cursor  string
-			}
-			reply, err := c.askAgain(ctx, contract.RPCBatchesResults, ask)
-			if err == nil {
-				err = reply.Decode(&page)
-			}
-			if err != nil {
-				yield(BatchResult{}, err)
-				return
-			}
-			for _, raw := range page.Results {
-				r, err := readBatchResult(raw)
-				if !yield(r, err) || err != nil {
-					return
-				}
-			}
-			if page.Cursor == "" {
-				return
-			}
-			ask["cursor"] = page.Cursor
-		}
+	ask := map[string]any{"batch": id}
+	if len(q.Outcomes) > 0 {
+		ask["outcomes"] = q.Outcomes
 	}
+	if q.Inputs {
+		ask["inputs"] = true
+	}
+	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesResults, ask: ask}, "results", readBatchResult)
 }
 
 func readBatchResult(raw json.RawMessage) (BatchResult, error) {

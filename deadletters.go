@@ -1,6 +1,7 @@
 package dspex
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -133,58 +134,19 @@ func (f DeadLetterFilter) ask() map[string]any {
 	return ask
 }
 
-// deadAnswer is a page of what was done, or found.
-type deadAnswer struct {
-	Letters  []json.RawMessage
-	Replayed []json.RawMessage
-	Purged   int
-	Cursor   string
-}
-
 // mostDeadPage bounds what one request does: each dead letter of a replay or a purge costs the broker a few writes.
 const mostDeadPage = 100
 
-// deadPages asks page by page until each has enough or the limit is reached.
-func (a *Admin) deadPages(ctx context.Context, subject string, ask map[string]any, limit int, each func(deadAnswer) (count int, more bool)) error {
-	for left := limit; ; {
-		ask["limit"] = mostDeadPage
-		if left > 0 {
-			ask["limit"] = min(left, mostDeadPage)
-		}
-		reply, err := a.c.ask(ctx, subject, ask)
-		if err != nil {
-			return err
-		}
-		var page deadAnswer
-		if err := reply.Decode(&page); err != nil {
-			return badReply("the answer about dead letters is not the expected JSON: %v", err)
-		}
-		count, more := each(page)
-		if left -= count; !more || page.Cursor == "" || limit > 0 && left <= 0 {
-			return nil
-		}
-		ask["cursor"] = page.Cursor
-	}
-}
-
 // DeadLetters lists dead letters, the oldest first. It reads page by page while the loop goes on.
 func (a *Admin) DeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[DeadLetter, error] {
-	return func(yield func(DeadLetter, error) bool) {
-		over := false
-		err := a.deadPages(ctx, contract.RPCDeadList, f.ask(), f.Limit, func(page deadAnswer) (int, bool) {
-			for _, raw := range page.Letters {
-				l, err := readDeadLetter(raw)
-				if !yield(l.DeadLetter, err) || err != nil {
-					over = true
-					return 0, false
-				}
-			}
-			return len(page.Letters), true
-		})
-		if err != nil && !over {
-			yield(DeadLetter{}, err)
-		}
-	}
+	return listed(ctx, a.deadPages(contract.RPCDeadList, f.ask(), f.Limit), "letters", func(raw json.RawMessage) (DeadLetter, error) {
+		l, err := readDeadLetter(raw)
+		return l.DeadLetter, err
+	})
+}
+
+func (a *Admin) deadPages(subject string, ask map[string]any, limit int) pages {
+	return pages{a.c.ask, subject, ask, mostDeadPage, limit}
 }
 
 // GetDeadLetter returns everything about one dead letter. One that is not there is an error of category ErrSession, code
@@ -228,22 +190,7 @@ func (a *Admin) ReplayDeadLetters(ctx context.Context, f DeadLetterFilter) iter.
 }
 
 func (a *Admin) replay(ctx context.Context, ask map[string]any, limit int) iter.Seq2[ReplayResult, error] {
-	return func(yield func(ReplayResult, error) bool) {
-		over := false
-		err := a.deadPages(ctx, contract.RPCDeadReplay, ask, limit, func(page deadAnswer) (int, bool) {
-			for _, raw := range page.Replayed {
-				r, err := readReplay(raw)
-				if !yield(r, err) || err != nil {
-					over = true
-					return 0, false
-				}
-			}
-			return len(page.Replayed), true
-		})
-		if err != nil && !over {
-			yield(ReplayResult{}, err)
-		}
-	}
+	return listed(ctx, a.deadPages(contract.RPCDeadReplay, ask, limit), "replayed", readReplay)
 }
 
 func readReplay(raw json.RawMessage) (ReplayResult, error) {
@@ -279,9 +226,15 @@ func (a *Admin) PurgeDeadLetters(ctx context.Context, f DeadLetterFilter) (int, 
 }
 
 func (a *Admin) purge(ctx context.Context, ask map[string]any, limit int) (count int, err error) {
-	err = a.deadPages(ctx, contract.RPCDeadPurge, ask, limit, func(page deadAnswer) (int, bool) {
-		count += page.Purged
-		return page.Purged, true
+	var bad error
+	err = a.deadPages(contract.RPCDeadPurge, ask, limit).each(ctx, func(page map[string]json.RawMessage) (int, bool) {
+		var purged int
+		if e := json.Unmarshal(page["purged"], &purged); e != nil {
+			bad = badReply("how many dead letters were removed is not the expected JSON: %v", e)
+			return 0, false
+		}
+		count += purged
+		return purged, true
 	})
-	return count, err
+	return count, cmp.Or(err, bad)
 }

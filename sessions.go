@@ -96,55 +96,14 @@ const mostPage = 500
 // Sessions lists the sessions that have state or history, those not used for longest first. It reads page by page while the
 // loop goes on. One that is used meanwhile may come twice.
 func (a *Admin) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[SessionInfo, error] {
-	return func(yield func(SessionInfo, error) bool) {
-		ask := map[string]any{"idle_ms": f.Idle.Milliseconds(), "prefix": f.Prefix}
-		if f.Host != "" {
-			ask["host"] = f.Host
-		}
-		for left := f.Limit; ; {
-			ask["limit"] = mostPage
-			if left > 0 {
-				ask["limit"] = min(left, mostPage)
-			}
-			page, cursor, err := a.sessionPage(ctx, ask)
-			if err != nil {
-				yield(SessionInfo{}, err)
-				return
-			}
-			for _, s := range page {
-				if !yield(s, nil) {
-					return
-				}
-			}
-			if left -= len(page); cursor == "" || f.Limit > 0 && left <= 0 {
-				return
-			}
-			ask["cursor"] = cursor
-		}
+	ask := map[string]any{"idle_ms": f.Idle.Milliseconds(), "prefix": f.Prefix}
+	if f.Host != "" {
+		ask["host"] = f.Host
 	}
-}
-
-func (a *Admin) sessionPage(ctx context.Context, ask map[string]any) ([]SessionInfo, string, error) {
-	reply, err := a.c.ask(ctx, contract.RPCSessionsList, ask)
-	if err != nil {
-		return nil, "", err
-	}
-	var page struct {
-		Sessions []json.RawMessage `json:"sessions"`
-		Cursor   string            `json:"cursor"`
-	}
-	if err := reply.Decode(&page); err != nil {
-		return nil, "", badReply("the list of sessions is not the expected JSON: %v", err)
-	}
-	list := make([]SessionInfo, 0, len(page.Sessions))
-	for _, raw := range page.Sessions {
+	return listed(ctx, pages{a.c.ask, contract.RPCSessionsList, ask, mostPage, f.Limit}, "sessions", func(raw json.RawMessage) (SessionInfo, error) {
 		s, err := readSession(raw)
-		if err != nil {
-			return nil, "", err
-		}
-		list = append(list, s.SessionInfo)
-	}
-	return list, page.Cursor, nil
+		return s.SessionInfo, err
+	})
 }
 
 // readSession reads a session as it is listed, or all about it.
