@@ -25,9 +25,9 @@ func TestAListIsReadPageByPageAndFromItsBeginningEachTime(t *testing.T) {
 			t.Error(err)
 		}
 		asked = append(asked, ask.Cursor)
-		page := `{"ok":true,"result":{"sessions":[{"session":"a"},{"session":"b"}],"cursor":"next"}}`
+		page := `{"ok":true,"result":{"sessions":[{"session_id":"a"},{"session_id":"b"}],"cursor":"next"}}`
 		if ask.Cursor != "" {
-			page = `{"ok":true,"result":{"sessions":[{"session":"c"}]}}`
+			page = `{"ok":true,"result":{"sessions":[{"session_id":"c"}]}}`
 		}
 		_ = m.Respond([]byte(page))
 	}); err != nil {
@@ -49,7 +49,7 @@ func TestAListIsReadPageByPageAndFromItsBeginningEachTime(t *testing.T) {
 		}
 		equal(t, "sessions", strings.Join(names, " "), "a b c")
 	}
-	for range c.Admin().Sessions(t.Context(), dspex.SessionFilter{Limit: 2}) { //nolint:revive // all that may come
+	for range c.Admin().Sessions(t.Context(), dspex.SessionFilter{Limit: 2}) {
 	}
 	equal(t, "cursors", strings.Join(asked, ","), ",next,,next,")
 }
