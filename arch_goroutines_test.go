@@ -23,7 +23,6 @@ var goroutines = map[string]string{
 	"internal/daemon/metrics.go: Serve":               "stop takes the server's error",
 	"internal/echolm/server.go: Run":                  "takes the server's error before it returns",
 	"internal/gateway/events.go: getEvents":           "the body of the answer waits for done",
-	"internal/gateway/openai/run.go: streamed":        "waits for done before it returns",
 	"internal/gateway/serve.go: Serve":                "takes the server's error before it returns",
 	"internal/pyenv/command.go: run":                  "takes the lines before it returns",
 	"internal/pyproc/zygote_linux.go: openZygote":     "close waits for ended",
