@@ -76,7 +76,7 @@ type InvalidJobsError struct {
 }
 
 func (e *InvalidJobsError) Error() string {
-	return fmt.Sprintf("%d jobs of the batch cannot be run; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
+	return fmt.Sprintf("%d jobs of the batch are invalid; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
 }
 
 // Bounds of a request about batches.

@@ -35,7 +35,7 @@ func BatchReplyTo(subject string) BatchOption {
 	return func(c *batchConfig) { c.ask["reply_to"] = subject }
 }
 
-// BatchSkipInvalid lets jobs that cannot be run fail, and the others run.
+// BatchSkipInvalid lets let invalid jobs fail and run the others.
 func BatchSkipInvalid() BatchOption { return func(c *batchConfig) { c.ask["skip_invalid"] = true } }
 
 // BatchProgress calls f while jobs are uploaded, with their number so far.

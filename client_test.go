@@ -122,7 +122,7 @@ func TestNobodyThereIsNotTheSameAsNoBroker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := failsWith(t, "nobody there", err, dspex.CodePoolUnavailable)
 			is(t, "nobody there", err, dspex.ErrResource)
-			equal(t, "message", e.Message, "Pool not available: the broker is there, but no dispatcher serves it")
+			equal(t, "message", e.Message, "Pool not available: the broker answers, but no dispatcher serves")
 		})
 	}
 	url := s.ClientURL()

@@ -158,7 +158,7 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 
 func badReply(format string, args ...any) *Error {
 	return &Error{Category: ErrCommunication, Code: CodeBadReply, Message: fmt.Sprintf(format, args...),
-		Hint: "is something else serving the dspex.rpc subjects, or is one side much older than the other?"}
+		Hint: "check whether another service answers the dspex.rpc subjects, or one side is much older than the other"}
 }
 
 // invalid is the error of a call that is not sent.
@@ -182,19 +182,19 @@ func transport(ctx context.Context, err error, job JobRef) *Error {
 	if errors.Is(err, context.Canceled) {
 		return cancelled(ctx, err, job)
 	}
-	e := &Error{Category: ErrConnection, Code: CodeBroker, Message: "the broker was not reached: " + err.Error(), Retryable: true, Job: job, cause: err}
+	e := &Error{Category: ErrConnection, Code: CodeBroker, Message: "the broker could not be reached: " + err.Error(), Retryable: true, Job: job, cause: err}
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
 		e.Category, e.Code = ErrResource, CodePoolUnavailable
-		e.Message, e.Hint = "Pool not available: the broker is there, but no dispatcher serves it", "start a dispatcher, or `dspex dev`"
+		e.Message, e.Hint = "Pool not available: the broker answers, but no dispatcher serves", "start a dispatcher, or `dspex dev`"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrAsyncPublishTimeout):
 		e.Category, e.Code, e.Message = ErrTimeout, CodeClientTimeout, "no reply in time"
-		e.Hint = "the job may still run; with a job id of your own (WithJobID) its outcome can be fetched, and asking again is safe"
+		e.Hint = "the job may still run; with a job id of your own (WithJobID) its outcome can be fetched, and a repeat is safe"
 	case errors.Is(err, nats.ErrMaxPayload):
 		e.Category, e.Code, e.Retryable = ErrSession, CodeTooLarge, false
-		e.Message, e.Hint = "the request is larger than the broker takes", "pass large inputs by reference"
+		e.Message, e.Hint = "the request is larger than the broker's limit", "pass large inputs by reference"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrPermissionViolation):
-		e.Retryable, e.Message, e.Hint = false, "the broker refused the credentials: "+err.Error(), "check the user, or name a context that has the right one"
+		e.Retryable, e.Message, e.Hint = false, "the broker refused the credentials: "+err.Error(), "check the user, or use a context with the right one"
 	}
 	return e
 }

@@ -88,7 +88,7 @@ func TestACallRidesOutTheLossOfALeaderIfItHasAnId(t *testing.T) {
 // A broker that ends takes a request or its answer with it, and nothing reports it.
 func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 	for name, known := range map[string]string{
-		"the request is lost": `{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "the job is not known", "retryable": false}}`,
+		"the request is lost": `{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "unknown job", "retryable": false}}`,
 		"the answer is lost":  `{"ok": true, "result": {"job": "mine", "session": "s", "outcome": "succeeded", "attempts": 1}}`,
 		"the job waits":       `{"ok": true, "result": {"job": "mine", "session": "s", "outcome": "queued", "attempts": 0}}`,
 	} {
@@ -148,7 +148,7 @@ func TestARefusalOfARequestThatWasSentAgainDecidesNothing(t *testing.T) {
 	var asked atomic.Int64
 	for subject, f := range map[string]nats.MsgHandler{
 		contract.RPCJobsGet: func(m *nats.Msg) {
-			_ = m.Respond([]byte(`{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "the job is not known", "retryable": false}}`))
+			_ = m.Respond([]byte(`{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "unknown job", "retryable": false}}`))
 		},
 		contract.RPCSession + ">": func(m *nats.Msg) {
 			switch asked.Add(1) {

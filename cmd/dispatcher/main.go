@@ -33,7 +33,7 @@ func program() daemon.Program {
 		Name:  "dispatcher",
 		Short: "The control plane of dspex: answers requests and assigns sessions to worker-hosts",
 		Long: `It makes the streams and buckets in the broker, serves requests on dspex.rpc.>, and, while it leads, assigns the partitions of
-the sessions to the worker-hosts that live. Any number may run; with all of them down, published jobs go on being served.
+the sessions to live worker-hosts. Any number may run; published jobs are served even with all of them down.
 
 It writes one line "ready URL" once a worker-host serves every partition.`,
 		Flags: o.declare, Check: o.check, Run: o.run, Health: health,
@@ -56,14 +56,14 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", daemon.Hostname(), "name of this dispatcher, unique in the deployment")
 	f.IntVar(&o.partitions, "partitions", 0, "partitions of a new deployment; \"dspex partitions\" changes them later (0: 64, or what it has)")
 	f.IntVar(&o.replicas, "replicas", 1, "replicas of new streams and buckets: 1, 3 or 5")
-	f.Int64Var(&o.sessionQueue, "session-queue", 256, "waiting jobs of one session in a new deployment, published ones and calls each")
+	f.Int64Var(&o.sessionQueue, "session-queue", 256, "bound on the waiting jobs of one session in a new deployment, for published jobs and for calls each")
 	f.Var(&o.jobsSize, "jobs-size", "room for waiting jobs, for session jobs and anonymous jobs each (default: what it has; a new deployment gets 4GiB)")
 	f.Var(&o.resultsSize, "results-size", "room for outcomes (default: what it has; a new deployment gets 4GiB)")
-	f.DurationVar(&o.resultsMinAge, "results-min-age", 0, "outcomes older than this go before their time when the room for them is nearly used up, 15m to 24h (0: none, jobs wait for room instead)")
-	f.Var(&o.deadSize, "dlq-size", "room for dead letters: the oldest go first (default: what it has; a new deployment gets 1GiB)")
+	f.DurationVar(&o.resultsMinAge, "results-min-age", 0, "outcomes older than this are deleted early when their room is nearly used up, 15m to 24h (0: never, jobs wait for room instead)")
+	f.Var(&o.deadSize, "dlq-size", "room for dead letters; the oldest are deleted first (default: what it has; a new deployment gets 1GiB)")
 	f.Var(&o.batchesSize, "batches-size", "room for the jobs and outcomes of batches (default: what it has; a new deployment gets 2GiB)")
-	f.BoolVar(&o.accounts, "accounts", false, "clients are in accounts of their own, one for each tenant, as in nats.conf; there is no way back")
-	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of what tenants may have at a time: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
+	f.BoolVar(&o.accounts, "accounts", false, "clients have accounts of their own, one for each tenant, as in nats.conf; this cannot be undone")
+	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of the tenants' limits: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
 	o.alerts.Flags(f)
 }
 
@@ -141,7 +141,7 @@ func advise(err error) error {
 	case ok && api.ErrorCode == noRoom:
 		return daemon.Hint(err, "twice --jobs-size, --results-size, --dlq-size and --batches-size must fit into the broker's max_file_store (nats.conf)")
 	case errors.Is(err, context.DeadlineExceeded):
-		return daemon.Hint(err, "the broker does not answer what a user has no permission for: does the log show permission violations?")
+		return daemon.Hint(err, "the broker does not answer requests without permission: look for permission violations in its log")
 	}
 	return err
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 )
 
-const variablesHelp = `Who you are at the broker: $NATS_USER with $NATS_PASSWORD, $NATS_CREDS, $NATS_NKEY, $NATS_CERT with $NATS_KEY, $NATS_CA and
+const variablesHelp = `Credentials for the broker: $NATS_USER with $NATS_PASSWORD, $NATS_CREDS, $NATS_NKEY, $NATS_CERT with $NATS_KEY, $NATS_CA and
 $NATS_INBOX_PREFIX, or a context, which wins.`
 
 func execute(ctx context.Context, a *cli.App, args []string) int {
@@ -40,7 +40,7 @@ func rootCommand(a *cli.App) *cobra.Command {
 		Use:     "dspex",
 		Version: buildVersion(),
 		Short:   "A durable, session-affine pool of Python workers that run DSPy",
-		Long:    "dspex calls and looks after jobs of a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + cli.ExitHelp,
+		Long:    "dspex runs and manages jobs in a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + cli.ExitHelp,
 		Args:    cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			a.ServerGiven = cmd.Flags().Changed("server")

@@ -131,7 +131,7 @@ func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Co
 func (o *options) openSandbox(s *daemon.Surroundings, python pyenv.Env) (*sandbox.Box, error) {
 	box, err := o.sandbox.Open(append(s.Secrets, o.keyFiles...), append(pyenv.Certificates(s.Env), python.Read...))
 	if err == nil && box.Lacks != nil {
-		s.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
+		s.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they have the permissions of this process's user")
 	}
 	return box, err
 }

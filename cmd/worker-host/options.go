@@ -145,7 +145,7 @@ func prepare(s *daemon.Surroundings) *cobra.Command {
 			}
 			for _, path := range o.modules.Paths {
 				if info, err := os.Stat(path); err != nil || !info.IsDir() {
-					return fmt.Errorf("--path %s is no directory", path)
+					return fmt.Errorf("--path must be a directory, got %s", path)
 				}
 			}
 			env, err := o.environment(cmd.Context(), s.Err)

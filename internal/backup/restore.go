@@ -23,7 +23,7 @@ import (
 func ReadManifest(dir string) (*Manifest, error) {
 	text, err := os.ReadFile(filepath.Join(dir, manifest))
 	if err != nil {
-		return nil, fmt.Errorf("%s is no whole backup: %w", dir, err)
+		return nil, fmt.Errorf("%s is not a complete backup: %w", dir, err)
 	}
 	m := &Manifest{}
 	if err := json.Unmarshal(text, m); err != nil {
@@ -232,7 +232,7 @@ func (r *restorer) messages(o Object, from *archive.Reader, to *archive.Writer) 
 	}
 	r.tell(o.Name, n, n)
 	if _, err := from.Next(); n > 0 && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("there is more than the %d messages of %s", n, manifest)
+		return fmt.Errorf("expected the %d messages of %s, got more", n, manifest)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func ParseRecord(b []byte) (*Record, error) {
 	case r.Schema > RecordVersion:
 		return nil, fmt.Errorf("batch record: %w", ErrNewer)
 	case r.Schema < 1 || r.Key == "" || r.Settled > r.Opened:
-		return nil, errors.New("batch record: it is damaged")
+		return nil, errors.New("batch record: damaged")
 	}
 	return r, nil
 }

@@ -17,7 +17,7 @@ const FileFlag = "config"
 func Flags(f *pflag.FlagSet, workers bool) {
 	f.String(FileFlag, "", "file of settings (default: dspex.yaml or dspex.toml in the working directory)")
 	if workers {
-		f.String(PoolMode, "", "preset: development, test or production; what is set elsewhere beats it")
+		f.String(PoolMode, "", "preset: development, test or production; all other settings override it")
 	}
 }
 

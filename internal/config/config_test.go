@@ -109,7 +109,7 @@ f.yaml:3:10: workers must be a number, got "many"
 f.yaml:4:11: accounts must be true or false, got "maybe"
 f.yaml:5:12: pool_mode must be development, test, production, got "fast"
 f.yaml:6:1: password must not be in a file of settings: use password_file, or $NATS_PASSWORD
-f.yaml:7:1: pool_size is set twice: line 3 sets it, too
+f.yaml:7:1: pool_size must be set once, got it also in line 3
 f.yaml:8:11: overflow must be a single value, got a list
 f.yaml:9:18: circuit_breaker must be a map, got "5"
 f.yaml:11:3: unknown key error_handler.alert_destination: did you mean error_handler.alert_destinations?`,

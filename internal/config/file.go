@@ -67,7 +67,7 @@ func Find(named, dir string) (string, error) {
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("%s are all there: keep one, or name it with --config", strings.Join(found, " and "))
+	return "", fmt.Errorf("found %s: keep one, or name it with --config", strings.Join(found, " and "))
 }
 
 // Read reads a file and says all that is wrong with it.
@@ -172,7 +172,7 @@ func (r *reader) setting(e entry) {
 		return
 	}
 	if first, twice := r.seen[flag]; twice {
-		r.no(e.at, "%s is set twice: line %d sets it, too", e.key, first.Line)
+		r.no(e.at, "%s must be set once, got it also in line %d", e.key, first.Line)
 		return
 	}
 	r.seen[flag] = e.at

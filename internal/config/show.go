@@ -108,9 +108,9 @@ func schemaOf(k Key) map[string]any {
 func Example() string {
 	var b strings.Builder
 	b.WriteString(`# Settings of dispatcher, worker-host and "dspex dev". A flag wins over its variable, a variable over this file,
-# this file over the preset that pool_mode names. "dspex config check" checks it, "dspex config show" tells what counts.
+# this file over the preset that pool_mode names. "dspex config check" checks it, "dspex config show" shows the effective settings.
 
-# development, test or production: a preset for the pool; what is set here beats it.
+# development, test or production: a preset for the pool; the settings below override it.
 pool_mode: development
 
 # Python workers, and how many more while calls wait for a slot.

@@ -66,7 +66,7 @@ func (y *yamlReader) value(n *yaml.Node) value {
 				continue
 			}
 			if seen[key.Value] {
-				y.no(key, "%s is there twice", key.Value)
+				y.no(key, "%s must be set once, got it twice", key.Value)
 				continue
 			}
 			seen[key.Value] = true

@@ -70,7 +70,7 @@ func withoutUser(arg string) string {
 // done. Call it first of all: what ran before runs twice.
 func Conceal() error {
 	if err := conceal(); err != nil {
-		return fmt.Errorf("the environment cannot be kept from other processes: %w", err)
+		return fmt.Errorf("the environment cannot be hidden from other processes: %w", err)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (s surroundings) encode() ([]byte, error) { return json.Marshal(s) }
 func decodeSurroundings(b []byte) (s surroundings, err error) {
 	err = json.Unmarshal(b, &s)
 	if err == nil && len(s.Args) == 0 {
-		err = fmt.Errorf("$%s is set by the program for itself, and holds nothing of it", concealedIn)
+		err = fmt.Errorf("$%s is reserved for the program, and its value is invalid: unset it", concealedIn)
 	}
 	return s, err
 }

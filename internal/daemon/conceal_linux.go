@@ -61,7 +61,7 @@ func (s surroundings) keep() (int, error) {
 func recall(number string) error {
 	fd, err := strconv.Atoi(number)
 	if err != nil || fd < 3 {
-		return fmt.Errorf("$%s is set by the program for itself, got %q", concealedIn, number)
+		return fmt.Errorf("$%s is reserved for the program, got %q: unset it", concealedIn, number)
 	}
 	file := os.NewFile(uintptr(fd), "surroundings")
 	defer file.Close()

@@ -35,7 +35,7 @@ func (c *connection) declare(f *pflag.FlagSet) {
 	f.StringVar(&c.ca, "tls-ca", "", "file of the CA that signed the server's certificate")
 	f.StringVar(&c.cert, "tls-cert", "", "file of the client certificate")
 	f.StringVar(&c.key, "tls-key", "", "file of the client certificate's key")
-	f.StringVar(&c.inbox, "inbox-prefix", "", "prefix of reply subjects, as the permissions of the user ask for")
+	f.StringVar(&c.inbox, "inbox-prefix", "", "prefix of reply subjects, as the user's permissions require")
 }
 
 func (c *connection) check(env func(string) string) error {
@@ -203,7 +203,7 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 	return func(_ *nats.Conn, sub *nats.Subscription, err error) {
 		if !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) && !errors.Is(err, nats.ErrAuthRevoked) {
 			if errors.Is(err, nats.ErrSlowConsumer) {
-				log.Error("messages_dropped", "subject", subjectOf(sub), "hint", "more came at once than there was room for: more processors, or another process beside this one")
+				log.Error("messages_dropped", "subject", subjectOf(sub), "hint", "more messages arrived than fit into the buffer: add processors, or run another process")
 				return
 			}
 			log.Error("broker_error", "error", err, "subject", subjectOf(sub))
@@ -211,7 +211,7 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 		}
 		if said.IsZero() || time.Since(said) > refusalSilence {
 			said = time.Now()
-			log.Error("broker_refuses_credentials", "error", err, "hint", "retrying with what --password-file, --creds or --nkey hold by then")
+			log.Error("broker_refuses_credentials", "error", err, "hint", "retrying with the current content of --password-file, --creds or --nkey")
 		}
 	}
 }
@@ -221,11 +221,11 @@ func (c *connection) refused(err error) error {
 	f := &failure{status: ExitUnreachable, text: fmt.Sprintf("the broker at %s: %v", WithoutPassword(c.server), err)}
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		f.hint = "--user with $NATS_PASSWORD or --password-file, --creds or --nkey say who this is; the users are in the broker's configuration (nats.conf)"
+		f.hint = "set the user with --user and $NATS_PASSWORD or --password-file, or with --creds or --nkey; the broker's configuration (nats.conf) has the users"
 	case errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrTimeout):
-		f.hint = "is it running? `nats-server -c nats.conf` starts one; --server or $NATS_URL name another one; without a broker of your own: `dspex dev`"
+		f.hint = "start it with `nats-server -c nats.conf`, name another one with --server or $NATS_URL, or use `dspex dev`, which includes a broker"
 	default:
-		f.hint = "--server or $NATS_URL name the broker, such as nats://127.0.0.1:4222"
+		f.hint = "set the broker with --server or $NATS_URL, such as nats://127.0.0.1:4222"
 	}
 	return f
 }
@@ -243,7 +243,7 @@ func WithoutPassword(addresses string) string {
 	for i, address := range shown {
 		u, err := url.Parse(strings.TrimSpace(address))
 		if err != nil {
-			return "an address that is no URL"
+			return "an address that is not a URL"
 		}
 		if u.User != nil { // a lone user is a token
 			u.User = url.User("...")

@@ -34,9 +34,9 @@ const (
 )
 
 const exitHelp = `Every flag can be given by its environment variable or in a file of settings (--config); the flag wins, then the
-variable. The password of --user comes from $NATS_PASSWORD or --password-file. SIGTERM ends it in order, a second one without waiting.
+variable. The password of --user comes from $NATS_PASSWORD or --password-file. SIGTERM stops it gracefully, a second one at once.
 
-Exit status: 0 ended as asked; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
+Exit status: 0 stopped on request; 1 failed; 2 wrong usage; 3 the broker cannot be reached, or refuses the credentials.`
 
 // Program is one production process.
 type Program struct {
@@ -185,7 +185,7 @@ func (s *Surroundings) end(name string, err error, began bool) int {
 	if own, ok := errors.AsType[*failure](err); ok {
 		status, hint = own.status, own.hint
 	} else if !began {
-		status, hint = ExitUsage, name+" --help shows what is possible"
+		status, hint = ExitUsage, name+" --help lists the flags"
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(s.Err, "%s: %s\n", name, line)

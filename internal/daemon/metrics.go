@@ -55,7 +55,7 @@ func (m *Metrics) Serve(r *prometheus.Registry, log *slog.Logger) (url string, s
 	}
 	l, err := net.Listen("tcp", m.Address)
 	if err != nil {
-		return "", nil, &failure{status: ExitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "another --metrics names a free address; without it nothing listens"}
+		return "", nil, &failure{status: ExitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "choose a free address with --metrics; without the flag there are no metrics"}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))

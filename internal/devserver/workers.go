@@ -101,7 +101,7 @@ func openSandbox(cfg Config, secrets []string, env pyenv.Env) (*sandbox.Box, err
 	}
 	box, err := cfg.Sandbox.Open(secrets, append(pyenv.Certificates(os.Getenv), env.Read...))
 	if err == nil && box.Lacks != nil {
-		cfg.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they may do whatever the user of this process may")
+		cfg.Log.Warn("workers_without_sandbox", "error", box.Lacks.Error(), "hint", "they have the permissions of this process's user")
 	}
 	return box, err
 }

@@ -306,7 +306,7 @@ func TestAnActionThatCannotBeRecordedIsDoneAndCounted(t *testing.T) {
 	}
 	healthIs(t, nc, func(h healthy) bool {
 		told := strings.Join(h.Result.Reasons, "\n")
-		return strings.Contains(told, "actions of operators could not be recorded in DSPEX_AUDIT") && strings.Contains(told, "stream DSPEX_AUDIT was lost and made again")
+		return strings.Contains(told, "actions of operators could not be recorded in DSPEX_AUDIT") && strings.Contains(told, "stream DSPEX_AUDIT was lost and recreated")
 	})
 	if m, err := nc.Request(jobs.RPCHostsResume, []byte(`{"host":"h1"}`), 30*time.Second); err != nil || !strings.Contains(string(m.Data), `"drain":false`) {
 		t.Fatalf("%v: %s", err, m.Data)

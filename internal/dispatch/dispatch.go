@@ -195,7 +195,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if !d.cfg.Settings.Accounts {
-		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: fine for clients that you trust this far, else docs/security.md")
+		d.log.Warn("clients_without_accounts", "hint", "a client that may publish can write to any subject of the broker: for clients that you do not trust see docs/security.md")
 	}
 	if err := d.broker.Begin(); err != nil {
 		return err
@@ -268,7 +268,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 				d.asides.Go(func() { defer func() { <-slots }(); f(ctx, r) })
 			default:
 				endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the dispatcher has %d requests waiting", maxWaiters).
-					WithHint("ask again later, or another dispatcher"))
+					WithHint("retry later, or at another dispatcher"))
 			}
 		}
 	}

@@ -9,20 +9,20 @@ import (
 // Metrics of a dispatcher (docs/metrics.md).
 var (
 	endpointRequestsDesc = prometheus.NewDesc("dspex_endpoint_requests_total", "Requests, by the endpoint of the micro service.", []string{"endpoint"}, nil)
-	endpointErrorsDesc   = prometheus.NewDesc("dspex_endpoint_errors_total", "Requests that the dispatcher refused; what becomes of the jobs is the hosts' to tell.", []string{"endpoint"}, nil)
+	endpointErrorsDesc   = prometheus.NewDesc("dspex_endpoint_errors_total", "Requests that the dispatcher refused; hosts report the results of jobs.", []string{"endpoint"}, nil)
 	leaderDesc           = prometheus.NewDesc("dspex_leader", "1 while this dispatcher leads.", nil, nil)
 	hostsDesc            = prometheus.NewDesc("dspex_hosts", "Worker-hosts that are alive.", nil, nil)
 	rateDesc             = prometheus.NewDesc("dspex_error_rate", "Share of jobs that failed in the last 60 s, on all hosts.", nil, nil)
-	backlogDesc          = prometheus.NewDesc("dspex_backlog_jobs", "Jobs that have no outcome, by lane: those that wait and those that run. Absent while the broker does not tell.", []string{"lane"}, nil)
+	backlogDesc          = prometheus.NewDesc("dspex_backlog_jobs", "Jobs that have no outcome, by lane: those that wait and those that run. Absent while the broker does not answer.", []string{"lane"}, nil)
 	oldestDesc           = prometheus.NewDesc("dspex_oldest_job_seconds", "Age of the oldest job that has no outcome, by lane; 0 if there is none.", []string{"lane"}, nil)
 	slotsDesc            = prometheus.NewDesc("dspex_slots", "Slots of the live hosts, by what they do.", []string{"state"}, nil)
 	waitingDesc          = prometheus.NewDesc("dspex_waiting_for_slot", "Jobs of sessions that could run if there were slots, by mode; of each session the first.", []string{"mode"}, nil)
-	refusedDesc          = prometheus.NewDesc("dspex_refused_calls_total", "Calls that were refused for want of room, by the code of the error.", []string{"code"}, nil)
-	writableDesc         = prometheus.NewDesc("dspex_stream_writable", "1 while the stream stores what this dispatcher writes to try it, every 10 s.", []string{"stream"}, nil)
-	fillDesc             = prometheus.NewDesc("dspex_stream_fill", "Share of its room that a stream uses which refuses what has no room.", []string{"stream"}, nil)
-	unauditedDesc        = prometheus.NewDesc("dspex_audit_lost_total", "Actions of operators that were done and could not be recorded; the log has them.", nil, nil)
-	reconnectsDesc       = prometheus.NewDesc("dspex_reconnects_total", "Connections to the broker that were lost and made again: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "dispatcher"})
-	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher told of.", []string{"event"}, nil)
+	refusedDesc          = prometheus.NewDesc("dspex_refused_calls_total", "Calls that were refused for lack of room, by error code.", []string{"code"}, nil)
+	writableDesc         = prometheus.NewDesc("dspex_stream_writable", "1 while the stream stores this dispatcher's probes, sent every 10 s.", []string{"stream"}, nil)
+	fillDesc             = prometheus.NewDesc("dspex_stream_fill", "Used share of a stream's room; a full stream refuses messages.", []string{"stream"}, nil)
+	unauditedDesc        = prometheus.NewDesc("dspex_audit_lost_total", "Actions of operators that were executed but could not be recorded; the log has them.", nil, nil)
+	reconnectsDesc       = prometheus.NewDesc("dspex_reconnects_total", "Lost and re-established connections to the broker: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "dispatcher"})
+	alertsDesc           = prometheus.NewDesc("dspex_alerts_total", "Alerts and recoveries that this dispatcher reported.", []string{"event"}, nil)
 )
 
 // Describe implements prometheus.Collector.

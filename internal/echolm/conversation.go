@@ -33,7 +33,7 @@ const maxChoices = 16
 func parseBody(body string) (*node, error) {
 	n, err := parseJSON(body)
 	if err != nil {
-		return nil, fmt.Errorf("the body is no JSON that an echo takes: %w", err)
+		return nil, fmt.Errorf("the body must be JSON of a supported form: %w", err)
 	}
 	if n.kind != object {
 		return nil, errors.New("the body must be a JSON object")

@@ -50,7 +50,7 @@ func (g *Gateway) identify(r *http.Request) (*caller, *problem) {
 		return nil, denied(http.StatusForbidden, codeTenant, "", "", "the token is for a tenant that this gateway does not serve")
 	}
 	if wait := held.Wait(); wait > 0 {
-		p := busy("the token has a rate, and this is more")
+		p := busy("the request exceeds the token's rate")
 		p.RetryAfterMS = max(wait.Milliseconds(), 1)
 		return nil, p
 	}
@@ -86,7 +86,7 @@ func (c *caller) mayRun(session string, body *jobBody) *problem {
 	if c.role != tokens.Call || contract.RoleNeeded(body.Command, session != "") == "" && named == session {
 		return nil
 	}
-	p := refused(http.StatusForbidden, contract.CodeRole, "command", "a token with the role operate", "the command needs the role operate, and so does a session that the arguments name")
+	p := refused(http.StatusForbidden, contract.CodeRole, "command", "a token with the role operate", "the command, or a session named in the arguments, needs the role operate")
 	p.Category = contract.Python
 	return p
 }
@@ -100,7 +100,7 @@ func (c *caller) operates(session string, body *jobBody) bool {
 func onlyOperators(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if who(r.Context()).role == tokens.Call {
-			refused(http.StatusForbidden, contract.CodeRole, "", "a token with the role operate", "the numbers are those of all tenants").write(w)
+			refused(http.StatusForbidden, contract.CodeRole, "", "a token with the role operate", "the metrics include all tenants").write(w)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -95,7 +95,7 @@ func (c Config) checkListen() error {
 		return fmt.Errorf("%s must be HOST:PORT, such as %s, got %q", c.ListenFlag, DefaultListen, c.Listen)
 	}
 	if c.Tokens == "" && !isLoopback(host) {
-		return fmt.Errorf("%s must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: without --tokens whoever reaches the gateway may run every command of its user", c.ListenFlag, host)
+		return fmt.Errorf("%s must be an address of the loopback interface, such as 127.0.0.1 or [::1], got %q: without --tokens anyone who reaches the gateway may run every command of its user", c.ListenFlag, host)
 	}
 	return nil
 }

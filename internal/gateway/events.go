@@ -31,7 +31,7 @@ func (g *Gateway) streamed(ctx context.Context, job dspex.JobRef, in *RunInput) 
 	}
 	c, options := who(ctx), in.callOptions(job)
 	if c.operates(job.Session, &in.Body) {
-		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "header.Accept", "left out", "a command of operators has no stream")
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "header.Accept", "left out", "operators' commands do not stream")
 	}
 	request := sha256.Sum256(in.RawBody)
 	f, problem := g.feeds.start(feedKey{c.tenant, job}, request, func(ctx context.Context) iter.Seq2[dspex.Chunk, error] {
@@ -121,7 +121,7 @@ func (g *Gateway) tell(c huma.Context, f *feed, from position) bool {
 
 type eventsInput struct {
 	JobInput
-	LastEvent string `header:"Last-Event-ID" doc:"The last event that the client has: those behind it are sent"`
+	LastEvent string `header:"Last-Event-ID" doc:"The last event that the client has; later ones are sent"`
 }
 
 // getEvents goes on with a stream. Where this gateway has none of the job, the answer is its end alone.

@@ -181,7 +181,7 @@ func (s *feeds) start(key feedKey, request [sha256.Size]byte, call func(context.
 		return known, nil
 	}
 	if len(s.all) >= s.most {
-		return nil, busy("the gateway streams as many calls as it may")
+		return nil, busy("the gateway has reached its limit of streams")
 	}
 	f := newFeed(key, request)
 	if known == nil { // else the pool refuses this one: another request has the id

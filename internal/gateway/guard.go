@@ -32,7 +32,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		if g.tokens == nil && !g.expectedHost(r.Host) {
-			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the request names a host that this gateway is not"))
+			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the Host header does not name this gateway"))
 			return
 		}
 		if browsers.Check(r) != nil {
@@ -49,7 +49,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			case places <- struct{}{}:
 				defer func() { <-places }()
 			default:
-				refuse(w, r, busy("the gateway serves as many requests as it may"))
+				refuse(w, r, busy("the gateway has reached its limit of requests"))
 				return
 			}
 		}
@@ -98,19 +98,19 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.MaxBody))
 	_ = w.control.SetReadDeadline(time.Time{})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body has more bytes than the gateway takes")
+		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body is larger than the gateway's limit")
 		p.Hint = "pass large inputs by reference"
 		w.Header().Set("Connection", "close")
 		return p
 	}
 	if err != nil {
 		w.Header().Set("Connection", "close")
-		return refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not come in time, or not whole")
+		return refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not arrive completely in time")
 	}
 	if _, err := wire.FromJSON(body, wire.Request); err != nil {
 		p := refused(http.StatusBadRequest, contract.CodeBadRequest, "", "", "the body is not a value of the contract")
 		if e, ok := errors.AsType[*wire.Error](err); ok {
-			p.Path, p.Expected, p.Detail = e.Path, e.Expected, "the body cannot be taken: "+e.Problem
+			p.Path, p.Expected, p.Detail = e.Path, e.Expected, "the body is invalid: "+e.Problem
 		}
 		return p
 	}

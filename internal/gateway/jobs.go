@@ -22,10 +22,10 @@ type RunInput struct {
 	Prefer string `header:"Prefer" doc:"respond-async: as wait=false"`
 	Accept string `header:"Accept" doc:"text/event-stream: partial output comes as events, and the reply as the last one"`
 	Wait   string `query:"wait" enum:"true,false" doc:"Default true. false: the job is stored, and the answer is 202 with its Location"`
-	Leave  bool   `query:"cancel_on_disconnect" doc:"The job is cancelled when the client goes away before the answer. Without it the job goes on"`
+	Leave  bool   `query:"cancel_on_disconnect" doc:"The job is cancelled if the client disconnects before the answer. Without it the job continues"`
 	Body   jobBody
 
-	LastEvent string `header:"Last-Event-ID" doc:"Of a stream that broke: with the same Idempotency-Key and body the events behind this one are sent"`
+	LastEvent string `header:"Last-Event-ID" doc:"Of a broken stream: with the same Idempotency-Key and body the events after this one are sent"`
 	RawBody   []byte
 }
 
@@ -57,7 +57,7 @@ type inSessionInput struct {
 }
 
 type anonymousInput struct {
-	Lane string `query:"lane" enum:"interactive,batch" doc:"Of a job that is stored: batch leaves room for others. Default interactive"`
+	Lane string `query:"lane" enum:"interactive,batch" doc:"Of a stored job: batch has lower priority. Default interactive"`
 	RunInput
 }
 
@@ -235,7 +235,7 @@ type jobState struct {
 	Session  string          `json:"session,omitempty"`
 	Outcome  string          `json:"outcome" enum:"queued,running,retrying,succeeded,failed,cancelled,expired" doc:"The last four are final"`
 	Attempts int             `json:"attempts"`
-	Reply    json.RawMessage `json:"reply,omitempty" doc:"The reply, once there is one: of a job that failed, ok is false and error says why"`
+	Reply    json.RawMessage `json:"reply,omitempty" doc:"The reply, once there is one; if the job failed, ok is false and error has the reason"`
 }
 
 type jobOutput struct{ Body jobState }
@@ -276,15 +276,15 @@ func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
 func (g *Gateway) declare(api huma.API) {
 	events := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "Events: partial (attempt, n, field, chunk, call, status), and at the end reply or problem. Ids are attempt.n and end"}}
 	reply := &huma.Response{Description: "The reply of the job (contract/job.md, Reply)", Content: map[string]*huma.MediaType{contract.JSON: {Schema: &huma.Schema{Type: huma.TypeObject}}, eventStream: events}}
-	stored := &huma.Response{Description: "The job is stored; the header Location says where its outcome will be",
+	stored := &huma.Response{Description: "The job is stored; the header Location has the address of its outcome",
 		Headers: map[string]*huma.Param{"Location": {Schema: &huma.Schema{Type: huma.TypeString}}}, Content: map[string]*huma.MediaType{contract.JSON: {Schema: huma.SchemaFromType(api.OpenAPI().Components.Schemas, typeOf[jobState]())}}}
 	ran := map[string]*huma.Response{"200": reply, "202": stored}
 	huma.Register(api, g.operation("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
 	huma.Register(api, g.operation("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
-	huma.Register(api, g.operation("get-job", http.MethodGet, "/v1/jobs/{id}", "What is known of a job, or how it ended", nil), g.getJob)
+	huma.Register(api, g.operation("get-job", http.MethodGet, "/v1/jobs/{id}", "The state of a job, or its outcome", nil), g.getJob)
 	told := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
-	huma.Register(api, g.operation("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Go on with the stream of a job", told), g.getEvents)
-	huma.Register(api, g.operation("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "End a job early; the answer is how it ended", nil), g.cancelJob)
+	huma.Register(api, g.operation("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", told), g.getEvents)
+	huma.Register(api, g.operation("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "Cancel a job; the answer is its outcome", nil), g.cancelJob)
 	huma.Register(api, g.operation("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
 	huma.Register(api, g.operation("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)
 }

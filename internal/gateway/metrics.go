@@ -22,7 +22,7 @@ func newMetrics() *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "dspex_gateway_request_seconds", Help: "From a request's headers to the end of its answer.",
 			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}}, []string{"route"}),
 		active:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_active_requests", Help: "Requests that are being served."}),
-		left:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_gateway_left_jobs_total", Help: "Jobs cancelled because their client went away and had asked for it."}),
+		left:    prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_gateway_left_jobs_total", Help: "Jobs cancelled because their client disconnected and the request had cancel_on_disconnect."}),
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "dspex_gateway_streams", Help: "Clients that read the events of a job."}),
 	}
 }

@@ -40,7 +40,7 @@ func (b *jobBody) session(of string) string {
 
 type jobOptions struct {
 	Timeout      *duration       `json:"timeout,omitempty" doc:"Bound on one attempt"`
-	MaxRetries   *int            `json:"max_retries,omitempty" minimum:"0" maximum:"20" doc:"Retries after the first attempt; by default as the error's category says"`
+	MaxRetries   *int            `json:"max_retries,omitempty" minimum:"0" maximum:"20" doc:"Retries after the first attempt; the default depends on the error's category"`
 	Backoff      *backoff        `json:"backoff,omitempty" doc:"Delays between attempts"`
 	BackoffCap   *duration       `json:"backoff_cap,omitempty" doc:"Bound on each delay"`
 	Jitter       *float64        `json:"jitter,omitempty" minimum:"0" maximum:"0.25" doc:"Share by which delays are spread"`

@@ -36,7 +36,7 @@ type problem struct {
 	Worker           string   `json:"worker,omitempty"`
 	PythonType       string   `json:"python_type,omitempty" doc:"The exception's class"`
 	Traceback        string   `json:"traceback,omitempty"`
-	Errors           []detail `json:"errors,omitempty" doc:"Of a request that is not of this form: all that is wrong with it"`
+	Errors           []detail `json:"errors,omitempty" doc:"Of an invalid request: all its errors"`
 }
 
 // detail is one thing that is wrong with a request. It holds no values: they may be secret.
@@ -95,7 +95,7 @@ func asProblem(err error, job dspex.JobRef) *problem {
 			p.Hint = "the job may still run: GET " + location(job) + " tells"
 		}
 	case dspex.CodePoolUnavailable, dspex.CodeBroker:
-		p.Hint = "come back later: GET /readyz tells when"
+		p.Hint = "retry later: GET /readyz shows when"
 	}
 	return p.withStatus(contract.Number(string(e.Category), e.Code))
 }
@@ -176,7 +176,7 @@ func elsewhere(mux *http.ServeMux) http.HandlerFunc {
 			w.Header().Set("Allow", strings.Join(allowed, ", "))
 			p = refused(http.StatusMethodNotAllowed, codeMethod, "", strings.Join(allowed, " or "), "the path has no such method")
 		}
-		p.Hint = "GET /openapi.json describes what there is"
+		p.Hint = "GET /openapi.json lists the paths and methods"
 		p.write(w)
 	}
 }

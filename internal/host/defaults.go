@@ -18,7 +18,7 @@ type Defaults struct {
 
 // Flags defines a flag for each, with the documented default.
 func (d *Defaults) Flags(f pyproc.FlagSet) {
-	f.DurationVar(&d.Timeout, "operation-timeout", jobs.DefaultTimeout, "how long one attempt of a job may take that sets no timeout (the original's operation_timeout)")
+	f.DurationVar(&d.Timeout, "operation-timeout", jobs.DefaultTimeout, "bound on one attempt of a job that sets no timeout (the original's operation_timeout)")
 	f.StringVar(&d.File, "job-defaults", "", "JSON file of options for jobs that do not set them, by command, or its text")
 }
 

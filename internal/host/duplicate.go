@@ -12,7 +12,7 @@ import (
 )
 
 // errDuplicate ends a host whose name another one has taken over.
-var errDuplicate = errors.New("another host of the same name has started since")
+var errDuplicate = errors.New("another host of the same name has started")
 
 // watchDuplicate ends this host when a later incarnation of its name shows that it lives: a host that was frozen for so long that
 // it was replaced must not fight for the partitions that bear its name. lose is called once at most.

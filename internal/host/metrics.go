@@ -32,11 +32,11 @@ func ofRooms(name, help string, read func(r *rooms) float64) gauge {
 
 var (
 	gauges = []gauge{
-		gaugeOf("dspex_pool_size", "Workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Size) }),
-		gaugeOf("dspex_pool_active_workers", "Workers that serve, of those that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Active) }),
+		gaugeOf("dspex_pool_size", "Configured workers.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Size) }),
+		gaugeOf("dspex_pool_active_workers", "Configured workers that serve.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Active) }),
 		gaugeOf("dspex_pool_available_workers", "Active workers that have a free slot.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Available) }),
-		gaugeOf("dspex_pool_overflow_workers", "Workers that serve above those that there should be.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Overflow) }),
-		gaugeOf("dspex_pool_slots", "Slots of the workers that there should be.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
+		gaugeOf("dspex_pool_overflow_workers", "Workers that serve beyond the configured ones.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Overflow) }),
+		gaugeOf("dspex_pool_slots", "Slots of the configured workers.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
 		gaugeOf("dspex_pool_free_slots", "Slots that are free, those of overflow workers included.", func(h *Host) float64 { return float64(h.cfg.Pool.Free()) }),
 		gaugeOf("dspex_sessions", "Sessions in memory.", func(h *Host) float64 { return float64(h.telemetry.Stats.Sessions.Load()) }),
 		ofRooms("dspex_busy_sessions", "Sessions that have work.", func(r *rooms) (sum float64) {
@@ -46,15 +46,15 @@ var (
 			return sum
 		}),
 		ofRooms("dspex_partitions", "Partitions that this host serves.", func(r *rooms) float64 { return float64(r.sessions.Partitions()) }),
-		ofRooms("dspex_waiting_payload_bytes", "Payloads of waiting jobs that are kept in memory.", func(r *rooms) float64 { return float64(r.drivers.Payloads.Held()) }),
-		ofRooms("dspex_store_full", "1 while the broker has no room for records or outcomes, and nothing is run.", func(r *rooms) float64 {
+		ofRooms("dspex_waiting_payload_bytes", "Bytes of waiting jobs' payloads in memory.", func(r *rooms) float64 { return float64(r.drivers.Payloads.Held()) }),
+		ofRooms("dspex_store_full", "1 while the broker has no room for records or outcomes, and no job runs.", func(r *rooms) float64 {
 			if r.drivers.Full() {
 				return 1
 			}
 			return 0
 		}),
 		{
-			prometheus.NewDesc("dspex_reconnects_total", "Connections to the broker that were lost and made again: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "worker-host"}), prometheus.CounterValue,
+			prometheus.NewDesc("dspex_reconnects_total", "Lost and re-established connections to the broker: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "worker-host"}), prometheus.CounterValue,
 			func(h *Host) float64 { return float64(h.cfg.NC.Stats().Reconnects) },
 		},
 	}

@@ -140,9 +140,9 @@ func checkHeader(key string, values []string) *Error {
 	case lower == "content-type" && key != HeaderContentType:
 		return Refused(CodeBadHeader, Clip(key), HeaderContentType, "names of headers are case-sensitive")
 	case lower == "nats-ttl":
-		return Refused(CodeBadHeader, key, HeaderDeadline, "a job may not vanish from the queue by itself")
+		return Refused(CodeBadHeader, key, HeaderDeadline, "jobs must not expire from the queue")
 	case len(values) > 1 && (known || key == HeaderContentType):
-		return Refused(CodeBadHeader, key, "one value", "the header stands twice")
+		return Refused(CodeBadHeader, key, "one value", "the header appears twice")
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func OursInResults(key string, value []byte) bool {
 func ReadResult(of SessionRef, job string, value []byte) (*Result, error) {
 	r, err := ParseResult(value)
 	if err == nil && (r.Job != job || r.Session != "" && r.Session != of.ID) { // what earlier versions wrote may name no session
-		return nil, fmt.Errorf("result: it is that of job %q, expected %q", Clip(r.Job), job)
+		return nil, fmt.Errorf("result: expected job %[2]q, got %[1]q", Clip(r.Job), job)
 	}
 	return r, err
 }

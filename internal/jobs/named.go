@@ -26,7 +26,7 @@ func (r Request) Named() (string, *Error) {
 		case in.Nil():
 			return "", nil
 		case in.Kind() != wire.Str:
-			return "", Refused(CodeBadInput, "args."+key, "a session's id: "+contract.ExpectedSession, "%s: %s is no text", r.Command, key)
+			return "", Refused(CodeBadInput, "args."+key, "a session's id: "+contract.ExpectedSession, "%s: %s must be text", r.Command, key)
 		}
 		id, err := in.Str()
 		if err != nil || !ValidSession(id) {

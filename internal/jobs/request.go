@@ -129,7 +129,7 @@ func (r *Request) read(in *wire.Reader) *Error {
 		}
 	}
 	if r.Command == "" {
-		return Refused(CodeBadRequest, "command", bodyShape, "the body names no command")
+		return Refused(CodeBadRequest, "command", bodyShape, "the body has no command")
 	}
 	if e := r.readOptions(wire.NewReader(r.Options)); e != nil {
 		return e

@@ -55,7 +55,7 @@ func (f *Fake) sessions(r micro.Request) {
 		delete(f.known, q.Session)
 		f.sayJob(r, succeeded(q.Session, "", map[string]any{"status": map[string]string{"cleanup": "cleaned", "erase": "erased"}[verb], "session_id": q.Session}))
 	case !known:
-		r.Respond(failed(q.Session, "", contract.Session, contract.CodeSessionUnknown, "nothing is known of the session", 0))
+		r.Respond(failed(q.Session, "", contract.Session, contract.CodeSessionUnknown, "unknown session", 0))
 	case verb == "get":
 		r.Respond([]byte(`{"ok":true,"result":{` + fakeBrief(q.Session) + `,` + fakeDetails + `}}`))
 	case verb == "export":

@@ -36,7 +36,7 @@ func (m Modules) Check(env func(string) string) error {
 	}
 	for _, path := range m.Paths {
 		if info, err := os.Stat(path); err != nil || !info.IsDir() {
-			wrong = append(wrong, fmt.Errorf("--path %s is no directory", path))
+			wrong = append(wrong, fmt.Errorf("--path must be a directory, got %s", path))
 		}
 	}
 	for _, name := range m.Env {

@@ -33,7 +33,7 @@ func TestValuesThatNobodyOfUsWroteAreNamedAndNotObeyed(t *testing.T) {
 	}
 	for n, key := range []string{"drain.h1", "lm.default", "b.lm=2Ex", "f.lm=2Ex", "clock", "something.else"} {
 		put("dspex_control", key, []string{"true", `{"since": 7}`, "\x81"}[n%3])
-		tells(t, c, fmt.Sprintf("bucket dspex_control holds a value under %q", key))
+		tells(t, c, fmt.Sprintf("bucket dspex_control has a value under %q", key))
 	}
 	hosts, err := c.Admin().Hosts(t.Context())
 	if err != nil || hosts.Hosts[0].Drain || hosts.Hosts[0].State != dspex.HostServing {
@@ -44,7 +44,7 @@ func TestValuesThatNobodyOfUsWroteAreNamedAndNotObeyed(t *testing.T) {
 	}
 	for _, key := range []string{"p.99", "p.99x", "q"} {
 		put("dspex_assign", key, "mine")
-		tells(t, c, fmt.Sprintf("bucket dspex_assign holds a value under %q", key))
+		tells(t, c, fmt.Sprintf("bucket dspex_assign has a value under %q", key))
 	}
 	// What lies under the key of a partition is replaced.
 	for n := range 8 {
@@ -118,7 +118,7 @@ func TestValuesAmongRecordsAndOutcomesThatNobodyOfUsWroteAreNamedAndNotObeyed(t 
 		}
 	}
 	for _, put := range hostile {
-		tells(t, c, fmt.Sprintf("bucket dspex_%s holds a value under %q", put.bucket, put.key))
+		tells(t, c, fmt.Sprintf("bucket dspex_%s has a value under %q", put.bucket, put.key))
 	}
 	if h, err := c.Health(t.Context()); err != nil || strings.Contains(strings.Join(h.Reasons, "\n"), "r.s.story.first") {
 		t.Errorf("%v %+v", err, h)
@@ -147,7 +147,7 @@ func TestValuesAmongRecordsAndOutcomesThatNobodyOfUsWroteAreNamedAndNotObeyed(t 
 	eventually(t, "replaced and removed values are not named", func(ctx context.Context) error {
 		h, err := c.Health(ctx)
 		said := strings.Join(h.Reasons, "\n")
-		for _, key := range []string{`"s.story"`, `"h.story"`, `"s.fresh"`, `"h.fresh"`, `dspex_sessions holds a value under "other"`} {
+		for _, key := range []string{`"s.story"`, `"h.story"`, `"s.fresh"`, `"h.fresh"`, `dspex_sessions has a value under "other"`} {
 			if err == nil && strings.Contains(said, key) {
 				err = errors.New(said)
 			}

@@ -80,7 +80,7 @@ func (a *Gate) Admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadli
 		return nil
 	}
 	e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "no worker would be free in time: a call waits for %v at present", a.waitIn(session).Round(10*time.Millisecond)).
-		WithHint("ask again after retry_after_ms, with the same %s if you chose one: a place is kept for those who come back", jobs.HeaderJob).Again()
+		WithHint("retry after retry_after_ms, with the same %s if you chose one: the dispatcher keeps your place", jobs.HeaderJob).Again()
 	e.RetryAfter = retry
 	return e
 }

@@ -42,9 +42,9 @@ type Config struct {
 
 // Flags declares what the operator can say of alerts.
 func (a *Config) Flags(f *pflag.FlagSet) {
-	f.Float64Var(&a.ErrorRate, "error-rate-threshold", DefaultErrorRate, "share of failed jobs in 60 s, of 10 at least, above which there is an alert and the health is degraded")
-	f.StringSliceVar(&a.Destinations, "alert-destinations", []string{Logger, Telemetry}, "where alerts go: "+strings.Join(destinations, ", ")+", separated by commas")
-	f.StringVar(&a.Webhook, "alert-webhook", "", "address that alerts are posted to as JSON; needs webhook among --alert-destinations")
+	f.Float64Var(&a.ErrorRate, "error-rate-threshold", DefaultErrorRate, "share of failed jobs in 60 s, of at least 10, above which an alert is sent and the health is degraded")
+	f.StringSliceVar(&a.Destinations, "alert-destinations", []string{Logger, Telemetry}, "destinations of alerts: "+strings.Join(destinations, ", ")+", separated by commas")
+	f.StringVar(&a.Webhook, "alert-webhook", "", "URL that gets alerts as JSON by POST; needs webhook among --alert-destinations")
 }
 
 // WithDefaults has the defaults in place of zero values.
@@ -72,7 +72,7 @@ func (a Config) Check() error {
 	wanted := slices.Contains(a.Destinations, Webhook)
 	switch u, err := url.Parse(a.Webhook); {
 	case wanted && a.Webhook == "":
-		wrong = append(wrong, errors.New("--alert-destinations has webhook: --alert-webhook says where it is"))
+		wrong = append(wrong, errors.New("--alert-destinations has webhook: set its address with --alert-webhook"))
 	case !wanted && a.Webhook != "":
 		wrong = append(wrong, errors.New("--alert-webhook has no effect without webhook among --alert-destinations"))
 	case wanted && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https"):

@@ -307,7 +307,7 @@ func (g *Trail) miss(record []byte, err error) {
 	g.lost++
 	g.last = time.Now()
 	g.mu.Unlock()
-	g.log.Error("audit_not_recorded", "record", json.RawMessage(record), "error", err, "hint", "the action was done all the same; keep this line")
+	g.log.Error("audit_not_recorded", "record", json.RawMessage(record), "error", err, "hint", "the action was executed anyway; keep this line")
 }
 
 // Lost counts the actions that could not be recorded.

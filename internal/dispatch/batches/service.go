@@ -136,7 +136,7 @@ func (s *store) change(ctx context.Context, tenant, id string, f func(*batch.Rec
 			return nil, notStored(err)
 		}
 	}
-	return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the batch was not changed: others change it all the time").Again()
+	return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the batch was not changed: too many concurrent changes").Again()
 }
 
 func unreadable(err error) *jobs.Error {
@@ -148,7 +148,7 @@ func notStored(err error) *jobs.Error {
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "there is no room for batches: %v", err).
 			WithHint("erase batches that have ended, or wait until they expire; operators: --batches-size of the dispatcher").Again()
 	}
-	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "it was not stored: %v", err).WithHint("it may have been all the same: send the same request again").Again()
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "it was not stored: %v", err).WithHint("it may have been stored: send the same request again").Again()
 }
 
 func conflict(format string, args ...any) *jobs.Error {
@@ -173,11 +173,11 @@ func (s *store) room(tenant, id string, more int) *jobs.Error {
 	var text string
 	switch {
 	case open >= openBatches:
-		text = fmt.Sprintf("the tenant has %d batches that have not ended: it may have %d", open, openBatches)
+		text = fmt.Sprintf("the tenant may have at most %[2]d batches that have not ended, got %[1]d", open, openBatches)
 	case kept >= keptBatches:
-		text = fmt.Sprintf("the tenant has %d batches: it may have %d", kept, keptBatches)
+		text = fmt.Sprintf("the tenant may have at most %[2]d batches, got %[1]d", kept, keptBatches)
 	case waiting > batch.MaxJobs:
-		text = fmt.Sprintf("the tenant would have %d jobs of batches that wait: it may have %d", waiting, batch.MaxJobs)
+		text = fmt.Sprintf("the tenant may have at most %[2]d waiting jobs of batches, got %[1]d", waiting, batch.MaxJobs)
 	default:
 		return nil
 	}

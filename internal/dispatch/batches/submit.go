@@ -102,8 +102,8 @@ func (s *Service) Upload(ctx context.Context, r Request) Answer {
 }
 
 func badBatch(n int) *jobs.Error {
-	return jobs.Errorf(jobs.Python, jobs.CodeBadBatch, "%d of the jobs cannot be run: nothing of the request was stored", n).
-		WithHint("invalid tells which and why; with skip_invalid they fail and the others run")
+	return jobs.Errorf(jobs.Python, jobs.CodeBadBatch, "%d of the jobs are invalid: nothing of the request was stored", n).
+		WithHint("`invalid` lists them with their errors; with skip_invalid they fail, and the others run")
 }
 
 // begin is the batch's record; it is made if there is none.
@@ -114,7 +114,7 @@ func (s *Service) begin(ctx context.Context, tenant, id string) (*held, *jobs.Er
 		case bad != nil:
 			return nil, bad
 		case h != nil && h.rec.Phase == batch.Removing:
-			return nil, conflict("an earlier batch of this id is being removed").WithHint("ask again in a moment").Again()
+			return nil, conflict("an earlier batch of this id is being removed").WithHint("retry in a moment").Again()
 		case h != nil:
 			return h, nil
 		}
@@ -131,7 +131,7 @@ func (s *Service) begin(ctx context.Context, tenant, id string) (*held, *jobs.Er
 			return nil, notStored(err)
 		}
 	}
-	return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the batch was not begun").Again()
+	return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the batch was not submitted").Again()
 }
 
 // keep creates a chunk. One that is there must be the same.
@@ -157,7 +157,7 @@ func (s *Service) keep(ctx context.Context, r *batch.Record, c *batch.Chunk) (ag
 		return false, notStored(stream.ErrUnknown)
 	}
 	return false, conflict("the batch has other jobs from index %d on", c.First).
-		WithHint("choose another id for other jobs, and send the same ones with the same cuts; `batches.erase` removes an upload that is not submitted")
+		WithHint("choose another id for other jobs, and send the same jobs in the same pieces; `batches.erase` removes an upload that is not submitted")
 }
 
 // Bounds of what a submission chooses.
@@ -242,7 +242,7 @@ func (s *Service) seal(ctx context.Context, tenant, id string, count int, choose
 		case again && r.Jobs == count:
 			return false, nil
 		case again:
-			return false, conflict("the batch was submitted with %d jobs, not with %d", r.Jobs, count)
+			return false, conflict("the batch was submitted with %d jobs, got %d", r.Jobs, count)
 		}
 		if bad := s.room(tenant, id, count); bad != nil {
 			return false, bad
@@ -267,7 +267,7 @@ func (s *Service) sum(ctx context.Context, r *batch.Record, count int) (d batch.
 		}
 		if c == nil || at+len(c.Lines) > count {
 			e := jobs.Refused(jobs.CodeBadRequest, "jobs", "the number of jobs that were uploaded", "the jobs from index %d on are missing, or are more than %d", at, count)
-			return d, e.WithHint("upload them; what is there already may be sent again")
+			return d, e.WithHint("upload them; stored jobs may be sent again")
 		}
 		d = d.Add(c)
 		at += len(c.Lines)

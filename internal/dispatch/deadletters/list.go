@@ -97,7 +97,7 @@ func (a *query) choose(r endpoint.Request) *jobs.Error {
 		}
 	}
 	if given != 1 {
-		return jobs.Refused(jobs.CodeBadRequest, "", `one of: "sequence", a filter, "all": true`, "which dead letters are meant is not clear")
+		return jobs.Refused(jobs.CodeBadRequest, "", `one of: "sequence", a filter, "all": true`, "the request does not select dead letters")
 	}
 	return nil
 }
@@ -301,5 +301,5 @@ func (l *Letters) letter(ctx context.Context, tenant string, sequence uint64) (*
 		}
 	}
 	return nil, nil, jobs.Errorf(jobs.Session, jobs.CodeLetterUnknown, "there is no dead letter with that sequence").
-		WithHint("dead letters are kept for 30 days, unless they are purged; `dspex dlq list` shows those that are there")
+		WithHint("dead letters are kept for 30 days, unless they are purged; `dspex dlq list` shows the existing ones")
 }

@@ -71,7 +71,7 @@ func (l *Letters) replay(ctx context.Context, tenant string, sequence uint64) (m
 	made["again"] = e.Exists || !first // published twice, it is run once: the id is one
 	if err != nil {
 		return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was replayed as %s, but the dead letter could not be marked: %v", job, err).
-			WithHint("asking again makes no second job").Again()
+			WithHint("a repeat makes no second job").Again()
 	}
 	return made, nil
 }

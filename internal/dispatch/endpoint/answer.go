@@ -34,23 +34,23 @@ func NotAccepted(err error) *jobs.Error {
 		e.RetryAfter = jobs.QueueFullRetry
 		return e
 	case errors.Is(err, stream.ErrBusy):
-		e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "the broker has more to store than it may keep waiting").
-			WithHint("ask again after retry_after_ms").Again()
+		e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "the broker has too many messages waiting to be stored").
+			WithHint("retry after retry_after_ms").Again()
 		e.RetryAfter = jobs.QueueFullRetry
 		return e
 	case errors.Is(err, stream.ErrTakesNothing):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full: %v", err).
-			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); what was sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
+			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); a job sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
 	case errors.Is(err, stream.ErrStoreFull):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").
-			WithHint("operators: `dspex health` and docs/operations.md (Blocked jobs) tell what to enlarge").Again()
+			WithHint("operators: see `dspex health` and docs/operations.md (Blocked jobs) for the size to increase").Again()
 	}
 	if errors.Is(err, stream.ErrNoStream) {
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: its stream is missing").
-			WithHint("the dispatcher makes it again within seconds; `dspex health` tells if it cannot").Again()
+			WithHint("the dispatcher recreates it within seconds; `dspex health` reports if it cannot").Again()
 	}
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job was not accepted: %v", err).
-		WithHint("it may have been stored all the same: ask again with the same %s to be sure", jobs.HeaderJob).Again()
+		WithHint("it may have been stored anyway: send it again with the same %s to be sure", jobs.HeaderJob).Again()
 }
 
 // Refuse answers a request that became no job.
@@ -83,8 +83,8 @@ func Respond(r Request, body []byte) {
 		return
 	}
 	if err := r.Respond(body, header); err != nil { // too large in this form, or the connection is gone
-		Refuse(r, jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the answer has %d bytes in the form that was asked for", len(body)).
-			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack))
+		Refuse(r, jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the answer has %d bytes in the requested form", len(body)).
+			WithHint("request it in MessagePack (Content-Type: %s)", jobs.MsgPack))
 	}
 }
 

@@ -92,7 +92,7 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 		return
 	case stats["active_workers"] == 0:
 		endpoint.Refuse(r, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker serves").
-			WithHint("the worker-host's log tells why its workers do not start").Again())
+			WithHint("the worker-host's log has the reason why its workers do not start").Again())
 		return
 	}
 	reasons, status, entries := h.degradations(ctx, beats, all, stats), "healthy", 3

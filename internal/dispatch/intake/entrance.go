@@ -65,8 +65,8 @@ func (en *Entrance) taking(free int, f func(service.Request)) func(service.Reque
 }
 
 func tooMuchHeld(retry time.Duration) *jobs.Error {
-	e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "too much comes at once: the dispatcher holds as many requests as it may (%d, or %d MiB of them)", mostRequests, mostBytes>>20).
-		WithHint("ask again after retry_after_ms; pass large inputs by reference").Again()
+	e := jobs.Errorf(jobs.Resource, jobs.CodeOverloaded, "too many requests at once: the dispatcher has reached its limit (%d, or %d MiB)", mostRequests, mostBytes>>20).
+		WithHint("retry after retry_after_ms; pass large inputs by reference").Again()
 	e.RetryAfter = retry
 	return e
 }

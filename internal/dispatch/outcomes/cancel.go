@@ -24,7 +24,7 @@ const (
 func (l *Lookup) Cancel(ctx context.Context, r endpoint.Request) {
 	a, bad := parseAsk(r)
 	if bad == nil && a.wait != 0 {
-		bad = jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "a cancellation takes no wait_ms")
+		bad = jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "wait_ms is not allowed in a cancellation")
 		bad.Path, bad.Expected = "wait_ms", `{"session": "...", "job": "..."}`
 	}
 	if bad != nil {
@@ -57,7 +57,7 @@ func (l *Lookup) end(ctx context.Context, a query) ([]byte, *jobs.Error) {
 		select {
 		case <-ctx.Done():
 			return nil, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
-				WithHint("it may wait behind a long queue, or its host is being replaced: ask again").Again()
+				WithHint("it may wait behind a long queue, or its host is being replaced: retry").Again()
 		case <-time.After(cancelPause):
 		}
 	}

@@ -133,6 +133,6 @@ func (t *Timeouts) endLate(ctx context.Context, sequence uint64) {
 		t.ender.endQueued(ctx, m, 0, jobs.Expired, jobs.DeadlinePassed("a worker"))
 		return
 	}
-	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has come to it")}
+	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has taken the job yet")}
 	t.ender.tell(env, 0, r.Append(nil))
 }

@@ -25,7 +25,7 @@ func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, ki
 	if _, err := e.broker.Results.PutSync(from.Session.ResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
 		e.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
-			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not take it")}
+			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not accept it")}
 			e.tell(env, attempts, pending.Append(nil))
 		}
 		return

@@ -183,7 +183,7 @@ func found(a query, outcome string, attempts int, reply []byte) []byte {
 }
 
 func unknownJob() *jobs.Error {
-	return jobs.Errorf(jobs.Session, jobs.CodeJobUnknown, "the job is not known").
+	return jobs.Errorf(jobs.Session, jobs.CodeJobUnknown, "unknown job").
 		WithHint("outcomes are kept for 15 minutes after a call and 24 hours after a queued job; ids belong to their session")
 }
 

@@ -132,7 +132,7 @@ func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
 			}
 		}
 		if has >= bound.Jobs {
-			return false, overQuota(quotaPause, "the tenant has %d jobs that wait or run: it may have %d", has, bound.Jobs)
+			return false, overQuota(quotaPause, "the tenant may have at most %[2]d jobs that wait or run, got %[1]d", has, bound.Jobs)
 		}
 	}
 	u.accepted++
@@ -141,7 +141,7 @@ func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
 
 func overQuota(again time.Duration, format string, args ...any) *jobs.Error {
 	e := jobs.Errorf(jobs.Resource, jobs.CodeQuota, format, args...).Again().
-		WithHint("ask again after retry_after_ms; operators set the bound (--tenant-quotas of the dispatcher)")
+		WithHint("retry after retry_after_ms; operators set the bound (--tenant-quotas of the dispatcher)")
 	e.RetryAfter = again
 	return e
 }
@@ -305,7 +305,7 @@ func (q *Meter) Look() (done func(), bad *jobs.Error) {
 	case q.looks <- struct{}{}:
 		return func() { <-q.looks }, nil
 	default:
-		return nil, overQuota(quotaPause, "the tenant has as many sessions as it may have, and %d calls are looking for theirs", mostLooks)
+		return nil, overQuota(quotaPause, "the tenant has reached its limit of sessions, and %d calls are looking up theirs", mostLooks)
 	}
 }
 
@@ -318,7 +318,7 @@ func (q *Meter) KnownSession(of jobs.SessionRef) *jobs.Error {
 	case err != nil:
 		return endpoint.Unreadable(err)
 	case !e.Exists:
-		return overQuota(sessionsPause, "the tenant has as many sessions as it may have: this one would be new").
+		return overQuota(sessionsPause, "the tenant has reached its limit of sessions, and this one would be new").
 			WithHint("erase sessions, or let them expire; operators set the bound (--tenant-quotas of the dispatcher)")
 	}
 	return nil

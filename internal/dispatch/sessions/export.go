@@ -53,8 +53,8 @@ func exportable(r endpoint.Request, state []byte) *jobs.Error {
 		return bad
 	}
 	if lost := lostInJSON(state); lost != "" {
-		return jobs.Errorf(jobs.Session, jobs.CodeNotJSON, "the session's state holds %s", lost).
-			WithHint("ask for it in MessagePack (Content-Type: %s)", jobs.MsgPack)
+		return jobs.Errorf(jobs.Session, jobs.CodeNotJSON, "the session's state contains %s", lost).
+			WithHint("request it in MessagePack (Content-Type: %s)", jobs.MsgPack)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (s *Sessions) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.R
 	switch {
 	case errors.Is(err, jobs.ErrNewer):
 		return nil, jobs.Errorf(jobs.Session, jobs.CodeRecordNewer, "the session's record cannot be read: %v", err).
-			WithHint("ask a dispatcher of the newer release")
+			WithHint("send the request to a dispatcher of the newer release")
 	case err != nil:
 		return nil, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the session's record cannot be read: %v", err)
 	case isEmpty(rec):
@@ -78,8 +78,8 @@ func (s *Sessions) readSession(ctx context.Context, of jobs.SessionRef) (*jobs.R
 }
 
 func unknownSession() *jobs.Error {
-	return jobs.Errorf(jobs.Session, jobs.CodeSessionUnknown, "nothing is known of the session").
-		WithHint("it was never used, has been cleaned up, or was idle for too long; `dspex sessions list` shows those that are known")
+	return jobs.Errorf(jobs.Session, jobs.CodeSessionUnknown, "unknown session").
+		WithHint("it was never used, has been cleaned up, or was idle for too long; `dspex sessions list` shows the existing ones")
 }
 
 // Get tells all about one session.

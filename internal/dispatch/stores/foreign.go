@@ -21,7 +21,7 @@ const mostForeign = 100
 func (f foreign) reasons() (all []string) {
 	for _, at := range slices.Sorted(maps.Keys(f)) {
 		bucket, key, _ := strings.Cut(at, " ")
-		all = append(all, fmt.Sprintf("bucket %s holds a value under %q that no part of dspex of this release writes: it is ignored; remove it, and see who may publish there", bucket, jobs.Clip(key)))
+		all = append(all, fmt.Sprintf("bucket %s has a value under %q that no component of this release can have written: it is ignored; remove it, and check who may publish there", bucket, jobs.Clip(key)))
 	}
 	return all
 }
@@ -39,7 +39,7 @@ func (s *Stores) Foreign(bucket, key string, value []byte, ours bool) bool {
 		s.foreign = foreign{}
 	}
 	if !s.foreign[at] {
-		s.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no part of dspex of this release writes such a value: it is ignored")
+		s.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no component of this release can have written this value: it is ignored")
 	}
 	if len(s.foreign) < mostForeign {
 		s.foreign[at] = true

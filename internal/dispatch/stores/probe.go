@@ -121,7 +121,7 @@ func (v *Probes) noteProbes(why map[string]error) {
 }
 
 // errOnce stands for what only one round has found.
-var errOnce = errors.New("its leader answers and acknowledges no write; the next round decides whether its disk is full")
+var errOnce = errors.New("its leader answers but acknowledges no write; the next round decides whether its disk is full")
 
 // confirm leaves it to the next round to call an object full. In a cluster an election or a machine that stalls looks like a full
 // disk for a while, and calls must not be refused for that.
@@ -185,10 +185,10 @@ func (v *Probes) Reasons() (all []string) {
 	defer v.mu.Unlock()
 	for _, name := range stream.Objects() {
 		if err := v.why[name]; err != nil {
-			all = append(all, fmt.Sprintf("stream %s takes nothing: %v", name, err))
+			all = append(all, fmt.Sprintf("stream %s accepts no writes: %v", name, err))
 		}
 		if f := v.fill[name]; f.room > 0 && f.share() >= fullFrom {
-			all = append(all, fmt.Sprintf("stream %s uses %.0f %% of its %d MiB, and refuses what has no room: %s", name, 100*f.share(), f.room>>20, stream.ResizeHint(name)))
+			all = append(all, fmt.Sprintf("stream %s uses %.0f %% of its %d MiB, and refuses messages when it is full: %s", name, 100*f.share(), f.room>>20, stream.ResizeHint(name)))
 		}
 	}
 	if v.blind != nil {
@@ -349,6 +349,6 @@ func (v *Probes) ShortenResults(ctx context.Context) error {
 	if err != nil || !done {
 		return err
 	}
-	v.log.Warn("outcomes_shortened", "used_bytes", b.Used, "room_bytes", b.Room, "min_age", v.minAge, "hint", "more outcomes come than --results-size has room for: docs/sizing.md")
+	v.log.Warn("outcomes_shortened", "used_bytes", b.Used, "room_bytes", b.Room, "min_age", v.minAge, "hint", "--results-size is too small for the rate of outcomes: docs/sizing.md")
 	return nil
 }

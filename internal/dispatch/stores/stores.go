@@ -193,7 +193,7 @@ func (s *Stores) reportLost(name string) {
 	s.forgetForeign(name)
 	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: s.dispatcher, Stream: name, Held: stream.Holds(name)}
 	s.alerts.Send(subjectLost, l, func() {
-		s.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is made again, empty; restore a backup if there is one (docs/operations.md)")
+		s.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is recreated empty; restore a backup if there is one (docs/operations.md)")
 	})
 }
 
@@ -202,16 +202,16 @@ func (s *Stores) Reasons(now time.Time) (reasons []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range s.missing {
-		reasons = append(reasons, fmt.Sprintf("stream %s is missing and cannot be made: %v", name, s.why))
+		reasons = append(reasons, fmt.Sprintf("stream %s is missing and cannot be created: %v", name, s.why))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.renewed)) {
 		if age := now.Sub(s.renewed[name]); age < ReportedFor {
-			reasons = append(reasons, fmt.Sprintf("stream %s was lost and made again %s ago: %s", name, age.Round(time.Second), stream.Holds(name)))
+			reasons = append(reasons, fmt.Sprintf("stream %s was lost and recreated %s ago: %s", name, age.Round(time.Second), stream.Holds(name)))
 		}
 	}
 	reasons = append(reasons, s.foreign.reasons()...)
 	for _, other := range s.strangers {
-		reasons = append(reasons, fmt.Sprintf("consumer %s of stream %s (%s) is not dspex's and takes its jobs: `dspex consumers remove %s %s`",
+		reasons = append(reasons, fmt.Sprintf("consumer %s of stream %s (%s) does not belong to dspex and takes its jobs: `dspex consumers remove %s %s`",
 			other.Consumer, other.Stream, strings.Join(other.Filters, ", "), other.Stream, other.Consumer))
 	}
 	return reasons
@@ -303,7 +303,7 @@ func (s *Stores) lookForStrangers(ctx context.Context) error {
 	}
 	for _, other := range s.meet(now) {
 		s.log.Error("foreign_consumer", "stream", other.Stream, "consumer", other.Consumer, "filters", other.Filters,
-			"hint", "it takes jobs, or keeps a partition from being served: `dspex consumers remove` removes it")
+			"hint", "it takes jobs, or prevents a partition from being served: remove it with `dspex consumers remove`")
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func result(s jobs.Sign) breaker.Result {
 // answer is what a call gets that a breaker keeps out.
 func (r *Runner) answer(t *Attempt, by *breaker.Refusal) *jobs.Error {
 	bad := jobs.Errorf(jobs.Resource, jobs.CodeBreakerOpen, "the circuit breaker %s is %s after %d failures in a row", by.Name, by.State, by.Failures).Again().
-		WithHint("ask again after retry_after_ms, or publish the job: a queued job waits; `dspex breakers` shows and resets breakers")
+		WithHint("retry after retry_after_ms, or publish the job: a queued job waits; `dspex breakers` shows and resets breakers")
 	if by.Last != nil {
 		bad.Message += ", the last one " + by.Last.What
 	}

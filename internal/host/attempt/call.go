@@ -68,7 +68,7 @@ func (r *Runner) readResult(body []byte, contentType string, out *Output) {
 	}
 	if size, limit := replySize(result.Value, contentType, r.On.MaxPayload), r.On.MaxPayload/2; out.Err == nil && size > limit {
 		out.Err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes as JSON", size).
-			WithHint("a reply in JSON may have at most %d bytes; ask in MessagePack", limit)
+			WithHint("a reply in JSON may have at most %d bytes; send the request in MessagePack", limit)
 	}
 	if limit := r.On.MaxPayload / 2; len(result.State) > limit {
 		out.Err = jobs.Errorf(jobs.Session, jobs.CodeStateTooLarge, "the session's state would have %d bytes", len(result.State)).

@@ -77,7 +77,7 @@ func (p *Provision) FollowDefault(ctx context.Context) {
 			return
 		}
 		if !control.IsDefaultLM(args) {
-			p.on.Log.Error("default_lm_not_ours", "hint", "the health names it; remove the key, or set_lm anew")
+			p.on.Log.Error("default_lm_not_ours", "hint", "health names it; remove the key, or run set_lm again")
 			return
 		}
 		if bad := p.models.SetDefault(args); bad != nil {

@@ -21,7 +21,7 @@ func (s life) erased(ref jobs.SessionRef) *jobs.Error {
 	}
 	s.p.on.Log.Warn("session_not_erased", "session", ref.String(), "error", err)
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "outcomes and dead letters could not be erased: %v", err).
-		WithHint("ask again; may the host purge them? (nats.conf)").Again()
+		WithHint("retry; check that the host has permission to purge them (nats.conf)").Again()
 }
 
 // erase removes what is kept of the session outside of its record: outcomes, dead letters and the notes of their replays. It comes before the commit, so

@@ -43,9 +43,9 @@ func (b *Blocked) Add(by any, step lifecycle.Step, cause error, log *slog.Logger
 
 func blockedHint(step lifecycle.Step) string {
 	if step == lifecycle.StepNewer {
-		return "a host of the newer version goes on with the session: finish the upgrade, or drain this host"
+		return "a host of the newer version continues the session: finish the upgrade, or drain this host"
 	}
-	return "may this host write it (permissions in nats.conf), and has the broker room?"
+	return "check that this host has permission to write it (nats.conf) and that the broker has room"
 }
 
 // Remove says that the job gets on.

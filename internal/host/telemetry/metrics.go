@@ -33,13 +33,13 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		checkout: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dspex_pool_checkout_time_seconds", Buckets: checkoutBuckets,
-			Help: "Time that attempts waited for a slot, also those that got none."}),
+			Help: "Time that attempts waited for a slot, including those that got none."}),
 		execution: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "dspex_pool_execution_time_seconds", Buckets: executionBuckets,
 			Help: "Time that attempts ran in a worker."}),
 		requests: prometheus.NewCounter(prometheus.CounterOpts{Name: "dspex_pool_requests_total", Help: "Attempts that ran in a worker."}),
 		errors:   count("dspex_pool_errors_total", "Attempts that failed, and calls that got no slot or met an open breaker.", "error_category"),
 		jobs:     count("dspex_jobs_total", "Jobs that ended.", "outcome"),
-		changes:  count("dspex_breaker_changes_total", "Changes of circuit breakers that this host found out.", "change"),
+		changes:  count("dspex_breaker_changes_total", "Changes of circuit breakers that this host detected.", "change"),
 	}
 	for _, c := range jobs.Categories() { // from the start, so that rates are right from the first one
 		m.errors.WithLabelValues(string(c))

@@ -39,7 +39,7 @@ func spoken(err error) string {
 // StartError is the error of a job that no worker can be started for.
 func StartError(err error) *jobs.Error {
 	e := jobs.Errorf(jobs.Initialization, jobs.CodeWorkerStart, "no worker can be started: %s", spoken(err)).Again().
-		WithHint("the host's log has the worker's own words; worker-host prepare checks the Python environment")
+		WithHint("the host's log has the worker's own error; worker-host prepare checks the Python environment")
 	if start, ok := errors.AsType[*pyproc.StartError](err); ok && start.Message != "" {
 		e.Message = fmt.Sprintf("no worker can be started: %s (%s)", start.Message, start.Code)
 		e.Traceback = start.Traceback

@@ -18,7 +18,7 @@ var (
 	restartDesc  = prometheus.NewDesc("dspex_worker_restarts_total", "Starts of workers that replace one that had ended.", nil, nil)
 	failedDesc   = prometheus.NewDesc("dspex_worker_start_failures_total", "Starts of workers that failed.", nil, nil)
 	recycledDesc = prometheus.NewDesc("dspex_worker_recycled_total", "Workers that were replaced for their age, their jobs or their memory.", nil, nil)
-	deathsDesc   = prometheus.NewDesc("dspex_worker_deaths_total", "Workers that ended without being asked to, or had to be killed.", nil, nil)
+	deathsDesc   = prometheus.NewDesc("dspex_worker_deaths_total", "Workers that ended unexpectedly or had to be killed.", nil, nil)
 	memoryDesc   = prometheus.NewDesc("dspex_workers_resident_bytes", "Resident memory of all workers together, as of their last answer.", nil, nil)
 )
 

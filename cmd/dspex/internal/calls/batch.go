@@ -26,8 +26,8 @@ func Batch(a *cli.App) *cobra.Command {
 		Use: "batch", Short: "Run a file of jobs, each with one outcome", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(batchSubmit(a), batchList(a), batchOne(a, "show", "Show where a batch stands", (*dspex.Client).GetBatch), batchWait(a), batchResults(a),
-		batchOne(a, "cancel", "End a batch early: what has not begun does not run", (*dspex.Client).CancelBatch), batchRetry(a),
+	cmd.AddCommand(batchSubmit(a), batchList(a), batchOne(a, "show", "Show the progress of a batch", (*dspex.Client).GetBatch), batchWait(a), batchResults(a),
+		batchOne(a, "cancel", "Cancel a batch: jobs that have not begun do not run", (*dspex.Client).CancelBatch), batchRetry(a),
 		batchOne(a, "erase", "Remove a batch that has ended, with its jobs and outcomes", (*dspex.Client).EraseBatch))
 	return cmd
 }
@@ -44,7 +44,7 @@ type submission struct {
 func (s *submission) declare(cmd *cobra.Command) {
 	f := cmd.Flags()
 	s.results.declare(cmd, "", "wait for the end and write the results to this file, - for standard output; as CSV if its name ends in .csv")
-	f.IntVar(&s.concurrency, "concurrency", 64, "jobs of the batch that are at the broker at a time, 1 to 1024")
+	f.IntVar(&s.concurrency, "concurrency", 64, "jobs of the batch at the broker at a time, 1 to 1024")
 	f.DurationVar(&s.keep, "keep", 7*24*time.Hour, "how long jobs and outcomes are kept after the end, 1m to 720h")
 }
 
@@ -61,9 +61,9 @@ func batchSubmit(a *cli.App) *cobra.Command {
 	var csv sheet
 	cmd := &cobra.Command{
 		Use:   "submit FILE",
-		Short: "Submit a file of jobs, one JSON object a line, or CSV; - for standard input",
-		Long: `Submit a file of jobs, one JSON object a line: {"command": "predict", "args": {"question": "..."}, "session": "user_123", "id": "row-1"}. The keys
-options, session and id may be left out. The file is read once and never held in memory. All bad lines are named; then nothing is submitted, unless
+		Short: "Submit a file of jobs, one JSON object per line, or CSV; - for standard input",
+		Long: `Submit a file of jobs, one JSON object per line: {"command": "predict", "args": {"question": "..."}, "session": "user_123", "id": "row-1"}. The keys
+options, session and id may be left out. The file is read once and never held in memory. All bad lines are reported, and nothing is submitted unless
 --skip-invalid is given.
 
 Each row of a CSV file is a job of the same --command. Its first row has the names of the columns; --arg says which are arguments, a name with dots is inside of
@@ -99,7 +99,7 @@ Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has no
 	s.declare(cmd)
 	csv.declare(cmd)
 	cmd.Flags().StringVar(&s.id, "id", "", "the batch's id, which makes it idempotent (default: a new one)")
-	cmd.Flags().BoolVar(&s.skip, "skip-invalid", false, "jobs that cannot be run fail, and the others run")
+	cmd.Flags().BoolVar(&s.skip, "skip-invalid", false, "let invalid jobs fail and run the others")
 	return cmd
 }
 
@@ -137,7 +137,7 @@ func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs 
 	b, err := c.SubmitBatch(ctx, s.id, jobs, s.options()...)
 	if bad := (*dspex.InvalidJobsError)(nil); errors.As(err, &bad) {
 		sayInvalid(a, bad.Invalid, at)
-		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs cannot be run: nothing was submitted", len(bad.Invalid)), Hint: "with --skip-invalid they fail and the others run"}
+		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs are invalid: nothing was submitted", len(bad.Invalid)), Hint: "with --skip-invalid they fail, and the others run"}
 	}
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 
 // batchGoesOn is the error of somebody who does not wait any longer for a batch.
 func batchGoesOn(b dspex.Batch) error {
-	return &cli.Failure{Status: cli.ExitInterrupted, Text: "interrupted; the batch " + b.ID + " goes on",
+	return &cli.Failure{Status: cli.ExitInterrupted, Text: "interrupted; the batch " + b.ID + " continues",
 		Hint: fmt.Sprintf("`dspex batch wait %s` waits for its end, `dspex batch results %s` has what is done, `dspex batch cancel %s` ends it", b.ID, b.ID, b.ID)}
 }
 

@@ -63,7 +63,7 @@ func batchOne(a *cli.App, name, short string, do func(*dspex.Client, context.Con
 func batchList(a *cli.App) *cobra.Command {
 	var many cli.ListFlags
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the batches, the newest first, and until when they are kept", Args: cobra.NoArgs,
+		Use: "list", Short: "List the batches, the newest first, and when they expire", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			most, err := many.Most(cmd)
 			if err != nil {
@@ -134,8 +134,8 @@ func batchResults(a *cli.App) *cobra.Command {
 	var q dspex.BatchQuery
 	cmd := &cobra.Command{
 		Use:   "results BATCH",
-		Short: "Write the results of a batch, one JSON object a line, in the order of its jobs",
-		Long: `Write the results of a batch, one JSON object a line, in the order of its jobs: index, id, session, job, outcome, attempts, reply. While the batch runs
+		Short: "Write the results of a batch, one JSON object per line, in the order of its jobs",
+		Long: `Write the results of a batch, one JSON object per line, in the order of its jobs: index, id, session, job, outcome, attempts, reply. While the batch runs
 these are the results so far. With --csv or --column they are CSV.`,
 		Example: `  dspex batch results nightly-7 --outcome failed,expired --inputs
   dspex batch results nightly-7 --column id --column answer=result.answer --column error=error.code --out answers.csv`,

@@ -34,7 +34,7 @@ func Bench(a *cli.App) *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench [key=value ...]",
-		Short: "Load the pool as many users at once would, and measure it",
+		Short: "Load the pool like many concurrent users, and measure it",
 		Long: `Load the pool: each user has a session of its own and sends one operation after the other. Without arguments an operation
 is predict with the question "Test question N".
 
@@ -45,7 +45,7 @@ Exit status: 1 if an operation failed, otherwise as for call.`,
   dspex bench --users 64 --operations 50 --command echo text=hi -o json`,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if f.users < 1 || f.operations < 1 || f.users > maxOperations/f.operations {
-				return cli.Usage("--users and --operations are 1 or more, their product at most %d", maxOperations)
+				return cli.Usage("--users and --operations must be 1 or more, their product at most %d", maxOperations)
 			}
 			args, err := a.ParseArgs(words, f.body)
 			if err != nil {
@@ -60,7 +60,7 @@ Exit status: 1 if an operation failed, otherwise as for call.`,
 	flags.StringVar(&f.command, "command", "predict", "command to run")
 	flags.StringVar(&f.session, "session", "", "prefix of the sessions' names (default a new one each time)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "bound on one attempt")
-	flags.IntVar(&f.retries, "max-retries", 0, "retries of a failed attempt: by default failures are counted, not hidden")
+	flags.IntVar(&f.retries, "max-retries", 0, "retries of a failed attempt; by default there are none, so that failures are counted")
 	flags.StringVar(&f.body, "json", "", "arguments as a JSON map: the text, @FILE, or - for standard input")
 	return cmd
 }

@@ -61,8 +61,8 @@ their own.
 	flags := cmd.Flags()
 	flags.StringVar(&f.body, "json", "", "arguments as a JSON map: the text, @FILE, or - for standard input")
 	flags.StringVar(&f.session, "session", "", "session to run in; without it the job is anonymous")
-	flags.StringVar(&f.job, "job", "", "job id of your own: asking again under it gives the first outcome")
-	flags.BoolVar(&f.stream, "stream", false, "print the answer as it comes")
+	flags.StringVar(&f.job, "job", "", "job id of your own: a repeat under the same id returns the first outcome")
+	flags.BoolVar(&f.stream, "stream", false, "print the answer as it arrives")
 	flags.BoolVar(&f.submit, "submit", false, "store the job and print its id instead of waiting")
 	flags.StringVar(&f.lane, "lane", string(dspex.LaneInteractive), "with --submit and no session: interactive or batch")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "bound on one attempt")
@@ -70,14 +70,14 @@ their own.
 	flags.IntVar(&f.retries, "max-retries", 0, "retries after the first attempt (default by the kind of error)")
 	flags.StringVar(&f.backoff, "backoff", "", "linear, exponential or delays such as 100ms,1s (default exponential)")
 	flags.DurationVar(&f.backoffCap, "backoff-cap", 30*time.Second, "bound on each delay between attempts")
-	flags.Float64Var(&f.jitter, "jitter", 0, "spread of the delays: 0.1 draws each from 90 to 110 % (0.25 at most)")
+	flags.Float64Var(&f.jitter, "jitter", 0, "spread of the delays: 0.1 makes each random between 90 and 110 % (0.25 at most)")
 	flags.StringVar(&f.signature, "signature", "", `predict: the program, such as "question -> answer: int", or its JSON map`)
 	flags.StringSliceVar(&f.outputs, "outputs", nil, "predict without signature: names of the outputs (default answer)")
 	flags.StringVar(&f.module, "module", "", "predict: predict, chain_of_thought or react")
 	flags.StringVar(&f.lm, "lm", "", "language-model profile of the host, for this job only")
 	flags.Float64Var(&f.temperature, "temperature", 0, "sampling temperature, for this job only")
 	flags.BoolVar(&f.operator, "operator", false, "use the operator's endpoints: for shutdown, and set_lm for all sessions, where tenants have accounts")
-	flags.BoolVar(&f.requireState, "require-state", false, "refuse to run on a session of which nothing is known")
+	flags.BoolVar(&f.requireState, "require-state", false, "refuse to run on a session without state")
 	return cmd
 }
 
@@ -111,7 +111,7 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
 		var signature any = f.signature
 		if strings.HasPrefix(strings.TrimSpace(f.signature), "{") {
 			if err := cli.ReadJSON([]byte(f.signature), &signature); err != nil {
-				return nil, cli.Usage("--signature looks like a JSON map and is none: %v", err)
+				return nil, cli.Usage("--signature looks like a JSON map, but is not: %v", err)
 			}
 		}
 		options = append(options, dspex.WithSignature(signature))
@@ -127,7 +127,7 @@ func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
 	case f.submit && f.stream:
 		return nil, cli.Usage("--submit does not wait, so --stream would have no effect")
 	case f.operator && (f.submit || f.stream):
-		return nil, cli.Usage("--operator takes neither --submit nor --stream: published jobs are those of clients, and the operator's commands stream nothing")
+		return nil, cli.Usage("--operator excludes --submit and --stream: published jobs have the client role, and operators' commands do not stream")
 	case cmd.Flags().Changed("lane") && (!f.submit || f.session != ""):
 		return nil, cli.Usage("--lane is for --submit without a session")
 	}

@@ -15,7 +15,7 @@ import (
 // Jobs is `dspex jobs`.
 func Jobs(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "jobs", Short: "Look after jobs by their ids", Args: cobra.NoArgs,
+		Use: "jobs", Short: "Show, await and cancel jobs by their ids", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(jobsGetCommand(a), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
@@ -26,8 +26,8 @@ func jobsGetCommand(a *cli.App) *cobra.Command {
 	var session string
 	cmd := &cobra.Command{
 		Use:   "get JOB",
-		Short: "Show how far a job is, or how it ended",
-		Long:  "Show how far a job is, or how it ended.\n\nExit status: 0 also for a job that failed: being told is what was asked for. Otherwise as for call.",
+		Short: "Show the state of a job, or its outcome",
+		Long:  "Show the state of a job, or its outcome.\n\nExit status: 0 even if the job failed. Otherwise as for call.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := cli.SessionGiven(cmd); err != nil {
@@ -51,15 +51,15 @@ func jobsWaitCommand(a *cli.App) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "wait JOB",
-		Short: "Wait for a job and print its result, as call would have",
-		Long:  "Wait for a job and print its result, as call would have.\n\n" + cli.ExitHelp,
+		Short: "Wait for a job and print its result, like call",
+		Long:  "Wait for a job and print its result, like call.\n\n" + cli.ExitHelp,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := cli.SessionGiven(cmd); err != nil {
 				return err
 			}
 			if timeout < 0 {
-				return cli.Usage("--timeout is negative")
+				return cli.Usage("--timeout must not be negative")
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				if timeout > 0 {
@@ -88,9 +88,9 @@ func jobsCancelCommand(a *cli.App) *cobra.Command {
 	var session string
 	cmd := &cobra.Command{
 		Use:   "cancel JOB",
-		Short: "End a job early: queued, waiting for a retry, or running",
-		Long: `End a job early and show how it ended. A queued job never runs; a running one is stopped, and its worker is replaced if it
-cannot be. A job that has ended before keeps its outcome.
+		Short: "Cancel a job: queued, waiting for a retry, or running",
+		Long: `Cancel a job and show its outcome. A queued job never runs; a running one is stopped, and its worker is replaced if it
+does not stop. A job that has already ended keeps its outcome.
 
 Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call.`,
 		Example: "  dspex jobs cancel order-1 --session user_123",

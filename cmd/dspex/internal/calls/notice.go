@@ -75,9 +75,9 @@ func waitsFor(found dspex.Job, err error) string {
 	case errors.As(err, &e) && e.Code == dspex.CodeJobUnknown:
 		return "not stored yet"
 	case errors.As(err, &e) && e.Code == dspex.CodeBroker:
-		return "the broker is not there: the call is sent again when it is back"
+		return "the broker is away: the call is sent again when it is back"
 	}
-	return "nobody answers yet: no dispatcher, or its broker is cut off"
+	return "no answer yet: no dispatcher runs, or its broker is cut off"
 }
 
 // goesOn is the error of somebody who does not wait any longer for a job that goes on.
@@ -87,7 +87,7 @@ func goesOn(job dspex.JobRef) error {
 		flag = " --session " + job.Session
 	}
 	return &cli.Failure{
-		Status: cli.ExitInterrupted, Text: "interrupted; if it was accepted, the job " + job.ID + " goes on",
+		Status: cli.ExitInterrupted, Text: "interrupted; if it was accepted, the job " + job.ID + " continues",
 		Hint: fmt.Sprintf("`dspex jobs wait %s%s` waits for its outcome, `dspex jobs cancel %s%s` ends it", job.ID, flag, job.ID, flag),
 	}
 }

@@ -19,8 +19,8 @@ func TestWhatAJobWaitsForIsSaid(t *testing.T) {
 		"running":       {dspex.Job{Status: dspex.JobRunning, Attempts: 2}, nil, "attempt 2 runs"},
 		"retrying":      {dspex.Job{Status: dspex.JobRetrying, Attempts: 1}, nil, "attempt 1 failed"},
 		"not stored":    {dspex.Job{}, &dspex.Error{Code: dspex.CodeJobUnknown}, "not stored"},
-		"no broker":     {dspex.Job{}, &dspex.Error{Code: dspex.CodeBroker}, "the broker is not there"},
-		"no service":    {dspex.Job{}, errors.New("no responders"), "nobody answers"},
+		"no broker":     {dspex.Job{}, &dspex.Error{Code: dspex.CodeBroker}, "the broker is away"},
+		"no service":    {dspex.Job{}, errors.New("no responders"), "no answer yet"},
 		"has an answer": {dspex.Job{Status: dspex.JobSucceeded}, nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,14 +21,14 @@ const stateBytes = 1 << 20
 func Programs(a *cli.App) *cobra.Command {
 	var session string
 	cmd := &cobra.Command{
-		Use: "programs", Short: "Look after programs and what they have learnt",
-		Long: `Look after the programs of the modules, those that were pushed to all hosts, and with --session those of a session. What an
-optimiser of DSPy has found (demos, instructions) is saved by module.save("state.json"), and goes to all hosts or into a session by
-"dspex programs push". Pushing to all hosts, and taking back, need the operator's role.`,
+		Use: "programs", Short: "List, show, push and delete programs and their learnt state",
+		Long: `Manage the programs of the modules, those pushed to all hosts, and with --session those of a session. The results of an
+optimiser of DSPy (demos, instructions), saved by module.save("state.json"), are sent to all hosts or into a session by
+"dspex programs push". Pushing to all hosts and withdrawing need the operator role.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&session, "session", "", "session whose programs are meant")
+	cmd.PersistentFlags().StringVar(&session, "session", "", "session of the programs")
 	cmd.AddCommand(programsList(a, &session), programsShow(a, &session), programsPush(a, &session), programsDelete(a, &session))
 	return cmd
 }
@@ -148,9 +148,9 @@ func sayProgram(a *cli.App, r dspex.Reply) error {
 func programsPush(a *cli.App, session *string) *cobra.Command {
 	var signature, kind string
 	cmd := &cobra.Command{
-		Use: "push PROGRAM [STATE.json]", Short: "Give what a program has learnt, or a whole program, to all hosts or into a session", Args: cobra.RangeArgs(1, 2),
-		Long: `Give what a program has learnt, as DSPy's module.save("state.json") wrote it, to all hosts. PROGRAM is a program of the
-modules; its next jobs run with it, on every host. With --signature it is a program of its own. With --session it goes into that session only.`,
+		Use: "push PROGRAM [STATE.json]", Short: "Push the learnt state of a program, or a whole program, to all hosts or into a session", Args: cobra.RangeArgs(1, 2),
+		Long: `Push the learnt state of a program, a file written by DSPy's module.save("state.json"), to all hosts. PROGRAM is a program of the
+modules; its next jobs use the state, on every host. With --signature PROGRAM is a new program. With --session the push is for that session only.`,
 		Example: "  dspex programs push summarise state.json\n  dspex programs push qa state.json --signature \"question -> answer\" --type chain_of_thought",
 		RunE: func(cmd *cobra.Command, given []string) error {
 			args := dspex.Args{"id": given[0]}
@@ -182,7 +182,7 @@ modules; its next jobs run with it, on every host. With --signature it is a prog
 			})
 		},
 	}
-	cmd.Flags().StringVar(&signature, "signature", "", "signature of a program that no module has, such as \"question -> answer\"")
+	cmd.Flags().StringVar(&signature, "signature", "", "signature of a new program, such as \"question -> answer\"")
 	cmd.Flags().StringVar(&kind, "type", "", "its module: predict, chain_of_thought or react")
 	return cmd
 }
@@ -217,7 +217,7 @@ func readState(path string) (any, error) {
 
 func programsDelete(a *cli.App, session *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete PROGRAM", Short: "Take back what was pushed to all hosts, or delete a session's program", Args: cobra.ExactArgs(1),
+		Use: "delete PROGRAM", Short: "Withdraw a push to all hosts, or delete a session's program", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				var r dspex.Reply

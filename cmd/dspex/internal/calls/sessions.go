@@ -18,7 +18,7 @@ import (
 // Sessions is `dspex sessions`.
 func Sessions(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "sessions", Short: "Look after sessions", Args: cobra.NoArgs,
+		Use: "sessions", Short: "List, show, clean up, export, import and erase sessions", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(sessionsListCommand(a), sessionsGetCommand(a), sessionsCleanupCommand(a), sessionsExportCommand(a), sessionsImportCommand(a),
@@ -31,7 +31,7 @@ func sessionsListCommand(a *cli.App) *cobra.Command {
 	var many cli.ListFlags
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List sessions, those not used for longest first",
+		Short: "List sessions, longest idle first",
 		Example: `  dspex sessions list --prefix user_ --idle 30m
   dspex sessions list --all -o jsonl`,
 		Args: cobra.NoArgs,
@@ -40,7 +40,7 @@ func sessionsListCommand(a *cli.App) *cobra.Command {
 				return err
 			}
 			if f.Idle < 0 {
-				return cli.Usage("--idle is negative")
+				return cli.Usage("--idle must not be negative")
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				list := cli.Listing[dspex.SessionInfo]{Row: sessionRow, None: "no such sessions", Raw: func(s dspex.SessionInfo) json.RawMessage { return s.Raw }, Table: cli.Columns{
@@ -53,9 +53,9 @@ func sessionsListCommand(a *cli.App) *cobra.Command {
 	}
 	many.Add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.Prefix, "prefix", "", "only sessions whose id begins so")
+	flags.StringVar(&f.Prefix, "prefix", "", "only sessions whose id has this prefix")
 	flags.StringVar(&f.Host, "host", "", "only sessions that this host serves now")
-	flags.DurationVar(&f.Idle, "idle", 0, "only sessions that were not used for so long")
+	flags.DurationVar(&f.Idle, "idle", 0, "only sessions that have been idle for at least this long")
 	return cmd
 }
 
@@ -76,7 +76,7 @@ func sessionRow(s dspex.SessionInfo) []string {
 
 func sessionsGetCommand(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "get SESSION", Short: "Show all about one session", Args: cobra.ExactArgs(1),
+		Use: "get SESSION", Short: "Show everything about one session", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				s, err := c.Admin().GetSession(ctx, args[0])
@@ -113,7 +113,7 @@ func saySession(a *cli.App, s dspex.SessionDetails) {
 	}
 	expired := ""
 	if s.Expired {
-		expired = "yes: its next job finds its state gone"
+		expired = "yes: its state is gone for its next job"
 	}
 	a.Table(a.Out, "", []cli.Row{
 		{"session", cli.Word(s.ID)}, {"host", cli.Dash(s.Host)}, {"worker", cli.Dash(s.Worker)}, {"partition", fmt.Sprintf("%d, epoch %d", s.Partition, s.Epoch)},
@@ -136,7 +136,7 @@ func saySession(a *cli.App, s dspex.SessionDetails) {
 
 // jobOption is the flag --job of what runs as a job of the session.
 func jobOption(cmd *cobra.Command, job *string) {
-	cmd.Flags().StringVar(job, "job", "", "job id of your own: asking again under it does it once")
+	cmd.Flags().StringVar(job, "job", "", "job id of your own: a repeat under the same id has no effect")
 }
 
 func withJob(job string) []dspex.SessionOption {
@@ -149,7 +149,7 @@ func withJob(job string) []dspex.SessionOption {
 func sessionsCleanupCommand(a *cli.App) *cobra.Command {
 	var job string
 	cmd := &cobra.Command{
-		Use: "cleanup SESSION", Short: "Remove a session's state, after the jobs that it has waiting", Args: cobra.ExactArgs(1),
+		Use: "cleanup SESSION", Short: "Remove a session's state, after its waiting jobs", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				reply, err := c.Admin().CleanupSession(ctx, args[0], withJob(job)...)
@@ -179,7 +179,7 @@ func sessionsEraseCommand(a *cli.App) *cobra.Command {
 		},
 	}
 	jobOption(cmd, &job)
-	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	cmd.Flags().BoolVar(&yes, "yes", false, "confirm the erasure")
 	return cmd
 }
 
@@ -187,7 +187,7 @@ func sessionsExportCommand(a *cli.App) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:     "export SESSION",
-		Short:   "Write a session as a JSON document that import reads",
+		Short:   "Write a session as a JSON document for import",
 		Example: "  dspex sessions export user_123 --out user_123.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -229,7 +229,7 @@ func sessionsImportCommand(a *cli.App) *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use:   "import SESSION FILE",
-		Short: "Make an exported document (- is standard input) a session's state",
+		Short: "Replace a session's state by an exported document (- is standard input)",
 		Example: `  dspex sessions import user_123 user_123.json
   dspex sessions export a | dspex sessions import b -`,
 		Args: cobra.ExactArgs(2),
@@ -245,7 +245,7 @@ func sessionsImportCommand(a *cli.App) *cobra.Command {
 		},
 	}
 	jobOption(cmd, &job)
-	cmd.Flags().BoolVar(&replace, "replace", false, "lose the state that the session has")
+	cmd.Flags().BoolVar(&replace, "replace", false, "replace the session's existing state")
 	return cmd
 }
 

@@ -49,7 +49,7 @@ func (a *App) surrounding() *natsContext {
 
 func readContext(env func(string) string, name string) (*natsContext, error) {
 	if strings.ContainsAny(name, `/\`) || strings.HasPrefix(name, ".") {
-		return nil, Usage("--context is the name of a context, not a path")
+		return nil, Usage("--context must be the name of a context, not a path")
 	}
 	config := env("XDG_CONFIG_HOME")
 	if config == "" {

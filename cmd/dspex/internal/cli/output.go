@@ -174,7 +174,7 @@ func (a *App) SayError(err error, status int) {
 		fmt.Fprintf(a.Err, "%s %s\n", a.Paint(a.Err, Red, "dspex:"), Clean(own.Text))
 		a.Table(a.Err, "  ", []Row{{"hint", own.Hint}})
 		if own.Status == daemon.ExitUsage && own.Hint == "" {
-			fmt.Fprintln(a.Err, "  `dspex help`, or --help after a command, shows what is possible")
+			fmt.Fprintln(a.Err, "  `dspex help`, or --help after a command, shows commands and flags")
 		}
 	case status == ExitInterrupted:
 		fmt.Fprintln(a.Err, "dspex: interrupted")

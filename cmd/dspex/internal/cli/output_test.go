@@ -68,7 +68,7 @@ func TestPasswordsAndTokensAreNotShown(t *testing.T) {
 	for address, want := range map[string]string{
 		"nats://u:p@h:4222":          "nats://...@h:4222",
 		"nats://token@h, tls://h2:1": "nats://...@h,tls://h2:1",
-		"nats://u:p%zz@h":            "an address that is no URL",
+		"nats://u:p%zz@h":            "an address that is not a URL",
 	} {
 		if got := daemon.WithoutPassword(address); got != want {
 			t.Errorf("%s is shown as %s, want %s", address, got, want)

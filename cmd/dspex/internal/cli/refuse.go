@@ -15,7 +15,7 @@ func (useless) Type() string       { return "string" }
 
 // WithoutBroker is for commands that connect to no broker of others.
 func WithoutBroker(cmd *cobra.Command) *cobra.Command {
-	return without(cmd, "it connects to no broker of yours", "server", "context")
+	return without(cmd, "it does not connect to a broker", "server", "context")
 }
 
 // WithoutOutput is for commands that print what they have to say as it comes.

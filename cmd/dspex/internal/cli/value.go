@@ -100,7 +100,7 @@ func DecodeJSON(text []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("there is more after the value")
+		return fmt.Errorf("there must be only one value, got more text after it")
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (d *doctor) broker(nc *nats.Conn) {
 		d.add("broker", Warning, "set max_payload in its configuration: 1MB at least, 8MB for large sessions", "max_payload is %d bytes", most)
 	}
 	if rtt, err := nc.RTT(); err == nil && rtt > slowBroker {
-		d.add("broker", Warning, "each job takes several round trips: put hosts near to the broker", "a round trip takes %v", rtt.Round(time.Millisecond))
+		d.add("broker", Warning, "each job takes several round trips: put hosts close to the broker", "a round trip takes %v", rtt.Round(time.Millisecond))
 	}
 }
 
@@ -138,10 +138,10 @@ func (d *doctor) hosts(hosts dspex.Hosts) {
 	for _, h := range hosts.Hosts {
 		switch {
 		case h.State == dspex.HostGone:
-			d.add("hosts", Warning, "start it again; its sessions move to the others meanwhile", "%s does not answer", h.Host)
+			d.add("hosts", Warning, "start it again; meanwhile its sessions move to other hosts", "%s does not answer", h.Host)
 			continue
 		case h.ActiveWorkers < h.PoolSize:
-			d.add("hosts", Warning, "the host's log says why its workers do not start", "%s has %d of %d workers", h.Host, h.ActiveWorkers, h.PoolSize)
+			d.add("hosts", Warning, "the host's log has the reason why its workers do not start", "%s has %d of %d workers", h.Host, h.ActiveWorkers, h.PoolSize)
 		case h.Drain:
 			d.add("hosts", Note, "`dspex hosts resume "+h.Host+"` lets it serve again", "%s is drained", h.Host)
 		}
@@ -152,13 +152,13 @@ func (d *doctor) hosts(hosts dspex.Hosts) {
 		for engine, of := range engines {
 			each = append(each, engine+" on "+strings.Join(of, ", "))
 		}
-		d.add("versions", Warning, "sessions move between hosts: let all have the same", "hosts have different engines: %s", strings.Join(each, "; "))
+		d.add("versions", Warning, "sessions move between hosts: use the same engine on all", "hosts have different engines: %s", strings.Join(each, "; "))
 	}
 	if hosts.Unassigned > 0 {
-		d.add("partitions", Warning, "it passes within seconds if a host serves; else start one", "%d of %d partitions have no owner", hosts.Unassigned, hosts.Partitions)
+		d.add("partitions", Warning, "this ends within seconds if a host serves; otherwise start one", "%d of %d partitions have no owner", hosts.Unassigned, hosts.Partitions)
 	}
 	if hosts.Leader == "" {
-		d.add("leader", Wrong, "start a dispatcher, or look into its log", "no dispatcher leads: nothing is assigned")
+		d.add("leader", Wrong, "start a dispatcher, or read its log", "no dispatcher leads: nothing is assigned")
 		return
 	}
 	d.fine("hosts", "%d worker-hosts, %d partitions, %s leads", len(hosts.Hosts), hosts.Partitions, hosts.Leader)

@@ -36,8 +36,8 @@ func Command(a *cli.App) *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look for what is wrong with this machine, the broker and the deployment",
-		Long: `Look for what is wrong with this machine, the broker and the deployment, and say what to do about it. It changes nothing.
+		Short: "Diagnose this machine, the broker and the deployment",
+		Long: `Diagnose this machine, the broker and the deployment, and suggest fixes. It changes nothing.
 
 Some looks need the rights of an operator; without them they are left out, and that is said. --probe runs one small prediction
 with each language-model profile that the file of settings names: that costs money.
@@ -55,7 +55,7 @@ Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&local, "local", false, "look at this machine only")
+	f.BoolVar(&local, "local", false, "check only this machine")
 	f.BoolVar(&probe, "probe", false, "call each language model of the file of settings once, through the deployment")
 	f.StringVar(&path, "path", ".", "directory of your modules")
 	return cmd
@@ -81,9 +81,9 @@ func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	case err == nil:
 		return false
 	case ctx.Err() != nil:
-		d.add(check, Warning, "", "not looked at: %v", ctx.Err())
+		d.add(check, Warning, "", "not checked: %v", ctx.Err())
 	default:
-		d.add(check, Note, "an operator may look: docs/operations.md, Rights", "not looked at: %v", err)
+		d.add(check, Note, "an operator may check it: docs/operations.md, Rights", "not checked: %v", err)
 	}
 	return true
 }

@@ -23,8 +23,8 @@ func Command(a *cli.App) *cobra.Command {
 	var tenants []string
 	cmd := &cobra.Command{
 		Use:   "gateway",
-		Short: "Serve HTTP for those who have no NATS: jobs, sessions, health and numbers, described by /openapi.json",
-		Long: `Serve HTTP for those who have no NATS: run commands in sessions and without, store jobs and fetch their outcomes, cancel
+		Short: "Serve HTTP for clients without NATS: jobs, sessions, health and numbers, described by /openapi.json",
+		Long: `Serve HTTP for clients without NATS: run commands in sessions and without, store jobs and fetch their outcomes, cancel
 them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples. Clients of
 OpenAI find models, chat completions and responses under /v1.
 
@@ -41,8 +41,8 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.Listen, "listen", gateway.DefaultListen, "HOST:PORT to listen on; port 0 takes a free one")
-	f.Int64Var(&cfg.MaxBody, "max-body", gateway.DefaultMaxBody, "bytes that the body of a request may have")
-	f.IntVar(&cfg.MaxRequests, "max-requests", gateway.DefaultMaxRequests, "requests that are served at once; more are refused with 429")
+	f.Int64Var(&cfg.MaxBody, "max-body", gateway.DefaultMaxBody, "largest body of a request in bytes")
+	f.IntVar(&cfg.MaxRequests, "max-requests", gateway.DefaultMaxRequests, "concurrent requests; more are refused with 429")
 	f.StringVar(&cfg.Tokens, "tokens", "", "file of the tokens that requests need; read again when it changes")
 	f.StringSliceVar(&tenants, "tenant", nil, "NAME=CONTEXT: tokens of the tenant use this context of the nats command line; repeated, or separated by commas")
 	f.StringSliceVar(&cfg.Models, "models", nil, "LM profile of the hosts that /v1/models shows, beside programs; repeated, or separated by commas")
@@ -56,12 +56,12 @@ func checkTenants(named []string, file string) error {
 	for _, t := range named {
 		name, context, ok := strings.Cut(t, "=")
 		if !ok || name == "" || context == "" || seen[name] {
-			return fmt.Errorf("--tenant must be NAME=CONTEXT, each name once and not %s, which is who the gateway is itself; got %q", tokens.Default, t)
+			return fmt.Errorf("--tenant must be NAME=CONTEXT, each name once and not %s, the gateway's own tenant; got %q", tokens.Default, t)
 		}
 		seen[name] = true
 	}
 	if len(named) > 0 && file == "" {
-		return errors.New("--tenant needs --tokens: nothing else says whose a request is")
+		return errors.New("--tenant needs --tokens, which give the tenant of a request")
 	}
 	return nil
 }
@@ -93,10 +93,10 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 	}
 	l, err := cfg.Open()
 	if err != nil {
-		return &cli.Failure{Status: daemon.ExitFailed, Text: err.Error(), Hint: "--listen names another address; port 0 takes a free one"}
+		return &cli.Failure{Status: daemon.ExitFailed, Text: err.Error(), Hint: "use another address with --listen; port 0 takes a free one"}
 	}
 	if cfg.Tokens != "" && cfg.Cert == "" {
-		log.Warn("tokens_unencrypted", "hint", "--tls-cert and --tls-key, or a proxy in front that speaks HTTPS")
+		log.Warn("tokens_unencrypted", "hint", "use --tls-cert and --tls-key, or a proxy in front with HTTPS")
 	}
 	fmt.Fprintf(a.Out, "%s %s\n", a.Paint(a.Out, cli.Green, "ready"), cfg.URL(l))
 	return g.Serve(ctx, l, registry, log)

@@ -32,7 +32,7 @@ func tokensNew(a *cli.App, path *string) *cobra.Command {
 	var t tokens.Token
 	var role string
 	cmd := &cobra.Command{
-		Use: "new", Short: "Make a token and print it, this once", Args: cobra.NoArgs,
+		Use: "new", Short: "Make a token and print it once", Args: cobra.NoArgs,
 		Long: `Make a token and print it on standard output. Nobody can read it again. Its bearer sends it as "Authorization: Bearer TOKEN".
 
 call: run commands, store jobs, read and cancel them. operate: also the commands of operators (contract/commands.md, Roles), where
@@ -57,7 +57,7 @@ the gateway's own user may use them, and /metrics.`,
 	f := cmd.Flags()
 	f.StringVar(&t.Tenant, "tenant", tokens.Default, "tenant whose sessions and jobs it reaches")
 	f.StringVar(&role, "role", string(tokens.Call), "call or operate")
-	f.StringVar(&t.Sessions, "sessions", "", "what the names of its sessions, and its ids of anonymous jobs, must begin with (default: anything)")
+	f.StringVar(&t.Sessions, "sessions", "", "required prefix of its session names and of its ids of anonymous jobs (default: none)")
 	f.Float64Var(&t.Rate, "rate", 0, "requests a second (0: no bound)")
 	return cmd
 }

@@ -40,8 +40,8 @@ func file(a *cli.App, named string) (*config.File, error) {
 
 func configCheck(a *cli.App) *cobra.Command {
 	return &cobra.Command{
-		Use: "check [FILE]", Short: "Say all that is wrong with the file", Args: cobra.MaximumNArgs(1),
-		Long: "Say all that is wrong with the file, each with its line and column.\n\nExit status: 0 nothing is wrong; 1 something is, or there is no file.",
+		Use: "check [FILE]", Short: "List all errors of the file", Args: cobra.MaximumNArgs(1),
+		Long: "List all errors of the file with line and column.\n\nExit status: 0 nothing is wrong; 1 something is, or there is no file.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := file(a, strings.Join(args, ""))
 			if err != nil {
@@ -66,7 +66,7 @@ func configShow(a *cli.App) *cobra.Command {
 	var named, program string
 	var origin bool
 	cmd := &cobra.Command{
-		Use: "show", Short: "Show what counts for a program that is started without flags", Args: cobra.NoArgs,
+		Use: "show", Short: "Show the effective settings of a program that is started without flags", Args: cobra.NoArgs,
 		Example: "  dspex config show --origin\n  dspex config show --for dispatcher -o json",
 		RunE: func(*cobra.Command, []string) error {
 			of := program
@@ -102,7 +102,7 @@ func configShow(a *cli.App) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&named, config.FileFlag, "", "file of settings (default: dspex.yaml or dspex.toml in the working directory) [$DSPEX_CONFIG]")
 	cmd.Flags().StringVar(&program, "for", "worker-host", "dispatcher, worker-host or dev")
-	cmd.Flags().BoolVar(&origin, "origin", false, "say where each value comes from")
+	cmd.Flags().BoolVar(&origin, "origin", false, "show the source of each value")
 	return cmd
 }
 
@@ -132,7 +132,7 @@ func configSchema(a *cli.App) *cobra.Command {
 func Init(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "init [FILE]", Short: "Write a file of settings with comments", Args: cobra.MaximumNArgs(1),
-		Long: "Write a file of settings with comments: dspex.yaml, or FILE. A file that is there stays as it is.",
+		Long: "Write a file of settings with comments: dspex.yaml, or FILE. An existing file is not changed.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := cli.FirstOf(strings.Join(args, ""), config.Names[0])
 			f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // it holds no secrets
@@ -149,7 +149,7 @@ func Init(a *cli.App) *cobra.Command {
 			if !a.Text() {
 				return a.Say(map[string]string{"path": path})
 			}
-			fmt.Fprintf(a.Out, "wrote %s: `dspex config show --origin` tells what counts\n", cli.Word(path))
+			fmt.Fprintf(a.Out, "wrote %s: `dspex config show --origin` shows the effective settings\n", cli.Word(path))
 			return nil
 		},
 	}

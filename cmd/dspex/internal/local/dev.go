@@ -52,7 +52,7 @@ func Dev(a *cli.App) *cobra.Command {
 	f.StringVar(&d.cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
 	f.StringVar(&d.cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
 	f.BoolVarP(&d.verbose, "verbose", "v", false, "log everything")
-	f.BoolVarP(&d.quiet, "quiet", "q", false, "no line for each attempt; what user code prints and raises is shown all the same")
+	f.BoolVarP(&d.quiet, "quiet", "q", false, "no line for each attempt; output and exceptions of user code are still shown")
 	config.Flags(f, true)
 	config.TellVariables(f)
 	return cmd
@@ -115,11 +115,11 @@ func announce(a *cli.App, i devserver.Info, metrics, http string) {
 	say := func(format string, args ...any) { fmt.Fprintf(a.Err, format+"\n", args...) }
 	switch {
 	case i.Mode == "mock_adapter":
-		say("%s", a.Paint(a.Err, cli.Dim, "Test mode mock_adapter: no Python; answers come from the scenario (--scenario), or are made up."))
+		say("%s", a.Paint(a.Err, cli.Dim, "Test mode mock_adapter: no Python; answers come from the scenario (--scenario), or are generated."))
 	case i.Mode != "":
-		say("%s", a.Paint(a.Err, cli.Dim, "Test mode "+i.Mode+": what the scenario (--scenario) has an answer for is answered by it."))
+		say("%s", a.Paint(a.Err, cli.Dim, "Test mode "+i.Mode+": the scenario (--scenario) gives the answers that it has."))
 	case i.Engine == "stub":
-		say("%s", a.Paint(a.Err, cli.Dim, "The stub engine answers: no DSPy, no language model, values made up from the inputs."))
+		say("%s", a.Paint(a.Err, cli.Dim, "The stub engine answers: no DSPy, no language model, values generated from the inputs."))
 	case i.Echo != "":
 		say("%s", a.Paint(a.Err, cli.Dim, "No language model is configured (--lm): the built-in echo model answers, through real DSPy and HTTP."))
 	}

@@ -22,9 +22,9 @@ type envFlags struct{ path, python string }
 func Env(a *cli.App) *cobra.Command {
 	var f envFlags
 	cmd := &cobra.Command{
-		Use: "env", Short: "Look after the Python packages that your modules need",
-		Long: `Look after the Python packages that the modules in a directory need: those that its requirements.txt names, or the
-[project] dependencies of its pyproject.toml. "dspex dev" and "worker-host" install them by themselves at the start, into an
+		Use: "env", Short: "Manage the Python packages that your modules need",
+		Long: `Manage the Python packages that the modules in a directory need: those in its requirements.txt, or in the
+[project] dependencies of its pyproject.toml. "dspex dev" and "worker-host" install them automatically at the start, into an
 environment beside the product's; its pinned packages bind them. What runs code in dspy.PythonInterpreter (ProgramOfThought,
 CodeAct, RLM) is the package deno: with it comes Pyodide.`,
 		Args: cobra.NoArgs,
@@ -41,7 +41,7 @@ CodeAct, RLM) is the package deno: with it comes Pyodide.`,
 // ensure makes the environment of the directory, or finds it.
 func (f *envFlags) ensure(ctx context.Context, a *cli.App) (pyenv.Env, error) {
 	if info, err := os.Stat(f.path); err != nil || !info.IsDir() {
-		return pyenv.Env{}, cli.Usage("--path %s is no directory", f.path)
+		return pyenv.Env{}, cli.Usage("--path must be a directory, got %s", f.path)
 	}
 	path, err := filepath.Abs(f.path)
 	if err != nil {
@@ -83,7 +83,7 @@ func editEnv(ctx context.Context, a *cli.App, f *envFlags, add, remove []string)
 
 func envSync(a *cli.App, f *envFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "sync", Short: "Install what requirements.txt or pyproject.toml asks for, ahead of the first start", Args: cobra.NoArgs,
+		Use: "sync", Short: "Install the packages of requirements.txt or pyproject.toml ahead of the first start", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			env, err := f.ensure(cmd.Context(), a)
 			if err != nil {
@@ -156,7 +156,7 @@ func sayEnv(a *cli.App, env pyenv.Env) error {
 
 func envShell(a *cli.App, f *envFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "shell [-- COMMAND...]", Short: "Run a shell, or a command, whose python finds what workers find",
+		Use: "shell [-- COMMAND...]", Short: "Run a shell, or a command, whose python has the workers' packages",
 		Example: "  dspex env shell\n  dspex env shell -- python train.py",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			env, err := f.ensure(cmd.Context(), a)

@@ -19,7 +19,7 @@ import (
 func Audit(a *cli.App) *cobra.Command {
 	var f dspex.AuditFilter
 	cmd := &cobra.Command{
-		Use: "audit", Short: "List what operators did, and what was refused for want of the role",
+		Use: "audit", Short: "List operators' actions, and requests refused for lack of the role",
 		Long: `List the audit trail, the oldest record first: what operators did, what operators of tenants did, and what clients were refused
 for want of the role. A record tells names, numbers and the hash of the request, never its contents.`,
 		Example: `  dspex audit --since 72h --action hosts.drain
@@ -40,11 +40,11 @@ for want of the role. A record tells names, numbers and the hash of the request,
 		},
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&f.NewerThan, "since", 24*time.Hour, "only records of so long; 0: all that are kept")
+	flags.DurationVar(&f.NewerThan, "since", 24*time.Hour, "only records that are newer than this; 0: all")
 	flags.StringVar(&f.Action, "action", "", "only this action, such as sessions.erase or call.set_lm")
-	flags.StringVar(&f.Tenant, "tenant", "", "only what concerns this tenant")
-	flags.StringVar(&f.Role, "role", "", "only what somebody of this role did: operator, tenant or client")
-	flags.BoolVarP(&f.Follow, "follow", "f", false, "go on with new records until it is interrupted")
+	flags.StringVar(&f.Tenant, "tenant", "", "only records about this tenant")
+	flags.StringVar(&f.Role, "role", "", "only actions of this role: operator, tenant or client")
+	flags.BoolVarP(&f.Follow, "follow", "f", false, "keep printing new records until interrupted")
 	return cmd
 }
 

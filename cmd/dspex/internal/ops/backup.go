@@ -70,7 +70,7 @@ func copying(ctx context.Context, a *cli.App, do func(context.Context, *nats.Con
 	defer end(nil)
 	options = append(options, nats.Name("dspex command line"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		if errors.Is(err, nats.ErrPermissionViolation) {
-			end(&cli.Failure{Status: daemon.ExitFailed, Text: "permission denied by the broker: " + err.Error(), Hint: "the user backup may, see docs/operations.md, Backup"})
+			end(&cli.Failure{Status: daemon.ExitFailed, Text: "permission denied by the broker: " + err.Error(), Hint: "use the user backup: docs/operations.md, Backup"})
 		}
 	}))
 	nc, err := nats.Connect(address, options...)

@@ -13,9 +13,9 @@ import (
 // Consumers is `dspex consumers`.
 func Consumers(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "consumers", Short: "Look after foreign consumers on the queues of jobs",
-		Long: `Look after consumers of the streams DSPEX_JOBS and DSPEX_ANON that are not dspex's. They take jobs away, or keep a
-partition from being served; the health check names them. Nothing removes them but "dspex consumers remove".`,
+		Use: "consumers", Short: "List and remove foreign consumers on the queues of jobs",
+		Long: `Manage consumers of the streams DSPEX_JOBS and DSPEX_ANON that do not belong to dspex. They take jobs away, or prevent a
+partition from being served; the health check names them. Only "dspex consumers remove" removes them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

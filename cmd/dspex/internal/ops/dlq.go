@@ -53,9 +53,9 @@ func (f *deadLetterFlags) filter(cmd *cobra.Command) (filter dspex.DeadLetterFil
 	case f.Session != "" && f.Anonymous:
 		return filter, given, cli.Usage("--session and --anonymous exclude each other")
 	case f.OlderThan < 0 || f.NewerThan < 0:
-		return filter, given, cli.Usage("--older-than or --newer-than is negative")
+		return filter, given, cli.Usage("--older-than and --newer-than must not be negative")
 	case f.Limit < 0:
-		return filter, given, cli.Usage("--limit is negative")
+		return filter, given, cli.Usage("--limit must not be negative")
 	}
 	f.Category = dspex.ErrorCategory(f.category)
 	if cmd.Flags().Changed("replayed") {

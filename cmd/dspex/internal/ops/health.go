@@ -15,7 +15,7 @@ func Health(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "health",
 		Short: "Measure the pool's health now",
-		Long: "Measure the pool's health now: healthy, degraded (it serves, but something is missing), or an error that says why not.\n\n" +
+		Long: "Measure the pool's health now: healthy, degraded (it serves, but something is missing), or an error with the reason.\n\n" +
 			"Exit status: 0 healthy; 1 degraded, or not able to serve. Otherwise as for call.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -14,7 +14,7 @@ import (
 // Hosts is `dspex hosts`.
 func Hosts(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "hosts", Short: "Look after worker-hosts", Args: cobra.NoArgs,
+		Use: "hosts", Short: "List, drain and resume worker-hosts", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(hostsListCommand(a),
@@ -66,7 +66,7 @@ func sayHosts(a *cli.App, hosts dspex.Hosts) {
 	}
 	table.Write(a.Out, rows)
 	if hosts.Unassigned > 0 {
-		fmt.Fprintf(a.Err, "%d of %d partitions belong to nobody at the moment\n", hosts.Unassigned, hosts.Partitions)
+		fmt.Fprintf(a.Err, "%d of %d partitions have no owner at the moment\n", hosts.Unassigned, hosts.Partitions)
 	}
 }
 
@@ -96,7 +96,7 @@ func drainCommand(a *cli.App, use, short string, drain bool) *cobra.Command {
 				}
 				text := "it serves again; sessions come back to it as partitions are balanced"
 				if drain {
-					text = "its sessions move as soon as their jobs allow it; `dspex hosts list` shows how far it is"
+					text = "its sessions move as soon as their jobs allow it; `dspex hosts list` shows the progress"
 				}
 				fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, text))
 				return nil

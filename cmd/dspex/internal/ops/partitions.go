@@ -20,8 +20,8 @@ func Partitions(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "partitions [N]", Short: "Show or change the number of partitions",
 		Long: `Show into how many partitions the sessions are divided, or change it. The change needs no restart and refuses nothing: hosts
-finish what runs and give their partitions back, other jobs wait for that, and no job, outcome or state is lost. The command
-ends when the change is over; without it the change goes on, and "dspex partitions" shows how far it is.`,
+finish running jobs and release their partitions, other jobs wait for that, and no job, outcome or state is lost. The command
+ends when the change is over. If it is interrupted the change continues, and "dspex partitions" shows the progress.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n := 0

@@ -27,7 +27,7 @@ func Tenants(a *cli.App) *cobra.Command {
 		Use: "tenants", Short: "Add, list and remove tenants of a broker that is configured by nats.conf", Args: cobra.NoArgs,
 		Long: `Keep the files that nats.conf includes: an account of the broker for each tenant, whose programs reach their own sessions, jobs
 and outcomes alone. Run it where the broker's configuration is. What is changed counts when the broker reads its configuration
-again, which needs no restart: with --pid-file it is asked to.`,
+again, which needs no restart: --pid-file sends it the signal.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&flags.dir, "dir", "tenants", "directory of the tenants, beside nats.conf")
@@ -137,15 +137,15 @@ func reloaded(ctx context.Context, a *cli.App, flags *tenantFlags, name, what st
 	asked := flags.pidFile != ""
 	if asked {
 		if err := askToReload(ctx, flags.pidFile); err != nil {
-			return &cli.Failure{Status: daemon.ExitFailed, Text: fmt.Sprintf("tenant %s is %s in %s, but the broker was not asked to read it: %v", name, what, flags.dir, err), Hint: reloadHint}
+			return &cli.Failure{Status: daemon.ExitFailed, Text: fmt.Sprintf("tenant %s is %s in %s, but the broker was not signalled to reload: %v", name, what, flags.dir, err), Hint: reloadHint}
 		}
 	}
 	if !a.Text() {
 		return a.Say(map[string]any{"tenant": name, what: true, "reload_asked": asked})
 	}
-	say := "the broker was asked to read its configuration: its log says \"Reloaded server configuration\", or why not"
+	say := "the broker was signalled to reload: its log has \"Reloaded server configuration\", or the error"
 	if !asked {
-		say = "it counts when the broker has read its configuration twice: " + reloadHint
+		say = "it takes effect when the broker has reloaded its configuration twice: " + reloadHint
 	}
 	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, say))
 	return nil
@@ -165,7 +165,7 @@ func askToReload(ctx context.Context, pidFile string) error {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil || pid < 2 {
-		return errors.New("the file has no process number")
+		return errors.New("the file must contain a process number")
 	}
 	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 		return err

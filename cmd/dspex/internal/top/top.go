@@ -25,8 +25,8 @@ func Top(a *cli.App) *cobra.Command {
 		Use: "top", Short: "Watch the pool: throughput, errors, hosts, breakers, as they move",
 		Long: `Watch the pool: throughput, errors, workers, sessions, hosts, and the circuit breakers that are not closed.
 
-Keys: q ends it, p holds the picture. Without a terminal, or with -o json, it prints one picture and ends; -o jsonl goes on
-with one line each time until it is interrupted.`,
+Keys: q quits, p pauses. Without a terminal, or with -o json, it prints one snapshot and ends; -o jsonl prints
+one line each time until it is interrupted.`,
 		Example: `  dspex top
   dspex top --every 5s -o jsonl >numbers.jsonl`,
 		Args: cobra.NoArgs,
@@ -47,7 +47,7 @@ with one line each time until it is interrupted.`,
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&every, "every", time.Second, "time between two looks")
+	cmd.Flags().DurationVar(&every, "every", time.Second, "time between two updates")
 	return cmd
 }
 

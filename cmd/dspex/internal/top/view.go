@@ -48,7 +48,7 @@ func (s screen) draw() string {
 
 func (s screen) foot() string {
 	if s.paused {
-		return s.paint(cli.Yellow, "paused") + "   " + s.paint(cli.Dim, "q quit   p go on")
+		return s.paint(cli.Yellow, "paused") + "   " + s.paint(cli.Dim, "q quit   p resume")
 	}
 	return s.paint(cli.Dim, "q quit   p pause")
 }
@@ -67,7 +67,7 @@ func status(now sample) (word, colour string) {
 func (s screen) head(word, colour string) string {
 	title := "dspex top  " + s.address
 	if word == "" {
-		return title + s.paint(cli.Dim, "  waits for the first answer")
+		return title + s.paint(cli.Dim, "  waiting for the first answer")
 	}
 	gap := max(s.width-utf8.RuneCountInString(title)-utf8.RuneCountInString(word), 2)
 	return title + strings.Repeat(" ", gap) + s.paint(colour, word)
