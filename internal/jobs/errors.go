@@ -185,5 +185,5 @@ func NoWorkerFree(timeout time.Duration) *Error {
 // OutcomePending tells who waits, at the deadline, that the job has no outcome yet.
 func OutcomePending(why string) *Error {
 	return Errorf(Connection, CodePending, "the job's deadline has passed and its outcome is not known yet: %s", why).
-		WithHint("no host starts the job any more; how it ended is told by its id (%s)", RPCJobsGet)
+		WithHint("no host starts the job any more; fetch its outcome by its id (%s)", RPCJobsGet)
 }

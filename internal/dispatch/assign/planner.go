@@ -18,7 +18,7 @@ import (
 
 var (
 	// errListening says that there is nothing to plan with yet.
-	errListening = errors.New("hosts that hold partitions have not been heard, and may be soon")
+	errListening = errors.New("hosts that own partitions have not sent a heartbeat yet")
 	// errOvertaken says that what the plan was made of has changed meanwhile.
 	errOvertaken = errors.New("another plan was faster, or the number of partitions was changed meanwhile")
 )
