@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"iter"
 	"strconv"
 	"strings"
@@ -52,16 +53,37 @@ const (
 // SubmitBatch stores the jobs that the iterator gives and has them run. When it returns the batch is durable. It holds no more than a request
 // of them in memory. An id makes it idempotent: the same jobs under the same id are one run, also after a failure in the middle; other jobs are
 // an error of code conflict. "" gives the batch an id of its own. If jobs cannot be run the error is an *InvalidJobsError that names all of
-// them, and nothing is submitted.
+// them, and nothing is submitted. Another failure of a batch without an id of the caller's is an *UnclearBatchError, which has its id: whether it
+// runs may be unknown, and the same jobs under that id are the same run.
 func (c *Client) SubmitBatch(ctx context.Context, id string, jobs iter.Seq2[BatchJob, error], opts ...BatchOption) (Batch, error) {
+	if id != "" {
+		return c.submitBatch(ctx, id, jobs, opts)
+	}
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails
+	id = "batch-" + hex.EncodeToString(random)
+	b, err := c.submitBatch(ctx, id, jobs, opts)
+	if _, is := errors.AsType[*InvalidJobsError](err); err != nil && !is {
+		err = &UnclearBatchError{ID: id, Err: err}
+	}
+	return b, err
+}
+
+// UnclearBatchError is a failure of SubmitBatch that may have left something behind under an id which the caller has not chosen.
+type UnclearBatchError struct {
+	ID  string
+	Err error
+}
+
+func (e *UnclearBatchError) Error() string { return "batch " + e.ID + ": " + e.Err.Error() }
+
+// Unwrap is the failure itself.
+func (e *UnclearBatchError) Unwrap() error { return e.Err }
+
+func (c *Client) submitBatch(ctx context.Context, id string, jobs iter.Seq2[BatchJob, error], opts []BatchOption) (Batch, error) {
 	cfg := batchConfig{ask: map[string]any{}, progress: func(int) {}}
 	for _, o := range opts {
 		o(&cfg)
-	}
-	if id == "" {
-		random := make([]byte, 8)
-		_, _ = rand.Read(random) // never fails
-		id = "batch-" + hex.EncodeToString(random)
 	}
 	up := upload{c: c, id: id, skip: cfg.ask["skip_invalid"] == true, room: int(c.nc.MaxPayload())/2 - chunkRoom, progress: cfg.progress}
 	for job, err := range jobs {

@@ -217,6 +217,27 @@ func TestACancelledBatchRunsNothingMoreAndAnswersForEachJob(t *testing.T) {
 	}
 }
 
+func TestAFailureOfABatchWithoutAnIdTellsTheIdThatItHas(t *testing.T) {
+	c := dspextest.Start(t, dspextest.WithMode(dspextest.MockAdapter)).Client()
+	cut := errors.New("the file ends here")
+	jobs := func(yield func(dspex.BatchJob, error) bool) {
+		for j := range questions(200) {
+			if !yield(j, nil) {
+				return
+			}
+		}
+		yield(dspex.BatchJob{}, cut)
+	}
+	_, err := c.SubmitBatch(bounded(t), "", jobs)
+	var unclear *dspex.UnclearBatchError
+	if !errors.As(err, &unclear) || !errors.Is(err, cut) {
+		t.Fatalf("the error is %v", err)
+	}
+	if b := run(t, c, unclear.ID, questions(200)); b.Outcomes.Succeeded != 200 {
+		t.Fatalf("the batch is %s", b.Raw)
+	}
+}
+
 func erased(t *testing.T, c *dspex.Client) {
 	run(t, c, "again", questions(10))
 	if _, err := c.EraseBatch(bounded(t), "again"); err != nil {

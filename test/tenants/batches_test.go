@@ -1,0 +1,44 @@
+package tenants
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestBatchesAreTheTenants uses the same id on both sides, and an id that one side has alone.
+func TestBatchesAreTheTenants(t *testing.T) {
+	both(t, func(t *testing.T, us string, mine, theirs client) {
+		const shared = "same"
+		own := "of_" + us
+		jobs := []any{m{"command": "echo", "args": m{"x": us}}, m{"command": "append", "args": m{"x": us}, "session": "batch_shared"}}
+		for _, id := range []string{shared, own} {
+			mine.succeeds("dspex.rpc.batches.submit", m{"batch": id, "jobs": jobs})
+			if got := mine.succeeds("dspex.rpc.batches.get", m{"batch": id, "wait_ms": 30000}); !strings.Contains(got, `"succeeded":2`) {
+				t.Fatalf("%s: batch %s is %s", us, id, got)
+			}
+			got := mine.succeeds("dspex.rpc.batches.results", m{"batch": id})
+			if strings.Count(got, `"x":"`+us+`"`) != 1 || strings.Contains(got, `"x":"`+other(us)+`"`) {
+				t.Errorf("%s: the results are %s", us, got)
+			}
+		}
+		for _, ask := range []string{"get", "results", "cancel", "erase"} {
+			theirs.fails("batch_unknown", "dspex.rpc.batches."+ask, m{"batch": own})
+		}
+		if got := theirs.succeeds("dspex.rpc.batches.list", m{}); strings.Contains(got, own) {
+			t.Errorf("%s is listed for another tenant: %s", own, got)
+		}
+		// What the other side uploads under its own name does not meet ours.
+		theirs.succeeds("dspex.rpc.batches.upload", m{"batch": own, "from": 0, "jobs": []any{m{"command": "ping"}}})
+		theirs.succeeds("dspex.rpc.batches.erase", m{"batch": own})
+		if got := mine.succeeds("dspex.rpc.batches.get", m{"batch": own}); !strings.Contains(got, `"phase":"ended"`) {
+			t.Errorf("%s: the batch is %s after another tenant has erased its own", us, got)
+		}
+	})
+}
+
+func other(us string) string {
+	if us == "acme" {
+		return "globex"
+	}
+	return "acme"
+}
