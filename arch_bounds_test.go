@@ -30,7 +30,7 @@ const (
 )
 
 var filesOver = map[string]int{
-	"internal/stream": 25, "test/bench": 24,
+	"test/bench": 24,
 }
 
 // brokerFiles are the files of the rooms that import packages of NATS; the others know package stream alone. Those of the host pass a
@@ -91,6 +91,7 @@ var thirdParty = map[string][]string{
 	"internal/host":                 {natsClient, prometheus},
 	"internal/host/telemetry":       {prometheus},
 	"internal/host/workers":         {prometheus},
+	"internal/link":                 {natsClient, nuid},
 	"internal/lm":                   {pflag},
 	"internal/mock":                 {pflag},
 	"internal/natstest":             {natsServer, natsClient, xcrypto},

@@ -19,6 +19,7 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -130,7 +131,7 @@ const noRoom jetstream.ErrorCode = 10047
 // advise says what to do about what the broker answers to the making of streams.
 func advise(err error) error {
 	api, ok := errors.AsType[*jetstream.APIError](err)
-	other, unlike := errors.AsType[*stream.AccountsError](err)
+	other, unlike := errors.AsType[*link.AccountsError](err)
 	switch {
 	case err == nil:
 		return nil

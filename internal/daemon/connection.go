@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -163,7 +164,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(c.server, append(append(own, stream.ConnectOptions("dspex "+p.Name)...),
+	nc, err := nats.Connect(c.server, append(append(own, link.ConnectOptions("dspex "+p.Name)...),
 
 		nats.IgnoreAuthErrorAbort(), nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
 		nats.ErrorHandler(brokerErrors(s.Log)),

@@ -23,12 +23,12 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
-	"github.com/dspex/dspex/internal/stream"
 )
 
 // Config says what to run. Zero values mean the documented defaults.
@@ -259,5 +259,5 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 }
 
 func connect(srv nats.InProcessConnProvider, name string) (*nats.Conn, error) {
-	return nats.Connect("", append(stream.ConnectOptions(name), nats.InProcessServer(srv))...)
+	return nats.Connect("", append(link.ConnectOptions(name), nats.InProcessServer(srv))...)
 }

@@ -39,6 +39,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/intake"
 
+	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/service"
 
 	"github.com/nats-io/nats.go"
@@ -163,7 +164,7 @@ func New(cfg Config) (*Dispatcher, error) {
 
 // prepare makes the broker objects, or finds them.
 func (d *Dispatcher) prepare(ctx context.Context) (err error) {
-	if err := stream.CheckAccounts(d.broker.NC, d.cfg.Settings.Accounts); err != nil {
+	if err := link.CheckAccounts(d.broker.NC, d.cfg.Settings.Accounts); err != nil {
 		return err
 	}
 	if d.cfg.Settings.Remembered, err = d.stores.HighestKnown(ctx); err != nil {
@@ -186,12 +187,12 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 // passes reports whether prepare is worth another try. What a single broker says is for people: JetStream is off, or a right is
 // missing.
 func (d *Dispatcher) passes(err error) bool {
-	return (d.cfg.Settings.Replicas > 1 || len(d.broker.NC.Servers()) > 1) && stream.Passes(err)
+	return (d.cfg.Settings.Replicas > 1 || len(d.broker.NC.Servers()) > 1) && link.Passes(err)
 }
 
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
 func (d *Dispatcher) Run(ctx context.Context) (err error) {
-	if err := stream.Settle(ctx, d.log, d.passes, d.prepare); err != nil {
+	if err := link.Settle(ctx, d.log, d.passes, d.prepare); err != nil {
 		return err
 	}
 	if !d.cfg.Settings.Accounts {

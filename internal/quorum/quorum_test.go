@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
@@ -67,7 +68,7 @@ func deploy(t *testing.T, leader string, watched int) *deployment {
 		_, err = d.far.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream.Jobs, ask, time.Second)
 		return errors.Join(err, fmt.Errorf("%s leads", d.leader(t)))
 	})
-	d.nc = natstest.Connect(t, d.Servers[watched], stream.ConnectOptions("watched")...)
+	d.nc = natstest.Connect(t, d.Servers[watched], link.ConnectOptions("watched")...)
 	eventually(t, "the servers are known", func() error {
 		if n := len(d.nc.Servers()); n != 3 {
 			return fmt.Errorf("%d of them", n)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Access is what a host or a dispatcher has of the broker.
@@ -63,7 +64,7 @@ func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.L
 	if err := Await(ctx, a.JS, log); err != nil {
 		return nil, err
 	}
-	err = Settle(ctx, log, Passes, func(ctx context.Context) (err error) {
+	err = link.Settle(ctx, log, link.Passes, func(ctx context.Context) (err error) {
 		if err := a.learnAccounts(ctx); err != nil {
 			return err
 		}

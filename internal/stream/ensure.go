@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Names of the broker objects. They are part of the wire.
@@ -102,7 +103,7 @@ const MaxAckPending = 16384
 // Ensure makes every broker object that is missing and leaves those alone that exist, but for their subjects and sizes. Calling it twice, or from two
 // processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
-	if err := CheckVersion(js.Conn()); err != nil {
+	if err := link.CheckVersion(js.Conn()); err != nil {
 		return 0, err
 	}
 	s.anew = true
@@ -121,7 +122,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 
 // Await returns when every broker object exists: the first dispatcher makes them.
 func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
-	if err := CheckVersion(js.Conn()); err != nil {
+	if err := link.CheckVersion(js.Conn()); err != nil {
 		return err
 	}
 	said := ""

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Layout is one way to spread the sessions over partitions. The broker hashes each session into a slot: its jobs lie under
@@ -272,7 +273,7 @@ func allCurrent(c *jetstream.ClusterInfo) error {
 		return nil
 	}
 	for _, r := range c.Replicas {
-		if r.Offline || !r.Current || r.Lag > 0 || r.Active > silentReplica {
+		if r.Offline || !r.Current || r.Lag > 0 || r.Active > link.SilentReplica {
 			return &NotCurrentError{r.Name}
 		}
 	}

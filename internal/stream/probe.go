@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Whether a broker object takes something is known only by a write: a nats-server whose disk is full goes on answering reads and
@@ -107,7 +109,7 @@ type stand struct {
 func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	info, err := askQuorum(ctx, nc, name)
+	info, err := link.Quorum(ctx, nc, name)
 	if err != nil {
 		return stand{}, err
 	}
@@ -116,4 +118,14 @@ func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 		s.leader = info.Cluster.Leader
 	}
 	return s, nil
+}
+
+// AskQuorum asks the leader of the stream of jobs whether it can store something: a leader that is cut off goes on answering for ten
+// seconds, but says itself since when it has not heard of its replicas.
+func AskQuorum(ctx context.Context, nc *nats.Conn) error {
+	_, err := link.Quorum(ctx, nc, Jobs)
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // a stream that was deleted is missed everywhere
+		return nil
+	}
+	return err
 }

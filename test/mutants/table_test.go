@@ -93,7 +93,7 @@ var mutants = []mutant{
 	{name: "the dead letter is not repaired", rule: "Rule 1", aim: []string{"write dead letter, before"}, edits: []edit{{"lifecycle.record.past",
 		"		c.ending.finish(c, o, true)\n",
 		"		live := *o\n		live.DeadLettered = false\n		c.ending.finish(c, &live, true)\n"}}},
-	{name: "default reconnect buffer", rule: "Connections", aim: []string{"host frozen for over an hour"}, edits: []edit{{"stream.ConnectOptions",
+	{name: "default reconnect buffer", rule: "Connections", aim: []string{"host frozen for over an hour"}, edits: []edit{{"link.ConnectOptions",
 		"nats.ReconnectBufSize(-1), ", ""}}},
 	{name: "a host leaves a partition that still names it", rule: "Ownership", aim: []string{"broker killed"}, edits: []edit{{"host/ownership.Keeper.own",
 		"		if a.owner.Incarnation != k.incarnation || epoch <= used {\n", "		if epoch <= used {\n			Wait(t.Work, a.changed, 0)\n			continue\n		}\n		if false {\n"}}},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
+	natslink "github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -103,7 +104,7 @@ func (w *world) dispatcher(who string) *process {
 
 // connect dials as the binaries do.
 func (p *process) connect() error {
-	options := append(stream.ConnectOptions(p.who), nats.InProcessServer(p.cable), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	options := append(natslink.ConnectOptions(p.who), nats.InProcessServer(p.cable), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	nc, err := nats.Connect("", options...)
 	for range 100 { // the broker may die in that moment
 		if err == nil {

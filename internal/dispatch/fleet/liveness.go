@@ -21,7 +21,7 @@ const (
 	Tick       = 200 * time.Millisecond  // between two looks at the hosts
 	lease      = 10 * time.Second        // a host silent for so long is dead
 	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder; as long as a dispatcher listens before it moves anything
-	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (stream.ConnectOptions)
+	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (link.ConnectOptions)
 	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 )
 

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
-	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/link"
 )
 
 const (
@@ -52,7 +52,7 @@ func (d *doctor) deployment(ctx context.Context) {
 }
 
 func (d *doctor) broker(nc *nats.Conn) {
-	if err := stream.CheckVersion(nc); err != nil {
+	if err := link.CheckVersion(nc); err != nil {
 		d.add("broker", Wrong, "upgrade it", "%v", err)
 	} else {
 		d.fine("broker", "nats-server %s", nc.ConnectedServerVersion())

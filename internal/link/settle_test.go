@@ -1,4 +1,4 @@
-package stream_test
+package link_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/link"
 )
 
 func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
@@ -31,7 +31,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tries, began := 0, time.Now()
-				err := stream.Settle(t.Context(), slog.New(slog.DiscardHandler), stream.Passes, func(context.Context) error {
+				err := link.Settle(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error {
 					if tries++; tries == 4 {
 						return nil
 					}
@@ -40,7 +40,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 				if c.passes != (err == nil) || c.passes != (tries == 4) {
 					t.Errorf("%v after %d tries", err, tries)
 				}
-				err = stream.Settle(t.Context(), slog.New(slog.DiscardHandler), stream.Passes, func(context.Context) error { return c.err })
+				err = link.Settle(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error { return c.err })
 				if err == nil || time.Since(began) > 3*time.Minute {
 					t.Errorf("%v after %v", err, time.Since(began))
 				}

@@ -1,4 +1,4 @@
-package stream
+package link
 
 import (
 	"context"
@@ -11,24 +11,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// silentReplica is how long a leader of a stream may not have heard of a replica that it counts on: it hears of each once a second.
+// SilentReplica is how long a leader of a stream may not have heard of a replica that it counts on: it hears of each once a second.
 // It is less than quorum.Lasting.
-const silentReplica = 3 * time.Second
+const SilentReplica = 3 * time.Second
 
 var errNoQuorum = errors.New("the leader of the stream has not heard of most of its replicas lately")
 
-// AskQuorum asks the leader of the stream of jobs whether it can store something: a leader that is cut off goes on answering for ten
-// seconds, but says itself since when it has not heard of its replicas.
-func AskQuorum(ctx context.Context, nc *nats.Conn) error {
-	_, err := askQuorum(ctx, nc, Jobs)
-	if errors.Is(err, jetstream.ErrStreamNotFound) { // a stream that was deleted is missed everywhere
-		return nil
-	}
-	return err
-}
-
-// told is what a stream's leader says of it.
-type told struct {
+// Lead is what a stream's leader says of it.
+type Lead struct {
 	Error   *jetstream.APIError    `json:"error"`
 	Cluster *jetstream.ClusterInfo `json:"cluster"` // nil: it has no replicas
 	State   struct {
@@ -36,13 +26,13 @@ type told struct {
 	} `json:"state"`
 }
 
-// askQuorum returns what the stream's leader says, if it has most of its replicas.
-func askQuorum(ctx context.Context, nc *nats.Conn, name string) (*told, error) {
+// Quorum returns what the stream's leader says, if it has most of its replicas.
+func Quorum(ctx context.Context, nc *nats.Conn, name string) (*Lead, error) {
 	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+name, nil)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
-	var info told
+	var info Lead
 	if err := json.Unmarshal(m.Data, &info); err != nil {
 		return nil, fmt.Errorf("stream %s: %w", name, err)
 	}
@@ -62,7 +52,7 @@ func hasQuorum(c *jetstream.ClusterInfo) bool {
 	}
 	heard := 1
 	for _, r := range c.Replicas {
-		if !r.Offline && r.Active < silentReplica {
+		if !r.Offline && r.Active < SilentReplica {
 			heard++
 		}
 	}
