@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Admin is what operators do: sessions, dead letters, hosts, circuit breakers, and the commands that concern others. Its requests
+// Admin has the operations of operators: sessions, dead letters, hosts, circuit breakers, and operators' commands. Its requests
 // need rights that clients may not have.
 type Admin struct{ c *Client }
 
@@ -36,27 +36,27 @@ func (a *Admin) ExecuteAnonymous(ctx context.Context, command string, args Args,
 	return a.c.call(ctx, subject, session, command, args, opts)
 }
 
-// HostState is what a host does.
+// HostState is the state of a host.
 type HostState string
 
 // The states of hosts.
 const (
 	HostServing  HostState = "serving"
-	HostDraining HostState = "draining" // it is to be empty, and still holds partitions
+	HostDraining HostState = "draining" // drained, but still owns partitions
 	HostDrained  HostState = "drained"  // it holds none
 	HostStopping HostState = "stopping" // it got SIGTERM and finishes what runs
-	HostGone     HostState = "gone"     // it is not alive, and holds partitions or is to be drained
+	HostGone     HostState = "gone"     // not alive, but owns partitions or is marked as drained
 )
 
 // HostInfo is a worker-host. The numbers of one that is gone are not known.
 type HostInfo struct {
 	Host             string    `json:"host"`
 	State            HostState `json:"state"`
-	Drain            bool      `json:"drain"` // it is to be empty until it is resumed
+	Drain            bool      `json:"drain"` // drained until it is resumed
 	Partitions       int       `json:"partitions"`
 	Incarnation      string    `json:"incarnation"`
 	Engine           string    `json:"engine"`
-	Sandbox          string    `json:"sandbox"`  // what its workers are kept from: "none", "user" or "strict"
+	Sandbox          string    `json:"sandbox"`  // level of its workers: "none", "user" or "strict"
 	Capacity         int       `json:"capacity"` // slots
 	Free             int       `json:"free"`
 	PoolSize         int       `json:"pool_size"`
@@ -107,12 +107,12 @@ func (a *Admin) ResumeHost(ctx context.Context, host string) error {
 	return err
 }
 
-// BreakerState is what a circuit breaker does with jobs.
+// BreakerState is the state of a circuit breaker.
 type BreakerState string
 
 // The states of circuit breakers.
 const (
-	BreakerClosed   BreakerState = "closed"    // everything passes
+	BreakerClosed   BreakerState = "closed"    // every job may start
 	BreakerOpen     BreakerState = "open"      // calls fail at once, submitted jobs wait
 	BreakerHalfOpen BreakerState = "half_open" // a few jobs pass, as a trial
 )
@@ -127,7 +127,7 @@ type BreakerFailure struct {
 type BreakerConfig struct {
 	FailureThreshold int           // failures in a row that open it
 	SuccessThreshold int           // successes in a row that close it
-	Timeout          time.Duration // until an open one lets a trial pass
+	Timeout          time.Duration // until an open one allows a trial
 }
 
 // Breaker is the state of a circuit breaker, over all hosts.
@@ -136,10 +136,10 @@ type Breaker struct {
 	State           BreakerState
 	FailureCount    int             // failures in a row; of an open one those that opened it
 	SuccessCount    int             // successes in a row since it is half-open
-	HalfOpenCount   int             // trials under way
+	HalfOpenCount   int             // trials that run now
 	LastFailure     *BreakerFailure // nil: none was seen
 	LastStateChange time.Time       // zero: it has not changed
-	RetryIn         time.Duration   // until an open one lets a trial pass
+	RetryIn         time.Duration   // until an open one allows a trial
 	Config          BreakerConfig
 	Raw             json.RawMessage // the raw result
 }
@@ -163,7 +163,7 @@ func (a *Admin) Breakers(ctx context.Context) ([]Breaker, error) {
 	return list, nil
 }
 
-// ResetBreaker closes a circuit breaker on all hosts and forgets its failures.
+// ResetBreaker closes a circuit breaker on all hosts and resets its failures.
 func (a *Admin) ResetBreaker(ctx context.Context, name string) (Breaker, error) {
 	reply, err := a.c.ask(ctx, contract.RPCBreakersReset, map[string]any{"name": name})
 	if err != nil {
@@ -227,7 +227,7 @@ func (a *Admin) RemoveConsumer(ctx context.Context, stream, consumer string) err
 	return err
 }
 
-// Event is what the service reports of itself: contract/events.md describes each.
+// Event is an event of the service: contract/events.md describes each.
 type Event struct {
 	Name string          // such as dspex.circuit_breaker.opened
 	At   time.Time       // by the sender's clock

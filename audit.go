@@ -19,7 +19,7 @@ type AuditRecord struct {
 	Who        AuditWho  `json:"who"`        // zero on a broker without accounts
 	Tenant     string    `json:"tenant"`
 
-	Args       map[string]any `json:"args"` // names, numbers and choices alone
+	Args       map[string]any `json:"args"` // only names, numbers and choices
 	BodyBytes  int            `json:"body_bytes"`
 	BodySHA256 string         `json:"body_sha256"` // of the whole request
 	Outcome    string         `json:"outcome"`     // accepted or refused
@@ -32,7 +32,7 @@ type AuditRecord struct {
 	Raw json.RawMessage `json:"-"` // the raw result
 }
 
-// AuditWho is what the broker says of whoever made the request.
+// AuditWho is the broker's information about the requester.
 type AuditWho struct {
 	Account string `json:"account"`
 	User    string `json:"user"`
@@ -46,13 +46,13 @@ type AuditFilter struct {
 	Tenant    string
 	Role      string // operator, tenant or client
 	NewerThan time.Duration
-	Follow    bool // go on with new ones until the context ends
+	Follow    bool // keep returning new ones until the context ends
 }
 
 // auditPause is how often new records are looked for.
 const auditPause = time.Second
 
-// Audit lists what operators did, the oldest first. It reads page by page while the loop goes on; with Follow it ends with the context.
+// Audit lists operators' actions, the oldest first. It reads page by page while the loop goes on; with Follow it ends with the context.
 func (a *Admin) Audit(ctx context.Context, f AuditFilter) iter.Seq2[AuditRecord, error] {
 	ask := map[string]any{"limit": 500}
 	for key, text := range map[string]string{"action": f.Action, "tenant": f.Tenant, "role": f.Role} {

@@ -21,7 +21,7 @@ type BatchJob struct {
 	Raw json.RawMessage `json:"-"` // the whole job as one JSON object, instead of the fields
 }
 
-// BatchPhase is where a batch stands.
+// BatchPhase is the progress of a batch.
 type BatchPhase string
 
 // The phases.
@@ -33,7 +33,7 @@ const (
 	BatchRemoved    BatchPhase = "removed"
 )
 
-// Batch is what is known of a batch.
+// Batch is the state of a batch.
 type Batch struct {
 	ID       string     `json:"batch"`
 	Phase    BatchPhase `json:"phase"`
@@ -59,18 +59,18 @@ type Batch struct {
 	Raw     json.RawMessage `json:"-"`
 }
 
-// Done is how many jobs have their outcome.
+// Done is the number of jobs with an outcome.
 func (b Batch) Done() int {
 	return b.Outcomes.Succeeded + b.Outcomes.Failed + b.Outcomes.Cancelled + b.Outcomes.Expired
 }
 
-// InvalidJob is a job that cannot be run.
+// InvalidJob is a job that was refused.
 type InvalidJob struct {
 	Index int // in the batch, from 0
 	Err   *Error
 }
 
-// InvalidJobsError says which jobs of a batch cannot be run. None of the batch was submitted.
+// InvalidJobsError lists the invalid jobs of a batch. None of the batch was submitted.
 type InvalidJobsError struct {
 	Invalid []InvalidJob
 }
@@ -121,12 +121,12 @@ func readBatch(raw json.RawMessage) (Batch, error) {
 	return b, nil
 }
 
-// GetBatch tells where a batch stands. One that is not known, or was removed, is an error of code batch_unknown.
+// GetBatch returns the state of a batch. One that is unknown, or was removed, is an error of code batch_unknown.
 func (c *Client) GetBatch(ctx context.Context, id string) (Batch, error) {
 	return c.askBatch(ctx, contract.RPCBatchesGet, map[string]any{"batch": id})
 }
 
-// CancelBatch ends a batch early: what has not begun does not run. One that has ended stays as it is.
+// CancelBatch ends a batch early: jobs that have not begun do not run. One that has ended stays as it is.
 func (c *Client) CancelBatch(ctx context.Context, id string) (Batch, error) {
 	return c.askBatch(ctx, contract.RPCBatchesCancel, map[string]any{"batch": id})
 }
@@ -151,7 +151,7 @@ func (c *Client) Batches(ctx context.Context) iter.Seq2[Batch, error] {
 	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesList, ask: map[string]any{}}, "batches", readBatch)
 }
 
-// BatchResult is how a job of a batch ended.
+// BatchResult is the outcome of a job of a batch.
 type BatchResult struct {
 	Index    int
 	ID       string // the submitter's name for it
@@ -164,12 +164,12 @@ type BatchResult struct {
 	Raw      json.RawMessage
 }
 
-// BatchPending is the status of a job that has no outcome yet.
+// BatchPending is the status of a job without an outcome.
 const BatchPending JobStatus = "pending"
 
-// BatchQuery says which results are wanted. The zero value means all that are there.
+// BatchQuery selects results. The zero value selects all.
 type BatchQuery struct {
-	Outcomes []JobStatus // only these; BatchPending names jobs that have none
+	Outcomes []JobStatus // only these; BatchPending selects jobs without an outcome
 	Inputs   bool        // each with the request
 }
 

@@ -26,7 +26,7 @@ type BatchOption func(*batchConfig)
 // BatchConcurrency bounds how many jobs of the batch are at the broker at a time: 1 to 1024, default 64.
 func BatchConcurrency(n int) BatchOption { return func(c *batchConfig) { c.ask["concurrency"] = n } }
 
-// BatchKeep says how long jobs and outcomes are kept after the batch's end: 1 minute to 30 days, default 7 days.
+// BatchKeep sets how long jobs and outcomes are kept after the batch's end: 1 minute to 30 days, default 7 days.
 func BatchKeep(d time.Duration) BatchOption {
 	return func(c *batchConfig) { c.ask["keep_ms"] = d.Milliseconds() }
 }
@@ -36,7 +36,7 @@ func BatchReplyTo(subject string) BatchOption {
 	return func(c *batchConfig) { c.ask["reply_to"] = subject }
 }
 
-// BatchSkipInvalid lets let invalid jobs fail and run the others.
+// BatchSkipInvalid lets invalid jobs fail and runs the others.
 func BatchSkipInvalid() BatchOption { return func(c *batchConfig) { c.ask["skip_invalid"] = true } }
 
 // BatchProgress calls f while jobs are uploaded, with their number so far.

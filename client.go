@@ -15,7 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Client talks to dspex through one NATS connection. It is safe for concurrent use.
+// Client is a client of dspex on one NATS connection. It is safe for concurrent use.
 type Client struct {
 	nc     *nats.Conn
 	js     func() (jetstream.JetStream, error)
@@ -57,7 +57,7 @@ type clientOption func(*Client)
 func (o clientOption) applyClient(c *Client)         { o(c) }
 func (o clientOption) applyConnect(c *connectConfig) { c.client = append(c.client, o) }
 
-// WithJetStreamDomain says in which JetStream domain jobs must be stored. On a leaf node a stream of the same subjects in the leaf's own
+// WithJetStreamDomain sets the JetStream domain in which jobs must be stored. On a leaf node a stream of the same subjects in the leaf's own
 // domain would take them: Submit then fails with CodeWrongDomain.
 func WithJetStreamDomain(domain string) ClientOption {
 	return clientOption(func(c *Client) { c.domain = domain })

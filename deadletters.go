@@ -159,7 +159,7 @@ func (a *Admin) GetDeadLetter(ctx context.Context, sequence uint64) (DeadLetterD
 	return readDeadLetter(reply.Result)
 }
 
-// ReplayResult is what became of the replay of a dead letter.
+// ReplayResult is the result of replaying a dead letter.
 type ReplayResult struct {
 	Sequence uint64 // of the dead letter
 	Job      JobRef // the new job: fetch its outcome with Wait
@@ -179,7 +179,7 @@ func (a *Admin) ReplayDeadLetter(ctx context.Context, sequence uint64) (ReplayRe
 	return ReplayResult{}, badReply("the dead letter was neither replayed nor refused")
 }
 
-// ReplayDeadLetters replays all that the filter chooses, page by page while the loop goes on: a loop that is left early has
+// ReplayDeadLetters replays all that match the filter, page by page while the loop goes on: a loop that is left early has
 // replayed the whole page. Jobs dead-lettered during the call are not included.
 func (a *Admin) ReplayDeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[ReplayResult, error] {
 	ask := f.ask()
@@ -216,7 +216,7 @@ func (a *Admin) PurgeDeadLetter(ctx context.Context, sequence uint64) error {
 	return err
 }
 
-// PurgeDeadLetters removes all that the filter chooses and tells how many, also when it fails in between.
+// PurgeDeadLetters removes all that match the filter and returns their number, even if it fails on the way.
 func (a *Admin) PurgeDeadLetters(ctx context.Context, f DeadLetterFilter) (int, error) {
 	ask := f.ask()
 	if f.All {

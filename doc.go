@@ -12,7 +12,7 @@
 //	case errors.Is(err, dspex.ErrTimeout):
 //		// too slow
 //	case errors.Is(err, dspex.ErrResource):
-//		// no capacity; (*Error).RetryAfter says when to try again
+//		// no capacity; retry after (*Error).RetryAfter
 //	case errors.Is(err, dspex.ErrInvalid):
 //		// the call itself is wrong; nothing was sent
 //	case err != nil:
@@ -20,7 +20,7 @@
 //	}
 //
 // The client retries nothing itself: retries, backoff and deadlines travel with the job and are carried out where it runs.
-// It speaks the wire of contract/job.md; any program that speaks NATS and JSON can do the same without it.
+// It speaks the wire of contract/job.md; any program with NATS and JSON can do the same without it.
 //
 // Package dspextest has a stand-in and a whole deployment in the test's own process, for tests of programs that use this client.
 package dspex

@@ -44,14 +44,14 @@ const (
 	CodeBadReply        = "bad_reply"                  // an answer that is not of contract/job.md
 	CodeWrongDomain     = "wrong_domain"               // stored in another JetStream domain than WithJetStreamDomain says
 	CodeBroker          = contract.CodeBroker          // no connection to NATS
-	CodePoolUnavailable = contract.CodePoolUnavailable // NATS is there, dspex is not
+	CodePoolUnavailable = contract.CodePoolUnavailable // NATS answers, dspex does not
 	CodeBadRequest      = contract.CodeBadRequest      // arguments that have no JSON form
 	CodeBadOption       = contract.CodeBadOption       // an option out of range
 	CodeBadSession      = contract.CodeBadSession      // not [A-Za-z0-9_-]{1,64}
 	CodeBadJob          = contract.CodeBadJob          // not [A-Za-z0-9_-]{1,48}, or of a reserved form
 	CodeSecret          = contract.CodeSecret          // an API key instead of a reference to one
-	CodeTooLarge        = contract.CodeTooLarge        // more than the broker takes
-	CodeOverloaded      = contract.CodeOverloaded      // no worker would be free in time, or too much comes at once; RetryAfter says when to call again
+	CodeTooLarge        = contract.CodeTooLarge        // larger than the broker's limit
+	CodeOverloaded      = contract.CodeOverloaded      // no worker would be free in time, or the burst is too large; retry after RetryAfter
 	CodeQueueFull       = contract.CodeQueueFull       // the session has too many waiting jobs
 	CodeStoreFull       = contract.CodeStoreFull       // the broker has no room
 	CodeJobUnknown      = contract.CodeJobUnknown      // an id that was never seen, or whose lifetime is over

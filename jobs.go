@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// JobStatus is how far a job is, or how it ended.
+// JobStatus is the state of a job, or its outcome.
 type JobStatus string
 
 // The statuses; the last four are final: the job's outcome.
@@ -27,7 +27,7 @@ func (s JobStatus) Final() bool {
 	return s == JobSucceeded || s == JobFailed || s == JobCancelled || s == JobExpired
 }
 
-// Job is what is known of a job.
+// Job is the state of a job.
 type Job struct {
 	JobRef
 	Status   JobStatus
@@ -36,14 +36,14 @@ type Job struct {
 	Err      error  // why it did not succeed: an *Error; nil while it is not decided
 }
 
-// GetJob returns what is known of a job. An id that was never seen, or whose lifetime is over (15 minutes after the end for
+// GetJob returns the state of a job. An id that was never seen, or whose lifetime is over (15 minutes after the end for
 // calls, 24 hours for submitted jobs), is an error of category ErrSession, code job_unknown.
 func (c *Client) GetJob(ctx context.Context, job JobRef) (Job, error) {
 	return c.lookUp(ctx, job, 0)
 }
 
-// Cancel ends a job early and tells how it ended: JobCancelled, or the outcome that it had already. A running job is stopped;
-// its worker is replaced if it does not stop. Cancelling twice is fine.
+// Cancel ends a job early and returns its status: JobCancelled, or the outcome that it had already. A running job is stopped;
+// its worker is replaced if it does not stop. It may be repeated.
 func (c *Client) Cancel(ctx context.Context, job JobRef) (Job, error) {
 	return c.askJob(ctx, contract.RPCJobsCancel, job, map[string]any{}, cancelTime)
 }

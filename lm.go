@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// LM is a language model that was chosen.
+// LM is the chosen language model.
 type LM struct {
 	Model       string          `json:"model"`
 	Provider    string          `json:"provider"`
@@ -36,7 +36,7 @@ func lmArg(name string, value any) LMOption {
 // the operator allows (worker-host --allow-key-refs). The key itself is refused, and not sent.
 func WithAPIKey(reference string) LMOption { return lmArg("api_key", reference) }
 
-// WithProvider names the provider, for models whose name does not tell it.
+// WithProvider sets the provider, for models whose name does not include it.
 func WithProvider(name string) LMOption { return lmArg("provider", name) }
 
 // WithMaxTokens bounds each answer.
@@ -50,7 +50,7 @@ func ForSession(session string) LMOption {
 	return lmOption(func(c *lmChoice) { c.session, c.scoped = session, true })
 }
 
-// SetLM chooses the language model of all jobs that choose none, on every host and for every worker, later ones too; with
+// SetLM sets the language model of all jobs that set none, on every host and for every worker, later ones too; with
 // ForSession that of one session. The model is the name of a profile of the hosts, or of a model. Nothing is called to try it.
 // The choice for all needs the operator's role.
 func (c *Client) SetLM(ctx context.Context, model string, opts ...LMOption) (LM, error) {

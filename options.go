@@ -43,7 +43,7 @@ func WithTimeout(d time.Duration) JobOption {
 	})
 }
 
-// WithMaxRetries sets how often a failed attempt is repeated: 0 to 20 times, by default as the error's category says.
+// WithMaxRetries sets how often a failed attempt is repeated: 0 to 20 times, by default as the error's category defines.
 func WithMaxRetries(n int) JobOption {
 	return option(func(r *request) {
 		if n < 0 || n > contract.MaxRetries {
@@ -71,7 +71,7 @@ func Exponential() Backoff { return Backoff{name: "exponential"} }
 // Delays waits as listed, 1 to 20 delays of 30 s at most; the last one repeats.
 func Delays(delays ...time.Duration) Backoff { return Backoff{delays: delays} }
 
-// BackoffFunc asks f for the delay before each retry; attempt counts from 1. The client evaluates it when the job is asked
+// BackoffFunc calls f for the delay before each retry; attempt counts from 1. The client evaluates it when the job is asked
 // for, once for each retry that the job may have: what travels is the list.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{delay: f} }
 
@@ -150,7 +150,7 @@ func (t temperature) applyLM(c *lmChoice)    { c.args["temperature"] = float64(t
 // WithTemperature sets the sampling temperature, 0 to 2: of a job for this job only, of SetLM for all that use the choice.
 func WithTemperature(t float64) TemperatureOption { return temperature(t) }
 
-// WithRequireState refuses to run on a session of which nothing is known.
+// WithRequireState refuses to run on a session without state.
 func WithRequireState() JobOption {
 	return option(func(r *request) { r.options["require_state"] = true })
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Partitions tells into how many partitions the sessions are divided.
+// Partitions is the number of partitions, and the progress of a change.
 type Partitions struct {
 	Partitions int             `json:"partitions"` // of jobs that are stored from now on
 	Serving    int             `json:"serving"`    // that hosts serve: another number while a change goes on
@@ -17,7 +17,7 @@ type Partitions struct {
 	Raw        json.RawMessage `json:"-"`
 }
 
-// Partitions asks for the number of partitions, and how far a change of it is.
+// Partitions returns the number of partitions, and the progress of a change.
 func (a *Admin) Partitions(ctx context.Context) (Partitions, error) {
 	return a.partitions(ctx, contract.RPCPartitionsGet, struct{}{})
 }

@@ -145,13 +145,13 @@ func (a *Admin) askSession(ctx context.Context, subject, session string) (Reply,
 	return a.c.ask(ctx, subject, map[string]any{"session": session})
 }
 
-// CleanupSession removes a session's state, after the jobs that it has waiting. Doing it twice is fine.
+// CleanupSession removes a session's state, after the jobs that it has waiting. It may be repeated.
 func (a *Admin) CleanupSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
 	return a.sessionJob(ctx, contract.RPCSessionsCleanup, session, nil, opts)
 }
 
 // EraseSession removes everything about a session: state, outcomes and dead letters, after the jobs that it has waiting.
-// Doing it twice is fine.
+// It may be repeated.
 func (a *Admin) EraseSession(ctx context.Context, session string, opts ...SessionOption) (Reply, error) {
 	return a.sessionJob(ctx, contract.RPCSessionsErase, session, nil, opts)
 }

@@ -46,7 +46,7 @@ type Lane string
 
 // The lanes.
 const (
-	LaneInteractive Lane = contract.LaneInteractive // somebody waits
+	LaneInteractive Lane = contract.LaneInteractive // someone waits for the answer
 	LaneBatch       Lane = contract.LaneBatch       // leaves at least one slot of each host free for the others
 )
 

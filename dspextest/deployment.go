@@ -20,17 +20,17 @@ type Deployment struct {
 	t    testing.TB
 }
 
-// Mode is what stands behind a deployment's endpoints. Sessions, order, retries, deadlines and job ids are the same in all of them.
+// Mode selects the workers behind a deployment's endpoints. Sessions, order, retries, deadlines and job ids are the same in all of them.
 type Mode string
 
 // The modes.
 const (
-	MockAdapter     Mode = "mock_adapter"     // no Python: answers come from the scenario, or are made up
+	MockAdapter     Mode = "mock_adapter"     // no Python: answers come from the scenario, or are generated
 	BridgeMock      Mode = "bridge_mock"      // Python workers without DSPy
 	FullIntegration Mode = "full_integration" // Python workers with DSPy, on a built-in model that answers from the scenario, or echoes
 )
 
-// Rule is what a scenario does with the attempts that it matches: answers them, fails them, or holds them up.
+// Rule makes a scenario answer, fail or delay the attempts that it matches.
 type Rule = mock.Rule
 
 // Failure is the error of a Rule.

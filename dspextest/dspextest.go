@@ -27,7 +27,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// Job is a job that a Fake got.
+// Job is a job that a Fake received.
 type Job struct {
 	dspex.JobRef
 	Command string

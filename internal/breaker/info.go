@@ -12,7 +12,7 @@ type Info struct {
 	State           State                `json:"state"`
 	FailureCount    int                  `json:"failure_count"`   // in a row; of an open one those that opened it
 	SuccessCount    int                  `json:"success_count"`   // in a row since it is half-open
-	HalfOpenCount   int                  `json:"half_open_count"` // trials under way
+	HalfOpenCount   int                  `json:"half_open_count"` // trials that run now
 	LastFailure     *control.LastFailure `json:"last_failure"`
 	LastStateChange time.Time            `json:"last_state_change"`
 	TimeUntilRetry  int64                `json:"time_until_retry"` // ms until an open one is half-open

@@ -9,7 +9,7 @@ type Class int
 
 // The classes.
 const (
-	Call   Class = iota // somebody waits for the answer
+	Call   Class = iota // someone waits for the answer for the answer
 	Queued              // a published job
 	Batch               // a published job of the batch lane
 	classes

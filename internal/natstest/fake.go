@@ -49,7 +49,7 @@ type Fake struct {
 	jobs     []FakeJob
 }
 
-// FakeJob is a job that a Fake got.
+// FakeJob is a job that a Fake received.
 type FakeJob struct {
 	Session, Job, Command string
 	Args, Options         map[string]any

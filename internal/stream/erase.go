@@ -29,7 +29,7 @@ func (e *Eraser) Beside(subject string) *Eraser {
 	return &Eraser{stream: e.stream, subject: subject, below: e.below}
 }
 
-// Erase removes them. Doing it twice is fine.
+// Erase removes them. It may be repeated.
 func (e *Eraser) Erase(ctx context.Context) error {
 	if err := e.stream.Purge(ctx, jetstream.WithPurgeSubject(e.subject), jetstream.WithPurgeSequence(e.below)); err != nil {
 		return fmt.Errorf("erase %s: %w", e.subject, err)

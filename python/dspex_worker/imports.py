@@ -159,5 +159,5 @@ def build(entry: UserProgram) -> Any:
         if _is_dspy_module(type(module)):
             raise TypeError(f"{class_name(module)} has no forward and no aforward")
         if not callable(module):
-            raise TypeError(f"{class_name(module)} is no DSPy module, has no forward and cannot be called")
+            raise TypeError(f"{class_name(module)} is not a DSPy module, has no forward and cannot be called")
     return module

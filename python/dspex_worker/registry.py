@@ -93,7 +93,7 @@ def _spellable(name: str, text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"emit: {name} must be text that UTF-8 can spell, got a lone surrogate at {error.start}") from None
+        raise ValueError(f"emit: {name} must be valid UTF-8 text, got a lone surrogate at {error.start}") from None
 
 
 job_var: ContextVar[Job] = ContextVar("dspex_job")

@@ -127,7 +127,7 @@ def cleanup(call: Call) -> dict[str, Any]:
 
 
 def cleanup_session(call: Call) -> dict[str, Any]:
-    """Removes all of the session's state. Doing it twice is fine."""
+    """Removes all of the session's state. It may be repeated."""
     only(call, "session_id")
     session = session_of(call)
     removed = _programs(call)

@@ -63,7 +63,7 @@ def test_a_log_record_that_cannot_be_made_costs_no_job(worker: WorkerProcess) ->
         ("int", "TypeError: emit: chunk must be str, got int"),
         ("none", "TypeError: emit: chunk must be str, got NoneType"),
         ("field", "TypeError: emit: field must be str or None, got int"),
-        ("surrogate", "ValueError: emit: chunk must be text that UTF-8 can spell, got a lone surrogate at 0"),
+        ("surrogate", "ValueError: emit: chunk must be valid UTF-8 text, got a lone surrogate at 0"),
         ("name", "ValueError: emit: field must be a name of at most 64 letters, digits and _.-, got 'a b'"),
     ],
 )

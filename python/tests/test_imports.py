@@ -105,7 +105,7 @@ class NotCallable:
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [(NoForward, "no forward and no aforward"), (NotCallable(), "is no DSPy module, has no forward and cannot be called")],
+    [(NoForward, "no forward and no aforward"), (NotCallable(), "is not a DSPy module, has no forward and cannot be called")],
 )
 def test_a_program_that_no_job_could_run_is_refused(target: Any, said: str) -> None:
     with pytest.raises(TypeError, match=said):

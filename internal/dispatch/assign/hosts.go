@@ -134,7 +134,7 @@ func unknownHost(live []control.Heartbeat) *jobs.Error {
 	return e
 }
 
-// setDrain drains or resumes a host that is alive, or is drained already. Doing it twice is fine.
+// setDrain drains or resumes a host that is alive, or is drained already. It may be repeated.
 func (h *Hosts) setDrain(ctx context.Context, r endpoint.Request, drain bool) {
 	var host string
 	bad := endpoint.ReadBody(r, `{"host": "..."}`, map[string]*endpoint.Entry{"host": endpoint.Text(&host, "a host's name", jobs.ValidSession).Needed()})

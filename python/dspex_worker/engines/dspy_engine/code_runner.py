@@ -33,7 +33,7 @@ def rewritten(script: str) -> str:
     """The script with the function in the place of its import."""
     found, count = _IMPORT.subn(lambda _: _READ_LINES, script)
     if count != 1 or "https://" in re.sub(r"^\s*//.*$", "", found, flags=re.MULTILINE):
-        raise ValueError("DSPy's runner.js is not the one that this release knows")
+        raise ValueError("DSPy's runner.js is not the version of this release")
     return found
 
 

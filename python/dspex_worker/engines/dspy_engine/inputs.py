@@ -82,7 +82,7 @@ def _from_json(hint: Any) -> Any:
 def _short(kind: type) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         if kind is dspy.Tool:
-            raise ValueError("a tool is a function: a request cannot bring one")
+            raise ValueError("a tool is a function: a request cannot contain one")
         # DSPy reads neither files nor addresses here; what is no data URI or address is refused.
         return kind(value) if isinstance(value, str) and kind is dspy.Image else value
 

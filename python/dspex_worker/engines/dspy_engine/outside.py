@@ -39,7 +39,7 @@ def _connect() -> socket.socket:
             socket.send_fds(channel, [b"c"], [theirs.fileno()])
         except OSError as error:
             ours.close()
-            raise transports.ConnectError(f"the host takes no connection: {error.strerror}") from error
+            raise transports.ConnectError(f"the host accepts no connection: {error.strerror}") from error
         finally:
             channel.detach()
     return ours
