@@ -75,7 +75,7 @@ func Main(p Program, env func(string) string) int {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	defer tune(env)()
+	defer Tune(env)()
 	hurry, forget := onSignals(stop, p.Hurries)
 	defer forget()
 	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}, os.Args[1:])

@@ -18,9 +18,9 @@ const (
 	goalPause     = 5 * time.Second
 )
 
-// tune fits Go's runtime to programs that pass small messages on beside others that need the processors more. Variables of Go
+// Tune fits Go's runtime to programs that pass small messages on beside others that need the processors more. Variables of Go
 // that are set win. stop ends what goes on for it.
-func tune(env func(string) string) (stop func()) {
+func Tune(env func(string) string) (stop func()) {
 	if env("GOMAXPROCS") == "" {
 		// Half of them: the rest is for Python and the broker. A woken processor that finds nothing to do costs more than it
 		// brings; with one of two, jobs took a tenth less.

@@ -67,7 +67,11 @@ func (c *client) call(o order) operation {
 			id = o.Fresh + strconv.Itoa(n)
 		}
 		c.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
-		if err := c.nc.PublishRequest(jobs.RPCSession+id, c.replies.prefix+strconv.Itoa(lane), body); err != nil {
+		m := &nats.Msg{Subject: jobs.RPCSession + id, Reply: c.replies.prefix + strconv.Itoa(lane), Data: body}
+		if o.Named {
+			m.Header = nats.Header{jobs.HeaderJob: {nuid.Next()}}
+		}
+		if err := c.nc.PublishMsg(m); err != nil {
 			done(err)
 		}
 	}

@@ -43,6 +43,7 @@ var parts = []chapter{
 	{"pipe", measurePipe},
 	{"single", measureSingle},
 	{"endpoint", measureEndpoint},
+	{"gateway", measureGateway},
 	{"batch", measureBatch},
 	{"calls", measureCalls},
 	{"dspy", measureDSPy},
@@ -173,6 +174,8 @@ func play(ctx context.Context, args []string) error {
 		return playWriter(ctx, *server)
 	case "client":
 		return playClient(*server, *inbox)
+	case "web":
+		return playWeb(*server)
 	case "staff":
 		return playStaff(ctx, *modules, *method == "zygote")
 	case "calls":

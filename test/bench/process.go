@@ -165,6 +165,7 @@ type order struct {
 	Size    int     `json:"size,omitempty"`    // bytes of the argument
 	Body    string  `json:"body,omitempty"`
 	Fresh   string  `json:"fresh,omitempty"` // prefix of sessions that nobody has used
+	Named   bool    `json:"named,omitempty"` // each job has an id of its own
 }
 
 type answer struct {

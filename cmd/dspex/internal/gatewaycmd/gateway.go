@@ -36,6 +36,7 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 			if err := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens)); err != nil {
 				return cli.Usage("%v", err)
 			}
+			defer daemon.Tune(a.Env)()
 			return serve(cmd.Context(), a, cfg, tenants)
 		},
 	}
