@@ -85,6 +85,47 @@ func TestADeploymentKeepsSessionsAndRunsModulesOfItsUser(t *testing.T) {
 	}
 }
 
+func TestTheFakeRunsBatches(t *testing.T) {
+	fake := dspextest.NewFake(t)
+	fake.Handle("grade", func(j dspextest.Job) (any, error) {
+		if j.Args["n"] == 7.0 {
+			return nil, errors.New("seven")
+		}
+		return j.Args["n"], nil
+	})
+	c := fake.Client()
+	jobs := func(yield func(dspex.BatchJob, error) bool) {
+		for n := range 250 {
+			if !yield(dspex.BatchJob{ID: strconv.Itoa(n), Session: "s", Command: "grade", Args: dspex.Args{"n": n}}, nil) {
+				return
+			}
+		}
+	}
+	if _, err := c.SubmitBatch(t.Context(), "b", jobs); err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.WaitBatch(t.Context(), "b")
+	if err != nil || b.Outcomes.Succeeded != 249 || b.Outcomes.Failed != 1 {
+		t.Fatalf("the batch is %s, %v", b.Raw, err)
+	}
+	n := 0
+	for r, err := range c.BatchResults(t.Context(), "b", dspex.BatchQuery{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Index != n || r.ID != strconv.Itoa(n) || (r.Err != nil) != (n == 7) {
+			t.Fatalf("result %d is %s", n, r.Raw)
+		}
+		n++
+	}
+	if n != 250 || len(fake.Jobs()) != 250 {
+		t.Errorf("%d results of %d jobs", n, len(fake.Jobs()))
+	}
+	if again, err := c.SubmitBatch(t.Context(), "b", jobs); err != nil || !again.Again {
+		t.Errorf("submitted twice it is %s, %v", again.Raw, err)
+	}
+}
+
 func TestADeploymentIsInTheModeThatTheEnvironmentNames(t *testing.T) {
 	for text, want := range map[string]dspextest.Mode{"": dspextest.MockAdapter, "mock_adapter": dspextest.MockAdapter, "bridge_mock": dspextest.BridgeMock} {
 		t.Run(string(want)+" by "+strconv.Quote(text), func(t *testing.T) {

@@ -29,6 +29,8 @@ import (
 //	boom     fails: category python, code user_error
 //	busy     fails: category resource_error, code checkout_timeout, to be retried after 250 ms
 //	hold     is answered when Release is called
+//
+// It runs batches, too (fake_batches.go).
 type Fake struct {
 	nc *nats.Conn
 
@@ -47,6 +49,8 @@ type Fake struct {
 
 	handlers map[string]FakeCommand
 	jobs     []FakeJob
+
+	batchList []*fakeBatch // the oldest first
 }
 
 // FakeJob is a job that a Fake received.
@@ -109,7 +113,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
 		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
 		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,
-		contract.RPCAuditList: f.audit,
+		contract.RPCAuditList: f.audit, family(contract.RPCBatchesGet): f.batches,
 	} {
 		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
 		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait

@@ -25,7 +25,7 @@ type options struct {
 	part, bin, python, json string
 	config                  string // the shipped configuration of a broker with accounts
 	runtime                 string // directory of another runtime, to compare with
-	rounds, faults          int
+	rounds, faults, bulk    int
 	slice                   time.Duration // of one measurement
 	syncAlways              bool
 	dir                     string // of this run, removed at its end
@@ -61,6 +61,7 @@ var faultParts = []chapter{
 	{"deadline", measureDeadline},
 	{"overload", measureOverload},
 	{"accounts", measureAccounts},
+	{"bulk", measureBulk},
 }
 
 func main() {
@@ -113,6 +114,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.runtime, "runtime", "", "in the part calls also measure the worker of another checkout: its directory python")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
 	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence, restart and deadline")
+	f.IntVar(&o.bulk, "bulk", 100_000, "jobs of the first batch in the part bulk; the second one has three times as many")
 	f.DurationVar(&o.slice, "slice", 1500*time.Millisecond, "length of one measurement")
 	f.BoolVar(&o.syncAlways, "sync-always", false, "broker with sync_interval: always, for the parts and for the whole")
 	if err := f.Parse(args); err != nil {
@@ -126,6 +128,9 @@ func parse(args []string) (*options, error) {
 		if p != "all" && !slices.Contains(names, p) {
 			errs = append(errs, fmt.Errorf("part %q: expected all, or some of %s", p, strings.Join(names, ", ")))
 		}
+	}
+	if o.bulk < 1000 || o.bulk > 300_000 {
+		errs = append(errs, errors.New("expected 1000 to 300000 jobs in -bulk"))
 	}
 	if o.faults < 1 || o.faults > 10_000 {
 		errs = append(errs, errors.New("expected 1 to 10000 faults"))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -199,4 +200,141 @@ func (s *scaleRig) firstJob(ctx context.Context, subject string) error {
 		<-time.After(10 * time.Millisecond)
 	}
 	return fmt.Errorf("no answer within %v", probeTimeout)
+}
+
+// Bounds of the part bulk.
+const (
+	submitLeast  = 0.5   // of the rate of raw publishes
+	bulkBeside   = 1.5   // p99 of calls beside a batch, of that alone
+	bulkMost     = 200.0 // MB: client, dispatcher, host without its workers
+	bulkBroker   = 250.0 // MB at the first size
+	outcomeMost  = 600.0 // bytes of the broker for each further outcome
+	bulkSessions = 1000
+	rawJobs      = 20_000
+	bulkSettle   = 30 * time.Second
+	bulkCalls    = 1500
+)
+
+// bulk is one batch of the part: what it took, and the most memory that each process had.
+type bulk struct {
+	submit, run float64 // jobs a second
+	p99         float64 // of calls beside it, us
+	most        map[string]float64
+	kept        float64 // MB of the broker when it has settled
+}
+
+// measureBulk submits a file by the command line, and then one of three times as many jobs.
+func measureBulk(ctx context.Context, o *options, r *report) error {
+	g, _, err := wholeRig(ctx, o, 2, 16, "--engine", "stub", "--python", o.python)
+	if err != nil {
+		return err
+	}
+	defer g.stop()
+	nc, err := nats.Connect(g.url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	raw, err := rawPublishes(ctx, nc)
+	if err != nil {
+		return err
+	}
+	alone, err := callsUntil(ctx, nc, nil)
+	if err != nil {
+		return err
+	}
+	var all []bulk
+	for n, size := range []int{o.bulk, 3 * o.bulk} {
+		b, err := g.bulk(ctx, nc, fmt.Sprint("bulk-", n), size)
+		if err != nil {
+			return err
+		}
+		all = append(all, b)
+	}
+	r.head(fmt.Sprintf("bulk: %d jobs, then %d more; raw publishes %s a second", o.bulk, 3*o.bulk, number(raw)), "figure", "first", "second")
+	r.line("submitted a second", number(all[0].submit), number(all[1].submit))
+	r.line("jobs a second", number(r.keep("bulk", "jobs a second", "1/s", []float64{all[0].run})), number(all[1].run))
+	r.line("p99 of calls beside it, us ("+number(alone)+" alone)", number(all[0].p99), number(all[1].p99))
+	for _, name := range []string{"client", "dispatcher", "host", "broker"} {
+		r.line("most MB, "+name, number(all[0].most[name]), number(all[1].most[name]))
+	}
+	r.line("MB of the broker, settled", number(all[0].kept), number(all[1].kept))
+	r.judge("bulk", "submit / raw publishes", "", ">=", submitLeast, []float64{all[0].submit / raw})
+	r.judge("bulk", "p99 of calls beside / alone", "", "<=", bulkBeside, []float64{all[0].p99 / alone})
+	for _, name := range []string{"client", "dispatcher", "host"} {
+		r.judge("bulk", name+", first", "MB", "<=", bulkMost, []float64{all[0].most[name]})
+		r.judge("bulk", name+", second", "MB", "<=", bulkMost, []float64{all[1].most[name]})
+	}
+	r.judge("bulk", "broker", "MB", "<=", bulkBroker, []float64{all[0].most["broker"]})
+	more := (all[1].kept - all[0].kept) * (1 << 20) / float64(3*o.bulk)
+	r.line(append([]string{"broker, bytes for each further outcome"}, r.judge("bulk", "broker, a further outcome", "B", "<=", outcomeMost, []float64{more})...)...)
+	r.tail()
+	return nil
+}
+
+// bulk runs one batch.
+func (g *rig) bulk(ctx context.Context, nc *nats.Conn, id string, size int) (b bulk, err error) {
+	file := filepath.Join(g.o.dir, id+".jsonl")
+	if err := writeBulk(file, size); err != nil {
+		return b, err
+	}
+	began := time.Now()
+	client, err := start(g.o, -1, "whole-submit", filepath.Join(g.o.bin, "dspex"), "batch", "submit", file, "--id", id, "--server", g.url)
+	if err != nil {
+		return b, err
+	}
+	b.most = map[string]float64{}
+	look := func() {
+		for name, p := range map[string]*process{"client": client, "dispatcher": g.others[1], "host": g.others[0], "broker": g.broker} {
+			if m, alive := p.resident(); alive {
+				b.most[name] = max(b.most[name], m)
+			}
+		}
+	}
+	ask := fmt.Appendf(nil, `{"batch": %q}`, id)
+	for over := false; !over; look() {
+		select {
+		case <-client.ended:
+			over = true
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	b.submit = float64(size) / time.Since(began).Seconds()
+	var is struct {
+		Result struct {
+			Phase     string
+			Submitted time.Time `json:"submitted_at"`
+			Ended     time.Time `json:"ended_at"`
+			Outcomes  struct{ Succeeded int }
+		}
+	}
+	b.p99, err = callsUntil(ctx, nc, func() (bool, error) {
+		look()
+		m, err := nc.RequestWithContext(ctx, "dspex.rpc.batches.get", ask)
+		if err == nil {
+			err = json.Unmarshal(m.Data, &is)
+		}
+		return is.Result.Phase == "ended", err
+	})
+	if err == nil && is.Result.Outcomes.Succeeded != size {
+		err = fmt.Errorf("%d of %d jobs have succeeded: %s", is.Result.Outcomes.Succeeded, size, client.tail())
+	}
+	b.kept = 1e9
+	for range int(bulkSettle / time.Second) {
+		b.kept = min(b.kept, g.broker.memory())
+		<-time.After(time.Second)
+	}
+	b.run = float64(size) / is.Result.Ended.Sub(is.Result.Submitted).Seconds()
+	return b, err
+}
+
+// resident is the memory of a process that may have ended.
+func (p *process) resident() (mb float64, alive bool) {
+	select {
+	case <-p.ended:
+		return 0, false
+	default:
+	}
+	mb = p.memory()
+	return mb, mb > 0
 }
