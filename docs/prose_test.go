@@ -1,0 +1,152 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// proseWidth is the width of prose. Tables, code and headings have the width that they need.
+const proseWidth = 140
+
+// generated pages are written by other tests of this package.
+var generated = []string{"config.md", "metrics.md", "CHANGELOG.md"}
+
+// TestProseHasOneWidth: `go test ./docs -update` breaks the lines anew.
+func TestProseHasOneWidth(t *testing.T) {
+	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "adr/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			if slices.Contains(generated, filepath.Base(page)) {
+				continue
+			}
+			b, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch now := reflow(string(b)); {
+			case now == string(b):
+			case *update:
+				if err := os.WriteFile(page, []byte(now), 0o600); err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Errorf("%s: its prose is not %d columns wide: go test ./docs -update", page, proseWidth)
+			}
+		}
+	}
+}
+
+func TestProseIsBrokenAtSpacesAndNothingElseChanges(t *testing.T) {
+	long := strings.Repeat("word ", 40)
+	for name, c := range map[string]struct{ in, want string }{
+		"short lines are joined": {"one\ntwo\n", "one two\n"},
+		"code stays":             {"```\na\nb\n```\n", "```\na\nb\n```\n"},
+		"tables stay":            {"| a |\n|---|\n| " + long + "|\n", "| a |\n|---|\n| " + long + "|\n"},
+		"items hang":             {"- one\n  two\n- three\n", "- one two\n- three\n"},
+		"a span is not broken": {strings.Repeat("x", 130) + " `a span of code`\n",
+			strings.Repeat("x", 130) + "\n`a span of code`\n"},
+		"no line becomes an item": {strings.Repeat("x", 138) + " - y\n", strings.Repeat("x", 138) + " -\ny\n"},
+	} {
+		if got := reflow(c.in); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+var (
+	item    = regexp.MustCompile(`^\s*(?:[-*+]|\d+[.)])\s+`)
+	apart   = regexp.MustCompile(`^\s*(?:[|#<>]|\[[^\]]+\]:|---|===|$)`) // a line that is no prose
+	fence   = regexp.MustCompile("^\\s*(?:```|~~~)")
+	unlucky = regexp.MustCompile(`^(?:[-*+#>|=<].*|\d+[.)].*)$`) // would begin something else at the beginning of a line
+)
+
+// reflow breaks the paragraphs and list items of a page anew.
+func reflow(page string) string {
+	var out, paragraph []string
+	first, hang, code := "", "", false
+	flush := func() {
+		if len(paragraph) > 0 {
+			out = append(out, wrap(paragraph, first, hang)...)
+			paragraph = nil
+		}
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(page, "\n"), "\n") {
+		begins := item.FindString(line)
+		switch {
+		case fence.MatchString(line):
+			flush()
+			code = !code
+			out = append(out, line)
+		case code, apart.MatchString(line), len(paragraph) == 0 && begins == "" && strings.HasPrefix(line, "    "):
+			flush()
+			out = append(out, line)
+		case begins != "":
+			flush()
+			first, hang = begins, strings.Repeat(" ", utf8.RuneCountInString(begins))
+			paragraph = []string{line[len(begins):]}
+		default:
+			if len(paragraph) == 0 {
+				first = line[:len(line)-len(strings.TrimLeft(line, " "))]
+				hang = first
+			}
+			paragraph = append(paragraph, strings.TrimLeft(line, " "))
+		}
+	}
+	flush()
+	return strings.Join(out, "\n") + "\n"
+}
+
+// wrap fills lines; a paragraph with a hard break stays as it is.
+func wrap(lines []string, first, hang string) (out []string) {
+	for _, line := range lines[:len(lines)-1] {
+		if strings.HasSuffix(line, "  ") || strings.HasSuffix(line, `\`) {
+			for i, line := range lines {
+				out = append(out, map[bool]string{true: first, false: hang}[i == 0]+line)
+			}
+			return out
+		}
+	}
+	line := first
+	for i, word := range words(strings.Join(lines, " ")) {
+		switch {
+		case i == 0:
+			line += word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= proseWidth || unlucky.MatchString(word):
+			line += " " + word
+		default:
+			out = append(out, line)
+			line = hang + word
+		}
+	}
+	return append(out, line)
+}
+
+// words are what a line may be broken between: spans of code are whole.
+func words(text string) (all []string) {
+	word, span := "", false
+	for _, r := range text {
+		switch {
+		case r == ' ' && !span:
+			if word != "" {
+				all = append(all, word)
+			}
+			word = ""
+			continue
+		case r == '`':
+			span = !span
+		}
+		word += string(r)
+	}
+	if word != "" {
+		all = append(all, word)
+	}
+	return all
+}
