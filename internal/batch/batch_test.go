@@ -121,6 +121,19 @@ func TestACancelledBatchNeverOpensTheRest(t *testing.T) {
 	}
 }
 
+// TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker: a leader that began with an old record wants to open jobs, and finds that they are open
+// and cancelled. Whether that was its own write or another leader's, nobody can tell: they may have been published.
+func TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker(t *testing.T) {
+	r := NewRun(record(3), 1<<20)
+	step(r, t0, Tick{})
+	of[Write](t, step(r, t0, Loaded{First: 0, Lines: lines(3, "")}))
+	is := *record(3)
+	is.Opened, is.Phase = 3, Cancelling
+	if do := of[Cancel](t, step(r, t0, Changed{&is})); do.Index != 0 {
+		t.Errorf("the first job that is stopped is %d, want 0", do.Index)
+	}
+}
+
 func TestALeaderThatSeesAnothersProgressStops(t *testing.T) {
 	for name, change := range map[string]func(*Record){
 		"opened":  func(r *Record) { r.Opened = 500 },

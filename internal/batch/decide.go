@@ -116,7 +116,7 @@ func (r *Run) changed(now time.Time, is *Record) {
 		r.over = true // gone, or another leader's
 		return
 	}
-	r.durable = max(r.durable, is.Opened)
+	r.doubt(is.Opened)
 	if r.writing {
 		r.writing = false
 		r.dirty = r.dirty || is.Phase != r.wrote.Phase || is.Settled != r.wrote.Settled || is.Announced != r.wrote.Announced
@@ -125,6 +125,18 @@ func (r *Run) changed(now time.Time, is *Record) {
 	if is.Phase == Cancelling && r.rec.Phase == Running {
 		r.rec.Phase = Cancelling
 	}
+}
+
+// doubt notes that jobs were opened, maybe by another leader, which may have published them then.
+func (r *Run) doubt(opened int) {
+	for _, c := range r.chunks {
+		for i := range c.jobs {
+			if j := &c.jobs[i]; j.index >= r.durable && j.index < opened {
+				j.maybe = true
+			}
+		}
+	}
+	r.durable, r.earlier = max(r.durable, opened), max(r.earlier, opened)
 }
 
 func (r *Run) written() {

@@ -225,6 +225,8 @@ var mutants = []mutant{
 		"			b.Version = max(b.Version, before.Version+1)\n", "			if b.Version = before.Version + 1; before.Record == nil {\n				b.Version = 1\n			}\n"}}},
 	{name: "a job of a batch is published before the record says so", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
 		"j.index >= r.durable || ", ""}}},
+	{name: "what another leader has opened counts as never published", rule: "Batches", test: "batch.TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker", edits: []edit{{"batch.Run.changed",
+		"	r.doubt(is.Opened)\n", "	r.durable = max(r.durable, is.Opened)\n"}}},
 	{name: "the window of a batch is not held", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
 		"r.flight >= r.rec.Concurrency {", "false {"}}},
 	{name: "a session's next job of a batch does not wait for the one before", rule: "Batches", test: batchModel, edits: []edit{{"batch.job.turn",
