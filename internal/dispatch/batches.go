@@ -12,7 +12,7 @@ import (
 
 // newBatches makes what answers requests about batches, and runs them (package batches).
 func newBatches(d *Dispatcher) *batches.Service {
-	return batches.New(batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End})
+	return batches.New(batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Bounds: d.quotas.Batches})
 }
 
 // batchEndpoints are the requests of contract/batch.md.

@@ -42,3 +42,25 @@ func other(us string) string {
 	}
 	return "acme"
 }
+
+// TestAQuotaBoundsATenantsBatchesAndNobodyElse fills what one tenant may have.
+func TestAQuotaBoundsATenantsBatchesAndNobodyElse(t *testing.T) {
+	d := withQuotas(t, `{"acme": {"batches": 2, "batch_jobs": 5}}`)
+	acme, globex := d.as(t, "acme"), d.as(t, "globex")
+	ping := m{"command": "ping"}
+	five := m{"batch": "five", "jobs": []any{ping, ping, ping, ping, ping}}
+	acme.fails("tenant_quota", "dspex.rpc.batches.submit", m{"batch": "six", "jobs": []any{ping, ping, ping, ping, ping, ping}})
+	acme.succeeds("dspex.rpc.batches.erase", m{"batch": "six"}) // its jobs were stored, and it was not submitted
+	until(t, "the erased batch is gone", func() bool { return !acme.ask("dspex.rpc.batches.get", m{"batch": "six"}).OK })
+	acme.succeeds("dspex.rpc.batches.submit", five)
+	for _, id := range []string{"one", "two"} {
+		until(t, "there is room for "+id, func() bool {
+			return acme.ask("dspex.rpc.batches.upload", m{"batch": id, "from": 0, "jobs": []any{ping}}).OK
+		})
+	}
+	acme.succeeds("dspex.rpc.batches.get", m{"batch": "five", "wait_ms": 30000})
+	acme.fails("tenant_quota", "dspex.rpc.batches.upload", m{"batch": "three", "from": 0, "jobs": []any{ping}})
+	for _, id := range []string{"one", "two", "three"} {
+		globex.succeeds("dspex.rpc.batches.upload", m{"batch": id, "from": 0, "jobs": []any{ping}})
+	}
+}

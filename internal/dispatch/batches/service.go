@@ -23,6 +23,8 @@ type Config struct {
 	Leads  func() bool
 	// Cancel ends a job that may be at the broker. An error of code job_unknown says that it is not.
 	Cancel func(ctx context.Context, of jobs.SessionRef, job string) *jobs.Error
+	// Bounds are a tenant's: batches that have not ended, and their jobs that wait. 0 stands for the usual ones.
+	Bounds func(tenant string) (batches, jobs int64)
 }
 
 // Service answers requests about batches, and runs them while its dispatcher leads. Make it with New.
@@ -50,7 +52,7 @@ func New(cfg Config) *Service {
 
 // Bounds of what is kept.
 const (
-	openBatches = 100            // of a tenant, that have not ended
+	openBatches = 100            // of a tenant, that have not ended, if its quota does not say otherwise
 	keptBatches = 10_000         // of a tenant
 	uploadLife  = 24 * time.Hour // of jobs that are not submitted
 	longestRun  = 30 * 24 * time.Hour
@@ -159,7 +161,9 @@ func conflict(format string, args ...any) *jobs.Error {
 func (s *store) room(tenant, id string, more int) *jobs.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	open, kept, waiting := 0, 0, more
+	open, kept, waiting := int64(0), 0, int64(more)
+	mostOpen, mostWaiting := s.cfg.Bounds(tenant)
+	mostOpen, mostWaiting = cmp.Or(mostOpen, openBatches), cmp.Or(mostWaiting, batch.MaxJobs)
 	for _, h := range s.known {
 		if h.rec.Tenant != tenant || h.rec.Batch == id {
 			continue
@@ -167,17 +171,17 @@ func (s *store) room(tenant, id string, more int) *jobs.Error {
 		kept++
 		if h.rec.Phase != batch.Ended && h.rec.Phase != batch.Removing {
 			open++
-			waiting += h.rec.Jobs - h.rec.Settled
+			waiting += int64(h.rec.Jobs - h.rec.Settled)
 		}
 	}
 	var text string
 	switch {
-	case open >= openBatches:
-		text = fmt.Sprintf("the tenant may have at most %[2]d batches that have not ended, got %[1]d", open, openBatches)
+	case open >= mostOpen:
+		text = fmt.Sprintf("the tenant may have at most %[2]d batches that have not ended, got %[1]d", open, mostOpen)
 	case kept >= keptBatches:
 		text = fmt.Sprintf("the tenant may have at most %[2]d batches, got %[1]d", kept, keptBatches)
-	case waiting > batch.MaxJobs:
-		text = fmt.Sprintf("the tenant may have at most %[2]d waiting jobs of batches, got %[1]d", waiting, batch.MaxJobs)
+	case waiting > mostWaiting:
+		text = fmt.Sprintf("the tenant may have at most %[2]d waiting jobs of batches, got %[1]d", waiting, mostWaiting)
 	default:
 		return nil
 	}

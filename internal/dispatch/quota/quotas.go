@@ -23,6 +23,9 @@ import (
 type Bound struct {
 	Jobs     int64 `json:"jobs"`     // that wait and run, published ones included: beyond it calls are refused
 	Sessions int64 `json:"sessions"` // with a record: beyond it calls of new ones are refused
+
+	Batches   int64 `json:"batches"`    // that have not ended; 0: as package batches has it
+	BatchJobs int64 `json:"batch_jobs"` // of them that wait; 0: the same
 }
 
 // Bounds are the tenants' bounds by name, under "*" those of all others.
@@ -44,8 +47,10 @@ func Read(path string) (Bounds, error) {
 		if tenant != "*" && !jobs.ValidTenant(tenant) {
 			return nil, fmt.Errorf("%s: a tenant must have 1 to 64 of A-Z a-z 0-9 _ -, or be \"*\" for all others, got %q", path, tenant)
 		}
-		if of.Jobs < 0 || of.Sessions < 0 {
-			return nil, fmt.Errorf("%s: the bounds of %s must be 0 (none) or more, got %d jobs and %d sessions", path, tenant, of.Jobs, of.Sessions)
+		for name, n := range map[string]int64{"jobs": of.Jobs, "sessions": of.Sessions, "batches": of.Batches, "batch_jobs": of.BatchJobs} {
+			if n < 0 {
+				return nil, fmt.Errorf("%s: %s of %s must be 0 (not set) or more, got %d", path, name, tenant, n)
+			}
 		}
 	}
 	return q, nil
@@ -144,6 +149,14 @@ func overQuota(again time.Duration, format string, args ...any) *jobs.Error {
 		WithHint("retry after retry_after_ms; operators set the bound (--tenant-quotas of the dispatcher)")
 	e.RetryAfter = again
 	return e
+}
+
+// Batches are the bounds of a tenant's batches and of their jobs that wait, 0 where none is set.
+func (q *Meter) Batches(tenant string) (batches, jobs int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bound := q.bounds.of(tenant)
+	return bound.Batches, bound.BatchJobs
 }
 
 // measuring begins a measurement: what is accepted from now on is not in it.

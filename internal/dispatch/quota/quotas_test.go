@@ -61,12 +61,12 @@ func TestAFileOfQuotasIsReadOrSaysWhatIsWrong(t *testing.T) {
 		}
 		return Read(path)
 	}
-	q, err := read(`{"*": {"jobs": 100}, "acme": {"jobs": 5, "sessions": 7}}`)
-	if err != nil || q.of("acme") != (Bound{5, 7}) || q.of("globex") != (Bound{Jobs: 100}) {
+	q, err := read(`{"*": {"jobs": 100}, "acme": {"jobs": 5, "sessions": 7, "batches": 2, "batch_jobs": 9}}`)
+	if err != nil || q.of("acme") != (Bound{Jobs: 5, Sessions: 7, Batches: 2, BatchJobs: 9}) || q.of("globex") != (Bound{Jobs: 100}) {
 		t.Errorf("%+v %v", q, err)
 	}
 	for text, want := range map[string]string{
-		`{"acme": {"job": 5}}`: `unknown field "job"`, `{"acme": {"jobs": -5}}`: "must be 0 (none) or more", `{"a.b": {}}`: `got "a.b"`, `[]`: "must be like", ``: "must be like",
+		`{"acme": {"job": 5}}`: `unknown field "job"`, `{"acme": {"jobs": -5}}`: "jobs of acme must be 0 (not set) or more, got -5", `{"acme": {"batches": -1}}`: "batches of acme must be 0", `{"a.b": {}}`: `got "a.b"`, `[]`: "must be like", ``: "must be like",
 	} {
 		if _, err := read(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
