@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -274,21 +275,23 @@ func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
 
 // declare registers the operations of jobs and of the pool.
 func (g *Gateway) declare(api huma.API) {
+	failed := &huma.Response{Description: "A problem (RFC 9457)", Content: map[string]*huma.MediaType{problemType: {Schema: api.OpenAPI().Components.Schemas.Schema(typeOf[problem](), true, "Problem")}}}
+	op := func(id, method, path, summary string, responses map[string]*huma.Response) huma.Operation {
+		all := map[string]*huma.Response{"default": failed}
+		maps.Copy(all, responses)
+		return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Responses: all, MaxBodyBytes: g.cfg.MaxBody, BodyReadTimeout: -1}
+	}
 	events := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Description: "Events: partial (attempt, n, field, chunk, call, status), and at the end reply or problem. Ids are attempt.n and end"}}
 	reply := &huma.Response{Description: "The reply of the job (contract/job.md, Reply)", Content: map[string]*huma.MediaType{contract.JSON: {Schema: &huma.Schema{Type: huma.TypeObject}}, eventStream: events}}
 	stored := &huma.Response{Description: "The job is stored; the header Location has the address of its outcome",
 		Headers: map[string]*huma.Param{"Location": {Schema: &huma.Schema{Type: huma.TypeString}}}, Content: map[string]*huma.MediaType{contract.JSON: {Schema: huma.SchemaFromType(api.OpenAPI().Components.Schemas, typeOf[jobState]())}}}
 	ran := map[string]*huma.Response{"200": reply, "202": stored}
-	huma.Register(api, g.operation("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
-	huma.Register(api, g.operation("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
-	huma.Register(api, g.operation("get-job", http.MethodGet, "/v1/jobs/{id}", "The state of a job, or its outcome", nil), g.getJob)
+	huma.Register(api, op("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
+	huma.Register(api, op("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
+	huma.Register(api, op("get-job", http.MethodGet, "/v1/jobs/{id}", "The state of a job, or its outcome", nil), g.getJob)
 	told := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
-	huma.Register(api, g.operation("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", told), g.getEvents)
-	huma.Register(api, g.operation("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "Cancel a job; the answer is its outcome", nil), g.cancelJob)
-	huma.Register(api, g.operation("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
-	huma.Register(api, g.operation("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)
-}
-
-func (g *Gateway) operation(id, method, path, summary string, responses map[string]*huma.Response) huma.Operation {
-	return huma.Operation{OperationID: id, Method: method, Path: path, Summary: summary, Responses: responses, MaxBodyBytes: g.cfg.MaxBody, BodyReadTimeout: -1}
+	huma.Register(api, op("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", told), g.getEvents)
+	huma.Register(api, op("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "Cancel a job; the answer is its outcome", nil), g.cancelJob)
+	huma.Register(api, op("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
+	huma.Register(api, op("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)
 }
