@@ -7,6 +7,8 @@ import (
 	"runtime/metrics"
 	"sync"
 	"time"
+
+	"github.com/dspex/dspex/internal/clock"
 )
 
 // Bounds of the collector. With the few megabytes that these programs hold it would run dozens of times a second under load:
@@ -43,15 +45,8 @@ func Tune(env func(string) string) (stop func()) {
 // followHeap moves the limit along with what is alive: a limit below that would have the collector run all the time.
 func followHeap(ctx context.Context) {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(goalPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			metrics.Read(live)
-			debug.SetMemoryLimit(max(memoryGoal, int64(live[0].Value.Uint64())+garbageRoom))
-		}
+	for range clock.Every(ctx, goalPause) {
+		metrics.Read(live)
+		debug.SetMemoryLimit(max(memoryGoal, int64(live[0].Value.Uint64())+garbageRoom))
 	}
 }

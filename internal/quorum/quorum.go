@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/clock"
 )
 
 // Ask asks whether what answers on a connection has quorum; nil: it has.
@@ -51,15 +53,8 @@ func New(nc *nats.Conn, ask Ask, log *slog.Logger) *Keeper {
 func (k *Keeper) Run(ctx context.Context) {
 	k.runs.Lock()
 	defer k.runs.Unlock()
-	tick := time.NewTicker(k.Pause)
-	defer tick.Stop()
 	var since time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for range clock.Every(ctx, k.Pause) {
 		since = k.step(ctx, since)
 	}
 }

@@ -36,16 +36,9 @@ const clockPause = 750 * time.Millisecond
 
 // Follow asks again and again, until ctx ends.
 func (k *Clock) Follow(ctx context.Context) {
-	tick := time.NewTicker(clockPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := k.Confirm(ctx, k.Mono()); err != nil && ctx.Err() == nil {
-				k.log.Debug("clock_not_compared", "error", err)
-			}
+	for range clock.Every(ctx, clockPause) {
+		if err := k.Confirm(ctx, k.Mono()); err != nil && ctx.Err() == nil {
+			k.log.Debug("clock_not_compared", "error", err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
@@ -101,14 +102,7 @@ const lanePause = 100 * time.Millisecond
 
 // FollowLane keeps the number of anonymous calls that wait.
 func (a *Gate) FollowLane(ctx context.Context) {
-	tick := time.NewTicker(lanePause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for range clock.Every(ctx, lanePause) {
 		a.mu.Lock()
 		a.keep(a.hosts.Serves)
 		busy := a.anon >= 1

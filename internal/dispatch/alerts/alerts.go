@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/stream"
 
@@ -126,16 +127,9 @@ func (a *Alerter) Counts() (alerts, recoveries int64) { return a.alerts.Load(), 
 // WatchErrors judges the error rate until ctx ends. All dispatchers do, so that a new leader knows what was sent; the one that leads
 // sends alerts.
 func (a *Alerter) WatchErrors(ctx context.Context, hosts *fleet.Fleet, leads func() bool) {
-	t := time.NewTicker(fleet.Tick)
-	defer t.Stop()
-	for {
+	for range clock.AtOnceAndEvery(ctx, fleet.Tick) {
 		if r, v := hosts.JudgeErrors(); v != fleet.Quiet && leads() {
 			a.sendRate(r, v)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
 		}
 	}
 }

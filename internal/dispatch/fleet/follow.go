@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
@@ -39,16 +40,9 @@ func (f *Fleet) Follow(ctx context.Context, died func()) {
 		_, err := f.broker.Ask(bounded, jobs.SubjectControl+host+".ping", nil)
 		return err
 	}
-	t := time.NewTicker(Tick)
-	defer t.Stop()
-	for {
+	for range clock.AtOnceAndEvery(ctx, Tick) {
 		if f.judge(f.broker.Connected(), probe) {
 			died()
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -25,16 +26,9 @@ type Task struct {
 // Every is a task of one step: it is taken at once, then after each pause. A step that fails is logged and comes again.
 func Every(pause time.Duration, log *slog.Logger, name string, step func(ctx context.Context) error) Task {
 	return Task{Name: name, Run: func(ctx context.Context) {
-		t := time.NewTicker(pause)
-		defer t.Stop()
-		for {
+		for range clock.AtOnceAndEvery(ctx, pause) {
 			if err := step(ctx); err != nil && ctx.Err() == nil {
 				log.Warn("leader_task_failed", "task", name, "error", err)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
 			}
 		}
 	}}

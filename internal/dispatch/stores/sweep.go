@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/batch"
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -38,9 +39,7 @@ func Sweep(ctx context.Context, s *Stores) {
 		{s: s, name: stream.Results, from: s.broker.Results, ours: jobs.OursInResults},
 		{s: s, name: stream.Batches, from: s.broker.Batches, ours: batch.Ours},
 	}
-	tick := time.NewTicker(Pause)
-	defer tick.Stop()
-	for n := 0; ; n++ {
+	for n := range clock.AtOnceAndEvery(ctx, Pause) {
 		for _, b := range all {
 			bounded, cancel := context.WithTimeout(ctx, sweepTimeout)
 			err := b.page(bounded)
@@ -51,11 +50,6 @@ func Sweep(ctx context.Context, s *Stores) {
 			if err != nil && ctx.Err() == nil {
 				s.log.Debug("bucket_not_read", "bucket", b.name, "error", err)
 			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
 		}
 	}
 }

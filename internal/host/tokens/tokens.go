@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/fair"
 )
 
@@ -193,14 +194,7 @@ const lookPause = 250 * time.Millisecond
 
 // Run gives tokens to sessions whose breaker lets them through by now, whatever has changed it.
 func (t *Tokens) Run(ctx context.Context) {
-	tick := time.NewTicker(lookPause)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			t.Admit()
-		}
+	for range clock.Every(ctx, lookPause) {
+		t.Admit()
 	}
 }
