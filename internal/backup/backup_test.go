@@ -65,7 +65,7 @@ func deployed(t *testing.T) (nc *nats.Conn, created int64) {
 	}
 	now := time.Now()
 	put(stream.Sessions, "s.behind", (&jobs.Record{Stream: created, LastSequence: 7, Ended: map[uint64]jobs.Kind{9: jobs.Cancelled}, Created: now, Updated: now}).Append(nil))
-	put(stream.Sessions, "h.behind", (&jobs.Head{Stream: created, Sequence: 8, Attempt: 2}).Append(nil))
+	put(stream.Sessions, "h.behind", (&jobs.AttemptRecord{Stream: created, Sequence: 8, Attempt: 2}).Append(nil))
 	return nc, created
 }
 
@@ -117,7 +117,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h, err := jobs.ParseHead(e.Value); err != nil || h.Stream != life || h.Attempt != 2 {
+	if h, err := jobs.ParseAttemptRecord(e.Value); err != nil || h.Stream != life || h.Attempt != 2 {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if made[stream.RecordsStream].Config.FirstSeq < 2 {

@@ -57,7 +57,7 @@ func (f *fit) fit(name string, h *archive.Header, data []byte) ([]byte, bool, er
 	case name == stream.RecordsStream && strings.HasPrefix(h.Name, recordSubject):
 		return f.record(strings.TrimPrefix(h.Name, recordSubject), data)
 	case strings.HasPrefix(h.Name, headSubject), strings.HasPrefix(h.Name, attemptSubject):
-		head, err := jobs.ParseHead(data)
+		head, err := jobs.ParseAttemptRecord(data)
 		if err != nil {
 			return nil, false, err
 		}

@@ -172,7 +172,7 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 	}{
 		"decided once":         {nil, 3},
 		"decided anew":         {[]string{named("s").RecordKey()}, 3},
-		"decided and run anew": {[]string{named("s").RecordKey(), named("s").HeadKey()}, 6},
+		"decided and run anew": {[]string{named("s").RecordKey(), named("s").AttemptRecordKey()}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {

@@ -79,7 +79,7 @@ func TestALossIsNotForgottenBeforeAReplyTellsIt(t *testing.T) {
 	})
 }
 
-func TestTheHeadOfAJobWithoutDeadlineOutlivesADay(t *testing.T) {
+func TestTheAttemptRecordOfAJobWithoutDeadlineOutlivesADay(t *testing.T) {
 	y := start(t, t.TempDir())
 	started, release := y.pool.hold()
 	defer release()
@@ -96,6 +96,6 @@ func TestTheHeadOfAJobWithoutDeadlineOutlivesADay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ttl, err := time.ParseDuration(m.Header.Get("Nats-TTL")); err != nil || ttl < 24*time.Hour {
-		t.Errorf("the head lives for %v (%v)", ttl, err)
+		t.Errorf("the attempt record lives for %v (%v)", ttl, err)
 	}
 }

@@ -47,7 +47,7 @@ func TestAnUnreadableRecordIsAResetThatTheReplySays(t *testing.T) {
 }
 
 // An attempt less is better than one too many, and none is no reason to wait for ever.
-func TestAnUnreadableHeadCountsAsOneAttemptOfAJobThatWasThere(t *testing.T) {
+func TestAnUnreadableAttemptRecordCountsAsOneAttemptOfAJobThatWasThere(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		y.put(stream.Sessions, "h.later", torn)
 		y.pass(time.Millisecond)

@@ -92,12 +92,12 @@ func TestAHistoryThatIsTooLongLosesItsBeginning(t *testing.T) {
 		if len(got) != want || got[len(got)-1].Attempt != 20 || got[len(got)-1].Message == "" {
 			t.Errorf("%d bytes: %d failures, the last %+v", most, len(got), got[len(got)-1])
 		}
-		head := &Head{Failures: got}
-		if _, err := ParseHead(head.Append(nil)); err != nil {
+		head := &AttemptRecord{Failures: got}
+		if _, err := ParseAttemptRecord(head.Append(nil)); err != nil {
 			t.Errorf("%d bytes: %v", most, err)
 		}
 		if size := len(head.Append(nil)); size > max(most, 900)+100 {
-			t.Errorf("%d bytes: the head has %d", most, size)
+			t.Errorf("%d bytes: the attempt record has %d", most, size)
 		}
 	}
 }
@@ -111,10 +111,10 @@ func TestHistoriesInTheFormsOfOtherVersions(t *testing.T) {
 	}
 	old = wire.AppendUint(wire.AppendArray(old, 4), 1)
 	old = wire.AppendStr(wire.AppendStr(wire.AppendStr(old, "timeout"), "c"), "m")
-	if h, err := ParseHead(old); err != nil || len(h.Failures) != 1 || h.Failures[0].Code != "c" || h.Attempt != 2 {
+	if h, err := ParseAttemptRecord(old); err != nil || len(h.Failures) != 1 || h.Failures[0].Code != "c" || h.Attempt != 2 {
 		t.Errorf("%+v %v", h, err)
 	}
-	written := (&Head{Stream: 5, Failures: []Failure{{1, Timeout, "c", "m", "w", "T", at}}}).Append(nil)
+	written := (&AttemptRecord{Stream: 5, Failures: []Failure{{1, Timeout, "c", "m", "w", "T", at}}}).Append(nil)
 	in := wire.NewReader(written)
 	if n, err := in.Array(); err != nil || n < 8 {
 		t.Fatal(n, err)

@@ -71,7 +71,7 @@ func OursInSessions(key string, value []byte) bool {
 	case "s.":
 		_, err = ParseRecord(value)
 	case "h.":
-		_, err = ParseHead(value)
+		_, err = ParseAttemptRecord(value)
 	case "a.":
 		_, err = ReadState(value)
 	default:
@@ -83,7 +83,7 @@ func OursInSessions(key string, value []byte) bool {
 // OursInResults reports whether a component of this release may have written the value under the key in dspex_results.
 func OursInResults(key string, value []byte) bool {
 	if name, ok := strings.CutPrefix(key, "t."); ok {
-		_, err := ParseHead(value)
+		_, err := ParseAttemptRecord(value)
 		_, _, ok = keyed(name, 1)
 		return ok && err == nil
 	}

@@ -13,7 +13,7 @@ func TestWhatIsWrittenAmongRecordsAndOutcomesIsOursAndNothingElse(t *testing.T) 
 		return string(r.Append(nil))
 	}
 	head := func(attempt int, delay time.Duration) string {
-		return string((&Head{Attempt: attempt, Delay: delay, NotBefore: at}).Append(nil))
+		return string((&AttemptRecord{Attempt: attempt, Delay: delay, NotBefore: at}).Append(nil))
 	}
 	result := func(session, job string, kind Kind, body []byte) string {
 		return string((&Result{Session: session, Job: job, Kind: kind, Body: body, Stored: at}).Append(nil))
@@ -24,34 +24,34 @@ func TestWhatIsWrittenAmongRecordsAndOutcomesIsOursAndNothingElse(t *testing.T) 
 		key, value string
 		want       bool
 	}{
-		"a record":                            {OursInSessions, "s.x", record(func(*Record) {}), true},
-		"a tenant's record":                   {OursInSessions, "s.acme.x", record(func(*Record) {}), true},
-		"an early end that is none":           {OursInSessions, "s.x", record(func(r *Record) { r.Ended[3] = "gone" }), false},
-		"an outcome of no kind":               {OursInSessions, "s.x", record(func(r *Record) { r.Last.Kind = "" }), false},
-		"an outcome without a reply":          {OursInSessions, "s.x", record(func(r *Record) { r.Last.Body = []byte{0x91} }), false},
-		"a tenant's record of nobody":         {OursInSessions, "s.default.x", record(func(*Record) {}), false},
-		"a record under no session's key":     {OursInSessions, "s.a.b.c", record(func(*Record) {}), false},
-		"a record under another's key":        {OursInSessions, "x.x", record(func(*Record) {}), false},
-		"a record where a head belongs":       {OursInSessions, "h.x", record(func(*Record) {}), false},
-		"an empty record":                     {OursInSessions, "s.x", "", false},
-		"no key":                              {OursInSessions, "s", "", false},
-		"a head":                              {OursInSessions, "h.x", head(21, time.Minute), true},
-		"a head of a retry that never comes":  {OursInSessions, "h.x", head(1, 1000*time.Hour), false},
-		"a head of an attempt without end":    {OursInSessions, "h.x", head(1<<40, 0), false},
-		"a program":                           {OursInSessions, "a.p-1", program, true},
-		"a program that is none":              {OursInSessions, "a.p-1", "x", false},
-		"a session's result":                  {OursInResults, "r.s.x.j", result("x", "j", Succeeded, reply), true},
-		"a tenant's result":                   {OursInResults, "r.s.acme.x.j", result("x", "j", Failed, reply), true},
-		"another session's result":            {OursInResults, "r.s.x.j", result("y", "j", Succeeded, reply), false},
-		"another job's result":                {OursInResults, "r.s.x.j", result("x", "k", Succeeded, reply), false},
-		"a result of no kind":                 {OursInResults, "r.s.x.j", result("x", "j", "done", reply), false},
-		"a result that breaks its answer":     {OursInResults, "r.s.x.j", result("x", "j", Succeeded, []byte{0x92, 1}), false},
-		"an anonymous result":                 {OursInResults, "r.a.j", result("", "j", Cancelled, reply), true},
-		"a tenant's anonymous result":         {OursInResults, "r.a.acme.j", result("", "j", Expired, reply), true},
-		"a session's result at an anonymous":  {OursInResults, "r.a.j", result("x", "j", Succeeded, reply), false},
-		"attempts":                            {OursInResults, "t.j", head(2, 0), true},
-		"a result under no job's key":         {OursInResults, "r.s.x", result("x", "x", Succeeded, reply), false},
-		"a result under a key that is unused": {OursInResults, "q.x", result("", "x", Succeeded, reply), false},
+		"a record":                                      {OursInSessions, "s.x", record(func(*Record) {}), true},
+		"a tenant's record":                             {OursInSessions, "s.acme.x", record(func(*Record) {}), true},
+		"an early end that is none":                     {OursInSessions, "s.x", record(func(r *Record) { r.Ended[3] = "gone" }), false},
+		"an outcome of no kind":                         {OursInSessions, "s.x", record(func(r *Record) { r.Last.Kind = "" }), false},
+		"an outcome without a reply":                    {OursInSessions, "s.x", record(func(r *Record) { r.Last.Body = []byte{0x91} }), false},
+		"a tenant's record of nobody":                   {OursInSessions, "s.default.x", record(func(*Record) {}), false},
+		"a record under no session's key":               {OursInSessions, "s.a.b.c", record(func(*Record) {}), false},
+		"a record under another's key":                  {OursInSessions, "x.x", record(func(*Record) {}), false},
+		"a record where an attempt record belongs":      {OursInSessions, "h.x", record(func(*Record) {}), false},
+		"an empty record":                               {OursInSessions, "s.x", "", false},
+		"no key":                                        {OursInSessions, "s", "", false},
+		"an attempt record":                             {OursInSessions, "h.x", head(21, time.Minute), true},
+		"an attempt record of a retry that never comes": {OursInSessions, "h.x", head(1, 1000*time.Hour), false},
+		"an attempt record of an attempt without end":   {OursInSessions, "h.x", head(1<<40, 0), false},
+		"a program":                                     {OursInSessions, "a.p-1", program, true},
+		"a program that is none":                        {OursInSessions, "a.p-1", "x", false},
+		"a session's result":                            {OursInResults, "r.s.x.j", result("x", "j", Succeeded, reply), true},
+		"a tenant's result":                             {OursInResults, "r.s.acme.x.j", result("x", "j", Failed, reply), true},
+		"another session's result":                      {OursInResults, "r.s.x.j", result("y", "j", Succeeded, reply), false},
+		"another job's result":                          {OursInResults, "r.s.x.j", result("x", "k", Succeeded, reply), false},
+		"a result of no kind":                           {OursInResults, "r.s.x.j", result("x", "j", "done", reply), false},
+		"a result that breaks its answer":               {OursInResults, "r.s.x.j", result("x", "j", Succeeded, []byte{0x92, 1}), false},
+		"an anonymous result":                           {OursInResults, "r.a.j", result("", "j", Cancelled, reply), true},
+		"a tenant's anonymous result":                   {OursInResults, "r.a.acme.j", result("", "j", Expired, reply), true},
+		"a session's result at an anonymous":            {OursInResults, "r.a.j", result("x", "j", Succeeded, reply), false},
+		"attempts":                                      {OursInResults, "t.j", head(2, 0), true},
+		"a result under no job's key":                   {OursInResults, "r.s.x", result("x", "x", Succeeded, reply), false},
+		"a result under a key that is unused":           {OursInResults, "q.x", result("", "x", Succeeded, reply), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := c.ours(c.key, []byte(c.value)); got != c.want {

@@ -58,7 +58,7 @@ func FuzzHeaders(f *testing.F) {
 // FuzzRecords: what lies in a bucket is read, or refused; it never ends a host.
 func FuzzRecords(f *testing.F) {
 	f.Add((&Record{Last: &Outcome{Kind: Failed, Body: []byte{0x80}}, Ended: map[uint64]Kind{3: Expired}}).Append(nil))
-	f.Add((&Head{Failures: []Failure{{Attempt: 1, Category: Python, Code: "c"}}}).Append(nil))
+	f.Add((&AttemptRecord{Failures: []Failure{{Attempt: 1, Category: Python, Code: "c"}}}).Append(nil))
 	f.Add((&Result{Kind: Succeeded, Body: []byte{0x80}}).Append(nil))
 	f.Add([]byte{0x9e, 1, 0xd3})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -67,9 +67,9 @@ func FuzzRecords(f *testing.F) {
 				t.Errorf("a record that was read cannot be written: %v", err)
 			}
 		}
-		if h, err := ParseHead(b); err == nil {
-			if _, err := ParseHead(h.Append(nil)); err != nil {
-				t.Errorf("a head that was read cannot be written: %v", err)
+		if h, err := ParseAttemptRecord(b); err == nil {
+			if _, err := ParseAttemptRecord(h.Append(nil)); err != nil {
+				t.Errorf("an attempt record that was read cannot be written: %v", err)
 			}
 		}
 		if r, err := ParseResult(b); err == nil {

@@ -86,9 +86,9 @@ func TestRecordsKeepWhatTheyHold(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, rec) {
 		t.Errorf("record: %v\n%+v\n%+v", err, got, rec)
 	}
-	head := &Head{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Delivered: 3,
+	head := &AttemptRecord{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Delivered: 3,
 		Failures: []Failure{{1, Timeout, "c", "m", "h/1", "T", at}, {2, Python, "c", "m", "", "", time.Time{}}}}
-	if got, err := ParseHead(head.Append(nil)); err != nil || !reflect.DeepEqual(got, head) {
+	if got, err := ParseAttemptRecord(head.Append(nil)); err != nil || !reflect.DeepEqual(got, head) {
 		t.Errorf("head: %v\n%+v\n%+v", err, got, head)
 	}
 	res := &Result{Session: "s", Job: "j", Sequence: 9, Attempt: 2, Hash: [32]byte{3}, Kind: Succeeded, Body: []byte{0xc0}, Stored: at}

@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// RecordVersion is the schema of Record, Head and Result. A reader that meets a newer one leaves it alone.
+// RecordVersion is the schema of Record, AttemptRecord and Result. A reader that meets a newer one leaves it alone.
 const RecordVersion = 1
 
 // ErrNewer says that a record was written by a newer version.
@@ -146,9 +146,9 @@ func ParseRecord(b []byte) (*Record, error) {
 	return r, nil
 }
 
-// Head is the small record of the attempt that runs (key h.<session>), written before each start. An anonymous job has one
+// AttemptRecord is the small record of the attempt that runs (key h.<session>), written before each start. An anonymous job has one
 // (key t.<job>) once an attempt has failed.
-type Head struct {
+type AttemptRecord struct {
 	Stream    int64
 	Epoch     uint64
 	Sequence  uint64
@@ -160,12 +160,12 @@ type Head struct {
 }
 
 // Same reports whether both tell of one attempt, or of the wait for the one after it.
-func (h *Head) Same(o *Head) bool {
+func (h *AttemptRecord) Same(o *AttemptRecord) bool {
 	return h.Epoch == o.Epoch && h.Sequence == o.Sequence && h.Attempt == o.Attempt && h.NotBefore.IsZero() == o.NotBefore.IsZero()
 }
 
 // Append writes the stored form.
-func (h *Head) Append(dst []byte) []byte {
+func (h *AttemptRecord) Append(dst []byte) []byte {
 	dst = slices.Grow(dst, fixedBytes/4)
 	dst = wire.AppendArray(dst, 10)
 	dst = wire.AppendUint(dst, RecordVersion)
@@ -183,13 +183,13 @@ func (h *Head) Append(dst []byte) []byte {
 	return wire.AppendUint(dst, uint64(h.Delivered))
 }
 
-// ParseHead reads the stored form.
-func ParseHead(b []byte) (*Head, error) {
+// ParseAttemptRecord reads the stored form.
+func ParseAttemptRecord(b []byte) (*AttemptRecord, error) {
 	in, n, err := open(b, 8)
 	if err != nil {
-		return nil, fmt.Errorf("head: %w", err)
+		return nil, fmt.Errorf("attempt record: %w", err)
 	}
-	h := &Head{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: in.attempt()}
+	h := &AttemptRecord{Stream: in.int(), Epoch: in.uint(), Sequence: in.uint(), Attempt: in.attempt()}
 	h.NotBefore = fromMillis(in.int())
 	h.Delay = in.delay()
 	h.Failures = in.history()
@@ -200,7 +200,7 @@ func ParseHead(b []byte) (*Head, error) {
 		extra -= 2
 	}
 	if err := in.close(extra); err != nil {
-		return nil, fmt.Errorf("head: %w", err)
+		return nil, fmt.Errorf("attempt record: %w", err)
 	}
 	return h, nil
 }

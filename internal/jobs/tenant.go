@@ -47,8 +47,8 @@ func (r SessionRef) String() string {
 // RecordKey is the key of the session's record in dspex_sessions.
 func (r SessionRef) RecordKey() string { return "s." + r.scope() + r.ID }
 
-// HeadKey is the key of the small record of the session's running attempt, in dspex_sessions.
-func (r SessionRef) HeadKey() string { return "h." + r.scope() + r.ID }
+// AttemptRecordKey is the key of the small record of the session's running attempt, in dspex_sessions.
+func (r SessionRef) AttemptRecordKey() string { return "h." + r.scope() + r.ID }
 
 // ProgramKey is the key of an anonymous program of the tenant in dspex_sessions.
 func (r SessionRef) ProgramKey(id string) string { return "a." + r.scope() + id }

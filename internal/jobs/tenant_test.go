@@ -15,7 +15,7 @@ func TestKeysOfTwoSessionsNeverMeet(t *testing.T) {
 	keys := func(r SessionRef, job string) map[string]string {
 		anonymous := Anonymous(r.Tenant)
 		return map[string]string{
-			"record": "sessions " + r.RecordKey(), "head": "sessions " + r.HeadKey(), "program": "sessions " + anonymous.ProgramKey(job),
+			"record": "sessions " + r.RecordKey(), "head": "sessions " + r.AttemptRecordKey(), "program": "sessions " + anonymous.ProgramKey(job),
 			"result": "results " + r.ResultKey(job), "anonymous result": "results " + anonymous.ResultKey(job), "attempts": "results " + anonymous.AttemptKey(job),
 			"letters": "dlq " + r.DeadSubject(), "anonymous letters": "dlq " + anonymous.DeadSubject(), "invalid": "dlq " + anonymous.InvalidSubject(),
 			"published": "in " + r.PublishSubject(""), "kept": "in " + r.CallSubject(""),
@@ -52,7 +52,7 @@ func matches(pattern, subject string) bool {
 func TestTheTenantDefaultKeepsTheKeysOfBefore(t *testing.T) {
 	r, none := SessionRef{DefaultTenant, "u1"}, Anonymous(DefaultTenant)
 	for got, want := range map[string]string{
-		r.RecordKey(): "s.u1", r.HeadKey(): "h.u1", r.ResultKey("j"): "r.s.u1.j", none.ResultKey("j"): "r.a.j", none.AttemptKey("j"): "t.j", none.ProgramKey("p"): "a.p",
+		r.RecordKey(): "s.u1", r.AttemptRecordKey(): "h.u1", r.ResultKey("j"): "r.s.u1.j", none.ResultKey("j"): "r.a.j", none.AttemptKey("j"): "t.j", none.ProgramKey("p"): "a.p",
 		r.DeadSubject(): "dspex.dlq.s.u1", none.DeadSubject(): "dspex.dlq.a", none.InvalidSubject(): "dspex.dlq.invalid", r.String(): "u1",
 		r.PublishSubject(""): "dspex.session.u1", none.PublishSubject(LaneBatch): "dspex.anonymous.batch",
 	} {

@@ -12,45 +12,45 @@ type ActionKind uint8
 
 // The actions. Those with an operation (Op) are answered by an event of the same Op.
 const (
-	AskToken     ActionKind = iota // wait for a run token: TokenGranted
-	ReturnToken                    // give the run token back
-	Look                           // read record, then attempt record, then the assignment, from the leader: Looked
-	Own                            // read the assignment again: Owned
-	Compare                        // compare the clock with the broker's, unless that was done since Job came: Compared
-	ReadAttempts                   // read an anonymous job's attempts: AttemptsRead
-	Fetch                          // read Job's request again: Fetched
-	ReadResult                     // read the result of Job's id: ResultRead
-	AskRoom                        // is there room in the broker's stores: RoomLooked
-	Acquire                        // find a slot for Task: SlotGranted or SlotRefused, now or later
-	Withdraw                       // no slot is needed any more for Op; Err is what the job gets, nil if another reason ended it
-	Release                        // give the slot of Op back
-	Park                           // the session waits for the breaker that has refused it: TokenGranted when it is let through
-	StopWaiting                    // neither for a run token nor for a breaker any more
-	WriteHead                      // write the attempt record, expecting Revision: Wrote
-	WriteRecord                    // write the session's record, expecting Revision: Wrote
-	Call                           // run Task in the slot of Op: Answered
-	CancelCall                     // give the call of Op up; Answered comes all the same
-	WriteLetter                    // store the dead letter, if Check only unless it is there: Wrote
-	CreateResult                   // store the result of Job's id, expecting Revision: Wrote
-	Reply                          // send the answer
-	Ack                            // remove Job's message
-	Nak                            // have Job's message delivered again after Delay
-	KeepAlive                      // hold the redelivery of Job's message off
-	Forget                         // nothing of Job is needed any more
-	Verdict                        // answer CancelAsked of Op
-	GiveUp                         // the partition is not this epoch's: Owner tells whose
-	Drop                           // have all workers forget the session
-	Count                          // the job ended as Err says, after Task ran for Ran
-	Block                          // the job cannot get on at Step, because of Cause
-	Unblock                        // it can
-	Full                           // no room at Step: nothing else must start on this host
-	Room                           // there is
-	Log                            // Note, with Cause or Err
+	AskToken           ActionKind = iota // wait for a run token: TokenGranted
+	ReturnToken                          // give the run token back
+	Look                                 // read record, then attempt record, then the assignment, from the leader: Looked
+	Own                                  // read the assignment again: Owned
+	Compare                              // compare the clock with the broker's, unless that was done since Job came: Compared
+	ReadAttempts                         // read an anonymous job's attempts: AttemptsRead
+	Fetch                                // read Job's request again: Fetched
+	ReadResult                           // read the result of Job's id: ResultRead
+	AskRoom                              // is there room in the broker's stores: RoomLooked
+	Acquire                              // find a slot for Task: SlotGranted or SlotRefused, now or later
+	Withdraw                             // no slot is needed any more for Op; Err is what the job gets, nil if another reason ended it
+	Release                              // give the slot of Op back
+	Park                                 // the session waits for the breaker that has refused it: TokenGranted when it is let through
+	StopWaiting                          // neither for a run token nor for a breaker any more
+	WriteAttemptRecord                   // write the attempt record, expecting Revision: Wrote
+	WriteRecord                          // write the session's record, expecting Revision: Wrote
+	Call                                 // run Task in the slot of Op: Answered
+	CancelCall                           // give the call of Op up; Answered comes all the same
+	WriteDeadLetter                      // store the dead letter, if Check only unless it is there: Wrote
+	CreateResult                         // store the result of Job's id, expecting Revision: Wrote
+	Reply                                // send the answer
+	Ack                                  // remove Job's message
+	Nak                                  // have Job's message delivered again after Delay
+	KeepAlive                            // hold the redelivery of Job's message off
+	Forget                               // nothing of Job is needed any more
+	Verdict                              // answer CancelAsked of Op
+	GiveUp                               // the partition is not this epoch's: Owner tells whose
+	Drop                                 // have all workers forget the session
+	Count                                // the job ended as Err says, after Task ran for Ran
+	Block                                // the job cannot get on at Step, because of Cause
+	Unblock                              // it can
+	Full                                 // no room at Step: nothing else must start on this host
+	Room                                 // there is
+	Log                                  // Note, with Cause or Err
 	actions
 )
 
 var actionNames = [actions]string{"ask token", "return token", "look", "own", "compare", "read attempts", "fetch", "read result", "ask room", "acquire", "withdraw", "release", "park",
-	"stop waiting", "write head", "write record", "call", "cancel call", "write letter", "create result", "reply", "ack", "nak", "keep alive", "forget",
+	"stop waiting", "write attempt record", "write record", "call", "cancel call", "write dead letter", "create result", "reply", "ack", "nak", "keep alive", "forget",
 	"verdict", "give up", "drop", "count", "block", "unblock", "full", "room", "log"}
 
 func (k ActionKind) String() string { return actionNames[k] }
@@ -65,7 +65,7 @@ type Action struct {
 	Revision uint64
 	TTL      time.Duration
 	Delay    time.Duration
-	Check    bool // WriteLetter; Look: compare the clock first, as Compare does
+	Check    bool // WriteDeadLetter; Look: compare the clock first, as Compare does
 	Letter   *jobs.DeadLetter
 	Reply    Address
 	More     bool  // Reply: another one may follow
@@ -94,16 +94,16 @@ type Note string
 
 // The notes.
 const (
-	JobRetries       Note = "job_retries"
-	JobWaits         Note = "job_waits_for_broker"
-	BrokerAwaited    Note = "broker_awaited"
-	DutyDelayed      Note = "duty_delayed"
-	NotStarted       Note = "attempt_not_started"
-	AttemptsLost     Note = "attempts_not_stored"
-	RecordUnreadable Note = "session_record_unreadable"
-	HeadUnreadable   Note = "session_head_unreadable"
-	ResultUnreadable Note = "result_unreadable"
-	TriesUnreadable  Note = "attempts_unreadable"
+	JobRetries              Note = "job_retries"
+	JobWaits                Note = "job_waits_for_broker"
+	BrokerAwaited           Note = "broker_awaited"
+	DutyDelayed             Note = "duty_delayed"
+	NotStarted              Note = "attempt_not_started"
+	AttemptsLost            Note = "attempts_not_stored"
+	RecordUnreadable        Note = "session_record_unreadable"
+	AttemptRecordUnreadable Note = "attempt_record_unreadable"
+	ResultUnreadable        Note = "result_unreadable"
+	TriesUnreadable         Note = "attempts_unreadable"
 )
 
 // Address is where a reply goes, and what its headers say.
@@ -117,13 +117,13 @@ type Step string
 
 // The steps.
 const (
-	StepNone        Step = ""
-	StepPredecessor Step = "predecessor"  // an earlier epoch works on the session: no fault, but who waits is told
-	StepNewer       Step = "newer_record" // its session's record is of a newer version
-	StepRecord      Step = "record"       // reading record, attempt record or request
-	StepRoom        Step = "store_full"   // it is not started: nothing is run that could not be committed
-	StepHead        Step = "head"
-	StepCommit      Step = "commit"
-	StepLetter      Step = "dead_letter"
-	StepResult      Step = "result"
+	StepNone          Step = ""
+	StepPredecessor   Step = "predecessor"  // an earlier epoch works on the session: no fault, but who waits is told
+	StepNewer         Step = "newer_record" // its session's record is of a newer version
+	StepRecord        Step = "record"       // reading record, attempt record or request
+	StepRoom          Step = "store_full"   // it is not started: nothing is run that could not be committed
+	StepAttemptRecord Step = "head"
+	StepCommit        Step = "commit"
+	StepDeadLetter    Step = "dead_letter"
+	StepResult        Step = "result"
 )

@@ -12,41 +12,41 @@ import (
 // attempt begins only after a write of it that expected what its epoch knew, so an epoch that has written it keeps all earlier ones
 // from beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
 type attemptRecord struct {
-	head    *jobs.Head // nil: none
-	headRev uint64
+	noted      *jobs.AttemptRecord // nil: none
+	attemptRev uint64
 }
 
-// readHead reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
+// readAttemptRecord reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
 // job at hand, if that was there already when it was written: an attempt less is better than one too many.
-func readHead(c *Core, f Found) (*jobs.Head, error) {
+func readAttemptRecord(c *Core, f Found) (*jobs.AttemptRecord, error) {
 	if !f.Exists {
 		return nil, nil
 	}
-	hd, err := jobs.ParseHead(f.Value)
+	hd, err := jobs.ParseAttemptRecord(f.Value)
 	if err == nil || errors.Is(err, jobs.ErrNewer) {
 		return hd, err
 	}
-	c.do(Action{Kind: Log, Note: HeadUnreadable, Cause: err})
+	c.do(Action{Kind: Log, Note: AttemptRecordUnreadable, Cause: err})
 	if j := c.queue.first(c); j != nil && !j.Stored.After(f.Stored) {
-		return &jobs.Head{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
+		return &jobs.AttemptRecord{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
 	}
 	return nil, nil
 }
 
 // tells reports whether the attempt record is about the job.
 func (r *attemptRecord) tells(c *Core, j *Job) bool {
-	return r.head != nil && r.head.Stream == c.stream && r.head.Sequence == j.Sequence
+	return r.noted != nil && r.noted.Stream == c.stream && r.noted.Sequence == j.Sequence
 }
 
 // overtaken reports whether another epoch has written down an attempt of the job at work since its attempts were taken up.
 func (r *attemptRecord) overtaken(c *Core) bool {
 	t := c.cur
-	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.head.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.head))
+	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
 }
 
 // resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
 func (r *attemptRecord) resume(c *Core) bool {
-	t, hd := c.cur, r.head
+	t, hd := c.cur, r.noted
 	c.prep.resumed = true
 	if !r.tells(c, t.Job) {
 		return true
@@ -66,11 +66,11 @@ func (r *attemptRecord) resume(c *Core) bool {
 
 // sessionJournal writes the attempt record, by compare-and-set.
 type sessionJournal struct {
-	hd      *jobs.Head    // being written
-	asked   clock.Mono    // when
-	delay   time.Duration // of the retry that it tells of, -1: it tells of a start
-	refused int           // writes of the same thing, also of an outcome
-	judging bool          // the look that was asked for judges a write
+	hd      *jobs.AttemptRecord // being written
+	asked   clock.Mono          // when
+	delay   time.Duration       // of the retry that it tells of, -1: it tells of a start
+	refused int                 // writes of the same thing, also of an outcome
+	judging bool                // the look that was asked for judges a write
 }
 
 func (w *sessionJournal) begin(c *Core) {
@@ -120,30 +120,30 @@ func (w *sessionJournal) writeAttempt(c *Core) {
 		return
 	}
 	t := c.cur
-	hd := &jobs.Head{Stream: c.stream, Epoch: c.epoch, Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures}
+	hd := &jobs.AttemptRecord{Stream: c.stream, Epoch: c.epoch, Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures}
 	if w.delay >= 0 {
 		hd.Delay, hd.NotBefore = w.delay, c.now().Add(w.delay)
 	}
 	left, has := c.left(t.Job)
 	if !has {
-		left = headLife
+		left = attemptRecordLife
 	}
 	w.hd, w.asked = hd, c.mono
-	c.ask(Action{Kind: WriteHead, Job: t.Job, Body: hd.Append(nil), Revision: r.headRev, TTL: c.cfg.life(left)})
+	c.ask(Action{Kind: WriteAttemptRecord, Job: t.Job, Body: hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(left)})
 }
 
 func (w *sessionJournal) attemptWritten(c *Core, ev *Event) {
 	r := &c.session.record
 	switch ev.Fault {
 	case NoFault:
-		r.head, r.headRev, c.cur.confirmed = w.hd, ev.Revision, w.asked
+		r.noted, r.attemptRev, c.cur.confirmed = w.hd, ev.Revision, w.asked
 		w.attempted(c)
 	case WrongRevision, Unknown:
 		w.refused++
 		w.judging = true
 		r.look(c, false)
 	default:
-		c.trouble.fault(c, ev, StepHead)
+		c.trouble.fault(c, ev, StepAttemptRecord)
 	}
 }
 
@@ -173,19 +173,19 @@ func (w *sessionJournal) attempted(c *Core) {
 func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 	r := &c.session.record
 	if !w.judging {
-		w.reloaded(c, ev, StepHead)
+		w.reloaded(c, ev, StepAttemptRecord)
 		return
 	}
 	if ev.Fault != NoFault {
-		c.trouble.fault(c, ev, StepHead)
+		c.trouble.fault(c, ev, StepAttemptRecord)
 		return
 	}
-	var cur *jobs.Head
-	if ev.Head.Exists {
+	var cur *jobs.AttemptRecord
+	if ev.AttemptRecord.Exists {
 		var err error
-		if cur, err = jobs.ParseHead(ev.Head.Value); errors.Is(err, jobs.ErrNewer) {
+		if cur, err = jobs.ParseAttemptRecord(ev.AttemptRecord.Value); errors.Is(err, jobs.ErrNewer) {
 			ev.Err = err
-			c.trouble.fault(c, ev, StepHead)
+			c.trouble.fault(c, ev, StepAttemptRecord)
 			return
 		}
 	}
@@ -194,24 +194,24 @@ func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 	case ev.Owner != Mine:
 		c.fenced(ev.Owner)
 	case own:
-		r.head, r.headRev, c.cur.confirmed = w.hd, ev.Head.Revision, r.looked
+		r.noted, r.attemptRev, c.cur.confirmed = w.hd, ev.AttemptRecord.Revision, r.looked
 		w.attempted(c)
-	case ev.Head.Revision != r.headRev && cur != nil && (r.head == nil || !r.head.Same(cur)):
+	case ev.AttemptRecord.Revision != r.attemptRev && cur != nil && (r.noted == nil || !r.noted.Same(cur)):
 		c.void()
 	default:
-		r.headRev = ev.Head.Revision
+		r.attemptRev = ev.AttemptRecord.Revision
 		table[c.state].resume(c, ev)
 	}
 }
 
 // fences reports whether no earlier epoch can write an attempt down any more.
-func (r *attemptRecord) fences(c *Core) bool { return r.head != nil && r.head.Epoch == c.epoch }
+func (r *attemptRecord) fences(c *Core) bool { return r.noted != nil && r.noted.Epoch == c.epoch }
 
 // fence is the attempt record as this epoch's, with what it tells of attempts as it was.
-func (r *attemptRecord) fence(c *Core) *jobs.Head {
-	hd := jobs.Head{Stream: c.stream} // of no job
-	if r.head != nil {
-		hd = *r.head
+func (r *attemptRecord) fence(c *Core) *jobs.AttemptRecord {
+	hd := jobs.AttemptRecord{Stream: c.stream} // of no job
+	if r.noted != nil {
+		hd = *r.noted
 	}
 	hd.Epoch = c.epoch
 	return &hd
@@ -229,7 +229,7 @@ func (w *sessionJournal) writeFence(c *Core, _ *Event) {
 		return
 	}
 	w.hd, w.asked = r.fence(c), c.mono
-	c.ask(Action{Kind: WriteHead, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
+	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
 }
 
 // commit writes the record: state, last sequence and outcome in one compare-and-set.

@@ -74,7 +74,7 @@ func (c *common) op() uint32 {
 }
 
 // waits is what is left of a retry's delay.
-func (c *common) waits(hd *jobs.Head) time.Duration {
+func (c *common) waits(hd *jobs.AttemptRecord) time.Duration {
 	if hd.NotBefore.IsZero() {
 		return 0
 	}

@@ -26,13 +26,13 @@ const (
 	sideStoring
 	renewLooking
 	renewRecord
-	renewHead
+	renewAttemptRecord
 )
 
 // onRecord reports whether the step is about the record, which nobody else may write then.
 func (s sideStep) onRecord() bool {
 	switch s {
-	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewHead:
+	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewAttemptRecord:
 		return true
 	}
 	return false
@@ -170,7 +170,7 @@ func (s *side) answer(c *Core, ev *Event) {
 		s.early.checked(c, ev)
 	case sideStoring:
 		s.early.stored(c, ev)
-	case renewRecord, renewHead:
+	case renewRecord, renewAttemptRecord:
 		s.renewed(c, ev)
 	}
 }
@@ -238,19 +238,19 @@ func (s *side) room(c *Core) {
 func (s *side) renew(c *Core) {
 	r := &c.session.record
 	if r.rev == 0 {
-		s.renewHead(c)
+		s.renewAttemptRecord(c)
 		return
 	}
 	s.request(c, renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: c.cfg.life(0)})
 }
 
-func (s *side) renewHead(c *Core) {
+func (s *side) renewAttemptRecord(c *Core) {
 	r := &c.session.record
-	if r.head == nil || r.head.Sequence <= r.rec.LastSequence {
+	if r.noted == nil || r.noted.Sequence <= r.rec.LastSequence {
 		s.renewalOver(c)
 		return
 	}
-	s.request(c, renewHead, Action{Kind: WriteHead, Body: r.head.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
+	s.request(c, renewAttemptRecord, Action{Kind: WriteAttemptRecord, Body: r.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
 }
 
 func (s *side) renewed(c *Core, ev *Event) {
@@ -261,10 +261,10 @@ func (s *side) renewed(c *Core, ev *Event) {
 	}
 	if s.step == renewRecord {
 		r.rev, r.stamp = ev.Revision, c.now()
-		s.renewHead(c)
+		s.renewAttemptRecord(c)
 		return
 	}
-	r.headRev = ev.Revision
+	r.attemptRev = ev.Revision
 	s.renewalOver(c)
 }
 
@@ -272,7 +272,7 @@ func (s *side) renewalOver(c *Core) {
 	r := &c.session.record
 	r.loaded = c.mono
 	if c.cur == nil { // a session without a run token keeps nothing that is large
-		r.read, r.rec, r.head = false, nil, nil
+		r.read, r.rec, r.noted = false, nil, nil
 	}
 	s.over(c, "")
 }

@@ -61,8 +61,8 @@ func (a *asks) turned(c *Core, j *Job) {
 type earlyEnd struct {
 	task   *Task
 	kind   jobs.Kind
-	next   *jobs.Record // being written
-	head   *jobs.Head   // being written
+	next   *jobs.Record        // being written
+	noted  *jobs.AttemptRecord // being written
 	result *jobs.Result
 }
 
@@ -90,8 +90,8 @@ func (e *earlyEnd) write(c *Core) {
 		return
 	}
 	if !r.fences(c) {
-		e.head = r.fence(c)
-		c.side.request(c, sideFencing, Action{Kind: WriteHead, Body: e.head.Append(nil), Revision: r.headRev, TTL: c.cfg.life(headLife)})
+		e.noted = r.fence(c)
+		c.side.request(c, sideFencing, Action{Kind: WriteAttemptRecord, Body: e.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
 		return
 	}
 	next := *r.rec
@@ -122,7 +122,7 @@ func (e *earlyEnd) fenced(c *Core, ev *Event) {
 	r := &c.session.record
 	switch ev.Fault {
 	case NoFault:
-		r.head, r.headRev = e.head, ev.Revision
+		r.noted, r.attemptRev = e.noted, ev.Revision
 		e.write(c)
 	case WrongRevision, Unknown:
 		c.side.look(c, false)

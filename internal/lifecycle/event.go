@@ -39,15 +39,15 @@ type Event struct {
 	Kind EventKind
 	Op   uint32
 
-	Job    *Job   // Delivered
-	Token  uint8  // TokenGranted: its kind, which is the driver's; not 0
-	ID     string // CancelAsked
-	Record Found  // Looked
-	Head   Found  // Looked: the attempt record; AttemptsRead
-	Owner  Owner  // Looked, Owned
-	Forgot bool   // Looked: the session has no record, and may have had one that was lost with its bucket
-	Result Found  // ResultRead
-	Data   []byte // Fetched
+	Job           *Job   // Delivered
+	Token         uint8  // TokenGranted: its kind, which is the driver's; not 0
+	ID            string // CancelAsked
+	Record        Found  // Looked
+	AttemptRecord Found  // Looked: the attempt record; AttemptsRead
+	Owner         Owner  // Looked, Owned
+	Forgot        bool   // Looked: the session has no record, and may have had one that was lost with its bucket
+	Result        Found  // ResultRead
+	Data          []byte // Fetched
 
 	Revision  uint64 // Wrote
 	Fault     Fault  // of reads and writes

@@ -64,7 +64,7 @@ type Task struct {
 	total  time.Duration // of all of it, from its acceptance; 0: no deadline
 	bad    *jobs.Error
 	parsed bool
-	from   *jobs.Head // what its earlier attempts were taken up from, nil: nothing was known
+	from   *jobs.AttemptRecord // what its earlier attempts were taken up from, nil: nothing was known
 	base   base
 
 	overtaken bool // another epoch has written an attempt down since

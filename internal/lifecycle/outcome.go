@@ -73,7 +73,7 @@ func (e *ending) writeLetter(c *Core, _ *Event) {
 	}
 	// By whatever clock the broker measures its window.
 	check := e.check || max(c.age(c.cur.Job), c.now().Sub(c.cur.Stored)) > c.cfg.DeadWindow
-	c.ask(Action{Kind: WriteLetter, Job: c.cur.Job, Letter: e.letter, Check: check})
+	c.ask(Action{Kind: WriteDeadLetter, Job: c.cur.Job, Letter: e.letter, Check: check})
 }
 
 func (e *ending) letterNeeded(c *Core, ev *Event) {
@@ -91,7 +91,7 @@ func (e *ending) letterNeeded(c *Core, ev *Event) {
 
 func (e *ending) letterWritten(c *Core, ev *Event) {
 	if ev.Fault != NoFault {
-		c.trouble.fault(c, ev, StepLetter)
+		c.trouble.fault(c, ev, StepDeadLetter)
 		return
 	}
 	c.trouble.settled(c)

@@ -203,7 +203,7 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 	if now := w.store.keys[keyOf(a)]; strings.HasPrefix(keyOf(a), "result") && had.Exists && !bytes.Equal(had.Value, now.Value) {
 		w.Fatalf("the %s changes", keyOf(a))
 	}
-	if now := w.store.keys[keyOf(a)]; a.Kind == WriteHead && now.Revision != had.Revision {
+	if now := w.store.keys[keyOf(a)]; a.Kind == WriteAttemptRecord && now.Revision != had.Revision {
 		w.headed(r, had, now)
 	}
 	w.committed(before, w.written)
@@ -222,12 +222,12 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 // headed checks a new attempt record: no epoch begins what a later one has ended. (That an earlier epoch's attempt ends between a
 // look at the record and the next start is not to be seen before the commit.)
 func (w *world) headed(r *runner, before, now Found) {
-	hd, err := jobs.ParseHead(now.Value)
+	hd, err := jobs.ParseAttemptRecord(now.Value)
 	if err != nil {
 		w.Fatal(err)
 	}
 	if before.Exists {
-		if was, err := jobs.ParseHead(before.Value); err == nil && was.Sequence == hd.Sequence && was.Attempt == hd.Attempt {
+		if was, err := jobs.ParseAttemptRecord(before.Value); err == nil && was.Sequence == hd.Sequence && was.Attempt == hd.Attempt {
 			return // a renewal, a retry or a fence
 		}
 	}

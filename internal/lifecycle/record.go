@@ -48,9 +48,9 @@ type base struct {
 const (
 	// hintLife is how long a session prefers the worker that holds its state.
 	hintLife = 300 * time.Second
-	// headLife is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
+	// attemptRecordLife is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
 	// not be forgotten while it may come again.
-	headLife = 24 * time.Hour
+	attemptRecordLife = 24 * time.Hour
 	// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
 	idleState = 4 << 10
 	// sessionAlive is a third of the AckWait of a partition's consumer.
@@ -83,17 +83,17 @@ func (r *record) strip(c *Core) {
 	c.session.commit.next, c.session.commit.last, c.session.journal.hd = nil, nil, nil
 	switch {
 	case !r.read:
-		r.rec, r.head = nil, nil
+		r.rec, r.noted = nil, nil
 		return
 	case len(r.rec.State) > idleState:
-		r.read, r.rec, r.head = false, nil, nil
+		r.read, r.rec, r.noted = false, nil, nil
 		return
 	case r.rec.Last == nil:
 		return
 	}
 	r.rec.Last, r.bare = nil, true
-	if r.head != nil && r.head.Sequence <= r.rec.LastSequence {
-		r.head = nil
+	if r.noted != nil && r.noted.Sequence <= r.rec.LastSequence {
+		r.noted = nil
 	}
 }
 
@@ -147,7 +147,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		return errFenced
 	}
 	rec, unreadable := readRecord(ev.Record)
-	head, err := readHead(c, ev.Head)
+	noted, err := readAttemptRecord(c, ev.AttemptRecord)
 	switch {
 	case errors.Is(unreadable, jobs.ErrNewer):
 		return unreadable // left alone: a host of the newer version goes on with it
@@ -164,8 +164,8 @@ func (r *record) load(c *Core, ev *Event) error {
 	if ev.Record.Revision != r.rev { // another's write, or one whose fate was unknown: what a worker holds is another version
 		r.worker, r.version = 0, 0
 	}
-	r.rev, r.headRev = ev.Record.Revision, ev.Head.Revision
-	r.rec, r.head, r.lost, r.stamp = rec, head, unreadable != nil, ev.Record.Stored
+	r.rev, r.attemptRev = ev.Record.Revision, ev.AttemptRecord.Revision
+	r.rec, r.noted, r.lost, r.stamp = rec, noted, unreadable != nil, ev.Record.Stored
 	if r.overtaken(c) {
 		c.cur.overtaken = true
 	}

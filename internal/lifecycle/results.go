@@ -22,8 +22,8 @@ type results struct {
 
 // resultsJournal writes down the attempts that have failed.
 type resultsJournal struct {
-	held    clock.Mono // since when it is known that no other host has been given the job
-	hd      *jobs.Head // being written
+	held    clock.Mono          // since when it is known that no other host has been given the job
+	hd      *jobs.AttemptRecord // being written
 	rev     uint64
 	delay   time.Duration
 	refused int // writes of the same thing
@@ -98,21 +98,21 @@ func (r *results) resume(c *Core) bool {
 	return false
 }
 
-// parseAttempts reads what is written down of the job's attempts, an empty head if nothing is.
-func parseAttempts(c *Core, f Found) (*jobs.Head, error) {
+// parseAttempts reads what is written down of the job's attempts, an empty one if nothing is.
+func parseAttempts(c *Core, f Found) (*jobs.AttemptRecord, error) {
 	if !f.Exists {
-		return &jobs.Head{}, nil
+		return &jobs.AttemptRecord{}, nil
 	}
-	hd, err := jobs.ParseHead(f.Value)
+	hd, err := jobs.ParseAttemptRecord(f.Value)
 	if errors.Is(err, jobs.ErrNewer) {
 		return nil, err
 	}
 	if err != nil { // the broker's count of deliveries is left
 		c.do(Action{Kind: Log, Note: TriesUnreadable, Job: c.cur.Job, Cause: err})
-		return &jobs.Head{}, nil //nolint:nilerr // it counts as none
+		return &jobs.AttemptRecord{}, nil //nolint:nilerr // it counts as none
 	}
 	if hd.Sequence != c.cur.Sequence { // an earlier job of the same id
-		return &jobs.Head{}, nil
+		return &jobs.AttemptRecord{}, nil
 	}
 	return hd, nil
 }
@@ -125,7 +125,7 @@ func (r *results) attemptsRead(c *Core, ev *Event) {
 		c.leave()
 		return
 	}
-	hd, err := parseAttempts(c, ev.Head)
+	hd, err := parseAttempts(c, ev.AttemptRecord)
 	if err != nil {
 		c.leave()
 		return
@@ -154,14 +154,14 @@ func (r *results) attemptsRead(c *Core, ev *Event) {
 func (w *resultsJournal) retry(c *Core, d time.Duration) {
 	t := c.cur
 	due := c.now().Add(d).Truncate(time.Millisecond) // as it is stored: the redelivery itself is not to be too early
-	w.hd = &jobs.Head{Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures, Delivered: t.Delivered, Delay: d, NotBefore: due}
+	w.hd = &jobs.AttemptRecord{Sequence: t.Sequence, Attempt: t.Attempt, Failures: t.Failures, Delivered: t.Delivered, Delay: d, NotBefore: due}
 	w.rev, w.delay, w.refused = 0, d, 0
 	c.to(Postponing)
 	w.writeAttempt(c)
 }
 
 func (w *resultsJournal) writeAttempt(c *Core) {
-	c.ask(Action{Kind: WriteHead, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: w.rev, TTL: attemptsTTL})
+	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: w.rev, TTL: attemptsTTL})
 }
 
 func (w *resultsJournal) attemptWritten(c *Core, ev *Event) {
@@ -179,11 +179,11 @@ func (w *resultsJournal) attemptWritten(c *Core, ev *Event) {
 
 // attemptsCompared has what another host wrote.
 func (w *resultsJournal) attemptsCompared(c *Core, ev *Event) {
-	var hd *jobs.Head
+	var hd *jobs.AttemptRecord
 	err := ev.Err
 	if ev.Fault == NoFault {
-		w.rev = ev.Head.Revision
-		hd, err = parseAttempts(c, ev.Head)
+		w.rev = ev.AttemptRecord.Revision
+		hd, err = parseAttempts(c, ev.AttemptRecord)
 	}
 	switch {
 	case err != nil || hd == nil:

@@ -188,7 +188,7 @@ var verbs = map[string]func(*scenario, map[string]string){
 	"step": func(s *scenario, o map[string]string) { s.store.step += s.duration(o["by"]) }, // the broker's clock is set
 	"lose": func(s *scenario, _ map[string]string) { // the bucket of records, which is made again
 		delete(s.store.keys, "record")
-		delete(s.store.keys, "head")
+		delete(s.store.keys, "attempt record")
 		s.store.lost = true
 	},
 	"put": func(s *scenario, o map[string]string) { // somebody else writes

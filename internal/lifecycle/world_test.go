@@ -53,8 +53,8 @@ func keyOf(a Action) string {
 	switch a.Kind {
 	case WriteRecord:
 		return "record"
-	case WriteHead, ReadAttempts:
-		return "head"
+	case WriteAttemptRecord, ReadAttempts:
+		return "attempt record"
 	case CreateResult, ReadResult:
 		return "result " + a.Job.Env.Job
 	}
@@ -151,7 +151,7 @@ func (r *runner) step(ev Event) {
 			r.tokens, r.parked = false, false
 		case Park:
 			r.parked = true
-		case Look, Own, Compare, AskRoom, ReadAttempts, Fetch, ReadResult, Acquire, WriteHead, WriteRecord, WriteLetter, CreateResult:
+		case Look, Own, Compare, AskRoom, ReadAttempts, Fetch, ReadResult, Acquire, WriteAttemptRecord, WriteRecord, WriteDeadLetter, CreateResult:
 			r.pending = append(r.pending, a)
 		case Withdraw:
 			r.pending = slices.DeleteFunc(r.pending, func(p Action) bool { return p.Op == a.Op })
@@ -188,10 +188,10 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 		if a.Check && fault == NoFault {
 			r.compare()
 		}
-		ev.Kind, ev.Record, ev.Head = Looked, r.store.keys["record"], r.store.keys["head"]
+		ev.Kind, ev.Record, ev.AttemptRecord = Looked, r.store.keys["record"], r.store.keys["attempt record"]
 		ev.Owner, ev.Forgot = r.store.owner(r.name, r.epoch), r.store.lost && !ev.Record.Exists
 	case ReadAttempts:
-		ev.Kind, ev.Head = AttemptsRead, r.store.keys["head"]
+		ev.Kind, ev.AttemptRecord = AttemptsRead, r.store.keys["attempt record"]
 	case Fetch:
 		ev.Kind, ev.Data = Fetched, r.store.bodies[a.Job.Sequence]
 	case ReadResult:
@@ -199,7 +199,7 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 	case Acquire:
 		ev.Kind, ev.Slot = SlotGranted, Slot{WorkerID: 1, Worker: r.name + "/1", Engine: "stub"}
 		r.slots[a.Op] = true
-	case WriteLetter:
+	case WriteDeadLetter:
 		ev.Kind = Wrote
 		if fault == NoFault || applied {
 			if !a.Check || r.store.letters[a.Letter.ID()] == 0 {
@@ -279,8 +279,8 @@ func spell(a Action) string {
 		if a.Err != nil {
 			add("(%s)", a.Err.Code)
 		}
-	case WriteHead:
-		hd, _ := jobs.ParseHead(a.Body)
+	case WriteAttemptRecord:
+		hd, _ := jobs.ParseAttemptRecord(a.Body)
 		add("expect=%d attempt=%d failures=%d", a.Revision, hd.Attempt, len(hd.Failures))
 		if !hd.NotBefore.IsZero() {
 			add("delay=%v", hd.Delay)
@@ -306,7 +306,7 @@ func spell(a Action) string {
 			text = "ok"
 		}
 		add("attempt=%d %s", a.Reply.Attempt, text)
-	case WriteLetter:
+	case WriteDeadLetter:
 		add("attempts=%d check=%v", a.Letter.Attempts, a.Check)
 	case Nak:
 		add("delay=%v", a.Delay)

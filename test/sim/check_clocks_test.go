@@ -75,7 +75,7 @@ func ahead(sets []setting) (list []moved) {
 	return list
 }
 
-// mostLate is how long a head may be under way: hosts are frozen for over an hour.
+// mostLate is how long an attempt record may be under way: hosts are frozen for over an hour.
 const mostLate = 3 * time.Hour
 
 // due is when a retry may start, in true time: the clock by which its delay was told is the one that makes it a delay from now.

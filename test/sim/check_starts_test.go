@@ -106,7 +106,7 @@ func (c *checker) nothingStartsAfterItsEnd() {
 // clockError is what hosts may be wrong by: they keep milliseconds of a clock that was compared over a slow network, and drifts.
 const clockError = 5 * time.Millisecond
 
-// retriesWait: an attempt does not start before the head of the one before says that it may.
+// retriesWait: an attempt does not start before the attempt record of the one before allows it.
 func (c *checker) retriesWait() {
 	until := map[string]time.Duration{}
 	attempt := func(session string, seq uint64, n int) string { return fmt.Sprint(session, "/", seq, "/", n) }

@@ -42,7 +42,7 @@ const (
 const (
 	stored     kind = "stored"     // a job
 	committed  kind = "committed"  // a session record
-	headed     kind = "headed"     // a head
+	headed     kind = "headed"     // an attempt record
 	resulted   kind = "resulted"   // an outcome
 	deadLetter kind = "deadletter" //
 	assigned   kind = "assigned"   // a partition's owner
@@ -93,7 +93,7 @@ type event struct {
 	batch       *batch.Record
 	chunk       *batch.Chunk
 	part        *batch.Part
-	notBefore   time.Time // of a head: the retry waits until then, by the broker's clock
+	notBefore   time.Time // of an attempt record: the retry waits until then, by the broker's clock
 	delay       time.Duration
 	by          time.Duration // of the latest step of the broker's clock that is told
 	fresh       bool          // a commit: the record before it had expired

@@ -120,7 +120,7 @@ func scenarios() (list []scenario) {
 	add(string(fullAndKill), func(r *rand.Rand, p *plan) {
 		p.addTrigger(r, pointRecord, true, fullAndKill, pick(r, p.hosts).name)
 	})
-	add("host frozen after it has written a head", func(r *rand.Rand, p *plan) { p.freezeBeforeCall(r) })
+	add("host frozen after it has written an attempt record", func(r *rand.Rand, p *plan) { p.freezeBeforeCall(r) })
 	add("host killed after the broker's clock was set", func(r *rand.Rand, p *plan) { p.startAfterAStep(r) })
 	add("storm", func(r *rand.Rand, p *plan) { p.storm(r) })
 	add("leader restarted again and again", func(r *rand.Rand, p *plan) { p.restartLeader(r) })
@@ -217,7 +217,7 @@ func (p *plan) freezeBeforeCall(r *rand.Rand) {
 	p.twoHosts()
 	for range 2 {
 		f := plannedFault{kind: hostFreeze, lasts: 16*time.Second + time.Duration(r.IntN(8000))*time.Millisecond, target: "h0"}
-		p.triggers = append(p.triggers, &trigger{at: pointHead, after: true, nth: r.IntN(6), target: "h0", fault: f})
+		p.triggers = append(p.triggers, &trigger{at: pointAttemptRecord, after: true, nth: r.IntN(6), target: "h0", fault: f})
 	}
 }
 
@@ -279,7 +279,7 @@ func (p *plan) pauseForHours(r *rand.Rand) {
 // lateWrite lets a host's write arrive when its successor works on the same job.
 func (p *plan) lateWrite(r *rand.Rand) {
 	p.twoHosts()
-	at := pick(r, []point{pointHead, pointRunStart, pointRunEnd, pointRetry, pointRecord, pointRecord, pointRecord, pointResult})
+	at := pick(r, []point{pointAttemptRecord, pointRunStart, pointRunEnd, pointRetry, pointRecord, pointRecord, pointRecord, pointResult})
 	f := plannedFault{kind: hostLate, lasts: 25 * time.Second, target: "h0"}
 	p.triggers = append(p.triggers, &trigger{at: at, nth: r.IntN(4), target: "h0", fault: f})
 }
@@ -294,7 +294,7 @@ func (p *plan) twoHosts() {
 func (p *plan) freezeForAnHour(r *rand.Rand) {
 	p.idle = 3 * time.Second
 	p.twoHosts()
-	at := pick(r, []point{pointHead, pointRunStart, pointRunEnd, pointRecord})
+	at := pick(r, []point{pointAttemptRecord, pointRunStart, pointRunEnd, pointRecord})
 	f := plannedFault{kind: hostFreezeLong, lasts: 70*time.Minute + time.Duration(r.IntN(600))*time.Second}
 	p.triggers = append(p.triggers, &trigger{at: at, nth: r.IntN(3), target: "h0", fault: f})
 }

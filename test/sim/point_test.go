@@ -15,39 +15,39 @@ type point string
 
 // Points of a host, in the order of a job's way; of a dispatcher; of a client.
 const (
-	pointCreate     point = "create consumer"
-	pointDelete     point = "delete consumer"
-	pointReset      point = "reset consumer"
-	pointAssign     point = "write assignment"
-	pointDeliver    point = "delivery"
-	pointLoad       point = "read record"
-	pointLoadHead   point = "read head"
-	pointLook       point = "read result"
-	pointHead       point = "write head"
-	pointRunStart   point = "attempt starts"
-	pointRunEnd     point = "attempt ends"
-	pointRetry      point = "write retry"
-	pointNak        point = "nak"
-	pointRecord     point = "write record"
-	pointDead       point = "write dead letter"
-	pointResult     point = "write result"
-	pointReply      point = "reply"
-	pointAck        point = "ack"
-	pointAnonResult point = "write anonymous result"
-	pointAnonAck    point = "ack anonymous"
-	pointProgram    point = "write program"
-	pointLease      point = "write lease"
-	pointEndpoint   point = "publish at the endpoint"
-	pointSubmit     point = "client publishes"
-	pointLines      point = "write jobs of a batch"
-	pointBatch      point = "write batch"
-	pointFeed       point = "publish job of a batch"
-	pointResults    point = "read results of a batch"
-	pointPart       point = "write outcomes of a batch"
+	pointCreate            point = "create consumer"
+	pointDelete            point = "delete consumer"
+	pointReset             point = "reset consumer"
+	pointAssign            point = "write assignment"
+	pointDeliver           point = "delivery"
+	pointLoad              point = "read record"
+	pointReadAttemptRecord point = "read attempt record"
+	pointLook              point = "read result"
+	pointAttemptRecord     point = "write attempt record"
+	pointRunStart          point = "attempt starts"
+	pointRunEnd            point = "attempt ends"
+	pointRetry             point = "write retry"
+	pointNak               point = "nak"
+	pointRecord            point = "write record"
+	pointDead              point = "write dead letter"
+	pointResult            point = "write result"
+	pointReply             point = "reply"
+	pointAck               point = "ack"
+	pointAnonResult        point = "write anonymous result"
+	pointAnonAck           point = "ack anonymous"
+	pointProgram           point = "write program"
+	pointLease             point = "write lease"
+	pointEndpoint          point = "publish at the endpoint"
+	pointSubmit            point = "client publishes"
+	pointLines             point = "write jobs of a batch"
+	pointBatch             point = "write batch"
+	pointFeed              point = "publish job of a batch"
+	pointResults           point = "read results of a batch"
+	pointPart              point = "write outcomes of a batch"
 )
 
 // hostPoints are the points where a host can be struck, in the order of the table.
-var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointLoadHead, pointLook, pointHead,
+var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointReadAttemptRecord, pointLook, pointAttemptRecord,
 	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
 var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook}
@@ -64,10 +64,10 @@ func classify(p publication) point {
 	case strings.HasPrefix(s, kv+".s."):
 		return pointRecord
 	case strings.HasPrefix(s, kv+".h."):
-		if hd, err := jobs.ParseHead(p.data); err == nil && !hd.NotBefore.IsZero() {
+		if hd, err := jobs.ParseAttemptRecord(p.data); err == nil && !hd.NotBefore.IsZero() {
 			return pointRetry
 		}
-		return pointHead
+		return pointAttemptRecord
 	case strings.HasPrefix(s, "$KV."+stream.Results+".r.s."):
 		return pointResult
 	case strings.HasPrefix(s, "$KV."+stream.Results+".r.a."):
@@ -109,7 +109,7 @@ func classify(p publication) point {
 	case s == getSubject+stream.Sessions && bytes.Contains(p.data, []byte(".s.")):
 		return pointLoad
 	case s == getSubject+stream.Sessions:
-		return pointLoadHead
+		return pointReadAttemptRecord
 	}
 	return ""
 }

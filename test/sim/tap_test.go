@@ -173,7 +173,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 		}
 	case strings.HasPrefix(key, "h."):
 		e.kind, e.session = headed, named(key[2:])
-		if hd, bad := jobs.ParseHead(m.Data); bad == nil {
+		if hd, bad := jobs.ParseAttemptRecord(m.Data); bad == nil {
 			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
 			if !hd.NotBefore.IsZero() {
 				e.text, e.notBefore, e.delay = fmt.Sprintf("retry after %v", hd.Delay), hd.NotBefore, hd.Delay

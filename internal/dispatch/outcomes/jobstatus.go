@@ -46,12 +46,12 @@ func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string
 
 // Stage tells where a session's job stands that has no outcome.
 func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
-	e, err := l.broker.Records.Get(ctx, session.HeadKey())
+	e, err := l.broker.Records.Get(ctx, session.AttemptRecordKey())
 	if err != nil {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
 	if e.Exists {
-		if h, err := jobs.ParseHead(e.Value); err == nil && h.Sequence == seq {
+		if h, err := jobs.ParseAttemptRecord(e.Value); err == nil && h.Sequence == seq {
 			if !h.NotBefore.IsZero() {
 				return "retrying", h.Attempt, nil
 			}
@@ -89,14 +89,14 @@ func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane s
 	return "retrying", failed.Attempt, nil
 }
 
-// attemptsOf reads what is written down of an anonymous job's failed attempts, an empty head if nothing is.
-func (l *Lookup) attemptsOf(ctx context.Context, a query, seq uint64) (*jobs.Head, error) {
+// attemptsOf reads what is written down of an anonymous job's failed attempts, an empty one if nothing is.
+func (l *Lookup) attemptsOf(ctx context.Context, a query, seq uint64) (*jobs.AttemptRecord, error) {
 	e, err := l.broker.Results.Get(ctx, a.session.AttemptKey(a.job))
 	if err != nil || !e.Exists {
-		return &jobs.Head{}, err
+		return &jobs.AttemptRecord{}, err
 	}
-	if h, err := jobs.ParseHead(e.Value); err == nil && h.Sequence == seq {
+	if h, err := jobs.ParseAttemptRecord(e.Value); err == nil && h.Sequence == seq {
 		return h, nil
 	}
-	return &jobs.Head{}, nil // of an earlier job of the id, or not to be read here
+	return &jobs.AttemptRecord{}, nil // of an earlier job of the id, or not to be read here
 }

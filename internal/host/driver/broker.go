@@ -35,7 +35,7 @@ func (x *executor) answerTo(a *lifecycle.Action) lifecycle.Event {
 		ev.Result, err = Found(on.Results.Get(ctx, d.Ref.ResultKey(a.Job.Env.Job)))
 	case lifecycle.ReadAttempts:
 		ev.Kind = lifecycle.AttemptsRead
-		ev.Head, err = Found(on.Results.Get(ctx, d.Ref.AttemptKey(a.Job.Env.Job)))
+		ev.AttemptRecord, err = Found(on.Results.Get(ctx, d.Ref.AttemptKey(a.Job.Env.Job)))
 	}
 	d.all.fault(&ev, err)
 	return ev
@@ -57,15 +57,15 @@ func (x *executor) write(a *lifecycle.Action) {
 	switch a.Kind {
 	case lifecycle.WriteRecord:
 		on.Records.Put(d.Ref.RecordKey(), a.Body, a.Revision, a.TTL, wrote)
-	case lifecycle.WriteHead:
+	case lifecycle.WriteAttemptRecord:
 		if d.life.Anonymous() {
 			on.Results.Put(d.Ref.AttemptKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
 		} else {
-			on.Records.Put(d.Ref.HeadKey(), a.Body, a.Revision, a.TTL, wrote)
+			on.Records.Put(d.Ref.AttemptRecordKey(), a.Body, a.Revision, a.TTL, wrote)
 		}
 	case lifecycle.CreateResult:
 		on.Results.Put(d.Ref.ResultKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
-	case lifecycle.WriteLetter:
+	case lifecycle.WriteDeadLetter:
 		l, data, check := a.Letter, a.Job.Data, a.Check
 		j := &lifecycle.Job{Sequence: a.Job.Sequence, Size: a.Job.Size, Data: data, Lane: a.Job.Lane}
 		d.life.Spawn(func() { wrote(0, d.all.storeDeadLetter(d.life.Context(), j, l, check)) })

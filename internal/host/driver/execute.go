@@ -29,7 +29,7 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 		all.watchBreaker(a)
 	case lifecycle.Look, lifecycle.Own, lifecycle.Compare, lifecycle.Fetch, lifecycle.ReadResult, lifecycle.ReadAttempts:
 		x.read(a)
-	case lifecycle.WriteRecord, lifecycle.WriteHead, lifecycle.CreateResult, lifecycle.WriteLetter:
+	case lifecycle.WriteRecord, lifecycle.WriteAttemptRecord, lifecycle.CreateResult, lifecycle.WriteDeadLetter:
 		x.write(a)
 	case lifecycle.AskRoom:
 		d.Feed(all.roomFor(a.Op))
@@ -114,8 +114,8 @@ func (x *executor) log(a *lifecycle.Action) {
 		log.Warn("attempts_not_stored", "error", a.Cause)
 	case lifecycle.RecordUnreadable:
 		log.Error("session_record_unreadable", "error", a.Cause)
-	case lifecycle.HeadUnreadable:
-		log.Error("session_head_unreadable", "error", a.Cause)
+	case lifecycle.AttemptRecordUnreadable:
+		log.Error("attempt_record_unreadable", "error", a.Cause)
 	case lifecycle.ResultUnreadable:
 		log.Error("result_unreadable", "error", a.Cause)
 	case lifecycle.TriesUnreadable:

@@ -67,7 +67,7 @@ func (s life) Look(ctx context.Context, d *driver.Driver, a *lifecycle.Action, e
 	if ev.Record, err = driver.Found(on.Records.Get(ctx, d.Ref.RecordKey())); err != nil {
 		return err
 	}
-	if ev.Head, err = driver.Found(on.Records.Get(ctx, d.Ref.HeadKey())); err != nil {
+	if ev.AttemptRecord, err = driver.Found(on.Records.Get(ctx, d.Ref.AttemptRecordKey())); err != nil {
 		return err
 	}
 	if ev.Owner, err = s.Owner(ctx); err != nil || ev.Record.Revision > 0 {

@@ -16,7 +16,7 @@ type Blocked struct {
 }
 
 // Steps are those at which a job can be held up.
-var Steps = []lifecycle.Step{lifecycle.StepNewer, lifecycle.StepRecord, lifecycle.StepRoom, lifecycle.StepHead, lifecycle.StepCommit, lifecycle.StepLetter, lifecycle.StepResult}
+var Steps = []lifecycle.Step{lifecycle.StepNewer, lifecycle.StepRecord, lifecycle.StepRoom, lifecycle.StepAttemptRecord, lifecycle.StepCommit, lifecycle.StepDeadLetter, lifecycle.StepResult}
 
 // blockedSilence is the time between two words of the log about the same step.
 const blockedSilence = time.Minute
