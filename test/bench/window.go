@@ -128,6 +128,6 @@ func samples() stored {
 	record := &jobs.Record{Stream: now.UnixNano(), LastSequence: 123456, Created: now, Updated: now, Jobs: 12, Host: "bench",
 		Worker: "bench/1", Last: last}
 	result := &jobs.Result{Session: session(1), Job: "q123456", Sequence: 123456, Attempt: 1, Kind: jobs.Succeeded, Body: reply, Stored: now}
-	head := &jobs.Head{Stream: now.UnixNano(), Epoch: 70, Sequence: 123456, Attempt: 1}
+	head := &jobs.AttemptRecord{Stream: now.UnixNano(), Epoch: 70, Sequence: 123456, Attempt: 1}
 	return stored{reply, head.Append(nil), record.Append(nil), result.Append(nil)}
 }
