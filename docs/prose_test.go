@@ -16,7 +16,7 @@ const proseWidth = 140
 // generated pages are written by other tests of this package.
 var generated = []string{"config.md", "metrics.md", "CHANGELOG.md"}
 
-// TestProseHasOneWidth: `go test ./docs -update` breaks the lines anew.
+// TestProseHasOneWidth: `go test ./docs -update` breaks the lines again.
 func TestProseHasOneWidth(t *testing.T) {
 	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "adr/*.md"} {
 		pages, err := filepath.Glob(pattern)
@@ -68,7 +68,7 @@ var (
 	unlucky = regexp.MustCompile(`^(?:[-*+#>|=<].*|\d+[.)].*)$`) // would begin something else at the beginning of a line
 )
 
-// reflow breaks the paragraphs and list items of a page anew.
+// reflow breaks the paragraphs and list items of a page again.
 func reflow(page string) string {
 	var out, paragraph []string
 	first, hang, code := "", "", false

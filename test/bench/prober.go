@@ -22,7 +22,7 @@ type prober struct {
 
 	mu      sync.Mutex
 	lanes   [partitions]lane
-	changed chan struct{} // closed and made anew at every answer
+	changed chan struct{} // closed and made again at every answer
 }
 
 // lane is what is known of one partition's session.

@@ -18,7 +18,7 @@ type job struct {
 	ended               bool
 	failure             string // its error, if it failed
 	list                []int  // the session's list after it
-	reset               bool   // the session was said to have begun anew
+	reset               bool   // the session was said to have begun again
 }
 
 // check returns what broke a promise. jobs of a session are in the order in which they were sent.

@@ -168,14 +168,14 @@ func TestAJobOfOurClientsIsNeverTheDuplicateOfAnothers(t *testing.T) {
 	}
 }
 
-// TestTwoSessionsUseTheSameIdsAtOnce: all are accepted, and each has the outcome of its own earlier twin, or none but a conflict.
+// TestTwoSessionsUseTheSameIdsAtOnce: all are accepted, and each has the outcome of its own earlier duplicate, or none but a conflict.
 func TestTwoSessionsUseTheSameIdsAtOnce(t *testing.T) {
 	inbox, err := stub.nc.SubscribeSync("dspex.reply.jobs_13.*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []*nats.Msg
-	for _, kind := range []string{"first", "twin", "other"} {
+	for _, kind := range []string{"first", "duplicate", "other"} {
 		for _, session := range []string{"jobs_13", "jobs_14"} {
 			x := session
 			if kind == "other" {

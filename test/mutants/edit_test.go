@@ -122,7 +122,7 @@ func packages() []string {
 	return slices.Sorted(maps.Keys(dirs))
 }
 
-// source is what the type checker needs to read a package anew.
+// source is what the type checker needs to read a package again.
 type source struct {
 	files  map[string][]string // directory -> the files that are built
 	paths  map[string]string   // directory -> import path

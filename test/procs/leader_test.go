@@ -74,7 +74,7 @@ func (l *published) end() (total int) {
 
 const partitions = 64 // by default
 
-// epochs are the revisions of all assignments: a partition that was moved, or taken anew, has another one.
+// epochs are the revisions of all assignments: a partition that was moved, or taken again, has another one.
 func epochs(t *testing.T, d *deployment) map[string]uint64 {
 	t.Helper()
 	nc, err := nats.Connect(d.url)

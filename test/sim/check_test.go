@@ -166,9 +166,9 @@ func (c *checker) commitsInOrder() {
 		if len(list) > 0 {
 			last := list[len(list)-1]
 			switch {
-			case expired[e.session]: // sequences count anew
+			case expired[e.session]: // sequences count again
 				e.fresh = true
-			case e.seq == 0 && (c.lostBetween(recordsLost, 0, e.at) || c.lostBetween(jobsLost, 0, e.at)): // a record that is made anew, or for the new stream
+			case e.seq == 0 && (c.lostBetween(recordsLost, 0, e.at) || c.lostBetween(jobsLost, 0, e.at)): // a record that is made again, or for the new stream
 			case e.seq < last.seq:
 				c.fail("session %s: sequence %d is committed after %d", e.session, e.seq, last.seq)
 			case e.seq == last.seq && !c.lostBetween(recordsLost, last.at, e.at) && (e.body != last.body || e.attempt != last.attempt):

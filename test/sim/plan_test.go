@@ -221,7 +221,7 @@ func (p *plan) freezeBeforeCall(r *rand.Rand) {
 	}
 }
 
-// startAfterAStep sets the broker's clock, and starts every host anew when the leader has had time to tell of it.
+// startAfterAStep sets the broker's clock, and starts every host again when the leader has had time to tell of it.
 func (p *plan) startAfterAStep(r *rand.Rand) {
 	at := 4*time.Second + time.Duration(r.IntN(4000))*time.Millisecond
 	p.faults = append(p.faults, plannedFault{kind: brokerClock, at: at})

@@ -56,7 +56,7 @@ func Sweep(ctx context.Context, s *Stores) {
 
 // page reads the next page: what is written again comes behind all that was there.
 func (b *swept) page(ctx context.Context) error {
-	if life := b.began(); !life.Equal(b.life) { // its numbers may begin anew
+	if life := b.began(); !life.Equal(b.life) { // its numbers may begin again
 		b.life, b.next = life, 0
 	}
 	_, err := b.from.Page(ctx, ">", stream.Page{From: b.next, Messages: sweepMessages, Bytes: sweepBytes}, func(key string, e stream.Entry) error {

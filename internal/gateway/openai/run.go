@@ -106,7 +106,7 @@ func tell(ctx context.Context, t *tap, m *plan, out sink) (f *failure, gone bool
 			out.begin()
 		}
 		if !strings.HasPrefix(text, sent) || text == sent {
-			return nil // begun anew: the end decides
+			return nil // begun again: the end decides
 		}
 		d := text[len(sent):]
 		sent = text

@@ -22,7 +22,7 @@ func pushedKey(id string) string {
 }
 
 // pushed are these programs, and which worker knows them as they were stored when. Their order is that of the bucket's revisions:
-// versions may begin anew where the bucket was lost.
+// versions may begin again where the bucket was lost.
 type pushed struct {
 	mu    sync.Mutex
 	now   map[string]given             // by id
