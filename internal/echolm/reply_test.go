@@ -159,7 +159,7 @@ func TestAnUnreadableTypeDoesNotHideTheNextField(t *testing.T) {
 func TestAPromptThatCannotBeFollowedIsRefused(t *testing.T) {
 	many := strings.Repeat("a`, then `", maxFields+1) + "z`."
 	for in, reason := range map[string]string{
-		`{`:                            "no JSON",
+		`{`:                            "must be JSON",
 		`[]`:                           "must be a JSON object",
 		`{"messages": 5}`:              "messages must be a list",
 		`{"messages": []}`:             "messages must be a list",

@@ -241,7 +241,7 @@ func TestWrongRequestsAreRefusedWithWhatWasExpected(t *testing.T) {
 		status             int
 		message            string
 	}{
-		{"POST", "/v1/chat/completions", "{", 400, "no JSON"},
+		{"POST", "/v1/chat/completions", "{", 400, "must be JSON"},
 		{"POST", "/v1/chat/completions", "{}", 400, "messages must be a list"},
 		{"POST", "/v1/completions", "{}", 400, "prompt must be a text"},
 		{"POST", "/v1/responses", "{}", 400, "input must be a list"},
