@@ -31,7 +31,7 @@ def test_the_script_fetches_nothing_but_pinned_packages_of_npm() -> None:
 
 def test_a_script_that_is_not_known_is_refused() -> None:
     for script in ("", 'import { readLines } from "https://a.test/x";\nimport x from "https://b.test/y";\n'):
-        with pytest.raises(ValueError, match="not the one that this release knows"):
+        with pytest.raises(ValueError, match="not the version of this release"):
             rewritten(script)
 
 
