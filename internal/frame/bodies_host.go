@@ -9,7 +9,7 @@ import (
 // The bodies that go from the host to the worker. The []byte fields of a parsed body are parts of the body's bytes.
 // The fields stand in the order of the wire.
 
-// InitBody is what a worker is told first.
+// InitBody is the first message to a worker.
 type InitBody struct {
 	Proto  uint64 // the protocol version
 	Config []byte // a map in MessagePack

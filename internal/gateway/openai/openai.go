@@ -52,7 +52,7 @@ func Serves(path string) bool {
 	return path == "/v1/models" || strings.HasPrefix(path, "/v1/models/") || path == "/v1/chat/completions" || path == "/v1/responses"
 }
 
-// turn is what was said before.
+// turn is an earlier question and its answer.
 type turn struct{ question, answer string }
 
 // prompt is what both endpoints ask for.

@@ -84,7 +84,7 @@ func (m *plan) program(ctx context.Context, c Caller, p prompt, id string) error
 	}
 	var found info
 	if err := reply.Decode(&found); err != nil {
-		return &dspex.Error{Category: dspex.ErrCommunication, Code: dspex.CodeBadReply, Message: "what is told of the program is not the expected JSON"}
+		return &dspex.Error{Category: dspex.ErrCommunication, Code: dspex.CodeBadReply, Message: "the description of the program is not the expected JSON"}
 	}
 	if p.system != "" {
 		return invalid("messages", "unsupported_value", "a program has instructions of its own: leave out the messages of system and developer")

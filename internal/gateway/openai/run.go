@@ -127,7 +127,7 @@ func tell(ctx context.Context, t *tap, m *plan, out sink) (f *failure, gone bool
 				break
 			}
 			if !strings.HasPrefix(answer, sent) {
-				err = &failure{status: http.StatusBadGateway, Type: typeOf(http.StatusBadGateway), Code: "stream_void", Message: "what was sent is void: the job began anew, or said something else in the end"}
+				err = &failure{status: http.StatusBadGateway, Type: typeOf(http.StatusBadGateway), Code: "stream_void", Message: "the text sent so far is void: the job was retried, or its result differs from its partial output"}
 				break
 			}
 			if more(answer) != nil || out.end(answer, usageOf(*reply)) != nil {

@@ -34,7 +34,7 @@ type room struct {
 	waiting int // sessions that wait for a slot
 }
 
-// lanesFor makes the lanes of a host with so many slots.
+// lanesFor makes the lanes of a host with capacity slots.
 func lanesFor(capacity int) *lanes {
 	return &lanes{reserve: max(capacity-1, 1), single: capacity <= 1, asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
 		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),

@@ -16,7 +16,7 @@ import (
 // count is what a host has counted since it last wrote.
 type count struct {
 	cleared  bool // first a success
-	failures int  // and then so many failures
+	failures int  // then this many failures
 	last     *control.LastFailure
 }
 

@@ -269,7 +269,7 @@ func (p *places) line(index int) int {
 	return p.steps[n-1].line + index - p.steps[n-1].index
 }
 
-// bounded gives so many bytes, and no more until left is set again: a quote that is never closed would take a whole file.
+// bounded reads at most left bytes until left is set again: a quote that is never closed would take a whole file.
 type bounded struct {
 	in   io.Reader
 	left int
