@@ -78,3 +78,35 @@ func TestAnEventThatIsNoJSONIsAnError(t *testing.T) {
 	}
 	t.Fatal("nothing came")
 }
+
+func TestEventsThatCameTooFastAreCounted(t *testing.T) {
+	s := natstest.Run(t)
+	sender := natstest.Connect(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	burst := func(n int) error {
+		for range n {
+			if err := sender.Publish("dspex.events.breaker.opened", []byte(`{"event": "dspex.circuit_breaker.opened"}`)); err != nil {
+				return err
+			}
+		}
+		return sender.Flush()
+	}
+	go func() { // until the subscription is there
+		for ctx.Err() == nil {
+			_ = burst(1)
+		}
+	}()
+	for e, err := range dspex.New(natstest.Connect(t, s)).Admin().Events(ctx, dspex.EventFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Lost > 0 {
+			return
+		}
+		if err := burst(5000); err != nil && ctx.Err() == nil { // more than wait for a slow caller
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("nothing was counted as lost")
+}
