@@ -44,6 +44,110 @@ func TestProseHasOneWidth(t *testing.T) {
 	}
 }
 
+// sentenceWords is the bound of a sentence; a span of code is one word.
+const sentenceWords = 40
+
+func TestNoSentenceIsLongerThanItsBound(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, sentence := range sentences(read(t, page)) {
+			if n := len(strings.Fields(sentence)); n > sentenceWords {
+				t.Errorf("%s: a sentence must have at most %d words, got %d: split it: %.200s", page, sentenceWords, n, sentence)
+			}
+		}
+	}
+}
+
+// banned are phrases that a native reader stumbles over, with what to write instead.
+var banned = map[*regexp.Regexp]string{
+	regexp.MustCompile(`(?i)\banew\b`):                               "again",
+	regexp.MustCompile(`(?i)\bso many\b`):                            "the number, or 'that many'",
+	regexp.MustCompile(`(?i)\bwhat (?:was|is) said\b`):               "what it is: the message, the answer",
+	regexp.MustCompile(`(?i)\bhas the say\b`):                        "decides",
+	regexp.MustCompile(`(?i)\b(?:is|are|was|were) told\b`):           "receives, or: is notified",
+	regexp.MustCompile(`(?i)\bhears?\b`):                             "receives",
+	regexp.MustCompile(`(?i)\b(?:hosts?|workers?|brokers?) says?\b`): "reports",
+	regexp.MustCompile(`(?i)\b(?:hosts?|workers?|brokers?) asks?\b`): "requests",
+	regexp.MustCompile(`(?i)\bmakes? (?:no )?sense\b`):               "is valid, is invalid",
+	regexp.MustCompile(`(?i)\bof whoever\b`):                         "of the caller, the owner, the user",
+}
+
+func TestProseHasNoBannedPhrase(t *testing.T) {
+	for _, page := range pages(t) {
+		for _, sentence := range sentences(read(t, page)) {
+			for phrase, instead := range banned {
+				if phrase.MatchString(sentence) {
+					t.Errorf("%s: %q must be %s: %.200s", page, phrase.FindString(sentence), instead, sentence)
+				}
+			}
+		}
+	}
+}
+
+// pages are all pages of prose.
+func pages(t *testing.T) (all []string) {
+	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "adr/*.md", "../internal/lifecycle/testdata/*.md", "../python/*/*.md"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, some...)
+	}
+	return all
+}
+
+func read(t *testing.T, page string) string {
+	b, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+var (
+	citations = regexp.MustCompile(`^- (?:Tests|Mutants):`) // names of tests and mutants
+	span      = regexp.MustCompile("`[^`]*`")
+	target    = regexp.MustCompile(`\]\([^)]*\)`)
+	ends      = regexp.MustCompile(`[.!?]["”)*]*\s+`)
+)
+
+// sentences are those of the paragraphs and items of a page; code, tables and headings have none.
+func sentences(page string) (all []string) {
+	for _, p := range paragraphs(page) {
+		p = target.ReplaceAllString(span.ReplaceAllString(p, "`code`"), "]")
+		if !citations.MatchString(p) {
+			all = append(all, ends.Split(p, -1)...)
+		}
+	}
+	return all
+}
+
+func paragraphs(page string) (all []string) {
+	paragraph, code := "", false
+	for line := range strings.SplitSeq(page+"\n\n", "\n") {
+		fenced := fence.MatchString(line)
+		switch {
+		case fenced, code, apart.MatchString(line), item.MatchString(line):
+			all, paragraph = append(all, paragraph), ""
+		}
+		switch {
+		case fenced:
+			code = !code
+		case !code && !apart.MatchString(line):
+			paragraph += strings.TrimSpace(line) + " "
+		}
+	}
+	return all
+}
+
+func TestSentencesAreThoseOfProse(t *testing.T) {
+	page := "# A heading\n\nOne `span. of code` here. Two\ngoes on.\n\n| a table. |\n\n```\ncode. here\n```\n\n- Tests: `TestA`.\n- an item\n"
+	got := sentences(page)
+	want := []string{"One `code` here", "Two goes on", "- an item "}
+	if got = slices.DeleteFunc(got, func(s string) bool { return s == "" }); !slices.Equal(got, want) {
+		t.Errorf("sentences: got %q, want %q", got, want)
+	}
+}
+
 func TestProseIsBrokenAtSpacesAndNothingElseChanges(t *testing.T) {
 	long := strings.Repeat("word ", 40)
 	for name, c := range map[string]struct{ in, want string }{

@@ -23,8 +23,9 @@ func Command(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "Start everything, run a demonstration through real DSPy, and stop",
-		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy, run the documented examples, kill a worker and
-a host in the middle of a conversation, let the language model fail and come back, run a file of jobs, and stop. The program worker-host must be in the directory of dspex.`,
+		Long: `Start a broker, a dispatcher, the echo model and worker-hosts with real DSPy. Then run the documented examples, kill a worker
+and a host in the middle of a conversation, let the language model fail and come back, run a file of jobs, and stop. The program
+worker-host must be in the directory of dspex.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := context.WithCancel(cmd.Context())
