@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/dspex/dspex/internal/insight"
 )
 
 // Columns writes rows of cells below a heading, aligned over all rows of one call; a later call goes on below, without heading
@@ -86,30 +88,10 @@ func (c *Columns) line(cells []string) string {
 }
 
 // Span is a duration in its two largest units.
-func Span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Minute:
-		return d.Truncate(time.Second).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-}
+func Span(d time.Duration) string { return insight.Span(d) }
 
 // Size is a number of bytes as people read it.
-func Size(n int) string {
-	switch {
-	case n < 1<<10:
-		return fmt.Sprintf("%d B", n)
-	case n < 1<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-}
+func Size(n int) string { return insight.Size(n) }
 
 // Dash stands for what is not there.
 func Dash(text string) string {

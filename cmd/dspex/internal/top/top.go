@@ -1,3 +1,4 @@
+// Package top is `dspex top`: the pool's numbers as they move.
 package top
 
 import (
@@ -10,6 +11,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/insight"
 )
 
 // least is the shortest time between two samples.
@@ -39,7 +41,7 @@ one line each time until it is interrupted.`,
 				return err
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				from := pool{c, c.Admin()}
+				from := insight.Pool(c)
 				if !a.Text() || !cli.IsTerminal(a.Out) || a.Env("TERM") == "dumb" {
 					return plainly(ctx, a, from, address, every)
 				}
@@ -52,17 +54,17 @@ one line each time until it is interrupted.`,
 }
 
 // plainly prints what is seen: once, or as lines until ctx ends.
-func plainly(ctx context.Context, a *cli.App, from source, address string, every time.Duration) error {
-	seen := &history{}
+func plainly(ctx context.Context, a *cli.App, from insight.Source, address string, every time.Duration) error {
+	seen := &insight.History{}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
-		s := take(ctx, from)
-		if s.sick != nil && a.Output != "jsonl" {
-			return s.sick
+		s := insight.Take(ctx, from)
+		if s.Sick != nil && a.Output != "jsonl" {
+			return s.Sick
 		}
-		seen.add(s)
-		if a.Text() && len(seen.samples) == 2 { // two make a rate
+		seen.Add(s)
+		if a.Text() && len(seen.Samples) == 2 { // two make a rate
 			fmt.Fprintln(a.Out, screen{address: address, every: every, seen: seen, width: 120, paint: unpainted}.draw())
 			return nil
 		}
@@ -82,22 +84,22 @@ func plainly(ctx context.Context, a *cli.App, from source, address string, every
 func unpainted(_, text string) string { return text }
 
 // told is a sample as JSON.
-func told(seen *history) map[string]any {
-	now, _ := seen.last()
-	out := map[string]any{"at": now.at.UTC(), "health": now.health.Raw, "hosts": now.hosts.Raw}
-	if now.sick != nil {
-		out = map[string]any{"at": now.at.UTC(), "error": now.sick.Error()}
+func told(seen *insight.History) map[string]any {
+	now, _ := seen.Last()
+	out := map[string]any{"at": now.At.UTC(), "health": now.Health.Raw, "hosts": now.Hosts.Raw}
+	if now.Sick != nil {
+		out = map[string]any{"at": now.At.UTC(), "error": now.Sick.Error()}
 	}
-	if n := len(seen.requests); n > 0 {
-		out["requests_per_second"], out["errors_per_second"] = seen.requests[n-1], seen.errors[n-1]
+	if n := len(seen.Requests); n > 0 {
+		out["requests_per_second"], out["errors_per_second"] = seen.Requests[n-1], seen.Errors[n-1]
 	}
 	return out
 }
 
 // live draws until somebody ends it.
-func live(ctx context.Context, a *cli.App, from source, address string, every time.Duration) error {
+func live(ctx context.Context, a *cli.App, from insight.Source, address string, every time.Duration) error {
 	m := model{ctx: ctx, from: from, screen: screen{
-		address: address, every: every, seen: &history{}, width: a.Width(a.Out),
+		address: address, every: every, seen: &insight.History{}, width: a.Width(a.Out),
 		paint: func(code, text string) string { return a.Paint(a.Out, code, text) },
 	}}
 	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.In), tea.WithOutput(a.Out), tea.WithoutSignalHandler()).Run()
@@ -110,7 +112,7 @@ func live(ctx context.Context, a *cli.App, from source, address string, every ti
 // model is the picture and what moves it.
 type model struct {
 	ctx    context.Context
-	from   source
+	from   insight.Source
 	screen screen
 }
 
@@ -122,14 +124,14 @@ func (m model) Init() tea.Cmd { return m.look }
 func (m model) look() tea.Msg {
 	ctx, cancel := context.WithTimeout(m.ctx, patience)
 	defer cancel()
-	return take(ctx, m.from)
+	return insight.Take(ctx, m.from)
 }
 
 func (m model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
-	case sample:
+	case insight.Sample:
 		if !m.screen.paused {
-			m.screen.seen.add(msg)
+			m.screen.seen.Add(msg)
 		}
 		return m, tea.Tick(m.screen.every, func(time.Time) tea.Msg { return again{} })
 	case again:

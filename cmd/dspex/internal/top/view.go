@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/insight"
 )
 
 // screen is what a picture is drawn of.
@@ -17,7 +18,7 @@ type screen struct {
 	address string
 	every   time.Duration
 	paused  bool
-	seen    *history
+	seen    *insight.History
 	width   int
 	height  int
 	paint   func(code, text string) string
@@ -25,7 +26,7 @@ type screen struct {
 
 // draw is the picture, at most width wide and height high.
 func (s screen) draw() string {
-	now, ok := s.seen.last()
+	now, ok := s.seen.Last()
 	if !ok {
 		return s.head("", "") + "\n"
 	}
@@ -54,14 +55,14 @@ func (s screen) foot() string {
 }
 
 // status is the pool's in a word, and its colour.
-func status(now sample) (word, colour string) {
+func status(now insight.Sample) (word, colour string) {
 	switch {
-	case now.sick != nil:
+	case now.Sick != nil:
 		return "cannot serve", cli.Red
-	case now.health.Status == dspex.HealthHealthy:
-		return string(now.health.Status), cli.Green
+	case now.Health.Status == dspex.HealthHealthy:
+		return string(now.Health.Status), cli.Green
 	}
-	return string(now.health.Status), cli.Yellow
+	return string(now.Health.Status), cli.Yellow
 }
 
 func (s screen) head(word, colour string) string {
@@ -74,18 +75,18 @@ func (s screen) head(word, colour string) string {
 }
 
 // trouble are the sentences that matter most.
-func (s screen) trouble(now sample) (lines []string) {
-	if now.sick != nil {
-		return []string{s.paint(cli.Red, s.cut(now.sick.Error()))}
+func (s screen) trouble(now insight.Sample) (lines []string) {
+	if now.Sick != nil {
+		return []string{s.paint(cli.Red, s.cut(now.Sick.Error()))}
 	}
-	for _, reason := range now.health.Reasons {
+	for _, reason := range now.Health.Reasons {
 		lines = append(lines, s.paint(cli.Yellow, s.cut(reason)))
 	}
 	return lines
 }
 
-func (s screen) numbers(now sample) []string {
-	stats := now.health.Stats
+func (s screen) numbers(now insight.Sample) []string {
+	stats := now.Health.Stats
 	const label = 14
 	wide := max(s.width-label-2-12, 10)
 	graph := func(name string, values []float64, colour string) string {
@@ -96,8 +97,8 @@ func (s screen) numbers(now sample) []string {
 		return fmt.Sprintf("%-*s%10.1f  %s", label, name, last, s.paint(colour, bars(values, wide)))
 	}
 	lines := []string{
-		graph("requests / s", s.seen.requests, cli.Green),
-		graph("errors / s", s.seen.errors, cli.Red),
+		graph("requests / s", s.seen.Requests, cli.Green),
+		graph("errors / s", s.seen.Errors, cli.Red),
 		fmt.Sprintf("%-*s%10s  mean of all since the start", label, "response time", mean(stats)),
 		fmt.Sprintf("%-*s%10d  %d of %d workers serve%s", label, "sessions", stats.ActiveSessions, stats.ActiveWorkers, stats.PoolSize, extra(stats.OverflowWorkers)),
 	}
@@ -130,12 +131,12 @@ func extra(overflow int) string {
 }
 
 // hostRows are the worker-hosts, with their share of busy slots.
-func (s screen) hostRows(now sample) []string {
-	if now.err != nil {
-		return []string{s.paint(cli.Dim, s.cut("hosts and breakers are not known: "+now.err.Error()))}
+func (s screen) hostRows(now insight.Sample) []string {
+	if now.Err != nil {
+		return []string{s.paint(cli.Dim, s.cut("hosts and breakers are not known: "+now.Err.Error()))}
 	}
 	rows := [][]string{{"HOST", "STATE", "PARTITIONS", "WORKERS", "BUSY SLOTS", "", "SESSIONS", "REQUESTS / S", "ERRORS"}}
-	for _, h := range now.hosts.Hosts {
+	for _, h := range now.Hosts.Hosts {
 		if h.State == dspex.HostGone {
 			rows = append(rows, []string{h.Host, string(h.State), strconv.Itoa(h.Partitions), "-", "-", "", "-", "-", "-"})
 			continue
@@ -143,20 +144,20 @@ func (s screen) hostRows(now sample) []string {
 		busy := h.Capacity - h.Free
 		rows = append(rows, []string{
 			h.Host, string(h.State), strconv.Itoa(h.Partitions), fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize), fmt.Sprintf("%d/%d", busy, h.Capacity),
-			gauge(busy, h.Capacity), strconv.FormatInt(h.ActiveSessions, 10), fmt.Sprintf("%.1f", s.seen.hosts[h.Host]), strconv.FormatInt(h.TotalErrors, 10),
+			gauge(busy, h.Capacity), strconv.FormatInt(h.ActiveSessions, 10), fmt.Sprintf("%.1f", s.seen.Hosts[h.Host]), strconv.FormatInt(h.TotalErrors, 10),
 		})
 	}
 	lines := s.table(rows, []int{5, 8, 2, 6, 3})
-	if now.hosts.Unassigned > 0 {
-		lines = append(lines, s.paint(cli.Yellow, s.cut(fmt.Sprintf("%d of %d partitions have no owner at the moment", now.hosts.Unassigned, now.hosts.Partitions))))
+	if now.Hosts.Unassigned > 0 {
+		lines = append(lines, s.paint(cli.Yellow, s.cut(fmt.Sprintf("%d of %d partitions have no owner at the moment", now.Hosts.Unassigned, now.Hosts.Partitions))))
 	}
 	return lines
 }
 
 // breakerRows are the circuit breakers that are not closed.
-func (s screen) breakerRows(now sample) []string {
+func (s screen) breakerRows(now insight.Sample) []string {
 	rows := [][]string{{"BREAKER", "STATE", "TRIAL IN", "LAST FAILURE"}}
-	for _, b := range now.breakers {
+	for _, b := range now.Breakers {
 		if b.State == dspex.BreakerClosed {
 			continue
 		}
