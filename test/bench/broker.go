@@ -122,7 +122,7 @@ func consume(ctx context.Context, js jetstream.JetStream, name, prefix string, f
 	}
 	for n := range partitions {
 		c, err := js.CreateConsumer(ctx, name, jetstream.ConsumerConfig{
-			Durable: fmt.Sprintf("p%d", n), FilterSubject: fmt.Sprintf("%s%d.*", prefix, n), AckPolicy: jetstream.AckExplicitPolicy,
+			Durable: fmt.Sprintf("p%d", n), FilterSubject: fmt.Sprintf("%s%d.>", prefix, n), AckPolicy: jetstream.AckExplicitPolicy,
 			AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: stream.MaxAckPending, MaxWaiting: 64, MemoryStorage: true,
 		})
 		if err != nil {
