@@ -18,6 +18,19 @@ type Admin struct{ c *Client }
 // Admin returns the operators' side of the client. It uses the same connection.
 func (c *Client) Admin() *Admin { return &Admin{c} }
 
+// Tenant returns a client of the same connection whose requests are about a tenant's jobs, sessions, batches and dead letters, and whose
+// numbers are that tenant's. It needs the rights of an operator of a broker with accounts. It cannot submit jobs.
+func (a *Admin) Tenant(name string) *Client {
+	return &Client{nc: a.c.nc, js: a.c.js, prefix: a.c.prefix, domain: a.c.domain, tenant: name}
+}
+
+// nameTenant puts the tenant that a request is about into its message.
+func (c *Client) nameTenant(m *nats.Msg) {
+	if c.tenant != "" {
+		m.Header.Set(contract.HeaderTenant, c.tenant)
+	}
+}
+
 // Execute is Client.Execute with the operator's role: every command may be used, such as shutdown.
 func (a *Admin) Execute(ctx context.Context, session, command string, args Args, opts ...CallOption) (Reply, error) {
 	subject, err := sessionSubject(contract.RPCAdminSession, session)

@@ -22,6 +22,7 @@ type Client struct {
 	owned  bool
 	prefix string // of every subject
 	domain string // of JetStream, "" for any
+	tenant string // that requests name, "" for one's own
 	watch  watch  // of the connection, while a request waits long
 }
 
@@ -218,6 +219,7 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 // request sends a message and returns the answer. Every failure is an *Error.
 func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Msg, error) {
 	m.Subject = c.prefix + m.Subject
+	c.nameTenant(m)
 	var answer *nats.Msg
 	maybe := false // an earlier try may have been accepted: a refusal of a later one decides nothing
 	err := c.ride(ctx, job, func() (err error) {

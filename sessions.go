@@ -96,14 +96,18 @@ const mostPage = 500
 // Sessions lists the sessions that have state or history, those not used for longest first. It reads page by page while the
 // loop goes on. One that is used meanwhile may come twice.
 func (a *Admin) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[SessionInfo, error] {
+	return listed(ctx, f.pages(a), "sessions", func(raw json.RawMessage) (SessionInfo, error) {
+		s, err := readSession(raw)
+		return s.SessionInfo, err
+	})
+}
+
+func (f SessionFilter) pages(a *Admin) pages {
 	ask := map[string]any{"idle_ms": f.Idle.Milliseconds(), "prefix": f.Prefix}
 	if f.Host != "" {
 		ask["host"] = f.Host
 	}
-	return listed(ctx, pages{a.c.ask, contract.RPCSessionsList, ask, mostPage, f.Limit}, "sessions", func(raw json.RawMessage) (SessionInfo, error) {
-		s, err := readSession(raw)
-		return s.SessionInfo, err
-	})
+	return pages{a.c.ask, contract.RPCSessionsList, ask, mostPage, f.Limit}
 }
 
 // readSession reads a session as it is listed, or all about it.

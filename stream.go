@@ -69,6 +69,7 @@ func (c *Client) open(ctx context.Context, r *request, subject string) (*nats.Su
 		return nil, err
 	}
 	m := r.callMessage(ctx, c.prefix+subject)
+	c.nameTenant(m)
 	m.Reply = c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(m.Reply)
 	if err != nil {

@@ -59,6 +59,9 @@ func (c *Client) SubmitAnonymous(ctx context.Context, lane Lane, command string,
 }
 
 func (c *Client) submit(ctx context.Context, subject, session, command string, args Args, opts []SubmitOption) (Receipt, error) {
+	if c.tenant != "" { // the broker gives jobs that operators publish to the tenant default
+		return Receipt{}, invalid(contract.CodeBadRequest, "", "Execute, or a client of the tenant", "operators cannot submit jobs for a tenant")
+	}
 	r, err := newSubmit(session, command, args, opts)
 	if err != nil {
 		return Receipt{}, err
