@@ -151,6 +151,14 @@ func (c *Client) Batches(ctx context.Context) iter.Seq2[Batch, error] {
 	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesList, ask: map[string]any{}}, "batches", readBatch)
 }
 
+// BatchesPage returns one page of Batches: at most limit of them, 1 to 200, from a cursor on ("" for the first page).
+func (c *Client) BatchesPage(ctx context.Context, limit int, cursor string) (Page[Batch], error) {
+	return onePage(ctx, pages{request: c.ask, subject: contract.RPCBatchesList, ask: map[string]any{}, limit: limit}, cursor, mostBatchPage, "batches", readBatch)
+}
+
+// mostBatchPage is the largest page of batches.
+const mostBatchPage = 200
+
 // BatchResult is the outcome of a job of a batch.
 type BatchResult struct {
 	Index    int

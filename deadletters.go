@@ -145,6 +145,14 @@ func (a *Admin) DeadLetters(ctx context.Context, f DeadLetterFilter) iter.Seq2[D
 	})
 }
 
+// DeadLettersPage returns one page of DeadLetters: at most f.Limit of them, 1 to 100, from a cursor on ("" for the first page).
+func (a *Admin) DeadLettersPage(ctx context.Context, f DeadLetterFilter, cursor string) (Page[DeadLetter], error) {
+	return onePage(ctx, a.deadPages(contract.RPCDeadList, f.ask(), f.Limit), cursor, mostDeadPage, "letters", func(raw json.RawMessage) (DeadLetter, error) {
+		l, err := readDeadLetter(raw)
+		return l.DeadLetter, err
+	})
+}
+
 func (a *Admin) deadPages(subject string, ask map[string]any, limit int) pages {
 	return pages{a.c.ask, subject, ask, mostDeadPage, limit}
 }

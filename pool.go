@@ -190,6 +190,50 @@ func (p pages) each(ctx context.Context, read func(page map[string]json.RawMessa
 	}
 }
 
+// Page is a part of a list, for those who show lists piece by piece. Next is the cursor of the page behind it, "" for the last one.
+type Page[T any] struct {
+	Items []T
+	Next  string
+}
+
+// onePage reads what one request returns.
+func onePage[T any](ctx context.Context, p pages, cursor string, most int, field string, one func(json.RawMessage) (T, error)) (Page[T], error) {
+	if p.limit < 1 || p.limit > most {
+		return Page[T]{}, invalid(contract.CodeBadRequest, "limit", "1 to the largest page", "a page must have 1 to %d entries, got %d", most, p.limit)
+	}
+	ask := maps.Clone(p.ask)
+	ask["limit"] = p.limit
+	if cursor != "" {
+		ask["cursor"] = cursor
+	}
+	reply, err := p.request(ctx, p.subject, ask)
+	if err != nil {
+		return Page[T]{}, err
+	}
+	var fields map[string]json.RawMessage
+	if err := reply.Decode(&fields); err != nil {
+		return Page[T]{}, badReply("the answer of %s is not the expected JSON: %v", p.subject, err)
+	}
+	var items []json.RawMessage
+	if raw := fields[field]; raw != nil {
+		if err := json.Unmarshal(raw, &items); err != nil {
+			return Page[T]{}, badReply("%s of %s is not the expected JSON: %v", field, p.subject, err)
+		}
+	}
+	list := Page[T]{}
+	if raw := fields["cursor"]; raw != nil {
+		_ = json.Unmarshal(raw, &list.Next) // "": there is no other page
+	}
+	for _, raw := range items {
+		item, err := one(raw)
+		if err != nil {
+			return Page[T]{}, err
+		}
+		list.Items = append(list.Items, item)
+	}
+	return list, nil
+}
+
 // listed yields what stands in the field of each page. A loop that is left reads no further page.
 func listed[T any](ctx context.Context, p pages, field string, one func(raw json.RawMessage) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

@@ -102,6 +102,15 @@ func (a *Admin) Sessions(ctx context.Context, f SessionFilter) iter.Seq2[Session
 	})
 }
 
+// SessionsPage returns one page of Sessions: at most f.Limit of them, 1 to 500, from a cursor on ("" for the first page). A page may have
+// fewer, even none, and a next one.
+func (a *Admin) SessionsPage(ctx context.Context, f SessionFilter, cursor string) (Page[SessionInfo], error) {
+	return onePage(ctx, f.pages(a), cursor, mostPage, "sessions", func(raw json.RawMessage) (SessionInfo, error) {
+		s, err := readSession(raw)
+		return s.SessionInfo, err
+	})
+}
+
 func (f SessionFilter) pages(a *Admin) pages {
 	ask := map[string]any{"idle_ms": f.Idle.Milliseconds(), "prefix": f.Prefix}
 	if f.Host != "" {
