@@ -39,7 +39,7 @@ func playClient(url, inbox string) error {
 		return err
 	}
 	defer c.w.Close()
-	if c.replies, err = newReplies(nc); err != nil {
+	if c.replies, err = newReplies(nc, false); err != nil {
 		return err
 	}
 	fmt.Println("ready")

@@ -74,11 +74,13 @@ type replies struct {
 // maxLanes bounds the lanes that may wait for a reply.
 const maxLanes = 4096
 
-func newReplies(nc *nats.Conn) (*replies, error) {
+// newReplies subscribes. Where calls are answered, an empty message is no reply: it follows the last reply to another account. A confirmed
+// acknowledgement is nothing but an empty message.
+func newReplies(nc *nats.Conn, empty bool) (*replies, error) {
 	r := &replies{prefix: nc.NewInbox() + ".", wait: make([]func(*nats.Msg), maxLanes)}
 	_, err := nc.Subscribe(r.prefix+"*", func(m *nats.Msg) {
-		if len(m.Data) == 0 && len(m.Header) == 0 {
-			return // behind the last reply to another account
+		if !empty && len(m.Data) == 0 && len(m.Header) == 0 {
+			return
 		}
 		lane := 0
 		for _, c := range m.Subject[len(r.prefix):] {

@@ -28,6 +28,7 @@ type writer struct {
 	js       jetstream.JetStream
 	w        *stream.Writer
 	replies  *replies
+	acks     *replies // of the broker, to acknowledgements
 	sessions *stream.Bucket
 	results  *stream.Bucket
 	stored   stored
@@ -79,7 +80,10 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 	if w.w, err = stream.NewWriter(w.nc); err != nil {
 		return err
 	}
-	if w.replies, err = newReplies(w.nc); err != nil {
+	if w.replies, err = newReplies(w.nc, false); err != nil {
+		return err
+	}
+	if w.acks, err = newReplies(w.nc, true); err != nil {
 		return err
 	}
 	w.sessions = stream.NewBucket(w.nc, w.w, stream.Sessions)
@@ -177,8 +181,8 @@ func (w *writer) round(lane, n int, done func(error)) {
 
 // ack is the confirmed one, which has an end that can be waited for.
 func (w *writer) ack(lane, n int, done func(error)) {
-	w.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
-	if err := w.nc.PublishRequest(w.held[n], w.replies.prefix+strconv.Itoa(lane), []byte("+ACK")); err != nil {
+	w.acks.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
+	if err := w.nc.PublishRequest(w.held[n], w.acks.prefix+strconv.Itoa(lane), []byte("+ACK")); err != nil {
 		done(err)
 	}
 }
