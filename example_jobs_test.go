@@ -65,3 +65,15 @@ func ExampleClient_Cancel() {
 	fmt.Println(errors.As(err, &failure), failure.Code)
 	// Output: true job_unknown
 }
+
+func ExampleAdmin_Jobs() {
+	for job, err := range exampleClient().Admin().Jobs(context.Background(), dspex.JobFilter{Session: "bob", Limit: 2}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s %s %d\n", job.ID, job.Status, job.Attempts)
+	}
+	// Output:
+	// q34 retrying 2
+	// order-1 failed 3
+}

@@ -3,6 +3,7 @@ package dspex
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -120,4 +121,70 @@ func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map
 		found.Reply, found.Err = &r, err
 	}
 	return found, nil
+}
+
+// JobInfo is a job as it is listed.
+type JobInfo struct {
+	JobRef
+	Status     JobStatus
+	Attempts   int
+	Command    string    // "" of a job that has ended: outcomes do not keep it
+	Lane       Lane      // of an anonymous job without outcome
+	Mode       string    // call or queue; "" of a job that has ended
+	Code       string    // of the error that it ended with
+	AcceptedAt time.Time // zero for a job that has ended
+	EndedAt    time.Time // zero for a job without outcome
+
+	Raw json.RawMessage // the raw result
+}
+
+// JobFilter chooses jobs. The zero value chooses all that have no outcome or whose outcome is kept still.
+type JobFilter struct {
+	Session   string
+	Anonymous bool      // those without session
+	Status    JobStatus // "": any
+	Command   string    // only jobs without outcome have it
+	OlderThan time.Duration
+	NewerThan time.Duration // since the job was accepted, or has ended
+	Limit     int           // 0: no limit
+}
+
+// Jobs lists jobs: first those without outcome, in the order accepted, then the outcomes that are kept, the oldest first. It reads page
+// by page while the loop goes on; a job that ends meanwhile may come twice.
+func (a *Admin) Jobs(ctx context.Context, f JobFilter) iter.Seq2[JobInfo, error] {
+	ask := map[string]any{}
+	for key, text := range map[string]string{"session": f.Session, "outcome": string(f.Status), "command": f.Command} {
+		if text != "" {
+			ask[key] = text
+		}
+	}
+	for key, d := range map[string]time.Duration{"older_than_ms": f.OlderThan, "newer_than_ms": f.NewerThan} {
+		if d > 0 {
+			ask[key] = milliseconds(d)
+		}
+	}
+	if f.Anonymous {
+		ask["anonymous"] = true
+	}
+	return listed(ctx, pages{a.c.ask, contract.RPCJobsList, ask, mostPage, f.Limit}, "jobs", readJobInfo)
+}
+
+func readJobInfo(raw json.RawMessage) (JobInfo, error) {
+	var w struct {
+		Job        string    `json:"job"`
+		Session    string    `json:"session"`
+		Status     JobStatus `json:"outcome"`
+		Attempts   int       `json:"attempts"`
+		Command    string    `json:"command"`
+		Lane       Lane      `json:"lane"`
+		Mode       string    `json:"mode"`
+		Code       string    `json:"code"`
+		AcceptedAt time.Time `json:"accepted_at"`
+		EndedAt    time.Time `json:"ended_at"`
+	}
+	if err := json.Unmarshal(raw, &w); err != nil {
+		return JobInfo{}, badReply("a job is not the expected JSON: %v", err)
+	}
+	return JobInfo{JobRef: JobRef{w.Session, w.Job}, Status: w.Status, Attempts: w.Attempts, Command: w.Command, Lane: w.Lane, Mode: w.Mode, Code: w.Code,
+		AcceptedAt: w.AcceptedAt, EndedAt: w.EndedAt, Raw: raw}, nil
 }

@@ -14,6 +14,7 @@ const (
 
 	RPCJobsGet    = "dspex.rpc.jobs.get"
 	RPCJobsCancel = "dspex.rpc.jobs.cancel"
+	RPCJobsList   = "dspex.rpc.jobs.list"
 	RPCHealth     = "dspex.rpc.health.check"
 	RPCStats      = "dspex.rpc.stats.get"
 

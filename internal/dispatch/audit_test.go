@@ -56,6 +56,7 @@ var endpoints = map[string]struct{ body, action string }{
 	"admin-anonymous":  {`{"command":"set_lm","args":{"model":"m","provider":"ollama"}}`, "call.set_lm"},
 	"jobs-get":         {`{"job":"nope"}`, ""}, // of a broker with accounts an operator's: test/production
 	"jobs-cancel":      {`{"job":"nope"}`, ""},
+	"jobs-list":        {``, ""},
 	"dlq-list":         {``, ""},
 	"dlq-show":         {`{"sequence":7}`, "dlq.show"},
 	"dlq-replay":       {`{"sequence":7}`, "dlq.replay"},

@@ -284,6 +284,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous).stored(),
 		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
+		at("jobs-list", jobs.RPCJobsList, audit.None, aside(outcomes.List{Broker: d.broker}.Answer)),
 		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),
 		at("dlq-show", jobs.RPCDeadShow, audit.All, aside(d.letters.Show)),
 		at("dlq-replay", jobs.RPCDeadReplay, audit.All, aside(d.letters.Replay)),

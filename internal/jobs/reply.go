@@ -132,45 +132,56 @@ func (e *Error) append(dst []byte, job string, attempt int, worker string) []byt
 
 // ReplyError reads from a reply body whether it is a failure, and what its headers must say.
 func ReplyError(body []byte) (number int, text string, failed bool) {
+	e, failed := ErrorOf(body)
+	if !failed {
+		return 0, "", false
+	}
+	return e.Number(), oneLine(e.Message, 256), true
+}
+
+// ErrorOf reads category, code and message of the error in a reply body, if it is a failure.
+func ErrorOf(body []byte) (e Error, failed bool) {
 	in := wire.NewReader(body)
 	n, err := in.Map()
 	if err != nil {
-		return 0, "", false
+		return e, false
 	}
 	for range n {
 		key, err := in.Str()
 		if err != nil {
-			return 0, "", false
+			return e, false
 		}
-		if key != "error" {
+		if key == "error" {
+			return errorIn(in)
+		}
+		if in.Skip() != nil {
+			return e, false
+		}
+	}
+	return e, false
+}
+
+func errorIn(in *wire.Reader) (e Error, failed bool) {
+	fields, _ := in.Map()
+	for range fields {
+		name, _ := in.Str()
+		if in.Kind() != wire.Str {
 			if in.Skip() != nil {
-				return 0, "", false
+				return e, false
 			}
 			continue
 		}
-		e := &Error{}
-		fields, _ := in.Map()
-		for range fields {
-			name, _ := in.Str()
-			if in.Kind() != wire.Str {
-				if in.Skip() != nil {
-					return 0, "", false
-				}
-				continue
-			}
-			v, _ := in.Str()
-			switch name {
-			case "error_category":
-				e.Category = Category(v)
-			case "code":
-				e.Code = v
-			case "message":
-				e.Message = v
-			}
+		v, _ := in.Str()
+		switch name {
+		case "error_category":
+			e.Category = Category(v)
+		case "code":
+			e.Code = v
+		case "message":
+			e.Message = v
 		}
-		return e.Number(), oneLine(e.Message, 256), true
 	}
-	return 0, "", false
+	return e, true
 }
 
 // oneLine makes text fit for a header of at most so many bytes.

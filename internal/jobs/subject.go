@@ -16,6 +16,7 @@ const (
 	RPCAdminAnonymous = contract.RPCAdminAnonymous
 
 	RPCJobsCancel = contract.RPCJobsCancel
+	RPCJobsList   = contract.RPCJobsList
 	RPCDeadList   = contract.RPCDeadList
 	RPCDeadShow   = contract.RPCDeadShow
 	RPCDeadReplay = contract.RPCDeadReplay

@@ -93,6 +93,34 @@ func (f *Fake) list(q fakeAsk) []byte {
 	return []byte(`{"ok":true,"result":{"sessions":[` + strings.Join(rows, ",") + `]` + cursor + `}}`)
 }
 
+// fakeJobs are the jobs that a Fake lists.
+var fakeJobs = []string{
+	`{"job":"q34","session":"bob","outcome":"retrying","attempts":2,"command":"predict","mode":"queue","accepted_at":"2026-01-02T03:04:05.000Z"}`,
+	`{"job":"q35","session":null,"outcome":"queued","attempts":0,"command":"echo","mode":"queue","lane":"batch","accepted_at":"2026-01-02T03:04:06.000Z"}`,
+	`{"job":"order-1","session":"bob","outcome":"failed","attempts":3,"ended_at":"2026-01-02T03:04:07.000Z","code":"operation_timeout"}`,
+}
+
+// listJobs answers dspex.rpc.jobs.list, one job a page, filtered by outcome and session alone.
+func (f *Fake) listJobs(r micro.Request) {
+	var q struct{ Session, Outcome, Cursor string }
+	if err := json.Unmarshal(r.Data(), &q); err != nil {
+		r.Error("400", err.Error(), nil)
+		return
+	}
+	var fit []string
+	for _, job := range fakeJobs {
+		if strings.Contains(job, `"outcome":"`+q.Outcome) && strings.Contains(job, `"session":"`+q.Session) || q.Session+q.Outcome == "" {
+			fit = append(fit, job)
+		}
+	}
+	at, _ := strconv.Atoi(q.Cursor)
+	cursor := ""
+	if at+1 < len(fit) {
+		cursor = fmt.Sprintf(`,"cursor":"%d"`, at+1)
+	}
+	fmt.Fprintf(responder{r}, `{"ok":true,"result":{"jobs":[%s]%s}}`, strings.Join(fit[min(at, len(fit)):min(at+1, len(fit))], ","), cursor)
+}
+
 // hosts answers dspex.rpc.hosts.*: h1 is alive, h2 has gone with 3 partitions.
 func (f *Fake) hosts(r micro.Request) {
 	var q struct{ Host string }

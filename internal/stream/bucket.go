@@ -72,10 +72,8 @@ func (b *Bucket) Delete(key string, rev uint64) (uint64, error) {
 // Page reads the entries of the keys that match filter, as GetPage does; each is also told of deleted ones.
 func (b *Bucket) Page(ctx context.Context, filter string, p Page, each func(key string, e Entry) error) (next uint64, err error) {
 	p.Stream, p.Subject = b.stream, b.prefix+filter
-	return b.reads.page(ctx, func() (uint64, error) {
-		return GetPage(ctx, b.nc, p, func(m Stored) error {
-			return each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: !m.Deleted()})
-		})
+	return b.reads.Page(ctx, b.nc, p, func(m Stored) error {
+		return each(strings.TrimPrefix(m.Subject, b.prefix), Entry{Value: m.Data, Revision: m.Sequence, Stored: m.Time, Exists: !m.Deleted()})
 	})
 }
 

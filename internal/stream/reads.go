@@ -58,6 +58,11 @@ func (r *Reads) one(ctx context.Context, get func() (Stored, error)) (Stored, er
 	return get()
 }
 
+// Page is GetPage.
+func (r *Reads) Page(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error) (uint64, error) {
+	return r.page(ctx, func() (uint64, error) { return GetPage(ctx, nc, p, each) })
+}
+
 // page runs a read of a page.
 func (r *Reads) page(ctx context.Context, get func() (uint64, error)) (uint64, error) {
 	if r == nil {

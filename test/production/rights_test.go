@@ -16,7 +16,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 	for user, tries := range map[string]struct{ publish, subscribe, allowed []string }{
 		"client": {
 			publish: []string{
-				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.audit.operator.x",
+				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.rpc.jobs.list", "dspex.audit.operator.x",
 				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader", "$KV.dspex_batches.b.default.x",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
@@ -39,7 +39,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"$JS.API.CONSUMER.DELETE.DSPEX_JOBS.x", "$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "dspex.ctl.h1.ping", "dspex.p.1.x", "_INBOX.client.x",
 			},
 			subscribe: []string{"_INBOX.>", "dspex.>", "$KV.>", ">"},
-			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.dlq.purge", "dspex.rpc.audit.list", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
+			allowed:   []string{"dspex.rpc.jobs.get", "dspex.rpc.jobs.list", "dspex.rpc.dlq.purge", "dspex.rpc.audit.list", "$SRV.PING", "$JS.API.STREAM.LIST", "$JS.API.CONSUMER.INFO.DSPEX_JOBS.x"},
 		},
 		"backup": {
 			publish: []string{

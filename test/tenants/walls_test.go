@@ -79,6 +79,14 @@ func TestNobodyNamesWhatIsAnothers(t *testing.T) {
 		counted := fmt.Sprintf("q%d", stored.Seq)
 		theirs.fails("job_unknown", "dspex.rpc.jobs.get", m{"job": counted})
 		theirs.fails("job_unknown", "dspex.rpc.jobs.cancel", m{"job": counted})
+		for _, filter := range []m{{"session": "secret_" + us}, {"anonymous": true, "command": "sleep"}} {
+			if got := mine.succeeds("dspex.rpc.jobs.list", filter); !strings.Contains(got, "known") && !strings.Contains(got, counted) {
+				t.Errorf("%s has its own jobs: %s", us, got)
+			}
+			if got := theirs.succeeds("dspex.rpc.jobs.list", filter); got != `{"jobs":[]}` {
+				t.Errorf("%s: %s", us, got)
+			}
+		}
 		if got := mine.succeeds("dspex.rpc.jobs.cancel", m{"job": counted}); !strings.Contains(got, `"cancelled"`) {
 			t.Errorf("%s: %s", us, got)
 		}

@@ -51,18 +51,52 @@ func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64)
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 	}
 	if e.Exists {
-		if h, err := jobs.ParseAttemptRecord(e.Value); err == nil && h.Sequence == seq {
-			if !h.NotBefore.IsZero() {
-				return "retrying", h.Attempt, nil
-			}
-			return "running", h.Attempt, nil
+		if h, err := jobs.ParseAttemptRecord(e.Value); err == nil {
+			s := standInSession(seq, h)
+			return s.outcome, s.attempts, nil
 		}
 	}
 	return "queued", 0, nil
 }
 
-// stageAnonymous tells where an anonymous job stands that has no outcome: a host has it if its lane has come to it, unless it
-// waits for a retry. The broker's clock judges, which is also that of who wrote when the wait is over.
+// stand is where a job stands that has no outcome.
+type stand struct {
+	outcome  string
+	attempts int
+}
+
+// standInSession tells it of a session's job from the session's attempt record.
+func standInSession(seq uint64, h *jobs.AttemptRecord) stand {
+	switch {
+	case h.Sequence != seq:
+		return stand{"queued", 0}
+	case !h.NotBefore.IsZero():
+		return stand{"retrying", h.Attempt}
+	}
+	return stand{"running", h.Attempt}
+}
+
+// progress is how far a lane is; none: no host has been there yet.
+type progress struct {
+	stream.Progress
+	none bool
+}
+
+// standAnonymous tells it of an anonymous job: a host has it if its lane has come to it, unless it waits for a retry. The broker's
+// clock judges, which is also that of who wrote when the wait is over.
+func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand {
+	switch {
+	case lane.none, lane.Delivered < seq:
+		return stand{"queued", 0}
+	case !failed.NotBefore.After(lane.At):
+		return stand{"running", failed.Attempt + 1}
+	case failed.Attempt == 0: // a circuit breaker keeps it out
+		return stand{"queued", 0}
+	}
+	return stand{"retrying", failed.Attempt}
+}
+
+// stageAnonymous tells where an anonymous job stands that has no outcome.
 func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane string) (string, int, *jobs.Error) {
 	lost := func(err error) (string, int, *jobs.Error) {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
@@ -72,21 +106,11 @@ func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane s
 		return lost(err)
 	}
 	now, none, err := l.broker.Progress(ctx, lane)
-	if none { // no host has been here yet
-		return "queued", 0, nil
-	}
-	if err != nil {
+	if err != nil && !none {
 		return lost(err)
 	}
-	switch {
-	case now.Delivered < seq:
-		return "queued", 0, nil
-	case !failed.NotBefore.After(now.At):
-		return "running", failed.Attempt + 1, nil
-	case failed.Attempt == 0: // a circuit breaker keeps it out
-		return "queued", 0, nil
-	}
-	return "retrying", failed.Attempt, nil
+	s := standAnonymous(seq, failed, progress{now, none})
+	return s.outcome, s.attempts, nil
 }
 
 // attemptsOf reads what is written down of an anonymous job's failed attempts, an empty one if nothing is.

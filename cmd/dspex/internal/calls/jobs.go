@@ -15,10 +15,10 @@ import (
 // Jobs is `dspex jobs`.
 func Jobs(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "jobs", Short: "Show, await and cancel jobs by their ids", Args: cobra.NoArgs,
+		Use: "jobs", Short: "List, show, await and cancel jobs", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(jobsGetCommand(a), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
+	cmd.AddCommand(jobsListCommand(a), jobsGetCommand(a), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
 	return cmd
 }
 
