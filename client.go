@@ -181,6 +181,9 @@ func (c *Client) Close() {
 	}
 }
 
+// Connected reports whether there is a connection to the broker now. A lost one is made again without end.
+func (c *Client) Connected() bool { return c.nc.IsConnected() }
+
 // Execute runs a command in a session and waits for its reply. Jobs of one session run one at a time, in the order accepted.
 // Without a deadline of its own the context gets one: what the job may take by its own options, and 5 s. A request or an answer that
 // was lost with a broker is sent again if the job has an id (WithJobID); else the call waits until its bound.

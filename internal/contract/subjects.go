@@ -67,10 +67,11 @@ const (
 
 // Subjects between hosts and dispatchers (contract/admin.md).
 const (
-	SubjectHeartbeat = "dspex.hb."      // + host
-	SubjectControl   = "dspex.ctl."     // + host + verb
-	SubjectDrop      = "dspex.ctl.drop" // to every host
-	SubjectBeat      = "dspex.ctl.beat" // every host answers with its heartbeat
+	SubjectHeartbeat = "dspex.hb."        // + host
+	SubjectControl   = "dspex.ctl."       // + host + verb
+	SubjectDrop      = "dspex.ctl.drop"   // to every host
+	SubjectBeat      = "dspex.ctl.beat"   // every host answers with its heartbeat
+	SubjectLeader    = "dspex.rpc.leader" // the leading dispatcher answers how its planning gets on
 )
 
 // Subjects of events and telemetry (contract/events.md).

@@ -33,6 +33,8 @@ type Heartbeat struct {
 
 	Breakers []string       `json:"breakers,omitempty"`     // those that are open, 16 at most
 	Blocked  map[string]int `json:"stuck,omitempty"`        // step -> jobs that are blocked at it
+	Running  int64          `json:"running,omitempty"`      // calls in workers
+	Stalled  int64          `json:"stalled_ms,omitempty"`   // nothing was finished for so long, though there is work
 	Busy     map[int]int    `json:"busy,omitempty"`         // partition -> sessions with work
 	ClockOff *int64         `json:"clock_off_ms,omitempty"` // its machine's wall clock less the broker's, ms
 	Releases bool           `json:"releases"`               // understands dspex.ctl.<host>.release

@@ -142,7 +142,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
 	d.view = assign.NewView(d.broker, cfg.Log)
-	d.planner = assign.NewPlanner(d.view, d.hosts, d.broker, cfg.Log)
+	d.planner = assign.NewPlanner(cfg.Name, d.view, d.hosts, d.broker, cfg.Log)
 	d.operated = assign.NewHosts(d.view, d.hosts, d.broker, cfg.Log)
 	d.number = assign.NewNumber(d.view, d.hosts, d.broker, cfg.Log)
 	d.probes = stores.NewProbes(d.broker, d.hosts, cfg.Log, cfg.Settings.Replicas > 1, cfg.ProbeEach, cfg.ResultsMinAge)
@@ -155,7 +155,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
-	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view}
+	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view, Leading: d.planner}
 	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
 	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
 	d.entrance = intake.New(d.calls.Refuse)

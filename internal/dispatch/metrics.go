@@ -11,6 +11,7 @@ var (
 	endpointRequestsDesc = prometheus.NewDesc("dspex_endpoint_requests_total", "Requests, by the endpoint of the micro service.", []string{"endpoint"}, nil)
 	endpointErrorsDesc   = prometheus.NewDesc("dspex_endpoint_errors_total", "Requests that the dispatcher refused; hosts report the results of jobs.", []string{"endpoint"}, nil)
 	leaderDesc           = prometheus.NewDesc("dspex_leader", "1 while this dispatcher leads.", nil, nil)
+	idleDesc             = prometheus.NewDesc("dspex_assign_idle_seconds", "Seconds since the leading dispatcher carried out a plan of the assignments, which it does every 5 s; 0 where another one leads.", nil, nil)
 	hostsDesc            = prometheus.NewDesc("dspex_hosts", "Worker-hosts that are alive.", nil, nil)
 	rateDesc             = prometheus.NewDesc("dspex_error_rate", "Share of jobs that failed in the last 60 s, on all hosts.", nil, nil)
 	backlogDesc          = prometheus.NewDesc("dspex_backlog_jobs", "Jobs that have no outcome, by lane: those that wait and those that run. Absent while the broker does not answer.", []string{"lane"}, nil)
@@ -27,7 +28,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (d *Dispatcher) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, unauditedDesc, reconnectsDesc, alertsDesc} {
+	for _, desc := range []*prometheus.Desc{endpointRequestsDesc, endpointErrorsDesc, leaderDesc, idleDesc, hostsDesc, rateDesc, backlogDesc, oldestDesc, slotsDesc, waitingDesc, refusedDesc, writableDesc, fillDesc, unauditedDesc, reconnectsDesc, alertsDesc} {
 		to <- desc
 	}
 }
@@ -52,6 +53,7 @@ func (d *Dispatcher) Collect(to chan<- prometheus.Metric) {
 		leads = 1
 	}
 	number(leaderDesc, prometheus.GaugeValue, leads)
+	number(idleDesc, prometheus.GaugeValue, d.planner.Idle().Seconds())
 	number(hostsDesc, prometheus.GaugeValue, float64(len(d.hosts.Live())))
 	number(rateDesc, prometheus.GaugeValue, d.hosts.ErrorRate().Share())
 	slots, free, calls, queued := 0, 0, int64(0), int64(0)

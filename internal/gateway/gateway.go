@@ -36,9 +36,9 @@ func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gate
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics()}
+	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics(client)}
 	g.feeds = newFeeds(g.cfg.MaxRequests)
-	g.ready.ask = client.Health
+	g.ready.connected, g.ready.ask = client.Connected, client.Health
 	if cfg.Tokens != "" {
 		var err error
 		if g.tokens, err = g.cfg.openTokens(); err != nil {

@@ -369,3 +369,33 @@ func TestABodyThatNeverEndsIsNotWaitedFor(t *testing.T) {
 		t.Errorf("%q %v", line, err)
 	}
 }
+
+func TestAGatewayWhoseBrokerIsGoneSaysSo(t *testing.T) {
+	s := natstest.Run(t)
+	c, err := dspex.Connect(t.Context(), s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	url := serve(t, c, gateway.Config{})
+	s.Shutdown()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(30 * time.Second); ; {
+		a := send(t, "GET", url+"/readyz", "")
+		if detail, _ := a.body["detail"].(string); a.StatusCode == 503 && detail == "the gateway has no connection to the broker" {
+			break
+		}
+		select {
+		case <-end:
+			t.Fatalf("readyz: %d %s", a.StatusCode, a.text)
+		case <-tick.C:
+		}
+	}
+	if a := send(t, "GET", url+"/metrics", ""); !strings.Contains(a.text, "dspex_gateway_broker_connected 0") {
+		t.Errorf("metrics: %s", a.text)
+	}
+	if a := send(t, "GET", url+"/livez", ""); a.StatusCode != 200 {
+		t.Errorf("livez: %d", a.StatusCode)
+	}
+}

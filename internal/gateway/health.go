@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
@@ -24,7 +25,8 @@ const (
 
 // readiness asks the pool once for all who want to know.
 type readiness struct {
-	ask func(context.Context) (dspex.Health, error)
+	connected func() bool
+	ask       func(context.Context) (dspex.Health, error)
 
 	mu   sync.Mutex
 	at   time.Time
@@ -33,6 +35,9 @@ type readiness struct {
 
 // now returns why the pool does not serve, nil if it does.
 func (r *readiness) now(ctx context.Context) error {
+	if !r.connected() {
+		return errNoBroker
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.at.IsZero() && time.Since(r.at) < readyFor {
@@ -44,6 +49,9 @@ func (r *readiness) now(ctx context.Context) error {
 	r.at = time.Now()
 	return r.last
 }
+
+// errNoBroker says without a wait that no call can be served.
+var errNoBroker = &dspex.Error{Category: dspex.ErrConnection, Code: contract.CodeBroker, Message: "the gateway has no connection to the broker", Retryable: true}
 
 // livez answers as long as the process serves, whatever is behind it.
 func (g *Gateway) livez(w http.ResponseWriter, _ *http.Request) { sayOK(w) }

@@ -77,13 +77,15 @@ func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]control.Tena
 	if h.cfg.Engine != nil {
 		engine = h.cfg.Engine()
 	}
+	calls, queued := r.waitsFor(tokens.Call), r.waitsFor(tokens.Queued)
+	stalled, running := r.progress()
 	b, err := json.Marshal(control.Heartbeat{
 		Workers: counts.Size, Active: counts.Active, Available: counts.Available, Overflow: counts.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: r.keeper.HighestEpoch(), Capacity: h.cfg.Capacity, Free: h.cfg.Pool.Free(),
-		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: r.waitsFor(tokens.Call), WaitingJobs: r.waitsFor(tokens.Queued), Deep: h.telemetry.Queues.Some(),
+		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: calls, WaitingJobs: queued, Deep: h.telemetry.Queues.Some(),
 		Sessions: h.telemetry.Stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: r.drivers.Full(), Hits: h.telemetry.Stats.Hits.Load(), Misses: h.telemetry.Stats.Misses.Load(), Moves: h.telemetry.Stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: h.cfg.CheckoutTimeout.Milliseconds(), Busy: r.sessions.Busy(), Releases: true, Slots: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.breakers.OpenNames(), Blocked: h.telemetry.Blocked.Steps(), ClockOff: r.clockOff(), Tenants: tenants,
+		Breakers: h.breakers.OpenNames(), Blocked: h.telemetry.Blocked.Steps(), Running: running, Stalled: stalled.Milliseconds(), ClockOff: r.clockOff(), Tenants: tenants,
 	})
 	if err != nil {
 		panic(err) // text and numbers always marshal
@@ -94,6 +96,11 @@ func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]control.Tena
 // waitsFor is how many jobs could run if there were slots: of each session the first.
 func (r *rooms) waitsFor(kind tokens.Kind) int64 {
 	return r.drivers.Tokens.WaitsFor(kind) + r.drivers.Runner.WaitsFor(kind)
+}
+
+// progress is for how long nothing was finished, if that is too long, and how many calls run.
+func (r *rooms) progress() (stalled time.Duration, running int64) {
+	return r.drivers.Telemetry.Progress.Look(r.waitsFor(tokens.Call) + r.waitsFor(tokens.Queued))
 }
 
 // clockOff is how far this machine's wall clock is ahead of the broker's, in ms; nil if that is not known.

@@ -53,6 +53,10 @@ var (
 			}
 			return 0
 		}),
+		ofRooms("dspex_pool_stalled_seconds", "Seconds in which nothing was finished though there is work, once that is longer than calls usually take; 0 otherwise.", func(r *rooms) float64 {
+			stalled, _ := r.progress()
+			return stalled.Seconds()
+		}),
 		{
 			prometheus.NewDesc("dspex_reconnects_total", "Lost and re-established connections to the broker: it was away, or dropped this process because it read too slowly.", nil, prometheus.Labels{"process": "worker-host"}), prometheus.CounterValue,
 			func(h *Host) float64 { return float64(h.cfg.NC.Stats().Reconnects) },

@@ -49,6 +49,7 @@ const (
 	SubjectControl   = contract.SubjectControl
 	SubjectDrop      = contract.SubjectDrop
 	SubjectBeat      = contract.SubjectBeat
+	SubjectLeader    = contract.SubjectLeader
 	SubjectTelemetry = contract.SubjectTelemetry
 
 	HeaderJob         = contract.HeaderJob

@@ -28,6 +28,7 @@ const reconcile = 5 * time.Second
 
 // Planner brings partitions to hosts. It works while its dispatcher leads.
 type Planner struct {
+	name   string
 	view   *View
 	hosts  *fleet.Fleet
 	broker *stream.Access
@@ -35,11 +36,13 @@ type Planner struct {
 	held   map[int]string // partition -> host, as the last plan left it
 	of     stream.Layout  // that held is of
 	swept  stream.Layout  // nothing of another one is left
+
+	progress progress
 }
 
-// NewPlanner plans for the hosts of a fleet.
-func NewPlanner(view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.Logger) *Planner {
-	return &Planner{view: view, hosts: hosts, broker: broker, log: log}
+// NewPlanner plans for the hosts of a fleet, in the dispatcher of that name.
+func NewPlanner(name string, view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.Logger) *Planner {
+	return &Planner{name: name, view: view, hosts: hosts, broker: broker, log: log}
 }
 
 // Keep plans when a host comes, goes or changes, when a partition is released, and now and then.
@@ -47,12 +50,21 @@ func (p *Planner) Keep(ctx context.Context) {
 	var planned string // the hosts of the last plan
 	var plannedAt time.Time
 	p.swept = stream.Layout{} // others may have led meanwhile
+	p.progress.begin()
+	defer p.progress.end()
+	if stop, err := p.answer(); err == nil {
+		defer stop()
+	} else {
+		p.log.Warn("leader_not_served", "error", err)
+	}
 	woken := false
 	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
 	for {
 		if now := p.hosts.String(); woken || p.view.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
-			if err := p.plan(ctx); err == nil {
+			err := p.plan(ctx)
+			p.progress.planned(err)
+			if err == nil {
 				planned, plannedAt, woken = now, time.Now(), false
 			} else if errors.Is(err, errOvertaken) {
 				woken = true

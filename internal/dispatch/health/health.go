@@ -30,11 +30,17 @@ type Health struct {
 	Probes     *stores.Probes
 	Trail      *audit.Trail
 	Plan       Owners
+	Leading    Leading
 }
 
 // Owners is who has which partition.
 type Owners interface {
 	Owners(ctx context.Context) (map[int]string, error)
+}
+
+// Leading tells what is wrong with the work of whoever leads.
+type Leading interface {
+	Reasons(ctx context.Context) []string
 }
 
 // The numbers of docs/migration.md, "Calls", around the map of all others, in order.
@@ -131,9 +137,13 @@ func (h *Health) degradations(ctx context.Context, beats []control.Heartbeat, al
 	if !h.owned(ctx, beats) {
 		reasons = append(reasons, "a partition has no live owner")
 	}
+	reasons = append(reasons, h.Leading.Reasons(ctx)...)
 	reasons = append(reasons, fleet.ClocksOff(h.Broker.Clock, h.Dispatcher, beats)...)
 	open := map[string]bool{}
 	for _, b := range beats {
+		if b.Stalled > 0 {
+			reasons = append(reasons, fmt.Sprintf("host %s has finished nothing for %d s, though its workers live: %d calls run and %d jobs wait for a slot", b.Host, b.Stalled/1000, b.Running, b.WaitingCalls+b.WaitingJobs))
+		}
 		for _, step := range slices.Sorted(maps.Keys(b.Blocked)) {
 			reasons = append(reasons, fmt.Sprintf("%d jobs of host %s are blocked at the step %s", b.Blocked[step], b.Host, step))
 		}

@@ -40,9 +40,12 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 		partial = func(body []byte) { r.sendPartial(a, body) }
 	}
 	started := time.Now()
+	r.Telemetry.Progress.Began()
 	f, err := a.slot.Call(call.AppendBody(nil), partial, a.wait)
-	out.Ran += time.Since(started)
+	took := time.Since(started)
+	out.Ran += took
 	out.answered = err == nil
+	r.Telemetry.Progress.Ended(out.answered, took)
 	switch {
 	case errors.Is(err, errCancelled), errors.Is(err, errTimeOver):
 		out.GaveUp = true
@@ -140,4 +143,5 @@ func (r *Runner) sendPartial(a *Attempt, body []byte) {
 	header, data := jobs.Answer(a.Env.Type, a.Env.Job, a.Attempt, b)
 	header[jobs.HeaderPartial] = []string{strconv.FormatUint(c.N, 10)}
 	_ = r.On.Send(a.Env.ReplyTo, header, data)
+	r.Telemetry.Progress.Partial()
 }

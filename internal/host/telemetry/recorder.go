@@ -16,10 +16,11 @@ import (
 
 // Recorder counts what happens on a host, and publishes the telemetry events while somebody listens to them.
 type Recorder struct {
-	Stats   Stats
-	Tenants Tenants
-	Blocked Blocked
-	Queues  Queues
+	Stats    Stats
+	Tenants  Tenants
+	Blocked  Blocked
+	Queues   Queues
+	Progress Progress
 
 	metrics *metrics
 	events  *events
