@@ -39,8 +39,5 @@ func (r *rooms) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict
 	if c.Session == "" {
 		return r.anonymous.Cancel(ctx, ref.Tenant, c.Job)
 	}
-	if d := r.sessions.Find(ref); d != nil {
-		return d.Cancel(ctx, c.Job)
-	}
-	return jobs.CancelUnknown
+	return r.sessions.Cancel(ctx, ref, c.Job)
 }

@@ -56,8 +56,8 @@ func serves(brokers []*server.Server) bool {
 	return led
 }
 
-// TestABackupOfThreeBrokersIsADeploymentOnThreeOthers: all that was accepted is there, on three replicas each. What happens when a broker
-// ends in the second in which the restored partitions are assigned is not tested here.
+// TestABackupOfThreeBrokersIsADeploymentOnThreeOthers: all that was accepted is there, on three replicas each, also
+// if one of the new brokers ends in the second in which the restored partitions are assigned.
 func TestABackupOfThreeBrokersIsADeploymentOnThreeOthers(t *testing.T) {
 	fresh(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
@@ -119,7 +119,7 @@ func TestABackupOfThreeBrokersIsADeploymentOnThreeOthers(t *testing.T) {
 		s.WaitForShutdown()
 	}
 
-	_, url = threeBrokers(t)
+	after, url := threeBrokers(t)
 	run(url, "restore", dir)
 	serve(url, "h2")
 	nc, err := nats.Connect(url, nats.UserInfo("dispatcher", password("dispatcher")), nats.CustomInboxPrefix("_INBOX.dispatcher"))
@@ -140,6 +140,8 @@ func TestABackupOfThreeBrokersIsADeploymentOnThreeOthers(t *testing.T) {
 			t.Errorf("%s has %d replicas: %+v", name, info.Config.Replicas, info.Cluster)
 		}
 	}
+	after[0].Shutdown()
+	after[0].WaitForShutdown()
 	c = as(url, "client")
 	r, err := c.Execute(ctx, "s", "append", dspex.Args{"x": 3}, dspex.WithJobID("turn-3"), dspex.WithTimeout(time.Minute))
 	if err != nil || listOf(string(r.Result)) != numbers(4) {

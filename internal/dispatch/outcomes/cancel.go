@@ -56,14 +56,14 @@ func (l *Lookup) end(ctx context.Context, a query) ([]byte, *jobs.Error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it", cancelTotal).
-				WithHint("it may wait behind a long queue, or its host is being replaced: retry").Again()
+			return nil, jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "the job could not be cancelled within %v: no host holds it, or its host cannot end it yet", cancelTotal).
+				WithHint("its host is being replaced, or works on an earlier job of the session that it began before it lost its broker: retry, or cancel that job first").Again()
 		case <-time.After(cancelPause):
 		}
 	}
 }
 
-// tryCancel asks the job's owner once. over: body is the answer.
+// tryCancel asks the job's owner once. over: body is the answer, with the job's outcome.
 func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool, bad *jobs.Error) {
 	if body, ended, bad := l.outcome(ctx, a); bad != nil || ended {
 		return body, ended, bad
@@ -86,8 +86,7 @@ func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool
 			a.wait = cancelAnswer
 			waiting, cancel := context.WithTimeout(ctx, a.wait)
 			defer cancel()
-			body, bad := l.find(waiting, a)
-			return body, bad == nil, bad
+			return l.find(waiting, a)
 		case jobs.CancelUnknown:
 		case jobs.CancelBusy:
 			return nil, false, nil

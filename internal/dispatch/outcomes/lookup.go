@@ -96,7 +96,7 @@ func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
 		ctx, cancel = context.WithTimeout(ctx, a.wait)
 		defer cancel()
 	}
-	body, e := l.find(ctx, a)
+	body, _, e := l.find(ctx, a)
 	if e != nil {
 		endpoint.Refuse(r, e)
 		return
@@ -104,13 +104,14 @@ func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
 	endpoint.Respond(r, body)
 }
 
-func (l *Lookup) find(ctx context.Context, a query) ([]byte, *jobs.Error) {
+// find waits for a job's outcome as long as it is to; without one (ended is false) the answer is where the job stands.
+func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
 	key := a.session.ResultKey(a.job)
 	var written <-chan struct{}
 	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
 		c, stop, err := l.broker.Notify(l.broker.Results.Subject(key))
 		if err != nil {
-			return nil, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
+			return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
 		}
 		defer stop()
 		written = c
@@ -119,26 +120,26 @@ func (l *Lookup) find(ctx context.Context, a query) ([]byte, *jobs.Error) {
 		look := context.WithoutCancel(ctx)
 		body, ended, bad := l.outcome(look, a)
 		if ended || bad != nil {
-			return body, bad
+			return body, ended, bad
 		}
 		at, bad := l.locate(look, a)
 		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
 			if body, ended, e := l.outcome(look, a); ended || e != nil {
-				return body, e
+				return body, ended, e
 			}
 		}
 		if bad != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) && a.wait > 0 && bad.Code == jobs.CodeJobUnknown {
 			bad = nil // it may be on its way; the deadline decides
 		}
 		if bad != nil {
-			return nil, bad
+			return nil, false, bad
 		}
 		if a.wait == 0 || ctx.Err() != nil {
 			if at.sequence == 0 {
-				return nil, unknownJob()
+				return nil, false, unknownJob()
 			}
 			outcome, attempts, bad := l.stageOf(look, a, at)
-			return found(a, outcome, attempts, nil), bad
+			return found(a, outcome, attempts, nil), false, bad
 		}
 		select {
 		case <-ctx.Done():

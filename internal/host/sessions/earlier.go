@@ -1,6 +1,8 @@
 package sessions
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/dspex/dspex/internal/host/driver"
@@ -22,6 +24,13 @@ func (e *earlier) add(d *driver.Driver) {
 		e.of[d.Ref] = map[*driver.Driver]bool{}
 	}
 	e.of[d.Ref][d] = true
+}
+
+// working are the drivers of a session that still work.
+func (e *earlier) working(ref jobs.SessionRef) []*driver.Driver {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Collect(maps.Keys(e.of[ref]))
 }
 
 // heir makes the session's driver of a new epoch, which waits for those of earlier ones.

@@ -140,6 +140,17 @@ func (p *partition) deliver(m stream.Delivery) {
 	}
 }
 
+// holders are the drivers of a session that this host has in memory, those of earlier epochs first.
+func (p *partition) holders(ref jobs.SessionRef) []*driver.Driver {
+	all := p.earlier.working(ref)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.sessions[ref]; d != nil {
+		all = append(all, d)
+	}
+	return all
+}
+
 // forgetIdle makes room; called with p.mu held.
 func (p *partition) forgetIdle() {
 	if len(p.sessions) < idleSessions {

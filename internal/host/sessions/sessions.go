@@ -3,6 +3,7 @@
 package sessions
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -70,16 +71,19 @@ func (s *service) RunsBeyond(then clock.Mono) bool {
 	return false
 }
 
-// Find is a session that this host has in memory, nil if there is none.
-func (all *Sessions) Find(ref jobs.SessionRef) (found *driver.Driver) {
+// Cancel ends the earliest outstanding job of an id. What an earlier epoch runs is earlier than all that the present one has.
+func (all *Sessions) Cancel(ctx context.Context, ref jobs.SessionRef, job string) jobs.CancelVerdict {
+	var holders []*driver.Driver
 	all.parts.Range(func(_, v any) bool {
-		p := v.(*partition)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		found = p.sessions[ref]
-		return found == nil
+		holders = append(holders, v.(*partition).holders(ref)...)
+		return true
 	})
-	return found
+	for _, d := range holders {
+		if v := d.Cancel(ctx, job); v != jobs.CancelUnknown {
+			return v
+		}
+	}
+	return jobs.CancelUnknown
 }
 
 // Busy is how many sessions of each partition have work.
