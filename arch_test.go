@@ -10,7 +10,7 @@ import (
 // arrows are the imports that each package may have of this module. A new arrow is a decision: change it here.
 var arrows = map[string][]string{
 	"":                              {"internal/contract", "internal/quorum"},
-	"cmd/dispatcher":                {"internal/clock", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/link", "internal/stream"},
+	"cmd/dispatcher":                {"internal/clock", "internal/config", "internal/daemon", "internal/dispatch", "internal/jobs", "internal/link", "internal/stream"},
 	"cmd/dspex":                     {"cmd/dspex/internal/calls", "cmd/dspex/internal/cli", "cmd/dspex/internal/demo", "cmd/dspex/internal/gatewaycmd", "cmd/dspex/internal/doctor", "cmd/dspex/internal/local", "cmd/dspex/internal/ops", "cmd/dspex/internal/top", "internal/daemon"},
 	"cmd/dspex/internal/calls":      {"", "cmd/dspex/internal/cli", "internal/daemon", "internal/insight"},
 	"cmd/dspex/internal/cli":        {"", "internal/daemon", "internal/insight", "internal/wire"},
@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/gateway", "internal/pyenv"},
 	"cmd/dspex/internal/top":        {"", "cmd/dspex/internal/cli", "internal/insight"},
 	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/tenants"},
-	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
+	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/config", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                          {"internal/config", "internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"dspextest":                     {"", "internal/contract", "internal/devserver", "internal/mock", "internal/natstest"},
 	"internal/affinity":             {},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/jobs"
@@ -48,7 +49,7 @@ type options struct {
 	jobsSize, resultsSize daemon.Size
 	deadSize, batchesSize daemon.Size
 	resultsMinAge         time.Duration
-	accounts              bool
+	accounts, pooling     bool
 	quotas                string
 	alerts                dispatch.Alerts
 }
@@ -65,6 +66,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Var(&o.batchesSize, "batches-size", "room for the jobs and outcomes of batches (default: what it has; a new deployment gets 2GiB)")
 	f.BoolVar(&o.accounts, "accounts", false, "clients have accounts of their own, one for each tenant, as in nats.conf; this cannot be undone")
 	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of the tenants' limits: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
+	config.PoolingFlag(f, &o.pooling)
 	o.alerts.Flags(f)
 }
 
@@ -114,7 +116,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
 			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize)},
-		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge,
+		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge, PoolingOff: !o.pooling,
 		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
@@ -122,6 +124,9 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	s.Metrics.MustRegister(d)
+	if !o.pooling {
+		s.Log.Warn("pooling_disabled", "hint", "pooling_enabled is false: calls are refused, and published jobs wait")
+	}
 	return advise(d.Run(ctx))
 }
 

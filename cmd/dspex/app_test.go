@@ -124,3 +124,52 @@ func (l *lines) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
+
+func TestWithoutPoolingCallsAreRefusedAndPublishedJobsWait(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dspex.yaml")
+	if err := os.WriteFile(file, []byte("pooling_enabled: false\npool_size: 4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, said := io.Pipe()
+	var hints lines
+	a := &cli.App{In: strings.NewReader(""), Out: said, Err: &hints, Env: func(string) string { return "" }}
+	ended := make(chan int, 1)
+	go func() {
+		status := execute(ctx, a, []string{"dev", "--config", file, "--listen", "127.0.0.1:0", "--http", "none"})
+		said.Close()
+		ended <- status
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+	if err != nil || !ok {
+		t.Fatalf("it said %q, %v: %s", line, err, hints.String())
+	}
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for _, subject := range []string{"dspex.rpc.anonymous", "dspex.rpc.session.s", "dspex.rpc.health.check"} {
+		body := `{"command":"ping"}`
+		if strings.Contains(subject, "health") {
+			body = ``
+		}
+		m, err := nc.Request(subject, []byte(body), 30*time.Second)
+		if err != nil || !strings.Contains(string(m.Data), `"pool_not_available"`) || !strings.Contains(string(m.Data), "Pool not available: pooling_enabled is false") {
+			t.Errorf("%s: %v %+v", subject, err, m)
+		}
+	}
+	published := &nats.Msg{Subject: "dspex.session.s", Header: nats.Header{"Dspex-Job": {"waits"}}, Data: []byte(`{"command":"ping"}`)}
+	if m, err := nc.RequestMsg(published, 30*time.Second); err != nil || !strings.Contains(string(m.Data), `"seq"`) {
+		t.Errorf("published: %v %+v", err, m)
+	}
+	if m, err := nc.Request("dspex.rpc.jobs.get", []byte(`{"session":"s","job":"waits"}`), 30*time.Second); err != nil || !strings.Contains(string(m.Data), `"queued"`) {
+		t.Errorf("it does not wait: %v %+v", err, m)
+	}
+	interrupt()
+	if status := <-ended; status != daemon.ExitOK {
+		t.Errorf("status %d: %s", status, hints.String())
+	}
+}

@@ -47,6 +47,12 @@ It writes one line "ready NAME" once a worker serves.`,
 
 // run serves with the pool for as long as the host runs: jobs in flight at the end keep their workers.
 func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) (err error) {
+	if !o.pooling {
+		s.Log.Warn("pooling_disabled", "hint", "pooling_enabled is false: this host starts no workers and takes no jobs")
+		fmt.Fprintln(s.Out, "pooling is disabled", o.name)
+		<-ctx.Done()
+		return nil
+	}
 	if o.mode != "" {
 		s.Log.Warn("test_mode", "mode", string(o.mode), "hint", "for tests of programs that use dspex: leave --test-mode and $TEST_MODE out where others rely on answers")
 	}

@@ -163,3 +163,14 @@ func TestImportsAreRepeatedOrSeparatedByCommas(t *testing.T) {
 		t.Errorf("imported %v, want %v", names, want)
 	}
 }
+
+func TestWithoutPoolingNoWorkerIsStarted(t *testing.T) {
+	s := deployment(t)
+	ready, end := start(t, "--server", s.ClientURL(), "--name", "h1", "--pooling-enabled=false", "--python", "/nowhere/python")
+	if ready != "pooling is disabled h1" {
+		t.Errorf("it said %q", ready)
+	}
+	if status := end(); status != daemon.ExitOK {
+		t.Errorf("status %d", status)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
@@ -27,6 +28,7 @@ type options struct {
 	modules                      pyenv.Modules
 	keyRefs                      lm.KeyRefs
 	test                         mock.Options
+	pooling                      bool
 	workers, slots               int
 	idle, checkout, grace        time.Duration
 	pool                         pyproc.Options
@@ -51,6 +53,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	o.test.Flags(f)
 	f.IntVar(&o.workers, "workers", 4, "Python workers (the original's pool_size)")
 	f.IntVar(&o.slots, "slots", 64, "concurrent jobs in each worker")
+	config.PoolingFlag(f, &o.pooling)
 	o.pool.Flags(f)
 	o.sandbox.Flags(f)
 	o.breaker.Flags(f)

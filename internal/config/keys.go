@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/agnivade/levenshtein"
+	"github.com/spf13/pflag"
 )
 
 // Key is one setting of one program: a flag.
@@ -49,6 +50,11 @@ var known = func() map[string]bool {
 
 // PoolMode names the preset. It is a key of the file and a flag.
 const PoolMode = "pool-mode"
+
+// PoolingFlag declares the flag without which there is no pool.
+func PoolingFlag(f *pflag.FlagSet, to *bool) {
+	f.BoolVar(to, "pooling-enabled", true, "there is a pool; with false a worker-host starts no workers, and calls are refused")
+}
 
 // aliases are the names that the Elixir pool has for settings: as the file spells them, and the flag that they set.
 var aliases = map[string]string{

@@ -33,24 +33,25 @@ import (
 
 // Config says what to run. Zero values mean the documented defaults.
 type Config struct {
-	Engine   string         // "dspy" (default) or "stub"
-	Listen   string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
-	Dir      string         // the broker's data; default: a directory that is removed at the end
-	Workers  int            // default 4
-	Slots    int            // of each worker, default 64
-	Pool     pyproc.Options // of the workers; zero: the defaults
-	Sandbox  sandbox.Options
-	Breaker  breaker.Config // zero: the defaults
-	Defaults host.Defaults  // of jobs' options
-	Alerts   dispatch.Alerts
-	Modules  pyenv.Modules         // the user's
-	LMFile   string                // profiles; default: the echo model alone
-	KeyRefs  lm.KeyRefs            // that set_lm may name
-	Test     mock.Options          // zero: no test mode
-	Python   string                // interpreter, default python3
-	Metrics  prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
-	Log      *slog.Logger
-	Progress io.Writer // of making the Python environment
+	Engine     string         // "dspy" (default) or "stub"
+	Listen     string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
+	Dir        string         // the broker's data; default: a directory that is removed at the end
+	Workers    int            // default 4
+	Slots      int            // of each worker, default 64
+	Pool       pyproc.Options // of the workers; zero: the defaults
+	Sandbox    sandbox.Options
+	Breaker    breaker.Config // zero: the defaults
+	Defaults   host.Defaults  // of jobs' options
+	Alerts     dispatch.Alerts
+	Modules    pyenv.Modules         // the user's
+	LMFile     string                // profiles; default: the echo model alone
+	KeyRefs    lm.KeyRefs            // that set_lm may name
+	Test       mock.Options          // zero: no test mode
+	Python     string                // interpreter, default python3
+	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
+	Log        *slog.Logger
+	Progress   io.Writer // of making the Python environment
+	PoolingOff bool      // neither workers nor worker-host
 	// ProbeEach is the time between two probes of the broker; default 10 s.
 	ProbeEach time.Duration
 	// Ready is called with where clients connect, once requests will be answered.
@@ -69,6 +70,7 @@ type Ended = host.Ended
 // Info is what Ready is called with.
 type Info struct {
 	URL    string
+	Off    bool   // there is no pool
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
 	Mode   string                   // of tests, "" if there is none
@@ -129,6 +131,9 @@ func (c Config) testing() (mock.Mode, *mock.Scenario, error) {
 // tested is the configuration, which Check has found right, with what its test mode means.
 func (c Config) tested() Config {
 	c.mode, c.scenario, _ = c.testing()
+	if c.PoolingOff {
+		c.mode = mock.Adapter // of which nothing is started
+	}
 	if engine := c.mode.Engine(); engine != "" {
 		c.Engine = engine
 	}
@@ -146,7 +151,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	began := time.Now()
-	info := Info{Engine: cfg.Engine, Mode: string(cfg.mode), Took: map[string]time.Duration{}}
+	info := Info{Off: cfg.PoolingOff, Engine: cfg.Engine, Mode: string(cfg.mode), Took: map[string]time.Duration{}}
 	env, err := environment(ctx, cfg, profiles.NeedsLitellm())
 	if err != nil {
 		return err
@@ -228,7 +233,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, PoolingOff: cfg.PoolingOff, OnReady: ready})
 	if err != nil {
 		return err
 	}
@@ -254,6 +259,10 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	}
 	run("broker", func(ctx context.Context) error { srv.recover(ctx, d.Blocked, cfg.Log); return nil })
 	run("dispatcher", func(ctx context.Context) error { defer control.Close(); return d.Run(ctx) })
+	if cfg.PoolingOff {
+		data.Close()
+		return nil
+	}
 	run("worker-host", func(ctx context.Context) error { defer data.Close(); return h.Run(ctx) })
 	return nil
 }

@@ -73,7 +73,8 @@ type Config struct {
 	ProbeEach time.Duration // time between two probes of the broker objects; default 10 s
 	// ResultsMinAge lets outcomes of this age go before their time when dspex_results is nearly full. 0: none, new ones are refused instead.
 	ResultsMinAge time.Duration
-	// OnReady is called once, when requests are answered and every partition has an owner.
+	PoolingOff    bool // there is to be no pool: calls are refused, published jobs wait
+	// OnReady is called once, when requests are answered and every partition has an owner, if there is to be a pool.
 	OnReady func()
 }
 
@@ -155,7 +156,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.letters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
-	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view, Leading: d.planner}
+	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view, Leading: d.planner, PoolingOff: cfg.PoolingOff}
 	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
 	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
 	d.entrance = intake.New(d.calls.Refuse)
@@ -250,6 +251,9 @@ func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), rightful(d.broker.Accounts, e.handler)), d.entrance.Others
 		if e.call {
 			enter = d.entrance.Jobs
+		}
+		if e.call && d.cfg.PoolingOff {
+			f = func(r endpoint.Request) { endpoint.Refuse(r, fleet.PoolingOff()) }
 		}
 		all = append(all, service.Endpoint{Name: e.name, Subject: e.subject, Handler: answerable(d.log, enter(f)), PendingBytes: intake.PendingBytes})
 	}

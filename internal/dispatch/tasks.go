@@ -70,7 +70,7 @@ func (d *Dispatcher) awaitReady(ctx context.Context) {
 	}
 	t := time.NewTicker(fleet.Tick)
 	defer t.Stop()
-	for {
+	for !d.cfg.PoolingOff {
 		_, consumers, err := d.broker.Count(ctx, stream.Jobs)
 		if err == nil && consumers >= d.view.Serving() && len(d.hosts.Live()) > 0 {
 			break

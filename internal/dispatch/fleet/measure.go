@@ -139,6 +139,12 @@ func TenantNumbers(n control.TenantCount) map[string]int64 {
 	return map[string]int64{"active_sessions": n.Sessions, "average_response_time": average, "total_errors": n.Errors, "total_requests": n.Requests}
 }
 
+// PoolingOff refuses what needs the pool, where pooling_enabled is false.
+func PoolingOff() *jobs.Error {
+	return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: pooling_enabled is false").
+		WithHint("set pooling_enabled: true in the file of settings (--pooling-enabled, $DSPEX_POOLING_ENABLED) and restart dispatcher and worker-host")
+}
+
 // NoHost refuses what needs a host, while none is alive.
 func NoHost() *jobs.Error {
 	return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "Pool not available: no worker-host is alive").

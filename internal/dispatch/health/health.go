@@ -31,6 +31,7 @@ type Health struct {
 	Trail      *audit.Trail
 	Plan       Owners
 	Leading    Leading
+	PoolingOff bool // there is to be no pool
 }
 
 // Owners is who has which partition.
@@ -92,6 +93,9 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 	switch {
 	case dead != nil: // without a store no host serves for long
 		endpoint.Refuse(r, endpoint.NotAccepted(dead))
+		return
+	case h.PoolingOff:
+		endpoint.Refuse(r, fleet.PoolingOff())
 		return
 	case len(beats) == 0:
 		endpoint.Refuse(r, fleet.NoHost())

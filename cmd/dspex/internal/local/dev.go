@@ -22,6 +22,7 @@ type dev struct {
 	metrics        daemon.Metrics
 	web            web
 	verbose, quiet bool
+	pooling        bool
 }
 
 // Dev is `dspex dev`.
@@ -39,6 +40,7 @@ func Dev(a *cli.App) *cobra.Command {
 	f.StringVar(&d.cfg.Dir, "dir", "", "directory of the broker's data (default: temporary)")
 	f.IntVar(&d.cfg.Workers, "workers", 4, "Python workers")
 	f.IntVar(&d.cfg.Slots, "slots", 64, "concurrent jobs in each worker")
+	config.PoolingFlag(f, &d.pooling)
 	d.cfg.Pool.Flags(f)
 	d.cfg.Sandbox.Flags(f)
 	d.cfg.Breaker.Flags(f)
@@ -72,6 +74,7 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	if err := errors.Join(d.metrics.Check(), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
 		return cli.Usage("%v", err)
 	}
+	d.cfg.PoolingOff = !d.pooling
 	var level slog.LevelVar
 	level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
 	if d.verbose {
@@ -114,6 +117,8 @@ func announce(a *cli.App, i devserver.Info, metrics, http string) {
 	fmt.Fprintf(a.Out, "%s %s\n", a.Paint(a.Out, cli.Green, "ready"), i.URL)
 	say := func(format string, args ...any) { fmt.Fprintf(a.Err, format+"\n", args...) }
 	switch {
+	case i.Off:
+		say("%s", a.Paint(a.Err, cli.Yellow, "pooling_enabled is false: there are no workers, calls are refused, and published jobs wait."))
 	case i.Mode == "mock_adapter":
 		say("%s", a.Paint(a.Err, cli.Dim, "Test mode mock_adapter: no Python; answers come from the scenario (--scenario), or are generated."))
 	case i.Mode != "":
