@@ -26,8 +26,9 @@ type Drivers struct {
 	Payloads  *Payloads
 	Work      context.Context // its end cancels running jobs
 
-	full    atomic.Int64 // writers that wait for room in the broker's store
-	watches sync.WaitGroup
+	full       atomic.Int64 // writers that wait for room in the broker's store
+	goroutines goroutines
+	watches    sync.WaitGroup // of breakers, and goroutines
 }
 
 // Session makes the driver of a session in one epoch. waits says that an earlier epoch's driver still works on it.
@@ -53,7 +54,7 @@ func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core)
 // Full reports that there is no room in the broker's stores: nothing is run that could not be stored.
 func (all *Drivers) Full() bool { return all.full.Load() > 0 }
 
-// Wait returns when nobody watches a breaker any more: after the end of Work.
+// Wait returns when no goroutine of the drivers is left: after the end of Work.
 func (all *Drivers) Wait() { all.watches.Wait() }
 
 // roomFor tells whether there is room in the broker's stores.

@@ -23,7 +23,7 @@ func (p *partition) newSession(ref jobs.SessionRef, waits bool) *driver.Driver {
 func (s life) Anonymous() bool          { return false }
 func (s life) Waits()                   {}
 func (s life) Seated()                  {}
-func (s life) Spawn(f func())           { s.p.owned.Running.Go(f) }
+func (s life) Spawn(f func())           { s.p.all.Drivers.Go(&s.p.owned.Running, f) }
 func (s life) Context() context.Context { return s.p.owned.Work }
 
 // Admits lets nothing start that could not be committed.

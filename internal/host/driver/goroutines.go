@@ -1,0 +1,74 @@
+package driver
+
+import (
+	"slices"
+	"sync"
+)
+
+// goroutines run what a job waits for: its reads, its call, its turn at the core. They are used again, since a new one grows its stack
+// each time, which took a tenth of what a job costs.
+type goroutines struct {
+	mu   sync.Mutex
+	idle []chan task // the one that was used last at the end
+}
+
+// task is a function, and who waits for its end.
+type task struct {
+	run  func()
+	ends *sync.WaitGroup
+}
+
+// mostIdle goroutines are kept.
+const mostIdle = 64
+
+// Go runs f on a goroutine. ends counts it until it has returned.
+func (all *Drivers) Go(ends *sync.WaitGroup, f func()) {
+	ends.Add(1)
+	t, g := task{f, ends}, &all.goroutines
+	g.mu.Lock()
+	if n := len(g.idle); n > 0 {
+		next := g.idle[n-1]
+		g.idle = g.idle[:n-1]
+		g.mu.Unlock()
+		next <- t
+		return
+	}
+	g.mu.Unlock()
+	all.watches.Go(func() { g.serve(t, all.Work.Done()) })
+}
+
+// serve runs a task, and then others until the host's work ends or enough goroutines are idle.
+func (g *goroutines) serve(t task, over <-chan struct{}) {
+	next := make(chan task, 1)
+	for {
+		t.run()
+		t.ends.Done()
+		t = task{}
+		g.mu.Lock()
+		if len(g.idle) >= mostIdle {
+			g.mu.Unlock()
+			return
+		}
+		g.idle = append(g.idle, next)
+		g.mu.Unlock()
+		select {
+		case t = <-next:
+		case <-over:
+			if g.leave(next) {
+				return
+			}
+			t = <-next
+		}
+	}
+}
+
+// leave takes a goroutine off the list. It reports false if it has just been given a task.
+func (g *goroutines) leave(next chan task) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := slices.Index(g.idle, next)
+	if at >= 0 {
+		g.idle = slices.Delete(g.idle, at, at+1)
+	}
+	return at >= 0
+}
