@@ -7,6 +7,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/gateway/dashboard"
 	"github.com/dspex/dspex/internal/tokens"
 )
 
@@ -26,8 +27,8 @@ func who(ctx context.Context) *caller {
 	return c
 }
 
-// open are the paths that anybody may read: they say whether the gateway serves, and nothing else.
-func open(path string) bool { return path == "/livez" || path == "/readyz" }
+// open are the paths that anybody may read: they say whether the gateway serves, or ask for a token.
+func open(path string) bool { return path == "/livez" || path == "/readyz" || dashboard.Open(path) }
 
 // identify returns who sends the request.
 func (g *Gateway) identify(r *http.Request) (*caller, *problem) {
@@ -35,6 +36,9 @@ func (g *Gateway) identify(r *http.Request) (*caller, *problem) {
 		return &caller{client: g.client, tenant: tokens.Default}, nil
 	}
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if text == "" && dashboard.Serves(r.URL.Path) { // the cookie counts nowhere else
+		scheme, text = "Bearer", dashboard.Token(r)
+	}
 	if text == "" || !strings.EqualFold(scheme, "Bearer") {
 		return nil, denied(http.StatusUnauthorized, codeToken, "header.Authorization", "Bearer and a token", "the request has no token")
 	}

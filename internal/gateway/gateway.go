@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/gateway/dashboard"
 	"github.com/dspex/dspex/internal/gateway/mcptools"
 	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/tokens"
@@ -27,6 +28,7 @@ type Gateway struct {
 	metrics *metrics
 	ready   readiness
 	feeds   *feeds
+	board   *dashboard.Server
 	ending  atomic.Bool // the gateway itself leaves its clients
 }
 
@@ -39,11 +41,13 @@ func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gate
 	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics(client)}
 	g.feeds = newFeeds(g.cfg.MaxRequests)
 	g.ready.connected, g.ready.ask = client.Connected, client.Health
+	g.board = &dashboard.Server{Who: g.looks}
 	if cfg.Tokens != "" {
 		var err error
 		if g.tokens, err = g.cfg.openTokens(); err != nil {
 			return nil, err
 		}
+		g.board.Known = func(token string) bool { return g.tokens.Find(token) != nil }
 	}
 	return g, g.metrics.register(registry)
 }
@@ -57,6 +61,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	g.declare(humago.New(mux, apiConfig()))
 	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
+	g.board.Declare(mux)
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(mux)
 }
@@ -67,6 +72,12 @@ func asked(ctx context.Context) openai.Caller {
 	return openai.Caller{Client: c.client, Prefix: c.prefix}
 }
 
+// looks is the caller, as the dashboard knows it.
+func (g *Gateway) looks(ctx context.Context) dashboard.Caller {
+	c := who(ctx)
+	return dashboard.Caller{Client: c.client, Tenant: c.tenant, Own: c.client == g.client, Operates: c.role != tokens.Call, Prefix: c.prefix, Token: g.tokens != nil}
+}
+
 // toolsOf is whose tools a request of the Model Context Protocol sees.
 func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
 	c := who(r.Context())
@@ -75,7 +86,10 @@ func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
 }
 
 // Close ends what goes on without a request: the calls whose partial output is kept. Their jobs go on.
-func (g *Gateway) Close() { g.feeds.close() }
+func (g *Gateway) Close() {
+	g.board.Close()
+	g.feeds.close()
+}
 
 // OpenAPI is the description of the API, as /openapi.json shows it.
 func OpenAPI() ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/gateway/dashboard"
 	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -65,6 +66,11 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 
 // refuse answers in the form that the path's clients read.
 func refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	if dashboard.Serves(r.URL.Path) {
+		maps.Copy(w.Header(), p.GetHeaders())
+		dashboard.Refuse(w, r, p.Status, p.Detail)
+		return
+	}
 	if !openai.Serves(r.URL.Path) {
 		p.write(w)
 		return
@@ -85,17 +91,29 @@ func (g *Gateway) expectedHost(named string) bool {
 	return isLoopback(host)
 }
 
-// takeBody reads the body, as much of it as may be and as long as it may take. It must be JSON as the contract has it: what is refused
+// What the dashboard's forms are.
+const (
+	formType = "application/x-www-form-urlencoded"
+	mostForm = 8 << 10
+)
+
+// takeBody reads the body, as much of it as may be and as long as it may take. It must be JSON as the contract has it, or
+// a form of the dashboard: what is refused
 // here would be changed on its way, such as a key that stands twice.
 func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != contract.JSON {
-		return refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", contract.JSON, "the body must be JSON")
+	expected, most := contract.JSON, g.cfg.MaxBody
+	form := dashboard.Serves(r.URL.Path)
+	if form {
+		expected, most = formType, mostForm
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != expected {
+		return refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", expected, "the body must be "+expected)
 	}
 	_ = w.control.SetReadDeadline(time.Now().Add(g.cfg.BodyTime)) // a connection without deadlines has no clients that wait
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.cfg.MaxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	_ = w.control.SetReadDeadline(time.Time{})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body is larger than the gateway's limit")
@@ -107,6 +125,9 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 		w.Header().Set("Connection", "close")
 		return refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not arrive completely in time")
 	}
+	if r.Body = io.NopCloser(bytes.NewReader(body)); form {
+		return nil
+	}
 	if _, err := wire.FromJSON(body, wire.Request); err != nil {
 		p := refused(http.StatusBadRequest, contract.CodeBadRequest, "", "", "the body is not a value of the contract")
 		if e, ok := errors.AsType[*wire.Error](err); ok {
@@ -114,7 +135,6 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 		}
 		return p
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
 }
 

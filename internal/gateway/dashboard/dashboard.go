@@ -1,0 +1,135 @@
+// Package dashboard shows a pool in the browser: what runs, what waits, what is wrong, and what to do about it. It is a client of the
+// contract like any other, and shows what `dspex` shows in the terminal.
+package dashboard
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex"
+)
+
+// Root is the path of the dashboard.
+const Root = "/dashboard"
+
+// Serves reports whether a path is the dashboard's.
+func Serves(path string) bool { return path == Root || strings.HasPrefix(path, Root+"/") }
+
+// Open reports whether a path of the dashboard may be read without a token.
+func Open(path string) bool {
+	return path == Root+"/login" || strings.HasPrefix(path, Root+"/assets/")
+}
+
+// Caller is who looks.
+type Caller struct {
+	Client   *dspex.Client // of the caller's tenant
+	Tenant   string
+	Own      bool   // the client is the gateway's own, which may be an operator's
+	Operates bool   // may act, and see what operators see
+	Prefix   string // of its sessions, and of its ids of anonymous jobs
+	Token    bool   // it came with a token
+}
+
+// Server serves the dashboard. Its exported fields are set before Declare.
+type Server struct {
+	Who   func(context.Context) Caller // sent the request
+	Known func(token string) bool      // nil: there are no tokens, and no login
+
+	ctx  context.Context // ends with the server
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	watches map[string]*watch
+	viewers int
+	narrow  map[*dspex.Client]bool // the client's requests are those of an operator of a broker with accounts
+}
+
+// Declare registers the paths.
+func (s *Server) Declare(mux *http.ServeMux) {
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.watches, s.narrow = map[string]*watch{}, map[*dspex.Client]bool{}
+	mux.HandleFunc("GET "+Root+"/login", s.getLogin)
+	mux.HandleFunc("POST "+Root+"/login", s.postLogin)
+	mux.HandleFunc("POST "+Root+"/logout", s.sameOrigin(s.logout))
+	mux.HandleFunc("GET "+Root+"/assets/{file}", asset)
+	mux.HandleFunc("GET "+Root+"/live", s.live)
+	mux.HandleFunc("POST "+Root+"/act", s.sameOrigin(s.act))
+	mux.HandleFunc("POST "+Root+"/tenant", s.sameOrigin(s.chooseTenant))
+	for _, p := range pages {
+		mux.HandleFunc("GET "+p.Path, s.show(p))
+	}
+}
+
+// Close ends what goes on without a request.
+func (s *Server) Close() {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.wg.Wait()
+}
+
+// scope is what a caller sees: whose jobs, through which client, and how much of the service.
+type scope struct {
+	key      string // of what is watched for all who see the same
+	client   *dspex.Client
+	own      *dspex.Client // for what concerns the service as a whole; nil: not for this caller
+	tenant   string
+	filtered bool // an operator looks at one tenant
+	operates bool
+	prefix   string
+	token    bool
+}
+
+// fleet reports whether the caller sees hosts, attempts of all jobs, and circuit breakers of workers.
+func (sc scope) fleet() bool { return sc.own != nil }
+
+const askTime = 5 * time.Second // of one request to the service
+
+// scopeOf is what the sender of a request sees.
+func (s *Server) scopeOf(r *http.Request) (scope, error) {
+	c := s.Who(r.Context())
+	sc := scope{key: c.Tenant, client: c.Client, tenant: c.Tenant, operates: c.Operates, prefix: c.Prefix, token: c.Token}
+	switch {
+	case c.Own && c.Operates && c.Prefix == "":
+		sc.own, sc.key = c.Client, "*"
+		if chosen := chosenTenant(r); chosen != "" {
+			if several, err := s.servesSeveral(r.Context(), c.Client); err != nil || !several {
+				return sc, err
+			}
+			sc.client, sc.tenant, sc.filtered, sc.key = c.Client.Admin().Tenant(chosen), chosen, true, "*"+chosen
+		}
+	case c.Own: // whose numbers are to be those of the tenant alone
+		several, err := s.servesSeveral(r.Context(), c.Client)
+		if err != nil {
+			return sc, err
+		}
+		if several {
+			sc.client = c.Client.Admin().Tenant(c.Tenant)
+		}
+	}
+	return sc, nil
+}
+
+// servesSeveral reports whether the client is an operator's of a broker with accounts, who gets everybody's numbers.
+func (s *Server) servesSeveral(ctx context.Context, c *dspex.Client) (bool, error) {
+	s.mu.Lock()
+	several, known := s.narrow[c]
+	s.mu.Unlock()
+	if known {
+		return several, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	stats, err := c.Stats(ctx)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.narrow[c] = stats.Tenants != nil
+	return stats.Tenants != nil, nil
+}

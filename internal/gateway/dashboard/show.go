@@ -1,0 +1,260 @@
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"errors"
+	"html/template"
+	"mime"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/insight"
+)
+
+//go:embed assets pages
+var files embed.FS
+
+// page is one page: what it asks the service for, and the keys that its address may have.
+type page struct {
+	Path, file, Title string
+	nav               bool
+	needs             need
+	keys              []string
+	read              func(*Server, context.Context, *http.Request, scope) (any, error)
+}
+
+// need is what a page shows only to some.
+type need int
+
+const (
+	everybody  need = iota
+	operator        // what the contract gives to operators of the tenant
+	fleet           // what concerns the service as a whole
+	unprefixed      // what is the whole tenant's
+)
+
+func (n need) met(sc scope) bool {
+	switch n {
+	case operator:
+		return sc.operates
+	case fleet:
+		return sc.fleet()
+	case unprefixed:
+		return sc.prefix == ""
+	}
+	return true
+}
+
+var pages = []page{
+	{Root, "overview", "Overview", true, everybody, nil, (*Server).overview},
+	{Root + "/jobs", "jobs", "Jobs", true, everybody, []string{"session", "id", "state", "command", "page"}, (*Server).jobs},
+	{Root + "/job", "job", "Job", false, everybody, []string{"session", "id", "show"}, (*Server).job},
+	{Root + "/hosts", "hosts", "Hosts", true, fleet, nil, (*Server).hostsPage},
+	{Root + "/breakers", "breakers", "Breakers", true, fleet, nil, (*Server).breakersPage},
+}
+
+// layout is what every page has around its content.
+type layout struct {
+	Title   string
+	Path    string
+	Nav     []page
+	Scope   layoutScope
+	Part    string // of the live stream
+	Live    *live
+	Tenants []string
+	Notice  string
+	Body    any
+}
+
+// layoutScope is what a page tells of its caller.
+type layoutScope struct {
+	Tenant                    string
+	Filtered, Operates, Token bool
+	Fleet                     bool
+}
+
+// show serves a page.
+func (s *Server) show(p page) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for key := range r.URL.Query() {
+			if key != "done" && !slices.Contains(p.keys, key) {
+				refuse(w, http.StatusBadRequest, "Unknown key", "The address has a key that this page does not know: remove everything behind the question mark.")
+				return
+			}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), 2*askTime)
+		defer cancel()
+		sc, err := s.scopeOf(r)
+		if err != nil {
+			failed(w, err)
+			return
+		}
+		if !p.needs.met(sc) {
+			refuse(w, http.StatusForbidden, "Not for this token", "This page needs a token with the role operate and without a prefix of sessions.")
+			return
+		}
+		watched, err := s.watch(sc)
+		if err != nil {
+			refuse(w, http.StatusServiceUnavailable, "Too many viewers", err.Error())
+			return
+		}
+		body, err := p.read(s, ctx, r, sc)
+		if err != nil {
+			failed(w, err)
+			return
+		}
+		all := layout{Title: p.Title, Path: p.Path, Part: p.file, Body: body, Notice: notice(r.URL.Query().Get("done")), Live: watched.now(), Tenants: watched.tenants(),
+			Scope: layoutScope{sc.tenant, sc.filtered, sc.operates, sc.token, sc.fleet()}}
+		for _, other := range pages {
+			if other.nav && other.needs.met(sc) {
+				all.Nav = append(all.Nav, other)
+			}
+		}
+		render(w, http.StatusOK, p.file, all)
+	}
+}
+
+// templates are the pages, each with the layout around it.
+var templates = parse()
+
+func parse() map[string]*template.Template {
+	base := template.Must(template.New("").Funcs(functions).ParseFS(files, "pages/layout.html", "pages/parts.html"))
+	all := map[string]*template.Template{}
+	entries, _ := files.ReadDir("pages")
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), ".html")
+		if name != "layout" && name != "parts" {
+			all[name] = template.Must(template.Must(base.Clone()).ParseFS(files, "pages/"+e.Name()))
+		}
+	}
+	return all
+}
+
+var functions = template.FuncMap{
+	"span":    insight.Span,
+	"ms":      milliseconds,
+	"size":    insight.Size,
+	"ago":     func(t time.Time) string { return since(t, time.Now()) },
+	"asset":   func(name string) string { return Root + "/assets/" + name + "?v=" + versions[name] },
+	"here":    func(nav, path string) bool { return nav == path || path == strings.TrimSuffix(nav, "s") },
+	"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
+	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"capital": capital,
+	"count":   count,
+	"rate":    perSecond,
+	"plot": func(l *live, name, title, unit, colour, second, secondKey string) plot {
+		return plot{l, name, title, unit, colour, second, secondKey}
+	},
+}
+
+// plot is a graph of the overview.
+type plot struct {
+	Live                                         *live
+	Name, Title, Unit, Colour, Second, SecondKey string
+}
+
+func since(t, now time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return insight.Span(now.Sub(t)) + " ago"
+}
+
+// policy lets a page load what this server serves, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+func headers(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}
+
+func render(w http.ResponseWriter, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := templates[name].ExecuteTemplate(&b, "layout", data); err != nil {
+		http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	headers(w)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// message is a page that only says something.
+type message struct{ Head, Text, Hint string }
+
+// Refuse answers a request for a page that was refused before it came here.
+func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if status == http.StatusUnauthorized && r.Method == http.MethodGet && !strings.HasSuffix(r.URL.Path, "/live") {
+		headers(w)
+		http.Redirect(w, r, Root+"/login", http.StatusSeeOther)
+		return
+	}
+	refuse(w, status, http.StatusText(status), text)
+}
+
+func refuse(w http.ResponseWriter, status int, head, text string) {
+	render(w, status, "message", layout{Title: head, Body: message{Head: head, Text: text}})
+}
+
+// failed tells why the service did not answer.
+func failed(w http.ResponseWriter, err error) {
+	e, ok := errors.AsType[*dspex.Error](err)
+	if !ok {
+		e = &dspex.Error{Code: "error", Message: err.Error()}
+	}
+	status := http.StatusBadGateway
+	switch {
+	case strings.HasSuffix(e.Code, "_unknown"):
+		status = http.StatusNotFound
+	case errors.Is(err, dspex.ErrInvalid):
+		status = http.StatusBadRequest
+	}
+	render(w, status, "message", layout{Title: "No answer", Body: message{Head: sentence(e.Message), Text: e.Code, Hint: e.Hint}})
+}
+
+func sentence(text string) string {
+	if text == "" {
+		return "It failed"
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
+// versions are the hashes of the assets, so that browsers may keep them.
+var versions = func() map[string]string {
+	all := map[string]string{}
+	entries, _ := files.ReadDir("assets")
+	for _, e := range entries {
+		b, _ := files.ReadFile("assets/" + e.Name())
+		sum := sha256.Sum256(b)
+		all[e.Name()] = hex.EncodeToString(sum[:6])
+	}
+	return all
+}()
+
+func asset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	b, err := files.ReadFile("assets/" + path.Base(name))
+	if err != nil || versions[name] == "" {
+		refuse(w, http.StatusNotFound, "Not found", "There is no such file.")
+		return
+	}
+	headers(w)
+	w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
+	if r.URL.Query().Get("v") == versions[name] {
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	_, _ = w.Write(b)
+}

@@ -1,0 +1,214 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/insight"
+)
+
+// Bounds of what is watched.
+const (
+	sampleEach  = time.Second
+	sampleTime  = 5 * time.Second  // of one sample; then it counts as one without an answer
+	idleFor     = 2 * time.Minute  // a watch goes on without viewers, so that a page that is opened again has its graphs
+	deniedFor   = 30 * time.Second // what was refused is asked for again after that
+	mostWatches = 64               // tenants that are watched at a time
+)
+
+// watch looks at the pool once for all who see the same.
+type watch struct {
+	scope  scope
+	source *patient
+	tail   tail
+
+	mu      sync.Mutex
+	seen    insight.History
+	series  series
+	made    *live
+	parts   map[string]string // live parts of pages as HTML, made once for all viewers
+	changed chan struct{}     // closed with the next sample
+	viewers int
+	used    time.Time
+}
+
+// watch returns what is watched for a scope, and starts it if nobody looks yet.
+func (s *Server) watch(sc scope) (*watch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.watches[sc.key]; w != nil {
+		w.touch()
+		return w, nil
+	}
+	if len(s.watches) >= mostWatches {
+		return nil, errors.New("the gateway watches as many tenants as it may: try again in some minutes")
+	}
+	if s.ctx.Err() != nil {
+		return nil, errors.New("the gateway ends")
+	}
+	w := &watch{scope: sc, source: &patient{client: sc.client, own: sc.own}, changed: make(chan struct{}), used: time.Now()}
+	w.tail.tenant = ""
+	if sc.filtered {
+		w.tail.tenant = sc.tenant
+	}
+	w.made = figures(w)
+	s.watches[sc.key] = w
+	s.wg.Go(func() {
+		w.run(s.ctx)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watches, sc.key)
+	})
+	return w, nil
+}
+
+func (w *watch) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.used = time.Now()
+}
+
+// idle reports whether nobody has looked for a while.
+func (w *watch) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.viewers == 0 && time.Since(w.used) > idleFor
+}
+
+func (w *watch) run(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer stop()
+	tick := time.NewTicker(sampleEach)
+	defer tick.Stop()
+	for follows := false; !w.idle(); {
+		w.sample(ctx)
+		if !follows && w.source.allowed() { // who may list hosts may follow events
+			follows = true
+			following.Go(func() { w.tail.follow(ctx, w.scope.own) })
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// sample takes a sample and makes the figures of it.
+func (w *watch) sample(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, sampleTime)
+	defer cancel()
+	one := insight.Take(ctx, w.source)
+	second := w.tail.take()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen.Add(one)
+	w.series.add(one, second)
+	w.made, w.parts = figures(w), nil
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// now are the figures of the newest sample.
+func (w *watch) now() *live {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.made
+}
+
+// last is the newest sample with the rates of its hosts.
+func (w *watch) last() (insight.Sample, map[string]float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, _ := w.seen.Last()
+	return s, maps.Clone(w.seen.Hosts)
+}
+
+// tenants are those that an operator may choose from.
+func (w *watch) tenants() []string {
+	if !w.scope.fleet() {
+		return nil
+	}
+	w.source.mu.Lock()
+	defer w.source.mu.Unlock()
+	return w.source.tenants
+}
+
+// patient is a source of samples that does not ask again and again for what is refused: a refusal may cost seconds.
+type patient struct {
+	client, own *dspex.Client
+
+	mu      sync.Mutex
+	refused time.Time
+	why     error
+	may     bool
+	tenants []string
+	looked  time.Time
+}
+
+// Health implements insight.Source.
+func (p *patient) Health(ctx context.Context) (dspex.Health, error) {
+	h, err := p.client.Health(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil && h.Stats.Tenants != nil {
+		p.tenants = slices.Sorted(maps.Keys(h.Stats.Tenants))
+		p.looked = time.Now()
+	}
+	if ask := p.own != nil && p.own != p.client && time.Since(p.looked) > deniedFor; ask { // one tenant's health has no list of tenants
+		p.looked = time.Now()
+		if all, err := p.own.Stats(ctx); err == nil {
+			p.tenants = slices.Sorted(maps.Keys(all.Tenants))
+		}
+	}
+	return h, err
+}
+
+var errNotForCaller = errors.New("hosts, workers and attempts are shown to operators of the whole service")
+
+// Hosts implements insight.Source.
+func (p *patient) Hosts(ctx context.Context) (dspex.Hosts, error) {
+	if p.own == nil {
+		return dspex.Hosts{}, errNotForCaller
+	}
+	p.mu.Lock()
+	why := p.why
+	if time.Since(p.refused) > deniedFor {
+		why = nil
+	}
+	p.mu.Unlock()
+	if why != nil {
+		return dspex.Hosts{}, why
+	}
+	hosts, err := p.own.Admin().Hosts(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.why = err; err != nil {
+		p.refused = time.Now()
+	}
+	p.may = p.may || err == nil
+	return hosts, err
+}
+
+// Breakers implements insight.Source.
+func (p *patient) Breakers(ctx context.Context) ([]dspex.Breaker, error) {
+	if !p.allowed() {
+		return nil, nil
+	}
+	return p.own.Admin().Breakers(ctx)
+}
+
+// allowed reports whether the service has answered what only operators may ask.
+func (p *patient) allowed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.may
+}

@@ -1,0 +1,299 @@
+package gateway_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/dspextest"
+	"github.com/dspex/dspex/internal/gateway"
+	"github.com/dspex/dspex/internal/tokens"
+)
+
+// inline is what a strict policy refuses to run.
+var inline = regexp.MustCompile(`(?i)<script(?:\s+[^>]*)?>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`)
+
+const sameSite = "Sec-Fetch-Site: same-origin"
+
+// form sends a form of the dashboard, and does not follow where it leads.
+func form(t *testing.T, address string, fields url.Values, headers ...string) answered {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", address, strings.NewReader(fields.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return plain(t, r, headers...)
+}
+
+func visit(t *testing.T, address string, headers ...string) answered {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain(t, r, headers...)
+}
+
+func plain(t *testing.T, r *http.Request, headers ...string) answered {
+	t.Helper()
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var b strings.Builder
+	if _, err := bufio.NewReader(response.Body).WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	return answered{Response: response, text: b.String()}
+}
+
+// cookie is the header of a browser that has signed in.
+func cookie(bearer string) string {
+	return "Cookie: dspex_token=" + strings.TrimPrefix(bearer, "Authorization: Bearer ")
+}
+
+func TestEveryPageIsSmallAndHasAStrictPolicy(t *testing.T) {
+	pool := dspextest.Open(t, dspextest.WithMode("mock_adapter"))
+	c := pool.Client()
+	if _, err := c.Execute(t.Context(), "bob", "predict", dspex.Args{"question": "of bob"}, dspex.WithJobID("k1")); err != nil {
+		t.Fatal(err)
+	}
+	base := serve(t, c, gateway.Config{})
+	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/hosts", "/breakers"} {
+		a := visit(t, base+"/dashboard"+path)
+		if a.StatusCode != 200 || len(a.text) > 100_000 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+			t.Errorf("%q: %d, %d bytes\n%.300s", path, a.StatusCode, len(a.text), a.text)
+		}
+		policy := a.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%q: policy %q", path, policy)
+		}
+		if found := inline.FindString(a.text); found != "" {
+			t.Errorf("%q has %q", path, found)
+		}
+		if strings.Contains(a.text, "of bob") {
+			t.Errorf("%q shows a prompt that was not asked for", path)
+		}
+		for _, link := range regexp.MustCompile(`(?:src|href|action)="([^"]*)"`).FindAllStringSubmatch(a.text, -1) {
+			if !strings.HasPrefix(link[1], "/dashboard") && !strings.HasPrefix(link[1], "#") {
+				t.Errorf("%q leads to %q", path, link[1])
+			}
+		}
+	}
+	if a := visit(t, base+"/dashboard/job?id=k1&session=bob&show=result"); !strings.Contains(a.text, "[mock]") {
+		t.Errorf("the result is not shown: %s", a.text)
+	}
+	for path, status := range map[string]int{"/jobs?stat=x": 400, "/job?id=none": 404, "/nothing": 404, "/assets/none.css": 404, "/assets/..%2fpages%2flayout.html": 404} {
+		if a := visit(t, base+"/dashboard"+path); a.StatusCode != status {
+			t.Errorf("%s: %d", path, a.StatusCode)
+		}
+	}
+}
+
+func TestATokenBecomesACookieOfTheDashboardAlone(t *testing.T) {
+	path := tokenFile(t)
+	call := bearer(t, path, tokens.Token{})
+	base := serve(t, dspextest.NewFake(t).Client(), gateway.Config{Tokens: path})
+	if a := visit(t, base+"/dashboard"); a.StatusCode != 303 || a.Header.Get("Location") != "/dashboard/login" {
+		t.Errorf("without a token: %d %v", a.StatusCode, a.Header)
+	}
+	if a := visit(t, base+"/dashboard/live"); a.StatusCode != 401 {
+		t.Errorf("the stream without a token: %d", a.StatusCode)
+	}
+	text := strings.TrimPrefix(call, "Authorization: Bearer ")
+	for _, wrong := range []string{"", "dspex_abcdefgh_X", text + "x", "a;b", strings.Repeat("x", 500)} {
+		if a := form(t, base+"/dashboard/login", url.Values{"token": {wrong}}, sameSite); a.StatusCode != 401 || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("%.20q: %d %v", wrong, a.StatusCode, a.Header)
+		}
+	}
+	a := form(t, base+"/dashboard/login", url.Values{"token": {" " + text + "\n"}}, sameSite)
+	set := a.Header.Get("Set-Cookie")
+	for _, part := range []string{"dspex_token=" + text, "HttpOnly", "SameSite=Strict", "Path=/dashboard"} {
+		if a.StatusCode != 303 || !strings.Contains(set, part) {
+			t.Errorf("%d, the cookie lacks %s", a.StatusCode, part)
+		}
+	}
+	if a := visit(t, base+"/dashboard", cookie(call)); a.StatusCode != 200 || strings.Contains(a.text, text) {
+		t.Errorf("with the cookie: %d", a.StatusCode)
+	}
+	for _, other := range []string{"/v1/stats", "/metrics", "/dashboardx"} {
+		if a := visit(t, base+other, cookie(call)); a.StatusCode != 401 {
+			t.Errorf("%s takes the cookie: %d", other, a.StatusCode)
+		}
+	}
+	if a := form(t, base+"/dashboard/logout", nil, cookie(call), sameSite); a.StatusCode != 303 || !strings.Contains(a.Header.Get("Set-Cookie"), "dspex_token=;") {
+		t.Errorf("sign out: %d %v", a.StatusCode, a.Header)
+	}
+}
+
+func TestOnlyAPageOfTheDashboardMayChangeSomething(t *testing.T) {
+	path := tokenFile(t)
+	operate := bearer(t, path, tokens.Token{Role: tokens.Operate})
+	fake := dspextest.NewFake(t)
+	base := serve(t, fake.Client(), gateway.Config{Tokens: path})
+	reset := url.Values{"do": {"reset"}, "name": {"lm.openai/gpt-4o"}}
+	host := strings.TrimPrefix(base, "http://")
+	for _, c := range []struct {
+		headers []string
+		status  int
+	}{
+		{nil, 403}, // a browser says where it comes from
+		{[]string{"Sec-Fetch-Site: cross-site"}, 403},
+		{[]string{"Sec-Fetch-Site: same-site"}, 403},
+		{[]string{"Sec-Fetch-Site: none"}, 403},
+		{[]string{"Origin: https://evil.example"}, 403},
+		{[]string{"Origin: null"}, 403},
+		{[]string{"Origin: https://evil.example", sameSite, "Referer: https://evil.example"}, 303}, // sent by no browser: the two contradict each other
+		{[]string{sameSite}, 303},
+		{[]string{"Origin: http://" + host}, 303},
+	} {
+		if a := form(t, base+"/dashboard/act", reset, append(c.headers, cookie(operate))...); a.StatusCode != c.status {
+			t.Errorf("%q: %d", c.headers, a.StatusCode)
+		}
+	}
+	if a := visit(t, base+"/dashboard/act?do=reset&name=lm.openai/gpt-4o", cookie(operate)); a.StatusCode != 405 && a.StatusCode != 404 {
+		t.Errorf("by GET: %d", a.StatusCode)
+	}
+	if a := send(t, "POST", base+"/dashboard/act", `{"do":"reset"}`, operate, sameSite); a.StatusCode != 415 {
+		t.Errorf("as JSON: %d", a.StatusCode)
+	}
+	if a := form(t, base+"/dashboard/act", url.Values{"do": {"erase"}}, cookie(operate), sameSite); a.StatusCode != 400 {
+		t.Errorf("an unknown action: %d", a.StatusCode)
+	}
+	if a := form(t, base+"/dashboard/act", url.Values{"do": {strings.Repeat("x", 9<<10)}}, cookie(operate), sameSite); a.StatusCode != 413 {
+		t.Errorf("a large form: %d", a.StatusCode)
+	}
+}
+
+func TestATokenThatMayOnlyCallReadsWhatClientsMayAsk(t *testing.T) {
+	path := tokenFile(t)
+	call, operate := bearer(t, path, tokens.Token{Sessions: "bob-"}), bearer(t, path, tokens.Token{Role: tokens.Operate})
+	fake := dspextest.NewFake(t)
+	base := serve(t, fake.Client(), gateway.Config{Tokens: path})
+	for _, session := range []string{"bob-1", "eve-1"} {
+		if _, err := fake.Client().Execute(t.Context(), session, "echo", dspex.Args{"x": 1}, dspex.WithJobID("k1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for page, status := range map[string]int{"": 200, "/jobs": 200, "/job?id=k1&session=bob-1": 200, "/job?id=k1&session=eve-1": 404, "/hosts": 403, "/breakers": 403} {
+		if a := visit(t, base+"/dashboard"+page, cookie(call)); a.StatusCode != status {
+			t.Errorf("%s with the role call: %d", page, a.StatusCode)
+		}
+		if a := visit(t, base+"/dashboard"+page, cookie(operate)); a.StatusCode != 200 {
+			t.Errorf("%s with the role operate: %d", page, a.StatusCode)
+		}
+	}
+	a := visit(t, base+"/dashboard", cookie(call))
+	if strings.Contains(a.text, "/dashboard/hosts") || !strings.Contains(a.text, "read only") {
+		t.Errorf("%s", a.text)
+	}
+	for _, do := range []url.Values{{"do": {"reset"}, "name": {"x"}}, {"do": {"drain"}, "name": {"h1"}}, {"do": {"cancel"}, "id": {"k1"}, "session": {"bob-1"}}} {
+		if a := form(t, base+"/dashboard/act", do, cookie(call), sameSite); a.StatusCode != 403 {
+			t.Errorf("%v: %d", do, a.StatusCode)
+		}
+	}
+}
+
+func TestTheDashboardOfATenantHasNothingOfAnother(t *testing.T) {
+	path := tokenFile(t)
+	acme := bearer(t, path, tokens.Token{Tenant: "acme", Role: tokens.Operate})
+	first, second := dspextest.NewFake(t), dspextest.NewFake(t)
+	base := serve(t, first.Client(), gateway.Config{Tokens: path, Tenants: map[string]*dspex.Client{"acme": second.Client()}})
+	if _, err := first.Client().Execute(t.Context(), "bob", "echo", dspex.Args{"x": 1}, dspex.WithJobID("k1")); err != nil {
+		t.Fatal(err)
+	}
+	if a := visit(t, base+"/dashboard/job?id=k1&session=bob", cookie(acme)); a.StatusCode != 404 {
+		t.Errorf("a job of another tenant: %d", a.StatusCode)
+	}
+	for _, page := range []string{"/hosts", "/breakers"} {
+		for _, more := range []string{"X-None: 1", "X-Tenant: default"} {
+			if a := visit(t, base+"/dashboard"+page, cookie(acme)+"; dspex_tenant=default", more); a.StatusCode != 403 {
+				t.Errorf("%s: %d", page, a.StatusCode)
+			}
+		}
+	}
+	if a := form(t, base+"/dashboard/act", url.Values{"do": {"drain"}, "name": {"h1"}}, cookie(acme), sameSite); a.StatusCode != 403 {
+		t.Errorf("drain by a tenant: %d", a.StatusCode)
+	}
+	if a := visit(t, base+"/dashboard", cookie(acme)); a.StatusCode != 200 || !strings.Contains(a.text, "tenant acme") {
+		t.Errorf("%d %s", a.StatusCode, a.text)
+	}
+}
+
+func TestFiguresComeAsTheyMove(t *testing.T) {
+	pool := dspextest.Open(t, dspextest.WithMode("mock_adapter"))
+	c := pool.Client()
+	base := serve(t, c, gateway.Config{})
+	for _, part := range []string{"overview", "hosts", "breakers", "jobs", "other"} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", base+"/dashboard/live?part="+part, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("%s: %v", part, response.Header)
+		}
+		lines := bufio.NewScanner(response.Body)
+		lines.Buffer(nil, 1<<20)
+		var live struct {
+			Text, Path, State map[string]string
+			HTML              string
+		}
+		for lines.Scan() {
+			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			if !ok {
+				continue
+			}
+			if err := json.Unmarshal([]byte(data), &live); err != nil {
+				t.Fatalf("%s: %v", data, err)
+			}
+			if live.Text["status"] == "healthy" && (part != "overview" || live.Path["requests-0"] != "") {
+				break
+			}
+		}
+		response.Body.Close()
+		if live.Text["sentence"] == "" || live.State["status"] != "good" || (live.HTML != "") != (part == "hosts" || part == "breakers" || part == "jobs") {
+			t.Errorf("%s: %+v", part, live)
+		}
+	}
+}
+
+func TestAViewerTooManyIsRefused(t *testing.T) {
+	fake := dspextest.NewFake(t)
+	base := serve(t, fake.Client(), gateway.Config{})
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+	defer client.CloseIdleConnections()
+	refused := 0
+	for range 257 {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", base+"/dashboard/live?part=overview", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode == 429 {
+			refused++
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d were refused", refused)
+	}
+}
