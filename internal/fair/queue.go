@@ -9,7 +9,7 @@ type Class int
 
 // The classes.
 const (
-	Call   Class = iota // someone waits for the answer for the answer
+	Call   Class = iota // someone waits for the answer
 	Queued              // a published job
 	Batch               // a published job of the batch lane
 	classes
@@ -26,6 +26,12 @@ func Share(c Class, others ...Class) float64 {
 	}
 	return weights[c] / sum
 }
+
+// mostReserved bounds the reserve of a host with many slots.
+const mostReserved = 4
+
+// Reserve is how many of a host's slots are for calls alone: one in 16, so that a call finds one free beside any backlog.
+func Reserve(slots int) int { return min(slots/16, mostReserved) }
 
 // Key says how an entry is ordered.
 type Key struct {
@@ -118,9 +124,12 @@ func (q *Queue[T]) Remove(e *Entry[T]) {
 }
 
 // Next returns the one whose turn it is, nil if none waits.
-func (q *Queue[T]) Next() *Entry[T] {
+func (q *Queue[T]) Next() *Entry[T] { return q.NextUpTo(Batch) }
+
+// NextUpTo is Next without the classes that come behind last.
+func (q *Queue[T]) NextUpTo(last Class) *Entry[T] {
 	var best *class
-	for i := range q.classes {
+	for i := range last + 1 {
 		if c := &q.classes[i]; c.length > 0 && (best == nil || c.position < best.position) {
 			best = c
 		}

@@ -34,6 +34,7 @@ type waiter struct {
 	prefer uint64
 	avoid  string
 	alone  bool
+	class  fair.Class
 	ready  chan struct{} // closed after slot or err is set
 
 	// under Pool.mu
@@ -91,14 +92,14 @@ func (p *Pool) CheckoutFunc(prefer uint64, wait Wait, opts ...Option) (*Slot, er
 		p.mu.Unlock()
 		return nil, err
 	}
-	if !all.alone && p.waitingLocked() == 0 {
+	if !all.alone && p.waitingLocked() == 0 && turn.Class <= p.servedLocked() {
 		if w := p.pickLocked(prefer, all.avoid); w != nil {
-			slot := p.takeLocked(w, 1)
+			slot := p.takeLocked(w, 1, turn.Class)
 			p.mu.Unlock()
 			return slot, nil
 		}
 	}
-	q := &waiter{prefer: prefer, avoid: all.avoid, alone: all.alone, ready: make(chan struct{})}
+	q := &waiter{prefer: prefer, avoid: all.avoid, alone: all.alone, class: turn.Class, ready: make(chan struct{})}
 	q.at = p.waiters.Push(turn, q)
 	p.grantLocked()
 	if q.slot == nil {
@@ -191,7 +192,7 @@ func (p *Pool) grantLocked() {
 	for _, q := range slices.Clone(p.turned) {
 		p.aloneLocked(q)
 	}
-	for e := p.waiters.Next(); e != nil; e = p.waiters.Next() {
+	for e := p.waiters.NextUpTo(p.servedLocked()); e != nil; e = p.waiters.NextUpTo(p.servedLocked()) {
 		q := e.Value
 		if q.alone {
 			if !p.reserveLocked(q) {
@@ -208,7 +209,7 @@ func (p *Pool) grantLocked() {
 			return
 		}
 		p.waiters.Serve(e)
-		p.settleLocked(q, p.takeLocked(w, 1), nil)
+		p.settleLocked(q, p.takeLocked(w, 1, q.class), nil)
 	}
 }
 
@@ -222,7 +223,7 @@ func (p *Pool) aloneLocked(q *waiter) {
 		}
 	}
 	if w := q.reserved; w.used == 0 {
-		p.settleLocked(q, p.takeLocked(w, w.slots), nil)
+		p.settleLocked(q, p.takeLocked(w, w.slots, q.class), nil)
 	}
 }
 
@@ -261,11 +262,29 @@ func (p *Pool) reserveLocked(q *waiter) bool {
 	return true
 }
 
-func (p *Pool) takeLocked(w *worker, n int) *Slot {
+// servedLocked is the last class that may take a slot: published jobs leave some to calls, though never all.
+func (p *Pool) servedLocked() fair.Class {
+	open, published := 0, 0
+	for _, s := range p.supervisors {
+		if s.w != nil && s.w.open {
+			open += s.w.slots
+			published += s.w.published
+		}
+	}
+	if published > 0 && published >= open-fair.Reserve(p.cfg.Size*p.slotsLocked()) {
+		return fair.Call
+	}
+	return fair.Batch
+}
+
+func (p *Pool) takeLocked(w *worker, n int, class fair.Class) *Slot {
 	w.used += n
+	if class != fair.Call {
+		w.published += n
+	}
 	p.liveLocked(w)
 	p.pressedLocked()
-	return &Slot{w: w, n: n}
+	return &Slot{w: w, n: n, class: class}
 }
 
 // giveBack returns a slot's share to its worker.
@@ -273,6 +292,9 @@ func (p *Pool) giveBack(s *Slot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.w.used -= s.n
+	if s.class != fair.Call {
+		s.w.published -= s.n
+	}
 	p.liveLocked(s.w)
 	if s.w.used == 0 && s.w.supervisor.state == Draining {
 		proc.Poke(s.w.look) // it was its last

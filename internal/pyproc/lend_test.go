@@ -91,6 +91,43 @@ func TestCheckoutServesByTurn(t *testing.T) {
 	})
 }
 
+func TestPublishedJobsLeaveSlotsToCalls(t *testing.T) {
+	published := []fair.Class{fair.Queued, fair.Batch}
+	inBubble(t, Config{Size: 2}, []string{"slots 16"}, func(t *testing.T, b *bench) {
+		var held []*Slot
+		for n := range 30 {
+			held = append(held, b.take(0, Turn(fair.Key{Class: published[n%2]})))
+		}
+		got := order(b, 2, func(int) context.Context { return t.Context() }, func(i int) []Option { return []Option{Turn(fair.Key{Class: published[i]})} })
+		call := b.take(0) // though others wait
+		if st := b.Stats(); st.Waiting != 2 || b.Free() != 1 {
+			t.Fatalf("%d published jobs wait while %d slots are free, expected 2 and 1", st.Waiting, b.Free())
+		}
+		call.Release() // what a call had is no published job's
+		synctest.Wait()
+		if st := b.Stats(); st.Waiting != 2 {
+			t.Fatalf("%d published jobs wait, expected 2", st.Waiting)
+		}
+		held[0].Release()
+		for range 2 {
+			<-got
+		}
+		for _, s := range held {
+			s.Release()
+		}
+		synctest.Wait()
+		if b.Free() != 32 {
+			t.Errorf("free: got %d, want 32", b.Free())
+		}
+	})
+}
+
+func TestPublishedJobsRunWhereLessIsLeftThanIsForCalls(t *testing.T) {
+	inBubble(t, Config{Size: 16}, []string{"slots 1", "cannot start"}, func(t *testing.T, b *bench) {
+		b.take(0, Turn(fair.Key{Class: fair.Queued})).Release()
+	})
+}
+
 func TestCheckoutThatGivesUpLosesNoSlot(t *testing.T) {
 	inBubble(t, Config{}, []string{"slots 1"}, func(t *testing.T, b *bench) {
 		held := b.take(0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
@@ -18,8 +19,9 @@ const (
 // Slot is one concurrent call in one worker, or the whole worker if it was asked for with Alone (also then one
 // call at a time). It belongs to the goroutine that checked it out.
 type Slot struct {
-	w *worker
-	n int // slots of the worker that it stands for
+	w     *worker
+	n     int // slots of the worker that it stands for
+	class fair.Class
 
 	// under worker.mu
 	call     *call // in flight

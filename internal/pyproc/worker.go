@@ -62,6 +62,7 @@ type worker struct {
 	dueAt      time.Time
 	slots      int
 	used       int
+	published  int // of used, those that published jobs have
 	cancelling int
 	reserved   *waiter
 }

@@ -3,18 +3,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
-	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Bounds that are asked for.
@@ -271,80 +264,4 @@ func verdict(r *report, name string, whole []sample, ratios []float64) {
 	r.line(append([]string{"CPU of a job / sum of the parts' CPU"}, r.judge(name, "CPU of a job / sum of the parts' CPU", "", "<=", mostOverParts, ratios)...)...)
 	r.line(append([]string{"idle share"}, r.judge(name, "idle share", "", "<=", mostIdle, column(whole, sample.idleShare))...)...)
 	r.tail()
-}
-
-func writeBulk(path string, size int) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	for n := range size {
-		session := ""
-		if n%2 == 0 {
-			session = fmt.Sprintf(`"session": "bulk_%d", `, n%bulkSessions)
-		}
-		_, _ = fmt.Fprintf(w, `{%s"command": "echo", "args": {"text": "row %d"}}`+"\n", session, n) // its error stays until Flush
-	}
-	return errors.Join(w.Flush(), f.Close())
-}
-
-// rawPublishes is how many jobs are accepted a second by asynchronous publishes alone.
-func rawPublishes(ctx context.Context, nc *nats.Conn) (float64, error) {
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(batchWindow))
-	if err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	for n := range rawJobs {
-		subject := "dspex.anonymous.batch"
-		if n%2 == 0 {
-			subject = fmt.Sprintf("dspex.session.bulk_%d", n%bulkSessions)
-		}
-		if _, err := js.PublishAsync(subject, fmt.Appendf(nil, `{"command": "echo", "args": {"text": "row %d"}}`, n), jetstream.WithStallWait(orderTimeout)); err != nil {
-			return 0, err
-		}
-	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-time.After(orderTimeout):
-		return 0, fmt.Errorf("the jobs were not accepted within %v", orderTimeout)
-	}
-	rate := rawJobs / time.Since(began).Seconds()
-	for _, name := range []string{"DSPEX_JOBS", "DSPEX_ANON"} { // they run before anything else is measured
-		for left := uint64(2); left > 1; { // an anchor may stay
-			st, err := js.Stream(ctx, name)
-			if err != nil {
-				return 0, err
-			}
-			left = st.CachedInfo().State.Msgs
-			<-time.After(100 * time.Millisecond)
-		}
-	}
-	return rate, nil
-}
-
-// callsUntil calls one after the other until over says so, or some times, and returns the p99 in microseconds.
-func callsUntil(ctx context.Context, nc *nats.Conn, over func() (bool, error)) (float64, error) {
-	var took []float64
-	for n := 0; ; n++ {
-		if over == nil && n == bulkCalls {
-			return quantile(took, 0.99), nil
-		}
-		if over != nil && n%100 == 0 {
-			if end, err := over(); end || err != nil {
-				return quantile(took, 0.99), err
-			}
-		}
-		at := time.Now()
-		m, err := nc.RequestWithContext(ctx, fmt.Sprintf("dspex.rpc.session.beside_%d", n%64), callBody)
-		if err == nil {
-			err = failure(m)
-		}
-		if err != nil {
-			return 0, err
-		}
-		took = append(took, float64(time.Since(at).Nanoseconds())/1000)
-		<-time.After(2 * time.Millisecond)
-	}
 }

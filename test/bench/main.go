@@ -62,6 +62,7 @@ var faultParts = []chapter{
 	{"overload", measureOverload},
 	{"accounts", measureAccounts},
 	{"bulk", measureBulk},
+	{"bulkkill", measureBulkKill},
 }
 
 func main() {
@@ -114,7 +115,7 @@ func parse(args []string) (*options, error) {
 	f.StringVar(&o.runtime, "runtime", "", "in the part calls also measure the worker of another checkout: its directory python")
 	f.IntVar(&o.rounds, "rounds", 3, "interleaved rounds, of which the median counts")
 	f.IntVar(&o.faults, "faults", 51, "faults of each kind in the parts kill, silence, restart and deadline")
-	f.IntVar(&o.bulk, "bulk", 100_000, "jobs of the first batch in the part bulk; the second one has three times as many")
+	f.IntVar(&o.bulk, "bulk", 100_000, "jobs of the batch in the part bulkkill, and of the first one in bulk; the second one has four times as many")
 	f.DurationVar(&o.slice, "slice", 1500*time.Millisecond, "length of one measurement")
 	f.BoolVar(&o.syncAlways, "sync-always", false, "broker with sync_interval: always, for the parts and for the whole")
 	if err := f.Parse(args); err != nil {
@@ -129,8 +130,8 @@ func parse(args []string) (*options, error) {
 			errs = append(errs, fmt.Errorf("part %q: expected all, or some of %s", p, strings.Join(names, ", ")))
 		}
 	}
-	if o.bulk < 1000 || o.bulk > 300_000 {
-		errs = append(errs, errors.New("expected 1000 to 300000 jobs in -bulk"))
+	if o.bulk < 1000 || o.bulk > 200_000 {
+		errs = append(errs, errors.New("expected 1000 to 200000 jobs in -bulk"))
 	}
 	if o.faults < 1 || o.faults > 10_000 {
 		errs = append(errs, errors.New("expected 1 to 10000 faults"))

@@ -3,6 +3,7 @@ package anonymous
 import (
 	"sync"
 
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -13,14 +14,15 @@ import (
 // next host that asks, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
 // of each lane stands in line with them, where package fair gives it its share.
 //
-// Batch jobs leave one slot of the host to others and start no overflow workers. While interactive jobs wait there is one
+// Batch jobs leave a slot of the host to others (fair.Reserve, one at least) and start no overflow workers. While interactive jobs wait there is one
 // batch job at a time, in whichever slot, so that they do not wait for ever.
 type lanes struct {
 	mu       sync.Mutex
 	asked    map[string]int // of each lane: jobs that may come still, or have and are not admitted yet
 	entering int            // jobs that may take a slot, and that the pool does not know of yet
 	batch    int            // batch jobs that are entering or run
-	reserve  int            // batch jobs at most
+	kept     int            // slots that batch jobs leave to others
+	most     int            // batch jobs at most
 	single   bool           // the host has one slot, which serves both lanes
 	inLine   map[string]int // of each lane: jobs that wait for a slot among sessions, one at most
 	pressed  bool           // interactive jobs waited in the stream when the lane was looked at last
@@ -36,7 +38,8 @@ type room struct {
 
 // lanesFor makes the lanes of a host with capacity slots.
 func lanesFor(capacity int) *lanes {
-	return &lanes{reserve: max(capacity-1, 1), single: capacity <= 1, asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
+	kept := max(fair.Reserve(capacity), 1)
+	return &lanes{kept: kept, most: max(capacity-kept, 1), single: capacity <= 1, asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
 		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),
 	}}
 }
@@ -46,7 +49,7 @@ func (l *lanes) roomLocked(lane string, r room) int {
 	if lane != jobs.LaneBatch {
 		return max(r.free, r.allowed) - l.entering
 	}
-	left, most := r.free-l.entering-1, l.reserve
+	left, most := r.free-l.entering-l.kept, l.most
 	if l.pressed || l.single {
 		left, most = r.free-l.entering, 1
 	}

@@ -146,9 +146,10 @@ const anonymousTenant = "(anonymous)"
 // share says whose turn it is when slots are scarce.
 func (a *Attempt) share() fair.Key {
 	k := fair.Key{Class: ClassOf(a.Job), Tenant: a.Session.Tenant, Fresh: a.Fresh}
-	if a.Session.ID == "" {
-		k.Tenant = anonymousTenant
+	if a.Session.ID != "" {
+		return k
 	}
+	k.Class, k.Tenant = fair.Call, anonymousTenant // the lane of calls
 	if a.Lane == jobs.LaneBatch {
 		k.Class = fair.Batch
 	}
