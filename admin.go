@@ -12,7 +12,7 @@ import (
 )
 
 // Admin has the operations of operators: sessions, dead letters, hosts, circuit breakers, and operators' commands. Its requests
-// need rights that clients may not have.
+// need permissions that clients may not have.
 type Admin struct{ c *Client }
 
 // Admin returns the operators' side of the client. It uses the same connection.
@@ -256,7 +256,7 @@ type EventFilter struct {
 // eventsHeld is how many events wait for a caller that is slow.
 const eventsHeld = 4096
 
-// Events are the service's events from now on, until the context ends. It needs the rights of an operator.
+// Events are the service's events from now on, until the context ends. It needs the permissions of an operator.
 func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		come := make(chan *nats.Msg, eventsHeld)

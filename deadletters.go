@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// DeadLetter is a job that failed for good although a retry could have helped. It is kept for 30 days.
+// DeadLetter is a job that failed permanently although a retry could have helped. It is kept for 30 days.
 type DeadLetter struct {
 	Sequence   uint64 // its name
 	Job        JobRef

@@ -99,7 +99,7 @@ func parseReply(body []byte, job JobRef) (Reply, error) {
 	case *w.OK:
 		return r, nil
 	case w.Error == nil:
-		return r, badReply("the reply says that the job failed, but not why")
+		return r, badReply("the reply of a failed job must have an error, got none")
 	}
 	return r, w.Error.error(job, w.Attempt)
 }

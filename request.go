@@ -104,12 +104,12 @@ func checkText(v any, path string) error {
 	switch v := v.(type) {
 	case string:
 		if !utf8.ValidString(v) {
-			return fmt.Errorf("%s is not valid UTF-8", strings.TrimPrefix(path, "."))
+			return fmt.Errorf("%s must be valid UTF-8", strings.TrimPrefix(path, "."))
 		}
 	case map[string]any:
 		for key, value := range v {
 			if !utf8.ValidString(key) {
-				return fmt.Errorf("a key of %s is not valid UTF-8", strings.TrimPrefix(path, "."))
+				return fmt.Errorf("a key of %s must be valid UTF-8", strings.TrimPrefix(path, "."))
 			}
 			if err := checkText(value, path+"."+key); err != nil {
 				return err

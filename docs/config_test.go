@@ -27,9 +27,9 @@ Unknown flags and keys, and values out of range, end the start with what was exp
 ## The file
 
 dispatcher, worker-host and ` + "`dspex dev`" + ` read one file of settings: ` + "`dspex.yaml`, `dspex.yml` or `dspex.toml`" + ` in the working directory, or the one that ` + "`--config` or `$DSPEX_CONFIG`" + ` names. JSON is read as YAML. A flag wins over its variable, a variable over the
-file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program takes what it knows and leaves what another one knows; a key that none knows is refused.
+file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program reads its own keys and skips those of the others; an unknown key is refused.
 
-- ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` says all that is wrong with it, with lines and columns; ` + "`dspex config show --origin`" + ` says what counts and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
+- ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` reports all errors in it, with lines and columns; ` + "`dspex config show --origin`" + ` shows which setting applies and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
 - A key is the name of a flag with ` + "`_` for `-`" + `. Numbers are milliseconds where a duration is expected; a list may be a list. ` + "`lm` and `job_defaults`" + ` may hold their content as a map instead of a path. Paths are relative to the working directory.
 - Names of the Elixir pool: ` + "`pool_size`" + ` (workers), ` + "`circuit_breaker` with `failure_threshold`, `success_threshold`, `timeout`" + `, ` + "`error_handler` with `error_rate_threshold`, `alert_destinations`" + `. ` + "`python_bridge` with `python_executable`, `default_timeout`" + ` counts, with a warning.
 - ` + "`pool_mode`" + `: ` + "`development`" + ` is 2 workers and 2 more on demand; ` + "`test`" + ` is 2, none more, ` + "`worker_module` `basic`" + `; ` + "`production`" + ` is 2 workers for each processor, 1 more for each on demand, and breakers that stay open for 30 s.

@@ -30,7 +30,7 @@ job. This page is generated from what the programs say of themselves (` + "`go t
 ` + "`dspex_pool_requests_total`, `dspex.pool.errors.<category>` is `dspex_pool_errors_total{error_category=\"<category>\"}`. One attempt at a time they are events on" + `
 ` + "`dspex.telemetry.>` (`contract/events.md`)." + `
 
-Every dispatcher tells the numbers of the fleet: take the maximum. To scale hosts, keep the share of slots in use below 0.7 and refused calls at 0; a backlog that grows while slots are free waits for a language model or a circuit breaker, not for hosts.
+Every dispatcher reports the numbers of the fleet: take the maximum. To scale hosts, keep the share of slots in use below 0.7 and refused calls at 0; a backlog that grows while slots are free waits for a language model or a circuit breaker, not for hosts.
 ` + "`deploy/alerts.yml` has alert rules for Prometheus." + `
 
 | to watch | expression |
@@ -45,7 +45,7 @@ Every dispatcher tells the numbers of the fleet: take the maximum. To scale host
 ` + "| workers that die | `sum(rate(dspex_worker_deaths_total[15m]))` |" + `
 ` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `
 ` + "| blocked jobs | `sum by (step) (dspex_blocked_jobs) > 0` |" + `
-` + "| nobody leads | `sum(dspex_leader) != 1` |" + `
+` + "| no dispatcher leads | `sum(dspex_leader) != 1` |" + `
 `
 
 func TestThePageTellsEveryMetric(t *testing.T) {

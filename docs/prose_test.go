@@ -59,16 +59,20 @@ func TestNoSentenceIsLongerThanItsBound(t *testing.T) {
 
 // banned are phrases that a native reader stumbles over, with what to write instead.
 var banned = map[*regexp.Regexp]string{
-	regexp.MustCompile(`(?i)\banew\b`):                               "again",
-	regexp.MustCompile(`(?i)\bso many\b`):                            "the number, or 'that many'",
-	regexp.MustCompile(`(?i)\bwhat (?:was|is) said\b`):               "what it is: the message, the answer",
-	regexp.MustCompile(`(?i)\bhas the say\b`):                        "decides",
-	regexp.MustCompile(`(?i)\b(?:is|are|was|were) told\b`):           "receives, or: is notified",
-	regexp.MustCompile(`(?i)\bhears?\b`):                             "receives",
-	regexp.MustCompile(`(?i)\b(?:hosts?|workers?|brokers?) says?\b`): "reports",
-	regexp.MustCompile(`(?i)\b(?:hosts?|workers?|brokers?) asks?\b`): "requests",
-	regexp.MustCompile(`(?i)\bmakes? (?:no )?sense\b`):               "is valid, is invalid",
-	regexp.MustCompile(`(?i)\bof whoever\b`):                         "of the caller, the owner, the user",
+	regexp.MustCompile(`(?i)\banew\b`):                     "again",
+	regexp.MustCompile(`(?i)\bso many\b`):                  "the number, or 'that many'",
+	regexp.MustCompile(`(?i)\bwhat (?:was|is) said\b`):     "what it is: the message, the answer",
+	regexp.MustCompile(`(?i)\bhas the say\b`):              "decides",
+	regexp.MustCompile(`(?i)\b(?:is|are|was|were) told\b`): "receives, or: is notified",
+	regexp.MustCompile(`(?i)\bhears?\b`):                   "receives",
+	regexp.MustCompile(`(?i)\b(?:it|hosts?|workers?|brokers?|dispatchers?|records?|messages?|logs?|health) says?\b`):                  "reports, contains",
+	regexp.MustCompile(`(?i)\b(?:it|hosts?|workers?|brokers?|dispatchers?|lanes?|leaders?) (?:asks?|asked)\b`):                        "requests, queries, checks",
+	regexp.MustCompile(`(?i)\b(?:hosts?|workers?|brokers?|dispatchers?|process(?:es)?) (?:believes?|notices?|remembers?|forgets?)\b`): "treats as, detects, keeps, drops",
+	regexp.MustCompile(`(?i)\bmakes? (?:no )?sense\b`):                                                                                "is valid, is invalid",
+	regexp.MustCompile(`(?i)\bof whoever\b`):                                                                                          "of the caller, the owner, the user",
+	regexp.MustCompile(`(?i)\b(?:earlier|later|another) li(?:fe|ves)\b`):                                                              "a recreated store, an earlier incarnation",
+	regexp.MustCompile(`(?i)\bfail(?:s|ed)? for good\b`):                                                                              "permanently",
+	regexp.MustCompile(`\brooms\b`):                                                                                                   "packages",
 }
 
 func TestProseHasNoBannedPhrase(t *testing.T) {

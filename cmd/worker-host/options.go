@@ -160,6 +160,6 @@ func prepare(s *daemon.Surroundings) *cobra.Command {
 	}
 	o.declarePython(cmd.Flags())
 	cmd.Flags().StringSliceVar(&o.modules.Paths, "path", nil, "directory of modules whose requirements.txt or pyproject.toml is installed, too; repeated, or separated by commas")
-	cmd.Flags().BoolVar(&o.litellm, "litellm", false, "with litellm, for LM profiles that ask for it")
+	cmd.Flags().BoolVar(&o.litellm, "litellm", false, "with litellm, for LM profiles that require it")
 	return cmd
 }

@@ -151,7 +151,7 @@ func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, pat
 		return nil, err
 	}
 	if !after.Created.Equal(o.Created) {
-		return nil, errors.New("it was lost and recreated meanwhile: start the backup again")
+		return nil, errors.New("it was lost and recreated during the copy: start the backup again")
 	}
 	o.Last = after.State.LastSeq
 	return o, nil

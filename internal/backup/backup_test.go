@@ -229,7 +229,7 @@ func TestWhatIsNoWholeBackupIsRefused(t *testing.T) {
 		t.Error("it was written without time")
 	}
 	to, _, _ := empty(t)
-	if _, err := backup.Restore(t.Context(), to, half, 0, silent); err == nil || !strings.Contains(err.Error(), "not a complete backup") {
+	if _, err := backup.Restore(t.Context(), to, half, 0, silent); err == nil || !strings.Contains(err.Error(), "must be a complete backup") {
 		t.Errorf("half of one: %v", err)
 	}
 	path := filepath.Join(dir, stream.Jobs+".arc.s2")

@@ -23,7 +23,7 @@ import (
 func ReadManifest(dir string) (*Manifest, error) {
 	text, err := os.ReadFile(filepath.Join(dir, manifest))
 	if err != nil {
-		return nil, fmt.Errorf("%s is not a complete backup: %w", dir, err)
+		return nil, fmt.Errorf("%s must be a complete backup: %w", dir, err)
 	}
 	m := &Manifest{}
 	if err := json.Unmarshal(text, m); err != nil {

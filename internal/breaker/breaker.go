@@ -76,7 +76,7 @@ type Breaker struct {
 
 var (
 	errFailed = errors.New("failed")
-	errSilent = errors.New("says nothing")
+	errSilent = errors.New("no evidence")
 )
 
 func newBreaker(name string, cfg Config) *Breaker {

@@ -36,7 +36,7 @@ func ValidJob(id string) bool {
 	return true
 }
 
-// ValidReply reports whether a reply may be published on subject with the service's rights: no wildcard, no empty token, and
+// ValidReply reports whether a reply may be published on subject with the service's permissions: no wildcard, no empty token, and
 // under _INBOX. or dspex.reply. only.
 func ValidReply(subject string) bool {
 	return ValidReplyUnder("_INBOX.", subject) || ValidReplyUnder(SubjectReply, subject)

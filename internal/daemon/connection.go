@@ -175,7 +175,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { s.Log.Info("broker_back", "server", nc.ConnectedUrlRedacted()) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
-			cancel(c.refused(fmt.Errorf("the connection ended for good: %w", nc.LastError())))
+			cancel(c.refused(fmt.Errorf("the connection ended permanently: %w", nc.LastError())))
 		}))...)
 	if err != nil {
 		return c.refused(err)

@@ -108,7 +108,7 @@ func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (
 	case !async && lane != "":
 		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.lane", "left out, or with wait=false", "a lane is for a job that is stored: with wait=false")
 	case async && in.Leave:
-		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.cancel_on_disconnect", "left out, or without wait=false", "nobody waits for a job that is stored")
+		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "query.cancel_on_disconnect", "left out, or without wait=false", "no request waits for a job that is stored")
 	case async && accepts(in.Accept, eventStream):
 		return nil, refused(http.StatusBadRequest, contract.CodeBadOption, "header.Accept", "left out, or without wait=false", "a job that is stored has no stream")
 	case async:

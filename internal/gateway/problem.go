@@ -92,7 +92,7 @@ func asProblem(err error, job dspex.JobRef) *problem {
 	switch e.Code { // the client's hints name functions of Go
 	case dspex.CodeClientTimeout, dspex.CodeClientCancelled:
 		if p.Hint = ""; job.ID != "" {
-			p.Hint = "the job may still run: GET " + location(job) + " tells"
+			p.Hint = "the job may still run: GET " + location(job) + " has its state"
 		}
 	case dspex.CodePoolUnavailable, dspex.CodeBroker:
 		p.Hint = "retry later: GET /readyz shows when"

@@ -90,7 +90,7 @@ func (f Facts) queuedInSession() Explanation {
 		if s.OldestWaiting > 0 {
 			why += ", the oldest for " + Span(s.OldestWaiting)
 		}
-		return Explanation{why, fmt.Sprintf("a session runs its jobs one at a time, in order: `dspex jobs explain %s --session %s` says what that one does", s.Running.ID, f.Job.Session)}
+		return Explanation{why, fmt.Sprintf("a session runs its jobs one at a time, in order: `dspex jobs explain %s --session %s` shows that one", s.Running.ID, f.Job.Session)}
 	case s.Host == "" && f.Hosts != nil && f.alive() == 0:
 		return Explanation{"no worker-host is alive", "start a worker-host: the job is kept"}
 	case s.Host == "":

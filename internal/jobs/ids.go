@@ -37,5 +37,5 @@ func ValidInbox(subject string) bool {
 	return contract.ValidReplyUnder(importedReply, subject) || ValidReply(subject)
 }
 
-// ValidReply reports whether a reply may be published on subject with the host's rights.
+// ValidReply reports whether a reply may be published on subject with the host's permissions.
 func ValidReply(subject string) bool { return contract.ValidReply(subject) }

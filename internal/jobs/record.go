@@ -262,7 +262,7 @@ func open(b []byte, least int) (*fields, int, error) {
 	in := &fields{Reader: wire.NewReader(b)}
 	n := in.array()
 	if v := in.uint(); in.err == nil && v > RecordVersion {
-		return nil, 0, fmt.Errorf("%w (version %d, this one knows %d)", ErrNewer, v, RecordVersion)
+		return nil, 0, fmt.Errorf("%w (version must be at most %d, got %d)", ErrNewer, RecordVersion, v)
 	}
 	if in.err == nil && n < least {
 		in.err = fmt.Errorf("%d fields: expected at least %d", n, least)

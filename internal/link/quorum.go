@@ -15,7 +15,7 @@ import (
 // It is less than quorum.Lasting.
 const SilentReplica = 3 * time.Second
 
-var errNoQuorum = errors.New("the leader of the stream has not heard of most of its replicas lately")
+var errNoQuorum = errors.New("the leader of the stream has no recent contact with most of its replicas")
 
 // Lead is what a stream's leader says of it.
 type Lead struct {

@@ -186,7 +186,7 @@ func (p Profile) check() (errs []error) {
 	case p.Engine != "" && p.Engine != Litellm:
 		wrong("engine must be %s, or left out for DSPy's own client, got %q", Litellm, p.Engine)
 	case p.Engine == Litellm && p.Provider == "":
-		wrong("provider must be one that litellm knows, got none")
+		wrong("provider must be one that litellm supports, got none")
 	case p.Engine == "" && !ok:
 		wrong("provider must be one of %s (others with engine %s), got %q", strings.Join(Providers(), ", "), Litellm, p.Provider)
 	}

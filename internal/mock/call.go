@@ -83,7 +83,7 @@ func (c *call) run() (any, *failure) {
 		}
 		names := slices.Sorted(maps.Keys(commands))
 		return nil, &failure{category: "python", code: "unknown_command", message: "unknown command " + c.Command, path: "command", expected: strings.Join(names, ", "),
-			hint: "mock_adapter runs no modules: a rule of the scenario with a result stands in for their commands"}
+			hint: "mock_adapter runs no modules: a rule of the scenario with a result replaces their commands"}
 	}
 	if e := c.check(cmd); e != nil {
 		return nil, e

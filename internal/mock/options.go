@@ -57,7 +57,7 @@ func (o Options) Resolve(with Setup) (Mode, *Scenario, error) {
 		wrong = append(wrong, fmt.Errorf("--engine must be left out in test mode %s, got stub", mode))
 	}
 	if with.Modules && mode == Adapter {
-		wrong = append(wrong, fmt.Errorf("--import must be left out in test mode %s, which has no Python: a rule of the scenario with a result stands in for a command", mode))
+		wrong = append(wrong, fmt.Errorf("--import must be left out in test mode %s, which has no Python: a rule of the scenario with a result replaces a command", mode))
 	}
 	if mode == Integration && with.Model && len(s.Answers()) > 1 {
 		wrong = append(wrong, fmt.Errorf("a scenario must have no outputs in test mode %s beside a language model: that one answers", mode))

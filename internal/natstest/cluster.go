@@ -80,7 +80,7 @@ func (c *Cluster) noneAround(t testing.TB, own [3]*url.URL) {
 // await waits until some brokers have found each other.
 func (c *Cluster) await(t testing.TB, some []*server.Server) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d brokers that know each other", len(some)), func() bool {
+	eventually(t, fmt.Sprintf("%d brokers connected to each other", len(some)), func() bool {
 		return !slices.ContainsFunc(some, func(s *server.Server) bool { return s.NumRemotes() != len(some)-1 })
 	})
 }

@@ -104,7 +104,7 @@ func Start(guarded *exec.Cmd) (*Running, error) {
 	ready, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
 	if !ok {
 		p.Stop()
-		return nil, fmt.Errorf("the program said %q (%w), expected a line `ready ...`", line, err)
+		return nil, fmt.Errorf("the first line of the program must be `ready ...`, got %q (%w)", line, err)
 	}
 	p.Ready = ready
 	return p, nil

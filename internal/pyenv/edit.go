@@ -17,7 +17,7 @@ func Edit(dir string, add, remove []string) (undo func() error, err error) {
 		return nil, &Error{Problem: readErr.Error(), err: readErr}
 	}
 	if readErr != nil && exists(filepath.Join(dir, ProjectFile)) {
-		return nil, &Error{Problem: "the packages of this directory stand in its " + ProjectFile, Hint: "Edit the list [project] dependencies there, then run dspex env sync."}
+		return nil, &Error{Problem: "the packages of this directory are listed in its " + ProjectFile, Hint: "Edit the list [project] dependencies there, then run dspex env sync."}
 	}
 	lines := strings.Split(strings.TrimRight(string(old), "\n"), "\n")
 	if lines, err = edited(lines, dir, add, remove); err != nil {

@@ -41,7 +41,7 @@ var causes = []struct {
 		"The disk is full. The environment needs about 400 MB in the cache directory."},
 	{[]string{"newconnectionerror", "failed to establish a new connection", "name resolution", "dns error", "connection refused", "network is unreachable",
 		"connect timeout", "read timed out", "connection timed out", "operation timed out", "tcp connect error", "error sending request", "proxyerror", "no route to host", "(from versions: none)"},
-		"The package index did not answer, or does not know the package. Check the network and the proxy (HTTPS_PROXY), name a mirror (PIP_INDEX_URL, for uv UV_DEFAULT_INDEX), or install from a directory of wheels."},
+		"The package index did not answer, or does not have the package. Check the network and the proxy (HTTPS_PROXY), name a mirror (PIP_INDEX_URL, for uv UV_DEFAULT_INDEX), or install from a directory of wheels."},
 	{[]string{"sslerror", "certificate_verify_failed", "invalid peer certificate"},
 		"The package index could not be trusted. If a proxy signs with its own certificate, set PIP_CERT, for uv SSL_CERT_FILE."},
 	{[]string{"no matching distribution", "could not find a version", "has no wheels", "no wheels with a matching", "were not found in the package registry", "was not found in the provided package locations"},
@@ -69,5 +69,5 @@ func (a *advice) hint() string {
 	if a.cause < len(causes) {
 		return causes[a.cause].hint
 	}
-	return "Run the command shown above by hand to see all it says."
+	return "Run the command shown above by hand to see its whole output."
 }

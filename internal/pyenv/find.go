@@ -122,11 +122,11 @@ func (b *builder) noPython(names, refused []string) error {
 func (b *builder) recent(py interpreter) error {
 	switch {
 	case py.Minor[0] != 3 || py.Minor[1] < oldest:
-		return fmt.Errorf("Python %s is too old, 3.%d or newer is needed", py.Version, oldest)
+		return fmt.Errorf("Python must be 3.%d or newer, got %s", oldest, py.Version)
 	case py.Minor[1] > newest:
-		return fmt.Errorf("Python %s is newer than 3.%d, the newest that the pinned packages support", py.Version, newest)
+		return fmt.Errorf("Python must be at most 3.%d, the newest that the pinned packages support, got %s", newest, py.Version)
 	case py.Kind != "cpython":
-		return fmt.Errorf("it is %s, CPython is needed", py.Kind)
+		return fmt.Errorf("the interpreter must be CPython, got %s", py.Kind)
 	}
 	return nil
 }

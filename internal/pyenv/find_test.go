@@ -37,15 +37,15 @@ func TestPythonIsFoundOrTheErrorSaysWhatToInstall(t *testing.T) {
 	}{
 		"none":                  {says: []string{"no Python on the PATH", "python3.14", "apt install python3"}},
 		"named and missing":     {python: "python9", says: []string{`is to be "python9"`}},
-		"too old":               {programs: map[string]string{"python3": says(tooOld)}, says: []string{"3.8.2 is too old, 3.11 or newer", "apt install python3"}},
-		"too new":               {programs: map[string]string{"python3": says(tooNew)}, says: []string{"3.15.0 is newer than 3.14"}},
-		"not CPython":           {programs: map[string]string{"python3": says(otherKind)}, says: []string{"it is pypy"}},
+		"too old":               {programs: map[string]string{"python3": says(tooOld)}, says: []string{"must be 3.11 or newer, got 3.8.2", "apt install python3"}},
+		"too new":               {programs: map[string]string{"python3": says(tooNew)}, says: []string{"must be at most 3.14", "got 3.15.0"}},
+		"not CPython":           {programs: map[string]string{"python3": says(otherKind)}, says: []string{"must be CPython, got pypy"}},
 		"no venv":               {programs: map[string]string{"python3": says(bare)}, says: []string{"no venv and ensurepip", "apt install python3-venv"}},
 		"no venv, but uv":       {programs: map[string]string{"python3": says(bare), "uv": "exit 1"}, want: "3.12.1"},
 		"a shim":                {programs: map[string]string{"python3": "echo 'pyenv: python3: command not found' >&2; exit 127"}, says: []string{"does not run", "pyenv: python3"}},
 		"something else":        {programs: map[string]string{"python3": "echo hello"}, says: []string{"does not answer like a Python"}},
 		"old first, good later": {programs: map[string]string{"python3": says(tooOld), "python3.13": says(good)}, want: "3.13.1"},
-		"named, no other tried": {python: "mypython", programs: map[string]string{"mypython": says(tooOld), "python3.13": says(good)}, says: []string{"mypython", "too old"}},
+		"named, no other tried": {python: "mypython", programs: map[string]string{"mypython": says(tooOld), "python3.13": says(good)}, says: []string{"mypython", "must be 3.11 or newer"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bin := t.TempDir()

@@ -205,7 +205,7 @@ func beside(found []requirement, pins map[string]string, extra func(name, extra 
 		}
 	}
 	if len(wrong) > 0 {
-		return nil, &Error{Problem: "these packages cannot be had in the versions that are asked for:\n  " + strings.Join(wrong, "\n  "),
+		return nil, &Error{Problem: "these packages are not available in the required versions:\n  " + strings.Join(wrong, "\n  "),
 			Hint: "A worker has one version of each package. Leave the version open, or use a release of dspex with the one that you need."}
 	}
 	return rest, nil

@@ -90,7 +90,7 @@ func (u *userEnv) ensure(ctx context.Context) (string, error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return "", u.b.cannotWrite(err)
 	}
-	u.b.progress.note(fmt.Sprintf("Installing what %s asks for, once, in %s", strings.Join(u.files, " and "), dir))
+	u.b.progress.note(fmt.Sprintf("Installing the packages of %s, once, in %s", strings.Join(u.files, " and "), dir))
 	if err := u.install(ctx, dir, lock); err != nil {
 		return "", err
 	}

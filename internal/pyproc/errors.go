@@ -106,7 +106,7 @@ type HungError struct {
 func (e *HungError) Error() string {
 	text := fmt.Sprintf("pyproc: worker %s is hung: %s did not come within %v", e.Worker, e.For, e.Waited)
 	if at := proc.Innermost(e.Stack); at != "" {
-		text += ", it stands at " + at
+		text += ", it is at " + at
 	}
 	return text
 }

@@ -194,7 +194,7 @@ func TestStartsThatFailSayWhy(t *testing.T) {
 		"newer":         {Handshake, "speaks 2 to 3", 0},
 		"wrong nonce":   {Handshake, "DSPEX_NONCE", 0},
 		"init error":    {Warming, "initialization (import_failed): no module named dspy", 0},
-		"never ready":   {Warming, "READY did not come within 1m0s, it stands at runner.py:7 in dig", time.Minute + proc.DumpQuiet},
+		"never ready":   {Warming, "READY did not come within 1m0s, it is at runner.py:7 in dig", time.Minute + proc.DumpQuiet},
 		"die on init":   {Warming, "exited with status 4", 0},
 		"slots 0":       {Warming, "1 to 1024 slots", 0},
 		"slots 1000000": {Warming, "1 to 1024 slots", 0},

@@ -169,7 +169,7 @@ func TestHangIsFoundAndItsErrorSaysWhere(t *testing.T) {
 			if !errors.As(err, &hung) || hung.For != "PONG" || !strings.Contains(hung.Stack, where) {
 				t.Errorf("%s: got %v with stack %q, want a lost PONG and the stack", command, err, hung.stackOf())
 			}
-			if !strings.Contains(err.Error(), "it stands at ") {
+			if !strings.Contains(err.Error(), "it is at ") {
 				t.Errorf("%s: got %v, want the place", command, err)
 			}
 			serves(t, p)
@@ -419,7 +419,7 @@ func TestQuarantineTellsWhatPythonSaid(t *testing.T) {
 func ExampleHungError() {
 	err := &HungError{Worker: "h/1", Waited: 10 * time.Second, For: "PONG", Stack: "Current thread 0x1\n  tools.py:12 in search\n"}
 	fmt.Println(err)
-	// Output: pyproc: worker h/1 is hung: PONG did not come within 10s, it stands at tools.py:12 in search
+	// Output: pyproc: worker h/1 is hung: PONG did not come within 10s, it is at tools.py:12 in search
 }
 
 func TestFilesThatModulesKeepOpenAreNotTakenForPipes(t *testing.T) {

@@ -65,7 +65,7 @@ func (o Options) resolve() (l Level, lacks, err error) {
 		return None, nil, fmt.Errorf("%w (or auto)", err)
 	}
 	if l < least {
-		return None, nil, fmt.Errorf("--sandbox is %s: --sandbox-min asks for %s at least", l, least)
+		return None, nil, fmt.Errorf("--sandbox must be at least %s, the level of --sandbox-min, got %s", least, l)
 	}
 	if lacks := missing(l); lacks != nil {
 		return None, nil, refusal("sandbox", l, lacks)
@@ -74,7 +74,7 @@ func (o Options) resolve() (l Level, lacks, err error) {
 }
 
 func refusal(flag string, l Level, lacks error) error {
-	return fmt.Errorf("--%s is %s, which this machine cannot give: %w", flag, l, lacks)
+	return fmt.Errorf("--%s must be a level that this machine supports, got %s: %w", flag, l, lacks)
 }
 
 func or(text, otherwise string) string {

@@ -12,7 +12,7 @@ func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
 	}{
 		{Options{Level: "some"}, `--sandbox must be none, user or strict, got "some" (or auto)`},
 		{Options{Min: "auto"}, `--sandbox-min must be none, user or strict, got "auto"`},
-		{Options{Level: "none", Min: "user"}, "--sandbox is none: --sandbox-min asks for user at least"},
+		{Options{Level: "none", Min: "user"}, "--sandbox must be at least user, the level of --sandbox-min, got none"},
 		{Options{Read: []string{"/not/there"}}, `--sandbox-read must be a file or directory that is there, got "/not/there"`},
 		{Options{Write: []string{"options.go"}}, `--sandbox-write must be a directory that is there, got "options.go"`},
 	} {

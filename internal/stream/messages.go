@@ -162,7 +162,7 @@ func (a *Access) Announce(subject string, unheard func(kind string)) (out *Annou
 		}
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("subscribe to what nobody listens to: %w", err)
+		return nil, nil, fmt.Errorf("subscribe to a subject without listeners: %w", err)
 	}
 	return out, func() { _ = sub.Unsubscribe() }, nil
 }

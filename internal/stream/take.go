@@ -18,7 +18,7 @@ import (
 var ErrNotMine = errors.New("the partition belongs to another epoch")
 
 // ErrForeign says that an assignment is none of ours.
-var ErrForeign = errors.New("the assignment is not one that dspex writes")
+var ErrForeign = errors.New("the assignment must be one that dspex writes")
 
 // Owner is the value of an assignment p.<n>.
 type Owner struct {
@@ -169,7 +169,7 @@ func (c *Claims) lifeOf(ctx context.Context, before time.Time) (int64, error) {
 		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
 	if !after.CachedInfo().Created.Equal(before) {
-		return 0, fmt.Errorf("stream %s was made again meanwhile", Jobs)
+		return 0, fmt.Errorf("stream %s was recreated in the meantime", Jobs)
 	}
 	return before.UnixNano(), nil
 }

@@ -56,7 +56,7 @@ func readTenant(dir, name, file string) (Tenant, error) {
 	clean = regexp.MustCompile(`\{\s*include\s+"[^"\n]*"\s*\}`).ReplaceAllString(clean, "{}")
 	parsed, err := conf.Parse(clean)
 	if err != nil {
-		return Tenant{}, fmt.Errorf("tenant %q: %s is not a configuration of the broker: %w", name, path, err)
+		return Tenant{}, fmt.Errorf("tenant %q: %s must be a configuration of the broker: %w", name, path, err)
 	}
 	t := Tenant{Name: name, Users: []string{}}
 	users, _ := parsed["users"].([]any)

@@ -90,7 +90,7 @@ func Read(path string) ([]Token, error) {
 	d.DisallowUnknownFields()
 	var f file
 	if err := d.Decode(&f); err != nil {
-		return nil, fmt.Errorf("%s is not a file of tokens (`dspex tokens new` makes one): %w", path, err)
+		return nil, fmt.Errorf("%s must be a file of tokens (`dspex tokens new` creates one): %w", path, err)
 	}
 	if len(f.Tokens) > most {
 		return nil, fmt.Errorf("%s must have at most %d tokens, got %d", path, most, len(f.Tokens))
@@ -99,7 +99,7 @@ func Read(path string) ([]Token, error) {
 	for i, t := range f.Tokens {
 		err := t.Check()
 		if !idForm.MatchString(t.ID) || !hashForm.MatchString(t.Hash) || seen[t.ID] || seen[t.Hash] {
-			err = errors.Join(err, errors.New("its id or hash is not of the form that `dspex tokens new` writes, or stands twice"))
+			err = errors.Join(err, errors.New("its id and hash must be unique and have the form that `dspex tokens new` writes"))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: token %d: %w", path, i+1, err)

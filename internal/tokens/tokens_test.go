@@ -113,10 +113,10 @@ func TestFilesThatNobodyOfUsWroteAreRefused(t *testing.T) {
 	const good = `{"id":"abcdefgh","hash":"HASH","tenant":"default","role":"call","created":"2026-01-01T00:00:00Z"}`
 	one := strings.Replace(good, "HASH", strings.Repeat("a", 64), 1)
 	for text, want := range map[string]string{
-		``:                                     "is not a file of tokens",
+		``:                                     "must be a file of tokens",
 		`{"tokens":[],"x":1}`:                  "unknown field",
-		`{"tokens":[` + good + `]}`:            "its id or hash",
-		`{"tokens":[` + one + `,` + one + `]}`: "stands twice",
+		`{"tokens":[` + good + `]}`:            "its id and hash must",
+		`{"tokens":[` + one + `,` + one + `]}`: "must be unique",
 		`{"tokens":[` + strings.Replace(one, `"call"`, `"root"`, 1) + `]}`: "a role must be",
 	} {
 		path := file(t)

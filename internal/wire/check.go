@@ -105,7 +105,7 @@ func (c *checker) value(i, depth int) (int, *Error) {
 // badHead is the error about a head that begins no value.
 func badHead(k Kind) *Error {
 	if k == End {
-		return truncated("a whole value, as long as its lengths say")
+		return truncated("a whole value of the declared lengths")
 	}
 	return &Error{Problem: BadType, Expected: "nil, bool, int, float, str, bin, array or map, no extension type"}
 }

@@ -70,7 +70,7 @@ def take(worker: Worker, program_id: str, version: int, record: dict[str, Any] |
 
 def _use(worker: Worker, program_id: str, imported: UserProgram | None, version: int, record: dict[str, Any]) -> None:
     if record.get("v") != SCHEMA:
-        raise ValueError(f"its record has the schema {record.get('v')}, this worker knows {SCHEMA}")
+        raise ValueError(f"the schema of its record must be {SCHEMA}, got {record.get('v')}")
     learnt = checked_learnt(record["learnt"], "record", "push_program") if record.get("learnt") is not None else None
     if imported is None:
         if "signature" not in record:

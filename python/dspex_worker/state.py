@@ -98,7 +98,7 @@ def read_state(raw: bytes) -> State:
         raise WorkerError(
             "session",
             "record_newer",
-            f"the session's state has schema version {found['v']}, this worker knows {SCHEMA}",
+            f"the schema version of the session's state must be at most {SCHEMA}, got {found['v']}",
             hint="run the job on a host of the newer release",
         )
     for key, kinds in _SHAPE.items():

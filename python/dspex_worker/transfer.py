@@ -46,7 +46,7 @@ def import_session(call: Call) -> dict[str, Any]:
             "session",
             "session_not_empty",
             "the session has state already",
-            hint="import into another session, or say `replace` to lose what this one has",
+            hint="import into another session, or set `replace` to discard what this one has",
         )
     call.state = _read(call, found)
     return {
@@ -78,12 +78,12 @@ def _state_of(document: Any) -> dict[str, Any]:
 
 def _schema(value: Any, known: int, at: str) -> None:
     if type(value) is not int or value < 1:
-        raise bad_input("import_session: the document does not say its schema", at, f"an integer from 1 to {known}")
+        raise bad_input("import_session: the document has no schema", at, f"an integer from 1 to {known}")
     if value > known:
         raise WorkerError(
             "session",
             "record_newer",
-            f"the document has schema version {value}, this worker knows {known}",
+            f"the schema version of the document must be at most {known}, got {value}",
             hint="import it on a host of the newer release",
             path=at,
             expected=f"an integer from 1 to {known}",

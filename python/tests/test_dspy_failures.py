@@ -257,7 +257,7 @@ def test_a_litellm_that_is_not_trusted_is_refused_before_it_is_imported(version:
         ('{"mood": "odd", "n": 3}', "stop", "breaks the rule of the output mood: Input should be 'good' or 'bad'", False),
         ('{"mood": "good", "n": "many"}', "stop", "breaks the rule of the output n: Input should be a valid integer", False),
         ('{"n": 3}', "stop", "does not hold the output mood, only n", True),
-        ("words", "stop", "does not hold the outputs mood, n: it is not in the form that JSONAdapter asks for", True),
+        ("words", "stop", "does not hold the outputs mood, n: it is not in the form that JSONAdapter requires", True),
         ("[[ ## mood ## ]]\ngo", "length", "does not hold", False),
     ],
 )

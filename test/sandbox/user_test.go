@@ -81,9 +81,9 @@ func TestALevelThatIsNotToBeHadEndsTheStart(t *testing.T) {
 			t.Errorf("it says that the level is %q", level)
 		}
 	} else {
-		c.host("--sandbox-min", "user").refuses("--sandbox-min is user, which this machine cannot give")
+		c.host("--sandbox-min", "user").refuses("--sandbox-min must be a level that this machine supports, got user")
 	}
-	c.host("--sandbox", "none", "--sandbox-min", "user", "--name", "h2").refuses("--sandbox is none: --sandbox-min asks for user at least")
+	c.host("--sandbox", "none", "--sandbox-min", "user", "--name", "h2").refuses("--sandbox must be at least user, the level of --sandbox-min, got none")
 	c.host("--sandbox", "some", "--name", "h2").refuses(`--sandbox must be none, user or strict, got "some" (or auto)`)
 }
 

@@ -20,7 +20,7 @@ var (
 	// errListening says that there is nothing to plan with yet.
 	errListening = errors.New("hosts that own partitions have not sent a heartbeat yet")
 	// errOvertaken says that what the plan was made of has changed meanwhile.
-	errOvertaken = errors.New("another plan was faster, or the number of partitions was changed meanwhile")
+	errOvertaken = errors.New("another plan was faster, or the number of partitions was changed")
 )
 
 // reconcile is the time between looks at all assignments while no host comes or goes.

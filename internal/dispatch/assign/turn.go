@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// The number of partitions is changed under load (docs/adr/0051-fixed-slots.md). Partitions of two layouts have sessions in common,
+// The number of partitions is changed under load (docs/adr/0051-fixed-shards.md). Partitions of two layouts have sessions in common,
 // so nothing of one is assigned before all of the other is given back. What has to be known is in the stream and in the
 // assignments: any leader goes on with a change.
 

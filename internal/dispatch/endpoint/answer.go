@@ -40,7 +40,7 @@ func NotAccepted(err error) *jobs.Error {
 		return e
 	case errors.Is(err, stream.ErrTakesNothing):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full: %v", err).
-			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); a job sent meanwhile may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
+			WithHint("operators: make room on the broker's disk, then restart nats-server (docs/operations.md, A full disk); a job sent in the meantime may have been stored, so send it again with the same %s", jobs.HeaderJob).Again()
 	case errors.Is(err, stream.ErrStoreFull):
 		return jobs.Errorf(jobs.Resource, jobs.CodeStoreFull, "the broker's store is full").
 			WithHint("operators: see `dspex health` and docs/operations.md (Blocked jobs) for the size to increase").Again()

@@ -66,9 +66,9 @@ var commands = []command{
 		properties: schema{"command": text("Name of the command"), "args": object("Its arguments")}},
 	{name: "submit_job", about: "Stores a command as a job and answers at once with its id. The same id again is the same job.", required: []string{"command"}, run: submit,
 		properties: schema{"command": text("Name of the command"), "args": object("Its arguments"), "job": jobID}},
-	{name: "wait_job", about: "Waits until a job has ended, at most wait_ms, and tells where it stands.", required: []string{"job"}, run: wait, readOnly: true,
+	{name: "wait_job", about: "Waits until a job has ended, at most wait_ms, and returns its state.", required: []string{"job"}, run: wait, readOnly: true,
 		properties: schema{"job": jobID, "wait_ms": schema{"type": "integer", "minimum": 0, "maximum": mostWait.Milliseconds(), "default": standardWait.Milliseconds()}}},
-	{name: "cancel_job", about: "Ends a job early and tells how it ended.", required: []string{"job"}, run: cancel, properties: schema{"job": jobID}},
+	{name: "cancel_job", about: "Ends a job early and returns how it ended.", required: []string{"job"}, run: cancel, properties: schema{"job": jobID}},
 }
 
 const (
@@ -117,7 +117,7 @@ func (c *call) read(into any, known ...string) error {
 		err = json.Unmarshal(text, into)
 	}
 	if err != nil {
-		return refused(contract.CodeBadInput, "arguments", "as the tool's schema says", "the arguments are not of the expected types")
+		return refused(contract.CodeBadInput, "arguments", "as in the tool's schema", "the arguments are not of the expected types")
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ ROWS: dict[str, Row] = {
     ),
     "configure": Row(
         "`dspy.configure` in a program",
-        "changes the process for good",
+        "changes the process permanently",
         "changes the job; the next one starts with the modules' settings at import",
         "one job must not change another's settings",
         cases=False,

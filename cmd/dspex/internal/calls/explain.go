@@ -14,9 +14,9 @@ import (
 func jobsExplainCommand(a *cli.App) *cobra.Command {
 	var session string
 	cmd := &cobra.Command{
-		Use: "explain JOB", Short: "Say in a sentence why a job waits, or why it failed",
-		Long: `Say in a sentence why a job waits and what would let it run, or how it ended. Sessions, hosts and breakers need the rights of an
-operator; without them it says what the job itself shows.
+		Use: "explain JOB", Short: "Explain in a sentence why a job waits, or why it failed",
+		Long: `Explain in a sentence why a job waits and what would let it run, or how it ended. Sessions, hosts and breakers need the permissions
+of an operator; without them the answer is from the job alone.
 
 Exit status: 0 also for a job that failed. Otherwise as for call.`,
 		Example: "  dspex jobs explain order-1 --session user_123",

@@ -58,7 +58,7 @@ type Quiet struct{ Status int }
 func (q *Quiet) Error() string { return fmt.Sprintf("it ended with status %d", q.Status) }
 
 // ErrSilent ends the program with status 1 after all has been said.
-var ErrSilent = errors.New("said already")
+var ErrSilent = errors.New("reported already")
 
 // ExitStatus is the exit status for an error.
 func ExitStatus(ctx context.Context, err error) int {

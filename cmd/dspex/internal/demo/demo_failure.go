@@ -38,7 +38,7 @@ func (d *demo) failure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tell("attempt %d, after the second that the model asked for (%.1f s in all)", r.Attempt, took.Seconds())
+	d.tell("attempt %d, after the second that the model requested (%.1f s in all)", r.Attempt, took.Seconds())
 
 	if err := d.misbehave(ctx, "status=503", "The model goes down: 503 from now on"); err != nil {
 		return err
@@ -51,7 +51,7 @@ func (d *demo) failure(ctx context.Context) error {
 	if !errors.As(err, &e) || e.Code != "breaker_open" {
 		return fmt.Errorf("expected a call that fails fast, got %w", err)
 	}
-	d.tell("%s %s after %d ms: ask again in %.1f s", e.Category, e.Code, took.Milliseconds(), e.RetryAfter.Seconds())
+	d.tell("%s %s after %d ms: retry in %.1f s", e.Category, e.Code, took.Milliseconds(), e.RetryAfter.Seconds())
 	receipt, err := d.c.Submit(ctx, "failure_2", "predict", dspex.Args{"question": "I can wait"})
 	if err != nil {
 		return err

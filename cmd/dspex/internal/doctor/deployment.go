@@ -82,7 +82,7 @@ func (d *doctor) service(ctx context.Context, c *dspex.Client, denials <-chan er
 		d.fine("health", "healthy: %d of %d workers, engine %s", h.Stats.ActiveWorkers, h.Stats.PoolSize, h.Stats.Engine)
 	}
 	for _, reason := range h.Reasons {
-		d.add("health", Wrong, "docs/operations.md says what to do about each", "%s", reason)
+		d.add("health", Wrong, "see docs/operations.md for each", "%s", reason)
 	}
 	if !h.Accounts {
 		d.add("accounts", Note, "docs/security.md: accounts for clients that you do not trust", "clients share the service's account: one that may publish can write to any subject")
@@ -129,7 +129,7 @@ func (d *doctor) operation(ctx context.Context, c *dspex.Client, denials <-chan 
 		if d.denied(ctx, "dead letters", err) {
 			break
 		}
-		d.add("dead letters", Note, "`dspex dlq list` shows them, `dspex dlq replay` runs them again", "there are jobs that failed for good, the oldest %s ago", cli.Span(time.Since(l.CreatedAt)))
+		d.add("dead letters", Note, "`dspex dlq list` shows them, `dspex dlq replay` runs them again", "there are jobs that failed permanently, the oldest %s ago", cli.Span(time.Since(l.CreatedAt)))
 	}
 }
 
@@ -138,7 +138,7 @@ func (d *doctor) hosts(hosts dspex.Hosts) {
 	for _, h := range hosts.Hosts {
 		switch {
 		case h.State == dspex.HostGone:
-			d.add("hosts", Warning, "start it again; meanwhile its sessions move to other hosts", "%s does not answer", h.Host)
+			d.add("hosts", Warning, "start it again; its sessions move to other hosts in the meantime", "%s does not answer", h.Host)
 			continue
 		case h.ActiveWorkers < h.PoolSize:
 			d.add("hosts", Warning, "the host's log has the reason why its workers do not start", "%s has %d of %d workers", h.Host, h.ActiveWorkers, h.PoolSize)

@@ -39,7 +39,7 @@ func Command(a *cli.App) *cobra.Command {
 		Short: "Diagnose this machine, the broker and the deployment",
 		Long: `Diagnose this machine, the broker and the deployment, and suggest fixes. It changes nothing.
 
-Some looks need the rights of an operator; without them they are left out, and that is said. --probe runs one small prediction
+Some checks need the permissions of an operator; without them they are left out and listed as such. --probe runs one small prediction
 with each language-model profile that the file of settings names: that costs money.
 
 Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count.`,

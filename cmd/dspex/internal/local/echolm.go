@@ -17,7 +17,7 @@ func EchoLM(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "echo-lm",
 		Short: "Serve a language model that only echoes, for trials without a key",
-		Long: `Serve an OpenAI-compatible language model that only echoes, and says so: for trials without a key, tests and load
+		Long: `Serve an OpenAI-compatible language model that only echoes, and marks its answers as echoes: for trials without a key, tests and load
 tests. It prints one line "ready URL" when it listens and runs until it is interrupted. --script makes it slow or failing,
 for example lat=200,status=429,ra=2; clients can ask for the same in the path: http://HOST:PORT/s/lat=200/v1.`,
 		Args: cobra.NoArgs,

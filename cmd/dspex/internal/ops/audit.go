@@ -21,7 +21,7 @@ func Audit(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "audit", Short: "List operators' actions, and requests refused for lack of the role",
 		Long: `List the audit trail, the oldest record first: what operators did, what operators of tenants did, and what clients were refused
-for want of the role. A record tells names, numbers and the hash of the request, never its contents.`,
+for want of the role. A record has names, numbers and the hash of the request, never its contents.`,
 		Example: `  dspex audit --since 72h --action hosts.drain
   dspex audit --follow -o jsonl`,
 		Args: cobra.NoArgs,

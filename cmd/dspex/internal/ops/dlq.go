@@ -16,7 +16,7 @@ import (
 // DeadLetters is `dspex dlq`.
 func DeadLetters(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "dlq", Short: "List, show, replay and purge dead letters: jobs that failed for good", Args: cobra.NoArgs,
+		Use: "dlq", Short: "List, show, replay and purge dead letters: jobs that failed permanently", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(dlqListCommand(a), dlqShowCommand(a), dlqReplayCommand(a), dlqPurgeCommand(a))

@@ -162,7 +162,7 @@ func dlqPurgeCommand(a *cli.App) *cobra.Command {
 	var f deadLetterChoice
 	cmd := &cobra.Command{
 		Use:     "purge SEQUENCE ... --yes | --session ID --yes | --all --yes",
-		Short:   "Remove dead letters for good",
+		Short:   "Remove dead letters permanently",
 		Example: "  dspex dlq purge --replayed --older-than 168h --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named, filter, err := f.choose(cmd, args)

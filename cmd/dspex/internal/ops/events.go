@@ -24,7 +24,7 @@ func Events(a *cli.App) *cobra.Command {
 		Long: `Follow what the service reports of itself from now on, until it is interrupted: changes of circuit breakers, alerts, stores that
 were lost and made again, batches that have ended. contract/events.md describes each event.
 
-It needs the rights of an operator.`,
+It needs the permissions of an operator.`,
 		Example: `  dspex events
   dspex events --attempts -o jsonl`,
 		Args: cobra.NoArgs,

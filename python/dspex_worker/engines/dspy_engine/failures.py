@@ -41,7 +41,7 @@ _TABLE: tuple[tuple[type[Exception], str, str, bool, str], ...] = (
     (ex.LMProviderError, "python", "lm_bad_answer", False, "answered something that is no answer of a language model"),
     (ex.LMNotConfiguredError, "python", "lm_not_configured", False, "has no key or address"),
     (ex.LMConfigurationError, "python", "lm_configuration", False, "has settings that its model refuses"),
-    (ex.LMUnsupportedFeatureError, "python", "lm_unsupported_feature", False, "does not support what the program asks for"),
+    (ex.LMUnsupportedFeatureError, "python", "lm_unsupported_feature", False, "does not support what the program requests"),
     (ex.LMCollectionLimitError, "python", "lm_answer_too_large", False, "sent more than is accepted"),
     (ex.LMTransportError, "connection", "lm_connection", True, "cannot be reached, or its connection broke"),
     (ex.LMLockTimeoutError, "connection", "lm_connection", True, "waits for a credential that is locked"),
@@ -106,7 +106,7 @@ def describe(
     return found
 
 
-_STREAMED = "partial output had already been sent: a retry starts anew"
+_STREAMED = "partial output had already been sent: a retry starts from the beginning"
 
 
 def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temperature: float | None, cut: bool) -> WorkerError | None:
@@ -147,7 +147,7 @@ _NEEDS_LITELLM = re.compile(r"litellm is required to use dspy\.(\w+)")
 def _without_litellm(user: str, of: Model) -> WorkerError:
     """What only litellm can call; DSPy's own advice, to install it, reaches no worker's environment."""
     if user == "LM" and not of.of_profile:
-        what = f"{of.provider()} is of a provider, or has settings, that only litellm knows"
+        what = f"{of.provider()} is of a provider, or has settings, that only litellm supports"
         hint = "dspex env add litellm; or take a model that speaks OpenAI's protocol, as openai/NAME with an api_base"
     else:
         what = f"dspy.{user} of a hosted model needs litellm"
@@ -175,7 +175,7 @@ def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError
     else:
         missing = [name for name in wanted if name not in there]
         message = f"the model's answer does not hold the output{'s' if len(missing) != 1 else ''} {', '.join(missing)}"
-        message += f", only {', '.join(there)}" if there else f": it is not in the form that {text_of(error.adapter_name)[:64]} asks for"
+        message += f", only {', '.join(there)}" if there else f": it is not in the form that {text_of(error.adapter_name)[:64]} requires"
     return WorkerError(
         "python",
         "lm_answer_unreadable",
