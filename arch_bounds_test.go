@@ -16,7 +16,7 @@ import (
 var rooms = []string{
 	"internal/dispatch", "internal/dispatch/admission", "internal/dispatch/alerts", "internal/dispatch/assign", "internal/dispatch/audit", "internal/dispatch/batches",
 	"internal/dispatch/breakers", "internal/dispatch/calls", "internal/dispatch/deadletters", "internal/dispatch/endpoint",
-	"internal/dispatch/fleet", "internal/dispatch/health", "internal/dispatch/intake", "internal/dispatch/leader", "internal/dispatch/outcomes", "internal/dispatch/quota",
+	"internal/dispatch/fleet", "internal/dispatch/health", "internal/dispatch/intake", "internal/dispatch/leader", "internal/dispatch/objects", "internal/dispatch/outcomes", "internal/dispatch/quota",
 	"internal/dispatch/sessions", "internal/dispatch/stores", "internal/host", "internal/host/anonymous", "internal/host/attempt",
 	"internal/host/breakers", "internal/host/driver", "internal/host/ownership", "internal/host/provision", "internal/host/sessions",
 	"internal/host/telemetry", "internal/host/tokens", "internal/host/workers", "internal/lifecycle",

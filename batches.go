@@ -190,7 +190,31 @@ func (c *Client) BatchResults(ctx context.Context, id string, q BatchQuery) iter
 	if q.Inputs {
 		ask["inputs"] = true
 	}
-	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesResults, ask: ask}, "results", readBatchResult)
+	return listed(ctx, pages{request: c.askAgain, subject: contract.RPCBatchesResults, ask: ask}, "results", func(raw json.RawMessage) (BatchResult, error) {
+		r, err := readBatchResult(raw)
+		return c.resolvedResult(ctx, r, err)
+	})
+}
+
+// resolvedResult has a large result in the place of the reference. That of an object which is gone fails alone.
+func (c *Client) resolvedResult(ctx context.Context, r BatchResult, err error) (BatchResult, error) {
+	if err != nil || r.Err != nil || r.Reply == nil || r.Reply.Object == nil {
+		return r, err
+	}
+	*r.Reply, r.Err = c.resolved(ctx, *r.Reply, nil)
+	if e := asError(r.Err); e != nil && e.Code == contract.CodeObjectUnknown {
+		return r, nil
+	}
+	if r.Err != nil {
+		return r, r.Err
+	}
+	var line map[string]json.RawMessage
+	if err := json.Unmarshal(r.Raw, &line); err != nil {
+		return r, badReply("a result of the batch is not the expected JSON: %v", err)
+	}
+	line["reply"] = r.Reply.Raw
+	r.Raw, err = json.Marshal(line)
+	return r, err
 }
 
 func readBatchResult(raw json.RawMessage) (BatchResult, error) {

@@ -216,7 +216,8 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 	if err != nil {
 		return Reply{}, err
 	}
-	return readReply(m, r.job)
+	reply, err := readReply(m, r.job)
+	return c.resolved(ctx, reply, err)
 }
 
 // request sends a message and returns the answer. Every failure is an *Error.

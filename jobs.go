@@ -118,6 +118,7 @@ func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map
 	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts}
 	if len(w.Reply) > 0 && string(w.Reply) != "null" {
 		r, err := parseReply(w.Reply, found.JobRef)
+		r, err = c.resolved(ctx, r, err)
 		found.Reply, found.Err = &r, err
 	}
 	return found, nil

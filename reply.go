@@ -1,6 +1,9 @@
 package dspex
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -33,7 +36,16 @@ type Reply struct {
 	Queued       time.Duration   // from acceptance to the start of the last attempt
 	Run          time.Duration   // the last attempt
 	Usage        map[string]any  // of the language models, by model
+	Object       *Object         // where the service keeps a result that is too large for a message; Result has it all the same
 	Raw          json.RawMessage // the raw response body
+}
+
+// Object is a reference to a large payload.
+type Object struct {
+	ID     string `json:"object"`
+	Size   int    `json:"size"`
+	Digest string `json:"digest"` // SHA-256, in hexadecimal digits
+	Type   string `json:"type"`   // content type
 }
 
 // Decode reads the result into v, as json.Unmarshal does.
@@ -52,6 +64,7 @@ func (r Reply) Outputs() map[string]any {
 type wireReply struct {
 	OK      *bool           `json:"ok"`
 	Result  json.RawMessage `json:"result"`
+	Object  *Object         `json:"result_object"`
 	Error   *wireError      `json:"error"`
 	Job     string          `json:"job"`
 	Attempt int             `json:"attempt"`
@@ -88,7 +101,7 @@ func parseReply(body []byte, job JobRef) (Reply, error) {
 	}
 	r := Reply{
 		Job: job, Attempt: w.Attempt, Result: w.Result, SessionState: w.Session.State, Host: w.Session.Host, Worker: w.Session.Worker,
-		Engine: w.Engine, Usage: w.Usage, Queued: fromMillis(w.Timing.QueuedMS), Run: fromMillis(w.Timing.RunMS), Raw: body,
+		Engine: w.Engine, Usage: w.Usage, Object: w.Object, Queued: fromMillis(w.Timing.QueuedMS), Run: fromMillis(w.Timing.RunMS), Raw: body,
 	}
 	if w.RanOn.Host != "" {
 		r.Host, r.Worker = w.RanOn.Host, w.RanOn.Worker
@@ -115,4 +128,64 @@ func readReply(m *nats.Msg, job JobRef) (Reply, error) {
 func headerInt(m *nats.Msg, name string) int {
 	n, _ := strconv.Atoi(m.Header.Get(name))
 	return n
+}
+
+// largestObject bounds what a client reads of an object, whatever a reference says.
+const largestObject = 1 << 30
+
+// resolved has the result that a reply refers to in its place. An object that is gone is an error of code object_unknown.
+func (c *Client) resolved(ctx context.Context, r Reply, err error) (Reply, error) {
+	if err != nil || r.Object == nil {
+		return r, err
+	}
+	if r.Result, err = c.fetchObject(ctx, r.Job, *r.Object); err != nil {
+		return r, err
+	}
+	var body map[string]json.RawMessage
+	if err := json.Unmarshal(r.Raw, &body); err != nil {
+		return r, badReply("the reply is not the expected JSON: %v", err)
+	}
+	delete(body, "result_object")
+	body["result"] = r.Result
+	r.Raw, err = json.Marshal(body)
+	return r, err
+}
+
+// fetchObject reads an object piece by piece and checks it.
+func (c *Client) fetchObject(ctx context.Context, job JobRef, o Object) (json.RawMessage, error) {
+	if o.Size < 0 || o.Size > largestObject {
+		return nil, badReply("an object has %d bytes, expected at most %d", o.Size, largestObject)
+	}
+	ask := map[string]any{"object": o.ID, "job": job.ID}
+	if job.Session != "" {
+		ask["session"] = job.Session
+	}
+	var data []byte
+	for len(data) < o.Size {
+		reply, err := c.askAgain(ctx, contract.RPCObjectsGet, ask)
+		if e := asError(err); e != nil {
+			e.Job = job
+		}
+		if err != nil {
+			return nil, err
+		}
+		var piece struct {
+			Data   []byte `json:"data"`
+			Cursor string `json:"cursor"`
+		}
+		if err := reply.Decode(&piece); err != nil || len(piece.Data) == 0 || piece.Cursor == "" {
+			return nil, badReply("an object ends after %d of %d bytes", len(data), o.Size)
+		}
+		data, ask["cursor"] = append(data, piece.Data...), piece.Cursor
+	}
+	sum := sha256.Sum256(data)
+	switch {
+	case len(data) != o.Size || hex.EncodeToString(sum[:]) != o.Digest:
+		return nil, badReply("an object is not what its digest says")
+	case o.Type != contract.JSON:
+		return nil, badReply("the result has no JSON form: its object is of type %s", o.Type)
+	case !json.Valid(data):
+		return nil, badReply("an object is not the JSON that its type says")
+	}
+	return data, nil
 }

@@ -56,6 +56,9 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 		defer func() { _ = sub.Unsubscribe() }()
 		for {
 			chunk, err := next(ctx, sub, r.job)
+			if chunk.Reply != nil {
+				*chunk.Reply, err = c.resolved(ctx, *chunk.Reply, err)
+			}
 			if !yield(chunk, err) || err != nil || chunk.Reply != nil {
 				return
 			}

@@ -48,6 +48,9 @@ type options struct {
 	sessionQueue          int64
 	jobsSize, resultsSize daemon.Size
 	deadSize, batchesSize daemon.Size
+	objectsSize           daemon.Size
+	objectMax             daemon.Size
+	tenantObjects         daemon.Size
 	resultsMinAge         time.Duration
 	accounts, pooling     bool
 	quotas                string
@@ -64,6 +67,9 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.DurationVar(&o.resultsMinAge, "results-min-age", 0, "outcomes older than this are deleted early when their room is nearly used up, 15m to 24h (0: never, jobs wait for room instead)")
 	f.Var(&o.deadSize, "dlq-size", "room for dead letters; the oldest are deleted first (default: what it has; a new deployment gets 1GiB)")
 	f.Var(&o.batchesSize, "batches-size", "room for the jobs and outcomes of batches (default: what it has; a new deployment gets 2GiB)")
+	f.Var(&o.objectsSize, "objects-size", "room for large results (default: what it has; a new deployment gets 1GiB)")
+	f.Var(&o.objectMax, "object-max", "bound on one large result (default: what it has; a new deployment gets 8MiB)")
+	f.Var(&o.tenantObjects, "tenant-objects", "bound on all large results of one tenant (default: what it has; a new deployment gets 256MiB)")
 	f.BoolVar(&o.accounts, "accounts", false, "clients have accounts of their own, one for each tenant, as in nats.conf; this cannot be undone")
 	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of the tenants' limits: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
 	config.PoolingFlag(f, &o.pooling)
@@ -115,7 +121,8 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	d, err := dispatch.New(dispatch.Config{
 		Name: o.name, NC: nc, Log: s.Log,
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
-			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize)},
+			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize),
+			ObjectBytes: int64(o.objectsSize), ObjectMost: int64(o.objectMax), TenantObjects: int64(o.tenantObjects)},
 		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge, PoolingOff: !o.pooling,
 		Machine: clock.System(),
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
@@ -145,7 +152,7 @@ func advise(err error) error {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return daemon.Hint(err, "JetStream is not enabled for this account: see nats.conf, or start the broker with `nats-server -js`")
 	case ok && api.ErrorCode == noRoom:
-		return daemon.Hint(err, "twice --jobs-size, --results-size, --dlq-size and --batches-size must fit into the broker's max_file_store (nats.conf)")
+		return daemon.Hint(err, "twice --jobs-size, --results-size, --dlq-size, --batches-size and --objects-size must fit into the broker's max_file_store (nats.conf)")
 	case errors.Is(err, context.DeadlineExceeded):
 		return daemon.Hint(err, "the broker does not answer requests without permission: look for permission violations in its log")
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 // order is that of the copies.
-var order = []string{stream.Jobs, stream.Anonymous, stream.RecordsStream, stream.ResultsStream, stream.Dead, stream.BatchesStream, stream.ControlStream, stream.Audit, stream.Events}
+var order = []string{stream.Jobs, stream.Anonymous, stream.RecordsStream, stream.ResultsStream, stream.Dead, stream.BatchesStream, stream.ObjectsStream, stream.ControlStream, stream.Audit, stream.Events}
 
 // What a backup has is in manifest, which is written last: a directory without it is no backup.
 const (
@@ -71,7 +71,7 @@ func Write(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Mani
 	m := &Manifest{Schema: schema, Began: time.Now().UTC()}
 	for _, name := range order {
 		o, err := write(ctx, nc, js, name, filepath.Join(dir, name+suffix), tell)
-		if errors.Is(err, jetstream.ErrStreamNotFound) && (name == stream.Audit || name == stream.BatchesStream) { // of a deployment that has none yet
+		if errors.Is(err, jetstream.ErrStreamNotFound) && (name == stream.Audit || name == stream.BatchesStream || name == stream.ObjectsStream) { // of a deployment that has none yet
 			continue
 		}
 		if err != nil {

@@ -25,6 +25,7 @@ const (
 	CodeBadReply          = "bad_reply_subject"
 	CodeBadBatch          = "bad_batch" // some of its jobs cannot be run
 	CodeBatchUnknown      = "batch_unknown"
+	CodeObjectUnknown     = "object_unknown" // never stored whole, expired or erased
 	CodeRole              = "role_required"
 	CodeTooLarge          = "too_large"
 	CodeSecret            = "secret_in_request"
@@ -72,7 +73,7 @@ const (
 // numbers are the HTTP-like numbers of codes; a code without one has its category's.
 var numbers = map[string]int{
 	CodeBadRequest: 400, CodeBadOption: 400, CodeBadInput: 400, CodeBadHeader: 400, CodeBadSession: 400, CodeBadJob: 400, CodeBadReply: 400, CodeBadBatch: 400,
-	CodeSecret: 400, CodeRole: 403, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeBatchUnknown: 404, CodeDeadLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
+	CodeSecret: 400, CodeRole: 403, CodeTooLarge: 413, CodeConflict: 409, CodeJobUnknown: 404, CodeBatchUnknown: 404, CodeObjectUnknown: 404, CodeDeadLetterUnknown: 404, CodeExpired: 408, CodeOperationTimeout: 504,
 	CodeCheckoutTimeout: 503, CodeQueueFull: 429, CodeQuota: 429, CodeOverloaded: 429, CodeStoreFull: 507, CodePoolUnavailable: 503, CodeBroker: 503, CodePending: 503,
 	CodeWorkerDied: 502, CodeWorkerHung: 503, CodeCrashed: 502, CodeWorkerStart: 503, CodeBadFrame: 502,
 	CodeSessionUnknown: 404, CodeSessionNotEmpty: 409, CodeNotJSON: 422, CodeHostUnknown: 404, CodeConsumerUnknown: 404, CodeStateRequired: 412, CodeStateTooLarge: 413,

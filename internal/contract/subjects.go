@@ -44,6 +44,8 @@ const (
 
 	RPCAuditList = "dspex.rpc.audit.list"
 
+	RPCObjectsGet = "dspex.rpc.objects.get"
+
 	RPCBatchesUpload  = "dspex.rpc.batches.upload"
 	RPCBatchesSubmit  = "dspex.rpc.batches.submit"
 	RPCBatchesGet     = "dspex.rpc.batches.get"

@@ -45,10 +45,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/dispatch/assign"
 	"github.com/dspex/dspex/internal/dispatch/batches"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/leader"
+	"github.com/dspex/dspex/internal/dispatch/objects"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -287,6 +289,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.calls.Session).stored(),
 		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous).stored(),
 		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
+		at("objects-get", contract.RPCObjectsGet, audit.Operator, aside((&objects.Objects{Broker: d.broker}).Get)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
 		at("jobs-list", jobs.RPCJobsList, audit.None, aside(outcomes.List{Broker: d.broker}.Answer)),
 		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),

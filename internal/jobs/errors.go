@@ -109,6 +109,7 @@ const (
 	CodeStateRequired    = contract.CodeStateRequired
 	CodeStateTooLarge    = contract.CodeStateTooLarge
 	CodeResultTooLarge   = contract.CodeResultTooLarge
+	CodeObjectUnknown    = contract.CodeObjectUnknown
 	CodeRecordNewer      = contract.CodeRecordNewer
 	CodeRecordUnreadable = contract.CodeRecordUnreadable
 	CodeLMUnknown        = contract.CodeLMUnknown

@@ -30,8 +30,9 @@ type Reply struct {
 	Engine  string
 	Queued  time.Duration
 	Run     time.Duration
-	Result  []byte // MessagePack, when Err is nil
-	Usage   []byte // MessagePack map, or nil
+	Result  []byte     // MessagePack, when Err is nil
+	Object  *ObjectRef // where the result is, when it is too large to be here
+	Usage   []byte     // MessagePack map, or nil
 	Err     *Error
 }
 
@@ -69,7 +70,11 @@ func (r *Reply) Append(dst []byte) []byte {
 		dst = wire.AppendStr(wire.AppendStr(dst, "host"), r.Host)
 		dst = wire.AppendStr(wire.AppendStr(dst, "worker"), r.Worker)
 	}
-	if r.Err == nil {
+	switch {
+	case r.Err != nil:
+	case r.Object != nil:
+		dst = r.Object.Append(wire.AppendStr(dst, "result_object"))
+	default:
 		dst = append(wire.AppendStr(dst, "result"), r.Result...)
 	}
 	if r.Session != "" {

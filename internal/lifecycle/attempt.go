@@ -176,7 +176,7 @@ func (a *attempt) settle(c *Core, e *jobs.Error, out *Output) {
 func (a *attempt) reply(c *Core) []byte {
 	t, out := c.cur, a.output
 	r := jobs.Reply{Job: t.Env.Job, Attempt: t.Attempt, Session: c.ref.ID, Host: c.cfg.Host, Worker: out.Slot.Worker, State: out.Label,
-		Engine: out.Slot.Engine, Queued: c.age(t.Job) - out.Ran, Run: out.Ran, Usage: out.Usage, Err: a.err, Result: out.Value}
+		Engine: out.Slot.Engine, Queued: c.age(t.Job) - out.Ran, Run: out.Ran, Usage: out.Usage, Err: a.err, Result: out.Value, Object: out.Object}
 	return r.Append(nil)
 }
 

@@ -122,6 +122,7 @@ type Refusal struct {
 // Output is what one attempt brought.
 type Output struct {
 	Value   []byte
+	Object  *jobs.ObjectRef // where the value is stored, nil: it is Value
 	Usage   []byte
 	State   []byte // nil: unchanged
 	Version uint64

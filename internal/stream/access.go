@@ -1,3 +1,8 @@
+// Package stream is the one place that knows NATS: it makes the broker objects (Ensure), writes with acknowledgements by
+// callback (Writer), reads and writes the KV records with compare-and-set (Bucket) and takes over the consumer of a
+// partition (Partitions).
+//
+// It knows keys and bytes, not what a job is.
 package stream
 
 import (
@@ -28,6 +33,7 @@ type Access struct {
 	Control    *Bucket
 	Assign     *Bucket
 	Batches    *Bucket // of dispatchers
+	Vault      *Vault  // large payloads
 	Reads      *Reads
 	Claims     *Claims
 	Clock      *Clock
@@ -53,6 +59,7 @@ func (a *Access) Begin() (err error) {
 	a.Reads = NewReads()
 	a.Records, a.Results, a.Control, a.Assign, a.Batches = bucket(Sessions).Within(a.Reads), bucket(Results).Within(a.Reads), bucket(Control), bucket(Assign), bucket(Batches)
 	a.Claims = NewClaims(a.JS, a.Assign)
+	a.Vault = newVault(a)
 	return nil
 }
 

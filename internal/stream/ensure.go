@@ -60,9 +60,13 @@ type Settings struct {
 	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
 	AuditBytes   int64 // audit trail: the oldest go first; default 256 MiB
 	BatchBytes   int64 // jobs and outcomes of batches; default 2 GiB
+	ObjectBytes  int64 // large results; default 1 GiB
+	// Bounds of objects; with Resize those of an existing deployment too, but for those that are 0.
+	ObjectMost    int64 // bytes of one; default 8 MiB
+	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
 	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
 	Remembered uint64
-	// anew says that an audit trail, or a bucket of batches, that is missing was never there, as far as anybody knows: the deployment is of an
+	// anew says that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
 	// earlier release.
 	anew bool
 	// Accounts says that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
@@ -93,6 +97,15 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.BatchBytes == 0 {
 		s.BatchBytes = 2 << 30
+	}
+	if s.ObjectBytes == 0 {
+		s.ObjectBytes = 1 << 30
+	}
+	if s.ObjectMost == 0 {
+		s.ObjectMost = 8 << 20
+	}
+	if s.TenantObjects == 0 {
+		s.TenantObjects = 256 << 20
 	}
 	return s
 }
@@ -145,7 +158,7 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 
 func firstMissing(ctx context.Context, js jetstream.JetStream) (string, error) {
 	for _, cfg := range objects(Settings{}.withDefaults()) {
-		if cfg.Name == Events || cfg.Name == Audit || cfg.Name == BatchesStream { // hosts do without them
+		if cfg.Name == Events || cfg.Name == Audit || cfg.Name == BatchesStream || cfg.Name == ObjectsStream { // hosts do without them
 			continue
 		}
 		if _, err := js.Stream(ctx, cfg.Name); err != nil {
@@ -177,6 +190,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 		expiring(bucket(Sessions, 1, s)),
 		results(s),
 		batches(s),
+		vault(s),
 		{
 			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
 			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,

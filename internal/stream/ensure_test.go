@@ -27,7 +27,7 @@ func TestEnsureIsContentWithWhatIsThereAlsoWhereThereIsNoRoomTwice(t *testing.T)
 		t.Fatal(err)
 	}
 	for range 2 {
-		if n, err := Ensure(t.Context(), js, Settings{Partitions: 4, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20, AuditBytes: 64 << 20, BatchBytes: 64 << 20}); err != nil || n != 4 {
+		if n, err := Ensure(t.Context(), js, Settings{Partitions: 4, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20, AuditBytes: 64 << 20, BatchBytes: 64 << 20, ObjectBytes: 64 << 20}); err != nil || n != 4 {
 			t.Fatal(n, err)
 		}
 	}

@@ -91,7 +91,7 @@ func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []s
 		if !slices.Contains(missing, cfg.Name) {
 			continue
 		}
-		if cfg.FirstSeq = first; (cfg.Name == Audit || cfg.Name == BatchesStream) && s.anew {
+		if cfg.FirstSeq = first; (cfg.Name == Audit || cfg.Name == BatchesStream || cfg.Name == ObjectsStream) && s.anew {
 			cfg.FirstSeq = 0
 		}
 		_, err := js.CreateStream(ctx, cfg)
@@ -130,6 +130,7 @@ var holds = map[string]string{
 	RecordsStream:  "states of sessions",
 	ResultsStream:  "outcomes of jobs",
 	BatchesStream:  "batches: their jobs that were not published, and their outcomes",
+	ObjectsStream:  "large results: replies still refer to them",
 	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",
 }
 

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -100,6 +101,8 @@ func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
 			cfg.SubjectTransform, cfg.Duplicates = layout.transform(s.Accounts), jobsWindow
 		case Anonymous:
 			cfg.Duplicates = jobsWindow
+		case ObjectsStream:
+			cfg.Metadata = s.rebounded(cfg.Metadata)
 		}
 		if cfg.MaxBytes, err = s.resized(info); err != nil {
 			return err
@@ -115,7 +118,8 @@ func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
 }
 
 func same(a, b jetstream.StreamConfig) bool {
-	return a.Duplicates == b.Duplicates && a.MaxBytes == b.MaxBytes && slices.Equal(a.Subjects, b.Subjects) && reflect.DeepEqual(a.SubjectTransform, b.SubjectTransform)
+	return a.Duplicates == b.Duplicates && a.MaxBytes == b.MaxBytes && slices.Equal(a.Subjects, b.Subjects) &&
+		maps.Equal(a.Metadata, b.Metadata) && reflect.DeepEqual(a.SubjectTransform, b.SubjectTransform)
 }
 
 // sized are the objects whose size an operator chooses, with the flag that does.
@@ -127,6 +131,7 @@ var sized = map[string]struct {
 	Anonymous:     {"--jobs-size", func(s Settings) int64 { return s.JobsBytes }},
 	ResultsStream: {"--results-size", func(s Settings) int64 { return s.ResultsBytes }},
 	BatchesStream: {"--batches-size", func(s Settings) int64 { return s.BatchBytes }},
+	ObjectsStream: {"--objects-size", func(s Settings) int64 { return s.ObjectBytes }},
 	Dead:          {"--dlq-size", func(s Settings) int64 { return s.DeadBytes }},
 }
 

@@ -58,7 +58,7 @@ func anOperatorLooksButDoesNotTouch(t *testing.T, d *deployment) {
 		t.Fatal(err)
 	}
 	names, err := m.StreamNames(nil)
-	for _, want := range []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS", "DSPEX_AUDIT", "KV_dspex_assign", "KV_dspex_sessions", "KV_dspex_results", "KV_dspex_control", "KV_dspex_batches"} {
+	for _, want := range []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS", "DSPEX_AUDIT", "KV_dspex_assign", "KV_dspex_sessions", "KV_dspex_results", "KV_dspex_control", "KV_dspex_batches", "OBJ_dspex_objects"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s is not among the streams %v, %v", want, names, err)
 		}

@@ -24,6 +24,7 @@ const (
 type reply struct {
 	OK      bool           `json:"ok"`
 	Result  any            `json:"result"`
+	Object  any            `json:"result_object"`
 	Error   *failure       `json:"error"`
 	Job     string         `json:"job"`
 	Attempt int            `json:"attempt"`

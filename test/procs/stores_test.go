@@ -19,7 +19,7 @@ import (
 )
 
 // everyStore is what a broker holds of a deployment.
-var everyStore = []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS", "DSPEX_AUDIT", "KV_dspex_assign", "KV_dspex_sessions", "KV_dspex_results", "KV_dspex_control", "KV_dspex_batches"}
+var everyStore = []string{"DSPEX_JOBS", "DSPEX_ANON", "DSPEX_DLQ", "DSPEX_EVENTS", "DSPEX_AUDIT", "KV_dspex_assign", "KV_dspex_sessions", "KV_dspex_results", "KV_dspex_control", "KV_dspex_batches", "OBJ_dspex_objects"}
 
 // eventually waits until f is content.
 func eventually(t *testing.T, what string, f func(context.Context) error) {

@@ -17,11 +17,11 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 		"client": {
 			publish: []string{
 				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.rpc.jobs.list", "dspex.audit.operator.x",
-				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader", "$KV.dspex_batches.b.default.x",
+				"_INBOX.dispatcher.x", "_INBOX.host.x", "$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$KV.dspex_assign.p.1", "$KV.dspex_control.leader", "$KV.dspex_batches.b.default.x", "$O.dspex_objects.C.default.a.x", "$JS.API.STREAM.MSG.GET.OBJ_dspex_objects",
 				"$JS.API.INFO", "$JS.API.STREAM.PURGE.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.KV_dspex_results", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS", "$JS.ACK.DSPEX_JOBS.x", "$SRV.PING",
 			},
 			subscribe: []string{"_INBOX.>", "_INBOX.other.>", "dspex.>", "dspex.telemetry.>", "dspex.events.>", "dspex.audit.>", "dspex.rpc.session.*", "dspex.session.*", "$KV.dspex_results.>", ">"},
-			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.batches.submit", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
+			allowed:   []string{"dspex.rpc.session.x", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.objects.get", "dspex.rpc.batches.submit", "dspex.session.x", "dspex.anonymous.interactive", "dspex.anonymous.batch"},
 		},
 		"host": {
 			publish: []string{
@@ -30,7 +30,7 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 				"$JS.API.STREAM.MSG.DELETE.DSPEX_JOBS", "$JS.API.CONSUMER.CREATE.DSPEX_DLQ.x", "$JS.API.CONSUMER.CREATE.KV_dspex_sessions.x", "$SRV.PING",
 			},
 			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "dspex.rpc.>", "dspex.session.*", "$KV.>", ">"},
-			allowed:   []string{"dspex.hb.h3", "dspex.telemetry.session_pool.execute", "dspex.ctl.drop", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.DSPEX_DLQ", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.p1-e2"},
+			allowed:   []string{"dspex.hb.h3", "dspex.telemetry.session_pool.execute", "dspex.ctl.drop", "dspex.ctl.h3.ping", "_INBOX.client.x", "dspex.reply.x", "$JS.API.STREAM.INFO.DSPEX_JOBS", "$JS.API.STREAM.MSG.GET.DSPEX_DLQ", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.p1-e2", "$O.dspex_objects.C.default.a.x"},
 		},
 		"operator": {
 			publish: []string{

@@ -32,7 +32,7 @@ const maxPayload = 64 << 10
 func (b *broker) start() error {
 	s, err := server.NewServer(&server.Options{
 		ServerName: "sim", DontListen: true, NoLog: true, NoSigs: true, JetStream: true, StoreDir: b.storeDir(),
-		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 16 << 30, SyncAlways: true, PingInterval: 2 * time.Second, MaxPingsOut: 2,
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 32 << 30, SyncAlways: true, PingInterval: 2 * time.Second, MaxPingsOut: 2,
 		MaxPayload: maxPayload,
 	})
 	if err != nil {

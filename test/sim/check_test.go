@@ -22,6 +22,7 @@ type checker struct {
 	messages map[string][]event         // session -> stored jobs, in stream order
 	heads    map[string][]event         // session -> heads of its jobs, in order
 	first    map[string]event           // session/job -> its first message
+	objects  map[string]string          // id -> a large result
 	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
 	gone     map[string][]time.Duration // session -> when its record's was
 	losses   []event                    // of stores, with all that was in them
@@ -30,13 +31,14 @@ type checker struct {
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string][]event{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, objects: map[string]string{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string][]event{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
 	c.oneOutcome()
 	c.commitsInOrder()
 	c.resultsAreCommitted()
+	c.objectsComeFirst()
 	c.everyJobEnds()
 	c.answersAreOutcomes()
 	c.startsInOrder()
@@ -323,7 +325,7 @@ func (c *checker) stateContinues() {
 				want = nil
 				continue
 			}
-			got := r.list()
+			got := c.listOf(r)
 			if len(got) != len(want)+1 || !slices.Equal(got[:len(got)-1], want) {
 				c.fail("session %s: sequence %d (%s) saw %v, committed were %v", session, e.seq, r.Session.State, got, want)
 			}

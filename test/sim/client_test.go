@@ -276,6 +276,9 @@ type reply struct {
 	Job     string   `msgpack:"job" json:"job"`
 	Attempt int      `msgpack:"attempt" json:"attempt"`
 	Result  wire.Raw `msgpack:"result" json:"-"`
+	Object  struct {
+		ID string `msgpack:"object" json:"object"`
+	} `msgpack:"result_object" json:"result_object"`
 	Session struct {
 		State string `msgpack:"state" json:"state"`
 	} `msgpack:"session" json:"session"`

@@ -54,6 +54,7 @@ const (
 	batched    kind = "batched"    // a batch's record
 	lined      kind = "lined"      // jobs of a batch
 	parted     kind = "parted"     // outcomes of a batch
+	objected   kind = "objected"   // a large result is there, whole
 )
 
 // What the director does, and what it finds at the end.

@@ -361,7 +361,7 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 		o.work.Bad = true
 	case 3:
 		if r.IntN(3) == 0 {
-			o.work.Pad = r.IntN(maxPayload / 3) // some fit as an outcome, and few as a state
+			o.work.Pad = r.IntN(maxPayload / 2) // half fit as an outcome, the others as an object, and few as a state
 		}
 	case 4:
 		o.work.MS = 1500

@@ -26,6 +26,7 @@ const (
 	pointAttemptRecord     point = "write attempt record"
 	pointRunStart          point = "attempt starts"
 	pointRunEnd            point = "attempt ends"
+	pointObject            point = "write object"
 	pointRetry             point = "write retry"
 	pointNak               point = "nak"
 	pointRecord            point = "write record"
@@ -48,7 +49,7 @@ const (
 
 // hostPoints are the points where a host can be struck, in the order of the table.
 var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointReadAttemptRecord, pointLook, pointAttemptRecord,
-	pointRunStart, pointRunEnd, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
+	pointRunStart, pointRunEnd, pointObject, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
 var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook}
 
@@ -72,6 +73,8 @@ func classify(p publication) point {
 		return pointResult
 	case strings.HasPrefix(s, "$KV."+stream.Results+".r.a."):
 		return pointAnonResult
+	case strings.HasPrefix(s, objectWhole):
+		return pointObject
 	case strings.HasPrefix(s, "$KV."+stream.Assign):
 		return pointAssign
 	case strings.HasPrefix(s, "$KV."+stream.Control+".leader"):

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,11 +25,19 @@ type tap struct {
 	mu sync.Mutex
 	nc *nats.Conn
 	js jetstream.JetStream
+
+	pieces map[string][]byte // of objects that are not whole; of the callback
 }
 
 const tapPrefix = "sim.tap."
 
-var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream.Assign, "KV_" + stream.Sessions, "KV_" + stream.Results, "KV_" + stream.Control, stream.BatchesStream}
+// Subjects of objects: their pieces, and what makes them whole.
+const (
+	objectPieces = "$O." + stream.ObjectBucket + ".C."
+	objectWhole  = "$O." + stream.ObjectBucket + ".M."
+)
+
+var tapped = []string{stream.Jobs, stream.Anonymous, stream.Dead, "KV_" + stream.Assign, "KV_" + stream.Sessions, "KV_" + stream.Results, "KV_" + stream.Control, stream.BatchesStream, stream.ObjectsStream}
 
 // connect is called at each start of the broker, before anybody else can reach it.
 func (p *tap) connect(s *server.Server) (err error) {
@@ -123,6 +132,21 @@ func (p *tap) read(m *nats.Msg) (event, bool) {
 		name, err := control.BreakerName(strings.TrimPrefix(subject, "$KV."+stream.Control+"."))
 		e.kind, e.text = opened, name
 		return e, err == nil && m.Header.Get("KV-Operation") == ""
+	case strings.HasPrefix(subject, objectPieces):
+		if p.pieces == nil {
+			p.pieces = map[string][]byte{}
+		}
+		name := strings.TrimPrefix(subject, objectPieces)
+		p.pieces[name] = append(p.pieces[name], m.Data...)
+		return e, false
+	case strings.HasPrefix(subject, objectWhole):
+		var meta struct{ Name string }
+		if err := json.Unmarshal(m.Data, &meta); err != nil {
+			e.kind, e.text = final, "unreadable object: "+err.Error()
+			return e, true
+		}
+		e.kind, e.text, e.body = objected, meta.Name[strings.LastIndexByte(meta.Name, '.')+1:], string(p.pieces[meta.Name])
+		delete(p.pieces, meta.Name)
 	case strings.HasPrefix(subject, "$KV."+stream.Batches+"."):
 		p.seeBatch(m, strings.TrimPrefix(subject, "$KV."+stream.Batches+"."), &e)
 	case strings.HasPrefix(subject, "$KV."):

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/batch"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -142,6 +143,10 @@ func (s leader) clear(ctx context.Context, h *held) {
 			s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
 			return
 		}
+	}
+	if err := s.Vault.Erase(ctx, jobs.BatchObjectNames(h.rec.Tenant, h.rec.Key)); err != nil {
+		s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
+		return
 	}
 	_, err := s.Batches.PutSync(batch.RecordKey(h.rec.Tenant, h.rec.Batch), nil, h.rev, goneLife)
 	if err != nil && !errors.Is(err, stream.ErrWrongRevision) {

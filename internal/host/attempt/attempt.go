@@ -4,6 +4,7 @@ package attempt
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -79,6 +80,20 @@ func (a *Attempt) GiveUp(e *jobs.Error) {
 		a.why = errTimeOver
 	}
 	close(a.gaveUp)
+}
+
+// onGivingUp calls f if the call is given up before stop is called.
+func (a *Attempt) onGivingUp(f func()) (stop func()) {
+	over := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-a.gaveUp:
+			f()
+		case <-over:
+		}
+	})
+	return func() { close(over); watch.Wait() }
 }
 
 // Op is the operation that the core knows the attempt by.

@@ -54,25 +54,18 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 	case f.Type == frame.Error:
 		out.Err, out.called = errorFrame(f.Body, a.slot.WorkerName())
 	default:
-		r.readResult(f.Body, a.Env.Type, out)
+		r.readResult(f.Body, out)
+		storeLarge(a, out)
 	}
 }
 
-func (r *Runner) readResult(body []byte, contentType string, out *Output) {
+func (r *Runner) readResult(body []byte, out *Output) {
 	result, err := frame.ParseResult(body)
 	if err != nil {
 		out.Err = jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's result cannot be read: %v", err).Again()
 		return
 	}
 	out.Value, out.State, out.Version = result.Value, result.State, result.StateVersion
-	if size, limit := len(result.Value), r.On.MaxPayload/4; size > limit {
-		out.Err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes", size).
-			WithHint("an outcome may have at most %d bytes", limit)
-	}
-	if size, limit := replySize(result.Value, contentType, r.On.MaxPayload), r.On.MaxPayload/2; out.Err == nil && size > limit {
-		out.Err = jobs.Errorf(jobs.Session, jobs.CodeResultTooLarge, "the result has %d bytes as JSON", size).
-			WithHint("a reply in JSON may have at most %d bytes; send the request in MessagePack", limit)
-	}
 	if limit := r.On.MaxPayload / 2; len(result.State) > limit {
 		out.Err = jobs.Errorf(jobs.Session, jobs.CodeStateTooLarge, "the session's state would have %d bytes", len(result.State)).
 			WithHint("a state may have at most %d bytes; the old one stays", limit)
@@ -101,22 +94,6 @@ func (r *Runner) readResult(body []byte, contentType string, out *Output) {
 }
 
 var yes = wire.AppendBool(nil, true)
-
-// jsonGrowth is the most that a value grows from MessagePack to JSON: a control character becomes \u0000, false with its comma
-// six bytes.
-const jsonGrowth = 6
-
-// replySize is the size of a result in the reply. Only where JSON could make it too large is it spelled out.
-func replySize(value []byte, contentType string, maxPayload int) int {
-	if contentType != jobs.JSON || len(value) <= maxPayload/2/jsonGrowth {
-		return len(value)
-	}
-	text, err := wire.AppendJSON(nil, value)
-	if err != nil {
-		return len(value) // it goes out as MessagePack
-	}
-	return len(text)
-}
 
 // sendPartial passes a CHUNK on. At most once: a client that counts sees gaps.
 func (r *Runner) sendPartial(a *Attempt, body []byte) {

@@ -24,7 +24,7 @@ func (s life) erased(ref jobs.SessionRef) *jobs.Error {
 		WithHint("retry; check that the host has permission to purge them (nats.conf)").Again()
 }
 
-// erase removes what is kept of the session outside of its record: outcomes, dead letters and the notes of their replays. It comes before the commit, so
+// erase removes what is kept of the session outside of its record: outcomes, large payloads, dead letters and the notes of their replays. It comes before the commit, so
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.
 func (s life) erase(ctx context.Context, ref jobs.SessionRef) error {
@@ -40,7 +40,11 @@ func (s life) erase(ctx context.Context, ref jobs.SessionRef) error {
 	if err != nil {
 		return err
 	}
-	erasers := []*stream.Eraser{results}
+	objects, err := stream.NewObjectErasers(ctx, s.p.on.JS, ref.ObjectNames())
+	if err != nil {
+		return err
+	}
+	erasers := append(objects, results)
 	for _, subject := range append(notes, ref.DeadSubject()) { // the dead letters last: they name the notes
 		erasers = append(erasers, dead.Beside(subject))
 	}

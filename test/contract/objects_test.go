@@ -1,0 +1,171 @@
+package contract
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// reference is what stands in the place of a large payload.
+type reference struct {
+	Object string `json:"object" msgpack:"object"`
+	Size   int    `json:"size" msgpack:"size"`
+	Digest string `json:"digest" msgpack:"digest"`
+	Type   string `json:"type" msgpack:"type"`
+}
+
+// refers is the reference of a reply that succeeded.
+func (r reply) refers(t *testing.T) (ref reference) {
+	t.Helper()
+	if !r.OK || r.keys["result"] != nil || r.keys["result_object"] == nil {
+		t.Fatalf("expected a reference to the result, got %+v, keys %v", r.Error, r.keys)
+	}
+	if err := json.Unmarshal(r.keys["result_object"], &ref); err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// fetch reads an object as the contract says.
+func (s *service) fetch(t *testing.T, session, job string, ref reference) []byte {
+	t.Helper()
+	var all []byte
+	ask := m{"object": ref.Object, "job": job}
+	if session != "" {
+		ask["session"] = session
+	}
+	for len(all) < ref.Size {
+		r := s.request(t, "dspex.rpc.objects.get", text(ask))
+		var piece struct {
+			Object, Digest, Type, Data, Cursor string
+			Size                               int
+		}
+		if err := json.Unmarshal(r.keys["result"], &piece); err != nil {
+			t.Fatalf("%v: %+v", err, r.Error)
+		}
+		if got := (reference{piece.Object, piece.Size, piece.Digest, piece.Type}); got != ref {
+			t.Fatalf("got %+v, want %+v", got, ref)
+		}
+		data, err := base64.StdEncoding.DecodeString(piece.Data)
+		if err != nil || len(data) == 0 {
+			t.Fatalf("a piece of %d bytes: %v", len(data), err)
+		}
+		all, ask["cursor"] = append(all, data...), piece.Cursor
+	}
+	sum := sha256.Sum256(all)
+	if len(all) != ref.Size || hex.EncodeToString(sum[:]) != ref.Digest {
+		t.Fatalf("got %d bytes with the digest %x, want %+v", len(all), sum, ref)
+	}
+	return all
+}
+
+func TestALargeResultIsInAnObject(t *testing.T) {
+	large := strings.Repeat("a", 400<<10)
+	for _, session := range []string{"objects_1", ""} {
+		r := stub.call(t, session, "echo", m{"x": large})
+		ref := r.refers(t)
+		if ref.Type != "application/json" {
+			t.Errorf("type %s", ref.Type)
+		}
+		var result m
+		if err := json.Unmarshal(stub.fetch(t, session, r.Job, ref), &result); err != nil || result["x"] != large {
+			t.Errorf("session %q: %v", session, err)
+		}
+	}
+}
+
+func TestALargeResultOfMessagePackIsInAnObjectOfMessagePack(t *testing.T) {
+	large := bytes.Repeat([]byte{0xff}, 400<<10)
+	r := stub.request(t, "dspex.rpc.session.objects_2", packed(body("echo", m{"x": large})), "Content-Type", msgpackType)
+	ref := r.refers(t)
+	var result m
+	if err := msgpack.Unmarshal(stub.fetch(t, "objects_2", r.Job, ref), &result); err != nil || !bytes.Equal(result["x"].([]byte), large) || ref.Type != msgpackType {
+		t.Errorf("type %s: %v", ref.Type, err)
+	}
+}
+
+func TestAResultThatIsTooLargeAsJSONIsInAnObject(t *testing.T) {
+	bells := strings.Repeat("\x07", 60<<10) // six bytes each
+	stub.call(t, "objects_3", "update_session_data", m{"operation": "set", "key": "a", "value": bells}).succeeds(t)
+	stub.call(t, "objects_3", "update_session_data", m{"operation": "set", "key": "b", "value": bells}).succeeds(t)
+	r := stub.call(t, "objects_3", "get_session_data", nil)
+	ref := r.refers(t)
+	if ref.Size < 6*2*len(bells) {
+		t.Errorf("%d bytes", ref.Size)
+	}
+	stub.fetch(t, "objects_3", r.Job, ref)
+}
+
+func TestALargeOutcomeIsLookedUpByItsReference(t *testing.T) {
+	large := strings.Repeat("b", 400<<10)
+	job := stub.publish(t, "dspex.session.objects_4", text(body("echo", m{"x": large})))
+	_, r := stub.wait(t, "objects_4", job)
+	stub.fetch(t, "objects_4", job, r.refers(t))
+	again := stub.request(t, "dspex.rpc.session.objects_4", text(body("echo", m{"x": large})), "Dspex-Job", "twice").refers(t)
+	if same := stub.request(t, "dspex.rpc.session.objects_4", text(body("echo", m{"x": large})), "Dspex-Job", "twice").refers(t); same != again {
+		t.Errorf("a repeat got %+v, the first %+v", same, again)
+	}
+}
+
+func TestAnObjectIsReachedThroughItsSessionOnlyAndGoesWithIt(t *testing.T) {
+	large := strings.Repeat("c", 400<<10)
+	r := stub.call(t, "objects_5", "echo", m{"x": large})
+	object, other := r.refers(t).Object, stub.call(t, "objects_6", "echo", m{"x": large})
+	get := func(ask m) reply {
+		ask["object"], ask["job"] = object, r.Job
+		return stub.request(t, "dspex.rpc.objects.get", text(ask))
+	}
+	get(m{"session": "objects_6"}).fails(t, "session", "object_unknown")
+	get(m{}).fails(t, "session", "object_unknown")
+	get(m{"session": "objects_5"}).succeeds(t)
+	stub.request(t, "dspex.rpc.sessions.erase", text(m{"session": "objects_5"})).succeeds(t)
+	get(m{"session": "objects_5"}).fails(t, "session", "object_unknown")
+	stub.fetch(t, "objects_6", other.Job, other.refers(t))
+}
+
+func TestALargeResultOfABatchGoesWithTheBatch(t *testing.T) {
+	job := m{"command": "echo", "args": m{"x": strings.Repeat("d", 400<<10)}, "session": "objects_7"}
+	stub.request(t, "dspex.rpc.batches.submit", text(m{"batch": "objects", "jobs": []m{job}})).succeeds(t)
+	stub.request(t, "dspex.rpc.batches.get", text(m{"batch": "objects", "wait_ms": patience.Milliseconds()})).succeeds(t)
+	var page struct {
+		Results []struct {
+			Job   string
+			Reply json.RawMessage
+		}
+	}
+	r := stub.request(t, "dspex.rpc.batches.results", text(m{"batch": "objects"}))
+	if err := json.Unmarshal(r.keys["result"], &page); err != nil || len(page.Results) != 1 {
+		t.Fatalf("%v: %s", err, r.keys["result"])
+	}
+	id, ref := page.Results[0].Job, readBody(t, page.Results[0].Reply).refers(t)
+	stub.request(t, "dspex.rpc.sessions.erase", text(m{"session": "objects_7"})).succeeds(t)
+	stub.fetch(t, "objects_7", id, ref)
+	stub.request(t, "dspex.rpc.batches.erase", text(m{"batch": "objects"})).succeeds(t)
+	ask := text(m{"session": "objects_7", "job": id, "object": ref.Object})
+	for end := time.Now().Add(patience); time.Now().Before(end); { // the leader removes it
+		if r = stub.request(t, "dspex.rpc.objects.get", ask); !r.OK {
+			break
+		}
+	}
+	r.fails(t, "session", "object_unknown")
+}
+
+func TestRequestsForObjectsAreChecked(t *testing.T) {
+	for ask, path := range map[string]string{
+		`{"job": "j"}`: "object", `{"object": "x"}`: "job",
+		`{"job": "j", "object": "a.b"}`: "object", `{"job": "j", "object": "*"}`: "object",
+		`{"job": "j.>", "object": "x"}`:            "job",
+		`{"job": "j", "object": "x", "cursor": 1}`: "cursor", `{"job": "j", "object": "x", "cursor": "-1"}`: "cursor",
+		`{"job": "j", "object": "x", "session": "a.>"}`: "session",
+		`{"job": "j", "object": "x", "tenant": "a"}`:    "tenant",
+	} {
+		stub.request(t, "dspex.rpc.objects.get", []byte(ask)).refused(t, "python", "bad_request", path)
+	}
+}
