@@ -26,7 +26,7 @@ func (l *life) Anonymous() bool            { return true }
 func (l *life) Began(*driver.Driver)       { l.wg.Add(1) }
 func (l *life) Rested(*driver.Driver) bool { return true }
 func (l *life) Resting(*driver.Driver)     { l.wg.Done() }
-func (l *life) Spawn(f func())             { l.all.Drivers.Go(&l.wg, f) }
+func (l *life) Spawn(f func())             { l.all.Drivers.Goroutines.Go(l.all.Drivers.Work, &l.wg, f) }
 func (l *life) Context() context.Context   { return l.all.Drivers.Work }
 func (l *life) GiveUp(lifecycle.Owner)     {}
 

@@ -18,17 +18,17 @@ import (
 
 // Drivers makes the drivers of a host, and is what they share.
 type Drivers struct {
-	On        *stream.Access
-	Rules     *lifecycle.Config
-	Runner    *attempt.Runner
-	Tokens    *tokens.Tokens
-	Telemetry *telemetry.Recorder
-	Payloads  *Payloads
-	Work      context.Context // its end cancels running jobs
+	On         *stream.Access
+	Rules      *lifecycle.Config
+	Runner     *attempt.Runner
+	Tokens     *tokens.Tokens
+	Telemetry  *telemetry.Recorder
+	Payloads   *Payloads
+	Work       context.Context // its end cancels running jobs
+	Goroutines *Goroutines
 
-	full       atomic.Int64 // writers that wait for room in the broker's store
-	goroutines goroutines
-	watches    sync.WaitGroup // of breakers, and goroutines
+	full    atomic.Int64 // writers that wait for room in the broker's store
+	watches sync.WaitGroup
 }
 
 // Session makes the driver of a session in one epoch. waits says that an earlier epoch's driver still works on it.
@@ -55,7 +55,10 @@ func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core)
 func (all *Drivers) Full() bool { return all.full.Load() > 0 }
 
 // Wait returns when no goroutine of the drivers is left: after the end of Work.
-func (all *Drivers) Wait() { all.watches.Wait() }
+func (all *Drivers) Wait() {
+	all.watches.Wait()
+	all.Goroutines.running.Wait()
+}
 
 // roomFor tells whether there is room in the broker's stores.
 func (all *Drivers) roomFor(op uint32) lifecycle.Event {

@@ -1,15 +1,17 @@
 package driver
 
 import (
+	"context"
 	"slices"
 	"sync"
 )
 
-// goroutines run what a job waits for: its reads, its call, its turn at the core. They are used again, since a new one grows its stack
+// Goroutines run what a job waits for: its reads, its call, its turn at the core. They are used again, since a new one grows its stack
 // each time, which took a tenth of what a job costs.
-type goroutines struct {
-	mu   sync.Mutex
-	idle []chan task // the one that was used last at the end
+type Goroutines struct {
+	running sync.WaitGroup
+	mu      sync.Mutex
+	idle    []chan task // the one that was used last at the end
 }
 
 // task is a function, and who waits for its end.
@@ -21,10 +23,10 @@ type task struct {
 // mostIdle goroutines are kept.
 const mostIdle = 64
 
-// Go runs f on a goroutine. ends counts it until it has returned.
-func (all *Drivers) Go(ends *sync.WaitGroup, f func()) {
+// Go runs f on a goroutine. ends counts it until it has returned. Goroutines that are idle end with work.
+func (g *Goroutines) Go(work context.Context, ends *sync.WaitGroup, f func()) {
 	ends.Add(1)
-	t, g := task{f, ends}, &all.goroutines
+	t := task{f, ends}
 	g.mu.Lock()
 	if n := len(g.idle); n > 0 {
 		next := g.idle[n-1]
@@ -34,11 +36,11 @@ func (all *Drivers) Go(ends *sync.WaitGroup, f func()) {
 		return
 	}
 	g.mu.Unlock()
-	all.watches.Go(func() { g.serve(t, all.Work.Done()) })
+	g.running.Go(func() { g.serve(t, work.Done()) })
 }
 
 // serve runs a task, and then others until the host's work ends or enough goroutines are idle.
-func (g *goroutines) serve(t task, over <-chan struct{}) {
+func (g *Goroutines) serve(t task, over <-chan struct{}) {
 	next := make(chan task, 1)
 	for {
 		t.run()
@@ -63,7 +65,7 @@ func (g *goroutines) serve(t task, over <-chan struct{}) {
 }
 
 // leave takes a goroutine off the list. It reports false if it has just been given a task.
-func (g *goroutines) leave(next chan task) bool {
+func (g *Goroutines) leave(next chan task) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := slices.Index(g.idle, next)

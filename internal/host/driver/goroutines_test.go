@@ -10,23 +10,23 @@ import (
 func TestGoroutinesAreUsedAgainAndEndWithTheWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		work, end := context.WithCancel(t.Context())
-		all := &Drivers{Work: work}
+		all := &Drivers{Work: work, Goroutines: &Goroutines{}}
 		idle := func() int {
-			all.goroutines.mu.Lock()
-			defer all.goroutines.mu.Unlock()
-			return len(all.goroutines.idle)
+			all.Goroutines.mu.Lock()
+			defer all.Goroutines.mu.Unlock()
+			return len(all.Goroutines.idle)
 		}
 		var ends sync.WaitGroup
-		all.Go(&ends, func() {})
+		all.Goroutines.Go(work, &ends, func() {})
 		synctest.Wait()
-		all.Go(&ends, func() {})
+		all.Goroutines.Go(work, &ends, func() {})
 		synctest.Wait()
 		if got := idle(); got != 1 {
 			t.Errorf("%d goroutines are idle after two tasks, one after the other: expected 1", got)
 		}
 		hold := make(chan struct{})
 		for range 2 * mostIdle {
-			all.Go(&ends, func() { <-hold })
+			all.Goroutines.Go(work, &ends, func() { <-hold })
 		}
 		synctest.Wait()
 		if got := idle(); got != 0 {
@@ -44,7 +44,7 @@ func TestGoroutinesAreUsedAgainAndEndWithTheWork(t *testing.T) {
 			t.Errorf("%d goroutines are left after the end of the work: expected 0", got)
 		}
 		ran := false
-		all.Go(&ends, func() { ran = true })
+		all.Goroutines.Go(work, &ends, func() { ran = true })
 		ends.Wait()
 		if !ran {
 			t.Error("a task after the end of the work has not run")

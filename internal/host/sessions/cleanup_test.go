@@ -55,7 +55,7 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	put("mine")
 	put("other")
 	ctx, fence := context.WithCancelCause(t.Context())
-	all := New("h1", nil, &driver.Drivers{On: on}, time.Hour)
+	all := New("h1", nil, &driver.Drivers{Goroutines: &driver.Goroutines{}, On: on}, time.Hour)
 	p := newPartition(newService(all, &ownership.Ownership{N: 3, Work: ctx, Fence: fence}), epoch)
 	p.want = stream.Consumer{Key: key}
 	s := life{p}

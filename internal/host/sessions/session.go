@@ -20,10 +20,12 @@ func (p *partition) newSession(ref jobs.SessionRef, waits bool) *driver.Driver {
 	return p.all.Drivers.Session(ref, life{p}, p.epoch, p.life, waits)
 }
 
-func (s life) Anonymous() bool          { return false }
-func (s life) Waits()                   {}
-func (s life) Seated()                  {}
-func (s life) Spawn(f func())           { s.p.all.Drivers.Go(&s.p.owned.Running, f) }
+func (s life) Anonymous() bool { return false }
+func (s life) Waits()          {}
+func (s life) Seated()         {}
+func (s life) Spawn(f func()) {
+	s.p.all.Drivers.Goroutines.Go(s.p.all.Drivers.Work, &s.p.owned.Running, f)
+}
 func (s life) Context() context.Context { return s.p.owned.Work }
 
 // Admits lets nothing start that could not be committed.
