@@ -41,34 +41,46 @@ func (g *Goroutines) Go(work context.Context, ends *sync.WaitGroup, f func()) {
 
 // serve runs a task, and then others until the host's work ends or enough goroutines are idle.
 func (g *Goroutines) serve(t task, over <-chan struct{}) {
-	next := make(chan task, 1)
-	for {
+	mine := make(chan task, 1)
+	for more := true; more; {
 		t.run()
 		t.ends.Done()
-		t = task{}
-		g.mu.Lock()
-		if len(g.idle) >= mostIdle {
-			g.mu.Unlock()
-			return
-		}
-		g.idle = append(g.idle, next)
-		g.mu.Unlock()
-		select {
-		case t = <-next:
-		case <-over:
-			if g.leave(next) {
-				return
-			}
-			t = <-next
-		}
+		t, more = g.next(mine, over)
 	}
 }
 
-// leave takes a goroutine off the list. It reports false if it has just been given a task.
-func (g *Goroutines) leave(next chan task) bool {
+// next waits for a task.
+func (g *Goroutines) next(mine chan task, over <-chan struct{}) (t task, more bool) {
+	if !g.enter(mine) {
+		return task{}, false
+	}
+	select {
+	case t = <-mine:
+	case <-over:
+		if g.leave(mine) {
+			return task{}, false
+		}
+		t = <-mine
+	}
+	return t, true
+}
+
+// enter puts a goroutine on the list. It reports false if there are enough.
+func (g *Goroutines) enter(mine chan task) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at := slices.Index(g.idle, next)
+	if len(g.idle) >= mostIdle {
+		return false
+	}
+	g.idle = append(g.idle, mine)
+	return true
+}
+
+// leave takes a goroutine off the list. It reports false if it has just been given a task.
+func (g *Goroutines) leave(mine chan task) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := slices.Index(g.idle, mine)
 	if at >= 0 {
 		g.idle = slices.Delete(g.idle, at, at+1)
 	}
