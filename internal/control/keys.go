@@ -64,6 +64,9 @@ func Ours(key string, value []byte) bool {
 		return len(value) == 0 || jobs.ValidSession(string(value))
 	case key == DefaultLMKey:
 		return IsDefaultLM(value)
+	case key == TotalsKey:
+		_, err := ParseTotals(value)
+		return err == nil
 	case drain:
 		return jobs.ValidSession(host) && IsDrain(value)
 	}

@@ -19,11 +19,15 @@ func (d *Dispatcher) tasks() []leader.Task {
 		{Name: "assignments", Run: d.planner.Keep},
 		keepAnchored(d.broker, d.log),
 		tellSteps(d.broker, d.log),
+		leader.Every(totalsEach, d.log, "totals", func(ctx context.Context) error { return d.hosts.Totals.Keep(ctx, d.broker.Control, d.hosts.Live()) }),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
 		{Name: "batches", Run: d.batches.Lead},
 	}
 }
+
+// totalsEach is the time between two looks at what hosts have counted: so much is lost if all dispatchers end together.
+const totalsEach = 5 * time.Second
 
 // keepAnchored keeps one unconsumed message in the newest block of the jobs stream.
 func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {

@@ -52,10 +52,12 @@ type Fleet struct {
 	all       map[string]*host
 	errors    errorRate
 	epoch     uint64 // the highest that a host has reported
+	Totals    Totals
 }
 
 func (f *Fleet) observe(b control.Heartbeat) {
 	f.errors.observe(b)
+	f.Totals.note(b)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.epoch = max(f.epoch, b.HighestEpoch)

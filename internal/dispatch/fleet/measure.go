@@ -68,30 +68,24 @@ func (f *Fleet) SessionIdle() time.Duration {
 	return longest
 }
 
-// PoolNumbers adds up what the hosts say.
-func PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
-	var workers, active, available, requests, failed, ms, sessions, hits, misses, moves, overflow int64
+// PoolNumbers adds up what the hosts say. What they have counted goes on when a host restarts or goes.
+func (f *Fleet) PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
+	var workers, active, available, sessions, overflow int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
 		active += int64(b.Active)
 		available += int64(b.Available)
-		requests += b.Requests
-		failed += b.Errors
-		ms += b.RunMillis
 		sessions += b.Sessions
-		hits += b.Hits
-		misses += b.Misses
-		moves += b.Moves
 		overflow += int64(b.Overflow)
 	}
-	average := int64(0)
-	if requests > 0 {
-		average = ms / requests
+	counted, average := f.Totals.sum(beats), int64(0)
+	if counted.Requests > 0 {
+		average = counted.RunMillis / counted.Requests
 	}
 	return map[string]int64{
 		"pool_size": workers, "active_workers": active, "available_workers": available, "active_sessions": sessions,
-		"total_requests": requests, "total_errors": failed, "average_response_time": average,
-		"affinity_hits": hits, "affinity_misses": misses, "affinity_moves": moves, "overflow_workers": overflow,
+		"total_requests": counted.Requests, "total_errors": counted.Errors, "average_response_time": average,
+		"affinity_hits": counted.Hits, "affinity_misses": counted.Misses, "affinity_moves": counted.Moves, "overflow_workers": overflow,
 		"uptime_seconds": int64(time.Since(started) / time.Second),
 	}
 }

@@ -86,7 +86,7 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	beats, all := h.Hosts.Measure()
-	stats, dead := fleet.PoolNumbers(beats, h.Started), h.Probes.Dead()
+	stats, dead := h.Hosts.PoolNumbers(beats, h.Started), h.Probes.Dead()
 	if dead == nil && h.Hosts.StoreFull() {
 		dead = stream.ErrStoreFull
 	}

@@ -22,7 +22,7 @@ type statistics struct {
 }
 
 func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) statistics {
-	s := statistics{beats: beats, numbers: fleet.PoolNumbers(beats, h.Started), extra: statsExtra}
+	s := statistics{beats: beats, numbers: h.Hosts.PoolNumbers(beats, h.Started), extra: statsExtra}
 	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
 	case only:
 		maps.Copy(s.numbers, fleet.TenantNumbers(fleet.ByTenant(beats)[tenant]))

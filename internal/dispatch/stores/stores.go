@@ -226,6 +226,9 @@ func (s *Stores) FollowControl(ctx context.Context) {
 		if s.Foreign(stream.Control, key, value, oursInControl(key, value)) {
 			value = nil
 		}
+		if key == control.TotalsKey {
+			s.hosts.Totals.Adopt(value)
+		}
 		if key != control.LeaderKey && !strings.HasPrefix(key, control.BreakerKey("")) { // breakers tell of a moment
 			s.remember(key, value)
 		}
