@@ -9,7 +9,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// AuditRecord is what the audit trail keeps of one request of an operator, or of one that was refused for want of the role.
+// AuditRecord is what the audit trail keeps of one request of an operator, or of one that was refused for lack of the role.
 type AuditRecord struct {
 	Sequence   uint64    `json:"sequence"`
 	At         time.Time `json:"at"`

@@ -28,7 +28,7 @@ type Client struct {
 
 const (
 	connectTimeout = 5 * time.Second // when the context of Connect has no deadline
-	// reconnectWait is how long a request waits for a connection that is being made again, within its own bound.
+	// reconnectWait is how long a request waits for a connection that is being recreated, within its own bound.
 	reconnectWait = 5 * time.Second
 )
 
@@ -74,7 +74,7 @@ func WithSubjectPrefix(prefix string) ClientOption {
 	})
 }
 
-// Connect connects to the broker. While a lost connection is being made again, requests wait up to 5 s and then fail: they are
+// Connect connects to the broker. While a lost connection is being recreated, requests wait up to 5 s and then fail: they are
 // not buffered.
 func Connect(ctx context.Context, url string, options ...ConnectOption) (*Client, error) {
 	timeout := connectTimeout
@@ -181,7 +181,7 @@ func (c *Client) Close() {
 	}
 }
 
-// Connected reports whether there is a connection to the broker now. A lost one is made again without end.
+// Connected reports whether there is a connection to the broker now. A lost one is recreated without end.
 func (c *Client) Connected() bool { return c.nc.IsConnected() }
 
 // Execute runs a command in a session and waits for its reply. Jobs of one session run one at a time, in the order accepted.
@@ -253,7 +253,7 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 	return answer, nil
 }
 
-// connected waits up to reconnectWait for a connection that is being made again.
+// connected waits up to reconnectWait for a connection that is being recreated.
 func (c *Client) connected(ctx context.Context) error {
 	if c.nc.IsConnected() {
 		return nil

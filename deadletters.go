@@ -100,7 +100,7 @@ type AttemptFailure struct {
 	At         time.Time     `json:"at"`
 }
 
-// DeadLetterFilter chooses dead letters. Its zero value lists all; to replay or to purge all, All must say so.
+// DeadLetterFilter chooses dead letters. Its zero value lists all; to replay or to purge all, All must be set.
 type DeadLetterFilter struct {
 	Session   string
 	Anonymous bool          // those without session

@@ -28,7 +28,7 @@ type IDOption interface {
 	SessionOption
 }
 
-// option implements all of them; the type that a function returns says where it may be used.
+// option implements all of them; the type that a function returns reports where it may be used.
 type option func(*request)
 
 func (o option) applyCall(r *request)    { o(r) }
@@ -164,7 +164,7 @@ func WithReplyTo(subject string) SubmitOption {
 	})
 }
 
-// refuse says what an option must be.
+// refuse reports what an option must be.
 func (r *request) refuse(name, expected string, got any) {
 	r.fail(invalid(CodeBadOption, "options."+name, expected, "%s must be %s, got %v", name, expected, got))
 }
@@ -177,7 +177,7 @@ func (r *request) setDuration(name string, d time.Duration) {
 	r.options[name] = milliseconds(d)
 }
 
-// milliseconds rounds up: a wait is never shorter than asked for.
+// milliseconds rounds up: a wait is never shorter than requested.
 func milliseconds(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }
 
 // mayRetry is the number of retries that the job can have at most.

@@ -23,7 +23,7 @@ func (a *Admin) Partitions(ctx context.Context) (Partitions, error) {
 }
 
 // SetPartitions changes the number of partitions. It returns at once: hosts finish what runs and give all partitions back, and what is
-// accepted meanwhile waits for that; Partitions tells when the change is over. Nothing is refused or lost.
+// accepted meanwhile waits for that; Partitions reports when the change is over. Nothing is refused or lost.
 func (a *Admin) SetPartitions(ctx context.Context, n int) (Partitions, error) {
 	return a.partitions(ctx, contract.RPCPartitionsSet, map[string]any{"partitions": n})
 }

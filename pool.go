@@ -42,14 +42,14 @@ const (
 type Health struct {
 	Status  HealthStatus
 	Reasons []string // why it is degraded, for people
-	// Accounts says that clients are in accounts of their own. Where they are not, one that may publish can write to any subject
+	// Accounts reports that clients are in accounts of their own. Where they are not, one that may publish can write to any subject
 	// of the broker.
 	Accounts bool
 	Stats    Stats
 	Raw      json.RawMessage // the raw result
 }
 
-// Health measures the pool now. A pool that cannot serve is an error, whose category and message say why.
+// Health measures the pool now. A pool that cannot serve is an error, whose category and message report why.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	reply, err := c.ask(ctx, contract.RPCHealth, struct{}{})
 	if err != nil {
@@ -160,7 +160,7 @@ type pages struct {
 	limit   int // of all of it, 0: no limit
 }
 
-// each reads pages until one has no cursor, or the limit is reached, or read has enough. read tells how many of what is limited the page had.
+// each reads pages until one has no cursor, or the limit is reached, or read has enough. read reports how many of what is limited the page had.
 func (p pages) each(ctx context.Context, read func(page map[string]json.RawMessage) (count int, more bool)) error {
 	ask := maps.Clone(p.ask) // a list may be read twice
 	for left := p.limit; ; {

@@ -24,7 +24,7 @@ const (
 	SessionReset    SessionState = "reset"    // its state is known to be lost
 )
 
-// Reply is the answer of a job that succeeded. Of a job that failed it tells where the job ran.
+// Reply is the answer of a job that succeeded. Of a job that failed it reports where the job ran.
 type Reply struct {
 	Job          JobRef
 	Attempt      int             // 1 is the first
@@ -89,7 +89,7 @@ type wireReply struct {
 // fromMillis is a duration of the wire.
 func fromMillis(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
-// parseReply reads the body of a reply. The error of a failed job is an *Error, and the reply then still tells where it ran. job is what is
+// parseReply reads the body of a reply. The error of a failed job is an *Error, and the reply then still reports where it ran. job is what is
 // known of the job without the body.
 func parseReply(body []byte, job JobRef) (Reply, error) {
 	var w wireReply

@@ -199,7 +199,7 @@ func (w *watch) leave() {
 	}
 }
 
-// end stops watching for good.
+// end stops watching permanently.
 func (w *watch) end() {
 	w.mu.Lock()
 	w.ended = true

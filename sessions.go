@@ -90,7 +90,7 @@ type SessionFilter struct {
 	Limit  int           // of sessions, 0: no limit
 }
 
-// mostPage is the largest page that is asked for.
+// mostPage is the largest page that is requested.
 const mostPage = 500
 
 // Sessions lists the sessions that have state or history, those not used for longest first. It reads page by page while the

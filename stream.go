@@ -18,7 +18,7 @@ type Chunk struct {
 	Field   string // the output that Text belongs to
 	Text    string
 	Call    int    // number of the model's call that Text belongs to: 0 for the first; those that run at the same time have different ones
-	Status  string // what the program is doing, when it says so; Field and Text are then empty
+	Status  string // what the program is doing, when it reports it; Field and Text are then empty
 	Reply   *Reply // only in the last chunk: the whole answer
 }
 

@@ -98,7 +98,7 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 }
 
 // untilFull bounds a publish that waits for its acknowledgement: a broker whose disk is full refuses nothing, it stays silent. So after
-// a second dispatchers are asked whether it stores anything; if it does not the context ends, and end says so.
+// a second dispatchers are queried whether it stores anything; if it does not the context ends, and end reports it.
 func (c *Client) untilFull(ctx context.Context) (bounded context.Context, end func() *Error) {
 	ctx, giveUp := context.WithCancel(ctx)
 	var full *Error
@@ -126,7 +126,7 @@ func (c *Client) untilFull(ctx context.Context) (bounded context.Context, end fu
 	}
 }
 
-// tooManyRequests is how a broker says that more waits to be stored than it keeps (max_buffered_size in nats.conf).
+// tooManyRequests is how a broker reports that more waits to be stored than it keeps (max_buffered_size in nats.conf).
 const tooManyRequests = 10167
 
 // notStored tells a full stream from a broker that was not reached.

@@ -68,7 +68,7 @@ func WithScenarioFile(path string) Option {
 // tests run without Python on every change, and with real DSPy now and then. Another mode fails the test.
 func Open(t testing.TB, options ...Option) *Deployment {
 	t.Helper()
-	mode := Mode(os.Getenv(mock.Variable)) //nolint:forbidigo // tests have no flags of ours: whoever runs them chooses by the environment
+	mode := Mode(os.Getenv(mock.Variable)) //nolint:forbidigo // tests have no flags of ours: the environment chooses
 	if mode == "" {
 		mode = MockAdapter
 	}
@@ -76,7 +76,7 @@ func Open(t testing.TB, options ...Option) *Deployment {
 }
 
 // Start starts a deployment and returns when it answers requests; it ends with the test. The stub engine runs no language model:
-// predict and programs answer with values of the types that their signatures ask for, marked "[stub]".
+// predict and programs answer with values of the types that their signatures request, marked "[stub]".
 func Start(t testing.TB, options ...Option) *Deployment {
 	t.Helper()
 	return start(t, append([]Option{WithMode(BridgeMock)}, options...))

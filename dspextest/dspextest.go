@@ -40,7 +40,7 @@ type Job struct {
 type Handler func(Job) (result any, err error)
 
 // Fake answers jobs without a pool. predict answers with its argument question or text; other commands are unknown until Handle
-// says what they do. The pool is healthy, and has sessions, hosts and breakers that are made up.
+// reports what they do. The pool is healthy, and has sessions, hosts and breakers that are made up.
 type Fake struct {
 	fake *natstest.Fake
 	url  string

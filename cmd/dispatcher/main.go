@@ -137,10 +137,10 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	return advise(d.Run(ctx))
 }
 
-// noRoom is the broker's code for a stream that asks for more than there is.
+// noRoom is the broker's code for a stream that requests more space than there is.
 const noRoom jetstream.ErrorCode = 10047
 
-// advise says what to do about what the broker answers to the making of streams.
+// advise is what to do about an answer of the broker to the creation of streams.
 func advise(err error) error {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	other, unlike := errors.AsType[*link.AccountsError](err)

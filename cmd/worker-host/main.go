@@ -162,7 +162,7 @@ func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logge
 	return cfg
 }
 
-// health asks the host itself: it answers while it takes jobs.
+// health queries the host itself: it answers while it takes jobs.
 func health(ctx context.Context, nc *nats.Conn, name string) error {
 	_, err := nc.RequestWithContext(ctx, jobs.SubjectControl+name+".ping", nil)
 	return err

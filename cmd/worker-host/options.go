@@ -39,7 +39,7 @@ type options struct {
 	mode       mock.Mode // read by check, as is the rest
 	scenario   *mock.Scenario
 	models     *lm.Registry
-	litellm    bool     // a profile asks for it
+	litellm    bool     // a profile requests it
 	keyFiles   []string // of the profiles, and those that set_lm may name
 	jobOptions jobs.Defaults
 }
@@ -74,7 +74,7 @@ const (
 	maxSlots   = 1024
 )
 
-// check says all that is wrong at once, and reads the LM profiles.
+// check reports everything that is wrong at once, and reads the LM profiles.
 func (o *options) check(s *daemon.Surroundings) error {
 	wrong := []error{o.checkEngine(), o.modules.Check(s.Env), o.pool.Check(), o.sandbox.Check(), o.breaker.Check()}
 	no := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }

@@ -32,7 +32,7 @@ type Move struct {
 }
 
 // Plan returns the moves that bring n partitions to their hosts: those without a live owner first, then from hosts over
-// their share to hosts under it, idle partitions before busy ones. owners maps a partition to its host; busy tells how many
+// their share to hosts under it, idle partitions before busy ones. owners maps a partition to its host; busy reports how many
 // jobs a partition has waiting or running. No more moves than needed; the same input gives the same plan.
 func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
 	unheard := map[string]bool{}

@@ -4,7 +4,7 @@
 // records next, outcomes last, so that a job that is missing in the copy of a later object is still in that of an earlier one. The one
 // thing that does not fit is an outcome that is newer than its session's record; a restore leaves it out, and its job runs again.
 //
-// What is restored keeps its sequences, and the next one is above all that the deployment ever gave out. Records tell which stream they
+// What is restored keeps its sequences, and the next one is above all that the deployment ever gave out. Records report which stream they
 // count in by its creation time: they get that of the new one.
 package backup
 
@@ -36,7 +36,7 @@ const (
 	suffix   = ".arc.s2"
 )
 
-// Manifest says what is in a directory.
+// Manifest is what is in a directory.
 type Manifest struct {
 	Schema  int       `json:"schema"`
 	Began   time.Time `json:"began"`
@@ -158,7 +158,7 @@ func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, pat
 }
 
 // copyAll hands on all messages in order, up to the moment in which there are no more. A page may come from a server that is a little
-// behind the leader, so the leader is asked whether the end is one.
+// behind the leader, so the leader is queried for whether the end is one.
 func copyAll(ctx context.Context, nc *nats.Conn, name string, each func(stream.Stored) error) error {
 	next := uint64(1)
 	take := func(m stream.Stored) error {

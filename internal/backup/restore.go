@@ -82,10 +82,10 @@ type restorer struct {
 	next     uint64
 }
 
-// restore makes one stream, and remembers its creation time.
+// restore makes one stream, and keeps its creation time.
 func (r *restorer) restore(ctx context.Context, o Object) error {
 	cfg := o.Config
-	if o.Messages == 0 || o.First+shift(o) > 1 { // it says that this is a later life, in which sessions without a record may have had one
+	if o.Messages == 0 || o.First+shift(o) > 1 { // it reports that this is a recreated store, in which sessions without a record may have had one
 		cfg.FirstSeq = max(cfg.FirstSeq, 2)
 	}
 	if r.replicas > 0 {
@@ -115,7 +115,7 @@ func (r *restorer) restore(ctx context.Context, o Object) error {
 	return nil
 }
 
-// begin asks the broker where the copy is to be sent.
+// begin queries the broker where the copy is to be sent.
 func (r *restorer) begin(ctx context.Context, cfg jetstream.StreamConfig, o Object) (string, error) {
 	body, err := json.Marshal(map[string]any{"config": cfg, "state": r.state(o)})
 	if err != nil {
@@ -138,8 +138,8 @@ func (r *restorer) begin(ctx context.Context, cfg jetstream.StreamConfig, o Obje
 	return answer.Deliver, nil
 }
 
-// shift makes room for a first sequence above 1, which a stream cannot have that keeps a message 1. Nobody remembers the revisions of a
-// bucket; sequences of jobs are remembered.
+// shift makes room for a first sequence above 1, which a stream cannot have that keeps a message 1. Nobody keeps the revisions of a
+// bucket; sequences of jobs are kept.
 func shift(o Object) uint64 {
 	if o.First == 1 && strings.HasPrefix(o.Name, "KV_") {
 		return 1

@@ -21,7 +21,7 @@ type Line struct {
 	ID      string // the submitter's name for it, "" for none
 	Session string // "": without a session
 	Body    []byte // the request, canonical MessagePack
-	Bad     []byte // the reply that says why it cannot be run; then there is no Body
+	Bad     []byte // the reply that reports why it cannot be run; then there is no Body
 }
 
 // Chunk is a run of jobs as it is stored.

@@ -223,7 +223,7 @@ func (r *Run) look(now time.Time, do []Action) []Action {
 
 // halt ends what has not begun, and has the rest ended.
 func (r *Run) halt(now time.Time, do []Action) []Action {
-	if !r.writing { // what was not opened for good stays unopened: no job of it was published
+	if !r.writing { // what was not opened durably stays unopened: no job of it was published
 		r.chunks = slices.DeleteFunc(r.chunks, func(c *chunk) bool { return c.first >= r.durable })
 	}
 	r.idle = nil

@@ -60,7 +60,7 @@ type Changed struct{ Record *Record }
 // Announced answers Announce.
 type Announced struct{}
 
-// Tick says that a moment that Next named has come.
+// Tick reports that a moment that Next named has come.
 type Tick struct{}
 
 func (Loaded) event()     {}
@@ -78,7 +78,7 @@ func (Changed) event()    {}
 func (Announced) event()  {}
 func (Tick) event()       {}
 
-// End is what Run knows of an outcome. The reply itself stays with whoever carries the actions out until it is saved.
+// End is what Run knows of an outcome. The reply itself stays with the caller, which carries the actions out, until it is saved.
 type End struct {
 	Index int
 	Kind  jobs.Kind
@@ -115,7 +115,7 @@ type Write struct{ Record Record }
 // Announce tells the end of the batch. It may be told twice.
 type Announce struct{ Record Record }
 
-// Stop says that nothing more is to do here: the batch has ended, is gone, or another leader serves it. No event answers it.
+// Stop reports that nothing more is to do here: the batch has ended, is gone, or another leader serves it. No event answers it.
 type Stop struct{}
 
 func (Open) action()     {}

@@ -12,13 +12,13 @@ import (
 // MaxID bounds a batch's id.
 const MaxID = 48
 
-// ExpectedID tells what a batch may be called.
+// ExpectedID reports what a batch may be called.
 const ExpectedID = "1 to 48 of A-Z a-z 0-9 _ -"
 
 // ValidID reports whether a batch may be called so.
 func ValidID(id string) bool { return contract.ValidToken(id, MaxID) }
 
-// NewKey names one life of a batch's id. It cannot be guessed, so neither can the ids of its jobs, and what an earlier life left behind is
+// NewKey names one use of a batch's id. It cannot be guessed, so neither can the ids of its jobs, and what an earlier use left behind is
 // never met.
 func NewKey() string {
 	random := make([]byte, 12)

@@ -13,7 +13,7 @@ import (
 // RecordVersion is the schema of Record, Chunk and Part. A reader that meets a newer one leaves it alone.
 const RecordVersion = 1
 
-// ErrNewer says that something of a batch was written by a newer version.
+// ErrNewer reports that something of a batch was written by a newer version.
 var ErrNewer = jobs.ErrNewer
 
 // Phase is where a batch stands.

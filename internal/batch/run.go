@@ -14,7 +14,7 @@ const (
 	ofSession          = 8               // jobs of one session at the broker at a time: its queue has room for others
 	stops              = 16              // cancellations under way at a time
 	mostPart           = 96 << 10        // bytes of a part, or an eighth of what a message may have
-	saveAfter          = 5 * time.Minute // an outcome waits so long for others: results live for 24 h
+	saveAfter          = 5 * time.Minute // an outcome waits so long for others: results last for 24 h
 	retryAfter         = time.Second     // what the broker did not take or give
 	writeEach          = time.Second     // progress is written as often
 	lookSoon           = 5 * time.Millisecond
@@ -22,7 +22,7 @@ const (
 	feedAgain          = 5 * time.Minute // a job without an outcome is published again: a store may have been lost. Each time after twice as long
 )
 
-// Run decides what to do for one batch. Its state is made again from what is stored: whoever leads next begins with the record.
+// Run decides what to do for one batch. Its state is recreated from what is stored: whatever leads next begins with the record.
 type Run struct {
 	rec     Record // as it is to be written next
 	durable int    // no job from here on has been published, as the stored record says

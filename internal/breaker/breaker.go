@@ -33,7 +33,7 @@ type Result int
 
 // The results.
 const (
-	Silent  Result = iota // it says nothing of what the breaker protects: cancelled, refused, failed for another reason
+	Silent  Result = iota // it is no evidence of what the breaker protects: cancelled, refused, failed for another reason
 	Success               //
 	Failure               //
 	Retried               // it failed and will be tried again: a trial has failed, else nothing is said yet
@@ -68,10 +68,10 @@ type Breaker struct {
 	failures int           // that opened it
 	state    State         // as last seen
 	since    time.Time     // of state
-	age      uint64        // counts the changes of state: what was let through before the last one says nothing any more
+	age      uint64        // counts the changes of state: what was let through before the last one is no evidence any more
 	passing  int           // let through since then, and not ended
 	last     *control.LastFailure
-	changed  chan struct{} // closed when who waits should ask again
+	changed  chan struct{} // closed when who waits should retry
 }
 
 var (
@@ -95,7 +95,7 @@ func (b *Breaker) build(timeout time.Duration) *gobreaker.TwoStepCircuitBreaker[
 	})
 }
 
-// Refusal says why something was not let through.
+// Refusal reports why something was not let through.
 type Refusal struct {
 	Name       string
 	State      State
@@ -105,7 +105,7 @@ type Refusal struct {
 	Last       *control.LastFailure
 }
 
-// trialPause is when to ask again while others make the trial and nothing changes.
+// trialPause is when to retry while others make the trial and nothing changes.
 const trialPause = time.Second
 
 // look returns the Refusal that enter would return at the moment, nil if it would let something through.
@@ -132,7 +132,7 @@ func (b *Breaker) refusalLocked(after time.Duration) *Refusal {
 	return &Refusal{Name: b.name, State: b.state, RetryAfter: after, Changed: b.changed, Failures: b.failures, Last: b.last}
 }
 
-// enter lets one thing through, or says why not. end must be called exactly once, whatever becomes of it: a trial that never
+// enter lets one thing through, or reports why not. end must be called exactly once, whatever becomes of it: a trial that never
 // ends would keep others out.
 func (b *Breaker) enter() (end func(r Result, what string) Change, refused *Refusal) {
 	b.mu.Lock()

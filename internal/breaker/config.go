@@ -43,7 +43,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.DurationVar(&c.Timeout, "breaker-timeout", DefaultTimeout, "how long a circuit breaker stays open before it lets a trial through (timeout)")
 }
 
-// Check says all that is wrong, zero values included.
+// Check reports everything that is wrong, zero values included.
 func (c Config) Check() error {
 	var wrong []error
 	if c.FailureThreshold < 1 || c.FailureThreshold > mostThreshold {

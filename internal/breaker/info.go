@@ -26,7 +26,7 @@ type InfoConfig struct {
 	Timeout          int64 `json:"timeout"` // ms
 }
 
-// Info tells how the breaker stands.
+// Info reports how the breaker stands.
 func (b *Breaker) Info() Info {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -52,7 +52,7 @@ func (s *Set) get(name string) *Breaker {
 	return b
 }
 
-// evictLocked forgets a breaker that a new one would equal.
+// evictLocked drops a breaker that a new one would equal.
 func (s *Set) evictLocked() bool {
 	for name, b := range s.all {
 		if b.blank() {
@@ -92,7 +92,7 @@ type Permit struct {
 	end  func(Result, string) Change
 }
 
-// Enter lets one thing through the breaker of that name, or says why not. An empty name stands for nothing.
+// Enter lets one thing through the breaker of that name, or reports why not. An empty name stands for nothing.
 func (s *Set) Enter(name string) (*Permit, *Refusal) {
 	if name == "" {
 		return nil, nil
@@ -108,7 +108,7 @@ func (s *Set) Enter(name string) (*Permit, *Refusal) {
 	return &Permit{set: s, b: b, end: end}, nil
 }
 
-// End says what became of it; only the first call counts. what names a failure.
+// End reports what became of it; only the first call counts. what names a failure.
 func (p *Permit) End(r Result, what string) {
 	if p == nil {
 		return
@@ -146,7 +146,7 @@ func (s *Set) LearnFailures(name string, failures int, last *control.LastFailure
 	}
 }
 
-// Infos tells how all breakers stand, by name.
+// Infos reports how all breakers stand, by name.
 func (s *Set) Infos() []Info {
 	s.mu.Lock()
 	list := make([]*Breaker, 0, len(s.all))

@@ -2,7 +2,7 @@
 //
 // All times that dspex writes down or compares are the broker's: its stamps on messages, and what Now says. Now is an anchor, which
 // the broker gave, and the monotonic clock since; the machine's wall clock has no part in it. When the broker's clock steps, a new
-// era begins, and Age still tells how long ago a stamp was given.
+// era begins, and Age still reports how long ago a stamp was given.
 package clock
 
 import (
@@ -68,7 +68,7 @@ func (c *Clock) Age(stamp time.Time) time.Duration {
 	return c.e.age(stamp, c.machine.Mono())
 }
 
-// Sure reports whether the broker was asked for its time at since or later, and how far off Now was at most when it answered. What
+// Sure reports whether a request for the broker's time was sent at since or later, and how far off Now was at most when it answered. What
 // it had stamped by then has the age that Age says.
 func (c *Clock) Sure(since Mono) (within time.Duration, sure bool) {
 	c.mu.Lock()

@@ -8,7 +8,7 @@ import (
 // Mono is a moment of a machine's monotonic clock: the time since some moment before the process began to look.
 type Mono = time.Duration
 
-// estimate is what observations of the broker's clock come to. Each says that the broker read stamp between two moments of the
+// estimate is what observations of the broker's clock come to. Each reports that the broker read stamp between two moments of the
 // monotonic clock here. Nothing in it reads a clock: it is pure.
 type estimate struct {
 	eras   []era         // the oldest first; none before the first observation
@@ -28,13 +28,13 @@ const (
 	// stepLeast is what counts as a step, beyond what the observation before may have been wrong by; less is drift, and is followed in
 	// its era.
 	stepLeast = 500 * time.Millisecond
-	// mostEras bounds the steps that are remembered: two brokers that take turns once a minute need them for half an hour.
+	// mostEras bounds the steps that are kept: two brokers that take turns once a minute need them for half an hour.
 	mostEras = 64
 	// slack is how much later than the clock says a stamp may be and still belong to its era.
 	slack = 250 * time.Millisecond
 )
 
-// observe takes an answer of the broker that was asked for at before and was here at after. It returns by how much the broker's
+// observe takes an answer of the broker: the request was sent at before, the answer arrived at after. It returns by how much the broker's
 // clock has stepped against the monotonic one, 0 if it has not.
 func (e *estimate) observe(stamp time.Time, before, after Mono) (step time.Duration) {
 	low, high := stamp.UnixNano()-int64(after), stamp.UnixNano()-int64(before)

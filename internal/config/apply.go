@@ -53,7 +53,7 @@ func TellVariables(flags *pflag.FlagSet) {
 	})
 }
 
-// Set sets each flag that was not given from its variable, the file or the preset, and says all that is wrong with them. It
+// Set sets each flag that was not given from its variable, the file or the preset, and reports everything that is wrong with them. It
 // returns the file, which is empty if there is none. dir is where a file is looked for that is not named.
 func Set(flags *pflag.FlagSet, env func(string) string, dir string) (*File, error) {
 	wrong := fromEnvironment(flags, env)

@@ -70,7 +70,7 @@ func Find(named, dir string) (string, error) {
 	return "", fmt.Errorf("found %s: keep one, or name it with --config", strings.Join(found, " and "))
 }
 
-// Read reads a file and says all that is wrong with it.
+// Read reads a file and reports everything that is wrong with it.
 func Read(path string) (*File, error) {
 	if path == "" {
 		return &File{}, nil
@@ -82,7 +82,7 @@ func Read(path string) (*File, error) {
 	return Parse(path, text)
 }
 
-// Parse reads the text of a file and says all that is wrong with it. What it ends in says what it is: .toml, else YAML, which JSON is too.
+// Parse reads the text of a file and reports everything that is wrong with it. What it ends in reports what it is: .toml, else YAML, which JSON is too.
 func Parse(path string, text []byte) (*File, error) {
 	if len(text) > maxSize {
 		return nil, fmt.Errorf("%s must have at most %d bytes, got %d", path, maxSize, len(text))

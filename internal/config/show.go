@@ -12,7 +12,7 @@ type Effective struct {
 	Origin string `json:"origin"` // default, preset MODE, FILE:LINE or $VARIABLE
 }
 
-// Show tells what a program that is started without flags has from the file, the environment and the preset.
+// Show reports what a program that is started without flags has from the file, the environment and the preset.
 func Show(program string, file *File, env func(string) string) []Effective {
 	values, origins := map[string]string{}, map[string]string{}
 	set := func(flag, value, origin string) { values[flag], origins[flag] = value, origin }

@@ -10,10 +10,10 @@ const (
 	CheckoutTimeout = 5 * time.Second // how long a call waits for a slot by default
 	QueueFullRetry  = time.Second     // after a full session queue: its first job may have ended by then
 
-	MaxRetries  = 20                     // that a job may ask for
+	MaxRetries  = 20                     // that a job may request
 	BackoffBase = 100 * time.Millisecond // first delay of the strategies
-	BackoffCap  = 30 * time.Second       // no delay is longer, jitter included; a job may ask for less
+	BackoffCap  = 30 * time.Second       // no delay is longer, jitter included; a job may request less
 	MaxJitter   = 0.25
-	// MostGrantedRetries is the most that any error category grants to a job that asks for no number.
+	// MostGrantedRetries is the most that any error category grants to a job that requests no number.
 	MostGrantedRetries = 5
 )

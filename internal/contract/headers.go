@@ -9,7 +9,7 @@ const (
 	HeaderAttempt     = "Dspex-Attempt"
 	HeaderPartial     = "Dspex-Partial"
 	HeaderReplay      = "Dspex-Replay" // of a replay: the sequence of its dead letter
-	HeaderRole        = "Dspex-Role"   // of what a dispatcher keeps: who asked for it
+	HeaderRole        = "Dspex-Role"   // of what a dispatcher keeps: who requested it
 	HeaderContentType = "Content-Type"
 
 	HeaderError     = "Nats-Service-Error"

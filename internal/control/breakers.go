@@ -177,7 +177,7 @@ const (
 	EventSessionPool     = "dspex.session_pool."
 )
 
-// BreakerEvent says that a breaker was opened, reopened, closed or reset.
+// BreakerEvent reports that a breaker was opened, reopened, closed or reset.
 type BreakerEvent struct {
 	Event   string    `json:"event"`
 	At      time.Time `json:"at"`

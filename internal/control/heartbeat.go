@@ -6,7 +6,7 @@ type Heartbeat struct {
 	Host           string         `json:"host"`
 	Incarnation    string         `json:"incarnation"`
 	Started        int64          `json:"started"`                 // unix ms, by the broker's clock
-	HighestEpoch   uint64         `json:"highest_epoch,omitempty"` // that it has ever heard of
+	HighestEpoch   uint64         `json:"highest_epoch,omitempty"` // that it has ever received
 	Capacity       int            `json:"capacity"`
 	Free           int            `json:"free"`
 	Workers        int            `json:"workers"`

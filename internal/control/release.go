@@ -1,6 +1,6 @@
 package control
 
-// Release asks a host on dspex.ctl.<host>.release to give partitions back. Nobody answers: the assignments tell.
+// Release queries a host on dspex.ctl.<host>.release to give partitions back. There is no answer: the assignments show the result.
 type Release struct {
 	Partitions map[int]uint64 `json:"partitions"` // partition -> epoch
 	// Patient leaves alone what would hold its sessions up for longer than the host's grace.

@@ -22,7 +22,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// connection says how the broker is reached.
+// connection reports how the broker is reached.
 type connection struct {
 	server, user, password, passwordFile, creds, nkey, ca, cert, key, inbox string
 }
@@ -156,7 +156,7 @@ func (p Program) healthCommand(s *Surroundings) *cobra.Command {
 }
 
 // serve connects and runs the program. Credentials that are refused at the start end it; refused later they may be in the
-// middle of a rotation: it goes on trying, with what the files say then. A connection that ends for good ends the program.
+// middle of a rotation: it goes on trying, with what the files say then. A connection that ends permanently ends the program.
 func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
 	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
@@ -217,7 +217,7 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 	}
 }
 
-// refused says why there is no connection, without what is secret in an address.
+// refused reports why there is no connection, without what is secret in an address.
 func (c *connection) refused(err error) error {
 	f := &failure{status: ExitUnreachable, text: fmt.Sprintf("the broker at %s: %v", WithoutPassword(c.server), err)}
 	switch {

@@ -45,13 +45,13 @@ type Program struct {
 	Long  string // what else a reader of --help should know
 	// Flags declares the program's own flags.
 	Flags func(f *pflag.FlagSet)
-	// Check says all that is wrong with the flags, before anything is started.
+	// Check reports everything that is wrong with the flags, before anything is started.
 	Check func(s *Surroundings) error
 	// Run works until ctx ends and returns when all it started has ended.
 	Run func(ctx context.Context, s *Surroundings, nc *nats.Conn) error
-	// Hurries says that Run heeds Surroundings.Hurry; else a second signal kills the process.
+	// Hurries reports that Run heeds Surroundings.Hurry; else a second signal kills the process.
 	Hurries bool
-	// Health asks the running program of that name whether it serves.
+	// Health queries the running program of that name whether it serves.
 	Health func(ctx context.Context, nc *nats.Conn, name string) error
 	// More are subcommands that need no broker.
 	More func(s *Surroundings) []*cobra.Command
@@ -82,7 +82,7 @@ func Main(p Program, env func(string) string) int {
 }
 
 // onSignals stops the program at the first signal; hurry is closed then, or at the second one if the program hurries. The one after that
-// kills. forget ends it.
+// kills. drop ends it.
 func onSignals(stop func(), hurries bool) (hurry <-chan struct{}, forget func()) {
 	hurried, over, signals := make(chan struct{}), make(chan struct{}), make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -176,7 +176,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	return s.end(p.Name, err, began)
 }
 
-// end says why the program ended and chooses the status.
+// end reports why the program ended and chooses the status.
 func (s *Surroundings) end(name string, err error, began bool) int {
 	if err == nil {
 		return ExitOK

@@ -30,7 +30,7 @@ func (m *Metrics) Flags(f *pflag.FlagSet) {
 	f.StringVar(&m.Address, "metrics", "", "HOST:PORT of the endpoint /metrics for Prometheus, such as 127.0.0.1:9464 (default: none)")
 }
 
-// Check says what is wrong with the address.
+// Check reports what is wrong with the address.
 func (m *Metrics) Check() error {
 	if m.Address == "" {
 		return nil

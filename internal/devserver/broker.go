@@ -46,7 +46,7 @@ func Broker(listen, dir string) (*broker, error) {
 	}
 	b := &broker{release: remove, options: &server.Options{ServerName: "dspex-dev", Host: name, Port: port, JetStream: true, StoreDir: dir,
 		NoSigs: true, NoLog: true, PingInterval: 2 * time.Second, MaxPingsOut: 2,
-		MaxPending: 64 << 20, NoFastProducerStall: true, WriteDeadline: 10 * time.Second, StreamMaxBufferedSize: 32 << 20}} // as nats.conf says why
+		MaxPending: 64 << 20, NoFastProducerStall: true, WriteDeadline: 10 * time.Second, StreamMaxBufferedSize: 32 << 20}} // nats.conf has the reason
 	if err := b.start(); err != nil {
 		remove()
 		return nil, portTaken(listen, err)

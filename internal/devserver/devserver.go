@@ -31,7 +31,7 @@ import (
 	"github.com/dspex/dspex/internal/sandbox"
 )
 
-// Config says what to run. Zero values mean the documented defaults.
+// Config is what to run. Zero values mean the documented defaults.
 type Config struct {
 	Engine     string         // "dspy" (default) or "stub"
 	Listen     string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
@@ -108,7 +108,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Check says all that is wrong with the configuration, at once, before minutes go into a Python environment.
+// Check reports everything that is wrong with the configuration, at once, before minutes go into a Python environment.
 func (c Config) Check() error {
 	c = c.withDefaults()
 	_, _, test := c.testing()

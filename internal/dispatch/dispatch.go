@@ -61,7 +61,7 @@ const (
 	MetadataName = "dispatcher"
 )
 
-// Config says what a dispatcher works with.
+// Config is what a dispatcher works with.
 type Config struct {
 	Name     string
 	NC       *nats.Conn

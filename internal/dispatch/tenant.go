@@ -12,7 +12,7 @@ import (
 )
 
 // Tenants ask under subjects of their own, which the broker makes of the account that a request comes from. Under the plain
-// ones ask the clients of a broker without accounts, and the operators of one with accounts, who may name a tenant.
+// ones are for the clients of a broker without accounts, and the operators of one with accounts, who may name a tenant.
 
 // tenantSubject is where tenants ask at an endpoint.
 func tenantSubject(plain string) string {
@@ -56,7 +56,7 @@ func rightful(accounts func() bool, f func(endpoint.Request)) func(endpoint.Requ
 	}
 }
 
-// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so who asks cannot
+// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so the requester cannot
 // choose any subject: under dspex. and $ not even the refusal is sent.
 func answerable(log *slog.Logger, f func(endpoint.Request)) func(endpoint.Request) {
 	return func(r endpoint.Request) {

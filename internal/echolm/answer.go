@@ -39,7 +39,7 @@ func reply(c *conversation) (answer, error) {
 	return a, nil
 }
 
-// write renders all fields in the form that the prompt asks for.
+// write renders all fields in the form that the prompt requests.
 func (t *task) write(g *generator) string {
 	var dst []byte
 	if t.form == jsonForm {

@@ -23,8 +23,8 @@ const (
 	object
 )
 
-// node is a JSON value that remembers the order of its keys: answers follow the order of a schema's properties, and
-// encoding/json forgets it.
+// node is a JSON value that keeps the order of its keys: answers follow the order of a schema's properties, and
+// encoding/json drops it.
 type node struct {
 	kind  kind
 	truth bool

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// form is the shape of answer that a prompt asks for.
+// form is the shape of answer that a prompt requests.
 type form uint8
 
 const (
@@ -17,7 +17,7 @@ const (
 
 func (f form) String() string { return [...]string{"plain", "chat", "json", "xml"}[f] }
 
-// The sentences of DSPy 3.4 that say what to answer; the last one in a user message is the adapter's, earlier ones can
+// The sentences of DSPy 3.4 that report what to answer; the last one in a user message is the adapter's, earlier ones can
 // stand in an input.
 const (
 	chatRequest   = "Respond with the corresponding output fields, starting with the field `"
@@ -33,7 +33,7 @@ const (
 // maxFields bounds the output fields of one request; a program has at most 64.
 const maxFields = 256
 
-// field is one output that the prompt asks for.
+// field is one output that the prompt requests.
 type field struct {
 	name      string
 	schema    node
@@ -46,7 +46,7 @@ var requestPhrases = []struct {
 	phrase string
 }{{chatForm, chatRequest}, {jsonForm, jsonRequest}, {xmlForm, xmlRequest}}
 
-// request finds the sentence that asks for the answer and returns what stands before and behind its first backquote. It
+// request finds the sentence that requests the answer and returns what stands before and behind its first backquote. It
 // searches forwards: that is several times faster than strings.LastIndex.
 func request(content string) (f form, before, wanted string) {
 	const begin = "Respond with "

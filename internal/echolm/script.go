@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Cut says where a script breaks the connection off.
+// Cut reports where a script breaks the connection off.
 type Cut string
 
 // The places of a cut.
@@ -19,7 +19,7 @@ const (
 	CutBody    Cut = "body"   // in the middle of the body
 )
 
-// Script says how the echo misbehaves. Its text form is a list of key=value with commas between, which also is a path
+// Script reports how the echo misbehaves. Its text form is a list of key=value with commas between, which also is a path
 // segment: /s/lat=200,status=429,ra=2,times=3/v1/chat/completions. The zero Script answers at once and well.
 type Script struct {
 	Latency    time.Duration // lat=MILLISECONDS: before the first byte
@@ -47,7 +47,7 @@ const (
 const scriptKeys = "lat, tdelay, status, ra, code, cut, bad, fin, nousage, times, name"
 
 // ParseScript reads the text form; "" is the zero Script. Unknown keys, keys that appear twice, values out of range and
-// keys that have no effect beside the others are errors that say what was expected.
+// keys that have no effect beside the others are errors that report what was expected.
 func ParseScript(s string) (Script, error) {
 	var script Script
 	if s == "" {

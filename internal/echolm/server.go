@@ -24,7 +24,7 @@ const (
 	maxCounted    = 10_000           // different scripts with times
 )
 
-// Config says how to make a Server; the zero value is a healthy echo on a free port of 127.0.0.1.
+// Config is how to make a Server; the zero value is a healthy echo on a free port of 127.0.0.1.
 type Config struct {
 	Addr   string       // to listen on, "127.0.0.1:0" if empty; beyond loopback everyone there can ask, nobody can control
 	Script Script       // for requests without a script of their own in the path

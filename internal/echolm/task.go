@@ -9,7 +9,7 @@ import (
 // maxEcho bounds the bytes of the input that one text of an answer repeats.
 const maxEcho = 4096
 
-// task is what one conversation asks for.
+// task is what one conversation requests.
 type task struct {
 	form   form
 	fields []field
@@ -68,8 +68,8 @@ func isToolResult(content string) bool {
 	return strings.HasPrefix(content, "[[ ## tool_call_results ## ]]") || strings.HasPrefix(content, "<tool_call_results>")
 }
 
-// count returns the number of the turn and the text to echo. An earlier turn is a user message that asks for an answer:
-// DSPy's examples ask for none. A run of tools belongs to the question that began it.
+// count returns the number of the turn and the text to echo. An earlier turn is a user message that requests an answer:
+// DSPy's examples request none. A run of tools belongs to the question that began it.
 func (t *task) count(c *conversation, last int) (turn int, input string) {
 	turn, input = 1, firstInput(t.inputs)
 	for i := last - 1; i >= 0; i-- {
@@ -188,7 +188,7 @@ func withDefs(property, document *node) node {
 	return out
 }
 
-// chooseTool decides on a tool call in any of the three ways that DSPy asks for one.
+// chooseTool decides on a tool call in any of the three ways that DSPy requests one.
 func (t *task) chooseTool(c *conversation) {
 	if len(c.tools) > 0 && c.toolChoice != "none" {
 		t.native = true

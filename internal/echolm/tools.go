@@ -98,7 +98,7 @@ func listedTools(inputs []section) []tool {
 	return nil
 }
 
-// arguments writes the arguments of a call. The outputs that submit carries say that they are an echo, a tool's own
+// arguments writes the arguments of a call. The outputs that submit carries report that they are an echo, a tool's own
 // arguments are the bare input: no program could use them otherwise.
 func (g *generator) arguments(dst []byte, t *tool) []byte {
 	if t.schema == nil {

@@ -3,7 +3,7 @@ package echolm
 import "strings"
 
 // A type in a DSPy prompt is Python text: `list[dict[str, Union[int, NoneType]]]`. It is read into the JSON schema that
-// says the same, so that one generator serves both. A class's name says nothing about its fields: it becomes {"class": NAME},
+// says the same, so that one generator serves both. A class's name is no evidence about its fields: it becomes {"class": NAME},
 // and the schema must be found elsewhere in the prompt.
 
 // classKey marks a name that the grammar does not know; JSON schema has no such keyword.

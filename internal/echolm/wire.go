@@ -10,7 +10,7 @@ type wire interface {
 	close(dst []byte, x *exchange, u usage) []byte // events behind the last delta
 }
 
-// fingerprint says in every answer what answered.
+// fingerprint reports in every answer what answered.
 const fingerprint = `"model":"echo","system_fingerprint":"dspex-echo"`
 
 func appendID(dst []byte, prefix string, x *exchange) []byte {

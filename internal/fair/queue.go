@@ -33,7 +33,7 @@ const mostReserved = 4
 // Reserve is how many of a host's slots are for calls alone: one in 16, so that a call finds one free beside any backlog.
 func Reserve(slots int) int { return min(slots/16, mostReserved) }
 
-// Key says how an entry is ordered.
+// Key reports how an entry is ordered.
 type Key struct {
 	Class  Class
 	Tenant string

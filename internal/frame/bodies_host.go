@@ -111,7 +111,7 @@ func ParsePing(body []byte) (PingBody, error) {
 	return PingBody{TNS: v}, err
 }
 
-// DropBody is the order to forget what is cached of a session.
+// DropBody is the order to drop what is cached of a session.
 type DropBody struct {
 	Session string
 }

@@ -271,7 +271,7 @@ func ParseForked(body []byte) (ForkedBody, error) {
 	return ForkedBody{PID: v}, err
 }
 
-// ExitedBody says that a worker of a zygote has ended.
+// ExitedBody reports that a worker of a zygote has ended.
 type ExitedBody struct {
 	PID    uint64
 	Code   uint64 // exit status, 0 if a signal ended it

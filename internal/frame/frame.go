@@ -73,7 +73,7 @@ type Frame struct {
 	Body []byte
 }
 
-// ProtocolError says how the other side broke the contract. The stream cannot be read further.
+// ProtocolError reports how the other side broke the contract. The stream cannot be read further.
 type ProtocolError struct {
 	Reason string
 	Err    error // a *wire.Error if the values of a body are the reason, else nil

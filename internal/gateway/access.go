@@ -27,7 +27,7 @@ func who(ctx context.Context) *caller {
 	return c
 }
 
-// open are the paths that anybody may read: they say whether the gateway serves, or ask for a token.
+// open are the paths that anybody may read: they report whether the gateway serves, or request a token.
 func open(path string) bool { return path == "/livez" || path == "/readyz" || dashboard.Open(path) }
 
 // identify returns who sends the request.

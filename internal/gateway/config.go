@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/tokens"
 )
 
-// Config says what a gateway accepts. Zero values mean the defaults.
+// Config is what a gateway accepts. Zero values mean the defaults.
 type Config struct {
 	Listen      string   // HOST:PORT
 	ListenFlag  string   // that names it, for messages; default --listen
@@ -53,7 +53,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Check says all that is wrong with the configuration.
+// Check reports everything that is wrong with the configuration.
 func (c Config) Check() error {
 	c = c.withDefaults()
 	var wrong []error

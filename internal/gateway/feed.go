@@ -50,7 +50,7 @@ type piece struct {
 // feed is what a streamed call has said: its latest partial output, and how it ended.
 type feed struct {
 	key     feedKey
-	request [sha256.Size]byte // what was asked for
+	request [sha256.Size]byte // what was requested
 
 	mu      sync.Mutex
 	pieces  []piece
@@ -194,7 +194,7 @@ func (s *feeds) start(key feedKey, request [sha256.Size]byte, call func(context.
 	return f, nil
 }
 
-// keep forgets the feed after a while.
+// keep drops the feed after a while.
 func (s *feeds) keep(f *feed) {
 	wait := time.NewTimer(feedKept)
 	defer wait.Stop()

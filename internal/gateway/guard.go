@@ -45,7 +45,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			refuse(w, r, p)
 			return
 		}
-		if r.URL.Path != "/livez" { // which says that the process serves
+		if r.URL.Path != "/livez" { // which reports that the process serves
 			select {
 			case places <- struct{}{}:
 				defer func() { <-places }()

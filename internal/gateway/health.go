@@ -23,7 +23,7 @@ const (
 	scrapesMost = 4                // at once
 )
 
-// readiness asks the pool once for all who want to know.
+// readiness queries the pool once for all who want to know.
 type readiness struct {
 	connected func() bool
 	ask       func(context.Context) (dspex.Health, error)

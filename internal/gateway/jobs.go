@@ -87,7 +87,7 @@ func (g *Gateway) runAnonymously(ctx context.Context, in *anonymousInput) (*answ
 	return g.run(ctx, "", in.Lane, &in.RunInput)
 }
 
-// run runs or stores a job. Every job has an id, so that a lost answer can be asked for, and a job that nobody waits for be cancelled.
+// run runs or stores a job. Every job has an id, so that a lost answer can be fetched, and a job that nobody waits for be cancelled.
 func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (*answer, error) {
 	c := who(ctx)
 	job := dspex.JobRef{Session: session, ID: in.Key}
@@ -147,7 +147,7 @@ func (g *Gateway) call(ctx context.Context, job dspex.JobRef, in *RunInput) (dsp
 	return c.client.Execute(ctx, job.Session, command, args, options...)
 }
 
-// store submits the job and tells where it is found.
+// store submits the job and reports where it is found.
 func (g *Gateway) store(ctx context.Context, job dspex.JobRef, lane dspex.Lane, in *RunInput) (*answer, error) {
 	options := []dspex.SubmitOption{dspex.WithJobID(job.ID)}
 	for _, o := range in.Body.Options.options() {

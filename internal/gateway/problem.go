@@ -46,7 +46,7 @@ type detail struct {
 	Expected string `json:"expected,omitempty"`
 }
 
-// expectedAt says what may stand where more than one form may.
+// expectedAt reports what may stand where more than one form may.
 var expectedAt = map[string]string{
 	"options.timeout": expectedDuration, "options.deadline": expectedDuration, "options.backoff_cap": expectedDuration,
 	"options.backoff": "linear, exponential or a list of 1 to 20 delays in milliseconds",
@@ -75,7 +75,7 @@ func (p *problem) GetHeaders() http.Header {
 	return h
 }
 
-// asProblem is the problem of an error of the client. job is the one that was asked for.
+// asProblem is the problem of an error of the client. job is the one that was requested.
 func asProblem(err error, job dspex.JobRef) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p

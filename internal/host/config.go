@@ -19,7 +19,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Config says what a host works with. Zero durations mean the documented defaults.
+// Config is what a host works with. Zero durations mean the documented defaults.
 type Config struct {
 	Name            string
 	NC              *nats.Conn
@@ -27,7 +27,7 @@ type Config struct {
 	Models          provision.Models
 	Log             *slog.Logger
 	Capacity        int           // slots of the pool, for the planner
-	Sandbox         string        // what the workers are kept from, "" if nobody can tell
+	Sandbox         string        // what the workers are kept from, "" if nothing shows
 	Engine          func() string // of the workers, "" while none has started; nil: heartbeats leave it out
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s

@@ -30,7 +30,7 @@ func (d Defaults) WithDefaults() Defaults {
 	return d
 }
 
-// Load reads the file and says all that is wrong.
+// Load reads the file and reports everything that is wrong.
 func (d Defaults) Load() (jobs.Defaults, error) {
 	if d.Timeout < time.Millisecond || d.Timeout > jobs.MaxTimeout {
 		return jobs.Defaults{}, fmt.Errorf("--operation-timeout must be 1ms to %v, got %v", jobs.MaxTimeout, d.Timeout)

@@ -9,7 +9,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// followErased serves dspex.ctl.drop until stop is called: the workers forget what they hold of an erased session.
+// followErased serves dspex.ctl.drop until stop is called: the workers drop what they hold of an erased session.
 func followErased(on *stream.Access, pool workers.Pool) (stop func(), err error) {
 	return on.Serve(jobs.SubjectDrop, func(data []byte, _ func([]byte)) {
 		var d jobs.Drop

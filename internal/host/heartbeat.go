@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// announce refuses a second host of the same name and returns the loop that says that this one lives.
+// announce refuses a second host of the same name and returns the loop that reports that this one lives.
 func (h *Host) announce(ctx context.Context, r *rooms) (func(context.Context), error) {
 	control := jobs.SubjectControl + h.cfg.Name
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -7,9 +7,9 @@ import (
 	"github.com/dspex/dspex/internal/host/telemetry"
 )
 
-// Metrics of a host that are read when they are asked for (docs/metrics.md); package telemetry has those that are counted.
+// Metrics of a host that are read when they are requested (docs/metrics.md); package telemetry has those that are counted.
 
-// gauge is a number that is read when it is asked for.
+// gauge is a number that is read when it is requested.
 type gauge struct {
 	desc *prometheus.Desc
 	kind prometheus.ValueType

@@ -39,7 +39,7 @@ func Look(ctx context.Context, c *dspex.Client, job dspex.Job) Facts {
 // Explanation is why a job is where it is, and what comes next.
 type Explanation struct{ Why, Next string }
 
-// Explain says why a job is where it is.
+// Explain reports why a job is where it is.
 func Explain(f Facts) Explanation {
 	switch job := f.Job; job.Status {
 	case dspex.JobSucceeded:

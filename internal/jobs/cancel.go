@@ -2,7 +2,7 @@ package jobs
 
 import "cmp"
 
-// Cancel is what a dispatcher asks the hosts on dspex.ctl.<host>.cancel.
+// Cancel is the request of a dispatcher to the hosts on dspex.ctl.<host>.cancel.
 type Cancel struct {
 	Tenant  string `json:"tenant,omitempty"`  // empty: default
 	Session string `json:"session,omitempty"` // empty: an anonymous job
@@ -28,5 +28,5 @@ type CancelVerdict string
 const (
 	CancelUnderway CancelVerdict = "underway" // its outcome is stored, or will be very soon
 	CancelUnknown  CancelVerdict = "unknown"  // this host neither runs nor holds the job
-	CancelBusy     CancelVerdict = "busy"     // ask again
+	CancelBusy     CancelVerdict = "busy"     // retry
 )

@@ -22,7 +22,7 @@ var defaultable = []string{"timeout", "max_retries", "backoff", "backoff_cap", "
 
 const defaultsShape = `{"*": {"max_retries": 3}, "resize": {"timeout": "10m"}}`
 
-// ParseDefaults reads the JSON of a file, {"<command or *>": {options}}, and says all that is wrong.
+// ParseDefaults reads the JSON of a file, {"<command or *>": {options}}, and reports everything that is wrong.
 func ParseDefaults(b []byte) (Defaults, error) {
 	canonical, err := wire.FromJSON(b, wire.Request)
 	if err != nil {

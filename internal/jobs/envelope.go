@@ -22,19 +22,19 @@ type Envelope struct {
 	ReplyTo  string
 	Deadline time.Duration // 0: none given
 	Type     string        // content type of body and reply
-	Role     Role          // of whoever asked for it
+	Role     Role          // of whoever requested it
 }
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
 
 // ParseHeaders reads the headers of a client's message with the given stream sequence (0 at an endpoint, before there is one). On
-// error the envelope still says where the failure must be reported.
+// error the envelope still reports where the failure must be reported.
 func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 	return parseHeaders(h, seq, false)
 }
 
-// ParseStored reads what subject and headers of a stored job say. What a dispatcher put into the stream may say what no client
-// may: Kept tells. accounts says that tenants have accounts of their own: replies to published jobs reach them by the subjects
+// ParseStored reads what subject and headers of a stored job say. What a dispatcher put into the stream may contain what no client
+// may: see Kept. accounts: whether tenants have accounts of their own: replies to published jobs reach them by the subjects
 // that the service exports to the tenant.
 func ParseStored(subject string, h map[string][]string, seq uint64, accounts bool) (Source, Envelope, *Error) {
 	from := SourceOf(subject)

@@ -66,7 +66,7 @@ func ParseCategory(text string) (Category, bool) {
 // Known reports whether c is one of the nine.
 func (c Category) Known() bool { _, ok := traits[c]; return ok }
 
-// The codes of package contract under short names, for whoever makes an Error.
+// The codes of package contract under short names, for code that makes an Error.
 const (
 	CodeBadRequest       = contract.CodeBadRequest
 	CodeBadOption        = contract.CodeBadOption
@@ -133,7 +133,7 @@ type Error struct {
 	Worker     string
 	PythonType string
 	Traceback  string
-	OtherLM    bool // the language model that failed is none of the host's: it is not told, and says nothing of the task's own
+	OtherLM    bool // the language model that failed is none of the host's: it is not told, and is no evidence of the task's own
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%s): %s", e.Category, e.Code, e.Message) }
@@ -183,7 +183,7 @@ func NoWorkerFree(timeout time.Duration) *Error {
 	return e
 }
 
-// OutcomePending tells who waits, at the deadline, that the job has no outcome yet.
+// OutcomePending is the answer to a caller at the deadline of a job without an outcome.
 func OutcomePending(why string) *Error {
 	return Errorf(Connection, CodePending, "the job's deadline has passed and its outcome is not known yet: %s", why).
 		WithHint("no host starts the job any more; fetch its outcome by its id (%s)", RPCJobsGet)

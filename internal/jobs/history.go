@@ -46,7 +46,7 @@ func (f Failure) size() int {
 	return failureOverhead + len(f.Code) + len(f.Message) + len(f.Worker) + len(f.PythonType)
 }
 
-// BoundHistory keeps a history within so many bytes: first the earlier messages go, then the earliest failures. The last one
+// BoundHistory keeps a history within this many bytes: first the earlier messages go, then the earliest failures. The last one
 // always stays.
 func BoundHistory(list []Failure, most int) []Failure {
 	total := 0

@@ -13,7 +13,7 @@ import (
 // RecordVersion is the schema of Record, AttemptRecord and Result. A reader that meets a newer one leaves it alone.
 const RecordVersion = 1
 
-// ErrNewer says that a record was written by a newer version.
+// ErrNewer reports that a record was written by a newer version.
 var ErrNewer = errors.New("written by a newer version of dspex")
 
 // Kind is a job's terminal outcome.

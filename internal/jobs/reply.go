@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// StateOf says in a reply what became of the session's state.
+// StateOf reports in a reply what became of the session's state.
 type StateOf string
 
 // Session states in replies.
@@ -189,7 +189,7 @@ func errorIn(in *wire.Reader) (e Error, failed bool) {
 	return e, true
 }
 
-// oneLine makes text fit for a header of at most so many bytes.
+// oneLine makes text fit for a header of at most this many bytes.
 func oneLine(s string, most int) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -203,8 +203,8 @@ func oneLine(s string, most int) string {
 	return string(b)
 }
 
-// Answer is a reply on the wire: headers, and the body in the form that the request asked for. A value that JSON cannot say
-// stays MessagePack, and its header says so.
+// Answer is a reply on the wire: headers, and the body in the requested form. A value that JSON cannot say
+// stays MessagePack, and its header reports it.
 func Answer(contentType, job string, attempt int, body []byte) (header map[string][]string, data []byte) {
 	header = map[string][]string{HeaderJob: {job}, HeaderAttempt: {strconv.Itoa(attempt)}, HeaderContentType: {contentType}}
 	if number, text, failed := ReplyError(body); failed {

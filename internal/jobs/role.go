@@ -2,7 +2,7 @@ package jobs
 
 import "github.com/dspex/dspex/internal/contract"
 
-// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's rights tell
+// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions tell
 // apart; no message says by itself whose it is.
 type Role string
 

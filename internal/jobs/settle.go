@@ -64,7 +64,7 @@ func (b Backoff) Delay(retry int) time.Duration {
 	return min(d, BackoffCap)
 }
 
-// Policy is a job's own retry wish. The zero Policy leaves everything to the error's category.
+// Policy is a job's own retry policy. The zero Policy leaves everything to the error's category.
 type Policy struct {
 	MaxRetries *int          // nil: by category
 	Backoff    Backoff       // Kind "": by category
@@ -72,7 +72,7 @@ type Policy struct {
 	Cap        time.Duration // of each delay, jitter included; 0: BackoffCap
 }
 
-// Longest is the most that the job waits before the given retry, unless a provider asks for more.
+// Longest is the most that the job waits before the given retry, unless a provider requests more.
 func (p Policy) Longest(retry int) time.Duration {
 	return p.capped(time.Duration(float64(p.Backoff.Delay(retry)) * (1 + p.Jitter)))
 }

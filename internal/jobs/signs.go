@@ -18,7 +18,7 @@ type Signs struct {
 }
 
 // signs are the errors that say something, by code. A provider that refuses a request for what stands in it works. What is
-// not here says nothing: the broker's and the client's errors, exceptions of user code, cancellations, time that ran out
+// not here is no evidence: the broker's and the client's errors, exceptions of user code, cancellations, time that ran out
 // while nobody knows where it was spent.
 var signs = map[string]Signs{
 	CodeWorkerStart: {Start: Fails},
@@ -43,7 +43,7 @@ var signs = map[string]Signs{
 	"lm_answer_unreadable": {LM: Works},
 }
 
-// Signs tells what the error says. What a program made itself has no breaker.
+// Signs reports what the error says. What a program made itself has no breaker.
 func (e *Error) Signs() Signs {
 	s := signs[e.Code]
 	if e.OtherLM {

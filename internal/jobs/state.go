@@ -108,7 +108,7 @@ func eachEntry(in *wire.Reader, each func(key string, in *wire.Reader) error) er
 	return nil
 }
 
-// count skips a list or a map, whose elements have so many parts each, and returns how many there are.
+// count skips a list or a map, whose elements have this many parts each, and returns how many there are.
 func count(in *wire.Reader, head func() (int, error), parts int) (int, error) {
 	n, err := head()
 	for range n * parts {

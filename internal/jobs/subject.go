@@ -72,7 +72,7 @@ const (
 	LaneBatch       = contract.LaneBatch
 )
 
-// Mode tells whether somebody waits for the reply.
+// Mode reports whether somebody waits for the reply.
 type Mode string
 
 // A call has somebody waiting; a queued job waits unharmed until its deadline.

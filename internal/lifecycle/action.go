@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// ActionKind says what is to be done.
+// ActionKind reports what is to be done.
 type ActionKind uint8
 
 // The actions. Those with an operation (Op) are answered by an event of the same Op.
@@ -38,8 +38,8 @@ const (
 	KeepAlive                            // hold the redelivery of Job's message off
 	Forget                               // nothing of Job is needed any more
 	Verdict                              // answer CancelAsked of Op
-	GiveUp                               // the partition is not this epoch's: Owner tells whose
-	Drop                                 // have all workers forget the session
+	GiveUp                               // the partition is not this epoch's: Owner reports whose
+	Drop                                 // have all workers drop the session
 	Count                                // the job ended as Err says, after Task ran for Ran
 	Block                                // the job cannot get on at Step, because of Cause
 	Unblock                              // it can
@@ -118,7 +118,7 @@ type Step string
 // The steps.
 const (
 	StepNone          Step = ""
-	StepPredecessor   Step = "predecessor"  // an earlier epoch works on the session: no fault, but who waits is told
+	StepPredecessor   Step = "predecessor"  // an earlier epoch works on the session: no fault, but a waiting caller is answered
 	StepNewer         Step = "newer_record" // its session's record is of a newer version
 	StepRecord        Step = "record"       // reading record, attempt record or request
 	StepRoom          Step = "store_full"   // it is not started: nothing is run that could not be committed

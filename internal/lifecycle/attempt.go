@@ -38,7 +38,7 @@ func (a *attempt) start(c *Core, _ *Event) {
 }
 
 // expire ends a job whose deadline seems to have passed while it waited for what. Only a clock that was compared since the job came
-// may say so: it may have stepped before, and what it says then cannot be taken back.
+// may decide it: it may have stepped before, and an outcome cannot be taken back.
 func (a *attempt) expire(c *Core, what string) {
 	t := c.cur
 	if c.sure(t.Job) {

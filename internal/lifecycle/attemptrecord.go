@@ -70,7 +70,7 @@ type sessionJournal struct {
 	asked   clock.Mono          // when
 	delay   time.Duration       // of the retry that it tells of, -1: it tells of a start
 	refused int                 // writes of the same thing, also of an outcome
-	judging bool                // the look that was asked for judges a write
+	judging bool                // the look that was requested judges a write
 }
 
 func (w *sessionJournal) begin(c *Core) {
@@ -81,7 +81,7 @@ func (w *sessionJournal) begin(c *Core) {
 	w.writeAttempt(c)
 }
 
-// retry makes the retry to come durable, asks for redelivery after the delay and waits for it.
+// retry makes the retry to come durable, requests redelivery after the delay and waits for it.
 func (w *sessionJournal) retry(c *Core, d time.Duration) {
 	w.delay, w.refused = d, 0
 	c.to(Postponing)
@@ -89,7 +89,7 @@ func (w *sessionJournal) retry(c *Core, d time.Duration) {
 }
 
 // still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
-// more that the attempt started from, or tells that the job has ended: an early end whose write seemed to fail can come to
+// more that the attempt started from, or reports that the job has ended: an early end whose write seemed to fail can come to
 // light late.
 func (w *sessionJournal) still(c *Core) bool {
 	r := &c.session.record

@@ -24,7 +24,7 @@ func (o *checkout) roomLooked(c *Core, ev *Event) {
 	c.attempt.start(c, ev)
 }
 
-// acquire asks for a slot: a call waits for the checkout timeout, a queued job until its deadline.
+// acquire requests a slot: a call waits for the checkout timeout, a queued job until its deadline.
 func (o *checkout) acquire(c *Core) {
 	t := c.cur
 	bound := time.Duration(0)
@@ -77,7 +77,7 @@ func (o *checkout) refused(c *Core, ev *Event) {
 	case r.Reason == BreakerOpen && t.Env.Mode != jobs.ModeCall:
 		c.journal.hold(c, r)
 	case r.Reason == BreakerOpen && r.Elsewhere && c.session == nil:
-		c.journal.retry(c, 0) // it was asked for before the breaker opened
+		c.journal.retry(c, 0) // it was requested before the breaker opened
 	default:
 		o.notStarted(c, r.Err)
 	}

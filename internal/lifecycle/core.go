@@ -28,7 +28,7 @@ const (
 	weighPause  = 250 * time.Millisecond // a job that waits longer has its deadline read
 	tries       = 8                      // a write that is refused more often starts over from the record
 	freshAfter  = time.Second            // a session that was without work for so long counts as one that was idle
-	refusals    = 3                      // a job counts as blocked after so many failed tries while the broker was there
+	refusals    = 3                      // a job counts as blocked after this many failed tries while the broker was there
 )
 
 // Core decides for one session during one epoch, or for one anonymous job. It is not safe for concurrent use.
@@ -76,14 +76,14 @@ type common struct {
 }
 
 // NewSession makes the core of a session in an epoch of its partition. stream is the creation time of the stream that its sequences
-// count in. waits says that an earlier epoch's core has not come to rest yet: PredecessorGone tells when it has.
+// count in. waits reports that an earlier epoch's core has not come to rest yet: PredecessorGone reports when it has.
 func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, waits bool) *Core {
 	s := &sessionBooks{}
 	return &Core{common: common{cfg: cfg, ref: ref, epoch: epoch, stream: stream}, early: waits, ledger: &s.record, journal: &s.journal, session: s}
 }
 
 // NewAnonymous makes the core of an anonymous job. A job that was accepted after since and is delivered once is new to all hosts;
-// asked is when the broker was asked for it.
+// asked is when the broker was queried.
 func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mono) *Core {
 	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: asked}}
 	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal}
@@ -121,7 +121,7 @@ func (c *Core) CallsDepth() int {
 	return 0
 }
 
-// Known reports whether the core remembers anything that is worth keeping while it is quiet.
+// Known reports whether the core holds anything that is worth keeping while it is quiet.
 func (c *Core) Known() bool { return c.ledger.known() }
 
 // Step takes an event and returns what is to be done, in this order. The actions are valid until the next Step.
@@ -218,7 +218,7 @@ func (c *Core) ack() {
 	c.leave()
 }
 
-// end is the end of the epoch: what has not started comes again in the next one, whose attempt record tells what has. With cut
+// end is the end of the epoch: what has not started comes again in the next one, whose attempt record reports what has. With cut
 // nothing is committed any more, and a running attempt is given up.
 func (c *Core) end(cut bool) {
 	c.over, c.cut = true, c.cut || cut

@@ -49,7 +49,7 @@ type side struct {
 	verdict uint32 // operation of the CancelAsked that it answers, 0: none
 	awaits  uint32
 	failed  int
-	full    bool       // for want of room: nothing else must start on this host
+	full    bool       // for lack of room: nothing else must start on this host
 	quiet   clock.Mono // nothing before, after something failed
 }
 
@@ -112,7 +112,7 @@ func (s *side) recordFree(c *Core) bool {
 	return !s.step.onRecord() && (c.cur == nil || s.job != c.cur.Job)
 }
 
-// endedBefore tells how a waiting job has ended already.
+// endedBefore reports how a waiting job has ended already.
 func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
 	if !c.session.record.read {
 		return "", false
@@ -199,7 +199,7 @@ func (s *side) looked(c *Core, ev *Event) {
 	}
 }
 
-// over ends a duty; whoever asked for it gets the verdict.
+// over ends a duty; whoever requested it gets the verdict.
 func (s *side) over(c *Core, v jobs.CancelVerdict) {
 	if op := s.verdict; op != 0 {
 		c.do(Action{Kind: Verdict, Op: op, Verdict: v})
@@ -226,7 +226,7 @@ func (s *side) postpone(c *Core, ev *Event, step Step) {
 	s.over(c, jobs.CancelBusy)
 }
 
-// room says that no duty waits for room: it has got it, or is tried again at its job's turn.
+// room reports that no duty waits for room: it has got it, or is tried again at its job's turn.
 func (s *side) room(c *Core) {
 	if s.full {
 		s.full = false

@@ -6,7 +6,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// EventKind says what has happened.
+// EventKind reports what has happened.
 type EventKind uint8
 
 // The events. Those with an operation (Op) are answers to the action of the same Op; each may be lost, late or repeated: who
@@ -22,7 +22,7 @@ const (
 	Looked                           // Op: answers Look
 	Owned                            // Op: answers Own
 	Compared                         // Op: answers Compare
-	KeptAlive                        // the broker was told that the job is at work
+	KeptAlive                        // the broker was sent the job's progress
 	AttemptsRead                     // Op: answers ReadAttempts
 	Fetched                          // Op: answers Fetch
 	ResultRead                       // Op: answers ReadResult
@@ -70,7 +70,7 @@ type Found struct {
 // Owner is whom the partition belongs to.
 type Owner uint8
 
-// The owners, as the assignment tells them.
+// The owners, as in the assignment.
 const (
 	Mine    Owner = iota // this epoch's
 	Another              // of another epoch of this host
@@ -108,7 +108,7 @@ const (
 	OtherHost                 // an anonymous job is left to another host, which may have room
 )
 
-// Refusal says why there is no slot.
+// Refusal reports why there is no slot.
 type Refusal struct {
 	Reason     Reason
 	Name       string        // BreakerOpen: the breaker

@@ -25,7 +25,7 @@ type Job struct {
 	weighed   bool
 	repeat    bool // an earlier job of this id was there when it came: that one's outcome is its own
 	answered  bool // ended early, result and reply are out
-	pended    bool // who waits was told that its outcome is not known at the deadline
+	pended    bool // a waiting caller got outcome_pending at the deadline
 	cancelled bool
 }
 
@@ -70,7 +70,7 @@ type Task struct {
 	overtaken bool // another epoch has written an attempt down since
 
 	confirmed clock.Mono // when the record of the attempt had not been written yet, or the partition was this epoch's, as late as is known
-	dead      bool       // it has failed for good and goes to the dead letters
+	dead      bool       // it has failed permanently and goes to the dead letters
 	late      bool       // the deadline is what bounds the attempt
 }
 

@@ -6,13 +6,13 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// ledger is what is written down of a job's life, as far as it is known. All that can be asked for comes back as an event.
+// ledger is what is written down of a job's life, as far as it is known. All that can be requested comes back as an event.
 type ledger interface {
 	known() bool   // there is something in memory that is worth keeping without work
 	strip(c *Core) // drops of it what is hardly needed without work
 	doubt()        // has it read again before it counts
 
-	ready(c *Core) bool // what is written down is known; else it has been asked for
+	ready(c *Core) bool // what is written down is known; else it has been requested
 	load(c *Core, ev *Event) error
 	past(c *Core) bool    // the job has its outcome, and is being completed
 	suspect(c *Core) bool // the job's id may have a result
@@ -27,7 +27,7 @@ type ledger interface {
 // journal is how a job's life is written down, and what follows from that.
 type journal interface {
 	begin(c *Core)                // writes the attempt down, then calls
-	waited(c *Core) time.Duration // for a slot, before it was asked for
+	waited(c *Core) time.Duration // for a slot, before it was requested
 	lease(c *Core) (held bool)    // the job is known to be this host's, for as long as the action Call says
 	loose(c *Core)                // it is not: finds out, or lets the job go
 	keptAlive(c *Core)

@@ -138,7 +138,7 @@ func (q *queue) weigh(c *Core) {
 	}
 }
 
-// forget drops all of it: the next epoch gets it again.
+// drop removes all of it: the next epoch gets it again.
 func (q *queue) forget(c *Core) {
 	for _, j := range q.jobs {
 		c.do(Action{Kind: Forget, Job: j})

@@ -49,7 +49,7 @@ const (
 	// hintLife is how long a session prefers the worker that holds its state.
 	hintLife = 300 * time.Second
 	// attemptRecordLife is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
-	// not be forgotten while it may come again.
+	// not be dropped while it may come again.
 	attemptRecordLife = 24 * time.Hour
 	// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
 	idleState = 4 << 10
@@ -78,7 +78,7 @@ func (cfg *Config) life(longest time.Duration) time.Duration {
 }
 
 // strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
-// remembered, the state itself is not.
+// kept, the state itself is not.
 func (r *record) strip(c *Core) {
 	c.session.commit.next, c.session.commit.last, c.session.journal.hd = nil, nil, nil
 	switch {
@@ -126,7 +126,7 @@ func (r *record) ready(c *Core) bool {
 	return false
 }
 
-// look asks for all that there is to know, unless an early end or a renewal is at it. With sure the clock is compared first.
+// look requests all that there is to know, unless an early end or a renewal is at it. With sure the clock is compared first.
 func (r *record) look(c *Core, sure bool) {
 	if !c.side.recordFree(c) {
 		c.held = true
@@ -158,7 +158,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		c.do(Action{Kind: Log, Note: RecordUnreadable, Cause: unreadable})
 	}
 	expired := rec != nil && r.idle(c, ev.Record.Stored) > c.cfg.SessionIdle
-	if j := c.queue.first(c); expired && !c.sure(j) { // only a clock that was compared since the job came may say so
+	if j := c.queue.first(c); expired && !c.sure(j) { // only a clock that was compared since the job came decides that
 		return errUnsure
 	}
 	if ev.Record.Revision != r.rev { // another's write, or one whose fate was unknown: what a worker holds is another version

@@ -39,7 +39,7 @@ const (
 	anonymousHold = 5 * time.Second
 	// anonymousAlive is a quarter of the AckWait of the lanes' consumers.
 	anonymousAlive = 5 * time.Second
-	// anonymousLease is for how long a job is this host's after it was asked for, or said to be alive: half of the AckWait, because
+	// anonymousLease is for how long a job is this host's after it was requested, or said to be alive: half of the AckWait, because
 	// what was said may have been lost with a connection that is noticed to be dead within 6 s.
 	anonymousLease = 10 * time.Second
 )

@@ -43,7 +43,7 @@ func CheckAccounts(nc *nats.Conn, accounts bool) error {
 	return nil
 }
 
-// AccountsError says that broker and dispatcher do not agree, and what to do.
+// AccountsError reports that broker and dispatcher do not agree, and what to do.
 type AccountsError struct{ text, Hint string }
 
 func (e *AccountsError) Error() string { return e.text }

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// SilentReplica is how long a leader of a stream may not have heard of a replica that it counts on: it hears of each once a second.
+// SilentReplica is how long a leader of a stream may be without contact to a replica that it counts on: it has contact with each once a second.
 // It is less than quorum.Lasting.
 const SilentReplica = 3 * time.Second
 
@@ -45,7 +45,7 @@ func Quorum(ctx context.Context, nc *nats.Conn, name string) (*Lead, error) {
 	return &info, nil
 }
 
-// hasQuorum reports whether a stream's leader hears of most of its replicas.
+// hasQuorum reports whether a stream's leader has contact with most of its replicas.
 func hasQuorum(c *jetstream.ClusterInfo) bool {
 	if c == nil {
 		return true

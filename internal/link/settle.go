@@ -40,8 +40,8 @@ func Settle(ctx context.Context, log *slog.Logger, passes func(error) bool, try 
 	}
 }
 
-// passing are errors of a connection that is lost, or of a broker that does not answer. nats.go says that the connection is closed
-// also when it is made again.
+// passing are errors of a connection that is lost, or of a broker that does not answer. nats.go reports that the connection is closed
+// also when it is recreated.
 var passing = []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrDisconnected, nats.ErrConnectionReconnecting}
 
 // Passes reports whether an error is one of a broker that is starting, electing, or away: nothing but time helps.

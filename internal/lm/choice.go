@@ -82,7 +82,7 @@ type choice struct {
 
 const mostTokens = 10_000_000
 
-// parseChoice reads the arguments that the host needs; what else stands there is the worker's to judge.
+// parseChoice reads the arguments that the host needs; what else is there is the worker's to judge.
 func parseChoice(args []byte) (c choice, e *jobs.Error) {
 	in := wire.NewReader(args)
 	n, err := in.Map()

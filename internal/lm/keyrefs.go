@@ -36,7 +36,7 @@ func filesOf(refs []string) []string {
 // variable is what a shell takes for a name.
 var variable = regexp.MustCompile(`^(env:)?[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Allow lets set_lm name these references. It says all that is wrong with them, at once.
+// Allow lets set_lm name these references. It reports everything that is wrong with them, at once.
 func (r *Registry) Allow(refs KeyRefs) error {
 	allowed, wrong := map[string]bool{}, []error{}
 	for _, ref := range refs {

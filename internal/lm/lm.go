@@ -39,7 +39,7 @@ type Profile struct {
 // Litellm is the engine of a profile whose provider only litellm knows. Provider and model are then its to understand.
 const Litellm = "litellm"
 
-// NeedsLitellm reports whether a profile asks for it.
+// NeedsLitellm reports whether a profile requests it.
 func (f File) NeedsLitellm() bool {
 	for _, p := range f.Profiles {
 		if p.Engine == Litellm {
@@ -58,7 +58,7 @@ func (f File) SecretFiles() []string {
 	return filesOf(refs)
 }
 
-// Supports says what the model's server can do beyond chat.
+// Supports reports what the model's server can do beyond chat.
 type Supports struct {
 	ResponseSchema  bool `json:"response_schema,omitempty"`
 	FunctionCalling bool `json:"function_calling,omitempty"`
@@ -119,7 +119,7 @@ type File struct {
 	Profiles map[string]Profile `json:"profiles"`
 }
 
-// Load reads a profile file. Unknown keys are refused; everything that is wrong is said at once.
+// Load reads a profile file. Unknown keys are refused; everything that is wrong is reported at once.
 func Load(path string) (File, error) {
 	b, name := []byte(path), "given inline"
 	if !strings.HasPrefix(strings.TrimSpace(path), "{") {
@@ -250,7 +250,7 @@ func (r *Registry) Default() (jobs.Model, *jobs.Error) {
 	return r.Named(name)
 }
 
-// SetDefault makes a choice of set_lm the default, also one that this host cannot use; the error says why.
+// SetDefault makes a choice of set_lm the default, also one that this host cannot use; the error reports why.
 func (r *Registry) SetDefault(choice []byte) *jobs.Error {
 	r.mu.Lock()
 	r.chosen = bytes.Clone(choice)

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// OutsideHost is the host name under which a worker without a network asks for a language model. Its first path segment names the
+// OutsideHost is the host name under which a worker without a network requests a language model. Its first path segment names the
 // endpoint. It resolves nowhere.
 const OutsideHost = "model.invalid"
 
@@ -26,7 +26,7 @@ type endpoint struct {
 	secret string
 }
 
-// Outside keeps keys out of the workers: from now on profiles lead to OutsideHost, and Serve answers what workers ask for there. It refuses
+// Outside keeps keys out of the workers: from now on profiles lead to OutsideHost, and Serve answers what workers request there. It refuses
 // profiles whose client cannot do without a network.
 func (r *Registry) Outside() error {
 	r.mu.Lock()

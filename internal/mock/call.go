@@ -9,7 +9,7 @@ import (
 	"github.com/dspex/dspex/internal/frame"
 )
 
-// call is one attempt: what was asked, and the session's state before and after.
+// call is one attempt: the request, and the session's state before and after.
 type call struct {
 	frame.CallBody
 	slot    slot

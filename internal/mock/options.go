@@ -28,7 +28,7 @@ type Setup struct {
 	Model   bool   // language models are configured, or there is no echo model
 }
 
-// Resolve reads the options. It says all that is wrong, at once.
+// Resolve reads the options and reports everything that is wrong, at once.
 func (o Options) Resolve(with Setup) (Mode, *Scenario, error) {
 	mode, err := ParseMode(o.Mode)
 	if err != nil {

@@ -39,7 +39,7 @@ type held struct {
 	state   []byte
 }
 
-// heldMost bounds the states of a worker; beyond it all are forgotten, and come from the record again.
+// heldMost bounds the states of a worker; beyond it all are dropped, and come from the record again.
 const heldMost = 1024
 
 var workerIDs atomic.Uint64
@@ -83,7 +83,7 @@ func (p *Pool) take(want workers.Want) (*worker, <-chan struct{}) {
 	return best, p.changed
 }
 
-// TellAll forgets a session that was erased; what else workers are told concerns Python.
+// TellAll drops a session that was erased; what else workers receive concerns Python.
 func (p *Pool) TellAll(t frame.Type, body []byte) {
 	if t != frame.Drop {
 		return
@@ -115,7 +115,7 @@ func (p *Pool) Room() (free, allowed int, changed <-chan struct{}) {
 	return free, 0, p.changed
 }
 
-// Workers tells what serves: all of them.
+// Workers is what serves: all of them.
 func (p *Pool) Workers() workers.Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -205,7 +205,7 @@ func (s slot) close(c *call, value any) (frame.Frame, error) {
 	case c.state == nil && c.choice != nil:
 		meta["lm_choice"] = c.choice
 	case c.state != nil:
-		meta["lm_choice"] = c.state.LM // nil tells that the choice is gone
+		meta["lm_choice"] = c.state.LM // nil reports that the choice is gone
 	}
 	if c.changed {
 		r.StateVersion++

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// Rule says what happens to attempts that it matches: those of its command whose inputs have the values of Where.
+// Rule is what happens to attempts that it matches: those of its command whose inputs have the values of Where.
 type Rule struct {
 	Command string          `json:"command,omitempty"` // "": every one
 	Where   map[string]any  `json:"where,omitempty"`   // of execute_program the inputs, of others the arguments; others may be there
@@ -24,7 +24,7 @@ type Rule struct {
 	Result  json.RawMessage `json:"result,omitempty"`  // of a command of the user's modules, where they are not imported
 	Error   *Failure        `json:"error,omitempty"`
 	Latency int64           `json:"latency_ms,omitempty"`
-	Times   int             `json:"times,omitempty"` // of error and latency: only so many attempts; 0: all
+	Times   int             `json:"times,omitempty"` // of error and latency: only this many attempts; 0: all
 }
 
 // Failure is an injected error.
@@ -74,7 +74,7 @@ func Load(path string) (*Scenario, error) {
 	return s, nil
 }
 
-// New checks the rules, and says all that is wrong with them.
+// New checks the rules, and reports everything that is wrong with them.
 func New(rules []Rule) (*Scenario, error) {
 	var wrong []error
 	for i, r := range rules {

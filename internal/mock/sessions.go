@@ -32,7 +32,7 @@ func getStats(c *call) (any, *failure) {
 		"memory_usage": map[string]any{"rss": 0, "vms": 0, "percent": 0.0}, "dspy_available": false, "gemini_available": false}, nil
 }
 
-// shutdown ends no process, for there is none: what the worker held is forgotten.
+// shutdown ends no process, for there is none: what the worker held is dropped.
 func shutdown(c *call) (any, *failure) {
 	if named := c.args["worker_id"]; named != nil && named != c.slot.w.name {
 		return nil, badInput("args.worker_id", c.slot.w.name+", or nothing", "shutdown: worker_id names another worker than this one")
@@ -146,7 +146,7 @@ func (c *call) change(data map[string]any, operation string, value any, given bo
 	return nil
 }
 
-// empty forgets all of the session's state but when it began.
+// empty drops all of the session's state but when it began.
 func (c *call) empty() (programs int) {
 	if c.state == nil {
 		return 0

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// state is what a session remembers, in the form in which Python workers keep it.
+// state is what a session keeps, in the form in which Python workers keep it.
 type state struct {
 	V         int64              `msgpack:"v"`
 	Version   uint64             `msgpack:"version"`

@@ -14,7 +14,7 @@ import (
 // inNamespace says to a test's process that it may mount.
 const inNamespace = "DSPEX_TEST_NAMESPACE"
 
-// SmallDisk mounts a disk of so many bytes for the test. Who may not mount runs the test again in a namespace where it may; then here
+// SmallDisk mounts a disk of this many bytes for the test. Who may not mount runs the test again in a namespace where it may; then here
 // is false, and the test has been run.
 func SmallDisk(t *testing.T, size int64) (dir string, here bool) {
 	t.Helper()

@@ -23,7 +23,7 @@ import (
 //
 //	predict  {"answer": <the argument question or text>}; with the option stream, word by word
 //	echo     its arguments
-//	set_lm   chooses: model, provider and temperature as asked for
+//	set_lm   chooses: model, provider and temperature as requested
 //	create_program, execute_program, cleanup_session  as if every program answered with its inputs
 //	request  the request body as it arrived, with the headers under "headers"
 //	boom     fails: category python, code user_error

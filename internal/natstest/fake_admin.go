@@ -63,7 +63,7 @@ func (f *Fake) sessions(r micro.Request) {
 	}
 }
 
-// sayJob answers with a job's reply, under the id that was asked for.
+// sayJob answers with a job's reply, under the id that was requested.
 func (f *Fake) sayJob(r micro.Request, body []byte) {
 	if id := r.Headers().Get(contract.HeaderJob); id != "" {
 		body = []byte(strings.Replace(string(body), `"job":""`, `"job":"`+id+`"`, 1))
@@ -71,7 +71,7 @@ func (f *Fake) sayJob(r micro.Request, body []byte) {
 	r.Respond(body)
 }
 
-// list pages by two sessions at most, whatever is asked for, so that who reads all has to follow the cursor.
+// list pages by two sessions at most, whatever is requested, so that reading all requires the cursor.
 func (f *Fake) list(q fakeAsk) []byte {
 	var ids []string
 	for id := range f.known {

@@ -75,7 +75,7 @@ func Sources(t testing.TB, root string, endings ...string) map[string]string {
 // guard runs a program until its standard input ends: when a test is killed, nothing of what it started is left.
 const guard = `"$0" "$@" </dev/null & exec >&- 2>&-; read -r _; kill -TERM $!; wait $!`
 
-// Guarded is a command that asks the program to end when its own standard input does, and ends as the program does.
+// Guarded is a command that ends the program when its own standard input does, and ends as the program does.
 func Guarded(program string, args ...string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", guard, program}, args...)...)
 }
@@ -110,7 +110,7 @@ func Start(guarded *exec.Cmd) (*Running, error) {
 	return p, nil
 }
 
-// Stop asks the program to end and waits for that.
+// Stop ends the program by its standard input and waits for that.
 func (p *Running) Stop() {
 	p.stdin.Close()
 	_ = p.Cmd.Wait() // how it ends is another test's business

@@ -3,5 +3,5 @@
 // names derived from their content, so that a changed lock, runtime or interpreter makes a new one and never alters one in
 // use.
 //
-// It also says how to start a worker: the argument vector and the allow-listed environment. It starts no workers.
+// It also reports how to start a worker: the argument vector and the allow-listed environment. It starts no workers.
 package pyenv

@@ -29,7 +29,7 @@ type interpreter struct {
 	VenvSite   string `json:"venv_site"` // set when the interpreter belongs to a virtual environment
 }
 
-// introduce also runs on interpreters that are far too old: they must be able to say so.
+// introduce also runs on interpreters that are far too old: they must be able to report it.
 const introduce = `
 import json, os, sys
 v = sys.version_info
@@ -133,7 +133,7 @@ func (b *builder) recent(py interpreter) error {
 
 const noVenv = "has no venv and ensurepip modules"
 
-// usable also asks for the means to make an environment.
+// usable also requests the means to make an environment.
 func (b *builder) usable(py interpreter) error {
 	if err := b.recent(py); err != nil {
 		return err

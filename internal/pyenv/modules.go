@@ -28,7 +28,7 @@ func (m *Modules) Flags(f *pflag.FlagSet) {
 // variable is what a shell takes for a name.
 var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Check says all that is wrong. env looks a variable up.
+// Check reports everything that is wrong. env looks a variable up.
 func (m Modules) Check(env func(string) string) error {
 	var wrong []error
 	if len(m.Paths) > 0 && len(m.Names) == 0 {
@@ -47,7 +47,7 @@ func (m Modules) Check(env func(string) string) error {
 	return errors.Join(wrong...)
 }
 
-// refused says why a variable cannot be passed on, "" if it can.
+// refused is why a variable cannot be passed on, "" if it can.
 func refused(name string, env func(string) string) string {
 	switch {
 	case strings.Contains(name, "="):

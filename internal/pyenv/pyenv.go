@@ -13,13 +13,13 @@ import (
 	"github.com/dspex/dspex/python"
 )
 
-// Installers that Config.Installer can ask for.
+// Installers that Config.Installer can request.
 const (
 	UV  = "uv"
 	Pip = "pip"
 )
 
-// Config says what to make. The zero value is the product's own environment, made in silence.
+// Config is what to make. The zero value is the product's own environment, made in silence.
 type Config struct {
 	Python     string   // interpreter to use: a name on the PATH or a path; "" or "python3" also tries python3.14 to python3.11
 	CacheDir   string   // "" is dspex in the user's cache directory
@@ -30,7 +30,7 @@ type Config struct {
 	Wheelhouse string   // a directory of wheels: install from it alone, without a network
 	// Paths are directories for the operator's own modules, after everything else on sys.path. With them, an interpreter that
 	// belongs to a virtual environment brings that environment's packages along, behind the product's own; with any other, what the
-	// modules' requirements.txt or pyproject.toml asks for is installed.
+	// modules' requirements.txt or pyproject.toml requests is installed.
 	Paths    []string
 	Pass     []string  // names of variables that workers get from the surroundings, besides the usual
 	Environ  []string  // the surrounding environment; nil is os.Environ()
@@ -55,8 +55,8 @@ type Env struct {
 }
 
 // Ensure returns the product's environment, and makes it first if this machine has none: minutes on a slow network, a few
-// milliseconds afterwards. Two processes may call it at once: one works, the other waits and says so. An interrupted attempt
-// is started again by the next call. Errors are *Error and say what to install.
+// milliseconds afterwards. Two processes may call it at once: one works, the other waits and reports it. An interrupted attempt
+// is started again by the next call. Errors are *Error and report what to install.
 func Ensure(ctx context.Context, cfg Config) (Env, error) {
 	b, err := newBuilder(cfg)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The files that say what packages the modules beside them need. The first that is there counts.
+// The files that report what packages the modules beside them need. The first that is there counts.
 const (
 	RequirementsFile = "requirements.txt"
 	ProjectFile      = "pyproject.toml"
@@ -28,7 +28,7 @@ type requirement struct {
 	at     string   // where it stands: file and line
 }
 
-// pattern is a package's name, its extras, its versions and the marker that says where it is needed.
+// pattern is a package's name, its extras, its versions and the marker that reports where it is needed.
 var pattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*([^;]*?)\s*(?:;(.*))?$`)
 
 var separators = regexp.MustCompile(`[-_.]+`)
@@ -154,7 +154,7 @@ func (b *builder) projectDependencies(ctx context.Context, py interpreter, file 
 	return found, nil
 }
 
-// requirementsOf finds what the modules in these directories need, and the files that say so.
+// requirementsOf finds what the modules in these directories need, and the files that report it.
 func (b *builder) requirementsOf(ctx context.Context, py interpreter, dirs []string) (found []requirement, files []string, err error) {
 	for _, dir := range dirs {
 		if dir, err = filepath.Abs(dir); err != nil {

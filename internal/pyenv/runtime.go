@@ -40,7 +40,7 @@ func runtimeSources() ([]source, string, error) {
 	return files, sourceHash(files), nil
 }
 
-// sourceHash is what the worker computes over its own files and says in HELLO (runtime_hash in start.py).
+// sourceHash is what the worker computes over its own files and reports in HELLO (runtime_hash in start.py).
 func sourceHash(files []source) string {
 	slices.SortFunc(files, func(a, b source) int { return strings.Compare(a.path, b.path) })
 	h := sha256.New()

@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/python"
 )
 
-// withRequirements takes along what the modules' own files ask for, from an environment that is made for exactly that: beside the
+// withRequirements takes along what the modules' own files request, from an environment that is made for exactly that: beside the
 // product's, which is never changed. The product's packages come first on sys.path, and its pins bind those of the modules.
 func (b *builder) withRequirements(ctx context.Context, env *Env, py interpreter) error {
 	found, files, err := b.requirementsOf(ctx, py, b.Paths)

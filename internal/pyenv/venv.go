@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// marker says that an environment is whole; it is written last.
+// marker reports that an environment is whole; it is written last.
 const marker = ".complete"
 
 func venvPython(dir string) string { return filepath.Join(dir, "bin", "python") }

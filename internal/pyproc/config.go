@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/pace"
 )
 
-// Config says what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
+// Config is what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
 type Config struct {
 	Command []string                                            // argv of a worker: any program that speaks frames
 	Env     []string                                            // the whole environment of a worker; DSPEX_NONCE is added
@@ -40,7 +40,7 @@ type Config struct {
 	OnEvent  func(Event)  // edges of the workers' states, in order, from one goroutine, never under a lock
 }
 
-// Recycle says when a worker is replaced by a fresh one.
+// Recycle is when a worker is replaced by a fresh one.
 type Recycle = pace.Recycle
 
 // Times that are not configured (facts: the cancellation ladder and the stop ladder).

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// stop asks a worker to end, then insists, and returns cause. What is left of it is up to end.
+// stop requests a worker to end, then kills it, and returns cause. What is left of it is up to end.
 func (w *worker) stop(cause error) error {
 	grace := w.pool.cfg.StopGrace
 	w.pool.retire(w, Stopping)
@@ -49,7 +49,7 @@ func (w *worker) end(stage State, cause error) *ExitError {
 	return w.cleanUp(stage, cause)
 }
 
-// dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still say so. One that has not
+// dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still report it. One that has not
 // said HELLO may not know the signal, which would kill it.
 func (w *worker) dump(stage State, cause error) {
 	var hung *HungError
@@ -127,7 +127,7 @@ func (w *worker) failCalls(err error) {
 	}
 }
 
-// startError says why a worker did not come to READY, in its own words if it had any.
+// startError reports why a worker did not come to READY, in its own words if it had any.
 func (w *worker) startError(stage State, cause error, exit *ExitError) *StartError {
 	e := &StartError{Worker: w.Name, Stage: stage, Err: exit}
 	own := lastWords(w.control)

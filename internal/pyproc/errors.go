@@ -17,7 +17,7 @@ var ErrStopped = errors.New("pyproc: the pool is stopping")
 // ErrInUse is the error of a Call on a slot whose last call has not been answered yet, or that was released.
 var ErrInUse = errors.New("pyproc: expected a slot that is held and has no call in flight")
 
-// ExitError says that a worker is gone, and with it every call it had in flight. Whether such a call had an effect is
+// ExitError reports that a worker is gone, and with it every call it had in flight. Whether such a call had an effect is
 // not known.
 type ExitError struct {
 	Worker     string
@@ -30,10 +30,10 @@ type ExitError struct {
 	Cause      error          // why it was ended: by the host, or with its zygote; nil if it ended by itself
 }
 
-// OutOfMemory reports a SIGKILL that the host did not send: the kernel's for want of memory, unless somebody sent one.
+// OutOfMemory reports a SIGKILL that the host did not send: the kernel's for lack of memory, unless somebody sent one.
 func (e *ExitError) OutOfMemory() bool { return e.Signal == syscall.SIGKILL && e.Cause == nil }
 
-// Error tells how the worker ended and the last line it wrote.
+// Error reports how the worker ended and the last line it wrote.
 func (e *ExitError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pyproc: worker %s (pid %d) %s while %s", e.Worker, e.PID, e.how(), e.Stage)
@@ -74,7 +74,7 @@ func lastLine(text string) string {
 	return text
 }
 
-// ProtocolError says that a worker broke the contract of frames. The host kills it.
+// ProtocolError reports that a worker broke the contract of frames. The host kills it.
 type ProtocolError struct {
 	Worker  string
 	Problem string
@@ -92,7 +92,7 @@ func (e *ProtocolError) Error() string {
 // Unwrap returns Err.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
-// HungError says that a worker was killed because it did not answer in time.
+// HungError reports that a worker was killed because it did not answer in time.
 type HungError struct {
 	Worker string
 	Waited time.Duration
@@ -111,7 +111,7 @@ func (e *HungError) Error() string {
 	return text
 }
 
-// MemoryError says that a worker was killed because its own memory passed the hard limit.
+// MemoryError reports that a worker was killed because its own memory passed the hard limit.
 type MemoryError struct {
 	Worker   string
 	Own, Max uint64 // bytes
@@ -121,7 +121,7 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("pyproc: worker %s has %d MiB of its own memory, at most %d are allowed", e.Worker, e.Own>>20, e.Max>>20)
 }
 
-// StartError says that a worker did not reach READY.
+// StartError reports that a worker did not reach READY.
 type StartError struct {
 	Worker    string
 	Stage     State  // Spawning, Handshake or Warming
@@ -159,7 +159,7 @@ func (e *StartError) Error() string {
 // Unwrap returns Err.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// VersionError says that host and worker share no version of the protocol. Starting again does not help.
+// VersionError reports that host and worker share no version of the protocol. Starting again does not help.
 type VersionError struct {
 	Worker                      string
 	HostVersion                 uint64
@@ -172,7 +172,7 @@ func (e *VersionError) Error() string {
 		e.HostVersion, e.Worker, e.RuntimeVersion, e.RuntimeHash, e.WorkerMin, e.WorkerMax)
 }
 
-// UnavailableError says that no worker can be started and that waiting would be in vain. Err is the last start's.
+// UnavailableError reports that no worker can be started and that waiting would be in vain. Err is the last start's.
 type UnavailableError struct {
 	RetryAfter time.Duration // until the next start is tried
 	Err        error
@@ -185,7 +185,7 @@ func (e *UnavailableError) Error() string {
 // Unwrap returns Err.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// TooLargeError says that a body is larger than a frame may be. Nothing was sent.
+// TooLargeError reports that a body is larger than a frame may be. Nothing was sent.
 type TooLargeError struct{ Size, Max int }
 
 func (e *TooLargeError) Error() string {

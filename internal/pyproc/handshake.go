@@ -112,7 +112,7 @@ type reported struct{ frame.ErrorBody }
 
 func (r *reported) Error() string { return fmt.Sprintf("%s (%s): %s", r.Category, r.Code, r.Message) }
 
-// errEnded says that the worker ended while something was expected of it.
+// errEnded reports that the worker ended while something was expected of it.
 var errEnded = errors.New("ended")
 
 // next waits for a frame of the connection that must be of type t.

@@ -12,21 +12,21 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// Option changes what Checkout asks for.
+// Option changes what Checkout requests.
 type Option struct {
 	alone bool
 	avoid string
 	turn  *fair.Key
 }
 
-// Alone asks for a whole worker: all its slots, once nothing else runs in it.
+// Alone requests a whole worker: all its slots, once nothing else runs in it.
 var Alone = Option{alone: true}
 
 // Avoid takes the worker of that name only if no other has a free slot, also if it is the preferred one. A whole worker
 // (Alone) is whichever is free first.
 func Avoid(worker string) Option { return Option{avoid: worker} }
 
-// Turn says whose turn it is when slots are scarce. Without it a Checkout waits as the call of a tenant without a name.
+// Turn reports whose turn it is when slots are scarce. Without it a Checkout waits as the call of a tenant without a name.
 func Turn(key fair.Key) Option { return Option{turn: &key} }
 
 // waiter is a Checkout that waits.
@@ -56,7 +56,7 @@ func (p *Pool) Checkout(ctx context.Context, prefer uint64, opts ...Option) (*Sl
 }
 
 // Wait is a caller's own way to wait: it returns nil once ready is, or an error to give up with. Where it is called with a
-// channel that is ready already it only says whether to give up.
+// channel that is ready already it only reports whether to give up.
 type Wait func(ready <-chan struct{}) error
 
 func waitFor(ctx context.Context) Wait {
@@ -147,7 +147,7 @@ func (q *waiter) unreserveLocked() {
 	}
 }
 
-// refusalLocked says why waiting would be in vain.
+// refusalLocked reports why waiting would be in vain.
 func (p *Pool) refusalLocked() error {
 	if p.stopping {
 		return ErrStopped
@@ -166,7 +166,7 @@ func (p *Pool) refusalLocked() error {
 		}
 	}
 	if last == nil {
-		return nil // no supervisors: Run says that the Config is wrong
+		return nil // no supervisors: Run reports that the Config is wrong
 	}
 	return &UnavailableError{RetryAfter: max(0, time.Until(next)), Err: last}
 }
@@ -339,7 +339,7 @@ func (p *Pool) shutLocked(w *worker) {
 	}
 }
 
-// retire lets a worker take no more calls and says why: Draining or Stopping. Its supervisor may start another one.
+// retire lets a worker take no more calls and reports why: Draining or Stopping. Its supervisor may start another one.
 func (p *Pool) retire(w *worker, to State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -44,7 +44,7 @@ type Pool struct {
 	illegal     int           // edges that the table does not have: a bug
 }
 
-// New makes a pool. Nothing runs before Run, which also says what is wrong with cfg.
+// New makes a pool. Nothing runs before Run, which also reports what is wrong with cfg.
 func New(cfg Config) *Pool {
 	p := &Pool{
 		cfg: cfg.withDefaults(), rules: pace.DefaultRules,
@@ -105,7 +105,7 @@ func (p *Pool) useZygotes(z *zygotes) {
 	p.zygotes, p.start = z, z.start
 }
 
-// onlySpawn is told that no more workers will be forked.
+// onlySpawn is called when it is clear that no more workers will be forked.
 func (p *Pool) onlySpawn(why error) {
 	p.cfg.Log.Warn("workers_not_forked", "error", why.Error(), "hint", "workers are started one by one: each takes its own time and memory")
 	p.mu.Lock()

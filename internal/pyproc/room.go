@@ -1,6 +1,6 @@
 package pyproc
 
-// Room tells how many more calls would get a slot without waiting for another call to end: in the free slots or, where there is
+// Room reports how many more calls would get a slot without waiting for another call to end: in the free slots or, where there is
 // none, in overflow workers that may be started. changed is closed as soon as there may be more.
 func (p *Pool) Room() (free, allowed int, changed <-chan struct{}) {
 	p.mu.Lock()

@@ -16,7 +16,7 @@ const (
 	maxPartialBytes = 16 << 20
 )
 
-// Slot is one concurrent call in one worker, or the whole worker if it was asked for with Alone (also then one
+// Slot is one concurrent call in one worker, or the whole worker if it was requested with Alone (also then one
 // call at a time). It belongs to the goroutine that checked it out.
 type Slot struct {
 	w     *worker
@@ -59,7 +59,7 @@ func (s *Slot) Engine() string { return s.w.ready.Engine }
 // EngineVersion returns the version that the worker named in READY, "" if none.
 func (s *Slot) EngineVersion() string { return s.w.ready.EngineVersion }
 
-// Exclusive reports whether the worker says that the command has to run alone.
+// Exclusive reports whether the worker reports that the command has to run alone.
 func (s *Slot) Exclusive(command string) bool { return s.w.exclusive[command] }
 
 // Tell sends a frame with id 0. The worker reads it before any later Tell or Call of this slot. Tell does not wait.
@@ -84,7 +84,7 @@ func (p *Pool) TellAll(t frame.Type, body []byte) {
 	}
 	p.mu.Unlock()
 	for _, w := range serving {
-		_ = w.out.send(t, 0, body) // a worker that ends forgets by itself
+		_ = w.out.send(t, 0, body) // a worker that ends has dropped it already
 	}
 }
 
@@ -150,7 +150,7 @@ func (w *worker) begin(s *Slot, wants bool) (*call, bool, error) {
 	return c, len(w.calls) > 1, nil
 }
 
-// forget takes back a call that was not sent.
+// drop takes back a call that was not sent.
 func (w *worker) forget(c *call) {
 	w.mu.Lock()
 	delete(w.calls, c.id)
@@ -211,7 +211,7 @@ func (w *worker) conclude(c *call) (frame.Frame, error) {
 	return c.final, nil
 }
 
-// abandon gives a call up and asks the worker to end it. It reports false if the end has come already.
+// abandon gives a call up and sends the worker its cancellation. It reports false if the end has come already.
 func (w *worker) abandon(why error, c *call) bool {
 	mark := w.Logs.Tail.Mark()
 	w.mu.Lock()

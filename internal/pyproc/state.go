@@ -20,7 +20,7 @@ const (
 	Cancelling               // a call was given up and has not been answered yet
 	Draining                 // is replaced, not needed, or said BYE: takes no new calls, finishes the old ones
 	Stopping                 // SHUTDOWN is sent
-	Dumping                  // it hangs: asked for its stacks, SIGKILL follows
+	Dumping                  // it hangs: requested its stacks, SIGKILL follows
 	Killing                  // SIGKILL is sent to its group
 	Exited                   // dead and reaped, its calls are failed
 	Backoff                  // waits before the next start

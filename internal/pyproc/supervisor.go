@@ -21,7 +21,7 @@ type supervisor struct {
 	kick   chan struct{} // capacity 1: wanted has changed
 
 	// under Pool.mu
-	wanted      bool // the plan counts on it; never while a worker leaves it for good
+	wanted      bool // the plan counts on it; never while a worker leaves it permanently
 	state       State
 	w           *worker // nil while there is none
 	starts      int
@@ -156,7 +156,7 @@ func (s *supervisor) stage() State {
 	return s.state
 }
 
-// leave empties the supervisor after err. An end that was asked for is no error of the worker.
+// leave empties the supervisor after err. An end that was requested is no error of the worker.
 func (s *supervisor) leave(ctx context.Context, err error, starting bool) {
 	p := s.pool
 	p.mu.Lock()

@@ -21,7 +21,7 @@ type forker interface {
 	close()
 }
 
-// refusedError says why a zygote must not fork.
+// refusedError reports why a zygote must not fork.
 type refusedError struct{ reported }
 
 // errZygoteGone is why workers die that were well.
@@ -32,7 +32,7 @@ var errZygoteGone = errors.New("pyproc: the zygote has ended, and with it the wo
 const maxBarren = 3
 
 // zygotes starts workers by forking them from a zygote, which is started when the first is needed and again after its death.
-// When forking turns out to be impossible here, workers are spawned one by one instead, for good.
+// When forking turns out to be impossible here, workers are spawned one by one instead, permanently.
 type zygotes struct {
 	open  func(context.Context) (forker, error)
 	spawn func(context.Context, proc.Spec) (*proc.Child, error)
@@ -82,7 +82,7 @@ func (z *zygotes) fork(ctx context.Context, sp proc.Spec) (*proc.Child, error) {
 	return c, err
 }
 
-// hopeless says why forking will never work here; nil if err is no reason to think so.
+// hopeless reports why forking will never work here; nil if err is no reason to think so.
 func (z *zygotes) hopeless(ctx context.Context, err error) error {
 	_, refused := errors.AsType[*refusedError](err)
 	start, failed := errors.AsType[*StartError](err)
@@ -134,7 +134,7 @@ func (z *zygotes) triesSoFar() int {
 	return z.tries
 }
 
-// note tells how the start of a worker went on: to READY, or to a death without a word of its own.
+// note reports how the start of a worker went on: to READY, or to a death without a word of its own.
 func (z *zygotes) note(ready bool) {
 	if z == nil || z.spawning.Load() {
 		return

@@ -26,7 +26,7 @@ const canFork = true
 const maxDatagram = 1 << 20
 
 // zygote is the fork server as the host sees it: a process and a socket of datagrams, one frame in each. Descriptors travel
-// beside FORK. It is the parent of its workers: it tells when one has ended, and reaps it when the host has dealt with the
+// beside FORK. It is the parent of its workers: it reports when one has ended, and reaps it when the host has dealt with the
 // process group.
 type zygote struct {
 	peer
@@ -229,7 +229,7 @@ func (z *zygote) next(ctx context.Context, t frame.Type, limit time.Duration) (f
 	return z.nextOf(ctx, z.control, z.read, t, limit)
 }
 
-// startError ends the zygote and says why it did not come to READY, in its own words if it had any.
+// startError ends the zygote and reports why it did not come to READY, in its own words if it had any.
 func (z *zygote) startError(stage State, cause error) error {
 	var own *reported
 	exit := &ExitError{Worker: z.Name, PID: z.Child.PID, Stage: stage, Cause: cause}

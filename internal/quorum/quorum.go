@@ -24,7 +24,7 @@ const (
 	// askTimeout bounds one. An answer takes milliseconds, from another broker of the cluster, too.
 	askTimeout = time.Second
 	// Lasting is how long the own broker must have had no quorum before another one is believed to have it: a leader that was just cut
-	// off itself still says so for a while. An Ask must know better after that time.
+	// off itself still reports it for a while. An Ask must be right after that time.
 	Lasting = 4 * time.Second
 )
 
@@ -122,7 +122,7 @@ func (k *Keeper) others() (list []string) {
 	return list
 }
 
-// mostKnown bounds the servers that are remembered: more than any cluster has.
+// mostKnown bounds the servers that are kept: more than any cluster has.
 const mostKnown = 64
 
 // find tries servers, all at once, and returns one that has quorum; "" if none has.

@@ -23,9 +23,9 @@ type spec struct {
 // Box is a host's sandbox. Its zero value keeps workers from nothing.
 type Box struct {
 	Level   Level
-	Lacks   error  // why the level is none, where nobody asked for that
+	Lacks   error  // why the level is none, where nobody requested that
 	Scratch string // directory of the workers' directories, "" at level none
-	// Exchange is where workers ask for connections to language models; nil below Strict: they open their own.
+	// Exchange is where workers request connections to language models; nil below Strict: they open their own.
 	Exchange *Exchange
 	spec     string
 	lock     *os.File // of Scratch

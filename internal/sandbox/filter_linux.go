@@ -11,7 +11,7 @@ import (
 const filters = true
 
 // forbidden are the system calls that no worker needs: those that look into other processes, mount, change the machine, or share memory with
-// whoever has the same user. Landlock keeps most of them harmless already; what is not there cannot have a fault.
+// the same user. Landlock keeps most of them harmless already; what is not there cannot have a fault.
 var forbidden = []int{
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PROCESS_MADVISE, unix.SYS_KCMP, unix.SYS_PIDFD_GETFD, unix.SYS_PERF_EVENT_OPEN,
 	unix.SYS_MIGRATE_PAGES, unix.SYS_MOVE_PAGES, unix.SYS_BPF, unix.SYS_USERFAULTFD, unix.SYS_KEYCTL, unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY,

@@ -13,7 +13,7 @@ import (
 // leastLandlock is the first version of Landlock that keeps signals in.
 const leastLandlock = 6
 
-// missing says what this machine lacks for a level. Both levels above none need the same.
+// missing reports what this machine lacks for a level. Both levels above none need the same.
 func missing(l Level) error {
 	if l == None {
 		return nil
@@ -38,7 +38,7 @@ var machine = sync.OnceValue(func() error {
 	return errors.Join(all...)
 })
 
-// landlock asks the kernel for the version of its interface.
+// landlock queries the kernel for the version of its interface.
 func landlock() (int, error) {
 	version, _, err := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if err != 0 {

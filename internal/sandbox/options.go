@@ -28,7 +28,7 @@ func (o *Options) Flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.Write, "sandbox-write", nil, "directory that sandboxed workers may read and write; repeated, or separated by commas")
 }
 
-// Check says all that is wrong, also that this machine cannot give the level that is asked for.
+// Check reports everything that is wrong, also that this machine cannot give the level that is requested.
 func (o Options) Check() error {
 	_, _, err := o.resolve()
 	wrong := []error{err}

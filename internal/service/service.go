@@ -33,7 +33,7 @@ type Request interface {
 	Headers() Headers
 	Data() []byte
 	Respond(body []byte, headers Headers) error
-	// Refuse is an answer that says that the request failed: its number and text go into headers, too.
+	// Refuse is an answer that reports that the request failed: its number and text go into headers, too.
 	Refuse(number int, text string, body []byte, headers Headers) error
 }
 
@@ -132,8 +132,8 @@ func (r request) Respond(body []byte, headers Headers) error {
 	if err := r.Request.Respond(body, micro.WithHeaders(micro.Headers(headers))); err != nil || !jobs.Imported(r.Reply()) {
 		return err
 	}
-	return r.Request.Respond(nil) // the broker forgets the call
+	return r.Request.Respond(nil) // the broker drops the call
 }
 
-// ErrTooLarge says that an answer is larger than the broker takes.
+// ErrTooLarge reports that an answer is larger than the broker takes.
 var ErrTooLarge = nats.ErrMaxPayload

@@ -90,7 +90,7 @@ func (a *Access) Close() { a.Writer.Close() }
 // Accounts reports whether tenants have accounts of their own.
 func (a *Access) Accounts() bool { return a.accounts.Load() }
 
-// KnowAccounts says so, where it is known.
+// KnowAccounts reports it, where it is known.
 func (a *Access) KnowAccounts(have bool) { a.accounts.Store(have) }
 
 // accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's life.
@@ -148,7 +148,7 @@ func (a *Access) Request(ctx context.Context, subject string) ([]byte, error) {
 	return m.Data, nil
 }
 
-// ErrNoResponders says that nobody serves a subject.
+// ErrNoResponders reports that nobody serves a subject.
 var ErrNoResponders = nats.ErrNoResponders
 
 // Ask is Request with a body.

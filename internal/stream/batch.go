@@ -11,14 +11,14 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Page asks for messages of one subject (wildcards allowed) in the order of their sequences.
+// Page requests messages of one subject (wildcards allowed) in the order of their sequences.
 type Page struct {
 	Stream   string
 	Subject  string
 	From     uint64    // first sequence to look at; 0 is the beginning
 	Since    time.Time // without From: the first message to look at was stored then or later
-	Messages int       // at most so many
-	Bytes    int       // the page ends once it holds so many
+	Messages int       // at most this many
+	Bytes    int       // the page ends once it holds this many
 }
 
 // pageTimeout bounds the wait for the next message of a page.
@@ -50,7 +50,7 @@ func getMany(ctx context.Context, nc *nats.Conn, stream string, subjects []strin
 	return err
 }
 
-// direct asks for several messages and hands them to each; next is behind the last one, 0 when there are no more.
+// direct requests several messages and hands them to each; next is behind the last one, 0 when there are no more.
 func direct(ctx context.Context, nc *nats.Conn, stream string, body []byte, each func(Stored) error) (next uint64, err error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)

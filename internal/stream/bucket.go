@@ -145,7 +145,7 @@ func (b *Bucket) Remove(ctx context.Context, filter string) error {
 	return nil
 }
 
-// ErrNotFound says that the stream holds no such message.
+// ErrNotFound reports that the stream holds no such message.
 var ErrNotFound = errors.New("no such message")
 
 // Stored is a message of a stream.
@@ -157,7 +157,7 @@ type Stored struct {
 	Time     time.Time
 }
 
-// Deleted reports whether the message says that a key is gone.
+// Deleted reports whether the message marks a key as gone.
 func (s Stored) Deleted() bool { return deleted(s.Header) }
 
 func deleted(h nats.Header) bool {

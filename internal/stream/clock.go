@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 )
 
-// Clock is the broker's time, and asks the broker for it: the leader of the stream of jobs, who stamps them.
+// Clock is the broker's time, from queries to the leader of the stream of jobs, which stamps them.
 type Clock struct {
 	*clock.Clock
 	js     jetstream.JetStream
@@ -21,7 +21,7 @@ type Clock struct {
 	asking chan struct{} // capacity 1: one asks, others wait for its answer
 }
 
-// NewClock asks the broker for its time, and takes what the leader has told of its steps.
+// NewClock queries the broker for its time, and takes what the leader has told of its steps.
 func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *slog.Logger) (*Clock, error) {
 	k := &Clock{Clock: c, js: js, log: log, asking: make(chan struct{}, 1)}
 	if err := k.ask(ctx); err != nil {
@@ -34,7 +34,7 @@ func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *
 // decide something by it that cannot be undone asks at once (Confirm).
 const clockPause = 750 * time.Millisecond
 
-// Follow asks again and again, until ctx ends.
+// Follow queries again and again, until ctx ends.
 func (k *Clock) Follow(ctx context.Context) {
 	for range clock.Every(ctx, clockPause) {
 		if err := k.Confirm(ctx, k.Mono()); err != nil && ctx.Err() == nil {
@@ -43,7 +43,7 @@ func (k *Clock) Follow(ctx context.Context) {
 	}
 }
 
-// Confirm returns when the broker was asked for its time at since or later, and has answered: from then on Age is right about
+// Confirm returns when a request for the broker's time was sent at since or later, and has answered: from then on Age is right about
 // everything that was stamped before since, however its clock has stepped, or how long this machine has slept.
 func (k *Clock) Confirm(ctx context.Context, since clock.Mono) error {
 	if _, sure := k.Sure(since); sure {

@@ -29,7 +29,7 @@ var (
 	AckProgress = []byte("+WPI")
 )
 
-// AckLater asks for another delivery after a delay.
+// AckLater requests another delivery after a delay.
 func AckLater(delay time.Duration) []byte {
 	return fmt.Appendf(nil, `-NAK {"delay": %d}`, delay.Nanoseconds())
 }
@@ -86,7 +86,7 @@ func (a *Access) ResetConsumer(ctx context.Context, name string) error {
 	return err
 }
 
-// Reconnects gets a value each time that the connection was made again, until stop is called.
+// Reconnects gets a value each time that the connection was recreated, until stop is called.
 func (a *Access) Reconnects() (c <-chan nats.Status, stop func()) {
 	connected := a.NC.StatusChanged(nats.CONNECTED)
 	return connected, func() { a.NC.RemoveStatusListener(connected) }

@@ -64,12 +64,12 @@ type Settings struct {
 	// Bounds of objects; with Resize those of an existing deployment too, but for those that are 0.
 	ObjectMost    int64 // bytes of one; default 8 MiB
 	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
-	// Remembered is the highest sequence or revision that anybody knows from an earlier life of the store, 0 if nobody does.
+	// Remembered is the highest sequence or revision that anybody has seen of a lost store, 0 if nobody does.
 	Remembered uint64
-	// anew says that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
+	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
 	// earlier release.
 	anew bool
-	// Accounts says that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
+	// Accounts reports that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
 	Accounts bool
 }
 
@@ -219,7 +219,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 	}
 }
 
-// bucket is the stream of a KV bucket, as NATS clients make it; they cannot say where its revisions begin.
+// bucket is the stream of a KV bucket, as NATS clients make it; they cannot report where its revisions begin.
 func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>", probeSubject("KV_" + name)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,

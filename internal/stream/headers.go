@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// HeadersPage asks for the headers of messages in the order of their sequences; their bodies stay at the broker.
+// HeadersPage requests the headers of messages in the order of their sequences; their bodies stay at the broker.
 type HeadersPage struct {
 	Stream   string
 	Subjects []string
@@ -19,13 +19,13 @@ type HeadersPage struct {
 
 const (
 	headersBatch  = 256              // messages in memory at a time
-	headersExpiry = 30 * time.Second // after which the broker forgets the consumer of a reader that has gone
+	headersExpiry = 30 * time.Second // after which the broker drops the consumer of a reader that has gone
 )
 
 // SizeHeader tells the length of the body that stayed behind.
 const SizeHeader = "Nats-Msg-Size"
 
-// GetHeaders hands the messages of a page to each until it says that it has enough, and returns where the next page begins: 0
+// GetHeaders hands the messages of a page to each until it reports that it has enough, and returns where the next page begins: 0
 // when there is none.
 func GetHeaders(ctx context.Context, js jetstream.JetStream, p HeadersPage, each func(Stored) (enough bool, err error)) (next uint64, err error) {
 	cons, err := js.CreateConsumer(ctx, p.Stream, jetstream.ConsumerConfig{

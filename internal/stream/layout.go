@@ -233,7 +233,7 @@ func addSlots(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error)
 	return nil
 }
 
-// NotCurrentError says that a replica has not all that the others have.
+// NotCurrentError reports that a replica has not all that the others have.
 type NotCurrentError struct{ Server string }
 
 func (e *NotCurrentError) Error() string {
@@ -248,7 +248,7 @@ const (
 // whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself
 // when it stores a message (nats-server 2.15.2): one that stores what came before the change after it has it under another subject
 // than the others, where no consumer finds it. A job that is stored in that very moment can still meet that. Only a stream of an earlier
-// release has so few slots in a cluster, and only once: docs/operations.md says what an operator does.
+// release has so few slots in a cluster, and only once: docs/operations.md has what an operator does.
 func whenCurrent(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (jetstream.Stream, error) {
 	for end := time.Now().Add(currentWait); ; {
 		behind := allCurrent(s.CachedInfo().Cluster)
@@ -304,7 +304,7 @@ func (l Layout) has(c *jetstream.ConsumerInfo) bool {
 }
 
 // DropLayouts deletes the partitions' consumers of all layouts but one. Nothing is left there for them, and a stream has room for
-// so many consumers only.
+// this many consumers only.
 func DropLayouts(ctx context.Context, js jetstream.JetStream, keep Layout) error {
 	s, err := js.Stream(ctx, Jobs)
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A stream or bucket can be lost while the processes live: deleted, or with the broker's store. What is made again begins a
-// new life, and its sequences (revisions) begin above all that an earlier life gave out. So the ids that the service counts, the
-// sequences in records and the epochs never meet those of an earlier life, and a number that is expected for a
+// A stream or bucket can be lost while the processes live: deleted, or with the broker's store. What is recreated begins a
+// new count, and its sequences (revisions) begin above all that a lost store gave out. So the ids that the service counts, the
+// sequences in records and the epochs never meet those of a lost store, and a number that is expected for a
 // compare-and-set is never right by chance.
 
 // Survey is what a look at the broker objects finds.
 type Survey struct {
 	Missing []string
-	Renewed map[string]time.Time // those in a later life -> when it began
+	Renewed map[string]time.Time // those in a recreated store -> when it began
 	Highest uint64               // sequence that any of them has given out
 	Bounded map[string]Bounded   // those that refuse what has no room
 }
@@ -29,7 +29,7 @@ type Bounded struct {
 	Room int64
 }
 
-// Look finds out which broker objects there are. An error says nothing about any of them.
+// Look finds out which broker objects there are. An error is no evidence about any of them.
 func Look(ctx context.Context, js jetstream.JetStream) (Survey, error) {
 	found := Survey{Renewed: map[string]time.Time{}, Bounded: map[string]Bounded{}}
 	for _, cfg := range objects(Settings{}.withDefaults()) {
@@ -53,7 +53,7 @@ func Look(ctx context.Context, js jetstream.JetStream) (Survey, error) {
 	return found, nil
 }
 
-// LossPause is the time between the two looks that must both miss an object before it is made again.
+// LossPause is the time between the two looks that must both miss an object before it is recreated.
 const LossPause = 500 * time.Millisecond
 
 // Make makes the broker objects that are missing and returns their names. Where nothing was ever used they begin at 1.
@@ -110,8 +110,8 @@ func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []s
 const unseen = 1 << 24
 
 // beginning is the first sequence of what is made: 0, for the beginning, if no number was ever given out. Else it is the time in
-// microseconds, which no stream overtakes, and which is known when nobody remembers the earlier life; it stays below 2^53, so
-// that every reader of JSON knows it, until the year 2255. What is remembered counts if a clock was set back.
+// microseconds, which no stream overtakes, and which is known when nobody keeps the lost store; it stays below 2^53, so
+// that every reader of JSON knows it, until the year 2255. What is kept counts if a clock was set back.
 func beginning(now time.Time, remembered uint64) uint64 {
 	if remembered == 0 {
 		return 0
@@ -119,7 +119,7 @@ func beginning(now time.Time, remembered uint64) uint64 {
 	return max(uint64(now.UnixMicro()), remembered+unseen)
 }
 
-// holds says what is lost with an object.
+// holds reports what is lost with an object.
 var holds = map[string]string{
 	Jobs:           "jobs of sessions that were accepted and had no outcome",
 	Anonymous:      "jobs without session that were accepted and had no outcome",
@@ -134,5 +134,5 @@ var holds = map[string]string{
 	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",
 }
 
-// Holds says in words what a broker object holds.
+// Holds reports in words what a broker object holds.
 func Holds(name string) string { return holds[name] }

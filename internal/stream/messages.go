@@ -120,10 +120,10 @@ func (a *Access) Notify(subject string) (c <-chan struct{}, stop func(), err err
 // Inbox is a subject of this process alone.
 func (a *Access) Inbox() string { return a.NC.NewInbox() }
 
-// Invite asks all who serve a subject to answer to an inbox.
+// Invite requests all who serve a subject to answer to an inbox.
 func (a *Access) Invite(subject, inbox string) error { return a.NC.PublishRequest(subject, inbox, nil) }
 
-// Collect invites all who serve a subject and hands their answers to each, until ctx ends, or the broker says that nobody is there.
+// Collect invites all who serve a subject and hands their answers to each, until ctx ends, or the broker reports that there is no responder.
 func (a *Access) Collect(ctx context.Context, subject string, each func(data []byte)) error {
 	inbox := a.NC.NewInbox()
 	sub, err := a.NC.SubscribeSync(inbox)

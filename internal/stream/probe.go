@@ -34,7 +34,7 @@ func Objects() (names []string) {
 	return names
 }
 
-// ErrTakesNothing says that an object does not store what it is given, though the broker answers.
+// ErrTakesNothing reports that an object does not store what it is given, though the broker answers.
 var ErrTakesNothing = fmt.Errorf("%w: the broker answers but stores nothing, as it does while its disk is full and from then on until it is restarted", ErrStoreFull)
 
 // Probe writes a small message into a broker object, reads it back and removes it. The error is one of ErrStoreFull if there is no
@@ -78,7 +78,7 @@ func removeProbe(ctx context.Context, js jetstream.JetStream, name string, which
 	return err
 }
 
-// Diagnose says what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
+// Diagnose reports what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
 // has its replicas, and a second write changes nothing there and is not acknowledged either; else the error itself. A broker that is
 // merely slow has stored something meanwhile, and in a cluster the first write may have met an election.
 func Diagnose(ctx context.Context, nc *nats.Conn, w *Writer, name string, err error) error {
@@ -120,8 +120,8 @@ func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 	return s, nil
 }
 
-// AskQuorum asks the leader of the stream of jobs whether it can store something: a leader that is cut off goes on answering for ten
-// seconds, but says itself since when it has not heard of its replicas.
+// AskQuorum checks whether the leader of the stream of jobs can store something: a leader that is cut off goes on answering for ten
+// seconds, but reports since when it has had no contact with its replicas.
 func AskQuorum(ctx context.Context, nc *nats.Conn) error {
 	_, err := link.Quorum(ctx, nc, Jobs)
 	if errors.Is(err, jetstream.ErrStreamNotFound) { // a stream that was deleted is missed everywhere

@@ -22,7 +22,7 @@ var ours = map[string]*regexp.Regexp{
 	Anonymous: regexp.MustCompile(`^(interactive|batch)$`),
 }
 
-// mostStrangers bounds what is told of them.
+// mostStrangers bounds how many are listed.
 const mostStrangers = 16
 
 // Strangers finds the consumers of others, the first few of each stream.
@@ -67,7 +67,7 @@ func filters(cfg jetstream.ConsumerConfig) []string {
 	return []string{">"}
 }
 
-// ErrOurs says that a consumer is one that dspex needs.
+// ErrOurs reports that a consumer is one that dspex needs.
 var ErrOurs = errors.New("the consumer is dspex's own")
 
 // RemoveStranger deletes a consumer of others. It reports false if there is none of that name.

@@ -71,7 +71,7 @@ func AccountsOf(ctx context.Context, js jetstream.JetStream) (bool, error) {
 }
 
 // adapt brings the broker objects of an earlier version, or of a deployment that gets accounts, to the subjects of now, and with Resize
-// to the sizes that were asked for. What they hold stays.
+// to the sizes that were requested. What they hold stays.
 func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
 	jobs, err := js.Stream(ctx, Jobs)
 	if err != nil {
@@ -135,7 +135,7 @@ var sized = map[string]struct {
 	Dead:          {"--dlq-size", func(s Settings) int64 { return s.DeadBytes }},
 }
 
-// resized is the size that an object is to have: the one that was asked for, or the one that it has. It is never below what the
+// resized is the size that an object is to have: the one that was requested, or the one that it has. It is never below what the
 // object holds: of dead letters the broker would drop the oldest, and of the others take nothing for hours.
 func (s Settings) resized(info *jetstream.StreamInfo) (int64, error) {
 	size, ours := sized[info.Config.Name]
@@ -148,7 +148,7 @@ func (s Settings) resized(info *jetstream.StreamInfo) (int64, error) {
 	return 0, fmt.Errorf("%s must be at least what stream %s holds, %d MiB, got %d MiB", size.flag, info.Config.Name, info.State.Bytes>>20+1, size.of(s)>>20)
 }
 
-// ResizeHint says how an object gets more room.
+// ResizeHint reports how an object gets more room.
 func ResizeHint(name string) string {
 	if size, ours := sized[name]; ours {
 		return "start the dispatchers with a larger " + size.flag + " (docs/sizing.md)"

@@ -14,10 +14,10 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// ErrNotMine says that the assignment changed hands: whoever sees it stops touching the partition.
+// ErrNotMine reports that the assignment changed hands: whoever sees it stops touching the partition.
 var ErrNotMine = errors.New("the partition belongs to another epoch")
 
-// ErrForeign says that an assignment is none of ours.
+// ErrForeign reports that an assignment is none of ours.
 var ErrForeign = errors.New("the assignment must be one that dspex writes")
 
 // Owner is the value of an assignment p.<n>.

@@ -54,7 +54,7 @@ var userName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // minPassword is the least that a password must have: what is shorter can be tried out.
 const minPassword = 16
 
-// Check says all that is wrong with a new tenant.
+// Check reports everything that is wrong with a new tenant.
 func (n New) Check() error {
 	wrong := []error{CheckName(n.Name)}
 	if (n.Password == "") == (n.NKey == "") {
@@ -80,7 +80,7 @@ func (n New) Check() error {
 	return errors.Join(wrong...)
 }
 
-// CheckName says what is wrong with a tenant's name.
+// CheckName reports what is wrong with a tenant's name.
 func CheckName(name string) error {
 	if !jobs.ValidTenant(name) || slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) }) {
 		return fmt.Errorf("the name of a tenant must have 1 to %d of A-Z a-z 0-9 _ - and be none of %s, got %q", jobs.MaxTenant, strings.Join(reserved, ", "), name)

@@ -55,7 +55,7 @@ var (
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9_-]{0,20}$`)
 )
 
-// Check says all that is wrong with what a token is to be.
+// Check reports everything that is wrong with what a token is to be.
 func (t Token) Check() error {
 	var wrong []error
 	if !tenantForm.MatchString(t.Tenant) {

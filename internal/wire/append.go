@@ -82,7 +82,7 @@ func AppendBin(dst, v []byte) []byte {
 // AppendArray appends the head of an array of n values; the caller appends the values.
 func AppendArray(dst []byte, n int) []byte { return appendHead(dst, n, 0x90, 0xdc) }
 
-// AppendMap appends the head of a map of n entries; the caller appends key, value, key, value. Canonical form asks for
+// AppendMap appends the head of a map of n entries; the caller appends key, value, key, value. Canonical form requests
 // keys sorted by their bytes.
 func AppendMap(dst []byte, n int) []byte { return appendHead(dst, n, 0x80, 0xde) }
 

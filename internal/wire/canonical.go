@@ -82,7 +82,7 @@ type sorter struct {
 	*scratch
 }
 
-// sort orders the entries from base on, which are dst[start:], by their keys, and forgets them. The keys differ.
+// sort orders the entries from base on, which are dst[start:], by their keys, and drops them. The keys differ.
 func (s *sorter) sort(base, start int) {
 	entries := s.entries[base:]
 	s.entries = s.entries[:base]

@@ -19,7 +19,7 @@ const (
 	Syntax       = "syntax"        // not JSON
 )
 
-// Error says what is wrong with a value and where. It holds keys of the value but none of its contents.
+// Error reports what is wrong with a value and where. It holds keys of the value but none of its contents.
 type Error struct {
 	Problem  string // one of the constants above
 	Path     string // like args.inputs[3].name; empty for the value itself

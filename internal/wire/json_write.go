@@ -117,7 +117,7 @@ func (w *jsonWriter) float(f float64) {
 	}
 }
 
-// text writes a string; only what JSON asks for is escaped.
+// text writes a string; only what JSON requests is escaped.
 func (w *jsonWriter) text(s []byte) {
 	w.dst = append(w.dst, '"')
 	for i := 0; ; i++ {

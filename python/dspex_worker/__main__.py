@@ -18,7 +18,7 @@ def main() -> NoReturn:
     """Runs the worker to its end and exits: 0 after BYE, 3 when the start failed, 4 on a protocol error."""
     from dspex_worker import process
 
-    # The host asks a worker that hangs where it stands; without a handler the signal would kill it.
+    # The host gets the stacks of a worker that hangs by a signal; without a handler the signal would kill it.
     faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
     # Ctrl-C on the host's terminal is the host's business. A handler, because programs that jobs start would inherit that it is ignored.
     signal.signal(signal.SIGINT, process.unmoved)

@@ -1,6 +1,6 @@
 """Tells of code that holds the event loop: while it does, no other job of the worker goes on.
 
-A thread asks the loop for a sign of life while calls run. Where it stays out, the main thread's stack says who is at it.
+A thread checks the loop for a sign of life while calls run. Without one, the main thread's stack shows what runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 __all__ = ["BLOCKED_AFTER", "BlockWatch"]
 
 BLOCKED_AFTER = 0.25  # seconds
-PLACES = 256  # that are told of, once each
+PLACES = 256  # that are reported, once each
 _PAUSE = 0.25  # seconds between two questions
 
 _log = logging.getLogger("dspex.worker")
@@ -75,7 +75,7 @@ class BlockWatch:
 
 
 def _place(frame: FrameType | None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is neither ours nor Python's: what an installed package does, its caller asked for."""
+    """File and line of the innermost frame that is neither ours nor Python's: what an installed package does is its caller's doing."""
     installed = None
     while frame is not None:
         name = os.path.abspath(frame.f_code.co_filename)

@@ -34,7 +34,7 @@ class Command:
 
 
 def ping(call: Call) -> dict[str, Any]:
-    """Says that the worker lives, and what it is."""
+    """Reports that the worker is alive, and what it is."""
     worker = call.worker
     return {
         "status": "ok",

@@ -1,4 +1,4 @@
-"""The configuration that INIT brings, checked as a whole: everything that is wrong is said at once."""
+"""The configuration that INIT brings, checked as a whole: everything that is wrong is reported at once."""
 
 from __future__ import annotations
 

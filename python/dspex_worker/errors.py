@@ -86,7 +86,7 @@ class Cancelled(BaseException):
 class WorkerError(Exception):
     """A failure that knows its category (docs/migration.md, "Error categories") and its code.
 
-    A user function may raise it to choose the code, to give a hint, or to say that a retry is of use.
+    A user function may raise it to choose the code, to give a hint, or to mark the error as retryable.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ _DETAILS: tuple[tuple[str, type], ...] = (
 
 
 def _checked(name: str, value: Any, kind: type, *more: None) -> Any:
-    """The value, or the TypeError of whoever made the error: later nobody could say where it came from."""
+    """The value, or the TypeError of whoever made the error: later its origin would be lost."""
     if type(value) is kind or (more and value is None):
         return value
     if isinstance(value, str) and kind is str:
@@ -182,7 +182,7 @@ def scrub(text: str) -> str:
 
 
 def bounded(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """The scrubbed text, cut to limit characters with a mark that says so."""
+    """The scrubbed text, cut to limit characters with a mark at the cut."""
     text = scrub(text)
     return text if len(text) <= limit else text[: limit - 20] + " ... (cut)"
 
@@ -219,7 +219,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def _message(error: BaseException) -> str:
-    """Class and text; of a group also those of the errors in it, without which it says nothing."""
+    """Class and text; of a group also those of the errors in it, without which it means little."""
     name, text = class_name(error), bounded(text_of(error))
     message = f"{name}: {text}" if text else name
     if isinstance(error, BaseExceptionGroup):
@@ -239,7 +239,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> WorkerError:
-    """The failure as the wire tells it. WorkerErrors pass through; what user code raised becomes python/user_error."""
+    """The failure in the form of the wire. WorkerErrors pass through; what user code raised becomes python/user_error."""
     if isinstance(error, WorkerError):
         return error
     if isinstance(error, BaseExceptionGroup):

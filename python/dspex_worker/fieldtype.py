@@ -1,7 +1,7 @@
 """The types that a field of a signature may have, and their text.
 
 The text is read by an own small grammar. Nothing in it is ever evaluated or imported, so text from outside is safe here;
-what is not in the grammar is an error that says what would be.
+what is not in the grammar is an error that reports what would be.
 
     type   = name [ "[" type { "," type } "]" ] { "|" "None" }
     name   = string | str | integer | int | number | float | boolean | bool | list | dict
@@ -67,7 +67,7 @@ class SpecError(ValueError):
 
 
 class SignatureError(SpecError):
-    """The text or map is not a signature. `path` is where in it, `expected` what may stand there."""
+    """The text or map is not a signature. `path` is where in it, `expected` what may be there."""
 
 
 class InputError(SpecError):

@@ -21,7 +21,7 @@ KEPT = 1024  # objects that sessions have of their own in a worker: as many as s
 
 
 class Instances:
-    """The objects of programs that are made for each session; those used longest ago are forgotten."""
+    """The objects of programs that are made for each session; those used longest ago are dropped."""
 
     def __init__(self, limit: int = KEPT) -> None:
         self._limit = limit

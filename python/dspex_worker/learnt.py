@@ -23,7 +23,7 @@ _SHAPE = "the JSON that DSPy's module.save(path.json) writes"
 
 
 def read_learnt(value: Any, at: str, command: str) -> dict[str, dict[str, Any]]:
-    """The state by predictor, with nothing but what counts; a `bad_input` says where something is wrong."""
+    """The state by predictor, with nothing but what counts; a `bad_input` reports where something is wrong."""
     reader = _Reader(command)
     found = dict(reader.map(value, at))
     found.pop("metadata", None)

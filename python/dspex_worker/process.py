@@ -32,7 +32,7 @@ __all__ = [
 
 FROM_HOST_FD = 3
 TO_HOST_FD = 4
-CHANNEL_FD = 5  # in level strict of the sandbox: where connections to language models are asked for
+CHANNEL_FD = 5  # in level strict of the sandbox: where connections to language models are requested
 
 EXIT_ALONE = 5  # status of a process whose host is gone
 

@@ -51,7 +51,7 @@ def _refusal(call: Call, code: str, error: SpecError, at: str) -> WorkerError:
 
 
 def read_program(call: Call, spec: Any, module: Any, at: str = "args", learnt: dict[str, Any] | None = None) -> Program:
-    """The program of a signature in either form, a module and what it has learnt; an error says what is wrong with them."""
+    """The program of a signature in either form, a module and what it has learnt; an error reports what is wrong with them."""
     key = wire.encode([spec, module, learnt])
     found = _read.get(key)
     if found is None:
@@ -143,7 +143,7 @@ def _same(one: Program, other: Program) -> bool:
 
 
 def read_entry(call: Call, program_id: str, entry: dict[str, Any], at: str) -> dict[str, Any]:
-    """What a program of an exported session is: its signature and type. Errors say where in the request they are."""
+    """What a program of an exported session is: its signature and type. Errors have their place in the request."""
     if not _ID.fullmatch(program_id):
         raise bad_input(f"{call.command}: the id of a program is not allowed", at, "1 to 128 letters, digits or _.:-")
     if program_id in call.worker.programs:

@@ -69,7 +69,7 @@ class Job:
         return self._cancelled()
 
     def emit(self, chunk: str, field: str | None = None) -> None:
-        """Sends partial output to a caller who asked for it (`options.stream`); otherwise it goes nowhere.
+        """Sends partial output to a caller that requested it (`options.stream`); otherwise it goes nowhere.
 
         Long text is cut into pieces. TypeError, ValueError or RuntimeError when it cannot be sent at all, streamed or not.
         """
@@ -214,7 +214,7 @@ def after_fork(function: Callable[[], Any]) -> Callable[[], Any]:
 def program(program_id: str, *, per_session: bool = False) -> Callable[[T], T]:
     """Makes a DSPy module (its class or an object of it) a program that execute_program finds under this id.
 
-    per_session: each session has an object of its own, made at its first job in a worker; only a class can be asked for that.
+    per_session: each session has an object of its own, made at its first job in a worker; only a class can be registered so.
     Without it all jobs of a worker share one object, and what they write into `self`.
     """
     if not isinstance(program_id, str) or not _PROGRAM_ID.fullmatch(program_id):

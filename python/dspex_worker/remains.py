@@ -104,7 +104,7 @@ def _watch(living: set[bytes]) -> None:
 
 
 def _sweep(marks: set[bytes]) -> None:
-    """Kills all that carries one of the marks, and says what it was.
+    """Kills all that carries one of the marks, and reports what it was.
 
     Whoever is found without a mark never gets one. So it looks until no process is new: one that was listed may have forked another
     and be gone when it is looked at.

@@ -136,7 +136,7 @@ class Runtime:
             raise ValueError("it is not expected after READY")
 
     def _protocol_error(self, what: str) -> None:
-        """There is no way back into a broken stream: says why on stderr and ends."""
+        """There is no way back into a broken stream: reports why on stderr and ends."""
         self._flush()
         print(f"dspex worker: protocol error: {what}", file=sys.stderr, flush=True)
         os._exit(4)
@@ -230,7 +230,7 @@ class Runtime:
         if call is not None:
             call.ended = True
         if is_out_of_memory(error):
-            self._leave("out of memory")  # what failed for want of memory may have left anything half done
+            self._leave("out of memory")  # what failed for lack of memory may have left anything half done
         self._send(FrameType.ERROR, call_id, error_body(describe(error), self._max_frame, call))
 
     def _cancel(self, call_id: int, reason: str) -> None:
@@ -247,7 +247,7 @@ class Runtime:
             call.let_go()
 
     def _tell_where(self, call: Call) -> None:
-        """A task that ignores its cancellation is in no thread's stack: says where it waits, in the form of faulthandler."""
+        """A task that ignores its cancellation is in no thread's stack: reports where it waits, in the form of faulthandler."""
         if call.id in self._calls:
             lines = [f"Task of call {call.id} (most recent call first):", *frames_of(call.coroutine)]
             print("\n".join(lines), file=sys.stderr, flush=True)

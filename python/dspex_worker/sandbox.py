@@ -1,6 +1,6 @@
 """What this process keeps itself from before it imports any code of a user, for ever and for all that it starts.
 
-The host chooses the level and says in DSPEX_SANDBOX what goes with it (contract/frame.md). A zygote enters before the operator's
+The host chooses the level and reports in DSPEX_SANDBOX what goes with it (contract/frame.md). A zygote enters before the operator's
 modules are imported; each worker that it forks enters once more, and is then alone: Landlock lets no process look at, or signal, one
 that is not in its own domain. A restriction that cannot be put on ends the start.
 """
@@ -66,7 +66,7 @@ def channels() -> int:
 
 
 def enter(alone: bool) -> None:
-    """Puts on what the host asks for; alone says that this process is a worker already. It must have one thread."""
+    """Enters the sandbox that the host requests; alone means that this process is a worker already. It must have one thread."""
     global _spec
     text = os.environ.pop("DSPEX_SANDBOX", "")
     if not text:

@@ -1,4 +1,4 @@
-"""The commands about a session's own state: its language model, its data, and starting anew."""
+"""The commands about a session's own state: its language model, its data, and starting again."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _emptied(call: Call) -> None:
 
 
 def reset_state(call: Call) -> dict[str, Any]:
-    """Starts the session anew (programs, language model, history, data) and the worker's counters with it."""
+    """Starts the session again (programs, language model, history, data) and the worker's counters with it."""
     only(call, "session_id")
     worker = call.worker
     result = {

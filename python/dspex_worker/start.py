@@ -86,7 +86,7 @@ def runtime_hash() -> str:
 
 
 def hello() -> bytes:
-    """The frame that says who speaks, sent before anything slow happens."""
+    """The frame that identifies the worker, sent before anything slow happens."""
     body = [
         PROTO,
         PROTO,
@@ -102,7 +102,7 @@ def hello() -> bytes:
 
 
 def failed(error: BaseException) -> tuple[bytes, int]:
-    """The frame that tells why the worker cannot start, and the exit status."""
+    """The frame that reports why the worker cannot start, and the exit status."""
     failure = describe(error)
     if failure.category != "initialization":
         failure.category, failure.code = "initialization", "start_failed"

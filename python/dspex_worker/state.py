@@ -17,7 +17,7 @@ from dspex_worker.errors import WorkerError
 __all__ = ["EMPTY", "SCHEMA", "Sessions", "State", "now_text"]
 
 SCHEMA = 1  # key `v` of the state map; a newer one is left alone
-# States of the sessions last used that a worker holds, contract/frame.md: so many, and so many bytes as they are stored.
+# States of the sessions last used that a worker holds, contract/frame.md: this many, and this many bytes as they are stored.
 KEPT, KEPT_BYTES = 1024, 8 << 20
 
 
@@ -28,7 +28,7 @@ def now_text() -> str:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that a session remembers."""
+    """Everything that a session keeps."""
 
     # id -> {"signature": map, "program_type": str, "created_at": str, "execution_count": int, "last_executed": str | None}
     programs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Sessions:
         return len(self._held)
 
     def load(self, session: str, version: int, raw: bytes | None) -> State:
-        """The state that a call starts with; `state_missing` asks the host to send it."""
+        """The state that a call starts with; `state_missing` makes the host send it."""
         if raw is not None:
             state = read_state(raw)
             self.keep(session, version, state, len(raw))
@@ -149,7 +149,7 @@ class Sessions:
         return held[1]
 
     def keep(self, session: str, version: int, state: State, size: int) -> None:
-        """Remembers the state of size bytes; those used longest ago are forgotten when there is too much."""
+        """Keeps the state of size bytes; those used longest ago are dropped when there is too much."""
         self.drop(session)
         self._held[session] = (version, state, size)
         self._bytes += size
@@ -163,7 +163,7 @@ class Sessions:
             self._bytes -= held[2]
 
     def clear(self) -> int:
-        """Forgets all; says how many there were."""
+        """Drops all; returns how many there were."""
         count = len(self._held)
         self._held.clear()
         self._bytes = 0

@@ -63,7 +63,7 @@ def spin(ms: int) -> dict[str, Any]:
 
 
 def boom(call: Call) -> Any:
-    """Fails as told: always, or in the first `times` attempts."""
+    """Fails as configured: always, or in the first `times` attempts."""
     args = call.args
     times = args.get("times")
     if times is not None and call.attempt > _number(call, "times"):
@@ -81,7 +81,7 @@ def boom(call: Call) -> Any:
 
 
 def stream(call: Call) -> Any:
-    """Sends n pieces of partial output to a caller who asked for it."""
+    """Sends n pieces of partial output to a caller that requested it."""
     count = _number(call, "n")
     if call.streams:
         for index in range(count):

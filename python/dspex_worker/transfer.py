@@ -91,7 +91,7 @@ def _schema(value: Any, known: int, at: str) -> None:
 
 
 def _read(call: Call, found: dict[str, Any]) -> state.State:
-    """The state that the map says, each part checked as if a client had asked for it."""
+    """The state in the map, each part checked as if a client had requested it."""
     at = "args.document.state"
     entries = _map(found.get("programs", {}), f"{at}.programs")
     history = found.get("history", [])

@@ -350,7 +350,7 @@ _REST = 512  # values and keys of what an answer holds beside its value, at most
 
 decode: Callable[..., Any]
 encode: Callable[..., bytes]
-# The value of bytes in their shortest forms, of which `plain` tells whether `decode` would give it; None: `decode` has to judge.
+# The value of bytes in their shortest forms, of which `plain` reports whether `decode` would give it; None: `decode` has to judge.
 read_shortest: Callable[[bytes], Any]
 # encode([value, *rest]) for a rest that is plain: only the value is weighed.
 encode_answer: Callable[[Any, list[Any]], bytes]

@@ -42,7 +42,7 @@ class Worker:
 
     config: Config
     engine: Engine
-    leave: Callable[[str], None]  # asks the host to replace this process once its calls have ended
+    leave: Callable[[str], None]  # makes the host replace this process once its calls have ended
     sessions: Sessions = field(default_factory=Sessions)
     programs: dict[str, UserProgram] = field(default_factory=dict)  # of the operator's modules
     pushed: dict[str, Pushed] = field(default_factory=dict)  # whole programs that an operator gave to all hosts
@@ -70,7 +70,7 @@ class Worker:
 
 
 class Call:
-    """One call: what was asked, the session's state before and after, and what is known of its end."""
+    """One call: the request, the session's state before and after, and what is known of its end."""
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
@@ -100,7 +100,7 @@ class Call:
         self.usage: dict[str, Any] | None = None
         self.lm_called: bool | None = None  # whether the model of `lm` was; None: not known
         self.chunks = 0
-        self.cancelled: str | None = None  # why, once it was asked for
+        self.cancelled: str | None = None  # why, once it was requested
         self.ended = False
         self.task: Any = None
         self.coroutine: Any = None
@@ -133,7 +133,7 @@ class Call:
         return self.state
 
     def emit(self, name: str | None, chunk: str, lm_call: int = 0) -> None:
-        """Sends partial output; callable from any thread, but only by the call's own code. lm_call tells two answers apart."""
+        """Sends partial output; callable from any thread, but only by the call's own code. lm_call distinguishes two answers."""
         for at in range(0, len(chunk), CHUNK_MAX):
             with _numbering:
                 if self.ended:
@@ -146,7 +146,7 @@ class Call:
 
     @property
     def streams(self) -> bool:
-        """Whether the caller asked for partial output."""
+        """Whether the caller requested partial output."""
         wanted = self.options.get("stream", False)
         if not isinstance(wanted, bool):
             raise bad_option("options.stream must be true or false", "stream", "true or false")
@@ -162,7 +162,7 @@ class Call:
         return self.state.lm.get("temperature")
 
     def context(self, history: list[dict[str, Any]] | None = None) -> Context:
-        """What an engine is told of the call."""
+        """What an engine gets of the call."""
         return Context(
             job=self.job,
             attempt=self.attempt,
@@ -185,7 +185,7 @@ class Call:
         self.usage, self.lm_called = usage, lm_called
 
     def as_job(self) -> Job:
-        """What user code is told of the call."""
+        """What user code gets of the call."""
         return Job(
             id=self.job,
             attempt=self.attempt,

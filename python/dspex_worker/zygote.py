@@ -2,7 +2,7 @@
 
 It runs no job, holds no key, and has one thread: a lock that another thread held at the fork would stay locked in the child
 for ever. With a second thread, whoever started it, it refuses to fork, and the host starts workers one by one instead.
-contract/frame.md says how the host talks to it.
+contract/frame.md has the protocol with the host.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class _Zygote:
             os.dup2(fd, target, inheritable=True)
             os.close(fd)
         remains.remark(nonce)
-        # The standard library's generator does this by itself, and uuid asks the system.
+        # The standard library's generator does this by itself, and uuid queries the system.
         for name, part in (("numpy", "random"), ("torch", "random")):
             seed: Any = getattr(getattr(sys.modules.get(name), part, None), "seed", None)
             if seed is not None:

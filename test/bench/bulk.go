@@ -24,7 +24,7 @@ const (
 	bulkMost     = 200.0 // MB: client, dispatcher, host without its workers
 	bulkBroker   = 250.0 // MB at the first size
 	outcomeMost  = 600.0 // bytes of the broker for each further outcome
-	bulkTimes    = 4     // so many jobs as the first batch has the second one
+	bulkTimes    = 4     // this many jobs as the first batch has the second one
 	bulkWorkers  = 2
 	bulkSlots    = 16
 	bulkSessions = 1000
@@ -166,7 +166,7 @@ type batchState struct {
 	}
 }
 
-// look asks for the state, and reports whether the batch has ended.
+// look requests the state, and reports whether the batch has ended.
 func (b *batchState) look(ctx context.Context, nc *nats.Conn, id string) (bool, error) {
 	m, err := nc.RequestWithContext(ctx, "dspex.rpc.batches.get", fmt.Appendf(nil, `{"batch": %q}`, id))
 	if err == nil {
@@ -293,7 +293,7 @@ func rawPublishes(ctx context.Context, nc *nats.Conn) (float64, error) {
 	return rate, nil
 }
 
-// callsUntil calls one after the other until over says so, or some times, and returns what each took in microseconds.
+// callsUntil calls one after the other until over reports it, or some times, and returns what each took in microseconds.
 func callsUntil(ctx context.Context, nc *nats.Conn, over func() (bool, error)) (took []float64, err error) {
 	for n := 0; ; n++ {
 		if over == nil && n == bulkCalls {

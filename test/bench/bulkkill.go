@@ -179,7 +179,7 @@ func (k *killed) ranAgain() (again int, err error) {
 	return again, err
 }
 
-// writeKilled writes jobs and what must come of them. One in two is in a session, whose list tells which of its jobs ran before, and in which
+// writeKilled writes jobs and what must come of them. One in two is in a session, whose list reports which of its jobs ran before, and in which
 // order.
 func writeKilled(jobs, want string, size int) error {
 	in, err := os.Create(jobs)

@@ -33,7 +33,7 @@ const (
 )
 
 // calls are the programs whose cost is compared: how the worker gets them, and the share of the plain script's processor time
-// that is asked for.
+// that is requested.
 var calls = []struct {
 	name, title, command string
 	options              map[string]any
@@ -251,7 +251,7 @@ func plainContestant(script *process, model, name string) *contestant {
 	}}
 }
 
-// compare runs each program in turns and prints what was asked.
+// compare runs each program in turns and prints the figures.
 func compare(ctx context.Context, o *options, r *report, contestants []*contestant) error {
 	counts := map[string]int{} // one for each contestant and program: they differ tenfold
 	for round := range 1 + o.rounds {

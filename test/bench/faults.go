@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds that are asked for, in seconds.
+// Bounds that are requested, in seconds.
 const (
 	killedP50  = 2.0
 	killedP99  = 5.0
@@ -111,7 +111,7 @@ func (f *fleet) settle(ctx context.Context) error {
 	})
 }
 
-// drop forgets a host that is gone for good.
+// drop removes a host that is gone permanently.
 func (f *fleet) drop(name string) {
 	_ = f.hosts[name].cmd.Process.Kill()
 	f.links[name].mend()

@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// Bounds that are asked for.
+// Bounds that are requested.
 const (
 	mostOverParts  = 1.2  // cost or latency of the whole, over the sum of its parts
 	mostIdle       = 0.20 // of the machine, while it is loaded
@@ -211,7 +211,7 @@ func measureEndpoint(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// measureBatch is the same for jobs that are published, not asked for.
+// measureBatch is the same for jobs that are published, not requested.
 func measureBatch(ctx context.Context, o *options, r *report) error {
 	b, err := newBench(ctx, o)
 	if err != nil {

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command bench measures dspex against the raw limits of the machine that it runs on: every ratio is formed from figures of
-// the same run. It starts all that it measures as processes of their own and stops them again. docs/benchmarks.md says what
+// the same run. It starts all that it measures as processes of their own and stops them again. docs/benchmarks.md reports what
 // each part means. Nothing in it is a test: absolute times are the machine's.
 package main
 
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// options say what to measure and with what.
+// options report what to measure and with what.
 type options struct {
 	part, bin, python, json string
 	config                  string // the shipped configuration of a broker with accounts
@@ -50,7 +50,7 @@ var parts = []chapter{
 	{"start", measureStart},
 }
 
-// faultParts take long: they run when they are asked for by name.
+// faultParts take long: they run when they are requested by name.
 var faultParts = []chapter{
 	{"workers", measureWorkers},
 	{"kill", measureKill},

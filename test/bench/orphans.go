@@ -27,7 +27,7 @@ func stackHas(err error, place string) bool {
 // staffWorkers are the workers of a host that is killed: one idle, one that waits, one that computes, one that holds the interpreter's lock.
 const staffWorkers = 4
 
-// playStaff is a host without broker: it starts workers, occupies them, says which processes they are, and waits for its death.
+// playStaff is a host without broker: it starts workers, occupies them, reports which processes they are, and waits for its death.
 func playStaff(ctx context.Context, modules string, zygote bool) error {
 	env, err := pyenv.Ensure(ctx, pyenv.Config{Paths: []string{modules}})
 	if err != nil {

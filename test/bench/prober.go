@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/affinity"
 )
 
-// prober keeps one session of every partition busy and remembers who answered and when.
+// prober keeps one session of every partition busy and keeps who answered and when.
 type prober struct {
 	nc    *nats.Conn
 	stop  context.CancelFunc
@@ -22,7 +22,7 @@ type prober struct {
 
 	mu      sync.Mutex
 	lanes   [partitions]lane
-	changed chan struct{} // closed and made again at every answer
+	changed chan struct{} // closed and recreated at every answer
 }
 
 // lane is what is known of one partition's session.
@@ -107,7 +107,7 @@ func (p *prober) call(ctx context.Context, session string) (host string, err err
 	return r.Session.Host, nil
 }
 
-// owners tells which partitions each host answered for last.
+// owners reports which partitions each host answered for last.
 func (p *prober) owners() map[string][]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

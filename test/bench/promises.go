@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Bounds that are asked for, and what is done to see whether they hold.
+// Bounds that are requested, and what is done to see whether they hold.
 const (
 	hitLeast     = 0.999
 	stickyCount  = 1000 // sessions with a state, each called so often

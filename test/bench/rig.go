@@ -94,7 +94,7 @@ func wholeRig(ctx context.Context, o *options, workers, slots int, more ...strin
 	}
 	argv := append([]string{filepath.Join(o.bin, "worker-host"), "--server", g.url, "--name", "bench",
 		"--workers", strconv.Itoa(workers), "--slots", strconv.Itoa(slots)}, more...)
-	// The host waits for the dispatcher to make the streams, the dispatcher says that it is ready when the host serves.
+	// The host waits for the dispatcher to make the streams, the dispatcher reports that it is ready when the host serves.
 	if host, err = start(o, -1, "whole-host", argv...); err == nil {
 		g.others = append(g.others, host)
 		_, err = g.add(ctx, "dispatcher", filepath.Join(o.bin, "dispatcher"), "--server", g.url, "--name", "bench")

@@ -15,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Bounds that are asked for.
+// Bounds that are requested.
 const (
 	manySessions = 100_000
 	manyJobs     = 100_000

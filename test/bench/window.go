@@ -94,7 +94,7 @@ func newReplies(nc *nats.Conn, empty bool) (*replies, error) {
 	return r, err
 }
 
-// failure says what is wrong with a reply.
+// failure reports what is wrong with a reply.
 func failure(m *nats.Msg) error {
 	if text := m.Header.Get("Nats-Service-Error"); text != "" {
 		return errors.New(text)

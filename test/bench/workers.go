@@ -282,7 +282,7 @@ func measureCancels(ctx context.Context, _ *options, r *report, env pyenv.Env) e
 	return nil
 }
 
-// measureHangs counts the hung workers whose error says where they stood.
+// measureHangs counts the hung workers whose error reports where they stood.
 func measureHangs(ctx context.Context, _ *options, r *report, env pyenv.Env) error {
 	const many = 25
 	s := hire(ctx, env, many, true, func(c *pyproc.Config) { c.PingEvery, c.PingLost = 500*time.Millisecond, 3*time.Second })

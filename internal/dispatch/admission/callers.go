@@ -7,13 +7,13 @@ const (
 	mostCallers  = 65_536          // in each of two generations
 )
 
-// callers remembers who has called lately, in two generations.
+// callers has who has called lately, in two generations.
 type callers struct {
 	young, old map[string]struct{}
 	began      time.Time
 }
 
-// seen reports whether the caller has called lately, and remembers it.
+// seen reports whether the caller has called lately, and records this call.
 func (c *callers) seen(now time.Time, caller string) bool {
 	if now.Sub(c.began) > callersPause || len(c.young) >= mostCallers {
 		if now.Sub(c.began) > 2*callersPause {

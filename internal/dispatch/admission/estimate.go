@@ -11,7 +11,7 @@ import (
 // report, and what was accepted since, less what they can have done since. A call is accepted if the wait is short against what
 // the caller allows. Those that were idle are accepted for longer than those that call all the time; those that were refused
 // and come back when the refusal said, for longest. So a crowd is refused within a moment, what is accepted ends in time, and
-// nobody who comes back when the refusal said is turned away again. It refuses nothing unless a report that is new says that calls wait: an
+// no caller that comes back at the given time is refused again. It refuses nothing unless a report that is new reports that calls wait: an
 // estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: Gate does both (gate.go).
 type estimate struct {
 	now     time.Time
@@ -47,7 +47,7 @@ const (
 
 	reportDelay  = 50 * time.Millisecond  // from an acceptance to the report that counts it
 	askAfter     = 10 * time.Millisecond  // since the last report
-	reportCounts = 300 * time.Millisecond // a report that is older says nothing about waiting calls
+	reportCounts = 300 * time.Millisecond // a report that is older is no evidence about waiting calls
 	returnShare  = 0.5                    // of the capacity is kept for those who come back
 	firstRun     = time.Second            // assumed of a job before any has ended
 	learnFrom    = 200                    // jobs that the mean is made of
@@ -78,7 +78,7 @@ func (a *estimate) observe(now time.Time, b control.Heartbeat) {
 	}
 }
 
-// keep forgets hosts that are gone.
+// keep removes hosts that are gone.
 func (a *estimate) keep(live func(host string) bool) {
 	for name := range a.loads {
 		if !live(name) {
@@ -93,7 +93,7 @@ func (a *estimate) observeLane(now time.Time, waiting int) {
 	a.anon, a.laneWaits, a.laneAt = float64(waiting), waiting > 0, now
 }
 
-// pressed reports whether a report that is new says that calls wait.
+// pressed reports whether a report that is new reports that calls wait.
 func (a *estimate) pressed(now time.Time) bool {
 	if a.laneWaits && now.Sub(a.laneAt) < reportCounts {
 		return true

@@ -40,11 +40,11 @@ func (t *tickets) due(now time.Time, caller string) bool {
 	return true
 }
 
-// calm forgets how far the places are given away: nothing waits, so those who are refused next need not come behind callers that have
+// calm resets how far the places are given away: nothing waits, so those who are refused next need not come behind callers that have
 // lost interest. Their tickets count all the same.
 func (t *tickets) calm(now time.Time) { t.next = now }
 
-// issue tells when to come back: no sooner than least, and one after the other at the rate. A caller that has a ticket keeps it.
+// issue reports when to come back: no sooner than least, and one after the other at the rate. A caller that has a ticket keeps it.
 func (t *tickets) issue(now time.Time, caller string, least time.Duration, rate float64) time.Duration {
 	if k := t.by[caller]; k != nil {
 		return max(k.at.Sub(now), leastRetry)

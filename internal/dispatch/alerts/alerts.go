@@ -34,7 +34,7 @@ const DefaultErrorRate = 0.05
 
 var destinations = []string{Logger, Telemetry, Webhook}
 
-// Config says when there is an alert, and where it goes. Zero values mean the defaults.
+// Config is when there is an alert, and where it goes. Zero values mean the defaults.
 type Config struct {
 	ErrorRate    float64  // threshold, 0 to 1
 	Destinations []string // nil: logger and telemetry
@@ -59,7 +59,7 @@ func (a Config) WithDefaults() Config {
 	return a
 }
 
-// Check says all that is wrong. What is wrong with the webhook's address is said without it: it may hold a secret.
+// Check reports everything that is wrong. What is wrong with the webhook's address is said without it: it may hold a secret.
 func (a Config) Check() error {
 	var wrong []error
 	if !(a.ErrorRate > 0 && a.ErrorRate <= 1) {

@@ -27,7 +27,7 @@ func NewNumber(view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.
 	return &Number{view: view, hosts: hosts, broker: broker, log: log}
 }
 
-// Get tells how many partitions there are, and how far a change is.
+// Get reports how many partitions there are, and how far a change is.
 func (n *Number) Get(ctx context.Context, r endpoint.Request) {
 	if endpoint.TakesNothing(r) {
 		n.tell(ctx, r)

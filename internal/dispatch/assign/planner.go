@@ -17,9 +17,9 @@ import (
 )
 
 var (
-	// errListening says that there is nothing to plan with yet.
+	// errListening reports that there is nothing to plan with yet.
 	errListening = errors.New("hosts that own partitions have not sent a heartbeat yet")
-	// errOvertaken says that what the plan was made of has changed meanwhile.
+	// errOvertaken reports that what the plan was made of has changed meanwhile.
 	errOvertaken = errors.New("another plan was faster, or the number of partitions was changed")
 )
 
@@ -149,7 +149,7 @@ func (p *Planner) look(ctx context.Context) (*board, error) {
 	return b, nil
 }
 
-// recall adds what the leader remembers of an entry that is foreign, or was never written in the bucket's present life.
+// recall adds what the leader has kept of an entry that is foreign, or was never written in the bucket's present life.
 func (p *Planner) recall(b *board, n int, e *entry) {
 	if p.of != b.of || p.held[n] == "" || !e.foreign && e.epoch != 0 {
 		if e.foreign {
@@ -161,7 +161,7 @@ func (p *Planner) recall(b *board, n int, e *entry) {
 	b.stale = append(b.stale, n)
 }
 
-// bring writes and asks for what the plan moves.
+// bring writes and requests what the plan moves.
 func (p *Planner) bring(b *board) error {
 	owners, busy := map[int]string{}, map[int]int{}
 	for n, e := range b.entries[:b.of.Partitions] {
@@ -215,7 +215,7 @@ func ask(asks map[string]map[int]uint64, host string, partition int, epoch uint6
 	asks[host][partition] = epoch
 }
 
-// askAll is heard at most once; the next plan asks again for what is still held. A patient leader leaves alone what may run for long.
+// askAll requests at most once; the next plan repeats what is still held. A patient leader leaves alone what may run for long.
 func (p *Planner) askAll(b *board, asks map[string]map[int]uint64, patient bool) error {
 	for host, partitions := range asks {
 		body, err := json.Marshal(control.Release{Partitions: partitions, Patient: patient && !b.known[host].Stopping && !b.drains[host]})

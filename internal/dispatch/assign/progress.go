@@ -73,7 +73,7 @@ func (p *Planner) answer() (stop func(), err error) {
 	})
 }
 
-// Reasons tells that whoever leads assigns nothing.
+// Reasons reports that whatever leads assigns nothing.
 func (p *Planner) Reasons(ctx context.Context) []string {
 	l := p.progress.now(p.name)
 	if l == nil {

@@ -24,13 +24,13 @@ import (
 // action that cannot be recorded is done all the same: an operator who mends a broker must not be stopped by it. It is logged whole,
 // counted, and named by health.
 
-// Which says which requests of an endpoint are recorded.
+// Which reports which requests of an endpoint are recorded.
 type Which string
 
 // Kinds of endpoints.
 const (
 	None     Which = "none"     // they change nothing, and show nothing that a client has sent
-	All      Which = "all"      // whoever asks
+	All      Which = "all"      // the requester
 	Operator Which = "operator" // an operator's of a broker with accounts, who acts upon a tenant's jobs; clients do it with their own
 	Calls    Which = "calls"    // the command decides (auditsCall)
 )
@@ -52,7 +52,7 @@ type record struct {
 	Job        string         `json:"job,omitempty"`
 }
 
-// who is what the broker says of whoever asks. Without accounts it says nothing.
+// who is what the broker says of the requester. Without accounts it is no evidence.
 type who struct {
 	Account string `json:"account,omitempty"`
 	User    string `json:"user,omitempty"`
@@ -146,8 +146,8 @@ func (g *Trail) audit(r endpoint.Request, action string, role jobs.Role, tenant 
 	return a
 }
 
-// headerClientInfo is what the broker tells of whoever asks through an import of another account. In the service's own account
-// whoever asks could write it.
+// headerClientInfo is what the broker tells of the requester through an import of another account. In the service's own account
+// the requester could write it.
 const headerClientInfo = "Nats-Request-Info"
 
 func whoAsks(info string) *who {
@@ -285,7 +285,7 @@ type keeper interface {
 // reportedFor is how long health names records that were lost.
 const reportedFor = 10 * time.Minute
 
-// New records what is asked of the dispatcher of that name.
+// New records the request of the dispatcher of that name.
 func New(dispatcher string, broker *stream.Access, of keeper, log *slog.Logger) *Trail {
 	return &Trail{broker: broker, log: log, dispatcher: dispatcher, stores: of}
 }

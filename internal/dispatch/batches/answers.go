@@ -18,7 +18,7 @@ const (
 	waitPause = 100 * time.Millisecond // between looks at a batch that is waited for
 )
 
-// Get tells where a batch stands, at once or when it has ended.
+// Get reports where a batch stands, at once or when it has ended.
 func (s *Service) Get(ctx context.Context, r Request) Answer {
 	var id string
 	var wait int64
@@ -108,7 +108,7 @@ func (s *Service) Cancel(ctx context.Context, r Request) Answer {
 	})
 }
 
-// Erase removes a batch with its jobs and outcomes; asked for an upload only one that is not submitted.
+// Erase removes a batch with its jobs and outcomes; for an upload, only one that is not submitted.
 func (s *Service) Erase(ctx context.Context, r Request) Answer {
 	upload := false
 	flags := func(b *body) { b.flag("upload", &upload) }
@@ -185,7 +185,7 @@ func appendBatch(out []byte, r *batch.Record, again *bool) []byte {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-// query is what of a batch's results is asked for.
+// query is what of a batch's results is requested.
 type query struct {
 	first, index int // the chunk, and the first job in it
 	limit        int
@@ -200,7 +200,7 @@ const (
 
 var outcomeNames = []string{string(jobs.Succeeded), string(jobs.Failed), string(jobs.Cancelled), string(jobs.Expired), pending}
 
-// Results tells how jobs ended, in their order, a page at a time.
+// Results reports how jobs ended, in their order, a page at a time.
 func (s *Service) Results(ctx context.Context, r Request) Answer {
 	var id, cursor string
 	limit, q := int64(mostResults), query{}
@@ -286,7 +286,7 @@ func (s *Service) page(ctx context.Context, rec *batch.Record, q query) Answer {
 	return Answer{Result: append(out, entries...)}
 }
 
-// entry is a job in a page; nil: it is not asked for.
+// entry is a job in a page; nil: it is not requested.
 func (v *view) entry(rec *batch.Record, index int, q query) []byte {
 	line := v.lines[index-v.first]
 	o, has := v.outcomes[index]

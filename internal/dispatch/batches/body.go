@@ -101,7 +101,7 @@ func named(l *batch.Line, key string, value []byte) *jobs.Error {
 	return nil
 }
 
-// check refuses a job that could not be published, or that whoever publishes it may not ask for.
+// check refuses a job that could not be published, or whose command its submitter may not use.
 func (s *store) check(tenant string, l *batch.Line) *jobs.Error {
 	req, bad := jobs.ParseRequest(jobs.MsgPack, l.Body, s.MaxPayload/2)
 	if bad != nil {

@@ -118,7 +118,7 @@ func (r *runner) take(e happening) {
 	}
 }
 
-// forget drops chunks that are settled.
+// drop removes chunks that are settled.
 func (r *runner) forget() {
 	settled := r.run.Settled()
 	for first, v := range r.views {
@@ -227,7 +227,7 @@ func (r *runner) lookAt(ctx context.Context, indexes []int, sessions map[int]str
 	r.events <- happening{event: e, found: found}
 }
 
-// cancel ends a job that may be at the broker. One without a session is given its outcome here, if no host holds it: whoever takes it later
+// cancel ends a job that may be at the broker. One without a session is given its outcome here, if no host holds it: a host that takes it later
 // finds that.
 func (r *runner) cancel(ctx context.Context, index int, line batch.Line) {
 	of, job := jobs.SessionRef{Tenant: r.tenant, ID: line.Session}, batch.JobID(r.key, index)

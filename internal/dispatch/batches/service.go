@@ -21,7 +21,7 @@ import (
 type Config struct {
 	Broker *stream.Access
 	Leads  func() bool
-	// Cancel ends a job that may be at the broker. An error of code job_unknown says that it is not.
+	// Cancel ends a job that may be at the broker. An error of code job_unknown reports that it is not.
 	Cancel func(ctx context.Context, of jobs.SessionRef, job string) *jobs.Error
 	// Bounds are a tenant's: batches that have not ended, and their jobs that wait. 0 stands for the usual ones.
 	Bounds func(tenant string) (batches, jobs int64)

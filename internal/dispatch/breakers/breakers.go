@@ -32,7 +32,7 @@ func New(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger) *Breakers 
 	return &Breakers{broker, hosts, log}
 }
 
-// List tells how the circuit breakers stand now, on all hosts together.
+// List reports how the circuit breakers stand now, on all hosts together.
 func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
@@ -49,7 +49,7 @@ func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, map[string]any{"breakers": list})
 }
 
-// askBreakers asks every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
+// askBreakers queries every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
 func (b *Breakers) askBreakers(reset string) map[string]breaker.Info {
 	ask, err := json.Marshal(control.BreakersAsk{Reset: reset})
 	if err != nil {

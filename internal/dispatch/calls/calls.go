@@ -35,7 +35,7 @@ type Calls struct {
 	asides    sync.WaitGroup // looks whether a session is there
 }
 
-// Refused counts the calls that were refused for want of room, by the code of the error.
+// Refused counts the calls that were refused for lack of room, by the code of the error.
 func (c *Calls) Refused() map[string]int64 {
 	counts := map[string]int64{}
 	for _, code := range roomCodes {
@@ -121,7 +121,7 @@ func (c *Calls) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef
 	c.keep(r, env, to, body, req)
 }
 
-// named is the session of the asker's tenant that the arguments of a call without a session name. The broker's rights are to
+// named is the session of the asker's tenant that the arguments of a call without a session name. The broker's permissions are to
 // subjects: who has the rights of one session only must not reach another one by an argument.
 func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRef, *jobs.Error) {
 	id, bad := req.Named()
@@ -139,7 +139,7 @@ func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRe
 // refusals that tell of a want of room, which metrics count.
 var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
 
-// Refuse refuses a call and counts it, if it was for want of room.
+// Refuse refuses a call and counts it, if it was for lack of room.
 func (c *Calls) Refuse(r endpoint.Request, e *jobs.Error) {
 	if slices.Contains(roomCodes, e.Code) {
 		n, _ := c.refusedBy.LoadOrStore(e.Code, new(atomic.Int64))

@@ -1,4 +1,4 @@
-// Package deadletters serves the endpoints about dead letters: what failed for good is listed, shown, replayed and purged.
+// Package deadletters serves the endpoints about dead letters: what failed permanently is listed, shown, replayed and purged.
 package deadletters
 
 import (
@@ -78,7 +78,7 @@ func (a *query) entries(r endpoint.Request) map[string]*endpoint.Entry {
 	}
 }
 
-// choose reads which dead letters a request is about. Without a filter it must say that it means all.
+// choose reads which dead letters a request is about. Without a filter it must report that it means all.
 func (a *query) choose(r endpoint.Request) *jobs.Error {
 	entries := a.entries(r)
 	entries["sequence"] = endpoint.Int(&a.sequence, "a dead letter's sequence", 1, 1<<53)
@@ -167,7 +167,7 @@ func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time
 	category, code, _ := letter.Failed()
 	age := now.Sub(m.Time).Milliseconds()
 	switch {
-	case a.tenant != letter.Session.Tenant: // asked for by its sequence
+	case a.tenant != letter.Session.Tenant: // requested by its sequence
 		return nil, false, nil
 	case a.category != "" && category != a.category, a.code != "" && code != a.code,
 		a.older > 0 && age < a.older, a.newer > 0 && age > a.newer:

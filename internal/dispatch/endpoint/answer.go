@@ -20,12 +20,12 @@ func RespondResult(r Request, result map[string]any) {
 	Respond(r, body)
 }
 
-// Unreadable says that the broker did not give what was asked for.
+// Unreadable reports that the broker did not give what was requested.
 func Unreadable(err error) *jobs.Error {
 	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the broker did not answer: %v", err).Again()
 }
 
-// NotAccepted says why a job was not kept.
+// NotAccepted reports why a job was not kept.
 func NotAccepted(err error) *jobs.Error {
 	switch {
 	case errors.Is(err, stream.ErrSubjectFull):
@@ -62,7 +62,7 @@ func Refuse(r Request, e *jobs.Error) {
 	Respond(r, body)
 }
 
-// Respond sends a MessagePack body in the form that the request asked for. The client may be gone: then the answer is lost.
+// Respond sends a MessagePack body in the requested form. The client may be gone: then the answer is lost.
 func Respond(r Request, body []byte) {
 	kind, bad := jobs.ContentType(r.Headers().Get(jobs.HeaderContentType))
 	if bad != nil {

@@ -15,7 +15,7 @@ type Request = service.Request
 // TenantRoot begins the subjects of a tenant: its name and the subject without the leading "dspex." follow.
 const TenantRoot = "dspex.t."
 
-// TenantOf tells whose request it is.
+// TenantOf reports whose request it is.
 func TenantOf(r Request) string {
 	if rest, ok := strings.CutPrefix(r.Subject(), TenantRoot); ok {
 		tenant, _, _ := strings.Cut(rest, ".")
@@ -27,12 +27,12 @@ func TenantOf(r Request) string {
 	return jobs.DefaultTenant
 }
 
-// SessionOf is a session of the one who asks.
+// SessionOf is a session of the requester's tenant.
 func SessionOf(r Request, id string) jobs.SessionRef {
 	return jobs.SessionRef{Tenant: TenantOf(r), ID: id}
 }
 
-// RoleOf tells what whoever asks may do: rights tell the endpoints apart, so the endpoint is what tells. Without accounts
+// RoleOf reports what the requester may do: permissions distinguish endpoints, so the endpoint decides. Without accounts
 // everybody may do everything.
 func RoleOf(r Request, accounts bool) jobs.Role {
 	plain, tenants := r.Subject(), false
@@ -51,7 +51,7 @@ func RoleOf(r Request, accounts bool) jobs.Role {
 	return jobs.RoleOperator
 }
 
-// OnlyTenant tells whose numbers a request is about, if it is about one tenant's only.
+// OnlyTenant reports whose numbers a request is about, if it is about one tenant's only.
 func OnlyTenant(r Request, accounts bool) (tenant string, only bool) {
 	if !accounts {
 		return jobs.DefaultTenant, false

@@ -13,7 +13,7 @@ const (
 	RateWindow   = 60 // seconds
 	rateLeast    = 10 // jobs
 	alertPause   = 300 * time.Second
-	mostReported = 10_000 // hosts whose counters are remembered
+	mostReported = 10_000 // hosts whose counters are kept
 )
 
 // ErrorRate keeps the window.
@@ -34,7 +34,7 @@ type reported struct {
 	total, failed int64
 }
 
-// observe counts what has ended since the host's last heartbeat. The first one of a process says nothing: when that ended is not
+// observe counts what has ended since the host's last heartbeat. The first one of a process is no evidence: when that ended is not
 // known.
 func (r *errorRate) observe(b control.Heartbeat) {
 	r.mu.Lock()
@@ -71,7 +71,7 @@ func (r *errorRate) now() Rate {
 	return r.sumLocked(time.Now())
 }
 
-// judge adds the window up and tells whether there is something to tell.
+// judge adds the window up and reports whether there is something to tell.
 func (r *errorRate) judge() (Rate, Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -123,7 +123,7 @@ func (f *Fleet) String() string {
 
 // Survey returns the live hosts, and those of the owners of partitions that have not been judged: a dispatcher that leads since a
 // moment ago has no heartbeat of theirs yet. They are expected from now on, and judged as all others are. Who is in neither list is dead;
-// the dead that own nothing are forgotten.
+// the dead that own nothing are dropped.
 func (f *Fleet) Survey(owners map[int]string) (live []control.Heartbeat, unjudged []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -160,7 +160,7 @@ func (f *Fleet) Listened() bool {
 	return time.Since(f.connected) > probeAfter
 }
 
-// judge finds the hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease. probe asks a host whether
+// judge finds the hosts that are dead: no responder twice, probeGap apart, or silent for a whole lease. probe checks whether a host
 // it is there. It reports whether one has died. It is to be called every tick: after a longer gap this dispatcher was frozen
 // itself, what the hosts have sent meanwhile is still on its way, and it judges as after a reconnect.
 func (f *Fleet) judge(connected bool, probe func(host string) error) (died bool) {

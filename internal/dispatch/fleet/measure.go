@@ -15,7 +15,7 @@ import (
 // measureWait bounds the question to a host how it is; a live one answers at once.
 const measureWait = time.Second
 
-// Measure asks every live host how it is now. One that does not answer counts with its last heartbeat; all says whether
+// Measure queries every live host for its state now. One that does not answer counts with its last heartbeat; all reports whether
 // none was missing.
 func (f *Fleet) Measure() (beats []control.Heartbeat, all bool) {
 	beats = f.Live()

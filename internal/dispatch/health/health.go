@@ -1,4 +1,4 @@
-// Package health tells how the deployment is: the health check, its numbers, and the jobs that have no outcome.
+// Package health reports how the deployment is: the health check, its numbers, and the jobs that have no outcome.
 package health
 
 import (
@@ -39,7 +39,7 @@ type Owners interface {
 	Owners(ctx context.Context) (map[int]string, error)
 }
 
-// Leading tells what is wrong with the work of whoever leads.
+// Leading reports what is wrong with the work of whatever leads.
 type Leading interface {
 	Reasons(ctx context.Context) []string
 }
@@ -127,7 +127,7 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 	endpoint.Respond(r, wire.AppendStr(wire.AppendStr(b, "status"), status))
 }
 
-// degradations tells what is wrong with a pool that serves.
+// degradations reports what is wrong with a pool that serves.
 func (h *Health) degradations(ctx context.Context, beats []control.Heartbeat, all bool, stats map[string]int64) (reasons []string) {
 	if !all {
 		reasons = append(reasons, "a host does not answer")

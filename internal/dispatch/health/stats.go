@@ -33,7 +33,7 @@ func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) st
 	return s
 }
 
-// append appends them, and what the workers are kept from, if hosts say so: they are of this release.
+// append appends them, and what the workers are kept from, if hosts report it: they are of this release.
 func (s statistics) append(b []byte) []byte {
 	b = appendNumbers(wire.AppendMap(b, len(statsBefore)+1+len(statsBehind)), statsBefore, s.numbers)
 	sandbox := fleet.Distinct(s.beats, func(b control.Heartbeat) string { return b.Sandbox })

@@ -77,7 +77,7 @@ type held struct {
 	place *place
 }
 
-// Stored says that a request is not held any more: a stream has taken it. Requests that wrap others tell which (Unwrap).
+// Stored reports that a request is not held any more: a stream has taken it. Requests that wrap others report which (Unwrap).
 func Stored(r service.Request) {
 	for {
 		switch v := r.(type) {

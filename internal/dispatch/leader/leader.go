@@ -16,7 +16,7 @@ import (
 type Task struct {
 	Name string
 	// Run works until ctx ends, which is when this dispatcher ends or no longer leads; it then returns soon. It is called once for
-	// each time that this dispatcher leads, on a goroutine of its own, so what it remembers in local variables is of one such time.
+	// each time that this dispatcher leads, on a goroutine of its own, so what it keeps in local variables is of one such time.
 	//
 	// The lease is no fence: for a moment two dispatchers may believe that they lead, and a frozen one thaws in the middle of a
 	// write. So each write of a task is a compare-and-set, or one that does no harm twice.

@@ -15,7 +15,7 @@ import (
 // CallLane is where anonymous calls wait.
 const CallLane = jobs.LaneInteractive
 
-// callTimeouts ends anonymous calls that no host takes in time. Hosts ask for no more jobs than they have free slots, so a call
+// callTimeouts ends anonymous calls that no host takes in time. Hosts request no more jobs than they have free slots, so a call
 // that waits for one is in the stream and nowhere else. If this dispatcher goes, the leader ends
 // the call at its deadline (deadlines.go).
 type callTimeouts struct {
@@ -109,7 +109,7 @@ func (t *Timeouts) FollowCalls(ctx context.Context) {
 	}
 }
 
-// take removes the calls that are due and tells how long it is until the next one is.
+// take removes the calls that are due and reports how long it is until the next one is.
 func (i *callTimeouts) take(now time.Time) (due []waitingCall, next time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -63,7 +63,7 @@ func (l *Lookup) end(ctx context.Context, a query) ([]byte, *jobs.Error) {
 	}
 }
 
-// tryCancel asks the job's owner once. over: body is the answer, with the job's outcome.
+// tryCancel queries the job's owner once. over: body is the answer, with the job's outcome.
 func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool, bad *jobs.Error) {
 	if body, ended, bad := l.outcome(ctx, a); bad != nil || ended {
 		return body, ended, bad

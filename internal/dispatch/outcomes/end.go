@@ -37,11 +37,11 @@ func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, ki
 // answer sends the reply of a job that ended at the dispatcher. It may be lost; the result is there to fetch.
 func (e *ender) answer(env jobs.Envelope, attempts int, body []byte) {
 	if e.tell(env, attempts, body) && jobs.Imported(env.ReplyTo) {
-		_ = e.broker.Send(env.ReplyTo, nil, nil) // the broker forgets the call
+		_ = e.broker.Send(env.ReplyTo, nil, nil) // the broker drops the call
 	}
 }
 
-// tell sends a reply that another one may follow, and says whether it was sent.
+// tell sends a reply that another one may follow, and reports whether it was sent.
 func (e *ender) tell(env jobs.Envelope, attempts int, body []byte) bool {
 	if env.ReplyTo == "" {
 		return false

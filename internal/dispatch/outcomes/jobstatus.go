@@ -36,7 +36,7 @@ func (l *Lookup) locate(ctx context.Context, a query) (place, *jobs.Error) {
 	return found, nil
 }
 
-// stageOf tells where a job stands that lies there.
+// stageOf reports where a job stands that lies there.
 func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string, attempts int, bad *jobs.Error) {
 	if a.session.ID == "" {
 		return l.stageAnonymous(ctx, a, at.sequence, jobs.SourceOf(at.subject).Lane)
@@ -44,7 +44,7 @@ func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string
 	return l.Stage(ctx, a.session, at.sequence)
 }
 
-// Stage tells where a session's job stands that has no outcome.
+// Stage reports where a session's job stands that has no outcome.
 func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
 	e, err := l.broker.Records.Get(ctx, session.AttemptRecordKey())
 	if err != nil {
@@ -96,7 +96,7 @@ func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand
 	return stand{"retrying", failed.Attempt}
 }
 
-// stageAnonymous tells where an anonymous job stands that has no outcome.
+// stageAnonymous reports where an anonymous job stands that has no outcome.
 func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane string) (string, int, *jobs.Error) {
 	lost := func(err error) (string, int, *jobs.Error) {
 		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()

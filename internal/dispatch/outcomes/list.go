@@ -150,7 +150,7 @@ func (l *listing) read(ctx context.Context) error {
 	return nil
 }
 
-// fits reports whether the job's age is asked for.
+// fits reports whether the job's age is requested.
 func (l *listing) fits(stored time.Time) bool {
 	age := l.broker.Clock.Age(stored).Milliseconds()
 	return (l.older == 0 || age >= l.older) && (l.newer == 0 || age <= l.newer)

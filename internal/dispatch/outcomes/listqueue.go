@@ -9,7 +9,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// waiting is a job without outcome, as far as its message tells.
+// waiting is a job without outcome, as far as in its message.
 type waiting struct {
 	jobs.Source
 	job, command string

@@ -1,4 +1,4 @@
-// Package outcomes tells where jobs stand, waits for their outcomes, and ends those that no host has: cancelled ones, and anonymous
+// Package outcomes reports where jobs stand, waits for their outcomes, and ends those that no host has: cancelled ones, and anonymous
 // ones whose time is over.
 package outcomes
 

@@ -119,7 +119,7 @@ func (q *Meter) ofLocked(tenant string) *usage {
 	return u
 }
 
-// Admit counts a call, or refuses it. full says that only calls of sessions that are there already may pass.
+// Admit counts a call, or refuses it. full reports that only calls of sessions that are there already may pass.
 func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -245,7 +245,7 @@ func (q *Meter) rereadQuotas(last time.Time) time.Time {
 	return at.ModTime()
 }
 
-// measureJobs counts the jobs that wait and run: of sessions as the hosts say, of those without session as the stream says.
+// measureJobs counts the jobs that wait and run: of sessions as the hosts say, of those without session as in the stream.
 func (q *Meter) measureJobs(ctx context.Context) {
 	before := q.measuring()
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)

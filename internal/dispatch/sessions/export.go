@@ -41,7 +41,7 @@ func (s *Sessions) Export(ctx context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, document)
 }
 
-// exportable refuses what the form that was asked for cannot keep.
+// exportable refuses what the form that was requested cannot keep.
 func exportable(r endpoint.Request, state []byte) *jobs.Error {
 	if state == nil {
 		return nil

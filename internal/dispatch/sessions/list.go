@@ -19,7 +19,7 @@ const (
 	listMost    = 1000
 	scanMost    = 10_000                // records
 	scanTime    = 2 * time.Second       // then the page ends as it is
-	pageRecords = 500                   // asked for at once
+	pageRecords = 500                   // requested at once
 	pageBytes   = 4 << 20               // of these, in memory at a time
 	prefixShape = "text, 0 to 64 bytes" // a prefix of session ids
 )
@@ -83,7 +83,7 @@ func (s *Sessions) List(ctx context.Context, r endpoint.Request) {
 
 var errPageFull = errors.New("the page is full")
 
-// listing collects the sessions that were asked for.
+// listing collects the sessions that were requested.
 type listing struct {
 	ask       listAsk
 	keys      string // begins those of the tenant

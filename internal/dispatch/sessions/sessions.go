@@ -29,7 +29,7 @@ type Owners interface {
 	Owners(ctx context.Context) (map[int]string, error)
 }
 
-// Stages tells where the job of a session stands whose message has the sequence.
+// Stages reports where the job of a session stands whose message has the sequence.
 type Stages interface {
 	Stage(ctx context.Context, session jobs.SessionRef, sequence uint64) (outcome string, attempts int, bad *jobs.Error)
 }
@@ -126,7 +126,7 @@ func (s *Sessions) describe(ctx context.Context, of jobs.SessionRef) (map[string
 	return result, nil
 }
 
-// addContents tells what the session's state holds; all is null if it cannot be read here.
+// addContents reports what the session's state holds; all is null if it cannot be read here.
 func addContents(result map[string]any, rec *jobs.Record) {
 	result["programs"], result["turns"], result["data_keys"], result["lm"] = nil, nil, nil, nil
 	c, err := jobs.ReadState(rec.State)

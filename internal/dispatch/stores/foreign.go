@@ -47,7 +47,7 @@ func (s *Stores) Foreign(bucket, key string, value []byte, ours bool) bool {
 	return true
 }
 
-// forgetForeign forgets what lay in a bucket that is gone.
+// forgetForeign drops what lay in a bucket that is gone.
 func (s *Stores) forgetForeign(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

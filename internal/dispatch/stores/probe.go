@@ -28,7 +28,7 @@ const (
 	fullFrom = 0.7
 )
 
-// Probes tell which broker objects take writes.
+// Probes report which broker objects take writes.
 type Probes struct {
 	broker    *stream.Access
 	hosts     *fleet.Fleet

@@ -1,4 +1,4 @@
-// Package stores looks after the broker objects: it makes again what is missing, tries whether they take writes, remembers what must
+// Package stores looks after the broker objects: it makes again what is missing, tries whether they take writes, keeps what must
 // not be lost with dspex_control, and names what others have put there.
 package stores
 
@@ -24,7 +24,7 @@ import (
 
 // The broker objects can go away under live processes: an operator deletes one, or the broker comes back with an empty store.
 // Every dispatcher looks at them again and again and makes what is missing, so that the deployment heals without a restart.
-// What was lost is reported: it cannot be brought back, but for what dispatchers remember of dspex_control.
+// What was lost is reported: it cannot be brought back, but for what dispatchers keep of dspex_control.
 
 // Times of the care for broker objects.
 const (
@@ -50,9 +50,9 @@ type Stores struct {
 	highest   uint64               // sequence that any of them was seen to have given out
 	missing   []string             // and could not be made
 	why       error                // they could not
-	renewed   map[string]time.Time // those in a later life -> when it began
+	renewed   map[string]time.Time // those in a recreated store -> when it began
 	strangers []stream.Stranger
-	control   map[string][]byte // what is remembered of dspex_control
+	control   map[string][]byte // what is kept of dspex_control
 	foreign   foreign
 }
 
@@ -92,7 +92,7 @@ func (s *Stores) Follow(ctx context.Context) {
 	}
 }
 
-// Missed asks for a look after a write that no stream took.
+// Missed requests a look after a write that no stream took.
 func (s *Stores) Missed(err error) {
 	if errors.Is(err, stream.ErrNoStream) {
 		select {
@@ -166,7 +166,7 @@ func (s *Stores) couldNot(missing, made []string, why error) {
 	}
 }
 
-// renew notes which objects are in a later life, and returns since when dspex_control was known to be.
+// renew notes which objects are in a recreated store, and returns since when dspex_control was known to be.
 func (s *Stores) renew(now map[string]time.Time) (before time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,7 +235,7 @@ func (s *Stores) FollowControl(ctx context.Context) {
 	})
 }
 
-// mostRemembered bounds the keys of dspex_control that are remembered.
+// mostRemembered bounds the keys of dspex_control that are kept.
 const mostRemembered = 20_000
 
 func (s *Stores) remember(key string, value []byte) {
@@ -251,7 +251,7 @@ func (s *Stores) remember(key string, value []byte) {
 	}
 }
 
-// restoreControl writes what is remembered of dspex_control into a bucket that was made again. What is there already stays.
+// restoreControl writes what is kept of dspex_control into a bucket that was recreated. What is there already stays.
 func (s *Stores) restoreControl() {
 	s.mu.Lock()
 	remembered := maps.Clone(s.control)
@@ -263,7 +263,7 @@ func (s *Stores) restoreControl() {
 	}
 }
 
-// hostsWait bounds the wait for hosts that may know of an earlier life of the store. Behind a broker that has come back they are there
+// hostsWait bounds the wait for hosts that may have seen the lost store. Behind a broker that has come back they are there
 // within half of it.
 const (
 	hostsWait  = time.Second

@@ -101,7 +101,7 @@ func (b *swept) named() (keys []string) {
 	return keys
 }
 
-// began is when the bucket was made again, as far as is known.
+// began is when the bucket was recreated, as far as is known.
 func (b *swept) began() time.Time {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()

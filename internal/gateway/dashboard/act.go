@@ -31,7 +31,7 @@ var notices = map[string]string{
 
 func notice(done string) string { return notices[done] }
 
-// act does what a form asks for, and goes back to its page.
+// act does what a form requests, and goes back to its page.
 func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	sc, err := s.scopeOf(r)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back, http.StatusSeeOther)
 }
 
-// address is a page of the dashboard that says what was done.
+// address is a page of the dashboard that reports what was done.
 func address(page, done string, keys ...string) string {
 	q := url.Values{"done": {done}}
 	for i := 0; i+1 < len(keys); i += 2 {

@@ -134,7 +134,7 @@ type jobView struct {
 	Error    *dspex.Error
 	Line     timeline
 	Letter   *dspex.DeadLetter
-	Shown    string // the result, once it was asked for
+	Shown    string // the result, once it was requested
 	Size     int
 	Show     string // address that shows it
 	Live     bool
@@ -194,7 +194,7 @@ func (sc scope) facts(ctx context.Context, job dspex.Job) insight.Facts {
 	if !sc.operates {
 		return insight.Facts{Job: job}
 	}
-	if !sc.fleet() || sc.filtered { // hosts are not asked for by a tenant's client
+	if !sc.fleet() || sc.filtered { // a tenant's client does not query hosts
 		f := insight.Facts{Job: job}
 		if session, err := sc.client.Admin().GetSession(ctx, job.Session); job.Session != "" && !job.Status.Final() && err == nil {
 			f.Session = &session

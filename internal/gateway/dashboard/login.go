@@ -30,7 +30,7 @@ func setCookie(w http.ResponseWriter, r *http.Request, name, value string) {
 	http.SetCookie(w, c)
 }
 
-// sameOrigin runs a handler for requests that a page of this dashboard sent: the browser must say so. A page of another site can send
+// sameOrigin runs a handler for requests that a page of this dashboard sent: the browser must send its origin. A page of another site can send
 // a form, but can neither leave out nor choose these headers.
 func (s *Server) sameOrigin(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -22,7 +22,7 @@ import (
 //go:embed assets pages
 var files embed.FS
 
-// page is one page: what it asks the service for, and the keys that its address may have.
+// page is one page: what it queries the service for, and the keys that its address may have.
 type page struct {
 	Path, file, Title string
 	nav               bool
@@ -209,7 +209,7 @@ func refuse(w http.ResponseWriter, status int, head, text string) {
 	render(w, status, "message", layout{Title: head, Body: message{Head: head, Text: text}})
 }
 
-// failed tells why the service did not answer.
+// failed reports why the service did not answer.
 func failed(w http.ResponseWriter, err error) {
 	e, ok := errors.AsType[*dspex.Error](err)
 	if !ok {

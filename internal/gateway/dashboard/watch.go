@@ -17,7 +17,7 @@ const (
 	sampleEach  = time.Second
 	sampleTime  = 5 * time.Second  // of one sample; then it counts as one without an answer
 	idleFor     = 2 * time.Minute  // a watch goes on without viewers, so that a page that is opened again has its graphs
-	deniedFor   = 30 * time.Second // what was refused is asked for again after that
+	deniedFor   = 30 * time.Second // what was refused is requested again after that
 	mostWatches = 64               // tenants that are watched at a time
 )
 
@@ -142,7 +142,7 @@ func (w *watch) tenants() []string {
 	return w.source.tenants
 }
 
-// patient is a source of samples that does not ask again and again for what is refused: a refusal may cost seconds.
+// patient is a source of samples that does not repeat what was refused: a refusal may cost seconds.
 type patient struct {
 	client, own *dspex.Client
 

@@ -34,7 +34,7 @@ const SessionHeader = "Dspex-Session"
 const instructions = `Tools run commands of dspex. Calls with the same ` + SessionArgument + ` share state and run one at a time, in the order accepted; without one a call has no state.
 What takes long is for submit_job, which answers at once, and wait_job; both survive restarts.`
 
-// NewServer makes a server of the tools. It asks the pool for its programs when a client lists tools.
+// NewServer makes a server of the tools. It queries the pool for its programs when a client lists tools.
 func NewServer(a Access, version string) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "dspex", Version: version}, &mcp.ServerOptions{
 		Instructions: instructions, Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}},
@@ -73,7 +73,7 @@ type call struct {
 	session string
 }
 
-// handle reads the arguments, and makes an answer of what fails: whoever calls tools can read it and do better.
+// handle reads the arguments, and makes an answer of what fails: anyone who calls tools can read it and do better.
 func (a Access) handle(run func(context.Context, *call) (any, error)) mcp.ToolHandler {
 	return func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		c := &call{Access: a, request: req, args: map[string]json.RawMessage{}, session: a.Session}

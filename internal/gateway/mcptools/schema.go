@@ -17,7 +17,7 @@ type field struct {
 // schema is a JSON Schema.
 type schema = map[string]any
 
-// schemaOf describes the fields of one side of a signature. A field of type history may be left out, and so may one that says so.
+// schemaOf describes the fields of one side of a signature. A field of type history may be left out, and so may an optional one.
 func schemaOf(fields []field) schema {
 	properties, required := schema{}, []string{}
 	for _, f := range fields {

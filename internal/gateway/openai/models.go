@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// models are those that a caller may name: the profiles that the gateway was told of, and programs.
+// models are those that a caller may name: the profiles that the gateway received, and programs.
 func (s *Server) models(r *http.Request) ([]string, *failure) {
 	c := s.Who(r.Context())
 	session, f := sessionFor(r, c, nil, "")

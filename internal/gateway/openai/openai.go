@@ -20,7 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Caller is who asks: a connection, and what its sessions and job ids begin with.
+// Caller is the requester: a connection, and what its sessions and job ids begin with.
 type Caller struct {
 	Client *dspex.Client
 	Prefix string
@@ -55,7 +55,7 @@ func Serves(path string) bool {
 // turn is an earlier question and its answer.
 type turn struct{ question, answer string }
 
-// prompt is what both endpoints ask for.
+// prompt is what both endpoints request.
 type prompt struct {
 	model       string
 	system      string

@@ -35,7 +35,7 @@ func (s *Server) planned(ctx context.Context, c Caller, p prompt, job dspex.JobR
 	return made, nil
 }
 
-// predict asks the language model itself. The system's text is the instructions of its signature.
+// predict queries the language model itself. The system's text is the instructions of its signature.
 func (m *plan) predict(p prompt) {
 	inputs := []any{map[string]any{"name": "question", "type": "string"}}
 	m.args = dspex.Args{"question": p.question}

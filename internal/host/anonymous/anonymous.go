@@ -1,4 +1,4 @@
-// Package anonymous serves the jobs without session: it asks the lanes for as many as the pool has room for, and hands each to a
+// Package anonymous serves the jobs without session: it pulls as many from the lanes as the pool has free slots, and hands each to a
 // driver of its own.
 package anonymous
 
@@ -18,11 +18,11 @@ import (
 
 const (
 	pullTime    = time.Second            // of one pull
-	pausedTime  = 100 * time.Millisecond // between looks while no job is asked for, whatever is free
+	pausedTime  = 100 * time.Millisecond // between looks while no job is requested, whatever is free
 	brokerPause = time.Second            // between tries when the broker does not answer
 )
 
-// Config says what the jobs run with.
+// Config is what the jobs run with.
 type Config struct {
 	On           *stream.Access
 	Drivers      *driver.Drivers
@@ -53,7 +53,7 @@ func (all *Jobs) Cancel(ctx context.Context, tenant, id string) jobs.CancelVerdi
 	return d.Cancel(ctx, id)
 }
 
-// Run asks for a lane's jobs while there is room for them, until ctx ends, and returns when those that came have ended.
+// Run requests a lane's jobs while there is room for them, until ctx ends, and returns when those that came have ended.
 func (all *Jobs) Run(ctx context.Context, lane string) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -89,7 +89,7 @@ type laneConsumer struct {
 	wrong      chan struct{} // capacity 1: a pull has failed
 }
 
-// look notices a connection that was made again: the broker may have forgotten how often it has delivered a job.
+// look notices a connection that was recreated: the broker may have dropped how often it has delivered a job.
 func (l *laneConsumer) look(all *Jobs) {
 	if n := all.On.NC.Stats().Reconnects; l.since.At.IsZero() || n != l.reconnects {
 		l.reconnects = n
@@ -97,7 +97,7 @@ func (l *laneConsumer) look(all *Jobs) {
 	}
 }
 
-// pull asks for as many jobs as there is room for, and returns when there may be room for more. It reports false when
+// pull requests as many jobs as there is room for, and returns when there may be room for more. It reports false when
 // something is wrong with the consumer.
 func (all *Jobs) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) bool {
 	l.look(all)

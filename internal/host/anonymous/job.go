@@ -47,8 +47,8 @@ func (l *life) Look(context.Context, *driver.Driver, *lifecycle.Action, *lifecyc
 	return nil
 }
 
-// run brings one delivery to its outcome, or to its next attempt. since tells which jobs can have no earlier attempts if they come for
-// the first time, began when the delivery was asked for.
+// run brings one delivery to its outcome, or to its next attempt. since reports which jobs can have no earlier attempts if they come for
+// the first time, began when the delivery was requested.
 func (all *Jobs) run(m *stream.Delivery, began clock.Mono, since lifecycle.Moment, place *arrival) {
 	j, from := all.Drivers.Payloads.Parse(m)
 	of := from.Session
@@ -85,7 +85,7 @@ func (l *life) Run(a *attempt.Attempt) *attempt.Output {
 	if out.ChoseLM && out.LM != nil {
 		out.Err = p.PublishDefault(ctx, out.LM)
 	}
-	if out.Err == nil && out.Program != nil && a.Req.Needs(a.Session) == jobs.RoleOperator { // whoever asked had the role
+	if out.Err == nil && out.Program != nil && a.Req.Needs(a.Session) == jobs.RoleOperator { // the requester had the role
 		out.Err = p.PublishProgram(ctx, out.Program)
 	}
 	if out.Err == nil && made != "" {

@@ -7,9 +7,9 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// lanes decide how many anonymous jobs a host asks for, and which of those that come may take a slot.
+// lanes decide how many anonymous jobs a host requests, and which of those that come may take a slot.
 //
-// Each lane asks for as many as there is room for now, so that a job starts at once wherever there is room. The lanes share the room,
+// Each lane requests as many as there is room for now, so that a job starts at once wherever there is room. The lanes share the room,
 // and sessions take of it what they need: more may come than have room. Those go back to the broker, which gives them to the
 // next host that asks, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
 // of each lane stands in line with them, where package fair gives it its share.
@@ -56,7 +56,7 @@ func (l *lanes) roomLocked(lane string, r room) int {
 	return min(left, most-l.batch)
 }
 
-// ask tells how many jobs to ask for, and counts them as asked. It waits until half of those that were asked for have come:
+// ask reports how many jobs to request, and counts them as asked. It waits until half of those that were requested have come:
 // few requests then wait at the broker.
 func (l *lanes) ask(lane string, r room) int {
 	l.mu.Lock()
@@ -80,7 +80,7 @@ func (l *lanes) mayStandLocked(lane string, r room, left int) bool {
 	return left <= 0 && r.waiting > 0 && l.inLine[lane] == 0
 }
 
-// missed says that n jobs of those that were asked for do not come.
+// missed reports that n jobs of those that were requested do not come.
 func (l *lanes) missed(lane string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,7 +88,7 @@ func (l *lanes) missed(lane string, n int) {
 	l.kick(lane)
 }
 
-// press says whether interactive jobs wait.
+// press reports whether interactive jobs wait.
 func (l *lanes) press(waiting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +115,7 @@ type arrival struct {
 type stage uint8
 
 const (
-	asked    stage = iota // it counts as one that may come still: none is asked for in its place
+	asked    stage = iota // it counts as one that may come still: none is requested in its place
 	admitted              // it may take a slot
 	seated                // the pool knows of it: it has a slot, or waits for one that is starting
 	gone                  // it had no room
@@ -149,7 +149,7 @@ func (a *arrival) admit(r room, stays bool) bool {
 	return true
 }
 
-// seat says that the pool knows of the job.
+// seat reports that the pool knows of the job.
 func (a *arrival) seat() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
@@ -160,7 +160,7 @@ func (a *arrival) seat() {
 	}
 }
 
-// start says that the job has its slot.
+// start reports that the job has its slot.
 func (a *arrival) start() {
 	a.seat()
 	a.l.mu.Lock()
@@ -177,7 +177,7 @@ func (a *arrival) stepOutLocked() {
 	}
 }
 
-// leave says that the job needs no slot any more.
+// leave reports that the job needs no slot any more.
 func (a *arrival) leave() {
 	l := a.l
 	l.mu.Lock()

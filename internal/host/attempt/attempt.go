@@ -18,7 +18,7 @@ import (
 // Origin is where a job comes from: a session's queue, or a lane.
 type Origin interface {
 	Anonymous() bool
-	// Admits says whether the attempt may wait for a slot, or why not.
+	// Admits reports whether the attempt may wait for a slot, or why not.
 	Admits(a *Attempt) (why lifecycle.Reason, ok bool)
 	Waits()  // the attempt waits in the pool's queue
 	Seated() // it has a slot

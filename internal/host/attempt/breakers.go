@@ -53,7 +53,7 @@ func (p *permits) enter(set *breaker.Set, pool, lm string) (refused *breaker.Ref
 	return refused
 }
 
-// leave gives the permits back; what no verdict was given on says nothing.
+// leave gives the permits back; what no verdict was given on is no evidence.
 func (p *permits) leave() {
 	p.pool.End(breaker.Silent, "")
 	p.lm.End(breaker.Silent, "")
@@ -88,7 +88,7 @@ func (r *Runner) verdict(t *Attempt, out *Output, retries bool) {
 	}
 }
 
-// called reports whether an attempt called the language model of its task, as the worker says, and remembers it for the next: of
+// called reports whether an attempt called the language model of its task, as the worker reports, and keeps it for the next: of
 // the operator's commands those that call it, of the operator's programs those that have come to a result without it.
 func (r *Runner) called(t *Attempt, out *Output) bool {
 	builtin := jobs.CallsLM(t.Req.Command)

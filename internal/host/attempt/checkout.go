@@ -23,7 +23,7 @@ func (r *Runner) New(t *lifecycle.Task, op uint32, from Origin) *Attempt {
 // WaitsFor is how many sessions have a token of the kind, and a job that waits for a slot.
 func (r *Runner) WaitsFor(kind tokens.Kind) int64 { return r.waiting[kind].Load() }
 
-// Checkout waits for a slot and a permit of the breakers. It returns the event that tells how it ended, nil if the wait was given up.
+// Checkout waits for a slot and a permit of the breakers. It returns the event that reports how it ended, nil if the wait was given up.
 // That no worker can be started counts on the breaker of starts.
 func (r *Runner) Checkout(a *Attempt) *lifecycle.Event {
 	ev := r.checkout(a)
@@ -92,7 +92,7 @@ func (r *Runner) keptOut(a *Attempt, by *breaker.Refusal) *lifecycle.Event {
 }
 
 // take waits for a slot of the pool, and for a whole worker for a command that must run alone. Only the workers know which commands
-// do: the first job that meets one gives its slot back and waits again. The first error is the job's; the second says that the pool
+// do: the first job that meets one gives its slot back and waits again. The first error is the job's; the second reports that the pool
 // has no slots any more.
 func (r *Runner) take(a *Attempt) (*jobs.Error, error) {
 	want := workers.Want{Prefer: a.Prefer, Avoid: a.Avoid, Turn: a.share()}
@@ -122,7 +122,7 @@ func (r *Runner) take(a *Attempt) (*jobs.Error, error) {
 	}
 }
 
-// untaken says why there is no slot.
+// untaken reports why there is no slot.
 func (r *Runner) untaken(a *Attempt, err error) (*jobs.Error, error) {
 	select {
 	case <-a.gaveUp:
@@ -143,7 +143,7 @@ func (r *Runner) untaken(a *Attempt, err error) (*jobs.Error, error) {
 // has such a name.
 const anonymousTenant = "(anonymous)"
 
-// share says whose turn it is when slots are scarce.
+// share reports whose turn it is when slots are scarce.
 func (a *Attempt) share() fair.Key {
 	k := fair.Key{Class: ClassOf(a.Job), Tenant: a.Session.Tenant, Fresh: a.Fresh}
 	if a.Session.ID != "" {

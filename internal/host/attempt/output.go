@@ -40,7 +40,7 @@ func useOf(called bool) use {
 	return unused
 }
 
-// NeedsState refuses a job that asks for state where there is none; an anonymous job has version 0.
+// NeedsState refuses a job that requests state where there is none; an anonymous job has version 0.
 func NeedsState(a *Attempt, version uint64) *jobs.Error {
 	if !a.Req.RequireState || version > 0 {
 		return nil

@@ -51,7 +51,7 @@ type ends struct {
 	start   error
 }
 
-// mostEnds bounds the workers that are remembered; who comes so late counts once more.
+// mostEnds bounds the workers that are kept; who comes so late counts once more.
 const mostEnds = 1024
 
 // first reports whether the end of a worker is news.

@@ -55,7 +55,7 @@ func (c count) onto(stored int) int {
 // their own host only.
 const mostSums = 256
 
-// forget drops what was counted of a breaker that an operator has reset.
+// drop removes what was counted of a breaker that an operator has reset.
 func (s *Shared) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -53,7 +53,7 @@ func New(host string, cfg breaker.Config, changed func(breaker.Change)) *Shared 
 	return s
 }
 
-// Open says where they are shared.
+// Open reports where they are shared.
 func (s *Shared) Open(on *stream.Access) { s.on, s.began = on, on.Clock.Mono() }
 
 // Run shares them until ctx ends.
@@ -73,7 +73,7 @@ func (s *Shared) Run(ctx context.Context) {
 	s.share(ctx)
 }
 
-// tries bounds how often a write is made again that another one has overtaken; pause is the wait between tries when the broker does
+// tries bounds how often a write is repeated that another one has overtaken; pause is the wait between tries when the broker does
 // not answer.
 const (
 	tries = 8
@@ -210,7 +210,7 @@ func (s *Shared) write(ctx context.Context, name string, e breaker.Event) bool {
 		if err != nil {
 			return false
 		}
-		if entry.Revision == 0 { // nothing is known of it where the bucket was made again
+		if entry.Revision == 0 { // nothing is known of it where the bucket was recreated
 			delete(s.revs, key)
 			return false
 		}
@@ -239,7 +239,7 @@ func (s *Shared) publish(e breaker.Event) {
 	}
 }
 
-// Serve answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was asked for.
+// Serve answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was requested.
 func (s *Shared) Serve() (stop func(), err error) {
 	return s.on.Serve(jobs.SubjectControl+s.host+".breakers", func(data []byte, reply func([]byte)) {
 		var ask control.BreakersAsk

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// read asks the broker for something.
+// read queries the broker for something.
 func (x *executor) read(a *lifecycle.Action) {
 	act := *a
 	x.d.life.Spawn(func() { x.d.FeedHere(x.answerTo(&act)) })
@@ -72,7 +72,7 @@ func (x *executor) write(a *lifecycle.Action) {
 	}
 }
 
-// fault says in the core's words how a read or a write has failed.
+// fault translates the failure of a read or a write for the core.
 func (all *Drivers) fault(ev *lifecycle.Event, err error) {
 	if err == nil {
 		return

@@ -12,7 +12,7 @@ import (
 )
 
 // storeDeadLetter keeps a dead job with its request, its headers and its error history. The broker stores one of two with the
-// same id within its window of duplicates; check says that there may be an older one.
+// same id within its window of duplicates; check reports that there may be an older one.
 func (all *Drivers) storeDeadLetter(ctx context.Context, j *lifecycle.Job, d *jobs.DeadLetter, check bool) error {
 	if check {
 		if there, err := all.hasDeadLetter(ctx, d); there || err != nil {

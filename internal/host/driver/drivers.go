@@ -31,13 +31,13 @@ type Drivers struct {
 	watches sync.WaitGroup
 }
 
-// Session makes the driver of a session in one epoch. waits says that an earlier epoch's driver still works on it.
+// Session makes the driver of a session in one epoch. waits reports that an earlier epoch's driver still works on it.
 func (all *Drivers) Session(ref jobs.SessionRef, life Life, epoch uint64, jobsLife int64, waits bool) *Driver {
 	return all.driver(ref, life, lifecycle.NewSession(all.Rules, ref, epoch, jobsLife, waits))
 }
 
-// Anonymous makes the driver of a job without session. since tells which jobs can have no earlier attempts if they come for the first
-// time, began when the delivery was asked for.
+// Anonymous makes the driver of a job without session. since reports which jobs can have no earlier attempts if they come for the first
+// time, began when the delivery was requested.
 func (all *Drivers) Anonymous(ref jobs.SessionRef, life Life, since lifecycle.Moment, began clock.Mono) *Driver {
 	return all.driver(ref, life, lifecycle.NewAnonymous(all.Rules, ref, since, began))
 }
@@ -60,7 +60,7 @@ func (all *Drivers) Wait() {
 	all.Goroutines.running.Wait()
 }
 
-// roomFor tells whether there is room in the broker's stores.
+// roomFor reports whether there is room in the broker's stores.
 func (all *Drivers) roomFor(op uint32) lifecycle.Event {
 	ev := lifecycle.Event{Kind: lifecycle.RoomLooked, Op: op}
 	if all.Full() {
@@ -97,11 +97,11 @@ func (all *Drivers) reply(to lifecycle.Address, body []byte, more bool) {
 		return
 	}
 	if !more && jobs.Imported(to.To) {
-		_ = all.On.NC.Publish(to.To, nil) // the broker forgets the call
+		_ = all.On.NC.Publish(to.To, nil) // the broker drops the call
 	}
 }
 
-// dropEverywhere makes the workers of all hosts forget what they hold of an erased session. It is published once: nothing reads
+// dropEverywhere makes the workers of all hosts drop what they hold of an erased session. It is published once: nothing reads
 // what a worker that misses it keeps, and others' states push it out.
 func (all *Drivers) dropEverywhere(session jobs.SessionRef) {
 	body, err := json.Marshal(jobs.Drop{Tenant: session.Tenant, Session: session.ID})

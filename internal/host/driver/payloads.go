@@ -53,7 +53,7 @@ func (p *Payloads) Body(ctx context.Context, j *lifecycle.Job) ([]byte, error) {
 	return m.Data, err
 }
 
-// Release forgets the payload of a job that waited.
+// Release drops the payload of a job that waited.
 func (p *Payloads) Release(j *lifecycle.Job) {
 	if j.Data != nil {
 		p.held.Add(-int64(j.Size))

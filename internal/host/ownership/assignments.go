@@ -26,7 +26,7 @@ type assignment struct {
 	changed chan struct{} // closed when a newer one is known
 }
 
-// mostPartitions bounds what an assignment's key can make the host remember.
+// mostPartitions bounds what an assignment's key can make the host keep.
 const mostPartitions = 4096
 
 func newAssignments(log *slog.Logger) *assignments {

@@ -48,7 +48,7 @@ func (k *Keeper) Follow(ctx context.Context) {
 	k.on.Follow(ctx, stream.Assign, jobs.AssignmentKeys, k.assigned.apply)
 }
 
-// Stop says that the host is leaving: what is assigned to it from now on is given back at once.
+// Stop reports that the host is leaving: what is assigned to it from now on is given back at once.
 func (k *Keeper) Stop() { k.stopping.Store(true) }
 
 // HighestEpoch is the highest epoch that was ever seen.

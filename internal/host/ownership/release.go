@@ -27,7 +27,7 @@ func (k *Keeper) giveBack(ctx context.Context, n int, epoch uint64) bool {
 	return err == nil
 }
 
-// Release serves dspex.ctl.<host>.release, by which the leader asks for partitions. The assignments are the answer.
+// Release serves dspex.ctl.<host>.release, by which the leader requests partitions. The assignments are the answer.
 func (k *Keeper) Release() (stop func(), err error) {
 	return k.on.Serve(jobs.SubjectControl+k.host+".release", k.onRelease)
 }

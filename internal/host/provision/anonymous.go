@@ -16,7 +16,7 @@ import (
 )
 
 // Programs of anonymous jobs are the one exception to "no state": create_program without a session keeps its program for an
-// hour, under an id that nobody can guess; whoever knows the id may run it. It is a state like a session's, under a name
+// hour, under an id that nobody can guess; anyone who knows the id may run it. It is a state like a session's, under a name
 // that no session can have.
 
 const (
@@ -44,7 +44,7 @@ func (p *Provision) WithProgram(ctx context.Context, t *lifecycle.Task, call *fr
 		if err != nil {
 			return "", jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the program cannot be read: %v", err).Again()
 		}
-		if kept.Exists { // else the worker knows no such program, and says so
+		if kept.Exists { // else the worker reports an unknown program
 			call.Session, call.State, call.StateVersion = programSession(named), kept.Value, 1
 		}
 	}

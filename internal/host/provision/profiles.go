@@ -2,13 +2,13 @@ package provision
 
 import "sync"
 
-// sentProfiles remembers which worker knows which language model.
+// sentProfiles keeps which worker knows which language model.
 type sentProfiles struct {
 	mu    sync.Mutex
 	known map[uint64]map[string]bool
 }
 
-// mostWorkers bounds the workers remembered; a forgotten one is told again.
+// mostWorkers bounds the workers kept; a dropped one is sent again.
 const mostWorkers = 1024
 
 // tell tells the worker if it does not know. Who finds it told may call: it has gone out by then. tell does not wait.

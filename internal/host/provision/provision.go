@@ -15,7 +15,7 @@ import (
 
 // Models turns a choice of language model into the LM frame that defines it.
 type Models interface {
-	// Named finds a profile of the host; Chosen one that a client asked for by set_lm arguments; Default the host's own
+	// Named finds a profile of the host; Chosen one that a client requested by set_lm arguments; Default the host's own
 	// ("" when there is none; an error when it cannot be used). The key changes whenever the profile's content does.
 	Named(name string) (jobs.Model, *jobs.Error)
 	Chosen(args []byte) (jobs.Model, *jobs.Error)
@@ -86,7 +86,7 @@ func (p *Provision) FollowDefault(ctx context.Context) {
 	})
 }
 
-// tries bounds how often a write is made again that another one has overtaken.
+// tries bounds how often a write is repeated that another one has overtaken.
 const tries = 8
 
 // programsWait bounds the wait of a host that starts for what was pushed before: its first job should find that, but a broker that

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// lostRecords is what a host knows of the bucket of records itself. If that was lost and made again, a session without a record
+// lostRecords is what a host knows of the bucket of records itself. If that was lost and recreated, a session without a record
 // need not be a new one.
 type lostRecords struct {
 	on   *stream.Access
@@ -23,13 +23,13 @@ type lostRecords struct {
 const lookLife = stream.LossPause * 4 / 5
 
 // forgot reports whether a session that has no record may have had one that was lost with its bucket: for as long as it could
-// have lived. Nobody can tell it from a new one.
+// have lived. It cannot be distinguished from a new one.
 func (l *lostRecords) forgot(ctx context.Context) (bool, error) {
 	renewed, err := l.look(ctx)
 	return !renewed.IsZero() && l.on.Clock.Age(renewed) < l.life, err
 }
 
-// look says when the bucket was made again.
+// look reports when the bucket was recreated.
 func (l *lostRecords) look(ctx context.Context) (time.Time, error) {
 	l.mu.Lock()
 	now, renewed, fresh := time.Now(), l.renewed, !l.looked.IsZero() && time.Since(l.looked) <= lookLife

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// reset asks for everything un-acked again: a reconnect can strand deliveries until AckWait. It asks again each time, also
+// reset requests everything un-acked again: a reconnect can strand deliveries until AckWait. It does so each time, also
 // while nothing has come since the last reset: what came may have been lost with the connection.
 func (p *partition) reset() {
 	p.mu.Lock()

@@ -32,7 +32,7 @@ type partition struct {
 	closing   bool
 }
 
-// idleSessions bounds the sessions that a partition remembers without work; a forgotten one is read from its record.
+// idleSessions bounds the sessions that a partition keeps without work; a dropped one is read from its record.
 const idleSessions = 256
 
 // Epoch implements ownership.Service.
@@ -66,7 +66,7 @@ func newPartition(s *service, epoch uint64) *partition {
 	return &partition{service: s, epoch: epoch, sessions: map[jobs.SessionRef]*driver.Driver{}, next: 1, lost: make(chan error, 1)}
 }
 
-// end says why the epoch is over; the first reason counts.
+// end reports why the epoch is over; the first reason counts.
 func (p *partition) end(err error) {
 	select {
 	case p.lost <- err:
@@ -74,7 +74,7 @@ func (p *partition) end(err error) {
 	}
 }
 
-// shut lets nothing start any more: it forgets what waits, and hands the sessions that still run to the ownership; their jobs
+// shut lets nothing start any more: it drops what waits, and hands the sessions that still run to the ownership; their jobs
 // come again in the next epoch. When the work has ended, they end too.
 func (p *partition) shut() {
 	p.mu.Lock()
@@ -164,7 +164,7 @@ func (p *partition) forgetIdle() {
 	}
 }
 
-// forget drops a session without work from memory; called with p.mu held.
+// drop removes a session without work from memory; called with p.mu held.
 func (p *partition) forget(ref jobs.SessionRef) {
 	delete(p.sessions, ref)
 	p.all.Telemetry.Stats.Sessions.Add(-1)

@@ -15,7 +15,7 @@ import (
 // life is what the drivers of a partition's sessions belong to.
 type life struct{ p *partition }
 
-// newSession makes the driver of a session. waits says that an earlier epoch's driver still works on it.
+// newSession makes the driver of a session. waits reports that an earlier epoch's driver still works on it.
 func (p *partition) newSession(ref jobs.SessionRef, waits bool) *driver.Driver {
 	return p.all.Drivers.Session(ref, life{p}, p.epoch, p.life, waits)
 }
@@ -43,7 +43,7 @@ func (s life) Rested(*driver.Driver) bool {
 	return false
 }
 
-// Resting lets the partition forget a session of which nothing is known, and who waited for it begin.
+// Resting lets the partition drop a session of which nothing is known, and who waited for it begin.
 func (s life) Resting(d *driver.Driver) {
 	defer s.p.owned.Running.Done()
 	s.p.earlier.rested(d)
@@ -99,7 +99,7 @@ func (s life) GiveUp(o lifecycle.Owner) {
 	s.p.shut()
 }
 
-// errFenced says that the partition is not the epoch's any more.
+// errFenced reports that the partition is not the epoch's any more.
 var errFenced = errors.New("fenced: the partition belongs to another epoch")
 
 // mine reads the assignment again: errFenced if it moved on.

@@ -29,7 +29,7 @@ type Sessions struct {
 	parts sync.Map // int -> *partition: the epochs that are served now
 }
 
-// New makes the sessions of a host, whose records live for idle after a write, and an hour more.
+// New makes the sessions of a host, whose records last for idle after a write, and an hour more.
 func New(host string, models provision.Models, drivers *driver.Drivers, idle time.Duration) *Sessions {
 	return &Sessions{Host: host, Models: models, Drivers: drivers, Telemetry: drivers.Telemetry, on: drivers.On, lost: lostRecords{on: drivers.On, life: idle + time.Hour}}
 }

@@ -48,7 +48,7 @@ func blockedHint(step lifecycle.Step) string {
 	return "check that this host has permission to write it (nats.conf) and that the broker has room"
 }
 
-// Remove says that the job gets on.
+// Remove reports that the job gets on.
 func (b *Blocked) Remove(by any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Progress tells whether the host finishes what it has to do. Pings prove that workers live, this proves that their calls end.
+// Progress reports whether the host finishes what it has to do. Pings prove that workers live, this proves that their calls end.
 type Progress struct {
 	running  atomic.Int64 // calls in workers
 	answered atomic.Int64 // calls that a worker has answered, and their partial output
@@ -72,7 +72,7 @@ func (p *Progress) Look(waiting int64) (stalled time.Duration, running int64) {
 	return 0, running
 }
 
-// turn forgets the calls of two hours ago.
+// turn drops the calls of two hours ago.
 func (p *Progress) turn(now time.Time) {
 	switch age := now.Sub(p.turned); {
 	case age < usualHour:

@@ -55,10 +55,10 @@ type Waiter struct {
 // NewWaiter makes one that is granted a token by grant.
 func NewWaiter(grant func(Kind) bool) *Waiter { return &Waiter{grant: grant} }
 
-// away forgets where it waited.
+// away drops where it waited.
 func (w *Waiter) away() { *w = Waiter{grant: w.grant} }
 
-// New makes n tokens of each kind. admits says whether a breaker lets something through.
+// New makes n tokens of each kind. admits reports whether a breaker lets something through.
 func New(n int, admits func(breaker string) bool) *Tokens {
 	return &Tokens{free: [Kinds]int{Call: n, Queued: n}, admits: admits}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Recycle says when a worker is replaced by a fresh one. Zero means the documented default, less than zero never. The age and
+// Recycle is when a worker is replaced by a fresh one. Zero means the documented default, less than zero never. The age and
 // the number of jobs are spread by a tenth both ways, so that workers that started together do not go together.
 type Recycle struct {
 	Jobs int           // 10,000
@@ -36,7 +36,7 @@ func (r Recycle) WithDefaults() Recycle {
 	return r
 }
 
-// Reason says why a worker should be replaced, "" if it need not be. spread is its share of the limits, 0.9 to 1.1.
+// Reason reports why a worker should be replaced, "" if it need not be. spread is its share of the limits, 0.9 to 1.1.
 func (r Recycle) Reason(age time.Duration, jobs, own uint64, spread float64) string {
 	switch {
 	case r.Memory > 0 && own >= uint64(r.Memory):

@@ -2,11 +2,11 @@ package pace
 
 import "time"
 
-// Rules say how fast a supervisor starts another worker.
+// Rules is how fast a supervisor starts another worker.
 type Rules struct {
 	First, Most time.Duration // the delay doubles from First to Most
 	Healthy     time.Duration // a worker that lived so long sets the delay back
-	Failures    int           // so many failed starts ...
+	Failures    int           // this many failed starts ...
 	Within      time.Duration // ... in so long lead to quarantine
 	Quarantine  time.Duration
 }
@@ -17,7 +17,7 @@ var DefaultRules = Rules{
 	Failures: 5, Within: time.Minute, Quarantine: 30 * time.Second,
 }
 
-// Ending is what a supervisor remembers of the worker that ended.
+// Ending is what a supervisor keeps of the worker that ended.
 type Ending struct {
 	Ready    bool          // it reached READY
 	Lived    time.Duration // since READY

@@ -79,7 +79,7 @@ func run(sp Spec, p *Pipes, files []*os.File) (*os.Process, error) {
 	return os.StartProcess(path, sp.Command, &os.ProcAttr{Dir: sp.Dir, Env: sp.Env, Files: files, Sys: sysProcAttr()})
 }
 
-// newChild is a process with its pipes. How it is signalled and waited for is up to whoever has started it; also if it fails, and the pipes
+// newChild is a process with its pipes. How it is signalled and waited for is up to the one who has started it; also if it fails, and the pipes
 // are closed.
 func newChild(pid int, p *Pipes) (*Child, error) {
 	offerToTheKernel(pid)
@@ -116,7 +116,7 @@ func statusOf(state *os.ProcessState, err error) ExitStatus {
 	return ExitStatus{Code: state.ExitCode()}
 }
 
-// onePipe says where a pipe goes and how it is used.
+// onePipe reports where a pipe goes and how it is used.
 type onePipe struct {
 	pipe    *[2]*os.File
 	name    string

@@ -99,7 +99,7 @@ func (l *Logs) turnLocked(now time.Time) {
 	}
 	select {
 	case l.lines <- note:
-	default: // the logger is behind: the count goes on and is told at the next tick
+	default: // the logger is behind: the count goes on and is answered at the next tick
 		l.suppressed += int(note.Attrs[0].Value.Int64())
 	}
 }

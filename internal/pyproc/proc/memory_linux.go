@@ -47,7 +47,7 @@ func offerToTheKernel(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0) // it may have ended; nothing but its place in a queue depends on it
 }
 
-// ParentOf tells which process is another's parent, 0 if that cannot be told.
+// ParentOf reports which process is another's parent, 0 if that cannot be told.
 func ParentOf(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -62,6 +62,6 @@ func ParentOf(pid int) int {
 	return parent
 }
 
-// Forked is a worker that a process of ours has forked, with its pipes. The caller says how it is signalled and waited for; it has to do so
+// Forked is a worker that a process of ours has forked, with its pipes. The caller reports how it is signalled and waited for; it has to do so
 // also after an error, and the pipes are closed then.
 func Forked(pid int, p *Pipes) (*Child, error) { return newChild(pid, p) }

@@ -23,7 +23,7 @@ class Program:
     signature: Signature
     module: str = "predict"
     learnt: Mapping[str, Any] | None = field(default=None, compare=False)
-    learnt_key: str = ""  # tells two states apart
+    learnt_key: str = ""  # distinguishes two states
 
 
 @dataclass

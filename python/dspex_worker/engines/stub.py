@@ -1,6 +1,6 @@
-"""An engine without language model and without third-party packages. It says so in its name and in every answer.
+"""An engine without language model and without third-party packages. Its name and every answer mark it.
 
-Outputs depend on nothing but the signature, the inputs and the history, so tests can say what they must be.
+Outputs depend on nothing but the signature, the inputs and the history, so tests can state them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// sheet says how the rows of a CSV file become jobs.
+// sheet is how the rows of a CSV file become jobs.
 type sheet struct {
 	is          bool
 	command     string
@@ -168,7 +168,7 @@ func (r *rows) head() error {
 	return err
 }
 
-// job is what a row runs; rule says what is wrong with it.
+// job is what a row runs; rule reports what is wrong with it.
 func (r *rows) job(record []string) (job dspex.BatchJob, rule string) {
 	if len(record) != r.width {
 		return job, fmt.Sprintf("it must have %d columns, got %d", r.width, len(record))

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// table says what a file of results looks like.
+// table is the form of a file of results.
 type table struct {
 	out     string
 	is      bool     // CSV
@@ -42,7 +42,7 @@ type outColumn struct {
 	path []string
 }
 
-// read takes the columns apart. Results are CSV if columns are chosen, or the file's name says so.
+// read takes the columns apart. Results are CSV if columns are chosen, or by the file's name.
 func (t *table) read() (all []outColumn, err error) {
 	t.is = t.is || len(t.columns) > 0 || strings.HasSuffix(strings.ToLower(t.out), ".csv")
 	list := t.columns

@@ -18,7 +18,7 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 )
 
-// benchFlags say how to load the pool.
+// benchFlags report how to load the pool.
 type benchFlags struct {
 	users, operations int
 	command, session  string

@@ -229,7 +229,7 @@ func sayReply(a *cli.App, reply dspex.Reply, err error) error {
 		if said := a.Say(reply.Raw); said != nil || err == nil {
 			return said
 		}
-		return cli.ErrSilent // the reply says why
+		return cli.ErrSilent // the reply reports why
 	}
 	if err != nil {
 		return err

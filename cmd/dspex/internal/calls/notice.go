@@ -58,7 +58,7 @@ func (n *notice) stop() {
 	})
 }
 
-// waitsFor says what a job waits for.
+// waitsFor reports what a job waits for.
 func waitsFor(found dspex.Job, err error) string {
 	var e *dspex.Error
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 )
 
-// Exit statuses beside those of package daemon, as the help tells them.
+// Exit statuses beside those of package daemon, as in the help text.
 const (
 	ExitTimeout     = 4
 	ExitInterrupted = 130
@@ -108,7 +108,7 @@ func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Cl
 	return err
 }
 
-// Connect opens the connection that the global flags ask for, under a name that the broker's list shows; trouble receives errors that
+// Connect opens the connection that the global flags request, under a name that the broker's list shows; trouble receives errors that
 // the broker sends outside of its replies.
 func (a *App) Connect(ctx context.Context, name string, trouble func(error)) (*dspex.Client, error) {
 	address, options, err := a.Target()

@@ -39,7 +39,7 @@ type natsContext struct {
 	WindowsStore string `json:"windows_cert_store"`
 }
 
-// surrounding is what the variables of the nats command line say when no context is named.
+// surrounding is what the variables of the nats command line set when no context is named.
 func (a *App) surrounding() *natsContext {
 	return &natsContext{
 		name: "of the environment", User: a.Env("NATS_USER"), Password: a.Env("NATS_PASSWORD"), Creds: a.Env("NATS_CREDS"), NKey: a.Env("NATS_NKEY"),

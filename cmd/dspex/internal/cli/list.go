@@ -44,7 +44,7 @@ type Listing[T any] struct {
 // listPage is how many items are aligned, and in memory, at a time.
 const listPage = 500
 
-// Say writes items as they come; --output json is one list at the end. most is the number that was asked for.
+// Say writes items as they come; --output json is one list at the end. most is the number that was requested.
 func (l *Listing[T]) Say(a *App, items iter.Seq2[T, error], most int) error {
 	whole := []json.RawMessage{} // of --output json alone
 	var rows [][]string

@@ -58,7 +58,7 @@ func cleanJSON(b []byte) []byte {
 	return out
 }
 
-// Say writes v as JSON in the form that --output asks for.
+// Say writes v as JSON in the form that --output requests.
 func (a *App) Say(v any) error {
 	var buf bytes.Buffer
 	encoder := json.NewEncoder(&buf)
@@ -163,7 +163,7 @@ func Plain(v any) string {
 	return string(cleanJSON(bytes.TrimSpace(buf.Bytes())))
 }
 
-// SayError tells why the program ends: as JSON where the answer would have been, or aligned for people.
+// SayError reports why the program ends: as JSON where the answer would have been, or aligned for people.
 func (a *App) SayError(err error, status int) {
 	var e *dspex.Error
 	var own *Failure

@@ -19,7 +19,7 @@ var (
 	wrongCount     = regexp.MustCompile(`^(accepts|requires) .*arg\(s\)`)
 )
 
-// WhatIsWrong says what is wrong with a command line that no command took, and what may have been meant.
+// WhatIsWrong reports what is wrong with a command line that no command took, and what may have been meant.
 func WhatIsWrong(root *cobra.Command, args []string, err error) error {
 	if own, ok := errors.AsType[*Failure](err); ok {
 		return own
@@ -38,7 +38,7 @@ func WhatIsWrong(root *cobra.Command, args []string, err error) error {
 	return Usage("%v", err)
 }
 
-// FlagError says what is wrong with a flag, and which one may have been meant.
+// FlagError reports what is wrong with a flag, and which one may have been meant.
 func FlagError(cmd *cobra.Command, err error) error {
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok && unknown.GetSpecifiedShortnames() == "" {
 		return wrong("unknown flag --"+unknown.GetSpecifiedName(), meant(nearFlags(cmd, unknown.GetSpecifiedName())))

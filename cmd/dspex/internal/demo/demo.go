@@ -111,7 +111,7 @@ func (d *demo) event(format string, args ...any) {
 	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Red, "✗"), fmt.Sprintf(format, args...))
 }
 
-// mended tells that the demo takes it back.
+// mended reports that the demo takes it back.
 func (d *demo) mended(format string, args ...any) {
 	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Green, "✓"), fmt.Sprintf(format, args...))
 }

@@ -19,7 +19,7 @@ import (
 // demoBreaker is how long a breaker of the demo's hosts stays open: a minute is too long to watch.
 const demoBreaker = 2 * time.Second
 
-// failure is a language model that asks for patience, goes down, and comes back.
+// failure is a language model that requests patience, goes down, and comes back.
 func (d *demo) failure(ctx context.Context) error {
 	alerted, stop, err := d.alerts()
 	if err != nil {
@@ -174,7 +174,7 @@ func (d *demo) replayOne(ctx context.Context) error {
 	return errors.New("there is no dead letter")
 }
 
-// misbehave scripts the echo model and says so; the empty script has it behave.
+// misbehave scripts the echo model and reports it; the empty script has it behave.
 func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	body, err := json.Marshal(map[string]string{"script": script})
 	if err != nil {
@@ -201,5 +201,5 @@ func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	return nil
 }
 
-// tell says what came of something, indented below it.
+// tell reports what came of something, indented below it.
 func (d *demo) tell(format string, args ...any) { fmt.Fprintf(d.Out, "    "+format+"\n", args...) }

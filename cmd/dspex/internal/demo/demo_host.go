@@ -99,10 +99,10 @@ func (d *demo) awaitService(ctx context.Context) error {
 	}
 }
 
-// kill ends the host as the kernel would for want of memory.
+// kill ends the host as the kernel would for lack of memory.
 func (h *demoHost) kill() {
 	_ = h.cmd.Process.Kill()
-	err := <-h.ended // it says that it was killed
+	err := <-h.ended // it reports that it was killed
 	h.ended <- err
 }
 

@@ -85,7 +85,7 @@ func (d *demo) echo(path string) string {
 
 type promptMessage struct{ Role, Content string }
 
-// lastPrompt asks the echo model what it was asked last.
+// lastPrompt reads the last prompt from the echo model.
 func (d *demo) lastPrompt(ctx context.Context) ([]promptMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.echo("/last?n=1"), nil)
 	if err != nil {

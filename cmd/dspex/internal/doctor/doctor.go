@@ -1,4 +1,4 @@
-// Package doctor looks for what is wrong with a machine, a broker and a deployment, and says what to do about it.
+// Package doctor looks for what is wrong with a machine, a broker and a deployment, and reports what to do about it.
 package doctor
 
 import (
@@ -75,7 +75,7 @@ func (d *doctor) add(check string, level Level, hint, format string, args ...any
 
 func (d *doctor) fine(check, format string, args ...any) { d.add(check, Fine, "", format, args...) }
 
-// denied reports whether a look was left out for want of rights, or failed, and says so.
+// denied reports whether a look was left out for lack of rights, or failed, and reports it.
 func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	switch {
 	case err == nil:

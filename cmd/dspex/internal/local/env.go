@@ -15,7 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/pyenv"
 )
 
-// envFlags say which directory's packages are meant, and with what interpreter.
+// envFlags report which directory's packages are meant, and with what interpreter.
 type envFlags struct{ path, python string }
 
 // Env is `dspex env`.
@@ -65,7 +65,7 @@ func envRemove(a *cli.App, f *envFlags) *cobra.Command {
 	}
 }
 
-// editEnv changes the file; if what it asks for then cannot be installed, it is as it was.
+// editEnv changes the file; if what it requests then cannot be installed, it is as it was.
 func editEnv(ctx context.Context, a *cli.App, f *envFlags, add, remove []string) error {
 	undo, err := pyenv.Edit(f.path, add, remove)
 	if err != nil {

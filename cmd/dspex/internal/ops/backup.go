@@ -60,7 +60,7 @@ session that began after it answers "reset". It needs the broker user backup.`,
 	return cmd
 }
 
-// copying connects, runs one copy and says what it did.
+// copying connects, runs one copy and reports what it did.
 func copying(ctx context.Context, a *cli.App, do func(context.Context, *nats.Conn, backup.Progress) (*backup.Manifest, error)) error {
 	address, options, err := a.Target()
 	if err != nil {

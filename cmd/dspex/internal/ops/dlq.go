@@ -41,7 +41,7 @@ func (f *deadLetterFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.replayed, "replayed", false, "only dead letters that were replayed; --replayed=false: that were not")
 }
 
-// filter checks the flags; given says whether one restricts the choice.
+// filter checks the flags; given reports whether one restricts the choice.
 func (f *deadLetterFlags) filter(cmd *cobra.Command) (filter dspex.DeadLetterFilter, given bool, err error) {
 	for _, name := range []string{"session", "anonymous", "category", "code", "older-than", "newer-than", "replayed"} {
 		given = given || cmd.Flags().Changed(name)

@@ -70,7 +70,7 @@ func sayHosts(a *cli.App, hosts dspex.Hosts) {
 	}
 }
 
-// workersOf says how many of the workers serve, and how many do above them.
+// workersOf reports how many of the workers serve, and how many do above them.
 func workersOf(h dspex.HostInfo) string {
 	text := fmt.Sprintf("%d/%d", h.ActiveWorkers, h.PoolSize)
 	if h.OverflowWorkers > 0 {

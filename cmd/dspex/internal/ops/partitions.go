@@ -67,7 +67,7 @@ func repartition(ctx context.Context, a *cli.App, c *dspex.Client, n int) error 
 	return sayPartitions(a, now)
 }
 
-// left says what a change waits for.
+// left reports what a change waits for.
 func left(now dspex.Partitions) string {
 	if now.Held > 0 || now.Waiting == 0 {
 		return fmt.Sprintf("hosts have not given back %d partitions from before the change", now.Held)

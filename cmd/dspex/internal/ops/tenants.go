@@ -132,7 +132,7 @@ outcomes stay until they expire, and are the tenant's again if one of the same n
 	return cmd
 }
 
-// reloaded asks the broker to read its configuration again, or says how that is done.
+// reloaded signals the broker to read its configuration again, or reports how that is done.
 func reloaded(ctx context.Context, a *cli.App, flags *tenantFlags, name, what string) error {
 	asked := flags.pidFile != ""
 	if asked {

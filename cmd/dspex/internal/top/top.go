@@ -116,7 +116,7 @@ type model struct {
 	screen screen
 }
 
-// again asks for the next sample.
+// again requests the next sample.
 type again struct{}
 
 func (m model) Init() tea.Cmd { return m.look }

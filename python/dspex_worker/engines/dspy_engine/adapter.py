@@ -1,6 +1,6 @@
 """DSPy's chat adapter without the work that is the same in every call of a program.
 
-DSPy writes the system message and the reminder of the outputs anew for each call, and builds a pydantic adapter for each
+DSPy writes the system message and the reminder of the outputs again for each call, and builds a pydantic adapter for each
 value: a quarter of the processor time of a predict.
 """
 

@@ -17,7 +17,7 @@ _log = logging.getLogger("dspex.worker")
 
 
 class Blocking:
-    """At most so many functions at once; more wait their turn, and the first time that they do is told."""
+    """At most this many functions at once; more wait their turn, and the first time that they do is logged."""
 
     def __init__(self, what: str, limit: int) -> None:
         self._what = what

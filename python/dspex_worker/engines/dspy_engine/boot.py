@@ -26,7 +26,7 @@ _QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 
 
 def configure() -> None:
-    """Sets the process-wide defaults. Must run on the main thread, outside of any task: DSPy remembers who did it."""
+    """Sets the process-wide defaults. Must run on the main thread, outside of any task: DSPy records the thread."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # Warnings of DSPy show values: prompts, answers, tracebacks of tools.

@@ -40,5 +40,5 @@ def inline_hops(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _is_hop(function: Callable[..., Any]) -> bool:
-    # asyncio.to_thread(f, ...) asks for partial(context.run, f, ...).
+    # asyncio.to_thread(f, ...) requests partial(context.run, f, ...).
     return isinstance(function, functools.partial) and bool(function.args) and getattr(function.args[0], "__module__", None) in _HOPS

@@ -21,7 +21,7 @@ from dspex_worker.guard import causes, class_name, inner_errors, text_of
 
 __all__ = ["NOT_CONFIGURED_HINT", "Model", "describe", "not_configured", "operation_timeout"]
 
-MAX_RETRY_AFTER_MS = 3_600_000  # a provider may ask for days; the job's deadline is usually sooner
+MAX_RETRY_AFTER_MS = 3_600_000  # a provider may request days; the job's deadline is usually sooner
 SAID = 240  # characters of a provider's own words
 SHARED = 16  # a run of this many characters that also stands in the inputs makes the provider's words secret
 
@@ -161,12 +161,12 @@ _BROKEN = re.compile(r"Failed to parse field (\w+)")
 def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError:
     """An answer that the adapter cannot read. DSPy has mostly asked twice by then, in two forms.
 
-    One rule says what another attempt is worth: only an answer that lacks outputs may come whole the next time, and only if the
+    One rule reports what another attempt is worth: only an answer that lacks outputs may come whole the next time, and only if the
     model's temperature lets it differ. A value that breaks its type's rule was understood and wrong, and what was cut will be again.
     """
     wanted = list(error.signature.output_fields)
     there = list(error.parsed_result or ()) if isinstance(error.parsed_result, Mapping) else []
-    # The first of the two answers, in the form that was asked for first, may have been nearer.
+    # The first of the two answers, in the form that was requested first, may have been nearer.
     told = [cause for cause in causes(error) if isinstance(cause, ex.AdapterParseError)]
     broken = next((found for cause in told if (found := _BROKEN.match(text_of(cause))) is not None), None)
     if broken is not None:
@@ -186,7 +186,7 @@ def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError
 
 
 def _rule(error: BaseException) -> str:
-    """What pydantic says that the value should have been, without the value."""
+    """What the value should have been by pydantic, without the value."""
     for cause in causes(error):
         if isinstance(cause, pydantic.ValidationError):
             found = cause.errors(include_url=False, include_context=False, include_input=False)

@@ -41,7 +41,7 @@ def taken(name: str) -> bool:
 
 
 def switch_off(name: str, reason: str) -> None:
-    """Leaves a way for good, and says so once."""
+    """Leaves a way permanently, and reports it once."""
     if name in _taken:
         _taken.discard(name)
         _log.warning("the fast path %s has switched itself off: %s; programs run as before, with more processor time", name, reason)

@@ -1,7 +1,7 @@
 """Inputs of the operator's functions and programs: from the values of a request to what their annotations say.
 
 pydantic does it, as DSPy does for outputs: models, dataclasses, enums, dates and their like from the form that they have in
-JSON. What an annotation says that pydantic knows nothing of accepts everything, as in Python.
+JSON. An annotation that pydantic does not support accepts everything, as in Python.
 """
 
 from __future__ import annotations

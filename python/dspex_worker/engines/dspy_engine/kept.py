@@ -1,4 +1,4 @@
-"""What DSPy makes anew in each call although it depends on the program alone: pydantic classes, above all.
+"""What DSPy rebuilds in each call although it depends on the program alone: pydantic classes, above all.
 
 Everything is kept by the class that it depends on, and bounded. The prompts are the same, which the differential suite shows.
 """
@@ -136,7 +136,7 @@ def _parsed(value: Any, annotation: Any) -> Any:
             try:
                 return adapter_utils.TypeAdapter(annotation).validate_python(json.loads(value))
             except ValueError:
-                pass  # DSPy repairs it, or says what is wrong
+                pass  # DSPy repairs it, or reports what is wrong
     return _parse_value(value, annotation)
 
 

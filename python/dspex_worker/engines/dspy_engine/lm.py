@@ -32,7 +32,7 @@ from dspex_worker.errors import WorkerError
 __all__ = ["PROVIDERS", "Profile", "Profiles", "engine_of", "import_litellm", "note_finish"]
 
 KEPT = 32  # profiles with open connections
-VARIANTS = 16  # temperatures that one profile remembers an LM for
+VARIANTS = 16  # temperatures that one profile keeps an LM for
 CONNECT_SECONDS = 10.0
 DEFAULT_TIMEOUT_MS = 60_000  # wait for the next byte; the job's own timeout bounds the whole
 DEFAULT_CONNECTIONS = 1000

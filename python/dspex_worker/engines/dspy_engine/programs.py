@@ -72,7 +72,7 @@ class Programs:
 
     def _build(self, program: Program, with_turns: bool) -> Built:
         signature = program.signature
-        # ReAct asks for other outputs than the turns have: there they are readable as text only.
+        # ReAct requests other outputs than the turns have: there they are readable as text only.
         transcript = program.module == "react"
         history = signature.has_history
         fields: dict[str, Any] = {}

@@ -243,7 +243,7 @@ class XMLSplitter:
         if not self._broken:
             try:
                 self._parser.Parse(text, False)
-            except expat.ExpatError:  # the adapter will refuse the answer, and say why
+            except expat.ExpatError:  # the adapter will refuse the answer, and report why
                 self._broken = True
 
     def finish(self) -> None:

@@ -3,7 +3,7 @@
 DSPy makes a request of the messages, JSON of the request, a response of the JSON that comes back and a text of the response,
 each step checked: a third of the processor time of a predict. Here the body is put together from the one that DSPy itself built
 for the same LM, settings and order of roles: it must be that body byte for byte, or the way is left. It is compared again with
-the second call and then once in so many. What is no plain text, or could be seen by anybody (callbacks, caches, history,
+the second call and then once in this many. What is no plain text, or could be seen by anybody (callbacks, caches, history,
 streaming), goes DSPy's way; so does every answer but a text that ended by itself. Errors are DSPy's own.
 
 The call stands in the one seam of all calls (seam.py), as DSPy's do.
@@ -253,7 +253,7 @@ def install(note: Callable[[str | None], None], engine_of: Callable[[Any], Any])
 
 
 def _request(engine_of: Callable[[Any], Any], lm: Any, messages: Any, given: dict[str, Any]) -> tuple[Any, Any, Any] | None:
-    """The engine, the provider and what to send; None if there is no template, or if anything is wrong: DSPy says what."""
+    """The engine, the provider and what to send; None if there is no template, or if anything is wrong: DSPy reports what."""
     try:
         engine = engine_of(lm)
         template = engine and _template(engine, lm, messages, given)

@@ -17,7 +17,7 @@ from dspex_worker.inherit import inherited
 
 __all__ = ["Trace", "trace_var"]
 
-FAILURES = 256  # failed calls of models that are remembered; a job that goes on after more has other worries
+FAILURES = 256  # failed calls of models that are kept; a job that goes on after more has other worries
 
 
 @dataclass(eq=False)
@@ -29,7 +29,7 @@ class Trace:
     settings: dict[str, Any] | None = None  # what dspy.settings holds where no dspy.context says otherwise; None: the process's
     owner: int | None = None  # the thread that may dspy.configure: the first that does
     ended: bool = False
-    of_profile: Any = None  # tells whether an LM is the profile's
+    of_profile: Any = None  # reports whether an LM is the profile's
     called_profile: bool = False  # the profile's model was called
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # counts by model, of every call that a model was paid for
     failed: list[tuple[BaseException, Any]] = field(default_factory=list)  # errors of model calls, each with its LM

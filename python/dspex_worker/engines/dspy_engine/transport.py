@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
             await self._wait(self._writer, timeout)
 
     async def read(self, timeout: float, most: int = sys.maxsize) -> bytes:
-        """What has come, at least a byte and no more than so many; b"" at the end. OSError when it broke."""
+        """What has come, at least a byte and no more than this many; b"" at the end. OSError when it broke."""
         if not self._unread and not self._ended:
             self._reader = self._loop.create_future()
             await self._wait(self._reader, timeout)
