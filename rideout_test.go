@@ -182,3 +182,61 @@ func TestARefusalOfARequestThatWasSentAgainDecidesNothing(t *testing.T) {
 		t.Errorf("%v after %d requests, want success after 3", err, asked.Load())
 	}
 }
+
+// TestAStreamWhoseRequestOrAnswerIsLostIsSentAgainUnderItsId: parts came, then the broker lost the rest.
+func TestAStreamWhoseRequestOrAnswerIsLostIsSentAgainUnderItsId(t *testing.T) {
+	for name, known := range map[string]string{
+		"the request is lost": `{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "unknown job", "retryable": false}}`,
+		"the answer is lost":  `{"ok": true, "result": {"job": "mine", "session": "s", "outcome": "succeeded", "attempts": 1}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := natstest.Run(t)
+			nc := natstest.Connect(t, s)
+			var asked atomic.Int64
+			for subject, f := range map[string]nats.MsgHandler{
+				contract.RPCJobsGet: func(m *nats.Msg) { _ = m.Respond([]byte(known)) },
+				contract.RPCSession + ">": func(m *nats.Msg) {
+					switch asked.Add(1) {
+					case 1:
+						part := nats.NewMsg(m.Reply)
+						part.Header.Set(contract.HeaderPartial, "0")
+						part.Header.Set(contract.HeaderAttempt, "1")
+						part.Data = []byte(`{"field": "answer", "chunk": "Par"}`)
+						_ = m.RespondMsg(part)
+					case 2: // the first one may have been accepted all the same
+						_ = m.Respond([]byte(`{"ok": false, "error": {"error_category": "resource_error", "code": "overloaded", "message": "too much", "retryable": true}}`))
+					default:
+						succeed(m)
+					}
+				},
+			} {
+				if _, err := nc.Subscribe(subject, f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := nc.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			c, err := dspex.Connect(ctx, s.ClientURL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			parts, last := 0, (*dspex.Reply)(nil)
+			for chunk, err := range c.Stream(ctx, "s", "echo", nil, dspex.WithJobID("mine")) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if last = chunk.Reply; last == nil {
+					parts++
+				}
+			}
+			if parts != 1 || last == nil || last.Job.ID != "mine" || asked.Load() != 3 {
+				t.Errorf("%d parts, %+v, asked %d times", parts, last, asked.Load())
+			}
+		})
+	}
+}

@@ -3,7 +3,10 @@ package dspex
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
+	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -48,14 +51,14 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 		}
 		ctx, cancel := bounded(ctx, r.total()+settling)
 		defer cancel()
-		sub, err := c.open(ctx, r, subject)
-		if err != nil {
+		s := streaming{c: c, request: r, subject: subject}
+		defer s.close()
+		if err := s.send(ctx); err != nil {
 			yield(Chunk{}, transport(ctx, err, r.job))
 			return
 		}
-		defer func() { _ = sub.Unsubscribe() }()
 		for {
-			chunk, err := next(ctx, sub, r.job)
+			chunk, err := s.next(ctx)
 			if chunk.Reply != nil {
 				*chunk.Reply, err = c.resolved(ctx, *chunk.Reply, err)
 			}
@@ -64,6 +67,84 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 			}
 		}
 	}
+}
+
+// streaming is a call whose answer comes in parts.
+type streaming struct {
+	c       *Client
+	request *request
+	subject string
+	parts   *nats.Subscription
+	again   bool // it was sent again: a refusal decides nothing
+}
+
+func (s *streaming) close() {
+	if s.parts != nil {
+		_ = s.parts.Unsubscribe()
+	}
+}
+
+func (s *streaming) send(ctx context.Context) (err error) {
+	s.close()
+	s.parts, err = s.c.open(ctx, s.request, s.subject)
+	return err
+}
+
+// next waits for the next part. A broker that ends can lose the request or an answer without an error: a job with an id that is not known,
+// or has ended, is sent again. Then the first outcome comes, or a run whose parts start over.
+func (s *streaming) next(ctx context.Context) (Chunk, error) {
+	for {
+		chunk, err := s.wait(ctx)
+		e := asError(err)
+		switch {
+		case errors.Is(err, errLost):
+			s.again = true
+		case !s.again || e == nil || !slices.Contains(notAccepted, e.Code):
+			return chunk, err
+		}
+		for sent := false; !sent; {
+			select {
+			case <-ctx.Done():
+				return Chunk{}, transport(ctx, ctx.Err(), s.request.job)
+			case <-time.After(ridePause):
+			}
+			if err = s.send(ctx); s.c.nc.IsClosed() {
+				return Chunk{}, transport(ctx, err, s.request.job)
+			}
+			sent = err == nil
+		}
+	}
+}
+
+// wait is next, and ends with errLost if nothing will come.
+func (s *streaming) wait(ctx context.Context) (Chunk, error) {
+	job := s.request.job
+	long := time.AfterFunc(longWait, s.c.watch.begin)
+	defer func() {
+		if !long.Stop() {
+			s.c.watch.leave()
+		}
+	}()
+	if job.ID == "" {
+		return next(ctx, s.parts, job)
+	}
+	try, giveUp := context.WithCancelCause(ctx)
+	looked := make(chan struct{})
+	looks := time.AfterFunc(firstLook, func() {
+		defer close(looked)
+		if s.c.awaitLoss(try, job) {
+			giveUp(errLost)
+		}
+	})
+	chunk, err := next(try, s.parts, job)
+	giveUp(nil)
+	if !looks.Stop() {
+		<-looked
+	}
+	if err != nil && errors.Is(context.Cause(try), errLost) {
+		return Chunk{}, errLost
+	}
+	return chunk, err
 }
 
 // open sends the request with an inbox that takes more than one answer.
