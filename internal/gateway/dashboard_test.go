@@ -71,7 +71,7 @@ func TestEveryPageIsSmallAndHasAStrictPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := serve(t, c, gateway.Config{})
-	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/hosts", "/breakers"} {
+	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/kept", "/sessions", "/session?id=bob", "/hosts", "/breakers", "/letters", "/models", "/batches"} {
 		a := visit(t, base+"/dashboard"+path)
 		if a.StatusCode != 200 || len(a.text) > 100_000 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
 			t.Errorf("%q: %d, %d bytes\n%.300s", path, a.StatusCode, len(a.text), a.text)

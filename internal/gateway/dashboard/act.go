@@ -16,6 +16,8 @@ type action struct {
 
 var actions = map[string]action{
 	"cancel": {false, cancelJob},
+	"replay": {false, replayLetter},
+	"batch":  {false, cancelBatch},
 	"drain":  {true, drainHost},
 	"resume": {true, resumeHost},
 	"reset":  {true, resetBreaker},
@@ -24,6 +26,8 @@ var actions = map[string]action{
 // notices are what a page says after an action.
 var notices = map[string]string{
 	"cancel": "The job was cancelled, or had ended before.",
+	"replay": "The dead letter was replayed as a new job.",
+	"batch":  "The batch is being cancelled.",
 	"drain":  "The host's sessions move as soon as their jobs allow it.",
 	"resume": "The host serves again. Sessions come back to it as partitions are balanced.",
 	"reset":  "The circuit breaker is closed on all hosts.",

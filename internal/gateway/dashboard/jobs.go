@@ -175,9 +175,25 @@ func (s *Server) job(ctx context.Context, r *http.Request, sc scope) (any, error
 			v.Shown = pretty(found.Reply.Result)
 		}
 	}
-	v.Line = lineOf(v.Attempts, found)
+	v.Line = lineOf(pieces(v.Attempts, v.queued(), v.accepted(), time.Now()))
 	v.Show = Root + "/job?" + url.Values{"id": {ref.ID}, "session": {ref.Session}, "show": {"result"}}.Encode() + "#result"
 	return v, nil
+}
+
+// accepted is when the job was accepted, zero if that is not known.
+func (v jobView) accepted() time.Time {
+	if v.Letter != nil {
+		return v.Letter.AcceptedAt
+	}
+	return time.Time{}
+}
+
+// queued is how long the job waited for its last attempt.
+func (v jobView) queued() time.Duration {
+	if v.Job.Reply == nil {
+		return 0
+	}
+	return v.Job.Reply.Queued
 }
 
 // maySee refuses a job or session that is not the caller's.
@@ -254,69 +270,6 @@ func withReply(seen []attempt, job dspex.Job) []attempt {
 		a.Category, a.Code = string(e.Category), e.Code
 	}
 	return append(seen, a)
-}
-
-// bar is a part of a timeline, in thousandths of its width.
-type bar struct {
-	X, W  int
-	Kind  string
-	Label string
-}
-
-// timeline is where a job's time went.
-type timeline struct {
-	Bars  []bar
-	Total string
-	Parts []string // the same in words
-}
-
-// lineOf is the timeline of a job: the wait before its last attempt, and its attempts one after the other.
-func lineOf(attempts []attempt, job dspex.Job) timeline {
-	type span struct {
-		ms    float64
-		kind  string
-		label string
-	}
-	var spans []span
-	queued := 0.0
-	if job.Reply != nil {
-		queued = float64(job.Reply.Queued.Milliseconds())
-	}
-	ran := 0.0
-	for _, a := range attempts[:max(len(attempts)-1, 0)] {
-		ran += a.Ran
-	}
-	if wait := queued - ran; wait > 0 {
-		spans = append(spans, span{wait, "wait", "waited " + milliseconds(wait)})
-	}
-	for _, a := range attempts {
-		kind := "ran"
-		switch {
-		case a.Running:
-			a.Ran = max(float64(time.Since(a.At).Milliseconds()), 1)
-			kind = "running"
-		case a.Failed():
-			kind = "failed"
-		}
-		if a.Ran > 0 {
-			spans = append(spans, span{a.Ran, kind, "attempt " + strconv.Itoa(a.Number) + " " + kind + " " + milliseconds(a.Ran)})
-		}
-	}
-	total := 0.0
-	for _, s := range spans {
-		total += s.ms
-	}
-	if total <= 0 {
-		return timeline{}
-	}
-	line, x := timeline{Total: milliseconds(total)}, 0.0
-	for _, s := range spans {
-		w := max(s.ms/total*1000, 4)
-		line.Bars = append(line.Bars, bar{int(x), int(w), s.kind, s.label})
-		line.Parts = append(line.Parts, s.label)
-		x += w
-	}
-	return line
 }
 
 // mostShown bounds what a page shows of a body.

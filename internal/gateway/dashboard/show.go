@@ -57,8 +57,16 @@ var pages = []page{
 	{Root, "overview", "Overview", true, everybody, nil, (*Server).overview},
 	{Root + "/jobs", "jobs", "Jobs", true, everybody, []string{"session", "id", "state", "command", "page"}, (*Server).jobs},
 	{Root + "/job", "job", "Job", false, everybody, []string{"session", "id", "show"}, (*Server).job},
+	{Root + "/kept", "kept", "Jobs that are kept", false, operator, []string{"session", "state", "command", "page"}, (*Server).kept},
+	{Root + "/sessions", "sessions", "Sessions", true, operator, []string{"prefix", "host", "cursor"}, (*Server).sessions},
+	{Root + "/session", "session", "Session", false, operator, []string{"id", "show"}, (*Server).session},
 	{Root + "/hosts", "hosts", "Hosts", true, fleet, nil, (*Server).hostsPage},
 	{Root + "/breakers", "breakers", "Breakers", true, fleet, nil, (*Server).breakersPage},
+	{Root + "/letters", "letters", "Dead letters", true, operator, []string{"session", "category", "code", "replayed", "cursor"}, (*Server).letters},
+	{Root + "/letter", "letter", "Dead letter", false, operator, []string{"seq", "show"}, (*Server).letter},
+	{Root + "/models", "models", "Models", true, unprefixed, nil, (*Server).models},
+	{Root + "/batches", "batches", "Batches", true, unprefixed, []string{"cursor"}, (*Server).batches},
+	{Root + "/batch", "batch", "Batch", false, unprefixed, []string{"id"}, (*Server).batch},
 }
 
 // layout is what every page has around its content.
@@ -144,15 +152,21 @@ var functions = template.FuncMap{
 	"size":    insight.Size,
 	"ago":     func(t time.Time) string { return since(t, time.Now()) },
 	"asset":   func(name string) string { return Root + "/assets/" + name + "?v=" + versions[name] },
-	"here":    func(nav, path string) bool { return nav == path || path == strings.TrimSuffix(nav, "s") },
+	"here":    func(nav, path string) bool { return nav == path || parents[path] == nav },
 	"clock":   func(t time.Time) string { return t.UTC().Format("15:04:05.000") },
 	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"part":    func(list []dspex.SessionProgram, n int) []dspex.SessionProgram { return list[:min(n, len(list))] },
 	"capital": capital,
 	"count":   count,
 	"rate":    perSecond,
 	"plot": func(l *live, name, title, unit, colour, second, secondKey string) plot {
 		return plot{l, name, title, unit, colour, second, secondKey}
 	},
+}
+
+// parents are the pages of the navigation that others belong to.
+var parents = map[string]string{
+	Root + "/job": Root + "/jobs", Root + "/kept": Root + "/jobs", Root + "/session": Root + "/sessions", Root + "/letter": Root + "/letters", Root + "/batch": Root + "/batches",
 }
 
 // plot is a graph of the overview.
