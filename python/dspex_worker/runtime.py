@@ -119,19 +119,25 @@ class Runtime:
 
     def _control(self, kind: int, call_id: int, body: Any) -> None:
         if kind == FrameType.PING:
-            pong = [body[0], process.rss_bytes(), len(self._calls)]
+            stamp, *_ = body
+            pong = [stamp, process.rss_bytes(), len(self._calls)]
             self._send(FrameType.PONG, call_id, wire.encode(pong))
         elif kind == FrameType.CANCEL:
-            self._cancel(call_id, body[0])
+            reason, *_ = body
+            self._cancel(call_id, reason)
         elif kind == FrameType.DROP:
-            self._worker.sessions.drop(body[0])
-            self._worker.instances.drop(body[0])
+            session, *_ = body
+            self._worker.sessions.drop(session)
+            self._worker.instances.drop(session)
         elif kind == FrameType.LM:
-            self._worker.add_profile(body[0], body[1])
+            key, profile, *_ = body
+            self._worker.add_profile(key, profile)
         elif kind == FrameType.PROGRAM:
-            take(self._worker, body[0], body[1], body[2])
+            program_id, version, record, *_ = body
+            take(self._worker, program_id, version, record)
         elif kind == FrameType.SHUTDOWN:
-            self._stop("shutdown", body[0] / 1000)
+            grace_ms, *_ = body
+            self._stop("shutdown", grace_ms / 1000)
         else:
             raise ValueError("it is not expected after READY")
 

@@ -136,11 +136,13 @@ class _Zygote:
         except (ValueError, frames.ProtocolError) as error:
             self._fail(str(error))
         if kind == FrameType.FORK and len(fds) == PIPES + sandbox.channels():
-            return self._fork(call, fields[0], fds)
+            nonce, *_ = fields
+            return self._fork(call, nonce, fds)
         if kind != FrameType.REAP:
             self._fail(f"frame {FrameType(kind).name} with {len(fds)} descriptors is not expected")
-        if self._workers.pop(fields[0], False):
-            os.waitpid(fields[0], 0)
+        pid, *_ = fields
+        if self._workers.pop(pid, False):
+            os.waitpid(pid, 0)
         return False
 
     def _fork(self, call: int, nonce: str, fds: list[int]) -> bool:

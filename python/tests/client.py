@@ -29,8 +29,8 @@ class Failed(Exception):
     """A call ended in ERROR."""
 
     def __init__(self, body: list[Any]) -> None:
-        super().__init__(f"{body[0]}/{body[1]}: {body[2]}")
         self.category, self.code, self.message, self.detail = body[:4]
+        super().__init__(f"{self.category}/{self.code}: {self.message}")
 
 
 class Result:

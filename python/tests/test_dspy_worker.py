@@ -32,9 +32,9 @@ def worker(server: FakeLM, request: pytest.FixtureRequest) -> Iterator[WorkerPro
             zygote = stack.enter_context(ZygoteProcess(engine="dspy", imports=["dspy_programs"]))
             assert zygote.ready()[3:5] == ["dspy", "3.4.1"]
             process = stack.enter_context(zygote.worker())
-        body = process.ready()
-        assert body[3:5] == ["dspy", "3.4.1"]
-        assert body[0] == 64
+        slots, _, _, engine, version, *_ = process.ready()
+        assert (engine, version) == ("dspy", "3.4.1")
+        assert slots == 64
         lm = {"name": "main", "provider": "openai", "model": "gpt-4o-mini", "api_base": server.url, "api_key": KEY, "temperature": 0.7}
         lm |= {"max_tokens": None, "timeout_ms": 30_000, "max_connections": 100, "supports": {}}
         process.send(FrameType.LM, 0, ["lm-1", lm])
@@ -99,9 +99,9 @@ def test_without_a_model_each_says_so(worker: WorkerProcess, command: str) -> No
 def test_many_calls_are_in_flight_in_one_worker(worker: WorkerProcess) -> None:
     calls = {worker.start_call("predict", {"question": f"q{i}"}, lm="lm-1"): f"echo of q{i}" for i in range(40)}
     while calls:
-        kind, call, body = worker.receive()
+        kind, call, (value, *_) = worker.receive()
         assert kind == FrameType.RESULT
-        assert body[0] == {"answer": calls.pop(call)}
+        assert value == {"answer": calls.pop(call)}
 
 
 def test_a_missing_dspy_is_a_start_error_that_names_the_lock(tmp_path: Any) -> None:

@@ -160,8 +160,8 @@ def test_a_worker_that_is_to_be_different_is_refused() -> None:
     with ZygoteProcess() as zygote:
         zygote.ready()
         with zygote.worker(imports=["sample_commands"]) as worker:
-            kind, _, body = worker.receive()
-            assert (kind, body[1]) == (FrameType.ERROR, "bad_config")
+            kind, _, (_, code, *_) = worker.receive()
+            assert (kind, code) == (FrameType.ERROR, "bad_config")
             assert worker.wait() == 3
 
 
