@@ -4,8 +4,8 @@
 // records next, outcomes last, so that a job that is missing in the copy of a later object is still in that of an earlier one. The one
 // thing that does not fit is an outcome that is newer than its session's record; a restore leaves it out, and its job runs again.
 //
-// What is restored keeps its sequences, and the next one is above all that the deployment ever gave out. Records report which stream they
-// count in by its creation time: they get that of the new one.
+// What is restored keeps its sequences, and the next one is above all that the deployment ever gave out. Records name the stream
+// they count in by its identity, and get that of the new one.
 package backup
 
 import (
@@ -55,6 +55,9 @@ type Object struct {
 	Last     uint64                 `json:"last_seq"` // that the stream had given out
 	Config   jetstream.StreamConfig `json:"config"`
 }
+
+// identity is that of the stream.
+func (o *Object) identity() int64 { return stream.Identity(o.Config, o.Created) }
 
 // Progress receives how far a copy is.
 type Progress func(name string, messages, of uint64)
@@ -150,7 +153,7 @@ func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, pat
 	if err != nil {
 		return nil, err
 	}
-	if !after.Created.Equal(o.Created) {
+	if stream.Identity(after.Config, after.Created) != o.identity() {
 		return nil, errors.New("it was lost and recreated during the copy: start the backup again")
 	}
 	o.Last = after.State.LastSeq

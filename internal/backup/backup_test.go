@@ -105,7 +105,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	if bare, err := stream.GetSequence(t.Context(), to, stream.Jobs, 2); err != nil || len(bare.Header) != 0 || string(bare.Data) != "bare" {
 		t.Errorf("%+v, %v", bare, err)
 	}
-	life := made[stream.Jobs].Created.UnixNano()
+	life := stream.Identity(made[stream.Jobs].Config, made[stream.Jobs].Created)
 	e, err := stream.NewBucket(to, w, stream.Sessions).Get(t.Context(), "s.behind")
 	if err != nil {
 		t.Fatal(err)

@@ -12,8 +12,8 @@ import (
 
 // fit makes the copies fit together: records count in the streams that are made, and no outcome is newer than the record of its session.
 type fit struct {
-	was     map[string]int64 // stream -> creation time
-	now     map[int64]int64  // creation time -> the new one
+	was     map[string]int64 // stream -> identity
+	now     map[int64]int64  // identity -> the new one
 	records time.Time        // when the copy of the records began
 	known   map[string]known // session's record, by its key without "s."
 }
@@ -28,7 +28,7 @@ type known struct {
 func newFit(m *Manifest) *fit {
 	f := &fit{was: map[string]int64{}, now: map[int64]int64{}, known: map[string]known{}}
 	for _, o := range m.Objects {
-		f.was[o.Name] = o.Created.UnixNano()
+		f.was[o.Name] = o.identity()
 		if o.Name == stream.RecordsStream {
 			f.records = o.Began
 		}
@@ -36,7 +36,7 @@ func newFit(m *Manifest) *fit {
 	return f
 }
 
-func (f *fit) made(name string, created time.Time) { f.now[f.was[name]] = created.UnixNano() }
+func (f *fit) made(name string, identity int64) { f.now[f.was[name]] = identity }
 
 // Keys of the records and of the outcomes.
 const (

@@ -82,7 +82,7 @@ type restorer struct {
 	next     uint64
 }
 
-// restore makes one stream, and keeps its creation time.
+// restore makes one stream, and keeps its identity.
 func (r *restorer) restore(ctx context.Context, o Object) error {
 	cfg := o.Config
 	if o.Messages == 0 || o.First+shift(o) > 1 { // it reports that this is a recreated store, in which sessions without a record may have had one
@@ -91,6 +91,8 @@ func (r *restorer) restore(ctx context.Context, o Object) error {
 	if r.replicas > 0 {
 		cfg.Replicas = r.replicas
 	}
+	identity := time.Now().UnixNano()
+	stream.Identify(&cfg, identity)
 	to, err := r.begin(ctx, cfg, o)
 	if err != nil {
 		return err
@@ -107,11 +109,7 @@ func (r *restorer) restore(ctx context.Context, o Object) error {
 	if err := errors.Join(err, <-sent); err != nil {
 		return err
 	}
-	s, err := r.js.Stream(ctx, o.Name)
-	if err != nil {
-		return err
-	}
-	r.fit.made(o.Name, s.CachedInfo().Created)
+	r.fit.made(o.Name, identity)
 	return nil
 }
 

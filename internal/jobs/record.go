@@ -50,7 +50,7 @@ type Outcome struct {
 
 // Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
 type Record struct {
-	Stream       int64  // creation time (ns) of the stream that LastSequence counts in
+	Stream       int64  // identity of the stream that LastSequence counts in
 	Generation   uint64 // a cleanup begins a new one
 	LastSequence uint64
 	Ended        map[uint64]Kind // early ends: cancelled or expired before their turn

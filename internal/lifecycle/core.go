@@ -68,14 +68,14 @@ type common struct {
 	cfg    *Config
 	ref    jobs.SessionRef
 	epoch  uint64
-	stream int64 // creation time of the stream that sequences count in
+	stream int64 // identity of the stream that sequences count in
 
 	mono   clock.Mono // of the event at hand
 	out    []Action
 	lastOp uint32
 }
 
-// NewSession makes the core of a session in an epoch of its partition. stream is the creation time of the stream that its sequences
+// NewSession makes the core of a session in an epoch of its partition. stream is the identity of the stream that its sequences
 // count in. waits reports that an earlier epoch's core has not come to rest yet: PredecessorGone reports when it has.
 func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, waits bool) *Core {
 	s := &sessionBooks{}

@@ -134,7 +134,7 @@ func still(ctx context.Context, js jetstream.JetStream, before *jetstream.Stream
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
-	case err == nil && !s.CachedInfo().Created.Equal(before.Created):
+	case err == nil && identityOf(s.CachedInfo()) != identityOf(before):
 		return fmt.Errorf("%s was made again", before.Config.Name)
 	}
 	return nil

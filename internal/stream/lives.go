@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,6 +15,31 @@ import (
 // new count, and its sequences (revisions) begin above all that a lost store gave out. So the ids that the service counts, the
 // sequences in records and the epochs never meet those of a lost store, and a number that is expected for a
 // compare-and-set is never right by chance.
+
+// identityMark tells in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server that took the copy has
+// another one than its replicas, and than itself after a restart (nats-server 2.15.2, processStreamRestore).
+const identityMark = "dspex_identity"
+
+// Identify gives a stream that is about to be restored an identity of its own.
+func Identify(cfg *jetstream.StreamConfig, identity int64) {
+	marked := map[string]string{identityMark: strconv.FormatInt(identity, 10)}
+	for key, value := range cfg.Metadata {
+		if key != identityMark {
+			marked[key] = value
+		}
+	}
+	cfg.Metadata = marked
+}
+
+// Identity tells a stream from those that had its name before: the mark of a restored one, the creation time (ns) of others.
+func Identity(cfg jetstream.StreamConfig, created time.Time) int64 {
+	if identity, err := strconv.ParseInt(cfg.Metadata[identityMark], 10, 64); err == nil {
+		return identity
+	}
+	return created.UnixNano()
+}
+
+func identityOf(info *jetstream.StreamInfo) int64 { return Identity(info.Config, info.Created) }
 
 // Survey is what a look at the broker objects finds.
 type Survey struct {

@@ -145,7 +145,7 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 		}
 		cons, err := c.js.CreateOrUpdateConsumer(ctx, Jobs, cfg)
 		if err == nil {
-			life, err := c.lifeOf(ctx, before.CachedInfo().Created)
+			life, err := c.sameStream(ctx, identityOf(before.CachedInfo()))
 			if err != nil {
 				return nil, err
 			}
@@ -162,16 +162,16 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 	return nil, fmt.Errorf("consumer %s: another consumer of %s is in the way (`dspex consumers list`)", want.Name, strings.Join(want.Filters[:1], ", "))
 }
 
-// lifeOf is the life of the stream in which the consumer was made: it was the same one before and is after that.
-func (c *Claims) lifeOf(ctx context.Context, before time.Time) (int64, error) {
+// sameStream is the identity of the stream in which the consumer was made: it was the same one before and is after that.
+func (c *Claims) sameStream(ctx context.Context, before int64) (int64, error) {
 	after, err := c.js.Stream(ctx, Jobs)
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
-	if !after.CachedInfo().Created.Equal(before) {
+	if identityOf(after.CachedInfo()) != before {
 		return 0, fmt.Errorf("stream %s was recreated in the meantime", Jobs)
 	}
-	return before.UnixNano(), nil
+	return before, nil
 }
 
 func (c *Claims) mine(ctx context.Context, want Consumer) error {

@@ -15,6 +15,7 @@ var mutants = []mutant{
 	{name: "no compare-and-set on the attempt record", rule: "Rule 3", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
 		"			on.Records.Put(d.Ref.AttemptRecordKey(), a.Body, a.Revision, a.TTL, wrote)\n",
 		"			key, body, ttl := d.Ref.AttemptRecordKey(), a.Body, a.TTL\n			on.Records.Put(key, body, a.Revision, ttl, func(rev uint64, err error) {\n				if !errors.Is(err, stream.ErrWrongRevision) {\n					wrote(rev, err)\n					return\n				}\n				d.life.Spawn(func() {\n					e, _ := on.Records.Get(d.life.Context(), key)\n					wrote(on.Records.PutSync(key, body, e.Revision, ttl))\n				})\n			})\n"}}},
+	{name: "the identity of a restored stream is its creation time", rule: "Rule 2", test: "backup.TestARestoredStreamIsTheSameWhoeverLeadsIt", edits: []edit{decides("stream.Identity", "	return created.UnixNano()")}},
 	{name: "last sequence ignored", rule: "Rule 2", edits: []edit{decides("lifecycle.record.past", "	return false"), decides("lifecycle.sessionJournal.still", "	r, t := &c.session.record, c.cur\n	return !t.overtaken && (t.base == base{} || t.base == r.base()) && r.rec.Ended[t.Sequence] == \"\"")}},
 	{name: "fenced by nobody after a lost compare-and-set", rule: "Rule 3", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"lifecycle.commit.looked",
 		"	if ev.Owner != Mine {\n		c.fenced(ev.Owner)\n		return\n	}\n	if cur != nil && cur.Last",

@@ -18,7 +18,7 @@ type partition struct {
 	*service
 	epoch uint64
 	want  stream.Consumer
-	life  int64        // creation time (ns) of the DSPEX_JOBS that its sequences count in
+	life  int64        // identity of the DSPEX_JOBS that its sequences count in
 	lost  chan error   // why the epoch ends
 	busy  atomic.Int64 // sessions with work
 
