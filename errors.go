@@ -8,10 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/dspex/dspex/internal/contract"
 )
 
 // ErrorCategory is one of the nine kinds of failure. It is an error itself, so that errors.Is(err, ErrTimeout) works.
@@ -197,4 +196,18 @@ func transport(ctx context.Context, err error, job JobRef) *Error {
 		e.Retryable, e.Message, e.Hint = false, "the broker refused the credentials: "+err.Error(), "check the user, or use a context with the right one"
 	}
 	return e
+}
+
+// JobRef names a job: its id is unique within its session.
+type JobRef struct {
+	Session string // "" for an anonymous job
+	ID      string // chosen with WithJobID, else q<sequence>
+}
+
+// String is the session and the id, or the id alone.
+func (r JobRef) String() string {
+	if r.Session == "" {
+		return r.ID
+	}
+	return r.Session + "/" + r.ID
 }

@@ -6,24 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/nats-io/nats.go/jetstream"
 )
-
-// JobRef names a job: its id is unique within its session.
-type JobRef struct {
-	Session string // "" for an anonymous job
-	ID      string // chosen with WithJobID, else q<sequence>
-}
-
-// String is the session and the id, or the id alone.
-func (r JobRef) String() string {
-	if r.Session == "" {
-		return r.ID
-	}
-	return r.Session + "/" + r.ID
-}
 
 // Receipt is the proof that a job was accepted.
 type Receipt struct {

@@ -284,12 +284,6 @@ func (r *Run) save(now time.Time, do []Action) []Action {
 	return do
 }
 
-func (c *chunk) end() int { return c.first + len(c.jobs) }
-
-func (c *chunk) unended() bool {
-	return slices.ContainsFunc(c.jobs, func(j job) bool { return j.state < ended })
-}
-
 // Next is the moment at which Step wants a Tick, if nothing happens before.
 func (r *Run) Next(now time.Time) time.Time {
 	next := now.Add(time.Second)

@@ -1,7 +1,5 @@
 package batch
 
-import "github.com/dspex/dspex/internal/jobs"
-
 // Event is what has happened.
 type Event interface{ event() }
 
@@ -63,30 +61,33 @@ type Announced struct{}
 // Tick reports that a moment that Next named has come.
 type Tick struct{}
 
-func (Loaded) event()     {}
-func (NotLoaded) event()  {}
-func (Fed) event()        {}
-func (NotFed) event()     {}
-func (Looked) event()     {}
-func (Stopped) event()    {}
-func (NotStopped) event() {}
-func (Saved) event()      {}
-func (NotSaved) event()   {}
-func (Written) event()    {}
-func (NotWritten) event() {}
-func (Changed) event()    {}
-func (Announced) event()  {}
-func (Tick) event()       {}
+func (Loaded) event() {}
 
-// End is what Run knows of an outcome. The reply itself stays with the caller, which carries the actions out, until it is saved.
-type End struct {
-	Index int
-	Kind  jobs.Kind
-	Code  string // of the error
-	Usage Usage
-	Bytes int  // of the reply
-	Unrun bool // the batch itself ended it: there is no other reply
-}
+func (NotLoaded) event() {}
+
+func (Fed) event() {}
+
+func (NotFed) event() {}
+
+func (Looked) event() {}
+
+func (Stopped) event() {}
+
+func (NotStopped) event() {}
+
+func (Saved) event() {}
+
+func (NotSaved) event() {}
+
+func (Written) event() {}
+
+func (NotWritten) event() {}
+
+func (Changed) event() {}
+
+func (Announced) event() {}
+
+func (Tick) event() {}
 
 // Action is something to do. Each is answered by one event, if nothing else is said.
 type Action interface{ action() }
@@ -118,11 +119,18 @@ type Announce struct{ Record Record }
 // Stop reports that nothing more is to do here: the batch has ended, is gone, or another leader serves it. No event answers it.
 type Stop struct{}
 
-func (Open) action()     {}
-func (Feed) action()     {}
-func (Look) action()     {}
-func (Cancel) action()   {}
-func (Save) action()     {}
-func (Write) action()    {}
+func (Open) action() {}
+
+func (Feed) action() {}
+
+func (Look) action() {}
+
+func (Cancel) action() {}
+
+func (Save) action() {}
+
+func (Write) action() {}
+
 func (Announce) action() {}
-func (Stop) action()     {}
+
+func (Stop) action() {}

@@ -150,3 +150,13 @@ func (t *Tally) clone() Tally {
 	}
 	return c
 }
+
+// End is what Run knows of an outcome. The reply itself stays with the caller, which carries the actions out, until it is saved.
+type End struct {
+	Index int
+	Kind  jobs.Kind
+	Code  string // of the error
+	Usage Usage
+	Bytes int  // of the reply
+	Unrun bool // the batch itself ended it: there is no other reply
+}

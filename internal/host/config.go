@@ -1,22 +1,16 @@
 package host
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/host/attempt"
-	"github.com/dspex/dspex/internal/host/breakers"
 	"github.com/dspex/dspex/internal/host/provision"
-	"github.com/dspex/dspex/internal/host/telemetry"
 	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/stream"
+	"github.com/nats-io/nats.go"
 )
 
 // Config is what a host works with. Zero durations mean the documented defaults.
@@ -43,29 +37,3 @@ type Config struct {
 
 // Ended is an attempt that is over.
 type Ended = attempt.Ended
-
-// New checks the configuration.
-func New(cfg Config) (*Host, error) {
-	var errs []error
-	if !jobs.ValidSession(cfg.Name) {
-		errs = append(errs, fmt.Errorf("host name must be 1 to 64 of A-Z a-z 0-9 _ -, got %q", cfg.Name))
-	}
-	if cfg.NC == nil || cfg.Pool == nil || cfg.Models == nil {
-		errs = append(errs, errors.New("a connection, a pool and models are needed"))
-	}
-	if cfg.SessionIdle == 0 {
-		cfg.SessionIdle = time.Hour
-	}
-	if cfg.CheckoutTimeout == 0 {
-		cfg.CheckoutTimeout = jobs.CheckoutTimeout
-	}
-	if cfg.Grace == 0 {
-		cfg.Grace = 30 * time.Second
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New()}
-	h.breakers = breakers.New(cfg.Name, cfg.Breaker, h.telemetry.Changed)
-	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
-}

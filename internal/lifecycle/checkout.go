@@ -6,24 +6,6 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// checkout is the wait for a slot of a worker, and the slot.
-type checkout struct {
-	slot    uint32 // operation of the Acquire whose slot is held, 0: none
-	worker  Slot
-	bounded bool // the wait is bounded by the checkout timeout
-}
-
-// askRoom looks again whether there is room. Until then nothing is judged, because nothing could be written.
-func (o *checkout) askRoom(c *Core, _ *Event) { c.ask(Action{Kind: AskRoom}) }
-
-func (o *checkout) roomLooked(c *Core, ev *Event) {
-	if ev.Fault != NoFault {
-		c.wait(brokerPause)
-		return
-	}
-	c.attempt.start(c, ev)
-}
-
 // acquire requests a slot: a call waits for the checkout timeout, a queued job until its deadline.
 func (o *checkout) acquire(c *Core) {
 	t := c.cur
@@ -96,18 +78,6 @@ func (o *checkout) notStarted(c *Core, e *jobs.Error) {
 	c.attempt.settle(c, e, nil)
 }
 
-// unheld does not wait for the breaker any longer: the deadline has come.
-func (o *checkout) unheld(c *Core, ev *Event) {
-	o.withdraw(c, nil)
-	c.prep.prepare(c, ev)
-}
-
-// admitted has a run token again: the breaker lets the session through.
-func (o *checkout) admitted(c *Core, ev *Event) {
-	c.queue.token = ev.Token
-	c.prep.prepare(c, ev)
-}
-
 func (o *checkout) granted(c *Core, ev *Event) {
 	t := c.cur
 	o.slot, o.worker = ev.Op, ev.Slot
@@ -118,21 +88,4 @@ func (o *checkout) granted(c *Core, ev *Event) {
 	}
 	t.Attempt++
 	c.journal.begin(c)
-}
-
-// release gives the slot back. out is what the attempt brought, nil if none ran.
-func (o *checkout) release(c *Core, out *Output, retries bool) {
-	c.do(Action{Kind: Release, Op: o.slot, Task: c.cur, Output: out, Retries: retries})
-	o.slot = 0
-}
-
-// withdraw stops waiting for a slot, a token or a breaker. e is what the job gets for it, nil if that is not the reason.
-func (o *checkout) withdraw(c *Core, e *jobs.Error) {
-	switch c.state {
-	case AwaitSlot:
-		c.do(Action{Kind: Withdraw, Op: c.awaits, Task: c.cur, Err: e})
-		c.awaits = 0
-	case AwaitToken, AwaitBreaker:
-		c.do(Action{Kind: StopWaiting})
-	}
 }

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"errors"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -15,10 +16,47 @@ const (
 // Empties reports whether nothing of a session's state is left after the command.
 func Empties(command string) bool { return command == CleanupSession || command == EraseSession }
 
-// commit writes the outcome of a session's job into the record.
-type commit struct {
-	next *jobs.Record  // being written
-	last *jobs.Outcome // the outcome, nil: not worded yet
+// may reports whether the record may be written; else it is read again first, or the job starts over.
+func (w *sessionJournal) may(c *Core) bool {
+	r := &c.session.record
+	switch {
+	case !c.side.recordFree(c):
+		c.held = true
+	case !r.fresh(c):
+		w.judging = false
+		r.look(c, false)
+	case !w.still(c) || w.refused >= tries:
+		c.void()
+	default:
+		return true
+	}
+	return false
+}
+
+// still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
+// more that the attempt started from, or reports that the job has ended: an early end whose write seemed to fail can come to
+// light late.
+func (w *sessionJournal) still(c *Core) bool {
+	r := &c.session.record
+	t := c.cur
+	return !t.overtaken && (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
+}
+
+// reloaded goes on with a write after its basis was read again.
+func (w *sessionJournal) reloaded(c *Core, ev *Event, step Step) {
+	switch err := c.ledger.load(c, ev); {
+	case errors.Is(err, errFenced):
+		c.fenced(ev.Owner)
+	case errors.Is(err, errUnsure):
+		c.session.record.look(c, true)
+	case err != nil:
+		if ev.Err == nil {
+			ev.Err = err
+		}
+		c.trouble.fault(c, ev, step)
+	default:
+		table[c.state].resume(c, ev)
+	}
 }
 
 // write writes state, last sequence and outcome in one compare-and-set.

@@ -9,18 +9,6 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Config is what all cores of a host have in common.
-type Config struct {
-	Host            string
-	Clock           Clock
-	MaxPayload      int // bytes, of the broker
-	SessionIdle     time.Duration
-	CheckoutTimeout time.Duration
-	DeadWindow      time.Duration // for so long the broker stores one of two dead letters with the same id
-	Defaults        jobs.Defaults
-	Chance          func() float64 // 0 to 1, for jitter
-}
-
 // Pauses.
 const (
 	brokerPause = time.Second            // between tries when the broker does not answer
@@ -31,10 +19,55 @@ const (
 	refusals    = 3                      // a job counts as blocked after this many failed tries while the broker was there
 )
 
+// State is what the job at the head of the queue is at. Only that job has one; those behind it wait, and can end early (early.go).
+type State uint8
+
+// The states. In those that wait a core needs nothing but memory and a timer: new reasons to wait (a person's approval, a rate
+// limit, a budget) belong beside AwaitBreaker.
+const (
+	Idle             State = iota // no job
+	AwaitPredecessor              // an earlier epoch still works on the session
+	AwaitToken                    // for a run token, of which a host has a bounded number
+	Loading                       // record and attempt record are being read
+	Fetching                      // the request is being read again
+	Checking                      // whether the job's id has a result already
+	Comparing                     // the clock is being compared with the broker's, before a deadline is judged
+	Paused                        // the broker could not be read: again in a second
+	AwaitNewer                    // the record was written by a newer version, which goes on with the session
+	AwaitRoom                     // for room in the broker's store
+	AwaitBreaker                  // for a circuit breaker
+	AwaitSlot                     // for a slot of a worker
+	Beginning                     // the attempt is being written down
+	Confirming                    // whether the partition is still this epoch's, right before a start
+	Running                       // a worker has the job
+	Postponing                    // the retry is being written down
+	AwaitRetry                    // for the retry's time
+	Fencing                       // the job ends without an attempt of this epoch: no other epoch must begin one any more
+	Committing                    // the outcome is being written into the record
+	DeadLettering                 // the dead letter is being stored
+	Storing                       // the result is being stored
+	states
+)
+
+var stateNames = [states]string{"idle", "await_predecessor", "await_token", "loading", "fetching", "checking", "comparing", "paused", "await_newer", "await_room",
+	"await_breaker", "await_slot", "beginning", "confirming", "running", "postponing", "await_retry", "fencing", "committing", "dead_lettering", "storing"}
+
+func (s State) String() string { return stateNames[s] }
+
+// started reports whether the end of an epoch lets the job go on: its attempt is written down, or it is decided. The record
+// judges what becomes of it.
+func (s State) started() bool {
+	switch s {
+	case Beginning, Confirming, Running, Postponing, Fencing, Committing, DeadLettering, Storing:
+		return true
+	}
+	return false
+}
+
 // Core decides for one session during one epoch, or for one anonymous job. It is not safe for concurrent use.
 //
-// It holds the state, and the parts that a job passes: each has what it alone changes, and takes the events of its own states
-// (state.go). A part is given the core with each call, and changes the state through it.
+// It holds the state, and the parts that a job passes (parts.go): each has what it alone changes, and takes the events of its own
+// states (step.go). A part is given the core with each call, and changes the state through it.
 type Core struct {
 	common
 
@@ -63,18 +96,6 @@ type Core struct {
 	asks     asks
 }
 
-// common is what all parts need in a step.
-type common struct {
-	cfg    *Config
-	ref    jobs.SessionRef
-	epoch  uint64
-	stream int64 // identity of the stream that sequences count in
-
-	mono   clock.Mono // of the event at hand
-	out    []Action
-	lastOp uint32
-}
-
 // NewSession makes the core of a session in an epoch of its partition. stream is the identity of the stream that its sequences
 // count in. waits reports that an earlier epoch's core has not come to rest yet: PredecessorGone reports when it has.
 func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, waits bool) *Core {
@@ -88,6 +109,55 @@ func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mon
 	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: asked}}
 	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal}
 }
+
+// ledger is what is written down of a job's life, as far as it is known. All that can be requested comes back as an event.
+type ledger interface {
+	known() bool   // there is something in memory that is worth keeping without work
+	strip(c *Core) // drops of it what is hardly needed without work
+	doubt()        // has it read again before it counts
+
+	ready(c *Core) bool // what is written down is known; else it has been requested
+	load(c *Core, ev *Event) error
+	past(c *Core) bool    // the job has its outcome, and is being completed
+	suspect(c *Core) bool // the job's id may have a result
+	ended(j *Job) (jobs.Kind, bool)
+	resume(c *Core) bool // takes the earlier attempts up; false: something is waited for first
+
+	lm() []byte
+	prefers(c *Core) uint64
+	label() jobs.StateOf // of the state, if nothing ran
+}
+
+// journal is how a job's life is written down, and what follows from that.
+type journal interface {
+	begin(c *Core)                // writes the attempt down, then calls
+	waited(c *Core) time.Duration // for a slot, before it was requested
+	lease(c *Core) (held bool)    // the job is known to be this host's, for as long as the action Call says
+	loose(c *Core)                // it is not: finds out, or lets the job go
+	keptAlive(c *Core)
+	alive() time.Duration     // between two signs of life for the job at work
+	equip(c *Core, a *Action) // gives the task what a call needs
+	hold(c *Core, r Refusal)  // waits for a circuit breaker
+	handsBack(c *Core) bool   // leaves the job to another host
+	retry(c *Core, d time.Duration)
+	writeAttempt(c *Core) // Beginning and Postponing
+	attemptWritten(c *Core, ev *Event)
+	commit(c *Core)
+}
+
+// handler takes an event.
+type handler func(*Core, *Event)
+
+// row is what a state makes of the events that are its own. Deliveries, cancellations, the end of the epoch and the deadlines
+// of waiting jobs are the same in all states (step.go).
+type row struct {
+	resume handler         // does what the state is about: on entering, after a pause, when the record is free again
+	on     [events]handler // nil: the event comes too late, or is not for this state
+	next   []State         // legal next states, Idle always
+}
+
+// table has a row for each state; it is written at the end of step.go, above the parts that it names.
+var table [states]row
 
 // State is what the job at the head is at.
 func (c *Core) State() State { return c.state }
@@ -124,49 +194,6 @@ func (c *Core) CallsDepth() int {
 // Known reports whether the core holds anything that is worth keeping while it is quiet.
 func (c *Core) Known() bool { return c.ledger.known() }
 
-// Step takes an event and returns what is to be done, in this order. The actions are valid until the next Step.
-func (c *Core) Step(ev *Event) []Action {
-	c.mono, c.out = c.cfg.Clock.Mono(), c.out[:0]
-	switch ev.Kind {
-	case Delivered:
-		c.queue.deliver(c, ev.Job)
-	case CancelAsked:
-		c.asks.cancel(c, ev)
-	case Ticked:
-		c.tick(ev)
-	case EpochOver:
-		c.end(false)
-	case Cut:
-		c.end(true)
-	case KeptAlive:
-		c.journal.keptAlive(c)
-	default:
-		c.dispatch(ev)
-	}
-	if c.held && c.side.recordFree(c) {
-		c.held = false
-		table[c.state].resume(c, ev)
-	}
-	c.side.attend(c)
-	return c.out
-}
-
-// dispatch gives an answer to whoever waits for it.
-func (c *Core) dispatch(ev *Event) {
-	switch on := table[c.state].on[ev.Kind]; {
-	case ev.Op != 0 && ev.Op == c.side.awaits:
-		c.side.awaits = 0
-		c.side.answer(c, ev)
-	case on != nil && ev.Op == c.awaits:
-		c.awaits = 0
-		on(c, ev)
-	case ev.Kind == SlotGranted:
-		c.do(Action{Kind: Release, Op: ev.Op})
-	case ev.Kind == TokenGranted:
-		c.do(Action{Kind: ReturnToken, Token: ev.Token})
-	}
-}
-
 // ask does what is answered by an event.
 func (c *Core) ask(a Action) {
 	a.Op = c.op()
@@ -190,135 +217,26 @@ func (c *Core) reset() {
 	c.prep, c.checkout, c.attempt, c.retry = preparation{}, checkout{}, attempt{}, retry{}
 }
 
-// next turns to the next job.
-func (c *Core) next() {
-	c.to(Idle)
-	c.cur, c.ending = nil, ending{}
-	c.reset()
-	c.queue.since, c.alive = c.mono, c.mono
-	c.queue.next(c)
-}
-
-// leave ends the work on a job whose outcome is not for this core to decide, or is there.
-func (c *Core) leave() {
-	c.trouble.settled(c)
-	c.side.room(c)
-	if c.checkout.slot != 0 {
-		c.checkout.release(c, nil, false)
-	}
-	if c.cur != nil {
-		c.do(Action{Kind: Forget, Job: c.cur.Job})
-	}
-	c.next()
-}
-
-// ack ends the work on a job that has its outcome.
-func (c *Core) ack() {
-	c.do(Action{Kind: Ack, Job: c.cur.Job})
-	c.leave()
-}
-
-// end is the end of the epoch: what has not started comes again in the next one, whose attempt record reports what has. With cut
-// nothing is committed any more, and a running attempt is given up.
-func (c *Core) end(cut bool) {
-	c.over, c.cut = true, c.cut || cut
-	c.queue.forget(c)
-	c.side.room(c)
-	c.asks.verdicts(c, jobs.CancelUnknown)
-	c.side.end(c)
+// first is the job at the head: the one at work, else the first of the queue, nil if there is none.
+func (q *queue) first(c *Core) *Job {
 	switch {
-	case c.state == Idle:
-	case c.state == Running && c.cut:
-		c.attempt.giveUp(c, cancelled()) // the worker answers, and then the job is left
-	case c.cut && c.journal.handsBack(c):
-	case c.cut || !c.state.started():
-		c.checkout.withdraw(c, nil)
-		c.leave()
+	case c.cur != nil:
+		return c.cur.Job
+	case len(q.jobs) > 0:
+		return q.jobs[0]
+	}
+	return nil
+}
+
+// yield gives the run token back, to a session that waits for one.
+func (q *queue) yield(c *Core) {
+	if q.token != 0 && c.session != nil {
+		c.do(Action{Kind: ReturnToken, Token: q.token})
+		q.token = 0
 	}
 }
 
-// fenced gives the partition up: it belongs to somebody else.
-func (c *Core) fenced(o Owner) {
-	c.do(Action{Kind: GiveUp, Owner: o})
-	c.end(true)
-}
-
-// void starts the job over from the record, which has moved on.
-func (c *Core) void() {
-	c.trouble.settled(c)
-	if c.checkout.slot != 0 {
-		c.checkout.release(c, nil, false)
-	}
-	c.ledger.doubt()
-	if c.over {
-		c.leave()
-		return
-	}
-	c.reset()
-	c.cur = &Task{Job: c.cur.Job, Session: c.ref, Fresh: c.cur.Fresh}
-	c.prep.prepare(c, nil)
-}
-
-// Wake is when Ticked is due, by the machine's clock; 0: never.
-func (c *Core) Wake() clock.Mono {
-	at := c.alarm
-	sooner := func(m clock.Mono) {
-		if at == 0 || m < at {
-			at = max(m, 1)
-		}
-	}
-	next := func(m clock.Mono) { // of what each step looks at: if the time has come, something else is waited for
-		if m = max(m, c.side.quiet); c.mono < m {
-			sooner(m)
-		}
-	}
-	due := func(j *Job) clock.Mono {
-		left, _ := c.left(j)
-		return c.at(left)
-	}
-	if c.state == Idle {
-		return at
-	}
-	if c.cur != nil {
-		sooner(c.alive + c.journal.alive())
-		if c.trouble.pends(c, c.cur.Job) {
-			sooner(due(c.cur.Job))
-		}
-	}
-	for i, j := range c.queue.jobs {
-		switch {
-		case !j.weighed:
-			sooner(j.Came + weighPause)
-		case c.trouble.pends(c, j) && (i > 0 || c.trouble.blocked != StepPredecessor):
-			sooner(due(j))
-		case j.expires() && c.side.attends(c):
-			next(due(j))
-		}
-		if i == 0 && c.state == AwaitToken && j.Env.Mode == jobs.ModeCall {
-			sooner(c.queue.since + c.cfg.CheckoutTimeout)
-		}
-	}
-	if c.side.attends(c) {
-		if in, ok := c.side.renewIn(c); ok {
-			next(c.at(in))
-		}
-	}
-	return at
-}
-
-// tick does what the time has come for.
-func (c *Core) tick(ev *Event) {
-	c.queue.weigh(c)
-	if c.cur != nil && c.state != Idle && c.reached(c.alive+c.journal.alive()) {
-		c.alive = c.mono
-		c.do(Action{Kind: KeepAlive, Job: c.cur.Job})
-	}
-	if c.state == AwaitToken {
-		c.queue.outwait(c)
-	}
-	if c.reached(c.alarm) {
-		c.alarm = 0
-		table[c.state].resume(c, ev)
-	}
-	c.trouble.pend(c)
+// recordFree reports whether the job at the head may read and write the record.
+func (s *side) recordFree(c *Core) bool {
+	return !s.step.onRecord() && (c.cur == nil || s.job != c.cur.Job)
 }

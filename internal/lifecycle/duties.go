@@ -4,54 +4,12 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Beside the job at the head a session has duties: jobs behind it that are cancelled, or whose deadline passes, end early, and
 // a record that has not been written for long is renewed. They are done one at a time, and never hold up the job at the head,
 // except that the record has one writer at a time.
-
-type sideStep uint8
-
-const (
-	sideIdle sideStep = iota
-	sideComparing
-	sideLooking
-	sideFencing
-	sideWriting // the early end
-	sideJudging
-	sideFetching
-	sideChecking
-	sideStoring
-	renewLooking
-	renewRecord
-	renewAttemptRecord
-)
-
-// onRecord reports whether the step is about the record, which nobody else may write then.
-func (s sideStep) onRecord() bool {
-	switch s {
-	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewAttemptRecord:
-		return true
-	}
-	return false
-}
-
-// waits reports whether nothing has been decided yet.
-func (s sideStep) waits() bool { return s == sideComparing || s == sideLooking || s == renewLooking }
-
-// side is the duty that is being done.
-type side struct {
-	step    sideStep
-	job     *Job // nil: the record is renewed
-	early   earlyEnd
-	verdict uint32 // operation of the CancelAsked that it answers, 0: none
-	awaits  uint32
-	failed  int
-	full    bool       // for lack of room: nothing else must start on this host
-	quiet   clock.Mono // nothing before, after something failed
-}
 
 // attends reports whether duties can be done at the moment.
 func (s *side) attends(c *Core) bool {
@@ -105,11 +63,6 @@ func (s *side) attend(c *Core) {
 		s.begin(c, nil, "", 0)
 		s.look(c, false)
 	}
-}
-
-// recordFree reports whether the job at the head may read and write the record.
-func (s *side) recordFree(c *Core) bool {
-	return !s.step.onRecord() && (c.cur == nil || s.job != c.cur.Job)
 }
 
 // endedBefore reports how a waiting job has ended already.
@@ -226,14 +179,6 @@ func (s *side) postpone(c *Core, ev *Event, step Step) {
 	s.over(c, jobs.CancelBusy)
 }
 
-// room reports that no duty waits for room: it has got it, or is tried again at its job's turn.
-func (s *side) room(c *Core) {
-	if s.full {
-		s.full = false
-		c.do(Action{Kind: Room})
-	}
-}
-
 // renew writes record and attempt record again for the sake of their lives.
 func (s *side) renew(c *Core) {
 	r := &c.session.record
@@ -288,15 +233,4 @@ func (s *side) renewIn(c *Core) (time.Duration, bool) {
 		return r.loaded + life/4 - c.mono, true
 	}
 	return max(r.loaded, c.queue.since) + life/8 - c.mono, true
-}
-
-// end drops what is not decided yet, or all of it when nothing counts any more.
-func (s *side) end(c *Core) {
-	if !s.step.waits() && !c.cut {
-		return
-	}
-	if s.verdict != 0 {
-		c.do(Action{Kind: Verdict, Op: s.verdict, Verdict: jobs.CancelUnknown})
-	}
-	*s = side{}
 }

@@ -2,69 +2,9 @@ package lifecycle
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// ask is a cancellation that waits.
-type ask struct {
-	job *Job
-	op  uint32
-}
-
-// asks are the cancellations that wait.
-type asks []ask
-
-// cancel ends the earliest outstanding job of an id.
-func (a *asks) cancel(c *Core, ev *Event) {
-	verdict := jobs.CancelUnknown
-	switch i := slices.IndexFunc(c.queue.jobs, func(q *Job) bool { return q.Env.Job == ev.ID && !q.answered }); {
-	case c.cur != nil && c.cur.Env.Job == ev.ID:
-		verdict = jobs.CancelUnderway
-		c.attempt.cancel(c)
-	case i < 0:
-	case c.state == AwaitPredecessor, c.state == AwaitNewer:
-		verdict = jobs.CancelBusy
-	case i == 0 && c.state == AwaitToken:
-		verdict = jobs.CancelUnderway
-		c.queue.jobs[0].cancelled = true
-		c.queue.takeAtOnce(c)
-	default:
-		*a = append(*a, ask{c.queue.jobs[i], ev.Op})
-		return
-	}
-	c.do(Action{Kind: Verdict, Op: ev.Op, Verdict: verdict})
-}
-
-// verdicts answers all cancellations that wait.
-func (a *asks) verdicts(c *Core, v jobs.CancelVerdict) {
-	for _, one := range *a {
-		c.do(Action{Kind: Verdict, Op: one.op, Verdict: v})
-	}
-	*a = nil
-}
-
-// turned answers the cancellations of a job that has come to its turn: it ends at once.
-func (a *asks) turned(c *Core, j *Job) {
-	*a = slices.DeleteFunc(*a, func(one ask) bool {
-		if one.job != j {
-			return false
-		}
-		j.cancelled = true
-		c.do(Action{Kind: Verdict, Op: one.op, Verdict: jobs.CancelUnderway})
-		return true
-	})
-}
-
-// earlyEnd is the end of a job before its turn. The side does one at a time.
-type earlyEnd struct {
-	task   *Task
-	kind   jobs.Kind
-	next   *jobs.Record        // being written
-	noted  *jobs.AttemptRecord // being written
-	result *jobs.Result
-}
 
 // start makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
 // acknowledged at its turn, so that early ends stay as bounded as the session's queue is.

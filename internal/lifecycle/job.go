@@ -99,14 +99,6 @@ func (t *Task) read(cfg *Config, body []byte) *jobs.Error {
 	return bad
 }
 
-// budget is how long an attempt that starts now may take.
-func (t *Task) budget(c *Core) {
-	t.Budget, t.late = t.Req.Timeout, false
-	if left, has := c.left(t.Job); has && left < t.Budget {
-		t.Budget, t.late = left, true
-	}
-}
-
 // crashedOut reports whether the job has crashed once too often.
 func (t *Task) crashedOut() bool {
 	return len(t.Failures) > 0 && t.Failures[len(t.Failures)-1].Code == jobs.CodeCrashed && t.Attempt > t.Req.Policy.Retries(crashed(t.Attempt))
@@ -123,11 +115,6 @@ func (t *Task) avoids() string {
 		return ""
 	}
 	return last.Worker
-}
-
-// note adds a failed attempt to the history.
-func (t *Task) note(c *Core, e *jobs.Error) {
-	t.Failures = jobs.BoundHistory(append(t.Failures, jobs.NewFailure(t.Attempt, e, c.now())), c.cfg.MaxPayload/16)
 }
 
 func cancelled() *jobs.Error {
@@ -159,4 +146,10 @@ func KindOf(e *jobs.Error) jobs.Kind {
 		return jobs.Cancelled
 	}
 	return jobs.Failed
+}
+
+// base is what an attempt builds on. If the record has moved on when it ends, its effect is void.
+type base struct {
+	stream              int64
+	sequence, gen, data uint64
 }

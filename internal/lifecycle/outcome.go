@@ -2,25 +2,9 @@ package lifecycle
 
 import (
 	"errors"
-	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// ending is a decided outcome on its way out: dead letter, result, reply, acknowledgement. Every step may be repeated.
-type ending struct {
-	letter  *jobs.DeadLetter // nil: none
-	check   bool             // there may be one already
-	result  *jobs.Result     // nil: none
-	body    []byte           // of result
-	ttl     time.Duration
-	rev     uint64
-	decided bool // the record holds the outcome: the reply needs not wait for the result
-	replied bool
-	doubt   bool // there may be a result
-	reply   Address
-	answer  []byte
-}
 
 // finish carries the outcome that the record holds out.
 func (e *ending) finish(c *Core, o *jobs.Outcome, again bool) {

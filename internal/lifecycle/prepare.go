@@ -6,12 +6,6 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// preparation is what there is to know before a job may run.
-type preparation struct {
-	looked  bool // no other job of its id has a result
-	resumed bool // what is known of its earlier attempts is taken up
-}
-
 // prepare finds out what there is to know before a job may run, one thing after the other, and comes back with each answer. A
 // job that has its outcome already is completed from what is known.
 func (p *preparation) prepare(c *Core, _ *Event) {
@@ -75,28 +69,6 @@ func (p *preparation) fetched(c *Core, ev *Event) {
 	p.prepare(c, ev)
 }
 
-// paused starts over after a read that failed. A delivery that nothing is known of comes again by itself.
-func (p *preparation) paused(c *Core, ev *Event) {
-	c.do(Action{Kind: Log, Note: JobWaits, Job: c.cur.Job, Cause: ev.Err})
-	if c.session == nil {
-		c.leave()
-		return
-	}
-	c.ledger.doubt()
-	c.to(Paused)
-	c.trouble.stumble(c, ev, StepRecord)
-	c.wait(brokerPause)
-}
-
-// newer leaves a record of a newer version alone.
-func (p *preparation) newer(c *Core, err error) {
-	c.ledger.doubt()
-	c.queue.yield(c)
-	c.to(AwaitNewer)
-	c.trouble.block(c, StepNewer, err)
-	c.wait(newerPause)
-}
-
 // loaded has record and attempt record.
 func (p *preparation) loaded(c *Core, ev *Event) {
 	switch err := c.ledger.load(c, ev); {
@@ -118,6 +90,15 @@ func (p *preparation) loaded(c *Core, ev *Event) {
 		}
 		p.prepare(c, ev)
 	}
+}
+
+// newer leaves a record of a newer version alone.
+func (p *preparation) newer(c *Core, err error) {
+	c.ledger.doubt()
+	c.queue.yield(c)
+	c.to(AwaitNewer)
+	c.trouble.block(c, StepNewer, err)
+	c.wait(newerPause)
 }
 
 // checked knows whether the job's id has a result. If so that is the answer: the repeat of a job does not run.
@@ -163,4 +144,24 @@ func (c *common) answer(t *Task, found Found) (Action, error) {
 	}
 	reply := jobs.Reply{Job: t.Env.Job, Session: c.ref.ID, Host: c.cfg.Host, State: jobs.None, Err: bad}
 	return Action{Kind: Reply, Job: t.Job, Reply: to, Body: reply.Append(nil)}, nil
+}
+
+func (p *preparation) compared(c *Core, ev *Event) {
+	if ev.Fault != NoFault {
+		p.paused(c, ev)
+		return
+	}
+	p.prepare(c, ev)
+}
+
+// unheld does not wait for the breaker any longer: the deadline has come.
+func (p *preparation) unheld(c *Core, ev *Event) {
+	c.checkout.withdraw(c, nil)
+	p.prepare(c, ev)
+}
+
+// admitted has a run token again: the breaker lets the session through.
+func (p *preparation) admitted(c *Core, ev *Event) {
+	c.queue.token = ev.Token
+	p.prepare(c, ev)
 }

@@ -4,29 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// queue is the jobs behind the one at work, and the run token that lets the first of them go on.
-type queue struct {
-	jobs   []*Job     // by sequence; in AwaitToken the first has no task yet
-	token  uint8      // the kind of the run token, 0: none
-	fresh  bool       // the session had no work a moment before the job at the head came
-	since  clock.Mono // since when the first job is at the head
-	rested clock.Mono // since when there has been no job; 0: always
-}
-
-// first is the job at the head: the one at work, else the first of the queue, nil if there is none.
-func (q *queue) first(c *Core) *Job {
-	switch {
-	case c.cur != nil:
-		return c.cur.Job
-	case len(q.jobs) > 0:
-		return q.jobs[0]
-	}
-	return nil
-}
 
 // deliver files a job. Of a job that is here only the acknowledgement of the latest delivery counts.
 func (q *queue) deliver(c *Core, j *Job) {
@@ -94,14 +73,6 @@ func (q *queue) rest(c *Core) {
 	}
 }
 
-// yield gives the run token back, to a session that waits for one.
-func (q *queue) yield(c *Core) {
-	if q.token != 0 && c.session != nil {
-		c.do(Action{Kind: ReturnToken, Token: q.token})
-		q.token = 0
-	}
-}
-
 func (q *queue) granted(c *Core, ev *Event) {
 	q.token = ev.Token
 	q.take(c)
@@ -138,10 +109,50 @@ func (q *queue) weigh(c *Core) {
 	}
 }
 
-// drop removes all of it: the next epoch gets it again.
-func (q *queue) forget(c *Core) {
-	for _, j := range q.jobs {
-		c.do(Action{Kind: Forget, Job: j})
+// cancel ends the job at work as soon as nothing of it is under way any more.
+func (a *attempt) cancel(c *Core) {
+	c.cur.cancelled = true
+	switch c.state {
+	case Running:
+		a.giveUp(c, cancelled())
+	case AwaitSlot, AwaitRetry, AwaitRoom:
+		c.checkout.withdraw(c, cancelled())
+		a.start(c, nil)
+	case AwaitBreaker:
+		c.checkout.withdraw(c, nil)
+		c.prep.prepare(c, nil)
 	}
-	q.jobs = nil
+}
+
+// cancel ends the earliest outstanding job of an id.
+func (a *asks) cancel(c *Core, ev *Event) {
+	verdict := jobs.CancelUnknown
+	switch i := slices.IndexFunc(c.queue.jobs, func(q *Job) bool { return q.Env.Job == ev.ID && !q.answered }); {
+	case c.cur != nil && c.cur.Env.Job == ev.ID:
+		verdict = jobs.CancelUnderway
+		c.attempt.cancel(c)
+	case i < 0:
+	case c.state == AwaitPredecessor, c.state == AwaitNewer:
+		verdict = jobs.CancelBusy
+	case i == 0 && c.state == AwaitToken:
+		verdict = jobs.CancelUnderway
+		c.queue.jobs[0].cancelled = true
+		c.queue.takeAtOnce(c)
+	default:
+		*a = append(*a, ask{c.queue.jobs[i], ev.Op})
+		return
+	}
+	c.do(Action{Kind: Verdict, Op: ev.Op, Verdict: verdict})
+}
+
+// turned answers the cancellations of a job that has come to its turn: it ends at once.
+func (a *asks) turned(c *Core, j *Job) {
+	*a = slices.DeleteFunc(*a, func(one ask) bool {
+		if one.job != j {
+			return false
+		}
+		j.cancelled = true
+		c.do(Action{Kind: Verdict, Op: one.op, Verdict: jobs.CancelUnderway})
+		return true
+	})
 }

@@ -4,46 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// sessionBooks is where a session's jobs are written down.
-type sessionBooks struct {
-	record  record
-	journal sessionJournal
-	commit  commit
-}
-
-// record is the ledger of a session: what is known of its record and of the attempt record.
-type record struct {
-	attemptRecord
-	home
-
-	read   bool // record and attempt record were read
-	bare   bool // the record's last outcome was dropped: it must be read again before the record is written
-	rec    *jobs.Record
-	rev    uint64
-	loaded clock.Mono // of the last read or write of the record
-	stamp  time.Time  // broker's clock: of the last write of the record
-	asked  Moment     // of the look that is under way
-	looked clock.Mono // then, too
-	since  Moment     // jobs accepted later cannot have a result
-	lost   bool       // a state is known to be lost
-}
-
-// home is the worker that holds the session's state.
-type home struct {
-	worker  uint64 // 0: none
-	version uint64 // of the state that it holds
-	used    clock.Mono
-}
-
-// base is what an attempt builds on. If the record has moved on when it ends, its effect is void.
-type base struct {
-	stream              int64
-	sequence, gen, data uint64
-}
 
 const (
 	// hintLife is how long a session prefers the worker that holds its state.
@@ -67,14 +29,11 @@ var (
 )
 
 func (r *record) known() bool { return r.read || r.worker != 0 }
-func (r *record) doubt()      { r.read = false }
+
+func (r *record) doubt() { r.read = false }
+
 func (r *record) base() base {
 	return base{r.rec.Stream, r.rec.LastSequence, r.rec.Generation, r.rec.StateVersion}
-}
-
-// life is how long a record lives from its last write, or an attempt record of a job that may come again for as long as longest.
-func (cfg *Config) life(longest time.Duration) time.Duration {
-	return cfg.SessionIdle + max(longest, time.Hour)
 }
 
 // strip drops what a session without work hardly needs: it is read again when it does. Which worker holds a large state is
@@ -247,4 +206,65 @@ func (r *record) lossKept(rec jobs.Record) *jobs.Record {
 		rec.StateVersion = 1
 	}
 	return &rec
+}
+
+// readAttemptRecord reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
+// job at hand, if that was there already when it was written: an attempt less is better than one too many.
+func readAttemptRecord(c *Core, f Found) (*jobs.AttemptRecord, error) {
+	if !f.Exists {
+		return nil, nil
+	}
+	hd, err := jobs.ParseAttemptRecord(f.Value)
+	if err == nil || errors.Is(err, jobs.ErrNewer) {
+		return hd, err
+	}
+	c.do(Action{Kind: Log, Note: AttemptRecordUnreadable, Cause: err})
+	if j := c.queue.first(c); j != nil && !j.Stored.After(f.Stored) {
+		return &jobs.AttemptRecord{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
+	}
+	return nil, nil
+}
+
+// tells reports whether the attempt record is about the job.
+func (r *attemptRecord) tells(c *Core, j *Job) bool {
+	return r.noted != nil && r.noted.Stream == c.stream && r.noted.Sequence == j.Sequence
+}
+
+// overtaken reports whether another epoch has written down an attempt of the job at work since its attempts were taken up.
+func (r *attemptRecord) overtaken(c *Core) bool {
+	t := c.cur
+	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
+}
+
+// resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
+func (r *attemptRecord) resume(c *Core) bool {
+	t, hd := c.cur, r.noted
+	c.prep.resumed = true
+	if !r.tells(c, t.Job) {
+		return true
+	}
+	t.from = hd
+	t.Attempt, t.Failures = hd.Attempt, hd.Failures
+	if hd.NotBefore.IsZero() {
+		t.note(c, crashed(hd.Attempt))
+		return true
+	}
+	if left := c.waits(hd); left > 0 {
+		c.retry.await(c, left, true)
+		return false
+	}
+	return true
+}
+
+// fences reports whether no earlier epoch can write an attempt down any more.
+func (r *attemptRecord) fences(c *Core) bool { return r.noted != nil && r.noted.Epoch == c.epoch }
+
+// fence is the attempt record as this epoch's, with what it tells of attempts as it was.
+func (r *attemptRecord) fence(c *Core) *jobs.AttemptRecord {
+	hd := jobs.AttemptRecord{Stream: c.stream} // of no job
+	if r.noted != nil {
+		hd = *r.noted
+	}
+	hd.Epoch = c.epoch
+	return &hd
 }

@@ -4,30 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// anonymousBooks is where an anonymous job is written down.
-type anonymousBooks struct {
-	results results
-	journal resultsJournal
-}
-
-// results is the ledger of an anonymous job: the key of its result, which the first write decides, and one for attempts that
-// have failed. The start of an attempt is not written down: the broker's count of deliveries tells of crashes.
-type results struct {
-	since Moment // a job accepted later, and delivered once, is new to all hosts
-}
-
-// resultsJournal writes down the attempts that have failed.
-type resultsJournal struct {
-	held    clock.Mono          // since when it is known that no other host has been given the job
-	hd      *jobs.AttemptRecord // being written
-	rev     uint64
-	delay   time.Duration
-	refused int // writes of the same thing
-}
 
 const (
 	// What is written down of an anonymous job's attempts lives as long as a queued job's outcome: a retry never comes later.
@@ -44,17 +22,27 @@ const (
 	anonymousLease = 10 * time.Second
 )
 
-func (r *results) known() bool                  { return false }
-func (r *results) strip(*Core)                  {}
-func (r *results) doubt()                       {}
-func (r *results) ready(*Core) bool             { return true }
-func (r *results) past(*Core) bool              { return false }
-func (r *results) load(*Core, *Event) error     { return nil }
+func (r *results) known() bool { return false }
+
+func (r *results) strip(*Core) {}
+
+func (r *results) doubt() {}
+
+func (r *results) ready(*Core) bool { return true }
+
+func (r *results) past(*Core) bool { return false }
+
+func (r *results) load(*Core, *Event) error { return nil }
+
 func (r *results) ended(*Job) (jobs.Kind, bool) { return "", false }
-func (r *results) suspect(c *Core) bool         { return c.cur.Env.Chosen || !r.fresh(c) }
-func (r *results) lm() []byte                   { return nil }
-func (r *results) prefers(*Core) uint64         { return 0 }
-func (r *results) label() jobs.StateOf          { return "" }
+
+func (r *results) suspect(c *Core) bool { return c.cur.Env.Chosen || !r.fresh(c) }
+
+func (r *results) lm() []byte { return nil }
+
+func (r *results) prefers(*Core) uint64 { return 0 }
+
+func (r *results) label() jobs.StateOf { return "" }
 
 // fresh reports that no other host can have had the job before.
 func (r *results) fresh(c *Core) bool {

@@ -1,18 +1,13 @@
 package lifecycle
 
-import "github.com/dspex/dspex/internal/jobs"
+import (
+	"github.com/dspex/dspex/internal/jobs"
+)
 
 // A job can be blocked: the broker does not take what the host must write, or the session's record can only be read by a newer
 // version of the host. It has no outcome then, because nobody but the owner of its partition may decide about one, and nothing
 // counts before it is written. So the core tries again without end, and answers who waits at the deadline, from which on no
 // host starts the job. That answer is no outcome and is stored nowhere.
-
-// trouble is what holds the job up.
-type trouble struct {
-	failed  int // tries in a row while the broker was there
-	blocked Step
-	full    bool
-}
 
 // fault waits before the next try.
 func (b *trouble) fault(c *Core, ev *Event, step Step) {

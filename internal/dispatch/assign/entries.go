@@ -2,13 +2,10 @@ package assign
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/dspex/dspex/internal/control"
-	"github.com/dspex/dspex/internal/dispatch/stores"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
 
@@ -17,19 +14,6 @@ type entry struct {
 	stream.Owner
 	epoch   uint64
 	foreign bool // none of ours has written it
-}
-
-// entries reads those of the first n partitions, from the bucket's leader.
-func (v *View) entries(ctx context.Context, n int) (all []entry, err error) {
-	for n := range n {
-		o, epoch, err := v.broker.Claims.Read(ctx, jobs.AssignmentKey(n))
-		foreign := errors.Is(err, stream.ErrForeign)
-		if err != nil && !foreign {
-			return nil, err
-		}
-		all = append(all, entry{o, epoch, foreign})
-	}
-	return all, nil
 }
 
 // held counts the entries of other layouts.
@@ -59,13 +43,4 @@ func drains(ctx context.Context, broker *stream.Access) (map[string]bool, error)
 		return nil, fmt.Errorf("drains: %w", err)
 	}
 	return all, nil
-}
-
-// Follow wakes the leader when a partition is released, and tells of values that none of ours has written.
-func (v *View) Follow(ctx context.Context, of *stores.Stores) {
-	stream.Follow(ctx, v.broker.JS, stream.Assign, ">", v.log, func(key string, owner []byte) {
-		if of.Foreign(stream.Assign, key, owner, stores.OursInAssign(key, owner)) || owner == nil {
-			v.Wake()
-		}
-	})
 }

@@ -45,43 +45,6 @@ func NewPlanner(name string, view *View, hosts *fleet.Fleet, broker *stream.Acce
 	return &Planner{name: name, view: view, hosts: hosts, broker: broker, log: log}
 }
 
-// Keep plans when a host comes, goes or changes, when a partition is released, and now and then.
-func (p *Planner) Keep(ctx context.Context) {
-	var planned string // the hosts of the last plan
-	var plannedAt time.Time
-	p.swept = stream.Layout{} // others may have led meanwhile
-	p.progress.begin()
-	defer p.progress.end()
-	if stop, err := p.answer(); err == nil {
-		defer stop()
-	} else {
-		p.log.Warn("leader_not_served", "error", err)
-	}
-	woken := false
-	t := time.NewTicker(fleet.Tick)
-	defer t.Stop()
-	for {
-		if now := p.hosts.String(); woken || p.view.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
-			err := p.plan(ctx)
-			p.progress.planned(err)
-			if err == nil {
-				planned, plannedAt, woken = now, time.Now(), false
-			} else if errors.Is(err, errOvertaken) {
-				woken = true
-			} else if ctx.Err() == nil && !errors.Is(err, errListening) {
-				p.log.Warn("assign", "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		case <-p.view.woken:
-			woken = true
-		}
-	}
-}
-
 // board is what one plan is made of.
 type board struct {
 	layouts  stream.Layouts
@@ -91,26 +54,6 @@ type board struct {
 	unjudged []string
 	drains   map[string]bool
 	stale    []int // partitions whose entry is to be written again: it is foreign, or was lost
-}
-
-// plan brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
-// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
-// has not been judged stays there: it may run jobs.
-func (p *Planner) plan(ctx context.Context) error {
-	if len(p.hosts.Live()) == 0 {
-		return nil
-	}
-	b, err := p.look(ctx)
-	if err != nil {
-		return err
-	}
-	if len(b.unjudged) > 0 && !p.hosts.Listened() {
-		return errListening
-	}
-	if ready, err := p.turn(ctx, b); !ready {
-		return err
-	}
-	return p.bring(b)
 }
 
 // look reads the entries first and then how many there are to be: so the entries are of that layout or of an earlier one.

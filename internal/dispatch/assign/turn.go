@@ -5,10 +5,69 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
+
+// Keep plans when a host comes, goes or changes, when a partition is released, and now and then.
+func (p *Planner) Keep(ctx context.Context) {
+	var planned string // the hosts of the last plan
+	var plannedAt time.Time
+	p.swept = stream.Layout{} // others may have led meanwhile
+	p.progress.begin()
+	defer p.progress.end()
+	if stop, err := p.answer(); err == nil {
+		defer stop()
+	} else {
+		p.log.Warn("leader_not_served", "error", err)
+	}
+	woken := false
+	t := time.NewTicker(fleet.Tick)
+	defer t.Stop()
+	for {
+		if now := p.hosts.String(); woken || p.view.turned(ctx) || now != planned || time.Since(plannedAt) > reconcile {
+			err := p.plan(ctx)
+			p.progress.planned(err)
+			if err == nil {
+				planned, plannedAt, woken = now, time.Now(), false
+			} else if errors.Is(err, errOvertaken) {
+				woken = true
+			} else if ctx.Err() == nil && !errors.Is(err, errListening) {
+				p.log.Warn("assign", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-p.view.woken:
+			woken = true
+		}
+	}
+}
+
+// plan brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
+// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
+// has not been judged stays there: it may run jobs.
+func (p *Planner) plan(ctx context.Context) error {
+	if len(p.hosts.Live()) == 0 {
+		return nil
+	}
+	b, err := p.look(ctx)
+	if err != nil {
+		return err
+	}
+	if len(b.unjudged) > 0 && !p.hosts.Listened() {
+		return errListening
+	}
+	if ready, err := p.turn(ctx, b); !ready {
+		return err
+	}
+	return p.bring(b)
+}
 
 // The number of partitions is changed under load (docs/adr/0051-fixed-shards.md). Partitions of two layouts have sessions in common,
 // so nothing of one is assigned before all of the other is given back. What has to be known is in the stream and in the

@@ -4,9 +4,11 @@ package assign
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -109,4 +111,26 @@ func (v *View) OwnerOf(ctx context.Context, session string) (host string, epoch 
 		return "", 0, err
 	}
 	return o.Host, epoch, nil
+}
+
+// entries reads those of the first n partitions, from the bucket's leader.
+func (v *View) entries(ctx context.Context, n int) (all []entry, err error) {
+	for n := range n {
+		o, epoch, err := v.broker.Claims.Read(ctx, jobs.AssignmentKey(n))
+		foreign := errors.Is(err, stream.ErrForeign)
+		if err != nil && !foreign {
+			return nil, err
+		}
+		all = append(all, entry{o, epoch, foreign})
+	}
+	return all, nil
+}
+
+// Follow wakes the leader when a partition is released, and tells of values that none of ours has written.
+func (v *View) Follow(ctx context.Context, of *stores.Stores) {
+	stream.Follow(ctx, v.broker.JS, stream.Assign, ">", v.log, func(key string, owner []byte) {
+		if of.Foreign(stream.Assign, key, owner, stores.OursInAssign(key, owner)) || owner == nil {
+			v.Wake()
+		}
+	})
 }

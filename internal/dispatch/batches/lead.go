@@ -153,3 +153,32 @@ func (s leader) clear(ctx context.Context, h *held) {
 		s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
 	}
 }
+
+// serve runs a batch until it has ended, ctx ends, or another leader serves it.
+func (s leader) serve(ctx context.Context, h *held) {
+	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
+		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), opened: h.rec.Opened}
+	defer r.asides.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var e happening
+		select {
+		case <-ctx.Done():
+			return
+		case e = <-r.events:
+		case <-timer.C:
+			e = r.look(ctx)
+		}
+		r.take(e)
+		now := time.Now() // pauses are of a clock that nobody sets
+		for _, do := range r.run.Step(now, s.Clock.Now(), e.event) {
+			if _, stop := do.(batch.Stop); stop || !s.cfg.Leads() {
+				return
+			}
+			r.carryOut(ctx, do)
+		}
+		r.forget()
+		timer.Reset(max(r.run.Next(now).Sub(now), time.Millisecond))
+	}
+}

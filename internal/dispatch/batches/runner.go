@@ -7,7 +7,6 @@ import (
 	"maps"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/dspex/dspex/internal/batch"
 	"github.com/dspex/dspex/internal/contract"
@@ -44,35 +43,6 @@ type happening struct {
 
 // mostEvents is more than there may be answers under way: one for each job of the window, each chunk, and some more.
 const mostEvents = 2 * batch.MaxConcurrency
-
-// serve runs a batch until it has ended, ctx ends, or another leader serves it.
-func (s leader) serve(ctx context.Context, h *held) {
-	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
-		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), opened: h.rec.Opened}
-	defer r.asides.Wait()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		var e happening
-		select {
-		case <-ctx.Done():
-			return
-		case e = <-r.events:
-		case <-timer.C:
-			e = r.look(ctx)
-		}
-		r.take(e)
-		now := time.Now() // pauses are of a clock that nobody sets
-		for _, do := range r.run.Step(now, s.Clock.Now(), e.event) {
-			if _, stop := do.(batch.Stop); stop || !s.cfg.Leads() {
-				return
-			}
-			r.carryOut(ctx, do)
-		}
-		r.forget()
-		timer.Reset(max(r.run.Next(now).Sub(now), time.Millisecond))
-	}
-}
 
 // look tells Run of a change that is not its own.
 func (r *runner) look(ctx context.Context) happening {

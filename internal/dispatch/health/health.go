@@ -10,11 +10,9 @@ import (
 
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/audit"
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/stores"
-
-	"github.com/dspex/dspex/internal/dispatch/endpoint"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -42,23 +40,6 @@ type Owners interface {
 // Leading reports what is wrong with the work of whatever leads.
 type Leading interface {
 	Reasons(ctx context.Context) []string
-}
-
-// The numbers of docs/migration.md, "Calls", around the map of all others, in order.
-var (
-	statsBefore = []string{"active_sessions", "active_workers", "available_workers", "average_response_time"}
-	statsExtra  = []string{"affinity_hits", "affinity_misses", "affinity_moves", "overflow_workers"}
-	statsBehind = []string{"pool_size", "total_errors", "total_requests", "uptime_seconds"}
-
-	statsExtraOfTenant = []string{"overflow_workers"}
-	statsOfTenant      = []string{"active_sessions", "average_response_time", "total_errors", "total_requests"}
-)
-
-func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
-	for _, name := range names {
-		b = wire.AppendInt(wire.AppendStr(b, name), stats[name])
-	}
-	return b
 }
 
 // appendHead begins a successful reply whose result follows.
@@ -176,4 +157,16 @@ func (h *Health) owned(ctx context.Context, beats []control.Heartbeat) bool {
 		}
 	}
 	return true
+}
+
+func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) statistics {
+	s := statistics{beats: beats, numbers: h.Hosts.PoolNumbers(beats, h.Started), extra: statsExtra}
+	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
+	case only:
+		maps.Copy(s.numbers, fleet.TenantNumbers(fleet.ByTenant(beats)[tenant]))
+		s.extra = statsExtraOfTenant
+	case h.Broker.Accounts():
+		s.tenants = fleet.ByTenant(beats)
+	}
+	return s
 }

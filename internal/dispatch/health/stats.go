@@ -6,10 +6,17 @@ import (
 
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
-
-	"github.com/dspex/dspex/internal/dispatch/endpoint"
-
 	"github.com/dspex/dspex/internal/wire"
+)
+
+// The numbers of docs/migration.md, "Calls", around the map of all others, in order.
+var (
+	statsBefore = []string{"active_sessions", "active_workers", "available_workers", "average_response_time"}
+	statsExtra  = []string{"affinity_hits", "affinity_misses", "affinity_moves", "overflow_workers"}
+	statsBehind = []string{"pool_size", "total_errors", "total_requests", "uptime_seconds"}
+
+	statsExtraOfTenant = []string{"overflow_workers"}
+	statsOfTenant      = []string{"active_sessions", "average_response_time", "total_errors", "total_requests"}
 )
 
 // statistics are the numbers that a request gets: a tenant its own and the pool's size; an operator everybody's, and those of each
@@ -19,18 +26,6 @@ type statistics struct {
 	numbers map[string]int64
 	extra   []string
 	tenants map[string]control.TenantCount // nil: left out
-}
-
-func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) statistics {
-	s := statistics{beats: beats, numbers: h.Hosts.PoolNumbers(beats, h.Started), extra: statsExtra}
-	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
-	case only:
-		maps.Copy(s.numbers, fleet.TenantNumbers(fleet.ByTenant(beats)[tenant]))
-		s.extra = statsExtraOfTenant
-	case h.Broker.Accounts():
-		s.tenants = fleet.ByTenant(beats)
-	}
-	return s
 }
 
 // append appends them, and what the workers are kept from, if hosts report it: they are of this release.
@@ -55,4 +50,11 @@ func (s statistics) append(b []byte) []byte {
 		}
 	}
 	return appendNumbers(b, statsBehind, s.numbers)
+}
+
+func appendNumbers(b []byte, names []string, stats map[string]int64) []byte {
+	for _, name := range names {
+		b = wire.AppendInt(wire.AppendStr(b, name), stats[name])
+	}
+	return b
 }

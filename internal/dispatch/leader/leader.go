@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/clock"
-	"github.com/dspex/dspex/internal/stream"
 )
 
 // Task is what the leading dispatcher alone does.
@@ -93,10 +92,4 @@ func start(ctx context.Context, tasks []Task) (end func()) {
 		cancel()
 		running.Wait()
 	}
-}
-
-// Bucket is what the lease needs of the bucket dspex_control.
-type Bucket interface {
-	Get(ctx context.Context, key string) (stream.Entry, error)
-	PutSync(key string, value []byte, revision uint64, ttl time.Duration) (uint64, error)
 }

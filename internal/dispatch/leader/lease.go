@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/control"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // Times of the lease, on monotonic clocks.
@@ -12,6 +13,12 @@ const (
 	lifetime = 10 * time.Second // a holder that wrote nothing for so long may be replaced
 	renewal  = 2 * time.Second
 )
+
+// Bucket is what the lease needs of the bucket dspex_control.
+type Bucket interface {
+	Get(ctx context.Context, key string) (stream.Entry, error)
+	PutSync(key string, value []byte, revision uint64, ttl time.Duration) (uint64, error)
+}
 
 // lease is one dispatcher's view of the key that names the leader.
 type lease struct {

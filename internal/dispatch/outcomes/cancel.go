@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -96,22 +95,6 @@ func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool
 		return nil, false, l.cancelQueued(ctx, a)
 	}
 	return nil, false, nil
-}
-
-// outcome returns the answer for a job that has ended.
-func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
-	e, err := l.broker.Results.Get(ctx, a.session.ResultKey(a.job))
-	if err != nil {
-		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
-	}
-	if !e.Exists {
-		return nil, false, nil
-	}
-	r, err := jobs.ReadResult(a.session, a.job, e.Value)
-	if err != nil {
-		return nil, false, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
-	}
-	return found(a, string(r.Kind), r.Attempt, r.Body), true, nil
 }
 
 // holders are the hosts that may hold the job: the owner of its session's partition, or any for an anonymous job.

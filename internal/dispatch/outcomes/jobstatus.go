@@ -3,10 +3,116 @@ package outcomes
 import (
 	"context"
 	"errors"
+	"time"
 
+	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
+
+// stand is where a job stands that has no outcome.
+type stand struct {
+	outcome  string
+	attempts int
+}
+
+// standInSession tells it of a session's job from the session's attempt record.
+func standInSession(seq uint64, h *jobs.AttemptRecord) stand {
+	switch {
+	case h.Sequence != seq:
+		return stand{"queued", 0}
+	case !h.NotBefore.IsZero():
+		return stand{"retrying", h.Attempt}
+	}
+	return stand{"running", h.Attempt}
+}
+
+// progress is how far a lane is; none: no host has been there yet.
+type progress struct {
+	stream.Progress
+	none bool
+}
+
+// standAnonymous tells it of an anonymous job: a host has it if its lane has come to it, unless it waits for a retry. The broker's
+// clock judges, which is also that of who wrote when the wait is over.
+func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand {
+	switch {
+	case lane.none, lane.Delivered < seq:
+		return stand{"queued", 0}
+	case !failed.NotBefore.After(lane.At):
+		return stand{"running", failed.Attempt + 1}
+	case failed.Attempt == 0: // a circuit breaker keeps it out
+		return stand{"queued", 0}
+	}
+	return stand{"retrying", failed.Attempt}
+}
+
+// Get answers where a job stands, or waits for its outcome.
+func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
+	a, bad := parseAsk(r)
+	if bad != nil {
+		endpoint.Refuse(r, bad)
+		return
+	}
+	if a.wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.wait)
+		defer cancel()
+	}
+	body, _, e := l.find(ctx, a)
+	if e != nil {
+		endpoint.Refuse(r, e)
+		return
+	}
+	endpoint.Respond(r, body)
+}
+
+// find waits for a job's outcome as long as it is to; without one (ended is false) the answer is where the job stands.
+func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
+	key := a.session.ResultKey(a.job)
+	var written <-chan struct{}
+	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
+		c, stop, err := l.broker.Notify(l.broker.Results.Subject(key))
+		if err != nil {
+			return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
+		}
+		defer stop()
+		written = c
+	}
+	for pause := pollSoon; ; {
+		look := context.WithoutCancel(ctx)
+		body, ended, bad := l.outcome(look, a)
+		if ended || bad != nil {
+			return body, ended, bad
+		}
+		at, bad := l.locate(look, a)
+		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
+			if body, ended, e := l.outcome(look, a); ended || e != nil {
+				return body, ended, e
+			}
+		}
+		if bad != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) && a.wait > 0 && bad.Code == jobs.CodeJobUnknown {
+			bad = nil // it may be on its way; the deadline decides
+		}
+		if bad != nil {
+			return nil, false, bad
+		}
+		if a.wait == 0 || ctx.Err() != nil {
+			if at.sequence == 0 {
+				return nil, false, unknownJob()
+			}
+			outcome, attempts, bad := l.stageOf(look, a, at)
+			return found(a, outcome, attempts, nil), false, bad
+		}
+		select {
+		case <-ctx.Done():
+		case <-written:
+			pause = pollFast
+		case <-time.After(pause):
+			pause = min(4*pause, pollSlow)
+		}
+	}
+}
 
 // place is where the message of a job lies that has no outcome yet.
 type place struct {
@@ -57,43 +163,6 @@ func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64)
 		}
 	}
 	return "queued", 0, nil
-}
-
-// stand is where a job stands that has no outcome.
-type stand struct {
-	outcome  string
-	attempts int
-}
-
-// standInSession tells it of a session's job from the session's attempt record.
-func standInSession(seq uint64, h *jobs.AttemptRecord) stand {
-	switch {
-	case h.Sequence != seq:
-		return stand{"queued", 0}
-	case !h.NotBefore.IsZero():
-		return stand{"retrying", h.Attempt}
-	}
-	return stand{"running", h.Attempt}
-}
-
-// progress is how far a lane is; none: no host has been there yet.
-type progress struct {
-	stream.Progress
-	none bool
-}
-
-// standAnonymous tells it of an anonymous job: a host has it if its lane has come to it, unless it waits for a retry. The broker's
-// clock judges, which is also that of who wrote when the wait is over.
-func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand {
-	switch {
-	case lane.none, lane.Delivered < seq:
-		return stand{"queued", 0}
-	case !failed.NotBefore.After(lane.At):
-		return stand{"running", failed.Attempt + 1}
-	case failed.Attempt == 0: // a circuit breaker keeps it out
-		return stand{"queued", 0}
-	}
-	return stand{"retrying", failed.Attempt}
 }
 
 // stageAnonymous reports where an anonymous job stands that has no outcome.

@@ -4,13 +4,11 @@ package outcomes
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
-
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
@@ -33,8 +31,6 @@ type Owners interface {
 func New(broker *stream.Access, hosts *fleet.Fleet, of Owners, log *slog.Logger) *Lookup {
 	return &Lookup{broker: broker, hosts: hosts, ender: &ender{broker, log}, plan: of}
 }
-
-const maxWait = 10 * time.Minute
 
 type query struct {
 	session jobs.SessionRef // without an id: an anonymous job
@@ -81,76 +77,6 @@ const (
 	jobShape  = "a job id: 1 to 64 of A-Z a-z 0-9 _ -"
 )
 
-// validReplay accepts the ids of replays: a token that only the product may make.
-func validReplay(id string) bool { return jobs.ValidSession(id) }
-
-// Get answers where a job stands, or waits for its outcome.
-func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
-	a, bad := parseAsk(r)
-	if bad != nil {
-		endpoint.Refuse(r, bad)
-		return
-	}
-	if a.wait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.wait)
-		defer cancel()
-	}
-	body, _, e := l.find(ctx, a)
-	if e != nil {
-		endpoint.Refuse(r, e)
-		return
-	}
-	endpoint.Respond(r, body)
-}
-
-// find waits for a job's outcome as long as it is to; without one (ended is false) the answer is where the job stands.
-func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
-	key := a.session.ResultKey(a.job)
-	var written <-chan struct{}
-	if a.wait > 0 { // listen first, then look: an outcome in between is not missed
-		c, stop, err := l.broker.Notify(l.broker.Results.Subject(key))
-		if err != nil {
-			return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "cannot wait: %v", err).Again()
-		}
-		defer stop()
-		written = c
-	}
-	for pause := pollSoon; ; {
-		look := context.WithoutCancel(ctx)
-		body, ended, bad := l.outcome(look, a)
-		if ended || bad != nil {
-			return body, ended, bad
-		}
-		at, bad := l.locate(look, a)
-		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
-			if body, ended, e := l.outcome(look, a); ended || e != nil {
-				return body, ended, e
-			}
-		}
-		if bad != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) && a.wait > 0 && bad.Code == jobs.CodeJobUnknown {
-			bad = nil // it may be on its way; the deadline decides
-		}
-		if bad != nil {
-			return nil, false, bad
-		}
-		if a.wait == 0 || ctx.Err() != nil {
-			if at.sequence == 0 {
-				return nil, false, unknownJob()
-			}
-			outcome, attempts, bad := l.stageOf(look, a, at)
-			return found(a, outcome, attempts, nil), false, bad
-		}
-		select {
-		case <-ctx.Done():
-		case <-written:
-			pause = pollFast
-		case <-time.After(pause):
-			pause = min(4*pause, pollSlow)
-		}
-	}
-}
-
 // How often an outcome that is waited for is looked at. A subscriber gets a write a moment before it can be read; one
 // that subscribed between the two gets nothing.
 const (
@@ -158,30 +84,6 @@ const (
 	pollSoon = 20 * time.Millisecond // at first
 	pollSlow = 5 * time.Second       // in the end, a backstop for a message lost on the way
 )
-
-// found is the answer of jobs.get.
-func found(a query, outcome string, attempts int, reply []byte) []byte {
-	fields := 3
-	if a.session.ID != "" {
-		fields++
-	}
-	if reply != nil {
-		fields++
-	}
-	b := wire.AppendMap(nil, 2)
-	b = wire.AppendBool(wire.AppendStr(b, "ok"), true)
-	b = wire.AppendMap(wire.AppendStr(b, "result"), fields)
-	b = wire.AppendInt(wire.AppendStr(b, "attempts"), int64(attempts))
-	b = wire.AppendStr(wire.AppendStr(b, "job"), a.job)
-	b = wire.AppendStr(wire.AppendStr(b, "outcome"), outcome)
-	if reply != nil {
-		b = append(wire.AppendStr(b, "reply"), reply...)
-	}
-	if a.session.ID != "" {
-		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session.ID)
-	}
-	return b
-}
 
 func unknownJob() *jobs.Error {
 	return jobs.Errorf(jobs.Session, jobs.CodeJobUnknown, "unknown job").
@@ -210,4 +112,49 @@ func (l *Lookup) sequenceOf(ctx context.Context, name string, a query, subject s
 		next = m.Sequence + 1
 	}
 	return 0, stream.ErrNotFound
+}
+
+const maxWait = 10 * time.Minute
+
+// validReplay accepts the ids of replays: a token that only the product may make.
+func validReplay(id string) bool { return jobs.ValidSession(id) }
+
+// found is the answer of jobs.get.
+func found(a query, outcome string, attempts int, reply []byte) []byte {
+	fields := 3
+	if a.session.ID != "" {
+		fields++
+	}
+	if reply != nil {
+		fields++
+	}
+	b := wire.AppendMap(nil, 2)
+	b = wire.AppendBool(wire.AppendStr(b, "ok"), true)
+	b = wire.AppendMap(wire.AppendStr(b, "result"), fields)
+	b = wire.AppendInt(wire.AppendStr(b, "attempts"), int64(attempts))
+	b = wire.AppendStr(wire.AppendStr(b, "job"), a.job)
+	b = wire.AppendStr(wire.AppendStr(b, "outcome"), outcome)
+	if reply != nil {
+		b = append(wire.AppendStr(b, "reply"), reply...)
+	}
+	if a.session.ID != "" {
+		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session.ID)
+	}
+	return b
+}
+
+// outcome returns the answer for a job that has ended.
+func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
+	e, err := l.broker.Results.Get(ctx, a.session.ResultKey(a.job))
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
+	}
+	if !e.Exists {
+		return nil, false, nil
+	}
+	r, err := jobs.ReadResult(a.session, a.job, e.Value)
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
+	}
+	return found(a, string(r.Kind), r.Attempt, r.Body), true, nil
 }

@@ -24,6 +24,8 @@ const (
 	probeEach    = 10 * time.Second // between two rounds; New
 	probeAgain   = time.Second      // after a round in which something took nothing
 	probeTimeout = 20 * time.Second // of one round
+	// storesTimeout is for one look at the objects, with what it makes, and for one change of them.
+	storesTimeout = 10 * time.Second
 	// fullFrom is the share of an object's room from which health warns.
 	fullFrom = 0.7
 )

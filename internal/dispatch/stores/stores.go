@@ -29,7 +29,6 @@ import (
 // Times of the care for broker objects.
 const (
 	Pause         = 2 * time.Second  // between two looks
-	storesTimeout = 10 * time.Second // of one look, with what it makes
 	ReportedFor   = 10 * time.Minute // health names for so long what was lost
 	strangersEach = 5                // looks between two at the consumers of others
 )
@@ -326,4 +325,32 @@ func (s *Stores) meet(now []stream.Stranger) (fresh []stream.Stranger) {
 	}
 	s.strangers = now
 	return fresh
+}
+
+// Foreign notes what a bucket's watch shows; value nil: the key was deleted.
+func (s *Stores) Foreign(bucket, key string, value []byte, ours bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := bucket + " " + key
+	if value == nil || ours {
+		delete(s.foreign, at)
+		return false
+	}
+	if s.foreign == nil {
+		s.foreign = foreign{}
+	}
+	if !s.foreign[at] {
+		s.log.Error("foreign_value", "bucket", bucket, "key", jobs.Clip(key), "hint", "no component of this release can have written this value: it is ignored")
+	}
+	if len(s.foreign) < mostForeign {
+		s.foreign[at] = true
+	}
+	return true
+}
+
+// forgetForeign drops what lay in a bucket that is gone.
+func (s *Stores) forgetForeign(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.foreign, func(at string, _ bool) bool { return "KV_"+strings.Split(at, " ")[0] == name })
 }

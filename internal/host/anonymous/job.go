@@ -22,13 +22,19 @@ type life struct {
 	enter    func() // has it found by those who cancel
 }
 
-func (l *life) Anonymous() bool            { return true }
-func (l *life) Began(*driver.Driver)       { l.wg.Add(1) }
+func (l *life) Anonymous() bool { return true }
+
+func (l *life) Began(*driver.Driver) { l.wg.Add(1) }
+
 func (l *life) Rested(*driver.Driver) bool { return true }
-func (l *life) Resting(*driver.Driver)     { l.wg.Done() }
-func (l *life) Spawn(f func())             { l.all.Drivers.Goroutines.Go(l.all.Drivers.Work, &l.wg, f) }
-func (l *life) Context() context.Context   { return l.all.Drivers.Work }
-func (l *life) GiveUp(lifecycle.Owner)     {}
+
+func (l *life) Resting(*driver.Driver) { l.wg.Done() }
+
+func (l *life) Spawn(f func()) { l.all.Drivers.Goroutines.Go(l.all.Drivers.Work, &l.wg, f) }
+
+func (l *life) Context() context.Context { return l.all.Drivers.Work }
+
+func (l *life) GiveUp(lifecycle.Owner) {}
 
 // Admits lets the job take a slot. It came for room that somebody else may have taken: then another host may have some.
 func (l *life) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
@@ -39,10 +45,12 @@ func (l *life) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
 	return lifecycle.OtherHost, l.admitted
 }
 
-func (l *life) Waits()  { l.arrival.seat() }
+func (l *life) Waits() { l.arrival.seat() }
+
 func (l *life) Seated() { l.arrival.start() }
 
 func (l *life) Owner(context.Context) (lifecycle.Owner, error) { return lifecycle.Mine, nil }
+
 func (l *life) Look(context.Context, *driver.Driver, *lifecycle.Action, *lifecycle.Event) error {
 	return nil
 }
@@ -92,36 +100,4 @@ func (l *life) Run(a *attempt.Attempt) *attempt.Output {
 		out.Err = p.KeepProgram(a.Session, made, out.State)
 	}
 	return out
-}
-
-// running are the anonymous jobs that this host runs, or that wait here for a slot.
-type running struct {
-	mu sync.Mutex
-	of map[name]*driver.Driver
-}
-
-// name names a job without session.
-type name struct{ tenant, id string }
-
-func (r *running) enter(job name, d *driver.Driver) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.of == nil {
-		r.of = map[name]*driver.Driver{}
-	}
-	r.of[job] = d
-}
-
-func (r *running) leave(job name, d *driver.Driver) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.of[job] == d {
-		delete(r.of, job)
-	}
-}
-
-func (r *running) get(job name) *driver.Driver {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.of[job]
 }

@@ -124,10 +124,18 @@ func (a *Attempt) CallIfMine(call frame.CallBody, out *Output) {
 	}
 }
 
-// End gives the slot back, after the breakers have learnt how the attempt ended; out is nil if nothing ran.
-func (a *Attempt) End(out *lifecycle.Output, retries bool) {
-	if out != nil {
-		a.r.verdict(a, out.Extra.(*Output), retries)
+// NewOutput is that of an attempt that has its slot.
+func NewOutput(a *Attempt) *Output {
+	out := &Output{Output: lifecycle.Output{Label: a.Label}}
+	out.Slot = lifecycle.Slot{WorkerID: a.slot.WorkerID(), Worker: a.slot.WorkerName(), Engine: a.slot.Engine()}
+	return out
+}
+
+// NeedsState refuses a job that requests state where there is none; an anonymous job has version 0.
+func NeedsState(a *Attempt, version uint64) *jobs.Error {
+	if !a.Req.RequireState || version > 0 {
+		return nil
 	}
-	a.Release()
+	return jobs.Errorf(jobs.Session, jobs.CodeStateRequired, "the job needs a session that has state").
+		WithHint("options.require_state refuses to run on an empty session, and without one")
 }

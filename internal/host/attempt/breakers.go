@@ -5,6 +5,7 @@ import (
 	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/lifecycle"
 )
 
 // Circuit breakers protect what jobs rely on: the starts of this host's workers, its workers, and each language model. While
@@ -38,26 +39,6 @@ func (r *Runner) lmBreaker(t *Attempt) string {
 		return ""
 	}
 	return t.model.Breaker
-}
-
-// permits are what the breakers let through: one attempt that has its slot.
-type permits struct{ pool, lm *breaker.Permit }
-
-func (p *permits) enter(set *breaker.Set, pool, lm string) (refused *breaker.Refusal) {
-	if p.lm, refused = set.Enter(lm); refused != nil {
-		return refused
-	}
-	if p.pool, refused = set.Enter(pool); refused != nil {
-		p.leave()
-	}
-	return refused
-}
-
-// leave gives the permits back; what no verdict was given on is no evidence.
-func (p *permits) leave() {
-	p.pool.End(breaker.Silent, "")
-	p.lm.End(breaker.Silent, "")
-	*p = permits{}
 }
 
 // verdict records with the breakers how an attempt has ended, before its slot lets another one start. A job is one failure of its language
@@ -146,4 +127,12 @@ func (r *Runner) attempted(t *Attempt, out *Output) {
 		r.OnEnded(Ended{Session: t.Session.ID, Job: t.Env.Job, Command: t.Req.Command, Program: provision.TextOf(t.Req.Args, "program_id"), Attempt: t.Attempt,
 			Worker: out.Slot.Worker, Ran: out.Ran, Error: out.Err})
 	}
+}
+
+// End gives the slot back, after the breakers have learnt how the attempt ended; out is nil if nothing ran.
+func (a *Attempt) End(out *lifecycle.Output, retries bool) {
+	if out != nil {
+		a.r.verdict(a, out.Extra.(*Output), retries)
+	}
+	a.Release()
 }

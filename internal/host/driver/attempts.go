@@ -7,9 +7,6 @@ import (
 	"github.com/dspex/dspex/internal/lifecycle"
 )
 
-// attempts are those with a slot, or waiting for one: one, and those that are being given up.
-type attempts []*attempt.Attempt
-
 // begin makes an attempt that waits for a slot.
 func (l *attempts) begin(d *Driver, act *lifecycle.Action) {
 	a := d.all.Runner.New(act.Task, act.Op, d.life)

@@ -1,12 +1,10 @@
 package driver
 
 import (
-	"context"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/lifecycle"
 )
 
 // cancelTimeout bounds how long a cancellation waits for its outcome.
@@ -17,24 +15,6 @@ type cancellations struct {
 	mu   sync.Mutex
 	asks map[uint32]chan<- jobs.CancelVerdict
 	last uint32
-}
-
-// Cancel ends the earliest outstanding job of an id.
-func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
-	answer := make(chan jobs.CancelVerdict, 1)
-	op := d.cancel.enter(answer)
-	defer d.cancel.leave(op)
-	if !d.Feed(lifecycle.Event{Kind: lifecycle.CancelAsked, Op: op, ID: id}) {
-		return jobs.CancelUnknown
-	}
-	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
-	defer cancel()
-	select {
-	case v := <-answer:
-		return v
-	case <-ctx.Done():
-		return jobs.CancelBusy
-	}
 }
 
 func (c *cancellations) enter(answer chan<- jobs.CancelVerdict) (op uint32) {

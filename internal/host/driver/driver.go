@@ -212,3 +212,50 @@ func (d *Driver) Forgettable() bool {
 	defer d.mu.Unlock()
 	return !d.active && !d.core.Known()
 }
+
+// executor carries out what a core has decided. Only who drains the driver's inbox uses it.
+type executor struct {
+	d        *Driver
+	attempts attempts
+}
+
+// attempts are those with a slot, or waiting for one: one, and those that are being given up.
+type attempts []*attempt.Attempt
+
+// Cancel ends the earliest outstanding job of an id.
+func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
+	answer := make(chan jobs.CancelVerdict, 1)
+	op := d.cancel.enter(answer)
+	defer d.cancel.leave(op)
+	if !d.Feed(lifecycle.Event{Kind: lifecycle.CancelAsked, Op: op, ID: id}) {
+		return jobs.CancelUnknown
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	select {
+	case v := <-answer:
+		return v
+	case <-ctx.Done():
+		return jobs.CancelBusy
+	}
+}
+
+// Session makes the driver of a session in one epoch. waits reports that an earlier epoch's driver still works on it.
+func (all *Drivers) Session(ref jobs.SessionRef, life Life, epoch uint64, jobsLife int64, waits bool) *Driver {
+	return all.driver(ref, life, lifecycle.NewSession(all.Rules, ref, epoch, jobsLife, waits))
+}
+
+// Anonymous makes the driver of a job without session. since reports which jobs can have no earlier attempts if they come for the first
+// time, began when the delivery was requested.
+func (all *Drivers) Anonymous(ref jobs.SessionRef, life Life, since lifecycle.Moment, began clock.Mono) *Driver {
+	return all.driver(ref, life, lifecycle.NewAnonymous(all.Rules, ref, since, began))
+}
+
+func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core) *Driver {
+	d := &Driver{Ref: ref, all: all, life: life, core: core}
+	d.exec.d = d
+	d.token = tokens.NewWaiter(func(k tokens.Kind) bool {
+		return d.Feed(lifecycle.Event{Kind: lifecycle.TokenGranted, Token: uint8(k)})
+	})
+	return d
+}

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/host/attempt"
 	"github.com/dspex/dspex/internal/host/telemetry"
 	"github.com/dspex/dspex/internal/host/tokens"
@@ -29,26 +28,6 @@ type Drivers struct {
 
 	full    atomic.Int64 // writers that wait for room in the broker's store
 	watches sync.WaitGroup
-}
-
-// Session makes the driver of a session in one epoch. waits reports that an earlier epoch's driver still works on it.
-func (all *Drivers) Session(ref jobs.SessionRef, life Life, epoch uint64, jobsLife int64, waits bool) *Driver {
-	return all.driver(ref, life, lifecycle.NewSession(all.Rules, ref, epoch, jobsLife, waits))
-}
-
-// Anonymous makes the driver of a job without session. since reports which jobs can have no earlier attempts if they come for the first
-// time, began when the delivery was requested.
-func (all *Drivers) Anonymous(ref jobs.SessionRef, life Life, since lifecycle.Moment, began clock.Mono) *Driver {
-	return all.driver(ref, life, lifecycle.NewAnonymous(all.Rules, ref, since, began))
-}
-
-func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core) *Driver {
-	d := &Driver{Ref: ref, all: all, life: life, core: core}
-	d.exec.d = d
-	d.token = tokens.NewWaiter(func(k tokens.Kind) bool {
-		return d.Feed(lifecycle.Event{Kind: lifecycle.TokenGranted, Token: uint8(k)})
-	})
-	return d
 }
 
 // Full reports that there is no room in the broker's stores: nothing is run that could not be stored.

@@ -8,12 +8,6 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// executor carries out what a core has decided. Only who drains the driver's inbox uses it.
-type executor struct {
-	d        *Driver
-	attempts attempts
-}
-
 // carryOut does what the core has decided. Nothing here waits: what takes time answers with an event.
 func (x *executor) carryOut(a *lifecycle.Action) {
 	d, all := x.d, x.d.all

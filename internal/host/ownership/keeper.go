@@ -4,6 +4,7 @@ package ownership
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,4 +187,21 @@ func (t *Ownership) guard() {
 		case <-a.changed:
 		}
 	}
+}
+
+// giveBack releases a partition that still names this host. It reports whether it did.
+func (k *Keeper) giveBack(ctx context.Context, n int, epoch uint64) bool {
+	if epoch == 0 || k.assigned.get(n).owner.Host != k.host {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stream.AckTimeout)
+	defer cancel()
+	err := k.on.Claims.Release(ctx, stream.Consumer{Key: jobs.AssignmentKey(n), Name: jobs.ConsumerName(n, epoch), Epoch: epoch})
+	switch {
+	case err == nil:
+		k.on.Log.Info("partition_released", "partition", n, "epoch", epoch)
+	case !errors.Is(err, stream.ErrNotMine):
+		k.on.Log.Warn("partition_not_released", "partition", n, "epoch", epoch, "error", err)
+	}
+	return err == nil
 }

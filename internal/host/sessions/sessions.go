@@ -5,6 +5,7 @@ package sessions
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/dspex/internal/clock"
@@ -122,3 +123,25 @@ func (all *Sessions) Tenants(counts map[string]control.TenantCount) {
 		return true
 	})
 }
+
+// partition is one slice of the sessions during one epoch. A new epoch starts with an empty memory.
+type partition struct {
+	*service
+	epoch uint64
+	want  stream.Consumer
+	life  int64        // identity of the DSPEX_JOBS that its sequences count in
+	lost  chan error   // why the epoch ends
+	busy  atomic.Int64 // sessions with work
+
+	mu        sync.Mutex
+	sessions  map[jobs.SessionRef]*driver.Driver
+	next      uint64    // consumer sequence expected
+	resetting bool      // deliveries count for nothing until the first one after a reset
+	asking    bool      // askReset runs
+	again     bool      // and has to ask (once more)
+	answered  time.Time // local clock: the last reset was
+	closing   bool
+}
+
+// idleSessions bounds the sessions that a partition keeps without work; a dropped one is read from its record.
+const idleSessions = 256

@@ -1,3 +1,12 @@
+// Package lifecycle decides what happens to a job, from its delivery to its acknowledgement. It is the core of a host: a state
+// machine that does no I/O, starts no goroutine, holds no lock and reads no clock. A Core is given one Event at a time and
+// answers with Actions; whoever drives it carries them out and reports how they went as further events.
+//
+// A Core is one session during one epoch of its partition, or one anonymous job. Both live the same life; they differ in where
+// it is written down, which is a ledger: a session's is its record, changed by compare-and-set, an anonymous job's is the key of
+// its result. The files in testdata tell the rules as scenarios: events in, actions out.
+//
+// It does not know NATS, Python, or how a worker is chosen.
 package lifecycle
 
 import (
@@ -6,6 +15,23 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
+
+// Config is what all cores of a host have in common.
+type Config struct {
+	Host            string
+	Clock           Clock
+	MaxPayload      int // bytes, of the broker
+	SessionIdle     time.Duration
+	CheckoutTimeout time.Duration
+	DeadWindow      time.Duration // for so long the broker stores one of two dead letters with the same id
+	Defaults        jobs.Defaults
+	Chance          func() float64 // 0 to 1, for jitter
+}
+
+// life is how long a record lives from its last write, or an attempt record of a job that may come again for as long as longest.
+func (cfg *Config) life(longest time.Duration) time.Duration {
+	return cfg.SessionIdle + max(longest, time.Hour)
+}
 
 // Clock tells the broker's time and the machine's. A core reads no other.
 type Clock interface {
@@ -25,13 +51,25 @@ type Moment struct {
 	Era int
 }
 
-// Present is this moment, at the latest.
-func Present(k Clock) Moment { return Moment{k.Now().Add(compared), k.Era()} }
-
 // MayFollow reports whether the job may have been accepted before m. What was stamped by a clock that has stepped since, or is
 // ahead of what is known of it, may have been.
 func (m Moment) MayFollow(stored time.Time, k Clock) bool {
 	return stored.Before(m.At) || k.Era() != m.Era || stored.After(k.Now().Add(compared))
+}
+
+// Present is this moment, at the latest.
+func Present(k Clock) Moment { return Moment{k.Now().Add(compared), k.Era()} }
+
+// common is what all parts need in a step.
+type common struct {
+	cfg    *Config
+	ref    jobs.SessionRef
+	epoch  uint64
+	stream int64 // identity of the stream that sequences count in
+
+	mono   clock.Mono // of the event at hand
+	out    []Action
+	lastOp uint32
 }
 
 func (c *common) now() time.Time { return c.cfg.Clock.Now() }

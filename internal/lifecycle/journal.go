@@ -4,74 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/jobs"
 )
-
-// The attempt record tells of the session's latest attempt. It is written before each start, and is the fence between epochs: an
-// attempt begins only after a write of it that expected what its epoch knew, so an epoch that has written it keeps all earlier ones
-// from beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
-type attemptRecord struct {
-	noted      *jobs.AttemptRecord // nil: none
-	attemptRev uint64
-}
-
-// readAttemptRecord reads the attempt record, nil if there is none. One that cannot be read counts as an attempt without an end of the
-// job at hand, if that was there already when it was written: an attempt less is better than one too many.
-func readAttemptRecord(c *Core, f Found) (*jobs.AttemptRecord, error) {
-	if !f.Exists {
-		return nil, nil
-	}
-	hd, err := jobs.ParseAttemptRecord(f.Value)
-	if err == nil || errors.Is(err, jobs.ErrNewer) {
-		return hd, err
-	}
-	c.do(Action{Kind: Log, Note: AttemptRecordUnreadable, Cause: err})
-	if j := c.queue.first(c); j != nil && !j.Stored.After(f.Stored) {
-		return &jobs.AttemptRecord{Stream: c.stream, Sequence: j.Sequence, Attempt: 1}, nil
-	}
-	return nil, nil
-}
-
-// tells reports whether the attempt record is about the job.
-func (r *attemptRecord) tells(c *Core, j *Job) bool {
-	return r.noted != nil && r.noted.Stream == c.stream && r.noted.Sequence == j.Sequence
-}
-
-// overtaken reports whether another epoch has written down an attempt of the job at work since its attempts were taken up.
-func (r *attemptRecord) overtaken(c *Core) bool {
-	t := c.cur
-	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
-}
-
-// resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
-func (r *attemptRecord) resume(c *Core) bool {
-	t, hd := c.cur, r.noted
-	c.prep.resumed = true
-	if !r.tells(c, t.Job) {
-		return true
-	}
-	t.from = hd
-	t.Attempt, t.Failures = hd.Attempt, hd.Failures
-	if hd.NotBefore.IsZero() {
-		t.note(c, crashed(hd.Attempt))
-		return true
-	}
-	if left := c.waits(hd); left > 0 {
-		c.retry.await(c, left, true)
-		return false
-	}
-	return true
-}
-
-// sessionJournal writes the attempt record, by compare-and-set.
-type sessionJournal struct {
-	hd      *jobs.AttemptRecord // being written
-	asked   clock.Mono          // when
-	delay   time.Duration       // of the retry that it tells of, -1: it tells of a start
-	refused int                 // writes of the same thing, also of an outcome
-	judging bool                // the look that was requested judges a write
-}
 
 func (w *sessionJournal) begin(c *Core) {
 	r := &c.session.record
@@ -86,32 +20,6 @@ func (w *sessionJournal) retry(c *Core, d time.Duration) {
 	w.delay, w.refused = d, 0
 	c.to(Postponing)
 	w.writeAttempt(c)
-}
-
-// still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
-// more that the attempt started from, or reports that the job has ended: an early end whose write seemed to fail can come to
-// light late.
-func (w *sessionJournal) still(c *Core) bool {
-	r := &c.session.record
-	t := c.cur
-	return !t.overtaken && (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
-}
-
-// may reports whether the record may be written; else it is read again first, or the job starts over.
-func (w *sessionJournal) may(c *Core) bool {
-	r := &c.session.record
-	switch {
-	case !c.side.recordFree(c):
-		c.held = true
-	case !r.fresh(c):
-		w.judging = false
-		r.look(c, false)
-	case !w.still(c) || w.refused >= tries:
-		c.void()
-	default:
-		return true
-	}
-	return false
 }
 
 func (w *sessionJournal) writeAttempt(c *Core) {
@@ -204,19 +112,6 @@ func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 	}
 }
 
-// fences reports whether no earlier epoch can write an attempt down any more.
-func (r *attemptRecord) fences(c *Core) bool { return r.noted != nil && r.noted.Epoch == c.epoch }
-
-// fence is the attempt record as this epoch's, with what it tells of attempts as it was.
-func (r *attemptRecord) fence(c *Core) *jobs.AttemptRecord {
-	hd := jobs.AttemptRecord{Stream: c.stream} // of no job
-	if r.noted != nil {
-		hd = *r.noted
-	}
-	hd.Epoch = c.epoch
-	return &hd
-}
-
 // writeFence comes before a job ends without an attempt of this epoch. A host that stood still finds its own attempt record as
 // it left it else, and starts what has its outcome by now: the record of the session is fenced, what a job does to the world is not.
 func (w *sessionJournal) writeFence(c *Core, _ *Event) {
@@ -272,23 +167,6 @@ func (w *sessionJournal) hold(c *Core, refused Refusal) {
 	c.side.room(c) // a session that is parked tries nothing
 	if c.side.step == sideIdle {
 		c.session.record.strip(c)
-	}
-}
-
-// reloaded goes on with a write after its basis was read again.
-func (w *sessionJournal) reloaded(c *Core, ev *Event, step Step) {
-	switch err := c.ledger.load(c, ev); {
-	case errors.Is(err, errFenced):
-		c.fenced(ev.Owner)
-	case errors.Is(err, errUnsure):
-		c.session.record.look(c, true)
-	case err != nil:
-		if ev.Err == nil {
-			ev.Err = err
-		}
-		c.trouble.fault(c, ev, step)
-	default:
-		table[c.state].resume(c, ev)
 	}
 }
 

@@ -1,62 +1,116 @@
 package lifecycle
 
-// State is what the job at the head of the queue is at. Only that job has one; those behind it wait, and can end early (early.go).
-type State uint8
-
-// The states. In those that wait a core needs nothing but memory and a timer: new reasons to wait (a person's approval, a rate
-// limit, a budget) belong beside AwaitBreaker.
-const (
-	Idle             State = iota // no job
-	AwaitPredecessor              // an earlier epoch still works on the session
-	AwaitToken                    // for a run token, of which a host has a bounded number
-	Loading                       // record and attempt record are being read
-	Fetching                      // the request is being read again
-	Checking                      // whether the job's id has a result already
-	Comparing                     // the clock is being compared with the broker's, before a deadline is judged
-	Paused                        // the broker could not be read: again in a second
-	AwaitNewer                    // the record was written by a newer version, which goes on with the session
-	AwaitRoom                     // for room in the broker's store
-	AwaitBreaker                  // for a circuit breaker
-	AwaitSlot                     // for a slot of a worker
-	Beginning                     // the attempt is being written down
-	Confirming                    // whether the partition is still this epoch's, right before a start
-	Running                       // a worker has the job
-	Postponing                    // the retry is being written down
-	AwaitRetry                    // for the retry's time
-	Fencing                       // the job ends without an attempt of this epoch: no other epoch must begin one any more
-	Committing                    // the outcome is being written into the record
-	DeadLettering                 // the dead letter is being stored
-	Storing                       // the result is being stored
-	states
+import (
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/jobs"
 )
 
-var stateNames = [states]string{"idle", "await_predecessor", "await_token", "loading", "fetching", "checking", "comparing", "paused", "await_newer", "await_room",
-	"await_breaker", "await_slot", "beginning", "confirming", "running", "postponing", "await_retry", "fencing", "committing", "dead_lettering", "storing"}
-
-func (s State) String() string { return stateNames[s] }
-
-// started reports whether the end of an epoch lets the job go on: its attempt is written down, or it is decided. The record
-// judges what becomes of it.
-func (s State) started() bool {
-	switch s {
-	case Beginning, Confirming, Running, Postponing, Fencing, Committing, DeadLettering, Storing:
-		return true
+// Step takes an event and returns what is to be done, in this order. The actions are valid until the next Step.
+func (c *Core) Step(ev *Event) []Action {
+	c.mono, c.out = c.cfg.Clock.Mono(), c.out[:0]
+	switch ev.Kind {
+	case Delivered:
+		c.queue.deliver(c, ev.Job)
+	case CancelAsked:
+		c.asks.cancel(c, ev)
+	case Ticked:
+		c.tick(ev)
+	case EpochOver:
+		c.end(false)
+	case Cut:
+		c.end(true)
+	case KeptAlive:
+		c.journal.keptAlive(c)
+	default:
+		c.dispatch(ev)
 	}
-	return false
+	if c.held && c.side.recordFree(c) {
+		c.held = false
+		table[c.state].resume(c, ev)
+	}
+	c.side.attend(c)
+	return c.out
 }
 
-// handler takes an event.
-type handler func(*Core, *Event)
-
-// row is what a state makes of the events that are its own. Deliveries, cancellations, the end of the epoch and the deadlines
-// of waiting jobs are the same in all states (core.go).
-type row struct {
-	resume handler         // does what the state is about: on entering, after a pause, when the record is free again
-	on     [events]handler // nil: the event comes too late, or is not for this state
-	next   []State         // legal next states, Idle always
+// dispatch gives an answer to whoever waits for it.
+func (c *Core) dispatch(ev *Event) {
+	switch on := table[c.state].on[ev.Kind]; {
+	case ev.Op != 0 && ev.Op == c.side.awaits:
+		c.side.awaits = 0
+		c.side.answer(c, ev)
+	case on != nil && ev.Op == c.awaits:
+		c.awaits = 0
+		on(c, ev)
+	case ev.Kind == SlotGranted:
+		c.do(Action{Kind: Release, Op: ev.Op})
+	case ev.Kind == TokenGranted:
+		c.do(Action{Kind: ReturnToken, Token: ev.Token})
+	}
 }
 
-var table [states]row
+// tick does what the time has come for.
+func (c *Core) tick(ev *Event) {
+	c.queue.weigh(c)
+	if c.cur != nil && c.state != Idle && c.reached(c.alive+c.journal.alive()) {
+		c.alive = c.mono
+		c.do(Action{Kind: KeepAlive, Job: c.cur.Job})
+	}
+	if c.state == AwaitToken {
+		c.queue.outwait(c)
+	}
+	if c.reached(c.alarm) {
+		c.alarm = 0
+		table[c.state].resume(c, ev)
+	}
+	c.trouble.pend(c)
+}
+
+// Wake is when Ticked is due, by the machine's clock; 0: never.
+func (c *Core) Wake() clock.Mono {
+	at := c.alarm
+	sooner := func(m clock.Mono) {
+		if at == 0 || m < at {
+			at = max(m, 1)
+		}
+	}
+	next := func(m clock.Mono) { // of what each step looks at: if the time has come, something else is waited for
+		if m = max(m, c.side.quiet); c.mono < m {
+			sooner(m)
+		}
+	}
+	due := func(j *Job) clock.Mono {
+		left, _ := c.left(j)
+		return c.at(left)
+	}
+	if c.state == Idle {
+		return at
+	}
+	if c.cur != nil {
+		sooner(c.alive + c.journal.alive())
+		if c.trouble.pends(c, c.cur.Job) {
+			sooner(due(c.cur.Job))
+		}
+	}
+	for i, j := range c.queue.jobs {
+		switch {
+		case !j.weighed:
+			sooner(j.Came + weighPause)
+		case c.trouble.pends(c, j) && (i > 0 || c.trouble.blocked != StepPredecessor):
+			sooner(due(j))
+		case j.expires() && c.side.attends(c):
+			next(due(j))
+		}
+		if i == 0 && c.state == AwaitToken && j.Env.Mode == jobs.ModeCall {
+			sooner(c.queue.since + c.cfg.CheckoutTimeout)
+		}
+	}
+	if c.side.attends(c) {
+		if in, ok := c.side.renewIn(c); ok {
+			next(c.at(in))
+		}
+	}
+	return at
+}
 
 // of has a part of the core take events.
 func of[P any](part func(*Core) P, takes func(P, *Core, *Event)) handler {
@@ -85,11 +139,11 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 		Loading:          {resume: prepare, on: [events]handler{Looked: of(thePreparation, (*preparation).loaded), AttemptsRead: of(func(c *Core) *results { return c.ledger.(*results) }, (*results).attemptsRead)}, next: append(prepared, Postponing)},
 		Fetching:         {resume: prepare, on: [events]handler{Fetched: of(thePreparation, (*preparation).fetched)}, next: prepared},
 		Checking:         {resume: prepare, on: [events]handler{ResultRead: of(thePreparation, (*preparation).checked)}, next: prepared},
-		Comparing:        {resume: prepare, on: [events]handler{Compared: of(theAttempt, (*attempt).compared)}, next: append(prepared, Postponing)},
+		Comparing:        {resume: prepare, on: [events]handler{Compared: of(thePreparation, (*preparation).compared)}, next: append(prepared, Postponing)},
 		Paused:           {resume: prepare, next: prepared},
 		AwaitNewer:       {resume: prepare, next: prepared},
-		AwaitRoom:        {resume: of(theCheckout, (*checkout).askRoom), on: [events]handler{RoomLooked: of(theCheckout, (*checkout).roomLooked)}, next: attempts},
-		AwaitBreaker:     {resume: of(theCheckout, (*checkout).unheld), on: [events]handler{TokenGranted: of(theCheckout, (*checkout).admitted)}, next: append(attempts, prepared...)},
+		AwaitRoom:        {resume: of(theAttempt, (*attempt).askRoom), on: [events]handler{RoomLooked: of(theAttempt, (*attempt).roomLooked)}, next: attempts},
+		AwaitBreaker:     {resume: of(thePreparation, (*preparation).unheld), on: [events]handler{TokenGranted: of(thePreparation, (*preparation).admitted)}, next: append(attempts, prepared...)},
 		AwaitSlot: {resume: of(theCheckout, (*checkout).outwaited), on: [events]handler{SlotGranted: of(theCheckout, (*checkout).granted), SlotRefused: of(theCheckout, (*checkout).refused)},
 			next: append(attempts, Beginning, Running)},
 		Beginning:     {resume: writeAttempt, on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked}, next: append(attempts, Running)},
