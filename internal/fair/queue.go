@@ -137,7 +137,18 @@ func (q *Queue[T]) NextUpTo(last Class) *Entry[T] {
 	if best == nil {
 		return nil
 	}
-	t := best.next()
+	return frontOf[T](best.next())
+}
+
+// NextOf is the next one of a tenant in a class, nil if it has none that waits.
+func (q *Queue[T]) NextOf(c Class, of string) *Entry[T] {
+	if t := q.classes[c].tenants[of]; t != nil {
+		return frontOf[T](t)
+	}
+	return nil
+}
+
+func frontOf[T any](t *tenant) *Entry[T] {
 	front := t.fresh.Front()
 	if front == nil {
 		front = t.others.Front()

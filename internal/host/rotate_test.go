@@ -3,13 +3,17 @@ package host_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // TestSessionsWithPublishedJobsTakeTurns holds the fairness among sessions: none runs its second job while many others wait for
@@ -84,4 +88,49 @@ func TestAnAnonymousCallGetsItsShareBesideSessionsThatWait(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAJobOfAnotherTenantWaitsForOneSlotAlone holds the fairness among tenants: beside any number of one tenant's jobs another's requests a
+// slot at once, and the first that is free is its own (TestCheckoutServesByTurn).
+func TestAJobOfAnotherTenantWaitsForOneSlotAlone(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, y *system) {
+		y.script(func(context.Context, frame.CallBody) (frame.Frame, error, bool) {
+			time.Sleep(time.Second)
+			return frame.Frame{}, nil, false
+		})
+		for n := range 400 { // more than run at once
+			y.store(fmt.Sprint("dspex.session.s", n), "j", echo)
+		}
+		y.takeTenants()
+		y.pass(300 * time.Millisecond)
+		y.store("dspex.t.other.session.s", "j", echo)
+		y.pass(100 * time.Millisecond)
+		y.pool.mu.Lock()
+		last := y.pool.wants[len(y.pool.wants)-1].Turn
+		y.pool.mu.Unlock()
+		if want := (fair.Key{Class: fair.Queued, Tenant: "other", Fresh: true}); last != want {
+			t.Errorf("the last that requested a slot was %+v, expected %+v", last, want)
+		}
+	})
+}
+
+// takeTenants lets the stream take jobs under the subjects of tenants, as a broker with accounts does.
+func (y *system) takeTenants() {
+	y.t.Helper()
+	js, err := jetstream.New(y.nc)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	s, err := js.Stream(context.Background(), stream.Jobs)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.Subjects = append(cfg.Subjects, "dspex.t.*.session.*")
+	to := strings.Replace(cfg.SubjectTransform.Destination, ".default.", ".{{wildcard(1)}}.", 1)
+	cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "dspex.t.*.*.*",
+		Destination: strings.NewReplacer(",2)", ",3)", "{{wildcard(2)}}.{{wildcard(1)}}", "{{wildcard(3)}}.{{wildcard(2)}}").Replace(to)}
+	if _, err := js.UpdateStream(context.Background(), cfg); err != nil {
+		y.t.Fatal(err)
+	}
 }

@@ -254,7 +254,7 @@ func (all *Drivers) Anonymous(ref jobs.SessionRef, life Life, since lifecycle.Mo
 func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core) *Driver {
 	d := &Driver{Ref: ref, all: all, life: life, core: core}
 	d.exec.d = d
-	d.token = tokens.NewWaiter(func(k tokens.Kind) bool {
+	d.token = tokens.NewWaiter(ref.Tenant, func(k tokens.Kind) bool {
 		return d.Feed(lifecycle.Event{Kind: lifecycle.TokenGranted, Token: uint8(k)})
 	})
 	return d

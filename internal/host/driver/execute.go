@@ -15,7 +15,7 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 	case lifecycle.AskToken:
 		all.Tokens.Enter(d.token, fair.Key{Class: attempt.ClassOf(a.Job), Tenant: d.Ref.Tenant, Fresh: a.Fresh})
 	case lifecycle.ReturnToken:
-		all.Tokens.Return(tokens.Kind(a.Token))
+		all.Tokens.Return(tokens.Kind(a.Token), d.Ref.Tenant)
 	case lifecycle.StopWaiting:
 		all.Tokens.Leave(d.token)
 	case lifecycle.Park:

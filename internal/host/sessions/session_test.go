@@ -46,9 +46,9 @@ func TestNobodyWaitsForATokenWhenTheEpochIsOver(t *testing.T) {
 	if n := p.all.Drivers.Tokens.WaitsFor(tokens.Queued); n != 0 {
 		t.Errorf("%d are left", n)
 	}
-	p.all.Drivers.Tokens.Return(tokens.Queued)
+	p.all.Drivers.Tokens.Return(tokens.Queued, "")
 	granted := false
-	p.all.Drivers.Tokens.Enter(tokens.NewWaiter(func(tokens.Kind) bool { granted = true; return true }), fair.Key{Class: fair.Queued})
+	p.all.Drivers.Tokens.Enter(tokens.NewWaiter("", func(tokens.Kind) bool { granted = true; return true }), fair.Key{Class: fair.Queued})
 	if !granted {
 		t.Error("the token that came back is not free")
 	}

@@ -13,11 +13,13 @@ import (
 
 // Tokens are the run tokens, which bound how many sessions are at work at once: with 100,000 sessions waiting for a slot, the others
 // wait in the order of package fair. Sessions whose next job is a call have tokens of their own, so that no backlog of published jobs
-// is before them. A session gives its token back after each job, and when its job waits for a retry: its queue holds nobody
+// is before them. A tenant none of whose sessions has a token gets one beyond the number, so that it waits for a slot only, whatever the
+// backlog of others. A session gives its token back after each job, and when its job waits for a retry: its queue holds nobody
 // else. Those whose jobs wait for a circuit breaker are parked, and get a token when that lets them through.
 type Tokens struct {
 	mu      sync.Mutex
-	free    [Kinds]int
+	free    [Kinds]int            // below zero: as many are out beyond the number
+	held    [Kinds]map[string]int // by tenant
 	waiting [Kinds]fair.Queue[*Waiter]
 	parked  list.List // of *Waiter
 	watched map[string]bool
@@ -35,6 +37,14 @@ const (
 	Kinds // how many there are
 )
 
+// classOf is the class of those that need a token of the kind.
+func classOf(k Kind) fair.Class {
+	if k == Call {
+		return fair.Call
+	}
+	return fair.Queued
+}
+
 // KindOf is the kind that jobs of a class need.
 func KindOf(c fair.Class) Kind {
 	if c == fair.Call {
@@ -45,6 +55,7 @@ func KindOf(c fair.Class) Kind {
 
 // Waiter is who may wait for a token, in one place at a time; its fields are under the lock of Tokens.
 type Waiter struct {
+	tenant  string
 	grant   func(Kind) bool // reports false if it needs no token any more
 	kind    Kind
 	entry   *fair.Entry[*Waiter] // among those that wait for a token
@@ -52,15 +63,17 @@ type Waiter struct {
 	breaker string
 }
 
-// NewWaiter makes one that is granted a token by grant.
-func NewWaiter(grant func(Kind) bool) *Waiter { return &Waiter{grant: grant} }
+// NewWaiter makes one of a tenant's that is granted a token by grant.
+func NewWaiter(tenant string, grant func(Kind) bool) *Waiter {
+	return &Waiter{tenant: tenant, grant: grant}
+}
 
 // away drops where it waited.
-func (w *Waiter) away() { *w = Waiter{grant: w.grant} }
+func (w *Waiter) away() { *w = Waiter{tenant: w.tenant, grant: w.grant} }
 
 // New makes n tokens of each kind. admits reports whether a breaker lets something through.
 func New(n int, admits func(breaker string) bool) *Tokens {
-	return &Tokens{free: [Kinds]int{Call: n, Queued: n}, admits: admits}
+	return &Tokens{free: [Kinds]int{Call: n, Queued: n}, held: [Kinds]map[string]int{Call: {}, Queued: {}}, admits: admits}
 }
 
 // WaitsFor is how many sessions wait for a token.
@@ -74,14 +87,31 @@ func (t *Tokens) WaitsFor(kind Kind) int64 {
 func (t *Tokens) Enter(w *Waiter, key fair.Key) {
 	kind := KindOf(key.Class)
 	t.mu.Lock()
-	if t.free[kind] == 0 {
+	if t.free[kind] <= 0 && !t.owedLocked(kind, w.tenant) {
 		w.kind, w.entry = kind, t.waiting[kind].Push(key, w)
 		t.mu.Unlock()
 		return
 	}
-	t.free[kind]--
+	t.takeLocked(kind, w.tenant)
 	t.mu.Unlock()
 	w.grant(kind)
+}
+
+// owedLocked reports whether others have tokens, and the tenant has none.
+func (t *Tokens) owedLocked(kind Kind, tenant string) bool {
+	return len(t.held[kind]) > 0 && t.held[kind][tenant] == 0
+}
+
+func (t *Tokens) takeLocked(kind Kind, tenant string) {
+	t.free[kind]--
+	t.held[kind][tenant]++
+}
+
+func (t *Tokens) giveLocked(kind Kind, tenant string) {
+	t.free[kind]++
+	if t.held[kind][tenant]--; t.held[kind][tenant] <= 0 {
+		delete(t.held[kind], tenant)
+	}
 }
 
 // Park has w wait for a breaker. It has given its token back, or will at once.
@@ -108,39 +138,51 @@ func (t *Tokens) removeLocked(w *Waiter) {
 	w.away()
 }
 
-// Return hands a token on.
-func (t *Tokens) Return(kind Kind) {
+// Return hands on a token that a session of the tenant had.
+func (t *Tokens) Return(kind Kind, tenant string) {
 	if kind == none {
 		return
 	}
 	t.mu.Lock()
-	w := t.nextLocked(kind)
+	t.giveLocked(kind, tenant)
+	w := t.nextLocked(kind, tenant)
+	if w != nil {
+		t.takeLocked(kind, w.tenant)
+	}
 	t.mu.Unlock()
 	if w != nil {
 		t.grant(w, kind)
 	}
 }
 
-func (t *Tokens) nextLocked(kind Kind) *Waiter {
-	if e := t.waiting[kind].Next(); e != nil {
-		t.waiting[kind].Serve(e)
+// nextLocked is who gets the token that came back from the tenant: itself, if it has no other. One beyond the number goes to nobody else.
+func (t *Tokens) nextLocked(kind Kind, from string) *Waiter {
+	q := &t.waiting[kind]
+	var e *fair.Entry[*Waiter]
+	if t.owedLocked(kind, from) {
+		e = q.NextOf(classOf(kind), from)
+	}
+	if e == nil && t.free[kind] > 0 {
+		e = q.Next()
+	}
+	if e != nil {
+		q.Serve(e)
 		e.Value.away()
 		return e.Value
 	}
-	if front := t.parked.Front(); front != nil {
+	if front := t.parked.Front(); front != nil && t.free[kind] > 0 {
 		if w := front.Value.(*Waiter); t.admits(w.breaker) {
 			t.removeLocked(w)
 			return w
 		}
 	}
-	t.free[kind]++
 	return nil
 }
 
 // grant gives a token to who may need none any more.
 func (t *Tokens) grant(w *Waiter, kind Kind) {
 	if !w.grant(kind) {
-		t.Return(kind)
+		t.Return(kind, w.tenant)
 	}
 }
 
@@ -157,7 +199,7 @@ func (t *Tokens) Admit() {
 		}
 		if open[name] {
 			t.removeLocked(w)
-			t.free[Queued]--
+			t.takeLocked(Queued, w.tenant)
 			chosen = append(chosen, w)
 		}
 		e = after
