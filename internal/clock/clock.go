@@ -49,23 +49,29 @@ func (c *Clock) Observe(stamp time.Time, before, after Mono) (step time.Duration
 }
 
 // Now is the broker's time.
-func (c *Clock) Now() time.Time {
+func (c *Clock) Now() time.Time { return c.At(c.machine.Mono()) }
+
+// At is the broker's time at a moment that has just been.
+func (c *Clock) At(m Mono) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.e.eras) == 0 {
 		return c.machine.Wall().Round(0)
 	}
-	return c.e.at(c.machine.Mono())
+	return c.e.at(m)
 }
 
 // Age is how long ago the broker gave a stamp, never negative. A step of its clock makes nothing older or younger.
-func (c *Clock) Age(stamp time.Time) time.Duration {
+func (c *Clock) Age(stamp time.Time) time.Duration { return c.AgeAt(c.machine.Mono(), stamp) }
+
+// AgeAt is Age at a moment that has just been.
+func (c *Clock) AgeAt(m Mono, stamp time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.e.eras) == 0 {
 		return max(c.machine.Wall().Round(0).Sub(stamp), 0)
 	}
-	return c.e.age(stamp, c.machine.Mono())
+	return c.e.age(stamp, m)
 }
 
 // Sure reports whether a request for the broker's time was sent at since or later, and how far off Now was at most when it answered. What

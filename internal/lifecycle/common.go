@@ -35,9 +35,9 @@ func (cfg *Config) life(longest time.Duration) time.Duration {
 
 // Clock tells the broker's time and the machine's. A core reads no other.
 type Clock interface {
-	Now() time.Time                                          // the broker's, for what is written down
 	Mono() clock.Mono                                        // the machine's: waits are measured by it
-	Age(stamp time.Time) time.Duration                       // how long ago the broker gave a stamp: its clock may have stepped since
+	At(m clock.Mono) time.Time                               // the broker's, for what is written down
+	AgeAt(m clock.Mono, stamp time.Time) time.Duration       // how long before m the broker gave a stamp: its clock may have stepped since
 	Sure(since clock.Mono) (within time.Duration, sure bool) // it was compared with the broker's at since or later
 	Era() int                                                // the steps of the broker's clock
 }
@@ -54,11 +54,11 @@ type Moment struct {
 // MayFollow reports whether the job may have been accepted before m. What was stamped by a clock that has stepped since, or is
 // ahead of what is known of it, may have been.
 func (m Moment) MayFollow(stored time.Time, k Clock) bool {
-	return stored.Before(m.At) || k.Era() != m.Era || stored.After(k.Now().Add(compared))
+	return stored.Before(m.At) || k.Era() != m.Era || stored.After(k.At(k.Mono()).Add(compared))
 }
 
 // Present is this moment, at the latest.
-func Present(k Clock) Moment { return Moment{k.Now().Add(compared), k.Era()} }
+func Present(k Clock) Moment { return Moment{k.At(k.Mono()).Add(compared), k.Era()} }
 
 // common is what all parts need in a step.
 type common struct {
@@ -72,10 +72,13 @@ type common struct {
 	lastOp uint32
 }
 
-func (c *common) now() time.Time { return c.cfg.Clock.Now() }
+// now is the broker's time at the event.
+func (c *common) now() time.Time { return c.cfg.Clock.At(c.mono) }
 
 // age is how long ago the job was accepted: at least as long as it is here.
-func (c *common) age(j *Job) time.Duration { return max(c.cfg.Clock.Age(j.Stored), c.mono-j.Came) }
+func (c *common) age(j *Job) time.Duration {
+	return max(c.cfg.Clock.AgeAt(c.mono, j.Stored), c.mono-j.Came)
+}
 
 // left is the time until the job's deadline; false: it has none.
 func (c *common) left(j *Job) (time.Duration, bool) {
@@ -116,5 +119,5 @@ func (c *common) waits(hd *jobs.AttemptRecord) time.Duration {
 	if hd.NotBefore.IsZero() {
 		return 0
 	}
-	return min(hd.Delay-c.cfg.Clock.Age(hd.NotBefore.Add(-hd.Delay)), hd.Delay)
+	return min(hd.Delay-c.cfg.Clock.AgeAt(c.mono, hd.NotBefore.Add(-hd.Delay)), hd.Delay)
 }

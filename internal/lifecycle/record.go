@@ -73,7 +73,7 @@ func (r *record) idle(c *Core, written time.Time) time.Duration {
 	if j == nil {
 		return 0
 	}
-	return c.cfg.Clock.Age(written) - c.age(j)
+	return c.cfg.Clock.AgeAt(c.mono, written) - c.age(j)
 }
 
 func (r *record) ready(c *Core) bool {

@@ -5,9 +5,9 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Step takes an event and returns what is to be done, in this order. The actions are valid until the next Step.
-func (c *Core) Step(ev *Event) []Action {
-	c.mono, c.out = c.cfg.Clock.Mono(), c.out[:0]
+// Step takes an event and returns what is to be done, in this order, added to out. A core that is at rest keeps nothing of either.
+func (c *Core) Step(ev *Event, out []Action) []Action {
+	c.mono, c.out = c.cfg.Clock.Mono(), out
 	switch ev.Kind {
 	case Delivered:
 		c.queue.deliver(c, ev.Job)
@@ -29,7 +29,8 @@ func (c *Core) Step(ev *Event) []Action {
 		table[c.state].resume(c, ev)
 	}
 	c.side.attend(c)
-	return c.out
+	out, c.out = c.out, nil
+	return out
 }
 
 // dispatch gives an answer to whoever waits for it.

@@ -138,7 +138,7 @@ func (r *runner) step(ev Event) {
 	if ev.Fault != NoFault && ev.Err == nil {
 		ev.Err = errors.New("fault")
 	}
-	r.acts = slices.Clone(r.Step(&ev))
+	r.acts = r.Step(&ev, nil)
 	for n := 0; n < len(r.acts); n++ {
 		a := r.acts[n]
 		if r.watch != nil {
@@ -162,7 +162,7 @@ func (r *runner) step(ev Event) {
 		case CancelCall:
 			r.calls[a.Op].gaveUp = true
 		case KeepAlive:
-			r.acts = append(r.acts, r.Step(&Event{Kind: KeptAlive})...)
+			r.acts = append(r.acts, r.Step(&Event{Kind: KeptAlive}, nil)...)
 		case Ack:
 			r.store.acked[a.Job.Sequence] = true
 		}

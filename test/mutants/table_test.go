@@ -124,7 +124,7 @@ var mutants = []mutant{
 		"		r.worker, r.version = 0, 0\n",
 		""}},
 		survives: "the worker compares versions itself and asks for the state: a wrong guess costs a second call"},
-	{name: "a waiting job lets its session grow idle", rule: "Session states", aim: []string{"jobs that wait for longer than sessions live"}, edits: []edit{decides("lifecycle.record.idle", "	return c.cfg.Clock.Age(written)")}},
+	{name: "a waiting job lets its session grow idle", rule: "Session states", aim: []string{"jobs that wait for longer than sessions live"}, edits: []edit{decides("lifecycle.record.idle", "	return c.cfg.Clock.AgeAt(c.mono, written)")}},
 	{name: "what an earlier epoch runs cannot be cancelled", rule: "Ownership", test: "host.TestWhatAnEarlierEpochRunsCanBeCancelled", edits: []edit{{"host/sessions.partition.holders",
 		"	all := p.earlier.working(ref)\n", "	var all []*driver.Driver\n"}}},
 	{name: "a cancellation is answered before there is an outcome", rule: "Rule 5", test: "host.TestACancellationIsAnsweredWithTheOutcomeHoweverLongItsWorkerTakes", edits: []edit{{"dispatch/outcomes.Lookup.tryCancel",

@@ -25,7 +25,6 @@ type Driver struct {
 
 	mu       sync.Mutex
 	inbox    []lifecycle.Event
-	spare    []lifecycle.Event
 	draining bool
 	active   bool       // there is work, or it is being looked for
 	closing  bool       // no event begins anything
@@ -95,24 +94,33 @@ func (d *Driver) put(ev lifecycle.Event) (start, taken bool) {
 	return true, true
 }
 
+// buffer is what a turn at the core needs. Drivers share them: there is one for each session that was used in the last hour.
+type buffer struct {
+	events  []lifecycle.Event
+	actions []lifecycle.Action
+}
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
 // drain feeds the core all that has come.
 func (d *Driver) drain() {
-	var events []lifecycle.Event
+	s := buffers.Get().(*buffer)
+	defer buffers.Put(s)
 	for {
 		d.mu.Lock()
 		if len(d.inbox) == 0 {
 			break
 		}
-		events, d.inbox, d.spare = d.inbox, d.spare[:0], nil
+		s.events, d.inbox = d.inbox, s.events[:0]
 		d.mu.Unlock()
-		for i := range events {
-			actions := d.core.Step(&events[i])
-			for n := range actions {
-				d.exec.carryOut(&actions[n])
+		for i := range s.events {
+			s.actions = d.core.Step(&s.events[i], s.actions[:0])
+			for n := range s.actions {
+				d.exec.carryOut(&s.actions[n])
 			}
+			clear(s.actions)
 		}
-		clear(events)
-		d.spare = events[:0]
+		clear(s.events)
 	}
 	d.draining = false
 	d.until, d.jobs = d.core.RunsUntil(), d.core.Jobs()
@@ -138,7 +146,7 @@ func (d *Driver) rest() {
 		d.timer.Stop()
 		d.timer, d.armed = nil, 0
 	}
-	d.inbox, d.spare, d.active = nil, nil, false
+	d.inbox, d.active = nil, false
 	d.ended = d.life.Rested(d) || d.closing
 }
 
@@ -148,8 +156,11 @@ const soonest = time.Millisecond
 // arm sets the timer, with the lock held. One that is due earlier is left as it is: the core looks again then.
 func (d *Driver) arm() {
 	at := d.core.Wake()
+	if at == 0 {
+		return
+	}
 	now := d.all.On.Clock.Mono()
-	if at == 0 || d.armed > now && d.armed <= at {
+	if d.armed > now && d.armed <= at {
 		return
 	}
 	d.armed = max(at, now+soonest)
