@@ -119,7 +119,7 @@ func (r *restorer) begin(ctx context.Context, cfg jetstream.StreamConfig, o Obje
 	if err != nil {
 		return "", err
 	}
-	m, err := r.nc.RequestWithContext(ctx, "$JS.API.STREAM.RESTORE."+o.Name, body)
+	m, err := r.request(ctx, "$JS.API.STREAM.RESTORE."+o.Name, body)
 	if err != nil {
 		return "", err
 	}
@@ -263,7 +263,7 @@ func (r *restorer) send(ctx context.Context, to string, from io.Reader) error {
 func (r *restorer) part(ctx context.Context, to string, data []byte, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	m, err := r.nc.RequestWithContext(ctx, to, data)
+	m, err := r.request(ctx, to, data)
 	if err != nil {
 		return err
 	}
@@ -274,4 +274,25 @@ func (r *restorer) part(ctx context.Context, to string, data []byte, most time.D
 		return answer.Error
 	}
 	return nil
+}
+
+const (
+	heardWait  = 10 * time.Second
+	heardPause = 50 * time.Millisecond
+)
+
+// request repeats what nobody has received. In a cluster the answer with the subject of a copy may arrive before the interest in that
+// subject does (they take different routes between the servers), and an election leaves a moment without a leader.
+func (r *restorer) request(ctx context.Context, subject string, data []byte) (m *nats.Msg, err error) {
+	for end := time.Now().Add(heardWait); ; {
+		m, err = r.nc.RequestWithContext(ctx, subject, data)
+		if !errors.Is(err, nats.ErrNoResponders) || time.Now().After(end) {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(heardPause):
+		}
+	}
 }
