@@ -234,8 +234,15 @@ func TestAStreamWhoseRequestOrAnswerIsLostIsSentAgainUnderItsId(t *testing.T) {
 					parts++
 				}
 			}
-			if parts != 1 || last == nil || last.Job.ID != "mine" || asked.Load() != 3 {
-				t.Errorf("%d parts, %+v, asked %d times", parts, last, asked.Load())
+			switch {
+			case parts != 1:
+				t.Errorf("parts must be 1, got %v; %d parts, %+v, asked %d times", parts, parts, last, asked.Load())
+			case last == nil:
+				t.Errorf("last must not be nil; %d parts, %+v, asked %d times", parts, last, asked.Load())
+			case last.Job.ID != "mine":
+				t.Errorf(`last.Job.ID must be "mine", got %v; %d parts, %+v, asked %d times`, last.Job.ID, parts, last, asked.Load())
+			case asked.Load() != 3:
+				t.Errorf("asked.Load() must be 3, got %v; %d parts, %+v, asked %d times", asked.Load(), parts, last, asked.Load())
 			}
 		})
 	}

@@ -132,8 +132,15 @@ func TestADeploymentIsInTheModeThatTheEnvironmentNames(t *testing.T) {
 			t.Setenv("TEST_MODE", text)
 			d := dspextest.Open(t, python(t), dspextest.WithWorkers(1))
 			reply, err := d.Client().Execute(t.Context(), "s", "predict", dspex.Args{"question": "What is the capital of France?"})
-			if err != nil || reply.Outputs()["answer"] != "Paris" || d.Mode() != want || reply.Engine != map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want] {
-				t.Errorf("%s, mode %s, engine %s, %v", reply.Result, d.Mode(), reply.Engine, err)
+			switch {
+			case err != nil:
+				t.Errorf("err must be nil, got %v; %s, mode %s, engine %s, %v", err, reply.Result, d.Mode(), reply.Engine, err)
+			case reply.Outputs()["answer"] != "Paris":
+				t.Errorf(`reply.Outputs()["answer"] must be "Paris", got %v; %s, mode %s, engine %s, %v`, reply.Outputs()["answer"], reply.Result, d.Mode(), reply.Engine, err)
+			case d.Mode() != want:
+				t.Errorf("d.Mode() must be want, got %v; %s, mode %s, engine %s, %v", d.Mode(), reply.Result, d.Mode(), reply.Engine, err)
+			case reply.Engine != map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want]:
+				t.Errorf(`reply.Engine must be map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want], got %v; %s, mode %s, engine %s, %v`, reply.Engine, reply.Result, d.Mode(), reply.Engine, err)
 			}
 		})
 	}

@@ -99,8 +99,19 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	is, err := stream.GetSequence(t.Context(), to, stream.Jobs, 1)
-	if err != nil || is.Subject != was.Subject || string(is.Data) != "waits" || !is.Time.Equal(was.Time) || is.Header.Get("Dspex-Job") != "j1" || len(is.Header) != len(was.Header) {
-		t.Errorf("%+v, %v, was %+v", is, err, was)
+	switch {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %+v, %v, was %+v", err, is, err, was)
+	case is.Subject != was.Subject:
+		t.Errorf("is.Subject must be was.Subject, got %v; %+v, %v, was %+v", is.Subject, is, err, was)
+	case string(is.Data) != "waits":
+		t.Errorf(`string(is.Data) must be "waits", got %v; %+v, %v, was %+v`, string(is.Data), is, err, was)
+	case !is.Time.Equal(was.Time):
+		t.Errorf("must hold: is.Time.Equal(was.Time); %+v, %v, was %+v", is, err, was)
+	case is.Header.Get("Dspex-Job") != "j1":
+		t.Errorf(`is.Header.Get("Dspex-Job") must be "j1", got %v; %+v, %v, was %+v`, is.Header.Get("Dspex-Job"), is, err, was)
+	case len(is.Header) != len(was.Header):
+		t.Errorf("len(is.Header) must be len(was.Header), got %v; %+v, %v, was %+v", len(is.Header), is, err, was)
 	}
 	if bare, err := stream.GetSequence(t.Context(), to, stream.Jobs, 2); err != nil || len(bare.Header) != 0 || string(bare.Data) != "bare" {
 		t.Errorf("%+v, %v", bare, err)
@@ -110,8 +121,17 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := jobs.ParseRecord(e.Value); err != nil || r.Stream != life || r.Stream == created || r.LastSequence != 7 || len(r.Ended) != 1 {
-		t.Errorf("%+v, %v", r, err)
+	switch r, err := jobs.ParseRecord(e.Value); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %+v, %v", err, r, err)
+	case r.Stream != life:
+		t.Errorf("r.Stream must be life, got %v; %+v, %v", r.Stream, r, err)
+	case r.Stream == created:
+		t.Errorf("r.Stream must not be created; %+v, %v", r, err)
+	case r.LastSequence != 7:
+		t.Errorf("r.LastSequence must be 7, got %v; %+v, %v", r.LastSequence, r, err)
+	case len(r.Ended) != 1:
+		t.Errorf("len(r.Ended) must be 1, got %v; %+v, %v", len(r.Ended), r, err)
 	}
 	e, err = stream.NewBucket(to, w, stream.Sessions).Get(t.Context(), "h.behind")
 	if err != nil {

@@ -176,8 +176,15 @@ func TestOutcomesAreStoredWhenTheyFillAPartOrHaveWaitedOrAllAreThere(t *testing.
 	}
 	step(r, late, Saved{0, 2})
 	w := of[Write](t, step(r, late, Written{})).Record // behind one that tells progress
-	if w.Phase != Ended || w.Tally.Succeeded != 3 || w.Tally.Errors["x"] != 1 || !w.Expires.Equal(brokers.Add(time.Hour)) {
-		t.Fatalf("the record is %+v", w)
+	switch {
+	case w.Phase != Ended:
+		t.Fatalf("w.Phase must be Ended, got %v; the record is %+v", w.Phase, w)
+	case w.Tally.Succeeded != 3:
+		t.Fatalf("w.Tally.Succeeded must be 3, got %v; the record is %+v", w.Tally.Succeeded, w)
+	case w.Tally.Errors["x"] != 1:
+		t.Fatalf(`w.Tally.Errors["x"] must be 1, got %v; the record is %+v`, w.Tally.Errors["x"], w)
+	case !w.Expires.Equal(brokers.Add(time.Hour)):
+		t.Fatalf("must hold: w.Expires.Equal(brokers.Add(time.Hour)); the record is %+v", w)
 	}
 	of[Announce](t, step(r, late, Written{}))
 	if w = of[Write](t, step(r, late, Announced{})).Record; !w.Announced {
@@ -221,8 +228,15 @@ func TestWhatIsStoredIsReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(again.Outcomes) != 1 || again.Outcomes[0].Index != 9 || again.Outcomes[0].Kind != jobs.Failed || again.Outcomes[0].Attempts != 2 {
-		t.Fatalf("read %+v", again)
+	switch {
+	case len(again.Outcomes) != 1:
+		t.Fatalf("len(again.Outcomes) must be 1, got %v; read %+v", len(again.Outcomes), again)
+	case again.Outcomes[0].Index != 9:
+		t.Fatalf("again.Outcomes[0].Index must be 9, got %v; read %+v", again.Outcomes[0].Index, again)
+	case again.Outcomes[0].Kind != jobs.Failed:
+		t.Fatalf("again.Outcomes[0].Kind must be jobs.Failed, got %v; read %+v", again.Outcomes[0].Kind, again)
+	case again.Outcomes[0].Attempts != 2:
+		t.Fatalf("again.Outcomes[0].Attempts must be 2, got %v; read %+v", again.Outcomes[0].Attempts, again)
 	}
 	newer := wire.AppendUint(wire.AppendArray(nil, 1), RecordVersion+1)
 	if _, err := ParseChunk(newer); !errors.Is(err, ErrNewer) {

@@ -372,8 +372,15 @@ func (w *world) judge() {
 		end.Code = ""
 		tally.add(*end)
 	}
-	if got := w.record.Tally; got.Succeeded != tally.Succeeded || got.Failed != tally.Failed || got.Cancelled != tally.Cancelled || got.Expired != tally.Expired {
-		w.Fatalf("the tally is %+v, the outcomes are %+v", got, tally)
+	switch got := w.record.Tally; {
+	case got.Succeeded != tally.Succeeded:
+		w.Fatalf("got.Succeeded must be tally.Succeeded, got %v; the tally is %+v, the outcomes are %+v", got.Succeeded, got, tally)
+	case got.Failed != tally.Failed:
+		w.Fatalf("got.Failed must be tally.Failed, got %v; the tally is %+v, the outcomes are %+v", got.Failed, got, tally)
+	case got.Cancelled != tally.Cancelled:
+		w.Fatalf("got.Cancelled must be tally.Cancelled, got %v; the tally is %+v, the outcomes are %+v", got.Cancelled, got, tally)
+	case got.Expired != tally.Expired:
+		w.Fatalf("got.Expired must be tally.Expired, got %v; the tally is %+v, the outcomes are %+v", got.Expired, got, tally)
 	}
 	last := map[string]int{}
 	for _, index := range w.ran {

@@ -57,15 +57,31 @@ func TestTheManualsBreakerOpensAfter5FailuresWaits60sAndClosesAfter3Successes(t 
 		}
 		fail(t, s, 1)
 		_, refused := s.Enter("lm")
-		if refused == nil || refused.State != Open || refused.RetryAfter != time.Minute || refused.Failures != 5 || refused.Last.What != "timeout/lm_timeout" {
-			t.Fatalf("after five failures: %+v", refused)
+		switch {
+		case refused == nil:
+			t.Fatalf("refused must not be nil; after five failures: %+v", refused)
+		case refused.State != Open:
+			t.Fatalf("refused.State must be Open, got %v; after five failures: %+v", refused.State, refused)
+		case refused.RetryAfter != time.Minute:
+			t.Fatalf("refused.RetryAfter must be time.Minute, got %v; after five failures: %+v", refused.RetryAfter, refused)
+		case refused.Failures != 5:
+			t.Fatalf("refused.Failures must be 5, got %v; after five failures: %+v", refused.Failures, refused)
+		case refused.Last.What != "timeout/lm_timeout":
+			t.Fatalf(`refused.Last.What must be "timeout/lm_timeout", got %v; after five failures: %+v`, refused.Last.What, refused)
 		}
 		time.Sleep(59 * time.Second)
 		if refused := s.Look("other", "", "lm"); refused == nil || refused.RetryAfter != time.Second {
 			t.Fatalf("a second before its time: %+v", refused)
 		}
-		if i := s.Infos()[0]; i.State != Open || i.TimeUntilRetry != 1000 || i.FailureCount != 5 || i.Config.Timeout != 60_000 {
-			t.Errorf("%+v", i)
+		switch i := s.Infos()[0]; {
+		case i.State != Open:
+			t.Errorf("i.State must be Open, got %v; %+v", i.State, i)
+		case i.TimeUntilRetry != 1000:
+			t.Errorf("i.TimeUntilRetry must be 1000, got %v; %+v", i.TimeUntilRetry, i)
+		case i.FailureCount != 5:
+			t.Errorf("i.FailureCount must be 5, got %v; %+v", i.FailureCount, i)
+		case i.Config.Timeout != 60_000:
+			t.Errorf("i.Config.Timeout must be 60_000, got %v; %+v", i.Config.Timeout, i)
 		}
 		time.Sleep(time.Second + time.Nanosecond)
 		for range 3 {
@@ -106,8 +122,15 @@ func TestOneFailedTrialReopensAndTheOthersSayNothingAnyMore(t *testing.T) {
 		<-refused.Changed
 		trials[2].End(Success, "")
 		trials[1].End(Success, "") // the second word does not count
-		if i := s.Infos()[0]; i.State != Open || i.TimeUntilRetry != 60_000 || i.LastFailure.What != "resource_error/lm_server_error" || i.FailureCount != 5 {
-			t.Errorf("%+v", i)
+		switch i := s.Infos()[0]; {
+		case i.State != Open:
+			t.Errorf("i.State must be Open, got %v; %+v", i.State, i)
+		case i.TimeUntilRetry != 60_000:
+			t.Errorf("i.TimeUntilRetry must be 60_000, got %v; %+v", i.TimeUntilRetry, i)
+		case i.LastFailure.What != "resource_error/lm_server_error":
+			t.Errorf(`i.LastFailure.What must be "resource_error/lm_server_error", got %v; %+v`, i.LastFailure.What, i)
+		case i.FailureCount != 5:
+			t.Errorf("i.FailureCount must be 5, got %v; %+v", i.FailureCount, i)
 		}
 		if want := "[lm opened 5 lm reopened 5]"; fmt.Sprint(seen.events) != want {
 			t.Errorf("events %v, expected %s", seen.events, want)

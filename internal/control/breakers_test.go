@@ -32,8 +32,15 @@ func TestABreakersKeyTellsItsName(t *testing.T) {
 
 func TestAnOpenBreakerIsReadAsItWasWritten(t *testing.T) {
 	o := OpenBreaker{Name: "lm.a/b", Host: "h1", Failures: 5, Last: &LastFailure{What: "timeout/lm_timeout"}}
-	if got, err := ParseOpenBreaker(o.Bytes()); err != nil || got.Name != o.Name || got.Failures != 5 || *got.Last != *o.Last {
-		t.Errorf("%+v %v", got, err)
+	switch got, err := ParseOpenBreaker(o.Bytes()); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %+v %v", err, got, err)
+	case got.Name != o.Name:
+		t.Errorf("got.Name must be o.Name, got %v; %+v %v", got.Name, got, err)
+	case got.Failures != 5:
+		t.Errorf("got.Failures must be 5, got %v; %+v %v", got.Failures, got, err)
+	case *got.Last != *o.Last:
+		t.Errorf("*got.Last must be *o.Last, got %v; %+v %v", *got.Last, got, err)
 	}
 	for _, text := range []string{"", "{}", `{"name":""}`, `{"name":"` + strings.Repeat("x", MostBreakerName+1) + `"}`, `{"name":1}`} {
 		if _, err := ParseOpenBreaker([]byte(text)); err == nil {

@@ -121,8 +121,15 @@ func TestAHostIsAskedToReleaseIfItUnderstandsThatElseItLosesThePartition(t *test
 	}
 	// New shall keep 22 partitions, the others 21 each: the 11 of the old host have moved, the 10 of the new one have not.
 	h.await("third", 11)
-	if len(asked["old"]) > 0 || h.moves["old > third"] != 11 || len(r.Partitions) != 10 || !r.Patient {
-		t.Errorf("the old host was asked %d times, moves: %v, the new host was asked %+v", len(asked["old"]), h.moves, r)
+	switch {
+	case len(asked["old"]) > 0:
+		t.Errorf(`len(asked["old"]) must be <= 0, got %v; the old host was asked %d times, moves: %v, the new host was asked %+v`, len(asked["old"]), len(asked["old"]), h.moves, r)
+	case h.moves["old > third"] != 11:
+		t.Errorf(`h.moves["old > third"] must be 11, got %v; the old host was asked %d times, moves: %v, the new host was asked %+v`, h.moves["old > third"], len(asked["old"]), h.moves, r)
+	case len(r.Partitions) != 10:
+		t.Errorf("len(r.Partitions) must be 10, got %v; the old host was asked %d times, moves: %v, the new host was asked %+v", len(r.Partitions), len(asked["old"]), h.moves, r)
+	case !r.Patient:
+		t.Errorf("must hold: r.Patient; the old host was asked %d times, moves: %v, the new host was asked %+v", len(asked["old"]), h.moves, r)
 	}
 	for n := range r.Partitions {
 		if owner := h.owner[jobs.AssignmentKey(n)]; owner != "new" {

@@ -120,8 +120,15 @@ func TestEachEndpointIsAuditedOrSaidNotToBe(t *testing.T) {
 	}
 	for _, r := range trailOf(t, nc, len(want)) {
 		have = append(have, r.Action)
-		if r.Role != "operator" || r.Who != nil || len(r.Hash) != 64 || r.Bytes != bodyOf(r.Action) {
-			t.Errorf("%+v", r)
+		switch {
+		case r.Role != "operator":
+			t.Errorf(`r.Role must be "operator", got %v; %+v`, r.Role, r)
+		case r.Who != nil:
+			t.Errorf("r.Who must be nil, got %v; %+v", r.Who, r)
+		case len(r.Hash) != 64:
+			t.Errorf("len(r.Hash) must be 64, got %v; %+v", len(r.Hash), r)
+		case r.Bytes != bodyOf(r.Action):
+			t.Errorf("r.Bytes must be bodyOf(r.Action), got %v; %+v", r.Bytes, r)
 		}
 		if accepted := slices.Contains([]string{"call.shutdown", "call.erase_session", "call.set_lm", "dlq.purge", "sessions.cleanup", "sessions.import", "sessions.erase", "partitions.set"}, r.Action); accepted != (r.Outcome == "accepted") || accepted != (r.Error.Code == "") {
 			t.Errorf("%+v", r)

@@ -62,8 +62,15 @@ func TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack(t *testing.T) {
 	held := watchHoldings(t, nc)
 	imagined(t, nc, "h", map[string]any{"releases": true, "slots": true})
 	held.await("h", 64)
-	if _, now := setPartitions(t, nc, 16); now["partitions"] != 16.0 || now["serving"] != 64.0 || now["changing"] != true || now["held"] != 64.0 {
-		t.Errorf("the answer is %v", now)
+	switch _, now := setPartitions(t, nc, 16); {
+	case now["partitions"] != 16.0:
+		t.Errorf(`now["partitions"] must be 16.0, got %v; the answer is %v`, now["partitions"], now)
+	case now["serving"] != 64.0:
+		t.Errorf(`now["serving"] must be 64.0, got %v; the answer is %v`, now["serving"], now)
+	case now["changing"] != true:
+		t.Errorf(`now["changing"] must be true, got %v; the answer is %v`, now["changing"], now)
+	case now["held"] != 64.0:
+		t.Errorf(`now["held"] must be 64.0, got %v; the answer is %v`, now["held"], now)
 	}
 	ask(64) // at once
 	for n := range 63 {

@@ -150,8 +150,22 @@ func TestAListTellsEmptyExpiredAndUnreadableRecordsApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := list(t, nc, map[string]any{}).Result.Sessions
-	if len(got) != 4 || got[0].SessionID != "s0" || got[0].Expired || got[1].SessionID != "s2" || !got[1].Expired || got[2].SessionID != "s3" ||
-		got[3].SessionID != "bad" || got[3].Unreadable == "" {
-		t.Errorf("%+v", got)
+	switch {
+	case len(got) != 4:
+		t.Errorf("len(got) must be 4, got %v; %+v", len(got), got)
+	case got[0].SessionID != "s0":
+		t.Errorf(`got[0].SessionID must be "s0", got %v; %+v`, got[0].SessionID, got)
+	case got[0].Expired:
+		t.Errorf("must not hold: got[0].Expired; %+v", got)
+	case got[1].SessionID != "s2":
+		t.Errorf(`got[1].SessionID must be "s2", got %v; %+v`, got[1].SessionID, got)
+	case !got[1].Expired:
+		t.Errorf("must hold: got[1].Expired; %+v", got)
+	case got[2].SessionID != "s3":
+		t.Errorf(`got[2].SessionID must be "s3", got %v; %+v`, got[2].SessionID, got)
+	case got[3].SessionID != "bad":
+		t.Errorf(`got[3].SessionID must be "bad", got %v; %+v`, got[3].SessionID, got)
+	case got[3].Unreadable == "":
+		t.Errorf(`got[3].Unreadable must not be ""; %+v`, got)
 	}
 }

@@ -56,8 +56,15 @@ func TestControlShowsScriptAndStats(t *testing.T) {
 		Script string
 		Stats  Stats
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Script != "status=503" || got.Stats.Requests != 1 || got.Stats.Faults != 1 {
-		t.Errorf("%v: %s", err, w.Body)
+	switch err := json.Unmarshal(w.Body.Bytes(), &got); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %v: %s", err, err, w.Body)
+	case got.Script != "status=503":
+		t.Errorf(`got.Script must be "status=503", got %v; %v: %s`, got.Script, err, w.Body)
+	case got.Stats.Requests != 1:
+		t.Errorf("got.Stats.Requests must be 1, got %v; %v: %s", got.Stats.Requests, err, w.Body)
+	case got.Stats.Faults != 1:
+		t.Errorf("got.Stats.Faults must be 1, got %v; %v: %s", got.Stats.Faults, err, w.Body)
 	}
 	if w := call(s, "127.0.0.1:5", "localhost", "PUT", "/control", "", ""); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("PUT: %d", w.Code)
@@ -75,8 +82,17 @@ func TestLastShowsTheLatestPromptsWithTheirMessages(t *testing.T) {
 		t.Fatalf("%v, %d prompts", err, len(got.Prompts))
 	}
 	p := got.Prompts[0]
-	if p.Number != ringSize+20 || p.Turn != 2 || p.Messages[3].Content != "question 119" || p.Answer != "echo (turn 2): question 119" || p.Model != "echo" {
-		t.Errorf("newest: %+v", p)
+	switch {
+	case p.Number != ringSize+20:
+		t.Errorf("p.Number must be ringSize+20, got %v; newest: %+v", p.Number, p)
+	case p.Turn != 2:
+		t.Errorf("p.Turn must be 2, got %v; newest: %+v", p.Turn, p)
+	case p.Messages[3].Content != "question 119":
+		t.Errorf(`p.Messages[3].Content must be "question 119", got %v; newest: %+v`, p.Messages[3].Content, p)
+	case p.Answer != "echo (turn 2): question 119":
+		t.Errorf(`p.Answer must be "echo (turn 2): question 119", got %v; newest: %+v`, p.Answer, p)
+	case p.Model != "echo":
+		t.Errorf(`p.Model must be "echo", got %v; newest: %+v`, p.Model, p)
 	}
 	if got.Prompts[ringSize-1].Number != 21 {
 		t.Errorf("oldest: %+v", got.Prompts[ringSize-1])
@@ -90,11 +106,25 @@ func TestALargePromptKeepsItsLatestMessages(t *testing.T) {
 	s := newServer(Config{})
 	large := strings.Repeat("x", maxKept-100)
 	call(s, "127.0.0.1:5", "localhost", "POST", "/v1/chat/completions", "", ask("system", large, "answer", "the question"))
-	if p := s.Last(1)[0]; p.LeftOut != 2 || len(p.Messages) != 2 || p.Messages[1].Content != "the question" || p.Shortened {
-		t.Errorf("left out %d, kept %d, shortened %v", p.LeftOut, len(p.Messages), p.Shortened)
+	switch p := s.Last(1)[0]; {
+	case p.LeftOut != 2:
+		t.Errorf("p.LeftOut must be 2, got %v; left out %d, kept %d, shortened %v", p.LeftOut, p.LeftOut, len(p.Messages), p.Shortened)
+	case len(p.Messages) != 2:
+		t.Errorf("len(p.Messages) must be 2, got %v; left out %d, kept %d, shortened %v", len(p.Messages), p.LeftOut, len(p.Messages), p.Shortened)
+	case p.Messages[1].Content != "the question":
+		t.Errorf(`p.Messages[1].Content must be "the question", got %v; left out %d, kept %d, shortened %v`, p.Messages[1].Content, p.LeftOut, len(p.Messages), p.Shortened)
+	case p.Shortened:
+		t.Errorf("must not hold: p.Shortened; left out %d, kept %d, shortened %v", p.LeftOut, len(p.Messages), p.Shortened)
 	}
 	call(s, "127.0.0.1:5", "localhost", "POST", "/v1/chat/completions", "", ask("system", large+large))
-	if p := s.Last(1)[0]; p.LeftOut != 1 || len(p.Messages) != 1 || len(p.Messages[0].Content) != maxKept || !p.Shortened {
-		t.Errorf("left out %d, kept %d, shortened %v", p.LeftOut, len(p.Messages), p.Shortened)
+	switch p := s.Last(1)[0]; {
+	case p.LeftOut != 1:
+		t.Errorf("p.LeftOut must be 1, got %v; left out %d, kept %d, shortened %v", p.LeftOut, p.LeftOut, len(p.Messages), p.Shortened)
+	case len(p.Messages) != 1:
+		t.Errorf("len(p.Messages) must be 1, got %v; left out %d, kept %d, shortened %v", len(p.Messages), p.LeftOut, len(p.Messages), p.Shortened)
+	case len(p.Messages[0].Content) != maxKept:
+		t.Errorf("len(p.Messages[0].Content) must be maxKept, got %v; left out %d, kept %d, shortened %v", len(p.Messages[0].Content), p.LeftOut, len(p.Messages), p.Shortened)
+	case !p.Shortened:
+		t.Errorf("must hold: p.Shortened; left out %d, kept %d, shortened %v", p.LeftOut, len(p.Messages), p.Shortened)
 	}
 }

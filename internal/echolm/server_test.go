@@ -65,8 +65,15 @@ func TestEveryAnswerSaysThatItIsAnEcho(t *testing.T) {
 	} {
 		body := map[string]string{"/chat/completions": hello, "/responses": `{"input": "hello"}`, "/completions": `{"prompt": "hello"}`}[path]
 		r, got, err := post(s.URL()+path, body)
-		if err != nil || r.StatusCode != 200 || r.Header.Get("X-Dspex-Echo") != "1" || !json.Valid([]byte(got)) {
-			t.Errorf("%s: %v, %v, %s", path, r, err, got)
+		switch {
+		case err != nil:
+			t.Errorf("err must be nil, got %v; %s: %v, %v, %s", err, path, r, err, got)
+		case r.StatusCode != 200:
+			t.Errorf("r.StatusCode must be 200, got %v; %s: %v, %v, %s", r.StatusCode, path, r, err, got)
+		case r.Header.Get("X-Dspex-Echo") != "1":
+			t.Errorf(`r.Header.Get("X-Dspex-Echo") must be "1", got %v; %s: %v, %v, %s`, r.Header.Get("X-Dspex-Echo"), path, r, err, got)
+		case !json.Valid([]byte(got)):
+			t.Errorf("must hold: json.Valid([]byte(got)); %s: %v, %v, %s", path, r, err, got)
 		}
 		for _, part := range []string{want, `"model":"echo"`, `"system_fingerprint":"dspex-echo"`} {
 			if !strings.Contains(got, part) {
@@ -74,8 +81,15 @@ func TestEveryAnswerSaysThatItIsAnEcho(t *testing.T) {
 			}
 		}
 	}
-	if got := s.Stats(); got.Requests != 3 || got.Answered != 3 || got.InFlight != 0 || got.Peak < 1 {
-		t.Errorf("stats %+v", got)
+	switch got := s.Stats(); {
+	case got.Requests != 3:
+		t.Errorf("got.Requests must be 3, got %v; stats %+v", got.Requests, got)
+	case got.Answered != 3:
+		t.Errorf("got.Answered must be 3, got %v; stats %+v", got.Answered, got)
+	case got.InFlight != 0:
+		t.Errorf("got.InFlight must be 0, got %v; stats %+v", got.InFlight, got)
+	case got.Peak < 1:
+		t.Errorf("got.Peak must be >= 1, got %v; stats %+v", got.Peak, got)
 	}
 }
 
@@ -135,10 +149,17 @@ func TestAStreamIsTheAnswerInSmallPieces(t *testing.T) {
 			}
 		}
 		n := len(all)
-		if content.String() != "echo: hello" || n != 6 || all[n-1] != "[DONE]" ||
-			!strings.Contains(all[n-2], `"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}`) ||
-			!strings.Contains(all[n-3], `"delta":{},"finish_reason":"stop"`) {
-			t.Errorf("content %q of %d events:\n%s", content.String(), n, got)
+		switch {
+		case content.String() != "echo: hello":
+			t.Errorf("content.String() must be \"echo: hello\", got %v; content %q of %d events:\n%s", content.String(), content.String(), n, got)
+		case n != 6:
+			t.Errorf("n must be 6, got %v; content %q of %d events:\n%s", n, content.String(), n, got)
+		case all[n-1] != "[DONE]":
+			t.Errorf("all[n-1] must be \"[DONE]\", got %v; content %q of %d events:\n%s", all[n-1], content.String(), n, got)
+		case !strings.Contains(all[n-2], `"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}`):
+			t.Errorf("must hold: strings.Contains(all[n-2], `\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}`); content %q of %d events:\n%s", content.String(), n, got)
+		case !strings.Contains(all[n-3], `"delta":{},"finish_reason":"stop"`):
+			t.Errorf("must hold: strings.Contains(all[n-3], `\"delta\":{},\"finish_reason\":\"stop\"`); content %q of %d events:\n%s", content.String(), n, got)
 		}
 	}
 }
@@ -175,12 +196,28 @@ func TestCutsBreakTheConnectionWhereTheScriptSays(t *testing.T) {
 			t.Error("cut=accept: got a response")
 		}
 		r, got, err := post(root(s)+"/s/cut=head/v1/chat/completions", body)
-		if !errors.Is(err, io.ErrUnexpectedEOF) || r == nil || r.StatusCode != 200 || got != "" {
-			t.Errorf("cut=head: %v, %q, %v", r, got, err)
+		switch {
+		case !errors.Is(err, io.ErrUnexpectedEOF):
+			t.Errorf("must hold: errors.Is(err, io.ErrUnexpectedEOF); cut=head: %v, %q, %v", r, got, err)
+		case r == nil:
+			t.Errorf("r must not be nil; cut=head: %v, %q, %v", r, got, err)
+		case r.StatusCode != 200:
+			t.Errorf("r.StatusCode must be 200, got %v; cut=head: %v, %q, %v", r.StatusCode, r, got, err)
+		case got != "":
+			t.Errorf(`got must be "", got %v; cut=head: %v, %q, %v`, got, r, got, err)
 		}
 		r, got, err = post(root(s)+"/s/cut=body/v1/chat/completions", body)
-		if !errors.Is(err, io.ErrUnexpectedEOF) || r == nil || !strings.Contains(got, "echo") || strings.Contains(got, "[DONE]") || json.Valid([]byte(got)) {
-			t.Errorf("cut=body: %v, %q, %v", r, got, err)
+		switch {
+		case !errors.Is(err, io.ErrUnexpectedEOF):
+			t.Errorf("must hold: errors.Is(err, io.ErrUnexpectedEOF); cut=body: %v, %q, %v", r, got, err)
+		case r == nil:
+			t.Errorf("r must not be nil; cut=body: %v, %q, %v", r, got, err)
+		case !strings.Contains(got, "echo"):
+			t.Errorf(`must hold: strings.Contains(got, "echo"); cut=body: %v, %q, %v`, r, got, err)
+		case strings.Contains(got, "[DONE]"):
+			t.Errorf(`must not hold: strings.Contains(got, "[DONE]"); cut=body: %v, %q, %v`, r, got, err)
+		case json.Valid([]byte(got)):
+			t.Errorf("must not hold: json.Valid([]byte(got)); cut=body: %v, %q, %v", r, got, err)
 		}
 	}
 	if got := s.Stats(); got.Faults != 6 || got.Answered != 0 || got.Left != 0 {
@@ -191,8 +228,15 @@ func TestCutsBreakTheConnectionWhereTheScriptSays(t *testing.T) {
 func TestErrorsByScriptHaveTheFormOfAProvider(t *testing.T) {
 	s := start(t, Config{})
 	r, got, err := post(root(s)+"/s/status=429,ra=7,code=slow_down/v1/chat/completions", hello)
-	if want := `{"error":{"message":"echo: status 429 by script","type":"invalid_request_error","code":"slow_down"}}`; err != nil || r.StatusCode != 429 || r.Header.Get("Retry-After") != "7" || got != want {
-		t.Errorf("%v, %s, %v", r, got, err)
+	switch want := `{"error":{"message":"echo: status 429 by script","type":"invalid_request_error","code":"slow_down"}}`; {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %v, %s, %v", err, r, got, err)
+	case r.StatusCode != 429:
+		t.Errorf("r.StatusCode must be 429, got %v; %v, %s, %v", r.StatusCode, r, got, err)
+	case r.Header.Get("Retry-After") != "7":
+		t.Errorf(`r.Header.Get("Retry-After") must be "7", got %v; %v, %s, %v`, r.Header.Get("Retry-After"), r, got, err)
+	case got != want:
+		t.Errorf("got must be want, got %v; %v, %s, %v", got, r, got, err)
 	}
 	if r, got, err = post(root(s)+"/s/bad=1/v1/chat/completions", hello); err != nil || r.StatusCode != 200 || json.Valid([]byte(got)) {
 		t.Errorf("bad: %v, %s, %v", r, got, err)
@@ -307,8 +351,21 @@ func TestOnRequestIsToldThePromptAndNoLogTheKey(t *testing.T) {
 	response.Body.Close()
 	stop()
 	got := <-told
-	if got.Number != 1 || got.Endpoint != "chat" || got.Model != "gpt-x" || got.Turn != 1 || got.Script.Finish != "length" || got.Key != "very-secret" || got.Messages[0] != (Message{"user", "hello"}) {
-		t.Errorf("told %+v", got)
+	switch {
+	case got.Number != 1:
+		t.Errorf("got.Number must be 1, got %v; told %+v", got.Number, got)
+	case got.Endpoint != "chat":
+		t.Errorf(`got.Endpoint must be "chat", got %v; told %+v`, got.Endpoint, got)
+	case got.Model != "gpt-x":
+		t.Errorf(`got.Model must be "gpt-x", got %v; told %+v`, got.Model, got)
+	case got.Turn != 1:
+		t.Errorf("got.Turn must be 1, got %v; told %+v", got.Turn, got)
+	case got.Script.Finish != "length":
+		t.Errorf(`got.Script.Finish must be "length", got %v; told %+v`, got.Script.Finish, got)
+	case got.Key != "very-secret":
+		t.Errorf(`got.Key must be "very-secret", got %v; told %+v`, got.Key, got)
+	case got.Messages[0] != (Message{"user", "hello"}):
+		t.Errorf(`got.Messages[0] must be (Message{"user", "hello"}), got %v; told %+v`, got.Messages[0], got)
 	}
 	shown, _ := json.Marshal(s.Last(1))
 	if strings.Contains(log.String()+string(shown), "very-secret") {

@@ -67,8 +67,15 @@ func TestManySlowRequestsWaitAtTheSameTime(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if got := s.Stats(); time.Since(begin) != time.Second || got.Peak != users || got.Answered != users || got.InFlight != 0 {
-			t.Errorf("took %v, stats %+v", time.Since(begin), got)
+		switch got := s.Stats(); {
+		case time.Since(begin) != time.Second:
+			t.Errorf("time.Since(begin) must be time.Second, got %v; took %v, stats %+v", time.Since(begin), time.Since(begin), got)
+		case got.Peak != users:
+			t.Errorf("got.Peak must be users, got %v; took %v, stats %+v", got.Peak, time.Since(begin), got)
+		case got.Answered != users:
+			t.Errorf("got.Answered must be users, got %v; took %v, stats %+v", got.Answered, time.Since(begin), got)
+		case got.InFlight != 0:
+			t.Errorf("got.InFlight must be 0, got %v; took %v, stats %+v", got.InFlight, time.Since(begin), got)
 		}
 	})
 }

@@ -115,8 +115,15 @@ func TestVectorsAreRead(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			whole := v.bytes(t)
 			f, err := Read(reader(whole), v.Max)
-			if err != nil || f.Type != v.Type || f.ID != v.ID || f.Type.String() != v.TypeName {
-				t.Fatalf("Read = %v %d, %v", f.Type, f.ID, err)
+			switch {
+			case err != nil:
+				t.Fatalf("err must be nil, got %v; Read = %v %d, %v", err, f.Type, f.ID, err)
+			case f.Type != v.Type:
+				t.Fatalf("f.Type must be v.Type, got %v; Read = %v %d, %v", f.Type, f.Type, f.ID, err)
+			case f.ID != v.ID:
+				t.Fatalf("f.ID must be v.ID, got %v; Read = %v %d, %v", f.ID, f.Type, f.ID, err)
+			case f.Type.String() != v.TypeName:
+				t.Fatalf("f.Type.String() must be v.TypeName, got %v; Read = %v %d, %v", f.Type.String(), f.Type, f.ID, err)
 			}
 			got, err := parse(f.Type, f.Body)
 			if err != nil {

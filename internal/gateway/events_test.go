@@ -45,8 +45,15 @@ func TestPartialOutputComesAsEventsAndTheReplyAsTheLast(t *testing.T) {
 	for _, path := range []string{"/v1/sessions/bob/jobs", "/v1/jobs"} {
 		a := send(t, "POST", url+path, `{"command":"predict","args":{"question":"one <two>\nthree"}}`, asEvents, "Idempotency-Key: k1")
 		got := events(a.text)
-		if a.StatusCode != 200 || a.Header.Get("Content-Type") != "text/event-stream" || a.Header.Get("Dspex-Job") != "k1" || len(got) != 3 {
-			t.Fatalf("%d %v %q", a.StatusCode, a.Header, a.text)
+		switch {
+		case a.StatusCode != 200:
+			t.Fatalf("a.StatusCode must be 200, got %v; %d %v %q", a.StatusCode, a.StatusCode, a.Header, a.text)
+		case a.Header.Get("Content-Type") != "text/event-stream":
+			t.Fatalf(`a.Header.Get("Content-Type") must be "text/event-stream", got %v; %d %v %q`, a.Header.Get("Content-Type"), a.StatusCode, a.Header, a.text)
+		case a.Header.Get("Dspex-Job") != "k1":
+			t.Fatalf(`a.Header.Get("Dspex-Job") must be "k1", got %v; %d %v %q`, a.Header.Get("Dspex-Job"), a.StatusCode, a.Header, a.text)
+		case len(got) != 3:
+			t.Fatalf("len(got) must be 3, got %v; %d %v %q", len(got), a.StatusCode, a.Header, a.text)
 		}
 		if want := [3]string{"1.0", "partial", `{"attempt":1,"n":0,"field":"answer","chunk":"one "}`}; got[0] != want {
 			t.Errorf("%q", got[0])
@@ -55,8 +62,15 @@ func TestPartialOutputComesAsEventsAndTheReplyAsTheLast(t *testing.T) {
 			t.Errorf("%q", got[1])
 		}
 		var reply struct{ Result struct{ Answer string } }
-		if err := json.Unmarshal([]byte(got[2][2]), &reply); err != nil || got[2][0] != "end" || got[2][1] != "reply" || reply.Result.Answer != "one <two>\nthree" {
-			t.Errorf("%q %v", got[2], err)
+		switch err := json.Unmarshal([]byte(got[2][2]), &reply); {
+		case err != nil:
+			t.Errorf("err must be nil, got %v; %q %v", err, got[2], err)
+		case got[2][0] != "end":
+			t.Errorf(`got[2][0] must be "end", got %v; %q %v`, got[2][0], got[2], err)
+		case got[2][1] != "reply":
+			t.Errorf(`got[2][1] must be "reply", got %v; %q %v`, got[2][1], got[2], err)
+		case reply.Result.Answer != "one <two>\nthree":
+			t.Errorf(`reply.Result.Answer must be "one <two>\nthree", got %v; %q %v`, reply.Result.Answer, got[2], err)
 		}
 	}
 }
@@ -125,8 +139,15 @@ func TestStreamsThatAreNotOfTheContractAreRefused(t *testing.T) {
 	} {
 		a := send(t, c.method, url+c.path, c.body, asEvents, c.header)
 		at, _ := a.body["path"].(string)
-		if a.StatusCode != c.status || a.body["code"] != c.code || at != c.at || a.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.header, a.StatusCode, a.text)
+		switch {
+		case a.StatusCode != c.status:
+			t.Errorf("a.StatusCode must be c.status, got %v; %s %s %s: %d %s", a.StatusCode, c.method, c.path, c.header, a.StatusCode, a.text)
+		case a.body["code"] != c.code:
+			t.Errorf(`a.body["code"] must be c.code, got %v; %s %s %s: %d %s`, a.body["code"], c.method, c.path, c.header, a.StatusCode, a.text)
+		case at != c.at:
+			t.Errorf("at must be c.at, got %v; %s %s %s: %d %s", at, c.method, c.path, c.header, a.StatusCode, a.text)
+		case a.Header.Get("Content-Type") != "application/problem+json":
+			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s %s %s: %d %s`, a.Header.Get("Content-Type"), c.method, c.path, c.header, a.StatusCode, a.text)
 		}
 	}
 }

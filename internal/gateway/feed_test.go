@@ -19,8 +19,15 @@ func TestAFeedKeepsTheLatestPiecesWithinItsBound(t *testing.T) {
 	for _, text := range texts {
 		kept += len(text)
 	}
-	if kept > feedBytes || kept < feedBytes/2 || next != pieces || ended {
-		t.Errorf("%d bytes are kept, the next is %d, ended %v", kept, next, ended)
+	switch {
+	case kept > feedBytes:
+		t.Errorf("kept must be <= feedBytes, got %v; %d bytes are kept, the next is %d, ended %v", kept, kept, next, ended)
+	case kept < feedBytes/2:
+		t.Errorf("kept must be >= feedBytes/2, got %v; %d bytes are kept, the next is %d, ended %v", kept, kept, next, ended)
+	case next != pieces:
+		t.Errorf("next must be pieces, got %v; %d bytes are kept, the next is %d, ended %v", next, kept, next, ended)
+	case ended:
+		t.Errorf("must not hold: ended; %d bytes are kept, the next is %d, ended %v", kept, next, ended)
 	}
 	if last := string(texts[len(texts)-1]); !strings.HasPrefix(last, "id: 1.999\n") {
 		t.Errorf("%.40s", last)

@@ -87,8 +87,15 @@ func TestACommandRunsInASessionAndAnswersWithTheContractsReply(t *testing.T) {
 	a := send(t, "POST", url+"/v1/sessions/bob/jobs", `{"command":"request","args":{"n":12345678901234567890,"text":"ü<"},"options":{"timeout":"2m","max_retries":1,"backoff":[5,10],"jitter":0.1,"signature":"a -> b"}}`, "Idempotency-Key: job-1")
 	result, _ := a.body["result"].(map[string]any)
 	headers, _ := result["headers"].(map[string]any)
-	if a.StatusCode != 200 || a.Header.Get("Dspex-Job") != "job-1" || a.Header.Get("Dspex-Attempt") != "1" || a.Header.Get("Content-Type") != "application/json" {
-		t.Errorf("%d %v", a.StatusCode, a.Header)
+	switch {
+	case a.StatusCode != 200:
+		t.Errorf("a.StatusCode must be 200, got %v; %d %v", a.StatusCode, a.StatusCode, a.Header)
+	case a.Header.Get("Dspex-Job") != "job-1":
+		t.Errorf(`a.Header.Get("Dspex-Job") must be "job-1", got %v; %d %v`, a.Header.Get("Dspex-Job"), a.StatusCode, a.Header)
+	case a.Header.Get("Dspex-Attempt") != "1":
+		t.Errorf(`a.Header.Get("Dspex-Attempt") must be "1", got %v; %d %v`, a.Header.Get("Dspex-Attempt"), a.StatusCode, a.Header)
+	case a.Header.Get("Content-Type") != "application/json":
+		t.Errorf(`a.Header.Get("Content-Type") must be "application/json", got %v; %d %v`, a.Header.Get("Content-Type"), a.StatusCode, a.Header)
 	}
 	if a.body["ok"] != true || headers["Dspex-Job"] == nil || a.body["session"] == nil {
 		t.Errorf("%s", a.text)
@@ -135,9 +142,25 @@ func TestFailuresAreProblemsWithTheContractsCodes(t *testing.T) {
 		{`{"command":"gone"}`, 499, "system_error", "cancelled", ""},
 	} {
 		a := send(t, "POST", url+"/v1/jobs", c.body)
-		if a.StatusCode != c.status || a.body["status"] != float64(c.status) || a.body["error_category"] != c.category || a.body["code"] != c.code || a.Header.Get("Retry-After") != c.after ||
-			a.Header.Get("Content-Type") != "application/problem+json" || a.body["title"] == "" || a.body["detail"] == "" || a.body["job"] != a.Header.Get("Dspex-Job") {
-			t.Errorf("%s: %d %v %s", c.body, a.StatusCode, a.Header, a.text)
+		switch {
+		case a.StatusCode != c.status:
+			t.Errorf("a.StatusCode must be c.status, got %v; %s: %d %v %s", a.StatusCode, c.body, a.StatusCode, a.Header, a.text)
+		case a.body["status"] != float64(c.status):
+			t.Errorf(`a.body["status"] must be float64(c.status), got %v; %s: %d %v %s`, a.body["status"], c.body, a.StatusCode, a.Header, a.text)
+		case a.body["error_category"] != c.category:
+			t.Errorf(`a.body["error_category"] must be c.category, got %v; %s: %d %v %s`, a.body["error_category"], c.body, a.StatusCode, a.Header, a.text)
+		case a.body["code"] != c.code:
+			t.Errorf(`a.body["code"] must be c.code, got %v; %s: %d %v %s`, a.body["code"], c.body, a.StatusCode, a.Header, a.text)
+		case a.Header.Get("Retry-After") != c.after:
+			t.Errorf(`a.Header.Get("Retry-After") must be c.after, got %v; %s: %d %v %s`, a.Header.Get("Retry-After"), c.body, a.StatusCode, a.Header, a.text)
+		case a.Header.Get("Content-Type") != "application/problem+json":
+			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s: %d %v %s`, a.Header.Get("Content-Type"), c.body, a.StatusCode, a.Header, a.text)
+		case a.body["title"] == "":
+			t.Errorf(`a.body["title"] must not be ""; %s: %d %v %s`, c.body, a.StatusCode, a.Header, a.text)
+		case a.body["detail"] == "":
+			t.Errorf(`a.body["detail"] must not be ""; %s: %d %v %s`, c.body, a.StatusCode, a.Header, a.text)
+		case a.body["job"] != a.Header.Get("Dspex-Job"):
+			t.Errorf(`a.body["job"] must be a.Header.Get("Dspex-Job"), got %v; %s: %d %v %s`, a.body["job"], c.body, a.StatusCode, a.Header, a.text)
 		}
 	}
 }
@@ -188,8 +211,15 @@ func TestRequestsThatAreNotOfTheContractAreRefused(t *testing.T) {
 		}
 		a := send(t, c.method, url+c.path, c.body, headers...)
 		at, _ := a.body["path"].(string)
-		if a.StatusCode != c.status || a.body["code"] != c.code || at != c.at || a.Header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s %s %.100s %s: %d %s", c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+		switch {
+		case a.StatusCode != c.status:
+			t.Errorf("a.StatusCode must be c.status, got %v; %s %s %.100s %s: %d %s", a.StatusCode, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+		case a.body["code"] != c.code:
+			t.Errorf(`a.body["code"] must be c.code, got %v; %s %s %.100s %s: %d %s`, a.body["code"], c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+		case at != c.at:
+			t.Errorf("at must be c.at, got %v; %s %s %.100s %s: %d %s", at, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+		case a.Header.Get("Content-Type") != "application/problem+json":
+			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s %s %.100s %s: %d %s`, a.Header.Get("Content-Type"), c.method, c.path, c.body, c.header, a.StatusCode, a.text)
 		}
 		if strings.Contains(a.text, "sk-secret") {
 			t.Errorf("a secret came back: %s", a.text)

@@ -91,8 +91,15 @@ func TestProgramsAndCommandsAreTools(t *testing.T) {
 		text, code := use(t, s, c.tool, c.args)
 		jobs := fake.Jobs()
 		last := jobs[len(jobs)-1]
-		if code != "" || !strings.Contains(text, c.want) || last.Command != c.command || last.Session != c.session {
-			t.Errorf("%s %s: %s %s, %+v", c.tool, c.args, text, code, last)
+		switch {
+		case code != "":
+			t.Errorf(`code must be "", got %v; %s %s: %s %s, %+v`, code, c.tool, c.args, text, code, last)
+		case !strings.Contains(text, c.want):
+			t.Errorf("must hold: strings.Contains(text, c.want); %s %s: %s %s, %+v", c.tool, c.args, text, code, last)
+		case last.Command != c.command:
+			t.Errorf("last.Command must be c.command, got %v; %s %s: %s %s, %+v", last.Command, c.tool, c.args, text, code, last)
+		case last.Session != c.session:
+			t.Errorf("last.Session must be c.session, got %v; %s %s: %s %s, %+v", last.Session, c.tool, c.args, text, code, last)
 		}
 	}
 }

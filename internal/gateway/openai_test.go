@@ -28,8 +28,15 @@ func TestMessagesBecomeAPredictWithItsHistory(t *testing.T) {
 	url := serve(t, fake.Client(), gateway.Config{})
 	a := send(t, "POST", url+chatPath, `{"model":"fast","temperature":0.5,"user":"ada","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"a"},{"role":"assistant","content":"b"},
 		{"role":"user","content":[{"type":"text","text":"c"},{"type":"text","text":"d"}]}]}`)
-	if a.StatusCode != 200 || a.body["object"] != "chat.completion" || !strings.Contains(a.text, `"content":"cd"`) || !strings.Contains(a.text, `"finish_reason":"stop"`) {
-		t.Fatalf("%d %s", a.StatusCode, a.text)
+	switch {
+	case a.StatusCode != 200:
+		t.Fatalf("a.StatusCode must be 200, got %v; %d %s", a.StatusCode, a.StatusCode, a.text)
+	case a.body["object"] != "chat.completion":
+		t.Fatalf(`a.body["object"] must be "chat.completion", got %v; %d %s`, a.body["object"], a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"content":"cd"`):
+		t.Fatalf("must hold: strings.Contains(a.text, `\"content\":\"cd\"`); %d %s", a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"finish_reason":"stop"`):
+		t.Fatalf("must hold: strings.Contains(a.text, `\"finish_reason\":\"stop\"`); %d %s", a.StatusCode, a.text)
 	}
 	jobs := fake.Jobs()
 	if len(jobs) != 1 || jobs[0].Session != "ada" || jobs[0].Command != "predict" {
@@ -110,8 +117,15 @@ func TestWhatIsNotSupportedIsRefusedByName(t *testing.T) {
 	} {
 		a := send(t, "POST", url+c.path, c.body)
 		kind, code, param := a.failing()
-		if a.StatusCode != 400 || kind != "invalid_request_error" || code != c.code || c.param != "" && param != c.param {
-			t.Errorf("%s: %d %s", c.body, a.StatusCode, a.text)
+		switch {
+		case a.StatusCode != 400:
+			t.Errorf("a.StatusCode must be 400, got %v; %s: %d %s", a.StatusCode, c.body, a.StatusCode, a.text)
+		case kind != "invalid_request_error":
+			t.Errorf(`kind must be "invalid_request_error", got %v; %s: %d %s`, kind, c.body, a.StatusCode, a.text)
+		case code != c.code:
+			t.Errorf("code must be c.code, got %v; %s: %d %s", code, c.body, a.StatusCode, a.text)
+		case c.param != "" && param != c.param:
+			t.Errorf(`must not hold: c.param != "" && param != c.param; %s: %d %s`, c.body, a.StatusCode, a.text)
 		}
 	}
 	if jobs := fake.Jobs(); len(jobs) > 0 {
@@ -173,8 +187,15 @@ func TestModelsAreProfilesAndPrograms(t *testing.T) {
 		return map[string]any{"programs": []any{map[string]any{"id": "of_" + j.Session}}}, nil
 	})
 	url := serve(t, fake.Client(), gateway.Config{Models: []string{"fast"}})
-	if a := send(t, "GET", url+"/v1/models", "", "Dspex-Session: bob"); a.StatusCode != 200 || !strings.Contains(a.text, `"fast"`) || !strings.Contains(a.text, `"program:of_bob"`) || !strings.Contains(a.text, `"default"`) {
-		t.Errorf("%d %s", a.StatusCode, a.text)
+	switch a := send(t, "GET", url+"/v1/models", "", "Dspex-Session: bob"); {
+	case a.StatusCode != 200:
+		t.Errorf("a.StatusCode must be 200, got %v; %d %s", a.StatusCode, a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"fast"`):
+		t.Errorf("must hold: strings.Contains(a.text, `\"fast\"`); %d %s", a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"program:of_bob"`):
+		t.Errorf("must hold: strings.Contains(a.text, `\"program:of_bob\"`); %d %s", a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"default"`):
+		t.Errorf("must hold: strings.Contains(a.text, `\"default\"`); %d %s", a.StatusCode, a.text)
 	}
 	if a := send(t, "GET", url+"/v1/models/fast", ""); a.StatusCode != 200 || a.body["id"] != "fast" {
 		t.Errorf("%d %s", a.StatusCode, a.text)
@@ -202,8 +223,15 @@ func TestFailuresHaveOpenAIsForm(t *testing.T) {
 			for path, body := range map[string]string{chatPath: `{"model":"default","messages":[{"role":"user","content":"x"}]` + stream + `}`, responsesPath: `{"model":"default","input":"x"` + stream + `}`} {
 				a := send(t, "POST", url+path, body)
 				kind, code, _ := a.failing()
-				if a.StatusCode != c.status || kind != c.kind || code != c.code || c.status == 429 && a.Header.Get("Retry-After") != "2" {
-					t.Errorf("%s: %d %v %s", body, a.StatusCode, a.Header, a.text)
+				switch {
+				case a.StatusCode != c.status:
+					t.Errorf("a.StatusCode must be c.status, got %v; %s: %d %v %s", a.StatusCode, body, a.StatusCode, a.Header, a.text)
+				case kind != c.kind:
+					t.Errorf("kind must be c.kind, got %v; %s: %d %v %s", kind, body, a.StatusCode, a.Header, a.text)
+				case code != c.code:
+					t.Errorf("code must be c.code, got %v; %s: %d %v %s", code, body, a.StatusCode, a.Header, a.text)
+				case c.status == 429 && a.Header.Get("Retry-After") != "2":
+					t.Errorf(`must not hold: c.status == 429 && a.Header.Get("Retry-After") != "2"; %s: %d %v %s`, body, a.StatusCode, a.Header, a.text)
 				}
 			}
 		}

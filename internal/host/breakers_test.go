@@ -101,9 +101,21 @@ func TestAfterFiveFailuresACallFailsAtOnceAndAQueuedJobWaitsUnharmed(t *testing.
 		opened := time.Now()
 		for _, endpoint := range []string{"dspex.rpc.session.s9", "dspex.rpc.anonymous"} {
 			r := y.call(endpoint, "", predict("gpt", ""))
-			if r.Error.Code != "breaker_open" || r.Error.Category != "resource_error" || !r.Error.Retryable || r.Attempt != 0 ||
-				r.Error.RetryAfter < 55_000 || r.Error.RetryAfter > 60_000 || !strings.Contains(r.Error.Message, "lm.test/gpt is open after 5 failures in a row, the last one resource_error/lm_server_error") {
-				t.Errorf("%s: %+v", endpoint, r)
+			switch {
+			case r.Error.Code != "breaker_open":
+				t.Errorf(`r.Error.Code must be "breaker_open", got %v; %s: %+v`, r.Error.Code, endpoint, r)
+			case r.Error.Category != "resource_error":
+				t.Errorf(`r.Error.Category must be "resource_error", got %v; %s: %+v`, r.Error.Category, endpoint, r)
+			case !r.Error.Retryable:
+				t.Errorf("must hold: r.Error.Retryable; %s: %+v", endpoint, r)
+			case r.Attempt != 0:
+				t.Errorf("r.Attempt must be 0, got %v; %s: %+v", r.Attempt, endpoint, r)
+			case r.Error.RetryAfter < 55_000:
+				t.Errorf("r.Error.RetryAfter must be >= 55_000, got %v; %s: %+v", r.Error.RetryAfter, endpoint, r)
+			case r.Error.RetryAfter > 60_000:
+				t.Errorf("r.Error.RetryAfter must be <= 60_000, got %v; %s: %+v", r.Error.RetryAfter, endpoint, r)
+			case !strings.Contains(r.Error.Message, "lm.test/gpt is open after 5 failures in a row, the last one resource_error/lm_server_error"):
+				t.Errorf(`must hold: strings.Contains(r.Error.Message, "lm.test/gpt is open after 5 failures in a row, the last one resource_error/lm_server_error"); %s: %+v`, endpoint, r)
 			}
 			if r := y.call(endpoint, "", predict("claude", "")); !r.OK {
 				t.Errorf("%s: a job of another model: %+v", endpoint, r)
@@ -153,8 +165,15 @@ func TestAnOpenBreakerIsHalfOpenAfter60sAndClosesAfterThreeSuccesses(t *testing.
 		if r := y.call("dspex.rpc.session.s", "", predict("gpt", once)); r.Error.Code != "breaker_open" {
 			t.Errorf("after a failed trial: %+v", r)
 		}
-		if i := y.breakers("h1")["lm.test/gpt"]; i.State != breaker.Open || i.FailureCount != 5 || i.TimeUntilRetry == 0 || i.LastFailure.What != "resource_error/lm_rate_limit" {
-			t.Errorf("%+v", i)
+		switch i := y.breakers("h1")["lm.test/gpt"]; {
+		case i.State != breaker.Open:
+			t.Errorf("i.State must be breaker.Open, got %v; %+v", i.State, i)
+		case i.FailureCount != 5:
+			t.Errorf("i.FailureCount must be 5, got %v; %+v", i.FailureCount, i)
+		case i.TimeUntilRetry == 0:
+			t.Errorf("i.TimeUntilRetry must not be 0; %+v", i)
+		case i.LastFailure.What != "resource_error/lm_rate_limit":
+			t.Errorf(`i.LastFailure.What must be "resource_error/lm_rate_limit", got %v; %+v`, i.LastFailure.What, i)
 		}
 		o.mend("gpt")
 		y.pass(time.Minute + time.Second)
@@ -171,9 +190,15 @@ func TestAnOpenBreakerIsHalfOpenAfter60sAndClosesAfterThreeSuccesses(t *testing.
 		}
 		for _, change := range []string{"opened", "reopened", "closed"} {
 			m, err := events.NextMsg(5 * time.Second)
-			if err != nil || m.Subject != "dspex.events.breaker."+change || !strings.Contains(string(m.Data), `"event":"dspex.circuit_breaker.`+change+`"`) ||
-				!strings.Contains(string(m.Data), `"name":"lm.test/gpt"`) {
-				t.Fatalf("%s: %v %v", change, m, err)
+			switch {
+			case err != nil:
+				t.Fatalf("err must be nil, got %v; %s: %v %v", err, change, m, err)
+			case m.Subject != "dspex.events.breaker."+change:
+				t.Fatalf(`m.Subject must be "dspex.events.breaker."+change, got %v; %s: %v %v`, m.Subject, change, m, err)
+			case !strings.Contains(string(m.Data), `"event":"dspex.circuit_breaker.`+change+`"`):
+				t.Fatalf("must hold: strings.Contains(string(m.Data), `\"event\":\"dspex.circuit_breaker.`+change+`\"`); %s: %v %v", change, m, err)
+			case !strings.Contains(string(m.Data), `"name":"lm.test/gpt"`):
+				t.Fatalf("must hold: strings.Contains(string(m.Data), `\"name\":\"lm.test/gpt\"`); %s: %v %v", change, m, err)
 			}
 		}
 	})
@@ -585,9 +610,23 @@ func TestAnOpenBreakerDegradesTheHealthUntilItIsReset(t *testing.T) {
 		}
 		r = y.call("dspex.rpc.breakers.list", "", `{}`)
 		var list struct{ Breakers []breaker.Info }
-		if err := json.Unmarshal(r.Result, &list); err != nil || len(list.Breakers) != 3 || list.Breakers[0].Name != "lm.test/gpt" || list.Breakers[0].State != breaker.Open ||
-			list.Breakers[0].FailureCount != 5 || list.Breakers[0].LastFailure == nil || list.Breakers[1].Name != "pool.h1" || list.Breakers[2].Name != "start.h1" {
-			t.Errorf("%s %v", r.Result, err)
+		switch err := json.Unmarshal(r.Result, &list); {
+		case err != nil:
+			t.Errorf("err must be nil, got %v; %s %v", err, r.Result, err)
+		case len(list.Breakers) != 3:
+			t.Errorf("len(list.Breakers) must be 3, got %v; %s %v", len(list.Breakers), r.Result, err)
+		case list.Breakers[0].Name != "lm.test/gpt":
+			t.Errorf(`list.Breakers[0].Name must be "lm.test/gpt", got %v; %s %v`, list.Breakers[0].Name, r.Result, err)
+		case list.Breakers[0].State != breaker.Open:
+			t.Errorf("list.Breakers[0].State must be breaker.Open, got %v; %s %v", list.Breakers[0].State, r.Result, err)
+		case list.Breakers[0].FailureCount != 5:
+			t.Errorf("list.Breakers[0].FailureCount must be 5, got %v; %s %v", list.Breakers[0].FailureCount, r.Result, err)
+		case list.Breakers[0].LastFailure == nil:
+			t.Errorf("list.Breakers[0].LastFailure must not be nil; %s %v", r.Result, err)
+		case list.Breakers[1].Name != "pool.h1":
+			t.Errorf(`list.Breakers[1].Name must be "pool.h1", got %v; %s %v`, list.Breakers[1].Name, r.Result, err)
+		case list.Breakers[2].Name != "start.h1":
+			t.Errorf(`list.Breakers[2].Name must be "start.h1", got %v; %s %v`, list.Breakers[2].Name, r.Result, err)
 		}
 		if r := y.call("dspex.rpc.breakers.reset", "", `{"name":"lm.nobody/x"}`); r.Error.Code != "breaker_unknown" || r.Error.Expected != "lm.test/gpt, pool.h1, start.h1" {
 			t.Errorf("%+v", r)
@@ -661,9 +700,23 @@ func TestAnErrorRateAboveTheThresholdIsOneAlertAndDegradesTheHealthUntilItFalls(
 			ErrorRate         float64 `json:"error_rate"`
 			Errors, Total     int
 		}
-		if err := json.Unmarshal(m.Data, &a); err != nil || m.Subject != "dspex.events.alert.error_rate" || a.Event != "dspex.error_reporter.alert" || a.Dispatcher != "d1" || a.Errors != 6 || a.Total != 102 ||
-			a.ErrorRate < 0.058 || a.ErrorRate > 0.059 {
-			t.Errorf("%s %s", m.Subject, m.Data)
+		switch err := json.Unmarshal(m.Data, &a); {
+		case err != nil:
+			t.Errorf("err must be nil, got %v; %s %s", err, m.Subject, m.Data)
+		case m.Subject != "dspex.events.alert.error_rate":
+			t.Errorf(`m.Subject must be "dspex.events.alert.error_rate", got %v; %s %s`, m.Subject, m.Subject, m.Data)
+		case a.Event != "dspex.error_reporter.alert":
+			t.Errorf(`a.Event must be "dspex.error_reporter.alert", got %v; %s %s`, a.Event, m.Subject, m.Data)
+		case a.Dispatcher != "d1":
+			t.Errorf(`a.Dispatcher must be "d1", got %v; %s %s`, a.Dispatcher, m.Subject, m.Data)
+		case a.Errors != 6:
+			t.Errorf("a.Errors must be 6, got %v; %s %s", a.Errors, m.Subject, m.Data)
+		case a.Total != 102:
+			t.Errorf("a.Total must be 102, got %v; %s %s", a.Total, m.Subject, m.Data)
+		case a.ErrorRate < 0.058:
+			t.Errorf("a.ErrorRate must be >= 0.058, got %v; %s %s", a.ErrorRate, m.Subject, m.Data)
+		case a.ErrorRate > 0.059:
+			t.Errorf("a.ErrorRate must be <= 0.059, got %v; %s %s", a.ErrorRate, m.Subject, m.Data)
 		}
 		if h := health(); !strings.Contains(h, `"reasons":["6 of 102 jobs failed in the last 60 s, more than 5 %"]`) {
 			t.Errorf("at 6 %%: %s", h)

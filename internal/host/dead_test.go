@@ -84,9 +84,27 @@ func TestADeadLetterHasTheRequestAndEveryAttemptsError(t *testing.T) {
 			case 2:
 				want = &jobs.DeadLetter{Session: named("s"), Mode: jobs.ModeCall}
 			}
-			if d.Session != want.Session || d.Lane != want.Lane || d.Mode != want.Mode || d.Deadline != want.Deadline || d.Type != jobs.JSON || d.Command != "append" ||
-				d.Attempts != 3 || d.Sequence == 0 || time.Since(d.Stored) > time.Minute || bodies[n] != doomed {
-				t.Errorf("letter %d: %+v %s", n, d, bodies[n])
+			switch {
+			case d.Session != want.Session:
+				t.Errorf("d.Session must be want.Session, got %v; letter %d: %+v %s", d.Session, n, d, bodies[n])
+			case d.Lane != want.Lane:
+				t.Errorf("d.Lane must be want.Lane, got %v; letter %d: %+v %s", d.Lane, n, d, bodies[n])
+			case d.Mode != want.Mode:
+				t.Errorf("d.Mode must be want.Mode, got %v; letter %d: %+v %s", d.Mode, n, d, bodies[n])
+			case d.Deadline != want.Deadline:
+				t.Errorf("d.Deadline must be want.Deadline, got %v; letter %d: %+v %s", d.Deadline, n, d, bodies[n])
+			case d.Type != jobs.JSON:
+				t.Errorf("d.Type must be jobs.JSON, got %v; letter %d: %+v %s", d.Type, n, d, bodies[n])
+			case d.Command != "append":
+				t.Errorf(`d.Command must be "append", got %v; letter %d: %+v %s`, d.Command, n, d, bodies[n])
+			case d.Attempts != 3:
+				t.Errorf("d.Attempts must be 3, got %v; letter %d: %+v %s", d.Attempts, n, d, bodies[n])
+			case d.Sequence == 0:
+				t.Errorf("d.Sequence must not be 0; letter %d: %+v %s", n, d, bodies[n])
+			case time.Since(d.Stored) > time.Minute:
+				t.Errorf("time.Since(d.Stored) must be <= time.Minute, got %v; letter %d: %+v %s", time.Since(d.Stored), n, d, bodies[n])
+			case bodies[n] != doomed:
+				t.Errorf("bodies[n] must be doomed, got %v; letter %d: %+v %s", bodies[n], n, d, bodies[n])
 			}
 			if !tells(d.Failures, "lost_1", "lost_2", "lost_3") {
 				t.Errorf("letter %d: history %+v", n, d.Failures)
@@ -159,8 +177,15 @@ func TestALetterThatACrashPreventedIsWrittenFromTheRecordWithItsHistory(t *testi
 			t.Errorf("%+v, %d runs", o, y.pool.runs.Load())
 		}
 		list, bodies := y.letters()
-		if len(list) != 1 || !tells(list[0].Failures, "lost_1", "lost_2", "lost_3") || bodies[0] != doomed || list[0].Command != "append" {
-			t.Errorf("%d letters: %+v %s", len(list), list, bodies)
+		switch {
+		case len(list) != 1:
+			t.Errorf("len(list) must be 1, got %v; %d letters: %+v %s", len(list), len(list), list, bodies)
+		case !tells(list[0].Failures, "lost_1", "lost_2", "lost_3"):
+			t.Errorf(`must hold: tells(list[0].Failures, "lost_1", "lost_2", "lost_3"); %d letters: %+v %s`, len(list), list, bodies)
+		case bodies[0] != doomed:
+			t.Errorf("bodies[0] must be doomed, got %v; %d letters: %+v %s", bodies[0], len(list), list, bodies)
+		case list[0].Command != "append":
+			t.Errorf(`list[0].Command must be "append", got %v; %d letters: %+v %s`, list[0].Command, len(list), list, bodies)
 		}
 	})
 }
@@ -287,8 +312,15 @@ func TestACrashIsAnAttempt(t *testing.T) {
 		crash = false
 		y.run("h2")
 		for _, session := range []string{"once", ""} {
-			if o := y.end(session, "once"); o.Outcome != "failed" || o.Attempts != 1 || o.Reply.Error.Code != "attempt_crashed" || o.Reply.Error.Category != "connection" {
-				t.Errorf("max_retries 0, %q: %+v", session, o)
+			switch o := y.end(session, "once"); {
+			case o.Outcome != "failed":
+				t.Errorf(`o.Outcome must be "failed", got %v; max_retries 0, %q: %+v`, o.Outcome, session, o)
+			case o.Attempts != 1:
+				t.Errorf("o.Attempts must be 1, got %v; max_retries 0, %q: %+v", o.Attempts, session, o)
+			case o.Reply.Error.Code != "attempt_crashed":
+				t.Errorf(`o.Reply.Error.Code must be "attempt_crashed", got %v; max_retries 0, %q: %+v`, o.Reply.Error.Code, session, o)
+			case o.Reply.Error.Category != "connection":
+				t.Errorf(`o.Reply.Error.Category must be "connection", got %v; max_retries 0, %q: %+v`, o.Reply.Error.Category, session, o)
 			}
 		}
 		for _, session := range []string{"twice", ""} {

@@ -220,9 +220,27 @@ func (y *system) showsAll(t *testing.T) {
 		t.Fatalf("%+v %v", r, err)
 	}
 	args, _ := l.Request["args"].(map[string]any)
-	if l.Lane != "interactive" || l.Command != "flaky" || l.Mode != "queue" || l.Attempts != 2 || l.ErrorCategory != "resource_error" || len(l.Failures) != 2 ||
-		args["x"] != "y" || l.Error["code"] != "lm_server_error" || l.Error["retryable"] != true || l.Error["attempt"] != 2.0 {
-		t.Errorf("%+v", l)
+	switch {
+	case l.Lane != "interactive":
+		t.Errorf(`l.Lane must be "interactive", got %v; %+v`, l.Lane, l)
+	case l.Command != "flaky":
+		t.Errorf(`l.Command must be "flaky", got %v; %+v`, l.Command, l)
+	case l.Mode != "queue":
+		t.Errorf(`l.Mode must be "queue", got %v; %+v`, l.Mode, l)
+	case l.Attempts != 2:
+		t.Errorf("l.Attempts must be 2, got %v; %+v", l.Attempts, l)
+	case l.ErrorCategory != "resource_error":
+		t.Errorf(`l.ErrorCategory must be "resource_error", got %v; %+v`, l.ErrorCategory, l)
+	case len(l.Failures) != 2:
+		t.Errorf("len(l.Failures) must be 2, got %v; %+v", len(l.Failures), l)
+	case args["x"] != "y":
+		t.Errorf(`args["x"] must be "y", got %v; %+v`, args["x"], l)
+	case l.Error["code"] != "lm_server_error":
+		t.Errorf(`l.Error["code"] must be "lm_server_error", got %v; %+v`, l.Error["code"], l)
+	case l.Error["retryable"] != true:
+		t.Errorf(`l.Error["retryable"] must be true, got %v; %+v`, l.Error["retryable"], l)
+	case l.Error["attempt"] != 2.0:
+		t.Errorf(`l.Error["attempt"] must be 2.0, got %v; %+v`, l.Error["attempt"], l)
 	}
 }
 

@@ -214,8 +214,17 @@ func TestAQueuedJobWaitsForWorkersThatDoNotStartAndACallDoesNot(t *testing.T) {
 		}
 		y.pool.mu.Unlock()
 		r := y.call("dspex.rpc.session.s", "call", echo)
-		if e := r.Error; e.Category != "initialization" || e.Code != "worker_start_failed" || !e.Retryable || e.RetryAfter != 2000 || r.Attempt != 0 {
-			t.Errorf("call: %+v", r)
+		switch e := r.Error; {
+		case e.Category != "initialization":
+			t.Errorf(`e.Category must be "initialization", got %v; call: %+v`, e.Category, r)
+		case e.Code != "worker_start_failed":
+			t.Errorf(`e.Code must be "worker_start_failed", got %v; call: %+v`, e.Code, r)
+		case !e.Retryable:
+			t.Errorf("must hold: e.Retryable; call: %+v", r)
+		case e.RetryAfter != 2000:
+			t.Errorf("e.RetryAfter must be 2000, got %v; call: %+v", e.RetryAfter, r)
+		case r.Attempt != 0:
+			t.Errorf("r.Attempt must be 0, got %v; call: %+v", r.Attempt, r)
 		}
 		began := time.Now()
 		y.store("dspex.session.s", "queued", echo)

@@ -53,9 +53,19 @@ func TestAnAttemptEndsAtItsTimeoutAndIsRepeated(t *testing.T) {
 			began := time.Now()
 			y.store(subject(session), "slow", `{"command":"append","options":{"timeout":"2s"}}`)
 			o := y.end(session, "slow")
-			if e := o.Reply.Error; o.Outcome != "failed" || o.Attempts != 3 || e.Category != "timeout" || e.Code != "operation_timeout" || !e.Retryable ||
-				!strings.Contains(e.Message, "the attempt took longer than 2s") {
-				t.Errorf("%q: %+v", session, o)
+			switch e := o.Reply.Error; {
+			case o.Outcome != "failed":
+				t.Errorf(`o.Outcome must be "failed", got %v; %q: %+v`, o.Outcome, session, o)
+			case o.Attempts != 3:
+				t.Errorf("o.Attempts must be 3, got %v; %q: %+v", o.Attempts, session, o)
+			case e.Category != "timeout":
+				t.Errorf(`e.Category must be "timeout", got %v; %q: %+v`, e.Category, session, o)
+			case e.Code != "operation_timeout":
+				t.Errorf(`e.Code must be "operation_timeout", got %v; %q: %+v`, e.Code, session, o)
+			case !e.Retryable:
+				t.Errorf("must hold: e.Retryable; %q: %+v", session, o)
+			case !strings.Contains(e.Message, "the attempt took longer than 2s"):
+				t.Errorf(`must hold: strings.Contains(e.Message, "the attempt took longer than 2s"); %q: %+v`, session, o)
 			}
 			if took := time.Since(began); !near(took, 6300*time.Millisecond) { // three attempts, 100 and 200 ms between them
 				t.Errorf("%q: took %v", session, took)
@@ -113,9 +123,19 @@ func TestAWaitingJobEndsAtItsDeadlineAndNeverRuns(t *testing.T) {
 		began := time.Now()
 		y.store("dspex.session.s", "waits", `{"command":"append","options":{"deadline":"5s"}}`)
 		o := y.end("s", "waits")
-		if e := o.Reply.Error; o.Outcome != "expired" || o.Attempts != 0 || e.Category != "timeout" || e.Code != "deadline_exceeded" || e.Retryable ||
-			!strings.Contains(e.Message, "while it waited for its turn") {
-			t.Errorf("%+v", o)
+		switch e := o.Reply.Error; {
+		case o.Outcome != "expired":
+			t.Errorf(`o.Outcome must be "expired", got %v; %+v`, o.Outcome, o)
+		case o.Attempts != 0:
+			t.Errorf("o.Attempts must be 0, got %v; %+v", o.Attempts, o)
+		case e.Category != "timeout":
+			t.Errorf(`e.Category must be "timeout", got %v; %+v`, e.Category, o)
+		case e.Code != "deadline_exceeded":
+			t.Errorf(`e.Code must be "deadline_exceeded", got %v; %+v`, e.Code, o)
+		case e.Retryable:
+			t.Errorf("must not hold: e.Retryable; %+v", o)
+		case !strings.Contains(e.Message, "while it waited for its turn"):
+			t.Errorf(`must hold: strings.Contains(e.Message, "while it waited for its turn"); %+v`, o)
 		}
 		if took := time.Since(began); !near(took, 5*time.Second) {
 			t.Errorf("ended after %v", took)
@@ -142,8 +162,17 @@ func TestACallWaitsForASlotAsLongAsItMayAndAPublishedJobLonger(t *testing.T) {
 		y.store("dspex.session.queued", "queued", echo)
 		y.store("dspex.session.late", "late", `{"command":"append","options":{"deadline":"7s"}}`)
 		v := y.call("dspex.rpc.session.call", "call", `{"command":"append","options":{"max_retries":5}}`)
-		if e := v.Error; e.Category != "resource_error" || e.Code != "checkout_timeout" || !e.Retryable || e.RetryAfter != 5000 || v.Attempt != 0 {
-			t.Errorf("call: %+v", v)
+		switch e := v.Error; {
+		case e.Category != "resource_error":
+			t.Errorf(`e.Category must be "resource_error", got %v; call: %+v`, e.Category, v)
+		case e.Code != "checkout_timeout":
+			t.Errorf(`e.Code must be "checkout_timeout", got %v; call: %+v`, e.Code, v)
+		case !e.Retryable:
+			t.Errorf("must hold: e.Retryable; call: %+v", v)
+		case e.RetryAfter != 5000:
+			t.Errorf("e.RetryAfter must be 5000, got %v; call: %+v", e.RetryAfter, v)
+		case v.Attempt != 0:
+			t.Errorf("v.Attempt must be 0, got %v; call: %+v", v.Attempt, v)
 		}
 		if took := time.Since(began); !near(took, 5*time.Second) {
 			t.Errorf("the call ended after %v", took)

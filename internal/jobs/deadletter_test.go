@@ -111,8 +111,15 @@ func TestHistoriesInTheFormsOfOtherVersions(t *testing.T) {
 	}
 	old = wire.AppendUint(wire.AppendArray(old, 4), 1)
 	old = wire.AppendStr(wire.AppendStr(wire.AppendStr(old, "timeout"), "c"), "m")
-	if h, err := ParseAttemptRecord(old); err != nil || len(h.Failures) != 1 || h.Failures[0].Code != "c" || h.Attempt != 2 {
-		t.Errorf("%+v %v", h, err)
+	switch h, err := ParseAttemptRecord(old); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %+v %v", err, h, err)
+	case len(h.Failures) != 1:
+		t.Errorf("len(h.Failures) must be 1, got %v; %+v %v", len(h.Failures), h, err)
+	case h.Failures[0].Code != "c":
+		t.Errorf(`h.Failures[0].Code must be "c", got %v; %+v %v`, h.Failures[0].Code, h, err)
+	case h.Attempt != 2:
+		t.Errorf("h.Attempt must be 2, got %v; %+v %v", h.Attempt, h, err)
 	}
 	written := (&AttemptRecord{Stream: 5, Failures: []Failure{{1, Timeout, "c", "m", "w", "T", at}}}).Append(nil)
 	in := wire.NewReader(written)

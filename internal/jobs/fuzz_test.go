@@ -20,8 +20,15 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind string, body []byte) {
 		req, e := ParseRequest(kind, body, 1<<16)
 		if e != nil {
-			if e.Code == "" || e.Expected == "" || e.Retryable || len(e.Path) > 1024 {
-				t.Errorf("%q is refused with %+v", body, e)
+			switch {
+			case e.Code == "":
+				t.Errorf(`e.Code must not be ""; %q is refused with %+v`, body, e)
+			case e.Expected == "":
+				t.Errorf(`e.Expected must not be ""; %q is refused with %+v`, body, e)
+			case e.Retryable:
+				t.Errorf("must not hold: e.Retryable; %q is refused with %+v", body, e)
+			case len(e.Path) > 1024:
+				t.Errorf("len(e.Path) must be <= 1024, got %v; %q is refused with %+v", len(e.Path), body, e)
 			}
 			return
 		}
@@ -33,8 +40,17 @@ func FuzzRequest(f *testing.F) {
 		packed = wire.AppendStr(wire.AppendStr(packed, "command"), req.Command)
 		packed = append(wire.AppendStr(packed, "options"), req.Options...)
 		again, e := ParseRequest(MsgPack, packed, 0)
-		if e != nil || again.Command != req.Command || !bytes.Equal(again.Args, req.Args) || !bytes.Equal(again.Options, req.Options) || again.Timeout != req.Timeout {
-			t.Errorf("%q is not the same in its canonical form: %v", body, e)
+		switch {
+		case e != nil:
+			t.Errorf("e must be nil, got %v; %q is not the same in its canonical form: %v", e, body, e)
+		case again.Command != req.Command:
+			t.Errorf("again.Command must be req.Command, got %v; %q is not the same in its canonical form: %v", again.Command, body, e)
+		case !bytes.Equal(again.Args, req.Args):
+			t.Errorf("must hold: bytes.Equal(again.Args, req.Args); %q is not the same in its canonical form: %v", body, e)
+		case !bytes.Equal(again.Options, req.Options):
+			t.Errorf("must hold: bytes.Equal(again.Options, req.Options); %q is not the same in its canonical form: %v", body, e)
+		case again.Timeout != req.Timeout:
+			t.Errorf("again.Timeout must be req.Timeout, got %v; %q is not the same in its canonical form: %v", again.Timeout, body, e)
 		}
 	})
 }
@@ -49,8 +65,15 @@ func FuzzHeaders(f *testing.F) {
 		if e != nil && (e.Code == "" || e.Expected == "") {
 			t.Errorf("refused with %+v", e)
 		}
-		if env.Job != "q7" && (!env.Chosen || !ValidJob(env.Job)) || env.ReplyTo != "" && !ValidReply(env.ReplyTo) || env.Deadline < 0 || env.Deadline > MaxTimeout {
-			t.Errorf("%+v", env)
+		switch {
+		case env.Job != "q7" && (!env.Chosen || !ValidJob(env.Job)):
+			t.Errorf(`must not hold: env.Job != "q7" && (!env.Chosen || !ValidJob(env.Job)); %+v`, env)
+		case env.ReplyTo != "" && !ValidReply(env.ReplyTo):
+			t.Errorf(`must not hold: env.ReplyTo != "" && !ValidReply(env.ReplyTo); %+v`, env)
+		case env.Deadline < 0:
+			t.Errorf("env.Deadline must be >= 0, got %v; %+v", env.Deadline, env)
+		case env.Deadline > MaxTimeout:
+			t.Errorf("env.Deadline must be <= MaxTimeout, got %v; %+v", env.Deadline, env)
 		}
 	})
 }

@@ -47,8 +47,15 @@ func TestRequestsThatAreRefusedSayWhatWasExpected(t *testing.T) {
 		`{"command":"configure_lm","args":{"model":"m","apikey":"sk"}}`: "args.apikey",
 	} {
 		_, e := ParseRequest(JSON, []byte(body), 0)
-		if e == nil || e.Path != path || e.Expected == "" || e.Retryable {
-			t.Errorf("%s: %+v", body, e)
+		switch {
+		case e == nil:
+			t.Errorf("e must not be nil; %s: %+v", body, e)
+		case e.Path != path:
+			t.Errorf("e.Path must be path, got %v; %s: %+v", e.Path, body, e)
+		case e.Expected == "":
+			t.Errorf(`e.Expected must not be ""; %s: %+v`, body, e)
+		case e.Retryable:
+			t.Errorf("must not hold: e.Retryable; %s: %+v", body, e)
 		}
 	}
 }
@@ -59,9 +66,25 @@ func TestARequestsOptions(t *testing.T) {
 	if e != nil {
 		t.Fatal(e)
 	}
-	if r.Timeout != 2*time.Minute || *r.Policy.MaxRetries != 3 || r.Policy.Cap != 2*time.Second || r.Policy.Jitter != 0.25 || r.Deadline != 1500*time.Millisecond || !r.Stream || r.LM != "fast" || !r.RequireState ||
-		!reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)) {
-		t.Errorf("%+v", r)
+	switch {
+	case r.Timeout != 2*time.Minute:
+		t.Errorf("r.Timeout must be 2*time.Minute, got %v; %+v", r.Timeout, r)
+	case *r.Policy.MaxRetries != 3:
+		t.Errorf("*r.Policy.MaxRetries must be 3, got %v; %+v", *r.Policy.MaxRetries, r)
+	case r.Policy.Cap != 2*time.Second:
+		t.Errorf("r.Policy.Cap must be 2*time.Second, got %v; %+v", r.Policy.Cap, r)
+	case r.Policy.Jitter != 0.25:
+		t.Errorf("r.Policy.Jitter must be 0.25, got %v; %+v", r.Policy.Jitter, r)
+	case r.Deadline != 1500*time.Millisecond:
+		t.Errorf("r.Deadline must be 1500*time.Millisecond, got %v; %+v", r.Deadline, r)
+	case !r.Stream:
+		t.Errorf("must hold: r.Stream; %+v", r)
+	case r.LM != "fast":
+		t.Errorf(`r.LM must be "fast", got %v; %+v`, r.LM, r)
+	case !r.RequireState:
+		t.Errorf("must hold: r.RequireState; %+v", r)
+	case !reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)):
+		t.Errorf("must hold: reflect.DeepEqual(r.Policy.Backoff, Delays(150*time.Millisecond, 300*time.Millisecond)); %+v", r)
 	}
 	if _, e := ParseRequest(JSON, []byte(`{"command":"set_lm","args":{"api_key":null,"model":"m","session_id":null}}`), 0); e != nil {
 		t.Error("a key that is null is none:", e)
@@ -112,8 +135,19 @@ func TestANewerRecordIsLeftAlone(t *testing.T) {
 
 func TestHeaders(t *testing.T) {
 	env, e := ParseHeaders(map[string][]string{HeaderJob: {"j1"}, HeaderMode: {"call"}, HeaderDeadline: {"250"}, HeaderReplyTo: {"_INBOX.x"}}, 7)
-	if e != nil || env.Job != "j1" || !env.Chosen || env.Mode != ModeCall || env.Deadline != 250*time.Millisecond || env.ReplyTo != "_INBOX.x" {
-		t.Errorf("%+v %v", env, e)
+	switch {
+	case e != nil:
+		t.Errorf("e must be nil, got %v; %+v %v", e, env, e)
+	case env.Job != "j1":
+		t.Errorf(`env.Job must be "j1", got %v; %+v %v`, env.Job, env, e)
+	case !env.Chosen:
+		t.Errorf("must hold: env.Chosen; %+v %v", env, e)
+	case env.Mode != ModeCall:
+		t.Errorf("env.Mode must be ModeCall, got %v; %+v %v", env.Mode, env, e)
+	case env.Deadline != 250*time.Millisecond:
+		t.Errorf("env.Deadline must be 250*time.Millisecond, got %v; %+v %v", env.Deadline, env, e)
+	case env.ReplyTo != "_INBOX.x":
+		t.Errorf(`env.ReplyTo must be "_INBOX.x", got %v; %+v %v`, env.ReplyTo, env, e)
 	}
 	for name, h := range map[string]map[string][]string{
 		CodeBadJob: {HeaderJob: {"q9"}}, CodeBadReply: {HeaderReplyTo: {"dspex.session.x"}}, CodeBadHeader: {"Dspex-Jobb": {"x"}},

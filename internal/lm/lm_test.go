@@ -77,8 +77,15 @@ func TestEveryProviderWorksFromAFile(t *testing.T) {
 		}
 		keys[m.Key] = true
 		p := profile(t, m.Profile)
-		if secret := p["api_key"]; (secret == nil) != keyless[name] || secret != nil && secret != canary || p["name"] != name || p["model"] != f.Profiles[name].Model {
-			t.Errorf("%s: %v", name, p)
+		switch secret := p["api_key"]; {
+		case (secret == nil) != keyless[name]:
+			t.Errorf("(secret == nil) must be keyless[name], got %v; %s: %v", (secret == nil), name, p)
+		case secret != nil && secret != canary:
+			t.Errorf("must not hold: secret != nil && secret != canary; %s: %v", name, p)
+		case p["name"] != name:
+			t.Errorf(`p["name"] must be name, got %v; %s: %v`, p["name"], name, p)
+		case p["model"] != f.Profiles[name].Model:
+			t.Errorf(`p["model"] must be f.Profiles[name].Model, got %v; %s: %v`, p["model"], name, p)
 		}
 	}
 	if m, e := r.Default(); e != nil || profile(t, m.Profile)["name"] != "openai" {
@@ -152,8 +159,15 @@ func TestSetLMFindsTheProviderOfAModelAndItsKeyHere(t *testing.T) {
 	for name, choice := range map[string]map[string]any{
 		"a provider without address": {"model": "m", "provider": "vllm"}, "an unknown model": {"model": "mystery"}, "an unknown provider": {"model": "m", "provider": "acme"},
 	} {
-		if _, e := r.Chosen(args(t, choice)); e == nil || e.Code != jobs.CodeLMUnknown || e.Expected == "" || e.Retryable {
-			t.Errorf("%s: %v", name, e)
+		switch _, e := r.Chosen(args(t, choice)); {
+		case e == nil:
+			t.Errorf("e must not be nil; %s: %v", name, e)
+		case e.Code != jobs.CodeLMUnknown:
+			t.Errorf("e.Code must be jobs.CodeLMUnknown, got %v; %s: %v", e.Code, name, e)
+		case e.Expected == "":
+			t.Errorf(`e.Expected must not be ""; %s: %v`, name, e)
+		case e.Retryable:
+			t.Errorf("must not hold: e.Retryable; %s: %v", name, e)
 		}
 	}
 }

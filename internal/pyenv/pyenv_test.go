@@ -110,8 +110,15 @@ func TestEnsureMakesAnEnvironmentOnceAndWorkersStartInIt(t *testing.T) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = env.Environ()
 	text, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(text), env.RuntimeDir) || !strings.Contains(string(text), env.SitePackages) || !strings.Contains(string(text), " 1 ['-c']") {
-		t.Errorf("the worker's start: %v: %s", err, text)
+	switch {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; the worker's start: %v: %s", err, err, text)
+	case !strings.Contains(string(text), env.RuntimeDir):
+		t.Errorf("must hold: strings.Contains(string(text), env.RuntimeDir); the worker's start: %v: %s", err, text)
+	case !strings.Contains(string(text), env.SitePackages):
+		t.Errorf("must hold: strings.Contains(string(text), env.SitePackages); the worker's start: %v: %s", err, text)
+	case !strings.Contains(string(text), " 1 ['-c']"):
+		t.Errorf(`must hold: strings.Contains(string(text), " 1 ['-c']"); the worker's start: %v: %s`, err, text)
 	}
 	if pyc, _ := filepath.Glob(filepath.Join(env.RuntimeDir, "dspex_worker", "__pycache__", "*.pyc")); len(pyc) == 0 {
 		t.Error("the runtime has no bytecode")

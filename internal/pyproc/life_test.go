@@ -28,8 +28,25 @@ func TestHappyLifeGoesThroughItsStates(t *testing.T) {
 		}
 		s.Release()
 		st := b.Stats().Workers[0]
-		if st.Name != "h/1" || st.Engine != "stub" || st.EngineVersion != "1.2" || st.RSS != 42 || st.Jobs != 1 || st.State != Idle || st.ID != s.WorkerID() || st.ID == 0 || st.Python != "3.12.1" {
-			t.Errorf("stats: got %+v", st)
+		switch {
+		case st.Name != "h/1":
+			t.Errorf(`st.Name must be "h/1", got %v; stats: got %+v`, st.Name, st)
+		case st.Engine != "stub":
+			t.Errorf(`st.Engine must be "stub", got %v; stats: got %+v`, st.Engine, st)
+		case st.EngineVersion != "1.2":
+			t.Errorf(`st.EngineVersion must be "1.2", got %v; stats: got %+v`, st.EngineVersion, st)
+		case st.RSS != 42:
+			t.Errorf("st.RSS must be 42, got %v; stats: got %+v", st.RSS, st)
+		case st.Jobs != 1:
+			t.Errorf("st.Jobs must be 1, got %v; stats: got %+v", st.Jobs, st)
+		case st.State != Idle:
+			t.Errorf("st.State must be Idle, got %v; stats: got %+v", st.State, st)
+		case st.ID != s.WorkerID():
+			t.Errorf("st.ID must be s.WorkerID(), got %v; stats: got %+v", st.ID, st)
+		case st.ID == 0:
+			t.Errorf("st.ID must not be 0; stats: got %+v", st)
+		case st.Python != "3.12.1":
+			t.Errorf(`st.Python must be "3.12.1", got %v; stats: got %+v`, st.Python, st)
 		}
 		began := time.Now()
 		b.halt()
@@ -140,13 +157,20 @@ func TestWorkerThatIgnoresCancelIsKilledAfterTheGrace(t *testing.T) {
 		err = <-collateral
 		var exit *ExitError
 		var hung *HungError
-		if !errors.As(err, &exit) || !errors.As(err, &hung) || exit.Signal != syscall.SIGKILL || exit.Stage != Cancelling {
-			t.Errorf("got %v, want an exit by SIGKILL while cancelling, because it is hung", err)
+		switch {
+		case !errors.As(err, &exit):
+			t.Errorf("must hold: errors.As(err, &exit); got %v, want an exit by SIGKILL while cancelling, because it is hung", err)
+		case !errors.As(err, &hung):
+			t.Errorf("must hold: errors.As(err, &hung); got %v, want an exit by SIGKILL while cancelling, because it is hung", err)
+		case exit.Signal != syscall.SIGKILL:
+			t.Errorf("exit.Signal must be syscall.SIGKILL, got %v; got %v, want an exit by SIGKILL while cancelling, because it is hung", exit.Signal, err)
+		case exit.Stage != Cancelling:
+			t.Errorf("exit.Stage must be Cancelling, got %v; got %v, want an exit by SIGKILL while cancelling, because it is hung", exit.Stage, err)
 		}
 		if took := time.Since(began); took != cancelGrace+proc.DumpQuiet {
 			t.Errorf("killed after %v, want %v", took, cancelGrace+proc.DumpQuiet)
 		}
-		if want := "Current thread 0x00007f9a4367eb80\n  selectors.py:468 in select\n"; !containsText(hung.Stack, want) || !containsText(err.Error(), "it stands at runner.py:7 in dig") {
+		if want := "Current thread 0x00007f9a4367eb80\n  selectors.py:468 in select\n"; !containsText(hung.Stack, want) || !containsText(err.Error(), "it is at runner.py:7 in dig") {
 			t.Errorf("got %v with stack %q, want the frames", err, hung.Stack)
 		}
 		if want := []string{"cancelling>dumping", "dumping>killing"}; !containsRow(b.seen("h/1"), want) {

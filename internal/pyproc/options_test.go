@@ -24,16 +24,36 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 		t.Errorf("got %+v, %v; want the defaults", o, err)
 	}
 	o.Apply(&c)
-	if want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); c.Recycle != want || c.Recycle != want.WithDefaults() || c.Overflow != 2 || c.Basic || !c.Zygote || c.Spares != 1 {
-		t.Errorf("defaults: got %+v", c)
+	switch want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); {
+	case c.Recycle != want:
+		t.Errorf("c.Recycle must be want, got %v; defaults: got %+v", c.Recycle, c)
+	case c.Recycle != want.WithDefaults():
+		t.Errorf("c.Recycle must be want.WithDefaults(), got %v; defaults: got %+v", c.Recycle, c)
+	case c.Overflow != 2:
+		t.Errorf("c.Overflow must be 2, got %v; defaults: got %+v", c.Overflow, c)
+	case c.Basic:
+		t.Errorf("must not hold: c.Basic; defaults: got %+v", c)
+	case !c.Zygote:
+		t.Errorf("must hold: c.Zygote; defaults: got %+v", c)
+	case c.Spares != 1:
+		t.Errorf("c.Spares must be 1, got %v; defaults: got %+v", c.Spares, c)
 	}
 	o = parse("--overflow=0", "--worker-module=DSPex.PythonBridge.PoolWorkerV2", "--start=spawn", "--recycle-jobs=0", "--recycle-age=0", "--recycle-mib=0", "--max-mib=0")
 	if err := o.Check(); err != nil {
 		t.Fatal(err)
 	}
 	o.Apply(&c)
-	if r := c.Recycle.WithDefaults(); r != (Recycle{Jobs: -1, Age: -1, Memory: -1, HardMemory: -1}) || r.Reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "" || c.Overflow != 0 || !c.Basic || c.Zygote {
-		t.Errorf("all off: got %+v", c)
+	switch r := c.Recycle.WithDefaults(); {
+	case r != (Recycle{Jobs: -1, Age: -1, Memory: -1, HardMemory: -1}):
+		t.Errorf("r must be (Recycle{Jobs: -1, Age: -1, Memory: -1, HardMemory: -1}), got %v; all off: got %+v", r, c)
+	case r.Reason(1e6*time.Hour, 1<<60, 1<<60, 1) != "":
+		t.Errorf(`r.Reason(1e6*time.Hour, 1<<60, 1<<60, 1) must be "", got %v; all off: got %+v`, r.Reason(1e6*time.Hour, 1<<60, 1<<60, 1), c)
+	case c.Overflow != 0:
+		t.Errorf("c.Overflow must be 0, got %v; all off: got %+v", c.Overflow, c)
+	case !c.Basic:
+		t.Errorf("must hold: c.Basic; all off: got %+v", c)
+	case c.Zygote:
+		t.Errorf("must not hold: c.Zygote; all off: got %+v", c)
 	}
 	if o := parse("--worker-module=DSPex.PythonBridge.PoolWorkerV2Enhanced"); o.Check() != nil || o.Basic() {
 		t.Errorf("got %+v, want the original's name of enhanced", o)

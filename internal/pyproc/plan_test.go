@@ -71,8 +71,15 @@ func TestWorkerIsReplacedWhenItIsDueAndItsReplacementComesFirst(t *testing.T) {
 				c.make(b)
 				time.Sleep(4 * time.Second)
 				st := b.Stats()
-				if st.Recycled != 1 || b.state(0) != Draining || len(st.Workers) != 2 || b.state(1) != Idle {
-					t.Fatalf("got %+v, want the first draining and its replacement idle", st)
+				switch {
+				case st.Recycled != 1:
+					t.Fatalf("st.Recycled must be 1, got %v; got %+v, want the first draining and its replacement idle", st.Recycled, st)
+				case b.state(0) != Draining:
+					t.Fatalf("b.state(0) must be Draining, got %v; got %+v, want the first draining and its replacement idle", b.state(0), st)
+				case len(st.Workers) != 2:
+					t.Fatalf("len(st.Workers) must be 2, got %v; got %+v, want the first draining and its replacement idle", len(st.Workers), st)
+				case b.state(1) != Idle:
+					t.Fatalf("b.state(1) must be Idle, got %v; got %+v, want the first draining and its replacement idle", b.state(1), st)
 				}
 				if _, err := freer.Call(t.Context(), callBody("free", 0), nil); err != nil {
 					t.Errorf("a call of a worker that drains: %v", err)
@@ -142,8 +149,17 @@ func TestHardMemoryLimitKillsAndSaysSo(t *testing.T) {
 		b.fake.own.Store(0)
 		var exit *ExitError
 		var memory *MemoryError
-		if !errors.As(err, &memory) || memory.Own != 2<<30 || !errors.As(err, &exit) || exit.Signal != syscall.SIGKILL || exit.OutOfMemory() {
-			t.Errorf("got %v, want the host's kill for 2 GiB", err)
+		switch {
+		case !errors.As(err, &memory):
+			t.Errorf("must hold: errors.As(err, &memory); got %v, want the host's kill for 2 GiB", err)
+		case memory.Own != 2<<30:
+			t.Errorf("memory.Own must be 2<<30, got %v; got %v, want the host's kill for 2 GiB", memory.Own, err)
+		case !errors.As(err, &exit):
+			t.Errorf("must hold: errors.As(err, &exit); got %v, want the host's kill for 2 GiB", err)
+		case exit.Signal != syscall.SIGKILL:
+			t.Errorf("exit.Signal must be syscall.SIGKILL, got %v; got %v, want the host's kill for 2 GiB", exit.Signal, err)
+		case exit.OutOfMemory():
+			t.Errorf("must not hold: exit.OutOfMemory(); got %v, want the host's kill for 2 GiB", err)
 		}
 		s.Release()
 		b.take(0).Release()

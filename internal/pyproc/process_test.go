@@ -107,8 +107,15 @@ func TestManyCallersShareTwoProcesses(t *testing.T) {
 	}
 	all.Wait()
 	st := p.Stats()
-	if st.Available != 16 || st.Active != 0 || st.Workers[0].Jobs == 0 || st.Workers[0].Jobs+st.Workers[1].Jobs != 32*50 {
-		t.Errorf("got %+v", st)
+	switch {
+	case st.Available != 16:
+		t.Errorf("st.Available must be 16, got %v; got %+v", st.Available, st)
+	case st.Active != 0:
+		t.Errorf("st.Active must be 0, got %v; got %+v", st.Active, st)
+	case st.Workers[0].Jobs == 0:
+		t.Errorf("st.Workers[0].Jobs must not be 0; got %+v", st)
+	case st.Workers[0].Jobs+st.Workers[1].Jobs != 32*50:
+		t.Errorf("st.Workers[0].Jobs+st.Workers[1].Jobs must be 32*50, got %v; got %+v", st.Workers[0].Jobs+st.Workers[1].Jobs, st)
 	}
 }
 

@@ -45,8 +45,15 @@ func TestForkedWorkersServeDieAndAreReaped(t *testing.T) {
 		_, err := s.Call(t.Context(), callBody(c.command, c.n), nil)
 		s.Release()
 		var exit *ExitError
-		if !errors.As(err, &exit) || exit.Code != c.code || exit.Signal != c.signal || exit.PID != pid {
-			t.Errorf("%s: got %v, want status %d, signal %v of process %d", c.command, err, c.code, c.signal, pid)
+		switch {
+		case !errors.As(err, &exit):
+			t.Errorf("must hold: errors.As(err, &exit); %s: got %v, want status %d, signal %v of process %d", c.command, err, c.code, c.signal, pid)
+		case exit.Code != c.code:
+			t.Errorf("exit.Code must be c.code, got %v; %s: got %v, want status %d, signal %v of process %d", exit.Code, c.command, err, c.code, c.signal, pid)
+		case exit.Signal != c.signal:
+			t.Errorf("exit.Signal must be c.signal, got %v; %s: got %v, want status %d, signal %v of process %d", exit.Signal, c.command, err, c.code, c.signal, pid)
+		case exit.PID != pid:
+			t.Errorf("exit.PID must be pid, got %v; %s: got %v, want status %d, signal %v of process %d", exit.PID, c.command, err, c.code, c.signal, pid)
 		}
 		<-exited
 		if _, err := once(t, p, callBody("echo", i)); err != nil {
@@ -84,8 +91,15 @@ func TestKilledZygoteTakesItsWorkersAlongAndBothComeBack(t *testing.T) {
 	syscall.Kill(first, syscall.SIGKILL)
 	_, err := s.Call(t.Context(), callBody("hold", 0), nil)
 	var exit *ExitError
-	if !errors.As(err, &exit) || exit.Signal != syscall.SIGKILL || !errors.Is(err, errZygoteGone) || exit.OutOfMemory() {
-		t.Errorf("got %v, want the zygote named", err)
+	switch {
+	case !errors.As(err, &exit):
+		t.Errorf("must hold: errors.As(err, &exit); got %v, want the zygote named", err)
+	case exit.Signal != syscall.SIGKILL:
+		t.Errorf("exit.Signal must be syscall.SIGKILL, got %v; got %v, want the zygote named", exit.Signal, err)
+	case !errors.Is(err, errZygoteGone):
+		t.Errorf("must hold: errors.Is(err, errZygoteGone); got %v, want the zygote named", err)
+	case exit.OutOfMemory():
+		t.Errorf("must not hold: exit.OutOfMemory(); got %v, want the zygote named", err)
 	}
 	s.Release()
 	for n := 0; n < 3; { // every supervisor has a new worker

@@ -72,8 +72,17 @@ func TestPagesBringEveryKeyOnceInTheOrderOfTheirLastWrites(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(keys) != 25 || pages != 3 || keys[0] != "s.0" || keys[3] != "s.4" || keys[24] != "s.3" {
-		t.Errorf("%d pages: %v", pages, keys)
+	switch {
+	case len(keys) != 25:
+		t.Errorf("len(keys) must be 25, got %v; %d pages: %v", len(keys), pages, keys)
+	case pages != 3:
+		t.Errorf("pages must be 3, got %v; %d pages: %v", pages, pages, keys)
+	case keys[0] != "s.0":
+		t.Errorf(`keys[0] must be "s.0", got %v; %d pages: %v`, keys[0], pages, keys)
+	case keys[3] != "s.4":
+		t.Errorf(`keys[3] must be "s.4", got %v; %d pages: %v`, keys[3], pages, keys)
+	case keys[24] != "s.3":
+		t.Errorf(`keys[24] must be "s.3", got %v; %d pages: %v`, keys[24], pages, keys)
 	}
 }
 

@@ -29,11 +29,18 @@ func TestErasingLeavesAloneWhatCameAfterwardsAndWhatIsAnothers(t *testing.T) {
 		}
 	}
 	var left []uint64
-	if _, err := stream.GetPage(t.Context(), y.nc, stream.Page{Stream: stream.Dead, Subject: "dspex.dlq.>", Messages: 10, Bytes: 1 << 20}, func(m stream.Stored) error {
+	switch _, err := stream.GetPage(t.Context(), y.nc, stream.Page{Stream: stream.Dead, Subject: "dspex.dlq.>", Messages: 10, Bytes: 1 << 20}, func(m stream.Stored) error {
 		left = append(left, m.Sequence)
 		return nil
-	}); err != nil || len(left) != 2 || left[0] != 2 || left[1] != 3 {
-		t.Errorf("left %v, %v", left, err)
+	}); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; left %v, %v", err, left, err)
+	case len(left) != 2:
+		t.Errorf("len(left) must be 2, got %v; left %v, %v", len(left), left, err)
+	case left[0] != 2:
+		t.Errorf("left[0] must be 2, got %v; left %v, %v", left[0], left, err)
+	case left[1] != 3:
+		t.Errorf("left[1] must be 3, got %v; left %v, %v", left[1], left, err)
 	}
 }
 

@@ -106,8 +106,17 @@ func whole(t *testing.T, c *dspex.Client) {
 		t.Fatalf("%d results, want %d", len(all), n)
 	}
 	for i, r := range all {
-		if r.Index != i || r.ID != fmt.Sprintf("row-%d", i) || r.Status != dspex.JobSucceeded || r.Reply == nil || r.Err != nil {
-			t.Fatalf("result %d is %s", i, r.Raw)
+		switch {
+		case r.Index != i:
+			t.Fatalf("r.Index must be i, got %v; result %d is %s", r.Index, i, r.Raw)
+		case r.ID != fmt.Sprintf("row-%d", i):
+			t.Fatalf(`r.ID must be fmt.Sprintf("row-%%d", i), got %v; result %d is %s`, r.ID, i, r.Raw)
+		case r.Status != dspex.JobSucceeded:
+			t.Fatalf("r.Status must be dspex.JobSucceeded, got %v; result %d is %s", r.Status, i, r.Raw)
+		case r.Reply == nil:
+			t.Fatalf("r.Reply must not be nil; result %d is %s", i, r.Raw)
+		case r.Err != nil:
+			t.Fatalf("r.Err must be nil, got %v; result %d is %s", r.Err, i, r.Raw)
 		}
 	}
 }
@@ -162,12 +171,26 @@ func badJobs(t *testing.T, c *dspex.Client) {
 		t.Errorf("the second is %d: %v", i.Index, i.Err)
 	}
 	b := run(t, c, "bad", jobs(), dspex.BatchSkipInvalid())
-	if b.Outcomes.Succeeded != 298 || b.Outcomes.Failed != 2 || b.Errors["bad_option"] != 1 || b.Errors["bad_session_id"] != 1 {
-		t.Fatalf("the batch is %s", b.Raw)
+	switch {
+	case b.Outcomes.Succeeded != 298:
+		t.Fatalf("b.Outcomes.Succeeded must be 298, got %v; the batch is %s", b.Outcomes.Succeeded, b.Raw)
+	case b.Outcomes.Failed != 2:
+		t.Fatalf("b.Outcomes.Failed must be 2, got %v; the batch is %s", b.Outcomes.Failed, b.Raw)
+	case b.Errors["bad_option"] != 1:
+		t.Fatalf(`b.Errors["bad_option"] must be 1, got %v; the batch is %s`, b.Errors["bad_option"], b.Raw)
+	case b.Errors["bad_session_id"] != 1:
+		t.Fatalf(`b.Errors["bad_session_id"] must be 1, got %v; the batch is %s`, b.Errors["bad_session_id"], b.Raw)
 	}
 	failed := collect(t, c, "bad", dspex.BatchQuery{Outcomes: []dspex.JobStatus{dspex.JobFailed}})
-	if len(failed) != 2 || failed[1].Index != 200 || code(failed[1].Err) != "bad_session_id" || failed[1].Attempts != 0 {
-		t.Fatalf("the failed ones are %v", failed)
+	switch {
+	case len(failed) != 2:
+		t.Fatalf("len(failed) must be 2, got %v; the failed ones are %v", len(failed), failed)
+	case failed[1].Index != 200:
+		t.Fatalf("failed[1].Index must be 200, got %v; the failed ones are %v", failed[1].Index, failed)
+	case code(failed[1].Err) != "bad_session_id":
+		t.Fatalf(`code(failed[1].Err) must be "bad_session_id", got %v; the failed ones are %v`, code(failed[1].Err), failed)
+	case failed[1].Attempts != 0:
+		t.Fatalf("failed[1].Attempts must be 0, got %v; the failed ones are %v", failed[1].Attempts, failed)
 	}
 }
 

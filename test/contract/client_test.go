@@ -267,15 +267,29 @@ func (r reply) fails(t *testing.T, category, code string) {
 	if want := traits[e.Category]; e.Severity != want[0] || e.Strategy != want[1] {
 		t.Errorf("%s is %s with %s, want %v", e.Category, e.Severity, e.Strategy, want)
 	}
-	if e.Message == "" || e.Retryable == nil || e.Recoverable == nil || *e.Retryable != *e.Recoverable {
-		t.Errorf("incomplete: %+v", *e)
+	switch {
+	case e.Message == "":
+		t.Errorf(`e.Message must not be ""; incomplete: %+v`, *e)
+	case e.Retryable == nil:
+		t.Errorf("e.Retryable must not be nil; incomplete: %+v", *e)
+	case e.Recoverable == nil:
+		t.Errorf("e.Recoverable must not be nil; incomplete: %+v", *e)
+	case *e.Retryable != *e.Recoverable:
+		t.Errorf("*e.Retryable must be *e.Recoverable, got %v; incomplete: %+v", *e.Retryable, *e)
 	}
 	if r.header == nil {
 		return
 	}
 	number, err := strconv.Atoi(r.header.Get("Nats-Service-Error-Code"))
-	if err != nil || number < 400 || number > 599 || r.header.Get("Nats-Service-Error") == "" {
-		t.Errorf("headers %v", r.header)
+	switch {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; headers %v", err, r.header)
+	case number < 400:
+		t.Errorf("number must be >= 400, got %v; headers %v", number, r.header)
+	case number > 599:
+		t.Errorf("number must be <= 599, got %v; headers %v", number, r.header)
+	case r.header.Get("Nats-Service-Error") == "":
+		t.Errorf(`r.header.Get("Nats-Service-Error") must not be ""; headers %v`, r.header)
 	}
 }
 
@@ -283,8 +297,15 @@ func (r reply) fails(t *testing.T, category, code string) {
 func (r reply) refused(t *testing.T, category, code, path string) {
 	t.Helper()
 	r.fails(t, category, code)
-	if e := r.Error; e == nil || *e.Retryable || e.Expected == "" || e.Path != path {
-		t.Errorf("path %q, expected %q, retryable %v: want the path %q and what was expected", e.Path, e.Expected, *e.Retryable, path)
+	switch e := r.Error; {
+	case e == nil:
+		t.Error("e must not be nil")
+	case *e.Retryable:
+		t.Errorf("must not hold: *e.Retryable; path %q, expected %q, retryable %v: want the path %q and what was expected", e.Path, e.Expected, *e.Retryable, path)
+	case e.Expected == "":
+		t.Errorf(`e.Expected must not be ""; path %q, expected %q, retryable %v: want the path %q and what was expected`, e.Path, e.Expected, *e.Retryable, path)
+	case e.Path != path:
+		t.Errorf("e.Path must be path, got %v; path %q, expected %q, retryable %v: want the path %q and what was expected", e.Path, e.Path, e.Expected, *e.Retryable, path)
 	}
 }
 

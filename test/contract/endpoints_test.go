@@ -18,14 +18,39 @@ func TestACallOfASessionGetsItsReply(t *testing.T) {
 	if answer := r.Result.(m)["answer"]; answer != "[stub] What is the capital of France?" || len(r.Result.(m)) != 1 {
 		t.Errorf("result %v", r.Result)
 	}
-	if r.Job != "first" || r.Attempt != 1 || r.Engine != "stub" || r.RanOn != nil || r.Timing == nil {
-		t.Errorf("%+v", r)
+	switch {
+	case r.Job != "first":
+		t.Errorf(`r.Job must be "first", got %v; %+v`, r.Job, r)
+	case r.Attempt != 1:
+		t.Errorf("r.Attempt must be 1, got %v; %+v", r.Attempt, r)
+	case r.Engine != "stub":
+		t.Errorf(`r.Engine must be "stub", got %v; %+v`, r.Engine, r)
+	case r.RanOn != nil:
+		t.Errorf("r.RanOn must be nil, got %v; %+v", r.RanOn, r)
+	case r.Timing == nil:
+		t.Errorf("r.Timing must not be nil; %+v", r)
 	}
-	if s := r.Session; s == nil || s.ID != "endpoints_1" || s.Host == "" || s.Worker == "" || s.State != "none" {
-		t.Errorf("session %+v", r.Session)
+	switch s := r.Session; {
+	case s == nil:
+		t.Errorf("s must not be nil; session %+v", r.Session)
+	case s.ID != "endpoints_1":
+		t.Errorf(`s.ID must be "endpoints_1", got %v; session %+v`, s.ID, r.Session)
+	case s.Host == "":
+		t.Errorf(`s.Host must not be ""; session %+v`, r.Session)
+	case s.Worker == "":
+		t.Errorf(`s.Worker must not be ""; session %+v`, r.Session)
+	case s.State != "none":
+		t.Errorf(`s.State must be "none", got %v; session %+v`, s.State, r.Session)
 	}
-	if h := r.header; h.Get("Dspex-Job") != "first" || h.Get("Dspex-Attempt") != "1" || h.Get("Dspex-Partial") != "" || h.Get("Content-Type") != jsonType {
-		t.Errorf("headers %v", h)
+	switch h := r.header; {
+	case h.Get("Dspex-Job") != "first":
+		t.Errorf(`h.Get("Dspex-Job") must be "first", got %v; headers %v`, h.Get("Dspex-Job"), h)
+	case h.Get("Dspex-Attempt") != "1":
+		t.Errorf(`h.Get("Dspex-Attempt") must be "1", got %v; headers %v`, h.Get("Dspex-Attempt"), h)
+	case h.Get("Dspex-Partial") != "":
+		t.Errorf(`h.Get("Dspex-Partial") must be "", got %v; headers %v`, h.Get("Dspex-Partial"), h)
+	case h.Get("Content-Type") != jsonType:
+		t.Errorf(`h.Get("Content-Type") must be jsonType, got %v; headers %v`, h.Get("Content-Type"), h)
 	}
 	if again := stub.call(t, "endpoints_1", "predict", m{"question": "And of Spain?"}); again.Session.State != "warm" && again.Session.State != "restored" {
 		t.Errorf("the second call found the state %q", again.Session.State)
@@ -35,8 +60,17 @@ func TestACallOfASessionGetsItsReply(t *testing.T) {
 func TestAnAnonymousCallGetsItsReply(t *testing.T) {
 	r := stub.call(t, "", "echo", m{"x": 1})
 	r.succeeds(t)
-	if r.Session != nil || r.RanOn == nil || r.RanOn.Host == "" || r.RanOn.Worker == "" || !strings.HasPrefix(r.Job, "q") {
-		t.Errorf("%+v", r)
+	switch {
+	case r.Session != nil:
+		t.Errorf("r.Session must be nil, got %v; %+v", r.Session, r)
+	case r.RanOn == nil:
+		t.Errorf("r.RanOn must not be nil; %+v", r)
+	case r.RanOn.Host == "":
+		t.Errorf(`r.RanOn.Host must not be ""; %+v`, r)
+	case r.RanOn.Worker == "":
+		t.Errorf(`r.RanOn.Worker must not be ""; %+v`, r)
+	case !strings.HasPrefix(r.Job, "q"):
+		t.Errorf(`must hold: strings.HasPrefix(r.Job, "q"); %+v`, r)
 	}
 	if r.header.Get("Dspex-Job") != r.Job || r.header.Get("Dspex-Attempt") != "1" {
 		t.Errorf("headers %v", r.header)
@@ -58,8 +92,21 @@ func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
 			r := read(t, answer)
 			r.succeeds(t)
 			o, stored := stub.wait(t, session, job)
-			if r.Job != job || stored.Job != job || o.Outcome != "succeeded" || o.Attempts != 1 || o.Job != job || o.Session != session || stored.Result.(m)["x"] != endpoint {
-				t.Errorf("%s: %+v, fetched %+v %+v", endpoint, r, o, stored)
+			switch {
+			case r.Job != job:
+				t.Errorf("r.Job must be job, got %v; %s: %+v, fetched %+v %+v", r.Job, endpoint, r, o, stored)
+			case stored.Job != job:
+				t.Errorf("stored.Job must be job, got %v; %s: %+v, fetched %+v %+v", stored.Job, endpoint, r, o, stored)
+			case o.Outcome != "succeeded":
+				t.Errorf(`o.Outcome must be "succeeded", got %v; %s: %+v, fetched %+v %+v`, o.Outcome, endpoint, r, o, stored)
+			case o.Attempts != 1:
+				t.Errorf("o.Attempts must be 1, got %v; %s: %+v, fetched %+v %+v", o.Attempts, endpoint, r, o, stored)
+			case o.Job != job:
+				t.Errorf("o.Job must be job, got %v; %s: %+v, fetched %+v %+v", o.Job, endpoint, r, o, stored)
+			case o.Session != session:
+				t.Errorf("o.Session must be session, got %v; %s: %+v, fetched %+v %+v", o.Session, endpoint, r, o, stored)
+			case stored.Result.(m)["x"] != endpoint:
+				t.Errorf(`stored.Result.(m)["x"] must be endpoint, got %v; %s: %+v, fetched %+v %+v`, stored.Result.(m)["x"], endpoint, r, o, stored)
 			}
 		}
 	}

@@ -277,8 +277,15 @@ func TestTheStatesOfAJob(t *testing.T) {
 			o, r := stub.lookUp(t, m{"session": session, "job": job})
 			r.succeeds(t)
 			if o.Outcome == state {
-				if o.Attempts != attempts || o.Reply != nil || o.Session != session || o.Job != job {
-					t.Errorf("%s: %+v, want %d attempts and no reply yet", job, o, attempts)
+				switch {
+				case o.Attempts != attempts:
+					t.Errorf("o.Attempts must be attempts, got %v; %s: %+v, want %d attempts and no reply yet", o.Attempts, job, o, attempts)
+				case o.Reply != nil:
+					t.Errorf("o.Reply must be nil, got %v; %s: %+v, want %d attempts and no reply yet", o.Reply, job, o, attempts)
+				case o.Session != session:
+					t.Errorf("o.Session must be session, got %v; %s: %+v, want %d attempts and no reply yet", o.Session, job, o, attempts)
+				case o.Job != job:
+					t.Errorf("o.Job must be job, got %v; %s: %+v, want %d attempts and no reply yet", o.Job, job, o, attempts)
 				}
 				return
 			}
@@ -301,8 +308,15 @@ func TestTheStatesOfAJob(t *testing.T) {
 	r.fails(t, "timeout", "deadline_exceeded")
 	o, r := stub.wait(t, "jobs_9", "again")
 	r.fails(t, "python", "boom")
-	if o.Outcome != "failed" || o.Attempts != 2 || r.Attempt != 2 || r.Error.Attempt != 2 {
-		t.Errorf("%+v %+v", o, r)
+	switch {
+	case o.Outcome != "failed":
+		t.Errorf(`o.Outcome must be "failed", got %v; %+v %+v`, o.Outcome, o, r)
+	case o.Attempts != 2:
+		t.Errorf("o.Attempts must be 2, got %v; %+v %+v", o.Attempts, o, r)
+	case r.Attempt != 2:
+		t.Errorf("r.Attempt must be 2, got %v; %+v %+v", r.Attempt, o, r)
+	case r.Error.Attempt != 2:
+		t.Errorf("r.Error.Attempt must be 2, got %v; %+v %+v", r.Error.Attempt, o, r)
 	}
 }
 

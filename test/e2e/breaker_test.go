@@ -97,8 +97,21 @@ func liveThroughOutage(t *testing.T, d *dev, model, code string) {
 		t.Fatal(err)
 	}
 	var e *dspex.Error
-	if err := ask(model); !errors.As(err, &e) || e.Code != "breaker_open" || !errors.Is(err, dspex.ErrResource) || !e.Retryable || e.RetryAfter <= 0 || e.RetryAfter > 5*time.Second || e.Attempt != 0 {
-		t.Errorf("a call while the breaker is open: %v %+v", err, e)
+	switch err := ask(model); {
+	case !errors.As(err, &e):
+		t.Errorf("must hold: errors.As(err, &e); a call while the breaker is open: %v %+v", err, e)
+	case e.Code != "breaker_open":
+		t.Errorf(`e.Code must be "breaker_open", got %v; a call while the breaker is open: %v %+v`, e.Code, err, e)
+	case !errors.Is(err, dspex.ErrResource):
+		t.Errorf("must hold: errors.Is(err, dspex.ErrResource); a call while the breaker is open: %v %+v", err, e)
+	case !e.Retryable:
+		t.Errorf("must hold: e.Retryable; a call while the breaker is open: %v %+v", err, e)
+	case e.RetryAfter <= 0:
+		t.Errorf("e.RetryAfter must be > 0, got %v; a call while the breaker is open: %v %+v", e.RetryAfter, err, e)
+	case e.RetryAfter > 5*time.Second:
+		t.Errorf("e.RetryAfter must be <= 5*time.Second, got %v; a call while the breaker is open: %v %+v", e.RetryAfter, err, e)
+	case e.Attempt != 0:
+		t.Errorf("e.Attempt must be 0, got %v; a call while the breaker is open: %v %+v", e.Attempt, err, e)
 	}
 	if h, err := c.Health(ctx); err != nil || h.Status != dspex.HealthDegraded || !strings.Contains(strings.Join(h.Reasons, "; "), "name="+model+"/v1 is open") {
 		t.Errorf("health: %+v %v", h, err)

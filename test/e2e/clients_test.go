@@ -50,8 +50,15 @@ func (f found) check(t *testing.T) {
 		reply    jobReply
 		question string
 	}{"reply": {f.Reply, "Elixir"}, "streamed": {f.Streamed, "three four"}, "answer": {f.Answer, "Tell me more"}, "again": {f.Again, "Tell me more"}, "outcome": {f.Outcome.Result.Reply, "Tell me more"}} {
-		if r := c.reply; !r.OK || r.Engine != "dspy 3.4.1" || !strings.HasPrefix(r.Result.Answer, "echo") || !strings.Contains(r.Result.Answer, c.question) {
-			t.Errorf("%s: %+v", name, r)
+		switch r := c.reply; {
+		case !r.OK:
+			t.Errorf("must hold: r.OK; %s: %+v", name, r)
+		case r.Engine != "dspy 3.4.1":
+			t.Errorf(`r.Engine must be "dspy 3.4.1", got %v; %s: %+v`, r.Engine, name, r)
+		case !strings.HasPrefix(r.Result.Answer, "echo"):
+			t.Errorf(`must hold: strings.HasPrefix(r.Result.Answer, "echo"); %s: %+v`, name, r)
+		case !strings.Contains(r.Result.Answer, c.question):
+			t.Errorf("must hold: strings.Contains(r.Result.Answer, c.question); %s: %+v", name, r)
 		}
 	}
 	if f.Refused.Code != "400" || f.Refused.Error != "unknown_command" {

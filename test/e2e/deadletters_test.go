@@ -53,13 +53,27 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	deadLetter(ctx, t, c, "s", "one")
 	deadLetter(ctx, t, c, "", "two")
 	out, _, status := dlq(t, d.url, "list")
-	if lines := strings.Split(strings.TrimSpace(out), "\n"); status != 0 || len(lines) != 3 || !strings.Contains(lines[1], "one") || !strings.Contains(lines[2], "connection gone") {
-		t.Errorf("list: %d\n%s", status, out)
+	switch lines := strings.Split(strings.TrimSpace(out), "\n"); {
+	case status != 0:
+		t.Errorf("status must be 0, got %v; list: %d\n%s", status, status, out)
+	case len(lines) != 3:
+		t.Errorf("len(lines) must be 3, got %v; list: %d\n%s", len(lines), status, out)
+	case !strings.Contains(lines[1], "one"):
+		t.Errorf("must hold: strings.Contains(lines[1], \"one\"); list: %d\n%s", status, out)
+	case !strings.Contains(lines[2], "connection gone"):
+		t.Errorf("must hold: strings.Contains(lines[2], \"connection gone\"); list: %d\n%s", status, out)
 	}
 	out, _, _ = dlq(t, d.url, "list", "--anonymous", "-o", "json")
 	var list []map[string]any
-	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || list[0]["job"] != "two" || list[0]["lane"] != "batch" {
-		t.Errorf("list: %s", out)
+	switch err := json.Unmarshal([]byte(out), &list); {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; list: %s", err, out)
+	case len(list) != 1:
+		t.Errorf("len(list) must be 1, got %v; list: %s", len(list), out)
+	case list[0]["job"] != "two":
+		t.Errorf(`list[0]["job"] must be "two", got %v; list: %s`, list[0]["job"], out)
+	case list[0]["lane"] != "batch":
+		t.Errorf(`list[0]["lane"] must be "batch", got %v; list: %s`, list[0]["lane"], out)
 	}
 	if out, _, status := dlq(t, d.url, "show", "1"); status != 0 || !strings.Contains(out, `"command":"boom"`) || strings.Count(out, "connection gone") != 3 {
 		t.Errorf("show: %d\n%s", status, out)

@@ -105,8 +105,15 @@ func TestWhatModulesNeedIsInstalledByOneCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := r.Outputs()
-	if said, _ := got["said"].(string); strings.TrimSpace(said) != "42 emscripten" || got["six"] == nil || got["mine"] != "yes" || got["other"] != nil {
-		t.Errorf("%s", r.Result)
+	switch said, _ := got["said"].(string); {
+	case strings.TrimSpace(said) != "42 emscripten":
+		t.Errorf(`strings.TrimSpace(said) must be "42 emscripten", got %v; %s`, strings.TrimSpace(said), r.Result)
+	case got["six"] == nil:
+		t.Errorf(`got["six"] must not be nil; %s`, r.Result)
+	case got["mine"] != "yes":
+		t.Errorf(`got["mine"] must be "yes", got %v; %s`, got["mine"], r.Result)
+	case got["other"] != nil:
+		t.Errorf(`got["other"] must be nil, got %v; %s`, got["other"], r.Result)
 	}
 	if r, err = c.ExecuteAnonymous(ctx, "child", nil, dspex.WithTimeout(90*time.Second)); err != nil {
 		t.Fatal(err)

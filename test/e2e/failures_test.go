@@ -152,8 +152,17 @@ func TestEveryCategoryIsProvokedByWhatItMeans(t *testing.T) {
 
 func (p provoked) check(t *testing.T, e *dspex.Error) {
 	t.Helper()
-	if e.Category != p.category || e.Code != p.code || e.Retryable != p.retry || e.RetryAfter != p.after || e.PythonType != p.python {
-		t.Errorf("%s: %s %s, retryable %v after %v, %q: want %+v", p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+	switch {
+	case e.Category != p.category:
+		t.Errorf("e.Category must be p.category, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Category, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+	case e.Code != p.code:
+		t.Errorf("e.Code must be p.code, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Code, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+	case e.Retryable != p.retry:
+		t.Errorf("e.Retryable must be p.retry, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Retryable, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+	case e.RetryAfter != p.after:
+		t.Errorf("e.RetryAfter must be p.after, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.RetryAfter, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+	case e.PythonType != p.python:
+		t.Errorf("e.PythonType must be p.python, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.PythonType, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	}
 	ran := p.category != dspex.ErrInitialization && p.category != dspex.ErrSystem
 	if e.Severity == "" || e.RecoveryStrategy == "" || ran && (e.Attempt != 1 || e.Worker == "") {

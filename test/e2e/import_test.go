@@ -70,8 +70,15 @@ func TestTheOperatorsOwnModules(t *testing.T) {
 	for id, inputs := range map[string]map[string]any{"answer_in_steps": {}, "geographer": {"question": "?", "more": 1}} {
 		var e *dspex.Error
 		_, err := c.ExecuteAnonymous(ctx, "execute_program", dspex.Args{"program_id": id, "inputs": inputs})
-		if !errors.As(err, &e) || e.Code != "bad_input" || !strings.HasPrefix(e.Path, "args.inputs.") || e.Expected != expected[id] {
-			t.Errorf("wrong inputs of %s: %v", id, err)
+		switch {
+		case !errors.As(err, &e):
+			t.Errorf("must hold: errors.As(err, &e); wrong inputs of %s: %v", id, err)
+		case e.Code != "bad_input":
+			t.Errorf(`e.Code must be "bad_input", got %v; wrong inputs of %s: %v`, e.Code, id, err)
+		case !strings.HasPrefix(e.Path, "args.inputs."):
+			t.Errorf(`must hold: strings.HasPrefix(e.Path, "args.inputs."); wrong inputs of %s: %v`, id, err)
+		case e.Expected != expected[id]:
+			t.Errorf("e.Expected must be expected[id], got %v; wrong inputs of %s: %v", e.Expected, id, err)
 		}
 	}
 	var e *dspex.Error

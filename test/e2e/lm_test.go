@@ -302,8 +302,15 @@ func TestTheLanguageModelOfASessionAndOfAll(t *testing.T) {
 		} else {
 			r, err = c.Execute(ctx, session, "set_lm", dspex.Args{"model": model})
 		}
-		if err != nil || r.Outputs()["status"] != "configured" || r.Outputs()["model"] != model || r.Outputs()["temperature"] != 0.7 {
-			t.Fatalf("%s %v", r.Raw, err)
+		switch {
+		case err != nil:
+			t.Fatalf("err must be nil, got %v; %s %v", err, r.Raw, err)
+		case r.Outputs()["status"] != "configured":
+			t.Fatalf(`r.Outputs()["status"] must be "configured", got %v; %s %v`, r.Outputs()["status"], r.Raw, err)
+		case r.Outputs()["model"] != model:
+			t.Fatalf(`r.Outputs()["model"] must be model, got %v; %s %v`, r.Outputs()["model"], r.Raw, err)
+		case r.Outputs()["temperature"] != 0.7:
+			t.Fatalf(`r.Outputs()["temperature"] must be 0.7, got %v; %s %v`, r.Outputs()["temperature"], r.Raw, err)
 		}
 	}
 	uses("", "gpt-4o-mini")

@@ -76,8 +76,15 @@ func (f mcpFound) check(t *testing.T) {
 	if f.Program.Answer != "[stub] one two three" || said.String() != f.Program.Answer {
 		t.Errorf("the program says %q, with progress %q", f.Program.Answer, f.Progress)
 	}
-	if f.Predict.Answer != "[stub] four" || f.Data["k"] != 7 || f.Waited.Outcome != "succeeded" || !f.GaveUp {
-		t.Errorf("%+v", f)
+	switch {
+	case f.Predict.Answer != "[stub] four":
+		t.Errorf(`f.Predict.Answer must be "[stub] four", got %v; %+v`, f.Predict.Answer, f)
+	case f.Data["k"] != 7:
+		t.Errorf(`f.Data["k"] must be 7, got %v; %+v`, f.Data["k"], f)
+	case f.Waited.Outcome != "succeeded":
+		t.Errorf(`f.Waited.Outcome must be "succeeded", got %v; %+v`, f.Waited.Outcome, f)
+	case !f.GaveUp:
+		t.Errorf("must hold: f.GaveUp; %+v", f)
 	}
 	if len(f.Refused) != 2 || f.Refused[0] != true || f.Refused[1] != "role_required" {
 		t.Errorf("refused %v", f.Refused)

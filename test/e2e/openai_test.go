@@ -101,11 +101,25 @@ func (f openAIFound) check(t *testing.T) {
 			t.Errorf("of %q it says %q", of, text)
 		}
 	}
-	if f.Chat.Finish != "stop" || f.Chat.Tokens == 0 || f.ChatStream.Chunks < 3 || f.ChatStream.Tokens == 0 {
-		t.Errorf("chat %+v, streamed %+v", f.Chat, f.ChatStream)
+	switch {
+	case f.Chat.Finish != "stop":
+		t.Errorf(`f.Chat.Finish must be "stop", got %v; chat %+v, streamed %+v`, f.Chat.Finish, f.Chat, f.ChatStream)
+	case f.Chat.Tokens == 0:
+		t.Errorf("f.Chat.Tokens must not be 0; chat %+v, streamed %+v", f.Chat, f.ChatStream)
+	case f.ChatStream.Chunks < 3:
+		t.Errorf("f.ChatStream.Chunks must be >= 3, got %v; chat %+v, streamed %+v", f.ChatStream.Chunks, f.Chat, f.ChatStream)
+	case f.ChatStream.Tokens == 0:
+		t.Errorf("f.ChatStream.Tokens must not be 0; chat %+v, streamed %+v", f.Chat, f.ChatStream)
 	}
-	if f.Response.Session == "" || f.Response.Session != f.Response.Next || f.Response.Status != "completed" || f.Response.Tokens == 0 {
-		t.Errorf("responses %+v", f.Response)
+	switch {
+	case f.Response.Session == "":
+		t.Errorf(`f.Response.Session must not be ""; responses %+v`, f.Response)
+	case f.Response.Session != f.Response.Next:
+		t.Errorf("f.Response.Session must be f.Response.Next, got %v; responses %+v", f.Response.Session, f.Response)
+	case f.Response.Status != "completed":
+		t.Errorf(`f.Response.Status must be "completed", got %v; responses %+v`, f.Response.Status, f.Response)
+	case f.Response.Tokens == 0:
+		t.Errorf("f.Response.Tokens must not be 0; responses %+v", f.Response)
 	}
 	if f.ResponseStream.Text != f.ResponseStream.Final || f.Kinds[0] != "response.created" || f.Kinds[len(f.Kinds)-1] != "response.completed" {
 		t.Errorf("streamed response %+v, events %q", f.ResponseStream, f.Kinds)
@@ -114,8 +128,15 @@ func (f openAIFound) check(t *testing.T) {
 		name, code string
 		status     int
 	}{{"BadRequestError", "unsupported_parameter", 400}, {"NotFoundError", "model_not_found", 404}, {"NotFoundError", "model_not_found", 404}, {"AuthenticationError", "token_required", 401}} {
-		if len(f.Refused) != 4 || f.Refused[i].Name != want.name || f.Refused[i].Code != want.code || f.Refused[i].Status != want.status {
-			t.Errorf("refused %+v", f.Refused)
+		switch {
+		case len(f.Refused) != 4:
+			t.Errorf("len(f.Refused) must be 4, got %v; refused %+v", len(f.Refused), f.Refused)
+		case f.Refused[i].Name != want.name:
+			t.Errorf("f.Refused[i].Name must be want.name, got %v; refused %+v", f.Refused[i].Name, f.Refused)
+		case f.Refused[i].Code != want.code:
+			t.Errorf("f.Refused[i].Code must be want.code, got %v; refused %+v", f.Refused[i].Code, f.Refused)
+		case f.Refused[i].Status != want.status:
+			t.Errorf("f.Refused[i].Status must be want.status, got %v; refused %+v", f.Refused[i].Status, f.Refused)
 		}
 	}
 }

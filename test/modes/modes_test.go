@@ -137,8 +137,15 @@ var suite = map[string]func(t *testing.T, p pool){
 		}
 	},
 	"injected errors that none cures": func(t *testing.T, p pool) {
-		if e := p.refused("errors", "predict", question("always busy")); !errors.Is(e, dspex.ErrResource) || e.Code != "busy" || e.RetryAfter != 250*time.Millisecond || e.Attempt != 1 {
-			t.Errorf("%+v", e)
+		switch e := p.refused("errors", "predict", question("always busy")); {
+		case !errors.Is(e, dspex.ErrResource):
+			t.Errorf("must hold: errors.Is(e, dspex.ErrResource); %+v", e)
+		case e.Code != "busy":
+			t.Errorf(`e.Code must be "busy", got %v; %+v`, e.Code, e)
+		case e.RetryAfter != 250*time.Millisecond:
+			t.Errorf("e.RetryAfter must be 250*time.Millisecond, got %v; %+v", e.RetryAfter, e)
+		case e.Attempt != 1:
+			t.Errorf("e.Attempt must be 1, got %v; %+v", e.Attempt, e)
 		}
 		if e := p.refused("errors", "predict", question("for good")); !errors.Is(e, dspex.ErrTimeout) || e.Code != "injected" || e.Retryable {
 			t.Errorf("%+v", e)

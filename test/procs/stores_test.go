@@ -239,8 +239,15 @@ func TestAForeignConsumerIsNamedAndRemovedOnAnOperatorsWord(t *testing.T) {
 	}
 	tells(t, c, "dspex consumers remove DSPEX_JOBS mine")
 	list, err := c.Admin().Consumers(t.Context())
-	if err != nil || len(list) != 1 || list[0].Consumer != "mine" || list[0].Stream != "DSPEX_JOBS" {
-		t.Fatalf("%+v, %v", list, err)
+	switch {
+	case err != nil:
+		t.Fatalf("err must be nil, got %v; %+v, %v", err, list, err)
+	case len(list) != 1:
+		t.Fatalf("len(list) must be 1, got %v; %+v, %v", len(list), list, err)
+	case list[0].Consumer != "mine":
+		t.Fatalf(`list[0].Consumer must be "mine", got %v; %+v, %v`, list[0].Consumer, list, err)
+	case list[0].Stream != "DSPEX_JOBS":
+		t.Fatalf(`list[0].Stream must be "DSPEX_JOBS", got %v; %+v, %v`, list[0].Stream, list, err)
 	}
 	if err := c.Admin().RemoveConsumer(t.Context(), "DSPEX_JOBS", "p0-e1"); err == nil {
 		t.Error("a consumer of dspex's own was removed")

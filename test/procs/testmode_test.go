@@ -35,8 +35,15 @@ func TestHostsInTestModeServeWithoutPython(t *testing.T) {
 	}
 	hosts[first.Host].signal(os.Kill)
 	reply, err := c.Execute(t.Context(), "s", "get_session_data", nil)
-	if err != nil || !strings.Contains(string(reply.Result), "kept") || reply.Host == first.Host || reply.SessionState != dspex.SessionRestored {
-		t.Errorf("%s on %s (%s), %v", reply.Result, reply.Host, reply.SessionState, err)
+	switch {
+	case err != nil:
+		t.Errorf("err must be nil, got %v; %s on %s (%s), %v", err, reply.Result, reply.Host, reply.SessionState, err)
+	case !strings.Contains(string(reply.Result), "kept"):
+		t.Errorf(`must hold: strings.Contains(string(reply.Result), "kept"); %s on %s (%s), %v`, reply.Result, reply.Host, reply.SessionState, err)
+	case reply.Host == first.Host:
+		t.Errorf("reply.Host must not be first.Host; %s on %s (%s), %v", reply.Result, reply.Host, reply.SessionState, err)
+	case reply.SessionState != dspex.SessionRestored:
+		t.Errorf("reply.SessionState must be dspex.SessionRestored, got %v; %s on %s (%s), %v", reply.SessionState, reply.Result, reply.Host, reply.SessionState, err)
 	}
 	if reply, err = c.Execute(t.Context(), "s", "predict", dspex.Args{"question": "Who?"}); err != nil || reply.Outputs()["answer"] != "Ada" || reply.Engine != "mock" {
 		t.Errorf("%s by %s, %v", reply.Result, reply.Engine, err)

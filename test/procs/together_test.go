@@ -59,8 +59,15 @@ func TestJobsRunAtOnceInAllSlotsAndInAllOverflowWorkers(t *testing.T) {
 				t.Run(kind, func(t *testing.T) { meetAll(t, client, kind, c.job) })
 			}
 			stats, err := client.Stats(t.Context())
-			if err != nil || stats.OverflowWorkers != c.hosts*c.overflow || stats.PoolSize != c.hosts*c.workers || stats.ActiveWorkers != stats.PoolSize {
-				t.Errorf("%+v %v", stats, err)
+			switch {
+			case err != nil:
+				t.Errorf("err must be nil, got %v; %+v %v", err, stats, err)
+			case stats.OverflowWorkers != c.hosts*c.overflow:
+				t.Errorf("stats.OverflowWorkers must be c.hosts*c.overflow, got %v; %+v %v", stats.OverflowWorkers, stats, err)
+			case stats.PoolSize != c.hosts*c.workers:
+				t.Errorf("stats.PoolSize must be c.hosts*c.workers, got %v; %+v %v", stats.PoolSize, stats, err)
+			case stats.ActiveWorkers != stats.PoolSize:
+				t.Errorf("stats.ActiveWorkers must be stats.PoolSize, got %v; %+v %v", stats.ActiveWorkers, stats, err)
 			}
 		})
 	}

@@ -47,8 +47,15 @@ func clustered(t *testing.T, n int, clients, routes []int) *server.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.ServerName != fmt.Sprint("dspex-", n+1) || o.Cluster.Name != "dspex" || len(o.Routes) != 2 || !o.SyncAlways {
-		t.Fatalf("server %s of cluster %s with %d routes, sync always: %t", o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
+	switch {
+	case o.ServerName != fmt.Sprint("dspex-", n+1):
+		t.Fatalf(`o.ServerName must be fmt.Sprint("dspex-", n+1), got %v; server %s of cluster %s with %d routes, sync always: %t`, o.ServerName, o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
+	case o.Cluster.Name != "dspex":
+		t.Fatalf(`o.Cluster.Name must be "dspex", got %v; server %s of cluster %s with %d routes, sync always: %t`, o.Cluster.Name, o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
+	case len(o.Routes) != 2:
+		t.Fatalf("len(o.Routes) must be 2, got %v; server %s of cluster %s with %d routes, sync always: %t", len(o.Routes), o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
+	case !o.SyncAlways:
+		t.Fatalf("must hold: o.SyncAlways; server %s of cluster %s with %d routes, sync always: %t", o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
 	}
 	o.Host, o.Port, o.HTTPPort, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", clients[n], 0, filepath.Join(t.TempDir(), "data"), true, true
 	o.Cluster.Host, o.Cluster.Port = "127.0.0.1", routes[n]

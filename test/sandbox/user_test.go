@@ -43,8 +43,15 @@ func TestAtLevelUserAWorkerReachesNeitherTheHostNorOtherWorkers(t *testing.T) {
 		}
 		host.ready()
 		c.loot(c.call("steal", c.booty()), 30)
-		if found := c.call("works", nil); found["home"] != "own" || found["child"] != -9.0 || found["thread"] != true || found["python"] != "ran" {
-			t.Errorf("what should work does not: %v", found)
+		switch found := c.call("works", nil); {
+		case found["home"] != "own":
+			t.Errorf(`found["home"] must be "own", got %v; what should work does not: %v`, found["home"], found)
+		case found["child"] != -9.0:
+			t.Errorf(`found["child"] must be -9.0, got %v; what should work does not: %v`, found["child"], found)
+		case found["thread"] != true:
+			t.Errorf(`found["thread"] must be true, got %v; what should work does not: %v`, found["thread"], found)
+		case found["python"] != "ran":
+			t.Errorf(`found["python"] must be "ran", got %v; what should work does not: %v`, found["python"], found)
 		}
 		if level := c.level(); level != "user" {
 			t.Errorf("it says that the level is %q", level)

@@ -207,8 +207,15 @@ func TestStatisticsAreTheTenants(t *testing.T) {
 		}
 		mine.ask("dspex.rpc.anonymous", command("boom", nil))
 		after, afterThere := read(mine), read(theirs)
-		if after.Requests != before.Requests+4 || after.Errors != before.Errors+1 || after.Sessions != before.Sessions+3 || after.Size != 1 {
-			t.Errorf("%s: %+v, before %+v", us, after, before)
+		switch {
+		case after.Requests != before.Requests+4:
+			t.Errorf("after.Requests must be before.Requests+4, got %v; %s: %+v, before %+v", after.Requests, us, after, before)
+		case after.Errors != before.Errors+1:
+			t.Errorf("after.Errors must be before.Errors+1, got %v; %s: %+v, before %+v", after.Errors, us, after, before)
+		case after.Sessions != before.Sessions+3:
+			t.Errorf("after.Sessions must be before.Sessions+3, got %v; %s: %+v, before %+v", after.Sessions, us, after, before)
+		case after.Size != 1:
+			t.Errorf("after.Size must be 1, got %v; %s: %+v, before %+v", after.Size, us, after, before)
 		}
 		if afterThere.Requests != beforeThere.Requests || afterThere.Errors != beforeThere.Errors || afterThere.Sessions != beforeThere.Sessions {
 			t.Errorf("the other: %+v, before %+v", afterThere, beforeThere)

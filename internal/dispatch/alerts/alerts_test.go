@@ -58,8 +58,15 @@ func TestAWebhookIsTriedThreeTimesFollowsNobodyAndTellsNoSecret(t *testing.T) {
 					t.Errorf("it got %s", body)
 				}
 			}
-			if calls != c.calls || !strings.Contains(said, c.said) || c.said == "" && said != "" || strings.Contains(said, "secret") {
-				t.Errorf("%d calls, log %q", calls, said)
+			switch {
+			case calls != c.calls:
+				t.Errorf("calls must be c.calls, got %v; %d calls, log %q", calls, calls, said)
+			case !strings.Contains(said, c.said):
+				t.Errorf("must hold: strings.Contains(said, c.said); %d calls, log %q", calls, said)
+			case c.said == "" && said != "":
+				t.Errorf(`must not hold: c.said == "" && said != ""; %d calls, log %q`, calls, said)
+			case strings.Contains(said, "secret"):
+				t.Errorf(`must not hold: strings.Contains(said, "secret"); %d calls, log %q`, calls, said)
 			}
 		})
 	}

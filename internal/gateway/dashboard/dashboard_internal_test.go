@@ -70,8 +70,17 @@ func TestASessionThatRunsElsewhereHasMoved(t *testing.T) {
 		tail.see("execute", attemptEvent{At: noon, Host: worker[:2], Session: "s", Job: fmt.Sprint(i), Attempt: 1, Worker: worker})
 	}
 	chips := tail.recentSessions(func(*sessionTrack) bool { return true }, 10)
-	if len(chips) != 1 || chips[0].Moves != 2 || chips[0].Host != "h2" || chips[0].Worker != "h2/0" || chips[0].State != "idle" {
-		t.Errorf("%+v", chips)
+	switch {
+	case len(chips) != 1:
+		t.Errorf("len(chips) must be 1, got %v; %+v", len(chips), chips)
+	case chips[0].Moves != 2:
+		t.Errorf("chips[0].Moves must be 2, got %v; %+v", chips[0].Moves, chips)
+	case chips[0].Host != "h2":
+		t.Errorf(`chips[0].Host must be "h2", got %v; %+v`, chips[0].Host, chips)
+	case chips[0].Worker != "h2/0":
+		t.Errorf(`chips[0].Worker must be "h2/0", got %v; %+v`, chips[0].Worker, chips)
+	case chips[0].State != "idle":
+		t.Errorf(`chips[0].State must be "idle", got %v; %+v`, chips[0].State, chips)
 	}
 	places := mapOf(withListed(chips, []dspex.SessionInfo{{ID: "s", Host: "h2"}, {ID: "cold", Host: "h1", Worker: "h2/0"}, {ID: "nowhere"}}, "default"), []dspex.HostInfo{{Host: "h1"}, {Host: "h2"}})
 	var got []string
