@@ -38,7 +38,7 @@ type Heartbeat struct {
 	Busy     map[int]int    `json:"busy,omitempty"`         // partition -> sessions with work
 	ClockOff *int64         `json:"clock_off_ms,omitempty"` // its machine's wall clock less the broker's, ms
 	Releases bool           `json:"releases"`               // understands dspex.ctl.<host>.release
-	Slots    bool           `json:"slots"`                  // serves partitions of several slots
+	Shards   bool           `json:"slots"`                  // serves partitions of several shards
 	Stopping bool           `json:"stopping,omitempty"`     // it finishes what runs and gives its partitions back
 	Leaving  bool           `json:"leaving,omitempty"`      // the last beat
 

@@ -96,7 +96,7 @@ func TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack(t *testing.T) {
 	for end := time.Now().Add(30 * time.Second); ; <-tick.C {
 		e, err := kv.Get(t.Context(), jobs.AssignmentKey(15))
 		if err == nil {
-			if o, err := stream.ParseOwner(e.Value()); err != nil || !o.In(stream.Layout{Token: stream.FirstLayout, Slots: 64, Partitions: 16}) {
+			if o, err := stream.ParseOwner(e.Value()); err != nil || !o.In(stream.Layout{Token: stream.FirstLayout, Shards: 64, Partitions: 16}) {
 				t.Errorf("partition 15: %+v, %v", o, err)
 			}
 			break

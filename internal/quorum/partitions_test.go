@@ -17,9 +17,9 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// TestAStreamOfAnEarlierReleaseGetsSlotsOnlyWhileEveryReplicaHasAllJobs: a server applies the transform to what it stores, also to what
+// TestAStreamOfAnEarlierReleaseGetsShardsOnlyWhileEveryReplicaHasAllJobs: a server applies the transform to what it stores, also to what
 // came before the change.
-func TestAStreamOfAnEarlierReleaseGetsSlotsOnlyWhileEveryReplicaHasAllJobs(t *testing.T) {
+func TestAStreamOfAnEarlierReleaseGetsShardsOnlyWhileEveryReplicaHasAllJobs(t *testing.T) {
 	c := natstest.RunCluster(t)
 	js, err := jetstream.New(natstest.Connect(t, c.Servers[1]))
 	if err != nil {
@@ -54,7 +54,7 @@ func TestAStreamOfAnEarlierReleaseGetsSlotsOnlyWhileEveryReplicaHasAllJobs(t *te
 	if n, err := stream.PartitionsOf(t.Context(), js); err != nil || n != 8 {
 		t.Fatalf("%d partitions, %v", n, err)
 	}
-	eventually(t, "what slots there are can be shared all the time", func() error { return change(4) })
+	eventually(t, "what shards there are can be shared all the time", func() error { return change(4) })
 	c.Mend()
 	eventually(t, "more of them when the cut is over", func() error { return change(16) })
 	c.Cut()

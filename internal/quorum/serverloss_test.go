@@ -56,7 +56,7 @@ func read(t *testing.T, nc *nats.Conn) *readers {
 
 // partition takes the partition again, as a new epoch, whenever its consumer is lost.
 func (r *readers) partition(ctx context.Context) {
-	owner := stream.OwnerIn(stream.Layout{Token: stream.FirstLayout, Slots: stream.ManySlots, Partitions: 1}, "h", "h-1")
+	owner := stream.OwnerIn(stream.Layout{Token: stream.FirstLayout, Shards: stream.ManyShards, Partitions: 1}, "h", "h-1")
 	seen := uint64(0)
 	for ctx.Err() == nil {
 		epoch, err := r.on.Claims.Write("p.0", owner, seen)

@@ -17,43 +17,43 @@ import (
 	"github.com/dspex/dspex/internal/link"
 )
 
-// Layout is one way to spread the sessions over partitions. The broker hashes each session into a slot: its jobs lie under
-// dspex.<token>.<slot>.<tenant>.<session>.<who>. A partition is every slot whose number modulo the number of partitions is the
-// partition's. So another number of partitions is another grouping of the same slots, and what is stored knows nothing of it.
+// Layout is one way to spread the sessions over partitions. The broker hashes each session into a shard: its jobs lie under
+// dspex.<token>.<shard>.<tenant>.<session>.<who>. A partition is every shard whose number modulo the number of partitions is the
+// partition's. So another number of partitions is another grouping of the same shards, and what is stored knows nothing of it.
 //
-// More partitions than there are slots need more slots, which is another transform for what is stored from then on, under another
+// More partitions than there are shards need more shards, which is another transform for what is stored from then on, under another
 // token. What lies under the earlier token is older than all that lies under the next one, and they are served in this order.
 type Layout struct {
 	Token      string
-	Slots      int
+	Shards     int
 	Partitions int
 }
 
 const (
-	// FirstLayout is the token that a stream is made with; later ones are named p<slots>-<number of the change>.
+	// FirstLayout is the token that a stream is made with; later ones are named p<shards>-<number of the change>.
 	FirstLayout = "p"
-	// ManySlots are those of a replicated stream, and of one that gets more partitions than it has slots: as many as there may be partitions,
+	// ManyShards are those of a replicated stream, and of one that gets more partitions than it has shards: as many as there may be partitions,
 	// and a power of two, so that the usual numbers of partitions are of one size.
-	ManySlots = 256
+	ManyShards = 256
 )
 
 // Partition is where a session's jobs lie.
 func (l Layout) Partition(session string) int {
-	return affinity.Partition(session, l.Slots) % l.Partitions
+	return affinity.Partition(session, l.Shards) % l.Partitions
 }
 
 // Filters are the subjects of a partition's jobs.
 func (l Layout) Filters(partition int) (all []string) {
-	for slot := partition; slot < l.Slots; slot += l.Partitions {
-		all = append(all, "dspex."+l.Token+"."+strconv.Itoa(slot)+".>")
+	for shard := partition; shard < l.Shards; shard += l.Partitions {
+		all = append(all, "dspex."+l.Token+"."+strconv.Itoa(shard)+".>")
 	}
 	return all
 }
 
-// Grouped reports whether a partition is more than one slot. Hosts of earlier releases know nothing of that.
-func (l Layout) Grouped() bool { return l.Slots != l.Partitions }
+// Grouped reports whether a partition is more than one shard. Hosts of earlier releases know nothing of that.
+func (l Layout) Grouped() bool { return l.Shards != l.Partitions }
 
-// Layouts are the one that is to be served and the one that new jobs get; they are the same but while slots are added.
+// Layouts are the one that is to be served and the one that new jobs get; they are the same but while shards are added.
 type Layouts struct {
 	Serving, Next Layout
 	Before        int // partitions before the last change, 0 if there was none: assignments from then may be about
@@ -64,19 +64,19 @@ func (l Layouts) Changing() bool { return l.Serving != l.Next }
 
 // What the stream's metadata tell once the number was changed.
 const (
-	numberNow    = "dspex_partitions" // if it is not the number of slots
+	numberNow    = "dspex_partitions" // if it is not the number of shards
 	numberWas    = "dspex_partitions_before"
-	firstCount   = "dspex_first_layout"    // slots of the first layout
+	firstCount   = "dspex_first_layout"    // shards of the first layout
 	layoutBefore = "dspex_layout_before"   // token of the layout before the present one
 	layoutSince  = "dspex_layout_since_ms" // when it became the one before, by the broker's clock
 )
 
 // firstLayout is that of a new stream. On one server the change of a transform and the storing of a job exclude each other, and hosts of
-// earlier releases can serve one slot a partition; in a cluster the transform has to last.
+// earlier releases can serve one shard a partition; in a cluster the transform has to last.
 func firstLayout(s Settings) Layout {
-	l := Layout{Token: FirstLayout, Slots: s.Partitions, Partitions: s.Partitions}
+	l := Layout{Token: FirstLayout, Shards: s.Partitions, Partitions: s.Partitions}
 	if s.Replicas > 1 {
-		l.Slots = max(ManySlots, s.Partitions)
+		l.Shards = max(ManyShards, s.Partitions)
 	}
 	return l
 }
@@ -102,7 +102,7 @@ func layoutOf(cfg jetstream.StreamConfig) (Layout, error) {
 	if err != nil || n < 1 || !ours {
 		return Layout{}, fmt.Errorf("stream %s: subject transform %q: expected dspex.<layout>.{{partition(n,1)}}", Jobs, t.Destination)
 	}
-	l := Layout{Token: token, Slots: n, Partitions: n}
+	l := Layout{Token: token, Shards: n, Partitions: n}
 	if text := cfg.Metadata[numberNow]; text != "" {
 		if l.Partitions, err = strconv.Atoi(text); err != nil || l.Partitions < 1 || l.Partitions > n {
 			return Layout{}, fmt.Errorf("stream %s: %s must be 1 to %d, got %q", Jobs, numberNow, n, text)
@@ -123,9 +123,9 @@ func layoutNamed(cfg jetstream.StreamConfig, token string) (Layout, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 {
-		return Layout{}, fmt.Errorf("stream %s holds jobs under dspex.%s: expected p or p<slots>-<number>", Jobs, token)
+		return Layout{}, fmt.Errorf("stream %s holds jobs under dspex.%s: expected p or p<shards>-<number>", Jobs, token)
 	}
-	return Layout{Token: token, Slots: n, Partitions: n}, nil
+	return Layout{Token: token, Shards: n, Partitions: n}, nil
 }
 
 // anyLayout matches the jobs of all layouts, and nothing else in the stream.
@@ -181,7 +181,7 @@ func unsettled(cfg jetstream.StreamConfig, now time.Time) bool {
 }
 
 // Repartition has the sessions divided into another number of partitions. What waits stays where it is. Only a stream with too few
-// slots gets another transform, once.
+// shards gets another transform, once.
 func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) error {
 	s, err := js.Stream(ctx, Jobs)
 	if err != nil {
@@ -191,7 +191,7 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	if err != nil || now.Partitions == partitions {
 		return err
 	}
-	if now.Slots < partitions {
+	if now.Shards < partitions {
 		if s, err = whenCurrent(ctx, js, s); err != nil {
 			return err
 		}
@@ -200,8 +200,8 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	if cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}
 	}
-	if now.Slots < partitions {
-		if err := addSlots(&cfg, now, s.CachedInfo().TimeStamp); err != nil {
+	if now.Shards < partitions {
+		if err := addShards(&cfg, now, s.CachedInfo().TimeStamp); err != nil {
 			return err
 		}
 	}
@@ -214,8 +214,8 @@ func Repartition(ctx context.Context, js jetstream.JetStream, partitions int) er
 	return nil
 }
 
-// addSlots puts what is stored from now on into ManySlots, under another token.
-func addSlots(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error) {
+// addShards puts what is stored from now on into ManyShards, under another token.
+func addShards(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error) {
 	change := 1
 	if m := laterLayout.FindStringSubmatch(now.Token); m != nil {
 		if change, err = strconv.Atoi(m[2]); err != nil {
@@ -224,11 +224,11 @@ func addSlots(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error)
 		change++
 	}
 	if now.Token == FirstLayout {
-		cfg.Metadata[firstCount] = strconv.Itoa(now.Slots)
+		cfg.Metadata[firstCount] = strconv.Itoa(now.Shards)
 	}
 	cfg.Metadata[layoutBefore] = now.Token
 	cfg.Metadata[layoutSince] = strconv.FormatInt(at.UnixMilli(), 10)
-	next := Layout{Token: fmt.Sprintf("p%d-%d", ManySlots, change), Slots: ManySlots}
+	next := Layout{Token: fmt.Sprintf("p%d-%d", ManyShards, change), Shards: ManyShards}
 	cfg.SubjectTransform = next.transform(cfg.SubjectTransform.Source == tenantSubjects)
 	return nil
 }
@@ -237,7 +237,7 @@ func addSlots(cfg *jetstream.StreamConfig, now Layout, at time.Time) (err error)
 type NotCurrentError struct{ Server string }
 
 func (e *NotCurrentError) Error() string {
-	return fmt.Sprintf("all replicas of stream %s must have all of it before it gets more slots, server %s has not", Jobs, e.Server)
+	return fmt.Sprintf("all replicas of stream %s must have all of it before it gets more shards, server %s has not", Jobs, e.Server)
 }
 
 const (
@@ -248,7 +248,7 @@ const (
 // whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself
 // when it stores a message (nats-server 2.15.2): one that stores what came before the change after it has it under another subject
 // than the others, where no consumer finds it. A job that is stored in that very moment can still meet that. Only a stream of an earlier
-// release has so few slots in a cluster, and only once: docs/operations.md has what an operator does.
+// release has so few shards in a cluster, and only once: docs/operations.md has what an operator does.
 func whenCurrent(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (jetstream.Stream, error) {
 	for end := time.Now().Add(currentWait); ; {
 		behind := allCurrent(s.CachedInfo().Cluster)

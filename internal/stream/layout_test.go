@@ -82,8 +82,8 @@ func TestJobsOfAnEarlierLayoutAreServedFirst(t *testing.T) {
 	}
 }
 
-// TestALayoutThatAnEarlierReleaseMadeHasAsManySlots: its jobs are found where they lie, and another number needs no other transform.
-func TestALayoutThatAnEarlierReleaseMadeHasAsManySlots(t *testing.T) {
+// TestALayoutThatAnEarlierReleaseMadeHasAsManyShards: its jobs are found where they lie, and another number needs no other transform.
+func TestALayoutThatAnEarlierReleaseMadeHasAsManyShards(t *testing.T) {
 	nc := natstest.Connect(t, natstest.Run(t))
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -120,7 +120,7 @@ func TestALayoutThatAnEarlierReleaseMadeHasAsManySlots(t *testing.T) {
 	}
 }
 
-func TestEverySlotIsInOnePartition(t *testing.T) {
+func TestEveryShardIsInOnePartition(t *testing.T) {
 	for _, l := range []Layout{{FirstLayout, 64, 64}, {FirstLayout, 64, 7}, {"p256-1", 256, 1}, {"p256-1", 256, 250}} {
 		found := map[string]int{}
 		for n := range l.Partitions {
@@ -132,12 +132,12 @@ func TestEverySlotIsInOnePartition(t *testing.T) {
 				found[f]++
 			}
 		}
-		if len(found) != l.Slots {
-			t.Errorf("%+v: %d of its slots are in partitions", l, len(found))
+		if len(found) != l.Shards {
+			t.Errorf("%+v: %d of its shards are in partitions", l, len(found))
 		}
 		for session := range 100 {
 			id := strconv.Itoa(session)
-			want := Layout{l.Token, l.Slots, l.Slots}.Filters(affinity.Partition(id, l.Slots))[0]
+			want := Layout{l.Token, l.Shards, l.Shards}.Filters(affinity.Partition(id, l.Shards))[0]
 			if !slices.Contains(l.Filters(l.Partition(id)), want) {
 				t.Errorf("%+v: session %s lies under %s, not in its partition", l, id, want)
 			}

@@ -34,17 +34,17 @@ func jobsSubjects(accounts bool) []string {
 	return []string{contract.SubjectSession + "*", "dspex.call.*", AnchorSubject}
 }
 
-// transform puts the jobs of a layout into the slots of their sessions.
+// transform puts the jobs of a layout into the shards of their sessions.
 func (l Layout) transform(accounts bool) *jetstream.SubjectTransformConfig {
 	if accounts {
 		return &jetstream.SubjectTransformConfig{
 			Source:      tenantSubjects,
-			Destination: fmt.Sprintf("dspex.%s.{{partition(%d,3)}}.{{wildcard(1)}}.{{wildcard(3)}}.{{wildcard(2)}}", l.Token, l.Slots),
+			Destination: fmt.Sprintf("dspex.%s.{{partition(%d,3)}}.{{wildcard(1)}}.{{wildcard(3)}}.{{wildcard(2)}}", l.Token, l.Shards),
 		}
 	}
 	return &jetstream.SubjectTransformConfig{
 		Source:      plainSubjects,
-		Destination: fmt.Sprintf("dspex.%s.{{partition(%d,2)}}.default.{{wildcard(2)}}.{{wildcard(1)}}", l.Token, l.Slots),
+		Destination: fmt.Sprintf("dspex.%s.{{partition(%d,2)}}.default.{{wildcard(2)}}.{{wildcard(1)}}", l.Token, l.Shards),
 	}
 }
 

@@ -25,8 +25,8 @@ type Owner struct {
 	Host        string `json:"host"`
 	Incarnation string `json:"incarnation,omitempty"` // of the host process that the entry was written for
 	Layout      string `json:"layout,omitempty"`      // token of the layout that the partition is one of; "" is the first one
-	Slots       int    `json:"slots,omitempty"`       // of the layout, where a partition is more than one
-	Partitions  int    `json:"partitions,omitempty"`  // of the layout, where a partition is more than one slot
+	Shards      int    `json:"slots,omitempty"`       // of the layout, where a partition is more than one
+	Partitions  int    `json:"partitions,omitempty"`  // of the layout, where a partition is more than one shard
 }
 
 // OwnerIn names a host for a partition of a layout, as entries of earlier releases do where they can.
@@ -36,7 +36,7 @@ func OwnerIn(l Layout, host, incarnation string) Owner {
 		o.Layout = ""
 	}
 	if l.Grouped() {
-		o.Slots, o.Partitions = l.Slots, l.Partitions
+		o.Shards, o.Partitions = l.Shards, l.Partitions
 	}
 	return o
 }
@@ -52,12 +52,12 @@ func (o Owner) Same(p Owner) bool {
 
 // Filters are the subjects of the jobs of partition n.
 func (o Owner) Filters(n int) []string {
-	l := Layout{Token: o.Layout, Slots: max(o.Slots, n+1), Partitions: o.Partitions}
+	l := Layout{Token: o.Layout, Shards: max(o.Shards, n+1), Partitions: o.Partitions}
 	if l.Token == "" {
 		l.Token = FirstLayout
 	}
-	if l.Partitions == 0 { // one slot
-		l.Partitions = l.Slots
+	if l.Partitions == 0 { // one shard
+		l.Partitions = l.Shards
 	}
 	return l.Filters(n)
 }
@@ -65,14 +65,14 @@ func (o Owner) Filters(n int) []string {
 // ParseOwner reads an assignment's value.
 func ParseOwner(b []byte) (Owner, error) {
 	var o Owner
-	if err := json.Unmarshal(b, &o); err != nil || !contract.ValidSession(o.Host) || o.Partitions < 0 || o.Slots < o.Partitions || o.Slots > mostSlots {
+	if err := json.Unmarshal(b, &o); err != nil || !contract.ValidSession(o.Host) || o.Partitions < 0 || o.Shards < o.Partitions || o.Shards > mostShards {
 		return Owner{}, fmt.Errorf("%w: expected {\"host\": ...}", ErrForeign)
 	}
 	return o, nil
 }
 
-// mostSlots bounds what an entry may say.
-const mostSlots = 4096
+// mostShards bounds what an entry may say.
+const mostShards = 4096
 
 // Bytes is the stored form.
 func (o Owner) Bytes() []byte {

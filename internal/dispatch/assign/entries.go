@@ -27,7 +27,7 @@ func held(all []entry, now stream.Layout) (n int) {
 }
 
 // everyKey is more than the keys that any layout has.
-const everyKey = stream.ManySlots
+const everyKey = stream.ManyShards
 
 // mostDrains bounds the hosts that may be draining at once.
 const mostDrains = 10_000

@@ -64,7 +64,7 @@ func (n *Number) Set(ctx context.Context, r endpoint.Request) {
 	var number int64
 	bad := endpoint.ReadBody(r, `{"partitions": 64}`, map[string]*endpoint.Entry{"partitions": endpoint.Int(&number, "partitions", 1, mostPartitions).Needed()})
 	if bad == nil {
-		bad = n.allKnowSlots()
+		bad = n.allShareShards()
 	}
 	if bad != nil {
 		endpoint.Refuse(r, bad)
@@ -84,11 +84,11 @@ func (n *Number) Set(ctx context.Context, r endpoint.Request) {
 	n.tell(ctx, r)
 }
 
-// allKnowSlots finds a host that could not serve another number.
-func (n *Number) allKnowSlots() *jobs.Error {
+// allShareShards finds a host that could not serve another number.
+func (n *Number) allShareShards() *jobs.Error {
 	for _, b := range n.hosts.Live() {
-		if !b.Slots {
-			return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "every host must be of a release that can share slots, host %s is of an earlier one", b.Host).
+		if !b.Shards {
+			return jobs.Errorf(jobs.Resource, jobs.CodePoolUnavailable, "every host must be of a release that can share shards, host %s is of an earlier one", b.Host).
 				WithHint("start it from this release, then try again")
 		}
 	}

@@ -133,10 +133,10 @@ func (p *Planner) bring(b *board) error {
 	return p.askAll(b, asks, true)
 }
 
-// candidates are the hosts that the plan may give partitions to. Those of earlier releases know nothing of grouped slots.
+// candidates are the hosts that the plan may give partitions to. Those of earlier releases know nothing of grouped shards.
 func (p *Planner) candidates(b *board, busy map[int]int) (hosts []affinity.Host) {
 	for _, beat := range b.known {
-		if b.of.Grouped() && !beat.Slots {
+		if b.of.Grouped() && !beat.Shards {
 			p.log.Warn("host_of_an_earlier_release", "host", beat.Host, "hint", "it gets no partition since their number was changed: start it from this release")
 			continue
 		}

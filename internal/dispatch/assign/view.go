@@ -51,7 +51,7 @@ func (v *View) Reread(ctx context.Context) error {
 	return err
 }
 
-// turned reports, while slots are added, whether the next layout is to be served.
+// turned reports, while shards are added, whether the next layout is to be served.
 func (v *View) turned(ctx context.Context) bool {
 	before := v.last.Load()
 	if !before.Changing() {
@@ -105,7 +105,7 @@ func (v *View) OwnerOf(ctx context.Context, session string) (host string, epoch 
 		return o.Host, epoch, err
 	}
 	before := now.Serving
-	before.Partitions = min(now.Before, before.Slots)
+	before.Partitions = min(now.Before, before.Shards)
 	o, epoch, err = v.broker.Claims.Read(ctx, jobs.AssignmentKey(before.Partition(session)))
 	if err != nil || !o.In(before) {
 		return "", 0, err

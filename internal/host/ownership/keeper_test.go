@@ -97,7 +97,7 @@ func TestNothingOfAnotherLayoutIsServedWhileSomethingOfTheOneBeforeRuns(t *testi
 		}
 		return epoch
 	}
-	before, after := stream.Layout{Token: stream.FirstLayout, Slots: 64, Partitions: 64}, stream.Layout{Token: stream.FirstLayout, Slots: 64, Partitions: 16}
+	before, after := stream.Layout{Token: stream.FirstLayout, Shards: 64, Partitions: 64}, stream.Layout{Token: stream.FirstLayout, Shards: 64, Partitions: 16}
 	epoch := assign(17, before)
 	s.await(17)
 	s.mu.Lock()
@@ -108,7 +108,7 @@ func TestNothingOfAnotherLayoutIsServedWhileSomethingOfTheOneBeforeRuns(t *testi
 		t.Fatal(err)
 	}
 	<-old.Work.Done()
-	assign(1, after)  // has slot 17
+	assign(1, after)  // has shard 17
 	assign(2, before) // as long as something of its own layout runs it may
 	s.await(2)
 	old.Running.Done()
