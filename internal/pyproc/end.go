@@ -150,3 +150,11 @@ func lastWords(control <-chan frame.Frame) *reported {
 		}
 	}
 }
+
+// endLocked reports whether the slot waited for nothing but this.
+func (c *call) endLocked(f frame.Frame, err error) (free bool) {
+	c.done, c.final, c.err = true, f, err
+	c.slot.call = nil
+	proc.Poke(c.wake)
+	return c.slot.released
+}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -190,4 +191,14 @@ type TooLargeError struct{ Size, Max int }
 
 func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("pyproc: expected a body of at most %d bytes, got %d", e.Max, e.Size)
+}
+
+// reported is what a worker said in an ERROR frame of the connection.
+type reported struct{ frame.ErrorBody }
+
+func (r *reported) Error() string { return fmt.Sprintf("%s (%s): %s", r.Category, r.Code, r.Message) }
+
+func isVersion(err error) bool {
+	var version *VersionError
+	return errors.As(err, &version)
 }

@@ -2,28 +2,15 @@ package pyproc
 
 import (
 	"fmt"
+	"net"
+	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
+	"golang.org/x/sys/unix"
 )
-
-// forked is the answer to a FORK.
-type forked struct {
-	kin *kin
-	err error
-}
-
-// kin is a worker as its zygote's child.
-type kin struct {
-	pid    int
-	exited chan struct{}
-	status proc.ExitStatus // once exited is closed
-	lost   bool            // the zygote is gone: its number may soon be another's
-}
 
 // lose ends the workers of a zygote that is gone. The kernel has killed them; what they started lives in their groups.
 func (z *zygote) lose() {
@@ -160,4 +147,38 @@ func (z *zygote) note(b frame.ExitedBody) error {
 	}
 	close(k.exited)
 	return nil
+}
+
+// zygote is the fork server as the host sees it: a process and a socket of datagrams, one frame in each. Descriptors travel
+// beside FORK. It is the parent of its workers: it reports when one has ended, and reaps it when the host has dealt with the
+// process group.
+type zygote struct {
+	peer
+	pool    *Pool
+	nonce   string
+	socket  *net.UnixConn
+	control chan frame.Frame // of the handshake
+	read    chan struct{}    // closed when the reader has ended
+	dead    chan struct{}    // closed when it can fork no more
+	ended   chan struct{}    // closed when everything of it is gone, with status
+	status  proc.ExitStatus
+
+	mu       sync.Mutex
+	lastFork uint64
+	forks    map[uint64]chan forked // in flight
+	kin      map[int]*kin           // not reaped
+}
+
+// forked is the answer to a FORK.
+type forked struct {
+	kin *kin
+	err error
+}
+
+// kin is a worker as its zygote's child.
+type kin struct {
+	pid    int
+	exited chan struct{}
+	status proc.ExitStatus // once exited is closed
+	lost   bool            // the zygote is gone: its number may soon be another's
 }

@@ -13,9 +13,6 @@ import (
 // protoVersion is the version of contract/frame.md.
 const protoVersion = 1
 
-// peer is a process that speaks frames.
-type peer struct{ *proc.Process }
-
 func (p peer) protocolError(problem string, err error) *ProtocolError {
 	return &ProtocolError{Worker: p.Name, Problem: problem, Err: err}
 }
@@ -106,11 +103,6 @@ func (w *worker) welcome(f frame.Frame) error {
 	w.pool.arrive(w)
 	return nil
 }
-
-// reported is what a worker said in an ERROR frame of the connection.
-type reported struct{ frame.ErrorBody }
-
-func (r *reported) Error() string { return fmt.Sprintf("%s (%s): %s", r.Category, r.Code, r.Message) }
 
 // errEnded reports that the worker ended while something was expected of it.
 var errEnded = errors.New("ended")

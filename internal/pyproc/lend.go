@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/fair"
-
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
@@ -28,22 +27,6 @@ func Avoid(worker string) Option { return Option{avoid: worker} }
 
 // Turn reports whose turn it is when slots are scarce. Without it a Checkout waits as the call of a tenant without a name.
 func Turn(key fair.Key) Option { return Option{turn: &key} }
-
-// waiter is a Checkout that waits.
-type waiter struct {
-	prefer uint64
-	avoid  string
-	alone  bool
-	class  fair.Class
-	ready  chan struct{} // closed after slot or err is set
-
-	// under Pool.mu
-	at       *fair.Entry[*waiter]
-	slot     *Slot
-	err      error
-	turned   bool    // its turn has come: it waits for its worker to be idle
-	reserved *worker // takes nobody else until it is this waiter's
-}
 
 // Checkout takes a slot: of the worker with the id prefer if it lives and has one free, else of the least loaded worker.
 // It waits for its turn, by Turn and then by arrival, and fails with ctx's error, with ErrStopped, or with *UnavailableError when no worker

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
@@ -15,37 +14,6 @@ const (
 	maxPartials     = 1024
 	maxPartialBytes = 16 << 20
 )
-
-// Slot is one concurrent call in one worker, or the whole worker if it was requested with Alone (also then one
-// call at a time). It belongs to the goroutine that checked it out.
-type Slot struct {
-	w     *worker
-	n     int // slots of the worker that it stands for
-	class fair.Class
-
-	// under worker.mu
-	call     *call // in flight
-	released bool
-}
-
-// call is one CALL until its RESULT or ERROR.
-type call struct {
-	id   uint64
-	slot *Slot
-	wake chan struct{} // capacity 1: something changed below
-
-	// under worker.mu
-	wants     bool // partial output
-	partials  [][]byte
-	bytes     int // of partials
-	dropped   int
-	done      bool
-	final     frame.Frame
-	err       error // of the worker's death
-	abandoned bool
-	due       time.Time // when the worker is ended if an abandoned call has not ended
-	mark      int64     // place in stderr when it was abandoned
-}
 
 // WorkerID identifies the worker's incarnation. It is never 0 and never used again by this process.
 func (s *Slot) WorkerID() uint64 { return s.w.id }

@@ -91,14 +91,6 @@ func (p *Pool) Stats() Stats {
 	return st
 }
 
-// freeLocked counts what a Checkout could take now.
-func (s *supervisor) freeLocked() int {
-	if s.w == nil || !s.w.open || s.w.reserved != nil {
-		return 0
-	}
-	return s.w.slots - s.w.used
-}
-
 func (s *supervisor) statsLocked() WorkerStats {
 	ws := WorkerStats{Name: s.name, State: s.state, Restarts: max(0, s.starts-1)}
 	if s.lastErr != nil {

@@ -13,24 +13,6 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// supervisor keeps one worker of the pool running: its goroutine starts one after another for as long as the plan wants it to.
-type supervisor struct {
-	pool   *Pool
-	name   string
-	memory pace.Restarts // of the goroutine
-	kick   chan struct{} // capacity 1: wanted has changed
-
-	// under Pool.mu
-	wanted      bool // the plan counts on it; never while a worker leaves it permanently
-	state       State
-	w           *worker // nil while there is none
-	starts      int
-	startErr    error // why the last start failed, nil since READY
-	lastErr     error // the last thing that went wrong, nil since READY
-	quarantined bool  // until READY, also while a start is tried
-	until       time.Time
-}
-
 // run lives until ctx ends and the last worker is reaped.
 func (s *supervisor) run(ctx context.Context) {
 	s.memory.Rules = s.pool.rules
@@ -115,11 +97,6 @@ func (s *supervisor) failStart(ctx context.Context, w *worker, cause error) pace
 	}
 	s.leave(ctx, err, true)
 	return pace.Ending{Hopeless: isVersion(cause)}
-}
-
-func isVersion(err error) bool {
-	var version *VersionError
-	return errors.As(err, &version)
 }
 
 func (s *supervisor) spawn(ctx context.Context) (*worker, error) {

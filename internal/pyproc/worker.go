@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,52 +18,6 @@ import (
 
 // lastWorker numbers the incarnations of the whole process, so that no two pools share an id.
 var lastWorker atomic.Uint64
-
-// worker is one incarnation: a process and what runs for it. Its supervisor's goroutine owns it; a reader goroutine takes
-// what it sends; callers use it through slots.
-type worker struct {
-	peer
-	pool       *Pool
-	supervisor *supervisor
-	id         uint64
-	nonce      string
-	startedAt  time.Time
-	spread     float64 // its share of the limits of Recycle, 0.9 to 1.1
-	out        *writer
-	channel    io.Closer // its end of Config.Channel, nil if there is none
-
-	control chan frame.Frame // what is not about a call; the reader never waits for room in it
-	look    chan struct{}    // capacity 1: something changed that the owner must see
-	read    chan struct{}    // closed when the reader has ended, with readErr
-	readErr error            // nil at end of file
-
-	// Set by the handshake, under pool.mu, and not changed after.
-	hello     frame.HelloBody
-	ready     frame.ReadyBody
-	exclusive map[string]bool
-
-	heard   atomic.Bool // a frame has come since the last PING
-	rss     atomic.Uint64
-	jobs    atomic.Uint64
-	dropped atomic.Uint64 // partials
-
-	mu       sync.Mutex // never held while taking another lock or doing I/O
-	calls    map[uint64]*call
-	lastCall uint64
-	broken   error // why the host must kill it
-	death    error // set once: no new calls
-
-	// under pool.mu
-	open       bool // takes calls
-	readyAt    time.Time
-	due        string // why it is to be replaced, "" if it is not
-	dueAt      time.Time
-	slots      int
-	used       int
-	published  int // of used, those that published jobs have
-	cancelling int
-	reserved   *waiter
-}
 
 // control frames that may wait for the owner. A worker sends two at the start and one at the end.
 const controlQueue = 8
@@ -153,14 +105,6 @@ func (w *worker) finish(f frame.Frame) error {
 		w.pool.giveBack(c.slot)
 	}
 	return nil
-}
-
-// endLocked reports whether the slot waited for nothing but this.
-func (c *call) endLocked(f frame.Frame, err error) (free bool) {
-	c.done, c.final, c.err = true, f, err
-	c.slot.call = nil
-	proc.Poke(c.wake)
-	return c.slot.released
 }
 
 // addPartial keeps a chunk for the caller if there is room. A chunk that comes after its call's end is nobody's.

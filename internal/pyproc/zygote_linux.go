@@ -10,40 +10,18 @@ import (
 	"net"
 	"os"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
+	"golang.org/x/sys/unix"
 )
 
 const canFork = true
 
 // maxDatagram bounds one frame of a zygote: READY, with the names of all commands, is the largest.
 const maxDatagram = 1 << 20
-
-// zygote is the fork server as the host sees it: a process and a socket of datagrams, one frame in each. Descriptors travel
-// beside FORK. It is the parent of its workers: it reports when one has ended, and reaps it when the host has dealt with the
-// process group.
-type zygote struct {
-	peer
-	pool    *Pool
-	nonce   string
-	socket  *net.UnixConn
-	control chan frame.Frame // of the handshake
-	read    chan struct{}    // closed when the reader has ended
-	dead    chan struct{}    // closed when it can fork no more
-	ended   chan struct{}    // closed when everything of it is gone, with status
-	status  proc.ExitStatus
-
-	mu       sync.Mutex
-	lastFork uint64
-	forks    map[uint64]chan forked // in flight
-	kin      map[int]*kin           // not reaped
-}
 
 // openZygote starts a zygote and waits until it has loaded what workers need.
 func (p *Pool) openZygote(ctx context.Context, s *proc.Spawner) (forker, error) {

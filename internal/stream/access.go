@@ -14,12 +14,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
-
-	"github.com/dspex/dspex/internal/clock"
-	"github.com/dspex/dspex/internal/link"
 )
 
 // Access is what a host or a dispatcher has of the broker.
@@ -202,4 +201,23 @@ func NewID() string { return nuid.Next() }
 func Forbidden(nc *nats.Conn, subject string) bool {
 	err := nc.LastError()
 	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), subject)
+}
+
+// TellSteps writes down the steps of the broker's clock that are known here and not there.
+func (a *Access) TellSteps(ctx context.Context) error {
+	e, err := a.Control.Get(ctx, ClockKey)
+	if err != nil {
+		return err
+	}
+	known, _ := ParseSteps(e.Value) // what cannot be read is written over
+	all, more := clock.Merge(known, a.Clock.Steps())
+	if !more {
+		return nil
+	}
+	value, err := formatSteps(all)
+	if err != nil {
+		return err
+	}
+	_, err = a.Control.PutSync(ClockKey, value, e.Revision, 0)
+	return err
 }

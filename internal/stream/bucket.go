@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,90 +142,4 @@ func (b *Bucket) Remove(ctx context.Context, filter string) error {
 		return fmt.Errorf("remove %s: the broker did not", filter)
 	}
 	return nil
-}
-
-// ErrNotFound reports that the stream holds no such message.
-var ErrNotFound = errors.New("no such message")
-
-// Stored is a message of a stream.
-type Stored struct {
-	Subject  string
-	Sequence uint64
-	Header   nats.Header
-	Data     []byte
-	Time     time.Time
-}
-
-// Deleted reports whether the message marks a key as gone.
-func (s Stored) Deleted() bool { return deleted(s.Header) }
-
-func deleted(h nats.Header) bool {
-	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
-}
-
-// GetLast reads the last message of a subject from the stream's leader.
-func GetLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Stored, error) {
-	return get(ctx, nc, stream, map[string]any{"last_by_subj": subject})
-}
-
-// GetSequence reads one message by its sequence.
-func GetSequence(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (Stored, error) {
-	return get(ctx, nc, stream, map[string]any{"seq": seq})
-}
-
-// GetNext reads the first message of subject at or after seq.
-func GetNext(ctx context.Context, nc *nats.Conn, stream, subject string, seq uint64) (Stored, error) {
-	return get(ctx, nc, stream, map[string]any{"seq": seq, "next_by_subj": subject})
-}
-
-// getTimeout bounds a read whose context has no nearer deadline.
-const getTimeout = 5 * time.Second
-
-func get(ctx context.Context, nc *nats.Conn, stream string, ask map[string]any) (Stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, getTimeout)
-	defer cancel()
-	body, err := json.Marshal(ask)
-	if err != nil {
-		return Stored{}, err
-	}
-	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
-	if err != nil {
-		return Stored{}, err
-	}
-	var r struct {
-		Message *struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Hdrs    string    `json:"hdrs"`
-			Data    string    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return Stored{}, fmt.Errorf("broker's answer is not JSON: %w", err)
-	}
-	if r.Error != nil {
-		if r.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
-			return Stored{}, ErrNotFound
-		}
-		return Stored{}, fmt.Errorf("broker: %w", r.Error)
-	}
-	if r.Message == nil {
-		return Stored{}, ErrNotFound
-	}
-	s := Stored{Subject: r.Message.Subject, Sequence: r.Message.Seq, Time: r.Message.Time}
-	if s.Data, err = base64.StdEncoding.DecodeString(r.Message.Data); err != nil {
-		return Stored{}, fmt.Errorf("broker's answer: data: %w", err)
-	}
-	hdr, err := base64.StdEncoding.DecodeString(r.Message.Hdrs)
-	if err != nil {
-		return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
-	}
-	if len(hdr) > 0 {
-		if s.Header, err = nats.DecodeHeadersMsg(hdr); err != nil {
-			return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
-		}
-	}
-	return s, nil
 }

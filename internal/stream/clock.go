@@ -8,9 +8,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Clock is the broker's time, from queries to the leader of the stream of jobs, which stamps them.
@@ -135,23 +134,4 @@ func (k *Clock) learn(ctx context.Context) error {
 	}
 	k.Learn(steps)
 	return nil
-}
-
-// TellSteps writes down the steps of the broker's clock that are known here and not there.
-func (a *Access) TellSteps(ctx context.Context) error {
-	e, err := a.Control.Get(ctx, ClockKey)
-	if err != nil {
-		return err
-	}
-	known, _ := ParseSteps(e.Value) // what cannot be read is written over
-	all, more := clock.Merge(known, a.Clock.Steps())
-	if !more {
-		return nil
-	}
-	value, err := formatSteps(all)
-	if err != nil {
-		return err
-	}
-	_, err = a.Control.PutSync(ClockKey, value, e.Revision, 0)
-	return err
 }

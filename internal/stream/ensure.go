@@ -5,110 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/link"
+	"github.com/nats-io/nats.go/jetstream"
 )
-
-// Names of the broker objects. They are part of the wire.
-const (
-	Jobs      = "DSPEX_JOBS"
-	Anonymous = "DSPEX_ANON"
-	Dead      = "DSPEX_DLQ"
-	Events    = "DSPEX_EVENTS"
-	Audit     = "DSPEX_AUDIT"
-
-	Assign   = "dspex_assign"
-	Sessions = "dspex_sessions"
-	Results  = "dspex_results"
-	Control  = "dspex_control"
-	Batches  = "dspex_batches"
-
-	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
-	// deletes and re-creates its block file at every job.
-	AnchorSubject = "dspex.anchor"
-)
-
-// SubjectEvents matches all events, eventsBytes bounds them: the oldest go first.
-const (
-	SubjectEvents = contract.SubjectEvents
-	eventsBytes   = 64 << 20
-)
-
-// Bounds of the audit trail: the oldest records go first. One subject's share keeps a tenant that is busy from displacing what others,
-// and operators, have done.
-const (
-	auditAge     = 365 * 24 * time.Hour
-	auditSubject = 10_000 // records
-)
-
-// DeadWindow is how long the broker knows the ids of dead letters.
-const DeadWindow = 10 * time.Minute
-
-// Settings of the broker objects. The zero value means the defaults.
-type Settings struct {
-	Partitions   int   // of a new stream; default 64
-	Replicas     int   // default 1
-	SessionQueue int64 // waiting jobs of one session, default 256
-	// Sizes of new objects; with Resize those of existing ones too, but for the sizes that are 0.
-	Resize       bool
-	JobsBytes    int64 // default 4 GiB
-	ResultsBytes int64 // default 4 GiB
-	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
-	AuditBytes   int64 // audit trail: the oldest go first; default 256 MiB
-	BatchBytes   int64 // jobs and outcomes of batches; default 2 GiB
-	ObjectBytes  int64 // large results; default 1 GiB
-	// Bounds of objects; with Resize those of an existing deployment too, but for those that are 0.
-	ObjectMost    int64 // bytes of one; default 8 MiB
-	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
-	// Remembered is the highest sequence or revision that anybody has seen of a lost store, 0 if nobody does.
-	Remembered uint64
-	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
-	// earlier release.
-	anew bool
-	// Accounts reports that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
-	Accounts bool
-}
-
-func (s Settings) withDefaults() Settings {
-	if s.Partitions == 0 {
-		s.Partitions = 64
-	}
-	if s.Replicas == 0 {
-		s.Replicas = 1
-	}
-	if s.SessionQueue == 0 {
-		s.SessionQueue = 256
-	}
-	if s.JobsBytes == 0 {
-		s.JobsBytes = 4 << 30
-	}
-	if s.ResultsBytes == 0 {
-		s.ResultsBytes = 4 << 30
-	}
-	if s.DeadBytes == 0 {
-		s.DeadBytes = 1 << 30
-	}
-	if s.AuditBytes == 0 {
-		s.AuditBytes = 256 << 20
-	}
-	if s.BatchBytes == 0 {
-		s.BatchBytes = 2 << 30
-	}
-	if s.ObjectBytes == 0 {
-		s.ObjectBytes = 1 << 30
-	}
-	if s.ObjectMost == 0 {
-		s.ObjectMost = 8 << 20
-	}
-	if s.TenantObjects == 0 {
-		s.TenantObjects = 256 << 20
-	}
-	return s
-}
 
 // MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
 const MaxAckPending = 16384
@@ -181,67 +85,88 @@ func PartitionsOf(ctx context.Context, js jetstream.JetStream) (int, error) {
 	return l.Partitions, err
 }
 
-// objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
-func objects(s Settings) []jetstream.StreamConfig {
-	first := firstLayout(s)
-	return []jetstream.StreamConfig{
-		bucket(Assign, 5, s),
-		bucket(Control, 5, s),
-		expiring(bucket(Sessions, 1, s)),
-		results(s),
-		batches(s),
-		vault(s),
-		{
-			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
-		},
-		{
-			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
-		},
-		{ // nobody may take a record away; the TTL is that of probes
-			Name: Audit, Subjects: []string{contract.SubjectAudit, probeSubject(Audit)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: auditAge, MaxBytes: s.AuditBytes, MaxMsgsPerSubject: auditSubject, DenyDelete: true, DenyPurge: true, AllowMsgTTL: true, AllowDirect: true,
-		},
-		{
-			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,
-			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			Duplicates: jobsWindow, AllowDirect: true,
-		},
-		{
-			Name: Jobs, Subjects: jobsSubjects(s.Accounts), Retention: jetstream.WorkQueuePolicy,
-			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: jobsWindow,
-			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
-			SubjectTransform: first.transform(s.Accounts), Metadata: first.metadata(),
-			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
-		},
+// adapt brings the broker objects of an earlier version, or of a deployment that gets accounts, to the subjects of now, and with Resize
+// to the sizes that were requested. What they hold stays.
+func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
+	jobs, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", Jobs, err)
 	}
-}
-
-// bucket is the stream of a KV bucket, as NATS clients make it; they cannot report where its revisions begin.
-func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>", probeSubject("KV_" + name)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Replicas: s.Replicas, MaxMsgsPerSubject: history, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
-		Discard: jetstream.DiscardNew, Duplicates: 2 * time.Minute, AllowRollup: true, DenyDelete: true, AllowDirect: true,
+	layout, err := layoutOf(jobs.CachedInfo().Config)
+	if err != nil {
+		return err
 	}
+	have, err := AccountsOf(ctx, js)
+	if err != nil {
+		return err
+	}
+	if have && !s.Accounts {
+		return fmt.Errorf("stream %s takes the jobs of tenants with accounts of their own: start with --accounts", Jobs)
+	}
+	for _, want := range objects(s.withDefaults()) {
+		at, err := js.Stream(ctx, want.Name)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+		info := at.CachedInfo()
+		cfg := info.Config
+		cfg.Subjects = want.Subjects
+		switch want.Name {
+		case Jobs:
+			cfg.SubjectTransform, cfg.Duplicates = layout.transform(s.Accounts), jobsWindow
+		case Anonymous:
+			cfg.Duplicates = jobsWindow
+		case ObjectsStream:
+			cfg.Metadata = s.rebounded(cfg.Metadata)
+		}
+		if cfg.MaxBytes, err = s.resized(info); err != nil {
+			return err
+		}
+		if same(cfg, info.Config) {
+			continue
+		}
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("stream %s: change it: %w", want.Name, err)
+		}
+	}
+	return nil
 }
 
-// expiring lets keys have a life of their own.
-func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
-	cfg.AllowMsgTTL, cfg.SubjectDeleteMarkerTTL = true, time.Minute
-	return cfg
+func same(a, b jetstream.StreamConfig) bool {
+	return a.Duplicates == b.Duplicates && a.MaxBytes == b.MaxBytes && slices.Equal(a.Subjects, b.Subjects) &&
+		maps.Equal(a.Metadata, b.Metadata) && reflect.DeepEqual(a.SubjectTransform, b.SubjectTransform)
 }
 
-func results(s Settings) jetstream.StreamConfig {
-	cfg := expiring(bucket(Results, 1, s))
-	cfg.MaxBytes = s.ResultsBytes
-	return cfg
+// sized are the objects whose size an operator chooses, with the flag that does.
+var sized = map[string]struct {
+	flag string
+	of   func(Settings) int64
+}{
+	Jobs:          {"--jobs-size", func(s Settings) int64 { return s.JobsBytes }},
+	Anonymous:     {"--jobs-size", func(s Settings) int64 { return s.JobsBytes }},
+	ResultsStream: {"--results-size", func(s Settings) int64 { return s.ResultsBytes }},
+	BatchesStream: {"--batches-size", func(s Settings) int64 { return s.BatchBytes }},
+	ObjectsStream: {"--objects-size", func(s Settings) int64 { return s.ObjectBytes }},
+	Dead:          {"--dlq-size", func(s Settings) int64 { return s.DeadBytes }},
 }
 
-func batches(s Settings) jetstream.StreamConfig {
-	cfg := expiring(bucket(Batches, 1, s))
-	cfg.MaxBytes = s.BatchBytes
-	return cfg
+// resized is the size that an object is to have: the one that was requested, or the one that it has. It is never below what the
+// object holds: of dead letters the broker would drop the oldest, and of the others take nothing for hours.
+func (s Settings) resized(info *jetstream.StreamInfo) (int64, error) {
+	size, ours := sized[info.Config.Name]
+	if !ours || !s.Resize || size.of(s) == 0 {
+		return info.Config.MaxBytes, nil
+	}
+	if want := size.of(s); want >= int64(info.State.Bytes) || want == info.Config.MaxBytes {
+		return want, nil
+	}
+	return 0, fmt.Errorf("%s must be at least what stream %s holds, %d MiB, got %d MiB", size.flag, info.Config.Name, info.State.Bytes>>20+1, size.of(s)>>20)
+}
+
+// ResizeHint reports how an object gets more room.
+func ResizeHint(name string) string {
+	if size, ours := sized[name]; ours {
+		return "start the dispatchers with a larger " + size.flag + " (docs/sizing.md)"
+	}
+	return "give its stream more room"
 }

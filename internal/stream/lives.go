@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -162,3 +163,68 @@ var holds = map[string]string{
 
 // Holds reports in words what a broker object holds.
 func Holds(name string) string { return holds[name] }
+
+// objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
+func objects(s Settings) []jetstream.StreamConfig {
+	first := firstLayout(s)
+	return []jetstream.StreamConfig{
+		bucket(Assign, 5, s),
+		bucket(Control, 5, s),
+		expiring(bucket(Sessions, 1, s)),
+		results(s),
+		batches(s),
+		vault(s),
+		{
+			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
+		},
+		{
+			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
+		},
+		{ // nobody may take a record away; the TTL is that of probes
+			Name: Audit, Subjects: []string{contract.SubjectAudit, probeSubject(Audit)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+			Replicas: s.Replicas, MaxAge: auditAge, MaxBytes: s.AuditBytes, MaxMsgsPerSubject: auditSubject, DenyDelete: true, DenyPurge: true, AllowMsgTTL: true, AllowDirect: true,
+		},
+		{
+			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
+			Duplicates: jobsWindow, AllowDirect: true,
+		},
+		{
+			Name: Jobs, Subjects: jobsSubjects(s.Accounts), Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
+			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: jobsWindow,
+			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
+			SubjectTransform: first.transform(s.Accounts), Metadata: first.metadata(),
+			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
+		},
+	}
+}
+
+// bucket is the stream of a KV bucket, as NATS clients make it; they cannot report where its revisions begin.
+func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>", probeSubject("KV_" + name)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
+		Replicas: s.Replicas, MaxMsgsPerSubject: history, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Discard: jetstream.DiscardNew, Duplicates: 2 * time.Minute, AllowRollup: true, DenyDelete: true, AllowDirect: true,
+	}
+}
+
+// expiring lets keys have a life of their own.
+func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.AllowMsgTTL, cfg.SubjectDeleteMarkerTTL = true, time.Minute
+	return cfg
+}
+
+func results(s Settings) jetstream.StreamConfig {
+	cfg := expiring(bucket(Results, 1, s))
+	cfg.MaxBytes = s.ResultsBytes
+	return cfg
+}
+
+func batches(s Settings) jetstream.StreamConfig {
+	cfg := expiring(bucket(Batches, 1, s))
+	cfg.MaxBytes = s.BatchBytes
+	return cfg
+}

@@ -6,25 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/dspex/dspex/internal/link"
 )
-
-// Whether a broker object takes something is known only by a write: a nats-server whose disk is full goes on answering reads and
-// requests for information, does not answer writes, and stays so until it is restarted, stream by stream.
-
-// probePrefix begins the subjects of probes. They are no keys of a bucket, so no watcher sees them.
-const probePrefix = "dspex.probe."
-
-// probeSubject is where a probe of an object is written. The transform of the jobs' stream leaves its anchor alone.
-func probeSubject(name string) string {
-	if name == Jobs {
-		return AnchorSubject
-	}
-	return probePrefix + name
-}
 
 // Objects are the names of all broker objects.
 func Objects() (names []string) {

@@ -2,19 +2,25 @@ package stream
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	mostReads = 32
+	mostPages = 2 // of 4 MiB
 )
 
 // Reads bounds what a process has the broker send it at the same time, in answers to reads: the broker drops a connection for which
 // more than max_pending (nats.conf) waits. An answer is a record or an outcome, encoded: 1 MiB at most, with the broker's usual
 // max_payload.
 type Reads struct{ single, pages chan struct{} }
-
-const (
-	mostReads = 32
-	mostPages = 2 // of 4 MiB
-)
 
 // NewReads makes the bound of a process. A nil one bounds nothing.
 func NewReads() *Reads {
@@ -46,6 +52,11 @@ func (r *Reads) Last(ctx context.Context, nc *nats.Conn, stream, subject string)
 	return r.one(ctx, func() (Stored, error) { return GetLast(ctx, nc, stream, subject) })
 }
 
+// Page is GetPage.
+func (r *Reads) Page(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error) (uint64, error) {
+	return r.page(ctx, func() (uint64, error) { return GetPage(ctx, nc, p, each) })
+}
+
 func (r *Reads) one(ctx context.Context, get func() (Stored, error)) (Stored, error) {
 	if r == nil {
 		return get()
@@ -56,11 +67,6 @@ func (r *Reads) one(ctx context.Context, get func() (Stored, error)) (Stored, er
 	}
 	defer end()
 	return get()
-}
-
-// Page is GetPage.
-func (r *Reads) Page(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error) (uint64, error) {
-	return r.page(ctx, func() (uint64, error) { return GetPage(ctx, nc, p, each) })
 }
 
 // page runs a read of a page.
@@ -74,4 +80,90 @@ func (r *Reads) page(ctx context.Context, get func() (uint64, error)) (uint64, e
 	}
 	defer end()
 	return get()
+}
+
+// Stored is a message of a stream.
+type Stored struct {
+	Subject  string
+	Sequence uint64
+	Header   nats.Header
+	Data     []byte
+	Time     time.Time
+}
+
+// Deleted reports whether the message marks a key as gone.
+func (s Stored) Deleted() bool { return deleted(s.Header) }
+
+func deleted(h nats.Header) bool {
+	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
+}
+
+// ErrNotFound reports that the stream holds no such message.
+var ErrNotFound = errors.New("no such message")
+
+// GetLast reads the last message of a subject from the stream's leader.
+func GetLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"last_by_subj": subject})
+}
+
+// GetSequence reads one message by its sequence.
+func GetSequence(ctx context.Context, nc *nats.Conn, stream string, seq uint64) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"seq": seq})
+}
+
+// GetNext reads the first message of subject at or after seq.
+func GetNext(ctx context.Context, nc *nats.Conn, stream, subject string, seq uint64) (Stored, error) {
+	return get(ctx, nc, stream, map[string]any{"seq": seq, "next_by_subj": subject})
+}
+
+// getTimeout bounds a read whose context has no nearer deadline.
+const getTimeout = 5 * time.Second
+
+func get(ctx context.Context, nc *nats.Conn, stream string, ask map[string]any) (Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return Stored{}, err
+	}
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return Stored{}, err
+	}
+	var r struct {
+		Message *struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Hdrs    string    `json:"hdrs"`
+			Data    string    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return Stored{}, fmt.Errorf("broker's answer is not JSON: %w", err)
+	}
+	if r.Error != nil {
+		if r.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return Stored{}, ErrNotFound
+		}
+		return Stored{}, fmt.Errorf("broker: %w", r.Error)
+	}
+	if r.Message == nil {
+		return Stored{}, ErrNotFound
+	}
+	s := Stored{Subject: r.Message.Subject, Sequence: r.Message.Seq, Time: r.Message.Time}
+	if s.Data, err = base64.StdEncoding.DecodeString(r.Message.Data); err != nil {
+		return Stored{}, fmt.Errorf("broker's answer: data: %w", err)
+	}
+	hdr, err := base64.StdEncoding.DecodeString(r.Message.Hdrs)
+	if err != nil {
+		return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
+	}
+	if len(hdr) > 0 {
+		if s.Header, err = nats.DecodeHeadersMsg(hdr); err != nil {
+			return Stored{}, fmt.Errorf("broker's answer: headers: %w", err)
+		}
+	}
+	return s, nil
 }

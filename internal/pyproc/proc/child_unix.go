@@ -45,25 +45,6 @@ func Start(sp Spec) (*Child, error) {
 	return c, nil
 }
 
-// SpawnBare starts a process without pipes for frames: file is its descriptor 3.
-func (s *Spawner) SpawnBare(sp Spec, file *os.File) (*Child, error) {
-	return s.start(sp, func() (*Child, error) {
-		p, err := openLogPipes()
-		defer p.CloseWorkerEnds()
-		var process *os.Process
-		if err == nil {
-			process, err = run(sp, p, []*os.File{file})
-		}
-		if err != nil {
-			p.CloseHostEnds()
-			return nil, err
-		}
-		c := &Child{PID: process.Pid, Stdout: p.stdout[0], Stderr: p.stderr[0]}
-		control(c, process)
-		return c, nil
-	})
-}
-
 // run starts the program, with the files as descriptors from 3 on.
 func run(sp Spec, p *Pipes, files []*os.File) (*os.Process, error) {
 	path, err := exec.LookPath(sp.Command[0])
@@ -250,3 +231,7 @@ func (s *pipeSink) write(fd int) (int, error) {
 	}
 	return unix.Writev(fd, s.iov[:])
 }
+
+// Forked is a worker that a process of ours has forked, with its pipes. The caller reports how it is signalled and waited for; it has to do so
+// also after an error, and the pipes are closed then.
+func Forked(pid int, p *Pipes) (*Child, error) { return newChild(pid, p) }

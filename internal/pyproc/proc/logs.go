@@ -240,3 +240,11 @@ func (t *Tail) Since(mark int64) string {
 	n := min(t.total-mark, int64(len(t.buf)))
 	return string(t.buf[int64(len(t.buf))-n:])
 }
+
+// Poke leaves a mark in a channel of capacity 1.
+func Poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

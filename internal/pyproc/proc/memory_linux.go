@@ -61,7 +61,3 @@ func ParentOf(pid int) int {
 	parent, _ := strconv.Atoi(string(fields[1]))
 	return parent
 }
-
-// Forked is a worker that a process of ours has forked, with its pipes. The caller reports how it is signalled and waited for; it has to do so
-// also after an error, and the pipes are closed then.
-func Forked(pid int, p *Pipes) (*Child, error) { return newChild(pid, p) }

@@ -76,11 +76,3 @@ func IsClosed(c <-chan struct{}) bool {
 		return false
 	}
 }
-
-// Poke leaves a mark in a channel of capacity 1.
-func Poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

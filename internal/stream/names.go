@@ -1,0 +1,129 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/dspex/dspex/internal/contract"
+)
+
+// Names of the broker objects. They are part of the wire.
+const (
+	Jobs      = "DSPEX_JOBS"
+	Anonymous = "DSPEX_ANON"
+	Dead      = "DSPEX_DLQ"
+	Events    = "DSPEX_EVENTS"
+	Audit     = "DSPEX_AUDIT"
+
+	Assign   = "dspex_assign"
+	Sessions = "dspex_sessions"
+	Results  = "dspex_results"
+	Control  = "dspex_control"
+	Batches  = "dspex_batches"
+
+	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
+	// deletes and re-creates its block file at every job.
+	AnchorSubject = "dspex.anchor"
+)
+
+// SubjectEvents matches all events, eventsBytes bounds them: the oldest go first.
+const (
+	SubjectEvents = contract.SubjectEvents
+	eventsBytes   = 64 << 20
+)
+
+// Bounds of the audit trail: the oldest records go first. One subject's share keeps a tenant that is busy from displacing what others,
+// and operators, have done.
+const (
+	auditAge     = 365 * 24 * time.Hour
+	auditSubject = 10_000 // records
+)
+
+// DeadWindow is how long the broker knows the ids of dead letters.
+const DeadWindow = 10 * time.Minute
+
+// Settings of the broker objects. The zero value means the defaults.
+type Settings struct {
+	Partitions   int   // of a new stream; default 64
+	Replicas     int   // default 1
+	SessionQueue int64 // waiting jobs of one session, default 256
+	// Sizes of new objects; with Resize those of existing ones too, but for the sizes that are 0.
+	Resize       bool
+	JobsBytes    int64 // default 4 GiB
+	ResultsBytes int64 // default 4 GiB
+	DeadBytes    int64 // dead letters: the oldest go first; default 1 GiB
+	AuditBytes   int64 // audit trail: the oldest go first; default 256 MiB
+	BatchBytes   int64 // jobs and outcomes of batches; default 2 GiB
+	ObjectBytes  int64 // large results; default 1 GiB
+	// Bounds of objects; with Resize those of an existing deployment too, but for those that are 0.
+	ObjectMost    int64 // bytes of one; default 8 MiB
+	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
+	// Remembered is the highest sequence or revision that anybody has seen of a lost store, 0 if nobody does.
+	Remembered uint64
+	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
+	// earlier release.
+	anew bool
+	// Accounts reports that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
+	Accounts bool
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.Partitions == 0 {
+		s.Partitions = 64
+	}
+	if s.Replicas == 0 {
+		s.Replicas = 1
+	}
+	if s.SessionQueue == 0 {
+		s.SessionQueue = 256
+	}
+	if s.JobsBytes == 0 {
+		s.JobsBytes = 4 << 30
+	}
+	if s.ResultsBytes == 0 {
+		s.ResultsBytes = 4 << 30
+	}
+	if s.DeadBytes == 0 {
+		s.DeadBytes = 1 << 30
+	}
+	if s.AuditBytes == 0 {
+		s.AuditBytes = 256 << 20
+	}
+	if s.BatchBytes == 0 {
+		s.BatchBytes = 2 << 30
+	}
+	if s.ObjectBytes == 0 {
+		s.ObjectBytes = 1 << 30
+	}
+	if s.ObjectMost == 0 {
+		s.ObjectMost = 8 << 20
+	}
+	if s.TenantObjects == 0 {
+		s.TenantObjects = 256 << 20
+	}
+	return s
+}
+
+// The streams behind the buckets.
+const (
+	ControlStream = "KV_" + Control
+	ResultsStream = "KV_" + Results
+	RecordsStream = "KV_" + Sessions
+	BatchesStream = "KV_" + Batches
+)
+
+// ResultsSubject is the subject of the keys that match filter in the bucket of results.
+func ResultsSubject(filter string) string { return "$KV." + Results + "." + filter }
+
+// Whether a broker object takes something is known only by a write: a nats-server whose disk is full goes on answering reads and
+// requests for information, does not answer writes, and stays so until it is restarted, stream by stream.
+
+// probePrefix begins the subjects of probes. They are no keys of a bucket, so no watcher sees them.
+const probePrefix = "dspex.probe."
+
+// probeSubject is where a probe of an object is written. The transform of the jobs' stream leaves its anchor alone.
+func probeSubject(name string) string {
+	if name == Jobs {
+		return AnchorSubject
+	}
+	return probePrefix + name
+}
