@@ -69,7 +69,7 @@ func (f *Fleet) SessionIdle() time.Duration {
 }
 
 // PoolNumbers adds up what the hosts say. What they have counted goes on when a host restarts or goes.
-func (f *Fleet) PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
+func (t *Totals) PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
 	var workers, active, available, sessions, overflow int64
 	for _, b := range beats {
 		workers += int64(b.Workers)
@@ -78,7 +78,7 @@ func (f *Fleet) PoolNumbers(beats []control.Heartbeat, started time.Time) map[st
 		sessions += b.Sessions
 		overflow += int64(b.Overflow)
 	}
-	counted, average := f.Totals.sum(beats), int64(0)
+	counted, average := t.sum(beats), int64(0)
 	if counted.Requests > 0 {
 		average = counted.RunMillis / counted.Requests
 	}

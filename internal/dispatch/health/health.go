@@ -67,7 +67,7 @@ func (h *Health) Get(ctx context.Context, r endpoint.Request) {
 		return
 	}
 	beats, all := h.Hosts.Measure()
-	stats, dead := h.Hosts.PoolNumbers(beats, h.Started), h.Probes.Dead()
+	stats, dead := h.Hosts.Totals.PoolNumbers(beats, h.Started), h.Probes.Dead()
 	if dead == nil && h.Hosts.StoreFull() {
 		dead = stream.ErrStoreFull
 	}
@@ -160,7 +160,7 @@ func (h *Health) owned(ctx context.Context, beats []control.Heartbeat) bool {
 }
 
 func (h *Health) statisticsFor(r endpoint.Request, beats []control.Heartbeat) statistics {
-	s := statistics{beats: beats, numbers: h.Hosts.PoolNumbers(beats, h.Started), extra: statsExtra}
+	s := statistics{beats: beats, numbers: h.Hosts.Totals.PoolNumbers(beats, h.Started), extra: statsExtra}
 	switch tenant, only := endpoint.OnlyTenant(r, h.Broker.Accounts()); {
 	case only:
 		maps.Copy(s.numbers, fleet.TenantNumbers(fleet.ByTenant(beats)[tenant]))
