@@ -151,11 +151,21 @@ func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs 
 		return sayBatch(a, b)
 	}
 	fmt.Fprintf(a.Err, "batch %s, %d jobs\n", b.ID, b.Jobs)
-	if b, err = awaitBatch(ctx, a, c, b); err != nil {
-		return err
+	if !s.results.live {
+		if b, err = awaitBatch(ctx, a, c, b); err != nil {
+			return err
+		}
 	}
-	if err := s.results.write(ctx, a, c, b.ID, dspex.BatchQuery{}); err != nil {
+	err = s.results.write(ctx, a, c, b.ID, dspex.BatchQuery{})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return batchGoesOn(b)
+	case err != nil:
 		return err
+	case s.results.live:
+		if b, err = c.GetBatch(ctx, b.ID); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(a.Err, summary(b))
 	return whole(b)
@@ -195,11 +205,15 @@ const (
 
 // awaitBatch waits for the end: with a bar on a terminal, else with a line now and then.
 func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch) (dspex.Batch, error) {
-	var done atomic.Int64
-	done.Store(int64(b.Done()))
-	bar := a.StartBar("jobs", b.Jobs, func() int { return int(done.Load()) })
-	defer bar.Stop()
 	began, first, told := time.Now(), b.Done(), time.Now()
+	var line atomic.Value
+	draw := func() {
+		bar := cli.BarOf(uint64(b.Done()), uint64(b.Jobs), "jobs") //nolint:gosec // both count
+		line.Store(bar + pace(b, b.Done()-first, time.Since(began)) + errorsOf(b, mostInBar))
+	}
+	draw()
+	bar := a.StartBar(func() string { return line.Load().(string) })
+	defer bar.Stop()
 	t := time.NewTicker(progressLook)
 	defer t.Stop()
 	for b.Phase != dspex.BatchEnded {
@@ -216,7 +230,7 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 			return b, err
 		}
 		b = now
-		done.Store(int64(b.Done()))
+		draw()
 		if !cli.IsTerminal(a.Err) && time.Since(told) >= progressLine {
 			told = time.Now()
 			fmt.Fprintln(a.Err, progress(b, b.Done()-first, time.Since(began)))
@@ -232,17 +246,28 @@ func batchGoesOn(b dspex.Batch) error {
 }
 
 func progress(b dspex.Batch, n int, in time.Duration) string {
-	text := fmt.Sprintf("%d/%d jobs", b.Done(), b.Jobs)
-	if rate := float64(n) / in.Seconds(); n > 0 && rate > 0 {
-		left := time.Duration(float64(b.Jobs-b.Done()) / rate * float64(time.Second))
-		text += fmt.Sprintf(", %.1f/s, %s left", rate, left.Round(time.Second))
-	}
-	return text + errorsOf(b)
+	return fmt.Sprintf("%d/%d jobs", b.Done(), b.Jobs) + pace(b, n, in) + errorsOf(b, 0)
 }
 
-// errorsOf are the errors by code, the most frequent first.
-func errorsOf(b dspex.Batch) string {
+// pace is the rate and the time that is left, of n jobs that have ended in a time.
+func pace(b dspex.Batch, n int, in time.Duration) string {
+	rate := float64(n) / in.Seconds()
+	if n <= 0 || rate <= 0 {
+		return ""
+	}
+	left := time.Duration(float64(b.Jobs-b.Done()) / rate * float64(time.Second))
+	return fmt.Sprintf(", %.1f/s, %s left", rate, left.Round(time.Second))
+}
+
+// mostInBar is how many codes a bar has room for.
+const mostInBar = 2
+
+// errorsOf are the errors by code, the most frequent first; most of them, 0: all.
+func errorsOf(b dspex.Batch, most int) string {
 	codes := slices.SortedFunc(maps.Keys(b.Errors), func(x, y string) int { return b.Errors[y] - b.Errors[x] })
+	if most > 0 {
+		codes = codes[:min(len(codes), most)]
+	}
 	var text strings.Builder
 	for _, code := range codes {
 		fmt.Fprintf(&text, ", %s %d", cli.Word(code), b.Errors[code])
@@ -257,5 +282,17 @@ func summary(b dspex.Batch) string {
 	if b.Lost {
 		text += "; the store lost some of its jobs"
 	}
-	return text + errorsOf(b)
+	return text + errorsOf(b, 0) + usageOf(b)
+}
+
+// usageOf is what the models counted.
+func usageOf(b dspex.Batch) string {
+	var text strings.Builder
+	for _, model := range slices.Sorted(maps.Keys(b.Usage)) {
+		fmt.Fprintf(&text, "; %s:", cli.Word(model))
+		for _, name := range slices.Sorted(maps.Keys(b.Usage[model])) {
+			fmt.Fprintf(&text, " %s %d", cli.Word(name), b.Usage[model][name])
+		}
+	}
+	return text.String()
 }

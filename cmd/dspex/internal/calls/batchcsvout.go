@@ -21,6 +21,7 @@ type table struct {
 	out     string
 	is      bool     // CSV
 	columns []string // NAME=PATH
+	live    bool     // as jobs end
 	told    io.Writer
 }
 
@@ -34,6 +35,7 @@ const columnHelp = "column of a CSV file of results, NAME=PATH such as answer=re
 
 func (t *table) declare(cmd *cobra.Command, out, what string) {
 	cmd.Flags().StringVar(&t.out, "out", out, what)
+	cmd.Flags().BoolVar(&t.live, "as-completed", false, "write results as the jobs end, until the batch has ended, instead of in their order")
 	cmd.Flags().StringSliceVar(&t.columns, "column", nil, columnHelp)
 }
 
@@ -74,6 +76,9 @@ func (t *table) check() error {
 	if len(t.columns) > 0 && t.out == "" {
 		return cli.Usage("--column is for results: name a file by --out")
 	}
+	if t.live && t.out == "" {
+		return cli.Usage("--as-completed is for results: name a file by --out, - for standard output")
+	}
 	_, err := t.read()
 	return err
 }
@@ -93,7 +98,7 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 	if err := w.Write(row); err != nil {
 		return err
 	}
-	for r, err := range c.BatchResults(ctx, id, q) {
+	for r, err := range t.results(ctx, c, id, q) {
 		if err != nil {
 			return err
 		}
@@ -110,6 +115,9 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 		rows++
 		if err := w.Write(row); err != nil {
 			return err
+		}
+		if t.live {
+			w.Flush()
 		}
 	}
 	for n, c := range columns {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -27,7 +28,7 @@ func sayBatch(a *cli.App, b dspex.Batch) error {
 	o := b.Outcomes
 	rows := []cli.Row{{"batch", cli.Word(b.ID)}, {"phase", string(b.Phase)}, {"jobs", fmt.Sprint(b.Jobs)},
 		{"outcomes", fmt.Sprintf("%d succeeded, %d failed, %d cancelled, %d expired", o.Succeeded, o.Failed, o.Cancelled, o.Expired)},
-		{"errors", strings.TrimPrefix(errorsOf(b), ", ")}, {"submitted", moment(b.SubmittedAt)}, {"ended", moment(b.EndedAt)}, {"kept until", moment(b.ExpiresAt)}}
+		{"errors", strings.TrimPrefix(errorsOf(b, 0), ", ")}, {"submitted", moment(b.SubmittedAt)}, {"ended", moment(b.EndedAt)}, {"kept until", moment(b.ExpiresAt)}}
 	for _, model := range slices.Sorted(maps.Keys(b.Usage)) {
 		for _, name := range slices.Sorted(maps.Keys(b.Usage[model])) {
 			rows = append(rows, cli.Row{"usage", fmt.Sprintf("%s %s %d", cli.Word(model), cli.Word(name), b.Usage[model][name])})
@@ -136,7 +137,7 @@ func batchResults(a *cli.App) *cobra.Command {
 		Use:   "results BATCH",
 		Short: "Write the results of a batch, one JSON object per line, in the order of its jobs",
 		Long: `Write the results of a batch, one JSON object per line, in the order of its jobs: index, id, session, job, outcome, attempts, reply. While the batch runs
-these are the results so far. With --csv or --column they are CSV.`,
+these are the results so far; with --as-completed the command waits for the others and writes each when it is there. With --csv or --column they are CSV.`,
 		Example: `  dspex batch results nightly-7 --outcome failed,expired --inputs
   dspex batch results nightly-7 --column id --column answer=result.answer --column error=error.code --out answers.csv`,
 		Args: cobra.ExactArgs(1),
@@ -163,7 +164,7 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 		return err
 	}
 	t.told = a.Err
-	copyResults := copyResults
+	copyResults := t.copyLines
 	if t.is {
 		copyResults = t.copyTable
 	}
@@ -185,18 +186,67 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 	return err
 }
 
-func copyResults(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
+func (t *table) copyLines(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
 	w := bufio.NewWriter(to)
-	for r, err := range c.BatchResults(ctx, id, q) {
+	for r, err := range t.results(ctx, c, id, q) {
 		if err != nil {
-			return err
+			return errors.Join(err, w.Flush())
 		}
 		if _, err := w.Write(append(r.Raw, '\n')); err != nil {
 			return err
 		}
+		if t.live {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
 	}
 	return w.Flush()
 }
+
+// results are those that are there, in the order of the jobs, or each as soon as it is seen, until the batch has ended.
+func (t *table) results(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery) iter.Seq2[dspex.BatchResult, error] {
+	if !t.live {
+		return c.BatchResults(ctx, id, q)
+	}
+	return func(yield func(dspex.BatchResult, error) bool) {
+		var written []bool // by index
+		for {
+			b, err := c.GetBatch(ctx, id) // if it has ended by now, all results are there
+			if err != nil {
+				yield(dspex.BatchResult{}, err)
+				return
+			}
+			if written == nil {
+				written = make([]bool, b.Jobs)
+			}
+			began := time.Now()
+			for r, err := range c.BatchResults(ctx, id, q) {
+				if err == nil {
+					if r.Index >= len(written) || written[r.Index] {
+						continue
+					}
+					written[r.Index] = true
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+			if b.Phase == dspex.BatchEnded {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				yield(dspex.BatchResult{}, ctx.Err())
+				return
+			case <-time.After(max(progressLook, liveTimes*time.Since(began))):
+			}
+		}
+	}
+}
+
+// liveTimes is the pause between two readings of all results, in times of what one took: a long batch is read less often.
+const liveTimes = 4
 
 func batchRetry(a *cli.App) *cobra.Command {
 	var s submission

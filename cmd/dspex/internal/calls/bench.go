@@ -103,7 +103,9 @@ func bench(ctx context.Context, a *cli.App, c *dspex.Client, f *benchFlags, args
 		f.session = "load_test_" + strconv.FormatUint(rand.Uint64(), 36)
 	}
 	t := &tally{failures: map[string]int{}}
-	bar := a.StartBar("operations", f.users*f.operations, t.progress)
+	bar := a.StartBar(func() string {
+		return cli.BarOf(uint64(t.progress()), uint64(f.users*f.operations), "operations") //nolint:gosec // both count
+	})
 	began := time.Now()
 	var users sync.WaitGroup
 	for user := range f.users {

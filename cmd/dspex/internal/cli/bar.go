@@ -29,8 +29,8 @@ func BarOf(n, of uint64, what string) string {
 	return fmt.Sprintf("[%s%s] %d/%d %s", strings.Repeat("#", full), strings.Repeat(".", barWidth-full), n, of, what)
 }
 
-// StartBar draws a bar from now on: count, which another goroutine may be moving, of total.
-func (a *App) StartBar(what string, total int, count func() int) *bar {
+// StartBar draws a line from now on, such as BarOf of what another goroutine moves.
+func (a *App) StartBar(line func() string) *bar {
 	b := &bar{done: make(chan struct{})}
 	if !IsTerminal(a.Err) || a.Env("TERM") == "dumb" {
 		return b
@@ -39,7 +39,7 @@ func (a *App) StartBar(what string, total int, count func() int) *bar {
 		tick := time.NewTicker(BarEvery)
 		defer tick.Stop()
 		for {
-			fmt.Fprint(a.Err, ClearLine+BarOf(uint64(count()), uint64(total), what)) //nolint:gosec // both count
+			fmt.Fprint(a.Err, ClearLine+line())
 			select {
 			case <-b.done:
 				fmt.Fprint(a.Err, ClearLine)
