@@ -9,7 +9,7 @@ import (
 )
 
 func TestEnsureIsContentWithWhatIsThereAlsoWhereThereIsNoRoomTwice(t *testing.T) {
-	const room = 6*(64<<20) + eventsBytes + 1<<20 // jobs twice, results, batches, dead letters, audit trail, events, and a little for what reserves nothing
+	const room = 7*(64<<20) + eventsBytes + 1<<20 // jobs twice, results, batches, objects, dead letters, audit trail, events, and a little for what reserves nothing
 	s, err := server.NewServer(&server.Options{DontListen: true, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: room})
 	if err != nil {
 		t.Fatal(err)
