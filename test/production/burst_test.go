@@ -253,7 +253,7 @@ func TestABurstOfLargeCallsDropsNobody(t *testing.T) {
 		want        []string
 	}{
 		{200, 1<<20 - 1000, []string{"too_large"}},
-		{200, 500_000, []string{"result_too_large", dspex.CodeOverloaded, "checkout_timeout"}},
+		{200, 500_000, []string{"ok", "tenant_quota", dspex.CodeOverloaded, "checkout_timeout"}},
 	} {
 		body := []byte(`{"command":"echo","args":{"x":"` + strings.Repeat("x", x.size) + `"}}`)
 		got := b.burst(x.calls, "dspex.rpc.session.*", body)
