@@ -95,6 +95,7 @@ var arrows = map[string][]string{
 	"test/mutants":                  {},
 	"test/bench":                    {"internal/affinity", "internal/frame", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire"},
 	"test/contract":                 {},
+	"test/dashboard":                {},
 	"test/e2e":                      {"", "internal/echolm"},
 	"test/chaos":                    {},
 	"test/modes":                    {},

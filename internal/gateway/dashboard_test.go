@@ -102,6 +102,27 @@ func TestEveryPageIsSmallAndHasAStrictPolicy(t *testing.T) {
 	}
 }
 
+func TestWhatUsersWriteIsShownAsText(t *testing.T) {
+	fake := dspextest.NewFake(t)
+	const script = `<script>alert("x")</script>`
+	fake.Handle("evil", func(dspextest.Job) (any, error) {
+		return nil, &dspex.Error{Category: dspex.ErrPython, Code: "user_error", Message: script, Traceback: script, Hint: script}
+	})
+	c := fake.Client()
+	_, _ = c.ExecuteAnonymous(t.Context(), "evil", nil, dspex.WithJobID("k1"))
+	_, _ = c.ExecuteAnonymous(t.Context(), "echo", dspex.Args{"x": script}, dspex.WithJobID("k2"))
+	base := serve(t, c, gateway.Config{})
+	for _, path := range []string{"/job?id=k1", "/job?id=k2&show=result", "/jobs?session=" + url.QueryEscape(`"><script>alert(1)</script>`), "/sessions?prefix=" + url.QueryEscape(`"onfocus="alert(1)`)} {
+		a := visit(t, base+"/dashboard"+path)
+		if found := inline.FindString(a.text); found != "" || strings.Contains(a.text, "<script>alert") || strings.Contains(a.text, `"onfocus=`) {
+			t.Errorf("%s: %d has %q", path, a.StatusCode, found)
+		}
+		if strings.HasPrefix(path, "/job?") && !strings.Contains(a.text, "&lt;script&gt;") && !strings.Contains(a.text, `\u003cscript`) {
+			t.Errorf("%s does not show it:\n%s", path, a.text)
+		}
+	}
+}
+
 func TestATokenBecomesACookieOfTheDashboardAlone(t *testing.T) {
 	path := tokenFile(t)
 	call := bearer(t, path, tokens.Token{})

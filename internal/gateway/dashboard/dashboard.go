@@ -74,14 +74,15 @@ func (s *Server) Close() {
 
 // scope is what a caller sees: whose jobs, through which client, and how much of the service.
 type scope struct {
-	key      string // of what is watched for all who see the same
-	client   *dspex.Client
-	own      *dspex.Client // for what concerns the service as a whole; nil: not for this caller
-	tenant   string
-	filtered bool // an operator looks at one tenant
-	operates bool
-	prefix   string
-	token    bool
+	key       string // of what is watched for all who see the same
+	client    *dspex.Client
+	own       *dspex.Client // for what concerns the service as a whole; nil: not for this caller
+	tenant    string
+	ownTenant string
+	filtered  bool // an operator looks at one tenant
+	operates  bool
+	prefix    string
+	token     bool
 }
 
 // fleet reports whether the caller sees hosts, attempts of all jobs, and circuit breakers of workers.
@@ -92,7 +93,7 @@ const askTime = 5 * time.Second // of one request to the service
 // scopeOf is what the sender of a request sees.
 func (s *Server) scopeOf(r *http.Request) (scope, error) {
 	c := s.Who(r.Context())
-	sc := scope{key: c.Tenant, client: c.Client, tenant: c.Tenant, operates: c.Operates, prefix: c.Prefix, token: c.Token}
+	sc := scope{key: c.Tenant, client: c.Client, tenant: c.Tenant, ownTenant: c.Tenant, operates: c.Operates, prefix: c.Prefix, token: c.Token}
 	switch {
 	case c.Own && c.Operates && c.Prefix == "":
 		sc.own, sc.key = c.Client, "*"

@@ -96,6 +96,30 @@ func TestASessionThatRunsElsewhereHasMoved(t *testing.T) {
 	}
 }
 
+func TestAnEndThatWasMissedIsFoundByASecondLook(t *testing.T) {
+	tail := begun()
+	for i := range 20 {
+		tail.see("checkout", attemptEvent{At: noon, Host: "h1", Session: "s", Job: fmt.Sprint(i), Attempt: 1, Worker: "h1/0"})
+	}
+	if found := tail.suspects(noon.Add(longRun)); len(found) != 0 {
+		t.Errorf("too early: %v", found)
+	}
+	later := noon.Add(longRun + time.Second)
+	first, second := tail.suspects(later), tail.suspects(later)
+	if len(first) != lookedAtOnce || len(second) != lookedAtOnce || first[0] == second[0] {
+		t.Errorf("%v, %v", first, second)
+	}
+	for _, key := range append(first, second...) {
+		tail.ended(key, &dspex.Error{Category: dspex.ErrTimeout, Code: "late"})
+	}
+	if left := tail.suspects(later); len(left) != 4 {
+		t.Errorf("left: %v", left)
+	}
+	if tail.running != 4 || len(tail.looked) != 4 || tail.jobs[first[0]].State() != "failed" {
+		t.Errorf("%d run, %d looked at", tail.running, len(tail.looked))
+	}
+}
+
 func TestATimelineHasTheWaitsBetweenAttempts(t *testing.T) {
 	at := func(ms int) time.Time { return noon.Add(time.Duration(ms) * time.Millisecond) }
 	for _, row := range []struct {

@@ -119,6 +119,7 @@ type tail struct {
 	recent   *list.List
 	workers  map[string]*workerTrack
 	running  int
+	looked   map[jobKey]time.Time // of those that run: the second look
 }
 
 // attemptEvent is an event of an attempt: contract/events.md, "Telemetry".
@@ -169,7 +170,7 @@ func (t *tail) follow(ctx context.Context, c *dspex.Client) {
 func (t *tail) reset() {
 	t.jobs, t.latest, t.failed = map[jobKey]*track{}, list.New(), list.New()
 	t.sessions, t.recent = map[jobKey]*list.Element{}, list.New()
-	t.workers = map[string]*workerTrack{}
+	t.workers, t.looked = map[string]*workerTrack{}, map[jobKey]time.Time{}
 }
 
 // add takes an event in.
@@ -292,6 +293,7 @@ func (t *tail) worker(e attemptEvent, key jobKey, kind string) {
 	}
 	if _, ok := w.Running[key]; ok {
 		delete(w.Running, key)
+		delete(t.looked, key)
 		t.running--
 	}
 }

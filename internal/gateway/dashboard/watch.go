@@ -94,6 +94,9 @@ func (w *watch) run(ctx context.Context) {
 			follows = true
 			following.Go(func() { w.tail.follow(ctx, w.scope.own) })
 		}
+		if follows {
+			w.lookAgain(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -139,6 +142,9 @@ func (w *watch) tenants() []string {
 	}
 	w.source.mu.Lock()
 	defer w.source.mu.Unlock()
+	if w.scope.filtered && !slices.Contains(w.source.tenants, w.scope.tenant) { // it has not run anything lately
+		return append(slices.Clone(w.source.tenants), w.scope.tenant)
+	}
 	return w.source.tenants
 }
 
