@@ -37,7 +37,7 @@ var backUpOver = map[string]int{
 	"internal/mock":              5,
 	"internal/natstest":          2,
 	"internal/pyenv":             6,
-	"internal/gateway/dashboard": 13,
+	"internal/gateway/dashboard": 11,
 	"internal/tenants":           1,
 	"test/bench":                 20,
 }

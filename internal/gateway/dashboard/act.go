@@ -66,17 +66,6 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, back, http.StatusSeeOther)
 }
 
-// address is a page of the dashboard that reports what was done.
-func address(page, done string, keys ...string) string {
-	q := url.Values{"done": {done}}
-	for i := 0; i+1 < len(keys); i += 2 {
-		if keys[i+1] != "" {
-			q.Set(keys[i], keys[i+1])
-		}
-	}
-	return Root + page + "?" + q.Encode()
-}
-
 func cancelJob(ctx context.Context, sc scope, f url.Values) (string, error) {
 	ref := dspex.JobRef{Session: f.Get("session"), ID: f.Get("id")}
 	if err := sc.maySee(ref); err != nil {

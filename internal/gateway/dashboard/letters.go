@@ -118,13 +118,6 @@ func differences(l dspex.DeadLetterDetails, job dspex.Job) (all []difference) {
 	return all
 }
 
-func dash(text string) string {
-	if text == "" {
-		return "–"
-	}
-	return text
-}
-
 func replayLetter(ctx context.Context, sc scope, f url.Values) (string, error) {
 	n, err := number(f.Get("seq"))
 	if err != nil {
@@ -138,13 +131,4 @@ func replayLetter(ctx context.Context, sc scope, f url.Values) (string, error) {
 		_, err = sc.client.Admin().ReplayDeadLetter(ctx, n)
 	}
 	return address("/letter", "replay", "seq", strconv.FormatUint(n, 10)), err
-}
-
-// number reads the number of a dead letter.
-func number(text string) (uint64, error) {
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || n == 0 {
-		return 0, &dspex.Error{Code: "dead_letter_unknown", Message: "a dead letter must be a number, as the list shows it"}
-	}
-	return n, nil
 }
