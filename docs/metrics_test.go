@@ -31,7 +31,7 @@ job. This page is generated from what the programs say of themselves (` + "`go t
 ` + "`dspex.telemetry.>` (`contract/events.md`)." + `
 
 Every dispatcher reports the numbers of the fleet: take the maximum. To scale hosts, keep the share of slots in use below 0.7 and refused calls at 0; a backlog that grows while slots are free waits for a language model or a circuit breaker, not for hosts.
-` + "`deploy/alerts.yml` has alert rules for Prometheus." + `
+` + "`deploy/alerts.yml` has alert rules for Prometheus, `deploy/grafana.json` is a dashboard for Grafana (Dashboards, Import)." + `
 
 | to watch | expression |
 |---|---|
@@ -46,6 +46,17 @@ Every dispatcher reports the numbers of the fleet: take the maximum. To scale ho
 ` + "| an open circuit breaker | `max by (breaker) (dspex_breaker_state) == 2` |" + `
 ` + "| blocked jobs | `sum by (step) (dspex_blocked_jobs) > 0` |" + `
 ` + "| no dispatcher leads | `sum(dspex_leader) != 1` |" + `
+
+## StatsD names
+
+dspex sends no StatsD packets. ` + "`deploy/otel-collector.yml`" + ` configures an OpenTelemetry collector that scrapes the metrics and gives them the names that the Elixir pool sent to StatsD.
+
+| StatsD name | metric | differs |
+|---|---|---|
+` + "| `dspex.pool.checkout_time` | `dspex_pool_checkout_time_seconds` | a histogram in seconds, StatsD had milliseconds |" + `
+` + "| `dspex.pool.execution_time` | `dspex_pool_execution_time_seconds` | the same |" + `
+` + "| `dspex.pool.requests` | `dspex_pool_requests_total` | |" + `
+` + "| `dspex.pool.errors.<category>` | `dspex_pool_errors_total` | the category is the label `error_category` |" + `
 `
 
 func TestThePageTellsEveryMetric(t *testing.T) {
