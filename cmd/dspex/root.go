@@ -52,7 +52,6 @@ func rootCommand(a *cli.App) *cobra.Command {
 		},
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true, SilenceUsage: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	cli.WrapHelp(a, root)
 	root.SetVersionTemplate(versionLine())
@@ -68,7 +67,7 @@ func rootCommand(a *cli.App) *cobra.Command {
 	group(root, "Operation:", doctor.Command(a), ops.Health(a), ops.Stats(a), top.Top(a), ops.Events(a), ops.Hosts(a), ops.Partitions(a), ops.Consumers(a), ops.Tenants(a), ops.Breakers(a), ops.DeadLetters(a),
 		ops.Audit(a), ops.Backup(a), ops.Restore(a), cli.WithoutOutput(gatewaycmd.Command(a)), gatewaycmd.Tokens(a), cli.WithoutOutput(gatewaycmd.MCP(a)))
 	group(root, "Without a deployment:", cli.WithoutOutput(cli.WithoutBroker(local.Dev(a))), cli.WithoutOutput(cli.WithoutBroker(demo.Command(a))),
-		cli.WithoutBroker(local.Init(a)), cli.WithoutBroker(local.Config(a)), local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)))
+		cli.WithoutBroker(local.Init(a)), cli.WithoutBroker(local.Config(a)), local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)), cli.WithoutOutput(cli.WithoutBroker(manCommand(a))))
 	return root
 }
 

@@ -3,6 +3,7 @@ package calls
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ their own.
   dspex call predict text="I love it" --signature "text -> sentiment: Literal['good','bad'], score: float" -o json
   dspex call predict question="Tell me more" --session user_123 --stream
   dspex call create_program --session user_123 --json '{"id": "qa", "signature": "question -> answer"}'`,
-		Args: cobra.MinimumNArgs(1),
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: completeCommand,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if err := cli.NotEmpty(cmd); err != nil {
 				return err
@@ -232,11 +233,25 @@ func sayReply(a *cli.App, reply dspex.Reply, err error) error {
 		return cli.ErrSilent // the reply reports why
 	}
 	if err != nil {
-		return err
+		return withTextHint(err)
 	}
 	sayResult(a, reply)
 	sayWhere(a, reply)
 	return nil
+}
+
+// withTextHint tells how a number, a boolean, a list or a map is given as text, if that is what was refused.
+func withTextHint(err error) error {
+	e, ok := errors.AsType[*dspex.Error](err)
+	name, isArg := "", false
+	if ok {
+		name, isArg = strings.CutPrefix(e.Path, "args.")
+	}
+	if !isArg || e.Hint != "" || !strings.Contains(e.Message, "must be str, not ") {
+		return err
+	}
+	e.Hint = fmt.Sprintf(`%s=5 is a number; as text it is written %s:='"5"'`, name, name)
+	return e
 }
 
 func sayResult(a *cli.App, reply dspex.Reply) {

@@ -68,6 +68,7 @@ It needs the rights of an operator.`,
 	flags.DurationVar(&f.OlderThan, "older-than", 0, "only jobs that were accepted, or have ended, longer ago")
 	flags.DurationVar(&f.NewerThan, "newer-than", 0, "only jobs that were accepted, or have ended, since then")
 	many.Add(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	return cmd
 }
 

@@ -19,6 +19,7 @@ import (
 // Events is `dspex events`.
 func Events(a *cli.App) *cobra.Command {
 	var f dspex.EventFilter
+	var follow bool
 	cmd := &cobra.Command{
 		Use: "events", Short: "Follow what the service reports: breakers, alerts, lost stores, ended batches, attempts",
 		Long: `Follow what the service reports of itself from now on, until it is interrupted: changes of circuit breakers, alerts, stores that
@@ -29,6 +30,9 @@ It needs the permissions of an operator.`,
   dspex events --attempts -o jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !follow {
+				return cli.Usage("--follow=false: events are not kept to be listed; `dspex jobs list`, `dlq list` and `audit` list what is")
+			}
 			if a.Output == "json" {
 				return cli.Usage("events never end, and -o json is one value at the end: use -o jsonl")
 			}
@@ -48,6 +52,7 @@ It needs the permissions of an operator.`,
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&follow, "follow", true, "it always follows: what was reported before is not shown")
 	cmd.Flags().BoolVar(&f.Attempts, "attempts", false, "also each attempt of a job: its wait for a slot, its run, its failure")
 	return cmd
 }
