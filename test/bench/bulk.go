@@ -38,7 +38,7 @@ const (
 // bulk is one batch of the part: what it took, and the most memory that each process had.
 type bulk struct {
 	submit, run float64 // jobs a second
-	cpu         float64 // us of a job, of all processes
+	cpu         sample  // of a job, all processes
 	most        map[string]float64
 	kept        float64 // MB of the broker when it has settled
 }
@@ -78,13 +78,13 @@ func measureBulk(ctx context.Context, o *options, r *report) error {
 	r.head(fmt.Sprintf("bulk: a batch of %d jobs, then one of %d; raw publishes %s a second", sizes[0], sizes[1], number(raw)), "figure", "first", "second")
 	r.line("submitted a second", number(all[0].submit), number(all[1].submit))
 	r.line("jobs a second", number(r.keep("bulk", "jobs a second", "1/s", []float64{all[0].run})), number(all[1].run))
-	r.line("CPU us of a job (parts "+number(sum)+")", number(all[0].cpu), number(all[1].cpu))
+	r.line("CPU us of a job (parts "+number(sum)+")", number(all[0].cpu.cpu), number(all[1].cpu.cpu))
 	for _, name := range []string{"client", "dispatcher", "host", "broker"} {
 		r.line("most MB, "+name, number(all[0].most[name]), number(all[1].most[name]))
 	}
 	r.line("MB of the broker, settled", number(all[0].kept), number(all[1].kept))
 	r.judge("bulk", "submit / raw publishes", "", ">=", submitLeast, []float64{all[0].submit / raw})
-	r.judge("bulk", "CPU of a job / sum of the parts' CPU", "", "<=", mostOverParts, []float64{all[0].cpu / sum})
+	r.judge("bulk", "CPU of a job / sum of the parts' CPU", "", "<=", mostOverParts, []float64{all[0].cpu.cpu / sum})
 	for _, name := range []string{"client", "dispatcher", "host"} {
 		r.judge("bulk", name+", first", "MB", "<=", bulkMost, []float64{all[0].most[name]})
 		r.judge("bulk", name+", second", "MB", "<=", bulkMost, []float64{all[1].most[name]})
@@ -93,6 +93,7 @@ func measureBulk(ctx context.Context, o *options, r *report) error {
 	more := (all[1].kept - all[0].kept) * (1 << 20) / float64(sizes[1])
 	r.line(append([]string{"broker, bytes for each further outcome"}, r.judge("bulk", "broker, a further outcome", "B", "<=", outcomeMost, []float64{more})...)...)
 	r.tail()
+	whoUsed(r, "bulk, first batch", []sample{all[0].cpu})
 	return nil
 }
 
@@ -220,7 +221,9 @@ func (g *rig) bulk(ctx context.Context, nc *nats.Conn, id string, size int) (b b
 		return b, err
 	}
 	used := client.cmd.ProcessState.UserTime() + client.cmd.ProcessState.SystemTime()
-	b.cpu = m.read(answer{Count: size}).cpu + float64(used.Microseconds())/float64(size)
+	b.cpu = m.read(answer{Count: size})
+	b.cpu.by["submit"] = float64(used.Microseconds()) / float64(size)
+	b.cpu.cpu += b.cpu.by["submit"]
 	b.kept = 1e9
 	for range int(bulkSettle / time.Second) {
 		b.kept = min(b.kept, g.broker.memory())
