@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write config.md anew")
 
 const head = `# Configuration
 
-The file of settings, and every flag and variable of the three programs. This page is generated from what they say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
+The file of settings, and every flag and variable of the three programs. This page is generated from their help texts (` + "`go test ./docs -update`" + `); a test keeps it so.
 
 Unknown flags and keys, and values out of range, end the start with what was expected. Durations have a unit: ` + "`500ms`, `30s`, `2m`, `1h`" + `.
 

@@ -24,7 +24,7 @@ const metricsHead = `# Metrics
 
 ` + "`worker-host --metrics 127.0.0.1:9464` and `dispatcher --metrics 127.0.0.1:9465` serve them at `/metrics`" + `, ` + "`dspex dev --metrics`" + ` those of both, in the form of Prometheus, beside those of the Go runtime and of the process. Without
 the flag nothing listens. There is no authentication: keep the address on loopback or in a network of your own. Times are in seconds. No label holds the id of a session or of a
-job. This page is generated from what the programs say of themselves (` + "`go test ./docs -update`" + `); a test keeps it so.
+job. This page is generated from the metrics of the programs (` + "`go test ./docs -update`" + `); a test keeps it so.
 
 ` + "The names of docs/migration.md, \"Events and metrics\": `dspex.pool.checkout_time` and `.execution_time` are the histograms `dspex_pool_checkout_time_seconds` and `dspex_pool_execution_time_seconds`, `dspex.pool.requests` is" + `
 ` + "`dspex_pool_requests_total`, `dspex.pool.errors.<category>` is `dspex_pool_errors_total{error_category=\"<category>\"}`. One attempt at a time they are events on" + `

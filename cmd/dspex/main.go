@@ -1,4 +1,4 @@
-// Command dspex is the command line of dspex: it calls commands, looks after jobs, shows the pool's state and measures it.
+// Command dspex is the command line of dspex: it calls commands, manages jobs, shows the pool's state and measures it.
 // `dspex help` lists what it can do.
 package main
 

@@ -88,7 +88,7 @@ func (c Config) openTokens() (*tokens.Keeper, error) {
 	return k, nil
 }
 
-// checkListen refuses addresses that others can reach: nobody would be asked who he is.
+// checkListen refuses addresses that others can reach: no caller would be authenticated.
 func (c Config) checkListen() error {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {

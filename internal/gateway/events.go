@@ -131,7 +131,7 @@ func (g *Gateway) getEvents(ctx context.Context, in *eventsInput) (*answer, erro
 		return nil, p
 	}
 	if in.LastEvent == endID {
-		return &answer{Body: func(c huma.Context) { c.SetStatus(http.StatusNoContent) }}, nil // which tells browsers not to come again
+		return &answer{Body: func(c huma.Context) { c.SetStatus(http.StatusNoContent) }}, nil // with which browsers do not reconnect
 	}
 	from, problem := seen(in.LastEvent)
 	if problem != nil {

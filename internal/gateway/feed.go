@@ -47,7 +47,7 @@ type piece struct {
 	text []byte // the event as it is sent
 }
 
-// feed is what a streamed call has said: its latest partial output, and how it ended.
+// feed is the output of a streamed call: its latest partial output, and how it ended.
 type feed struct {
 	key     feedKey
 	request [sha256.Size]byte // what was requested
@@ -111,7 +111,7 @@ func (f *feed) seek(seen position) int {
 	return f.dropped + len(f.pieces)
 }
 
-// read returns what is there from a place on, the place behind it, whether it is all that will ever be, and what tells of more.
+// read returns what is there from a place on, the place behind it, whether that is the end, and a channel that is closed when there is more.
 func (f *feed) read(from int) (texts [][]byte, next int, ended bool, changed <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -172,7 +172,7 @@ func newFeeds(most int) *feeds {
 	return &feeds{most: most, ctx: ctx, stop: stop, all: map[feedKey]*feed{}}
 }
 
-// start returns the feed of a call: the one that the same request has already, or a new one that takes what call says.
+// start returns the feed of a call: the one that the same request has already, or a new one that takes the output of call.
 func (s *feeds) start(key feedKey, request [sha256.Size]byte, call func(context.Context) iter.Seq2[dspex.Chunk, error]) (*feed, *problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,7 +23,7 @@ import (
 // Gateway answers HTTP requests with a client.
 type Gateway struct {
 	client  *dspex.Client  // of the tenant that there is without tenants
-	tokens  *tokens.Keeper // nil: whoever is there is the gateway's user
+	tokens  *tokens.Keeper // nil: every caller is the gateway's user
 	cfg     Config
 	metrics *metrics
 	ready   readiness
@@ -66,13 +66,13 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	return g.guard(mux)
 }
 
-// asked is the caller, as the endpoints of OpenAI's protocol know it.
+// asked is the caller in the form of the endpoints of OpenAI's protocol.
 func asked(ctx context.Context) openai.Caller {
 	c := who(ctx)
 	return openai.Caller{Client: c.client, Prefix: c.prefix}
 }
 
-// looks is the caller, as the dashboard knows it.
+// looks is the caller in the form of the dashboard.
 func (g *Gateway) looks(ctx context.Context) dashboard.Caller {
 	c := who(ctx)
 	return dashboard.Caller{Client: c.client, Tenant: c.tenant, Own: c.client == g.client, Operates: c.role != tokens.Call, Prefix: c.prefix, Token: g.tokens != nil}

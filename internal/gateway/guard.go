@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// guard bounds what requests may cost, and refuses those that a page in somebody's browser sends.
+// guard bounds what requests may cost, and refuses those that a page in a user's browser sends.
 func (g *Gateway) guard(next http.Handler) http.Handler {
 	places := make(chan struct{}, g.cfg.MaxRequests)
 	browsers := http.NewCrossOriginProtection()

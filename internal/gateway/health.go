@@ -17,7 +17,7 @@ func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 // Bounds of the probes.
 const (
-	readyTime   = 5 * time.Second  // of one look at the pool
+	readyTime   = 5 * time.Second  // of one check of the pool
 	readyFor    = time.Second      // an answer counts for as long
 	scrapeTime  = 10 * time.Second // of one answer of /metrics
 	scrapesMost = 4                // at once
@@ -50,7 +50,7 @@ func (r *readiness) now(ctx context.Context) error {
 	return r.last
 }
 
-// errNoBroker says without a wait that no call can be served.
+// errNoBroker is the answer, without a wait, while no call can be served.
 var errNoBroker = &dspex.Error{Category: dspex.ErrConnection, Code: contract.CodeBroker, Message: "the gateway has no connection to the broker", Retryable: true}
 
 // livez answers as long as the process serves, whatever is behind it.

@@ -34,7 +34,7 @@ type RunInput struct {
 func (in *RunInput) Resolve(huma.Context) []error {
 	var given struct{ Args, Options json.RawMessage }
 	if json.Unmarshal(in.RawBody, &given) != nil {
-		return nil // said already
+		return nil // reported already
 	}
 	var wrong []error
 	var options map[string]json.RawMessage
@@ -87,7 +87,7 @@ func (g *Gateway) runAnonymously(ctx context.Context, in *anonymousInput) (*answ
 	return g.run(ctx, "", in.Lane, &in.RunInput)
 }
 
-// run runs or stores a job. Every job has an id, so that a lost answer can be fetched, and a job that nobody waits for be cancelled.
+// run runs or stores a job. Every job has an id, so that a lost answer can be fetched, and a job without a waiting client be cancelled.
 func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (*answer, error) {
 	c := who(ctx)
 	job := dspex.JobRef{Session: session, ID: in.Key}
@@ -173,7 +173,7 @@ func (g *Gateway) store(ctx context.Context, job dspex.JobRef, lane dspex.Lane, 
 	return &answer{Location: location(job), Job: job.ID, Type: contract.JSON, Body: whole(http.StatusAccepted, body)}, nil
 }
 
-// Cancelling a job that nobody waits for. Its request may still be on its way to the pool, where it is not known yet.
+// Cancelling a job without a waiting client. Its request may still be on its way to the pool, which has no such job yet.
 const (
 	leftTries = 5
 	leftPause = 500 * time.Millisecond
@@ -191,7 +191,7 @@ func (g *Gateway) abandon(ctx context.Context, client *dspex.Client, job dspex.J
 	}
 }
 
-// Abandon cancels a job that nobody waits for, and reports whether it did. ctx may have ended.
+// Abandon cancels a job without a waiting client, and reports whether it did. ctx may have ended.
 func Abandon(ctx context.Context, client *dspex.Client, job dspex.JobRef) bool {
 	ctx = context.WithoutCancel(ctx)
 	for range leftTries {

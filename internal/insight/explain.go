@@ -75,7 +75,7 @@ func explainFailure(job dspex.Job) Explanation {
 	return Explanation{fmt.Sprintf("it %s after %s: %s %s: %s", verb, attempts(job.Attempts), e.Category, e.Code, e.Message), e.Hint}
 }
 
-// queuedInSession is why a job of a session waits: the jobs before it, a session that nobody serves, or what any job waits for.
+// queuedInSession is why a job of a session waits: the jobs before it, a session without a host, or what any job waits for.
 func (f Facts) queuedInSession() Explanation {
 	s := f.Session
 	switch {

@@ -1,5 +1,5 @@
 // Package insight computes what people see of a pool: its numbers as they move, and why a job is where it is. `dspex` in the terminal and
-// the dashboard share it. Everything comes from requests that any client with the rights may send.
+// the dashboard share it. Everything comes from requests that any client with the permissions may send.
 package insight
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// Sample is one look at the pool. Parts that could not be read keep their zero value, with the reason in Err.
+// Sample is the state of the pool at one moment. Parts that could not be read keep their zero value, with the reason in Err.
 type Sample struct {
 	At       time.Time
 	Health   dspex.Health
 	Sick     error // why the pool cannot serve
 	Hosts    dspex.Hosts
 	Breakers []dspex.Breaker
-	Err      error // why hosts or breakers are not known, such as a user who may not ask
+	Err      error // why hosts or breakers are missing, such as a user without permission
 }
 
 // Source is what samples are taken from.

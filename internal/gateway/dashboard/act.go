@@ -23,7 +23,7 @@ var actions = map[string]action{
 	"reset":  {true, resetBreaker},
 }
 
-// notices are what a page says after an action.
+// notices are the texts of a page after an action.
 var notices = map[string]string{
 	"cancel": "The job was cancelled, or had ended before.",
 	"replay": "The dead letter was replayed as a new job.",

@@ -23,7 +23,7 @@ func Open(path string) bool {
 	return path == Root+"/login" || strings.HasPrefix(path, Root+"/assets/")
 }
 
-// Caller is who looks.
+// Caller is the user of a page.
 type Caller struct {
 	Client   *dspex.Client // of the caller's tenant
 	Tenant   string
@@ -79,7 +79,7 @@ type scope struct {
 	own       *dspex.Client // for what concerns the service as a whole; nil: not for this caller
 	tenant    string
 	ownTenant string
-	filtered  bool // an operator looks at one tenant
+	filtered  bool // an operator views one tenant
 	operates  bool
 	prefix    string
 	token     bool

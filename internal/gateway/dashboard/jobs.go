@@ -205,7 +205,7 @@ func (sc scope) maySee(job dspex.JobRef) error {
 	return nil
 }
 
-// facts are what the job may wait for, as far as the caller may know it.
+// facts are what the job may wait for, as far as the caller may see it.
 func (sc scope) facts(ctx context.Context, job dspex.Job) insight.Facts {
 	if !sc.operates {
 		return insight.Facts{Job: job}
@@ -246,7 +246,7 @@ func (sc scope) letterOf(ctx context.Context, job dspex.JobRef) *dspex.DeadLette
 	return nil
 }
 
-// withFailures adds the failed attempts that a dead letter knows.
+// withFailures adds the failed attempts in a dead letter.
 func withFailures(seen []attempt, failures []dspex.AttemptFailure) []attempt {
 	for _, f := range failures {
 		if i := slices.IndexFunc(seen, func(a attempt) bool { return a.Number == f.Attempt }); i >= 0 {

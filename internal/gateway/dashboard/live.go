@@ -84,7 +84,7 @@ func (s *Server) leave(w *watch) {
 	w.used = time.Now()
 }
 
-// event is the newest one for a page, made once for all who look at it.
+// event is the newest one for a page, made once for all its viewers.
 func (w *watch) event(part string) ([]byte, <-chan struct{}) {
 	w.mu.Lock()
 	made, changed := w.made, w.changed

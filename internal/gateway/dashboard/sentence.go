@@ -8,10 +8,10 @@ import (
 	"github.com/dspex/dspex/internal/insight"
 )
 
-// said is the one sentence that matters most now.
+// said is the one sentence that matters most now, with its level.
 type said struct{ level, status, text, advice string }
 
-// The levels, as style sheets know them.
+// The levels, by their names in style sheets.
 const (
 	good    = "good"
 	warning = "warning"

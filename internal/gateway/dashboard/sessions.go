@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// Bounds of what the pages of sessions show and ask for.
+// Bounds of what the pages of sessions show and request.
 const (
 	mostRecent  = 120 // sessions of the map that had a job lately
 	mostListed  = 50  // of the list
@@ -111,7 +111,7 @@ func (t *tail) recentSessions(match func(*sessionTrack) bool, most int) (found [
 	return found
 }
 
-// askStates looks up what the worker of each session's last job knew of it.
+// askStates looks up which state the worker of each session's last job had of it.
 func (sc scope) askStates(ctx context.Context, chips []chip) {
 	places, asked := make(chan struct{}, askedAtOnce), 0
 	var all sync.WaitGroup

@@ -82,7 +82,7 @@ type layout struct {
 	Body    any
 }
 
-// layoutScope is what a page tells of its caller.
+// layoutScope is what a page shows of its caller.
 type layoutScope struct {
 	Tenant                    string
 	Filtered, Operates, Token bool
@@ -206,7 +206,7 @@ func render(w http.ResponseWriter, status int, name string, data any) {
 	_, _ = w.Write(b.Bytes())
 }
 
-// message is a page that only says something.
+// message is a page with a text only.
 type message struct{ Head, Text, Hint string }
 
 // Refuse answers a request for a page that was refused before it came here.

@@ -21,7 +21,7 @@ const (
 	mostWatches = 64               // tenants that are watched at a time
 )
 
-// watch looks at the pool once for all who see the same.
+// watch samples the pool once for all who see the same.
 type watch struct {
 	scope  scope
 	source *patient
@@ -37,7 +37,7 @@ type watch struct {
 	used    time.Time
 }
 
-// watch returns what is watched for a scope, and starts it if nobody looks yet.
+// watch returns what is watched for a scope, and starts it for the first viewer.
 func (s *Server) watch(sc scope) (*watch, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (w *watch) touch() {
 	w.used = time.Now()
 }
 
-// idle reports whether nobody has looked for a while.
+// idle reports whether there was no viewer for a while.
 func (w *watch) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -212,7 +212,7 @@ func (p *patient) Breakers(ctx context.Context) ([]dspex.Breaker, error) {
 	return p.own.Admin().Breakers(ctx)
 }
 
-// allowed reports whether the service has answered what only operators may ask.
+// allowed reports whether the service has answered a request that only operators may send.
 func (p *patient) allowed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,7 +21,7 @@ type Access struct {
 	Client  *dspex.Client
 	Prefix  string // what its sessions, and its ids of anonymous jobs, begin with
 	Session string // of calls that name none
-	// Left cancels the job of a call that nobody waits for any more.
+	// Left cancels the job of a call whose client is gone.
 	Left func(context.Context, dspex.JobRef)
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// execute runs a command and returns its result. A client that wants progress gets partial output meanwhile; one that stops waiting
+// execute runs a command and returns its result. A client that wants progress gets partial output while it runs; one that stops waiting
 // cancels the job.
 func (c *call) execute(ctx context.Context, command string, args dspex.Args, options ...dspex.CallOption) (json.RawMessage, error) {
 	job := dspex.JobRef{Session: c.session, ID: c.Prefix + rand.Text()}
@@ -118,7 +118,7 @@ func (p program) tool() *mcp.Tool {
 	input := withSession(schemaOf(p.Signature.Inputs))
 	input["additionalProperties"] = false
 	tool := &mcp.Tool{Name: programPrefix + p.ID, Description: strings.TrimSpace("Runs the program " + p.ID + ". " + p.Signature.Description), InputSchema: input}
-	if len(p.Signature.Outputs) > 0 { // else only its code knows them
+	if len(p.Signature.Outputs) > 0 { // else they are only in its code
 		tool.OutputSchema = schemaOf(p.Signature.Outputs)
 	}
 	return tool

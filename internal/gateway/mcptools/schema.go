@@ -43,7 +43,7 @@ var scalars = map[string]schema{
 
 var token = regexp.MustCompile(`\s*([A-Za-z_][A-Za-z0-9_.]*|-?[0-9]+|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\],|])`)
 
-// typeSchema describes the values of a type. What it does not know, such as a class of a module, may be anything.
+// typeSchema describes the values of a type. What it does not support, such as a class of a module, may be anything.
 func typeSchema(text string) schema {
 	if strings.TrimSpace(text) == "" {
 		return schema{"type": "string"}

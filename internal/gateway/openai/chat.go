@@ -102,7 +102,7 @@ func (s *chatSink) chunk(delta map[string]any, finish any) error {
 
 func (s *chatSink) begin() {
 	s.events.begin()
-	_ = s.chunk(map[string]any{"role": "assistant", "content": ""}, nil) // the next write tells of a client that is gone
+	_ = s.chunk(map[string]any{"role": "assistant", "content": ""}, nil) // the next write fails for a client that is gone
 }
 
 func (s *chatSink) delta(text string) error { return s.chunk(map[string]any{"content": text}, nil) }

@@ -59,7 +59,7 @@ func turns(history []turn, question, answer string) []any {
 	return all
 }
 
-// info is what get_program_info tells.
+// info is the answer of get_program_info.
 type info struct {
 	ProgramType string `json:"program_type"`
 	Signature   struct {
@@ -96,7 +96,7 @@ func (m *plan) program(ctx context.Context, c Caller, p prompt, id string) error
 	m.command, m.args, m.nested = "execute_program", dspex.Args{"program_id": id, "inputs": inputs}, true
 	if outputs := found.Signature.Outputs; len(outputs) == 1 && outputs[0].text() {
 		m.field = outputs[0].Name
-		m.live = found.ProgramType == "predict" || found.ProgramType == "chain_of_thought" // others may say it more than once
+		m.live = found.ProgramType == "predict" || found.ProgramType == "chain_of_thought" // others may write it more than once
 	}
 	return nil
 }

@@ -182,7 +182,7 @@ func (s *responseSink) place(more map[string]any) map[string]any {
 
 func (s *responseSink) begin() {
 	s.events.begin()
-	// The next write tells of a client that is gone.
+	// The next write fails for a client that is gone.
 	_ = s.event("response.created", map[string]any{"response": s.body("in_progress", []any{}, nil, nil)})
 	_ = s.event("response.in_progress", map[string]any{"response": s.body("in_progress", []any{}, nil, nil)})
 	_ = s.event("response.output_item.added", map[string]any{"output_index": 0, "item": s.item("in_progress", "")})

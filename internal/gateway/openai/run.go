@@ -25,7 +25,7 @@ func (s *Server) whole(ctx context.Context, c Caller, m *plan) (string, used, er
 	return text, usageOf(reply), err
 }
 
-// tap is what a streamed answer has said so far. A client that reads slowly finds more at once: nothing is queued for it.
+// tap is the text of a streamed answer so far. A client that reads slowly finds more at once: nothing is queued for it.
 type tap struct {
 	mu      sync.Mutex
 	attempt int
@@ -44,7 +44,7 @@ func (t *tap) take(chunks iter.Seq2[dspex.Chunk, error], m *plan) {
 		case chunk.Reply != nil:
 			t.reply = chunk.Reply
 		default:
-			if chunk.Attempt != t.attempt { // what an earlier one said is void
+			if chunk.Attempt != t.attempt { // the output of an earlier one is void
 				t.attempt = chunk.Attempt
 				t.text.Reset()
 			}
@@ -97,7 +97,7 @@ func (s *Server) streamed(ctx context.Context, c Caller, m *plan, out sink) *fai
 	return f
 }
 
-// tell sends what a tap says. gone: the client went away before the end.
+// tell sends what is in a tap. gone: the client went away before the end.
 func tell(ctx context.Context, t *tap, m *plan, out sink) (f *failure, gone bool) {
 	sent, begun := "", false
 	more := func(text string) error {

@@ -197,7 +197,7 @@ func whole(b dspex.Batch) error {
 	return nil
 }
 
-// The time between two looks at the progress, and between two lines about it where there is no terminal.
+// The time between two checks of the progress, and between two lines about it where there is no terminal.
 const (
 	progressLook = 500 * time.Millisecond
 	progressLine = 10 * time.Second
@@ -239,7 +239,7 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 	return b, nil
 }
 
-// batchGoesOn is the error of somebody who does not wait any longer for a batch.
+// batchGoesOn is the error of a command that stops waiting for a batch.
 func batchGoesOn(b dspex.Batch) error {
 	return &cli.Failure{Status: cli.ExitInterrupted, Text: "interrupted; the batch " + b.ID + " continues",
 		Hint: fmt.Sprintf("`dspex batch wait %s` waits for its end, `dspex batch results %s` has what is done, `dspex batch cancel %s` ends it", b.ID, b.ID, b.ID)}

@@ -1,4 +1,4 @@
-// Package calls has the commands of clients: they run jobs and look after their own jobs, sessions and programs.
+// Package calls has the commands of clients: they run jobs and manage their own jobs, sessions and programs.
 package calls
 
 import (
@@ -267,7 +267,7 @@ func sayResult(a *cli.App, reply dspex.Reply) {
 	fmt.Fprintln(a.Out, cli.Plain(result))
 }
 
-// sayWhere adds, beside the result, what a person may want to know of its making.
+// sayWhere adds, beside the result, where and how it was computed.
 func sayWhere(a *cli.App, reply dspex.Reply) {
 	parts := []string{"job " + reply.Job.ID, fmt.Sprintf("attempt %d", reply.Attempt)}
 	parts = append(parts, reply.Worker, string(reply.SessionState), reply.Engine, "waited "+cli.Ms(reply.Queued), "ran "+cli.Ms(reply.Run))

@@ -134,7 +134,7 @@ func sayJob(a *cli.App, job dspex.Job) error {
 	return nil
 }
 
-// unknown reports whether nobody knows the job.
+// unknown reports whether the error means that there is no such job.
 func unknown(err error) bool {
 	e, ok := errors.AsType[*dspex.Error](err)
 	return ok && e.Code == dspex.CodeJobUnknown

@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// noticeEach is the time between two looks at a job that somebody waits for; the first comes after it, too.
+// noticeEach is the time between two checks of a job that the user waits for; the first comes after it, too.
 const noticeEach = time.Second
 
 // notice shows on a terminal what a job waits for.
@@ -80,7 +80,7 @@ func waitsFor(found dspex.Job, err error) string {
 	return "no answer yet: no dispatcher runs, or its broker is cut off"
 }
 
-// goesOn is the error of somebody who does not wait any longer for a job that goes on.
+// goesOn is the error of a command that stops waiting for a running job.
 func goesOn(job dspex.JobRef) error {
 	flag := ""
 	if job.Session != "" {

@@ -56,7 +56,7 @@ func programsList(a *cli.App, session *string) *cobra.Command {
 	}
 }
 
-// learntInfo is what a worker tells of what a program has learnt.
+// learntInfo is a worker's description of a program's learnt state.
 type learntInfo struct {
 	Demos, Version int
 	Error          string
@@ -187,7 +187,7 @@ modules; its next jobs use the state, on every host. With --signature PROGRAM is
 	return cmd
 }
 
-// said tells of what was done in a sentence, or by the result.
+// said writes what was done as a sentence, or as the result.
 func said(a *cli.App, r dspex.Reply, text string) error {
 	if !a.Text() {
 		return a.Say(r.Result)

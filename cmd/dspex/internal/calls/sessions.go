@@ -211,7 +211,7 @@ func sessionsExportCommand(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-// writeNew makes a file that only its owner can read: it holds what people said.
+// writeNew makes a file that only its owner can read: it holds conversations.
 func writeNew(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

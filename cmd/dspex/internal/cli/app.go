@@ -19,7 +19,7 @@ const (
 	ExitInterrupted = 130
 )
 
-// ExitHelp is what the help says of exit statuses.
+// ExitHelp is the help text about exit statuses.
 const ExitHelp = `Exit status: 0 done; 1 the job failed or was refused; 2 wrong usage; 3 the broker or the pool cannot be reached;
 4 no reply in time; 130 interrupted.`
 
@@ -52,12 +52,12 @@ func Usage(format string, args ...any) error {
 	return &Failure{Status: daemon.ExitUsage, Text: fmt.Sprintf(format, args...)}
 }
 
-// Quiet ends the program with the status of another, which has said what there was to say.
+// Quiet ends the program with the status of another, which has reported the error.
 type Quiet struct{ Status int }
 
 func (q *Quiet) Error() string { return fmt.Sprintf("it ended with status %d", q.Status) }
 
-// ErrSilent ends the program with status 1 after all has been said.
+// ErrSilent ends the program with status 1 after the error was reported.
 var ErrSilent = errors.New("reported already")
 
 // ExitStatus is the exit status for an error.
@@ -86,7 +86,7 @@ func ExitStatus(ctx context.Context, err error) int {
 	return daemon.ExitFailed
 }
 
-// WithClient connects, does one thing and closes the connection. What the broker denies ends it at once: nobody would answer.
+// WithClient connects, does one thing and closes the connection. What the broker denies ends it at once: there would be no answer.
 func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Client) error) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -38,7 +38,7 @@ type Listing[T any] struct {
 	Table Columns
 	Row   func(T) []string
 	Raw   func(T) json.RawMessage
-	None  string // what is said when there are none
+	None  string // what is written when there are none
 }
 
 // listPage is how many items are aligned, and in memory, at a time.

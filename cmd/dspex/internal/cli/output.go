@@ -90,7 +90,7 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Width is how many columns a terminal has; 0 if w is none, or does not say.
+// Width is how many columns a terminal has; 0 if w is none, or has no width.
 func (a *App) Width(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {

@@ -18,7 +18,7 @@ func WithoutBroker(cmd *cobra.Command) *cobra.Command {
 	return without(cmd, "it does not connect to a broker", "server", "context")
 }
 
-// WithoutOutput is for commands that print what they have to say as it comes.
+// WithoutOutput is for commands that print their output as it comes.
 func WithoutOutput(cmd *cobra.Command) *cobra.Command {
 	return without(cmd, "it prints text only", "output")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// ArgsHelp is what the help says of arguments.
+// ArgsHelp is the help text about arguments.
 const ArgsHelp = `Arguments are key=value. A value that is a JSON number, boolean, list or map is taken as one, everything else is
 text: n=3, deep=true, tags=["a","b"], question="What is it?". key:=JSON is always JSON: id:="007" is the text 007, x:=null
 is null. --json '{...}' gives more arguments as one map; --json @FILE and --json - read it from a file or standard input.`
@@ -78,7 +78,7 @@ func looksLikeJSON(text string) bool {
 	return false
 }
 
-// ReadJSON reads what somebody typed as strictly as a request is read: encoding/json would keep the last of two equal keys
+// ReadJSON reads a user's input as strictly as a request is read: encoding/json would keep the last of two equal keys
 // and repair what is not UTF-8.
 func ReadJSON(text []byte, v any) error {
 	_, err := wire.FromJSON(text, wire.Request)

@@ -106,7 +106,7 @@ func (d *demo) headline(text string) {
 
 func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
 
-// event tells of harm that the demo does to the system.
+// event announces a fault that the demo injects.
 func (d *demo) event(format string, args ...any) {
 	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Red, "✗"), fmt.Sprintf(format, args...))
 }

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	patience    = 10 * time.Second // of one look
+	patience    = 10 * time.Second // of one check
 	leastBytes  = 1 << 20          // that a request may have at the broker
 	slowBroker  = 20 * time.Millisecond
 	probeFor    = time.Minute
 	fewestFiles = 4096 // that a process may open
 )
 
-// deployment looks at the broker and at what is behind it.
+// deployment checks the broker and what is behind it.
 func (d *doctor) deployment(ctx context.Context) {
 	address, options, err := d.app.Target()
 	if err != nil {
@@ -65,7 +65,7 @@ func (d *doctor) broker(nc *nats.Conn) {
 	}
 }
 
-// service looks at the health, which names what is missing.
+// service checks the health, which names what is missing.
 func (d *doctor) service(ctx context.Context, c *dspex.Client, denials <-chan error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -101,7 +101,7 @@ func because(denials <-chan error) string {
 	}
 }
 
-// operation looks at what operators see.
+// operation checks what operators see.
 func (d *doctor) operation(ctx context.Context, c *dspex.Client, denials <-chan error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

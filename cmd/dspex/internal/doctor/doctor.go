@@ -22,7 +22,7 @@ const (
 	Wrong   Level = "error"
 )
 
-// Finding is what a look at one thing has found.
+// Finding is the result of one check.
 type Finding struct {
 	Check string `json:"check"`
 	Level Level  `json:"level"`
@@ -75,7 +75,7 @@ func (d *doctor) add(check string, level Level, hint, format string, args ...any
 
 func (d *doctor) fine(check, format string, args ...any) { d.add(check, Fine, "", format, args...) }
 
-// denied reports whether a look was left out for lack of rights, or failed, and reports it.
+// denied reports whether a check was left out for lack of permissions, or failed, and adds that to the findings.
 func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	switch {
 	case err == nil:

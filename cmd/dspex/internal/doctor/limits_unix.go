@@ -4,7 +4,7 @@ package doctor
 
 import "golang.org/x/sys/unix"
 
-// limits looks at how many files a process may open: each worker has some, and each connection one.
+// limits checks how many files a process may open: each worker has some, and each connection one.
 func (d *doctor) limits() {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/pyenv"
 )
 
-// machine looks at what needs no broker.
+// machine checks what needs no broker.
 func (d *doctor) machine(ctx context.Context) {
 	d.settings()
 	d.python(ctx)
@@ -26,7 +26,7 @@ func (d *doctor) machine(ctx context.Context) {
 		"%d processors: pool_size %d to %d", cpus, cpus, 3*cpus)
 }
 
-// settings looks at the file of settings and the language models it names.
+// settings checks the file of settings and the language models it names.
 func (d *doctor) settings() {
 	path, err := config.Find(d.app.Env(config.Variable(config.FileFlag)), ".")
 	var file *config.File
@@ -52,7 +52,7 @@ func (d *doctor) settings() {
 	}
 }
 
-// models looks at the language-model profiles: their form, and whether the keys they refer to are here.
+// models checks the language-model profiles: their form, and whether the keys they refer to are here.
 func (d *doctor) models(profiles string) {
 	f, err := lm.Load(profiles)
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/devserver"
 )
 
-// attemptsASecond is how many attempts have a line of their own; more of them than that nobody reads.
+// attemptsASecond is how many attempts have a line of their own; more than that are too many to read.
 const attemptsASecond = 20
 
 // mostLines is how many texts wait for the terminal: what is beyond them is counted, not shown.

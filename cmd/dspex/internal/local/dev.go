@@ -76,7 +76,7 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	}
 	d.cfg.PoolingOff = !d.pooling
 	var level slog.LevelVar
-	level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is said then
+	level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is reported then
 	if d.verbose {
 		level.Set(slog.LevelDebug)
 	}

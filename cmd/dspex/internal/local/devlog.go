@@ -9,7 +9,7 @@ import (
 // spoken are the records of what the user's own code prints and logs.
 var spoken = []string{"worker_output", "worker_log"}
 
-// devLog lets through what its handler does, and from info on what the user's own code says: who tries a program looks for its
+// devLog lets through what its handler does, and from info on the output of the user's own code: a developer who tries a program looks for its
 // prints first.
 type devLog struct{ slog.Handler }
 

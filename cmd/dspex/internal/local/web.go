@@ -22,7 +22,7 @@ type web struct {
 	wg       sync.WaitGroup
 }
 
-// noHTTP is what --http says for none.
+// noHTTP is the value of --http for none.
 const noHTTP = "none"
 
 func (w *web) flags(f *pflag.FlagSet) {

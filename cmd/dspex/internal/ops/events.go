@@ -57,7 +57,7 @@ It needs the permissions of an operator.`,
 	return cmd
 }
 
-// denied is why the broker ended it, nil if somebody else did.
+// denied is why the broker ended it, nil if it did not.
 func denied(ctx context.Context) error {
 	if f, ok := errors.AsType[*cli.Failure](context.Cause(ctx)); ok {
 		return f
@@ -82,7 +82,7 @@ func sayEvent(a *cli.App, e dspex.Event) error {
 	return err
 }
 
-// eventColour is red for what needs somebody, green for what is over.
+// eventColour is red for what needs action, green for what is over.
 func eventColour(name string) string {
 	switch name[strings.LastIndexByte(name, '.')+1:] {
 	case "opened", "reopened", "alert", "lost", "error":

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// partitionsPause is the time between two looks at a change that goes on.
+// partitionsPause is the time between two checks of a change under way.
 const partitionsPause = 500 * time.Millisecond
 
 // Partitions is `dspex partitions`.

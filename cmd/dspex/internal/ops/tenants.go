@@ -156,7 +156,7 @@ const reloadHint = "`nats-server --signal reload`, in containers `docker compose
 // reloadPause lies between two signals: two that come at once are one.
 const reloadPause = time.Second
 
-// askToReload asks twice: nats-server makes a new account when it reads its configuration, and what the account imports when it
+// askToReload sends two signals: nats-server makes a new account when it reads its configuration, and what the account imports when it
 // reads it the next time.
 func askToReload(ctx context.Context, pidFile string) error {
 	text, err := os.ReadFile(pidFile)

@@ -83,7 +83,7 @@ func plainly(ctx context.Context, a *cli.App, from insight.Source, address strin
 
 func unpainted(_, text string) string { return text }
 
-// told is a sample as JSON.
+// told is the form of a sample as JSON.
 func told(seen *insight.History) map[string]any {
 	now, _ := seen.Last()
 	out := map[string]any{"at": now.At.UTC(), "health": now.Health.Raw, "hosts": now.Hosts.Raw}
@@ -96,7 +96,7 @@ func told(seen *insight.History) map[string]any {
 	return out
 }
 
-// live draws until somebody ends it.
+// live draws until the user ends it.
 func live(ctx context.Context, a *cli.App, from insight.Source, address string, every time.Duration) error {
 	m := model{ctx: ctx, from: from, screen: screen{
 		address: address, every: every, seen: &insight.History{}, width: a.Width(a.Out),
