@@ -18,7 +18,7 @@ func Jobs(a *cli.App) *cobra.Command {
 		Use: "jobs", Short: "List, show, await and cancel jobs", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(jobsListCommand(a), jobsGetCommand(a), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
+	cmd.AddCommand(cli.Watched(a, jobsListCommand(a)), cli.Watched(a, jobsGetCommand(a)), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
 	return cmd
 }
 

@@ -17,7 +17,7 @@ func Hosts(a *cli.App) *cobra.Command {
 		Use: "hosts", Short: "List, drain and resume worker-hosts", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(hostsListCommand(a),
+	cmd.AddCommand(cli.Watched(a, hostsListCommand(a)),
 		drainCommand(a, "drain HOST", "Move a host's sessions to the others and keep it empty until it is resumed", true),
 		drainCommand(a, "resume HOST", "Let a drained host serve again", false))
 	return cmd
