@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,6 +84,53 @@ func (t *table) check() error {
 	_, err := t.read()
 	return err
 }
+
+// results are those that are there, in the order of the jobs, or each as soon as it is seen, until the batch has ended.
+func (t *table) results(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery) iter.Seq2[dspex.BatchResult, error] {
+	if !t.live {
+		return c.BatchResults(ctx, id, q)
+	}
+	return func(yield func(dspex.BatchResult, error) bool) {
+		var written []bool // by index
+		for {
+			b, err := c.GetBatch(ctx, id) // if it has ended by now, all results are there
+			if err != nil {
+				yield(dspex.BatchResult{}, err)
+				return
+			}
+			if written == nil {
+				written = make([]bool, b.Jobs)
+			}
+			began := time.Now()
+			for r, err := range c.BatchResults(ctx, id, q) {
+				if err == nil {
+					if r.Index >= len(written) || written[r.Index] {
+						continue
+					}
+					written[r.Index] = true
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+			if b.Phase == dspex.BatchEnded {
+				return
+			}
+			select {
+			case <-ctx.Done():
+				yield(dspex.BatchResult{}, ctx.Err())
+				return
+			case <-time.After(max(livePause, liveTimes*time.Since(began))):
+			}
+		}
+	}
+}
+
+// The pause between two readings of all results, and the least in times of what one took: a long batch is read less often.
+const (
+	livePause = 500 * time.Millisecond
+	liveTimes = 4
+)
 
 // copyTable writes results as CSV.
 func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {

@@ -204,50 +204,6 @@ func (t *table) copyLines(ctx context.Context, c *dspex.Client, id string, q dsp
 	return w.Flush()
 }
 
-// results are those that are there, in the order of the jobs, or each as soon as it is seen, until the batch has ended.
-func (t *table) results(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery) iter.Seq2[dspex.BatchResult, error] {
-	if !t.live {
-		return c.BatchResults(ctx, id, q)
-	}
-	return func(yield func(dspex.BatchResult, error) bool) {
-		var written []bool // by index
-		for {
-			b, err := c.GetBatch(ctx, id) // if it has ended by now, all results are there
-			if err != nil {
-				yield(dspex.BatchResult{}, err)
-				return
-			}
-			if written == nil {
-				written = make([]bool, b.Jobs)
-			}
-			began := time.Now()
-			for r, err := range c.BatchResults(ctx, id, q) {
-				if err == nil {
-					if r.Index >= len(written) || written[r.Index] {
-						continue
-					}
-					written[r.Index] = true
-				}
-				if !yield(r, err) || err != nil {
-					return
-				}
-			}
-			if b.Phase == dspex.BatchEnded {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				yield(dspex.BatchResult{}, ctx.Err())
-				return
-			case <-time.After(max(progressLook, liveTimes*time.Since(began))):
-			}
-		}
-	}
-}
-
-// liveTimes is the pause between two readings of all results, in times of what one took: a long batch is read less often.
-const liveTimes = 4
-
 func batchRetry(a *cli.App) *cobra.Command {
 	var s submission
 	cmd := &cobra.Command{
