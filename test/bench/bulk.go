@@ -45,7 +45,7 @@ type bulk struct {
 
 // measureBulk submits a file by the command line, and then a longer one.
 func measureBulk(ctx context.Context, o *options, r *report) error {
-	g, _, err := wholeRig(ctx, o, bulkWorkers, bulkSlots, "--engine", "stub", "--python", o.python, "--overflow", "0")
+	g, _, err := wholeRig(ctx, o, bulkWorkers, bulkSlots, "--engine", "stub", "--python", o.python, "--overflow", "0", "--recycle-jobs", "0") // the CPU of a worker that has ended is not seen
 	if err != nil {
 		return err
 	}
