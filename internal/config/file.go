@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -27,21 +26,11 @@ type Setting struct {
 	At   Place
 }
 
-// Place is a line and a column of a file, from 1.
-type Place struct{ Line, Column int }
-
 // File is what a file says.
 type File struct {
 	Path     string // "": there is none
 	Settings []Setting
 	Warnings []string
-}
-
-// Problem is one thing that is wrong with a file.
-type Problem struct {
-	Path string
-	At   Place
-	Text string
 }
 
 func (p Problem) Error() string {
@@ -102,43 +91,7 @@ func Parse(path string, text []byte) (*File, error) {
 	return r.file, errors.Join(r.wrong...)
 }
 
-// entry is a key of a file with its value: text, a list of texts, or entries of its own.
-type entry struct {
-	key   string
-	at    Place // of the key
-	value value
-}
-
-type value struct {
-	at      Place
-	kind    kind
-	text    string
-	list    []value
-	entries []entry
-}
-
 type kind int
-
-const (
-	isNull kind = iota
-	isText
-	isNumber
-	isBool
-	isList
-	isMap
-)
-
-func (v value) describe() string {
-	switch v.kind {
-	case isNull:
-		return "nothing"
-	case isList:
-		return "a list"
-	case isMap:
-		return "a map"
-	}
-	return strconv.Quote(v.text)
-}
 
 // reader turns entries into settings.
 type reader struct {
@@ -278,5 +231,3 @@ func (v value) plain() any {
 	}
 	return v.text
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

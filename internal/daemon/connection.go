@@ -1,25 +1,17 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/dspex/dspex/internal/link"
-	"github.com/dspex/dspex/internal/quorum"
-	"github.com/dspex/dspex/internal/stream"
 )
 
 // connection reports how the broker is reached.
@@ -119,81 +111,6 @@ func (c *connection) options() ([]nats.Option, error) {
 
 // healthTimeout bounds the question whether a program serves; an answer takes milliseconds.
 const healthTimeout = 5 * time.Second
-
-// healthCommand is for the health checks of containers and supervisors: the same flags and variables, beside the running program.
-func (p Program) healthCommand(s *Surroundings) *cobra.Command {
-	var broker connection
-	var name string
-	cmd := &cobra.Command{
-		Use:   "health",
-		Short: "Ask the running " + p.Name + " through the broker whether it serves; status 0 if it does",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := broker.check(s.Env); err != nil {
-				return err
-			}
-			options, err := broker.options()
-			if err != nil {
-				return err
-			}
-			nc, err := nats.Connect(broker.server, append(options, nats.Name("dspex health"), nats.Timeout(healthTimeout))...)
-			if err != nil {
-				return broker.refused(err)
-			}
-			defer nc.Close()
-			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
-			defer cancel()
-			if err := p.Health(ctx, nc, name); err != nil {
-				return fmt.Errorf("no %s named %q serves: %w", p.Name, name, err)
-			}
-			_, err = fmt.Fprintf(s.Out, "%s serves\n", name)
-			return err
-		},
-	}
-	broker.declare(cmd.Flags())
-	cmd.Flags().StringVar(&name, "name", Hostname(), "name of the "+p.Name)
-	return cmd
-}
-
-// serve connects and runs the program. Credentials that are refused at the start end it; refused later they may be in the
-// middle of a rotation: it goes on trying, with what the files say then. A connection that ends permanently ends the program.
-func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
-	ctx, cancel := context.WithCancelCause(asked)
-	defer cancel(nil)
-	own, err := c.options()
-	if err != nil {
-		return err
-	}
-	nc, err := nats.Connect(c.server, append(append(own, link.ConnectOptions("dspex "+p.Name)...),
-
-		nats.IgnoreAuthErrorAbort(), nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
-		nats.ErrorHandler(brokerErrors(s.Log)),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil && ctx.Err() == nil { // without an error it was closed here
-				s.Log.Warn("broker_away", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { s.Log.Info("broker_back", "server", nc.ConnectedUrlRedacted()) }),
-		nats.ClosedHandler(func(nc *nats.Conn) {
-			cancel(c.refused(fmt.Errorf("the connection ended permanently: %w", nc.LastError())))
-		}))...)
-	if err != nil {
-		return c.refused(err)
-	}
-	defer nc.Close()
-	var keeper sync.WaitGroup
-	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
-	defer keeper.Wait()
-	defer cancel(nil)
-	err = p.Run(ctx, s, nc)
-	if asked.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was asked to end while it waited for something
-	}
-	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return err
-}
 
 // refusalSilence is the time between two lines of the log about refused credentials: a try takes a third of a second.
 const refusalSilence = time.Minute

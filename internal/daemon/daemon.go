@@ -8,8 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -17,20 +16,13 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/dspex/dspex/internal/config"
+	"github.com/dspex/dspex/internal/link"
+	"github.com/dspex/dspex/internal/quorum"
+	"github.com/dspex/dspex/internal/stream"
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/dspex/dspex/internal/config"
-)
-
-// Exit statuses of all programs. The command line dspex has two more.
-const (
-	ExitOK          = 0
-	ExitFailed      = 1
-	ExitUsage       = 2
-	ExitUnreachable = 3
 )
 
 const exitHelp = `Every flag can be given by its environment variable or in a file of settings (--config); the flag wins, then the
@@ -55,16 +47,6 @@ type Program struct {
 	Health func(ctx context.Context, nc *nats.Conn, name string) error
 	// More are subcommands that need no broker.
 	More func(s *Surroundings) []*cobra.Command
-}
-
-// Surroundings are what a program has around it. Tests give their own.
-type Surroundings struct {
-	Out, Err io.Writer
-	Env      func(string) string
-	Log      *slog.Logger // set when the flags are known
-	Metrics  *prometheus.Registry
-	Hurry    <-chan struct{} // closed by the second signal; the third one kills
-	Secrets  []string        // files that hold what the broker knows this program by; set when the flags are known
 }
 
 // Main runs the program in this process and returns its exit status. env is os.Getenv.
@@ -112,15 +94,6 @@ func onSignals(stop func(), hurries bool) (hurry <-chan struct{}, forget func())
 		waits.Wait()
 	}
 }
-
-// failure ends the program with a status of its own; its texts are for people.
-type failure struct {
-	status int
-	text   string
-	hint   string
-}
-
-func (f *failure) Error() string { return f.text }
 
 // Hint adds to an error what to do about it.
 func Hint(err error, hint string) error {
@@ -210,4 +183,79 @@ func version() string {
 		return info.Main.Version
 	}
 	return "(devel)"
+}
+
+// healthCommand is for the health checks of containers and supervisors: the same flags and variables, beside the running program.
+func (p Program) healthCommand(s *Surroundings) *cobra.Command {
+	var broker connection
+	var name string
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Ask the running " + p.Name + " through the broker whether it serves; status 0 if it does",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := broker.check(s.Env); err != nil {
+				return err
+			}
+			options, err := broker.options()
+			if err != nil {
+				return err
+			}
+			nc, err := nats.Connect(broker.server, append(options, nats.Name("dspex health"), nats.Timeout(healthTimeout))...)
+			if err != nil {
+				return broker.refused(err)
+			}
+			defer nc.Close()
+			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
+			defer cancel()
+			if err := p.Health(ctx, nc, name); err != nil {
+				return fmt.Errorf("no %s named %q serves: %w", p.Name, name, err)
+			}
+			_, err = fmt.Fprintf(s.Out, "%s serves\n", name)
+			return err
+		},
+	}
+	broker.declare(cmd.Flags())
+	cmd.Flags().StringVar(&name, "name", Hostname(), "name of the "+p.Name)
+	return cmd
+}
+
+// serve connects and runs the program. Credentials that are refused at the start end it; refused later they may be in the
+// middle of a rotation: it goes on trying, with what the files say then. A connection that ends permanently ends the program.
+func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
+	ctx, cancel := context.WithCancelCause(asked)
+	defer cancel(nil)
+	own, err := c.options()
+	if err != nil {
+		return err
+	}
+	nc, err := nats.Connect(c.server, append(append(own, link.ConnectOptions("dspex "+p.Name)...),
+
+		nats.IgnoreAuthErrorAbort(), nats.SetCustomDialer(&gatherDialer{net.Dialer{Timeout: dialTimeout}}),
+		nats.ErrorHandler(brokerErrors(s.Log)),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil && ctx.Err() == nil { // without an error it was closed here
+				s.Log.Warn("broker_away", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { s.Log.Info("broker_back", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			cancel(c.refused(fmt.Errorf("the connection ended permanently: %w", nc.LastError())))
+		}))...)
+	if err != nil {
+		return c.refused(err)
+	}
+	defer nc.Close()
+	var keeper sync.WaitGroup
+	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
+	defer keeper.Wait()
+	defer cancel(nil)
+	err = p.Run(ctx, s, nc)
+	if asked.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was asked to end while it waited for something
+	}
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
 }

@@ -1,18 +1,13 @@
 package daemon
 
 import (
-	"github.com/spf13/cobra"
+	"io"
+	"log/slog"
 
 	"github.com/dspex/dspex/internal/config"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
 )
-
-// tellVariables adds each flag's variable to its help.
-func tellVariables(root *cobra.Command) {
-	config.TellVariables(root.LocalFlags())
-	for _, c := range root.Commands() {
-		config.TellVariables(c.LocalNonPersistentFlags())
-	}
-}
 
 // set sets the flags that were not given from their variables and from the file of settings, and makes the log.
 func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
@@ -30,4 +25,22 @@ func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
 		s.Log.Warn("config_warning", "text", w)
 	}
 	return nil
+}
+
+// Surroundings are what a program has around it. Tests give their own.
+type Surroundings struct {
+	Out, Err io.Writer
+	Env      func(string) string
+	Log      *slog.Logger // set when the flags are known
+	Metrics  *prometheus.Registry
+	Hurry    <-chan struct{} // closed by the second signal; the third one kills
+	Secrets  []string        // files that hold what the broker knows this program by; set when the flags are known
+}
+
+// tellVariables adds each flag's variable to its help.
+func tellVariables(root *cobra.Command) {
+	config.TellVariables(root.LocalFlags())
+	for _, c := range root.Commands() {
+		config.TellVariables(c.LocalNonPersistentFlags())
+	}
 }

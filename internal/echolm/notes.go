@@ -1,6 +1,8 @@
 package echolm
 
-import "strings"
+import (
+	"strings"
+)
 
 const (
 	noteMark   = "        # note: the value you produce "
@@ -127,12 +129,6 @@ func readOutlines(fields []field, wanted string) {
 			p.s = strings.TrimPrefix(p.s, " ")
 		}
 	}
-}
-
-// outline is one element of the nested structure that an XML prompt shows; one without children shows "..." in its place.
-type outline struct {
-	name     string
-	children []outline
 }
 
 type outlineParser struct {

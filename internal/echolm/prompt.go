@@ -179,3 +179,9 @@ func elements(content string) []section {
 	}
 	return out
 }
+
+// outline is one element of the nested structure that an XML prompt shows; one without children shows "..." in its place.
+type outline struct {
+	name     string
+	children []outline
+}

@@ -244,3 +244,42 @@ func (s *Server) wait(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// Bounds of the ring of prompts.
+const (
+	ringSize   = 100
+	maxKept    = 64 << 10 // bytes of one prompt's messages; the oldest go first, the question is what a viewer wants
+	maxControl = 4 << 10
+)
+
+// Prompt is one prompt as GET /last shows it.
+type Prompt struct {
+	Number    uint64    `json:"number"`
+	Time      time.Time `json:"time"`
+	Endpoint  string    `json:"endpoint"`
+	Model     string    `json:"model"` // as the client named it
+	Turn      int       `json:"turn"`
+	Stream    bool      `json:"stream"`
+	Script    string    `json:"script"`
+	Messages  []Message `json:"messages"`
+	LeftOut   int       `json:"left_out"` // earlier messages that were too large to keep
+	Answer    string    `json:"answer"`
+	ToolCall  string    `json:"tool_call,omitempty"`
+	Shortened bool      `json:"shortened"` // a kept text is not whole
+}
+
+// ring keeps the last prompts.
+type ring struct {
+	mu    sync.Mutex
+	items [ringSize]Prompt
+	added int
+}
+
+// add keeps p, whose texts share the memory of a body of that size.
+func (r *ring) add(p Prompt, body int) {
+	p.shrink(body)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.items[r.added%ringSize] = p
+	r.added++
+}

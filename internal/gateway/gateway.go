@@ -4,20 +4,15 @@ package gateway
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/gateway/dashboard"
-	"github.com/dspex/dspex/internal/gateway/mcptools"
 	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/tokens"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Gateway answers HTTP requests with a client.
@@ -52,20 +47,6 @@ func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gate
 	return g, g.metrics.register(registry)
 }
 
-// Handler serves all paths. Requests that end it early are cancelled by their own contexts.
-func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", g.livez)
-	mux.HandleFunc("GET /readyz", g.readyz)
-	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
-	g.declare(humago.New(mux, apiConfig()))
-	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
-	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
-	g.board.Declare(mux)
-	mux.HandleFunc("/", elsewhere(mux))
-	return g.guard(mux)
-}
-
 // asked is the caller in the form of the endpoints of OpenAI's protocol.
 func asked(ctx context.Context) openai.Caller {
 	c := who(ctx)
@@ -78,25 +59,10 @@ func (g *Gateway) looks(ctx context.Context) dashboard.Caller {
 	return dashboard.Caller{Client: c.client, Tenant: c.tenant, Own: c.client == g.client, Operates: c.role != tokens.Call, Prefix: c.prefix, Token: g.tokens != nil}
 }
 
-// toolsOf is whose tools a request of the Model Context Protocol sees.
-func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
-	c := who(r.Context())
-	return mcptools.Access{Client: c.client, Prefix: c.prefix, Session: r.Header.Get(mcptools.SessionHeader),
-		Left: func(ctx context.Context, job dspex.JobRef) { g.abandon(ctx, c.client, job) }}
-}
-
 // Close ends what goes on without a request: the calls whose partial output is kept. Their jobs go on.
 func (g *Gateway) Close() {
 	g.board.Close()
 	g.feeds.close()
-}
-
-// OpenAPI is the description of the API, as /openapi.json shows it.
-func OpenAPI() ([]byte, error) {
-	g := &Gateway{}
-	api := humago.New(http.NewServeMux(), apiConfig())
-	g.declare(api)
-	return api.OpenAPI().MarshalJSON()
 }
 
 const apiVersion = "1"

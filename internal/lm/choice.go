@@ -1,6 +1,7 @@
 package lm
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -152,4 +153,39 @@ func guess(model string) (name, rest string) {
 		}
 	}
 	return "", model
+}
+
+// Default is what jobs use that choose nothing; "" when nothing is configured. A default that cannot be used is an error:
+// nothing falls back to another model in silence.
+func (r *Registry) Default() (jobs.Model, *jobs.Error) {
+	r.mu.Lock()
+	chosen, name := r.chosen, r.byName
+	r.mu.Unlock()
+	switch {
+	case chosen != nil:
+		return r.Chosen(chosen)
+	case name == "":
+		return jobs.Model{}, nil
+	}
+	return r.Named(name)
+}
+
+// SetDefault makes a choice of set_lm the default, also one that this host cannot use; the error reports why.
+func (r *Registry) SetDefault(choice []byte) *jobs.Error {
+	r.mu.Lock()
+	r.chosen = bytes.Clone(choice)
+	r.mu.Unlock()
+	_, e := r.Chosen(choice)
+	return e
+}
+
+// Named finds a profile of the operator.
+func (r *Registry) Named(name string) (jobs.Model, *jobs.Error) {
+	r.mu.Lock()
+	p, ok := r.profiles[name]
+	r.mu.Unlock()
+	if !ok {
+		return jobs.Model{}, jobs.Refused(jobs.CodeLMUnknown, "options.lm", "an LM profile of the host: "+r.names(), "no LM profile has that name")
+	}
+	return r.resolve(name, p)
 }

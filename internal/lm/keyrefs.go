@@ -77,3 +77,12 @@ func (r *Registry) mayName(usual string) []string {
 	slices.Sort(refs)
 	return refs
 }
+
+// SecretFiles are the files that hold keys of the profiles.
+func (f File) SecretFiles() []string {
+	var refs []string
+	for _, p := range f.Profiles {
+		refs = append(refs, p.APIKey)
+	}
+	return filesOf(refs)
+}

@@ -4,8 +4,6 @@ package lm
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +16,6 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/control"
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -47,15 +44,6 @@ func (f File) NeedsLitellm() bool {
 		}
 	}
 	return false
-}
-
-// SecretFiles are the files that hold keys of the profiles.
-func (f File) SecretFiles() []string {
-	var refs []string
-	for _, p := range f.Profiles {
-		refs = append(refs, p.APIKey)
-	}
-	return filesOf(refs)
 }
 
 // Supports reports what the model's server can do beyond chat.
@@ -210,17 +198,6 @@ func (p Profile) check() (errs []error) {
 	return errs
 }
 
-// Named finds a profile of the operator.
-func (r *Registry) Named(name string) (jobs.Model, *jobs.Error) {
-	r.mu.Lock()
-	p, ok := r.profiles[name]
-	r.mu.Unlock()
-	if !ok {
-		return jobs.Model{}, jobs.Refused(jobs.CodeLMUnknown, "options.lm", "an LM profile of the host: "+r.names(), "no LM profile has that name")
-	}
-	return r.resolve(name, p)
-}
-
 func (r *Registry) names() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -233,70 +210,6 @@ func (r *Registry) names() string {
 		return "none"
 	}
 	return strings.Join(names, ", ")
-}
-
-// Default is what jobs use that choose nothing; "" when nothing is configured. A default that cannot be used is an error:
-// nothing falls back to another model in silence.
-func (r *Registry) Default() (jobs.Model, *jobs.Error) {
-	r.mu.Lock()
-	chosen, name := r.chosen, r.byName
-	r.mu.Unlock()
-	switch {
-	case chosen != nil:
-		return r.Chosen(chosen)
-	case name == "":
-		return jobs.Model{}, nil
-	}
-	return r.Named(name)
-}
-
-// SetDefault makes a choice of set_lm the default, also one that this host cannot use; the error reports why.
-func (r *Registry) SetDefault(choice []byte) *jobs.Error {
-	r.mu.Lock()
-	r.chosen = bytes.Clone(choice)
-	r.mu.Unlock()
-	_, e := r.Chosen(choice)
-	return e
-}
-
-// resolve reads the key and makes the LM frame's profile; its key changes with the content.
-func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
-	secret, err := r.secret(p.APIKey)
-	if err != nil {
-		return jobs.Model{}, jobs.Errorf(jobs.Python, "lm_not_configured", "the model's API key is not there: %v", err).
-			WithHint("set it where the worker-host runs and start it again, or use another LM profile: %s", r.names())
-	}
-	base, key := p.APIBase, secret
-	if b, k, ok := r.outside(p, secret); ok {
-		base, key = b, k
-	}
-	timeout, conns := p.TimeoutMS, p.MaxConnections
-	if timeout == 0 {
-		timeout = int(DefaultTimeout / time.Millisecond)
-	}
-	if conns == 0 {
-		conns = DefaultMaxConnections
-	}
-	m := map[string]any{
-		"name": name, "provider": p.Provider, "model": p.Model, "api_base": orNil(base), "api_key": orNil(key),
-		"temperature": nil, "max_tokens": nil, "timeout_ms": timeout, "max_connections": conns,
-		"supports": map[string]any{"response_schema": p.Supports.ResponseSchema, "function_calling": p.Supports.FunctionCalling},
-	}
-	if p.Temperature != nil {
-		m["temperature"] = *p.Temperature
-	}
-	if p.MaxTokens > 0 {
-		m["max_tokens"] = p.MaxTokens
-	}
-	if p.Engine != "" {
-		m["engine"] = p.Engine
-	}
-	body, err := wire.Encode(m)
-	if err != nil {
-		return jobs.Model{}, jobs.Errorf(jobs.System, jobs.CodeBug, "the LM profile cannot be encoded")
-	}
-	sum := sha256.Sum256(body)
-	return jobs.Model{Key: hex.EncodeToString(sum[:8]), Profile: body, Breaker: p.breaker()}, nil
 }
 
 // breaker names what fails as one: a provider's model, at another address or under another key than usual by itself.
@@ -334,4 +247,12 @@ func orNil(s string) any {
 		return nil
 	}
 	return s
+}
+
+// endpoint is where a profile's calls go, and with which key.
+type endpoint struct {
+	base   *url.URL
+	header string // that carries the key
+	prefix string // of its value
+	secret string
 }

@@ -1,7 +1,6 @@
 package mock
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,75 +20,8 @@ type call struct {
 	choice  map[string]any // of language model, without a session
 }
 
-// failure is the error of an attempt.
-type failure struct {
-	category, code, message, path, expected, hint string
-	retryable                                     bool
-}
-
-func (f *failure) frame() frame.Frame {
-	detail := map[string]any{"retryable": f.retryable}
-	for name, text := range map[string]string{"path": f.path, "expected": f.expected, "hint": f.hint} {
-		if text != "" {
-			detail[name] = text
-		}
-	}
-	return errorFrame(f.category, f.code, f.message, detail)
-}
-
-func badInput(path, expected, format string, args ...any) *failure {
-	return &failure{category: "python", code: "bad_input", message: fmt.Sprintf(format, args...), path: path, expected: expected}
-}
-
-// command is one of dspex; its arguments are those that it knows.
-type command struct {
-	run     func(*call) (any, *failure)
-	args    []string // nil: any
-	session bool     // it needs one
-	named   bool     // session_id may name the call's session
-}
-
-var commands = map[string]command{
-	"ping":    {run: ping},
-	"predict": {run: predict},
-
-	"create_program":   {createProgram, []string{"id", "signature", "program_type"}, true, true},
-	"execute_program":  {executeProgram, []string{"program_id", "inputs"}, false, true},
-	"list_programs":    {listPrograms, []string{}, false, true},
-	"get_program_info": {programInfo, []string{"program_id"}, false, true},
-	"delete_program":   {deleteProgram, []string{"program_id"}, true, true},
-
-	"set_lm":              {setLM, []string{"model", "provider", "api_key", "temperature", "max_tokens"}, false, true},
-	"configure_lm":        {setLM, []string{"model", "provider", "api_key", "temperature", "max_tokens"}, false, true},
-	"get_stats":           {getStats, []string{}, false, false},
-	"get_session_data":    {getData, []string{}, true, true},
-	"update_session_data": {updateData, []string{"operation", "key", "value"}, true, true},
-	"cleanup":             {cleanup, []string{}, false, true},
-	"reset_state":         {resetState, []string{}, false, true},
-	"cleanup_session":     {cleanupSession, []string{}, true, true},
-	"erase_session":       {eraseSession, []string{}, true, true},
-	"shutdown":            {shutdown, []string{"worker_id"}, false, false},
-}
-
 // session is the id of the call's session, "" if there is none.
 func (c *call) session() string { return c.Session[strings.LastIndexByte(c.Session, '/')+1:] }
-
-// run runs the command on a copy of the state, so that what fails changes nothing.
-func (c *call) run() (any, *failure) {
-	cmd, known := commands[c.Command]
-	if !known {
-		if v, ok := c.slot.p.scenario.result(c.Command, c.args); ok {
-			return v, nil
-		}
-		names := slices.Sorted(maps.Keys(commands))
-		return nil, &failure{category: "python", code: "unknown_command", message: "unknown command " + c.Command, path: "command", expected: strings.Join(names, ", "),
-			hint: "mock_adapter runs no modules: a rule of the scenario with a result replaces their commands"}
-	}
-	if e := c.check(cmd); e != nil {
-		return nil, e
-	}
-	return cmd.run(c)
-}
 
 func (c *call) check(cmd command) *failure {
 	if cmd.args != nil {
@@ -136,4 +68,21 @@ func (c *call) stream(outputs map[string]any) {
 			n++
 		}
 	}
+}
+
+// run runs the command on a copy of the state, so that what fails changes nothing.
+func (c *call) run() (any, *failure) {
+	cmd, known := commands[c.Command]
+	if !known {
+		if v, ok := c.slot.p.scenario.result(c.Command, c.args); ok {
+			return v, nil
+		}
+		names := slices.Sorted(maps.Keys(commands))
+		return nil, &failure{category: "python", code: "unknown_command", message: "unknown command " + c.Command, path: "command", expected: strings.Join(names, ", "),
+			hint: "mock_adapter runs no modules: a rule of the scenario with a result replaces their commands"}
+	}
+	if e := c.check(cmd); e != nil {
+		return nil, e
+	}
+	return cmd.run(c)
 }

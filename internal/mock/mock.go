@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Mode is what stands behind the endpoints while a program is tested.
@@ -55,4 +56,21 @@ func (m Mode) Keys(getenv func(string) string) func(string) string {
 		}
 		return "no-key-in-" + strings.ReplaceAll(string(m), "_", "-")
 	}
+}
+
+// Pool is workers in Go.
+type Pool struct {
+	slots    int // of each worker
+	scenario *Scenario
+	answers  []Answer
+
+	mu      sync.Mutex
+	workers []*worker
+	changed chan struct{} // closed and replaced whenever a slot comes free
+}
+
+// slot is one place in a worker.
+type slot struct {
+	p *Pool
+	w *worker
 }

@@ -2,7 +2,6 @@ package mock
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/dspex/dspex/internal/frame"
@@ -12,17 +11,6 @@ import (
 
 // EngineName is the engine that replies name.
 const EngineName = "mock"
-
-// Pool is workers in Go.
-type Pool struct {
-	slots    int // of each worker
-	scenario *Scenario
-	answers  []Answer
-
-	mu      sync.Mutex
-	workers []*worker
-	changed chan struct{} // closed and replaced whenever a slot comes free
-}
 
 // worker holds, as a Python worker does, the states of the sessions that it served.
 type worker struct {
@@ -128,16 +116,14 @@ func (p *Pool) Workers() workers.Counts {
 	return found
 }
 
-// slot is one place in a worker.
-type slot struct {
-	p *Pool
-	w *worker
-}
+func (s slot) WorkerID() uint64 { return s.w.id }
 
-func (s slot) WorkerID() uint64              { return s.w.id }
-func (s slot) WorkerName() string            { return s.w.name }
-func (s slot) Engine() string                { return EngineName }
-func (s slot) Exclusive(string) bool         { return false }
+func (s slot) WorkerName() string { return s.w.name }
+
+func (s slot) Engine() string { return EngineName }
+
+func (s slot) Exclusive(string) bool { return false }
+
 func (s slot) Tell(frame.Type, []byte) error { return nil }
 
 func (s slot) Release() {

@@ -252,11 +252,3 @@ func (f *Failure) frame() frame.Frame {
 	}
 	return errorFrame(string(category), code, message, detail)
 }
-
-func errorFrame(category, code, message string, detail map[string]any) frame.Frame {
-	raw, err := wire.Encode(detail)
-	if err != nil {
-		raw = nil // text and numbers always encode
-	}
-	return frame.Frame{Type: frame.Error, Body: frame.ErrorBody{Category: category, Code: code, Message: message, Detail: raw}.AppendBody(nil)}
-}

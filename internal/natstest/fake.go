@@ -8,15 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
-
-	"github.com/dspex/dspex/internal/contract"
 )
 
 // Fake answers the endpoints of contract/job.md without dispatcher, host or Python. Its commands:
@@ -86,43 +83,6 @@ func (f *Fake) Jobs() []FakeJob {
 
 // family matches all subjects that differ from this one in the last token only.
 func family(subject string) string { return subject[:strings.LastIndexByte(subject, '.')+1] + "*" }
-
-// StartFake serves the endpoints on a broker until the test ends.
-func StartFake(t testing.TB, s *server.Server) *Fake {
-	t.Helper()
-	f, err := NewFake(t.Context(), Connect(t, s))
-	check(t, err)
-	t.Cleanup(f.Release)
-	return f
-}
-
-// NewFake serves the endpoints until the connection is closed. Tests use StartFake.
-func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
-	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
-	for stream, subject := range map[string]string{"DSPEX_JOBS": contract.SubjectSession + "*", "DSPEX_ANON": contract.SubjectAnonymous + "*"} {
-		if err := f.consume(ctx, stream, subject); err != nil {
-			return nil, err
-		}
-	}
-	service, err := micro.AddService(nc, micro.Config{Name: "dspex", Version: "0.0.0"})
-	if err != nil {
-		return nil, err
-	}
-	for subject, serve := range map[string]func(micro.Request){
-		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCAdminSession + "*": f.call, contract.RPCAdminAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob, contract.RPCJobsList: f.listJobs,
-		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
-		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
-		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,
-		contract.RPCAuditList: f.audit, family(contract.RPCBatchesGet): f.batches,
-	} {
-		name := strings.NewReplacer(".", "-", "*", "id").Replace(subject)
-		handler := micro.HandlerFunc(func(r micro.Request) { go serve(r) }) // each may wait
-		if err := service.AddEndpoint(name, handler, micro.WithEndpointSubject(subject)); err != nil {
-			return nil, err
-		}
-	}
-	return f, nc.Flush()
-}
 
 // queueLength of a subject is small, so that a test can fill it.
 const queueLength = 2
@@ -375,4 +335,16 @@ func (f *Fake) getJob(r micro.Request) {
 	}
 	b, _ := json.Marshal(map[string]any{"ok": true, "result": result})
 	r.Respond(b)
+}
+
+// fakeBatch is a batch of a Fake: its jobs run one after the other, in their order.
+type fakeBatch struct {
+	id        string
+	jobs      []json.RawMessage
+	phase     string
+	cancelled bool
+	created   time.Time
+	ended     time.Time
+	done      chan struct{} // closed when it has ended
+	results   []map[string]any
 }

@@ -8,23 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-
-	"github.com/dspex/dspex/internal/contract"
 )
-
-// fakeBatch is a batch of a Fake: its jobs run one after the other, in their order.
-type fakeBatch struct {
-	id        string
-	jobs      []json.RawMessage
-	phase     string
-	cancelled bool
-	created   time.Time
-	ended     time.Time
-	done      chan struct{} // closed when it has ended
-	results   []map[string]any
-}
 
 // fakeBatchAsk is what requests about batches have.
 type fakeBatchAsk struct {

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/nats-io/nats.go"
 )
 
 // What is asked of a broker with accounts, against one without.
@@ -65,32 +64,6 @@ func walledRig(ctx context.Context, o *options) (g *rig, err error) {
 
 func (g *rig) clientURL() string {
 	return strings.Replace(g.url, "nats://", "nats://client:"+accountPassword+"@", 1)
-}
-
-// mixed makes calls that end in every way: answered, refused, cancelled, and left by a client that does not wait.
-func (c *client) mixed(o order) operation {
-	answered := c.call(o)
-	return func(lane, n int, done func(error)) {
-		switch n % 4 {
-		case 0:
-			c.replies.wait[lane] = func(*nats.Msg) { done(nil) } // refused
-			if err := c.nc.PublishRequest(jobs.RPCSession+session(n), c.replies.prefix+strconv.Itoa(lane), []byte("{")); err != nil {
-				done(err)
-			}
-			return
-		case 1: // nobody hears its answer
-			if err := c.nc.PublishRequest(jobs.RPCSession+session(n), c.nc.NewInbox(), callBody); err != nil {
-				done(err)
-				return
-			}
-		case 2:
-			if err := c.cancelled(session(n), strconv.Itoa(n)+"-"+c.nc.NewInbox()[len("_INBOX.client."):]); err != nil {
-				done(err)
-				return
-			}
-		}
-		answered(lane, n, done)
-	}
 }
 
 // cancelled makes a call that waits and is cancelled at once. Nobody hears its answers.

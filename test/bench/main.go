@@ -20,18 +20,6 @@ import (
 	"time"
 )
 
-// options report what to measure and with what.
-type options struct {
-	part, bin, python, json string
-	config                  string // the shipped configuration of a broker with accounts
-	runtime                 string // directory of another runtime, to compare with
-	rounds, faults, bulk    int
-	slice                   time.Duration // of one measurement
-	syncAlways              bool
-	dir                     string // of this run, removed at its end
-	self                    string // path of this binary
-}
-
 // chapter is a part of the bench.
 type chapter struct {
 	name string

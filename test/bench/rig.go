@@ -4,10 +4,23 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 )
 
 // rig is a group of processes around one broker.
@@ -106,4 +119,139 @@ func wholeRig(ctx context.Context, o *options, workers, slots int, more ...strin
 		g.stop()
 	}
 	return g, host, err
+}
+
+// GOMEMLIMIT and GOGC of the broker, as in docker-compose.yml.
+const (
+	brokerMemory = 110 << 20
+	brokerGC     = 50 // GOGC, percent
+)
+
+// playBroker is a nats-server with JetStream on disk. Port 0 is a free one.
+func playBroker(ctx context.Context, listen, dir, config string, syncAlways bool) error {
+	debug.SetMemoryLimit(brokerMemory)
+	debug.SetGCPercent(brokerGC)
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	o := &server.Options{ServerName: "bench", JetStream: true, PingInterval: 2 * time.Second, MaxPingsOut: 2}
+	if config != "" {
+		if o, err = server.ProcessConfigFile(config); err != nil {
+			return err
+		}
+		o.HTTPPort, o.SyncInterval = 0, 0
+	}
+	o.Host, o.Port, o.StoreDir, o.SyncAlways, o.NoSigs, o.NoLog = host, port, dir, syncAlways, true, true
+	s, err := server.NewServer(o)
+	if err != nil {
+		return err
+	}
+	s.Start()
+	defer func() { s.Shutdown(); s.WaitForShutdown() }()
+	if !s.ReadyForConnections(10 * time.Second) {
+		return errors.New("the broker does not listen")
+	}
+	fmt.Println("ready", s.ClientURL())
+	untilOrphaned(ctx)
+	return nil
+}
+
+// untilOrphaned returns when ctx ends or nobody holds stdin any more.
+func untilOrphaned(ctx context.Context) {
+	gone := make(chan struct{})
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); close(gone) }()
+	select {
+	case <-ctx.Done():
+	case <-gone:
+	}
+}
+
+// playPeer is the other end of two parts: a micro service that answers at once, and a consumer of every partition of
+// DSPEX_JOBS that answers and acknowledges at once, with the consumers that a host makes.
+func playPeer(ctx context.Context, url string) error {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	reply := samples().reply
+	service, err := micro.AddService(nc, micro.Config{Name: "bench", Version: "1.0.0", Endpoint: &micro.EndpointConfig{
+		Subject: "bench.micro", Handler: micro.HandlerFunc(func(r micro.Request) { _ = r.Respond(reply) }),
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = service.Stop() }()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	stop, err := consume(ctx, js, stream.Jobs, "dspex.p.", func(m jetstream.Msg) {
+		_ = nc.Publish(m.Headers().Get(jobs.HeaderReplyTo), reply)
+		_ = m.Ack()
+	})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	go anchor(ctx, js)
+	fmt.Println("ready")
+	untilOrphaned(ctx)
+	return nil
+}
+
+// partitions of the jobs stream, the default of a deployment.
+const partitions = 64
+
+// consume makes a host's consumers on all partitions of a stream.
+func consume(ctx context.Context, js jetstream.JetStream, name, prefix string, f func(jetstream.Msg)) (func(), error) {
+	var running []jetstream.ConsumeContext
+	stop := func() {
+		for _, c := range running {
+			c.Stop()
+		}
+	}
+	for n := range partitions {
+		c, err := js.CreateConsumer(ctx, name, jetstream.ConsumerConfig{
+			Durable: fmt.Sprintf("p%d", n), FilterSubject: fmt.Sprintf("%s%d.>", prefix, n), AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: stream.MaxAckPending, MaxWaiting: 64, MemoryStorage: true,
+		})
+		if err != nil {
+			return stop, err
+		}
+		cc, err := c.Consume(f, jetstream.PullMaxMessages(256), jetstream.PullExpiry(30*time.Second), jetstream.PullHeartbeat(5*time.Second))
+		if err != nil {
+			return stop, err
+		}
+		running = append(running, cc)
+	}
+	return stop, nil
+}
+
+// anchor does what the leading dispatcher does for the jobs stream.
+func anchor(ctx context.Context, js jetstream.JetStream) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	last := uint64(0)
+	for {
+		if ack, err := js.Publish(ctx, stream.AnchorSubject, nil); err == nil {
+			if s, err := js.Stream(ctx, stream.Jobs); err == nil && last > 0 {
+				_ = s.DeleteMsg(ctx, last)
+			}
+			last = ack.Sequence
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }

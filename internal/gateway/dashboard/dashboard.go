@@ -5,6 +5,7 @@ package dashboard
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -46,22 +47,6 @@ type Server struct {
 	watches map[string]*watch
 	viewers int
 	narrow  map[*dspex.Client]bool // the client's requests are those of an operator of a broker with accounts
-}
-
-// Declare registers the paths.
-func (s *Server) Declare(mux *http.ServeMux) {
-	s.ctx, s.stop = context.WithCancel(context.Background())
-	s.watches, s.narrow = map[string]*watch{}, map[*dspex.Client]bool{}
-	mux.HandleFunc("GET "+Root+"/login", s.getLogin)
-	mux.HandleFunc("POST "+Root+"/login", s.postLogin)
-	mux.HandleFunc("POST "+Root+"/logout", s.sameOrigin(s.logout))
-	mux.HandleFunc("GET "+Root+"/assets/{file}", asset)
-	mux.HandleFunc("GET "+Root+"/live", s.live)
-	mux.HandleFunc("POST "+Root+"/act", s.sameOrigin(s.act))
-	mux.HandleFunc("POST "+Root+"/tenant", s.sameOrigin(s.chooseTenant))
-	for _, p := range pages {
-		mux.HandleFunc("GET "+p.Path, s.show(p))
-	}
 }
 
 // Close ends what goes on without a request.
@@ -133,4 +118,24 @@ func (s *Server) servesSeveral(ctx context.Context, c *dspex.Client) (bool, erro
 	defer s.mu.Unlock()
 	s.narrow[c] = stats.Tenants != nil
 	return stats.Tenants != nil, nil
+}
+
+// address is a page of the dashboard that reports what was done.
+func address(page, done string, keys ...string) string {
+	q := url.Values{"done": {done}}
+	for i := 0; i+1 < len(keys); i += 2 {
+		if keys[i+1] != "" {
+			q.Set(keys[i], keys[i+1])
+		}
+	}
+	return Root + page + "?" + q.Encode()
+}
+
+// chosenTenant is the tenant that an operator views, "" for all. The service decides whether it may be named.
+func chosenTenant(r *http.Request) string {
+	c, err := r.Cookie(tenantCookie)
+	if err != nil || !tenantName.MatchString(c.Value) {
+		return ""
+	}
+	return c.Value
 }

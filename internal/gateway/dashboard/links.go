@@ -1,22 +1,10 @@
 package dashboard
 
 import (
-	"net/url"
 	"strconv"
 
 	"github.com/dspex/dspex"
 )
-
-// address is a page of the dashboard that reports what was done.
-func address(page, done string, keys ...string) string {
-	q := url.Values{"done": {done}}
-	for i := 0; i+1 < len(keys); i += 2 {
-		if keys[i+1] != "" {
-			q.Set(keys[i], keys[i+1])
-		}
-	}
-	return Root + page + "?" + q.Encode()
-}
 
 // dash stands for what is not there.
 func dash(text string) string {

@@ -79,15 +79,6 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 // tenantName is the form of a tenant's name.
 var tenantName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// chosenTenant is the tenant that an operator views, "" for all. The service decides whether it may be named.
-func chosenTenant(r *http.Request) string {
-	c, err := r.Cookie(tenantCookie)
-	if err != nil || !tenantName.MatchString(c.Value) {
-		return ""
-	}
-	return c.Value
-}
-
 func (s *Server) chooseTenant(w http.ResponseWriter, r *http.Request) {
 	name := r.PostFormValue("tenant")
 	if name != "" && !tenantName.MatchString(name) {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"maps"
 	"time"
-
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // command is a tool that every server has.
@@ -31,13 +29,8 @@ func (c command) tool() *mcp.Tool {
 	return &mcp.Tool{Name: c.name, Description: c.about, InputSchema: input, Annotations: &mcp.ToolAnnotations{ReadOnlyHint: c.readOnly}}
 }
 
-func copied(s schema) schema {
-	all := schema{}
-	maps.Copy(all, s)
-	return all
-}
+func text(about string) schema { return schema{"type": "string", "description": about} }
 
-func text(about string) schema   { return schema{"type": "string", "description": about} }
 func object(about string) schema { return schema{"type": "object", "description": about} }
 
 var (

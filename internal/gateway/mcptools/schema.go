@@ -1,6 +1,7 @@
 package mcptools
 
 import (
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -157,4 +158,10 @@ func (p *parser) literal() (schema, bool) {
 		}
 	}
 	return nil, false
+}
+
+func copied(s schema) schema {
+	all := schema{}
+	maps.Copy(all, s)
+	return all
 }

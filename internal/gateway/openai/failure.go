@@ -2,6 +2,7 @@ package openai
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -84,4 +85,10 @@ func (f *failure) write(w http.ResponseWriter) {
 // Refuse answers with an error in OpenAI's form.
 func Refuse(w http.ResponseWriter, status int, code, param, message string) {
 	(&failure{status: status, Type: typeOf(status), Param: param, Code: cmp.Or(code, "error"), Message: message}).write(w)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // a client that went away needs no answer
 }

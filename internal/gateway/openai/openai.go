@@ -39,14 +39,6 @@ const Default = "default"
 // programs is what the names of models begin with that are programs.
 const programs = "program:"
 
-// Declare adds the paths to a mux.
-func (s *Server) Declare(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/models", s.listModels)
-	mux.HandleFunc("GET /v1/models/{model}", s.showModel)
-	mux.HandleFunc("POST /v1/chat/completions", s.chat)
-	mux.HandleFunc("POST /v1/responses", s.respond)
-}
-
 // Serves reports whether a path is one of these, so that refusals of others on the way to it have OpenAI's form.
 func Serves(path string) bool {
 	return path == "/v1/models" || strings.HasPrefix(path, "/v1/models/") || path == "/v1/chat/completions" || path == "/v1/responses"
@@ -164,12 +156,6 @@ func keys(names ...string) map[string]bool {
 		known[n] = true
 	}
 	return known
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a client that went away needs no answer
 }
 
 func now() int64 { return time.Now().Unix() }

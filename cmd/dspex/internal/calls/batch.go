@@ -14,10 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/spf13/cobra"
 )
 
 // Batch is `dspex batch`.
@@ -102,9 +101,6 @@ Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has no
 	cmd.Flags().BoolVar(&s.skip, "skip-invalid", false, "let invalid jobs fail and run the others")
 	return cmd
 }
-
-// mostLine bounds a line: no broker takes a job of that size.
-const mostLine = 64 << 20
 
 // linesOf are the jobs of a file.
 func linesOf(in io.Reader) iter.Seq2[dspex.BatchJob, error] {

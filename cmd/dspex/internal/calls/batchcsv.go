@@ -13,10 +13,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
-
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/spf13/cobra"
 )
 
 // sheet is how the rows of a CSV file become jobs.
@@ -292,3 +291,6 @@ func withoutMark(in io.Reader) io.Reader {
 	}
 	return r
 }
+
+// mostLine bounds a line: no broker takes a job of that size.
+const mostLine = 64 << 20

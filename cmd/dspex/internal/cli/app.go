@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/daemon"
+	"github.com/nats-io/nats.go"
 )
 
 // Exit statuses beside those of package daemon, as in the help text.
@@ -36,20 +35,6 @@ type App struct {
 	Server, Context, Output string
 	ServerGiven             bool
 	Began                   bool // a subcommand runs: what was typed made sense
-}
-
-// Failure ends the program with a status of its own; its text is for people.
-type Failure struct {
-	Status int
-	Text   string
-	Hint   string
-}
-
-func (f *Failure) Error() string { return f.Text }
-
-// Usage is the error of wrong usage.
-func Usage(format string, args ...any) error {
-	return &Failure{Status: daemon.ExitUsage, Text: fmt.Sprintf(format, args...)}
 }
 
 // Quiet ends the program with the status of another, which has reported the error.
@@ -150,4 +135,12 @@ func FirstOf(texts ...string) string {
 		}
 	}
 	return ""
+}
+
+// surrounding is what the variables of the nats command line set when no context is named.
+func (a *App) surrounding() *natsContext {
+	return &natsContext{
+		name: "of the environment", User: a.Env("NATS_USER"), Password: a.Env("NATS_PASSWORD"), Creds: a.Env("NATS_CREDS"), NKey: a.Env("NATS_NKEY"),
+		Cert: a.Env("NATS_CERT"), Key: a.Env("NATS_KEY"), CA: a.Env("NATS_CA"), InboxPrefix: a.Env("NATS_INBOX_PREFIX"),
+	}
 }

@@ -9,9 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/dspex/dspex/internal/daemon"
+	"github.com/nats-io/nats.go"
 )
 
 // natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings an
@@ -37,14 +36,6 @@ type natsContext struct {
 	NSC          string `json:"nsc"`
 	SocksProxy   string `json:"socks_proxy"`
 	WindowsStore string `json:"windows_cert_store"`
-}
-
-// surrounding is what the variables of the nats command line set when no context is named.
-func (a *App) surrounding() *natsContext {
-	return &natsContext{
-		name: "of the environment", User: a.Env("NATS_USER"), Password: a.Env("NATS_PASSWORD"), Creds: a.Env("NATS_CREDS"), NKey: a.Env("NATS_NKEY"),
-		Cert: a.Env("NATS_CERT"), Key: a.Env("NATS_KEY"), CA: a.Env("NATS_CA"), InboxPrefix: a.Env("NATS_INBOX_PREFIX"),
-	}
 }
 
 func readContext(env func(string) string, name string) (*natsContext, error) {

@@ -3,7 +3,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,11 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/spf13/cobra"
 )
 
 // Command is `dspex demo`.
@@ -53,15 +51,6 @@ worker-host must be in the directory of dspex.`,
 			}
 		},
 	}
-}
-
-// demo is what its scenes share.
-type demo struct {
-	*cli.App
-	c    *dspex.Client
-	info devserver.Info
-	dir  string
-	host *demoHost
 }
 
 // scenes of the demo, in order.
@@ -102,54 +91,6 @@ func runDemo(ctx context.Context, a *cli.App, info devserver.Info) (err error) {
 
 func (d *demo) headline(text string) {
 	fmt.Fprintf(d.Out, "\n%s\n%s\n", d.Paint(d.Out, cli.Bold, text), d.Paint(d.Out, cli.Dim, strings.Repeat("─", len([]rune(text)))))
-}
-
-func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
-
-// event announces a fault that the demo injects.
-func (d *demo) event(format string, args ...any) {
-	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Red, "✗"), fmt.Sprintf(format, args...))
-}
-
-// mended reports that the demo takes it back.
-func (d *demo) mended(format string, args ...any) {
-	fmt.Fprintf(d.Out, "\n  %s %s\n", d.Paint(d.Out, cli.Green, "✓"), fmt.Sprintf(format, args...))
-}
-
-// turn is one request of the demo.
-type turn struct {
-	title   string
-	session string // empty: anonymous
-	command string
-	args    dspex.Args
-}
-
-// do sends a request and shows it with its answer.
-func (d *demo) do(ctx context.Context, t turn, options ...dspex.CallOption) (r dspex.Reply, err error) {
-	subject := "dspex.rpc.anonymous"
-	if t.session == "" {
-		r, err = d.c.ExecuteAnonymous(ctx, t.command, t.args, options...)
-	} else {
-		subject = "dspex.rpc.session." + t.session
-		r, err = d.c.Execute(ctx, t.session, t.command, t.args, options...)
-	}
-	body, merr := json.Marshal(struct {
-		Command string     `json:"command"`
-		Args    dspex.Args `json:"args"`
-	}{t.command, t.args})
-	if merr != nil {
-		return r, merr
-	}
-	rows := []cli.Row{{"request", subject}, {"", ""}, {"body", string(body)}}
-	if err == nil {
-		rows = append(rows, cli.Row{"answer", cli.Word(string(r.Result))})
-		if t.session != "" {
-			rows = append(rows, cli.Row{"session", fmt.Sprintf("worker %s, state %s", r.Worker, d.Paint(d.Out, cli.Bold, string(r.SessionState)))})
-		}
-	}
-	fmt.Fprintf(d.Out, "\n  %s\n", t.title)
-	d.Table(d.Out, "    ", rows)
-	return r, err
 }
 
 // examples are the calls of docs/migration.md, "Calls".

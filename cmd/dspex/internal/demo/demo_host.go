@@ -18,13 +18,6 @@ import (
 //go:embed demodata/demo_tools.py
 var demoTools []byte
 
-// demoHost is a worker-host that the demo started.
-type demoHost struct {
-	name  string
-	cmd   *exec.Cmd
-	ended chan error
-}
-
 const (
 	demoStart = 5 * time.Minute // the first start of all makes the Python environment
 	demoStop  = 15 * time.Second

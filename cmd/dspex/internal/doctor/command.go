@@ -1,0 +1,37 @@
+package doctor
+
+import (
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/spf13/cobra"
+)
+
+// Command is `dspex doctor`.
+func Command(a *cli.App) *cobra.Command {
+	var probe, local bool
+	var path string
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Diagnose this machine, the broker and the deployment",
+		Long: `Diagnose this machine, the broker and the deployment, and suggest fixes. It changes nothing.
+
+Some checks need the permissions of an operator; without them they are left out and listed as such. --probe runs one small prediction
+with each language-model profile that the file of settings names: that costs money.
+
+Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count.`,
+		Example: "  dspex doctor\n  dspex doctor --local          # without a broker\n  dspex doctor -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d := &doctor{app: a, path: path, probe: probe}
+			d.machine(cmd.Context())
+			if !local {
+				d.deployment(cmd.Context())
+			}
+			return d.say()
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&local, "local", false, "check only this machine")
+	f.BoolVar(&probe, "probe", false, "call each language model of the file of settings once, through the deployment")
+	f.StringVar(&path, "path", ".", "directory of your modules")
+	return cmd
+}

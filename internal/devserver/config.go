@@ -1,0 +1,63 @@
+package devserver
+
+import (
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/mock"
+	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/internal/sandbox"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what to run. Zero values mean the documented defaults.
+type Config struct {
+	Engine     string         // "dspy" (default) or "stub"
+	Listen     string         // HOST:PORT, default 127.0.0.1:4222; port 0 takes a free one
+	Dir        string         // the broker's data; default: a directory that is removed at the end
+	Workers    int            // default 4
+	Slots      int            // of each worker, default 64
+	Pool       pyproc.Options // of the workers; zero: the defaults
+	Sandbox    sandbox.Options
+	Breaker    breaker.Config // zero: the defaults
+	Defaults   host.Defaults  // of jobs' options
+	Alerts     dispatch.Alerts
+	Modules    pyenv.Modules         // the user's
+	LMFile     string                // profiles; default: the echo model alone
+	KeyRefs    lm.KeyRefs            // that set_lm may name
+	Test       mock.Options          // zero: no test mode
+	Python     string                // interpreter, default python3
+	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
+	Log        *slog.Logger
+	Progress   io.Writer // of making the Python environment
+	PoolingOff bool      // neither workers nor worker-host
+	// ProbeEach is the time between two probes of the broker; default 10 s.
+	ProbeEach time.Duration
+	// Ready is called with where clients connect, once requests will be answered.
+	Ready func(Info)
+	// Ended is called with each attempt that is over; it must not block.
+	Ended func(Ended)
+
+	box      *sandbox.Box // made by Run, as is the rest
+	mode     mock.Mode
+	scenario *mock.Scenario
+}
+
+// Ended is an attempt that is over.
+type Ended = host.Ended
+
+// Info is what Ready is called with.
+type Info struct {
+	URL    string
+	Off    bool   // there is no pool
+	Echo   string // URL of the echo model, "" when an LM is configured
+	Engine string
+	Mode   string                   // of tests, "" if there is none
+	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side
+}

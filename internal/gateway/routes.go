@@ -1,0 +1,42 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/gateway/mcptools"
+	"github.com/dspex/dspex/internal/gateway/openai"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Handler serves all paths. Requests that end it early are cancelled by their own contexts.
+func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", g.livez)
+	mux.HandleFunc("GET /readyz", g.readyz)
+	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
+	g.declare(humago.New(mux, apiConfig()))
+	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
+	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
+	g.board.Declare(mux)
+	mux.HandleFunc("/", elsewhere(mux))
+	return g.guard(mux)
+}
+
+// OpenAPI is the description of the API, as /openapi.json shows it.
+func OpenAPI() ([]byte, error) {
+	g := &Gateway{}
+	api := humago.New(http.NewServeMux(), apiConfig())
+	g.declare(api)
+	return api.OpenAPI().MarshalJSON()
+}
+
+// toolsOf is whose tools a request of the Model Context Protocol sees.
+func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
+	c := who(r.Context())
+	return mcptools.Access{Client: c.client, Prefix: c.prefix, Session: r.Header.Get(mcptools.SessionHeader),
+		Left: func(ctx context.Context, job dspex.JobRef) { g.abandon(ctx, c.client, job) }}
+}
