@@ -86,6 +86,7 @@ var endpoints = map[string]struct{ body, action string }{
 	"batches-results":  {`{"batch":"b1"}`, ""},
 	"batches-cancel":   {`{"batch":"b1"}`, ""},
 	"batches-erase":    {`{"batch":"b1"}`, ""},
+	"objects-get":      {`{"job":"q1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`, ""}, // this, too
 }
 
 // TestEachEndpointIsAuditedOrSaidNotToBe: what is served and not in the table fails the test.

@@ -2,6 +2,7 @@ package production
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -98,6 +99,7 @@ func (w *walls) heard(subject string) bool {
 var targets = []string{
 	"$KV.dspex_assign.p.99", "$KV.dspex_sessions.s.victim", "$KV.dspex_sessions.h.victim", "$KV.dspex_sessions.a.victim",
 	"$KV.dspex_results.r.s.victim.j", "$KV.dspex_results.r.a.victim", "$KV.dspex_results.t.victim", "$KV.dspex_results.r.s.acme.victim.j",
+	"$O.dspex_objects.C.default.a.victim", "$O.dspex_objects.M.victim",
 	"$KV.dspex_batches.i.default.victim.0", "$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
 	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.audit.operator.victim", "dspex.audit.tenant.victim", "dspex.telemetry.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
@@ -352,6 +354,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	for subject, body := range map[string]string{
 		"dspex.rpc.jobs.get": `{"session":"dave","job":"order1"}`, "dspex.rpc.jobs.cancel": `{"session":"dave","job":"order1"}`, "dspex.rpc.sessions.get": `{"session":"dave"}`,
 		"dspex.rpc.sessions.export": `{"session":"dave"}`, "dspex.rpc.sessions.cleanup": `{"session":"dave"}`, "dspex.rpc.sessions.erase": `{"session":"dave"}`,
+		"dspex.rpc.objects.get": `{"session":"dave","job":"order1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`,
 	} {
 		_ = ask(other, subject, body, nil) // whatever it says of a session of its own
 		if got := ask(other, subject, body, nats.Header{"Dspex-Tenant": {"default"}}); !strings.Contains(got, "bad_header") {
@@ -360,6 +363,22 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	}
 	if got := ask(own, "dspex.rpc.session.dave", `{"command":"append","args":{"x":2}}`, nil); !strings.Contains(got, "[1,2]") {
 		t.Errorf("another tenant touched the session: %s", got)
+	}
+	// A large result is its tenant's alone, by whatever reference.
+	var large struct {
+		Job    string
+		Object struct{ Object string } `json:"result_object"`
+	}
+	said := ask(own, "dspex.rpc.session.erin", `{"command":"echo","args":{"x":"`+strings.Repeat("x", 400<<10)+`"}}`, nil)
+	if err := json.Unmarshal([]byte(said), &large); err != nil || large.Object.Object == "" {
+		t.Fatalf("%v: %.200s", err, said)
+	}
+	get := fmt.Sprintf(`{"session":"erin","job":%q,"object":%q}`, large.Job, large.Object.Object)
+	if got := ask(own, "dspex.rpc.objects.get", get, nil); !strings.Contains(got, `"ok":true`) {
+		t.Errorf("its own object: %.200s", got)
+	}
+	if got := ask(other, "dspex.rpc.objects.get", get, nil); !strings.Contains(got, "object_unknown") {
+		t.Errorf("another tenant's object: %.200s", got)
 	}
 	for _, subject := range []string{
 		"dspex.rpc.hosts.list", "dspex.rpc.hosts.drain", "dspex.rpc.hosts.resume", "dspex.rpc.partitions.get", "dspex.rpc.partitions.set",
@@ -377,7 +396,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 	may := map[string][]string{
 		"host": {
 			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.prog.", "$KV.dspex_control.prog.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
-			"dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim",
+			"$O.dspex_objects.", "dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim",
 		},
 		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_batches.", "$KV.dspex_results.r.a.", "dspex.", "_INBOX.", "$JS.API."},
 	}
