@@ -185,7 +185,7 @@ func (s *side) end(c *Core) {
 	*s = side{}
 }
 
-// drop removes all of it: the next epoch gets it again.
+// forget removes all of it: the next epoch gets it again.
 func (q *queue) forget(c *Core) {
 	for _, j := range q.jobs {
 		c.do(Action{Kind: Forget, Job: j})

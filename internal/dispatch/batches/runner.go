@@ -88,7 +88,7 @@ func (r *runner) take(e happening) {
 	}
 }
 
-// drop removes chunks that are settled.
+// forget removes chunks that are settled.
 func (r *runner) forget() {
 	settled := r.run.Settled()
 	for first, v := range r.views {

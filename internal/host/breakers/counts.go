@@ -12,7 +12,7 @@ import (
 // their own host only.
 const mostSums = 256
 
-// drop removes what was counted of a breaker that an operator has reset.
+// forget removes what was counted of a breaker that an operator has reset.
 func (s *Shared) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

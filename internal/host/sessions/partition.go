@@ -63,7 +63,7 @@ func (p *partition) forgetIdle() {
 	}
 }
 
-// drop removes a session without work from memory; called with p.mu held.
+// forget removes a session without work from memory; called with p.mu held.
 func (p *partition) forget(ref jobs.SessionRef) {
 	delete(p.sessions, ref)
 	p.all.Telemetry.Stats.Sessions.Add(-1)
