@@ -57,6 +57,7 @@ const (
 	scripts    = "github.com/rogpeppe/go-internal"
 	nuid       = "github.com/nats-io/nuid"
 	nkeys      = "github.com/nats-io/nkeys"
+	otel       = "go.opentelemetry.io/otel"
 	msgpack    = "github.com/vmihailenco/msgpack/v5"
 )
 
@@ -101,6 +102,7 @@ var thirdParty = map[string][]string{
 	"internal/stream":               {natsClient, nuid},
 	"internal/tenants":              {natsServer, nkeys, xcrypto},
 	"internal/tokens":               {xtime},
+	"internal/tracing":              {otel, pflag, prometheus},
 	"internal/wire":                 {msgpack},
 }
 

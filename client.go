@@ -24,6 +24,8 @@ type Client struct {
 	domain string // of JetStream, "" for any
 	tenant string // that requests name, "" for one's own
 	watch  watch  // of the connection, while a request waits long
+
+	traceparent func(context.Context) string // nil: jobs belong to no span but their own
 }
 
 const (
@@ -62,6 +64,31 @@ func (o clientOption) applyConnect(c *connectConfig) { c.client = append(c.clien
 // domain would take them: Submit then fails with CodeWrongDomain.
 func WithJetStreamDomain(domain string) ClientOption {
 	return clientOption(func(c *Client) { c.domain = domain })
+}
+
+// WithPropagator has each job belong to a span of its caller: traceparent returns that of a context, "" for none. With OpenTelemetry:
+//
+//	dspex.WithPropagator(func(ctx context.Context) string {
+//		carrier := propagation.MapCarrier{}
+//		propagation.TraceContext{}.Inject(ctx, carrier)
+//		return carrier["traceparent"]
+//	})
+//
+// WithTraceparent of a job wins.
+func WithPropagator(traceparent func(ctx context.Context) string) ClientOption {
+	return clientOption(func(c *Client) { c.traceparent = traceparent })
+}
+
+// propagate gives the request the span of its caller. What is no traceparent is left out: no job fails for its trace.
+func (c *Client) propagate(ctx context.Context, r *request) {
+	if c.traceparent == nil || r.traceparent != "" {
+		return
+	}
+	if text := c.traceparent(ctx); text != "" {
+		if _, _, _, ok := contract.ParseTraceparent(text); ok {
+			r.traceparent = text
+		}
+	}
 }
 
 // WithSubjectPrefix puts "prefix." before every subject that is published or requested, for accounts that import the subjects
@@ -210,6 +237,7 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 	if err != nil {
 		return Reply{}, err
 	}
+	c.propagate(ctx, r)
 	ctx, cancel := bounded(ctx, r.total()+settling)
 	defer cancel()
 	m, err := c.request(ctx, r.callMessage(ctx, subject), r.job)

@@ -35,6 +35,23 @@ func (o option) applyCall(r *request)    { o(r) }
 func (o option) applySubmit(r *request)  { o(r) }
 func (o option) applySession(r *request) { o(r) }
 
+// WithTraceparent says which span the job belongs to, as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>. With OpenTelemetry:
+//
+//	carrier := propagation.MapCarrier{}
+//	propagation.TraceContext{}.Inject(ctx, carrier)
+//	c.Execute(ctx, session, command, args, dspex.WithTraceparent(carrier["traceparent"]))
+//
+// WithPropagator does that for all jobs of a client. An empty text is no span.
+func WithTraceparent(traceparent string) JobOption {
+	return option(func(r *request) {
+		if _, _, _, ok := contract.ParseTraceparent(traceparent); !ok && traceparent != "" {
+			r.refuse("traceparent", "00-<trace id>-<span id>-<flags>", traceparent)
+			return
+		}
+		r.traceparent = traceparent
+	})
+}
+
 // WithTimeout bounds one attempt: 1 ms to 24 h, 30 s by default.
 func WithTimeout(d time.Duration) JobOption {
 	return option(func(r *request) {

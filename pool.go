@@ -16,6 +16,11 @@ import (
 func (c *Client) ask(ctx context.Context, subject string, body any) (Reply, error) {
 	m := nats.NewMsg(subject)
 	m.Header.Set(contract.HeaderContentType, contract.JSON)
+	if from := (request{}); c.traceparent != nil { // of a batch: its jobs belong to the span
+		if c.propagate(ctx, &from); from.traceparent != "" {
+			m.Header.Set(contract.HeaderTraceparent, from.traceparent)
+		}
+	}
 	var err error
 	if m.Data, err = json.Marshal(body); err != nil {
 		return Reply{}, invalid(CodeBadRequest, "", "", "the request has no JSON form: %v", err)

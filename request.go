@@ -19,19 +19,21 @@ type Args = map[string]any
 
 // request is a job before it is sent.
 type request struct {
-	command  string
-	options  map[string]any
-	job      JobRef
-	idGiven  bool // an empty id is refused, not left out
-	replyTo  string
-	timeout  time.Duration
-	deadline time.Duration
-	retries  *int
-	backoff  *Backoff
-	delayCap time.Duration // 0: the default
-	jitter   float64
-	body     []byte
-	err      error
+	command string
+	options map[string]any
+	job     JobRef
+	idGiven bool // an empty id is refused, not left out
+	replyTo string
+
+	traceparent string
+	timeout     time.Duration
+	deadline    time.Duration
+	retries     *int
+	backoff     *Backoff
+	delayCap    time.Duration // 0: the default
+	jitter      float64
+	body        []byte
+	err         error
 }
 
 // fail keeps the first problem.
@@ -135,6 +137,9 @@ func (r *request) message(subject string) *nats.Msg {
 	m := nats.NewMsg(subject)
 	m.Data = r.body
 	m.Header.Set(contract.HeaderContentType, contract.JSON)
+	if r.traceparent != "" {
+		m.Header.Set(contract.HeaderTraceparent, r.traceparent)
+	}
 	if r.job.ID != "" {
 		m.Header.Set(contract.HeaderJob, r.job.ID)
 	}

@@ -49,6 +49,7 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 			yield(Chunk{}, err)
 			return
 		}
+		c.propagate(ctx, r)
 		ctx, cancel := bounded(ctx, r.total()+settling)
 		defer cancel()
 		s := streaming{c: c, request: r, subject: subject}

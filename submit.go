@@ -51,6 +51,7 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 	if err != nil {
 		return Receipt{}, err
 	}
+	c.propagate(ctx, r)
 	m := r.message(c.prefix + subject)
 	if r.replyTo != "" {
 		m.Header.Set(contract.HeaderReplyTo, r.replyTo)

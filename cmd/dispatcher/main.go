@@ -124,7 +124,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize),
 			ObjectBytes: int64(o.objectsSize), ObjectMost: int64(o.objectMax), TenantObjects: int64(o.tenantObjects)},
 		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge, PoolingOff: !o.pooling,
-		Machine: clock.System(),
+		Machine: clock.System(), Traces: s.Traces,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
 	if err != nil {

@@ -45,6 +45,7 @@ type Record struct {
 	Concurrency int           `json:"concurrency"`
 	Keep        time.Duration `json:"keep"` // after its end
 	ReplyTo     string        `json:"reply_to,omitempty"`
+	Trace       string        `json:"traceparent,omitempty"` // of the request that submitted it
 
 	Opened    int   `json:"opened"`  // no job from this one on has ever been published
 	Settled   int   `json:"settled"` // the outcomes of all jobs before this one are stored with the batch

@@ -20,6 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/tracing"
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -105,6 +106,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	var broker connection
 	var log logging
 	var metrics Metrics
+	var traces tracing.Config
 	s.Metrics = NewRegistry()
 	began := false
 	root := &cobra.Command{
@@ -112,7 +114,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &log) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(broker.check(s.Env), metrics.Check(), p.Check(s)); err != nil {
+			if err := errors.Join(broker.check(s.Env), metrics.Check(), traces.Complete(s.Env), p.Check(s)); err != nil {
 				return err
 			}
 			began = true
@@ -122,6 +124,10 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 				return err
 			}
 			defer stop()
+			if err := s.trace(traces, p.Name, cmd.Flag("name")); err != nil {
+				return err
+			}
+			defer s.Traces.Close()
 			return p.serve(cmd.Context(), s, &broker)
 		},
 	}
@@ -131,6 +137,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	p.Flags(root.Flags())
 	broker.declare(root.Flags())
 	metrics.Flags(root.Flags())
+	traces.Flags(root.Flags())
 	log.declare(root.PersistentFlags())
 	config.Flags(root.PersistentFlags(), root.Flags().Lookup("workers") != nil)
 	root.AddCommand(p.healthCommand(s))

@@ -5,8 +5,10 @@ import (
 	"log/slog"
 
 	"github.com/dspex/dspex/internal/config"
+	"github.com/dspex/dspex/internal/tracing"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // set sets the flags that were not given from their variables and from the file of settings, and makes the log.
@@ -27,12 +29,25 @@ func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
 	return nil
 }
 
+// trace opens the way of spans, if there is one.
+func (s *Surroundings) trace(cfg tracing.Config, program string, named *pflag.Flag) (err error) {
+	name := program
+	if named != nil {
+		name = named.Value.String()
+	}
+	if s.Traces, err = tracing.Open(cfg, s.Env, program, name, s.Log); err == nil {
+		s.Metrics.MustRegister(s.Traces.Metrics()...)
+	}
+	return err
+}
+
 // Surroundings are what a program has around it. Tests give their own.
 type Surroundings struct {
 	Out, Err io.Writer
 	Env      func(string) string
 	Log      *slog.Logger // set when the flags are known
 	Metrics  *prometheus.Registry
+	Traces   *tracing.Tracer // nil: there are no spans
 	Hurry    <-chan struct{} // closed by the second signal; the third one kills
 	Secrets  []string        // files that hold what the broker knows this program by; set when the flags are known
 }

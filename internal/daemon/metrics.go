@@ -58,7 +58,7 @@ func (m *Metrics) Serve(r *prometheus.Registry, log *slog.Logger) (url string, s
 		return "", nil, &failure{status: ExitFailed, text: fmt.Sprintf("--metrics: %v", err), hint: "choose a free address with --metrics; without the flag there are no metrics"}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime}))
 	server := &http.Server{Handler: mux, ReadTimeout: scrapeTime, WriteTimeout: 2 * scrapeTime}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()

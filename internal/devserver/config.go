@@ -13,6 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
+	"github.com/dspex/dspex/internal/tracing"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	KeyRefs    lm.KeyRefs            // that set_lm may name
 	Test       mock.Options          // zero: no test mode
 	Python     string                // interpreter, default python3
+	Traces     *tracing.Tracer       // nil: there are no spans
 	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log        *slog.Logger
 	Progress   io.Writer // of making the Python environment

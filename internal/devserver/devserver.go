@@ -182,7 +182,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, PoolingOff: cfg.PoolingOff, OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, PoolingOff: cfg.PoolingOff, Traces: cfg.Traces, OnReady: ready})
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 		return err
 	}
 	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended})
+		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ func newBatches(d *Dispatcher) *batches.Service {
 func batchEndpoints(d *Dispatcher, waiting, aside func(func(context.Context, endpoint.Request)) func(endpoint.Request)) []served {
 	answer := func(f func(context.Context, batches.Request) batches.Answer) func(context.Context, endpoint.Request) {
 		return func(ctx context.Context, r endpoint.Request) {
-			a := f(ctx, batches.Request{Tenant: endpoint.TenantOf(r), Type: r.Headers().Get(jobs.HeaderContentType), Body: r.Data()})
+			a := f(ctx, batches.Request{Tenant: endpoint.TenantOf(r), Type: r.Headers().Get(jobs.HeaderContentType), Body: r.Data(), Trace: r.Headers().Get(contract.HeaderTraceparent)})
 			if noted, is := r.(interface{ NoteRefusal(*jobs.Error) }); is && a.Err != nil {
 				noted.NoteRefusal(a.Err)
 			}

@@ -34,6 +34,7 @@ import (
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/service"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/tracing"
 	"github.com/nats-io/nats.go"
 )
 
@@ -53,8 +54,9 @@ type Config struct {
 	Alerts   alerts.Config
 	// QuotaFile has the tenants' bounds (ReadQuotas); it is read again when it changes. "": there are none.
 	QuotaFile string
-	Machine   clock.Machine // whose clocks are read; nil: this one's, as Go reads them
-	ProbeEach time.Duration // time between two probes of the broker objects; default 10 s
+	Machine   clock.Machine   // whose clocks are read; nil: this one's, as Go reads them
+	Traces    *tracing.Tracer // nil: there are no spans
+	ProbeEach time.Duration   // time between two probes of the broker objects; default 10 s
 	// ResultsMinAge lets outcomes of this age go before their time when dspex_results is nearly full. 0: none, new ones are refused instead.
 	ResultsMinAge time.Duration
 	PoolingOff    bool // there is to be no pool: calls are refused, published jobs wait
@@ -142,7 +144,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
 	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view, Leading: d.planner, PoolingOff: cfg.PoolingOff}
 	d.breakers = breakers.New(d.broker, d.hosts, cfg.Log)
-	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts}
+	d.calls = &calls.Calls{Broker: d.broker, Stores: d.stores, Probes: d.probes, Quotas: d.quotas, Admission: d.admissions, Trail: d.trail, Timeouts: d.timeouts, Traces: cfg.Traces}
 	d.entrance = intake.New(d.calls.Refuse)
 	return d, err
 }

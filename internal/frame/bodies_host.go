@@ -44,11 +44,22 @@ type CallBody struct {
 	State        []byte // nil: the worker has it, or at version 0 there is none
 	StateVersion uint64
 	LM           string // key of an LM frame sent before; empty: none
+	Trace        uint64 // CallSpans, with CallTexts or without; 0: no spans
 }
+
+// What a worker is to tell of a call in its RESULT or ERROR.
+const (
+	CallSpans = 1 // spans of the program, its calls of language models and of tools
+	CallTexts = 2 // with prompts and answers
+)
 
 // AppendBody appends the body.
 func (b CallBody) AppendBody(dst []byte) []byte {
-	dst = wire.AppendArray(slices.Grow(dst, 128+len(b.Args)+len(b.Options)+len(b.State)), 10)
+	fields := 10
+	if b.Trace != 0 {
+		fields = 11
+	}
+	dst = wire.AppendArray(slices.Grow(dst, 128+len(b.Args)+len(b.Options)+len(b.State)), fields)
 	dst = wire.AppendStr(dst, b.Command)
 	dst = appendRaw(dst, b.Args, emptyMap)
 	dst = appendOptStr(dst, b.Session)
@@ -58,7 +69,11 @@ func (b CallBody) AppendBody(dst []byte) []byte {
 	dst = appendRaw(dst, b.Options, emptyMap)
 	dst = appendOptBin(dst, b.State)
 	dst = wire.AppendUint(dst, b.StateVersion)
-	return appendOptStr(dst, b.LM)
+	dst = appendOptStr(dst, b.LM)
+	if b.Trace != 0 {
+		dst = wire.AppendUint(dst, b.Trace)
+	}
+	return dst
 }
 
 // ParseCall checks and reads the body of a frame of type [Call].
@@ -75,6 +90,7 @@ func ParseCall(body []byte) (CallBody, error) {
 		State:        f.bin("state"),
 		StateVersion: f.uint("state_version"),
 		LM:           f.optStr("lm"),
+		Trace:        f.optUint("trace"),
 	}
 	return b, f.end()
 }

@@ -17,7 +17,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", g.livez)
 	mux.HandleFunc("GET /readyz", g.readyz)
-	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
+	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
 	g.declare(humago.New(mux, apiConfig()))
 	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))

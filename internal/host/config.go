@@ -10,6 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/tracing"
 	"github.com/nats-io/nats.go"
 )
 
@@ -27,8 +28,9 @@ type Config struct {
 	CheckoutTimeout time.Duration // default 5 s
 	Grace           time.Duration // for running jobs at the end, default 30 s
 	Breaker         breaker.Config
-	Defaults        jobs.Defaults // of jobs' options
-	Machine         clock.Machine // whose clocks are read; nil: this one's, as Go reads them
+	Defaults        jobs.Defaults   // of jobs' options
+	Machine         clock.Machine   // whose clocks are read; nil: this one's, as Go reads them
+	Traces          *tracing.Tracer // nil: there are no spans
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
 	// OnEnded is called after each attempt; it must not block. nil: nobody looks.

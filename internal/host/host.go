@@ -74,7 +74,7 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New()}
+	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New(cfg.Traces, cfg.Name)}
 	h.breakers = breakers.New(cfg.Name, cfg.Breaker, h.telemetry.Changed)
 	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }

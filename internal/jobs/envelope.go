@@ -23,6 +23,7 @@ type Envelope struct {
 	Deadline time.Duration // 0: none given
 	Type     string        // content type of body and reply
 	Role     Role          // of whoever requested it
+	Trace    string        // traceparent of the client, "" if there is none
 }
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
@@ -105,6 +106,11 @@ func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Erro
 			note(Refused(CodeBadHeader, HeaderDeadline, "milliseconds, 1 to 86400000", "the deadline is not a duration in range"))
 		} else {
 			env.Deadline = time.Duration(ms) * time.Millisecond
+		}
+	}
+	if trace := one(h, contract.HeaderTraceparent); trace != "" {
+		if _, _, _, ok := contract.ParseTraceparent(trace); ok { // of others no job fails: W3C Trace Context has them left alone
+			env.Trace = trace
 		}
 	}
 	if kept {

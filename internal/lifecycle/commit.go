@@ -171,7 +171,7 @@ func (w *commit) committed(c *Core, rev uint64, at time.Time) {
 	r, t := &c.session.record, c.cur
 	c.trouble.settled(c)
 	r.rec, r.rev, r.loaded, r.stamp, r.bare = w.next, rev, c.mono, at, false
-	c.do(Action{Kind: Count, Job: t.Job, Err: c.attempt.err, Ran: c.attempt.output.Ran})
+	c.do(Action{Kind: Count, Job: t.Job, Task: t, Err: c.attempt.err, Ran: c.attempt.output.Ran})
 	if c.attempt.err == nil {
 		r.worker, r.version, r.used, r.lost = c.attempt.output.Slot.WorkerID, r.rec.StateVersion, c.mono, false
 		if Empties(t.Req.Command) {

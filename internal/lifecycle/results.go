@@ -221,7 +221,7 @@ func (w *resultsJournal) handsBack(c *Core) bool {
 // commit stores the outcome, after the dead letter if there is one. The first one wins.
 func (w *resultsJournal) commit(c *Core) {
 	t := c.cur
-	c.do(Action{Kind: Count, Job: t.Job, Err: c.attempt.err, Ran: c.attempt.output.Ran})
+	c.do(Action{Kind: Count, Job: t.Job, Task: t, Err: c.attempt.err, Ran: c.attempt.output.Ran})
 	o := &jobs.Outcome{Job: t.Env.Job, Attempt: t.Attempt, Body: c.attempt.reply(c), Failures: t.Failures}
 	e := &c.ending
 	*e = ending{ttl: jobs.ResultTTL(t.Env.Mode), answer: o.Body,

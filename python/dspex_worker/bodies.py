@@ -11,7 +11,7 @@ from dspex_worker.frames import FrameType
 __all__ = ["BodyError", "read", "read_call"]
 
 _STR, _MAP, _UINT = (str,), (dict,), (int,)
-_STR_NIL, _BIN_NIL, _MAP_NIL = (str, type(None)), (bytes, type(None)), (dict, type(None))
+_STR_NIL, _BIN_NIL, _MAP_NIL, _UINT_NIL = (str, type(None)), (bytes, type(None)), (dict, type(None)), (int, type(None))
 
 # Fields in the order of the wire. A missing field is nil, so only those that may be nil can be left out.
 _FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
@@ -27,6 +27,7 @@ _FIELDS: dict[int, tuple[tuple[str, tuple[type, ...]], ...]] = {
         ("state", _BIN_NIL),
         ("state_version", _UINT),
         ("lm", _STR_NIL),
+        ("trace", _UINT_NIL),
     ),
     FrameType.CANCEL: (("reason", _STR),),
     FrameType.PING: (("t_ns", _UINT),),
@@ -42,6 +43,7 @@ _SHAPES = {kind: frozenset(itertools.product(*(kinds for _, kinds in fields))) f
 _NUMBERS = {kind: [at for at, (_, kinds) in enumerate(fields) if kinds is _UINT] for kind, fields in _FIELDS.items()}
 _ATTEMPT_AT, _ATTEMPT_MAX = 4, 0xFFFFFFFF
 _CALL_SHAPES = _SHAPES[FrameType.CALL]
+_CALL_PLAIN = len(_FIELDS[FrameType.CALL]) - 1  # fields of a call that nobody traces
 
 
 class BodyError(ValueError):
@@ -51,11 +53,13 @@ class BodyError(ValueError):
 def read_call(raw: bytes) -> list[Any]:
     """The same as `read` for a CALL, for which it pays to find out quickly that all is well."""
     found: Any = wire.read_shortest(raw)
+    if type(found) is list and len(found) == _CALL_PLAIN:
+        found.append(None)
     if type(found) is list and tuple(map(type, found)) in _CALL_SHAPES:
-        _, args, _, _, attempt, budget, options, _, version, _ = found
+        _, args, _, _, attempt, budget, options, _, version, _, trace = found
         # All but the two maps are scalars.
         fine = wire.plain(args, wire.NODES - 1000, wire.DEPTH - 1) and (not options or wire.plain(options, 900, wire.DEPTH - 1))
-        if fine and 0 <= attempt <= _ATTEMPT_MAX and budget >= 0 and version >= 0:
+        if fine and 0 <= attempt <= _ATTEMPT_MAX and budget >= 0 and version >= 0 and (trace is None or trace >= 0):
             return found
     call: list[Any] = read(FrameType.CALL, raw)
     return call
@@ -75,6 +79,8 @@ def read(kind: int, raw: bytes) -> Any:
     for at in _NUMBERS[kind]:
         if found[at] < 0:
             raise BodyError(f"{fields[at][0]} is negative")
+    if kind == FrameType.CALL and found[-1] is not None and found[-1] < 0:
+        raise BodyError("trace is negative")
     if kind == FrameType.CALL and found[_ATTEMPT_AT] > _ATTEMPT_MAX:
         raise BodyError("attempt has more than 32 bits")
     return found

@@ -16,10 +16,11 @@ from contextvars import ContextVar
 from typing import Any
 
 from dspex_worker.registry import job_var
+from dspex_worker.spans import span_var, spans_var
 
 __all__ = ["inherited", "install"]
 
-inherited: list[ContextVar[Any]] = [job_var]  # an engine adds its own
+inherited: list[ContextVar[Any]] = [job_var, spans_var, span_var]  # an engine adds its own
 
 _pool_worker = concurrent.futures.thread._worker
 _installed = False

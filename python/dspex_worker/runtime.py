@@ -26,6 +26,7 @@ from dspex_worker.frames import FrameType
 from dspex_worker.functions import UserFunctions, frames_of
 from dspex_worker.pushed import take
 from dspex_worker.registry import job_var
+from dspex_worker.spans import spans_var
 from dspex_worker.start import Started, send_all
 from dspex_worker.threads import Threads
 from dspex_worker.worker import Call, bad_option, error_body
@@ -178,6 +179,8 @@ class Runtime:
     def _spawn(self, call: Call, coroutine: Any) -> None:
         context = contextvars.copy_context()
         context.run(job_var.set, call.as_job())
+        if call.spans is not None:
+            context.run(spans_var.set, call.spans)
         call.coroutine = coroutine
         call.task = self._loop.create_task(_guarded(coroutine), context=context)
         call.task.add_done_callback(lambda task: self._ended(call, task))

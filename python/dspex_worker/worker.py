@@ -18,6 +18,7 @@ from dspex_worker.errors import WorkerError, bounded, secrets
 from dspex_worker.imported import Instances
 from dspex_worker.pushed import Pushed
 from dspex_worker.registry import Job, UserProgram
+from dspex_worker.spans import TEXTS, Spans
 from dspex_worker.state import Sessions, State, now_text
 
 __all__ = ["Call", "Worker", "bad_input", "bad_option"]
@@ -74,8 +75,8 @@ class Call:
 
     __slots__ = (
         "args", "attempt", "before", "budget_ms", "cancelled", "chunks", "command", "coroutine", "emit_frame", "ended",
-        "held", "id", "interrupt", "job", "let_go", "lm", "lm_called", "lm_choice", "options", "pushed", "session", "started", "state",
-        "task", "usage", "version", "worker",
+        "held", "id", "interrupt", "job", "let_go", "lm", "lm_called", "lm_choice", "options", "pushed", "session", "spans", "started",
+        "state", "task", "usage", "version", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, call_id: int, body: list[Any], emit_frame: Callable[[Call, bytes], Callable[[], None]]) -> None:
@@ -84,7 +85,7 @@ class Call:
         self.emit_frame = emit_frame
         self.started = time.perf_counter()
         # The fields of a CALL, as bodies.py has checked them.
-        command, args, session, job, attempt, budget_ms, options, state, version, lm = body
+        command, args, session, job, attempt, budget_ms, options, state, version, lm, trace = body
         self.command: str = command
         self.args: dict[str, Any] = args
         self.held: str | None = session  # the name under which its state is held: tenants may have sessions of one id
@@ -99,6 +100,7 @@ class Call:
         self.pushed: dict[str, Any] | None = None  # what push_program has checked
         self.usage: dict[str, Any] | None = None
         self.lm_called: bool | None = None  # whether the model of `lm` was; None: not known
+        self.spans: Spans | None = Spans(self.started, bool(trace & TEXTS)) if trace else None
         self.chunks = 0
         self.cancelled: str | None = None  # why, once it was requested
         self.ended = False
@@ -212,6 +214,8 @@ class Call:
             meta["lm_called"] = self.lm_called
         if self.pushed is not None:
             meta["program"] = self.pushed
+        if self.spans is not None:
+            meta["spans"] = self.spans.told(self)
         if self.state is self.before:
             choice = self.lm_choice if self.state is None else self.state.lm
             if choice is not None:
@@ -260,6 +264,8 @@ def error_body(error: WorkerError, max_frame: int, call: Call | None = None) -> 
             detail.setdefault("usage", call.usage)
         if call.lm_called is not None:
             detail["lm_called"] = call.lm_called
+        if call.spans is not None:
+            detail["spans"] = call.spans.told(call, error.code)
     try:
         body = wire.encode([*head, detail])
         if len(body) <= max_frame:

@@ -156,7 +156,7 @@ func (s leader) clear(ctx context.Context, h *held) {
 
 // serve runs a batch until it has ended, ctx ends, or another leader serves it.
 func (s leader) serve(ctx context.Context, h *held) {
-	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
+	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, trace: h.rec.Trace, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
 		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), opened: h.rec.Opened}
 	defer r.asides.Wait()
 	timer := time.NewTimer(0)

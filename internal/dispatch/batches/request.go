@@ -10,6 +10,7 @@ type Request struct {
 	Tenant string
 	Type   string // content type
 	Body   []byte
+	Trace  string // traceparent, "" if there is none
 }
 
 // Answer is what a request gets: a result, or an error and the jobs that it is about.

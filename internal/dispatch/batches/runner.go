@@ -21,6 +21,7 @@ type runner struct {
 	tenant string
 	key    string
 	id     string
+	trace  string // traceparent of its jobs, "" if there is none
 	rev    uint64
 	run    *batch.Run
 	views  map[int]*view // open chunks
@@ -175,6 +176,9 @@ func (r *runner) feed(index int) {
 	line := r.line(index)
 	subject := jobs.SessionRef{Tenant: r.tenant, ID: line.Session}.PublishSubject(jobs.LaneBatch)
 	header := map[string][]string{jobs.HeaderJob: {batch.JobID(r.key, index)}, jobs.HeaderContentType: {jobs.MsgPack}}
+	if r.trace != "" {
+		header[contract.HeaderTraceparent] = []string{r.trace}
+	}
 	r.s.Writer.Send(subject, header, line.Body, func(_ stream.Ack, err error) {
 		if err != nil {
 			r.s.Log.Debug("batch_job_not_published", "batch", r.id, "index", index, "error", err)

@@ -169,6 +169,9 @@ func (s *Service) Submit(ctx context.Context, r Request) Answer {
 	}
 	rec, again, bad := s.seal(ctx, r.Tenant, id, int(count), func(rec *batch.Record) {
 		rec.Concurrency, rec.Keep, rec.ReplyTo = int(concurrency), time.Duration(keep)*time.Millisecond, replyTo
+		if _, _, _, ok := contract.ParseTraceparent(r.Trace); ok {
+			rec.Trace = r.Trace
+		}
 	})
 	if bad != nil {
 		return refused(bad)

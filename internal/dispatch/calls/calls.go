@@ -2,12 +2,14 @@
 package calls
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dspex/dspex/internal/dispatch/admission"
 	"github.com/dspex/dspex/internal/dispatch/audit"
@@ -18,8 +20,10 @@ import (
 
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // Calls accepts calls, with what the rooms of its fields know.
@@ -31,8 +35,9 @@ type Calls struct {
 	Admission *admission.Gate
 	Trail     *audit.Trail
 	Timeouts  *outcomes.Timeouts
-	refusedBy sync.Map       // code of a refused call -> *atomic.Int64
-	asides    sync.WaitGroup // looks whether a session is there
+	Traces    *tracing.Tracer // nil: there are no spans
+	refusedBy sync.Map        // code of a refused call -> *atomic.Int64
+	asides    sync.WaitGroup  // looks whether a session is there
 }
 
 // Refused counts the calls that were refused for lack of room, by the code of the error.
@@ -160,11 +165,19 @@ func (c *Calls) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, 
 	if env.Deadline > 0 {
 		header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
+	of, above := c.Traces.Root(env.Trace)
+	if trace := cmp.Or(of.Traceparent(), env.Trace); trace != "" {
+		header[contract.HeaderTraceparent] = []string{trace}
+	}
+	began := time.Now()
 	if role != jobs.RoleClient && c.Broker.Accounts() {
 		header[jobs.HeaderRole] = []string{string(role)}
 	}
 	c.Broker.Publish(to.CallSubject(outcomes.CallLane), header, body, func(ack stream.Ack, err error) {
 		defer intake.Stored(r) // or refused below
+		if of.Sampled() {
+			c.span(of, above, began, to, env, req, ack.Sequence, err)
+		}
 		switch {
 		case err != nil:
 			c.Stores.Missed(err)
@@ -180,6 +193,25 @@ func (c *Calls) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, 
 			c.Trail.Job(r, job)
 		}
 	})
+}
+
+// span makes that of an accepted call: from its arrival until the broker has stored it.
+func (c *Calls) span(of, above tracing.Context, began time.Time, to jobs.SessionRef, env jobs.Envelope, req jobs.Request, sequence uint64, err error) {
+	s := tracing.Span{Name: "accept " + req.Command, Kind: tracing.Producer, Start: c.Broker.Clock.Now().Add(-time.Since(began)), End: c.Broker.Clock.Now(),
+		Attributes: []tracing.Attribute{tracing.Text("messaging.system", "nats"), tracing.Text("messaging.operation.type", "send"),
+			tracing.Text("dspex.command", req.Command), tracing.Text("dspex.tenant", to.Tenant)}}
+	if to.ID != "" {
+		s.Attributes = append(s.Attributes, tracing.Text("dspex.session", to.ID))
+	}
+	switch {
+	case err != nil:
+		s.Error = jobs.CodeBroker
+	case env.Chosen:
+		s.Attributes = append(s.Attributes, tracing.Text("dspex.job", env.Job))
+	default:
+		s.Attributes = append(s.Attributes, tracing.Text("dspex.job", jobs.SequenceJob(sequence)))
+	}
+	c.Traces.RecordAs(of, above, s)
 }
 
 // streamOf is the stream that keeps the calls of a session, or those without one.

@@ -122,7 +122,7 @@ func (r *Runner) answer(t *Attempt, by *breaker.Refusal) *jobs.Error {
 
 // attempted records an attempt.
 func (r *Runner) attempted(t *Attempt, out *Output) {
-	r.Telemetry.Attempted(&t.Task, &out.Output)
+	r.Telemetry.Attempted(&t.Task, &out.Output, out.began, out.spans)
 	if r.OnEnded != nil {
 		r.OnEnded(Ended{Session: t.Session.ID, Job: t.Env.Job, Command: t.Req.Command, Program: provision.TextOf(t.Req.Args, "program_id"), Attempt: t.Attempt,
 			Worker: out.Slot.Worker, Ran: out.Ran, Error: out.Err})

@@ -39,7 +39,11 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 	if a.Req.Stream && a.Env.ReplyTo != "" {
 		partial = func(body []byte) { r.sendPartial(a, body) }
 	}
+	call.Trace = r.Telemetry.AsksFor(&a.Task)
 	started := time.Now()
+	if out.began.IsZero() {
+		out.began = started
+	}
 	r.Telemetry.Progress.Began()
 	f, err := a.slot.Call(call.AppendBody(nil), partial, a.wait)
 	took := time.Since(started)
@@ -52,7 +56,7 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 	case err != nil:
 		out.Err = workers.CallError(err, a.slot.WorkerName())
 	case f.Type == frame.Error:
-		out.Err, out.called = errorFrame(f.Body, a.slot.WorkerName())
+		out.Err, out.called, out.spans = errorFrame(f.Body, a.slot.WorkerName())
 	default:
 		r.readResult(f.Body, out)
 		storeLarge(a, out)
@@ -81,6 +85,8 @@ func (r *Runner) readResult(body []byte, out *Output) {
 			return
 		case key == "usage" && kind == wire.Map:
 			out.Usage = raw
+		case key == "spans" && kind == wire.Array:
+			out.spans = raw
 		case key == "lm_called" && kind == wire.Bool:
 			out.called = useOf(bytes.Equal(raw, yes))
 		case key == "program" && kind == wire.Map:

@@ -11,17 +11,16 @@ import (
 // codeUserError is Python's code for what the operator's own code raised.
 const codeUserError = "user_error"
 
-// errorFrame reads what Python says of a failure, and of the use that the call made of its language model.
-func errorFrame(body []byte, worker string) (*jobs.Error, use) {
+// errorFrame reads what Python says of a failure, of the use that the call made of its language model, and of its spans.
+func errorFrame(body []byte, worker string) (e *jobs.Error, called use, spans []byte) {
 	f, err := frame.ParseError(body)
 	if err != nil || !jobs.Category(f.Category).Known() {
-		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again(), notSaid
+		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again(), notSaid, nil
 	}
 	if f.Code == jobs.CodeCancelled || f.Code == jobs.CodeExpired { // these decide about a job's outcome, and only the host does that
 		f.Code = codeUserError
 	}
-	e := &jobs.Error{Category: jobs.Category(f.Category), Code: f.Code, Message: f.Message, Worker: worker}
-	called := notSaid
+	e = &jobs.Error{Category: jobs.Category(f.Category), Code: f.Code, Message: f.Message, Worker: worker}
 	in := wire.NewReader(f.Detail)
 	n, _ := in.Map()
 	for range n {
@@ -32,6 +31,8 @@ func errorFrame(body []byte, worker string) (*jobs.Error, use) {
 		case key == "lm_called" && kind == wire.Bool:
 			told, _ := in.Bool()
 			called = useOf(told)
+		case key == "spans" && kind == wire.Array:
+			spans, _ = in.Raw()
 		case key == "lm" && kind == wire.Map:
 			e.OtherLM = foreign(in)
 		case key == "retry_after_ms" && kind == wire.Int:
@@ -53,11 +54,11 @@ func errorFrame(body []byte, worker string) (*jobs.Error, use) {
 			}
 		default:
 			if in.Skip() != nil {
-				return e, called
+				return e, called, spans
 			}
 		}
 	}
-	return e, called
+	return e, called, spans
 }
 
 // foreign reads whether the language model that failed is none of the host's profiles: its program made it.

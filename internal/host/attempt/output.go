@@ -1,6 +1,8 @@
 package attempt
 
 import (
+	"time"
+
 	"github.com/dspex/dspex/internal/lifecycle"
 )
 
@@ -11,6 +13,9 @@ type Output struct {
 	answered bool   // the worker did, whatever it said
 	called   use    // whether the language model of the task was called
 	Program  []byte // what push_program or withdraw_program has checked
+
+	began time.Time // the first call
+	spans []byte    // what the worker has told of them
 }
 
 // Failed reports whether the attempt failed with code.

@@ -69,7 +69,7 @@ func (x *executor) tell(a *lifecycle.Action) {
 	case lifecycle.Drop:
 		all.dropEverywhere(d.Ref)
 	case lifecycle.Count:
-		all.Telemetry.Ended(d.Ref.Tenant, a.Ran, a.Err)
+		all.Telemetry.Ended(a.Task, a.Ran, a.Err)
 	case lifecycle.Block:
 		all.Telemetry.Blocked.Add(d, a.Step, a.Cause, all.On.Log)
 	case lifecycle.Unblock:

@@ -15,7 +15,7 @@ func TestEveryCategoryAndOutcomeIsCountedFromTheStart(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	m := newMetrics()
 	r.MustRegister(m.errors, m.jobs)
-	m.ran(&lifecycle.Output{Err: jobs.Errorf(jobs.Timeout, "x", "")})
+	m.ran(&lifecycle.Output{Err: jobs.Errorf(jobs.Timeout, "x", "")}, "")
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

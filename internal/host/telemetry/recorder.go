@@ -9,9 +9,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // Recorder counts what happens on a host, and publishes the telemetry events while somebody listens to them.
@@ -24,6 +26,7 @@ type Recorder struct {
 
 	metrics *metrics
 	events  *events
+	spans   spans
 }
 
 // Stats are the host's counters since it started.
@@ -35,21 +38,44 @@ type Stats struct {
 	Sessions                    atomic.Int64
 }
 
-// New counts from zero.
-func New() *Recorder { return &Recorder{metrics: newMetrics()} }
+// New counts from zero. Without a tracer there are no spans.
+func New(traces *tracing.Tracer, host string) *Recorder {
+	return &Recorder{metrics: newMetrics(), spans: spans{tracer: traces, host: host}}
+}
 
 // Listen makes the recorder publish events until stop is called.
 func (r *Recorder) Listen(on *stream.Access, host string) (stop func(), err error) {
+	r.spans.clock.Store(on.Clock)
 	r.events, stop, err = newEvents(on, host)
 	return stop, err
+}
+
+// TraceID is the trace of the task, "" if it is not sampled.
+func (r *Recorder) TraceID(t *lifecycle.Task) string {
+	if of, _ := r.spans.of(t); of.Sampled() {
+		return of.TraceID()
+	}
+	return ""
+}
+
+// AsksFor is what the worker is to tell of a call (contract/frame.md).
+func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
+	switch of, _ := r.spans.of(t); {
+	case !of.Sampled():
+		return 0
+	case r.spans.tracer.Prompts():
+		return frame.CallSpans | frame.CallTexts
+	}
+	return frame.CallSpans
 }
 
 // Counted are the metrics that are counted.
 func (r *Recorder) Counted() []prometheus.Collector { return r.metrics.all() }
 
-// Attempted records an attempt that ran in a worker.
-func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output) {
-	r.metrics.ran(out)
+// Attempted records an attempt that ran in a worker: when it began, and what the worker has told of its spans, nil if nothing.
+func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, told []byte) {
+	r.spans.attempted(t, out, began, told)
+	r.metrics.ran(out, r.TraceID(t))
 	r.events.emit(ofExecute, t, out.Slot.Worker, out.Ran, out.Err)
 	if out.Err != nil {
 		r.events.emit(ofError, t, out.Slot.Worker, out.Ran, out.Err)
@@ -58,8 +84,9 @@ func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output) {
 
 // Waited records the wait for a slot of worker, "" if there was none.
 func (r *Recorder) Waited(t *lifecycle.Task, worker string, began time.Time, e *jobs.Error) {
-	r.metrics.waited(began, e)
 	took := time.Since(began)
+	r.spans.waited(t, worker, began, e)
+	r.metrics.waited(t, took, r.spans.age(t), e, r.TraceID(t))
 	r.events.emit(ofCheckout, t, worker, took, e)
 	if e != nil {
 		r.events.emit(ofError, t, "", took, e)
@@ -76,8 +103,10 @@ func (r *Recorder) KeptOut(t *lifecycle.Task, e *jobs.Error) {
 func (r *Recorder) Changed(c breaker.Change) { r.metrics.changes.WithLabelValues(string(c)).Inc() }
 
 // Ended records the outcome of a job, whose last attempt ran for ran.
-func (r *Recorder) Ended(tenant string, ran time.Duration, e *jobs.Error) {
-	r.Tenants.ended(tenant, ran, e)
+func (r *Recorder) Ended(t *lifecycle.Task, ran time.Duration, e *jobs.Error) {
+	r.spans.ended(t, e)
+	r.Tenants.ended(t.Session.Tenant, ran, e)
+	r.metrics.latency(t, r.spans.age(t), r.TraceID(t))
 	r.metrics.jobs.WithLabelValues(string(lifecycle.KindOf(e))).Inc()
 	r.Stats.Requests.Add(1)
 	r.Stats.RunMillis.Add(ran.Milliseconds())

@@ -14,12 +14,14 @@ import (
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // dev is one run of `dspex dev`.
 type dev struct {
 	cfg            devserver.Config
 	metrics        daemon.Metrics
+	traces         tracing.Config
 	web            web
 	verbose, quiet bool
 	pooling        bool
@@ -50,6 +52,7 @@ func Dev(a *cli.App) *cobra.Command {
 	d.cfg.Modules.Flags(f)
 	d.cfg.Test.Flags(f)
 	d.metrics.Flags(f)
+	d.traces.Flags(f)
 	d.web.flags(f)
 	f.StringVar(&d.cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
 	f.StringVar(&d.cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
@@ -71,7 +74,7 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	if d.cfg.Workers < 1 || d.cfg.Slots < 1 {
 		return cli.Usage("--workers and --slots must be at least 1")
 	}
-	if err := errors.Join(d.metrics.Check(), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
+	if err := errors.Join(d.metrics.Check(), d.traces.Complete(a.Env), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
 		return cli.Usage("%v", err)
 	}
 	d.cfg.PoolingOff = !d.pooling
@@ -89,6 +92,11 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	}
 	defer stop()
 	d.cfg.Metrics = registry
+	if d.cfg.Traces, err = tracing.Open(d.traces, a.Env, "dev", "dev", d.cfg.Log); err != nil {
+		return err
+	}
+	defer d.cfg.Traces.Close()
+	registry.MustRegister(d.cfg.Traces.Metrics()...)
 	ctx, end := context.WithCancel(cmd.Context())
 	defer end()
 	if err := d.web.open(); err != nil {

@@ -22,6 +22,7 @@ from dspy.clients import lm as lm_module
 from dspex_worker.engines.dspy_engine.trace import Trace, trace_var
 from dspex_worker.errors import WorkerError
 from dspex_worker.guard import text_of
+from dspex_worker.spans import Spans, spans_var
 
 __all__ = ["call_var", "install", "job_ended", "noted"]
 
@@ -61,9 +62,38 @@ def _translated() -> Iterator[None]:
         raise lm15.ContextLengthError(str(error), **{name: value for name, value in known.items() if value}) from error
 
 
+def noted(lm: Any, results: list[Any], messages: Any = None) -> contextlib.AbstractContextManager[None]:
+    """Around one attempt of a call, whose results are appended to the list. messages: the prompt, for a trace that has texts."""
+    spans = spans_var.get()
+    return _noted(lm, results) if spans is None else _spanned(spans, lm, results, messages)
+
+
 @contextlib.contextmanager
-def noted(lm: Any, results: list[Any]) -> Iterator[None]:
-    """Around one attempt of a call, whose results are appended to the list."""
+def _spanned(spans: Spans, lm: Any, results: list[Any], messages: Any) -> Iterator[None]:
+    provider, _, model = str(getattr(lm, "model", "")).rpartition("/")
+    attributes: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model}
+    if provider:
+        attributes["gen_ai.provider.name"] = provider
+    settings = getattr(lm, "kwargs", None)
+    if isinstance(settings, Mapping):
+        attributes["gen_ai.request.temperature"] = settings.get("temperature")
+        attributes["gen_ai.request.max_tokens"] = settings.get("max_tokens")
+    if spans.texts:
+        attributes["gen_ai.input.messages"] = spans.text(messages)
+    before = len(results)
+    with spans.span(f"chat {model}", attributes, client=True):
+        with _noted(lm, results):
+            yield
+        for result in results[before:]:
+            usage = result.usage if isinstance(result.usage, Mapping) else {}
+            attributes["gen_ai.usage.input_tokens"] = usage.get("prompt_tokens")
+            attributes["gen_ai.usage.output_tokens"] = usage.get("completion_tokens")
+            if spans.texts:
+                attributes["gen_ai.output.messages"] = spans.text(result.outputs)
+
+
+@contextlib.contextmanager
+def _noted(lm: Any, results: list[Any]) -> Iterator[None]:
     trace = trace_var.get()
     if trace is None:
         with _translated():
@@ -113,7 +143,7 @@ def _add(totals: dict[str, Any], usage: Mapping[str, Any]) -> None:
 
 def _wrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
     def attempted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
-        with noted(lm, results):
+        with noted(lm, results, getattr(request, "messages", None)):
             return attempt(lm, call, backend, request, provider, state, results)
 
     return attempted
@@ -121,7 +151,7 @@ def _wrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
 
 def _awrapped(attempt: Callable[..., Any]) -> Callable[..., Any]:
     async def attempted(lm: Any, call: Any, backend: Any, request: Any, provider: Any, state: Any, results: list[Any]) -> Any:
-        with noted(lm, results):
+        with noted(lm, results, getattr(request, "messages", None)):
             return await attempt(lm, call, backend, request, provider, state, results)
 
     return attempted

@@ -267,7 +267,7 @@ async def _ask(
 ) -> Any:
     results: list[CallResult] = []
     try:
-        with error_boundary(lm.model, unexpected=True), seam.noted(lm, results):
+        with error_boundary(lm.model, unexpected=True), seam.noted(lm, results, messages):
             http = await provider._send(request)
             found = _read(http.body) if http.status < 400 else None
             if found is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import inspect
 from collections.abc import Callable
 from types import CodeType
@@ -14,6 +16,7 @@ from dspy.utils.callback import with_callbacks
 from dspex_worker.engines.dspy_engine.blocking import Blocking
 from dspex_worker.errors import bounded
 from dspex_worker.guard import class_name, text_of
+from dspex_worker.spans import spans_var
 
 __all__ = ["SafeTool", "finish_tool", "install"]
 
@@ -37,6 +40,23 @@ def _is_async(function: Any) -> bool:
 
 async def _acall(self: Any, **kwargs: Any) -> Any:
     """As `dspy.Tool.acall`, but that a synchronous function does not hold the loop, on which all other jobs run."""
+    with _spanned(self, kwargs):
+        return await _called(self, kwargs)
+
+
+def _spanned(tool: Any, kwargs: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """The span of a tool's run, if the call is traced."""
+    spans = spans_var.get()
+    if spans is None:
+        return contextlib.nullcontext()
+    name = str(getattr(tool, "name", None) or "tool")
+    attributes: dict[str, Any] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+    if spans.texts:
+        attributes["gen_ai.tool.call.arguments"] = spans.text(kwargs)
+    return spans.span(f"execute_tool {name}", attributes)
+
+
+async def _called(self: Any, kwargs: dict[str, Any]) -> Any:
     parsed = self._validate_and_parse_args(**kwargs)
     function = self.func
     result = function(**parsed) if _is_async(function) or _is_instant(function) else await _blocking.run(lambda: function(**parsed))
@@ -49,6 +69,14 @@ _acall.__name__ = "acall"
 def install() -> None:
     """Makes DSPy call synchronous tools in threads wherever it calls them from a task."""
     dspy.Tool.acall = with_callbacks(_acall)
+    original = dspy.Tool.__call__
+
+    @functools.wraps(original)
+    def call(self: Any, **kwargs: Any) -> Any:
+        with _spanned(self, kwargs):
+            return original(self, **kwargs)
+
+    dspy.Tool.__call__ = call
 
 
 class SafeTool(dspy.Tool):  # type: ignore[misc]

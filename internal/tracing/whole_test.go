@@ -1,0 +1,316 @@
+package tracing_test
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	spans "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/dspextest"
+	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/tracing"
+)
+
+// receiver is a collector that keeps what it gets.
+type receiver struct {
+	*httptest.Server
+
+	mu   sync.Mutex
+	all  []*spans.Span
+	came chan struct{}
+}
+
+func newReceiver(t *testing.T) *receiver {
+	r := &receiver{came: make(chan struct{}, 1)}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var got collector.ExportTraceServiceRequest
+		body, err := gzip.NewReader(req.Body)
+		if err == nil {
+			var raw []byte
+			if raw, err = io.ReadAll(body); err == nil {
+				err = proto.Unmarshal(raw, &got)
+			}
+		}
+		if err != nil || req.URL.Path != "/v1/traces" {
+			t.Errorf("%s: %v", req.URL.Path, err)
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		r.mu.Lock()
+		for _, of := range got.GetResourceSpans() {
+			for _, scope := range of.GetScopeSpans() {
+				r.all = append(r.all, scope.GetSpans()...)
+			}
+		}
+		r.mu.Unlock()
+		select {
+		case r.came <- struct{}{}:
+		default:
+		}
+	}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// of are the spans of a trace.
+func (r *receiver) of(trace string) (found []*spans.Span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.all {
+		if hex.EncodeToString(s.GetTraceId()) == trace {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// tree writes the spans of a trace below each other, brothers by their begin.
+func (r *receiver) tree(trace, parent string, told ...string) string {
+	all := r.of(trace)
+	slices.SortStableFunc(all, func(a, b *spans.Span) int { return int(a.GetStartTimeUnixNano()) - int(b.GetStartTimeUnixNano()) })
+	var b strings.Builder
+	var below func(id, indent string)
+	below = func(id, indent string) {
+		for _, s := range all {
+			if hex.EncodeToString(s.GetParentSpanId()) != id {
+				continue
+			}
+			fmt.Fprintf(&b, "%s%s", indent, s.GetName())
+			for _, key := range told {
+				if v := attribute(s, key); v != "" {
+					fmt.Fprintf(&b, " %s=%s", key, v)
+				}
+			}
+			b.WriteByte('\n')
+			below(hex.EncodeToString(s.GetSpanId()), indent+"  ")
+		}
+	}
+	below(parent, "")
+	return b.String()
+}
+
+func attribute(s *spans.Span, key string) string {
+	for _, kv := range s.GetAttributes() {
+		if kv.GetKey() == key {
+			switch v := kv.GetValue().GetValue().(type) {
+			case *common.AnyValue_StringValue:
+				return v.StringValue
+			case *common.AnyValue_IntValue:
+				return fmt.Sprint(v.IntValue)
+			case *common.AnyValue_BoolValue:
+				return fmt.Sprint(v.BoolValue)
+			case *common.AnyValue_DoubleValue:
+				return fmt.Sprint(v.DoubleValue)
+			}
+		}
+	}
+	return ""
+}
+
+// expect waits until the tree is the wanted one.
+func (r *receiver) expect(t *testing.T, trace, parent, want string, told ...string) {
+	t.Helper()
+	want = strings.TrimPrefix(want, "\n")
+	for end := time.After(30 * time.Second); ; {
+		have := r.tree(trace, parent, told...)
+		if have == want {
+			return
+		}
+		select {
+		case <-r.came:
+		case <-end:
+			t.Fatalf("the tree is\n%swant\n%s", have, want)
+		}
+	}
+}
+
+const module = `
+import os
+
+import dspy
+
+from dspex_worker import WorkerError, command, current_job
+
+
+@command("fails_once")
+def fails_once() -> str:
+    if current_job().attempt == 1:
+        raise WorkerError("python", "flaky", "once", retryable=True)
+    return "done"
+
+
+@command("dies_once")
+def dies_once() -> str:
+    if current_job().attempt == 1:
+        os.kill(os.getpid(), 9)
+    return "done"
+
+
+def weather(city: str) -> str:
+    """The weather."""
+    return "sunny"
+
+
+@command("looks")
+def looks(question: str) -> str:
+    return dspy.Tool(weather)(city=question)
+`
+
+// deployment is a whole dspex whose spans come to a receiver.
+func deployment(t *testing.T, set func(*tracing.Config)) (*receiver, *dspextest.Deployment) {
+	t.Helper()
+	python := os.Getenv("DSPEX_TEST_PYTHON")
+	if python == "" {
+		t.Fatal("set DSPEX_TEST_PYTHON to the Python of `make setup`")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "traced.py"), []byte(module), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newReceiver(t)
+	cfg := tracing.Config{Endpoint: r.URL, Ratio: 1}
+	if set != nil {
+		set(&cfg)
+	}
+	tracer, err := tracing.Open(cfg, func(string) string { return "" }, "dev", "dev", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tracer.Close)
+	d := dspextest.Start(t, dspextest.WithMode(dspextest.FullIntegration), dspextest.WithPython(python), dspextest.WithModules(dir, "traced"),
+		dspextest.WithWorkers(1), func(c *devserver.Config) { c.Traces = tracer })
+	return r, d
+}
+
+const (
+	clientSpan = "00f067aa0ba902b7"
+	told       = "dspex.attempt"
+)
+
+// traceID makes those of the tests: each its own.
+func traceID(n int) string { return fmt.Sprintf("4bf92f3577b34da6a3ce929d0e0e%04x", n) }
+
+func parent(n int) dspex.JobOption {
+	return dspex.WithTraceparent("00-" + traceID(n) + "-" + clientSpan + "-01")
+}
+
+func TestTheSpansOfAJobAreATreeFromItsClientToTheModel(t *testing.T) {
+	r, d := deployment(t, nil)
+	c, ctx := d.Client(), t.Context()
+	traced := d.Client(dspex.WithPropagator(func(context.Context) string { return "00-" + traceID(8) + "-" + clientSpan + "-01" }))
+	call := func(n int, command string, args dspex.Args, more ...dspex.CallOption) {
+		t.Helper()
+		if _, err := c.Execute(ctx, fmt.Sprint("s", n), command, args, append(more, parent(n))...); err != nil {
+			t.Fatal(command, err)
+		}
+	}
+	call(1, "predict", dspex.Args{"question": "What is the capital of France?"})
+	r.expect(t, traceID(1), clientSpan, `
+accept predict
+  job predict dspex.outcome=succeeded
+    queue
+    checkout dspex.attempt=1
+    attempt dspex.attempt=1
+      program predict
+        chat echo gen_ai.operation.name=chat gen_ai.request.model=echo
+`, told, "dspex.outcome", "gen_ai.operation.name", "gen_ai.request.model")
+	for _, s := range r.of(traceID(1)) {
+		if s.GetName() == "chat echo" && (s.GetKind() != spans.Span_SPAN_KIND_CLIENT || attribute(s, "gen_ai.usage.input_tokens") == "") {
+			t.Errorf("the model's call: %v", s)
+		}
+		for _, kv := range s.GetAttributes() {
+			if v := attribute(s, kv.GetKey()); strings.Contains(v, "capital") || strings.Contains(v, "France") {
+				t.Errorf("%s has a text of the prompt: %s", s.GetName(), v)
+			}
+		}
+	}
+	call(2, "fails_once", nil)
+	r.expect(t, traceID(2), clientSpan, `
+accept fails_once
+  job fails_once
+    queue
+    checkout dspex.attempt=1
+    attempt dspex.attempt=1 error.type=flaky
+      program fails_once error.type=flaky
+    checkout dspex.attempt=2
+    attempt dspex.attempt=2
+      program fails_once
+`, told, "error.type")
+	call(3, "dies_once", nil)
+	r.expect(t, traceID(3), clientSpan, `
+accept dies_once
+  job dies_once
+    queue
+    checkout dspex.attempt=1
+    attempt dspex.attempt=1 error.type=worker_died
+    checkout dspex.attempt=2
+    attempt dspex.attempt=2
+      program dies_once
+`, told, "error.type")
+	call(4, "looks", dspex.Args{"question": "Paris"})
+	r.expect(t, traceID(4), clientSpan, `
+accept looks
+  job looks
+    queue
+    checkout
+    attempt
+      program looks
+        execute_tool weather gen_ai.tool.name=weather
+`, "gen_ai.tool.name")
+	submitted, err := c.Submit(ctx, "s5", "predict", dspex.Args{"question": "x"}, parent(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(ctx, submitted.Job); err != nil {
+		t.Fatal(err)
+	}
+	r.expect(t, traceID(5), clientSpan, `
+job predict
+  queue
+  checkout
+  attempt
+    program predict
+      chat echo
+`)
+	batch := func(yield func(dspex.BatchJob, error) bool) {
+		for _, q := range []string{"a", "b"} {
+			if !yield(dspex.BatchJob{Command: "predict", Args: dspex.Args{"question": q}}, nil) {
+				return
+			}
+		}
+	}
+	if _, err := traced.SubmitBatch(ctx, "b8", batch); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitBatch(ctx, "b8"); err != nil {
+		t.Fatal(err)
+	}
+	job := "job predict\n  queue\n  checkout\n  attempt\n    program predict\n      chat echo\n"
+	r.expect(t, traceID(8), clientSpan, job+job)
+	// One whose client samples nothing has no spans, whatever the ratio.
+	if _, err := c.Execute(ctx, "s6", "predict", dspex.Args{"question": "x"}, dspex.WithTraceparent("00-"+traceID(6)+"-"+clientSpan+"-00")); err != nil {
+		t.Fatal(err)
+	}
+	call(7, "predict", dspex.Args{"question": "y"}) // after it: its spans come later
+	r.expect(t, traceID(7), clientSpan, r.tree(traceID(7), clientSpan))
+	if found := r.of(traceID(6)); len(found) != 0 {
+		t.Errorf("%d spans of a trace that is not sampled", len(found))
+	}
+}
