@@ -234,6 +234,9 @@ func (c *Client) ExecuteAnonymous(ctx context.Context, command string, args Args
 
 func (c *Client) call(ctx context.Context, subject, session, command string, args Args, opts []CallOption) (Reply, error) {
 	r, err := newCall(session, command, args, opts)
+	if err == nil {
+		err = c.fit(ctx, r)
+	}
 	if err != nil {
 		return Reply{}, err
 	}

@@ -123,3 +123,62 @@ func TestALargeResultThatIsGoneIsAnErrorOfItsResultAlone(t *testing.T) {
 	}
 	equal(t, "results", results, 1)
 }
+
+func TestArgumentsThatDoNotFitAreUploaded(t *testing.T) {
+	s := natstest.Run(t)
+	nc := natstest.Connect(t, s)
+	var uploaded, body []byte
+	var whole map[string]any
+	serve := func(subject string, answer func(data []byte) string) {
+		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
+			if err := m.Respond([]byte(answer(m.Data))); err != nil {
+				t.Error(err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(data []byte, v any) {
+		if err := json.Unmarshal(data, v); err != nil {
+			t.Error(err)
+		}
+	}
+	serve("dspex.rpc.objects.upload", func(data []byte) string {
+		var piece struct {
+			Data                    []byte
+			Session, Object, Cursor string
+		}
+		read(data, &piece)
+		if piece.Session != "s" || len(uploaded) > 0 && (piece.Object != "O1" || piece.Cursor != strconv.Itoa(len(uploaded))) {
+			t.Errorf("a piece of session %q, object %q, cursor %q", piece.Session, piece.Object, piece.Cursor)
+		}
+		uploaded = append(uploaded, piece.Data...)
+		return fmt.Sprintf(`{"ok": true, "result": {"object": "O1", "cursor": "%d"}}`, len(uploaded))
+	})
+	serve("dspex.rpc.objects.complete", func(data []byte) string { read(data, &whole); return `{"ok": true, "result": {}}` })
+	serve("dspex.rpc.session.s", func(data []byte) string {
+		body = data
+		return `{"ok": true, "job": "q7", "attempt": 1, "result": {}}`
+	})
+	c, err := dspex.Connect(t.Context(), s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	large := strings.Repeat("x", 600<<10)
+	if _, err := c.Execute(t.Context(), "s", "execute_program", dspex.Args{"program_id": "p", "inputs": large}, dspex.WithMaxRetries(1)); err != nil {
+		t.Fatal(err)
+	}
+	sameJSON(t, uploaded, `{"inputs": "`+large+`"}`)
+	digest := digestOf(uploaded)
+	sameJSON(t, body, fmt.Sprintf(`{"command": "execute_program", "args": {"program_id": "p"}, "options": {"max_retries": 1},
+		"args_object": {"object": "O1", "size": %d, "digest": %q, "type": "application/json"}}`, len(uploaded), digest))
+	equal(t, "session", whole["session"], any("s"))
+	equal(t, "digest", whole["digest"], any(digest))
+	if _, err := c.Execute(t.Context(), "s", "set_lm", dspex.Args{"model": large}); err != nil { // the service refuses it
+		t.Fatal(err)
+	}
+	if strings.Contains(string(body), "args_object") {
+		t.Error("set_lm went with arguments by reference")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -188,4 +189,74 @@ func (c *Client) fetchObject(ctx context.Context, job JobRef, o Object) (json.Ra
 		return nil, badReply("an object is not the JSON that its type says")
 	}
 	return data, nil
+}
+
+// Bounds of a request, as shares of the broker's max_payload, and of a piece of an upload.
+const (
+	requestShare = 2
+	pieceShare   = 4
+	mostPiece    = 128 << 10
+)
+
+// fit uploads the arguments of a request that is too large, and has it refer to them. The same arguments are the same job, however often they
+// are uploaded.
+func (c *Client) fit(ctx context.Context, r *request) error {
+	if len(r.body) <= int(c.nc.MaxPayload())/requestShare || contract.InlineOnly(r.command) {
+		return nil
+	}
+	inline, large := Args{}, Args{}
+	for key, value := range r.args {
+		if slices.Contains(contract.InlineArgs, key) {
+			inline[key] = value
+		} else {
+			large[key] = value
+		}
+	}
+	data, err := json.Marshal(large)
+	if err != nil {
+		return err // they were encoded before
+	}
+	ref, err := c.upload(ctx, r.job.Session, data)
+	if err != nil {
+		return err
+	}
+	body := map[string]any{"command": r.command, "args_object": ref}
+	if len(inline) > 0 {
+		body["args"] = inline
+	}
+	if len(r.options) > 0 {
+		body["options"] = r.options
+	}
+	r.body, err = json.Marshal(body)
+	return err
+}
+
+// upload stores JSON text as an object.
+func (c *Client) upload(ctx context.Context, session string, data []byte) (Object, error) {
+	ask := map[string]any{}
+	if session != "" {
+		ask["session"] = session
+	}
+	var stored struct {
+		Object string `json:"object"`
+		Cursor string `json:"cursor"`
+	}
+	for piece := range slices.Chunk(data, min(mostPiece, int(c.nc.MaxPayload())/pieceShare)) {
+		ask["data"] = piece
+		reply, err := c.askAgain(ctx, contract.RPCObjectsUpload, ask)
+		if err != nil {
+			return Object{}, err
+		}
+		if err := reply.Decode(&stored); err != nil || stored.Object == "" || stored.Cursor == "" {
+			return Object{}, badReply("the answer to an upload has no object or no cursor")
+		}
+		ask["object"], ask["cursor"] = stored.Object, stored.Cursor
+	}
+	sum := sha256.Sum256(data)
+	ref := Object{ID: stored.Object, Size: len(data), Digest: hex.EncodeToString(sum[:]), Type: contract.JSON}
+	delete(ask, "data")
+	delete(ask, "cursor")
+	ask["size"], ask["digest"], ask["type"] = ref.Size, ref.Digest, ref.Type
+	_, err := c.askAgain(ctx, contract.RPCObjectsComplete, ask)
+	return ref, err
 }

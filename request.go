@@ -32,6 +32,7 @@ type request struct {
 	backoff     *Backoff
 	delayCap    time.Duration // 0: the default
 	jitter      float64
+	args        Args
 	body        []byte
 	err         error
 }
@@ -75,6 +76,7 @@ func newRequest(session, command string, args Args, apply func(*request)) (*requ
 
 // encode makes the body. Its error is an *Error.
 func (r *request) encode(args Args) error {
+	r.args = args
 	if key := args["api_key"]; key != nil && (r.command == "set_lm" || r.command == "configure_lm") {
 		if text, _ := key.(string); !strings.HasPrefix(text, "env:") && !strings.HasPrefix(text, "file:") {
 			e := invalid(CodeSecret, "args.api_key", "env:NAME or file:PATH", "the request contains an API key")

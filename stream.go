@@ -45,6 +45,9 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 			return
 		}
 		r, err := newCall(session, command, args, append([]CallOption{option(func(r *request) { r.options["stream"] = true })}, opts...))
+		if err == nil {
+			err = c.fit(ctx, r)
+		}
 		if err != nil {
 			yield(Chunk{}, err)
 			return

@@ -48,6 +48,9 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 		return Receipt{}, invalid(contract.CodeBadRequest, "", "Execute, or a client of the tenant", "operators cannot submit jobs for a tenant")
 	}
 	r, err := newSubmit(session, command, args, opts)
+	if err == nil {
+		err = c.fit(ctx, r)
+	}
 	if err != nil {
 		return Receipt{}, err
 	}

@@ -13,6 +13,14 @@ const ArgSession = "session_id"
 // TakesSession reports whether the command's argument session_id names a session.
 func TakesSession(command string) bool { return slices.Contains(ofSessions, command) }
 
+// InlineOnly reports whether all arguments of the command must be in the request: who stores it looks at them.
+func InlineOnly(command string) bool {
+	return command == "set_lm" || command == "configure_lm" || RoleNeeded(command, true) != ""
+}
+
+// InlineArgs are the arguments that must be in the request itself, whatever the command: they are looked at before it runs.
+var InlineArgs = []string{"api_key", "id", "program_id", ArgSession}
+
 // RoleNeeded is the role that a command needs, in a session or without one: contract/commands.md, "Roles". "" is anybody's.
 func RoleNeeded(command string, inSession bool) string {
 	switch command {

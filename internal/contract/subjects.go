@@ -44,7 +44,9 @@ const (
 
 	RPCAuditList = "dspex.rpc.audit.list"
 
-	RPCObjectsGet = "dspex.rpc.objects.get"
+	RPCObjectsGet      = "dspex.rpc.objects.get"
+	RPCObjectsUpload   = "dspex.rpc.objects.upload"
+	RPCObjectsComplete = "dspex.rpc.objects.complete"
 
 	RPCBatchesUpload  = "dspex.rpc.batches.upload"
 	RPCBatchesSubmit  = "dspex.rpc.batches.submit"

@@ -86,7 +86,9 @@ var endpoints = map[string]struct{ body, action string }{
 	"batches-results":  {`{"batch":"b1"}`, ""},
 	"batches-cancel":   {`{"batch":"b1"}`, ""},
 	"batches-erase":    {`{"batch":"b1"}`, ""},
-	"objects-get":      {`{"job":"q1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`, ""}, // this, too
+	"objects-get":      {`{"job":"q1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`, ""}, // these, too
+	"objects-upload":   {`{"data":"e30="}`, ""},
+	"objects-complete": {`{}`, ""},
 }
 
 // TestEachEndpointIsAuditedOrSaidNotToBe: what is served and not in the table fails the test.

@@ -26,6 +26,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/health"
 	"github.com/dspex/dspex/internal/dispatch/intake"
 	"github.com/dspex/dspex/internal/dispatch/leader"
+	"github.com/dspex/dspex/internal/dispatch/objects"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
 	"github.com/dspex/dspex/internal/dispatch/quota"
 	"github.com/dspex/dspex/internal/dispatch/sessions"
@@ -102,6 +103,7 @@ type Dispatcher struct {
 	service    atomic.Pointer[service.Service] // nil before it serves
 	leader     *leader.Leader
 	batches    *batches.Service
+	objects    *objects.Objects
 }
 
 // New checks the configuration.
@@ -125,6 +127,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, err
 	}
 	d.broker.KnowAccounts(cfg.Settings.Accounts)
+	d.objects = &objects.Objects{Broker: d.broker}
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
 	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)

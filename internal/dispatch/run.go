@@ -13,7 +13,6 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/fleet"
 	"github.com/dspex/dspex/internal/dispatch/intake"
 	"github.com/dspex/dspex/internal/dispatch/leader"
-	"github.com/dspex/dspex/internal/dispatch/objects"
 	"github.com/dspex/dspex/internal/dispatch/outcomes"
 	"github.com/dspex/dspex/internal/dispatch/stores"
 	"github.com/dspex/dspex/internal/jobs"
@@ -118,7 +117,9 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("admin-session", jobs.RPCAdminSession+"*", audit.Calls, d.calls.Session).stored(),
 		at("admin-anonymous", jobs.RPCAdminAnonymous, audit.Calls, d.calls.Anonymous).stored(),
 		at("jobs-get", jobs.RPCJobsGet, audit.Operator, waiting(d.lookup.Get)),
-		at("objects-get", contract.RPCObjectsGet, audit.Operator, aside((&objects.Objects{Broker: d.broker}).Get)),
+		at("objects-get", contract.RPCObjectsGet, audit.Operator, aside(d.objects.Get)),
+		at("objects-upload", contract.RPCObjectsUpload, audit.None, aside(d.objects.Upload)),
+		at("objects-complete", contract.RPCObjectsComplete, audit.Operator, aside(d.objects.Complete)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
 		at("jobs-list", jobs.RPCJobsList, audit.None, aside(outcomes.List{Broker: d.broker}.Answer)),
 		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),

@@ -24,7 +24,8 @@ var forTenants = []string{
 	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCAdminSession + "*", jobs.RPCAdminAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCJobsList, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
 	jobs.RPCDeadList, jobs.RPCDeadShow, jobs.RPCDeadReplay, jobs.RPCDeadPurge,
 	jobs.RPCSessionsList, jobs.RPCSessionsGet, jobs.RPCSessionsExport, jobs.RPCSessionsCleanup, jobs.RPCSessionsImport, jobs.RPCSessionsErase,
-	contract.RPCObjectsGet, contract.RPCBatchesUpload, contract.RPCBatchesSubmit, contract.RPCBatchesGet, contract.RPCBatchesList, contract.RPCBatchesResults, contract.RPCBatchesCancel, contract.RPCBatchesErase,
+	contract.RPCObjectsGet, contract.RPCObjectsUpload, contract.RPCObjectsComplete,
+	contract.RPCBatchesUpload, contract.RPCBatchesSubmit, contract.RPCBatchesGet, contract.RPCBatchesList, contract.RPCBatchesResults, contract.RPCBatchesCancel, contract.RPCBatchesErase,
 }
 
 // ofTenants are the endpoints as tenants see them.

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -187,4 +188,20 @@ func NoWorkerFree(timeout time.Duration) *Error {
 func OutcomePending(why string) *Error {
 	return Errorf(Connection, CodePending, "the job's deadline has passed and its outcome is not known yet: %s", why).
 		WithHint("no host starts the job any more; fetch its outcome by its id (%s)", RPCJobsGet)
+}
+
+// Refused makes the error for bad input: where, and what would have been right.
+func Refused(code, path, expected, format string, args ...any) *Error {
+	e := Errorf(Python, code, format, args...)
+	e.Path, e.Expected = path, expected
+	return e
+}
+
+// Clip bounds what an error repeats of a client's text, and keeps it printable.
+func Clip(s string) string {
+	if len(s) > 64 {
+		s = strings.ToValidUTF8(s[:64], "") + "..."
+	}
+	quoted, _ := json.Marshal(s)
+	return string(quoted[1 : len(quoted)-1])
 }

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -31,8 +30,9 @@ const (
 // Request is a validated request body. Its bytes are canonical: what the client sent goes no further.
 type Request struct {
 	Command string
-	Args    []byte // MessagePack map
-	Options []byte // MessagePack map, as the worker sees it
+	Args    []byte     // MessagePack map
+	Object  *ObjectRef // more of the arguments; nil: Args are all
+	Options []byte     // MessagePack map, as the worker sees it
 	Hash    [sha256.Size]byte
 
 	Timeout      time.Duration
@@ -60,7 +60,7 @@ func FitsIn(size, maxBytes int) *Error {
 	if maxBytes <= 0 || size <= maxBytes {
 		return nil
 	}
-	e := Errorf(Session, CodeTooLarge, "the request has %d bytes", size).WithHint("pass large inputs by reference")
+	e := Errorf(Session, CodeTooLarge, "the request has %d bytes", size).WithHint("upload large arguments and send args_object (contract/job.md, Large arguments); the Go client and `dspex call` do so by themselves")
 	e.Expected = fmt.Sprintf("at most %d bytes", maxBytes)
 	return e
 }
@@ -84,10 +84,11 @@ func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Erro
 	if err != nil {
 		return Request{}, Unreadable(err)
 	}
-	req := Request{Timeout: DefaultTimeout, Hash: sha256.Sum256(canonical)}
+	req := Request{Timeout: DefaultTimeout}
 	if e := req.read(wire.NewReader(canonical)); e != nil {
 		return Request{}, e
 	}
+	req.Hash = req.Object.hash(canonical)
 	return req, nil
 }
 
@@ -124,12 +125,20 @@ func (r *Request) read(in *wire.Reader) *Error {
 			} else {
 				r.Options = raw
 			}
+		case "args_object":
+			var e *Error
+			if r.Object, e = readObjectRef(in, key); e != nil {
+				return e
+			}
 		default:
-			return Refused(CodeBadRequest, Clip(key), "command, args, options", "unknown key in the body")
+			return Refused(CodeBadRequest, Clip(key), "command, args, args_object, options", "unknown key in the body")
 		}
 	}
 	if r.Command == "" {
 		return Refused(CodeBadRequest, "command", bodyShape, "the body has no command")
+	}
+	if r.Object != nil && contract.InlineOnly(r.Command) {
+		return Refused(CodeBadRequest, "args_object", "all arguments of "+r.Command+" in args", "%s takes no arguments by reference", r.Command)
 	}
 	if e := r.readOptions(wire.NewReader(r.Options)); e != nil {
 		return e
@@ -305,13 +314,6 @@ func validCommand(s string) bool {
 	return true
 }
 
-// Refused makes the error for bad input: where, and what would have been right.
-func Refused(code, path, expected, format string, args ...any) *Error {
-	e := Errorf(Python, code, format, args...)
-	e.Path, e.Expected = path, expected
-	return e
-}
-
 // Unreadable makes the error for a body that package wire refuses.
 func Unreadable(err error) *Error {
 	e := Errorf(Python, CodeBadRequest, "the body cannot be read: %v", err)
@@ -323,13 +325,4 @@ func Unreadable(err error) *Error {
 		}
 	}
 	return e
-}
-
-// Clip bounds what an error repeats of a client's text, and keeps it printable.
-func Clip(s string) string {
-	if len(s) > 64 {
-		s = strings.ToValidUTF8(s[:64], "") + "..."
-	}
-	quoted, _ := json.Marshal(s)
-	return string(quoted[1 : len(quoted)-1])
 }

@@ -157,7 +157,7 @@ var holds = map[string]string{
 	RecordsStream:  "states of sessions",
 	ResultsStream:  "outcomes of jobs",
 	BatchesStream:  "batches: their jobs that were not published, and their outcomes",
-	ObjectsStream:  "large results: replies still refer to them",
+	ObjectsStream:  "large results and arguments: replies and jobs still refer to them",
 	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",
 }
 

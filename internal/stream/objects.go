@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"maps"
 	"strconv"
 	"strings"
@@ -83,6 +81,22 @@ func newVault(a *Access) *Vault {
 	return &Vault{nc: a.NC, js: a.JS, w: a.Writer, reads: a.Reads, chunk: min(mostChunk, a.MaxPayload/4)}
 }
 
+// Bounded refuses an object that is larger than any may be.
+func (v *Vault) Bounded(ctx context.Context, size int) error {
+	s, err := v.js.Stream(ctx, ObjectsStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", ObjectsStream, err)
+	}
+	return bounded(s.CachedInfo(), size)
+}
+
+func bounded(info *jetstream.StreamInfo, size int) error {
+	if most, _ := strconv.Atoi(info.Config.Metadata[objectMost]); size > most {
+		return fmt.Errorf("%w: at most %d bytes, got %d", ErrObjectTooLarge, most, size)
+	}
+	return nil
+}
+
 // Admit refuses an object of so many bytes for which there is no room among those of its tenant.
 func (v *Vault) Admit(ctx context.Context, tenant string, size int) error {
 	s, err := v.js.Stream(ctx, ObjectsStream)
@@ -93,9 +107,8 @@ func (v *Vault) Admit(ctx context.Context, tenant string, size int) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", ObjectsStream, err)
 	}
-	most, _ := strconv.Atoi(info.Config.Metadata[objectMost])
-	if size > most {
-		return fmt.Errorf("%w: at most %d bytes, got %d", ErrObjectTooLarge, most, size)
+	if err := bounded(info, size); err != nil {
+		return err
 	}
 	held := size
 	for _, chunks := range info.State.Subjects {
@@ -199,27 +212,57 @@ func (v *Vault) Chunk(ctx context.Context, name string, from uint64) (data []byt
 	return m.Data, m.Sequence + 1, nil
 }
 
-// Get reads a whole object and checks it.
+// Get reads a whole object, which must be the one that o describes.
 func (v *Vault) Get(ctx context.Context, o Object) ([]byte, error) {
-	data, from, sum := make([]byte, 0, o.Size), uint64(1), sha256.New()
-	for len(data) < o.Size {
-		chunk, next, err := v.Chunk(ctx, o.Name, from)
-		if err != nil {
-			return nil, err
-		}
-		data, from = append(data, chunk...), next
-		_, _ = sum.Write(chunk) // never fails
+	found, err := v.Find(ctx, o.Name)
+	if err != nil {
+		return nil, err
 	}
-	if len(data) != o.Size || !same256(sum, o.Digest) {
+	if found.Size != o.Size || found.Digest != o.Digest {
 		return nil, ErrBadObject
 	}
-	return data, nil
+	data := make([]byte, 0, o.Size)
+	_, err = v.read(ctx, o, func(chunk []byte) { data = append(data, chunk...) })
+	return data, err
 }
 
-func same256(sum hash.Hash, want [sha256.Size]byte) bool { return bytes.Equal(sum.Sum(nil), want[:]) }
+// read hands the pieces of what o describes to each and checks them.
+func (v *Vault) read(ctx context.Context, o Object, each func([]byte)) (chunks int, err error) {
+	size, from, sum := 0, uint64(1), sha256.New()
+	for ; size < o.Size; chunks++ {
+		chunk, next, err := v.Chunk(ctx, o.Name, from)
+		if err != nil {
+			return 0, err
+		}
+		size, from = size+len(chunk), next
+		_, _ = sum.Write(chunk) // never fails
+		each(chunk)
+	}
+	if size != o.Size || !bytes.Equal(sum.Sum(nil), o.Digest[:]) {
+		return 0, ErrBadObject
+	}
+	return chunks, nil
+}
 
-// HexDigest is a digest as it stands in references.
-func HexDigest(d [sha256.Size]byte) string { return hex.EncodeToString(d[:]) }
+// Upload stores one more piece of an object behind the one of revision rev, 0 for the first, and returns its own. The same piece again is fine.
+func (v *Vault) Upload(ctx context.Context, name string, data []byte, rev uint64, ttl time.Duration) (uint64, error) {
+	if len(data) > v.chunk {
+		return 0, fmt.Errorf("%w: a piece has at most %d bytes, got %d", ErrObjectTooLarge, v.chunk, len(data))
+	}
+	return v.append(ctx, name, data, rev, ttl)
+}
+
+// Complete makes an object of the pieces that were uploaded, if they are what o describes. Twice is fine.
+func (v *Vault) Complete(ctx context.Context, o Object, ttl time.Duration) error {
+	if found, err := v.Find(ctx, o.Name); err == nil && found == o {
+		return nil
+	}
+	chunks, err := v.read(ctx, o, func([]byte) {})
+	if err != nil {
+		return err
+	}
+	return v.finish(ctx, o, chunks, ttl)
+}
 
 // NewObjectErasers notes which objects there are whose names match filter: their descriptions, and last their chunks, by which they are found.
 func NewObjectErasers(ctx context.Context, js jetstream.JetStream, filter string) (all []*Eraser, err error) {

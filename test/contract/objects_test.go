@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,13 +160,136 @@ func TestALargeResultOfABatchGoesWithTheBatch(t *testing.T) {
 
 func TestRequestsForObjectsAreChecked(t *testing.T) {
 	for ask, path := range map[string]string{
-		`{"job": "j"}`: "object", `{"object": "x"}`: "job",
+		`{"job": "j"}`: "object", `{"object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`: "job",
 		`{"job": "j", "object": "a.b"}`: "object", `{"job": "j", "object": "*"}`: "object",
-		`{"job": "j.>", "object": "x"}`:            "job",
-		`{"job": "j", "object": "x", "cursor": 1}`: "cursor", `{"job": "j", "object": "x", "cursor": "-1"}`: "cursor",
-		`{"job": "j", "object": "x", "session": "a.>"}`: "session",
-		`{"job": "j", "object": "x", "tenant": "a"}`:    "tenant",
+		`{"job": "j.>", "object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`:            "job",
+		`{"job": "j", "object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "cursor": 1}`: "cursor", `{"job": "j", "object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "cursor": "-1"}`: "cursor",
+		`{"job": "j", "object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "session": "a.>"}`: "session",
+		`{"job": "j", "object": "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "tenant": "a"}`:    "tenant",
 	} {
 		stub.request(t, "dspex.rpc.objects.get", []byte(ask)).refused(t, "python", "bad_request", path)
+	}
+}
+
+// upload stores large arguments as the contract says.
+func (s *service) upload(t *testing.T, session string, args any) reference {
+	t.Helper()
+	data := text(args)
+	ask := m{}
+	if session != "" {
+		ask["session"] = session
+	}
+	for piece := range slices.Chunk(data, 128<<10) {
+		ask["data"] = base64.StdEncoding.EncodeToString(piece)
+		r := s.request(t, "dspex.rpc.objects.upload", text(ask))
+		r.succeeds(t)
+		result := r.Result.(m)
+		ask["object"], ask["cursor"] = result["object"], result["cursor"]
+	}
+	sum := sha256.Sum256(data)
+	ref := reference{ask["object"].(string), len(data), hex.EncodeToString(sum[:]), "application/json"}
+	r := s.request(t, "dspex.rpc.objects.complete", text(whole(session, ref)))
+	r.succeeds(t)
+	return ref
+}
+
+func whole(session string, ref reference) m {
+	ask := m{"object": ref.Object, "size": ref.Size, "digest": ref.Digest, "type": ref.Type}
+	if session != "" {
+		ask["session"] = session
+	}
+	return ask
+}
+
+func (ref reference) asArgs(command string, args m) m {
+	body := m{"command": command, "args_object": ref}
+	if args != nil {
+		body["args"] = args
+	}
+	return body
+}
+
+func TestLargeArgumentsAreUploadedAndReadBeforeTheJobRuns(t *testing.T) {
+	large := strings.Repeat("e", 700<<10)
+	for _, session := range []string{"objects_8", ""} {
+		ref := stub.upload(t, session, m{"x": large})
+		subject := "dspex.rpc.anonymous"
+		if session != "" {
+			subject = "dspex.rpc.session." + session
+		}
+		r := stub.request(t, subject, text(ref.asArgs("echo", m{"y": 1})))
+		var result m
+		if err := json.Unmarshal(stub.fetch(t, session, r.Job, r.refers(t)), &result); err != nil || result["x"] != large || result["y"] != 1.0 {
+			t.Errorf("session %q: %v", session, err)
+		}
+	}
+	ref := stub.upload(t, "objects_8", m{"text": "short"})
+	_, r := stub.wait(t, "objects_8", stub.publish(t, "dspex.session.objects_8", text(ref.asArgs("echo", nil))))
+	if r.succeeds(t); r.Result.(m)["text"] != "short" {
+		t.Errorf("got %v", r.Result)
+	}
+}
+
+func TestTheSameArgumentsUploadedAgainAreTheSameJobAndOthersAConflict(t *testing.T) {
+	call := func(args m) reply {
+		return stub.request(t, "dspex.rpc.session.objects_9", text(stub.upload(t, "objects_9", args).asArgs("echo", nil)), "Dspex-Job", "once")
+	}
+	first := call(m{"x": 1})
+	first.succeeds(t)
+	if again := call(m{"x": 1}); again.Job != "once" || again.Attempt != first.Attempt || !again.OK {
+		t.Errorf("the same arguments: %+v", again)
+	}
+	call(m{"x": 2}).fails(t, "session", "conflict")
+}
+
+func TestArgumentsThatAreGoneOrNotWhatTheReferenceSaysFailTheJob(t *testing.T) {
+	ref := stub.upload(t, "objects_10", m{"x": 1})
+	ask := func(session string, ref reference, args m) reply {
+		return stub.request(t, "dspex.rpc.session."+session, text(ref.asArgs("echo", args)))
+	}
+	ask("objects_11", ref, nil).fails(t, "session", "object_unknown") // another session's
+	other := ref
+	other.Digest = strings.Repeat("0", 64)
+	ask("objects_10", other, nil).fails(t, "python", "bad_input")
+	ask("objects_10", ref, m{"x": 2}).fails(t, "python", "bad_input") // twice
+	ask("objects_10", stub.upload(t, "objects_10", []int{1}), nil).fails(t, "python", "bad_input")
+	ask("objects_10", stub.upload(t, "objects_10", m{"session_id": "objects_11"}), nil).fails(t, "python", "bad_input")
+	stub.request(t, "dspex.rpc.sessions.erase", text(m{"session": "objects_10"})).succeeds(t)
+	ask("objects_10", ref, nil).fails(t, "session", "object_unknown")
+	for path, body := range map[string]m{
+		"args_object":        {"command": "set_lm", "args_object": ref},
+		"args_object.object": {"command": "echo", "args_object": reference{"a", 1, ref.Digest, ref.Type}},
+		"args_object.size":   {"command": "echo", "args_object": reference{ref.Object, 0, ref.Digest, ref.Type}},
+		"args_object.digest": {"command": "echo", "args_object": reference{ref.Object, 1, "00", ref.Type}},
+		"args_object.type":   {"command": "echo", "args_object": reference{ref.Object, 1, ref.Digest, "text/plain"}},
+	} {
+		stub.request(t, "dspex.rpc.session.objects_10", text(body)).refused(t, "python", "bad_request", path)
+	}
+}
+
+func TestAnUploadIsWhatItsSizeAndDigestSay(t *testing.T) {
+	put := func(ask m) reply { return stub.request(t, "dspex.rpc.objects.upload", text(ask)) }
+	a, b := base64.StdEncoding.EncodeToString([]byte("{")), base64.StdEncoding.EncodeToString([]byte("}"))
+	first := put(m{"data": a}).Result.(m)
+	next := m{"data": b, "object": first["object"], "cursor": first["cursor"]}
+	second := put(next)
+	if again := put(next); again.Result.(m)["cursor"] != second.Result.(m)["cursor"] {
+		t.Errorf("the same piece again: %v, first %v", again.Result, second.Result)
+	}
+	put(m{"data": a, "object": first["object"], "cursor": first["cursor"]}).fails(t, "session", "conflict")
+	sum := sha256.Sum256([]byte("{}"))
+	ref := reference{first["object"].(string), 2, hex.EncodeToString(sum[:]), "application/json"}
+	complete := func(ref reference) reply { return stub.request(t, "dspex.rpc.objects.complete", text(whole("", ref))) }
+	bad := ref
+	bad.Digest = strings.Repeat("0", 64)
+	complete(bad).refused(t, "python", "bad_request", "digest")
+	bad = ref
+	bad.Size = 9 << 20
+	complete(bad).fails(t, "session", "too_large")
+	bad.Size, bad.Object = 2, strings.Repeat("A", 26)
+	complete(bad).fails(t, "session", "object_unknown")
+	for range 2 {
+		r := complete(ref)
+		r.succeeds(t)
 	}
 }

@@ -114,6 +114,8 @@ var mutants = []mutant{
 	{name: "what does not fit is committed all the same", rule: "Rule 8", edits: []edit{decides("host/attempt.fits", "	return true"), {"host/attempt.Runner.readResult",
 		"if limit := r.On.MaxPayload / 2; len(result.State) > limit {",
 		"if limit := r.On.MaxPayload / 2; false && len(result.State) > limit {"}}},
+	{name: "the id of an upload counts in a job's digest", rule: "Rule 4", test: "jobs.TestOfAReferenceTheDigestCountsAndNotTheID", edits: []edit{{"jobs.ObjectRef.hash",
+		"	if r != nil {\n", "	if false {\n"}}},
 	{name: "a large result is stored after the outcome that refers to it", rule: "Rule 8", aim: []string{"write object, before"}, edits: []edit{{"host/attempt.storeLarge",
 		"	err := putObject(ctx, a, ref, data)\n", "	err := ctx.Err()\n	time.AfterFunc(time.Second, func() { _ = putObject(context.Background(), a, ref, data) })\n"}}},
 	{name: "nothing waits while the store is full", rule: "Rule 9", aim: []string{"store of records full"}, edits: []edit{decides("host/sessions.life.Admits", "	return lifecycle.NoRoom, true")},

@@ -354,7 +354,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	for subject, body := range map[string]string{
 		"dspex.rpc.jobs.get": `{"session":"dave","job":"order1"}`, "dspex.rpc.jobs.cancel": `{"session":"dave","job":"order1"}`, "dspex.rpc.sessions.get": `{"session":"dave"}`,
 		"dspex.rpc.sessions.export": `{"session":"dave"}`, "dspex.rpc.sessions.cleanup": `{"session":"dave"}`, "dspex.rpc.sessions.erase": `{"session":"dave"}`,
-		"dspex.rpc.objects.get": `{"session":"dave","job":"order1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`,
+		"dspex.rpc.objects.get": `{"session":"dave","job":"order1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`, "dspex.rpc.objects.upload": `{"session":"dave","data":"e30="}`,
 	} {
 		_ = ask(other, subject, body, nil) // whatever it says of a session of its own
 		if got := ask(other, subject, body, nats.Header{"Dspex-Tenant": {"default"}}); !strings.Contains(got, "bad_header") {
@@ -398,7 +398,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.prog.", "$KV.dspex_control.prog.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
 			"$O.dspex_objects.", "dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim",
 		},
-		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_batches.", "$KV.dspex_results.r.a.", "dspex.", "_INBOX.", "$JS.API."},
+		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_batches.", "$KV.dspex_results.r.a.", "$O.dspex_objects.", "dspex.", "_INBOX.", "$JS.API."},
 	}
 	for _, role := range slices.Sorted(maps.Keys(may)) {
 		refused := make(chan error, len(targets))

@@ -17,7 +17,7 @@ type Objects struct{ Broker *stream.Access }
 
 const (
 	shape     = `{"object": "...", "job": "...", "session": "...", "cursor": "..."}`
-	idShape   = "the id of an object, as it stands in result_object"
+	idShape   = "the id of an object: 26 of A-Z 2-7"
 	cursorHas = "the cursor of the previous answer"
 )
 
@@ -25,7 +25,7 @@ const (
 func (o *Objects) Get(ctx context.Context, r endpoint.Request) {
 	var id, job, session, cursor string
 	bad := endpoint.ReadBody(r, shape, map[string]*endpoint.Entry{
-		"object":  endpoint.Text(&id, idShape, validID).Needed(),
+		"object":  endpoint.Text(&id, idShape, jobs.ValidObject).Needed(),
 		"job":     endpoint.Text(&job, "the id of the job, as it stands in the reply", validJob).Needed(),
 		"session": endpoint.Text(&session, endpoint.SessionShape, jobs.ValidSession),
 		"cursor":  endpoint.Text(&cursor, cursorHas, validCursor),
@@ -74,8 +74,6 @@ func Unreadable(err error) *jobs.Error {
 	}
 	return endpoint.Unreadable(err)
 }
-
-func validID(id string) bool { return jobs.ValidJob(id) }
 
 // validJob also takes the ids of jobs whose clients chose none, and of replays.
 func validJob(id string) bool { return jobs.ValidTenant(id) }

@@ -79,6 +79,9 @@ func (l *life) Run(a *attempt.Attempt) *attempt.Output {
 	if out.Err = attempt.NeedsState(a, 0); out.Err != nil {
 		return out
 	}
+	if !attempt.LoadArgs(a, out) {
+		return out
+	}
 	call := frame.CallBody{}
 	var made string // the id of a program that the job makes
 	if made, out.Err = p.WithProgram(ctx, &a.Task, &call); out.Err != nil {

@@ -4,7 +4,6 @@ package attempt
 
 import (
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +42,8 @@ type Attempt struct {
 	why    error         // for the worker
 	bad    *jobs.Error   // for the job, nil if that is not the reason
 
+	loaded []byte // arguments, those by reference among them; nil: none were read
+
 	confirmed clock.Mono // of the lease
 	lease     time.Duration
 }
@@ -80,20 +81,6 @@ func (a *Attempt) GiveUp(e *jobs.Error) {
 		a.why = errTimeOver
 	}
 	close(a.gaveUp)
-}
-
-// onGivingUp calls f if the call is given up before stop is called.
-func (a *Attempt) onGivingUp(f func()) (stop func()) {
-	over := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-a.gaveUp:
-			f()
-		case <-over:
-		}
-	})
-	return func() { close(over); watch.Wait() }
 }
 
 // Op is the operation that the core knows the attempt by.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -29,7 +30,7 @@ func storeLarge(a *Attempt, out *Output) {
 	ref := jobs.NewObjectRef(rand.Text(), data, kind)
 	ctx, cancel := context.WithTimeout(context.Background(), objectTime)
 	defer cancel()
-	stop := a.onGivingUp(cancel)
+	stop := onGivingUp(a, cancel)
 	defer stop()
 	err := putObject(ctx, a, ref, data)
 	if out.Object = ref; err == nil {
@@ -90,4 +91,65 @@ func replySize(value []byte, contentType string, maxPayload int) int {
 		return len(value) // it goes out as MessagePack
 	}
 	return len(text)
+}
+
+// LoadArgs reads the arguments that the request has by reference, and reports whether the attempt may go on. A retry, on whatever host,
+// reads them again.
+func LoadArgs(a *Attempt, out *Output) (ok bool) {
+	if a.Req.Object == nil {
+		return true
+	}
+	if a.loaded == nil { // else the call was stale, and is made again
+		a.loaded, out.Err = load(a)
+	}
+	a.Req.Args = a.loaded
+	select {
+	case <-a.gaveUp:
+		out.GaveUp = true
+		return false
+	default:
+		return out.Err == nil
+	}
+}
+
+func load(a *Attempt) ([]byte, *jobs.Error) {
+	ctx, cancel := context.WithTimeout(context.Background(), objectTime)
+	defer cancel()
+	stop := onGivingUp(a, cancel)
+	defer stop()
+	ref := a.Req.Object
+	data, err := a.r.On.Vault.Get(ctx, stream.Object{Name: a.Session.ObjectName("", ref.ID), Size: ref.Size, Digest: ref.Digest})
+	if err != nil {
+		return nil, notLoaded(err)
+	}
+	return ref.JoinArgs(a.Req.Args, data)
+}
+
+func notLoaded(err error) *jobs.Error {
+	var e *jobs.Error
+	switch {
+	case errors.Is(err, stream.ErrNoObject):
+		e = jobs.Errorf(jobs.Session, jobs.CodeObjectUnknown, "the arguments by reference are unknown").
+			WithHint("uploads are kept for 7 days, and go with their session; upload them again and send the job under another id")
+	case errors.Is(err, stream.ErrBadObject), errors.Is(err, stream.ErrObjectTooLarge):
+		e = jobs.Errorf(jobs.Python, jobs.CodeBadInput, "the arguments by reference are not what the reference says: %v", err)
+	default:
+		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the arguments by reference could not be read: %v", err).Again()
+	}
+	e.Path = "args_object"
+	return e
+}
+
+// onGivingUp calls f if the call is given up before stop is called.
+func onGivingUp(a *Attempt, f func()) (stop func()) {
+	over := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-a.gaveUp:
+			f()
+		case <-over:
+		}
+	})
+	return func() { close(over); watch.Wait() }
 }

@@ -13,6 +13,9 @@ func (s life) Run(a *attempt.Attempt) *attempt.Output {
 	if out.Err = attempt.NeedsState(a, a.StateVersion); out.Err != nil {
 		return out
 	}
+	if !attempt.LoadArgs(a, out) {
+		return out
+	}
 	call := frame.CallBody{Session: a.Session.String(), StateVersion: a.StateVersion, State: a.State}
 	if out.Label == jobs.Warm {
 		call.State = nil
