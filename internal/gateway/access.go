@@ -17,6 +17,7 @@ type caller struct {
 	tenant string
 	role   tokens.Role // "": what the gateway's user may
 	prefix string      // of its sessions, and of its ids of anonymous jobs
+	trace  string      // traceparent of the request, "": none
 }
 
 type callerKey struct{}
@@ -25,6 +26,14 @@ type callerKey struct{}
 func who(ctx context.Context) *caller {
 	c, _ := ctx.Value(callerKey{}).(*caller)
 	return c
+}
+
+// Traceparent is that of the HTTP request at hand: its jobs belong to the caller's span (dspex.WithPropagator).
+func Traceparent(ctx context.Context) string {
+	if c := who(ctx); c != nil {
+		return c.trace
+	}
+	return ""
 }
 
 // open are the paths that anybody may read: they report whether the gateway serves, or request a token.

@@ -429,3 +429,20 @@ func TestAGatewayWhoseBrokerIsGoneSaysSo(t *testing.T) {
 		t.Errorf("livez: %d", a.StatusCode)
 	}
 }
+
+func TestAJobBelongsToTheSpanOfItsHTTPRequest(t *testing.T) {
+	url := serve(t, dspextest.NewFake(t).Client(dspex.WithPropagator(gateway.Traceparent)), gateway.Config{})
+	const span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for _, c := range []struct{ header, want string }{{"Traceparent: " + span, span}, {"Traceparent: nonsense", ""}, {"X-None: 1", ""}} {
+		a := send(t, "POST", url+"/v1/sessions/bob/jobs", `{"command":"request"}`, c.header)
+		result, _ := a.body["result"].(map[string]any)
+		headers, _ := result["headers"].(map[string]any)
+		got := ""
+		if all, _ := headers["traceparent"].([]any); len(all) > 0 {
+			got, _ = all[0].(string)
+		}
+		if got != c.want {
+			t.Errorf("%s: the job's traceparent must be %q, got %q; %s", c.header, c.want, got, a.text)
+		}
+	}
+}

@@ -58,6 +58,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			refuse(w, r, p)
 			return
 		}
+		c.trace = r.Header.Get("Traceparent")
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		next.ServeHTTP(w, r)
 		route = r.Pattern

@@ -108,10 +108,9 @@ func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Erro
 			env.Deadline = time.Duration(ms) * time.Millisecond
 		}
 	}
-	if trace := one(h, contract.HeaderTraceparent); trace != "" {
-		if _, _, _, ok := contract.ParseTraceparent(trace); ok { // of others no job fails: W3C Trace Context has them left alone
-			env.Trace = trace
-		}
+	trace := one(h, contract.HeaderTraceparent)
+	if _, _, _, ok := contract.ParseTraceparent(trace); ok { // of others no job fails: W3C Trace Context has them left alone
+		env.Trace = trace
 	}
 	if kept {
 		env.Role = roleOf(one(h, HeaderRole))

@@ -40,11 +40,17 @@ const (
 // Attribute is one of a span.
 type Attribute = attribute.KeyValue
 
-// Text, Number, Float and Flag are attributes; Texts leaves out those that are empty.
-func Text(key, value string) Attribute         { return attribute.String(key, value) }
+// Text is an attribute that is a text. Texts leaves out those that are empty.
+func Text(key, value string) Attribute { return attribute.String(key, value) }
+
+// Number is an attribute that is an integer.
 func Number(key string, value int64) Attribute { return attribute.Int64(key, value) }
-func Float(key string, v float64) Attribute    { return attribute.Float64(key, v) }
-func Flag(key string, value bool) Attribute    { return attribute.Bool(key, value) }
+
+// Float is an attribute that is a number.
+func Float(key string, v float64) Attribute { return attribute.Float64(key, v) }
+
+// Flag is an attribute that is true or false.
+func Flag(key string, value bool) Attribute { return attribute.Bool(key, value) }
 
 // Context is a span that others may be below: an id, and whether it is sampled. The zero value is none.
 type Context struct{ sc trace.SpanContext }

@@ -95,13 +95,13 @@ func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Cl
 
 // Connect opens the connection that the global flags request, under a name that the broker's list shows; trouble receives errors that
 // the broker sends outside of its replies.
-func (a *App) Connect(ctx context.Context, name string, trouble func(error)) (*dspex.Client, error) {
+func (a *App) Connect(ctx context.Context, name string, trouble func(error), of ...dspex.ConnectOption) (*dspex.Client, error) {
 	address, options, err := a.Target()
 	if err != nil {
 		return nil, err
 	}
 	options = append(options, nats.Name("dspex "+name), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { trouble(err) }))
-	c, err := dspex.Connect(ctx, address, dspex.WithNATS(options...))
+	c, err := dspex.Connect(ctx, address, append(of, dspex.WithNATS(options...))...)
 	if e, ok := errors.AsType[*dspex.Error](err); ok {
 		e.Path = daemon.WithoutPassword(address)
 	}

@@ -71,7 +71,7 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 	log := slog.New(slog.NewTextHandler(a.Err, nil))
 	cfg.Log, cfg.Tenants = log, map[string]*dspex.Client{}
 	trouble := func(err error) { log.Error("broker_error", "error", err) }
-	client, err := a.Connect(ctx, "gateway", trouble)
+	client, err := a.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 		name, context, _ := strings.Cut(t, "=")
 		of := *a
 		of.Server, of.Context = "", context
-		c, err := of.Connect(ctx, "gateway", trouble)
+		c, err := of.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent))
 		if err != nil {
 			return err
 		}

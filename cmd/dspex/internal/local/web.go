@@ -55,7 +55,7 @@ func (w *web) serve(ctx context.Context, broker string, registry *prometheus.Reg
 	if w.listener == nil {
 		return ""
 	}
-	client, err := dspex.Connect(ctx, broker)
+	client, err := dspex.Connect(ctx, broker, dspex.WithPropagator(gateway.Traceparent))
 	if err != nil {
 		log.Error("http_not_served", "error", err)
 		return ""
