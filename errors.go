@@ -8,9 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // ErrorCategory is one of the nine kinds of failure. It is an error itself, so that errors.Is(err, ErrTimeout) works.

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Receipt is the proof that a job was accepted.

@@ -16,14 +16,15 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/tracing"
-	"github.com/nats-io/nats.go"
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 const exitHelp = `Every flag can be given by its environment variable or in a file of settings (--config); the flag wins, then the

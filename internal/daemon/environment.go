@@ -4,11 +4,12 @@ import (
 	"io"
 	"log/slog"
 
-	"github.com/dspex/dspex/internal/config"
-	"github.com/dspex/dspex/internal/tracing"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/config"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // set sets the flags that were not given from their variables and from the file of settings, and makes the log.

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
@@ -14,7 +16,6 @@ import (
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/sandbox"
 	"github.com/dspex/dspex/internal/tracing"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config is what to run. Zero values mean the documented defaults.

@@ -14,6 +14,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
@@ -21,9 +25,6 @@ import (
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyproc"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func (i Info) took() slog.Attr {

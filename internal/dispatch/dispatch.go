@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/dispatch/admission"
 	"github.com/dspex/dspex/internal/dispatch/alerts"
@@ -36,7 +38,6 @@ import (
 	"github.com/dspex/dspex/internal/service"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/tracing"
-	"github.com/nats-io/nats.go"
 )
 
 // Every dispatcher is an instance of this NATS micro service, with its own name in the metadata.

@@ -8,11 +8,12 @@ import (
 	"sync/atomic"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/gateway/dashboard"
 	"github.com/dspex/dspex/internal/gateway/openai"
 	"github.com/dspex/dspex/internal/tokens"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Gateway answers HTTP requests with a client.

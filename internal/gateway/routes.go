@@ -5,11 +5,12 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/gateway/mcptools"
 	"github.com/dspex/dspex/internal/gateway/openai"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // Handler serves all paths. Requests that end it early are cancelled by their own contexts.

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/host/attempt"
@@ -11,7 +13,6 @@ import (
 	"github.com/dspex/dspex/internal/host/workers"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/tracing"
-	"github.com/nats-io/nats.go"
 )
 
 // Config is what a host works with. Zero durations mean the documented defaults.

@@ -10,10 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Fake answers the endpoints of contract/job.md without dispatcher, host or Python. Its commands:

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // fakeBatchAsk is what requests about batches have.

@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // NewFake serves the endpoints until the connection is closed. Tests use StartFake.

@@ -7,9 +7,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
-	"golang.org/x/sys/unix"
 )
 
 // lose ends the workers of a zygote that is gone. The kernel has killed them; what they started lives in their groups.

@@ -13,9 +13,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/proc"
-	"golang.org/x/sys/unix"
 )
 
 const canFork = true

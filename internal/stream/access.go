@@ -14,11 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
-	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Access is what a host or a dispatcher has of the broker.

@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/dspex/dspex/internal/clock"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/clock"
 )
 
 // Clock is the broker's time, from queries to the leader of the stream of jobs, which stamps them.

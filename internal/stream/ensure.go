@@ -10,8 +10,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/link"
 )
 
 // MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.

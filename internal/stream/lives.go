@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // A stream or bucket can be lost while the processes live: deleted, or with the broker's store. What is recreated begins a

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/link"
 )
 
 // Objects are the names of all broker objects.

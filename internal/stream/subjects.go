@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // Jobs come in under the subjects of their tenants where there are accounts, which no client can name another's of; else under

@@ -13,9 +13,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Index is the file in the directory of tenants that nats.conf includes; it names a file for each of them.

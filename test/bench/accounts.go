@@ -12,8 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // What is asked of a broker with accounts, against one without.

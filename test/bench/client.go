@@ -16,10 +16,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/stream"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // client loads the whole system, as a client of any language does.

@@ -14,11 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
-	"github.com/nats-io/nats.go"
-	"golang.org/x/sys/unix"
 )
 
 // Bounds that are requested, and what is done to see whether they hold.

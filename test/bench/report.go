@@ -14,9 +14,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
-	"github.com/nats-io/nats.go"
 )
 
 // figure is one number of the report.

@@ -15,12 +15,13 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/stream"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // rig is a group of processes around one broker.

@@ -6,9 +6,10 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // command is a tool that every server has.

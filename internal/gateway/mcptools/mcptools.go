@@ -8,9 +8,10 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // Access is whose tools they are.

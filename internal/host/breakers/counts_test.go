@@ -3,8 +3,9 @@ package breakers
 import (
 	"testing"
 
-	"github.com/dspex/dspex/internal/breaker"
 	"pgregory.net/rapid"
+
+	"github.com/dspex/dspex/internal/breaker"
 )
 
 // TestACountIsTheEventsInTheirOrder: whatever was shared when, and however often a share failed, the count is that of the events.

@@ -14,9 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
-	"github.com/spf13/cobra"
 )
 
 // Batch is `dspex batch`.

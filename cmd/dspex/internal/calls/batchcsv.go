@@ -13,9 +13,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
-	"github.com/spf13/cobra"
 )
 
 // sheet is how the rows of a CSV file become jobs.

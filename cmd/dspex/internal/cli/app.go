@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/daemon"
-	"github.com/nats-io/nats.go"
 )
 
 // Exit statuses beside those of package daemon, as in the help text.

@@ -9,8 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dspex/dspex/internal/daemon"
 	"github.com/nats-io/nats.go"
+
+	"github.com/dspex/dspex/internal/daemon"
 )
 
 // natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings an

@@ -10,10 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/devserver"
-	"github.com/spf13/cobra"
 )
 
 // Command is `dspex demo`.

@@ -1,8 +1,9 @@
 package doctor
 
 import (
-	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/spf13/cobra"
+
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
 // Command is `dspex doctor`.

@@ -7,9 +7,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
-	"github.com/spf13/cobra"
 )
 
 // DeadLetters is `dspex dlq`.

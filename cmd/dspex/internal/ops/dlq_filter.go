@@ -3,9 +3,10 @@ package ops
 import (
 	"strconv"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
-	"github.com/spf13/cobra"
 )
 
 // deadLetterFlags are the filter as flags.
