@@ -50,11 +50,13 @@ type cable struct {
 	latency time.Duration                  // most that bytes are under way; each connection has its own, in each direction
 	watch   func(publication) verdict      // looks at what the process publishes; nil: nobody looks
 	arrives func(publication) verdict      // looks at what comes to the process
+	servers *servers                       // of the broker
 	stamps  func(message) []byte           // what comes to the process as the broker's clock would have it; nil: as it is
 
 	mu    sync.Mutex
 	rng   *rand.Rand
 	dead  bool
+	bad   int // times that it was cut or dropped
 	lines []*line
 }
 
@@ -68,7 +70,10 @@ type verdict struct {
 var errUnreachable = errors.New("network is unreachable")
 
 // InProcessConn dials the broker. It never waits: nats.go holds a lock while it dials.
-func (c *cable) InProcessConn() (net.Conn, error) {
+func (c *cable) InProcessConn() (net.Conn, error) { return c.dial(-1) }
+
+// dial connects to one of the servers; -1: to one that is never cut off from the others.
+func (c *cable) dial(server int) (net.Conn, error) {
 	s := c.srv.Load()
 	if s == nil || c.up.gate() != nil || c.down.gate() != nil || c.isDead() {
 		return nil, errUnreachable
@@ -78,7 +83,7 @@ func (c *cable) InProcessConn() (net.Conn, error) {
 		return nil, err
 	}
 	near, mid := net.Pipe()
-	l := &line{c: c, near: near, mid: mid, far: far, reset: make(chan struct{})}
+	l := &line{c: c, server: server, near: near, mid: mid, far: far, reset: make(chan struct{})}
 	c.mu.Lock()
 	c.lines = append(c.lines, l)
 	up, down := c.draw(), c.draw()
@@ -103,8 +108,22 @@ func (c *cable) isDead() bool {
 	return c.dead
 }
 
+// troubles counts what has happened to the cable.
+func (c *cable) troubles() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bad
+}
+
+func (c *cable) trouble() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bad++
+}
+
 // partition cuts one or both directions.
 func (c *cable) partition(up, down bool) {
+	c.trouble()
 	if up {
 		c.up.cut()
 	}
@@ -136,6 +155,7 @@ func (c *cable) drop() {
 	c.mu.Lock()
 	lines := c.lines
 	c.lines = nil
+	c.bad++
 	c.mu.Unlock()
 	for _, l := range lines {
 		l.drop()
@@ -145,6 +165,7 @@ func (c *cable) drop() {
 // line is one connection through a cable.
 type line struct {
 	c              *cable
+	server         int // -1: none of those that are cut off
 	near, mid, far net.Conn
 	settled        atomic.Int32 // 2 after INFO and PONG
 	once           sync.Once
@@ -256,7 +277,7 @@ func (l *line) deliver(dst net.Conn, on *link, messages []message, watch func(pu
 				return false
 			}
 		}
-		if v.lost {
+		if v.lost || m.publishes && l.server >= 0 && l.c.servers.isSilent(l.server) {
 			continue
 		}
 		switch {

@@ -25,6 +25,8 @@ const (
 	cutUp           faultKind = "host cut off, up only"
 	cutDown         faultKind = "host cut off, down only"
 	connReset       faultKind = "connection reset"
+	serverCutOff    faultKind = "server of a host cut off from its cluster"
+	election        faultKind = "brokers elect a leader"
 	workerKill      faultKind = "worker killed"
 	brokerRestart   faultKind = "broker restarted"
 	brokerKill      faultKind = "broker killed"
@@ -56,7 +58,7 @@ const (
 )
 
 // timedFaults can strike at any time; the others belong to points.
-var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, batchesFull, repartitioned,
+var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, serverCutOff, election, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, batchesFull, repartitioned,
 	assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, intruder, emptied, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
@@ -116,6 +118,12 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		p.hold(false, true, f.lasts)
 	case connReset, ackLost:
 		p.cable.drop()
+	case serverCutOff:
+		if n := p.server(); n >= 0 {
+			w.isolate(n, f.lasts)
+		}
+	case election:
+		w.elect(f.lasts)
 	case workerKill:
 		if p.pool != nil { // a dispatcher has none
 			p.pool.killWorker()

@@ -26,6 +26,7 @@ type plan struct {
 	gentle      bool // nothing else is joined with it
 	whole       bool // nothing of it may cost a job an attempt
 	inTurn      bool // one client, one job after the other
+	clustered   bool // hosts and dispatchers know two servers
 	tenants     bool // clients are of two tenants, with the same sessions and job ids
 	batching    bool // there are batches
 	cancelling  bool // all of them are cancelled
@@ -173,6 +174,10 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.lasts += 3 * time.Second
 	case dispatchKill, dispatchFreeze, dispatchRestart, dispatchClock:
 		f.target = fmt.Sprint("d", r.IntN(p.dispatchers))
+	case serverCutOff:
+		f.lasts, p.clustered = 40*time.Second, true
+	case election:
+		f.target, f.lasts, p.clustered = "", 4*time.Second+time.Duration(r.IntN(5000))*time.Millisecond, true
 	case brokerKill, brokerRestart, emptied:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
 	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, batchesLost, brokerClock, intruder:

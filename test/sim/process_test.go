@@ -18,12 +18,13 @@ import (
 
 // process is one incarnation of a dispatcher, a host or a client: what an operating system would kill or stop as a whole.
 type process struct {
-	world  *world
-	name   string // of the host or dispatcher; the same for all incarnations
-	who    string // name.incarnation
-	cable  *cable
-	pool   *pool // of a host
-	client bool
+	world      *world
+	name       string // of the host or dispatcher; the same for all incarnations
+	who        string // name.incarnation
+	cable      *cable
+	pool       *pool // of a host
+	client     bool
+	dispatches bool // it is a dispatcher
 
 	ctx  context.Context // ended by drain and kill
 	stop context.CancelFunc
@@ -91,6 +92,7 @@ func (w *world) process(who string) *process {
 	p.name, _, _ = strings.Cut(who, ".")
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	p.cable = w.broker.cable(&cable{latency: w.plan.latency, rng: rand.New(rand.NewPCG(w.plan.seed, w.cableIDs.Add(1)))})
+	p.cable.servers = &w.servers
 	p.cable.watch = func(m publication) verdict { return w.passes(p, m) }
 	return p
 }
@@ -98,13 +100,18 @@ func (w *world) process(who string) *process {
 // dispatcher makes the processes of a dispatcher.
 func (w *world) dispatcher(who string) *process {
 	p := w.process(who)
+	p.dispatches = true
 	p.cable.arrives, p.cable.stamps = func(publication) verdict { return verdict{} }, w.clocks.restamp
 	return p
 }
 
 // connect dials as the binaries do.
 func (p *process) connect() error {
-	options := append(natslink.ConnectOptions(p.who), nats.InProcessServer(p.cable), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	way := []nats.Option{nats.InProcessServer(p.cable)}
+	if p.world.plan.clustered && (p.pool != nil || p.dispatches) {
+		way = p.clustered()
+	}
+	options := append(append(natslink.ConnectOptions(p.who), way...), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	nc, err := nats.Connect("", options...)
 	for range 100 { // the broker may die in that moment
 		if err == nil {
@@ -119,6 +126,9 @@ func (p *process) connect() error {
 	p.mu.Lock()
 	p.nc = nc
 	p.mu.Unlock()
+	if p.world.plan.clustered && (p.pool != nil || p.dispatches) {
+		p.keep()
+	}
 	return nil
 }
 

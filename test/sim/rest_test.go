@@ -23,6 +23,9 @@ const (
 )
 
 func (p plan) ackTime() time.Duration {
+	if p.clustered { // what was under way to a server that falls silent is lost
+		return ackTime
+	}
 	if slices.ContainsFunc(p.triggers, func(t *trigger) bool { return t.fault.kind == deliveryLost }) {
 		return ackTime
 	}

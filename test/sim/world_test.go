@@ -20,6 +20,7 @@ type world struct {
 	broker   *broker
 	tap      *tap
 	clocks   clocks
+	servers  servers
 	points   triggers
 	coverage coverage
 
