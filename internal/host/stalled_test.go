@@ -55,7 +55,7 @@ func TestAHostWhoseWorkersLiveAndFinishNothingIsNamed(t *testing.T) {
 		if status, reasons := y.health(); status != "healthy" {
 			t.Fatalf("idle: %s %v", status, reasons)
 		}
-		y.store("dspex.session.s", "hangs", `{"command":"append","options":{"timeout":"1h"}}`)
+		y.store("dspex.session.s", "hangs", `{"command":"append"}`)
 		y.pass(15 * time.Second)
 		if status, reasons := y.health(); status != "healthy" {
 			t.Errorf("after 15 s: %s %v", status, reasons)
@@ -76,15 +76,15 @@ func TestAHostWhoseWorkersLiveAndFinishNothingIsNamed(t *testing.T) {
 func TestCallsThatAreAlwaysSlowStallNobody(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		y.script(func(context.Context, frame.CallBody) (frame.Frame, error, bool) {
-			time.Sleep(45 * time.Second)
+			time.Sleep(25 * time.Second)
 			return frame.Frame{}, nil, false
 		})
 		for _, job := range []string{"first", "second"} {
-			y.store("dspex.session.s", job, `{"command":"append","options":{"timeout":"5m"}}`)
+			y.store("dspex.session.s", job, `{"command":"append"}`)
 			if job == "first" { // nobody knows yet that it is usual
 				y.reasonWithin(30*time.Second, "host h1 has finished nothing")
 			} else {
-				y.pass(44 * time.Second)
+				y.pass(24 * time.Second)
 				if status, reasons := y.health(); status != "healthy" {
 					t.Errorf("%s %v", status, reasons)
 				}

@@ -67,9 +67,10 @@ func (g *rig) clientURL() string {
 	return strings.Replace(g.url, "nats://", "nats://client:"+accountPassword+"@", 1)
 }
 
-// cancelled makes a call that waits and is cancelled at once. Nobody hears its answers.
+// cancelled makes a call that waits and is cancelled at once. No one receives its answers. A cancellation that overtakes its call finds no
+// job, and the next call of the session waits for the two seconds.
 func (c *client) cancelled(session, job string) error {
-	m := &nats.Msg{Subject: jobs.RPCSession + session, Reply: c.nc.NewInbox(), Data: []byte(`{"command":"sleep","args":{"ms":60000}}`), Header: nats.Header{jobs.HeaderJob: {job}}}
+	m := &nats.Msg{Subject: jobs.RPCSession + session, Reply: c.nc.NewInbox(), Data: []byte(`{"command":"sleep","args":{"ms":2000}}`), Header: nats.Header{jobs.HeaderJob: {job}}}
 	if err := c.nc.PublishMsg(m); err != nil {
 		return err
 	}

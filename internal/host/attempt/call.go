@@ -44,12 +44,12 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 	if out.began.IsZero() {
 		out.began = started
 	}
-	r.Telemetry.Progress.Began()
+	r.Telemetry.Progress.Began(a.Req.Timeout)
 	f, err := a.slot.Call(call.AppendBody(nil), partial, a.wait)
 	took := time.Since(started)
 	out.Ran += took
 	out.answered = err == nil
-	r.Telemetry.Progress.Ended(out.answered, took)
+	r.Telemetry.Progress.Ended(out.answered, a.Req.Timeout, took)
 	switch {
 	case errors.Is(err, errCancelled), errors.Is(err, errTimeOver):
 		out.GaveUp = true

@@ -4,11 +4,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // Progress reports whether the host finishes what it has to do. Pings prove that workers live, this proves that their calls end.
 type Progress struct {
 	running  atomic.Int64 // calls in workers
+	long     atomic.Int64 // those of them that may take longer than a call without a timeout of its own
 	answered atomic.Int64 // calls that a worker has answered, and their partial output
 
 	mu      sync.Mutex
@@ -29,15 +32,27 @@ const (
 	betweenAttempts = 2 * time.Second // between a call that was given up and the next one there is work all the same
 )
 
-// Began counts a call that a worker gets.
-func (p *Progress) Began() { p.running.Add(1) }
+// Began counts a call that a worker gets, and may take for so long.
+func (p *Progress) Began(timeout time.Duration) {
+	p.running.Add(1)
+	p.long.Add(long(timeout))
+}
+
+// long is 1 for a call whose caller expects it to take long.
+func long(timeout time.Duration) int64 {
+	if timeout > jobs.DefaultTimeout {
+		return 1
+	}
+	return 0
+}
 
 // Partial notes that a call gets on.
 func (p *Progress) Partial() { p.answered.Add(1) }
 
 // Ended counts a call that is over. One that was given up, or whose worker died, is no progress.
-func (p *Progress) Ended(answered bool, took time.Duration) {
+func (p *Progress) Ended(answered bool, timeout, took time.Duration) {
 	p.running.Add(-1)
+	p.long.Add(-long(timeout))
 	if answered {
 		p.answered.Add(1)
 		if took < StalledAfter/usualFactor {
@@ -62,7 +77,7 @@ func (p *Progress) Look(waiting int64) (stalled time.Duration, running int64) {
 	now := time.Now()
 	p.turn(now)
 	running = p.running.Load()
-	idle := running+waiting == 0 && now.Sub(p.ended) > betweenAttempts
+	idle := running+waiting == 0 && now.Sub(p.ended) > betweenAttempts || running > 0 && running == p.long.Load()
 	if n := p.answered.Load(); n != p.seen || idle || p.since.IsZero() {
 		p.seen, p.since = n, now
 	}
