@@ -352,10 +352,11 @@ func (c *checker) deadLetters() {
 	for session, list := range c.commits {
 		for _, e := range list { // more than one of a sequence where the record has expired
 			id := fmt.Sprintf("%s.%d", session, e.seq)
+			expired := want[id] == 1 && !e.record.Last.DeadLettered // before the letter was written: everything was stopped for hours
 			if want[id] += 0; e.record.Last.DeadLettered {
 				want[id] = 1
 			}
-			lostToo[id] = c.h.struck(emptied) && c.lostBetween(recordsLost, e.at, e.at+time.Minute) // with all that tells of the letter
+			lostToo[id] = expired || c.h.struck(emptied) && c.lostBetween(recordsLost, e.at, e.at+time.Minute) // with all that tells of the letter
 		}
 	}
 	again := c.h.struck(lettersLost) // what was lost may be written again

@@ -78,6 +78,9 @@ const spy = "spy"
 // must stay.
 func (w *world) intrude(f plannedFault) {
 	w.requests <- func() {
+		if w.spied {
+			return // one at a time: they have the same name
+		}
 		ctx := context.Background()
 		js := w.tap.js
 		var taken string
@@ -98,8 +101,9 @@ func (w *world) intrude(f plannedFault) {
 		if _, err := js.CreateConsumer(ctx, stream.Jobs, theirs); err != nil {
 			return // its host was faster
 		}
+		w.spied = true
 		w.awaitName(spy)
-		w.after(f.lasts+5*time.Second, w.removeSpy)
+		w.after(f.lasts+namedWithin, w.removeSpy)
 	}
 }
 

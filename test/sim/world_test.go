@@ -38,6 +38,7 @@ type world struct {
 	broken      error               // of the harness itself
 	number      int                 // of partitions, as the operator wants it
 	requests    chan func()         // to the director: what must not run on a cable
+	spied       bool                // somebody's consumer was made; only the director uses it
 }
 
 func newWorld(p plan, dir string) *world {
