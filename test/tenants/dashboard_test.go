@@ -115,3 +115,35 @@ func TestTheDashboardShowsEachTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// TestACallersTokenGetsTheNumbersOfItsTenantAlone: the gateway's own user sees those of all tenants.
+func TestACallersTokenGetsTheNumbersOfItsTenantAlone(t *testing.T) {
+	b := newBoard(t)
+	for _, c := range []struct {
+		who  string
+		sees bool // the numbers of others
+	}{{"operator", true}, {"caller", false}, {"acme", false}, {"globex", false}} {
+		t.Run(c.who, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+"/v1/stats", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+b.tokens[c.who])
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			text, err := io.ReadAll(answer.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != http.StatusOK {
+				t.Fatalf("status must be 200, got %d: %s", answer.StatusCode, text)
+			}
+			if got := strings.Contains(string(text), `"tenants"`); got != c.sees {
+				t.Errorf("numbers by tenant must be there: %v, got %v: %s", c.sees, got, text)
+			}
+		})
+	}
+}
