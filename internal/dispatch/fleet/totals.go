@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Totals is what all hosts have counted, those that have gone or restarted too. Every dispatcher hears every heartbeat; the leader writes
+// Totals is what all hosts have counted, those that have gone or restarted too. Every dispatcher receives every heartbeat; the leader writes
 // down what it has, for dispatchers that start later.
 type Totals struct {
 	mu sync.Mutex
