@@ -2,6 +2,7 @@ package dspex_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -150,4 +151,64 @@ func ExampleAdmin_Audit() {
 	// Output:
 	// 2026-01-02 default hosts.drain accepted
 	// 2026-01-02 acme call.set_lm refused
+}
+
+// Pages are for programs that show the list piece by piece; DeadLetters follows the cursors by itself.
+func ExampleAdmin_DeadLettersPage() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	page, err := admin.DeadLettersPage(ctx, dspex.DeadLetterFilter{Limit: 20}, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(page.Items), page.Items[0].Job, page.Next == "")
+	// Output: 1 bob/order-1 true
+}
+
+func ExampleAdmin_ReplayDeadLetters() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	for replay, err := range admin.ReplayDeadLetters(ctx, dspex.DeadLetterFilter{Session: "bob"}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(replay.Sequence, replay.Job, replay.Existing, replay.Err)
+		if err := admin.PurgeDeadLetter(ctx, replay.Sequence); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output: 17 bob/order-1-r17 false <nil>
+}
+
+func ExampleAdmin_RemoveConsumer() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	err := admin.RemoveConsumer(ctx, "DSPEX_JOBS", "no_such_consumer")
+	var failure *dspex.Error
+	fmt.Println(errors.As(err, &failure), failure.Code)
+	// Output: true consumer_unknown
+}
+
+// The loop follows the service's events until it is left or the context ends.
+func ExampleAdmin_Events() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	openBreakers(ctx)
+	for event, err := range exampleClient().Admin().Events(ctx, dspex.EventFilter{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(event.At.Format(time.DateOnly), event.Name)
+		break
+	}
+	// Output: 2026-01-02 dspex.circuit_breaker.opened
+}
+
+// An operator reads the jobs and numbers of one tenant, and submits nothing for it.
+func ExampleAdmin_Tenant() {
+	tenant, ctx := exampleClient().Admin().Tenant("acme"), context.Background()
+	stats, err := tenant.Stats(ctx)
+	fmt.Println(stats.ActiveSessions, err)
+	_, err = tenant.Submit(ctx, "user_123", "predict", nil)
+	fmt.Println(errors.Is(err, dspex.ErrInvalid))
+	// Output:
+	// 3 <nil>
+	// true
 }

@@ -2,6 +2,7 @@ package dspex_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log"
 	"time"
@@ -103,4 +104,65 @@ func ExampleAdmin_SetPartitions() {
 	// Output:
 	// 16 true 3
 	// 16 false <nil>
+}
+
+// The job and its retries may take 10 minutes in all. After that it is expired and never runs.
+func ExampleWithDeadline() {
+	fmt.Println(sentOptions(dspex.WithDeadline(10 * time.Minute))["deadline"])
+	// Output: 600000
+}
+
+// Delays of 100, 200, 300 ms and so on, but none over 250 ms.
+func ExampleWithBackoffCap() {
+	sent := sentOptions(dspex.WithBackoff(dspex.Linear()), dspex.WithBackoffCap(250*time.Millisecond))
+	fmt.Println(sent["backoff"], sent["backoff_cap"])
+	// Output: linear 250
+}
+
+// The first retry after a second, each later one after five.
+func ExampleDelays() {
+	fmt.Println(sentOptions(dspex.WithBackoff(dspex.Delays(time.Second, 5*time.Second)))["backoff"])
+	// Output: [1000 5000]
+}
+
+// A predict without a signature: its arguments are the inputs, and these are the outputs.
+func ExampleWithOutputs() {
+	fmt.Println(sentOptions(dspex.WithOutputs("summary", "keywords"))["outputs"])
+	// Output: [summary keywords]
+}
+
+// The reply of a submitted job goes to a subject that another process may subscribe to.
+func ExampleWithReplyTo() {
+	client, ctx := exampleClient(), context.Background()
+	replies, err := exampleConn().SubscribeSync("dspex.reply.orders")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := client.Submit(ctx, "user_123", "predict", dspex.Args{"question": "ready?"}, dspex.WithReplyTo("dspex.reply.orders")); err != nil {
+		log.Fatal(err)
+	}
+	reply, err := replies.NextMsgWithContext(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var body struct {
+		OK     bool
+		Result map[string]string
+	}
+	fmt.Println(json.Unmarshal(reply.Data, &body), body.OK, body.Result["answer"])
+	// Output: <nil> true ready?
+}
+
+func ExampleClient_StreamAnonymous() {
+	for chunk, err := range exampleClient().StreamAnonymous(context.Background(), "predict", dspex.Args{"text": "one two"}) {
+		switch {
+		case err != nil:
+			log.Fatal(err)
+		case chunk.Reply == nil:
+			fmt.Printf("%q\n", chunk.Text)
+		}
+	}
+	// Output:
+	// "one "
+	// "two"
 }

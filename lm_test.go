@@ -39,9 +39,11 @@ func ExampleClient_Adapter() {
 		log.Fatal(err)
 	}
 	fmt.Println(id, reply.Outputs()["outputs"])
+	fmt.Println(reply.Job.Session == adapter.Session())
 	fmt.Println(adapter.Close(ctx))
 	// Output:
 	// qa_bot map[question:Why?]
+	// true
 	// <nil>
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex"
@@ -22,13 +24,29 @@ var connected *dspex.Client
 // exampleClient is a client that is connected: see the example of the package.
 func exampleClient() *dspex.Client { return connected }
 
+// conn is a connection to the broker of the examples.
+var conn *nats.Conn
+
+// exampleConn is a connection that the program of an example has anyway.
+func exampleConn() *nats.Conn { return conn }
+
+// openBreakers publishes events of circuit breakers that open, until the context ends: a subscription gets those that come after it.
+func openBreakers(ctx context.Context) {
+	go func() {
+		for ctx.Err() == nil {
+			_ = conn.Publish("dspex.events.breaker.opened", []byte(`{"event":"dspex.circuit_breaker.opened","at":"2026-01-02T03:04:05Z"}`))
+			_ = conn.FlushWithContext(ctx) // fails when the example is over
+		}
+	}()
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "dspex-examples")
 	must(err)
 	defer os.RemoveAll(dir)
-	s, err := natstest.Start(dir)
+	s, err := natstest.Start(dir, func(o *server.Options) { o.JetStreamDomain = "hub" })
 	must(err)
 	defer s.WaitForShutdown()
 	defer s.Shutdown()
@@ -39,6 +57,11 @@ func run(m *testing.M) int {
 	must(err)
 	defer fake.Release()
 	exampleURL = s.ClientURL()
+	conn = nc
+	_, err = nc.Subscribe("prod.dspex.rpc.>", func(m *nats.Msg) { // as an account with a prefix has it
+		_ = nc.PublishMsg(&nats.Msg{Subject: strings.TrimPrefix(m.Subject, "prod."), Reply: m.Reply, Header: m.Header, Data: m.Data})
+	})
+	must(err)
 	connected, err = dspex.Connect(context.Background(), exampleURL)
 	must(err)
 	defer connected.Close()

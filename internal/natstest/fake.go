@@ -337,15 +337,3 @@ func (f *Fake) getJob(r micro.Request) {
 	b, _ := json.Marshal(map[string]any{"ok": true, "result": result})
 	r.Respond(b)
 }
-
-// fakeBatch is a batch of a Fake: its jobs run one after the other, in their order.
-type fakeBatch struct {
-	id        string
-	jobs      []json.RawMessage
-	phase     string
-	cancelled bool
-	created   time.Time
-	ended     time.Time
-	done      chan struct{} // closed when it has ended
-	results   []map[string]any
-}

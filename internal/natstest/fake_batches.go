@@ -1,6 +1,7 @@
 package natstest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,7 +24,34 @@ type fakeBatchAsk struct {
 	Cursor   string          `json:"cursor"`
 	Outcomes []string        `json:"outcomes"`
 	Inputs   bool            `json:"inputs"`
-	Upload   bool            `json:"upload"`
+	KeepMS   int64           `json:"keep_ms"`
+	ReplyTo  string          `json:"reply_to"`
+}
+
+// fakeBatch is a batch and its outcomes so far.
+type fakeBatch struct {
+	id        string
+	jobs      []json.RawMessage
+	phase     string
+	created   time.Time
+	ended     time.Time
+	keep      time.Duration
+	replyTo   string
+	cancelled chan struct{} // closed by the first cancel
+	done      chan struct{} // closed when it has ended
+	results   []map[string]any
+}
+
+func newFakeBatch(id string) *fakeBatch {
+	return &fakeBatch{id: id, phase: "uploading", created: time.Now(), cancelled: make(chan struct{}), done: make(chan struct{})}
+}
+
+// stop cancels what has no outcome yet.
+func (b *fakeBatch) stop() {
+	if b.phase == "running" {
+		b.phase = "cancelling"
+		close(b.cancelled)
+	}
 }
 
 // fakePage is how many results an answer has.
@@ -44,7 +72,7 @@ func (f *Fake) batches(r micro.Request) {
 	defer f.mu.Unlock()
 	b := f.batch(ask.Batch)
 	if b == nil && (verb == "upload" || verb == "submit") {
-		b = &fakeBatch{id: ask.Batch, phase: "uploading", created: time.Now(), done: make(chan struct{})}
+		b = newFakeBatch(ask.Batch)
 		f.batchList = append(f.batchList, b)
 	}
 	if b == nil && verb != "list" {
@@ -65,8 +93,10 @@ func (f *Fake) batches(r micro.Request) {
 	case "results":
 		r.Respond(envelope("", "", map[string]any{"ok": true, "result": b.page(ask)}))
 	case "cancel", "erase":
-		if b.cancelled = b.cancelled || verb == "cancel"; verb == "erase" {
-			if b.phase == "running" {
+		if verb == "cancel" {
+			b.stop()
+		} else {
+			if b.phase == "running" || b.phase == "cancelling" {
 				r.Respond(failed("", "", contract.Session, contract.CodeConflict, "the batch is running", 0))
 				return
 			}
@@ -131,7 +161,8 @@ func (f *Fake) submit(r micro.Request, b *fakeBatch, ask fakeBatchAsk) {
 	}
 	again := b.phase != "uploading"
 	if !again {
-		b.phase = "running"
+		b.phase, b.replyTo = "running", ask.ReplyTo
+		b.keep = cmp.Or(time.Duration(ask.KeepMS)*time.Millisecond, 7*24*time.Hour)
 		go f.runBatch(b)
 	}
 	shown := b.shown()
@@ -144,20 +175,7 @@ func (f *Fake) runBatch(b *fakeBatch) {
 		var line struct{ ID, Session string }
 		_ = json.Unmarshal(raw, &line) // the job itself fails then
 		job := fmt.Sprintf("b%s-%d", b.id, index)
-		f.mu.Lock()
-		cancelled := b.cancelled
-		f.mu.Unlock()
-		outcome := "succeeded"
-		var reply []byte
-		if cancelled {
-			outcome, reply = "cancelled", failed(line.Session, job, contract.System, contract.CodeCancelled, "its batch was cancelled before the job began", 0)
-		} else {
-			reply = f.run(line.Session, job, raw, nats.Header{}, "")
-		}
-		var r struct{ OK bool }
-		if _ = json.Unmarshal(reply, &r); !r.OK && !cancelled {
-			outcome = "failed"
-		}
+		outcome, reply := f.runOf(b, line.Session, job, raw)
 		result := map[string]any{"index": index, "job": job, "outcome": outcome, "attempts": 1, "reply": json.RawMessage(reply), "request": raw}
 		if line.ID != "" {
 			result["id"] = line.ID
@@ -172,7 +190,31 @@ func (f *Fake) runBatch(b *fakeBatch) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b.phase, b.ended = "ended", time.Now()
+	if b.replyTo != "" {
+		end, _ := json.Marshal(b.shown())
+		f.nc.Publish(b.replyTo, end)
+	}
 	close(b.done)
+}
+
+// runOf runs a job unless its batch is cancelled, before it begins or while it runs.
+func (f *Fake) runOf(b *fakeBatch, session, job string, raw []byte) (outcome string, reply []byte) {
+	ran := make(chan []byte, 1)
+	select {
+	case <-b.cancelled:
+	default:
+		go func() { ran <- f.run(session, job, raw, nats.Header{}, "") }()
+	}
+	select {
+	case <-b.cancelled:
+		return "cancelled", failed(session, job, contract.System, contract.CodeCancelled, "its batch was cancelled", 0)
+	case reply = <-ran:
+	}
+	var r struct{ OK bool }
+	if _ = json.Unmarshal(reply, &r); !r.OK {
+		return "failed", reply
+	}
+	return "succeeded", reply
 }
 
 func (b *fakeBatch) shown() map[string]any {
@@ -182,7 +224,7 @@ func (b *fakeBatch) shown() map[string]any {
 	}
 	m := map[string]any{"batch": b.id, "phase": b.phase, "jobs": len(b.jobs), "outcomes": outcomes, "errors": map[string]any{}, "usage": map[string]any{}, "created_at": b.created}
 	if !b.ended.IsZero() {
-		m["ended_at"], m["expires_at"] = b.ended, b.ended.Add(7*24*time.Hour)
+		m["ended_at"], m["expires_at"] = b.ended, b.ended.Add(b.keep)
 	}
 	return m
 }
