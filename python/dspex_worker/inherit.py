@@ -17,6 +17,7 @@ from typing import Any
 
 from dspex_worker.registry import job_var
 from dspex_worker.spans import span_var, spans_var
+from dspex_worker.threads import no_interrupt
 
 __all__ = ["inherited", "install"]
 
@@ -52,7 +53,8 @@ def install() -> None:
         # A pool's thread outlives the job that it was started in.
         if getattr(self, "_target", None) is not _pool_worker and (values := _taken()):
             self.run = functools.partial(_run_with, values, self.run)  # type: ignore[method-assign]
-        start(self)
+        with no_interrupt():
+            start(self)
 
     @functools.wraps(submit)  # type: ignore[arg-type]
     def submit_in_job(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from dspex_worker import bodies, frames, logs, process, wire
+from dspex_worker import bodies, frames, inherit, logs, process, wire
 from dspex_worker.blocked import BlockWatch
 from dspex_worker.commands import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
@@ -53,6 +53,7 @@ class Runtime:
         self._max_frame = started.worker.config.max_frame
         self._worker.leave = self._leave
         self._loop = asyncio.new_event_loop()
+        inherit.install()
         functions = UserFunctions(self._worker, Threads(started.preloaded.slots), self._loop)
         self._table = dict(started.preloaded.table)
         for entry in started.preloaded.functions:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import Any
 
 from dspex_worker.errors import Cancelled
 from dspex_worker.process import end_fork
 
-__all__ = ["Threads", "Ticket"]
+__all__ = ["Threads", "Ticket", "no_interrupt"]
+
+_running = threading.local()  # ticket: whose function this thread runs
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
@@ -25,19 +28,29 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), target)
 
 
+def no_interrupt() -> AbstractContextManager[Any]:
+    """Holds interrupts of this thread back. Around the start of another thread, and nothing longer.
+
+    Until a new thread runs for the first time, CPython 3.11 lists it under the number of the thread that starts it, and before
+    that one: the error would rise in the new thread, which ends, and its starter would wait for it for ever.
+    """
+    ticket: Ticket | None = getattr(_running, "ticket", None)
+    return ticket.lock if ticket is not None else nullcontext()
+
+
 class Ticket:
     """One function on its way through a thread."""
 
     def __init__(self, function: Callable[[], Any], done: Callable[[Any, BaseException | None], None]) -> None:
         self._function = function
         self._done = done
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # held while an interrupt is raised, and while none may be
         self._thread = 0  # where it runs; 0 before and after
         self._interrupted = False
 
     def interrupt(self) -> None:
         """Raises Cancelled in the function, once. It ends when it next runs Python code; not yet begun, it never does."""
-        with self._lock:
+        with self.lock:
             if self._interrupted:
                 return
             self._interrupted = True
@@ -48,9 +61,10 @@ class Ticket:
         """Runs the function in this thread and reports its end. Cancelled may rise at any line up to the end of `_close`."""
         value: Any = None
         error: BaseException | None = None
+        _running.ticket = self
         try:
             try:
-                with self._lock:
+                with self.lock:
                     if self._interrupted:
                         raise Cancelled
                     self._thread = threading.get_ident()
@@ -66,7 +80,8 @@ class Ticket:
         self._done(value, error)
 
     def _close(self) -> None:
-        with self._lock:
+        _running.ticket = None
+        with self.lock:
             self._thread = 0
             if self._interrupted:
                 _raise_in(threading.get_ident(), None)

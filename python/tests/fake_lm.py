@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,8 +124,10 @@ class FakeLM:
             pass
         finally:
             self.open -= 1
-            self._tasks.discard(task)
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -236,22 +238,22 @@ class FakeLM:
 @contextmanager
 def in_thread() -> Iterator[FakeLM]:
     """A server on a loop of its own, for tests that block. Set its script before the requests come."""
-    ready, loop = threading.Event(), asyncio.new_event_loop()
-    server: list[FakeLM] = []
+    ready = threading.Event()
+    running: list[tuple[FakeLM, asyncio.AbstractEventLoop]] = []
+    stop = asyncio.Event()
 
     async def serve() -> None:
-        server.append(FakeLM())
-        async with server[0]:
+        async with FakeLM() as server:
+            running.append((server, asyncio.get_running_loop()))
             ready.set()
             await stop.wait()
 
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     ready.wait()
+    server, loop = running[0]
     try:
-        yield server[0]
+        yield server
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-        loop.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dspex_worker import inherit
 from dspex_worker.errors import Cancelled
 from dspex_worker.threads import Threads, Ticket
 
@@ -95,3 +96,20 @@ def test_a_waiting_function_never_begins_once_interrupted() -> None:
     assert ends.get(timeout=30) == (True, None)
     assert isinstance(ends.get(timeout=30)[1], Cancelled)
     assert not ran.is_set()
+
+
+@pytest.mark.parametrize("round_", range(40))
+def test_an_interrupt_never_rises_in_a_thread_that_the_function_starts(round_: int) -> None:
+    """It would end there before its first line, and the function would wait for it for ever."""
+    inherit.install()
+    threads, ends, begun = Threads(1), Ends(), threading.Event()
+
+    def starts_threads() -> None:
+        begun.set()
+        while True:
+            threading.Thread(target=int).start()
+
+    ticket = threads.start(starts_threads, lambda *end: ends.put(end))
+    assert begun.wait(30)
+    ticket.interrupt()
+    assert isinstance(ends.get(timeout=30)[1], Cancelled)
