@@ -17,6 +17,8 @@ import (
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/test/bench/agent"
+	"github.com/dspex/dspex/test/bench/procs"
 )
 
 // What is asked of a broker with accounts, against one without.
@@ -119,7 +121,7 @@ func accountCosts(ctx context.Context, o *options, r *report, plain, walled *rig
 	calls, batches := map[*rig][]sample{}, map[*rig][]sample{}
 	var callRatios, batchRatios []float64
 	for _, g := range rigs {
-		if _, err := g.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: sessions}); err != nil {
+		if _, err := g.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: agent.Sessions}); err != nil {
 			return err
 		}
 	}
@@ -136,8 +138,8 @@ func accountCosts(ctx context.Context, o *options, r *report, plain, walled *rig
 			calls[g], batches[g] = append(calls[g], s), append(batches[g], b)
 		}
 		last := len(calls[plain]) - 1
-		callRatios = append(callRatios, calls[walled][last].rate()/calls[plain][last].rate())
-		batchRatios = append(batchRatios, batches[walled][last].rate()/batches[plain][last].rate())
+		callRatios = append(callRatios, calls[walled][last].Rate()/calls[plain][last].Rate())
+		batchRatios = append(batchRatios, batches[walled][last].Rate()/batches[plain][last].Rate())
 	}
 	r.head("accounts: a client inside, and one in an account of its own", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others")
 	for _, g := range rigs {
@@ -179,7 +181,7 @@ func accountMemory(ctx context.Context, r *report, g *rig) error {
 				return err
 			}
 		}
-		last, _ = memory([]int{g.broker.cmd.Process.Pid})
+		last, _ = procs.Memory([]int{g.broker.cmd.Process.Pid})
 		if done == 0 {
 			first = last
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 // Bounds of the part bulk.
@@ -308,7 +310,7 @@ func callsUntil(ctx context.Context, nc *nats.Conn, over func() (bool, error)) (
 			}
 		}
 		at := time.Now()
-		m, err := nc.RequestWithContext(ctx, fmt.Sprintf("dspex.rpc.session.beside_%d", n%64), callBody)
+		m, err := nc.RequestWithContext(ctx, fmt.Sprintf("dspex.rpc.session.beside_%d", n%64), agent.CallBody)
 		if err == nil {
 			err = failure(m)
 		}

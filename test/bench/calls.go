@@ -18,6 +18,8 @@ import (
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
+	"github.com/dspex/dspex/test/bench/agent"
+	"github.com/dspex/dspex/test/bench/procs"
 )
 
 //go:embed plain_lm.py
@@ -84,18 +86,18 @@ func playCalls(ctx context.Context, runtime, modules, base string) error {
 		return fmt.Errorf("bind the worker to a processor: %w", err)
 	}
 	fmt.Println("ready")
-	return obey(func(o order) (answer, error) { return c.do(ctx, o) })
+	return agent.Obey(func(o order) (answer, error) { return c.do(ctx, o) })
 }
 
 func (c *caller) worker() int { return c.Stats().Workers[0].PID }
 
 func (c *caller) do(ctx context.Context, o order) (answer, error) {
 	before := clockOf(c.worker())
-	a, err := window(o, func(_, n int, done func(error)) { go func() { done(c.call(ctx, o.Do, n)) }() })
+	a, err := agent.Window(o, func(_, n int, done func(error)) { go func() { done(c.call(ctx, o.Do, n)) }() })
 	if a.Count > 0 {
 		a.CPU = float64((clockOf(c.worker()) - before).Nanoseconds()) / 1000 / float64(a.Count)
 	}
-	a.RSS, _ = memory([]int{c.worker()})
+	a.RSS, _ = procs.Memory([]int{c.worker()})
 	return a, err
 }
 
@@ -265,7 +267,7 @@ func compare(ctx context.Context, o *options, r *report, contestants []*contesta
 				if err != nil {
 					return err
 				}
-				counts[key] = max(program.count, int(callSeconds*a.rate()))
+				counts[key] = max(program.count, int(callSeconds*a.Rate()))
 				if round > 0 { // the first warms up
 					c.seen[program.name] = append(c.seen[program.name], a)
 				}

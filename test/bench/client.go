@@ -3,16 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 // client loads the whole system, as a client of any language does.
@@ -50,26 +44,26 @@ func playClient(url, inbox string) error {
 		return err
 	}
 	fmt.Println("ready")
-	return obey(c.do)
+	return agent.Obey(c.do)
 }
 
 func (c *client) do(o order) (answer, error) {
 	switch o.Do {
 	case "call":
-		return window(o, c.call(o))
+		return agent.Window(o, c.call(o))
 	case "batch":
 		return c.batch(o)
 	case "mixed":
-		return window(o, c.mixed(o))
+		return agent.Window(o, c.mixed(o))
 	}
 	return answer{}, fmt.Errorf("unknown order %q", o.Do)
 }
 
 // call sends requests through the RPC endpoint, each to another session.
-func (c *client) call(o order) operation {
-	body := []byte(cmp.Or(o.Body, string(callBody)))
+func (c *client) call(o order) agent.Operation {
+	body := []byte(cmp.Or(o.Body, string(agent.CallBody)))
 	return func(lane, n int, done func(error)) {
-		id := session(n)
+		id := agent.Session(n)
 		if o.Fresh != "" {
 			id = o.Fresh + strconv.Itoa(n)
 		}
@@ -125,7 +119,7 @@ func (c *client) batch(o order) (answer, error) {
 	for n := range o.Count {
 		room <- struct{}{}
 		sent[n] = time.Now()
-		m := &nats.Msg{Subject: jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.PublishSubject(""), Data: callBody,
+		m := &nats.Msg{Subject: jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.PublishSubject(""), Data: agent.CallBody,
 			Header: nats.Header{jobs.HeaderReplyTo: {prefix + strconv.Itoa(n)}}}
 		c.w.Publish(m, func(_ stream.Ack, err error) {
 			if err != nil {
@@ -147,131 +141,27 @@ func (c *client) batch(o order) (answer, error) {
 	case <-time.After(orderTimeout / 2):
 		err = fmt.Errorf("only some of the replies came")
 	}
-	return summary(time.Since(began), latencies), err
-}
-
-// What is asked of the way through HTTP, as a share of the same calls by NATS: as of jobs that have an id, since the gateway gives each one.
-const (
-	mostHTTPTime = 1.25 // of the median, with one call in flight
-	mostHTTPCost = 1.3  // of the processor time of all but the load generator, with loadWindow in flight
-)
-
-// playWeb sends calls over HTTP, as a client without NATS does.
-func playWeb(url string) error {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: maxLanes}}
-	fmt.Println("ready")
-	return obey(func(o order) (answer, error) {
-		return window(o, func(_, n int, done func(error)) {
-			go func() { done(post(client, url+"/v1/sessions/"+session(n)+"/jobs")) }()
-		})
-	})
-}
-
-func post(client *http.Client, url string) error {
-	r, err := client.Post(url, "application/json", bytes.NewReader(callBody))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Body.Close() }()
-	text, err := io.ReadAll(r.Body)
-	if err == nil && r.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d: %s", r.StatusCode, text)
-	}
-	return err
-}
-
-// measureGateway compares calls through the gateway with the same calls by NATS, in turns.
-func measureGateway(ctx context.Context, o *options, r *report) error {
-	g, _, err := wholeRig(ctx, o, 2, slots, "--engine", "stub", "--python", o.python)
-	if err != nil {
-		return err
-	}
-	defer g.stop()
-	native := slices.DeleteFunc(g.all(), func(p *process) bool { return p == g.agent })
-	served, err := start(o, -1, "whole-gateway", filepath.Join(o.bin, "dspex"), "gateway", "--server", g.url, "--listen", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	g.others = append(g.others, served)
-	url, err := served.await(ctx, served.lines, "ready ")
-	if err != nil {
-		return err
-	}
-	web, err := start(o, -1, "web", o.self, "role", "web", "-server", strings.TrimSpace(url))
-	if err != nil {
-		return err
-	}
-	g.others = append(g.others, web)
-	if _, err := web.await(ctx, web.lines, "ready"); err != nil {
-		return err
-	}
-	if _, err := g.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: sessions}); err != nil {
-		return err
-	}
-	ways := []struct {
-		name  string
-		agent *process
-		cost  []*process
-		named bool
-	}{{"NATS without ids", g.agent, native, false}, {"NATS", g.agent, native, true}, {"HTTP", web, append(slices.Clone(native), served), false}}
-	got := map[string][]sample{}
-	for _, in := range []int{1, loadWindow} {
-		for range o.rounds {
-			for _, w := range ways {
-				m := newMeter(w.cost...)
-				a, err := w.agent.ask(ctx, order{Do: "call", Window: in, Seconds: o.slice.Seconds(), Named: w.named})
-				if err != nil {
-					return fmt.Errorf("%s, %d in flight: %w", w.name, in, err)
-				}
-				key := fmt.Sprintf("%s, %d in flight", w.name, in)
-				got[key] = append(got[key], m.read(a))
-			}
-		}
-	}
-	r.head("gateway: calls over HTTP and by NATS, stub engine, CPU without the load generator", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others", "over NATS asked", "median", "spread", "")
-	ratios := func(in int, of func(sample) float64) (all []float64) {
-		natural, over := got[fmt.Sprintf("NATS, %d in flight", in)], got[fmt.Sprintf("HTTP, %d in flight", in)]
-		for i := range over {
-			all = append(all, of(over[i])/of(natural[i]))
-		}
-		return all
-	}
-	for _, in := range []int{1, loadWindow} {
-		for _, way := range []string{"NATS without ids", "NATS"} {
-			name := fmt.Sprintf("%s, %d in flight", way, in)
-			r.line(append([]string{name}, cells(r, "gateway", name, got[name])...)...)
-		}
-		name := fmt.Sprintf("HTTP, %d in flight", in)
-		var judged []string
-		if in == 1 {
-			judged = r.judge("gateway", "p50 over NATS, 1 in flight", "", "<=", mostHTTPTime, ratios(in, sample.p50))
-		} else {
-			judged = r.judge("gateway", "CPU over NATS, 64 in flight", "", "<=", mostHTTPCost, ratios(in, sample.cost))
-		}
-		r.line(append(append([]string{name}, cells(r, "gateway", name, got[name])...), judged...)...)
-	}
-	r.tail()
-	return nil
+	return agent.Summary(time.Since(began), latencies), err
 }
 
 // mixed makes calls that end in every way: answered, refused, cancelled, and left by a client that does not wait.
-func (c *client) mixed(o order) operation {
+func (c *client) mixed(o order) agent.Operation {
 	answered := c.call(o)
 	return func(lane, n int, done func(error)) {
 		switch n % 4 {
 		case 0:
 			c.replies.wait[lane] = func(*nats.Msg) { done(nil) } // refused
-			if err := c.nc.PublishRequest(jobs.RPCSession+session(n), c.replies.prefix+strconv.Itoa(lane), []byte("{")); err != nil {
+			if err := c.nc.PublishRequest(jobs.RPCSession+agent.Session(n), c.replies.prefix+strconv.Itoa(lane), []byte("{")); err != nil {
 				done(err)
 			}
 			return
 		case 1: // nobody hears its answer
-			if err := c.nc.PublishRequest(jobs.RPCSession+session(n), c.nc.NewInbox(), callBody); err != nil {
+			if err := c.nc.PublishRequest(jobs.RPCSession+agent.Session(n), c.nc.NewInbox(), agent.CallBody); err != nil {
 				done(err)
 				return
 			}
 		case 2:
-			if err := c.cancelled(session(n), strconv.Itoa(n)+"-"+c.nc.NewInbox()[len("_INBOX.client."):]); err != nil {
+			if err := c.cancelled(agent.Session(n), strconv.Itoa(n)+"-"+c.nc.NewInbox()[len("_INBOX.client."):]); err != nil {
 				done(err)
 				return
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/pyenv"
+	"github.com/dspex/dspex/test/bench/procs"
 )
 
 //go:embed plain.py
@@ -68,7 +69,7 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 		if err != nil {
 			return err
 		}
-		stop := watchMemory(family(host)[1:])
+		stop := watchMemory(procs.Family(host.cmd.Process.Pid)[1:])
 		w, err := measure(ctx, g.agent, order{Do: "call", Window: predicts, Count: predictCount, Body: predictBody, Fresh: fmt.Sprintf("r%d_", round)},
 			append(g.all(), model)...)
 		peak := stop()
@@ -76,7 +77,7 @@ func measureDSPy(ctx context.Context, o *options, r *report) error {
 			return err
 		}
 		plains, wholes = append(plains, p), append(wholes, w)
-		ratios = append(ratios, w.rate()/p.rate())
+		ratios = append(ratios, w.Rate()/p.Rate())
 		rss, pss = append(rss, peak[0]), append(pss, peak[1])
 	}
 	r.head("dspy: 1,000 predicts in flight, model latency 1 s, two Python processes", "", "1/s", "p50 us", "p99 us", "CPU us", "spread", "idle", "others")
@@ -144,7 +145,7 @@ func watchMemory(pids []int) func() [2]float64 {
 		defer t.Stop()
 		var most [2]float64
 		for {
-			rss, pss := memory(pids)
+			rss, pss := procs.Memory(pids)
 			most[0], most[1] = max(most[0], rss), max(most[1], pss)
 			select {
 			case <-stop:

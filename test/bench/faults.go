@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspex/dspex/test/bench/prober"
 )
 
 // Bounds that are requested, in seconds.
@@ -30,7 +32,7 @@ type fleet struct {
 	hosts  map[string]*process
 	links  map[string]*link
 	next   int
-	prober *prober
+	prober *prober.Prober
 }
 
 func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) {
@@ -56,7 +58,7 @@ func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) 
 	if _, err := disp.await(ctx, disp.lines, "ready"); err != nil {
 		return nil, err
 	}
-	if f.prober, err = newProber(ctx, f.url); err != nil {
+	if f.prober, err = prober.New(ctx, f.url); err != nil {
 		return nil, err
 	}
 	return f, f.settle(ctx)
@@ -64,7 +66,7 @@ func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) 
 
 func (f *fleet) stop() {
 	if f.prober != nil {
-		f.prober.close()
+		f.prober.Close()
 	}
 	for name, p := range f.hosts {
 		_ = p.cmd.Process.Signal(syscall.SIGCONT)
@@ -97,10 +99,10 @@ func (f *fleet) join(ctx context.Context) error {
 // settle waits until every host that should answers for its share.
 func (f *fleet) settle(ctx context.Context) error {
 	least := partitions/len(f.hosts) - 1
-	return f.prober.await(ctx, "every host has its share", func(lanes []lane) bool {
+	return f.prober.Await(ctx, "every host has its share", func(lanes []prober.Lane) bool {
 		held := map[string]int{}
 		for _, l := range lanes {
-			held[l.host]++
+			held[l.Host]++
 		}
 		for name := range f.hosts {
 			if held[name] < least {
@@ -131,12 +133,12 @@ func measureKill(ctx context.Context, o *options, r *report) error {
 	var all, worst []float64
 	for n := range o.faults {
 		victim := f.anyHost(n)
-		which := f.prober.owners()[victim]
+		which := f.prober.Owners()[victim]
 		at := time.Now()
 		if err := f.hosts[victim].cmd.Process.Kill(); err != nil {
 			return err
 		}
-		took, err := f.prober.recovery(ctx, victim, which, at)
+		took, err := f.prober.Recovery(ctx, victim, which, at)
 		if err != nil {
 			return err
 		}
@@ -151,7 +153,7 @@ func measureKill(ctx context.Context, o *options, r *report) error {
 	}
 	r.head(fmt.Sprintf("kill: %d hosts killed under load, %d sessions moved; seconds until a session's next answer", o.faults, len(all)),
 		"figure", "p50", "p99", "most", "failures answered")
-	r.line("each session", number(r.keep("kill", "served elsewhere", "s", all)), number(quantile(all, 0.99)), number(slices.Max(all)), strconv.Itoa(f.prober.failures()))
+	r.line("each session", number(r.keep("kill", "served elsewhere", "s", all)), number(quantile(all, 0.99)), number(slices.Max(all)), strconv.Itoa(f.prober.Failures()))
 	r.line("last session of a host", number(median(worst)), number(quantile(worst, 0.99)), number(slices.Max(worst)), "")
 	r.tail()
 	r.judge("kill", "served elsewhere, p50", "s", "<=", killedP50, all)
@@ -179,7 +181,7 @@ func measureSilence(ctx context.Context, o *options, r *report) error {
 	kinds := []string{"hang", "partition", "one way"}
 	took := map[string][]float64{}
 	for faults := 0; faults < o.faults; faults += len(kinds) {
-		held := f.prober.owners()
+		held := f.prober.Owners()
 		at := time.Now()
 		var victims []string
 		for i, kind := range kinds {
@@ -198,7 +200,7 @@ func measureSilence(ctx context.Context, o *options, r *report) error {
 			}
 		}
 		for i, victim := range victims {
-			each, err := f.prober.recovery(ctx, victim, held[victim], at)
+			each, err := f.prober.Recovery(ctx, victim, held[victim], at)
 			if err != nil {
 				return fmt.Errorf("%s: %w", kinds[i], err)
 			}
@@ -218,7 +220,7 @@ func measureSilence(ctx context.Context, o *options, r *report) error {
 		v := took[kind]
 		r.line(kind, strconv.Itoa(len(v)), number(r.keep("silence", kind, "s", v)), number(quantile(v, 0.99)), number(slices.Max(v)))
 	}
-	r.line("failures answered", strconv.Itoa(f.prober.failures()))
+	r.line("failures answered", strconv.Itoa(f.prober.Failures()))
 	r.tail()
 	for _, kind := range kinds {
 		r.judge("silence", kind+", most", "s", "<=", silentMost, []float64{slices.Max(took[kind])})

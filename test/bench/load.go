@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 // Bounds that are requested.
@@ -47,7 +49,7 @@ func newBench(ctx context.Context, o *options) (b *bench, err error) {
 		return b, err
 	}
 	// Every session is used once: what is measured is not the first job of a session.
-	_, err = b.whole.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: sessions})
+	_, err = b.whole.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: agent.Sessions})
 	return b, err
 }
 
@@ -129,7 +131,7 @@ func cells(r *report, partName, name string, s []sample) []string {
 	idles, others := column(s, sample.idleShare), column(s, sample.otherShare)
 	r.other = append(r.other, others...)
 	return []string{
-		number(r.keep(partName, name, "1/s", column(s, sample.rate))),
+		number(r.keep(partName, name, "1/s", column(s, sample.Rate))),
 		number(r.keep(partName, name+" p50", "us", column(s, sample.p50))),
 		number(r.keep(partName, name+" p99", "us", column(s, sample.p99))),
 		number(r.keep(partName, name+" CPU", "us", costs)), spread(costs), percent(median(idles)), percent(median(others)),

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dspex/dspex/test/bench/web"
 )
 
 // chapter is a part of the bench.
@@ -169,7 +171,9 @@ func play(ctx context.Context, args []string) error {
 	case "client":
 		return playClient(*server, *inbox)
 	case "web":
-		return playWeb(*server)
+		return web.Load(*server)
+	case "bare":
+		return web.Bare(ctx, *server)
 	case "staff":
 		return playStaff(ctx, *modules, *method == "zygote")
 	case "calls":

@@ -20,6 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
 	"github.com/dspex/dspex/internal/wire"
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 //go:embed raw_echo.py
@@ -62,7 +63,7 @@ func playPipe(ctx context.Context, python string, workers int) error {
 		return err
 	}
 	fmt.Println("ready")
-	return obey(func(o order) (answer, error) { return p.do(ctx, o) })
+	return agent.Obey(func(o order) (answer, error) { return p.do(ctx, o) })
 }
 
 // hostGC is the GOGC that worker-host gives itself (internal/daemon).
@@ -84,14 +85,14 @@ func (p *pipes) allReady(ctx context.Context, all int) error {
 }
 
 func (p *pipes) do(ctx context.Context, o order) (answer, error) {
-	args := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "text"), argument(max(o.Size-34, 1)))
+	args := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "text"), agent.Argument(max(o.Size-34, 1)))
 	body := frame.CallBody{Command: "echo", Args: args, Session: "user_1", Job: "q123456", Attempt: 1, BudgetMS: 30_000}.AppendBody(nil)
 	switch o.Do {
 	case "call":
 		if o.Window == 1 {
 			return alone(o, func() error { return p.call(ctx, body) })
 		}
-		return window(o, func(_, _ int, done func(error)) { go func() { done(p.call(ctx, body)) }() })
+		return agent.Window(o, func(_, _ int, done func(error)) { go func() { done(p.call(ctx, body)) }() })
 	case "raw":
 		return alone(o, func() error { return p.raw.echo(body) })
 	}
@@ -122,7 +123,7 @@ func alone(o order, f func() error) (answer, error) {
 		}
 		latencies = append(latencies, float64(time.Since(at).Nanoseconds())/1000)
 	}
-	return summary(time.Since(began), latencies), nil
+	return agent.Summary(time.Since(began), latencies), nil
 }
 
 // rawChild is a process that does nothing but decode, encode and write back.
@@ -220,8 +221,8 @@ func measurePipe(ctx context.Context, o *options, r *report) error {
 				raws, calls, ratios = append(raws, raw), append(calls, call), append(ratios, raw.cpu/call.cpu)
 			}
 		}
-		cells := []string{size.name, number(r.keep("pipe", size.name+" raw", "1/s", column(raws, sample.rate))),
-			number(r.keep("pipe", size.name+" call", "1/s", column(calls, sample.rate))),
+		cells := []string{size.name, number(r.keep("pipe", size.name+" raw", "1/s", column(raws, sample.Rate))),
+			number(r.keep("pipe", size.name+" call", "1/s", column(calls, sample.Rate))),
 			number(r.keep("pipe", size.name+" raw CPU", "us", column(raws, sample.cost))),
 			number(r.keep("pipe", size.name+" call CPU", "us", column(calls, sample.cost)))}
 		r.line(append(cells, r.judge("pipe", size.name+", raw echo / call", "", ">=", size.asked, ratios)...)...)

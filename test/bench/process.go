@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 // process is one that the bench started. It dies with the bench at the latest.
@@ -156,29 +158,11 @@ func (p *process) stop() {
 	}
 }
 
-// order is what the bench asks of an agent, one JSON line on its stdin; the answer is a line on its stdout.
-type order struct {
-	Do      string  `json:"do"`
-	Window  int     `json:"window"`            // in flight
-	Seconds float64 `json:"seconds,omitempty"` // until no new one is started, or
-	Count   int     `json:"count,omitempty"`   // this many in all
-	Size    int     `json:"size,omitempty"`    // bytes of the argument
-	Body    string  `json:"body,omitempty"`
-	Fresh   string  `json:"fresh,omitempty"` // prefix of sessions that nobody has used
-	Named   bool    `json:"named,omitempty"` // each job has an id of its own
-}
-
-type answer struct {
-	Count   int     `json:"count"`
-	Seconds float64 `json:"seconds"`
-	P50     float64 `json:"p50"` // microseconds
-	P99     float64 `json:"p99"`
-	CPU     float64 `json:"cpu,omitempty"` // microseconds for one, where the agent counts them
-	RSS     float64 `json:"rss,omitempty"` // MB at the end, where the agent looks
-	Error   string  `json:"error,omitempty"`
-}
-
-func (a answer) rate() float64 { return float64(a.Count) / a.Seconds }
+// What agents and the bench exchange.
+type (
+	order  = agent.Order
+	answer = agent.Answer
+)
 
 // ask has an agent carry out an order.
 func (p *process) ask(ctx context.Context, o order) (answer, error) {
@@ -209,27 +193,6 @@ func (p *process) ask(ctx context.Context, o order) (answer, error) {
 	case <-ctx.Done():
 		return answer{}, ctx.Err()
 	}
-}
-
-// obey carries out orders until stdin ends.
-func obey(do func(order) (answer, error)) error {
-	in := bufio.NewScanner(os.Stdin)
-	out := json.NewEncoder(os.Stdout)
-	for in.Scan() {
-		var o order
-		err := json.Unmarshal(in.Bytes(), &o)
-		var a answer
-		if err == nil {
-			a, err = do(o)
-		}
-		if err != nil {
-			a.Error = err.Error()
-		}
-		if err := out.Encode(a); err != nil {
-			return err
-		}
-	}
-	return in.Err()
 }
 
 // options report what to measure and with what.

@@ -20,6 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
+	"github.com/dspex/dspex/test/bench/prober"
 )
 
 // Bounds that are requested, and what is done to see whether they hold.
@@ -131,7 +132,7 @@ func (l late) wait(ctx context.Context, nc *nats.Conn, n int) (float64, error) {
 	if l.session == "" {
 		subject += fmt.Sprintf("late_%d", n)
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, prober.Timeout)
 	defer cancel()
 	at := time.Now()
 	m, err := nc.RequestWithContext(ctx, subject, []byte(l.body))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -18,6 +18,8 @@ import (
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
+	"github.com/dspex/dspex/test/bench/agent"
+	"github.com/dspex/dspex/test/bench/procs"
 )
 
 // figure is one number of the report.
@@ -158,55 +160,6 @@ func column(samples []sample, f func(sample) float64) []float64 {
 	return out
 }
 
-// operation starts one operation and has done called at its end. A lane has one operation in flight; n counts all lanes'
-// operations without a gap in each lane.
-type operation func(lane, n int, done func(error))
-
-// window keeps o.Window operations in flight until the time is over or the count is reached, and waits for their ends.
-func window(o order, op operation) (answer, error) {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var first error
-	lanes := make([][]float64, o.Window)
-	began := time.Now()
-	until := began.Add(time.Duration(o.Seconds * float64(time.Second)))
-	var next func(lane, turn int)
-	next = func(lane, turn int) {
-		n := lane + turn*o.Window
-		if o.Count > 0 && n >= o.Count || o.Count == 0 && !time.Now().Before(until) {
-			wg.Done()
-			return
-		}
-		at := time.Now()
-		op(lane, n, func(err error) {
-			if err != nil {
-				mu.Lock()
-				first = errors.Join(first, err)
-				mu.Unlock()
-				wg.Done()
-				return
-			}
-			lanes[lane] = append(lanes[lane], float64(time.Since(at).Nanoseconds())/1000)
-			next(lane, turn+1)
-		})
-	}
-	for lane := range o.Window {
-		wg.Add(1)
-		next(lane, 0)
-	}
-	wg.Wait()
-	return summary(time.Since(began), slices.Concat(lanes...)), first
-}
-
-func summary(took time.Duration, latencies []float64) answer {
-	a := answer{Count: len(latencies), Seconds: took.Seconds()}
-	if a.Count > 0 {
-		slices.Sort(latencies)
-		a.P50, a.P99 = latencies[a.Count/2], latencies[a.Count*99/100]
-	}
-	return a
-}
-
 // replies is one subscription for the answers to all lanes.
 type replies struct {
 	prefix string
@@ -247,23 +200,12 @@ func failure(m *nats.Msg) error {
 	return nil
 }
 
-// sessions is how many sessions take turns: more than run at once, few enough that each is used again.
-const sessions = 10_000
-
-func session(n int) string { return fmt.Sprintf("user_%d", n%sessions) }
-
-// argument makes the one argument of echo.
-func argument(size int) string { return strings.Repeat("x", size) }
-
-// callBody is what a client sends: about 100 bytes.
-var callBody = []byte(`{"command": "echo", "args": {"text": "` + argument(60) + `"}}`)
-
-// stored are the values of one job of callBody as a host writes them: the parts are measured with the same bytes.
+// stored are the values of one job of agent.CallBody as a host writes them: the parts are measured with the same bytes.
 type stored struct{ reply, head, record, result []byte }
 
 func samples() stored {
-	value := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "text"), argument(60))
-	reply := (&jobs.Reply{Job: "q123456", Attempt: 1, Session: session(1), Host: "bench", Worker: "bench/1", State: jobs.None,
+	value := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "text"), agent.Argument(60))
+	reply := (&jobs.Reply{Job: "q123456", Attempt: 1, Session: agent.Session(1), Host: "bench", Worker: "bench/1", State: jobs.None,
 		Engine: "stub", Result: value}).Append(nil)
 	now := time.Now()
 	inbox := "_INBOX.0123456789abcdefghijkl.12"
@@ -271,7 +213,72 @@ func samples() stored {
 		ReplyTo: inbox, Type: jobs.JSON, Body: reply}
 	record := &jobs.Record{Stream: now.UnixNano(), LastSequence: 123456, Created: now, Updated: now, Jobs: 12, Host: "bench",
 		Worker: "bench/1", Last: last}
-	result := &jobs.Result{Session: session(1), Job: "q123456", Sequence: 123456, Attempt: 1, Kind: jobs.Succeeded, Body: reply, Stored: now}
+	result := &jobs.Result{Session: agent.Session(1), Job: "q123456", Sequence: 123456, Attempt: 1, Kind: jobs.Succeeded, Body: reply, Stored: now}
 	head := &jobs.AttemptRecord{Stream: now.UnixNano(), Epoch: 70, Sequence: 123456, Attempt: 1}
 	return stored{reply, head.Append(nil), record.Append(nil), result.Append(nil)}
+}
+
+// sample is one measurement with what it cost.
+type sample struct {
+	answer
+	cpu   float64            // processor microseconds for one, over all processes
+	by    map[string]float64 // the same by process; python are all descendants
+	idle  float64            // share of the machine that nobody used
+	other float64            // share that processes outside of the measurement used
+}
+
+// meter counts the processor time of processes and their descendants, from its making on.
+type meter struct {
+	pids       map[string][]int
+	used       map[string]time.Duration
+	busy, idle time.Duration
+}
+
+func newMeter(roots ...*process) *meter {
+	m := &meter{pids: map[string][]int{}, used: map[string]time.Duration{}}
+	for _, p := range roots {
+		pids := procs.Family(p.cmd.Process.Pid)
+		m.pids[p.role] = append(m.pids[p.role], pids[0])
+		m.pids["python"] = append(m.pids["python"], pids[1:]...)
+	}
+	for name, pids := range m.pids {
+		m.used[name] = procs.CPUTime(pids)
+	}
+	m.busy, m.idle = procs.MachineTime()
+	return m
+}
+
+// read makes a sample of what happened since.
+func (m *meter) read(a answer) sample {
+	s := sample{answer: a, by: map[string]float64{}}
+	var all time.Duration
+	for name, pids := range m.pids {
+		used := procs.CPUTime(pids) - m.used[name]
+		all += used
+		s.by[name] = float64(used.Microseconds()) / float64(a.Count)
+		s.cpu += s.by[name]
+	}
+	busy, idle := procs.MachineTime()
+	busy, idle = busy-m.busy, idle-m.idle
+	if whole := float64(busy + idle); whole > 0 {
+		s.idle = float64(idle) / whole
+		s.other = max(0, float64(busy-all)/whole)
+	}
+	return s
+}
+
+// measure has a process carry out an order and counts what the given processes and their descendants use meanwhile.
+func measure(ctx context.Context, worker *process, o order, all ...*process) (sample, error) {
+	if !slices.Contains(all, worker) {
+		all = append(all, worker)
+	}
+	m := newMeter(all...)
+	a, err := worker.ask(ctx, o)
+	if err != nil {
+		return sample{}, err
+	}
+	if a.Count == 0 {
+		return sample{}, fmt.Errorf("%s: nothing was done", o.Do)
+	}
+	return m.read(a), nil
 }

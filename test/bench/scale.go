@@ -13,6 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex/test/bench/agent"
+	"github.com/dspex/dspex/test/bench/prober"
 )
 
 // Bounds that are requested.
@@ -110,7 +113,7 @@ func (s *scaleRig) pile(ctx context.Context) error {
 	if _, err := js.Publish(ctx, "dspex.session.blocker", []byte(`{"command": "sleep", "args": {"ms": 600000}, "options": {"timeout": "20m"}}`)); err != nil {
 		return err
 	}
-	body := []byte(`{"command": "echo", "args": {"text": "` + argument(10<<10) + `"}}`)
+	body := []byte(`{"command": "echo", "args": {"text": "` + agent.Argument(10<<10) + `"}}`)
 	for n := range manyJobs {
 		if _, err := js.PublishAsync(fmt.Sprintf("dspex.session.scale_%d", n), body, jetstream.WithStallWait(orderTimeout)); err != nil {
 			return err
@@ -189,14 +192,14 @@ func (s *scaleRig) again(ctx context.Context) (err error) {
 
 // firstJob calls until somebody answers.
 func (s *scaleRig) firstJob(ctx context.Context, subject string) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, prober.Timeout)
 	defer cancel()
 	for ctx.Err() == nil {
-		m, err := s.nc.RequestWithContext(ctx, subject, callBody)
+		m, err := s.nc.RequestWithContext(ctx, subject, agent.CallBody)
 		if err == nil && failure(m) == nil {
 			return nil
 		}
 		<-time.After(10 * time.Millisecond)
 	}
-	return fmt.Errorf("no answer within %v", probeTimeout)
+	return fmt.Errorf("no answer within %v", prober.Timeout)
 }

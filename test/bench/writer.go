@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
 // Streams of the parts, with the settings of the jobs stream.
@@ -46,13 +47,13 @@ func playWriter(ctx context.Context, url string) error {
 		return err
 	}
 	defer nc.Close()
-	w := &writer{nc: nc, stored: samples(), heads: make([]uint64, sessions), records: make([]uint64, sessions)}
+	w := &writer{nc: nc, stored: samples(), heads: make([]uint64, agent.Sessions), records: make([]uint64, agent.Sessions)}
 	if err := w.prepare(ctx); err != nil {
 		return err
 	}
 	defer w.w.Close()
 	fmt.Println("ready")
-	return obey(func(o order) (answer, error) { return w.do(ctx, o) })
+	return agent.Obey(func(o order) (answer, error) { return w.do(ctx, o) })
 }
 
 // prepare makes the broker's objects as a dispatcher does, and every session's keys.
@@ -93,8 +94,8 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, op := range []operation{w.head, w.record} {
-		if _, err := window(order{Window: 500, Count: sessions}, op); err != nil {
+	for _, op := range []agent.Operation{w.head, w.record} {
+		if _, err := agent.Window(order{Window: 500, Count: agent.Sessions}, op); err != nil {
 			return err
 		}
 	}
@@ -104,24 +105,24 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 func (w *writer) do(ctx context.Context, o order) (answer, error) {
 	switch o.Do {
 	case "publish":
-		return window(o, w.publish)
+		return agent.Window(o, w.publish)
 	case "head":
-		return window(o, w.head)
+		return agent.Window(o, w.head)
 	case "record":
-		return window(o, w.record)
+		return agent.Window(o, w.record)
 	case "create":
-		a, err := window(o, w.create)
+		a, err := agent.Window(o, w.create)
 		w.created += a.Count + o.Window
 		return a, err
 	case "micro":
-		return window(o, w.micro)
+		return agent.Window(o, w.micro)
 	case "round":
-		return window(o, w.round)
+		return agent.Window(o, w.round)
 	case "fill":
 		return w.fill(o)
 	case "ack":
 		o.Count = len(w.held)
-		a, err := window(o, w.ack)
+		a, err := agent.Window(o, w.ack)
 		w.held = nil
 		return a, err
 	case "purge":
@@ -132,7 +133,7 @@ func (w *writer) do(ctx context.Context, o order) (answer, error) {
 
 // job is the message that a dispatcher publishes for a call.
 func job(subject string, n int, reply string) *nats.Msg {
-	return &nats.Msg{Subject: subject + session(n), Data: callBody, Header: nats.Header{
+	return &nats.Msg{Subject: subject + agent.Session(n), Data: agent.CallBody, Header: nats.Header{
 		jobs.HeaderMode: {string(jobs.ModeCall)}, jobs.HeaderReplyTo: {reply}, jobs.HeaderContentType: {jobs.JSON},
 	}}
 }
@@ -151,21 +152,21 @@ func (w *writer) record(lane, n int, done func(error)) {
 }
 
 func (w *writer) update(prefix string, revs []uint64, value []byte, n int, done func(error)) {
-	n %= sessions
-	w.sessions.Put(prefix+session(n), value, revs[n], 2*time.Hour, func(rev uint64, err error) {
+	n %= agent.Sessions
+	w.sessions.Put(prefix+agent.Session(n), value, revs[n], 2*time.Hour, func(rev uint64, err error) {
 		revs[n] = rev
 		done(err)
 	})
 }
 
 func (w *writer) create(lane, n int, done func(error)) {
-	key := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("q" + strconv.Itoa(w.created+n))
+	key := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.ResultKey("q" + strconv.Itoa(w.created+n))
 	w.results.Put(key, w.stored.result, 0, 15*time.Minute, func(_ uint64, err error) { done(err) })
 }
 
 func (w *writer) micro(lane, n int, done func(error)) {
 	w.replies.wait[lane] = func(m *nats.Msg) { done(failure(m)) }
-	if err := w.nc.PublishRequest("bench.micro", w.replies.prefix+strconv.Itoa(lane), callBody); err != nil {
+	if err := w.nc.PublishRequest("bench.micro", w.replies.prefix+strconv.Itoa(lane), agent.CallBody); err != nil {
 		done(err)
 	}
 }
@@ -189,7 +190,7 @@ func (w *writer) ack(lane, n int, done func(error)) {
 
 // fill publishes o.Count messages and waits until all are delivered.
 func (w *writer) fill(o order) (answer, error) {
-	a, err := window(o, func(lane, n int, done func(error)) {
+	a, err := agent.Window(o, func(lane, n int, done func(error)) {
 		w.w.Publish(job(ackStream+".", n, w.replies.prefix+"0"), func(_ stream.Ack, err error) { done(err) })
 	})
 	if err != nil {

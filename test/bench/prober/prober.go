@@ -1,6 +1,7 @@
 //go:build linux
 
-package main
+// Package prober calls a session of each partition without a pause, and keeps who answered and when.
+package prober
 
 import (
 	"context"
@@ -12,47 +13,52 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/test/bench/agent"
 )
 
-// prober keeps one session of every partition busy and keeps who answered and when.
-type prober struct {
+// Prober keeps one session of every partition busy and keeps who answered and when.
+type Prober struct {
 	nc    *nats.Conn
 	stop  context.CancelFunc
 	ended sync.WaitGroup
 
 	mu      sync.Mutex
-	lanes   [partitions]lane
+	lanes   [partitions]Lane
 	changed chan struct{} // closed and recreated at every answer
 }
 
-// lane is what is known of one partition's session.
-type lane struct {
-	host string // that answered last
-	at   time.Time
-	bad  int // failures answered
+// Lane is what is known of one partition's session.
+type Lane struct {
+	Host string // that answered last
+	At   time.Time
+	Bad  int // Failures answered
 }
+
+// partitions of the jobs stream, the default of a deployment.
+const partitions = 64
 
 // probePause is the time between an answer and the session's next call.
 const probePause = 20 * time.Millisecond
 
-// probeTimeout is longer than any recovery: a call that it ends is a failure of the product.
-const probeTimeout = 2 * time.Minute
+// Timeout is longer than any recovery: a call that it ends is a failure of the product.
+const Timeout = 2 * time.Minute
 
-// newProber starts calling.
-func newProber(ctx context.Context, url string) (*prober, error) {
+// New starts calling.
+func New(ctx context.Context, url string) (*Prober, error) {
 	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectBufSize(-1))
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	p := &prober{nc: nc, stop: stop, changed: make(chan struct{})}
+	p := &Prober{nc: nc, stop: stop, changed: make(chan struct{})}
 	for n, session := range onePerPartition() {
 		p.ended.Go(func() { p.run(ctx, n, session) })
 	}
 	return p, nil
 }
 
-func (p *prober) close() {
+// Close stops it.
+func (p *Prober) Close() {
 	p.stop()
 	p.ended.Wait()
 	p.nc.Close()
@@ -71,16 +77,16 @@ func onePerPartition() []string {
 	return names
 }
 
-func (p *prober) run(ctx context.Context, n int, session string) {
+func (p *Prober) run(ctx context.Context, n int, session string) {
 	for ctx.Err() == nil {
 		host, err := p.call(ctx, session)
 		p.mu.Lock()
 		if err == nil {
-			p.lanes[n].host, p.lanes[n].at = host, time.Now()
+			p.lanes[n].Host, p.lanes[n].At = host, time.Now()
 			close(p.changed)
 			p.changed = make(chan struct{})
 		} else if ctx.Err() == nil {
-			p.lanes[n].bad++
+			p.lanes[n].Bad++
 		}
 		p.mu.Unlock()
 		select {
@@ -90,10 +96,10 @@ func (p *prober) run(ctx context.Context, n int, session string) {
 	}
 }
 
-func (p *prober) call(ctx context.Context, session string) (host string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+func (p *Prober) call(ctx context.Context, session string) (host string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	m, err := p.nc.RequestWithContext(ctx, "dspex.rpc.session."+session, callBody)
+	m, err := p.nc.RequestWithContext(ctx, "dspex.rpc.session."+session, agent.CallBody)
 	if err != nil {
 		return "", err
 	}
@@ -107,20 +113,20 @@ func (p *prober) call(ctx context.Context, session string) (host string, err err
 	return r.Session.Host, nil
 }
 
-// owners reports which partitions each host answered for last.
-func (p *prober) owners() map[string][]int {
+// Owners reports which partitions each host answered for last.
+func (p *Prober) Owners() map[string][]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held := map[string][]int{}
 	for n, l := range p.lanes {
-		held[l.host] = append(held[l.host], n)
+		held[l.Host] = append(held[l.Host], n)
 	}
 	return held
 }
 
-// await returns when ok holds; it looks again at every answer.
-func (p *prober) await(ctx context.Context, what string, ok func([]lane) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+// Await returns when ok holds; it looks again at every answer.
+func (p *Prober) Await(ctx context.Context, what string, ok func([]Lane) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
@@ -132,19 +138,19 @@ func (p *prober) await(ctx context.Context, what string, ok func([]lane) bool) e
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not within %v", what, probeTimeout)
+			return fmt.Errorf("%s: not within %v", what, Timeout)
 		}
 	}
 }
 
-// recovery waits until every given partition is answered by another host than gone since the fault, and returns how long each
+// Recovery waits until every given partition is answered by another host than gone since the fault, and returns how long each
 // took, in seconds.
-func (p *prober) recovery(ctx context.Context, gone string, which []int, fault time.Time) ([]float64, error) {
+func (p *Prober) Recovery(ctx context.Context, gone string, which []int, fault time.Time) ([]float64, error) {
 	first := map[int]time.Time{}
-	err := p.await(ctx, "served elsewhere", func(lanes []lane) bool {
+	err := p.Await(ctx, "served elsewhere", func(lanes []Lane) bool {
 		for _, n := range which {
-			if _, seen := first[n]; !seen && lanes[n].host != gone && lanes[n].at.After(fault) {
-				first[n] = lanes[n].at
+			if _, seen := first[n]; !seen && lanes[n].Host != gone && lanes[n].At.After(fault) {
+				first[n] = lanes[n].At
 			}
 		}
 		return len(first) == len(which)
@@ -156,12 +162,13 @@ func (p *prober) recovery(ctx context.Context, gone string, which []int, fault t
 	return took, err
 }
 
-func (p *prober) failures() int {
+// Failures counts those that were answered.
+func (p *Prober) Failures() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sum := 0
 	for _, l := range p.lanes {
-		sum += l.bad
+		sum += l.Bad
 	}
 	return sum
 }
