@@ -241,7 +241,7 @@ func (c *Client) call(ctx context.Context, subject, session, command string, arg
 		return Reply{}, err
 	}
 	c.propagate(ctx, r)
-	ctx, cancel := bounded(ctx, r.total()+settling)
+	ctx, cancel := bounded(ctx, r.total()+travelTime)
 	defer cancel()
 	m, err := c.request(ctx, r.callMessage(ctx, subject), r.job)
 	if err != nil {

@@ -100,7 +100,7 @@ func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map
 	if !contract.ValidToken(job.ID, 64) { // a replay's id is longer than one that a client may choose
 		return Job{}, invalid(CodeBadJob, "", contract.ExpectedSession, "the job id is not valid")
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait+settling)
+	ctx, cancel := context.WithTimeout(ctx, wait+travelTime)
 	defer cancel()
 	reply, err := c.ask(ctx, subject, ask)
 	if err != nil {

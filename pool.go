@@ -25,7 +25,7 @@ func (c *Client) ask(ctx context.Context, subject string, body any) (Reply, erro
 	if m.Data, err = json.Marshal(body); err != nil {
 		return Reply{}, invalid(CodeBadRequest, "", "", "the request has no JSON form: %v", err)
 	}
-	ctx, cancel := bounded(ctx, settling)
+	ctx, cancel := bounded(ctx, travelTime)
 	defer cancel()
 	answer, err := c.request(ctx, m, JobRef{})
 	if err != nil {

@@ -160,8 +160,8 @@ func (r *request) callMessage(ctx context.Context, subject string) *nats.Msg {
 	return m
 }
 
-// settling is what the way there and back may take on top of what a job may take.
-const settling = 5 * time.Second
+// travelTime is what the way there and back may take on top of what a job may take.
+const travelTime = 5 * time.Second
 
 // bounded gives a context without deadline one.
 func bounded(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {

@@ -196,7 +196,7 @@ func (a *Admin) sessionJob(ctx context.Context, subject, session string, ask map
 	if r.body, err = json.Marshal(body); err != nil {
 		return Reply{}, invalid(CodeBadRequest, "", "", "the request has no JSON form: %v", err)
 	}
-	ctx, cancel := bounded(ctx, r.total()+settling)
+	ctx, cancel := bounded(ctx, r.total()+travelTime)
 	defer cancel()
 	m, err := a.c.request(ctx, r.callMessage(ctx, subject), r.job)
 	if err != nil {

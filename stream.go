@@ -53,7 +53,7 @@ func (c *Client) stream(ctx context.Context, subject, session string, bad error,
 			return
 		}
 		c.propagate(ctx, r)
-		ctx, cancel := bounded(ctx, r.total()+settling)
+		ctx, cancel := bounded(ctx, r.total()+travelTime)
 		defer cancel()
 		s := streaming{c: c, request: r, subject: subject}
 		defer s.close()

@@ -60,7 +60,7 @@ func (c *Client) submit(ctx context.Context, subject, session, command string, a
 	if r.replyTo != "" {
 		m.Header.Set(contract.HeaderReplyTo, r.replyTo)
 	}
-	ctx, cancel := bounded(ctx, settling)
+	ctx, cancel := bounded(ctx, travelTime)
 	defer cancel()
 	js, err := c.js()
 	if err != nil {

@@ -116,7 +116,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	if bare, err := stream.GetSequence(t.Context(), to, stream.Jobs, 2); err != nil || len(bare.Header) != 0 || string(bare.Data) != "bare" {
 		t.Errorf("%+v, %v", bare, err)
 	}
-	life := stream.Identity(made[stream.Jobs].Config, made[stream.Jobs].Created)
+	identity := stream.Identity(made[stream.Jobs].Config, made[stream.Jobs].Created)
 	e, err := stream.NewBucket(to, w, stream.Sessions).Get(t.Context(), "s.behind")
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	switch r, err := jobs.ParseRecord(e.Value); {
 	case err != nil:
 		t.Errorf("err must be nil, got %v; %+v, %v", err, r, err)
-	case r.Stream != life:
+	case r.Stream != identity:
 		t.Errorf("r.Stream must be life, got %v; %+v, %v", r.Stream, r, err)
 	case r.Stream == created:
 		t.Errorf("r.Stream must not be created; %+v, %v", r, err)
@@ -137,7 +137,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h, err := jobs.ParseAttemptRecord(e.Value); err != nil || h.Stream != life || h.Attempt != 2 {
+	if h, err := jobs.ParseAttemptRecord(e.Value); err != nil || h.Stream != identity || h.Attempt != 2 {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if made[stream.RecordsStream].Config.FirstSeq < 2 {

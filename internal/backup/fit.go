@@ -61,8 +61,8 @@ func (f *fit) fit(name string, h *archive.Header, data []byte) ([]byte, bool, er
 		if err != nil {
 			return nil, false, err
 		}
-		if life, ok := f.now[head.Stream]; ok {
-			head.Stream = life
+		if identity, ok := f.now[head.Stream]; ok {
+			head.Stream = identity
 		}
 		return head.Append(nil), true, nil
 	case strings.HasPrefix(h.Name, outcomeSubject):
@@ -78,8 +78,8 @@ func (f *fit) record(key string, data []byte) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	f.known[key] = known{counts: r.Stream == f.was[stream.Jobs], last: r.LastSequence, ended: r.Ended}
-	if life, ok := f.now[r.Stream]; ok {
-		r.Stream = life
+	if identity, ok := f.now[r.Stream]; ok {
+		r.Stream = identity
 	}
 	return r.Append(nil), true, nil
 }

@@ -137,7 +137,7 @@ func TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker(t *testing.T) {
 func TestALeaderThatSeesAnothersProgressStops(t *testing.T) {
 	for name, change := range map[string]func(*Record){
 		"opened":  func(r *Record) { r.Opened = 500 },
-		"settled": func(r *Record) { r.Opened, r.Settled = 4, 4 },
+		"settled": func(r *Record) { r.Opened, r.Stored = 4, 4 },
 		"ended":   func(r *Record) { r.Phase = Ended },
 		"removed": func(r *Record) { r.Phase = Removing },
 		"another": func(r *Record) { r.Key = "k2" },
@@ -197,7 +197,7 @@ func TestABatchWhoseJobsAreGoneEndsAndSaysSo(t *testing.T) {
 	r := NewRun(record(300), 1<<20)
 	step(r, t0, Tick{})
 	w := of[Write](t, step(r, t0, NotLoaded{First: 0, Gone: true})).Record
-	if w.Phase != Ended || !w.Lost || w.Settled != 0 {
+	if w.Phase != Ended || !w.Lost || w.Stored != 0 {
 		t.Fatalf("the record is %+v, want an end that names the loss", w)
 	}
 }

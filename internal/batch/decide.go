@@ -11,7 +11,7 @@ func (r *Run) decide(now, stamp time.Time) (do []Action) {
 		do = r.halt(now, do)
 	}
 	do = r.save(now, do)
-	r.settle()
+	r.closeChunks()
 	r.conclude(stamp)
 	if r.rec.Phase == Ended {
 		return r.finish(now, do)
@@ -22,14 +22,14 @@ func (r *Run) decide(now, stamp time.Time) (do []Action) {
 	return r.look(now, do)
 }
 
-// settle closes the chunks at the front whose outcomes are all stored.
-func (r *Run) settle() {
+// closeChunks closes the chunks at the front whose outcomes are all stored.
+func (r *Run) closeChunks() {
 	for len(r.chunks) > 0 && r.chunks[0].left == 0 && r.chunks[0].end() <= r.durable {
 		c := r.chunks[0]
 		for i := range c.jobs {
 			r.rec.Tally.add(c.jobs[i].end)
 		}
-		r.rec.Settled = c.end()
+		r.rec.Stored = c.end()
 		r.chunks = r.chunks[1:]
 		r.dirty = true
 	}
@@ -49,11 +49,11 @@ func (r *Run) last() int {
 // conclude ends the batch when every job that was opened has its outcome. The others are cancelled by that.
 func (r *Run) conclude(stamp time.Time) {
 	lost := r.rec.Lost && len(r.chunks) == 0
-	if r.writing || r.loading || r.rec.Phase == Ended || r.rec.Settled != r.last() && !lost {
+	if r.writing || r.loading || r.rec.Phase == Ended || r.rec.Stored != r.last() && !lost {
 		return
 	}
 	if !lost {
-		r.rec.Tally.Cancelled += r.rec.Jobs - r.rec.Settled
+		r.rec.Tally.Cancelled += r.rec.Jobs - r.rec.Stored
 	}
 	r.rec.Seen, r.rec.Opened = r.rec.Tally.clone(), r.durable
 	r.rec.Phase, r.rec.Finished, r.rec.Expires = Ended, stamp, stamp.Add(r.rec.Keep)
@@ -112,14 +112,14 @@ func (r *Run) changed(now time.Time, is *Record) {
 	if r.writing {
 		was = max(was, r.wrote.Opened)
 	}
-	if is == nil || is.Key != r.rec.Key || is.Phase == Removing || is.Opened > was || is.Settled > r.rec.Settled || is.Phase == Ended && r.rec.Phase != Ended {
+	if is == nil || is.Key != r.rec.Key || is.Phase == Removing || is.Opened > was || is.Stored > r.rec.Stored || is.Phase == Ended && r.rec.Phase != Ended {
 		r.over = true // gone, or another leader's
 		return
 	}
 	r.doubt(is.Opened)
 	if r.writing {
 		r.writing = false
-		r.dirty = r.dirty || is.Phase != r.wrote.Phase || is.Settled != r.wrote.Settled || is.Announced != r.wrote.Announced
+		r.dirty = r.dirty || is.Phase != r.wrote.Phase || is.Stored != r.wrote.Stored || is.Announced != r.wrote.Announced
 		r.writeAt = now
 	}
 	if is.Phase == Cancelling && r.rec.Phase == Running {

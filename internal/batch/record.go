@@ -48,7 +48,7 @@ type Record struct {
 	Trace       string        `json:"traceparent,omitempty"` // of the request that submitted it
 
 	Opened    int   `json:"opened"`  // no job from this one on has ever been published
-	Settled   int   `json:"settled"` // the outcomes of all jobs before this one are stored with the batch
+	Stored    int   `json:"settled"` // the outcomes of all jobs before this one are stored with the batch
 	Tally     Tally `json:"tally"`   // of the settled ones
 	Seen      Tally `json:"seen"`    // of all whose outcomes were seen
 	Announced bool  `json:"announced,omitempty"`
@@ -75,7 +75,7 @@ func ParseRecord(b []byte) (*Record, error) {
 	switch {
 	case r.Schema > RecordVersion:
 		return nil, fmt.Errorf("batch record: %w", ErrNewer)
-	case r.Schema < 1 || r.Key == "" || r.Settled > r.Opened:
+	case r.Schema < 1 || r.Key == "" || r.Stored > r.Opened:
 		return nil, errors.New("batch record: damaged")
 	}
 	return r, nil

@@ -52,8 +52,8 @@ func (r *Run) Step(now, stamp time.Time, e Event) []Action {
 	return r.decide(now, stamp)
 }
 
-// Settled is the first job whose outcome may not be stored yet.
-func (r *Run) Settled() int { return r.rec.Settled }
+// Stored is the first job whose outcome may not be stored yet.
+func (r *Run) Stored() int { return r.rec.Stored }
 
 func (r *Run) loaded(now time.Time, e Loaded) {
 	r.loading = false

@@ -125,7 +125,7 @@ func (r *Run) end() int {
 	if n := len(r.chunks); n > 0 {
 		return r.chunks[n-1].end()
 	}
-	return r.rec.Settled
+	return r.rec.Stored
 }
 
 // endJob notes an outcome: the first one counts.

@@ -166,7 +166,7 @@ func (w *world) carryOut(do Action, done, known bool) Event {
 
 func (w *world) write(r Record) {
 	switch {
-	case r.Opened < w.record.Opened, r.Settled < w.record.Settled:
+	case r.Opened < w.record.Opened, r.Stored < w.record.Stored:
 		w.Fatalf("the record goes back: %+v after %+v", r, w.record)
 	case w.record.Phase == Ended && r.Phase != Ended:
 		w.Fatalf("a batch that has ended is %s again", r.Phase)

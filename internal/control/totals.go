@@ -34,41 +34,41 @@ func (c Counts) valid() bool {
 	return min(c.Requests, c.Errors, c.RunMillis, c.Hits, c.Misses, c.Moves) >= 0
 }
 
-// Life is what one process of a host has counted.
-type Life struct {
+// Incarnation is what one process of a host has counted.
+type Incarnation struct {
 	Counts
 	Host    string `json:"host"`
 	Started int64  `json:"started"` // unix ms, by the broker's clock
 }
 
 // Totals are what all processes of all hosts have counted. Of each the largest counts are kept, so that two of them can be put together
-// in any order; the earliest lives are added up in Past once there are many.
+// in any order; the earliest incarnations are added up in Past once there are many.
 type Totals struct {
-	Past  Counts          `json:"past"`
-	Until int64           `json:"until"` // lives that started until then and are not in Lives are in Past
-	Lives map[string]Life `json:"lives"` // by incarnation
+	Past         Counts                 `json:"past"`
+	Until        int64                  `json:"until"` // incarnations that started until then and are not in Incarnations are in Past
+	Incarnations map[string]Incarnation `json:"lives"` // by id
 }
 
-// mostLives is how many lives of hosts that are gone are kept apart. mostTotals bounds what is believed of a value.
+// mostIncarnations is how many incarnations of hosts that are gone are kept apart. mostTotals bounds what is accepted of a value.
 const (
-	mostLives  = 256
-	mostTotals = 20_000
+	mostIncarnations = 256
+	mostTotals       = 20_000
 )
 
 // Note takes what a host says of itself, and reports whether that is news.
 func (t *Totals) Note(b Heartbeat) bool {
-	known, there := t.Lives[b.Incarnation]
-	if b.Incarnation == "" || !there && (b.Started <= t.Until || len(t.Lives) >= mostTotals) {
+	known, there := t.Incarnations[b.Incarnation]
+	if b.Incarnation == "" || !there && (b.Started <= t.Until || len(t.Incarnations) >= mostTotals) {
 		return false
 	}
 	now := known.most(Counts{max(b.Requests, 0), max(b.Errors, 0), max(b.RunMillis, 0), max(b.Hits, 0), max(b.Misses, 0), max(b.Moves, 0)})
 	if there && now == known.Counts {
 		return false
 	}
-	if t.Lives == nil {
-		t.Lives = map[string]Life{}
+	if t.Incarnations == nil {
+		t.Incarnations = map[string]Incarnation{}
 	}
-	t.Lives[b.Incarnation] = Life{now, b.Host, b.Started}
+	t.Incarnations[b.Incarnation] = Incarnation{now, b.Host, b.Started}
 	return true
 }
 
@@ -76,47 +76,49 @@ func (t *Totals) Note(b Heartbeat) bool {
 func (t *Totals) Merge(o Totals) (more bool) {
 	if o.Until > t.Until {
 		t.Past, t.Until = o.Past, o.Until
-		for incarnation, l := range t.Lives {
-			if _, there := o.Lives[incarnation]; !there && l.Started <= o.Until {
-				delete(t.Lives, incarnation)
+		for incarnation, l := range t.Incarnations {
+			if _, there := o.Incarnations[incarnation]; !there && l.Started <= o.Until {
+				delete(t.Incarnations, incarnation)
 			}
 		}
 	}
-	if t.Lives == nil {
-		t.Lives = map[string]Life{}
+	if t.Incarnations == nil {
+		t.Incarnations = map[string]Incarnation{}
 	}
-	for incarnation, l := range o.Lives {
-		known, there := t.Lives[incarnation]
+	for incarnation, l := range o.Incarnations {
+		known, there := t.Incarnations[incarnation]
 		if !there && l.Started <= t.Until && o.Until < t.Until {
 			continue // it is in Past
 		}
 		more = more || there && known.most(l.Counts) != l.Counts
 		l.Counts = l.most(known.Counts)
-		t.Lives[incarnation] = l
+		t.Incarnations[incarnation] = l
 	}
-	return more || t.Until > o.Until || len(t.Lives) > len(o.Lives)
+	return more || t.Until > o.Until || len(t.Incarnations) > len(o.Incarnations)
 }
 
-// Fold adds the earliest lives up, beyond the bound; those of hosts that live stay.
-func (t *Totals) Fold(lives func(incarnation string) bool) {
+// Fold adds the earliest incarnations up, beyond the bound; those of live hosts stay.
+func (t *Totals) Fold(alive func(incarnation string) bool) {
 	var gone []string
-	for incarnation := range t.Lives {
-		if !lives(incarnation) {
+	for incarnation := range t.Incarnations {
+		if !alive(incarnation) {
 			gone = append(gone, incarnation)
 		}
 	}
-	slices.SortFunc(gone, func(a, b string) int { return int(min(max(t.Lives[a].Started-t.Lives[b].Started, -1), 1)) })
-	for _, incarnation := range gone[:max(len(gone)-mostLives, 0)] {
-		l := t.Lives[incarnation]
+	slices.SortFunc(gone, func(a, b string) int {
+		return int(min(max(t.Incarnations[a].Started-t.Incarnations[b].Started, -1), 1))
+	})
+	for _, incarnation := range gone[:max(len(gone)-mostIncarnations, 0)] {
+		l := t.Incarnations[incarnation]
 		t.Past, t.Until = t.Past.plus(l.Counts), max(t.Until, l.Started)
-		delete(t.Lives, incarnation)
+		delete(t.Incarnations, incarnation)
 	}
 }
 
 // Sum is what all have counted.
 func (t *Totals) Sum() Counts {
 	sum := t.Past
-	for _, l := range t.Lives {
+	for _, l := range t.Incarnations {
 		sum = sum.plus(l.Counts)
 	}
 	return sum
@@ -127,8 +129,8 @@ func ParseTotals(value []byte) (t Totals, err error) {
 	if err := json.Unmarshal(value, &t); err != nil {
 		return Totals{}, fmt.Errorf("totals: %w", err)
 	}
-	valid := t.Past.valid() && len(t.Lives) <= mostTotals
-	for incarnation, l := range t.Lives {
+	valid := t.Past.valid() && len(t.Incarnations) <= mostTotals
+	for incarnation, l := range t.Incarnations {
 		valid = valid && l.valid() && incarnation != "" && jobs.ValidSession(l.Host)
 	}
 	if !valid {

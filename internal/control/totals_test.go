@@ -28,10 +28,10 @@ func TestARestartedHostGoesOnCounting(t *testing.T) {
 }
 
 // TestTotalsOfDispatchersAgree: dispatchers that hear parts of the heartbeats, and write and read one value in any order, count what
-// there was, each life once, however many are folded.
+// there was, each incarnation once, however many are folded.
 func TestTotalsOfDispatchersAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		lives := rapid.IntRange(1, 3*mostLives).Draw(t, "lives")
+		lives := rapid.IntRange(1, 3*mostIncarnations).Draw(t, "lives")
 		seen := make([]Totals, 3)
 		written := Totals{}
 		write := func(d int, alive string) {
@@ -65,15 +65,15 @@ func TestTotalsOfDispatchersAgree(t *testing.T) {
 			if got := seen[d].Sum().Requests; got != want {
 				t.Fatalf("dispatcher %d counts %d, want %d", d, got, want)
 			}
-			if got := len(seen[d].Lives); got > lives {
+			if got := len(seen[d].Incarnations); got > lives {
 				t.Fatalf("%d lives of %d", got, lives)
 			}
 		}
 		write(0, "")
 		fresh := Totals{}
 		fresh.Merge(written)
-		if got := fresh.Sum().Requests; got != want || len(fresh.Lives) > mostLives {
-			t.Fatalf("a new dispatcher counts %d in %d lives, want %d", got, len(fresh.Lives), want)
+		if got := fresh.Sum().Requests; got != want || len(fresh.Incarnations) > mostIncarnations {
+			t.Fatalf("a new dispatcher counts %d in %d lives, want %d", got, len(fresh.Incarnations), want)
 		}
 	})
 }

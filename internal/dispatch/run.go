@@ -23,7 +23,7 @@ import (
 
 // Run makes the broker objects, serves until ctx ends and returns when all it started has ended.
 func (d *Dispatcher) Run(ctx context.Context) (err error) {
-	if err := link.Settle(ctx, d.log, d.passes, d.prepare); err != nil {
+	if err := link.Retry(ctx, d.log, d.passes, d.prepare); err != nil {
 		return err
 	}
 	if !d.cfg.Settings.Accounts {
@@ -159,9 +159,9 @@ func (d *Dispatcher) retire(s *service.Service) {
 	}
 	d.entrance.End()
 	d.asides.Wait()
-	d.calls.Settle()
-	d.broker.Writer.Settle()
-	d.probes.Settle()
+	d.calls.Wait()
+	d.broker.Writer.Drain()
+	d.probes.Wait()
 }
 
 // retirement bounds each step of the end.

@@ -171,7 +171,7 @@ func TestAJobBehindARecordOfANewerVersionIsToldAtItsDeadlineAndEndsOnce(t *testi
 		if e, err := kv.Get(context.Background(), "s.future"); err != nil || e.Revision() != rev {
 			t.Errorf("the record was touched: %v %v", e, err)
 		}
-		if err := kv.Delete(context.Background(), "s.future"); err != nil { // as if its life were over
+		if err := kv.Delete(context.Background(), "s.future"); err != nil { // as if its lifetime were over
 			t.Fatal(err)
 		}
 		for job, sub := range calls {

@@ -12,7 +12,7 @@ import (
 const mostCancellations = 64
 
 // serveCancel serves dspex.ctl.<host>.cancel until the returned function is called, which waits for what is under way.
-func (r *rooms) serveCancel(ctx context.Context, host string) (stop func(), err error) {
+func (r *parts) serveCancel(ctx context.Context, host string) (stop func(), err error) {
 	slots := make(chan struct{}, mostCancellations)
 	var wg sync.WaitGroup
 	end, err := r.on.Serve(jobs.SubjectControl+host+".cancel", func(data []byte, reply func([]byte)) {
@@ -34,7 +34,7 @@ func (r *rooms) serveCancel(ctx context.Context, host string) (stop func(), err 
 }
 
 // cancelJob ends the earliest outstanding job of an id.
-func (r *rooms) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
+func (r *parts) cancelJob(ctx context.Context, c jobs.Cancel) jobs.CancelVerdict {
 	ref := c.Ref()
 	if c.Session == "" {
 		return r.anonymous.Cancel(ctx, ref.Tenant, c.Job)

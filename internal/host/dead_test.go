@@ -206,7 +206,7 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 				time.Sleep(50 * time.Millisecond) // the first attempt has failed
 				y.without(stream.ResultsStream, func() {
 					y.decided("s", "doomed")
-					time.Sleep(time.Second) // the letter is written, the result cannot be
+					time.Sleep(time.Second) // the dead letter is written, the result cannot be
 				})
 				for _, key := range c.expired {
 					y.expire(key)
@@ -223,7 +223,7 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 	}
 }
 
-// expire does to a key of the sessions' bucket what its life's end does.
+// expire does to a key of the sessions' bucket what the end of its lifetime does.
 func (y *system) expire(key string) {
 	y.t.Helper()
 	js, err := jetstream.New(y.nc)

@@ -14,7 +14,7 @@ type drain struct{ on atomic.Bool }
 
 // read reads what the operator wants.
 func (d *drain) read(ctx context.Context, from *stream.Access, host string) error {
-	return link.Settle(ctx, from.Log, link.Passes, func(ctx context.Context) error {
+	return link.Retry(ctx, from.Log, link.Passes, func(ctx context.Context) error {
 		e, err := from.Control.Get(ctx, control.DrainKey(host))
 		d.on.Store(control.IsDrain(e.Value))
 		return err

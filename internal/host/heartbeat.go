@@ -12,7 +12,7 @@ import (
 )
 
 // announce refuses a second host of the same name and returns the loop that reports that this one lives.
-func (h *Host) announce(ctx context.Context, r *rooms) (func(context.Context), error) {
+func (h *Host) announce(ctx context.Context, r *parts) (func(context.Context), error) {
 	control := jobs.SubjectControl + h.cfg.Name
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -43,7 +43,7 @@ func (h *Host) announce(ctx context.Context, r *rooms) (func(context.Context), e
 }
 
 // beats sends heartbeats until ctx ends.
-func (h *Host) beats(ctx context.Context, r *rooms) {
+func (h *Host) beats(ctx context.Context, r *parts) {
 	t := time.NewTicker(busyBeat)
 	defer t.Stop()
 	for n, waited := 0, false; ; n++ {
@@ -67,11 +67,11 @@ const (
 	busyBeat = 100 * time.Millisecond
 )
 
-func (h *Host) beat(r *rooms, leaving bool) {
+func (h *Host) beat(r *parts, leaving bool) {
 	_ = r.on.NC.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(r, leaving, nil)) // the next beat follows
 }
 
-func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]control.TenantCount) []byte {
+func (h *Host) heartbeat(r *parts, leaving bool, tenants map[string]control.TenantCount) []byte {
 	counts := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
@@ -94,17 +94,17 @@ func (h *Host) heartbeat(r *rooms, leaving bool, tenants map[string]control.Tena
 }
 
 // waitsFor is how many jobs could run if there were slots: of each session the first.
-func (r *rooms) waitsFor(kind tokens.Kind) int64 {
+func (r *parts) waitsFor(kind tokens.Kind) int64 {
 	return r.drivers.Tokens.WaitsFor(kind) + r.drivers.Runner.WaitsFor(kind)
 }
 
 // progress is for how long nothing was finished, if that is too long, and how many calls run.
-func (r *rooms) progress() (stalled time.Duration, running int64) {
+func (r *parts) progress() (stalled time.Duration, running int64) {
 	return r.drivers.Telemetry.Progress.Look(r.waitsFor(tokens.Call) + r.waitsFor(tokens.Queued))
 }
 
 // clockOff is how far this machine's wall clock is ahead of the broker's, in ms; nil if that is not known.
-func (r *rooms) clockOff() *int64 {
+func (r *parts) clockOff() *int64 {
 	off, known := r.on.Clock.Off()
 	if !known {
 		return nil
@@ -114,7 +114,7 @@ func (r *rooms) clockOff() *int64 {
 }
 
 // tenants is what each tenant had and has here; nothing where there are no accounts.
-func (h *Host) tenants(r *rooms) map[string]control.TenantCount {
+func (h *Host) tenants(r *parts) map[string]control.TenantCount {
 	if !r.on.Accounts() {
 		return nil
 	}

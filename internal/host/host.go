@@ -1,5 +1,5 @@
 // Package host is the data plane: it owns partitions, keeps each session's jobs in order, runs them in the pool's workers
-// and commits their outcomes. Each of its rooms is a package below it: ownership takes and gives back partitions, sessions and anonymous
+// and commits their outcomes. Each of its parts is a package below it: ownership takes and gives back partitions, sessions and anonymous
 // serve jobs, driver carries out what the cores of package lifecycle decide, attempt runs a job in a worker. This package puts them
 // together and speaks for the host: its heartbeats, its metrics, its start and its end.
 //
@@ -37,11 +37,11 @@ type Host struct {
 	stopping    atomic.Bool // Run's context has ended
 	hurry       chan struct{}
 	hurried     sync.Once
-	rooms       atomic.Pointer[rooms] // nil until the broker's stores are there
+	parts       atomic.Pointer[parts] // nil until the broker's stores are there
 }
 
-// rooms are the parts of a host that work with the broker.
-type rooms struct {
+// parts are the parts of a host that work with the broker.
+type parts struct {
 	on        *stream.Access
 	keeper    *ownership.Keeper
 	sessions  *sessions.Sessions

@@ -302,15 +302,15 @@ func TestAJoiningHostGetsIdlePartitionsAndLongAttemptsAreNotHeldUp(t *testing.T)
 		t.Errorf("the busy partition went to %s", o)
 	}
 	// Now that it is to go all the same, it is left alone for as long as its attempt may last.
-	m.HoldOff(t, c.nc, affinity.Partition("long", 64))
+	m.refuseRelease(t, c.nc, affinity.Partition("long", 64))
 	release()
 	if r := <-running; !r.OK {
 		t.Errorf("%+v", r)
 	}
 }
 
-// HoldOff asks for a partition patiently and checks, by the order of messages, that it is not given back.
-func (m *member) HoldOff(t *testing.T, nc *nats.Conn, n int) {
+// refuseRelease asks for a partition patiently and checks, by the order of messages, that it is not given back.
+func (m *member) refuseRelease(t *testing.T, nc *nats.Conn, n int) {
 	t.Helper()
 	ask, err := json.Marshal(map[string]any{"partitions": map[string]uint64{fmt.Sprint(n): epochOf(t, nc, n)}, "patient": true})
 	if err != nil {

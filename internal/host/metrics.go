@@ -20,10 +20,10 @@ func gaugeOf(name, help string, read func(h *Host) float64) gauge {
 	return gauge{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, read}
 }
 
-// ofRooms is a gauge that is 0 until the host has its stores.
-func ofRooms(name, help string, read func(r *rooms) float64) gauge {
+// ofParts is a gauge that is 0 until the host has its stores.
+func ofParts(name, help string, read func(r *parts) float64) gauge {
 	return gaugeOf(name, help, func(h *Host) float64 {
-		if r := h.rooms.Load(); r != nil {
+		if r := h.parts.Load(); r != nil {
 			return read(r)
 		}
 		return 0
@@ -39,21 +39,21 @@ var (
 		gaugeOf("dspex_pool_slots", "Slots of the configured workers.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
 		gaugeOf("dspex_pool_free_slots", "Slots that are free, those of overflow workers included.", func(h *Host) float64 { return float64(h.cfg.Pool.Free()) }),
 		gaugeOf("dspex_sessions", "Sessions in memory.", func(h *Host) float64 { return float64(h.telemetry.Stats.Sessions.Load()) }),
-		ofRooms("dspex_busy_sessions", "Sessions that have work.", func(r *rooms) (sum float64) {
+		ofParts("dspex_busy_sessions", "Sessions that have work.", func(r *parts) (sum float64) {
 			for _, n := range r.sessions.Busy() {
 				sum += float64(n)
 			}
 			return sum
 		}),
-		ofRooms("dspex_partitions", "Partitions that this host serves.", func(r *rooms) float64 { return float64(r.sessions.Partitions()) }),
-		ofRooms("dspex_waiting_payload_bytes", "Bytes of waiting jobs' payloads in memory.", func(r *rooms) float64 { return float64(r.drivers.Payloads.Held()) }),
-		ofRooms("dspex_store_full", "1 while the broker has no room for records or outcomes, and no job runs.", func(r *rooms) float64 {
+		ofParts("dspex_partitions", "Partitions that this host serves.", func(r *parts) float64 { return float64(r.sessions.Partitions()) }),
+		ofParts("dspex_waiting_payload_bytes", "Bytes of waiting jobs' payloads in memory.", func(r *parts) float64 { return float64(r.drivers.Payloads.Held()) }),
+		ofParts("dspex_store_full", "1 while the broker has no room for records or outcomes, and no job runs.", func(r *parts) float64 {
 			if r.drivers.Full() {
 				return 1
 			}
 			return 0
 		}),
-		ofRooms("dspex_pool_stalled_seconds", "Seconds in which nothing was finished though there is work, once that is longer than calls usually take; 0 otherwise.", func(r *rooms) float64 {
+		ofParts("dspex_pool_stalled_seconds", "Seconds in which nothing was finished though there is work, once that is longer than calls usually take; 0 otherwise.", func(r *parts) float64 {
 			stalled, _ := r.progress()
 			return stalled.Seconds()
 		}),

@@ -101,7 +101,7 @@ func TestAReplayIsOneNewJobAtTheEndOfItsQueue(t *testing.T) {
 				y.erase("dspex.dlq.replayed.1")
 				replay(true) // as if the dispatcher had died between the job and the note: the result is there
 				y.erase("$KV." + stream.Results + ".>")
-				replay(true) // the result's life is over: the note is there
+				replay(true) // the result's lifetime is over: the note is there
 				a, _ := y.dead("list", `{}`)
 				if len(a.Letters) != 1 || a.Letters[0].Replayed == nil || a.Letters[0].Replayed.Job != "doomed-r1" {
 					t.Errorf("%+v", a)

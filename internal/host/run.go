@@ -38,7 +38,7 @@ func (h *Host) Run(ctx context.Context) error {
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	r := h.build(work, on)
-	h.rooms.Store(r)
+	h.parts.Store(r)
 	beat, err := h.announce(ctx, r)
 	if err != nil {
 		return err
@@ -61,11 +61,11 @@ func (h *Host) Run(ctx context.Context) error {
 	return nil
 }
 
-// build puts the rooms together. work ends running jobs.
-func (h *Host) build(work context.Context, on *stream.Access) *rooms {
+// build puts the parts together. work ends running jobs.
+func (h *Host) build(work context.Context, on *stream.Access) *parts {
 	rules := &lifecycle.Config{Host: h.cfg.Name, Clock: on.Clock, MaxPayload: on.MaxPayload, SessionIdle: h.cfg.SessionIdle,
 		CheckoutTimeout: h.cfg.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: h.cfg.Defaults, Chance: rand.Float64}
-	r := &rooms{on: on, provision: provision.New(h.cfg.Models, on)}
+	r := &parts{on: on, provision: provision.New(h.cfg.Models, on)}
 	standsAside := func() bool { return h.standsAside(r) }
 	r.drivers = &driver.Drivers{
 		Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, rules),
@@ -81,7 +81,7 @@ func (h *Host) build(work context.Context, on *stream.Access) *rooms {
 }
 
 // serve takes jobs until ctx ends, and returns when all that was started has ended. stop ends work.
-func (h *Host) serve(ctx, work context.Context, r *rooms, stop context.CancelCauseFunc, beat func(context.Context)) {
+func (h *Host) serve(ctx, work context.Context, r *parts, stop context.CancelCauseFunc, beat func(context.Context)) {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.provision.FollowDefault(ctx) })
 	known := make(chan struct{})
@@ -115,7 +115,7 @@ func (h *Host) serve(ctx, work context.Context, r *rooms, stop context.CancelCau
 
 // listen serves cancellations, questions about breakers and releases, and reads of erased sessions and of who listens to telemetry,
 // until deaf is called.
-func (h *Host) listen(ctx context.Context, r *rooms) (deaf func(), err error) {
+func (h *Host) listen(ctx context.Context, r *parts) (deaf func(), err error) {
 	var stops []func()
 	deaf = func() {
 		for i := range stops {
@@ -141,7 +141,7 @@ func (h *Host) listen(ctx context.Context, r *rooms) (deaf func(), err error) {
 
 // standsAside reports whether anonymous jobs are left to other hosts: this one's workers fail, and there is another host whose
 // workers are not known to. A host that fails its calls at once has free slots always, and would get more than its share.
-func (h *Host) standsAside(r *rooms) bool {
+func (h *Host) standsAside(r *parts) bool {
 	if h.breakers.Look(control.PoolBreaker(h.cfg.Name)) == nil {
 		return false
 	}
@@ -155,7 +155,7 @@ func (h *Host) standsAside(r *rooms) bool {
 func (h *Host) Hurry() { h.hurried.Do(func() { close(h.hurry) }) }
 
 // finish waits until all that was started has ended: for the grace, or until Hurry is called.
-func (h *Host) finish(r *rooms, done <-chan struct{}, stop context.CancelCauseFunc) {
+func (h *Host) finish(r *parts, done <-chan struct{}, stop context.CancelCauseFunc) {
 	h.stopping.Store(true)
 	r.keeper.Stop()
 	h.beat(r, false)

@@ -35,7 +35,7 @@ const (
 	Reply                                // send the answer
 	Ack                                  // remove Job's message
 	Nak                                  // have Job's message delivered again after Delay
-	KeepAlive                            // hold the redelivery of Job's message off
+	KeepAlive                            // delay the redelivery of Job's message
 	Forget                               // nothing of Job is needed any more
 	Verdict                              // answer CancelAsked of Op
 	GiveUp                               // the partition is not this epoch's: Owner reports whose
@@ -57,31 +57,31 @@ func (k ActionKind) String() string { return actionNames[k] }
 
 // Action is one thing to do.
 type Action struct {
-	Kind     ActionKind
-	Op       uint32
-	Job      *Job
-	Task     *Task
-	Body     []byte // of a write: the stored form; of a reply: its body
-	Revision uint64
-	TTL      time.Duration
-	Delay    time.Duration
-	Check    bool // WriteDeadLetter; Look: compare the clock first, as Compare does
-	Letter   *jobs.DeadLetter
-	Reply    Address
-	More     bool  // Reply: another one may follow
-	Token    uint8 // ReturnToken: its kind
-	Fresh    bool  // AskToken: the session had no work a moment before Job came
-	Verdict  jobs.CancelVerdict
-	Owner    Owner
-	Step     Step
-	Err      *jobs.Error
-	Output   *Output // Release: what the attempt brought, nil if none ran
-	Retries  bool    // Release: another attempt follows
-	Cause    error
-	Ran      time.Duration
-	Breaker  string // Park
-	Changed  <-chan struct{}
-	Note     Note // Log
+	Kind       ActionKind
+	Op         uint32
+	Job        *Job
+	Task       *Task
+	Body       []byte // of a write: the stored form; of a reply: its body
+	Revision   uint64
+	TTL        time.Duration
+	Delay      time.Duration
+	Check      bool // WriteDeadLetter; Look: compare the clock first, as Compare does
+	DeadLetter *jobs.DeadLetter
+	Reply      Address
+	More       bool  // Reply: another one may follow
+	Token      uint8 // ReturnToken: its kind
+	Fresh      bool  // AskToken: the session had no work a moment before Job came
+	Verdict    jobs.CancelVerdict
+	Owner      Owner
+	Step       Step
+	Err        *jobs.Error
+	Output     *Output // Release: what the attempt brought, nil if none ran
+	Retries    bool    // Release: another attempt follows
+	Cause      error
+	Ran        time.Duration
+	Breaker    string // Park
+	Changed    <-chan struct{}
+	Note       Note // Log
 
 	// Call: only if less than Lease has passed since Confirmed, by the machine's clock, right before the call goes out. Else it
 	// is answered as stale: the job may have been run elsewhere.

@@ -15,12 +15,12 @@ func (a *attempt) start(c *Core, _ *Event) {
 	}
 	switch {
 	case t.cancelled:
-		a.settle(c, cancelled(), nil)
+		a.end(c, cancelled(), nil)
 	case c.late(t.Job):
 		a.expire(c, cmp.Or(a.missed, "its turn"))
 	case t.crashedOut():
 		t.dead = true
-		a.settle(c, crashed(t.Attempt), nil)
+		a.end(c, crashed(t.Attempt), nil)
 	default:
 		a.missed = ""
 		c.checkout.acquire(c)
@@ -41,11 +41,11 @@ func (a *attempt) roomLooked(c *Core, ev *Event) {
 // begun has the attempt written down: from here on it counts, also if this host ends.
 func (a *attempt) begun(c *Core) {
 	t := c.cur
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	switch {
 	case t.cancelled:
 		c.checkout.release(c, nil, false)
-		a.settle(c, cancelled(), nil)
+		a.end(c, cancelled(), nil)
 	case c.late(t.Job): // the broker has let it wait
 		c.checkout.release(c, nil, false)
 		t.Attempt--
@@ -116,7 +116,7 @@ func (a *attempt) answered(c *Core, ev *Event) {
 	}
 	if out.Err == nil {
 		c.checkout.release(c, out, false)
-		a.settle(c, nil, out)
+		a.end(c, nil, out)
 		return
 	}
 	v := a.judge(c, out.Err)

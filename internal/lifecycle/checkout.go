@@ -57,7 +57,7 @@ func (o *checkout) refused(c *Core, ev *Event) {
 	case r.Reason == OtherHost:
 		c.journal.retry(c, 0)
 	case r.Reason == BreakerOpen && t.Env.Mode != jobs.ModeCall:
-		c.journal.hold(c, r)
+		c.journal.awaitBreaker(c, r)
 	case r.Reason == BreakerOpen && r.Elsewhere && c.session == nil:
 		c.journal.retry(c, 0) // it was requested before the breaker opened
 	default:
@@ -75,7 +75,7 @@ func (o *checkout) notStarted(c *Core, e *jobs.Error) {
 		return
 	}
 	t.dead = t.Attempt > 0 && e.Retryable
-	c.attempt.settle(c, e, nil)
+	c.attempt.end(c, e, nil)
 }
 
 func (o *checkout) granted(c *Core, ev *Event) {

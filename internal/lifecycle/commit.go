@@ -75,7 +75,7 @@ func (w *commit) write(c *Core, _ *Event) {
 	next.Ended = later(r.rec.Ended, t.Sequence)
 	w.next = &next
 	left, _ := c.left(t.Job)
-	c.ask(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: c.cfg.life(left)})
+	c.ask(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(left)})
 }
 
 // advance takes the state that a successful attempt brought.
@@ -169,7 +169,7 @@ func (w *commit) looked(c *Core, ev *Event) {
 // committed is the moment from which the outcome is the job's.
 func (w *commit) committed(c *Core, rev uint64, at time.Time) {
 	r, t := &c.session.record, c.cur
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	r.rec, r.rev, r.loaded, r.stamp, r.bare = w.next, rev, c.mono, at, false
 	c.do(Action{Kind: Count, Job: t.Job, Task: t, Err: c.attempt.err, Ran: c.attempt.output.Ran})
 	if c.attempt.err == nil {

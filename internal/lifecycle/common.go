@@ -2,7 +2,7 @@
 // machine that does no I/O, starts no goroutine, holds no lock and reads no clock. A Core is given one Event at a time and
 // answers with Actions; whoever drives it carries them out and reports how they went as further events.
 //
-// A Core is one session during one epoch of its partition, or one anonymous job. Both live the same life; they differ in where
+// A Core is one session during one epoch of its partition, or one anonymous job. Both have the same lifecycle; they differ in where
 // it is written down, which is a ledger: a session's is its record, changed by compare-and-set, an anonymous job's is the key of
 // its result. The files in testdata tell the rules as scenarios: events in, actions out.
 //
@@ -28,8 +28,8 @@ type Config struct {
 	Chance          func() float64 // 0 to 1, for jitter
 }
 
-// life is how long a record lives from its last write, or an attempt record of a job that may come again for as long as longest.
-func (cfg *Config) life(longest time.Duration) time.Duration {
+// lifetime is how long the broker keeps a record after its last write, or an attempt record of a job that may come again for as long as longest.
+func (cfg *Config) lifetime(longest time.Duration) time.Duration {
 	return cfg.SessionIdle + max(longest, time.Hour)
 }
 

@@ -19,7 +19,7 @@ const (
 	refusals    = 3                      // a job counts as blocked after this many failed tries while the broker was there
 )
 
-// State is what the job at the head of the queue is at. Only that job has one; those behind it wait, and can end early (early.go).
+// State is what the job at the front of the queue is at. Only that job has one; those behind it wait, and can end early (early.go).
 type State uint8
 
 // The states. In those that wait a core needs nothing but memory and a timer: new reasons to wait (a person's approval, a rate
@@ -76,7 +76,7 @@ type Core struct {
 	awaits uint32     // the operation whose answer the state waits for, 0: none
 	held   bool       // the state waits for the record, which an early end or a renewal has
 	alarm  clock.Mono // the state resumes then, 0: it waits for something else
-	alive  clock.Mono // when the redelivery of the first job was held off last
+	alive  clock.Mono // when the redelivery of the first job was delayed last
 	over   bool       // nothing starts any more
 	cut    bool       // nothing counts any more
 	early  bool       // an earlier epoch's core has to come to rest first
@@ -110,7 +110,7 @@ func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mon
 	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal}
 }
 
-// ledger is what is written down of a job's life, as far as it is known. All that can be requested comes back as an event.
+// ledger is what is recorded of a job's progress, as far as it is known. All that can be requested comes back as an event.
 type ledger interface {
 	known() bool   // there is something in memory that is worth keeping without work
 	strip(c *Core) // drops of it what is hardly needed without work
@@ -128,17 +128,17 @@ type ledger interface {
 	label() jobs.StateOf // of the state, if nothing ran
 }
 
-// journal is how a job's life is written down, and what follows from that.
+// journal is how a job's progress is recorded, and what follows from that.
 type journal interface {
 	begin(c *Core)                // writes the attempt down, then calls
 	waited(c *Core) time.Duration // for a slot, before it was requested
 	lease(c *Core) (held bool)    // the job is known to be this host's, for as long as the action Call says
 	loose(c *Core)                // it is not: finds out, or lets the job go
 	keptAlive(c *Core)
-	alive() time.Duration     // between two signs of life for the job at work
-	equip(c *Core, a *Action) // gives the task what a call needs
-	hold(c *Core, r Refusal)  // waits for a circuit breaker
-	handsBack(c *Core) bool   // leaves the job to another host
+	alive() time.Duration            // between two signs of life for the job at work
+	equip(c *Core, a *Action)        // gives the task what a call needs
+	awaitBreaker(c *Core, r Refusal) // waits for a circuit breaker
+	handsBack(c *Core) bool          // leaves the job to another host
 	retry(c *Core, d time.Duration)
 	writeAttempt(c *Core) // Beginning and Postponing
 	attemptWritten(c *Core, ev *Event)
@@ -159,7 +159,7 @@ type row struct {
 // table has a row for each state; it is written at the end of step.go, above the parts that it names.
 var table [states]row
 
-// State is what the job at the head is at.
+// State is what the job at the front is at.
 func (c *Core) State() State { return c.state }
 
 // Quiet reports whether there is nothing to do and nothing is waited for.
@@ -217,7 +217,7 @@ func (c *Core) reset() {
 	c.prep, c.checkout, c.attempt, c.retry = preparation{}, checkout{}, attempt{}, retry{}
 }
 
-// first is the job at the head: the one at work, else the first of the queue, nil if there is none.
+// first is the job at the front: the one at work, else the first of the queue, nil if there is none.
 func (q *queue) first(c *Core) *Job {
 	switch {
 	case c.cur != nil:
@@ -236,7 +236,7 @@ func (q *queue) yield(c *Core) {
 	}
 }
 
-// recordFree reports whether the job at the head may read and write the record.
+// recordFree reports whether the job at the front may read and write the record.
 func (s *side) recordFree(c *Core) bool {
 	return !s.step.onRecord() && (c.cur == nil || s.job != c.cur.Job)
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Beside the job at the head a session has duties: jobs behind it that are cancelled, or whose deadline passes, end early, and
-// a record that has not been written for long is renewed. They are done one at a time, and never hold up the job at the head,
+// Beside the job at the front a session has duties: jobs behind it that are cancelled, or whose deadline passes, end early, and
+// a record that has not been written for long is renewed. They are done one at a time, and never delay the job at the front,
 // except that the record has one writer at a time.
 
 // attends reports whether duties can be done at the moment.
@@ -179,14 +179,14 @@ func (s *side) postpone(c *Core, ev *Event, step Step) {
 	s.over(c, jobs.CancelBusy)
 }
 
-// renew writes record and attempt record again for the sake of their lives.
+// renew writes record and attempt record again, so that they do not expire.
 func (s *side) renew(c *Core) {
 	r := &c.session.record
 	if r.rev == 0 {
 		s.renewAttemptRecord(c)
 		return
 	}
-	s.request(c, renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: c.cfg.life(0)})
+	s.request(c, renewRecord, Action{Kind: WriteRecord, Body: r.lossKept(*r.rec).Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(0)})
 }
 
 func (s *side) renewAttemptRecord(c *Core) {
@@ -195,7 +195,7 @@ func (s *side) renewAttemptRecord(c *Core) {
 		s.renewalOver(c)
 		return
 	}
-	s.request(c, renewAttemptRecord, Action{Kind: WriteAttemptRecord, Body: r.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
+	s.request(c, renewAttemptRecord, Action{Kind: WriteAttemptRecord, Body: r.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
 }
 
 func (s *side) renewed(c *Core, ev *Event) {
@@ -222,15 +222,15 @@ func (s *side) renewalOver(c *Core) {
 	s.over(c, "")
 }
 
-// renewIn is how long it is until record and attempt record are to be written again for the sake of their lives. A session whose record is not
-// known was written at most the idle time before its job came, which is less than half of a record's life.
+// renewIn is how long it is until record and attempt record are to be written again, so that they do not expire. A session whose record is not
+// known was written at most the idle time before its job came, which is less than half of a record's lifetime.
 func (s *side) renewIn(c *Core) (time.Duration, bool) {
 	if c.session == nil || c.queue.first(c) == nil {
 		return 0, false
 	}
-	r, life := &c.session.record, c.cfg.life(0)
+	r, lifetime := &c.session.record, c.cfg.lifetime(0)
 	if r.read {
-		return r.loaded + life/4 - c.mono, true
+		return r.loaded + lifetime/4 - c.mono, true
 	}
-	return max(r.loaded, c.queue.since) + life/8 - c.mono, true
+	return max(r.loaded, c.queue.since) + lifetime/8 - c.mono, true
 }

@@ -31,7 +31,7 @@ func (e *earlyEnd) write(c *Core) {
 	}
 	if !r.fences(c) {
 		e.noted = r.fence(c)
-		c.side.request(c, sideFencing, Action{Kind: WriteAttemptRecord, Body: e.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
+		c.side.request(c, sideFencing, Action{Kind: WriteAttemptRecord, Body: e.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
 		return
 	}
 	next := *r.rec
@@ -41,7 +41,7 @@ func (e *earlyEnd) write(c *Core) {
 	}
 	next.Ended[s.job.Sequence] = e.kind
 	e.next = &next
-	c.side.request(c, sideWriting, Action{Kind: WriteRecord, Body: r.lossKept(next).Append(nil), Revision: r.rev, TTL: c.cfg.life(0)})
+	c.side.request(c, sideWriting, Action{Kind: WriteRecord, Body: r.lossKept(next).Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(0)})
 }
 
 func (e *earlyEnd) written(c *Core, ev *Event) {

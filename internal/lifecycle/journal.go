@@ -34,10 +34,10 @@ func (w *sessionJournal) writeAttempt(c *Core) {
 	}
 	left, has := c.left(t.Job)
 	if !has {
-		left = attemptRecordLife
+		left = attemptRecordLifetime
 	}
 	w.hd, w.asked = hd, c.mono
-	c.ask(Action{Kind: WriteAttemptRecord, Job: t.Job, Body: hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(left)})
+	c.ask(Action{Kind: WriteAttemptRecord, Job: t.Job, Body: hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(left)})
 }
 
 func (w *sessionJournal) attemptWritten(c *Core, ev *Event) {
@@ -65,7 +65,7 @@ func (w *sessionJournal) attempted(c *Core) {
 		c.attempt.begun(c)
 		return
 	}
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	switch {
 	case c.over: // the next epoch waits for what is left of the delay
 		c.leave()
@@ -124,7 +124,7 @@ func (w *sessionJournal) writeFence(c *Core, _ *Event) {
 		return
 	}
 	w.hd, w.asked = r.fence(c), c.mono
-	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.life(attemptRecordLife)})
+	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
 }
 
 // commit writes the record: state, last sequence and outcome in one compare-and-set.
@@ -155,8 +155,8 @@ func (w *sessionJournal) loose(c *Core) {
 
 func (w *sessionJournal) keptAlive(*Core) {}
 
-// hold waits for a breaker; of what is known only what a waiting session may keep is kept.
-func (w *sessionJournal) hold(c *Core, refused Refusal) {
+// awaitBreaker waits for a breaker; of what is known only what a waiting session may keep is kept.
+func (w *sessionJournal) awaitBreaker(c *Core, refused Refusal) {
 	t := c.cur
 	c.to(AwaitBreaker)
 	c.do(Action{Kind: Park, Job: t.Job, Delay: refused.RetryAfter, Breaker: refused.Name, Changed: refused.Changed})

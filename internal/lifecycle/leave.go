@@ -9,7 +9,7 @@ import (
 func (a *attempt) expire(c *Core, what string) {
 	t := c.cur
 	if c.sure(t.Job) {
-		a.settle(c, jobs.DeadlinePassed(what), nil)
+		a.end(c, jobs.DeadlinePassed(what), nil)
 		return
 	}
 	a.missed = what
@@ -29,15 +29,15 @@ func (a *attempt) fail(c *Core, e *jobs.Error, v jobs.Verdict, out *Output) {
 	c.cur.note(c, e)
 	if v.Action != jobs.Retry {
 		t.dead = v.Action == jobs.ToDeadLetter
-		a.settle(c, e, out)
+		a.end(c, e, out)
 		return
 	}
 	c.do(Action{Kind: Log, Note: JobRetries, Job: t.Job, Task: t, Delay: v.Delay, Err: e})
 	c.journal.retry(c, v.Delay)
 }
 
-// settle gives the job its outcome: e nil is success. out is what the last attempt brought, nil if none ran.
-func (a *attempt) settle(c *Core, e *jobs.Error, out *Output) {
+// end gives the job its outcome: e nil is success. out is what the last attempt brought, nil if none ran.
+func (a *attempt) end(c *Core, e *jobs.Error, out *Output) {
 	if out == nil {
 		out = &Output{Label: c.ledger.label()}
 	}
@@ -105,7 +105,7 @@ func (c *Core) ack() {
 
 // leave ends the work on a job whose outcome is not for this core to decide, or is there.
 func (c *Core) leave() {
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	c.side.room(c)
 	if c.checkout.slot != 0 {
 		c.checkout.release(c, nil, false)
@@ -127,7 +127,7 @@ func (c *Core) next() {
 
 // void starts the job over from the record, which has moved on.
 func (c *Core) void() {
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	if c.checkout.slot != 0 {
 		c.checkout.release(c, nil, false)
 	}

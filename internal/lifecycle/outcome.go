@@ -13,7 +13,7 @@ func (e *ending) finish(c *Core, o *jobs.Outcome, again bool) {
 		reply:  Address{To: o.ReplyTo, Type: o.Type, Job: o.Job, Attempt: o.Attempt},
 		result: &jobs.Result{Session: c.ref.ID, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: c.now()}}
 	if o.DeadLettered {
-		e.letter, e.check = e.deadLetter(c, j, o), again
+		e.deadLetter, e.check = e.deadLetterOf(c, j, o), again
 	}
 	e.carryOut(c)
 }
@@ -22,17 +22,17 @@ func (e *ending) carryOut(c *Core) {
 	if e.result != nil {
 		e.body = e.result.Append(nil)
 	}
-	if e.letter == nil {
+	if e.deadLetter == nil {
 		c.to(Storing)
 		e.storeResult(c, nil)
 		return
 	}
 	c.to(DeadLettering)
-	e.writeLetter(c, nil)
+	e.writeDeadLetter(c, nil)
 }
 
-// deadLetter is the dead letter of a job with the outcome o.
-func (e *ending) deadLetter(c *Core, j *Job, o *jobs.Outcome) *jobs.DeadLetter {
+// deadLetterOf is the dead letter of a job with the outcome o.
+func (e *ending) deadLetterOf(c *Core, j *Job, o *jobs.Outcome) *jobs.DeadLetter {
 	return &jobs.DeadLetter{Session: c.ref, Job: o.Job, Sequence: j.Sequence, Stored: j.Stored, Mode: j.Env.Mode, Type: j.Env.Type, Deadline: j.Env.Deadline,
 		Attempts: o.Attempt, Reason: jobs.ReplyReason(o.Body), Failures: o.Failures, Lane: j.Lane}
 }
@@ -43,24 +43,24 @@ func (e *ending) refuseSession(c *Core) {
 	bad := jobs.Errorf(jobs.Session, jobs.CodeBadSession, "the session id is not allowed")
 	bad.Expected = "1 to 64 of A-Z a-z 0-9 _ -"
 	o := &jobs.Outcome{Job: t.Env.Job, Body: (&jobs.Reply{Job: t.Env.Job, Err: bad}).Append(nil)}
-	*e = ending{letter: e.deadLetter(c, t.Job, o), answer: o.Body, reply: Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job}}
-	e.letter.Invalid = true
+	*e = ending{deadLetter: e.deadLetterOf(c, t.Job, o), answer: o.Body, reply: Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job}}
+	e.deadLetter.Invalid = true
 	e.carryOut(c)
 }
 
-// writeLetter stores the dead letter. The broker stores one of two with the same id within its window; there may be an older
-// one of a job that is older, too: its record can have expired after the letter and before the result.
-func (e *ending) writeLetter(c *Core, _ *Event) {
+// writeDeadLetter stores the dead letter. The broker stores one of two with the same id within its window; there may be an older
+// one of a job that is older, too: its record can have expired after the dead letter and before the result.
+func (e *ending) writeDeadLetter(c *Core, _ *Event) {
 	if e.doubt { // an anonymous job: if it has an outcome already, that one counts
 		c.ask(Action{Kind: ReadResult, Job: c.cur.Job})
 		return
 	}
 	// By whatever clock the broker measures its window.
 	check := e.check || max(c.age(c.cur.Job), c.now().Sub(c.cur.Stored)) > c.cfg.DeadWindow
-	c.ask(Action{Kind: WriteDeadLetter, Job: c.cur.Job, Letter: e.letter, Check: check})
+	c.ask(Action{Kind: WriteDeadLetter, Job: c.cur.Job, DeadLetter: e.deadLetter, Check: check})
 }
 
-func (e *ending) letterNeeded(c *Core, ev *Event) {
+func (e *ending) deadLetterNeeded(c *Core, ev *Event) {
 	switch {
 	case ev.Fault != NoFault:
 		c.prep.paused(c, ev)
@@ -69,16 +69,16 @@ func (e *ending) letterNeeded(c *Core, ev *Event) {
 		e.resultFound(c, ev)
 	default:
 		e.doubt = false
-		e.writeLetter(c, ev)
+		e.writeDeadLetter(c, ev)
 	}
 }
 
-func (e *ending) letterWritten(c *Core, ev *Event) {
+func (e *ending) deadLetterWritten(c *Core, ev *Event) {
 	if ev.Fault != NoFault {
 		c.trouble.fault(c, ev, StepDeadLetter)
 		return
 	}
-	c.trouble.settled(c)
+	c.trouble.cleared(c)
 	c.to(Storing)
 	e.storeResult(c, ev)
 }

@@ -13,8 +13,8 @@ import (
 type queue struct {
 	jobs   []*Job     // by sequence; in AwaitToken the first has no task yet
 	token  uint8      // the kind of the run token, 0: none
-	fresh  bool       // the session had no work a moment before the job at the head came
-	since  clock.Mono // since when the first job is at the head
+	fresh  bool       // the session had no work a moment before the job at the front came
+	since  clock.Mono // since when the first job is at the front
 	rested clock.Mono // since when there has been no job; 0: always
 }
 
@@ -35,7 +35,7 @@ type preparation struct {
 
 // checkout is the wait for a slot of a worker, and the slot.
 type checkout struct {
-	slot    uint32 // operation of the Acquire whose slot is held, 0: none
+	slot    uint32 // operation of the Acquire whose slot this has, 0: none
 	worker  Slot
 	bounded bool // the wait is bounded by the checkout timeout
 }
@@ -57,20 +57,20 @@ type retry struct {
 
 // ending is a decided outcome on its way out: dead letter, result, reply, acknowledgement. Every step may be repeated.
 type ending struct {
-	letter  *jobs.DeadLetter // nil: none
-	check   bool             // there may be one already
-	result  *jobs.Result     // nil: none
-	body    []byte           // of result
-	ttl     time.Duration
-	rev     uint64
-	decided bool // the record holds the outcome: the reply needs not wait for the result
-	replied bool
-	doubt   bool // there may be a result
-	reply   Address
-	answer  []byte
+	deadLetter *jobs.DeadLetter // nil: none
+	check      bool             // there may be one already
+	result     *jobs.Result     // nil: none
+	body       []byte           // of result
+	ttl        time.Duration
+	rev        uint64
+	decided    bool // the record holds the outcome: the reply needs not wait for the result
+	replied    bool
+	doubt      bool // there may be a result
+	reply      Address
+	answer     []byte
 }
 
-// trouble is what holds the job up.
+// trouble is what blocks the job.
 type trouble struct {
 	failed  int // tries in a row while the broker was there
 	blocked Step

@@ -33,7 +33,7 @@ func (p *preparation) prepare(c *Core, _ *Event) {
 	case ended:
 		c.ending.endedEarly(c, kind)
 	case t.bad != nil:
-		c.attempt.settle(c, t.bad, nil)
+		c.attempt.end(c, t.bad, nil)
 	case p.resumed || c.ledger.resume(c):
 		c.attempt.start(c, nil)
 	}
@@ -154,8 +154,8 @@ func (p *preparation) compared(c *Core, ev *Event) {
 	p.prepare(c, ev)
 }
 
-// unheld does not wait for the breaker any longer: the deadline has come.
-func (p *preparation) unheld(c *Core, ev *Event) {
+// unparked does not wait for the breaker any longer: the deadline has come.
+func (p *preparation) unparked(c *Core, ev *Event) {
 	c.checkout.withdraw(c, nil)
 	p.prepare(c, ev)
 }

@@ -204,7 +204,7 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 		w.Fatalf("the %s changes", keyOf(a))
 	}
 	if now := w.store.keys[keyOf(a)]; a.Kind == WriteAttemptRecord && now.Revision != had.Revision {
-		w.headed(r, had, now)
+		w.attemptRecorded(r, had, now)
 	}
 	w.committed(before, w.written)
 	for _, j := range w.jobs {
@@ -219,9 +219,9 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 	w.predecessors()
 }
 
-// headed checks a new attempt record: no epoch begins what a later one has ended. (That an earlier epoch's attempt ends between a
+// attemptRecorded checks a new attempt record: no epoch begins what a later one has ended. (That an earlier epoch's attempt ends between a
 // look at the record and the next start is not to be seen before the commit.)
-func (w *world) headed(r *runner, before, now Found) {
+func (w *world) attemptRecorded(r *runner, before, now Found) {
 	hd, err := jobs.ParseAttemptRecord(now.Value)
 	if err != nil {
 		w.Fatal(err)

@@ -8,11 +8,11 @@ import (
 )
 
 const (
-	// hintLife is how long a session prefers the worker that holds its state.
-	hintLife = 300 * time.Second
-	// attemptRecordLife is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
+	// hintLifetime is how long a session prefers the worker that holds its state.
+	hintLifetime = 300 * time.Second
+	// attemptRecordLifetime is how long the attempt record of a job without deadline lives beyond the idle time: the attempts of a job must
 	// not be dropped while it may come again.
-	attemptRecordLife = 24 * time.Hour
+	attemptRecordLifetime = 24 * time.Hour
 	// idleState is the largest state that is kept of a session without work: 256 sessions of 64 partitions hold 64 MB at most.
 	idleState = 4 << 10
 	// sessionAlive is a third of the AckWait of a partition's consumer.
@@ -58,7 +58,7 @@ func (r *record) strip(c *Core) {
 
 // fresh reports whether what is known is young enough to be written to (architecture, rule 7).
 func (r *record) fresh(c *Core) bool {
-	return r.read && c.mono-r.loaded <= c.cfg.life(0)/2 && !r.lapsed(c)
+	return r.read && c.mono-r.loaded <= c.cfg.lifetime(0)/2 && !r.lapsed(c)
 }
 
 // lapsed reports whether the state in memory has outlived the session's idle time.
@@ -180,7 +180,7 @@ func (r *record) lm() []byte { return r.rec.LM }
 
 // prefers is the worker that the session's next job should run in: 0 if none holds its state, or has not been used lately.
 func (h *home) prefers(c *Core) uint64 {
-	if c.mono-h.used > hintLife {
+	if c.mono-h.used > hintLifetime {
 		return 0
 	}
 	return h.worker

@@ -12,9 +12,9 @@ const (
 	attemptsTTL = jobs.QueueResultTTL
 	// patience is what is left of a retry's delay that is waited for here; for more the job goes back to the broker.
 	patience = time.Second
-	// anonymousHold is the shortest time for which a job is given back: with 10,000 of them waiting for a trial's end, the host
+	// anonymousBreakerPause is the shortest time for which a job is given back: with 10,000 of them waiting for a trial's end, the host
 	// has 2,000 a second to look at, for as long as the trial lasts.
-	anonymousHold = 5 * time.Second
+	anonymousBreakerPause = 5 * time.Second
 	// anonymousAlive is a quarter of the AckWait of the lanes' consumers.
 	anonymousAlive = 5 * time.Second
 	// anonymousLease is for how long a job is this host's after it was requested, or said to be alive: half of the AckWait, because
@@ -194,9 +194,9 @@ func (w *resultsJournal) handBack(c *Core) {
 	c.leave()
 }
 
-// hold gives the job back until the breaker may let it through.
-func (w *resultsJournal) hold(c *Core, refused Refusal) {
-	d := max(refused.RetryAfter, anonymousHold)
+// awaitBreaker gives the job back until the breaker may let it through.
+func (w *resultsJournal) awaitBreaker(c *Core, refused Refusal) {
+	d := max(refused.RetryAfter, anonymousBreakerPause)
 	if left, has := c.left(c.cur.Job); has {
 		d = min(d, max(left, 0))
 	}
@@ -228,7 +228,7 @@ func (w *resultsJournal) commit(c *Core) {
 		reply:  Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job, Attempt: t.Attempt},
 		result: &jobs.Result{Job: t.Env.Job, Sequence: t.Sequence, Attempt: t.Attempt, Hash: t.Req.Hash, Kind: KindOf(c.attempt.err), Body: o.Body, Stored: c.now()}}
 	if e.result.Kind == jobs.Failed && t.dead {
-		e.letter, e.doubt = e.deadLetter(c, t.Job, o), true
+		e.deadLetter, e.doubt = e.deadLetterOf(c, t.Job, o), true
 	}
 	e.carryOut(c)
 }

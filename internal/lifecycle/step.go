@@ -144,7 +144,7 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 		Paused:           {resume: prepare, next: prepared},
 		AwaitNewer:       {resume: prepare, next: prepared},
 		AwaitRoom:        {resume: of(theAttempt, (*attempt).askRoom), on: [events]handler{RoomLooked: of(theAttempt, (*attempt).roomLooked)}, next: attempts},
-		AwaitBreaker:     {resume: of(thePreparation, (*preparation).unheld), on: [events]handler{TokenGranted: of(thePreparation, (*preparation).admitted)}, next: append(attempts, prepared...)},
+		AwaitBreaker:     {resume: of(thePreparation, (*preparation).unparked), on: [events]handler{TokenGranted: of(thePreparation, (*preparation).admitted)}, next: append(attempts, prepared...)},
 		AwaitSlot: {resume: of(theCheckout, (*checkout).outwaited), on: [events]handler{SlotGranted: of(theCheckout, (*checkout).granted), SlotRefused: of(theCheckout, (*checkout).refused)},
 			next: append(attempts, Beginning, Running)},
 		Beginning:     {resume: writeAttempt, on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked}, next: append(attempts, Running)},
@@ -154,7 +154,7 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 		AwaitRetry:    {resume: of(func(c *Core) *retry { return &c.retry }, (*retry).resume), next: attempts},
 		Fencing:       {resume: of(theJournal, (*sessionJournal).writeFence), on: [events]handler{Wrote: attemptWritten, Looked: attemptLooked}, next: append(prepared, Committing)},
 		Committing:    {resume: of(theCommit, (*commit).write), on: [events]handler{Wrote: of(theCommit, (*commit).written), Looked: of(theCommit, (*commit).looked)}, next: prepared},
-		DeadLettering: {resume: of(theEnding, (*ending).writeLetter), on: [events]handler{Wrote: of(theEnding, (*ending).letterWritten), ResultRead: of(theEnding, (*ending).letterNeeded)}, next: []State{Storing}},
+		DeadLettering: {resume: of(theEnding, (*ending).writeDeadLetter), on: [events]handler{Wrote: of(theEnding, (*ending).deadLetterWritten), ResultRead: of(theEnding, (*ending).deadLetterNeeded)}, next: []State{Storing}},
 		Storing:       {resume: of(theEnding, (*ending).storeResult), on: [events]handler{Wrote: of(theEnding, (*ending).resultWritten), ResultRead: of(theEnding, (*ending).resultFound)}, next: []State{Storing}},
 	}
 }

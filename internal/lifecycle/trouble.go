@@ -59,8 +59,8 @@ func (b *trouble) unblock(c *Core) {
 	}
 }
 
-// settled is the end of the trouble.
-func (b *trouble) settled(c *Core) {
+// cleared is the end of the trouble.
+func (b *trouble) cleared(c *Core) {
 	b.failed = 0
 	b.unblock(c)
 	if b.full {

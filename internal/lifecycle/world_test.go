@@ -202,8 +202,8 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 	case WriteDeadLetter:
 		ev.Kind = Wrote
 		if fault == NoFault || applied {
-			if !a.Check || r.store.letters[a.Letter.ID()] == 0 {
-				r.store.letters[a.Letter.ID()] = 1 // within the broker's window one of two is stored
+			if !a.Check || r.store.letters[a.DeadLetter.ID()] == 0 {
+				r.store.letters[a.DeadLetter.ID()] = 1 // within the broker's window one of two is stored
 			}
 		}
 	default:
@@ -307,7 +307,7 @@ func spell(a Action) string {
 		}
 		add("attempt=%d %s", a.Reply.Attempt, text)
 	case WriteDeadLetter:
-		add("attempts=%d check=%v", a.Letter.Attempts, a.Check)
+		add("attempts=%d check=%v", a.DeadLetter.Attempts, a.Check)
 	case Nak:
 		add("delay=%v", a.Delay)
 	case Park:

@@ -34,7 +34,7 @@ type Fake struct {
 
 	mu       sync.Mutex
 	outcomes map[string][]byte        // session + "/" + job -> reply
-	settled  map[string]chan struct{} // closed when the outcome is there
+	ended    map[string]chan struct{} // closed when the outcome is there
 	seen     map[string]bool          // jobs that arrived
 	released chan struct{}
 	sequence uint64
@@ -284,24 +284,24 @@ func envelope(session, job string, body map[string]any) []byte {
 	return b
 }
 
-// settle returns the channel that is closed when the job's outcome is there.
-func (f *Fake) settle(session, job string) chan struct{} {
+// end returns the channel that is closed when the job's outcome is there.
+func (f *Fake) end(session, job string) chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := session + "/" + job
-	if f.settled[key] == nil {
-		f.settled[key] = make(chan struct{})
+	if f.ended[key] == nil {
+		f.ended[key] = make(chan struct{})
 	}
-	return f.settled[key]
+	return f.ended[key]
 }
 
 func (f *Fake) keep(session, job string, body []byte) {
-	settled := f.settle(session, job)
+	ended := f.end(session, job)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.outcomes[session+"/"+job] == nil {
 		f.outcomes[session+"/"+job] = body
-		close(settled)
+		close(ended)
 	}
 }
 
@@ -317,7 +317,7 @@ func (f *Fake) getJob(r micro.Request) {
 	}
 	key := q.Session + "/" + q.Job
 	select { // a job that was just published may not have arrived yet: who waits for it gets its outcome
-	case <-f.settle(q.Session, q.Job):
+	case <-f.end(q.Session, q.Job):
 	case <-time.After(time.Duration(q.WaitMS) * time.Millisecond):
 	}
 	f.mu.Lock()

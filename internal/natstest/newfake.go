@@ -14,7 +14,7 @@ import (
 
 // NewFake serves the endpoints until the connection is closed. Tests use StartFake.
 func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
-	f := &Fake{nc: nc, outcomes: map[string][]byte{}, settled: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
+	f := &Fake{nc: nc, outcomes: map[string][]byte{}, ended: map[string]chan struct{}{}, seen: map[string]bool{}, released: make(chan struct{}), known: fakeSessions()}
 	for stream, subject := range map[string]string{"DSPEX_JOBS": contract.SubjectSession + "*", "DSPEX_ANON": contract.SubjectAnonymous + "*"} {
 		if err := f.consume(ctx, stream, subject); err != nil {
 			return nil, err

@@ -32,8 +32,8 @@ func noChildren(t *testing.T) {
 	}
 }
 
-// settled waits until no more goroutines than before are left: one that has said Done needs a moment to be gone.
-func settled(t *testing.T, before int) {
+// ended waits until no more goroutines than before are left: one that has said Done needs a moment to be gone.
+func ended(t *testing.T, before int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(end) {
@@ -83,7 +83,7 @@ func TestTwoHundredCrashesLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d restarts, want about 200", n)
 	}
 	halt()
-	settled(t, goroutines)
+	ended(t, goroutines)
 	if got := openFiles(t); got != files {
 		t.Errorf("%d files are open, were %d", got, files)
 	}
@@ -120,6 +120,6 @@ func TestKillInEveryStateOfTheStart(t *testing.T) {
 			}
 		}
 	}
-	settled(t, goroutines)
+	ended(t, goroutines)
 	noChildren(t)
 }

@@ -23,7 +23,7 @@ var ErrInUse = errors.New("pyproc: expected a slot that is held and has no call 
 type ExitError struct {
 	Worker     string
 	PID        int
-	Stage      State          // where it was in its life
+	Stage      State          // the state that it was in
 	Code       int            // exit status, -1 if a signal ended it or it is not reaped yet
 	Signal     syscall.Signal // 0 if it exited
 	RSS        uint64         // resident bytes when it was last asked, 0 if never

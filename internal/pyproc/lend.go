@@ -156,14 +156,14 @@ func (p *Pool) refusalLocked() error {
 
 func (p *Pool) refuseWaitersLocked(err error) {
 	for len(p.turned) > 0 {
-		p.settleLocked(p.turned[0], nil, err)
+		p.answerLocked(p.turned[0], nil, err)
 	}
 	for e := p.waiters.Next(); e != nil; e = p.waiters.Next() {
-		p.settleLocked(e.Value, nil, err)
+		p.answerLocked(e.Value, nil, err)
 	}
 }
 
-func (p *Pool) settleLocked(q *waiter, slot *Slot, err error) {
+func (p *Pool) answerLocked(q *waiter, slot *Slot, err error) {
 	p.unqueueLocked(q)
 	q.slot, q.err = slot, err
 	close(q.ready)
@@ -192,7 +192,7 @@ func (p *Pool) grantLocked() {
 			return
 		}
 		p.waiters.Serve(e)
-		p.settleLocked(q, p.takeLocked(w, 1, q.class), nil)
+		p.answerLocked(q, p.takeLocked(w, 1, q.class), nil)
 	}
 }
 
@@ -206,7 +206,7 @@ func (p *Pool) aloneLocked(q *waiter) {
 		}
 	}
 	if w := q.reserved; w.used == 0 {
-		p.settleLocked(q, p.takeLocked(w, w.slots, q.class), nil)
+		p.answerLocked(q, p.takeLocked(w, w.slots, q.class), nil)
 	}
 }
 

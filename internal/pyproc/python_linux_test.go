@@ -85,7 +85,7 @@ func forkedOnly(t *testing.T, test func(t *testing.T, cfg Config)) {
 func tidily(t *testing.T, cfg Config, test func(t *testing.T, cfg Config)) {
 	before := runtime.NumGoroutine()
 	test(t, cfg)
-	settled(t, before)
+	ended(t, before)
 	noChildren(t)
 }
 

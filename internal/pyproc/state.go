@@ -8,7 +8,7 @@ import (
 // State is the situation of one supervisor and of its worker.
 type State uint8
 
-// The states, in the order of a life.
+// The states, in the order in which a process has them.
 const (
 	Empty       State = iota // before Run, after Run
 	Spawning                 // the process is being started

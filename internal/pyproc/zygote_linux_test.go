@@ -65,7 +65,7 @@ func TestForkedWorkersServeDieAndAreReaped(t *testing.T) {
 		awaitReaped(t, p, pid)
 	}
 	halt()
-	settled(t, goroutines)
+	ended(t, goroutines)
 	noChildren(t)
 }
 

@@ -71,7 +71,7 @@ func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.L
 	if err := Await(ctx, a.JS, log); err != nil {
 		return nil, err
 	}
-	err = link.Settle(ctx, log, link.Passes, func(ctx context.Context) (err error) {
+	err = link.Retry(ctx, log, link.Passes, func(ctx context.Context) (err error) {
 		if err := a.learnAccounts(ctx); err != nil {
 			return err
 		}
@@ -93,7 +93,7 @@ func (a *Access) Accounts() bool { return a.accounts.Load() }
 // KnowAccounts reports it, where it is known.
 func (a *Access) KnowAccounts(have bool) { a.accounts.Store(have) }
 
-// accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's life.
+// accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's lifetime.
 const accountsPause = 10 * time.Second
 
 func (a *Access) learnAccounts(ctx context.Context) error {

@@ -45,7 +45,7 @@ func deliveryOf(m jetstream.Msg) (Delivery, bool) {
 
 // Taken is the consumer of a partition's epoch.
 type Taken struct {
-	Life int64 // identity of the stream that its sequences count in
+	Identity int64 // identity of the stream that its sequences count in
 
 	cons  jetstream.Consumer
 	name  string

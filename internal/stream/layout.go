@@ -151,7 +151,7 @@ func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 	if cfg.Metadata[firstCount] == "" { // there was never another token
 		return now, nil
 	}
-	if unsettled(cfg, s.CachedInfo().TimeStamp) {
+	if changing(cfg, s.CachedInfo().TimeStamp) {
 		now.Serving, err = layoutNamed(cfg, cfg.Metadata[layoutBefore])
 		return now, err
 	}
@@ -170,14 +170,14 @@ func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 	return now, err
 }
 
-// layoutSettles is how long a replicated stream may still take jobs in the layout of before: a server that has just become its
+// layoutPause is how long a replicated stream may still take jobs in the layout of before: a server that has just become its
 // leader may not know of the change. On one server the change and the storing of a job exclude each other.
-const layoutSettles = 5 * time.Second
+const layoutPause = 5 * time.Second
 
-func unsettled(cfg jetstream.StreamConfig, now time.Time) bool {
+func changing(cfg jetstream.StreamConfig, now time.Time) bool {
 	since, err := strconv.ParseInt(cfg.Metadata[layoutSince], 10, 64)
 	past := now.Sub(time.UnixMilli(since))
-	return cfg.Replicas > 1 && err == nil && past.Abs() < layoutSettles // a change far ahead: the broker's clock was set back since
+	return cfg.Replicas > 1 && err == nil && past.Abs() < layoutPause // a change far ahead: the broker's clock was set back since
 }
 
 // Repartition has the sessions divided into another number of partitions. What waits stays where it is. Only a stream with too few

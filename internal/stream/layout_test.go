@@ -159,7 +159,7 @@ func TestALayoutSettlesThoughTheBrokersClockWasSetBack(t *testing.T) {
 		"by a clock of an hour ahead":   {-time.Hour, 3, false},
 	} {
 		cfg := jetstream.StreamConfig{Replicas: c.replicas, Metadata: map[string]string{layoutSince: strconv.FormatInt(now.Add(-c.changed).UnixMilli(), 10)}}
-		if got := unsettled(cfg, now); got != c.want {
+		if got := changing(cfg, now); got != c.want {
 			t.Errorf("%s: unsettled is %v, want %v", name, got, c.want)
 		}
 	}

@@ -145,11 +145,11 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 		}
 		cons, err := c.js.CreateOrUpdateConsumer(ctx, Jobs, cfg)
 		if err == nil {
-			life, err := c.sameStream(ctx, identityOf(before.CachedInfo()))
+			identity, err := c.sameStream(ctx, identityOf(before.CachedInfo()))
 			if err != nil {
 				return nil, err
 			}
-			return &Taken{Life: life, cons: cons, name: want.Name, bytes: pullBytes(c.js.Conn())}, nil
+			return &Taken{Identity: identity, cons: cons, name: want.Name, bytes: pullBytes(c.js.Conn())}, nil
 		}
 		var api *jetstream.APIError
 		if !errors.As(err, &api) || api.ErrorCode != 10100 {

@@ -68,8 +68,8 @@ func NewWriter(nc *nats.Conn) (*Writer, error) {
 	return w, nil
 }
 
-// Settle waits until no write waits for its acknowledgement, and no callback runs that may publish another: AckTimeout at most, if nothing is published meanwhile.
-func (w *Writer) Settle() {
+// Drain waits until no write waits for its acknowledgement, and no callback runs that may publish another: AckTimeout at most, if nothing is published meanwhile.
+func (w *Writer) Drain() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -167,7 +167,7 @@ func (w *Writer) onAck(m *nats.Msg) {
 	w.finish(id, a, err)
 }
 
-// sweeps is the life of a write, in looks at it: AckTimeout and up to a second more. They spare each write a look at the clock.
+// sweeps is the lifetime of a write, in looks at it: AckTimeout and up to a second more. They spare each write a look at the clock.
 const sweeps = uint64(AckTimeout/sweepPause) + 1
 
 const sweepPause = time.Second

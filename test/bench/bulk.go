@@ -31,7 +31,7 @@ const (
 	bulkSlots    = 16
 	bulkSessions = 1000
 	rawJobs      = 20_000
-	bulkSettle   = 30 * time.Second
+	bulkPause    = 30 * time.Second
 	bulkCalls    = 1500
 	bulkRun      = 100 * time.Millisecond // jobs beside which calls are timed
 	bulkLasts    = 30 * time.Second       // about: they fill all slots as long
@@ -42,7 +42,7 @@ type bulk struct {
 	submit, run float64 // jobs a second
 	cpu         sample  // of a job, all processes
 	most        map[string]float64
-	kept        float64 // MB of the broker when it has settled
+	kept        float64 // MB of the broker when its compaction has ended
 }
 
 // measureBulk submits a file by the command line, and then a longer one.
@@ -84,7 +84,7 @@ func measureBulk(ctx context.Context, o *options, r *report) error {
 	for _, name := range []string{"client", "dispatcher", "host", "broker"} {
 		r.line("most MB, "+name, number(all[0].most[name]), number(all[1].most[name]))
 	}
-	r.line("MB of the broker, settled", number(all[0].kept), number(all[1].kept))
+	r.line("MB of the broker, at rest", number(all[0].kept), number(all[1].kept))
 	r.judge("bulk", "submit / raw publishes", "", ">=", submitLeast, []float64{all[0].submit / raw})
 	r.judge("bulk", "CPU of a job / sum of the parts' CPU", "", "<=", mostOverParts, []float64{all[0].cpu.cpu / sum})
 	for _, name := range []string{"client", "dispatcher", "host"} {
@@ -227,7 +227,7 @@ func (g *rig) bulk(ctx context.Context, nc *nats.Conn, id string, size int) (b b
 	b.cpu.by["submit"] = float64(used.Microseconds()) / float64(size)
 	b.cpu.cpu += b.cpu.by["submit"]
 	b.kept = 1e9
-	for range int(bulkSettle / time.Second) {
+	for range int(bulkPause / time.Second) {
 		b.kept = min(b.kept, g.broker.memory())
 		<-time.After(time.Second)
 	}

@@ -61,7 +61,7 @@ func newFleet(ctx context.Context, o *options, hosts int) (f *fleet, err error) 
 	if f.prober, err = prober.New(ctx, f.url); err != nil {
 		return nil, err
 	}
-	return f, f.settle(ctx)
+	return f, f.ready(ctx)
 }
 
 func (f *fleet) stop() {
@@ -96,8 +96,8 @@ func (f *fleet) join(ctx context.Context) error {
 	return err
 }
 
-// settle waits until every host that should answers for its share.
-func (f *fleet) settle(ctx context.Context) error {
+// ready waits until every host that should answers for its share.
+func (f *fleet) ready(ctx context.Context) error {
 	least := partitions/len(f.hosts) - 1
 	return f.prober.Await(ctx, "every host has its share", func(lanes []prober.Lane) bool {
 		held := map[string]int{}
@@ -147,7 +147,7 @@ func measureKill(ctx context.Context, o *options, r *report) error {
 		if err := f.join(ctx); err != nil {
 			return err
 		}
-		if err := f.settle(ctx); err != nil {
+		if err := f.ready(ctx); err != nil {
 			return err
 		}
 	}
@@ -211,7 +211,7 @@ func measureSilence(ctx context.Context, o *options, r *report) error {
 			_ = f.hosts[victim].cmd.Process.Signal(unix.SIGCONT)
 			f.links[victim].mend()
 		}
-		if err := f.settle(ctx); err != nil {
+		if err := f.ready(ctx); err != nil {
 			return err
 		}
 	}

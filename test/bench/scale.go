@@ -73,11 +73,11 @@ func measureScale(ctx context.Context, o *options, r *report) error {
 		return err
 	}
 	defer s.close()
-	idle := s.settled()
+	idle := s.quiet()
 	if err := s.pile(ctx); err != nil {
 		return err
 	}
-	full := s.settled()
+	full := s.quiet()
 	names, most := []string{"broker", "dispatcher", "host without workers"}, []float64{brokerMost, processMost, processMost}
 	r.head("scale: resident MB with 100,000 sessions", "process", "asked", "idle", "100,000 jobs of 10 KB waiting")
 	for i, name := range names {
@@ -89,13 +89,13 @@ func measureScale(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// settlePause is how long freed memory may take to go back to the system: Go's scavenger takes its time.
-const settlePause = 60 * time.Second
+// quietPause is how long freed memory may take to go back to the system: Go's scavenger takes its time.
+const quietPause = 60 * time.Second
 
-// settled is the least memory of broker, dispatcher and host within a while: what a burst left behind does not count.
-func (s *scaleRig) settled() []float64 {
+// quiet is the least memory of broker, dispatcher and host within a while: what a burst left behind does not count.
+func (s *scaleRig) quiet() []float64 {
 	least := []float64{1e9, 1e9, 1e9}
-	for end := time.Now().Add(settlePause); time.Now().Before(end); {
+	for end := time.Now().Add(quietPause); time.Now().Before(end); {
 		for i, p := range []*process{s.broker, s.dispatcher, s.host} {
 			least[i] = min(least[i], p.memory())
 		}

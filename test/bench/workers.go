@@ -131,7 +131,7 @@ func p99(v []float64) float64 {
 	return s[min(len(s)-1, len(s)*99/100)]
 }
 
-// measureWorkers measures the life and death of workers with real DSPy in them, without broker and jobs.
+// measureWorkers measures starts and ends of workers with real DSPy in them, without broker and jobs.
 func measureWorkers(ctx context.Context, o *options, r *report) error {
 	modules := filepath.Join(o.dir, "modules")
 	if err := os.Mkdir(modules, 0o700); err != nil {

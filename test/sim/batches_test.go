@@ -305,10 +305,10 @@ func (c *client) repeatBatch(b batchPlan) bool {
 }
 
 // strays are keys of batches whose record is gone.
-func (p *tap) strays(keys map[string]uint64, lives map[string]bool) (left []string) {
+func (p *tap) strays(keys map[string]uint64, present map[string]bool) (left []string) {
 	for subject := range keys {
 		token := strings.Split(subject, ".") // $KV.<bucket>.i.<tenant>.<key>.<first>
-		if len(token) > 4 && token[2] != "b" && !lives[token[4]] {
+		if len(token) > 4 && token[2] != "b" && !present[token[4]] {
 			left = append(left, subject)
 		}
 	}

@@ -167,7 +167,7 @@ type line struct {
 	c              *cable
 	server         int // -1: none of those that are cut off
 	near, mid, far net.Conn
-	settled        atomic.Int32 // 2 after INFO and PONG
+	handshakes     atomic.Int32 // 2 after INFO and PONG
 	once           sync.Once
 	reset          chan struct{} // closed: nothing is carried any more
 }
@@ -205,14 +205,14 @@ func (l *line) carry(dst, src net.Conn, on *link, latency time.Duration, watch f
 			break
 		}
 		if on == &l.c.down {
-			l.settled.Add(1)
+			l.handshakes.Add(1)
 		}
 	}
 	go func() { // the reader must never wait
 		for range sent {
 		}
 	}()
-	if l.settled.Load() >= 2 {
+	if l.handshakes.Load() >= 2 {
 		l.pass(on, time.Time{})
 	}
 	_ = dst.Close()
@@ -226,7 +226,7 @@ func (l *line) read(src net.Conn, sent chan<- segment, latency time.Duration) {
 		if n > 0 {
 			pulse.Add(1)
 			due := time.Time{}
-			if latency > 0 && l.settled.Load() >= 2 {
+			if latency > 0 && l.handshakes.Load() >= 2 {
 				due = time.Now().Add(latency)
 			}
 			sent <- segment{due, bytes.Clone(b[:n])}
@@ -252,7 +252,7 @@ func (l *line) pass(on *link, due time.Time) bool {
 		if held == nil {
 			return true
 		}
-		if l.settled.Load() < 2 { // cut during the handshake: nats.go holds its lock, so it must fail
+		if l.handshakes.Load() < 2 { // cut during the handshake: nats.go holds its lock, so it must fail
 			l.drop()
 			return false
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// batchLife is what the history shows of one batch.
-type batchLife struct {
+// batchHistory is what the history shows of one batch.
+type batchHistory struct {
 	name, tenant, key string
 	records           []event            // in the order stored
 	lines             map[int]batch.Line // index -> job
@@ -41,7 +41,7 @@ func (p *tap) seeBatch(m *nats.Msg, key string, e *event) {
 	case token[0] == "b":
 		e.kind, e.label = batched, token[1]+"/"+token[2]
 		if e.batch, err = batch.ParseRecord(m.Data); err == nil {
-			e.text = fmt.Sprintf("%s %s, opened %d, settled %d", e.batch.Key, e.batch.Phase, e.batch.Opened, e.batch.Settled)
+			e.text = fmt.Sprintf("%s %s, opened %d, settled %d", e.batch.Key, e.batch.Phase, e.batch.Opened, e.batch.Stored)
 		}
 	case token[0] == "i":
 		e.kind, e.label = lined, token[2]
@@ -62,14 +62,14 @@ func batchJob(id string) (key string, index int, is bool) {
 	return key, index, found && err == nil && strings.HasPrefix(id, "b") && len(key) == len(batch.NewKey())
 }
 
-// batchLives reads the history of all batches, by their keys.
-func (c *checker) batchLives() map[string]*batchLife {
-	lives, cancelled := map[string]*batchLife{}, map[string]bool{}
-	of := func(key string) *batchLife {
-		if lives[key] == nil {
-			lives[key] = &batchLife{key: key, lines: map[int]batch.Line{}, outcomes: map[int][]batchEnd{}, feeds: map[int][]event{}, told: map[int]event{}}
+// batchHistories reads the history of all batches, by their keys.
+func (c *checker) batchHistories() map[string]*batchHistory {
+	histories, cancelled := map[string]*batchHistory{}, map[string]bool{}
+	of := func(key string) *batchHistory {
+		if histories[key] == nil {
+			histories[key] = &batchHistory{key: key, lines: map[int]batch.Line{}, outcomes: map[int][]batchEnd{}, feeds: map[int][]event{}, told: map[int]event{}}
 		}
-		return lives[key]
+		return histories[key]
 	}
 	c.h.each(func(e event) {
 		switch e.kind {
@@ -100,14 +100,14 @@ func (c *checker) batchLives() map[string]*batchLife {
 			cancelled[e.label] = e.label != ""
 		}
 	}, batched, lined, parted, stored, pageRead, cancels)
-	for _, l := range lives {
+	for _, l := range histories {
 		l.cancelled = cancelled[l.name]
 	}
-	return lives
+	return histories
 }
 
 // mayBeFed: no job is published before the record says that it may have been.
-func (c *checker) mayBeFed(l *batchLife, index int, e event) {
+func (c *checker) mayBeFed(l *batchHistory, index int, e event) {
 	if len(l.records) == 0 {
 		c.fail("job %d of a batch without a record is published at %v", index, e.at)
 		return
@@ -125,13 +125,13 @@ func (c *checker) batchesEnd() {
 	if c.h.struck(batchesLost) {
 		return // batches may be unknown, whole or in part; what was published is judged as all jobs are
 	}
-	lives := c.batchLives()
+	histories := c.batchHistories()
 	c.h.each(func(e event) {
-		if !slices.ContainsFunc(slices.Collect(valuesOf(lives)), func(l *batchLife) bool { return l.name == e.label }) {
+		if !slices.ContainsFunc(slices.Collect(valuesOf(histories)), func(l *batchHistory) bool { return l.name == e.label }) {
 			c.fail("batch %s was taken and has no record", e.label)
 		}
 	}, taken)
-	for _, l := range lives {
+	for _, l := range histories {
 		c.batchEnds(l)
 		c.batchInOrder(l)
 	}
@@ -148,7 +148,7 @@ func valuesOf[K comparable, V any](m map[K]V) func(func(V) bool) {
 }
 
 // end is the record with which a batch has ended; nil: it has not.
-func (l *batchLife) end() (r *batch.Record, submitted bool) {
+func (l *batchHistory) end() (r *batch.Record, submitted bool) {
 	for _, e := range l.records {
 		if e.batch.Phase == batch.Ended && r == nil {
 			r = e.batch
@@ -158,7 +158,7 @@ func (l *batchLife) end() (r *batch.Record, submitted bool) {
 	return r, submitted
 }
 
-func (c *checker) batchEnds(l *batchLife) {
+func (c *checker) batchEnds(l *batchHistory) {
 	end, submitted := l.end()
 	if !submitted {
 		if len(l.feeds) > 0 {
@@ -194,7 +194,7 @@ func (c *checker) batchEnds(l *batchLife) {
 }
 
 // endOf is how a job of a batch ended, for its batch.
-func (c *checker) endOf(l *batchLife, end *batch.Record, index int) jobs.Kind {
+func (c *checker) endOf(l *batchHistory, end *batch.Record, index int) jobs.Kind {
 	stored, fed := l.outcomes[index], l.feeds[index]
 	if index >= end.Opened {
 		if len(stored)+len(fed) > 0 {
@@ -226,7 +226,7 @@ func (c *checker) endOf(l *batchLife, end *batch.Record, index int) jobs.Kind {
 }
 
 // neverRuns: what a batch has cancelled by itself does not run.
-func (c *checker) neverRuns(l *batchLife, index int, o batchEnd, fed []event) {
+func (c *checker) neverRuns(l *batchHistory, index int, o batchEnd, fed []event) {
 	for _, e := range fed {
 		if !c.lostBetween(jobsLost, e.at, o.at) && !c.lostBetween(anonymousLost, e.at, o.at) {
 			c.fail("batch %s: job %d is cancelled by its batch at %v, and was published at %v", l.name, index, o.at, e.at)
@@ -241,7 +241,7 @@ func (c *checker) cancelledByBatch(e event) bool {
 }
 
 // batchInOrder: jobs of one session are first published in the order of the batch.
-func (c *checker) batchInOrder(l *batchLife) {
+func (c *checker) batchInOrder(l *batchHistory) {
 	last := map[string]event{}
 	for _, index := range sortedKeys(l.lines) {
 		session := l.lines[index].Session

@@ -89,7 +89,7 @@ func (c *checker) attemptsAllowed() {
 func (c *checker) nothingStartsAfterItsEnd() {
 	attempt := func(e event, seq uint64) string { return fmt.Sprint(e.session, "/", seq, "/", e.attempt) }
 	epochs := map[string]uint64{}
-	c.h.each(func(e event) { epochs[attempt(e, e.seq)] = max(epochs[attempt(e, e.seq)], e.epoch) }, headed)
+	c.h.each(func(e event) { epochs[attempt(e, e.seq)] = max(epochs[attempt(e, e.seq)], e.epoch) }, attemptRecorded)
 	c.h.each(func(e event) {
 		m, known := c.messageOf(e)
 		if e.session == "" || !known {
@@ -111,7 +111,7 @@ func (c *checker) retriesWait() {
 	until := map[string]time.Duration{}
 	attempt := func(session string, seq uint64, n int) string { return fmt.Sprint(session, "/", seq, "/", n) }
 	c.h.each(func(e event) {
-		if e.kind == headed {
+		if e.kind == attemptRecorded {
 			if !e.notBefore.IsZero() {
 				until[attempt(e.session, e.seq, e.attempt+1)] = c.due(e)
 			}
@@ -121,7 +121,7 @@ func (c *checker) retriesWait() {
 		if due := until[attempt(e.session, m.seq, e.attempt)]; e.at < due-clockError && !c.believes(e.at) && !c.justSet(e.at) {
 			c.fail("%s attempt %d starts at %v, not before %v", key(e), e.attempt, e.at, due)
 		}
-	}, headed, began)
+	}, attemptRecorded, began)
 }
 
 // allowed is the most attempts that a job may have: by its own wish, or the most that any category grants.

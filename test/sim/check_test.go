@@ -17,21 +17,21 @@ type checker struct {
 	idle time.Duration
 	bad  []string
 
-	outcomes map[string][]event         // session/job -> its results: one in each lifetime of a result
-	commits  map[string][]event         // session -> its commits, in order
-	messages map[string][]event         // session -> stored jobs, in stream order
-	heads    map[string][]event         // session -> heads of its jobs, in order
-	first    map[string]event           // session/job -> its first message
-	objects  map[string]string          // id -> a large result
-	forgot   map[string][]time.Duration // result key -> when a result's lifetime was over
-	gone     map[string][]time.Duration // session -> when its record's was
-	losses   []event                    // of stores, with all that was in them
-	vanished map[string][]event         // session/job -> its messages that were lost with the stream before they had ended
+	outcomes       map[string][]event         // session/job -> its results: one in each lifetime of a result
+	commits        map[string][]event         // session -> its commits, in order
+	messages       map[string][]event         // session -> stored jobs, in stream order
+	attemptRecords map[string][]event         // session -> attempt records of its jobs, in order
+	first          map[string]event           // session/job -> its first message
+	objects        map[string]string          // id -> a large result
+	forgot         map[string][]time.Duration // result key -> when a result's lifetime was over
+	gone           map[string][]time.Duration // session -> when its record's was
+	losses         []event                    // of stores, with all that was in them
+	vanished       map[string][]event         // session/job -> its messages that were lost with the stream before they had ended
 }
 
 // check returns the violations of a history.
 func check(h *history, idle time.Duration) []string {
-	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, heads: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, objects: map[string]string{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string][]event{}}
+	c := &checker{h: h, idle: idle, outcomes: map[string][]event{}, commits: map[string][]event{}, attemptRecords: map[string][]event{}, messages: map[string][]event{}, first: map[string]event{}, objects: map[string]string{}, forgot: map[string][]time.Duration{}, gone: map[string][]time.Duration{}, vanished: map[string][]event{}}
 	h.each(func(e event) { c.fail("at the end: %s", e.text) }, final)
 	h.each(func(e event) { c.fail("%s waits for ever: %s", e.who, e.text) }, stuck)
 	c.readJobs()
@@ -72,7 +72,7 @@ func (c *checker) readJobs() {
 			c.first[key(e)] = e
 		}
 	}, stored)
-	c.h.each(func(e event) { c.heads[e.session] = append(c.heads[e.session], e) }, headed)
+	c.h.each(func(e event) { c.attemptRecords[e.session] = append(c.attemptRecords[e.session], e) }, attemptRecorded)
 	c.h.each(func(e event) { c.losses = append(c.losses, e) }, lost)
 	c.h.each(func(e event) {
 		c.forgot[e.text] = append(c.forgot[e.text], e.at)
@@ -118,7 +118,7 @@ func (c *checker) forgotten(e event, at time.Duration) int {
 }
 
 // messageOf is the message that an execution or a commit belongs to: the first one with its id. After the id was forgotten
-// it is the one that the head names: repeats that came before were answered and do not run.
+// it is the one that the attempt record names: repeats that came before were answered and do not run.
 func (c *checker) messageOf(e event) (m event, known bool) {
 	if lost, ever := c.vanished[key(e)]; ever {
 		if m, again := c.first[key(e)]; !again || e.at < m.at {
@@ -131,7 +131,7 @@ func (c *checker) messageOf(e event) (m event, known bool) {
 		return m, known
 	}
 	seq := e.seq
-	for _, hd := range c.heads[e.session] {
+	for _, hd := range c.attemptRecords[e.session] {
 		if e.kind == began && hd.at <= e.at {
 			seq = hd.seq
 		}
@@ -352,11 +352,11 @@ func (c *checker) deadLetters() {
 	for session, list := range c.commits {
 		for _, e := range list { // more than one of a sequence where the record has expired
 			id := fmt.Sprintf("%s.%d", session, e.seq)
-			expired := want[id] == 1 && !e.record.Last.DeadLettered // before the letter was written: everything was stopped for hours
+			expired := want[id] == 1 && !e.record.Last.DeadLettered // before the dead letter was written: everything was stopped for hours
 			if want[id] += 0; e.record.Last.DeadLettered {
 				want[id] = 1
 			}
-			lostToo[id] = expired || c.h.struck(emptied) && c.lostBetween(recordsLost, e.at, e.at+time.Minute) // with all that tells of the letter
+			lostToo[id] = expired || c.h.struck(emptied) && c.lostBetween(recordsLost, e.at, e.at+time.Minute) // with all that refers to the dead letter
 		}
 	}
 	again := c.h.struck(lettersLost) // what was lost may be written again

@@ -40,7 +40,7 @@ func forgeBatch() *history {
 	p.Outcomes = append(p.Outcomes, batch.Outcome{Index: 2, Kind: jobs.Failed, Reply: []byte(bad)})
 	add(event{kind: parted, part: p})
 	h.all[len(h.all)-1].label = key
-	record(batch.Record{Phase: batch.Ended, Opened: 3, Settled: 3, Tally: batch.Tally{Succeeded: 2, Failed: 1}, Announced: true})
+	record(batch.Record{Phase: batch.Ended, Opened: 3, Stored: 3, Tally: batch.Tally{Succeeded: 2, Failed: 1}, Announced: true})
 	add(event{kind: pageRead, session: "s", job: batch.JobID(key, 0), text: "succeeded", body: string(p.Outcomes[0].Reply)})
 	return h
 }

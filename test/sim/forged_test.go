@@ -28,7 +28,7 @@ func forge(t *testing.T) *history {
 			add(event{kind: began, job: job, attempt: n})
 			add(event{kind: ended, job: job, attempt: n})
 			if n < attempts {
-				add(event{kind: headed, seq: seq, attempt: n, notBefore: h.start.Add(at + 15*time.Millisecond)})
+				add(event{kind: attemptRecorded, seq: seq, attempt: n, notBefore: h.start.Add(at + 15*time.Millisecond)})
 			}
 		}
 		list, err := wire.Encode(append(slices.Clone(saw), job))

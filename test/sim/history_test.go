@@ -40,21 +40,21 @@ const (
 
 // What the tap sees, in stream order.
 const (
-	stored     kind = "stored"     // a job
-	committed  kind = "committed"  // a session record
-	headed     kind = "headed"     // an attempt record
-	resulted   kind = "resulted"   // an outcome
-	deadLetter kind = "deadletter" //
-	assigned   kind = "assigned"   // a partition's owner
-	removed    kind = "removed"    // a key's lifetime is over
-	lost       kind = "lost"       // a store, with all that was in it
-	opened     kind = "opened"     // a circuit breaker
-	pushed     kind = "pushed"     // a program for all hosts
-	told       kind = "told"       // a step of the broker's clock
-	batched    kind = "batched"    // a batch's record
-	lined      kind = "lined"      // jobs of a batch
-	parted     kind = "parted"     // outcomes of a batch
-	objected   kind = "objected"   // a large result is there, whole
+	stored          kind = "stored"    // a job
+	committed       kind = "committed" // a session record
+	attemptRecorded kind = "attempt recorded"
+	resulted        kind = "resulted"   // an outcome
+	deadLetter      kind = "deadletter" //
+	assigned        kind = "assigned"   // a partition's owner
+	removed         kind = "removed"    // a key's lifetime is over
+	lost            kind = "lost"       // a store, with all that was in it
+	opened          kind = "opened"     // a circuit breaker
+	pushed          kind = "pushed"     // a program for all hosts
+	told            kind = "told"       // a step of the broker's clock
+	batched         kind = "batched"    // a batch's record
+	lined           kind = "lined"      // jobs of a batch
+	parted          kind = "parted"     // outcomes of a batch
+	objected        kind = "objected"   // a large result is there, whole
 )
 
 // What the director does, and what it finds at the end.

@@ -52,7 +52,7 @@ func polling(r *rand.Rand, o *op) {
 	o.work.MS = 200 + r.IntN(800)
 }
 
-// lateRetry lets a host write a delay when its successor has read the heads of all sessions, and runs a job of one.
+// lateRetry lets a host write a delay when its successor has read the attempt records of all sessions, and runs a job of one.
 func lateRetry(r *rand.Rand, p *plan) {
 	p.hosts = []hostPlan{{name: "h0", workers: 2, slots: 4}, {name: "h1", workers: 1, slots: 1, joins: 4 * time.Second}}
 	f := plannedFault{kind: hostLate, lasts: 25 * time.Second, target: "h0"}

@@ -24,7 +24,7 @@ var roundsFlag = flag.Int("rounds", 1, "how often TestRealProcesses does each of
 const realPatience = 2 * time.Minute
 
 // real is the same system as processes: a nats-server, dispatchers, worker-hosts with Python workers. The history and its
-// checkers are those of the simulation; the journal of starts is read from the heads, which are written before each start.
+// checkers are those of the simulation; the journal of starts is read from the attempt records, which are written before each start.
 type real struct {
 	t       *testing.T
 	fleet   *fleet
@@ -37,7 +37,7 @@ type real struct {
 	ctx     context.Context
 }
 
-// realTap notes a start for every head that is no retry.
+// realTap notes a start for every attempt record that is no retry.
 type realTap struct {
 	*tap
 	mu   sync.Mutex
@@ -56,7 +56,7 @@ func (p *realTap) see(m *nats.Msg) {
 	switch {
 	case e.kind == stored:
 		p.jobs[k] = e.job
-	case e.kind == headed && e.text == "":
+	case e.kind == attemptRecorded && e.text == "":
 		e.kind, e.job, e.who = began, p.jobs[k], "head"
 		p.h.add(e)
 	}

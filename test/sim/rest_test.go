@@ -110,16 +110,16 @@ func (w *world) leftOfBatches(ctx context.Context) (left []string) {
 	if w.history.struck(batchesLost) {
 		return nil // they go with their time
 	}
-	lives := map[string]bool{}
-	w.history.each(func(e event) { lives[e.batch.Key] = true }, batched)
+	present := map[string]bool{}
+	w.history.each(func(e event) { present[e.batch.Key] = true }, batched)
 	keys := w.tap.keys(ctx, stream.BatchesStream)
-	for key := range lives {
-		lives[key] = false
+	for key := range present {
+		present[key] = false
 	}
 	w.history.each(func(e event) {
 		if _, there := keys["$KV."+stream.Batches+".b."+strings.Replace(e.label, "/", ".", 1)]; there {
-			lives[e.batch.Key] = e.batch.Phase != batch.Removing
+			present[e.batch.Key] = e.batch.Phase != batch.Removing
 		}
 	}, batched)
-	return w.tap.strays(keys, lives)
+	return w.tap.strays(keys, present)
 }

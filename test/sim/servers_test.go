@@ -24,11 +24,11 @@ type servers struct {
 // addresses of the servers.
 var addresses = [2]string{"nats://10.0.0.1:4222", "nats://10.0.0.2:4222"}
 
-// leftWithin is how long a process may stay on a server that was cut off, and settledWithin how long after an election it could still be
+// leftWithin is how long a process may stay on a server that was cut off, and quietWithin how long after an election it could still be
 // about to leave.
 const (
-	leftWithin    = 10 * time.Second
-	settledWithin = 3 * time.Second
+	leftWithin  = 10 * time.Second
+	quietWithin = 3 * time.Second
 )
 
 // hush silences servers. It returns the number of the fault, and whether it is the only one of its kind.
@@ -107,25 +107,25 @@ func (p *process) server() int {
 	return -1
 }
 
-// seat is where a process was when a fault began.
-type seat struct {
+// position is where a process was when a fault began.
+type position struct {
 	p        *process
 	server   int
 	troubles int // of its cable until then
 }
 
-// seats are those of all hosts and dispatchers that are connected.
-func (w *world) seats() (list []seat) {
+// positions are those of all hosts and dispatchers that are connected.
+func (w *world) positions() (list []position) {
 	for _, p := range w.running() {
 		if n := p.server(); n >= 0 && !p.client {
-			list = append(list, seat{p, n, p.cable.troubles()})
+			list = append(list, position{p, n, p.cable.troubles()})
 		}
 	}
 	return list
 }
 
 // undisturbed reports whether nothing else has happened to the process.
-func (w *world) undisturbed(s seat) bool {
+func (w *world) undisturbed(s position) bool {
 	return w.find(s.p.name) == s.p && s.p.ctx.Err() == nil && s.p.cable.troubles() == s.troubles
 }
 
@@ -133,7 +133,7 @@ func (w *world) undisturbed(s seat) bool {
 func (w *world) isolate(n int, lasts time.Duration) {
 	check := w.judge(leftWithin, n)
 	w.after(lasts, func() { w.servers.heal(n) })
-	check(func(s seat) string {
+	check(func(s position) string {
 		if s.server == n && s.p.server() == n {
 			return fmt.Sprintf("is still on a server that was cut off %v ago", leftWithin)
 		}
@@ -143,9 +143,9 @@ func (w *world) isolate(n int, lasts time.Duration) {
 
 // elect has all servers silent for as long as an election takes. Nobody has anywhere to go.
 func (w *world) elect(lasts time.Duration) {
-	check := w.judge(lasts+settledWithin, 0, 1)
+	check := w.judge(lasts+quietWithin, 0, 1)
 	w.after(lasts, func() { w.servers.heal(0, 1) })
-	check(func(s seat) string {
+	check(func(s position) string {
 		if s.p.server() != s.server {
 			return fmt.Sprintf("left its server in an election of %v", lasts)
 		}
@@ -155,15 +155,15 @@ func (w *world) elect(lasts time.Duration) {
 
 // judge silences servers, and returns what looks at each process after a while: a fault is only judged if it is alone, and nothing else
 // has happened to the process or to the broker.
-func (w *world) judge(after time.Duration, which ...int) func(look func(seat) string) {
-	seats, broker := w.seats(), w.broker.srv.Load()
+func (w *world) judge(after time.Duration, which ...int) func(look func(position) string) {
+	positions, broker := w.positions(), w.broker.srv.Load()
 	fault, alone := w.servers.hush(which...)
-	return func(look func(seat) string) {
+	return func(look func(position) string) {
 		w.after(after, func() {
 			if !alone || w.servers.latest() != fault || w.broker.srv.Load() != broker {
 				return
 			}
-			for _, s := range seats {
+			for _, s := range positions {
 				if text := look(s); text != "" && w.undisturbed(s) {
 					w.history.add(event{kind: final, who: s.p.who, text: s.p.who + " " + text})
 				}

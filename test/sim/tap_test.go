@@ -196,7 +196,7 @@ func (p *tap) seeKey(m *nats.Msg, key string, e *event) {
 			}
 		}
 	case strings.HasPrefix(key, "h."):
-		e.kind, e.session = headed, named(key[2:])
+		e.kind, e.session = attemptRecorded, named(key[2:])
 		if hd, bad := jobs.ParseAttemptRecord(m.Data); bad == nil {
 			e.seq, e.epoch, e.attempt = hd.Sequence, hd.Epoch, hd.Attempt
 			if !hd.NotBefore.IsZero() {

@@ -248,21 +248,21 @@ func (a *estimate) accept(now time.Time, session string) {
 type recent struct {
 	began  time.Time
 	counts [16]struct {
-		slot int64
+		step int64
 		n    float64
 	}
 }
 
-const recentSlot = 10 * time.Millisecond
+const recentStep = 10 * time.Millisecond
 
 func (r *recent) add(now time.Time) {
 	if r.began.IsZero() {
 		r.began = now
 	}
-	slot := int64(now.Sub(r.began)/recentSlot) + 1
-	c := &r.counts[slot%int64(len(r.counts))]
-	if c.slot != slot {
-		c.slot, c.n = slot, 0
+	step := int64(now.Sub(r.began)/recentStep) + 1
+	c := &r.counts[step%int64(len(r.counts))]
+	if c.step != step {
+		c.step, c.n = step, 0
 	}
 	c.n++
 }
@@ -271,9 +271,9 @@ func (r *recent) since(t time.Time) (n float64) {
 	if r.began.IsZero() {
 		return 0
 	}
-	first := int64(t.Sub(r.began)/recentSlot) + 1
+	first := int64(t.Sub(r.began)/recentStep) + 1
 	for _, c := range r.counts {
-		if c.slot > first {
+		if c.step > first {
 			n += c.n
 		}
 	}

@@ -92,7 +92,7 @@ func (p *Planner) look(ctx context.Context) (*board, error) {
 	return b, nil
 }
 
-// recall adds what the leader has kept of an entry that is foreign, or was never written in the bucket's present life.
+// recall adds what the leader has kept of an entry that is foreign, or was never written since the bucket was created.
 func (p *Planner) recall(b *board, n int, e *entry) {
 	if p.of != b.of || p.held[n] == "" || !e.foreign && e.epoch != 0 {
 		if e.foreign {

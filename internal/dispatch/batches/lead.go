@@ -19,7 +19,7 @@ const (
 	runsOfTenant = 4                      // batches of a tenant that run at a time; the others wait for their turn, the first submitted first
 	runs         = 64                     // of all tenants
 	clearTimeout = 30 * time.Second
-	goneLife     = time.Hour // of the note that a batch was removed
+	goneLifetime = time.Hour // of the note that a batch was removed
 )
 
 // Follow keeps up with all batches until ctx ends. Every dispatcher does.
@@ -113,7 +113,7 @@ func (s leader) keepHouse(ctx context.Context) {
 			}
 			rec.Phase = batch.Cancelling
 		case batch.Uploading:
-			if s.Clock.Age(rec.Created) < uploadLife {
+			if s.Clock.Age(rec.Created) < uploadLifetime {
 				continue
 			}
 			rec.Phase = batch.Removing
@@ -148,7 +148,7 @@ func (s leader) clear(ctx context.Context, h *held) {
 		s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
 		return
 	}
-	_, err := s.Batches.PutSync(batch.RecordKey(h.rec.Tenant, h.rec.Batch), nil, h.rev, goneLife)
+	_, err := s.Batches.PutSync(batch.RecordKey(h.rec.Tenant, h.rec.Batch), nil, h.rev, goneLifetime)
 	if err != nil && !errors.Is(err, stream.ErrWrongRevision) {
 		s.Log.Warn("batch_not_removed", "batch", h.rec.Batch, "error", err)
 	}

@@ -89,11 +89,11 @@ func (r *runner) take(e happening) {
 	}
 }
 
-// forget removes chunks that are settled.
+// forget removes chunks that are closed.
 func (r *runner) forget() {
-	settled := r.run.Settled()
+	stored := r.run.Stored()
 	for first, v := range r.views {
-		if first < settled {
+		if first < stored {
 			for i := range v.lines {
 				delete(r.replies, first+i)
 			}
@@ -252,7 +252,7 @@ func (r *runner) save(do batch.Save) {
 		p.Outcomes = append(p.Outcomes, o)
 	}
 	key := batch.PartKey(r.tenant, r.key, do.First, do.Part)
-	r.s.Batches.Put(key, p.Append(nil), 0, strayLife, func(_ uint64, err error) {
+	r.s.Batches.Put(key, p.Append(nil), 0, strayLifetime, func(_ uint64, err error) {
 		if err != nil {
 			r.s.Log.Debug("batch_outcomes_not_stored", "batch", r.id, "error", err)
 			r.post(batch.NotSaved{First: do.First, Part: do.Part, Taken: errors.Is(err, stream.ErrWrongRevision)})

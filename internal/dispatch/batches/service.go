@@ -52,11 +52,11 @@ func New(cfg Config) *Service {
 
 // Bounds of what is kept.
 const (
-	openBatches = 100            // of a tenant, that have not ended, if its quota does not say otherwise
-	keptBatches = 10_000         // of a tenant
-	uploadLife  = 24 * time.Hour // of jobs that are not submitted
-	longestRun  = 30 * 24 * time.Hour
-	strayLife   = 100 * 24 * time.Hour // of jobs and outcomes whose record is lost: longer than any batch lives
+	openBatches    = 100            // of a tenant, that have not ended, if its quota does not say otherwise
+	keptBatches    = 10_000         // of a tenant
+	uploadLifetime = 24 * time.Hour // of jobs that are not submitted
+	longestRun     = 30 * 24 * time.Hour
+	strayLifetime  = 100 * 24 * time.Hour // of jobs and outcomes whose record is lost: longer than any batch lives
 )
 
 // see takes what is stored under a record's key.
@@ -171,7 +171,7 @@ func (s *store) room(tenant, id string, more int) *jobs.Error {
 		kept++
 		if h.rec.Phase != batch.Ended && h.rec.Phase != batch.Removing {
 			open++
-			waiting += int64(h.rec.Jobs - h.rec.Settled)
+			waiting += int64(h.rec.Jobs - h.rec.Stored)
 		}
 	}
 	var text string

@@ -89,7 +89,7 @@ func (s *Service) begin(ctx context.Context, tenant, id string) (*held, *jobs.Er
 func (s *Service) keep(ctx context.Context, r *batch.Record, c *batch.Chunk) (again bool, bad *jobs.Error) {
 	key, value := batch.ChunkKey(r.Tenant, r.Key, c.First), c.Append(nil)
 	if r.Phase == batch.Uploading {
-		_, err := s.Batches.PutSync(key, value, 0, strayLife)
+		_, err := s.Batches.PutSync(key, value, 0, strayLifetime)
 		switch {
 		case err == nil:
 			return false, nil

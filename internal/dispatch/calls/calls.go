@@ -26,7 +26,7 @@ import (
 	"github.com/dspex/dspex/internal/tracing"
 )
 
-// Calls accepts calls, with what the rooms of its fields know.
+// Calls accepts calls, with what its fields have.
 type Calls struct {
 	Broker    *stream.Access
 	Stores    *stores.Stores
@@ -52,8 +52,8 @@ func (c *Calls) Refused() map[string]int64 {
 	return counts
 }
 
-// Settle waits for the calls that are being accepted.
-func (c *Calls) Settle() { c.asides.Wait() }
+// Wait waits for the calls that are being accepted.
+func (c *Calls) Wait() { c.asides.Wait() }
 
 // Session accepts a session's call: checked, then kept in the stream; the host answers the inbox.
 func (c *Calls) Session(r endpoint.Request) {

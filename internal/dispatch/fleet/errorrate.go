@@ -47,12 +47,12 @@ func (r *errorRate) observe(b control.Heartbeat) {
 	if !known || before.incarnation != b.Incarnation {
 		return
 	}
-	s := r.slotLocked(time.Now())
+	s := r.secondLocked(time.Now())
 	s.total += max(b.Requests-b.Requested-before.total, 0)
 	s.failed += max(b.Errors-b.Requested-before.failed, 0)
 }
 
-func (r *errorRate) slotLocked(now time.Time) *ended {
+func (r *errorRate) secondLocked(now time.Time) *ended {
 	if r.began.IsZero() {
 		r.began = now
 	}
@@ -81,7 +81,7 @@ func (r *errorRate) judge() (Rate, Verdict) {
 }
 
 func (r *errorRate) sumLocked(now time.Time) Rate {
-	latest := r.slotLocked(now).second
+	latest := r.secondLocked(now).second
 	sum := Rate{Threshold: r.alarm.threshold}
 	for _, s := range r.seconds {
 		if latest-s.second < RateWindow {

@@ -29,7 +29,7 @@ func (f *Fleet) Receive(also func(control.Heartbeat)) (stop func(), err error) {
 	})
 }
 
-// probePatience bounds the wait for the answer of a probe; below settle, so that probes make no gap.
+// probePatience bounds the wait for the answer of a probe; below afterReconnect, so that probes make no gap.
 const probePatience = 500 * time.Millisecond
 
 // Follow judges the hosts every tick until ctx ends, and calls died when one has died.

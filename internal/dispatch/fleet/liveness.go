@@ -18,11 +18,11 @@ import (
 
 // Liveness, all on monotonic clocks.
 const (
-	Tick       = 200 * time.Millisecond  // between two looks at the hosts
-	lease      = 10 * time.Second        // a host silent for so long is dead
-	probeAfter = 1050 * time.Millisecond // of silence: a killed process has no responder; as long as a dispatcher listens before it moves anything
-	probeGap   = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (link.ConnectOptions)
-	settle     = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
+	Tick           = 200 * time.Millisecond  // between two looks at the hosts
+	lease          = 10 * time.Second        // a host silent for so long is dead
+	probeAfter     = 1050 * time.Millisecond // of silence: a killed process has no responder; as long as a dispatcher listens before it moves anything
+	probeGap       = 600 * time.Millisecond  // between two probes: a live host that lost its connection is back by then (link.ConnectOptions)
+	afterReconnect = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 )
 
 // standing is what a dispatcher thinks of a host.
@@ -166,7 +166,7 @@ func (f *Fleet) Listened() bool {
 func (f *Fleet) judge(connected bool, probe func(host string) error) (died bool) {
 	now := time.Now()
 	f.mu.Lock()
-	if !connected || now.Sub(f.looked) > settle {
+	if !connected || now.Sub(f.looked) > afterReconnect {
 		f.connected = now
 	}
 	f.looked = now
@@ -177,7 +177,7 @@ func (f *Fleet) judge(connected bool, probe func(host string) error) (died bool)
 		case h.standing == dead:
 		case silence > lease && now.Sub(f.connected) > lease:
 			h.standing, died = dead, true
-		case silence > probeAfter && now.Sub(f.connected) > settle && now.Sub(h.probed) >= probeGap-Tick/2:
+		case silence > probeAfter && now.Sub(f.connected) > afterReconnect && now.Sub(h.probed) >= probeGap-Tick/2:
 			h.probed = now
 			ask = append(ask, name)
 		}

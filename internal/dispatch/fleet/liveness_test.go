@@ -92,7 +92,7 @@ func TestNobodyIsJudgedRightAfterTheJudgesOwnReconnect(t *testing.T) {
 		b.connected, b.probe = false, nats.ErrNoResponders
 		b.pass(2 * lease)
 		b.connected = true
-		b.pass(settle)
+		b.pass(afterReconnect)
 		if b.probes.Load() != 0 || !b.lives("h") {
 			t.Errorf("%d probes, lives %t: the hosts need time to come back, too", b.probes.Load(), b.lives("h"))
 		}

@@ -68,16 +68,16 @@ func (t *Totals) Keep(ctx context.Context, bucket *stream.Bucket, live []control
 
 // toWrite is what is to stand there instead of what is written; more is false if nothing is new.
 func (t *Totals) toWrite(written control.Totals, live []control.Heartbeat) (value []byte, more bool) {
-	lives := map[string]bool{}
+	alive := map[string]bool{}
 	for _, b := range live {
-		lives[b.Incarnation] = true
+		alive[b.Incarnation] = true
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.of.Merge(written) {
 		return nil, false
 	}
-	t.of.Fold(func(incarnation string) bool { return lives[incarnation] })
+	t.of.Fold(func(incarnation string) bool { return alive[incarnation] })
 	value, err := json.Marshal(t.of)
 	if err != nil {
 		panic(err) // texts and numbers always marshal

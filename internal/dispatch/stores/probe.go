@@ -148,8 +148,8 @@ func NewProbes(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger, clus
 	return &Probes{broker: broker, hosts: hosts, log: log, clustered: clustered, each: cmp.Or(each, probeEach), minAge: minAge}
 }
 
-// Settle lets no more diagnoses begin and waits for those that did.
-func (v *Probes) Settle() { v.diagnoses.end() }
+// Wait ends the begin of diagnoses and waits for those that run.
+func (v *Probes) Wait() { v.diagnoses.end() }
 
 // blocks is why a job of the stream cannot be run: there, in the records or in the outcomes no room is left. nil: it can.
 func (v *Probes) blocks(queue string) error {

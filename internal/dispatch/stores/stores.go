@@ -185,14 +185,14 @@ type lost struct {
 	At         time.Time `json:"at"`
 	Dispatcher string    `json:"dispatcher"`
 	Stream     string    `json:"stream"`
-	Held       string    `json:"held"` // what is lost with it
+	Contents   string    `json:"held"` // what is lost with it
 }
 
 func (s *Stores) reportLost(name string) {
 	s.forgetForeign(name)
-	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: s.dispatcher, Stream: name, Held: stream.Holds(name)}
+	l := lost{Event: eventLost, At: time.Now().UTC(), Dispatcher: s.dispatcher, Stream: name, Contents: stream.Contents(name)}
 	s.alerts.Send(subjectLost, l, func() {
-		s.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Held, "hint", "it was missing and is recreated empty; restore a backup if there is one (docs/operations.md)")
+		s.log.Error("store_lost", "event", l.Event, "stream", l.Stream, "held", l.Contents, "hint", "it was missing and is recreated empty; restore a backup if there is one (docs/operations.md)")
 	})
 }
 
@@ -205,7 +205,7 @@ func (s *Stores) Reasons(now time.Time) (reasons []string) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.renewed)) {
 		if age := now.Sub(s.renewed[name]); age < ReportedFor {
-			reasons = append(reasons, fmt.Sprintf("stream %s was lost and recreated %s ago: %s", name, age.Round(time.Second), stream.Holds(name)))
+			reasons = append(reasons, fmt.Sprintf("stream %s was lost and recreated %s ago: %s", name, age.Round(time.Second), stream.Contents(name)))
 		}
 	}
 	reasons = append(reasons, s.foreign.reasons()...)

@@ -24,12 +24,12 @@ const (
 
 // swept is a bucket that is read in pages.
 type swept struct {
-	s    *Stores
-	name string
-	from *stream.Bucket
-	ours func(key string, value []byte) bool
-	next uint64 // sequence
-	life time.Time
+	s          *Stores
+	name       string
+	from       *stream.Bucket
+	ours       func(key string, value []byte) bool
+	next       uint64 // sequence
+	storeBegan time.Time
 }
 
 // Sweep reads the buckets of records, outcomes and batches for values that no component writes, until ctx ends.
@@ -56,8 +56,8 @@ func Sweep(ctx context.Context, s *Stores) {
 
 // page reads the next page: what is written again comes behind all that was there.
 func (b *swept) page(ctx context.Context) error {
-	if life := b.began(); !life.Equal(b.life) { // its numbers may begin again
-		b.life, b.next = life, 0
+	if storeBegan := b.began(); !storeBegan.Equal(b.storeBegan) { // its numbers may begin again
+		b.storeBegan, b.next = storeBegan, 0
 	}
 	_, err := b.from.Page(ctx, ">", stream.Page{From: b.next, Messages: sweepMessages, Bytes: sweepBytes}, func(key string, e stream.Entry) error {
 		b.next = e.Revision + 1

@@ -13,8 +13,8 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// life is what the driver of an anonymous job belongs to.
-type life struct {
+// scope is what the driver of an anonymous job belongs to.
+type scope struct {
 	all      *Jobs
 	wg       sync.WaitGroup
 	arrival  *arrival
@@ -22,22 +22,22 @@ type life struct {
 	enter    func() // has it found by those who cancel
 }
 
-func (l *life) Anonymous() bool { return true }
+func (l *scope) Anonymous() bool { return true }
 
-func (l *life) Began(*driver.Driver) { l.wg.Add(1) }
+func (l *scope) Began(*driver.Driver) { l.wg.Add(1) }
 
-func (l *life) Rested(*driver.Driver) bool { return true }
+func (l *scope) Rested(*driver.Driver) bool { return true }
 
-func (l *life) Resting(*driver.Driver) { l.wg.Done() }
+func (l *scope) Resting(*driver.Driver) { l.wg.Done() }
 
-func (l *life) Spawn(f func()) { l.all.Drivers.Goroutines.Go(l.all.Drivers.Work, &l.wg, f) }
+func (l *scope) Spawn(f func()) { l.all.Drivers.Goroutines.Go(l.all.Drivers.Work, &l.wg, f) }
 
-func (l *life) Context() context.Context { return l.all.Drivers.Work }
+func (l *scope) Context() context.Context { return l.all.Drivers.Work }
 
-func (l *life) GiveUp(lifecycle.Owner) {}
+func (l *scope) GiveUp(lifecycle.Owner) {}
 
 // Admits lets the job take a slot. It came for room that somebody else may have taken: then another host may have some.
-func (l *life) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
+func (l *scope) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
 	if !l.admitted && l.all.admit(a, l.arrival) {
 		l.admitted = true
 		l.enter()
@@ -45,13 +45,13 @@ func (l *life) Admits(a *attempt.Attempt) (why lifecycle.Reason, ok bool) {
 	return lifecycle.OtherHost, l.admitted
 }
 
-func (l *life) Waits() { l.arrival.seat() }
+func (l *scope) Waits() { l.arrival.enterPool() }
 
-func (l *life) Seated() { l.arrival.start() }
+func (l *scope) GotSlot() { l.arrival.start() }
 
-func (l *life) Owner(context.Context) (lifecycle.Owner, error) { return lifecycle.Mine, nil }
+func (l *scope) Owner(context.Context) (lifecycle.Owner, error) { return lifecycle.Mine, nil }
 
-func (l *life) Look(context.Context, *driver.Driver, *lifecycle.Action, *lifecycle.Event) error {
+func (l *scope) Look(context.Context, *driver.Driver, *lifecycle.Action, *lifecycle.Event) error {
 	return nil
 }
 
@@ -61,7 +61,7 @@ func (all *Jobs) run(m *stream.Delivery, began clock.Mono, since lifecycle.Momen
 	j, from := all.Drivers.Payloads.Parse(m)
 	of := from.Session
 	j.Delivered, j.Lane = m.Delivered, from.Lane
-	l := &life{all: all, arrival: place}
+	l := &scope{all: all, arrival: place}
 	d := all.Drivers.Anonymous(of, l, since, began)
 	job := name{of.Tenant, j.Env.Job}
 	l.enter = func() { all.here.enter(job, d) }
@@ -73,7 +73,7 @@ func (all *Jobs) run(m *stream.Delivery, began clock.Mono, since lifecycle.Momen
 }
 
 // Run makes one attempt of an anonymous job.
-func (l *life) Run(a *attempt.Attempt) *attempt.Output {
+func (l *scope) Run(a *attempt.Attempt) *attempt.Output {
 	p, ctx := l.all.Provision, l.all.Drivers.Work
 	out := attempt.NewOutput(a)
 	if out.Err = attempt.NeedsState(a, 0); out.Err != nil {

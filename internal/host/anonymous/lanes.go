@@ -117,7 +117,7 @@ type stage uint8
 const (
 	asked    stage = iota // it counts as one that may come still: none is requested in its place
 	admitted              // it may take a slot
-	seated                // the pool knows of it: it has a slot, or waits for one that is starting
+	inPool                // the pool knows of it: it has a slot, or waits for one that is starting
 	gone                  // it had no room
 )
 
@@ -149,12 +149,12 @@ func (a *arrival) admit(r room, stays bool) bool {
 	return true
 }
 
-// seat reports that the pool knows of the job.
-func (a *arrival) seat() {
+// enterPool reports that the pool knows of the job.
+func (a *arrival) enterPool() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	if a.stage == admitted {
-		a.stage = seated
+		a.stage = inPool
 		a.l.entering--
 		a.l.kick(jobs.LaneInteractive) // with the last free slot gone, overflow may be allowed
 	}
@@ -162,7 +162,7 @@ func (a *arrival) seat() {
 
 // start reports that the job has its slot.
 func (a *arrival) start() {
-	a.seat()
+	a.enterPool()
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
 	a.stepOutLocked()
@@ -188,9 +188,9 @@ func (a *arrival) leave() {
 		l.asked[a.lane]--
 	case admitted:
 		l.entering--
-	case seated, gone:
+	case inPool, gone:
 	}
-	if a.lane == jobs.LaneBatch && (a.stage == admitted || a.stage == seated) {
+	if a.lane == jobs.LaneBatch && (a.stage == admitted || a.stage == inPool) {
 		l.batch--
 	}
 	a.stage = gone

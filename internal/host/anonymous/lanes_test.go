@@ -16,15 +16,15 @@ type laneModel struct {
 	*lanes
 	capacity int
 	asked    map[string]int
-	seated   map[string][]*arrival
+	inPool   map[string][]*arrival
 	entering map[string][]*arrival
 }
 
 func (m *laneModel) room() room {
-	return room{free: m.capacity - len(m.seated[jobs.LaneInteractive]) - len(m.seated[jobs.LaneBatch])}
+	return room{free: m.capacity - len(m.inPool[jobs.LaneInteractive]) - len(m.inPool[jobs.LaneBatch])}
 }
 
-func (m *laneModel) here(lane string) int { return len(m.seated[lane]) + len(m.entering[lane]) }
+func (m *laneModel) here(lane string) int { return len(m.inPool[lane]) + len(m.entering[lane]) }
 
 func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -52,15 +52,15 @@ func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 			"seat": func(t *rapid.T) {
 				n := bothLanes.Draw(t, "lane")
 				if l := m.entering[n]; len(l) > 0 {
-					l[0].seat()
-					m.entering[n], m.seated[n] = l[1:], append(m.seated[n], l[0])
+					l[0].enterPool()
+					m.entering[n], m.inPool[n] = l[1:], append(m.inPool[n], l[0])
 				}
 			},
 			"end": func(t *rapid.T) {
 				n := bothLanes.Draw(t, "lane")
-				if l := m.seated[n]; len(l) > 0 {
+				if l := m.inPool[n]; len(l) > 0 {
 					l[0].leave()
-					m.seated[n] = l[1:]
+					m.inPool[n] = l[1:]
 				}
 			},
 			"press": func(t *rapid.T) { m.press(rapid.Bool().Draw(t, "waiting")) },
@@ -111,7 +111,7 @@ func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
 	if !first.admit(room{free: 8}, false) {
 		t.Fatal("the first is not admitted")
 	}
-	first.seat()
+	first.enterPool()
 	if n := l.ask(jobs.LaneBatch, room{free: 7}); n != 0 {
 		t.Errorf("beside it: %d", n)
 	}

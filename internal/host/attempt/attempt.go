@@ -19,8 +19,8 @@ type Origin interface {
 	Anonymous() bool
 	// Admits reports whether the attempt may wait for a slot, or why not.
 	Admits(a *Attempt) (why lifecycle.Reason, ok bool)
-	Waits()  // the attempt waits in the pool's queue
-	Seated() // it has a slot
+	Waits()   // the attempt waits in the pool's queue
+	GotSlot() // it has a slot
 }
 
 // Attempt is one attempt of a job, from its wait for a slot to the end of its call.

@@ -71,7 +71,7 @@ func (r *Runner) checkout(a *Attempt) *lifecycle.Event {
 		a.slot = nil
 		return r.keptOut(a, refused)
 	}
-	a.from.Seated()
+	a.from.GotSlot()
 	return &lifecycle.Event{Kind: lifecycle.SlotGranted, Op: a.op, Slot: lifecycle.Slot{WorkerID: a.slot.WorkerID(), Worker: a.slot.WorkerName()}}
 }
 

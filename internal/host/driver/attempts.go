@@ -9,9 +9,9 @@ import (
 
 // begin makes an attempt that waits for a slot.
 func (l *attempts) begin(d *Driver, act *lifecycle.Action) {
-	a := d.all.Runner.New(act.Task, act.Op, d.life)
+	a := d.all.Runner.New(act.Task, act.Op, d.scope)
 	*l = append(slices.DeleteFunc(*l, (*attempt.Attempt).Over), a)
-	d.life.Spawn(func() {
+	d.scope.Spawn(func() {
 		if ev := d.all.Runner.Checkout(a); ev != nil && !d.FeedHere(*ev) {
 			a.Release()
 		}
@@ -49,8 +49,8 @@ func (l *attempts) release(act *lifecycle.Action) {
 func (l attempts) call(d *Driver, act *lifecycle.Action) {
 	a := l.of(act.Op)
 	a.Granted(act.Task, act.Confirmed, act.Lease)
-	d.life.Spawn(func() {
-		out := d.life.Run(a)
+	d.scope.Spawn(func() {
+		out := d.scope.Run(a)
 		out.Extra = out
 		d.FeedHere(lifecycle.Event{Kind: lifecycle.Answered, Op: a.Op(), Output: &out.Output})
 	})

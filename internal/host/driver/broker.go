@@ -14,20 +14,20 @@ import (
 // read queries the broker for something.
 func (x *executor) read(a *lifecycle.Action) {
 	act := *a
-	x.d.life.Spawn(func() { x.d.FeedHere(x.answerTo(&act)) })
+	x.d.scope.Spawn(func() { x.d.FeedHere(x.answerTo(&act)) })
 }
 
 func (x *executor) answerTo(a *lifecycle.Action) lifecycle.Event {
-	d, on, ctx := x.d, x.d.all.On, x.d.life.Context()
+	d, on, ctx := x.d, x.d.all.On, x.d.scope.Context()
 	ev := lifecycle.Event{Op: a.Op}
 	var err error
 	switch a.Kind {
 	case lifecycle.Look:
 		ev.Kind = lifecycle.Looked
-		err = d.life.Look(ctx, d, a, &ev)
+		err = d.scope.Look(ctx, d, a, &ev)
 	case lifecycle.Own:
 		ev.Kind = lifecycle.Owned
-		ev.Owner, err = d.life.Owner(ctx)
+		ev.Owner, err = d.scope.Owner(ctx)
 	case lifecycle.Compare:
 		ev.Kind = lifecycle.Compared
 		err = on.Clock.Confirm(ctx, a.Job.Came)
@@ -62,7 +62,7 @@ func (x *executor) write(a *lifecycle.Action) {
 	case lifecycle.WriteRecord:
 		on.Records.Put(d.Ref.RecordKey(), a.Body, a.Revision, a.TTL, wrote)
 	case lifecycle.WriteAttemptRecord:
-		if d.life.Anonymous() {
+		if d.scope.Anonymous() {
 			on.Results.Put(d.Ref.AttemptKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
 		} else {
 			on.Records.Put(d.Ref.AttemptRecordKey(), a.Body, a.Revision, a.TTL, wrote)
@@ -70,9 +70,9 @@ func (x *executor) write(a *lifecycle.Action) {
 	case lifecycle.CreateResult:
 		on.Results.Put(d.Ref.ResultKey(a.Job.Env.Job), a.Body, a.Revision, a.TTL, wrote)
 	case lifecycle.WriteDeadLetter:
-		l, data, check := a.Letter, a.Job.Data, a.Check
+		l, data, check := a.DeadLetter, a.Job.Data, a.Check
 		j := &lifecycle.Job{Sequence: a.Job.Sequence, Size: a.Job.Size, Data: data, Lane: a.Job.Lane}
-		d.life.Spawn(func() { wrote(0, d.all.storeDeadLetter(d.life.Context(), j, l, check)) })
+		d.scope.Spawn(func() { wrote(0, d.all.storeDeadLetter(d.scope.Context(), j, l, check)) })
 	}
 }
 

@@ -18,10 +18,10 @@ import (
 type Driver struct {
 	Ref jobs.SessionRef
 
-	all  *Drivers
-	core *lifecycle.Core // only who drains the inbox uses it
-	life Life
-	exec executor
+	all   *Drivers
+	core  *lifecycle.Core // only who drains the inbox uses it
+	scope Scope
+	exec  executor
 
 	mu       sync.Mutex
 	inbox    []lifecycle.Event
@@ -39,8 +39,8 @@ type Driver struct {
 	cancel cancellations
 }
 
-// Life is what a driver belongs to, and what tells it whose the work is.
-type Life interface {
+// Scope is what a driver belongs to, and what tells it whose the work is.
+type Scope interface {
 	attempt.Origin
 	Began(d *Driver)             // it has work; called with its lock held
 	Rested(d *Driver) (end bool) // it has none, and shall get none; likewise
@@ -57,7 +57,7 @@ type Life interface {
 func (d *Driver) Feed(ev lifecycle.Event) bool {
 	start, taken := d.put(ev)
 	if start {
-		d.life.Spawn(d.drain)
+		d.scope.Spawn(d.drain)
 	}
 	return taken
 }
@@ -89,7 +89,7 @@ func (d *Driver) put(ev lifecycle.Event) (start, taken bool) {
 	d.draining = true
 	if !d.active {
 		d.active = true
-		d.life.Began(d)
+		d.scope.Began(d)
 	}
 	return true, true
 }
@@ -124,7 +124,7 @@ func (d *Driver) drain() {
 	}
 	d.draining = false
 	d.until, d.jobs = d.core.RunsUntil(), d.core.Jobs()
-	if n := d.core.CallsDepth(); n != d.depth && !d.life.Anonymous() {
+	if n := d.core.CallsDepth(); n != d.depth && !d.scope.Anonymous() {
 		d.depth = n
 		d.all.Telemetry.Queues.Set(d.Ref, n)
 	}
@@ -136,7 +136,7 @@ func (d *Driver) drain() {
 	}
 	d.mu.Unlock()
 	if rests {
-		d.life.Resting(d)
+		d.scope.Resting(d)
 	}
 }
 
@@ -147,7 +147,7 @@ func (d *Driver) rest() {
 		d.timer, d.armed = nil, 0
 	}
 	d.inbox, d.active = nil, false
-	d.ended = d.life.Rested(d) || d.closing
+	d.ended = d.scope.Rested(d) || d.closing
 }
 
 // soonest is the shortest time for which a timer is set.
@@ -252,18 +252,18 @@ func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
 }
 
 // Session makes the driver of a session in one epoch. waits reports that an earlier epoch's driver still works on it.
-func (all *Drivers) Session(ref jobs.SessionRef, life Life, epoch uint64, jobsLife int64, waits bool) *Driver {
-	return all.driver(ref, life, lifecycle.NewSession(all.Rules, ref, epoch, jobsLife, waits))
+func (all *Drivers) Session(ref jobs.SessionRef, scope Scope, epoch uint64, jobsIdentity int64, waits bool) *Driver {
+	return all.driver(ref, scope, lifecycle.NewSession(all.Rules, ref, epoch, jobsIdentity, waits))
 }
 
 // Anonymous makes the driver of a job without session. since reports which jobs can have no earlier attempts if they come for the first
 // time, began when the delivery was requested.
-func (all *Drivers) Anonymous(ref jobs.SessionRef, life Life, since lifecycle.Moment, began clock.Mono) *Driver {
-	return all.driver(ref, life, lifecycle.NewAnonymous(all.Rules, ref, since, began))
+func (all *Drivers) Anonymous(ref jobs.SessionRef, scope Scope, since lifecycle.Moment, began clock.Mono) *Driver {
+	return all.driver(ref, scope, lifecycle.NewAnonymous(all.Rules, ref, since, began))
 }
 
-func (all *Drivers) driver(ref jobs.SessionRef, life Life, core *lifecycle.Core) *Driver {
-	d := &Driver{Ref: ref, all: all, life: life, core: core}
+func (all *Drivers) driver(ref jobs.SessionRef, scope Scope, core *lifecycle.Core) *Driver {
+	d := &Driver{Ref: ref, all: all, scope: scope, core: core}
 	d.exec.d = d
 	d.token = tokens.NewWaiter(ref.Tenant, func(k tokens.Kind) bool {
 		return d.Feed(lifecycle.Event{Kind: lifecycle.TokenGranted, Token: uint8(k)})

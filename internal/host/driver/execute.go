@@ -40,7 +40,7 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 	case lifecycle.Verdict:
 		d.cancel.verdict(a.Op, a.Verdict)
 	case lifecycle.GiveUp:
-		d.life.GiveUp(a.Owner)
+		d.scope.GiveUp(a.Owner)
 	case lifecycle.Log:
 		x.log(a)
 	default:
@@ -63,7 +63,7 @@ func (x *executor) tell(a *lifecycle.Action) {
 			d.Feed(lifecycle.Event{Kind: lifecycle.KeptAlive})
 		}
 	case lifecycle.Forget:
-		if !d.life.Anonymous() {
+		if !d.scope.Anonymous() {
 			all.Payloads.Release(a.Job)
 		}
 	case lifecycle.Drop:

@@ -14,7 +14,7 @@ import (
 const importSession = "import_session"
 
 // erased is erase as a part of the attempt: what goes wrong is retried like any failure.
-func (s life) erased(ref jobs.SessionRef) *jobs.Error {
+func (s scope) erased(ref jobs.SessionRef) *jobs.Error {
 	err := s.erase(s.p.owned.Work, ref)
 	if err == nil {
 		return nil
@@ -27,7 +27,7 @@ func (s life) erased(ref jobs.SessionRef) *jobs.Error {
 // erase removes what is kept of the session outside of its record: outcomes, large payloads, dead letters and the notes of their replays. It comes before the commit, so
 // that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
 // since the partition was still this epoch's after that.
-func (s life) erase(ctx context.Context, ref jobs.SessionRef) error {
+func (s scope) erase(ctx context.Context, ref jobs.SessionRef) error {
 	results, err := stream.NewEraser(ctx, s.p.on.JS, stream.ResultsStream, stream.ResultsSubject(ref.ResultKey("*")))
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (s life) erase(ctx context.Context, ref jobs.SessionRef) error {
 }
 
 // replays are the subjects of the notes that the session's dead letters were replayed.
-func (s life) replays(ctx context.Context, ref jobs.SessionRef) (subjects []string, err error) {
+func (s scope) replays(ctx context.Context, ref jobs.SessionRef) (subjects []string, err error) {
 	for next := uint64(1); ; {
 		m, err := stream.GetNext(ctx, s.p.on.NC, stream.Dead, ref.DeadSubject(), next)
 		if errors.Is(err, stream.ErrNotFound) {
@@ -75,7 +75,7 @@ func (s life) replays(ctx context.Context, ref jobs.SessionRef) (subjects []stri
 }
 
 // importable refuses an imported choice of language model that this host does not know.
-func (s life) importable(out *attempt.Output) *jobs.Error {
+func (s scope) importable(out *attempt.Output) *jobs.Error {
 	if !out.ChoseLM || out.LM == nil {
 		return nil
 	}

@@ -58,7 +58,7 @@ func TestOnlyThePartitionsOwnerErasesAndTwiceIsFine(t *testing.T) {
 	all := New("h1", nil, &driver.Drivers{Goroutines: &driver.Goroutines{}, On: on}, time.Hour)
 	p := newPartition(newService(all, &ownership.Ownership{N: 3, Work: ctx, Fence: fence}), epoch)
 	p.want = stream.Consumer{Key: key}
-	s := life{p}
+	s := scope{p}
 	for range 2 {
 		if err := s.erase(t.Context(), named("mine")); err != nil {
 			t.Fatal(err)

@@ -23,7 +23,7 @@ func (s *service) Epoch(ctx context.Context, epoch uint64, subjects []string) er
 	if err != nil {
 		return err
 	}
-	p.life = taken.Life
+	p.jobsIdentity = taken.Identity
 	stop, err := taken.Consume(p.deliver, p.end)
 	if err != nil {
 		return err
@@ -87,5 +87,5 @@ func (p *partition) deliver(m stream.Delivery) {
 
 // newSession makes the driver of a session. waits reports that an earlier epoch's driver still works on it.
 func (p *partition) newSession(ref jobs.SessionRef, waits bool) *driver.Driver {
-	return p.all.Drivers.Session(ref, life{p}, p.epoch, p.life, waits)
+	return p.all.Drivers.Session(ref, scope{p}, p.epoch, p.jobsIdentity, waits)
 }

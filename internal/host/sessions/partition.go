@@ -74,7 +74,7 @@ var errFenced = errors.New("fenced: the partition belongs to another epoch")
 
 // mine reads the assignment again: errFenced if it moved on.
 func (p *partition) mine(ctx context.Context) error {
-	o, err := life{p}.Owner(ctx)
+	o, err := scope{p}.Owner(ctx)
 	if err == nil && o != lifecycle.Mine {
 		err = errFenced
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // Run makes one attempt of a session's job.
-func (s life) Run(a *attempt.Attempt) *attempt.Output {
+func (s scope) Run(a *attempt.Attempt) *attempt.Output {
 	out := attempt.NewOutput(a)
 	if out.Err = attempt.NeedsState(a, a.StateVersion); out.Err != nil {
 		return out

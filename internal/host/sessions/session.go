@@ -9,38 +9,38 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// life is what the drivers of a partition's sessions belong to.
-type life struct{ p *partition }
+// scope is what the drivers of a partition's sessions belong to.
+type scope struct{ p *partition }
 
-func (s life) Anonymous() bool { return false }
+func (s scope) Anonymous() bool { return false }
 
-func (s life) Waits() {}
+func (s scope) Waits() {}
 
-func (s life) Seated() {}
+func (s scope) GotSlot() {}
 
-func (s life) Spawn(f func()) {
+func (s scope) Spawn(f func()) {
 	s.p.all.Drivers.Goroutines.Go(s.p.all.Drivers.Work, &s.p.owned.Running, f)
 }
 
-func (s life) Context() context.Context { return s.p.owned.Work }
+func (s scope) Context() context.Context { return s.p.owned.Work }
 
 // Admits lets nothing start that could not be committed.
-func (s life) Admits(*attempt.Attempt) (lifecycle.Reason, bool) {
+func (s scope) Admits(*attempt.Attempt) (lifecycle.Reason, bool) {
 	return lifecycle.NoRoom, !s.p.all.Drivers.Full()
 }
 
-func (s life) Began(*driver.Driver) {
+func (s scope) Began(*driver.Driver) {
 	s.p.owned.Running.Add(1)
 	s.p.busy.Add(1)
 }
 
-func (s life) Rested(*driver.Driver) bool {
+func (s scope) Rested(*driver.Driver) bool {
 	s.p.busy.Add(-1)
 	return false
 }
 
 // Resting lets the partition drop a session of which nothing is known, and who waited for it begin.
-func (s life) Resting(d *driver.Driver) {
+func (s scope) Resting(d *driver.Driver) {
 	defer s.p.owned.Running.Done()
 	s.p.earlier.rested(d)
 	s.p.mu.Lock()
@@ -55,7 +55,7 @@ func (s life) Resting(d *driver.Driver) {
 
 // Look reads the session's record and attempt record from the stream's leader, and only then whose the partition is: who takes it
 // over later changes the revisions that this epoch's writes expect.
-func (s life) Look(ctx context.Context, d *driver.Driver, a *lifecycle.Action, ev *lifecycle.Event) (err error) {
+func (s scope) Look(ctx context.Context, d *driver.Driver, a *lifecycle.Action, ev *lifecycle.Event) (err error) {
 	on := s.p.on
 	if a.Check {
 		if err := on.Clock.Confirm(ctx, a.Job.Came); err != nil {
@@ -75,7 +75,7 @@ func (s life) Look(ctx context.Context, d *driver.Driver, a *lifecycle.Action, e
 	return err
 }
 
-func (s life) Owner(ctx context.Context) (lifecycle.Owner, error) {
+func (s scope) Owner(ctx context.Context) (lifecycle.Owner, error) {
 	owner, epoch, err := s.p.on.Claims.Read(ctx, s.p.want.Key)
 	switch {
 	case err != nil || epoch == s.p.epoch:
@@ -87,7 +87,7 @@ func (s life) Owner(ctx context.Context) (lifecycle.Owner, error) {
 }
 
 // GiveUp ends the epoch: the partition is not its own any more.
-func (s life) GiveUp(o lifecycle.Owner) {
+func (s scope) GiveUp(o lifecycle.Owner) {
 	if o == lifecycle.Foreign {
 		s.p.owned.Fence(stream.ErrNotMine)
 	}

@@ -32,7 +32,7 @@ type Sessions struct {
 
 // New makes the sessions of a host, whose records last for idle after a write, and an hour more.
 func New(host string, models provision.Models, drivers *driver.Drivers, idle time.Duration) *Sessions {
-	return &Sessions{Host: host, Models: models, Drivers: drivers, Telemetry: drivers.Telemetry, on: drivers.On, lost: lostRecords{on: drivers.On, life: idle + time.Hour}}
+	return &Sessions{Host: host, Models: models, Drivers: drivers, Telemetry: drivers.Telemetry, on: drivers.On, lost: lostRecords{on: drivers.On, lifetime: idle + time.Hour}}
 }
 
 // Serve makes what serves a partition.
@@ -127,11 +127,11 @@ func (all *Sessions) Tenants(counts map[string]control.TenantCount) {
 // partition is one slice of the sessions during one epoch. A new epoch starts with an empty memory.
 type partition struct {
 	*service
-	epoch uint64
-	want  stream.Consumer
-	life  int64        // identity of the DSPEX_JOBS that its sequences count in
-	lost  chan error   // why the epoch ends
-	busy  atomic.Int64 // sessions with work
+	epoch        uint64
+	want         stream.Consumer
+	jobsIdentity int64        // identity of the DSPEX_JOBS that its sequences count in
+	lost         chan error   // why the epoch ends
+	busy         atomic.Int64 // sessions with work
 
 	mu        sync.Mutex
 	sessions  map[jobs.SessionRef]*driver.Driver

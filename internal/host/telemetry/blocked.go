@@ -15,7 +15,7 @@ type Blocked struct {
 	said map[lifecycle.Step]time.Time // when the log told of it last
 }
 
-// Steps are those at which a job can be held up.
+// Steps are those at which a job can be blocked.
 var Steps = []lifecycle.Step{lifecycle.StepNewer, lifecycle.StepRecord, lifecycle.StepRoom, lifecycle.StepAttemptRecord, lifecycle.StepCommit, lifecycle.StepDeadLetter, lifecycle.StepResult}
 
 // blockedSilence is the time between two words of the log about the same step.

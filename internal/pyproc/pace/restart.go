@@ -27,7 +27,7 @@ type Ending struct {
 // Restarts is the memory of one supervisor.
 type Restarts struct {
 	Rules   Rules
-	deaths  int         // since the last Healthy life
+	deaths  int         // since the last process that became Healthy
 	failed  []time.Time // starts that failed, not older than Rules.Within
 	probing bool        // the start that ended was the first after a quarantine
 }

@@ -147,8 +147,8 @@ func beginning(now time.Time, remembered uint64) uint64 {
 	return max(uint64(now.UnixMicro()), remembered+unseen)
 }
 
-// holds reports what is lost with an object.
-var holds = map[string]string{
+// contents is what is lost with an object.
+var contents = map[string]string{
 	Jobs:           "jobs of sessions that were accepted and had no outcome",
 	Anonymous:      "jobs without session that were accepted and had no outcome",
 	Dead:           "dead letters",
@@ -162,8 +162,8 @@ var holds = map[string]string{
 	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",
 }
 
-// Holds reports in words what a broker object holds.
-func Holds(name string) string { return holds[name] }
+// Contents describes what a broker object contains.
+func Contents(name string) string { return contents[name] }
 
 // objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
 func objects(s Settings) []jetstream.StreamConfig {
@@ -212,7 +212,7 @@ func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
 	}
 }
 
-// expiring lets keys have a life of their own.
+// expiring gives keys lifetimes of their own.
 func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	cfg.AllowMsgTTL, cfg.SubjectDeleteMarkerTTL = true, time.Minute
 	return cfg

@@ -9,7 +9,7 @@ func TestWhatIsMadeAgainBeginsAboveEveryEarlierNumber(t *testing.T) {
 	now := time.UnixMicro(1_800_000_000_000_000)
 	for _, c := range []struct{ remembered, want uint64 }{
 		{0, 0},                     // a new deployment
-		{1, 1_800_000_000_000_000}, // the first life
+		{1, 1_800_000_000_000_000}, // the first store
 		{1_700_000_000_000_000, 1_800_000_000_000_000},          // a later one
 		{1_900_000_000_000_000, 1_900_000_000_000_000 + unseen}, // the clock was set back
 	} {

@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// settling bounds the wait for brokers that start, or elect: a stream needs most of its replicas.
-	settling    = 2 * time.Minute
-	settlePause = 500 * time.Millisecond
+	// retryTime bounds the wait for brokers that start, or elect: a stream needs most of its replicas.
+	retryTime  = 2 * time.Minute
+	retryPause = 500 * time.Millisecond
 	// noPeers is the broker's code for a stream whose replicas find no place.
 	noPeers jetstream.ErrorCode = 10005
 )
 
-// Settle tries until it works, the error is not one that passes, or two minutes are over. Programs start with it what needs the
+// Retry tries until it works, the error is not one that passes, or two minutes are over. Programs start with it what needs the
 // broker: one that is started with its brokers, or in the middle of an election, has to wait and not to end.
-func Settle(ctx context.Context, log *slog.Logger, passes func(error) bool, try func(context.Context) error) error {
+func Retry(ctx context.Context, log *slog.Logger, passes func(error) bool, try func(context.Context) error) error {
 	said := ""
-	for end := time.Now().Add(settling); ; {
+	for end := time.Now().Add(retryTime); ; {
 		err := try(ctx)
 		if err == nil || ctx.Err() != nil || time.Now().After(end) || !passes(err) {
 			return err
@@ -35,7 +35,7 @@ func Settle(ctx context.Context, log *slog.Logger, passes func(error) bool, try 
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(settlePause):
+		case <-time.After(retryPause):
 		}
 	}
 }

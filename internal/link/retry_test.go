@@ -31,7 +31,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tries, began := 0, time.Now()
-				err := link.Settle(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error {
+				err := link.Retry(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error {
 					if tries++; tries == 4 {
 						return nil
 					}
@@ -40,7 +40,7 @@ func TestWhatPassesIsWaitedForAndNothingElse(t *testing.T) {
 				if c.passes != (err == nil) || c.passes != (tries == 4) {
 					t.Errorf("%v after %d tries", err, tries)
 				}
-				err = link.Settle(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error { return c.err })
+				err = link.Retry(t.Context(), slog.New(slog.DiscardHandler), link.Passes, func(context.Context) error { return c.err })
 				if err == nil || time.Since(began) > 3*time.Minute {
 					t.Errorf("%v after %v", err, time.Since(began))
 				}
