@@ -81,7 +81,7 @@ var mutants = []mutant{
 		"	c.to(Beginning)\n	w.writeAttempt(c)\n",
 		"	r.noted = &jobs.AttemptRecord{Stream: c.stream, Epoch: c.epoch, Sequence: c.cur.Sequence, Attempt: c.cur.Attempt, Failures: c.cur.Failures}\n	c.cur.confirmed = c.mono\n	c.attempt.call(c)\n"}, {"lifecycle.attempt.answered",
 		"	if out.Err == nil {\n		c.checkout.release(c, out, false)\n",
-		"	if r, ok := c.ledger.(*record); ok {\n		c.do(Action{Kind: WriteAttemptRecord, Op: c.op(), Job: c.cur.Job, Body: r.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLife)})\n	}\n	if out.Err == nil {\n		c.checkout.release(c, out, false)\n"}, {"lifecycle.Core.dispatch",
+		"	if r, ok := c.ledger.(*record); ok {\n		c.do(Action{Kind: WriteAttemptRecord, Op: c.op(), Job: c.cur.Job, Body: r.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})\n	}\n	if out.Err == nil {\n		c.checkout.release(c, out, false)\n"}, {"lifecycle.Core.dispatch",
 		"	case ev.Kind == SlotGranted:\n",
 		"	case ev.Kind == Wrote && ev.Fault == NoFault && c.session != nil:\n		c.session.record.attemptRev = ev.Revision\n	case ev.Kind == SlotGranted:\n"}}},
 	{name: "gate left open during backoff", rule: "Retries", edits: []edit{{"lifecycle.sessionJournal.attempted",
