@@ -13,7 +13,7 @@ type Step struct {
 func (c *Clock) Steps() []Step {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.e.told()
+	return c.e.recorded()
 }
 
 // Learn takes the steps before the first observation, the oldest first, from who was there: what was stamped before them is as old as
@@ -22,11 +22,11 @@ func (c *Clock) Learn(steps []Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.e.eras) == 1 {
-		c.e.learn(steps)
+		c.e.merge(steps)
 	}
 }
 
-func (e *estimate) told() (steps []Step) {
+func (e *estimate) recorded() (steps []Step) {
 	for i := 1; i < len(e.eras); i++ {
 		at := func(m Mono) time.Time { return time.Unix(0, e.eras[i].offset+int64(m)) }
 		steps = append(steps, Step{at(e.eras[i].from), at(e.eras[i].found), time.Duration(e.eras[i].offset - e.eras[i-1].offset)})
@@ -34,8 +34,8 @@ func (e *estimate) told() (steps []Step) {
 	return steps
 }
 
-// learn goes back from the one era that was seen.
-func (e *estimate) learn(steps []Step) {
+// merge goes back from the one era that was seen.
+func (e *estimate) merge(steps []Step) {
 	steps = steps[max(len(steps)-mostEras+1, 0):]
 	eras := make([]era, len(steps)+1)
 	eras[len(steps)] = e.eras[0]

@@ -34,8 +34,8 @@ func TestWhoIsToldOfTheStepsJudgesAgesLikeThoseWhoWereThere(t *testing.T) {
 		now += time.Second
 		var late estimate
 		look(&late, elsewhere)
-		told, _ := Merge(nil, old.told())
-		late.learn(told)
+		told, _ := Merge(nil, old.recorded())
+		late.merge(told)
 		for _, s := range stamps {
 			a, b := old.age(s.stamp, now), late.age(s.stamp, now+elsewhere)
 			if (a - b).Abs() > time.Millisecond {
@@ -80,8 +80,8 @@ func TestWhatIsToldOfStepsIsEachStepOnce(t *testing.T) {
 	// Who was told keeps it: it is what it tells in turn.
 	var e estimate
 	e.observe(noon, 5, 5)
-	e.learn(many)
-	if _, more := Merge(many, e.told()); more {
+	e.merge(many)
+	if _, more := Merge(many, e.recorded()); more {
 		t.Error("what was learnt is told as news")
 	}
 }

@@ -77,34 +77,34 @@ func ReadQuotas(path string) (Quotas, error) { return quota.Read(path) }
 
 // Dispatcher serves the endpoints. Make it with New, then Run it once.
 type Dispatcher struct {
-	cfg        Config
-	log        *slog.Logger
-	broker     *stream.Access
-	hosts      *fleet.Fleet
-	sessions   *sessions.Sessions
-	lookup     *outcomes.Lookup
-	timeouts   *outcomes.Timeouts
-	admissions *admission.Gate
-	stores     *stores.Stores
-	probes     *stores.Probes
-	letters    *deadletters.Letters
-	quotas     *quota.Meter
-	backlogs   *health.Backlogs
-	health     *health.Health
-	trail      *audit.Trail
-	breakers   *breakers.Breakers
-	calls      *calls.Calls
-	view       *assign.View
-	planner    *assign.Planner
-	operated   *assign.Hosts
-	number     *assign.Number
-	entrance   *intake.Entrance
-	asides     sync.WaitGroup // requests that are answered beside their endpoint
-	alerts     *alerts.Alerter
-	service    atomic.Pointer[service.Service] // nil before it serves
-	leader     *leader.Leader
-	batches    *batches.Service
-	objects    *objects.Objects
+	cfg         Config
+	log         *slog.Logger
+	broker      *stream.Access
+	hosts       *fleet.Fleet
+	sessions    *sessions.Sessions
+	lookup      *outcomes.Lookup
+	timeouts    *outcomes.Timeouts
+	admissions  *admission.Gate
+	stores      *stores.Stores
+	probes      *stores.Probes
+	deadLetters *deadletters.Service
+	quotas      *quota.Meter
+	backlogs    *health.Backlogs
+	health      *health.Health
+	trail       *audit.Trail
+	breakers    *breakers.Breakers
+	calls       *calls.Calls
+	view        *assign.View
+	planner     *assign.Planner
+	operated    *assign.Hosts
+	number      *assign.Number
+	entrance    *intake.Entrance
+	asides      sync.WaitGroup // requests that are answered beside their endpoint
+	alerts      *alerts.Alerter
+	service     atomic.Pointer[service.Service] // nil before it serves
+	leader      *leader.Leader
+	batches     *batches.Service
+	objects     *objects.Objects
 }
 
 // New checks the configuration.
@@ -143,7 +143,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.timeouts = outcomes.NewTimeouts(d.broker, d.hosts, cfg.Log)
 	d.sessions = sessions.New(d.broker, d.hosts, d.view, d.lookup)
 	d.admissions = admission.New(d.broker, d.hosts)
-	d.letters = deadletters.New(d.broker, cfg.Log)
+	d.deadLetters = deadletters.New(d.broker, cfg.Log)
 	d.quotas, err = quota.New(cfg.QuotaFile, d.broker, d.hosts, cfg.Log)
 	d.backlogs = health.NewBacklogs(d.broker, cfg.Log)
 	d.health = &health.Health{Dispatcher: cfg.Name, Broker: d.broker, Hosts: d.hosts, Stores: d.stores, Probes: d.probes, Trail: d.trail, Plan: d.view, Leading: d.planner, PoolingOff: cfg.PoolingOff}

@@ -122,10 +122,10 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("objects-complete", contract.RPCObjectsComplete, audit.Operator, aside(d.objects.Complete)),
 		at("jobs-cancel", jobs.RPCJobsCancel, audit.Operator, aside(d.lookup.Cancel)),
 		at("jobs-list", jobs.RPCJobsList, audit.None, aside(outcomes.List{Broker: d.broker}.Answer)),
-		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.letters.List)),
-		at("dlq-show", jobs.RPCDeadShow, audit.All, aside(d.letters.Show)),
-		at("dlq-replay", jobs.RPCDeadReplay, audit.All, aside(d.letters.Replay)),
-		at("dlq-purge", jobs.RPCDeadPurge, audit.All, aside(d.letters.Purge)),
+		at("dlq-list", jobs.RPCDeadList, audit.None, aside(d.deadLetters.List)),
+		at("dlq-show", jobs.RPCDeadShow, audit.All, aside(d.deadLetters.Show)),
+		at("dlq-replay", jobs.RPCDeadReplay, audit.All, aside(d.deadLetters.Replay)),
+		at("dlq-purge", jobs.RPCDeadPurge, audit.All, aside(d.deadLetters.Purge)),
 		at("health", jobs.RPCHealth, audit.None, aside(d.health.Get)),
 		at("stats", jobs.RPCStats, audit.None, aside(d.health.Stats)),
 		at("sessions-list", jobs.RPCSessionsList, audit.None, aside(d.sessions.List)),
@@ -205,17 +205,17 @@ func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
 
 // tellSteps writes down each step of the broker's clock, for processes that start later.
 func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {
-	told := -1 // also what was noticed before this time of leading
+	reported := -1 // also what was noticed before this time of leading
 	return leader.Every(fleet.Tick, log, "clock", func(ctx context.Context) error {
 		now := broker.Clock.Era()
-		if now == told {
+		if now == reported {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 		defer cancel()
 		err := broker.TellSteps(ctx)
 		if err == nil {
-			told = now
+			reported = now
 		}
 		return err
 	})

@@ -26,8 +26,8 @@ func (y *system) halt() {
 	y.done.Wait()
 }
 
-// letters reads all dead letters.
-func (y *system) letters() (list []*jobs.DeadLetter, bodies []string) {
+// deadLetters reads all dead letters.
+func (y *system) deadLetters() (list []*jobs.DeadLetter, bodies []string) {
 	y.t.Helper()
 	if _, err := stream.GetPage(context.Background(), y.nc, stream.Page{Stream: stream.Dead, Subject: "dspex.dlq.>", Messages: 100, Bytes: 1 << 20}, func(m stream.Stored) error {
 		d, err := jobs.ParseDeadLetter(m.Subject, m.Header)
@@ -70,7 +70,7 @@ func TestADeadLetterHasTheRequestAndEveryAttemptsError(t *testing.T) {
 			}
 		}
 		y.call("dspex.rpc.session.s", "call", doomed)
-		list, bodies := y.letters()
+		list, bodies := y.deadLetters()
 		if len(list) != 3 {
 			t.Fatalf("%d letters", len(list))
 		}
@@ -127,7 +127,7 @@ func TestWhatIsNotWorthKeepingIsNotBuried(t *testing.T) {
 			y.store(subject(session), "unreadable", `{`)
 			y.end(session, "unreadable")
 		}
-		if list, _ := y.letters(); len(list) != 0 {
+		if list, _ := y.deadLetters(); len(list) != 0 {
 			t.Errorf("%d letters: %+v", len(list), list[0])
 		}
 	})
@@ -176,7 +176,7 @@ func TestALetterThatACrashPreventedIsWrittenFromTheRecordWithItsHistory(t *testi
 		if o := y.end("s", "doomed"); o.Outcome != "failed" || o.Attempts != 3 || y.pool.runs.Load() != 3 {
 			t.Errorf("%+v, %d runs", o, y.pool.runs.Load())
 		}
-		list, bodies := y.letters()
+		list, bodies := y.deadLetters()
 		switch {
 		case len(list) != 1:
 			t.Errorf("len(list) must be 1, got %v; %d letters: %+v %s", len(list), len(list), list, bodies)
@@ -215,7 +215,7 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 				if o := y.end("s", "doomed"); o.Outcome != "failed" || y.pool.runs.Load() != c.runs {
 					t.Errorf("%+v, %d runs", o, y.pool.runs.Load())
 				}
-				if list, _ := y.letters(); len(list) != 1 {
+				if list, _ := y.deadLetters(); len(list) != 1 {
 					t.Errorf("%d letters", len(list))
 				}
 			})
@@ -275,7 +275,7 @@ func TestAttemptsAndTheirErrorsSurviveRestartsOfBrokerAndHost(t *testing.T) {
 						t.Errorf("%s: gaps %v", job, gaps)
 					}
 				}
-				list, _ := y.letters()
+				list, _ := y.deadLetters()
 				for _, d := range list {
 					if !tells(d.Failures, "lost_1", "lost_2", "lost_3", "lost_4", "lost_5") {
 						t.Errorf("%s: %+v", d.Job, d.Failures)
@@ -328,7 +328,7 @@ func TestACrashIsAnAttempt(t *testing.T) {
 				t.Errorf("max_retries 1, %q: %+v", session, o)
 			}
 		}
-		if list, _ := y.letters(); len(list) != 2 || !tells(list[0].Failures, "attempt_crashed") || !tells(list[1].Failures, "attempt_crashed") {
+		if list, _ := y.deadLetters(); len(list) != 2 || !tells(list[0].Failures, "attempt_crashed") || !tells(list[1].Failures, "attempt_crashed") {
 			t.Errorf("%d letters: %+v", len(list), list)
 		}
 		if n := len(s.at["once"]); n != 2 {

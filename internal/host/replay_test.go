@@ -15,7 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-type letterInfo struct {
+type deadLetterInfo struct {
 	Sequence       int
 	Job            string
 	Session, Lane  string
@@ -30,7 +30,7 @@ type letterInfo struct {
 }
 
 type deadAnswer struct {
-	Letters  []letterInfo
+	Letters  []deadLetterInfo
 	Replayed []struct {
 		Sequence int
 		Job      string
@@ -214,7 +214,7 @@ func TestDeadLettersAreListedShownAndPurgedByWhatTheyAre(t *testing.T) {
 
 func (y *system) showsAll(t *testing.T) {
 	t.Helper()
-	var l letterInfo
+	var l deadLetterInfo
 	r := y.call("dspex.rpc.dlq.show", "", `{"sequence":4}`)
 	if err := json.Unmarshal(r.Result, &l); err != nil {
 		t.Fatalf("%+v %v", r, err)

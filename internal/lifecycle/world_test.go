@@ -13,19 +13,19 @@ import (
 
 // store is what the broker keeps of one session, or of one anonymous job.
 type store struct {
-	rev     uint64
-	step    time.Duration // the broker's clock is ahead of what it was
-	epoch   uint64        // the owner's
-	host    string
-	keys    map[string]Found
-	letters map[string]int // dead letter id -> how many
-	acked   map[uint64]bool
-	bodies  map[uint64][]byte // requests by sequence
-	lost    bool              // the bucket of records was made again
+	rev         uint64
+	step        time.Duration // the broker's clock is ahead of what it was
+	epoch       uint64        // the owner's
+	host        string
+	keys        map[string]Found
+	deadLetters map[string]int // dead letter id -> how many
+	acked       map[uint64]bool
+	bodies      map[uint64][]byte // requests by sequence
+	lost        bool              // the bucket of records was made again
 }
 
 func newStore() *store {
-	return &store{rev: 10, epoch: 1, host: "h1", keys: map[string]Found{}, letters: map[string]int{}, acked: map[uint64]bool{}, bodies: map[uint64][]byte{}}
+	return &store{rev: 10, epoch: 1, host: "h1", keys: map[string]Found{}, deadLetters: map[string]int{}, acked: map[uint64]bool{}, bodies: map[uint64][]byte{}}
 }
 
 // put writes a key by compare-and-set.
@@ -202,8 +202,8 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 	case WriteDeadLetter:
 		ev.Kind = Wrote
 		if fault == NoFault || applied {
-			if !a.Check || r.store.letters[a.DeadLetter.ID()] == 0 {
-				r.store.letters[a.DeadLetter.ID()] = 1 // within the broker's window one of two is stored
+			if !a.Check || r.store.deadLetters[a.DeadLetter.ID()] == 0 {
+				r.store.deadLetters[a.DeadLetter.ID()] = 1 // within the broker's window one of two is stored
 			}
 		}
 	default:

@@ -187,7 +187,7 @@ func closedBreaker(name string) string {
 		"time_until_retry":0,"config":{"failure_threshold":5,"success_threshold":3,"timeout":60000}}`
 }
 
-const fakeLetter = `"sequence":17,"job":"order-1","session":"bob","mode":"queue","command":"predict","attempts":2,"error_category":"timeout","code":"operation_timeout",
+const fakeDeadLetter = `"sequence":17,"job":"order-1","session":"bob","mode":"queue","command":"predict","attempts":2,"error_category":"timeout","code":"operation_timeout",
 	"message":"the attempt took longer than 30s","buried_at":"2026-01-02T03:04:05.000Z","accepted_at":"2026-01-02T03:03:05.000Z","bytes":62,"replayed":null`
 
 const fakeFailure = `{"attempt":%d,"error_category":"timeout","code":"operation_timeout","message":"the attempt took longer than 30s","worker":"h1/0","at":"2026-01-02T03:04:05.000Z"}`
@@ -205,9 +205,9 @@ func (f *Fake) deadLetters(r micro.Request) {
 	}
 	switch verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]; verb {
 	case "list":
-		fmt.Fprintf(responder{r}, `{"ok":true,"result":{"letters":[{%s}]}}`, fakeLetter)
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":{"letters":[{%s}]}}`, fakeDeadLetter)
 	case "show":
-		fmt.Fprintf(responder{r}, `{"ok":true,"result":{%s,"request":{"command":"predict","args":{"question":"Why?"}},"failures":[`+fakeFailure+`,`+fakeFailure+`]}}`, fakeLetter, 1, 2)
+		fmt.Fprintf(responder{r}, `{"ok":true,"result":{%s,"request":{"command":"predict","args":{"question":"Why?"}},"failures":[`+fakeFailure+`,`+fakeFailure+`]}}`, fakeDeadLetter, 1, 2)
 	case "replay":
 		fmt.Fprint(responder{r}, `{"ok":true,"result":{"replayed":[{"sequence":17,"session":"bob","job":"order-1-r17","again":false}]}}`)
 	case "purge":

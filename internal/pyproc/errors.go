@@ -137,12 +137,12 @@ type StartError struct {
 // say takes over what the worker said itself.
 func (e *StartError) say(own *reported) {
 	e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
-	var told struct {
+	var detail struct {
 		Hint      string `msgpack:"hint"`
 		Traceback string `msgpack:"traceback"`
 	}
-	if wire.Decode(own.Detail, &told) == nil {
-		e.Hint, e.Traceback = told.Hint, told.Traceback
+	if wire.Decode(own.Detail, &detail) == nil {
+		e.Hint, e.Traceback = detail.Hint, detail.Traceback
 	}
 }
 

@@ -87,8 +87,8 @@ func (p *Pool) moveLocked(s *supervisor, to State, err error) {
 	proc.Poke(p.eventKick)
 }
 
-// tellEvents logs and reports the edges until done is closed and all are told.
-func (p *Pool) tellEvents(done <-chan struct{}) {
+// reportEvents logs and reports the edges until done is closed and all are told.
+func (p *Pool) reportEvents(done <-chan struct{}) {
 	for {
 		last := false
 		select {

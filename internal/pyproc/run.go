@@ -35,8 +35,8 @@ func (p *Pool) Run(ctx context.Context) error {
 	if p.start == nil {
 		defer p.openStarter(&helpers)()
 	}
-	told := make(chan struct{})
-	helpers.Go(func() { p.tellEvents(told) })
+	ended := make(chan struct{})
+	helpers.Go(func() { p.reportEvents(ended) })
 	for _, s := range p.supervisors {
 		all.Go(func() { s.run(ctx) })
 	}
@@ -44,7 +44,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.refuseAll()
 	all.Wait()
 	p.lingering.Wait()
-	close(told)
+	close(ended)
 	return nil
 }
 

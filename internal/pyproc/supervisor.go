@@ -138,14 +138,14 @@ func (s *supervisor) leave(ctx context.Context, err error, starting bool) {
 	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var told error
+	var cause error
 	if ctx.Err() == nil && err != nil {
-		told, s.lastErr = err, err
+		cause, s.lastErr = err, err
 		if starting {
 			s.startErr = err
 		}
 	}
-	p.moveLocked(s, Exited, told)
+	p.moveLocked(s, Exited, cause)
 	s.w = nil
 	p.announceLocked()
 	p.replanLocked()

@@ -17,7 +17,7 @@ func TestATracerThatIsOffAllocatesNothing(t *testing.T) {
 			t.Error("there is a span")
 		}
 		off.RecordAs(of, parent, tracing.Span{Name: "x"})
-		off.RecordTold(of, job.Stored, job.Stored, nil)
+		off.RecordWorkerSpans(of, job.Stored, job.Stored, nil)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -29,7 +29,7 @@ type queue struct {
 
 	waiting               atomic.Int64
 	sent, dropped, failed atomic.Int64
-	told                  atomic.Int64 // unix s, when the log told of a failure last
+	logged                atomic.Int64 // unix s, when the log told of a failure last
 }
 
 func newQueue(exporter sdk.SpanExporter, log *slog.Logger) *queue {
@@ -64,7 +64,7 @@ func (c counted) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) erro
 	c.failed.Add(n)
 	const silence = 60 // seconds between two words of the log
 	now := time.Now().Unix()
-	if last := c.told.Load(); now-last >= silence && c.told.CompareAndSwap(last, now) {
+	if last := c.logged.Load(); now-last >= silence && c.logged.CompareAndSwap(last, now) {
 		c.log.Warn("spans_not_sent", "error", err, "hint", "the collector of --traces-endpoint does not take them; jobs go on")
 	}
 	return nil // the SDK would write to the standard error

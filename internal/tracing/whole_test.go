@@ -82,7 +82,7 @@ func (r *receiver) of(trace string) (found []*spans.Span) {
 }
 
 // tree writes the spans of a trace below each other, brothers by their begin.
-func (r *receiver) tree(trace, parent string, told ...string) string {
+func (r *receiver) tree(trace, parent string, shown ...string) string {
 	all := r.of(trace)
 	slices.SortStableFunc(all, func(a, b *spans.Span) int { return int(a.GetStartTimeUnixNano()) - int(b.GetStartTimeUnixNano()) })
 	var b strings.Builder
@@ -93,7 +93,7 @@ func (r *receiver) tree(trace, parent string, told ...string) string {
 				continue
 			}
 			fmt.Fprintf(&b, "%s%s", indent, s.GetName())
-			for _, key := range told {
+			for _, key := range shown {
 				if v := attribute(s, key); v != "" {
 					fmt.Fprintf(&b, " %s=%s", key, v)
 				}
@@ -125,11 +125,11 @@ func attribute(s *spans.Span, key string) string {
 }
 
 // expect waits until the tree is the wanted one.
-func (r *receiver) expect(t *testing.T, trace, parent, want string, told ...string) {
+func (r *receiver) expect(t *testing.T, trace, parent, want string, shown ...string) {
 	t.Helper()
 	want = strings.TrimPrefix(want, "\n")
 	for end := time.After(30 * time.Second); ; {
-		have := r.tree(trace, parent, told...)
+		have := r.tree(trace, parent, shown...)
 		if have == want {
 			return
 		}
@@ -201,7 +201,7 @@ func deployment(t *testing.T, set func(*tracing.Config)) (*receiver, *dspextest.
 
 const (
 	clientSpan = "00f067aa0ba902b7"
-	told       = "dspex.attempt"
+	shown      = "dspex.attempt"
 )
 
 // traceID makes those of the tests: each its own.
@@ -230,7 +230,7 @@ accept predict
     attempt dspex.attempt=1
       program predict
         chat echo gen_ai.operation.name=chat gen_ai.request.model=echo
-`, told, "dspex.outcome", "gen_ai.operation.name", "gen_ai.request.model")
+`, shown, "dspex.outcome", "gen_ai.operation.name", "gen_ai.request.model")
 	for _, s := range r.of(traceID(1)) {
 		if s.GetName() == "chat echo" && (s.GetKind() != spans.Span_SPAN_KIND_CLIENT || attribute(s, "gen_ai.usage.input_tokens") == "") {
 			t.Errorf("the model's call: %v", s)
@@ -252,7 +252,7 @@ accept fails_once
     checkout dspex.attempt=2
     attempt dspex.attempt=2
       program fails_once
-`, told, "error.type")
+`, shown, "error.type")
 	call(3, "dies_once", nil)
 	r.expect(t, traceID(3), clientSpan, `
 accept dies_once
@@ -263,7 +263,7 @@ accept dies_once
     checkout dspex.attempt=2
     attempt dspex.attempt=2
       program dies_once
-`, told, "error.type")
+`, shown, "error.type")
 	call(4, "looks", dspex.Args{"question": "Paris"})
 	r.expect(t, traceID(4), clientSpan, `
 accept looks

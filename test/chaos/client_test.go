@@ -72,7 +72,7 @@ func (c *client) write(n int, session string) {
 		case <-time.After(rand.N(60 * time.Millisecond)):
 		}
 		j := job{tenant: c.tenant, session: session, id: fmt.Sprintf("w%d-%d", n, try), x: x, published: n%2 == 0}
-		c.settle(&j)
+		c.conclude(&j)
 		mine = append(mine, j)
 		c.done.Add(1)
 		if c.hard.Err() != nil || !j.ended {
@@ -84,8 +84,8 @@ func (c *client) write(n int, session string) {
 	}
 }
 
-// settle asks until the job has an outcome, or was refused.
-func (c *client) settle(j *job) {
+// conclude queries until the job has an outcome, or was refused.
+func (c *client) conclude(j *job) {
 	for c.hard.Err() == nil {
 		j.asked++
 		ctx, cancel := context.WithTimeout(c.hard, patient)

@@ -346,8 +346,8 @@ func command(m event) string {
 
 // deadLetters: a dead-lettered outcome has one dead letter, another one has none.
 func (c *checker) deadLetters() {
-	letters := map[string]int{}
-	c.h.each(func(e event) { letters[e.text]++ }, deadLetter)
+	deadLetters := map[string]int{}
+	c.h.each(func(e event) { deadLetters[e.text]++ }, deadLetter)
 	want, lostToo := map[string]int{}, map[string]bool{}
 	for session, list := range c.commits {
 		for _, e := range list { // more than one of a sequence where the record has expired
@@ -359,14 +359,14 @@ func (c *checker) deadLetters() {
 			lostToo[id] = expired || c.h.struck(emptied) && c.lostBetween(recordsLost, e.at, e.at+time.Minute) // with all that refers to the dead letter
 		}
 	}
-	again := c.h.struck(lettersLost) // what was lost may be written again
+	again := c.h.struck(deadLettersLost) // what was lost may be written again
 	for id, n := range want {
-		if letters[id] != n && !(again && letters[id] > n && n > 0) && !(lostToo[id] && letters[id] < n) {
-			c.fail("%s: %d dead letters, want %d", id, letters[id], n)
+		if deadLetters[id] != n && !(again && deadLetters[id] > n && n > 0) && !(lostToo[id] && deadLetters[id] < n) {
+			c.fail("%s: %d dead letters, want %d", id, deadLetters[id], n)
 		}
-		delete(letters, id)
+		delete(deadLetters, id)
 	}
-	for id, n := range letters {
+	for id, n := range deadLetters {
 		if !strings.HasPrefix(id, ".") {
 			c.fail("a dead letter %s without a commit", id)
 		} else if n > 1 && !again {

@@ -44,25 +44,25 @@ func (s *coverage) merge(rows map[string]map[string]int) {
 
 // What jobs, clients and time do by themselves; a run without one of them proves less than it says.
 const (
-	jobFails     = "an attempt failed"
-	jobKills     = "a job killed its worker"
-	jobSlow      = "an attempt took too long"
-	jobBuried    = "a job was dead-lettered"
-	jobExpired   = "a job expired before its turn"
-	jobCancelled = "a job was cancelled"
-	jobTwice     = "a job was stored twice"
-	jobConflict  = "an id came with another payload"
-	jobLater     = "an attempt other than the first succeeded"
-	ackMissed    = "a client got no PubAck"
-	stateReset   = "a state was reset after idle time"
-	stateMoved   = "a state was restored on another worker"
-	cleanedUp    = "a session was cleaned up"
-	epochEnds    = "a commit by another epoch than the one before"
-	tooLarge     = "an outcome or a state did not fit"
-	recordGone   = "a session record expired"
+	jobFails        = "an attempt failed"
+	jobKills        = "a job killed its worker"
+	jobSlow         = "an attempt took too long"
+	jobDeadLettered = "a job was dead-lettered"
+	jobExpired      = "a job expired before its turn"
+	jobCancelled    = "a job was cancelled"
+	jobTwice        = "a job was stored twice"
+	jobConflict     = "an id came with another payload"
+	jobLater        = "an attempt other than the first succeeded"
+	ackMissed       = "a client got no PubAck"
+	stateReset      = "a state was reset after idle time"
+	stateMoved      = "a state was restored on another worker"
+	cleanedUp       = "a session was cleaned up"
+	epochEnds       = "a commit by another epoch than the one before"
+	tooLarge        = "an outcome or a state did not fit"
+	recordGone      = "a session record expired"
 )
 
-var inJobsRows = []string{jobFails, jobKills, jobSlow, jobBuried, jobExpired, jobCancelled, jobTwice, jobConflict, jobLater, ackMissed, stateReset, stateMoved, cleanedUp, epochEnds,
+var inJobsRows = []string{jobFails, jobKills, jobSlow, jobDeadLettered, jobExpired, jobCancelled, jobTwice, jobConflict, jobLater, ackMissed, stateReset, stateMoved, cleanedUp, epochEnds,
 	tooLarge, recordGone}
 
 // atPoints are faults that come at points only, and each must.
@@ -148,7 +148,7 @@ func (s *coverage) countJobs(h *history) {
 		case e.kind == ended && e.text == "cancelled":
 			s.add(inJobs, jobSlow, 1)
 		case e.kind == deadLetter:
-			s.add(inJobs, jobBuried, 1)
+			s.add(inJobs, jobDeadLettered, 1)
 		case e.kind == stored:
 			if messages[key(e)]++; messages[key(e)] == 2 {
 				s.add(inJobs, jobTwice, 1)

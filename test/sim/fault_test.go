@@ -42,7 +42,7 @@ const (
 	repartitioned   faultKind = "number of partitions changed by the operator"
 	assignLost      faultKind = "bucket of assignments deleted"
 	controlLost     faultKind = "bucket of control deleted"
-	lettersLost     faultKind = "stream of dead letters deleted"
+	deadLettersLost faultKind = "stream of dead letters deleted"
 	eventsLost      faultKind = "stream of events deleted"
 	resultsLost     faultKind = "bucket of results deleted"
 	recordsLost     faultKind = "bucket of sessions deleted"
@@ -59,7 +59,7 @@ const (
 
 // timedFaults can strike at any time; the others belong to points.
 var timedFaults = []faultKind{hostKill, hostFreeze, hostDrain, hostReplaced, hostRetired, cutBoth, cutUp, cutDown, connReset, serverCutOff, election, workerKill, brokerRestart, brokerKill, dispatchKill, dispatchFreeze, dispatchRestart, resultsFull, recordsFull, batchesFull, repartitioned,
-	assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, intruder, emptied, hostClock, dispatchClock, brokerClock}
+	assignLost, controlLost, deadLettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost, intruder, emptied, hostClock, dispatchClock, brokerClock}
 
 // hostFaults are those that a host's point can bring.
 var hostFaults = []faultKind{hostKill, hostKill, hostKill, hostFreeze, cutBoth, cutUp, cutDown, connReset, workerKill, brokerRestart, brokerKill}
@@ -134,7 +134,7 @@ func (w *world) strike(f plannedFault, p *process, at string) {
 		w.fill(f, p)
 	case repartitioned:
 		w.repartition(1 + int(f.at.Milliseconds())%8)
-	case assignLost, controlLost, lettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost:
+	case assignLost, controlLost, deadLettersLost, eventsLost, resultsLost, recordsLost, jobsLost, anonymousLost, batchesLost:
 		w.lose(f.kind)
 	case intruder:
 		w.intrude(f)

@@ -180,7 +180,7 @@ func (p *plan) addTimed(r *rand.Rand, k faultKind) {
 		f.target, f.lasts, p.clustered = "", 4*time.Second+time.Duration(r.IntN(5000))*time.Millisecond, true
 	case brokerKill, brokerRestart, emptied:
 		f.target, f.lasts = "", time.Duration(r.IntN(5000))*time.Millisecond
-	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, lettersLost, eventsLost, batchesLost, brokerClock, intruder:
+	case resultsFull, recordsFull, batchesFull, repartitioned, assignLost, controlLost, deadLettersLost, eventsLost, batchesLost, brokerClock, intruder:
 		f.target = ""
 	}
 	p.faults = append(p.faults, f)

@@ -204,7 +204,7 @@ func (w *world) host(workers, slots int) func(string) *process {
 }
 
 func (w *world) serveHost(p *process) error {
-	h, err := host.New(host.Config{Name: p.name, NC: p.nc, Pool: p.pool, Models: models{}, Capacity: p.pool.seats * p.pool.slots,
+	h, err := host.New(host.Config{Name: p.name, NC: p.nc, Pool: p.pool, Models: models{}, Capacity: p.pool.size * p.pool.slots,
 		SessionIdle: w.plan.idle, Machine: w.clocks.machine(p.name), Log: w.log(p)})
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 // may come twice: what they hold is no promise, or is written again. Outcomes are forgotten, as when their time is over. A session
 // goes on if a host has it in memory, or says that it begins again; an attempt that nobody remembers is started again. Jobs that had
 // no outcome may be gone. Batches may be unknown, and what was not published of them never runs.
-var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, lettersLost: stream.Dead, eventsLost: stream.Events,
+var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, deadLettersLost: stream.Dead, eventsLost: stream.Events,
 	resultsLost: "KV_" + stream.Results, recordsLost: "KV_" + stream.Sessions, jobsLost: stream.Jobs, anonymousLost: stream.Anonymous, batchesLost: stream.BatchesStream}
 
 // lose deletes a store. The director does it; if the broker is away nothing happens.

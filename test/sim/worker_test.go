@@ -24,7 +24,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	workers []*worker
-	seats   int
+	size    int
 	dead    chan struct{} // closed: the host was killed, and its workers with it
 	changed chan struct{} // closed and replaced whenever a slot may have come free
 }
@@ -53,15 +53,15 @@ var (
 const respawn = 100 * time.Millisecond
 
 func newPool(w *world, who string, workers, slots int) *pool {
-	p := &pool{world: w, who: who, slots: slots, seats: workers, dead: make(chan struct{}), changed: make(chan struct{})}
+	p := &pool{world: w, who: who, slots: slots, size: workers, dead: make(chan struct{}), changed: make(chan struct{})}
 	for n := range workers {
 		p.workers = append(p.workers, p.spawn(n))
 	}
 	return p
 }
 
-func (p *pool) spawn(seat int) *worker {
-	return &worker{id: p.world.workerIDs.Add(1), name: fmt.Sprintf("%s/%d", p.who, seat), gone: make(chan struct{}), states: map[string]resident{}}
+func (p *pool) spawn(index int) *worker {
+	return &worker{id: p.world.workerIDs.Add(1), name: fmt.Sprintf("%s/%d", p.who, index), gone: make(chan struct{}), states: map[string]resident{}}
 }
 
 // through waits while the host's process is stopped; false: it was killed.
@@ -140,7 +140,7 @@ func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {
 func (p *pool) Workers() workers.Counts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found := workers.Counts{Size: p.seats}
+	found := workers.Counts{Size: p.size}
 	for _, w := range p.workers {
 		if w != nil {
 			found.Active++
@@ -168,15 +168,15 @@ func (p *pool) kill() {
 // killWorker ends one worker, a busy one if there is one; another one takes its place.
 func (p *pool) killWorker() (inFlight bool) {
 	p.mu.Lock()
-	seat := slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil && w.busy > 0 })
-	if seat < 0 {
-		seat = slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil })
+	index := slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil && w.busy > 0 })
+	if index < 0 {
+		index = slices.IndexFunc(p.workers, func(w *worker) bool { return w != nil })
 	}
-	if seat < 0 {
+	if index < 0 {
 		p.mu.Unlock()
 		return false
 	}
-	w := p.workers[seat]
+	w := p.workers[index]
 	inFlight = w.busy > 0
 	p.mu.Unlock()
 	p.end(w)
@@ -186,18 +186,18 @@ func (p *pool) killWorker() (inFlight bool) {
 func (p *pool) end(w *worker) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seat := slices.Index(p.workers, w)
-	if seat < 0 {
+	index := slices.Index(p.workers, w)
+	if index < 0 {
 		return // it is gone already
 	}
 	close(w.gone)
 	p.note(event{kind: died, who: p.who, text: w.name})
-	p.workers[seat] = nil
+	p.workers[index] = nil
 	p.world.wg.Go(func() {
 		sleep(respawn)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.workers[seat] = p.spawn(seat)
+		p.workers[index] = p.spawn(index)
 		p.announceLocked()
 	})
 }

@@ -283,13 +283,13 @@ func (r *runner) announce(rec *batch.Record) {
 		if to := replyOf(rec, r.s.Accounts()); to != "" {
 			err = r.s.Send(to, header, text)
 		}
-		var told []byte
-		if told, _ = json.Marshal(map[string]any{"event": "dspex.batch.ended", "at": stamp(r.s.Clock.Now()), "tenant": rec.Tenant, "batch": json.RawMessage(text)}); err == nil {
-			err = r.s.Send(contract.SubjectBatchEnded, nil, told)
+		var event []byte
+		if event, _ = json.Marshal(map[string]any{"event": "dspex.batch.ended", "at": stamp(r.s.Clock.Now()), "tenant": rec.Tenant, "batch": json.RawMessage(text)}); err == nil {
+			err = r.s.Send(contract.SubjectBatchEnded, nil, event)
 		}
 	}
 	if err != nil {
-		r.s.Log.Warn("batch_end_not_told", "batch", r.id, "error", err)
+		r.s.Log.Warn("batch_end_not_sent", "batch", r.id, "error", err)
 	}
 	r.post(batch.Announced{})
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// Letters serves the requests.
-type Letters struct {
+// Service serves the requests.
+type Service struct {
 	broker *stream.Access
 	log    *slog.Logger
 }
 
 // New serves the dead letters of a broker.
-func New(broker *stream.Access, log *slog.Logger) *Letters { return &Letters{broker, log} }
+func New(broker *stream.Access, log *slog.Logger) *Service { return &Service{broker, log} }
 
 // Bounds of one request about dead letters.
 const (
@@ -121,7 +121,7 @@ func (a *query) subjects() []string {
 
 // scan passes the dead letters that match to visit, at most a.limit. It returns the cursor of the next page, "" when there is none.
 // The first page fixes where the last one ends: what dies meanwhile is not met.
-func (l *Letters) scan(ctx context.Context, a *query, visit func(*deadLetter) error) (cursor string, err error) {
+func (l *Service) scan(ctx context.Context, a *query, visit func(*deadLetter) error) (cursor string, err error) {
 	if a.until == 0 {
 		if a.until, err = l.broker.LastSequence(ctx, stream.Dead); err != nil {
 			return "", err
@@ -154,7 +154,7 @@ type deadLetter struct {
 }
 
 // match reads a dead letter and compares it with the filter.
-func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time.Time) (*deadLetter, bool, error) {
+func (l *Service) match(ctx context.Context, a *query, m stream.Stored, now time.Time) (*deadLetter, bool, error) {
 	letter, err := jobs.ParseDeadLetter(m.Subject, m.Header)
 	if err != nil {
 		l.log.Warn("dead_letter_unreadable", "sequence", m.Sequence, "error", err)
@@ -180,7 +180,7 @@ func (l *Letters) match(ctx context.Context, a *query, m stream.Stored, now time
 }
 
 // note looks whether a dead letter was replayed.
-func (l *Letters) note(ctx context.Context, b *deadLetter) error {
+func (l *Service) note(ctx context.Context, b *deadLetter) error {
 	m, err := l.broker.Reads.Last(ctx, l.broker.NC, stream.Dead, replayedSubject(b.sequence))
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil
@@ -213,7 +213,7 @@ func (b *deadLetter) brief() map[string]any {
 }
 
 // List answers one page of the dead letters, the oldest first.
-func (l *Letters) List(ctx context.Context, r endpoint.Request) {
+func (l *Service) List(ctx context.Context, r endpoint.Request) {
 	a := &query{}
 	bad := endpoint.ReadBody(r, `{"session": "...", "error_category": "...", "limit": 100, "cursor": "..."}`, a.entries(r))
 	if bad == nil {
@@ -233,7 +233,7 @@ func (l *Letters) List(ctx context.Context, r endpoint.Request) {
 }
 
 // Show answers everything about one dead letter: its request, why it failed, and every attempt's error.
-func (l *Letters) Show(ctx context.Context, r endpoint.Request) {
+func (l *Service) Show(ctx context.Context, r endpoint.Request) {
 	var sequence int64
 	if bad := endpoint.ReadBody(r, `{"sequence": 1}`, map[string]*endpoint.Entry{"sequence": endpoint.Int(&sequence, "a dead letter's sequence", 1, 1<<53).Needed()}); bad != nil {
 		endpoint.Refuse(r, bad)
@@ -286,7 +286,7 @@ func decoded(kind string, body []byte) (v any, err error) {
 }
 
 // letter reads one dead letter.
-func (l *Letters) letter(ctx context.Context, tenant string, sequence uint64) (*deadLetter, []byte, *jobs.Error) {
+func (l *Service) letter(ctx context.Context, tenant string, sequence uint64) (*deadLetter, []byte, *jobs.Error) {
 	m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, stream.Dead, sequence)
 	if err != nil && !errors.Is(err, stream.ErrNotFound) {
 		return nil, nil, endpoint.Unreadable(err)
@@ -300,6 +300,6 @@ func (l *Letters) letter(ctx context.Context, tenant string, sequence uint64) (*
 			return b, m.Data, nil
 		}
 	}
-	return nil, nil, jobs.Errorf(jobs.Session, jobs.CodeLetterUnknown, "there is no dead letter with that sequence").
+	return nil, nil, jobs.Errorf(jobs.Session, jobs.CodeDeadLetterUnknown, "there is no dead letter with that sequence").
 		WithHint("dead letters are kept for 30 days, unless they are purged; `dspex dlq list` shows the existing ones")
 }

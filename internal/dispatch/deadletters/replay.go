@@ -12,7 +12,7 @@ import (
 )
 
 // Replay makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
-func (l *Letters) Replay(ctx context.Context, r endpoint.Request) {
+func (l *Service) Replay(ctx context.Context, r endpoint.Request) {
 	a := &query{}
 	if bad := a.choose(r); bad != nil {
 		endpoint.Refuse(r, bad)
@@ -45,7 +45,7 @@ func (l *Letters) Replay(ctx context.Context, r endpoint.Request) {
 }
 
 // replay publishes the job of one dead letter to the end of its session's queue, or to its lane, unless that was done before.
-func (l *Letters) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
+func (l *Service) replay(ctx context.Context, tenant string, sequence uint64) (map[string]any, *jobs.Error) {
 	b, body, bad := l.letter(ctx, tenant, sequence)
 	switch {
 	case bad != nil:
@@ -89,7 +89,7 @@ func replayHeader(b *deadLetter, job string) map[string][]string {
 }
 
 // markReplayed notes the replay beside the dead letter; a note that is there stays. It reports whether this one is the first.
-func (l *Letters) markReplayed(sequence uint64, job string) (first bool, err error) {
+func (l *Service) markReplayed(sequence uint64, job string) (first bool, err error) {
 	err = l.broker.StoreFirst(replayedSubject(sequence), map[string][]string{jobs.HeaderJob: {job}}, nil)
 	if errors.Is(err, stream.ErrWrongRevision) {
 		return false, nil
@@ -98,7 +98,7 @@ func (l *Letters) markReplayed(sequence uint64, job string) (first bool, err err
 }
 
 // Purge removes dead letters.
-func (l *Letters) Purge(ctx context.Context, r endpoint.Request) {
+func (l *Service) Purge(ctx context.Context, r endpoint.Request) {
 	a := &query{}
 	if bad := a.choose(r); bad != nil {
 		endpoint.Refuse(r, bad)
@@ -128,7 +128,7 @@ func (l *Letters) Purge(ctx context.Context, r endpoint.Request) {
 }
 
 // purge removes a dead letter, then the note about it.
-func (l *Letters) purge(ctx context.Context, b *deadLetter) error {
+func (l *Service) purge(ctx context.Context, b *deadLetter) error {
 	if err := l.broker.DeleteMessage(ctx, stream.Dead, b.sequence); err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ func errorFrame(body []byte, worker string) (e *jobs.Error, called use, spans []
 		case key == "retryable" && kind == wire.Bool:
 			e.Retryable, _ = in.Bool()
 		case key == "lm_called" && kind == wire.Bool:
-			told, _ := in.Bool()
-			called = useOf(told)
+			class, _ := in.Bool()
+			called = useOf(class)
 		case key == "spans" && kind == wire.Array:
 			spans, _ = in.Raw()
 		case key == "lm" && kind == wire.Map:

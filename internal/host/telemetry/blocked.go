@@ -10,9 +10,9 @@ import (
 
 // Blocked are the blocked jobs, by driver and step.
 type Blocked struct {
-	mu   sync.Mutex
-	at   map[any]lifecycle.Step
-	said map[lifecycle.Step]time.Time // when the log told of it last
+	mu     sync.Mutex
+	at     map[any]lifecycle.Step
+	logged map[lifecycle.Step]time.Time // when the log told of it last
 }
 
 // Steps are those at which a job can be blocked.
@@ -28,12 +28,12 @@ func (b *Blocked) Add(by any, step lifecycle.Step, cause error, log *slog.Logger
 	}
 	b.mu.Lock()
 	if b.at == nil {
-		b.at, b.said = map[any]lifecycle.Step{}, map[lifecycle.Step]time.Time{}
+		b.at, b.logged = map[any]lifecycle.Step{}, map[lifecycle.Step]time.Time{}
 	}
 	b.at[by] = step
-	quiet := time.Since(b.said[step]) < blockedSilence
+	quiet := time.Since(b.logged[step]) < blockedSilence
 	if !quiet {
-		b.said[step] = time.Now()
+		b.logged[step] = time.Now()
 	}
 	b.mu.Unlock()
 	if !quiet {

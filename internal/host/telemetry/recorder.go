@@ -73,8 +73,8 @@ func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
 func (r *Recorder) Counted() []prometheus.Collector { return r.metrics.all() }
 
 // Attempted records an attempt that ran in a worker: when it began, and what the worker has told of its spans, nil if nothing.
-func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, told []byte) {
-	r.spans.attempted(t, out, began, told)
+func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, spans []byte) {
+	r.spans.attempted(t, out, began, spans)
 	r.metrics.ran(out, r.TraceID(t))
 	r.events.emit(ofExecute, t, out.Slot.Worker, out.Ran, out.Err)
 	if out.Err != nil {

@@ -60,7 +60,7 @@ func (s *spans) waited(t *lifecycle.Task, worker string, began time.Time, e *job
 }
 
 // attempted makes the span of an attempt, and below it those that the worker has told.
-func (s *spans) attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, told []byte) {
+func (s *spans) attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, spans []byte) {
 	of, _ := s.of(t)
 	if !of.Sampled() || began.IsZero() {
 		return
@@ -68,7 +68,7 @@ func (s *spans) attempted(t *lifecycle.Task, out *lifecycle.Output, began time.T
 	start, end := s.at(began), s.at(time.Now())
 	a := s.tracer.Record(of, tracing.Span{Name: "attempt", Kind: tracing.Internal, Start: start, End: end, Error: code(out.Err), Attributes: []tracing.Attribute{
 		tracing.Number("dspex.attempt", int64(t.Attempt)), tracing.Text("dspex.host", s.host), tracing.Text("dspex.worker", out.Slot.Worker), tracing.Flag("dspex.gave_up", out.GaveUp)}})
-	s.tracer.RecordTold(a, start, end, told)
+	s.tracer.RecordWorkerSpans(a, start, end, spans)
 }
 
 // ended makes the span of a job that has an outcome.

@@ -9,11 +9,11 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// mostTold bounds the spans of one attempt that a worker may tell of.
-const mostTold = 128
+// mostWorkerSpans bounds the spans of one attempt that a worker may tell of.
+const mostWorkerSpans = 128
 
-// told is a span as a worker tells of it (contract/frame.md, "Spans"): times are in microseconds since the call came.
-type told struct {
+// workerSpan is a span as a worker tells of it (contract/frame.md, "Spans"): times are in microseconds since the call came.
+type workerSpan struct {
 	name       string
 	client     bool
 	start, end time.Duration
@@ -22,8 +22,8 @@ type told struct {
 	err        string
 }
 
-// RecordTold makes the spans that a worker has told of a call, below the attempt's. They lie within it: the worker's clock is its own.
-func (t *Tracer) RecordTold(attempt Context, start, end time.Time, list []byte) {
+// RecordWorkerSpans makes the spans that a worker has told of a call, below the attempt's. They lie within it: the worker's clock is its own.
+func (t *Tracer) RecordWorkerSpans(attempt Context, start, end time.Time, list []byte) {
 	if t == nil || list == nil || !attempt.Sampled() {
 		return
 	}
@@ -32,9 +32,9 @@ func (t *Tracer) RecordTold(attempt Context, start, end time.Time, list []byte) 
 	if err != nil {
 		return
 	}
-	made := make([]Context, 0, min(n, mostTold))
-	for range min(n, mostTold) {
-		s, err := readTold(in)
+	made := make([]Context, 0, min(n, mostWorkerSpans))
+	for range min(n, mostWorkerSpans) {
+		s, err := readWorkerSpan(in)
 		if err != nil {
 			return
 		}
@@ -57,10 +57,10 @@ func (t *Tracer) RecordTold(attempt Context, start, end time.Time, list []byte) 
 	}
 }
 
-func readTold(in *wire.Reader) (s told, err error) {
+func readWorkerSpan(in *wire.Reader) (s workerSpan, err error) {
 	n, err := in.Array()
 	if err != nil || n < 6 {
-		return s, errTold
+		return s, errWorkerSpan
 	}
 	var from, took uint64
 	if s.name, err = in.Str(); err != nil {
@@ -98,9 +98,9 @@ func readTold(in *wire.Reader) (s told, err error) {
 	return s, nil
 }
 
-var errTold = errors.New("a span must be an array of six fields")
+var errWorkerSpan = errors.New("a span must be an array of six fields")
 
-func (s *told) readAttribute(in *wire.Reader) error {
+func (s *workerSpan) readAttribute(in *wire.Reader) error {
 	key, err := in.Str()
 	if err != nil {
 		return err
