@@ -20,7 +20,7 @@ func (c *Client) Adapter() *Adapter {
 	return &Adapter{c, "adapter-" + hex.EncodeToString(random)}
 }
 
-// Session is the session of the adapter's programs. Who knows it can use them; idle for an hour, it is dropped.
+// Session is the session of the adapter's programs. Any client that has its id can use them; idle for an hour, it is dropped.
 func (a *Adapter) Session() string { return a.session }
 
 // CreateProgram keeps a program; config is the arguments of create_program. The result is the id that config gives it.

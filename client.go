@@ -278,7 +278,7 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 	if _, open := errors.AsType[undecided](err); open {
 		return nil, transport(ctx, cmp.Or(ctx.Err(), context.DeadlineExceeded), job)
 	}
-	if err != nil && !errors.Is(err, errNotStored) { // that answer says more
+	if err != nil && !errors.Is(err, errNotStored) { // that answer has more details
 		return nil, transport(ctx, err, job)
 	}
 	return answer, nil

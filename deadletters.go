@@ -175,7 +175,7 @@ type ReplayResult struct {
 	Err      error  // why it could not be replayed: an *Error
 }
 
-// ReplayDeadLetter makes a new job of a dead letter, at the end of its session's queue or in its lane. Asking twice makes one
+// ReplayDeadLetter makes a new job of a dead letter, at the end of its session's queue or in its lane. Two requests make one
 // job. The dead letter stays.
 func (a *Admin) ReplayDeadLetter(ctx context.Context, sequence uint64) (ReplayResult, error) {
 	for r, err := range a.replay(ctx, map[string]any{"sequence": sequence}, 1) {

@@ -20,7 +20,7 @@
 //	}
 //
 // The client retries nothing itself: retries, backoff and deadlines travel with the job and are carried out where it runs.
-// It speaks the wire of contract/job.md; any program with NATS and JSON can do the same without it.
+// It implements the protocol of contract/job.md; any program with NATS and JSON can do the same without it.
 //
 // Package dspextest has a stand-in and a whole deployment in the test's own process, for tests of programs that use this client.
 package dspex

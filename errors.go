@@ -42,7 +42,7 @@ const (
 	CodeClientTimeout   = "client_timeout"             // no reply within the context's deadline or the call's own bound
 	CodeClientCancelled = "client_cancelled"           // the context was cancelled; the job may still run
 	CodeBadReply        = "bad_reply"                  // an answer that is not of contract/job.md
-	CodeWrongDomain     = "wrong_domain"               // stored in another JetStream domain than WithJetStreamDomain says
+	CodeWrongDomain     = "wrong_domain"               // stored in another JetStream domain than that of WithJetStreamDomain
 	CodeBroker          = contract.CodeBroker          // no connection to NATS
 	CodePoolUnavailable = contract.CodePoolUnavailable // NATS answers, dspex does not
 	CodeBadRequest      = contract.CodeBadRequest      // arguments that have no JSON form

@@ -51,7 +51,7 @@ func (c *Client) Cancel(ctx context.Context, job JobRef) (Job, error) {
 
 // Bounds of Wait and Cancel.
 const (
-	waitRound  = 30 * time.Second // of one request: a dispatcher that went away is noticed then
+	waitRound  = 30 * time.Second // of one request: a dispatcher that went away is detected then
 	cancelTime = 20 * time.Second // the dispatcher gives up after 15 s
 	waitErrors = 5                // retryable failures in a row, before Wait gives up
 )

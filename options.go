@@ -35,7 +35,7 @@ func (o option) applyCall(r *request)    { o(r) }
 func (o option) applySubmit(r *request)  { o(r) }
 func (o option) applySession(r *request) { o(r) }
 
-// WithTraceparent says which span the job belongs to, as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>. With OpenTelemetry:
+// WithTraceparent sets the span that the job belongs to, as W3C Trace Context has it: 00-<trace id>-<span id>-<flags>. With OpenTelemetry:
 //
 //	carrier := propagation.MapCarrier{}
 //	propagation.TraceContext{}.Inject(ctx, carrier)

@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// SessionState is what the worker that ran a job knew of its session.
+// SessionState is what the worker that ran a job had of its session.
 type SessionState string
 
 // The states of a session in a reply.
@@ -131,7 +131,7 @@ func headerInt(m *nats.Msg, name string) int {
 	return n
 }
 
-// largestObject bounds what a client reads of an object, whatever a reference says.
+// largestObject bounds what a client reads of an object, whatever a reference claims.
 const largestObject = 1 << 30
 
 // resolved has the result that a reply refers to in its place. An object that is gone is an error of code object_unknown.

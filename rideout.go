@@ -17,7 +17,7 @@ import (
 // errNotStored is the answer of a dispatcher that could not store the job.
 var errNotStored = errors.New("the broker did not store the job")
 
-// undecided is the refusal of a try after one that may have been accepted: the time after which to come back, 0 if it says none.
+// undecided is the refusal of a try after one that may have been accepted: the time after which to come back, 0 if it has none.
 type undecided time.Duration
 
 func (undecided) Error() string { return "refused, but an earlier try may have been accepted" }

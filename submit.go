@@ -119,7 +119,7 @@ func (c *Client) untilFull(ctx context.Context) (bounded context.Context, end fu
 // tooManyRequests is how a broker reports that more waits to be stored than it keeps (max_buffered_size in nats.conf).
 const tooManyRequests = 10167
 
-// notStored tells a full stream from a broker that was not reached.
+// notStored distinguishes a full stream from a broker that was not reached.
 func notStored(ctx context.Context, err error, job JobRef) *Error {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	if !ok {

@@ -50,7 +50,7 @@ func WithModules(dir string, names ...string) Option {
 // WithWorkers sets the number of Python workers. The default is 4.
 func WithWorkers(n int) Option { return func(c *devserver.Config) { c.Workers = n } }
 
-// WithMode sets the mode, whatever $TEST_MODE says.
+// WithMode sets the mode, whatever $TEST_MODE is.
 func WithMode(m Mode) Option { return func(c *devserver.Config) { c.Test.Mode = string(m) } }
 
 // WithScenario adds rules: of those that answer the first that matches counts, and of those that strike the first that is not

@@ -11,9 +11,9 @@
 //	}
 //
 // [NewFake] is a stand-in: the test itself answers each command. It takes milliseconds and needs no Python; it retries nothing,
-// knows no deadlines and keeps no order. [Open] is a whole deployment with all of the service's promises, in the mode that the
+// has no deadlines and keeps no order. [Open] is a whole deployment with all of the service's promises, in the mode that the
 // environment variable TEST_MODE names: without Python by default, with Python workers, or with DSPy. A
-// scenario answers, fails and holds up what the test says. [Start] is one with Python workers and the stub engine, whatever
+// scenario answers, fails and delays what the test lists. [Start] is one with Python workers and the stub engine, whatever
 // TEST_MODE is, for modules of Python.
 package dspextest
 

@@ -35,7 +35,7 @@ async def rate(text: str) -> dict[str, Any]:
 
 @command
 async def countdown(start: int) -> str:
-    """Partial output goes to who asked for it (`--stream`, options.stream)."""
+    """Partial output goes to the caller that requested it (`--stream`, options.stream)."""
     for left in range(start, 0, -1):
         current_job().emit(f"{left}...")
         await asyncio.sleep(0.01)

@@ -22,7 +22,7 @@ type Host struct {
 	Name     string
 	Capacity int  // slots; hosts share the partitions in this proportion, at least 1
 	Draining bool // gives everything away
-	Unheard  bool // keeps what it holds, and is given nothing: nobody knows whether it lives
+	Unheard  bool // keeps what it holds, and is given nothing: its liveness is unknown
 }
 
 // Move gives a partition to a host.

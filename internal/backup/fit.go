@@ -18,7 +18,7 @@ type fit struct {
 	known   map[string]known // session's record, by its key without "s."
 }
 
-// known is what a record says of its session's jobs.
+// known is what a record contains of its session's jobs.
 type known struct {
 	counts bool // in the stream of the backup
 	last   uint64
@@ -85,7 +85,7 @@ func (f *fit) record(key string, data []byte) ([]byte, bool, error) {
 }
 
 // outcome reports whether an outcome is kept. One from before the copy of the records is: its record was written before it. A later
-// one is kept if the record tells of it.
+// one is kept if the record refers to it.
 func (f *fit) outcome(key string, written time.Time, data []byte) (bool, error) {
 	r, err := jobs.ParseResult(data)
 	if err != nil {

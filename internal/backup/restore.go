@@ -101,7 +101,7 @@ func (r *restorer) restore(ctx context.Context, o Object) error {
 	sent := make(chan error, 1)
 	go func() {
 		err := r.send(ctx, to, in)
-		_ = in.CloseWithError(err) // who writes learns of it
+		_ = in.CloseWithError(err) // the writer gets an error
 		sent <- err
 	}()
 	err = r.pack(o, out)

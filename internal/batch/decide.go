@@ -60,7 +60,7 @@ func (r *Run) conclude(stamp time.Time) {
 	r.dirty = true
 }
 
-// finish stores the end, tells it, and stores that it was told.
+// finish stores the end, announces it, and stores that it was announced.
 func (r *Run) finish(now time.Time, do []Action) []Action {
 	switch {
 	case r.writing || r.telling || now.Before(r.failedAt):
@@ -284,7 +284,7 @@ func (r *Run) save(now time.Time, do []Action) []Action {
 	return do
 }
 
-// Next is the moment at which Step wants a Tick, if nothing happens before.
+// Next is the moment at which Step needs a Tick, if nothing happens before.
 func (r *Run) Next(now time.Time) time.Time {
 	next := now.Add(time.Second)
 	if r.flight > 0 && !r.looking && r.lookAt.Before(next) {

@@ -52,7 +52,7 @@ type Written struct{}
 // NotWritten answers Write when nothing was written.
 type NotWritten struct{}
 
-// Changed tells the record as it is stored now: somebody else has written it, or whether a Write was stored is in doubt. Nil: it is gone.
+// Changed has the record as it is stored now: somebody else has written it, or whether a Write was stored is in doubt. Nil: it is gone.
 type Changed struct{ Record *Record }
 
 // Announced answers Announce.
@@ -89,7 +89,7 @@ func (Announced) event() {}
 
 func (Tick) event() {}
 
-// Action is something to do. Each is answered by one event, if nothing else is said.
+// Action is something to do. Each is answered by one event, unless its comment states otherwise.
 type Action interface{ action() }
 
 // Open reads the jobs of a chunk and its parts.
@@ -113,7 +113,7 @@ type Save struct {
 // Write stores the record, if it is still the one that was read or written last.
 type Write struct{ Record Record }
 
-// Announce tells the end of the batch. It may be told twice.
+// Announce publishes the end of the batch. It may be published twice.
 type Announce struct{ Record Record }
 
 // Stop reports that nothing more is to do here: the batch has ended, is gone, or another leader serves it. No event answers it.

@@ -152,7 +152,7 @@ func (t *Tally) clone() Tally {
 	return c
 }
 
-// End is what Run knows of an outcome. The reply itself stays with the caller, which carries the actions out, until it is saved.
+// End is what Run keeps of an outcome. The reply itself stays with the caller, which carries the actions out, until it is saved.
 type End struct {
 	Index int
 	Kind  jobs.Kind

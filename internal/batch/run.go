@@ -58,7 +58,7 @@ func (r *Run) Stored() int { return r.rec.Stored }
 func (r *Run) loaded(now time.Time, e Loaded) {
 	r.loading = false
 	if e.First != r.end() {
-		return // it is not wanted any more
+		return // it is not needed any more
 	}
 	c := &chunk{first: e.First, jobs: make([]job, len(e.Lines)), part: e.Parts, left: len(e.Lines)}
 	r.chunks = append(r.chunks, c)

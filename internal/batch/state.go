@@ -26,7 +26,7 @@ const (
 // Run decides what to do for one batch. Its state is recreated from what is stored: whatever leads next begins with the record.
 type Run struct {
 	rec     Record // as it is to be written next
-	durable int    // no job from here on has been published, as the stored record says
+	durable int    // no job from here on has been published, by the stored record
 	earlier int    // jobs before this one may have been published by an earlier leader
 
 	chunks   []*chunk // open, in their order
@@ -92,7 +92,7 @@ type chunk struct {
 // NewRun begins with a record that Waits. maxPayload is the broker's: a part has an eighth of it, and one outcome, at most.
 func NewRun(r *Record, maxPayload int) *Run {
 	rec := *r
-	rec.Seen = r.Tally.clone() // of later outcomes the chunks tell
+	rec.Seen = r.Tally.clone() // later outcomes are in the chunks
 	rec.Tally = r.Tally.clone()
 	return &Run{rec: rec, durable: r.Opened, earlier: r.Opened, sessions: map[string]*session{}, lookPause: lookSoon, partBytes: min(mostPart, maxPayload/8)}
 }

@@ -1,8 +1,8 @@
 // Package breaker keeps circuit breakers: after a number of failures in a row a breaker opens and lets nothing through, after a
 // while it lets a bounded trial through, and closes when that succeeds. sony/gobreaker carries the state machine; this package
-// adds what is shared between hosts (a state learnt from elsewhere, a reset), what is shown of it, and whom to wake.
+// adds what is shared between hosts (a state received from another host, a reset), what is shown of it, and whom to wake.
 //
-// It does no I/O and does not know what it protects. Its clock is the process's monotonic one.
+// It does no I/O and is independent of what it protects. Its clock is the process's monotonic one.
 package breaker
 
 import (
@@ -36,7 +36,7 @@ const (
 	Silent  Result = iota // it is no evidence of what the breaker protects: cancelled, refused, failed for another reason
 	Success               //
 	Failure               //
-	Retried               // it failed and will be tried again: a trial has failed, else nothing is said yet
+	Retried               // it failed and will be tried again: a trial has failed, else nothing is decided yet
 )
 
 func (r Result) String() string { return [...]string{"silent", "success", "failure", "retried"}[r] }
@@ -63,7 +63,7 @@ type Breaker struct {
 
 	mu       sync.Mutex
 	machine  *gobreaker.TwoStepCircuitBreaker[struct{}]
-	timeout  time.Duration // of machine: shorter than cfg.Timeout when it was learnt late that the breaker is open
+	timeout  time.Duration // of machine: shorter than cfg.Timeout when the report that the breaker is open came late
 	retryAt  time.Time     // when an open breaker becomes half-open
 	failures int           // that opened it
 	state    State         // as last seen
@@ -99,8 +99,8 @@ func (b *Breaker) build(timeout time.Duration) *gobreaker.TwoStepCircuitBreaker[
 type Refusal struct {
 	Name       string
 	State      State
-	RetryAfter time.Duration   // when it is worth asking again
-	Changed    <-chan struct{} // closes when it is worth asking earlier
+	RetryAfter time.Duration   // when another try is useful
+	Changed    <-chan struct{} // closes when an earlier try is useful
 	Failures   int             // that opened the breaker
 	Last       *control.LastFailure
 }

@@ -45,7 +45,7 @@ func (b *Breaker) Info() Info {
 	return i
 }
 
-// Join is how a breaker stands that two hosts tell of: as in the worse of them, with the trials of both.
+// Join is the state of a breaker that two hosts report: as in the worse of them, with the trials of both.
 func (i Info) Join(other Info) Info {
 	worse, better := i, other
 	if rank(other) > rank(i) {

@@ -15,7 +15,7 @@ type Event struct {
 	Info   Info
 }
 
-// Set is the breakers of one process, by name. They come to be when they are first asked. It is safe for concurrent use.
+// Set is the breakers of one process, by name. They are created at their first use. It is safe for concurrent use.
 type Set struct {
 	cfg     Config
 	onEvent func(Event)

@@ -1,6 +1,6 @@
-// Package clock tells the time of the broker on a machine whose own wall clock may be wrong, or be set while the process runs.
+// Package clock keeps the time of the broker on a machine whose own wall clock may be wrong, or be set while the process runs.
 //
-// All times that dspex writes down or compares are the broker's: its stamps on messages, and what Now says. Now is an anchor, which
+// All times that dspex writes down or compares are the broker's: its stamps on messages, and what Now returns. Now is an anchor, which
 // the broker gave, and the monotonic clock since; the machine's wall clock has no part in it. When the broker's clock steps, a new
 // era begins, and Age still reports how long ago a stamp was given.
 package clock
@@ -16,7 +16,7 @@ type Machine interface {
 	Mono() Mono
 }
 
-// Clock tells the broker's time. Make it with New; before the first Observe it trusts the machine's wall clock.
+// Clock keeps the broker's time. Make it with New; before the first Observe it trusts the machine's wall clock.
 type Clock struct {
 	machine Machine
 
@@ -40,7 +40,7 @@ func (p plain) Mono() Mono      { return time.Since(p.began) }
 // Mono is the present moment of the machine's monotonic clock.
 func (c *Clock) Mono() Mono { return c.machine.Mono() }
 
-// Observe takes a time that the broker told between two moments: it was asked at before, and the answer was here at after. It
+// Observe takes a time that the broker reported between two moments: the request was sent at before, and the answer was here at after. It
 // returns by how much the broker's clock has stepped, 0 if it has not.
 func (c *Clock) Observe(stamp time.Time, before, after Mono) (step time.Duration) {
 	c.mu.Lock()
@@ -75,14 +75,14 @@ func (c *Clock) AgeAt(m Mono, stamp time.Time) time.Duration {
 }
 
 // Sure reports whether a request for the broker's time was sent at since or later, and how far off Now was at most when it answered. What
-// it had stamped by then has the age that Age says.
+// it had stamped by then has the age that Age returns.
 func (c *Clock) Sure(since Mono) (within time.Duration, sure bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.e.within, len(c.e.eras) > 0 && c.e.sure >= since
 }
 
-// Era counts the steps of the broker's clock that were noticed.
+// Era counts the steps of the broker's clock that were detected.
 func (c *Clock) Era() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

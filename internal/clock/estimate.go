@@ -20,7 +20,7 @@ type estimate struct {
 // era is a time in which the broker's clock ran without a step.
 type era struct {
 	from   Mono  // it began then at the earliest: what was observed last before still fitted the era before
-	found  Mono  // and was noticed then
+	found  Mono  // and was detected then
 	offset int64 // unix ns of the broker, less ns of the monotonic clock
 }
 
@@ -30,7 +30,7 @@ const (
 	stepLeast = 500 * time.Millisecond
 	// mostEras bounds the steps that are kept: two brokers that take turns once a minute need them for half an hour.
 	mostEras = 64
-	// slack is how much later than the clock says a stamp may be and still belong to its era.
+	// slack is how much later than the clock's reading a stamp may be and still belong to its era.
 	slack = 250 * time.Millisecond
 )
 
@@ -84,5 +84,5 @@ func (e *estimate) age(stamp time.Time, now Mono) time.Duration {
 			return max(now-e.eras[i+1].from, 0)
 		}
 	}
-	return 0 // of an era that was not noticed yet
+	return 0 // of an era that was not detected yet
 }

@@ -5,7 +5,7 @@ import "time"
 // Step is one step of the broker's clock, as a process that was there has seen it. Both times are by the clock behind the step.
 type Step struct {
 	From  time.Time     // it came then at the earliest
-	Found time.Time     // and was noticed then
+	Found time.Time     // and was detected then
 	By    time.Duration // how far the clock went
 }
 
@@ -16,7 +16,7 @@ func (c *Clock) Steps() []Step {
 	return c.e.recorded()
 }
 
-// Learn takes the steps before the first observation, the oldest first, from who was there: what was stamped before them is as old as
+// Learn takes the steps before the first observation, the oldest first, from a process that ran then: what was stamped before them is as old as
 // it is to them. It is for the start, before anything is judged.
 func (c *Clock) Learn(steps []Step) {
 	c.mu.Lock()

@@ -18,7 +18,7 @@ var Names = []string{"dspex.yaml", "dspex.yml", "dspex.toml"}
 // maxSize bounds a file.
 const maxSize = 1 << 20
 
-// Setting is what a file says of one flag.
+// Setting is the value of one flag in a file.
 type Setting struct {
 	Key  string // as the file spells it
 	Flag string
@@ -26,7 +26,7 @@ type Setting struct {
 	At   Place
 }
 
-// File is what a file says.
+// File is the content of a file.
 type File struct {
 	Path     string // "": there is none
 	Settings []Setting

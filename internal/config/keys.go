@@ -23,7 +23,7 @@ type Key struct {
 // Flag is the flag's name.
 func (k Key) Flag() string { return strings.ReplaceAll(k.Name, "_", "-") }
 
-// keysFile is written by `go test ./docs -update` from what the programs say of their flags.
+// keysFile is written by `go test ./docs -update` from the programs' own lists of flags.
 //
 //go:embed keys.json
 var keysFile []byte
@@ -109,7 +109,7 @@ func names() []string {
 	return slices.Compact(all)
 }
 
-// near is the name that was meant by one that nobody knows, "" if none is near.
+// near is the known name that is nearest to an unknown one, "" if none is near.
 func near(name string) string {
 	best, meant := 3, ""
 	for _, n := range names() {

@@ -16,7 +16,7 @@ const (
 	HeaderErrorCode = "Nats-Service-Error-Code"
 )
 
-// Forms of bodies, as the header Content-Type says.
+// Forms of bodies, the values of the header Content-Type.
 const (
 	JSON    = "application/json"
 	MsgPack = "application/msgpack"

@@ -92,7 +92,7 @@ func Digits(s string) bool {
 	return true
 }
 
-// SequenceJob is the id of a job whose client chose none: the acknowledgement of its publish tells the sequence.
+// SequenceJob is the id of a job whose client chose none: the acknowledgement of its publish has the sequence.
 func SequenceJob(seq uint64) string { return "q" + strconv.FormatUint(seq, 10) }
 
 // JobSequence returns the stream sequence behind an id that SequenceJob made.

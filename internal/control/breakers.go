@@ -133,7 +133,7 @@ func readKey(prefix, key string) (string, error) {
 }
 
 // OpenBreaker is the value under a BreakerKey while the breaker is open: each write opens it again on every host. Under a
-// FailureKey it tells the failures in a row of all hosts while the breaker is closed.
+// FailureKey it counts the failures in a row of all hosts while the breaker is closed.
 type OpenBreaker struct {
 	Name     string       `json:"name"`
 	Host     string       `json:"host"` // who found out
@@ -165,7 +165,7 @@ func (o OpenBreaker) Bytes() []byte {
 	return b
 }
 
-// BreakersAsk is asked of a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
+// BreakersAsk is the request to a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
 type BreakersAsk struct {
 	Reset string `json:"reset,omitempty"` // name of one to reset before
 }

@@ -1,4 +1,4 @@
-// Package control is what hosts and dispatchers tell each other of themselves: heartbeats, requests to give partitions back, and what is
+// Package control is what hosts and dispatchers report to each other: heartbeats, requests to give partitions back, and what is
 // kept in dspex_control (the leader, drained hosts, breakers that are not closed, the default language model, pushed programs).
 //
 // It does no input or output. The prose is contract/breakers.md and contract/job.md.

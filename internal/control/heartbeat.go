@@ -1,6 +1,6 @@
 package control
 
-// Heartbeat is what a host says of itself every second on dspex.hb.<host> (contract/job.md). A host of another release may know
+// Heartbeat is what a host reports every second on dspex.hb.<host> (contract/job.md). A host of another release may have
 // fewer fields.
 type Heartbeat struct {
 	Host           string         `json:"host"`

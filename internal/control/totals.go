@@ -55,7 +55,7 @@ const (
 	mostTotals       = 20_000
 )
 
-// Note takes what a host says of itself, and reports whether that is news.
+// Note takes what a host reports, and reports whether that is news.
 func (t *Totals) Note(b Heartbeat) bool {
 	known, there := t.Incarnations[b.Incarnation]
 	if b.Incarnation == "" || !there && (b.Started <= t.Until || len(t.Incarnations) >= mostTotals) {

@@ -1,7 +1,7 @@
 // Package daemon is what dispatcher and worker-host have in common as programs: flags that are environment variables too,
 // the connection to the broker, the log, signals and exit statuses.
 //
-// It knows nothing of jobs.
+// It is independent of jobs.
 package daemon
 
 import (
@@ -229,7 +229,7 @@ func (p Program) healthCommand(s *Surroundings) *cobra.Command {
 }
 
 // serve connects and runs the program. Credentials that are refused at the start end it; refused later they may be in the
-// middle of a rotation: it goes on trying, with what the files say then. A connection that ends permanently ends the program.
+// middle of a rotation: it goes on trying, with the content that the files have then. A connection that ends permanently ends the program.
 func (p Program) serve(asked context.Context, s *Surroundings, c *connection) error {
 	ctx, cancel := context.WithCancelCause(asked)
 	defer cancel(nil)
@@ -260,7 +260,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	defer cancel(nil)
 	err = p.Run(ctx, s, nc)
 	if asked.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was asked to end while it waited for something
+		return nil // it had to end while it waited for something
 	}
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		return cause

@@ -50,7 +50,7 @@ type Surroundings struct {
 	Metrics  *prometheus.Registry
 	Traces   *tracing.Tracer // nil: there are no spans
 	Hurry    <-chan struct{} // closed by the second signal; the third one kills
-	Secrets  []string        // files that hold what the broker knows this program by; set when the flags are known
+	Secrets  []string        // files with the credentials of this program; set when the flags are known
 }
 
 // tellVariables adds each flag's variable to its help.

@@ -25,7 +25,7 @@ const (
 // Metrics is the endpoint /metrics, if there is an address for it.
 type Metrics struct{ Address string }
 
-// Flags declares what the operator can say of it.
+// Flags declares its flags.
 func (m *Metrics) Flags(f *pflag.FlagSet) {
 	f.StringVar(&m.Address, "metrics", "", "HOST:PORT of the endpoint /metrics for Prometheus, such as 127.0.0.1:9464 (default: none)")
 }
@@ -41,7 +41,7 @@ func (m *Metrics) Check() error {
 	return nil
 }
 
-// NewRegistry has what every process tells of itself.
+// NewRegistry has the metrics that every process reports.
 func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

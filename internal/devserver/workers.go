@@ -75,7 +75,7 @@ func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, erro
 	return pyenv.Ensure(ctx, ask)
 }
 
-// workersFailed reports why no worker starts: once, although each of them says it.
+// workersFailed reports why no worker starts: once, although each of them reports it.
 func workersFailed(err error) error {
 	var start *pyproc.StartError
 	if !errors.As(err, &start) || start.Message == "" {

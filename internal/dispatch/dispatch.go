@@ -175,7 +175,7 @@ func (d *Dispatcher) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// passes reports whether prepare is worth another try. What a single broker says is for people: JetStream is off, or a right is
+// passes reports whether prepare is worth another try. The error of a single broker is for people: JetStream is off, or a right is
 // missing.
 func (d *Dispatcher) passes(err error) bool {
 	return (d.cfg.Settings.Replicas > 1 || len(d.broker.NC.Servers()) > 1) && link.Passes(err)
@@ -187,7 +187,7 @@ const maxWaiters = 10_000
 // Blocked reports that the broker answers but stores nothing, as a nats-server does from a full disk on until it is restarted.
 func (d *Dispatcher) Blocked() bool { return d.probes.Blocked() }
 
-// auditStores is what the audit trail needs to know of the broker objects.
+// auditStores is what the audit trail needs of the broker objects.
 type auditStores struct {
 	*stores.Stores
 	*stores.Probes

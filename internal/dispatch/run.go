@@ -189,7 +189,7 @@ func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
 	return leader.Every(time.Second, log, "anchor", func(ctx context.Context) error {
 		sequence, err := broker.StoreSequence(stream.AnchorSubject)
 		if err != nil {
-			return nil // the probes tell of it
+			return nil // the probes report it
 		}
 		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 		defer cancel()
@@ -205,7 +205,7 @@ func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
 
 // tellSteps writes down each step of the broker's clock, for processes that start later.
 func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {
-	reported := -1 // also what was noticed before this time of leading
+	reported := -1 // also what was detected before this term as leader
 	return leader.Every(fleet.Tick, log, "clock", func(ctx context.Context) error {
 		now := broker.Clock.Era()
 		if now == reported {

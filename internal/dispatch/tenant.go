@@ -11,10 +11,10 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Tenants ask under subjects of their own, which the broker makes of the account that a request comes from. Under the plain
+// Tenants send requests to subjects of their own, which the broker makes of the account that a request comes from. Under the plain
 // ones are for the clients of a broker without accounts, and the operators of one with accounts, who may name a tenant.
 
-// tenantSubject is where tenants ask at an endpoint.
+// tenantSubject is a tenants' subject of an endpoint.
 func tenantSubject(plain string) string {
 	return endpoint.TenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
 }

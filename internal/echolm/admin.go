@@ -112,7 +112,7 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 }
 
 // takeControl reads a control body. Its content type is checked because a page of another origin cannot send that one
-// without asking first.
+// without a preflight request.
 func (s *Server) takeControl(w http.ResponseWriter, r *http.Request) error {
 	const expected = `expected content type application/json and a body like {"script": "lat=200,status=429"}`
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// answer is what the model says to one conversation.
+// answer is the model's answer to one conversation.
 type answer struct {
 	content  string
 	call     string // name of a native tool call, "" if there is none
@@ -190,7 +190,7 @@ func isPlainEcho(json []byte) bool {
 
 var xmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// element renders a value for the XML adapter: nested elements where only the prompt's outline tells the shape, else as
+// element renders a value for the XML adapter: nested elements where only the prompt's outline has the shape, else as
 // text, which may be JSON.
 func (t *task) element(g *generator, f *field) string {
 	if _, given := t.given[f.name]; !given && !f.toolCalls && hasClass(&f.schema) && len(f.outline.children) > 0 {

@@ -131,7 +131,7 @@ func (c *conversation) addMessages(messages *node, key string) error {
 	return nil
 }
 
-// contentText joins the texts of a content that is a text or a list of parts; other parts say nothing to an echo.
+// contentText joins the texts of a content that is a text or a list of parts; other parts have nothing to echo.
 func contentText(n *node) string {
 	if n == nil || n.kind == text {
 		if n == nil {

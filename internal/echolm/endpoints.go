@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// endpoint is one of the three ways to ask.
+// endpoint is one of the three APIs.
 type endpoint struct {
 	name  string
 	parse func(*node) (conversation, error)
@@ -108,7 +108,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, e endpoint, segme
 	x.run()
 }
 
-// note tells the ring and OnRequest of a request.
+// note passes a request to the ring and OnRequest.
 func (s *Server) note(x *exchange, endpoint string, size int) {
 	s.ring.add(Prompt{
 		Number: x.number, Time: time.Now(), Endpoint: endpoint, Model: x.c.model, Turn: x.a.turn, Stream: x.c.stream,

@@ -154,7 +154,7 @@ func (g *generator) object(dst []byte, schema *node, depth int) []byte {
 	return append(dst, '}')
 }
 
-// requiredSet returns the names that a schema requires, if they are wanted.
+// requiredSet returns the names that a schema requires, if they are needed.
 func requiredSet(schema *node, wanted bool) map[string]bool {
 	names := schema.get("required")
 	if !wanted || names == nil {
@@ -179,7 +179,7 @@ func (g *generator) mapping(dst []byte, schema *node, depth int) []byte {
 	return append(g.value(dst, extra, depth+1), '}')
 }
 
-// key writes a key of a mapping: JSON knows texts only, so the text of a value of the key's type.
+// key writes a key of a mapping: JSON has texts only, so the text of a value of the key's type.
 func (g *generator) key(dst []byte, schema *node) []byte {
 	schema = g.follow(schema, 0)
 	if name := typeOf(schema); (name == "" || name == "string") && schema.get("enum") == nil && schema.get("const") == nil {

@@ -50,7 +50,7 @@ func (n notes) add(name, line string) {
 	}
 }
 
-// schema returns the schema that a note tells: a JSON schema, or the choices of an enumeration.
+// schema returns the schema in a note: a JSON schema, or the choices of an enumeration.
 func (n notes) schema(name string) (node, bool) {
 	note := n[name]
 	if rest, ok := strings.CutPrefix(note, schemaNote); ok {

@@ -122,7 +122,7 @@ func (f *field) readType(s string) string {
 // section is one input of a user message.
 type section struct{ name, text string }
 
-// sections splits what a user message says before the request for an answer. Names of inputs in XML prompts are taken as
+// sections splits the text of a user message before the request for an answer. Names of inputs in XML prompts are taken as
 // they come: the first element opens the first section.
 func sections(f form, content string) []section {
 	if f == xmlForm {

@@ -18,7 +18,7 @@ func setHeader(w http.ResponseWriter, key string, value []string) { w.Header()[k
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	setHeader(w, "Content-Type", jsonHeader)
 	w.WriteHeader(status)
-	// A client that has gone cannot be told.
+	// A client that has gone gets no error.
 	_, _ = w.Write(body)
 }
 

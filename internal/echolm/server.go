@@ -26,7 +26,7 @@ const (
 
 // Config is how to make a Server; the zero value is a healthy echo on a free port of 127.0.0.1.
 type Config struct {
-	Addr   string       // to listen on, "127.0.0.1:0" if empty; beyond loopback everyone there can ask, nobody can control
+	Addr   string       // to listen on, "127.0.0.1:0" if empty; beyond loopback everyone there can send requests, nobody can control
 	Script Script       // for requests without a script of their own in the path
 	Log    *slog.Logger // nil: silent; it never gets prompts or keys
 	// OnRequest is called with every request with a valid body, before its latency, on the request's goroutine, from
@@ -159,7 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return fmt.Errorf("echo model: %w", broken)
 }
 
-// connection counts open connections: net/http tells of a new one before Serve can return, and of its end when its last
+// connection counts open connections: net/http reports a new one before Serve can return, and of its end when its last
 // handler has returned, which neither Shutdown nor Close waits for.
 func (s *Server) connection(_ net.Conn, state http.ConnState) {
 	switch state {
@@ -248,7 +248,7 @@ func (s *Server) wait(ctx context.Context, d time.Duration) bool {
 // Bounds of the ring of prompts.
 const (
 	ringSize   = 100
-	maxKept    = 64 << 10 // bytes of one prompt's messages; the oldest go first, the question is what a viewer wants
+	maxKept    = 64 << 10 // bytes of one prompt's messages; the oldest go first, the question is what a viewer needs
 	maxControl = 4 << 10
 )
 

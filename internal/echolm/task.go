@@ -107,7 +107,7 @@ func firstInput(inputs []section) string {
 }
 
 // clean makes a text safe inside every form: DSPy takes a line that starts with a header for the end of a field, and XML
-// knows no control characters.
+// has no control characters.
 func clean(s string) string {
 	if len(s) > maxEcho {
 		cut := maxEcho
@@ -160,7 +160,7 @@ func (t *task) resolve(c *conversation, wanted string) {
 }
 
 // useSchema makes the properties of a response_format schema the fields, unless the prompt names the same ones: its types
-// say more (the keys of a dict).
+// express more (the keys of a dict).
 func (t *task) useSchema(schema *node) bool {
 	properties := schema.get("properties")
 	if properties.empty() {

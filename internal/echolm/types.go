@@ -3,10 +3,10 @@ package echolm
 import "strings"
 
 // A type in a DSPy prompt is Python text: `list[dict[str, Union[int, NoneType]]]`. It is read into the JSON schema that
-// says the same, so that one generator serves both. A class's name is no evidence about its fields: it becomes {"class": NAME},
+// has the same content, so that one generator serves both. A class's name is no evidence about its fields: it becomes {"class": NAME},
 // and the schema must be found elsewhere in the prompt.
 
-// classKey marks a name that the grammar does not know; JSON schema has no such keyword.
+// classKey marks a name that is not in the grammar; JSON schema has no such keyword.
 const classKey = "class"
 
 var simpleTypes = map[string]node{
@@ -123,7 +123,7 @@ func (p *typeParser) args(depth int) ([]node, bool) {
 }
 
 // literal reads the values of a Literal up to the closing bracket. A value that is neither text, number, bool nor None
-// (an enum's member, bytes) cannot be told from its text and is left out.
+// (an enum's member, bytes) cannot be derived from its text and is left out.
 func (p *typeParser) literal() (node, bool) {
 	values := node{kind: list}
 	for {

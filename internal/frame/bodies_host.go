@@ -47,7 +47,7 @@ type CallBody struct {
 	Trace        uint64 // CallSpans, with CallTexts or without; 0: no spans
 }
 
-// What a worker is to tell of a call in its RESULT or ERROR.
+// What a worker is to report of a call in its RESULT or ERROR.
 const (
 	CallSpans = 1 // spans of the program, its calls of language models and of tools
 	CallTexts = 2 // with prompts and answers
@@ -95,7 +95,7 @@ func ParseCall(body []byte) (CallBody, error) {
 	return b, f.end()
 }
 
-// CancelBody is the end of a call that is not wanted any more.
+// CancelBody is the end of a call that is not needed any more.
 type CancelBody struct {
 	Reason string
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// fields reads the positional fields of a body. After the first error it returns zero values; end tells the error.
+// fields reads the positional fields of a body. After the first error it returns zero values; end returns the error.
 type fields struct {
 	t    Type
 	r    wire.Reader
@@ -57,7 +57,7 @@ func (f *fields) missing(kind string) {
 	f.fail(&wire.Error{Problem: wire.BadType, Expected: kind + ", not nil"})
 }
 
-// end returns the error. Fields that the reader does not know are left unread: a later version may have them.
+// end returns the error. Unknown fields are left unread: a later version may have them.
 func (f *fields) end() error { return f.err }
 
 func (f *fields) str(name string) string {

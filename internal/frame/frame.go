@@ -1,5 +1,5 @@
 // Package frame is the wire between a worker-host and its Python workers: contract/frame.md in Go. It reads and
-// writes frame headers and the bodies of each type. It knows no processes and no jobs, and it does not decide what a
+// writes frame headers and the bodies of each type. It is independent of processes and jobs, and it does not decide what a
 // protocol error leads to: the host kills the worker.
 package frame
 

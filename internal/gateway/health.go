@@ -24,7 +24,7 @@ const (
 	scrapesMost = 4                // at once
 )
 
-// readiness queries the pool once for all who want to know.
+// readiness queries the pool once for all callers.
 type readiness struct {
 	connected func() bool
 	ask       func(context.Context) (dspex.Health, error)

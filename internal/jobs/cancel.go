@@ -12,7 +12,7 @@ type Cancel struct {
 // Ref is the job's session.
 func (c Cancel) Ref() SessionRef { return SessionRef{cmp.Or(c.Tenant, DefaultTenant), c.Session} }
 
-// Drop tells hosts on dspex.ctl.drop that a session was erased.
+// Drop notifies hosts on dspex.ctl.drop that a session was erased.
 type Drop struct {
 	Tenant  string `json:"tenant,omitempty"` // empty: default
 	Session string `json:"session"`

@@ -72,7 +72,7 @@ func checkDefaults(options []byte) error {
 	return nil
 }
 
-// Fill sets what the job leaves out: first as its command's defaults say, then as those of all.
+// Fill sets what the job leaves out: first by its command's defaults, then by those of all.
 func (d Defaults) Fill(r *Request) {
 	filled := Request{Timeout: DefaultTimeout}
 	if d.Timeout > 0 {

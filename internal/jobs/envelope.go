@@ -1,7 +1,7 @@
-// Package jobs says what a job is: ids, subjects, headers, the request body, the reply body, the durable records, the error
+// Package jobs defines what a job is: ids, subjects, headers, the request body, the reply body, the durable records, the error
 // categories and codes, and the one pure function that turns a failure into a decision (Settle).
 //
-// It does no input or output, owns no clock and knows neither NATS nor Python. The prose is contract/job.md.
+// It does no input or output, owns no clock and depends on neither NATS nor Python. The prose is contract/job.md.
 package jobs
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Envelope is what the headers of a job's message say.
+// Envelope is the content of the headers of a job's message.
 type Envelope struct {
 	Job      string // the client's, or q<sequence>
 	Chosen   bool   // the client chose the id
@@ -34,13 +34,13 @@ func ParseHeaders(h map[string][]string, seq uint64) (Envelope, *Error) {
 	return parseHeaders(h, seq, false)
 }
 
-// ParseStored reads what subject and headers of a stored job say. What a dispatcher put into the stream may contain what no client
+// ParseStored reads subject and headers of a stored job. What a dispatcher put into the stream may contain what no client
 // may: see Kept. accounts: whether tenants have accounts of their own: replies to published jobs reach them by the subjects
 // that the service exports to the tenant.
 func ParseStored(subject string, h map[string][]string, seq uint64, accounts bool) (Source, Envelope, *Error) {
 	from := SourceOf(subject)
 	env, bad := parseHeaders(h, seq, from.Kept)
-	if !accounts { // nothing tells operators from clients
+	if !accounts { // nothing distinguishes operators from clients
 		env.Role = RoleOperator
 	}
 	if from.Kept || !accounts || env.ReplyTo == "" {

@@ -134,7 +134,7 @@ type Error struct {
 	Worker     string
 	PythonType string
 	Traceback  string
-	OtherLM    bool // the language model that failed is none of the host's: it is not told, and is no evidence of the task's own
+	OtherLM    bool // the language model that failed is none of the host's: it is not shown, and is no evidence of the task's own
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%s): %s", e.Category, e.Code, e.Message) }

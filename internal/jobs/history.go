@@ -64,7 +64,7 @@ func BoundHistory(list []Failure, most int) []Failure {
 	return list
 }
 
-// appendHistory writes a history as two flat lists: the second holds what the first version did not know.
+// appendHistory writes a history as two flat lists: the second holds what the first version did not have.
 func appendHistory(dst []byte, list []Failure) []byte {
 	dst = wire.AppendArray(dst, 4*len(list))
 	for _, f := range list {

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// ObjectRef tells where a payload is that is too large for a message (contract/job.md, "Large results").
+// ObjectRef names the place of a payload that is too large for a message (contract/job.md, "Large results").
 type ObjectRef struct {
 	ID     string // made by dspex
 	Size   int

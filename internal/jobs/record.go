@@ -159,7 +159,7 @@ type AttemptRecord struct {
 	Delivered int // of an anonymous job: deliveries that the attempts account for
 }
 
-// Same reports whether both tell of one attempt, or of the wait for the one after it.
+// Same reports whether both are of one attempt, or of the wait for the one after it.
 func (h *AttemptRecord) Same(o *AttemptRecord) bool {
 	return h.Epoch == o.Epoch && h.Sequence == o.Sequence && h.Attempt == o.Attempt && h.NotBefore.IsZero() == o.NotBefore.IsZero()
 }

@@ -135,7 +135,7 @@ func (e *Error) append(dst []byte, job string, attempt int, worker string) []byt
 	return dst
 }
 
-// ReplyError reads from a reply body whether it is a failure, and what its headers must say.
+// ReplyError reads from a reply body whether it is a failure, and the values of its headers.
 func ReplyError(body []byte) (number int, text string, failed bool) {
 	e, failed := ErrorOf(body)
 	if !failed {
@@ -203,7 +203,7 @@ func oneLine(s string, most int) string {
 	return string(b)
 }
 
-// Answer is a reply on the wire: headers, and the body in the requested form. A value that JSON cannot say
+// Answer is a reply on the wire: headers, and the body in the requested form. A value that has no JSON form
 // stays MessagePack, and its header reports it.
 func Answer(contentType, job string, attempt int, body []byte) (header map[string][]string, data []byte) {
 	header = map[string][]string{HeaderJob: {job}, HeaderAttempt: {strconv.Itoa(attempt)}, HeaderContentType: {contentType}}

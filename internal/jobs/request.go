@@ -256,7 +256,7 @@ func UsesLM(command string) bool { return !slices.Contains(modelless, command) }
 var setLMArgs = []string{"model", "provider", "api_key", "temperature", "max_tokens", "session_id"}
 
 // refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files. Under a
-// name that set_lm does not know one would be stored, too.
+// name that is unknown to set_lm one would be stored, too.
 func (r *Request) refuseSecrets() *Error {
 	if r.Command != "set_lm" && r.Command != "configure_lm" {
 		return nil

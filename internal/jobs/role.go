@@ -2,8 +2,8 @@ package jobs
 
 import "github.com/dspex/dspex/internal/contract"
 
-// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions tell
-// apart; no message says by itself whose it is.
+// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions keep
+// apart; no message names its owner.
 type Role string
 
 // The roles. Each may do what those before it may.

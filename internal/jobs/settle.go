@@ -84,7 +84,7 @@ func (p Policy) capped(d time.Duration) time.Duration {
 	return min(d, BackoffCap)
 }
 
-// Retries is the number of retries that the policy grants to a failure, and whether the job said so itself.
+// Retries is the number of retries that the policy grants to a failure, and whether the job itself set it.
 func (p Policy) Retries(e *Error) int {
 	if p.MaxRetries != nil {
 		return *p.MaxRetries
@@ -114,7 +114,7 @@ type Verdict struct {
 }
 
 // Settle decides what a failed attempt leads to. attempt is the number of the attempt that failed (1 is the first), left is
-// the time until the job's deadline, if it has one. chance, from 0 to 1, is only asked when the policy wants jitter.
+// the time until the job's deadline, if it has one. chance, from 0 to 1, is only called when the policy has jitter.
 func Settle(e *Error, attempt int, p Policy, left time.Duration, hasDeadline bool, chance func() float64) Verdict {
 	if !e.Retryable {
 		return Verdict{Action: Fail}

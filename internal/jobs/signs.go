@@ -1,6 +1,6 @@
 package jobs
 
-// Sign is what the end of an attempt says of something that it relied on.
+// Sign is what the end of an attempt shows of something that it relied on.
 type Sign int
 
 // The signs.
@@ -10,16 +10,16 @@ const (
 	Fails
 )
 
-// Signs are what an error says of the three things that have circuit breakers.
+// Signs are what an error shows of the three things that have circuit breakers.
 type Signs struct {
 	Start Sign // of workers
 	Pool  Sign // the workers that run; one that answers works, whatever it answers
 	LM    Sign // the language model that the job used
 }
 
-// signs are the errors that say something, by code. A provider that refuses a request for what stands in it works. What is
+// signs are the errors that are evidence, by code. A provider that refuses a request for what stands in it works. What is
 // not here is no evidence: the broker's and the client's errors, exceptions of user code, cancellations, time that ran out
-// while nobody knows where it was spent.
+// while it is unknown where it was spent.
 var signs = map[string]Signs{
 	CodeWorkerStart: {Start: Fails},
 
@@ -43,7 +43,7 @@ var signs = map[string]Signs{
 	"lm_answer_unreadable": {LM: Works},
 }
 
-// Signs reports what the error says. What a program made itself has no breaker.
+// Signs reports what the error is evidence of. What a program made itself has no breaker.
 func (e *Error) Signs() Signs {
 	s := signs[e.Code]
 	if e.OtherLM {

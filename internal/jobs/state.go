@@ -10,7 +10,7 @@ import (
 // StateSchema is the schema of a session's state that Contents can read (key v of the map).
 const StateSchema = 1
 
-// Program is what a session's state tells of one program.
+// Program is one program in a session's state.
 type Program struct {
 	ID           string
 	Type         string // predict, chain_of_thought or react

@@ -6,7 +6,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// Subjects and headers of package contract, under the names that hosts and dispatchers know them by.
+// Subjects and headers of package contract, under the names that hosts and dispatchers use.
 const (
 	RPCSession   = contract.RPCSession
 	RPCAnonymous = contract.RPCAnonymous

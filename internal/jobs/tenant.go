@@ -18,7 +18,7 @@ func ValidTenant(name string) bool { return contract.ValidToken(name, MaxTenant)
 // SessionRef names a session: ids belong to their tenant. With an empty ID it stands for the tenant's jobs without session.
 //
 // All keys and subjects that hold something of a session are made here. Those of the tenant default have no tenant in them,
-// as they had before there were tenants; since neither tenants nor ids have dots, the number of tokens tells the two forms
+// as they had before there were tenants; since neither tenants nor ids have dots, the number of tokens keeps the two forms
 // apart, and wildcards of one form never match the other.
 type SessionRef struct{ Tenant, ID string }
 
@@ -125,7 +125,7 @@ func (r SessionRef) laneSubjects(lane string) []string {
 	return all
 }
 
-// Source is what the subject of a stored job tells.
+// Source is the content of the subject of a stored job.
 type Source struct {
 	Session SessionRef
 	Lane    string // of a job without session

@@ -27,7 +27,7 @@ func AccountsMapped(nc *nats.Conn) (bool, error) {
 	return pending > 0, err
 }
 
-// CheckAccounts finds a dispatcher that was started for another broker than it is connected to. That it must know before it
+// CheckAccounts finds a dispatcher that was started for another broker than it is connected to. It must detect that before it
 // touches the streams: there is no way back.
 func CheckAccounts(nc *nats.Conn, accounts bool) error {
 	mapped, err := AccountsMapped(nc)

@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ConnectOptions are those of every dspex process. What is said while the broker is away fails at once, and is judged again,
-// instead of arriving late. A dead connection is noticed within 6 s, before the lease of 10 s is over. A lost one is tried
+// ConnectOptions are those of every dspex process. What is sent while the broker is away fails at once, and is decided again,
+// instead of arriving late. A dead connection is detected within 6 s, before the lease of 10 s is over. A lost one is tried
 // again every 0.25 to 0.35 s: before a dispatcher takes the process for dead, and soon after a broker's restart.
 func ConnectOptions(name string) []nats.Option {
 	return []nats.Option{
@@ -20,7 +20,7 @@ func ConnectOptions(name string) []nats.Option {
 // The oldest broker that has all that is used: limit markers and TTLs of single messages came with it.
 const oldestMajor, oldestMinor = 2, 11
 
-// CheckVersion returns an error that names both versions if the connected broker is too old. One that tells no version it
+// CheckVersion returns an error that names both versions if the connected broker is too old. One that reports no version it
 // understands passes: what it lacks then fails by name.
 func CheckVersion(nc *nats.Conn) error { return checkVersion(nc.ConnectedServerVersion()) }
 

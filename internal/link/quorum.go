@@ -17,7 +17,7 @@ const SilentReplica = 3 * time.Second
 
 var errNoQuorum = errors.New("the leader of the stream has no recent contact with most of its replicas")
 
-// Lead is what a stream's leader says of it.
+// Lead is what a stream's leader reports of it.
 type Lead struct {
 	Error   *jetstream.APIError    `json:"error"`
 	Cluster *jetstream.ClusterInfo `json:"cluster"` // nil: it has no replicas
@@ -26,7 +26,7 @@ type Lead struct {
 	} `json:"state"`
 }
 
-// Quorum returns what the stream's leader says, if it has most of its replicas.
+// Quorum returns what the stream's leader reports, if it has most of its replicas.
 func Quorum(ctx context.Context, nc *nats.Conn, name string) (*Lead, error) {
 	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+name, nil)
 	if err != nil {

@@ -74,7 +74,7 @@ func (r *Registry) has(breaker string) bool {
 	return false
 }
 
-// choice is what the arguments of set_lm say.
+// choice is the content of the arguments of set_lm.
 type choice struct {
 	Model, Provider, APIKey string
 	Temperature             *float64

@@ -14,7 +14,7 @@ import (
 // NAME alone is env:NAME.
 type KeyRefs []string
 
-// Flags declares what the operator can say of them.
+// Flags declares their flags.
 func (k *KeyRefs) Flags(f *pflag.FlagSet) {
 	f.StringSliceVar((*[]string)(k), "allow-key-refs", nil, "variable (NAME) or file (file:PATH) with a key that set_lm may refer to, beside the usual one of the model's provider; repeated, or separated by commas")
 }

@@ -33,7 +33,7 @@ type Profile struct {
 	Engine         string   `json:"engine,omitempty"` // "" is DSPy's own client; Litellm must be installed, too
 }
 
-// Litellm is the engine of a profile whose provider only litellm knows. Provider and model are then its to understand.
+// Litellm is the engine of a profile whose provider only litellm supports. Provider and model are then its to understand.
 const Litellm = "litellm"
 
 // NeedsLitellm reports whether a profile requests it.

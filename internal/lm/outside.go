@@ -96,7 +96,7 @@ func (r *Registry) target(asked *url.URL) (endpoint, *url.URL, bool) {
 // keyHeaders are those in which some provider takes a key: what a worker puts there does not leave.
 var keyHeaders = []string{"Authorization", "X-Api-Key", "X-Goog-Api-Key", "Api-Key", "Cookie", "Proxy-Authorization"}
 
-// sign puts the key where the provider wants it.
+// sign puts the key where the provider expects it.
 func (e endpoint) sign(h http.Header) {
 	for _, name := range keyHeaders {
 		h.Del(name)

@@ -52,7 +52,7 @@ func (c *call) text(name string) (string, *failure) {
 	return v, nil
 }
 
-// stream sends the outputs in pieces to a caller who wants that.
+// stream sends the outputs in pieces to a caller that requests that.
 func (c *call) stream(outputs map[string]any) {
 	if c.options["stream"] != true || c.partial == nil {
 		return

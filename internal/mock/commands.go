@@ -22,7 +22,7 @@ var commands = map[string]command{
 	"shutdown":            {shutdown, []string{"worker_id"}, false, false},
 }
 
-// command is one of dspex; its arguments are those that it knows.
+// command is one of dspex; its arguments are those that it takes.
 type command struct {
 	run     func(*call) (any, *failure)
 	args    []string // nil: any

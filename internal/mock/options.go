@@ -15,13 +15,13 @@ type Options struct {
 	Rules    []Rule // in front of those
 }
 
-// Flags declares what can be said of them.
+// Flags declares their flags.
 func (o *Options) Flags(f *pflag.FlagSet) {
 	f.StringVar(&o.Mode, "test-mode", "", "for tests of programs that use dspex: mock_adapter (no Python), bridge_mock (the stub engine) or full_integration (DSPy)")
 	f.StringVar(&o.Scenario, "scenario", "", "file with answers, errors and latencies of the test mode")
 }
 
-// Setup is what the rest of the configuration says beside them.
+// Setup is the rest of the configuration.
 type Setup struct {
 	Engine  string // dspy, the default, or stub
 	Modules bool   // modules of a user are imported

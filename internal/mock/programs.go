@@ -35,7 +35,7 @@ func predict(c *call) (any, *failure) {
 	return outputs, nil
 }
 
-// answer is what the scenario says, and for outputs that it leaves out a value of their type.
+// answer is the scenario's answer, and for outputs that it leaves out a value of their type.
 func (c *call) answer(sig signature, module string, inputs map[string]any) map[string]any {
 	found := Find(c.slot.p.answers, inputs)
 	text := ""

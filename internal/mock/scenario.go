@@ -167,7 +167,7 @@ type Answer struct {
 }
 
 // Answers are those of the rules with outputs, and then the one of the original's first example. A command counts for none of
-// them: a model does not know it.
+// them: a model does not get it.
 func (s *Scenario) Answers() []Answer {
 	var list []Answer
 	if s != nil {

@@ -71,7 +71,7 @@ func setLM(c *call) (any, *failure) {
 	return map[string]any{"status": "configured", "model": model, "provider": provider, "temperature": choice["temperature"]}, nil
 }
 
-// providerOf is the provider that a model's name tells; nil for the name of a profile.
+// providerOf is the provider that a model's name contains; nil for the name of a profile.
 func providerOf(model string) any {
 	if provider, _, ok := strings.Cut(model, "/"); ok {
 		return provider

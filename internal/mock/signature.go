@@ -110,7 +110,7 @@ func (s signature) toMap() map[string]any {
 	return map[string]any{"name": s.name, "description": s.description, "inputs": side(s.inputs), "outputs": side(s.outputs)}
 }
 
-// plain is the name under which a type is told.
+// plain is the name under which a type is shown.
 func plain(kind string) string {
 	for long, short := range map[string]string{"string": "str", "integer": "int", "number": "float", "boolean": "bool"} {
 		if kind == long {

@@ -15,7 +15,7 @@ import (
 // given holds the ports that this process has handed out.
 var given sync.Map
 
-// FreeAddress is a loopback address where nothing listens, for a server that must know its port before it starts, or that comes
+// FreeAddress is a loopback address where nothing listens, for a server whose port must be known before it starts, or that comes
 // back to it. Its port is below those that systems give to outgoing connections (from 32768 on, or higher): one of them could be
 // taken by any connection before the server listens.
 func FreeAddress(t testing.TB) string {

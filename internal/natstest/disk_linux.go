@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// inNamespace says to a test's process that it may mount.
+// inNamespace reports to a test's process that it may mount.
 const inNamespace = "DSPEX_TEST_NAMESPACE"
 
 // SmallDisk mounts a disk of this many bytes for the test. Who may not mount runs the test again in a namespace where it may; then here

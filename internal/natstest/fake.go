@@ -62,7 +62,7 @@ type FakeCommand func(FakeJob) (result any, failure *FakeError)
 
 // FakeError is the error of a reply.
 type FakeError struct {
-	Body any // what encoding/json writes as contract/job.md, "Reply", says
+	Body any // what encoding/json writes in the form of contract/job.md, "Reply"
 }
 
 // Handle makes command answer the jobs of its name, instead of what the Fake itself has under it.

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// fakeSessions are the sessions that a Fake says it has: a_1 to a_5 and bob, until they are cleaned up or erased.
+// fakeSessions are the sessions that a Fake lists: a_1 to a_5 and bob, until they are cleaned up or erased.
 func fakeSessions() map[string]bool {
 	return map[string]bool{"a_1": true, "a_2": true, "a_3": true, "a_4": true, "a_5": true, "bob": true}
 }

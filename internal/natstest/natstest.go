@@ -1,5 +1,5 @@
 // Package natstest starts brokers for tests: a real nats-server with JetStream inside the test's process. It also has a small
-// stand-in for a whole dspex behind it (Fake), for tests of what talks to one. It is for tests only.
+// stand-in for a whole dspex behind it (Fake), for tests of its clients. It is for tests only.
 package natstest
 
 import (

@@ -1,4 +1,4 @@
-// Package programtest is what tests of whole programs share: how they are built, started and ended, and what scripts and tests ask
+// Package programtest is what tests of whole programs share: how they are built, started and ended, and what scripts and tests request
 // of them. It is for tests only.
 package programtest
 
@@ -87,7 +87,7 @@ type Running struct {
 	stdin io.Closer
 }
 
-// Start starts a guarded program and returns when it has said that it is ready.
+// Start starts a guarded program and returns when it has reported that it is ready.
 func Start(guarded *exec.Cmd) (*Running, error) {
 	stdout, err := guarded.StdoutPipe()
 	if err != nil {

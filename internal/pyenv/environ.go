@@ -146,7 +146,7 @@ func (e *Env) set(name, value string) {
 	e.environ = vars.list()
 }
 
-// Init is what INIT tells the workers of the environment (contract/frame.md).
+// Init is the environment in INIT (contract/frame.md).
 func (e Env) Init(config map[string]any) map[string]any {
 	config["paths"], config["sites"] = append([]string{}, e.Paths...), append([]string{}, e.Sites...)
 	return config

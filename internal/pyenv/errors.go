@@ -28,7 +28,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// causes are what installers say, in the order of trust: a wrong hash is never taken for a network problem.
+// causes are messages of installers, in the order of trust: a wrong hash is never taken for a network problem.
 var causes = []struct {
 	says []string // in lower case
 	hint string
@@ -50,7 +50,7 @@ var causes = []struct {
 		"The cache directory cannot be written. Set XDG_CACHE_HOME to one that can."},
 }
 
-// advice listens to all that an installer says, of which an Error keeps only the end.
+// advice reads all output of an installer, of which an Error keeps only the end.
 type advice struct{ cause int }
 
 func newAdvice() *advice { return &advice{cause: len(causes)} }

@@ -16,7 +16,7 @@ const (
 	newest = 14 // 3.14
 )
 
-// interpreter is what one says about itself.
+// interpreter is an interpreter's report about itself.
 type interpreter struct {
 	Version    string `json:"version"`
 	Minor      [2]int `json:"minor"`
@@ -53,7 +53,7 @@ const introduceTimeout = 30 * time.Second
 func (b *builder) ask(ctx context.Context, path string) (interpreter, error) {
 	ctx, cancel := context.WithTimeout(ctx, introduceTimeout)
 	defer cancel()
-	// Not -I: Python 2 does not know it. -E, -s and a root directory as cwd do the same here.
+	// Not -I: Python 2 does not have it. -E, -s and a root directory as cwd do the same here.
 	cmd := exec.CommandContext(ctx, path, "-E", "-s", "-S", "-c", introduce)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", b.environ.installer(), time.Second
 	out, err := cmd.Output()
@@ -73,7 +73,7 @@ func (b *builder) ask(ctx context.Context, path string) (interpreter, error) {
 	return py, nil
 }
 
-// find returns the first interpreter that suits, or an error that says of each one tried why it does not.
+// find returns the first interpreter that suits, or an error that has for each one tried the reason why it does not.
 func (b *builder) find(ctx context.Context, suits func(interpreter) error) (interpreter, error) {
 	names := []string{b.Python}
 	if b.Python == "" || b.Python == "python3" {

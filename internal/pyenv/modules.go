@@ -18,7 +18,7 @@ type Modules struct {
 	Env   []string // names of variables that they get from the host's surroundings
 }
 
-// Flags declares what the operator can say of them.
+// Flags declares their flags.
 func (m *Modules) Flags(f *pflag.FlagSet) {
 	f.StringSliceVar(&m.Names, "import", nil, "Python module whose commands and programs become available; repeated, or separated by commas")
 	f.StringSliceVar(&m.Paths, "path", nil, "directory of these modules (default: the working directory); repeated, or separated by commas")
@@ -77,5 +77,5 @@ func (m Modules) Dirs() ([]string, error) {
 	return []string{wd}, nil
 }
 
-// List is Names as the workers are told them: never nil.
+// List is Names as the workers receive them: never nil.
 func (m Modules) List() []string { return append([]string{}, m.Names...) }

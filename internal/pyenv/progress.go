@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress tells a person what is going on: one redrawn line on a terminal, plain lines elsewhere.
+// progress shows a person what is going on: one redrawn line on a terminal, plain lines elsewhere.
 type progress struct {
 	w     io.Writer
 	live  bool // a terminal that can redraw a line

@@ -41,7 +41,7 @@ type Env struct {
 	Python       string   // the interpreter
 	Version      string   // its version, such as 3.12.4
 	RuntimeDir   string   // holds the package dspex_worker
-	RuntimeHash  string   // SHA-256 of the runtime's source, hexadecimal, as a worker says it in HELLO
+	RuntimeHash  string   // SHA-256 of the runtime's source, hexadecimal, as a worker reports it in HELLO
 	SitePackages string   // holds the installed packages; "" when there are none
 	Key          string   // names the environment; "" when it is not ours
 	OwnVenv      bool     // the interpreter belongs to a virtual environment of the user's

@@ -185,7 +185,7 @@ func exists(path string) bool {
 }
 
 // beside leaves out what the product brings itself, and refuses other versions of it. An extra of such a package stands for what
-// that package's metadata says: `dspy[deno]` for deno.
+// that package's metadata has: `dspy[deno]` for deno.
 func beside(found []requirement, pins map[string]string, extra func(name, extra string) []string) ([]requirement, error) {
 	var rest []requirement
 	var wrong []string

@@ -14,7 +14,7 @@ import (
 
 // Config is what to run and how patiently. Zero durations and a zero MaxFrame mean the documented default.
 type Config struct {
-	Command []string                                            // argv of a worker: any program that speaks frames
+	Command []string                                            // argv of a worker: any program that implements the frames
 	Env     []string                                            // the whole environment of a worker; DSPEX_NONCE is added
 	Dir     string                                              // working directory, "" is the host's
 	Init    func(worker string) []byte                          // the config map of INIT in MessagePack; nil is the empty map

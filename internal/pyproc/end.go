@@ -24,7 +24,7 @@ func (w *worker) stop(cause error) error {
 	return cause
 }
 
-// end brings the worker to its end, whatever that takes. cause is why the host wants it, nil if the worker began it. stage
+// end brings the worker to its end, whatever that takes. cause is the host's reason, nil if the worker began it. stage
 // is where the worker was. Afterwards its supervisor may start another one; only a process that SIGKILL does not end is
 // still there then, and Run waits for it.
 func (w *worker) end(stage State, cause error) *ExitError {
@@ -50,14 +50,14 @@ func (w *worker) end(stage State, cause error) *ExitError {
 }
 
 // dump adds to a hang where the worker's threads and given-up tasks stand, if the worker can still report it. One that has not
-// said HELLO may not know the signal, which would kill it.
+// sent HELLO may have no handler for the signal, which would kill it.
 func (w *worker) dump(stage State, cause error) {
 	var hung *HungError
 	if !errors.As(cause, &hung) || stage == Spawning || stage == Handshake || proc.IsClosed(w.Exited) {
 		return
 	}
 	w.pool.move(w.supervisor, Dumping, nil) // the cause follows when it is complete
-	// What it said by itself since the first call was given up: where a task stands is in no thread's stack.
+	// What it reported by itself since the first call was given up: where a task stands is in no thread's stack.
 	hung.Stack = w.AskStacks(w.cancelMark(w.Logs.Tail.Mark()))
 }
 

@@ -26,7 +26,7 @@ type ExitError struct {
 	Stage      State          // the state that it was in
 	Code       int            // exit status, -1 if a signal ended it or it is not reaped yet
 	Signal     syscall.Signal // 0 if it exited
-	RSS        uint64         // resident bytes when it was last asked, 0 if never
+	RSS        uint64         // resident bytes when it was last measured, 0 if never
 	StderrTail string         // the last 64 KiB at most
 	Cause      error          // why it was ended: by the host, or with its zygote; nil if it ended by itself
 }
@@ -63,7 +63,7 @@ func (e *ExitError) how() string {
 // Unwrap returns Cause.
 func (e *ExitError) Unwrap() error { return e.Cause }
 
-// lastLine is the last line that says something, at most 300 bytes of it.
+// lastLine is the last line that is not empty, at most 300 bytes of it.
 func lastLine(text string) string {
 	text = strings.TrimRight(text, " \t\r\n")
 	if i := strings.LastIndexAny(text, "\r\n"); i >= 0 {
@@ -129,12 +129,12 @@ type StartError struct {
 	Category  string // the worker's own words in its ERROR frame, "" if it sent none
 	Code      string
 	Message   string
-	Hint      string // what to do about it, "" if it did not say
+	Hint      string // what to do about it, "" if it did not report it
 	Traceback string // of the operator's module that cannot be imported: names and lines, no values
-	Err       error  // *ExitError, *ProtocolError, *VersionError or what the operating system said
+	Err       error  // *ExitError, *ProtocolError, *VersionError or the error of the operating system
 }
 
-// say takes over what the worker said itself.
+// say takes over what the worker itself reported.
 func (e *StartError) say(own *reported) {
 	e.Category, e.Code, e.Message = own.Category, own.Code, own.Message
 	var detail struct {
@@ -193,7 +193,7 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("pyproc: expected a body of at most %d bytes, got %d", e.Max, e.Size)
 }
 
-// reported is what a worker said in an ERROR frame of the connection.
+// reported is the content of an ERROR frame of the connection.
 type reported struct{ frame.ErrorBody }
 
 func (r *reported) Error() string { return fmt.Sprintf("%s (%s): %s", r.Category, r.Code, r.Message) }

@@ -85,7 +85,7 @@ func (z *zygote) send(t frame.Type, id uint64, body []byte, fds ...int) error {
 	return nil
 }
 
-// newChild makes a worker's kin what the pool knows as a child.
+// newChild makes a worker's kin what the pool uses as a child.
 func (z *zygote) newChild(k *kin, p *proc.Pipes) (*proc.Child, error) {
 	c, err := proc.Forked(k.pid, p)
 	if err != nil { // cannot be: the file is a pipe and open

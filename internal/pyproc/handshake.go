@@ -52,7 +52,7 @@ func (w *worker) greet(f frame.Frame) error {
 	return nil
 }
 
-// checkHello reads HELLO and refuses a process that is another or speaks another protocol.
+// checkHello reads HELLO and refuses a process that is another or has another protocol.
 func (p peer) checkHello(nonce string, f frame.Frame) (frame.HelloBody, error) {
 	hello, err := frame.ParseHello(f.Body)
 	if err != nil {
@@ -124,7 +124,7 @@ func (p peer) nextOf(ctx context.Context, control <-chan frame.Frame, read <-cha
 	case f := <-control:
 		return p.expect(f, t)
 	case <-read:
-		select { // what it said before it closed the pipe
+		select { // what it sent before it closed the pipe
 		case f := <-control:
 			return p.expect(f, t)
 		default:

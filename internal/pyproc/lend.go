@@ -169,7 +169,7 @@ func (p *Pool) answerLocked(q *waiter, slot *Slot, err error) {
 	close(q.ready)
 }
 
-// grantLocked serves waiters by turn. A waiter that wants a worker alone has one reserved when its turn comes, and lets others
+// grantLocked serves waiters by turn. A waiter that needs a worker alone has one reserved when its turn comes, and lets others
 // pass to the rest. The first that cannot be served at all ends the round.
 func (p *Pool) grantLocked() {
 	for _, q := range slices.Clone(p.turned) {

@@ -71,7 +71,7 @@ const (
 	maxMiB      = 1 << 22                // 4 TiB: more is a mistake of units
 )
 
-// Check says everything that is wrong with the options, at once.
+// Check reports everything that is wrong with the options, at once.
 func (o Options) Check() error {
 	var all []error
 	expect := func(ok bool, format string, args ...any) {

@@ -3,9 +3,9 @@
 // it with PING, replaces it when it dies, and ends it politely first and by SIGKILL last. Whatever a worker does (crash,
 // hang, flood, speak garbage), its calls end with an error and the host goes on.
 //
-// Below it, proc is a process as the operating system has it, and pace decides when a worker is asked, replaced and started again.
+// Below it, proc is a process as the operating system has it, and pace decides when a worker is probed, replaced and started again.
 //
-// It knows no jobs, no sessions and no Python: bytes in, bytes out, to any program that speaks frames. It never sends a
+// It is independent of jobs, sessions and Python: bytes in, bytes out, to any program that implements the frames. It never sends a
 // call twice. Linux is the platform it is made for; macOS works without the guarantee that a worker dies with its host.
 package pyproc
 
@@ -40,19 +40,19 @@ type Pool struct {
 	burst       int       // workers above Config.Size that there should be
 	pressed     time.Time // when everything that serves was needed last, if there is a burst
 	full        bool      // as many as there should be have served at once
-	slots       int       // of one worker, as the last one said that became ready
+	slots       int       // of one worker, as reported by the last one that became ready
 	recycled    int       // workers replaced because they were due
 	edges       [numStates][numStates]uint64
 	waiters     fair.Queue[*waiter]
 	turned      []*waiter     // whose turn has come, and who wait for a whole worker
 	changed     chan struct{} // closed and renewed when Ready must look again
-	roomChanged chan struct{} // closed and renewed when Room may tell of more
+	roomChanged chan struct{} // closed and renewed when Room may report more
 	roomWatched bool          // somebody has roomChanged
-	events      []Event       // not yet told
+	events      []Event       // not yet reported
 	illegal     int           // edges that the table does not have: a bug
 }
 
-// supervisor keeps one worker of the pool running: its goroutine starts one after another for as long as the plan wants it to.
+// supervisor keeps one worker of the pool running: its goroutine starts one after another for as long as the plan needs it.
 type supervisor struct {
 	pool   *Pool
 	name   string
@@ -163,7 +163,7 @@ type waiter struct {
 	reserved *worker // takes nobody else until it is this waiter's
 }
 
-// peer is a process that speaks frames.
+// peer is a process that implements the frames.
 type peer struct{ *proc.Process }
 
 // freeLocked counts what a Checkout could take now.

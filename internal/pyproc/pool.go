@@ -70,7 +70,7 @@ func (p *Pool) moveLocked(s *supervisor, to State, err error) {
 		return
 	}
 	p.edges[from][to]++
-	if from == Idle && to == Busy || from == Busy && to == Idle { // every call's: legal, counted, and not told
+	if from == Idle && to == Busy || from == Busy && to == Idle { // every call's: legal, counted, and not reported
 		s.state = to
 		return
 	}
@@ -87,7 +87,7 @@ func (p *Pool) moveLocked(s *supervisor, to State, err error) {
 	proc.Poke(p.eventKick)
 }
 
-// reportEvents logs and reports the edges until done is closed and all are told.
+// reportEvents logs and reports the edges until done is closed and all are reported.
 func (p *Pool) reportEvents(done <-chan struct{}) {
 	for {
 		last := false

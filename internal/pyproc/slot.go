@@ -118,7 +118,7 @@ func (w *worker) begin(s *Slot, wants bool) (*call, bool, error) {
 	return c, len(w.calls) > 1, nil
 }
 
-// forget takes back a call that was not sent.
+// forget removes a call that was not sent.
 func (w *worker) forget(c *call) {
 	w.mu.Lock()
 	delete(w.calls, c.id)

@@ -18,7 +18,7 @@ const (
 	Idle                     // no slot is taken
 	Busy                     // some slots are taken
 	Cancelling               // a call was given up and has not been answered yet
-	Draining                 // is replaced, not needed, or said BYE: takes no new calls, finishes the old ones
+	Draining                 // is replaced, not needed, or sent BYE: takes no new calls, finishes the old ones
 	Stopping                 // SHUTDOWN is sent
 	Dumping                  // it hangs: requested its stacks, SIGKILL follows
 	Killing                  // SIGKILL is sent to its group
@@ -81,7 +81,7 @@ func (s State) Serving() bool { return s == Idle || s == Busy || s == Cancelling
 
 func (s State) leadsTo(next State) bool { return slices.Contains(edges[s], next) }
 
-// Event is one edge of a worker's states. Idle to Busy and back are not told: they are every call's.
+// Event is one edge of a worker's states. Idle to Busy and back are not reported: they are every call's.
 type Event struct {
 	At       time.Time
 	Worker   string // "<host>/<n>"

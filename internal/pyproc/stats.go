@@ -54,7 +54,7 @@ func (p *Pool) Free() int {
 	return p.freeLocked()
 }
 
-// Exclusive reports whether a worker said that the command has to run alone in its worker.
+// Exclusive reports whether a worker reported that the command has to run alone in its worker.
 func (p *Pool) Exclusive(command string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

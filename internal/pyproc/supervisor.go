@@ -39,7 +39,7 @@ func (s *supervisor) awaitWanted(ctx context.Context) bool {
 	return false
 }
 
-// vacate makes a supervisor without a process Empty if the plan does not want it, and reports whether that is so.
+// vacate makes a supervisor without a process Empty if the plan does not need it, and reports whether that is so.
 func (s *supervisor) vacate() bool {
 	p := s.pool
 	p.mu.Lock()
@@ -76,7 +76,7 @@ func (s *supervisor) live(ctx context.Context) pace.Ending {
 	stage := s.stage()
 	exit := w.end(stage, cause)
 	if cause == nil && exit.Code == 0 && (stage == Draining || stage == Stopping) {
-		s.leave(ctx, nil, false) // it said BYE
+		s.leave(ctx, nil, false) // it sent BYE
 	} else {
 		s.leave(ctx, exit, false)
 	}

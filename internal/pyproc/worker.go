@@ -250,7 +250,7 @@ func (w *worker) onTick(now time.Time, h *pace.Health) error {
 	return nil
 }
 
-// checkMemory returns the worker's own memory, as far as anybody asks, and an error if it is too much to let it live.
+// checkMemory returns the worker's own memory, as far as there is a limit, and an error if it is too much to let it live.
 func (w *worker) checkMemory() (own uint64, err error) {
 	limits := w.pool.cfg.Recycle
 	if watched := limits.Watched(); watched > 0 {

@@ -36,7 +36,7 @@ const maxBarren = 3
 type zygotes struct {
 	open  func(context.Context) (forker, error)
 	spawn func(context.Context, proc.Spec) (*proc.Child, error)
-	off   func(why error) // told once, when workers are spawned from then on
+	off   func(why error) // called once, when workers are spawned from then on
 
 	spawning atomic.Bool
 	turn     chan struct{} // capacity 1: whoever holds it may start a zygote
@@ -82,11 +82,11 @@ func (z *zygotes) fork(ctx context.Context, sp proc.Spec) (*proc.Child, error) {
 	return c, err
 }
 
-// hopeless reports why forking will never work here; nil if err is no reason to think so.
+// hopeless reports why forking will never work here; nil if err is no evidence of that.
 func (z *zygotes) hopeless(ctx context.Context, err error) error {
 	_, refused := errors.AsType[*refusedError](err)
 	start, failed := errors.AsType[*StartError](err)
-	// A zygote that died or hung and said nothing: a spawned worker will work, or say more.
+	// A zygote that died or hung and reported nothing: a spawned worker will work, or report more.
 	silent := failed && start.Category == "" && !isVersion(err)
 	if ctx.Err() == nil && (refused || silent) {
 		return err

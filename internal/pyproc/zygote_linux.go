@@ -69,7 +69,7 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	return conn.(*net.UnixConn), theirs, nil
 }
 
-// run reads what the zygote says and clears up when it ends.
+// run reads what the zygote sends and clears up when it ends.
 func (z *zygote) run() {
 	defer close(z.ended)
 	z.All.Go(func() {
@@ -138,7 +138,7 @@ func (z *zygote) accept(f frame.Frame) error {
 		if err != nil {
 			return err
 		}
-		// Code of users may speak for the zygote: the host signals what it names.
+		// Code of users may write as the zygote: the host signals what it names.
 		if parent := proc.ParentOf(int(b.PID)); parent != z.Child.PID {
 			return fmt.Errorf("process %d is FORKED, but a child of %d", b.PID, parent)
 		}

@@ -15,15 +15,15 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 )
 
-// Ask asks whether what answers on a connection has quorum; nil: it has.
+// Ask checks whether the broker of a connection has quorum; nil: it has.
 type Ask func(ctx context.Context, nc *nats.Conn) error
 
 const (
-	// pause is the time between questions on the own connection, unless Pause says otherwise.
+	// pause is the time between questions on the own connection, unless Pause sets another one.
 	pause = 500 * time.Millisecond
 	// askTimeout bounds one. An answer takes milliseconds, from another broker of the cluster, too.
 	askTimeout = time.Second
-	// Lasting is how long the own broker must have had no quorum before another one is believed to have it: a leader that was just cut
+	// Lasting is how long the own broker must have had no quorum before another one is accepted as having it: a leader that was just cut
 	// off itself still reports it for a while. An Ask must be right after that time.
 	Lasting = 4 * time.Second
 )
@@ -48,7 +48,7 @@ func New(nc *nats.Conn, ask Ask, log *slog.Logger) *Keeper {
 	return k
 }
 
-// Run asks until ctx ends, and moves the connection when its broker has no quorum and another one has. In an election none has,
+// Run checks until ctx ends, and moves the connection when its broker has no quorum and another one has. In an election none has,
 // and the connection stays.
 func (k *Keeper) Run(ctx context.Context) {
 	k.runs.Lock()
@@ -59,7 +59,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// step asks once, and looks for another broker if it is time; it returns since when there is no quorum, zero if there is.
+// step checks once, and looks for another broker if it is time; it returns since when there is no quorum, zero if there is.
 func (k *Keeper) step(ctx context.Context, since time.Time) time.Time {
 	others, began := k.others(), time.Now()
 	if len(others) == 0 || !k.nc.IsConnected() { // nats.go looks for another one itself

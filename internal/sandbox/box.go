@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// Variable tells a worker its Spec.
+// Variable gives a worker its Spec.
 const Variable = "DSPEX_SANDBOX"
 
-// spec is what a worker is told (contract/frame.md).
+// spec is what a worker receives (contract/frame.md).
 type spec struct {
 	Level   string   `json:"level"`
 	Scratch string   `json:"scratch"` // a directory below it is the worker's own

@@ -4,5 +4,5 @@
 // machine lacks is named. The restrictions themselves are put on by the worker's own process before it imports any code of a user
 // (python/dspex_worker/sandbox.py); it does so by the Spec that it finds in its environment.
 //
-// The package knows no workers and no jobs.
+// The package is independent of workers and jobs.
 package sandbox

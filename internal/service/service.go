@@ -1,5 +1,5 @@
 // Package service is a NATS micro service: endpoints, requests, and the counts that `nats service stats` and metrics show. It is the
-// one place that knows that library.
+// one place that uses that library.
 package service
 
 import (

@@ -1,5 +1,5 @@
 // Package tenants keeps the files that nats.conf includes, one for each tenant: the account of the broker that the tenant's
-// programs are in, and what it imports. It writes files; the broker reads them when it is told to.
+// programs are in, and what it imports. It writes files; the broker reads them on a reload.
 package tenants
 
 import (
@@ -22,7 +22,7 @@ import (
 // Index is the file in the directory of tenants that nats.conf includes; it names a file for each of them.
 const Index = "tenants.conf"
 
-// Tenant is what the files say of one.
+// Tenant is the content of the files about one.
 type Tenant struct {
 	Name   string   `json:"name"`
 	Users  []string `json:"users"` // names, or public keys

@@ -12,7 +12,7 @@ import (
 // lookEach is how often the file is looked at: a token that was revoked is refused after that at the latest.
 const lookEach = time.Second
 
-// Keeper knows the tokens of a file, and reads it again when it has changed.
+// Keeper has the tokens of a file, and reads it again when it has changed.
 type Keeper struct {
 	path    string
 	trouble func(error)
@@ -42,7 +42,7 @@ func (h *Held) Wait() time.Duration {
 	return wait
 }
 
-// Open reads a file. What is wrong with it later changes nothing, and is told to trouble.
+// Open reads a file. What is wrong with it later changes nothing, and is reported to trouble.
 func Open(path string, trouble func(error)) (*Keeper, error) {
 	k := &Keeper{path: path, trouble: trouble}
 	return k, k.read()

@@ -18,9 +18,9 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Config says where spans go. Zero values: nowhere.
+// Config sets where spans go. Zero values: nowhere.
 type Config struct {
-	Endpoint string  // address of a collector that speaks OTLP over HTTP, without a path
+	Endpoint string  // address of a collector for OTLP over HTTP, without a path
 	Ratio    float64 // of the traces that begin here
 	Prompts  bool    // texts of prompts and answers are attributes
 }
@@ -32,7 +32,7 @@ func (c *Config) Flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.Prompts, "traces-prompts", false, "put the texts of prompts and answers of language models into spans")
 }
 
-// Complete takes over what the standard variables say and the flags do not, and says all that is wrong.
+// Complete takes from the standard variables what the flags leave out, and reports all that is wrong.
 func (c *Config) Complete(env func(string) string) error {
 	var wrong []error
 	if c.Endpoint == "" && env("OTEL_TRACES_EXPORTER") != "none" && env("OTEL_SDK_DISABLED") != "true" {

@@ -29,7 +29,7 @@ type queue struct {
 
 	waiting               atomic.Int64
 	sent, dropped, failed atomic.Int64
-	logged                atomic.Int64 // unix s, when the log told of a failure last
+	logged                atomic.Int64 // unix s, when a failure was logged last
 }
 
 func newQueue(exporter sdk.SpanExporter, log *slog.Logger) *queue {

@@ -1,6 +1,6 @@
 // Package tracing makes spans of OpenTelemetry and sends them to a collector. A nil Tracer is one that is off: it costs nothing.
 //
-// A job's spans are made by whatever host happens to run it, so the identity of its span is not remembered but computed, from where the
+// A job's spans are made by whatever host happens to run it, so the identity of its span is not stored but computed, from where the
 // broker has stored the job and from the client's traceparent: it is the same on every host, before and after a crash.
 package tracing
 
@@ -85,7 +85,7 @@ func (c Context) Traceparent() string {
 	return contract.Traceparent(c.sc.TraceID(), c.sc.SpanID(), c.sc.IsSampled())
 }
 
-// Job is where the broker keeps a job, and what its client said of the trace.
+// Job is where the broker keeps a job, and what its client sent of the trace.
 type Job struct {
 	Traceparent     string
 	Tenant, Session string

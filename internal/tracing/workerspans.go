@@ -9,10 +9,10 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// mostWorkerSpans bounds the spans of one attempt that a worker may tell of.
+// mostWorkerSpans bounds the spans of one attempt that a worker may report.
 const mostWorkerSpans = 128
 
-// workerSpan is a span as a worker tells of it (contract/frame.md, "Spans"): times are in microseconds since the call came.
+// workerSpan is a span as a worker reports it (contract/frame.md, "Spans"): times are in microseconds since the call came.
 type workerSpan struct {
 	name       string
 	client     bool
@@ -22,7 +22,7 @@ type workerSpan struct {
 	err        string
 }
 
-// RecordWorkerSpans makes the spans that a worker has told of a call, below the attempt's. They lie within it: the worker's clock is its own.
+// RecordWorkerSpans makes the spans that a worker has reported of a call, below the attempt's. They lie within it: the worker's clock is its own.
 func (t *Tracer) RecordWorkerSpans(attempt Context, start, end time.Time, list []byte) {
 	if t == nil || list == nil || !attempt.Sampled() {
 		return

@@ -1,10 +1,10 @@
-// Package wire knows the values that dspex moves, in their two spellings: JSON and MessagePack (contract/values.md).
+// Package wire has the values that dspex moves, in their two spellings: JSON and MessagePack (contract/values.md).
 //
 // Bytes from outside pass through [FromJSON], [Canonical] or [Check] before anything decodes them: these walk a value
 // whole, allocate nothing on the word of a length, and report where a value breaks a rule. What they accept is safe for
 // [Reader], [Decode] and [AppendJSON]. [Encode] and the Append functions write values.
 //
-// The package does no I/O, keeps no state, and knows nothing about requests, frames or jobs.
+// The package does no I/O, keeps no state, and is independent of requests, frames or jobs.
 package wire
 
 // Limits bounds a value. The zero value allows nothing: use [Request] or [Pass].

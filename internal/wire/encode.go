@@ -47,13 +47,13 @@ var (
 	errorType = reflect.TypeFor[error]()
 	rawType   = reflect.TypeFor[Raw]()
 
-	// ownEncoders are what the encoder asks instead of looking inside. Their output is checked with the rest.
+	// ownEncoders are what the encoder calls instead of looking inside. Their output is checked with the rest.
 	ownEncoders = []reflect.Type{reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.Marshaler]()}
 	// textual is what the encoder would write as a bin, which is not what anyone means by it.
 	textual = []reflect.Type{reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.TextMarshaler]()}
 )
 
-// hasMethod reports whether t or a pointer to it implements one of the interfaces. Pointers need not be asked: the
+// hasMethod reports whether t or a pointer to it implements one of the interfaces. Pointers need not be checked: the
 // walk follows them first.
 func hasMethod(t reflect.Type, interfaces []reflect.Type) bool {
 	if t.PkgPath() == "" && t.Kind() != reflect.Struct {

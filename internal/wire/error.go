@@ -46,7 +46,7 @@ const pathKeyMax = 64
 // inKey and inIndex prepend a step to the path: the walkers call them while they return, so that success builds no path.
 func (e *Error) inKey(key []byte) *Error {
 	if e.Problem == TooLarge {
-		return e // about the whole value, wherever the walk noticed it
+		return e // about the whole value, wherever the walk detected it
 	}
 	e.Path = joinPath(keyStep(key), e.Path)
 	return e

@@ -1,4 +1,4 @@
-"""The worker of dspex: a process that a worker-host starts and talks to in frames (contract/frame.md).
+"""The worker of dspex: a process that a worker-host starts and exchanges frames with (contract/frame.md).
 
 It runs DSPy programs and the operator's own functions. What those functions need of it is here; nothing in this package
 needs more than the standard library to be imported.

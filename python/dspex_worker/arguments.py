@@ -11,7 +11,7 @@ __all__ = ["only", "session_of", "text"]
 
 
 def only(call: Call, *known: str) -> None:
-    """Refuses arguments that the command does not know: they would have no effect. session_id must name the call's session."""
+    """Refuses arguments that the command does not have: they would have no effect. session_id must name the call's session."""
     extra = sorted(call.args.keys() - set(known))
     if extra:
         unknown = ", ".join(name[:64] for name in extra[:8])

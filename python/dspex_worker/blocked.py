@@ -1,4 +1,4 @@
-"""Tells of code that holds the event loop: while it does, no other job of the worker goes on.
+"""Reports code that blocks the event loop: while it does, no other job of the worker goes on.
 
 A thread checks the loop for a sign of life while calls run. Without one, the main thread's stack shows what runs.
 """
@@ -40,7 +40,7 @@ class BlockWatch:
         threading.Thread(target=self._watch, name="dspex-block-watch", daemon=True).start()
 
     def busy(self, calls: int) -> None:
-        """Says how many calls run: without any, nothing is asked."""
+        """Sets how many calls run: without any, nothing is checked."""
         if calls:
             self._busy.set()
         else:

@@ -25,7 +25,7 @@ class Config:
     history_bytes: int = 256 << 10  # of one session, encoded
     state_bytes: int = 4 << 20  # of one session, encoded
     max_frame: int = DEFAULT_MAX  # body of one frame, bytes
-    mode: str = "pool-worker"  # told by ping and shutdown
+    mode: str = "pool-worker"  # reported by ping and shutdown
     warm_up: bool = True  # run a program before READY, so that no job pays for the first one
     answers: tuple[dict[str, Any], ...] = ()  # of tests: outputs of programs whose inputs have these values
 

@@ -1,4 +1,4 @@
-"""What a call can fail with, and how a failure is told.
+"""What a call can fail with, and how a failure is reported.
 
 Everything that ends a call without a result becomes one ERROR frame: category, code, message, detail. Nothing here
 holds an argument, an output or a key; of a traceback only file names, lines and function names travel.
@@ -84,7 +84,7 @@ class Cancelled(BaseException):
 
 
 class WorkerError(Exception):
-    """A failure that knows its category (docs/migration.md, "Error categories") and its code.
+    """A failure with its category (docs/migration.md, "Error categories") and its code.
 
     A user function may raise it to choose the code, to give a hint, or to mark the error as retryable.
     """
@@ -214,7 +214,7 @@ def frames_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is a MemoryError or tells of one: the worker had better be replaced."""
+    """Whether it is a MemoryError or was caused by one: the worker had better be replaced."""
     return isinstance(error, MemoryError) or (isinstance(error, WorkerError) and attribute(error, "code", str) == OUT_OF_MEMORY)
 
 
@@ -231,7 +231,7 @@ def _message(error: BaseException) -> str:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may end otherwise: what the error says of itself, else what its class is known for."""
+    """Whether another attempt may end otherwise: by the error's own attribute, else by its class."""
     if isinstance(error, BaseExceptionGroup):
         return all(_may_pass(inner) for inner in inner_errors(error))
     own = attribute(error, "retryable", bool)

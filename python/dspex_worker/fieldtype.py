@@ -226,7 +226,7 @@ class _Parser:
         elif kind == 2:
             value = int(token)
             if not -(2**63) <= value < 2**63:
-                raise self.unexpected("an integer of 64 bits in a Literal")  # pydantic matches no other, whatever the model says
+                raise self.unexpected("an integer of 64 bits in a Literal")  # pydantic matches no other, whatever the model answers
         elif kind == 1 and token in ("True", "False"):
             value = token == "True"
         else:

@@ -20,7 +20,7 @@ MAX_VALUE_DEPTH = 60  # of a value; a frame may be 64 deep and wraps the value i
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs in the order of the signature, as its types want them. InputError names all that is wrong.
+    """Return the inputs in the order of the signature, in the form of its types. InputError names all that is wrong.
 
     The history may be left out; if it is given it is a list of maps, or a map with such a list under `messages`.
     An Optional input that is left out is None.
@@ -72,7 +72,7 @@ def _join(problems: list[str]) -> str:
 
 
 def check_value(kind: Type, value: Any, path: str, problems: list[str]) -> Any:
-    """Return `value` as `kind` wants it (an integer becomes a float where a number is due); append what is wrong to `problems`."""
+    """Return `value` in the form of `kind` (an integer becomes a float where a number is due); append what is wrong to `problems`."""
     name = kind.kind
     if name == "optional":
         return None if value is None else check_value(kind.args[0], value, path, problems)

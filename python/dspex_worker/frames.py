@@ -1,4 +1,4 @@
-"""Frames on the pipes, as contract/frame.md says: the header, the types, and a reader that takes bytes as they come.
+"""Frames on the pipes (contract/frame.md): the header, the types, and a reader that takes bytes as they come.
 
 Bodies are opaque here.
 """

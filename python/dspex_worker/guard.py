@@ -19,7 +19,7 @@ DEPTH = 64  # causes and levels of groups that are followed
 
 
 def class_name(value: object) -> str:
-    """The name of the value's class, also where its metaclass would say something else."""
+    """The name of the value's class, also where its metaclass would return something else."""
     return str.__str__(_NAME_OF(type(value)))
 
 

@@ -43,12 +43,12 @@ class Instances:
         return found
 
     def drop(self, session: str) -> None:
-        """Forgets the objects of a session."""
+        """Drops the objects of a session."""
         for key in [key for key in self._held if key[0] == session]:
             del self._held[key]
 
     def forget(self, program_id: str) -> None:
-        """Forgets the objects of a program: the next job of each session has a new one."""
+        """Drops the objects of a program: the next job of each session has a new one."""
         for key in [key for key in self._held if key[1] == program_id]:
             del self._held[key]
 

@@ -1,4 +1,4 @@
-"""Imports the operator's modules, and says at the start what would be a surprise later.
+"""Imports the operator's modules, and reports at the start what would be a surprise later.
 
 A module that cannot be imported ends the start; so does one that another hides, and one that defines DSPy modules of which none
 becomes a program. What may be meant so is a warning.
@@ -22,7 +22,7 @@ from dspex_worker.registry import UserProgram, registered
 
 __all__ = ["add_sites", "build", "load_modules", "refuse_hidden"]
 
-NAMED = 8  # names that a message tells
+NAMED = 8  # names in a message
 
 _log = logging.getLogger("dspex.worker")
 

@@ -93,5 +93,5 @@ class _Reader:
 
 
 def counts(learnt: Mapping[str, Any]) -> dict[str, int]:
-    """What get_program_info tells of a state."""
+    """What get_program_info returns of a state."""
     return {"predictors": len(learnt), "demos": sum(len(entry["demos"]) for entry in learnt.values())}

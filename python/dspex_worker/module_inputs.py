@@ -26,7 +26,7 @@ def _distance(module: Any, name: str) -> int:
 
 
 def read_inputs(module: Any) -> UserCommand | None:
-    """The inputs of a module, or of a plain function; None if nothing can be told of them."""
+    """The inputs of a module, or of a plain function; None if they are unknown."""
     function = method_of(module)
     try:
         found = read_function("execute_program", function)
@@ -44,7 +44,7 @@ def read_inputs(module: Any) -> UserCommand | None:
 
 
 def read_signature(module: Any, inputs: UserCommand | None) -> dict[str, Any] | None:
-    """The signature in the map form of a request. Outputs are those of DSPy's own modules: of others only their code knows them."""
+    """The signature in the map form of a request. Outputs are those of DSPy's own modules: of others only their code has them."""
     if inputs is None:
         return None
     of_dspy = _signature(module) if _is_dspys_own(module) else None
@@ -110,7 +110,7 @@ def _signature(module: Any) -> Any:
 
 
 def _untyped(entry: Any) -> bool:
-    """Whether a signature in short form says no type: then DSPy takes anything."""
+    """Whether a signature in short form has no type: then DSPy takes anything."""
     return bool((getattr(entry, "json_schema_extra", None) or {}).get("IS_TYPE_UNDEFINED"))
 
 

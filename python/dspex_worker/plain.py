@@ -42,7 +42,7 @@ class Placed(ValueError):
     path = ""
 
     def within(self, step: int | str) -> None:
-        """Says that the place so far lies behind one more index or key."""
+        """Records that the place so far lies behind one more index or key."""
         dot = "" if not self.path or self.path.startswith("[") else "."
         self.path = _step(step) + dot + self.path
 

@@ -54,7 +54,7 @@ def reserve() -> None:
 
 
 def after_fork() -> None:
-    """Forgets what belongs to the process that this one was forked from."""
+    """Drops what belongs to the process that this one was forked from."""
     global _statm
     if _statm >= 0:
         os.close(_statm)
@@ -116,7 +116,7 @@ def own_group() -> None:
 
 
 def die() -> NoReturn:
-    """The host is gone: ends this process and all that it started. Nobody is left to tell.
+    """The host is gone: ends this process and all that it started. Nobody is left to get an answer.
 
     A fork of a worker has no host from the start; if user code lets it come here it ends alone.
     """
@@ -148,7 +148,7 @@ def watch_host() -> None:
 
 
 def _pages() -> tuple[int, int]:
-    """Virtual and resident size in pages; reads a file that stays open, because every PONG asks."""
+    """Virtual and resident size in pages; reads a file that stays open, because every PONG reads it."""
     global _statm
     if _statm < 0:
         _statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)

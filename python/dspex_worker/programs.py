@@ -300,7 +300,7 @@ def get_program_info(call: Call) -> dict[str, Any]:
     return {
         "program_id": program_id,
         "program_type": kind,
-        # Names are never rewritten here; the original renamed fields and told so in this map.
+        # Names are never rewritten here; the original renamed fields and listed them in this map.
         "field_mapping": {name: name for name in names},
         **{key: found[key] for key in shared},
         "extra": {**found["extra"], "session_id": found["session_id"]},

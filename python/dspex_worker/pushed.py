@@ -40,7 +40,7 @@ class Pushed:
         self.last_executed = now_text()
 
     def told(self) -> dict[str, Any]:
-        """What get_program_info says of what it has learnt."""
+        """What get_program_info returns of what it has learnt."""
         return {**counts(self.entry.get("learnt") or {}), "version": self.version}
 
 

@@ -18,7 +18,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 def push_program(call: Call) -> dict[str, Any]:
-    """Checks a program or a state for all hosts; the host keeps what the RESULT says."""
+    """Checks a program or a state for all hosts; the host keeps the content of the RESULT."""
     only(call, "id", "signature", "program_type", "state")
     if call.session is not None:
         raise WorkerError(

@@ -141,7 +141,7 @@ class UserCommand:
         return found
 
     def _shape(self) -> str:
-        """The arguments as an error tells them."""
+        """The arguments as an error lists them."""
         if self.known is None:
             return "any arguments" + (f", among them {', '.join(sorted(self.required))}" if self.required else "")
         told = [f"{name}{'' if name in self.required else '?'}: {spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
@@ -157,10 +157,10 @@ class UserProgram:
     per_session: bool = False  # an object for each session, not one for all
     module: Any = None
     inputs: UserCommand | None = None  # None: nothing is known of them
-    signature: dict[str, Any] | None = None  # as get_program_info tells it
+    signature: dict[str, Any] | None = None  # as get_program_info returns it
     made: Any = None  # the object with what was pushed; None: nothing was
     state: dict[str, Any] | None = None  # what was pushed (learnt.py)
-    learnt: dict[str, Any] | None = None  # what get_program_info tells of it
+    learnt: dict[str, Any] | None = None  # what get_program_info returns of it
     execution_count: int = 0
     last_executed: str | None = None
 

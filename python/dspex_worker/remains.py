@@ -158,7 +158,7 @@ def _name(pid: int) -> str:
 
 
 def _place() -> tuple[int, int]:
-    """Where the value of the mark lies that others see, and its length; 0 where that cannot be told."""
+    """Where the value of the mark lies that others see, and its length; 0 where that is unknown."""
     try:
         with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -63,12 +63,12 @@ class Runtime:
         self._logs_lost = 0
         self._flushing = False
         self._stopping = ""
-        self._leaving = False  # asked to be replaced
+        self._leaving = False  # requested a replacement
         self._main = threading.get_ident()
         self._watch = BlockWatch(self._loop, self._runs)
 
     def serve(self) -> None:
-        """Says READY and serves until the end; on return BYE is written."""
+        """Sends READY and serves until the end; on return BYE is written."""
         loop = self._loop
         asyncio.set_event_loop(loop)
         logs.install(self._send_log)
@@ -212,7 +212,7 @@ class Runtime:
             self._loop.stop()
 
     def _runs(self) -> str:
-        """What the loop is at, as far as can be told from another thread."""
+        """What the loop is at, as far as another thread can see."""
         task = asyncio.current_task(self._loop)
         for call in list(self._calls.values()):
             if call.task is task or len(self._calls) == 1:
@@ -278,7 +278,7 @@ class Runtime:
         elif threading.get_ident() == self._main:
             self._flush()
         else:
-            # A thread that says more than the host reads has to wait for the loop.
+            # A thread that writes more than the host reads has to wait for the loop.
             written = threading.Event()
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._flush)
@@ -313,7 +313,7 @@ class Runtime:
     # ---- the end
 
     def _leave(self, reason: str) -> None:
-        """Asks to be replaced and goes on: the host sends no more calls, and SHUTDOWN when those on their way have ended."""
+        """Requests its replacement and goes on: the host sends no more calls, and SHUTDOWN when those on their way have ended."""
         if not self._leaving:
             self._leaving = True
             self._send(FrameType.BYE, 0, wire.encode([reason]))

@@ -41,7 +41,7 @@ def set_lm(call: Call) -> dict[str, Any]:
 
 
 def read_choice(call: Call, fields: dict[str, Any], at: str) -> dict[str, Any]:
-    """The choice of language model that the fields say; at is where they stand in the request.
+    """The choice of language model in the fields; at is where they stand in the request.
 
     A key is in it by reference only. The host judges the reference each time that it uses the choice.
     """
@@ -83,7 +83,7 @@ def _reference(call: Call, reference: Any, path: str) -> str:
 
 
 def _provider(model: str) -> str | None:
-    """The provider that a model's name tells; None for the name of a profile or an unknown family."""
+    """The provider that a model's name contains; None for the name of a profile or an unknown family."""
     prefix, slash, _ = model.partition("/")
     if slash:
         return prefix

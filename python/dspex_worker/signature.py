@@ -154,7 +154,7 @@ def _split(side: str, at: str = ",") -> list[str]:
             quote = c
         elif c in "[]":
             depth += 1 if c == "[" else -1
-        elif side.startswith(at, i) and (depth == 0 or at == "->"):  # an arrow ends a side that forgot its bracket, too
+        elif side.startswith(at, i) and (depth == 0 or at == "->"):  # an arrow ends a side without a closing bracket, too
             parts.append(side[start:i])
             start = i + len(at)
         i += 1

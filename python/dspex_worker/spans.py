@@ -1,4 +1,4 @@
-"""What is told of a call for its trace: the program, calls of language models, tools. The host makes spans of it.
+"""What is reported of a call for its trace: the program, calls of language models, tools. The host makes spans of it.
 
 Nothing here exists for a call that is not traced: `Call.spans` and `spans_var` are None.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TEXTS", "Spans", "span_var", "spans_var"]
 
-TEXTS = 2  # bit of CALL's field trace: prompts and answers are wanted, too
+TEXTS = 2  # bit of CALL's field trace: prompts and answers are requested, too
 SPANS = 128  # of one call; more are counted
 NAME = 128  # characters
 TEXT = 4096  # characters of one prompt or answer

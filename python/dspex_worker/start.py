@@ -123,7 +123,7 @@ def read_init() -> tuple[dict[str, Any], FrameReader, list[tuple[int, int, bytes
 
 
 def read_init_body(kind: int, body: bytes) -> dict[str, Any]:
-    """INIT's config map; an error if the frame is another or the host speaks another protocol."""
+    """INIT's config map; an error if the frame is another or the host has another protocol."""
     if kind != FrameType.INIT:
         raise frames.ProtocolError(f"frame type {kind} before INIT")
     proto, config = bodies.read(FrameType.INIT, body)

@@ -157,7 +157,7 @@ class Sessions:
             self.drop(next(iter(self._held)))
 
     def drop(self, session: str) -> None:
-        """Forgets what is held of the session."""
+        """Drops what is held of the session."""
         held = self._held.pop(session, None)
         if held is not None:
             self._bytes -= held[2]

@@ -17,7 +17,7 @@ __all__ = ["erase_session", "import_session"]
 
 SCHEMA = 1  # key `schema` of a document, contract/sessions.md
 
-# What a document may hold. Only `schema` and `state` count; the rest tells people where it comes from.
+# What a document may hold. Only `schema` and `state` count; the rest shows people where it comes from.
 _DOCUMENT = ("schema", "session_id", "exported_at", "created_at", "last_activity", "operations", "generation", "state")
 _STATE = ("v", "version", "programs", "lm", "history", "data", "created_at")
 _LM = ("model", "provider", "temperature", "max_tokens", "api_key")  # a key by reference only
@@ -63,7 +63,7 @@ def _occupied(held: state.State) -> bool:
 
 
 def _state_of(document: Any) -> dict[str, Any]:
-    """The map under `state` of a document whose schema this worker knows; an empty one if it is null."""
+    """The map under `state` of a document whose schema this worker supports; an empty one if it is null."""
     at = "args.document"
     fields = _map(document, at)
     _only(fields, _DOCUMENT, at)

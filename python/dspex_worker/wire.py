@@ -1,4 +1,4 @@
-"""Values in MessagePack, as contract/values.md says. No frames here.
+"""Values in MessagePack (contract/values.md). No frames here.
 
 `decode` and `encode` are one codec with two speeds. The specification is the pure Python codec of this file; when msgspec
 is installed it does the work wherever a cheap test proves that it must give the same result, and the pure one judges
@@ -48,7 +48,7 @@ class DecodeError(Placed):
         self.expected = expected
 
     def within(self, step: int | str) -> None:
-        """As in every Placed; too many values are a matter of the whole value, wherever that was noticed."""
+        """As in every Placed; too many values are a matter of the whole value, wherever that was detected."""
         if self.problem != "too_large":
             super().within(step)
 
@@ -181,7 +181,7 @@ def pure_decode(data: bytes, depth: int = DEPTH, nodes: int = NODES, any_case: b
 
 
 def _head(out: bytearray, count: int, short: int, limit: int, codes: Iterable[int]) -> None:
-    """The shortest head that can say count: in the code itself below limit, else a code with 1, 2 or 4 bytes."""
+    """The shortest head that can contain count: in the code itself below limit, else a code with 1, 2 or 4 bytes."""
     if count < limit:
         out.append(short | count)
         return

@@ -1,4 +1,4 @@
-"""What a worker knows, and one call to it. No input or output here: the runtime does that.
+"""The state of a worker, and one call to it. No input or output here: the runtime does that.
 
 A Call begins as the fields of a CALL frame and ends as the body of one RESULT or ERROR.
 """
@@ -230,7 +230,7 @@ class Call:
         state, limit = self.state, self.worker.config.state_bytes
         if state.created_at is None:
             state = replace(state, created_at=now_text())
-        # An explicit nil tells the host that the choice is gone.
+        # An explicit nil reports to the host that the choice is gone.
         if state.lm is not None or self.before.lm is not None:
             meta["lm_choice"] = state.lm
         raw = state.to_bytes(self.version + 1)

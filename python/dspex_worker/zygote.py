@@ -1,4 +1,4 @@
-"""The zygote: a process that has imported everything once and forks a worker from itself whenever the host asks.
+"""The zygote: a process that has imported everything once and forks a worker from itself whenever the host requests one.
 
 It runs no job, holds no key, and has one thread: a lock that another thread held at the fork would stay locked in the child
 for ever. With a second thread, whoever started it, it refuses to fork, and the host starts workers one by one instead.
@@ -92,7 +92,7 @@ class _Zygote:
         self._keeper = keeper
         self._nonces: dict[int, str] = {}  # of the workers that have not ended, by pid
         self._preloaded = preloaded
-        self._workers: dict[int, bool] = {}  # those not reaped, by pid: whether the host knows that it has ended
+        self._workers: dict[int, bool] = {}  # those not reaped, by pid: whether its end was reported to the host
         self._signals, self._woken = socket.socketpair()
 
     def serve(self) -> start.Preloaded:

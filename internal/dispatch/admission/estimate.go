@@ -10,7 +10,7 @@ import (
 // estimate refuses calls that no slot could take in time. It holds an estimate of the calls that wait for a slot: what hosts
 // report, and what was accepted since, less what they can have done since. A call is accepted if the wait is short against what
 // the caller allows. Those that were idle are accepted for longer than those that call all the time; those that were refused
-// and come back when the refusal said, for longest. So a crowd is refused within a moment, what is accepted ends in time, and
+// and come back after the time in the refusal, for longest. So a crowd is refused within a moment, what is accepted ends in time, and
 // no caller that comes back at the given time is refused again. It refuses nothing unless a report that is new reports that calls wait: an
 // estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: Gate does both (gate.go).
 type estimate struct {
@@ -43,7 +43,7 @@ type load struct {
 const (
 	waitsBusy     = 0.4 // it calls all the time
 	waitsIdle     = 0.6
-	waitsReturned = 0.8 // it was refused and comes back when the refusal said
+	waitsReturned = 0.8 // it was refused and comes back after the time in the refusal
 
 	reportDelay  = 50 * time.Millisecond  // from an acceptance to the report that counts it
 	askAfter     = 10 * time.Millisecond  // since the last report
@@ -106,7 +106,7 @@ func (a *estimate) pressed(now time.Time) bool {
 	return false
 }
 
-// wantsReport reports whether enough calls may wait that hosts should be asked.
+// wantsReport reports whether enough calls may wait for the hosts to be queried.
 func (a *estimate) wantsReport(now time.Time) bool {
 	slots, waiting, newest := 0, 0.0, time.Time{}
 	for _, h := range a.loads {
@@ -217,7 +217,7 @@ func (a *estimate) waitIn(session string) time.Duration {
 	return wait + time.Duration(a.behind(session))*(a.mean()+wait)
 }
 
-// behind is how many jobs wait in the session, as far as hosts say: they name those that have many.
+// behind is how many jobs wait in the session, by the hosts' reports: they name those that have many.
 func (a *estimate) behind(session string) int {
 	for _, h := range a.loads {
 		if n := h.deep[session]; n > 0 && session != "" {

@@ -24,7 +24,7 @@ type Gate struct {
 	inbox  string // where hosts answer
 
 	mu      sync.Mutex
-	invited time.Time // when hosts were asked last
+	invited time.Time // when hosts were queried last
 	estimate
 }
 
@@ -36,7 +36,7 @@ func New(broker *stream.Access, hosts *fleet.Fleet) *Gate {
 // reportPause is the least time between questions to hosts.
 const reportPause = 20 * time.Millisecond
 
-// Receive has the answers of hosts that are asked come to admission, until the returned function is called.
+// Receive has the answers of queried hosts come to admission, until the returned function is called.
 func (a *Gate) Receive() (stop func(), err error) {
 	a.inbox = a.broker.Inbox()
 	return a.broker.Receive(a.inbox, func(_ string, data []byte) {
@@ -86,7 +86,7 @@ func (a *Gate) Admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadli
 	return e
 }
 
-// callerOf tells callers apart: by session, or by the connection's inbox.
+// callerOf distinguishes callers: by session, or by the connection's inbox.
 func callerOf(to jobs.SessionRef, inbox string) string {
 	if to.ID != "" {
 		return "session " + to.Tenant + " " + to.ID

@@ -45,7 +45,7 @@ type Alerter struct {
 	alerts, recoveries atomic.Int64
 }
 
-// New sends alerts of the dispatcher of that name, as cfg says.
+// New sends alerts of the dispatcher of that name, as configured.
 func New(dispatcher string, cfg Config, broker *stream.Access, log *slog.Logger) *Alerter {
 	return &Alerter{broker: broker, log: log, dispatcher: dispatcher, destinations: cfg.Destinations, webhook: newWebhook(cfg.Webhook, log)}
 }
@@ -56,7 +56,7 @@ func (a *Alerter) Run(ctx context.Context) { a.webhook.run(ctx) }
 // Counts are the alerts and recoveries that were sent.
 func (a *Alerter) Counts() (alerts, recoveries int64) { return a.alerts.Load(), a.recoveries.Load() }
 
-// WatchErrors judges the error rate until ctx ends. All dispatchers do, so that a new leader knows what was sent; the one that leads
+// WatchErrors judges the error rate until ctx ends. All dispatchers do, so that a new leader has what was sent; the one that leads
 // sends alerts.
 func (a *Alerter) WatchErrors(ctx context.Context, hosts *fleet.Fleet, leads func() bool) {
 	for range clock.AtOnceAndEvery(ctx, fleet.Tick) {

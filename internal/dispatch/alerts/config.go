@@ -17,7 +17,7 @@ const (
 	Webhook   = "webhook"   // a POST to Alerts.Webhook
 )
 
-// DefaultErrorRate is the share of failing jobs above which there is an alert, unless something else is said.
+// DefaultErrorRate is the share of failing jobs above which there is an alert by default.
 const DefaultErrorRate = 0.05
 
 var destinations = []string{Logger, Telemetry, Webhook}
@@ -29,7 +29,7 @@ type Config struct {
 	Webhook      string   // address
 }
 
-// Flags declares what the operator can say of alerts.
+// Flags declares the flags of alerts.
 func (a *Config) Flags(f *pflag.FlagSet) {
 	f.Float64Var(&a.ErrorRate, "error-rate-threshold", DefaultErrorRate, "share of failed jobs in 60 s, of at least 10, above which an alert is sent and the health is degraded")
 	f.StringSliceVar(&a.Destinations, "alert-destinations", []string{Logger, Telemetry}, "destinations of alerts: "+strings.Join(destinations, ", ")+", separated by commas")
@@ -47,7 +47,7 @@ func (a Config) WithDefaults() Config {
 	return a
 }
 
-// Check reports everything that is wrong. What is wrong with the webhook's address is said without it: it may hold a secret.
+// Check reports everything that is wrong. What is wrong with the webhook's address is reported without it: it may hold a secret.
 func (a Config) Check() error {
 	var wrong []error
 	if !(a.ErrorRate > 0 && a.ErrorRate <= 1) {

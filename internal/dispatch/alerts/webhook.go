@@ -33,7 +33,7 @@ type webhook struct {
 func newWebhook(address string, log *slog.Logger) *webhook {
 	return &webhook{address: address, log: log, waiting: make(chan []byte, webhookQueue), pause: webhookPause,
 		client: &http.Client{Timeout: webhookTimeout,
-			// An alert goes where the operator said, nowhere else.
+			// An alert goes to the operator's address, nowhere else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 

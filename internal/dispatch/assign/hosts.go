@@ -38,7 +38,7 @@ func NewHosts(view *View, of *fleet.Fleet, broker *stream.Access, log *slog.Logg
 	return &Hosts{view: view, fleet: of, broker: broker, log: log}
 }
 
-// List tells the live hosts, measured now, and those that are gone and left something behind.
+// List returns the live hosts, measured now, and those that are gone and left something behind.
 func (h *Hosts) List(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return

@@ -22,7 +22,7 @@ type Number struct {
 	log    *slog.Logger
 }
 
-// NewNumber shows and changes what view knows.
+// NewNumber shows and changes what view has.
 func NewNumber(view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.Logger) *Number {
 	return &Number{view: view, hosts: hosts, broker: broker, log: log}
 }

@@ -133,7 +133,7 @@ func (p *Planner) bring(b *board) error {
 	return p.askAll(b, asks, true)
 }
 
-// candidates are the hosts that the plan may give partitions to. Those of earlier releases know nothing of grouped shards.
+// candidates are the hosts that the plan may give partitions to. Those of earlier releases do not support grouped shards.
 func (p *Planner) candidates(b *board, busy map[int]int) (hosts []affinity.Host) {
 	for _, beat := range b.known {
 		if b.of.Grouped() && !beat.Shards {

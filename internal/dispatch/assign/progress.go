@@ -43,7 +43,7 @@ func (p *progress) planned(err error) {
 	}
 }
 
-// leading is what the leader says of its planning, on dspex.rpc.leader (contract/admin.md).
+// leading is what the leader reports of its planning, on dspex.rpc.leader (contract/admin.md).
 type leading struct {
 	Dispatcher string `json:"dispatcher"`
 	IdleMillis int64  `json:"idle_ms"` // since it carried out a plan

@@ -50,7 +50,7 @@ func (p *Planner) Keep(ctx context.Context) {
 }
 
 // plan brings every partition to the host that should have it. What no live host holds is written by compare-and-set.
-// What a live host holds it is asked to release first; the release wakes the leader, who then assigns it. What a host holds that
+// A live host is requested to release first what it holds; the release wakes the leader, who then assigns it. What a host holds that
 // has not been judged stays there: it may run jobs.
 func (p *Planner) plan(ctx context.Context) error {
 	if len(p.hosts.Live()) == 0 {
@@ -94,7 +94,7 @@ func (p *Planner) turn(ctx context.Context, b *board) (bool, error) {
 	return true, nil
 }
 
-// takeBack asks live hosts for what they hold of other layouts, and takes it from the dead. It reports whether something is left.
+// takeBack requests from live hosts what they hold of other layouts, and takes it from the dead. It reports whether something is left.
 func (p *Planner) takeBack(b *board) (rest bool, err error) {
 	asks := map[string]map[int]uint64{}
 	for n := range b.entries {

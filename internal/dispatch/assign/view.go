@@ -1,4 +1,4 @@
-// Package assign knows which host has which partition and how many partitions there are, and changes both: the leader plans, and
+// Package assign keeps which host has which partition and how many partitions there are, and changes both: the leader plans, and
 // operators drain hosts and change the number.
 package assign
 
@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// View is what every dispatcher knows of the assignments.
+// View is a dispatcher's copy of the assignments.
 type View struct {
 	broker *stream.Access
 	log    *slog.Logger
@@ -21,7 +21,7 @@ type View struct {
 	woken  chan struct{} // capacity 1: the leader is to plan
 }
 
-// NewView knows nothing before the first Read.
+// NewView is empty before the first Read.
 func NewView(broker *stream.Access, log *slog.Logger) *View {
 	return &View{broker: broker, log: log, woken: make(chan struct{}, 1)}
 }
@@ -126,7 +126,7 @@ func (v *View) entries(ctx context.Context, n int) (all []entry, err error) {
 	return all, nil
 }
 
-// Follow wakes the leader when a partition is released, and tells of values that none of ours has written.
+// Follow wakes the leader when a partition is released, and reports values that none of ours has written.
 func (v *View) Follow(ctx context.Context, of *stores.Stores) {
 	stream.Follow(ctx, v.broker.JS, stream.Assign, ">", v.log, func(key string, owner []byte) {
 		if of.Foreign(stream.Assign, key, owner, stores.OursInAssign(key, owner)) || owner == nil {

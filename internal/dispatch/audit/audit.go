@@ -52,7 +52,7 @@ type record struct {
 	Job        string         `json:"job,omitempty"`
 }
 
-// who is what the broker says of the requester. Without accounts it is no evidence.
+// who is the broker's information about the requester. Without accounts it is no evidence.
 type who struct {
 	Account string `json:"account,omitempty"`
 	User    string `json:"user,omitempty"`
@@ -146,7 +146,7 @@ func (g *Trail) audit(r endpoint.Request, action string, role jobs.Role, tenant 
 	return a
 }
 
-// headerClientInfo is what the broker tells of the requester through an import of another account. In the service's own account
+// headerClientInfo is the broker's information about the requester through an import of another account. In the service's own account
 // the requester could write it.
 const headerClientInfo = "Nats-Request-Info"
 
@@ -317,7 +317,7 @@ func (g *Trail) Lost() int64 {
 	return g.lost
 }
 
-// Reasons tell the health check for a while of what was not recorded.
+// Reasons report to the health check for a while what was not recorded.
 func (g *Trail) Reasons(now time.Time) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()

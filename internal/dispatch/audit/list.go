@@ -107,7 +107,7 @@ func (g *Trail) readAudit(ctx context.Context, a *query, page stream.Page) (foun
 	return found, next, true, nil
 }
 
-// shows reads a record, and reports whether it is wanted. One that cannot be read is of a later release.
+// shows reads a record, and reports whether it matches. One that cannot be read is of a later release.
 func (a *query) shows(m stream.Stored) (map[string]any, bool) {
 	var one record
 	if json.Unmarshal(m.Data, &one) != nil || one.Schema != schema || !a.wants(&one) {

@@ -56,7 +56,7 @@ func (s *Service) Get(ctx context.Context, r Request) Answer {
 
 const mostListed = 200
 
-// List tells of all batches of a tenant, the newest first.
+// List returns all batches of a tenant, the newest first.
 func (s *Service) List(_ context.Context, r Request) Answer {
 	limit, cursor := int64(100), ""
 	b, bad := newBody(r.Type, r.Body)

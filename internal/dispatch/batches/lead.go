@@ -134,7 +134,7 @@ func (s leader) keepHouse(ctx context.Context) {
 	}
 }
 
-// clear removes all that belongs to a batch, its record last: an empty one stays for a while, which tells all who follow.
+// clear removes all that belongs to a batch, its record last: an empty one stays for a while, which notifies all followers.
 func (s leader) clear(ctx context.Context, h *held) {
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()

@@ -45,7 +45,7 @@ type happening struct {
 // mostEvents is more than there may be answers under way: one for each job of the window, each chunk, and some more.
 const mostEvents = 2 * batch.MaxConcurrency
 
-// look tells Run of a change that is not its own.
+// look notifies Run of a change that is not its own.
 func (r *runner) look(ctx context.Context) happening {
 	if !r.writes && r.s.changed(r.tenant, r.id, r.rev) {
 		if e := r.readAgain(ctx); e.event != (batch.NotWritten{}) {
@@ -275,7 +275,7 @@ func (r *runner) write(ctx context.Context, rec *batch.Record, over uint64) {
 	r.events <- r.readAgain(ctx)
 }
 
-// announce tells the end of the batch: to whoever listens, and to the subject that its submission named.
+// announce publishes the end of the batch: to all subscribers, and to the subject that its submission named.
 func (r *runner) announce(rec *batch.Record) {
 	text, err := wire.AppendJSON(nil, appendBatch(nil, rec, nil))
 	if err == nil {

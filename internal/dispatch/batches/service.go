@@ -30,7 +30,7 @@ type Config struct {
 // Service answers requests about batches, and runs them while its dispatcher leads. Make it with New.
 type Service struct{ *store }
 
-// store reads and writes batches, and knows the records of all.
+// store reads and writes batches, and has the records of all.
 type store struct {
 	*stream.Access
 	cfg Config
@@ -45,14 +45,14 @@ type held struct {
 	rev uint64
 }
 
-// New makes a service that knows nothing yet.
+// New makes a service that has read nothing yet.
 func New(cfg Config) *Service {
 	return &Service{&store{Access: cfg.Broker, cfg: cfg, known: map[string]*held{}}}
 }
 
 // Bounds of what is kept.
 const (
-	openBatches    = 100            // of a tenant, that have not ended, if its quota does not say otherwise
+	openBatches    = 100            // of a tenant, that have not ended, if its quota has no other number
 	keptBatches    = 10_000         // of a tenant
 	uploadLifetime = 24 * time.Hour // of jobs that are not submitted
 	longestRun     = 30 * 24 * time.Hour
@@ -111,7 +111,7 @@ func (s *store) write(r *batch.Record, rev uint64) (uint64, error) {
 	}
 	key := batch.RecordKey(r.Tenant, r.Batch)
 	rev, err = s.Batches.PutSync(key, b, rev, 0)
-	if err == nil { // it will be told, too
+	if err == nil { // it will be announced, too
 		s.see(key, stream.Entry{Value: b, Revision: rev, Exists: true})
 	}
 	return rev, err

@@ -141,7 +141,7 @@ func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRe
 	return to, nil
 }
 
-// refusals that tell of a want of room, which metrics count.
+// refusals for lack of room, which metrics count.
 var roomCodes = []string{jobs.CodeOverloaded, jobs.CodeQuota, jobs.CodeQueueFull, jobs.CodeStoreFull, jobs.CodeBroker}
 
 // Refuse refuses a call and counts it, if it was for lack of room.

@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// Replay makes new jobs of dead letters. Asking twice makes one job of each; the letters stay.
+// Replay makes new jobs of dead letters. Two requests make one job of each; the dead letters stay.
 func (l *Service) Replay(ctx context.Context, r endpoint.Request) {
 	a := &query{}
 	if bad := a.choose(r); bad != nil {

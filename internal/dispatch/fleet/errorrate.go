@@ -8,7 +8,7 @@ import (
 )
 
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
-// far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher knows it from the heartbeats; the leader alerts.
+// far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher computes it from the heartbeats; the leader alerts.
 const (
 	RateWindow   = 60 // seconds
 	rateLeast    = 10 // jobs
@@ -28,7 +28,7 @@ type errorRate struct {
 // ended counts the jobs that ended in one second.
 type ended struct{ second, total, failed int64 }
 
-// reported is what a host said last of itself.
+// reported is the last report of a host.
 type reported struct {
 	incarnation   string
 	total, failed int64
@@ -71,7 +71,7 @@ func (r *errorRate) now() Rate {
 	return r.sumLocked(time.Now())
 }
 
-// judge adds the window up and reports whether there is something to tell.
+// judge adds the window up and reports whether there is something to report.
 func (r *errorRate) judge() (Rate, Verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,7 +104,7 @@ func (r Rate) Share() float64 { return float64(r.Failed) / float64(max(r.Total, 
 // Over reports whether the rate is above the threshold.
 func (r Rate) Over() bool { return r.Total >= rateLeast && r.Share() > r.Threshold }
 
-// alarm decides when to tell of it: at once, again while it goes on but never within the pause, and when it is over.
+// alarm decides when to report it: at once, again while it goes on but never within the pause, and when it is over.
 type alarm struct {
 	threshold float64
 	raised    bool // that it is over has to be sent

@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// New knows of no host yet. rate is the share of failing jobs above which there is an alert.
+// New has no host yet. rate is the share of failing jobs above which there is an alert.
 func New(broker *stream.Access, rate float64) *Fleet {
 	return &Fleet{broker: broker, errors: errorRate{alarm: alarm{threshold: rate}}}
 }

@@ -1,4 +1,4 @@
-// Package fleet is what a dispatcher knows of the hosts: their heartbeats, who of them lives, what they say of themselves together, and the
+// Package fleet is a dispatcher's view of the hosts: their heartbeats, which of them live, what they report together, and the
 // Share of jobs that fail.
 package fleet
 
@@ -25,16 +25,16 @@ const (
 	afterReconnect = 2 * time.Second         // after this dispatcher's own reconnect, for the hosts to come back too
 )
 
-// standing is what a dispatcher thinks of a host.
+// standing is a dispatcher's judgement of a host.
 type standing string
 
 const (
 	alive    standing = "alive"
 	expected standing = "expected" // it holds partitions and has sent no heartbeat yet: nobody takes them
-	dead     standing = "dead"     // it has said goodbye, or was judged
+	dead     standing = "dead"     // it has left, or was judged
 )
 
-// host is what a dispatcher knows of a host.
+// host is a dispatcher's view of a host.
 type host struct {
 	control.Heartbeat
 	standing standing
@@ -43,7 +43,7 @@ type host struct {
 	probed   time.Time
 }
 
-// Fleet is what a dispatcher knows of the hosts.
+// Fleet is a dispatcher's view of the hosts.
 type Fleet struct {
 	broker    *stream.Access
 	mu        sync.Mutex
@@ -109,7 +109,7 @@ func (f *Fleet) StoreFull() bool {
 	return slices.ContainsFunc(f.Live(), func(b control.Heartbeat) bool { return b.Full })
 }
 
-// String names the hosts, their capacities and what is thought of them: it changes when a plan may.
+// String names the hosts, their capacities and the judgement of each: it changes when a plan may.
 func (f *Fleet) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -209,7 +209,7 @@ func (f *Fleet) probed(name string, err error) {
 	}
 }
 
-// CheckoutTimeout is how long calls may wait for a slot, as the hosts say.
+// CheckoutTimeout is how long calls may wait for a slot, by the hosts' reports.
 func (f *Fleet) CheckoutTimeout() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -34,7 +34,7 @@ func (f *Fleet) Measure() (beats []control.Heartbeat, all bool) {
 	return beats, !slices.Contains(answered, false)
 }
 
-// Ask has a host do something, and returns what it answers.
+// Ask sends a host a request, and returns what it answers.
 func (f *Fleet) Ask(host, what string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), measureWait)
 	defer cancel()
@@ -53,7 +53,7 @@ func (f *Fleet) AskAll(what string, body []byte) (answers [][]byte) {
 	return slices.DeleteFunc(all, func(a []byte) bool { return a == nil })
 }
 
-// idleDefault is how long hosts that do not say theirs keep an idle session.
+// idleDefault is how long hosts that do not report theirs keep an idle session.
 const idleDefault = time.Hour
 
 // SessionIdle is how long the hosts keep an idle session.
@@ -68,7 +68,7 @@ func (f *Fleet) SessionIdle() time.Duration {
 	return longest
 }
 
-// PoolNumbers adds up what the hosts say. What they have counted goes on when a host restarts or goes.
+// PoolNumbers adds up what the hosts report. What they have counted goes on when a host restarts or goes.
 func (t *Totals) PoolNumbers(beats []control.Heartbeat, started time.Time) map[string]int64 {
 	var workers, active, available, sessions, overflow int64
 	for _, b := range beats {
@@ -95,7 +95,7 @@ func Engines(beats []control.Heartbeat) string {
 	return Distinct(beats, func(b control.Heartbeat) string { return b.Engine })
 }
 
-// Distinct names what the hosts say, each once.
+// Distinct returns what the hosts report, each value once.
 func Distinct(beats []control.Heartbeat, of func(control.Heartbeat) string) string {
 	var names []string
 	for _, b := range beats {
@@ -107,7 +107,7 @@ func Distinct(beats []control.Heartbeat, of func(control.Heartbeat) string) stri
 	return strings.Join(names, ", ")
 }
 
-// ByTenant adds up what the hosts say of each tenant.
+// ByTenant adds up what the hosts report of each tenant.
 func ByTenant(beats []control.Heartbeat) map[string]control.TenantCount {
 	all := map[string]control.TenantCount{}
 	for _, b := range beats {

@@ -34,7 +34,7 @@ func (t *Totals) Adopt(value []byte) {
 	t.of.Merge(written)
 }
 
-// sum is what has been counted, with what the hosts have just said.
+// sum is what has been counted, with what the hosts have just reported.
 func (t *Totals) sum(beats []control.Heartbeat) control.Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -40,7 +40,7 @@ const (
 	backlogWait  = 2 * time.Second
 )
 
-// ByLane reads the jobs without outcome by lane; nil if the broker does not tell.
+// ByLane reads the jobs without outcome by lane; nil if the broker does not answer.
 func (b *Backlogs) ByLane() map[string]laneBacklog {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -86,7 +86,7 @@ const (
 	mostRetry  = 10 * time.Second
 )
 
-// measure learns how fast requests are done with, a second at a time.
+// measure computes how fast requests are done with, a second at a time.
 func (i *room) measure(now time.Time) {
 	spent := now.Sub(i.began)
 	if spent < time.Second {

@@ -17,7 +17,7 @@ type Task struct {
 	// Run works until ctx ends, which is when this dispatcher ends or no longer leads; it then returns soon. It is called once for
 	// each time that this dispatcher leads, on a goroutine of its own, so what it keeps in local variables is of one such time.
 	//
-	// The lease is no fence: for a moment two dispatchers may believe that they lead, and a frozen one thaws in the middle of a
+	// The lease is no fence: for a moment two dispatchers may act as the leader, and a frozen one thaws in the middle of a
 	// write. So each write of a task is a compare-and-set, or one that does no harm twice.
 	Run func(ctx context.Context)
 }
@@ -43,7 +43,7 @@ type Leader struct {
 // New makes the part of the dispatcher of that name, which does not lead yet.
 func New(name string, log *slog.Logger) *Leader { return &Leader{name: name, log: log} }
 
-// Leads reports whether this dispatcher leads, as far as it knows.
+// Leads reports whether this dispatcher leads, by its own view.
 func (l *Leader) Leads() bool { return l.leads.Load() }
 
 // tick is the time between two looks at the lease.

@@ -63,7 +63,7 @@ func (o *Objects) piece(ctx context.Context, name string, from uint64) (map[stri
 	return result, nil
 }
 
-// Unreadable says why an object cannot be read.
+// Unreadable reports why an object cannot be read.
 func Unreadable(err error) *jobs.Error {
 	if errors.Is(err, stream.ErrNoObject) {
 		return jobs.Errorf(jobs.Session, jobs.CodeObjectUnknown, "the object is unknown").

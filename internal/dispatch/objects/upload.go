@@ -94,7 +94,7 @@ func (o *Objects) Complete(ctx context.Context, r endpoint.Request) {
 // completeTime bounds the reading of all pieces.
 const completeTime = 5 * stream.AckTimeout
 
-// notTaken says why an upload was refused.
+// notTaken reports why an upload was refused.
 func notTaken(err error) *jobs.Error {
 	switch {
 	case errors.Is(err, stream.ErrObjectTooLarge):

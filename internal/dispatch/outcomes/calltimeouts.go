@@ -129,7 +129,7 @@ func (t *Timeouts) giveUp(ctx context.Context, due []waitingCall) {
 		last = max(last, call.sequence)
 	}
 	if last <= t.calls.taken {
-		return // as nearly always: the lane is asked once in a checkout timeout
+		return // as nearly always: the lane is queried once in a checkout timeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 	defer cancel()

@@ -10,8 +10,8 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// overdue finds anonymous jobs whose deadline passes before any host takes them: no host knows of them, so the leader looks into
-// the lanes that have fallen behind. It learns each waiting job's deadline once and keeps no more of it. What it has not come to
+// overdue finds anonymous jobs whose deadline passes before any host takes them: no host has them, so the leader looks into
+// the lanes that have fallen behind. It reads each waiting job's deadline once and keeps no more of it. What it has not come to
 // by then, or was given back by a host, ends when it is taken.
 type overdue struct {
 	lane, subject string
@@ -51,7 +51,7 @@ func (t *Timeouts) FollowDeadlines(ctx context.Context) {
 	}
 }
 
-// lookOverdue looks at a lane once. What a job's message says of its age is translated into this machine's monotonic clock at once:
+// lookOverdue looks at a lane once. The age in a job's message is translated into this machine's monotonic clock at once:
 // no later step of the broker's clock ends a job that waits.
 func (t *Timeouts) lookOverdue(ctx context.Context, o *overdue) error {
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)

@@ -16,7 +16,7 @@ type stand struct {
 	attempts int
 }
 
-// standInSession tells it of a session's job from the session's attempt record.
+// standInSession finds it for a session's job from the session's attempt record.
 func standInSession(seq uint64, h *jobs.AttemptRecord) stand {
 	switch {
 	case h.Sequence != seq:
@@ -33,7 +33,7 @@ type progress struct {
 	none bool
 }
 
-// standAnonymous tells it of an anonymous job: a host has it if its lane has come to it, unless it waits for a retry. The broker's
+// standAnonymous finds it for an anonymous job: a host has it if its lane has come to it, unless it waits for a retry. The broker's
 // clock judges, which is also that of who wrote when the wait is over.
 func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand {
 	switch {

@@ -186,7 +186,7 @@ func (l *listing) outcomes(ctx context.Context, of source, p stream.Page) (uint6
 	})
 }
 
-// outcomeAt reads an outcome. A foreign value under the key is none: the health tells of it.
+// outcomeAt reads an outcome. A foreign value under the key is none: the health check reports it.
 func (l *listing) outcomeAt(key string, value []byte) (r *jobs.Result, ours bool) {
 	r, err := jobs.ParseResult(value)
 	if err != nil {

@@ -245,7 +245,7 @@ func (q *Meter) rereadQuotas(last time.Time) time.Time {
 	return at.ModTime()
 }
 
-// measureJobs counts the jobs that wait and run: of sessions as the hosts say, of those without session as in the stream.
+// measureJobs counts the jobs that wait and run: of sessions by the hosts' reports, of those without session as in the stream.
 func (q *Meter) measureJobs(ctx context.Context) {
 	before := q.measuring()
 	ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)

@@ -42,7 +42,7 @@ func New(broker *stream.Access, hosts *fleet.Fleet, of Owners, stages Stages) *S
 // isEmpty reports whether a record is only there for the order of its session's jobs: after a cleanup.
 func isEmpty(r *jobs.Record) bool { return r.StateVersion == 0 && r.Jobs == 0 }
 
-// brief is what a list tells of a session.
+// brief is a session's row in a list.
 func brief(id string, r *jobs.Record, host string, partition int, idle, unused time.Duration) map[string]any {
 	b := map[string]any{
 		"session_id": id, "worker_id": endpoint.OrNil(r.Worker), "host": endpoint.OrNil(host), "partition": partition, "generation": r.Generation,
@@ -82,7 +82,7 @@ func unknownSession() *jobs.Error {
 		WithHint("it was never used, has been cleaned up, or was idle for too long; `dspex sessions list` shows the existing ones")
 }
 
-// Get tells all about one session.
+// Get returns everything about one session.
 func (s *Sessions) Get(ctx context.Context, r endpoint.Request) {
 	var id string
 	bad := endpoint.ReadBody(r, `{"session": "..."}`, map[string]*endpoint.Entry{"session": endpoint.SessionID(&id)})

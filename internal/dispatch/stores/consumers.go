@@ -10,7 +10,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// ListConsumers tells the consumers of our work queues that are not dspex's.
+// ListConsumers returns the consumers of our work queues that are not dspex's.
 func (s *Stores) ListConsumers(ctx context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return

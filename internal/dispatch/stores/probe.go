@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// A broker can answer all that is asked of it and store nothing: its disk is full, or was. So every dispatcher writes a small message
+// A broker can answer every request and store nothing: its disk is full, or was. So every dispatcher writes a small message
 // into each broker object, reads it back and removes it, again and again.
 
 const (
@@ -181,7 +181,7 @@ func (v *Probes) Dead() error {
 	return nil
 }
 
-// Reasons tell the health check what takes nothing, and what is nearly full.
+// Reasons report to the health check what takes nothing, and what is nearly full.
 func (v *Probes) Reasons() (all []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -267,7 +267,7 @@ func (v *Probes) Diagnose(name string, err error, then func(error)) {
 		then(err)
 		return
 	}
-	if v.clustered { // the probes tell an election from a full disk, in two rounds
+	if v.clustered { // the probes distinguish an election from a full disk, in two rounds
 		if known := v.Takes(name); errors.Is(known, stream.ErrStoreFull) {
 			err = known
 		}

@@ -33,7 +33,7 @@ const (
 	strangersEach = 5                // looks between two at the consumers of others
 )
 
-// Stores is what a dispatcher knows of the broker objects.
+// Stores is a dispatcher's view of the broker objects.
 type Stores struct {
 	broker     *stream.Access
 	hosts      *fleet.Fleet
@@ -64,7 +64,7 @@ type Plan interface {
 	Wake()
 }
 
-// New looks after the objects of a broker, which are made as settings say.
+// New looks after the objects of a broker, which are made with these settings.
 func New(dispatcher string, settings stream.Settings, broker *stream.Access, hosts *fleet.Fleet, alerter *alerts.Alerter, p *Probes, of Plan, log *slog.Logger) *Stores {
 	return &Stores{broker: broker, hosts: hosts, alerts: alerter, probes: p, log: log, dispatcher: dispatcher, settings: settings, plan: of, again: make(chan struct{}, 1)}
 }
@@ -196,7 +196,7 @@ func (s *Stores) reportLost(name string) {
 	})
 }
 
-// Reasons tell the health check what is missing, and what was lost lately.
+// Reasons report to the health check what is missing, and what was lost lately.
 func (s *Stores) Reasons(now time.Time) (reasons []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *Stores) Reasons(now time.Time) (reasons []string) {
 	return reasons
 }
 
-// FollowControl keeps up with what the operator wants, and what the leader has to know of it.
+// FollowControl keeps up with what the operator wants, and what the leader needs of it.
 func (s *Stores) FollowControl(ctx context.Context) {
 	stream.Follow(ctx, s.broker.JS, stream.Control, ">", s.log, func(key string, value []byte) {
 		if strings.HasPrefix(key, control.DrainKey("")) {
@@ -228,7 +228,7 @@ func (s *Stores) FollowControl(ctx context.Context) {
 		if key == control.TotalsKey {
 			s.hosts.Totals.Adopt(value)
 		}
-		if key != control.LeaderKey && !strings.HasPrefix(key, control.BreakerKey("")) { // breakers tell of a moment
+		if key != control.LeaderKey && !strings.HasPrefix(key, control.BreakerKey("")) { // breakers belong to a moment
 			s.remember(key, value)
 		}
 	})
@@ -269,7 +269,7 @@ const (
 	hostsAgain = 100 * time.Millisecond
 )
 
-// HighestKnown is the highest number that the broker and the live hosts know. On a broker without any objects it tells a new
+// HighestKnown is the highest number at the broker and the live hosts. On a broker without any objects it distinguishes a new
 // deployment from one whose store was lost.
 func (s *Stores) HighestKnown(ctx context.Context) (uint64, error) {
 	found, err := stream.Look(ctx, s.broker.JS)
@@ -297,7 +297,7 @@ func (s *Stores) HighestKnown(ctx context.Context) (uint64, error) {
 	}
 }
 
-// lookForStrangers finds consumers of others on our work queues. What is to become of them an operator says.
+// lookForStrangers finds consumers of others on our work queues. An operator decides what becomes of them.
 func (s *Stores) lookForStrangers(ctx context.Context) error {
 	now, err := stream.Strangers(ctx, s.broker.JS)
 	if err != nil {

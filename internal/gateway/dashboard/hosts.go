@@ -138,7 +138,7 @@ func (t *tail) suspects(now time.Time) (found []jobKey) {
 	return found
 }
 
-// ended forgets that a job runs. why is the error that it ended with, nil if there is none.
+// ended removes a job from those that run. why is the error that it ended with, nil if there is none.
 func (t *tail) ended(key jobKey, why *dspex.Error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -160,7 +160,7 @@ func (t *tail) ended(key jobKey, why *dspex.Error) {
 	}
 }
 
-// lookAgain asks whether the jobs that seem to run for long do.
+// lookAgain queries whether the jobs that seem to run for long do.
 func (w *watch) lookAgain(ctx context.Context) {
 	for _, key := range w.tail.suspects(time.Now()) {
 		client := w.scope.own

@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// execute runs a command and returns its result. A client that wants progress gets partial output while it runs; one that stops waiting
+// execute runs a command and returns its result. A client that requests progress gets partial output while it runs; one that stops waiting
 // cancels the job.
 func (c *call) execute(ctx context.Context, command string, args dspex.Args, options ...dspex.CallOption) (json.RawMessage, error) {
 	job := dspex.JobRef{Session: c.session, ID: c.Prefix + rand.Text()}

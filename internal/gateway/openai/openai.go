@@ -1,4 +1,4 @@
-// Package openai speaks OpenAI's protocol in front of dspex: models, chat completions and responses. A model is a profile of a
+// Package openai implements OpenAI's protocol in front of dspex: models, chat completions and responses. A model is a profile of a
 // language model, or a program.
 package openai
 

@@ -12,7 +12,7 @@ type Health struct {
 	Silent time.Duration // since the first PING that is unanswered
 }
 
-// Tick is one look; heard reports that a frame has come since the last.
+// Tick is one look; heard means that a frame has come since the last.
 func (h *Health) Tick(heard bool) (ping, lost bool) {
 	h.since += h.Look
 	switch {

@@ -50,7 +50,7 @@ func (r Recycle) Reason(age time.Duration, jobs, own uint64, spread float64) str
 	return ""
 }
 
-// Watched is the memory below which there is no need to look closer, 0 if nobody asks.
+// Watched is the memory below which there is no need to look closer, 0 if there is no limit.
 func (r Recycle) Watched() uint64 {
 	switch {
 	case r.Memory > 0 && (r.HardMemory < 0 || r.Memory < r.HardMemory):

@@ -29,7 +29,7 @@ type Child struct {
 	Signal func(syscall.Signal)
 	// AskStacks makes the process write where each of its threads stands to stderr. Only between start and reap.
 	AskStacks func()
-	// OwnMemory returns the bytes that nobody else has, 0 if it cannot be told or all its memory is less than atLeast.
+	// OwnMemory returns the bytes that no other process has, 0 if it cannot be measured or all its memory is less than atLeast.
 	OwnMemory func(atLeast uint64) uint64
 	// Reap takes the status after Wait.
 	Reap func() ExitStatus

@@ -29,7 +29,7 @@ func pipe(fds *[2]int) error {
 	return nil
 }
 
-// ownMemory cannot be told cheaply.
+// ownMemory cannot be measured cheaply.
 func ownMemory(int, uint64) uint64 { return 0 }
 
 // enlarge does nothing: macOS grows pipes by itself.

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Bounds of what one worker may say to the log.
+// Bounds of what one worker may write to the log.
 const (
 	MaxLine      = 16 << 10 // bytes of one line; the rest of it is counted, not kept
 	MaxTail      = 64 << 10 // bytes of stderr kept for the error of a dead worker
@@ -21,7 +21,7 @@ const (
 	logQueue     = linesPerTick // lines that wait for the logger: it may be slow, the worker must not feel it
 )
 
-// Logs takes everything that a worker says (two pipes and LOG frames) and passes it to the logger at a bounded rate.
+// Logs takes everything that a worker writes (two pipes and LOG frames) and passes it to the logger at a bounded rate.
 // The pipes are always read to the end: a worker never waits because of what it prints.
 type Logs struct {
 	out   *slog.Logger
@@ -34,14 +34,14 @@ type Logs struct {
 	suppressed int // since the last note
 }
 
-// Record is a line of the log. What a worker says is an attribute: the messages are constants.
+// Record is a line of the log. A worker's text is an attribute: the messages are constants.
 type Record struct {
 	Level slog.Level
 	Msg   string
 	Attrs []slog.Attr
 }
 
-// The messages of what workers say.
+// The messages of workers' lines.
 const (
 	workerOutput  = "worker_output" // a line that it printed
 	logSuppressed = "worker_log_suppressed"
@@ -110,7 +110,7 @@ func (l *Logs) noteLocked() (Record, bool) {
 	return Record{slog.LevelWarn, logSuppressed, []slog.Attr{slog.Int("suppressed", n)}}, n > 0
 }
 
-// noteDue is when turn has something to tell, zero if it has not.
+// noteDue is when turn has something to report, zero if it has not.
 func (l *Logs) noteDue() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// ownMemory returns the bytes that only this process has in memory, 0 if it cannot be told or if all that it has in memory, shared
+// ownMemory returns the bytes that only this process has in memory, 0 if it cannot be measured or if all that it has in memory, shared
 // pages included, is less than atLeast: the exact answer makes the kernel walk every page table entry.
 func ownMemory(pid int, atLeast uint64) uint64 {
 	if resident(pid) < atLeast {
@@ -47,7 +47,7 @@ func offerToTheKernel(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0) // it may have ended; nothing but its place in a queue depends on it
 }
 
-// ParentOf reports which process is another's parent, 0 if that cannot be told.
+// ParentOf reports which process is another's parent, 0 if that is unknown.
 func ParentOf(pid int) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -85,7 +85,7 @@ var resting = regexp.MustCompile(`^(selectors\.py:\d+ in select|process\.py:\d+ 
 // Innermost is the first frame of a task, else of the interrupted thread, else of any other that does not rest.
 func Innermost(stack string) string {
 	found, best := "", 0
-	rank := 0 // of the block whose first frame comes next; 0: not wanted
+	rank := 0 // of the block whose first frame comes next; 0: not kept
 	for line := range strings.Lines(stack) {
 		at, isFrame := strings.CutPrefix(strings.TrimRight(line, "\n"), "  ")
 		if !isFrame {

@@ -36,10 +36,10 @@ class Context:
     lm: dict[str, Any] | None
     temperature: float | None
     history: list[dict[str, Any]] = field(default_factory=list)  # turns {"inputs": {...}, "outputs": {...}}, oldest first
-    emit: Callable[..., None] | None = None  # set when the caller wants partial output: field, chunk, and number of the model's call
+    emit: Callable[..., None] | None = None  # set when the caller requests partial output: field, chunk, and number of the model's call
     budget_ms: int = 0
     when_cancelled: Callable[[Callable[[], None]], None] | None = None  # takes what is to be called when the call is cancelled
-    used: Callable[[dict[str, Any], bool], None] | None = None  # told at the end: counts by model, and whether the LM was called
+    used: Callable[[dict[str, Any], bool], None] | None = None  # reported at the end: counts by model, and whether the LM was called
 
 
 @dataclass

@@ -129,7 +129,7 @@ func linesOf(in io.Reader) iter.Seq2[dspex.BatchJob, error] {
 	}
 }
 
-// run submits jobs and, if results are wanted, waits and writes them.
+// run submits jobs and, if results are requested, waits and writes them.
 func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs iter.Seq2[dspex.BatchJob, error], at *places) error {
 	b, err := c.SubmitBatch(ctx, s.id, jobs, s.options()...)
 	if bad := (*dspex.InvalidJobsError)(nil); errors.As(err, &bad) {

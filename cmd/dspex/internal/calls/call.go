@@ -240,7 +240,7 @@ func sayReply(a *cli.App, reply dspex.Reply, err error) error {
 	return nil
 }
 
-// withTextHint tells how a number, a boolean, a list or a map is given as text, if that is what was refused.
+// withTextHint shows how a number, a boolean, a list or a map is given as text, if that is what was refused.
 func withTextHint(err error) error {
 	e, ok := errors.AsType[*dspex.Error](err)
 	name, isArg := "", false

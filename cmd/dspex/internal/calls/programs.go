@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// stateBytes bounds a file with what a program has learnt: workers take a quarter of that.
+// stateBytes bounds a file with the learnt state of a program: workers take a quarter of that.
 const stateBytes = 1 << 20
 
 // Programs is `dspex programs`.
@@ -187,7 +187,7 @@ modules; its next jobs use the state, on every host. With --signature PROGRAM is
 	return cmd
 }
 
-// said writes what was done as a sentence, or as the result.
+// said writes a description of what was done as a sentence, or as the result.
 func said(a *cli.App, r dspex.Reply, text string) error {
 	if !a.Text() {
 		return a.Say(r.Result)

@@ -20,7 +20,7 @@ func (f *ListFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.all, "all", false, "list all, page by page")
 }
 
-// Most returns how many are wanted, 0 for all.
+// Most returns how many are requested, 0 for all.
 func (f *ListFlags) Most(cmd *cobra.Command) (int, error) {
 	switch {
 	case f.limit < 1:

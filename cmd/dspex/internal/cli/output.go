@@ -76,7 +76,7 @@ func (a *App) Say(v any) error {
 // Text reports whether people read the output.
 func (a *App) Text() bool { return a.Output == "text" }
 
-// Paint colours text on a terminal that wants it.
+// Paint colours text on a terminal that supports it.
 func (a *App) Paint(w io.Writer, code, text string) string {
 	if !IsTerminal(w) || a.Env("NO_COLOR") != "" || a.Env("TERM") == "dumb" {
 		return text

@@ -201,5 +201,5 @@ func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	return nil
 }
 
-// tell writes the result of a step, indented below it.
+// tell prints the result of a step, indented below it.
 func (d *demo) tell(format string, args ...any) { fmt.Fprintf(d.Out, "    "+format+"\n", args...) }

@@ -44,7 +44,7 @@ class ChatAdapter(dspy.ChatAdapter):  # type: ignore[misc]
         return found[1]
 
 
-# DSPy wraps both in callbacks for each class of adapter: with the parent's wrapping they would be told of twice.
+# DSPy wraps both in callbacks for each class of adapter: with the parent's wrapping they would be reported twice.
 del ChatAdapter.format, ChatAdapter.parse
 
 

@@ -1,4 +1,4 @@
-"""Everything around one call of a program: settings of its own, the deadline, partial output, usage, and failures told."""
+"""Everything around one call of a program: settings of its own, the deadline, partial output, usage, and reports of failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Call:
 
     @asynccontextmanager
     async def running(self, profiles: Profiles, predictors: Sequence[Any]) -> AsyncIterator[None]:
-        """Around a program. predictors: those whose text outputs are streamed, if the caller wants that."""
+        """Around a program. predictors: those whose text outputs are streamed, if the caller requests that."""
         try:
             with self.failures(), self._settings(profiles, predictors, need_lm=True):
                 limit = asyncio.timeout(self._ctx.budget_ms / 1000 if self._ctx.budget_ms > 0 else None)

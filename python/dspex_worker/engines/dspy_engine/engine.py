@@ -50,7 +50,7 @@ class DSPyEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, config: dict[str, Any]) -> None:
-        """Sets DSPy's process-wide state and, if wanted, runs a program without network. On the main thread, before the loop."""
+        """Sets DSPy's process-wide state and, if configured, runs a program without network. On the main thread, before the loop."""
         self.version = importlib.metadata.version("dspy")
         if self.version != DSPY_VERSION:
             raise WorkerError(
@@ -75,7 +75,7 @@ class DSPyEngine:
         except Unfit as error:
             raise _unfit(error) from None
         except SignatureError:
-            pass  # told when it runs, as for every program
+            pass  # reported when it runs, as for every program
 
     def learn(self, module: Any, learnt: Mapping[str, Any]) -> None:
         """Puts what was learnt into a module of the operator."""

@@ -129,7 +129,7 @@ def _classify(error: BaseException, of: Model, inputs: Mapping[str, Any], temper
 def _of_provider(error: Any, of: Model, inputs: Mapping[str, Any], row: tuple[str, str, bool, str]) -> WorkerError:
     category, code, retryable, what = row
     status = f" (HTTP {error.status})" if isinstance(error.status, int) else ""
-    # What the transport says names addresses of the operator's network; the code says enough.
+    # The transport's message has addresses of the operator's network; the code is enough.
     said = "" if category in ("connection", "timeout") else _said(error.message, inputs)
     return WorkerError(
         category,
@@ -159,7 +159,7 @@ _BROKEN = re.compile(r"Failed to parse field (\w+)")
 
 
 def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError:
-    """An answer that the adapter cannot read. DSPy has mostly asked twice by then, in two forms.
+    """An answer that the adapter cannot read. DSPy has mostly sent two requests by then, in two forms.
 
     One rule reports what another attempt is worth: only an answer that lacks outputs may come whole the next time, and only if the
     model's temperature lets it differ. A value that breaks its type's rule was understood and wrong, and what was cut will be again.

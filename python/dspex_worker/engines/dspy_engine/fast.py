@@ -21,7 +21,7 @@ _taken: set[str] = set(NAMES)
 
 
 def read() -> None:
-    """Reads the variable; an `initialization` error if it says something else."""
+    """Reads the variable; an `initialization` error if it has another value."""
     text = os.environ.get(VARIABLE, "all")
     names = {"all": list(NAMES), "none": []}.get(text, [name.strip() for name in text.split(",")])
     if not set(names) <= set(NAMES):

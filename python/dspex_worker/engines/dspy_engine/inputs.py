@@ -1,4 +1,4 @@
-"""Inputs of the operator's functions and programs: from the values of a request to what their annotations say.
+"""Inputs of the operator's functions and programs: from the values of a request to the types of their annotations.
 
 pydantic does it, as DSPy does for outputs: models, dataclasses, enums, dates and their like from the form that they have in
 JSON. An annotation that pydantic does not support accepts everything, as in Python.
@@ -21,7 +21,7 @@ from dspex_worker.guard import text_of
 __all__ = ["converter", "spelled"]
 
 KEPT = 1024  # annotations whose adapters are kept
-SAID = 200  # characters of a rule that an error tells
+SAID = 200  # characters of a rule in an error
 
 
 def converter(hint: Any) -> Callable[[Any], Any] | None:
@@ -94,7 +94,7 @@ def _messages(value: Any) -> Any:
 
 
 def spelled(hint: Any) -> str:
-    """The annotation as an error tells it: a short name, with the fields of a model."""
+    """The annotation as an error shows it: a short name, with the fields of a model."""
     fields = getattr(hint, "model_fields", None)
     name = getattr(hint, "__name__", None) or str(hint)
     if isinstance(hint, type) and fields and not issubclass(hint, (Type, dspy.History)):

@@ -63,7 +63,7 @@ PROVIDERS = {
 
 
 def _compatible(api_base: str) -> lm15.ProviderDefinition:
-    """Any server that speaks OpenAI's Chat Completions. Most know `max_tokens` only, and no cache or reasoning fields."""
+    """Any server of OpenAI's Chat Completions. Most accept `max_tokens` only, and no cache or reasoning fields."""
     access = lm15.AccessPolicy(
         provider="openai-compatible",
         supports=lm15.EndpointSupport(complete=True, stream=True),

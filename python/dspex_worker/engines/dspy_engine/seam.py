@@ -40,9 +40,9 @@ def job_ended() -> WorkerError:
     )
 
 
-# What servers that speak OpenAI's protocol say of a prompt that is too long, each in words and codes of its own: llama.cpp
+# What servers of OpenAI's protocol answer to a prompt that is too long, each in words and codes of its own: llama.cpp
 # ("exceeds the available context size"), vLLM ("maximum context length", "longer than the maximum model length"), Ollama and others.
-# DSPy's client knows OpenAI's own code, and the words of Anthropic and Gemini.
+# DSPy's client recognizes OpenAI's own code, and the words of Anthropic and Gemini.
 _TOO_LONG = re.compile(
     r"exceeds? the (?:available )?context (?:size|length|window)|maximum context length|longer than the maximum model length"
     r"|exceeds? (?:maximum )?context (?:window|length)|exceed_context_size_error",
@@ -52,7 +52,7 @@ _TOO_LONG = re.compile(
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Makes the error of a prompt that is too long what DSPy knows it by: ReAct then shortens its trajectory."""
+    """Makes the error of a prompt that is too long what DSPy recognizes: ReAct then shortens its trajectory."""
     try:
         yield
     except (lm15.InvalidRequestError, lm15.ServerError) as error:
@@ -173,7 +173,7 @@ def _engine(select: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _FromThread:
-    """Stands for `anyio` where DSPy streams from synchronous code: anyio knows only the threads that it has started itself."""
+    """Stands for `anyio` where DSPy streams from synchronous code: anyio recognizes only the threads that it has started itself."""
 
     def __init__(self, original: Any) -> None:
         self._original = original

@@ -44,7 +44,7 @@ class Splitter:
     def reset(self) -> None:
         """Begins a new answer."""
         self._seen: set[str] = set()
-        self._field: str | None = None  # the one whose lines these are, if it is wanted
+        self._field: str | None = None  # the one whose lines these are, if it is streamed
         self._begun = False  # something of it was emitted
         self._held = ""  # white space after what was emitted
         self._line = ""  # beginning of a line that may be a mark

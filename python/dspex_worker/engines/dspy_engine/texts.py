@@ -122,7 +122,7 @@ def _unseen(lm: Any, messages: Any) -> bool:
     )
 
 
-# What is gone around. Who puts something else into its place (a tracing tool) wants to see the calls.
+# What is gone around. A tool that puts something else into its place (for tracing) expects to see the calls.
 _AROUND: tuple[tuple[Any, str], ...] = (
     (execution, "prepare"),
     (execution, "aexecute"),

@@ -1,4 +1,4 @@
-"""Tools: synchronous ones run beside the event loop, and those of ReAct programs fail without telling where files are."""
+"""Tools: synchronous ones run beside the event loop, and those of ReAct programs fail without naming paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THREADS = 64  # synchronous tools of asynchronous programs that run at once in a
 _blocking = Blocking("synchronous tools of asynchronous programs", THREADS)
 
 
-# ReAct's own tool `finish`, which only says a word.
+# ReAct's own tool `finish`, which only returns a word.
 _FINISH = {part for part in dspy.ReAct.__init__.__code__.co_consts if isinstance(part, CodeType) and part.co_name == "<lambda>"}
 
 

@@ -1,4 +1,4 @@
-"""What is known of the call that runs: noted where it happens, read where a failure is told.
+"""What is known of the call that runs: noted where it happens, read where a failure is reported.
 
 A Trace is also the job's handle in DSPy: it holds the settings that the job's code finds (settings.py), and from its end on
 no language model can be reached under it (seam.py). Threads that the job starts have the same one.
@@ -24,9 +24,9 @@ FAILURES = 256  # failed calls of models that are kept; a job that goes on after
 class Trace:
     """Notes of one call, from all of its threads."""
 
-    finish: str | None = None  # why the language model stopped, as its last answer said
+    finish: str | None = None  # why the language model stopped, by its last answer
     chunks: int = 0  # partial outputs that went out
-    settings: dict[str, Any] | None = None  # what dspy.settings holds where no dspy.context says otherwise; None: the process's
+    settings: dict[str, Any] | None = None  # what dspy.settings holds where no dspy.context changes it; None: the process's
     owner: int | None = None  # the thread that may dspy.configure: the first that does
     ended: bool = False
     of_profile: Any = None  # reports whether an LM is the profile's
@@ -37,7 +37,7 @@ class Trace:
     waits: dict[Any, Callable[[], None]] = field(default_factory=dict)  # connections to models in use, and what ends the wait
 
     def note_failure(self, error: BaseException, lm: Any) -> None:
-        """Remembers whose call ended so."""
+        """Stores whose call ended so."""
         if len(self.failed) < FAILURES:
             self.failed.append((error, lm))
 

@@ -78,7 +78,7 @@ class _Connection(asyncio.Protocol):
         _wake(self._writer)
 
     def is_stale(self) -> bool:
-        """Whether it cannot carry another request: the server has closed it, or says something unasked."""
+        """Whether it cannot carry another request: the server has closed it, or sends something without a request."""
         return self._ended or bool(self._unread) or self._transport.is_closing() or bool(self._poll.poll(0))
 
     async def write(self, data: bytes, timeout: float) -> None:
@@ -329,7 +329,7 @@ _parsed = functools.lru_cache(HEADS)(_async.parse_url)
 def _head(
     method: str, target: str, host: str, port: int, is_tls: bool, headers: tuple[Any, ...], has_body: bool, user_agent: str
 ) -> tuple[bytes, bytes]:
-    """DSPy's request head around the length of the body; whole and nothing when it has none or the caller says its length."""
+    """DSPy's request head around the length of the body; whole and nothing when it has none or the caller sets its length."""
     length = 0 if has_body else None
     head: bytes = _http11.build_request_head(
         method=method, target=target, host=host, port=port, is_tls=is_tls, headers=list(headers), body_length=length, user_agent=user_agent

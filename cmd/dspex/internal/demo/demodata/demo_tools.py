@@ -1,4 +1,4 @@
-"""What `dspex demo` adds to its workers: a command that tells who serves a session, so that the demo can kill it."""
+"""What `dspex demo` adds to its workers: a command that reports which worker serves a session, so that the demo can kill it."""
 
 from __future__ import annotations
 
