@@ -113,7 +113,7 @@ func (h *Host) serve(ctx, work context.Context, r *parts, stop context.CancelCau
 	h.finish(r, done, stop)
 }
 
-// listen serves cancellations, questions about breakers and releases, and reads of erased sessions and of who listens to telemetry,
+// listen serves cancellations, questions about breakers and releases, and reads of erased sessions and of subscribers of telemetry,
 // until deaf is called.
 func (h *Host) listen(ctx context.Context, r *parts) (deaf func(), err error) {
 	var stops []func()

@@ -40,7 +40,7 @@ const (
 	Verdict                              // answer CancelAsked of Op
 	GiveUp                               // the partition is not this epoch's: Owner reports whose
 	Drop                                 // have all workers drop the session
-	Count                                // the job ended as Err says, after Task ran for Ran
+	Count                                // the job ended with Err, after Task ran for Ran
 	Block                                // the job cannot get on at Step, because of Cause
 	Unblock                              // it can
 	Full                                 // no room at Step: nothing else must start on this host
@@ -89,7 +89,7 @@ type Action struct {
 	Lease     time.Duration
 }
 
-// Note is what a log line says.
+// Note is the message of a log line.
 type Note string
 
 // The notes.
@@ -106,7 +106,7 @@ const (
 	TriesUnreadable         Note = "attempts_unreadable"
 )
 
-// Address is where a reply goes, and what its headers say.
+// Address is where a reply goes, and its headers.
 type Address struct {
 	To, Type, Job string
 	Attempt       int

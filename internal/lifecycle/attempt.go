@@ -78,7 +78,7 @@ func (a *attempt) budget(c *Core) {
 	}
 }
 
-// confirm finds out whether the partition is still this epoch's. A host that stood still (SIGSTOP, a paused machine) does not notice
+// confirm finds out whether the partition is still this epoch's. A host that stood still (SIGSTOP, a paused machine) does not detect
 // it, and what it was about to start may have been run and finished elsewhere meanwhile: records are fenced, what a job does to the
 // world is not.
 func (a *attempt) confirm(c *Core, _ *Event) {

@@ -33,7 +33,7 @@ func (w *sessionJournal) may(c *Core) bool {
 	return false
 }
 
-// still is asked before each write, however long the broker let it wait. It reports false when the record is not the one any
+// still is called before each write, however long the broker let it wait. It reports false when the record is not the one any
 // more that the attempt started from, or reports that the job has ended: an early end whose write seemed to fail can come to
 // light late.
 func (w *sessionJournal) still(c *Core) bool {

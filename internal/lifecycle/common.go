@@ -4,9 +4,9 @@
 //
 // A Core is one session during one epoch of its partition, or one anonymous job. Both have the same lifecycle; they differ in where
 // it is written down, which is a ledger: a session's is its record, changed by compare-and-set, an anonymous job's is the key of
-// its result. The files in testdata tell the rules as scenarios: events in, actions out.
+// its result. The files in testdata show the rules as scenarios: events in, actions out.
 //
-// It does not know NATS, Python, or how a worker is chosen.
+// It is independent of NATS, Python, and how a worker is chosen.
 package lifecycle
 
 import (
@@ -33,7 +33,7 @@ func (cfg *Config) lifetime(longest time.Duration) time.Duration {
 	return cfg.SessionIdle + max(longest, time.Hour)
 }
 
-// Clock tells the broker's time and the machine's. A core reads no other.
+// Clock has the broker's time and the machine's. A core reads no other.
 type Clock interface {
 	Mono() clock.Mono                                        // the machine's: waits are measured by it
 	At(m clock.Mono) time.Time                               // the broker's, for what is written down
@@ -42,7 +42,7 @@ type Clock interface {
 	Era() int                                                // the steps of the broker's clock
 }
 
-// compared is what two readings of the broker's clock, by its stamps and by ours, may differ by: it was asked over the network.
+// compared is what two readings of the broker's clock, by its stamps and by ours, may differ by: it was read over the network.
 const compared = time.Second
 
 // Moment is one of the broker's clock, and of which era.

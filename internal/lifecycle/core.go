@@ -132,7 +132,7 @@ type ledger interface {
 type journal interface {
 	begin(c *Core)                // writes the attempt down, then calls
 	waited(c *Core) time.Duration // for a slot, before it was requested
-	lease(c *Core) (held bool)    // the job is known to be this host's, for as long as the action Call says
+	lease(c *Core) (held bool)    // the job is known to be this host's, for as long as the action Call states
 	loose(c *Core)                // it is not: finds out, or lets the job go
 	keptAlive(c *Core)
 	alive() time.Duration            // between two signs of life for the job at work

@@ -13,7 +13,7 @@ type EventKind uint8
 // does not wait for it any more ignores it.
 const (
 	Delivered       EventKind = iota // Job: a delivery or a redelivery
-	CancelAsked                      // ID, Op: somebody wants the earliest outstanding job of the id cancelled
+	CancelAsked                      // ID, Op: a request to cancel the earliest outstanding job of the id
 	Ticked                           // the time that Wake named has come
 	EpochOver                        // nothing of this core starts any more; what has started goes on
 	Cut                              // nothing is this core's business any more

@@ -18,7 +18,7 @@ type Job struct {
 	Delivery string // acknowledgements of the latest delivery go there
 	Came     clock.Mono
 
-	Delivered int    // how often, the broker says. Of an anonymous job
+	Delivered int    // how often, by the broker's count. Of an anonymous job
 	Lane      string // of an anonymous job
 
 	bound     time.Duration // of all of it, from its acceptance; 0: no deadline. Known after Weigh
@@ -29,10 +29,10 @@ type Job struct {
 	cancelled bool
 }
 
-// Weigh learns the deadline while the payload is at hand.
+// Weigh reads the deadline while the payload is at hand.
 func (j *Job) Weigh(cfg *Config) {
 	t := Task{Job: j}
-	_ = t.read(cfg, j.Data) // what is wrong with it is said at its turn
+	_ = t.read(cfg, j.Data) // what is wrong with it is reported at its turn
 	j.bound, j.weighed = t.total, true
 }
 

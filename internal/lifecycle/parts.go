@@ -1,6 +1,6 @@
 package lifecycle
 
-// The parts of a core: what each knows, which it alone changes. What each does is in a file of its own, above this one.
+// The parts of a core: the state of each, which it alone changes. What each does is in a file of its own, above this one.
 
 import (
 	"time"
@@ -27,7 +27,7 @@ type ask struct {
 // asks are the cancellations that wait.
 type asks []ask
 
-// preparation is what there is to know before a job may run.
+// preparation is what must be read before a job may run.
 type preparation struct {
 	looked  bool // no other job of its id has a result
 	resumed bool // what is known of its earlier attempts is taken up
@@ -43,7 +43,7 @@ type checkout struct {
 // attempt is one run of the job at work.
 type attempt struct {
 	missed string      // what the job waited for when its deadline seemed to pass
-	asked  clock.Mono  // when it was asked whose the partition is
+	asked  clock.Mono  // when the partition's owner was read
 	gaveUp *jobs.Error // why the call was given up
 	output *Output     // what it brought
 	err    *jobs.Error // what the job ends with
@@ -151,8 +151,8 @@ type record struct {
 	lost   bool       // a state is known to be lost
 }
 
-// The attempt record tells of the session's latest attempt. It is written before each start, and is the fence between epochs: an
-// attempt begins only after a write of it that expected what its epoch knew, so an epoch that has written it keeps all earlier ones
+// The attempt record is about the session's latest attempt. It is written before each start, and is the fence between epochs: an
+// attempt begins only after a write of it that expected what its epoch had read, so an epoch that has written it keeps all earlier ones
 // from beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
 type attemptRecord struct {
 	noted      *jobs.AttemptRecord // nil: none
@@ -170,7 +170,7 @@ type home struct {
 type sessionJournal struct {
 	hd      *jobs.AttemptRecord // being written
 	asked   clock.Mono          // when
-	delay   time.Duration       // of the retry that it tells of, -1: it tells of a start
+	delay   time.Duration       // of the retry in it, -1: it is about a start
 	refused int                 // writes of the same thing, also of an outcome
 	judging bool                // the look that was requested judges a write
 }
@@ -188,7 +188,7 @@ type anonymousBooks struct {
 }
 
 // results is the ledger of an anonymous job: the key of its result, which the first write decides, and one for attempts that
-// have failed. The start of an attempt is not written down: the broker's count of deliveries tells of crashes.
+// have failed. The start of an attempt is not written down: the broker's count of deliveries shows crashes.
 type results struct {
 	since Moment // a job accepted later, and delivered once, is new to all hosts
 }

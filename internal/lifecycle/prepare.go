@@ -6,7 +6,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// prepare finds out what there is to know before a job may run, one thing after the other, and comes back with each answer. A
+// prepare reads what is needed before a job may run, one thing after the other, and comes back with each answer. A
 // job that has its outcome already is completed from what is known.
 func (p *preparation) prepare(c *Core, _ *Event) {
 	t := c.cur
@@ -101,7 +101,7 @@ func (p *preparation) newer(c *Core, err error) {
 	c.wait(newerPause)
 }
 
-// checked knows whether the job's id has a result. If so that is the answer: the repeat of a job does not run.
+// checked has read whether the job's id has a result. If so that is the answer: the repeat of a job does not run.
 func (p *preparation) checked(c *Core, ev *Event) {
 	t := c.cur
 	switch {

@@ -100,7 +100,7 @@ func (q *queue) outwait(c *Core) {
 	}
 }
 
-// weigh learns the deadlines of jobs that wait for longer.
+// weigh reads the deadlines of jobs that wait for longer.
 func (q *queue) weigh(c *Core) {
 	for _, j := range q.jobs {
 		if !j.weighed && c.reached(j.Came+weighPause) {

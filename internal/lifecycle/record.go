@@ -85,7 +85,7 @@ func (r *record) ready(c *Core) bool {
 	return false
 }
 
-// look requests all that there is to know, unless an early end or a renewal is at it. With sure the clock is compared first.
+// look requests all that is needed, unless an early end or a renewal is at it. With sure the clock is compared first.
 func (r *record) look(c *Core, sure bool) {
 	if !c.side.recordFree(c) {
 		c.held = true
@@ -149,7 +149,7 @@ func readRecord(f Found) (*jobs.Record, error) {
 	return jobs.ParseRecord(f.Value)
 }
 
-// past completes a job that the record says is decided: only the last one can miss its result.
+// past completes a job that is decided in the record: only the last one can miss its result.
 func (r *record) past(c *Core) bool {
 	if c.cur.Sequence > r.rec.LastSequence {
 		return false
@@ -199,7 +199,7 @@ func (r *record) label() jobs.StateOf {
 	return jobs.Restored
 }
 
-// lossKept is the record as it is written beside a job. That its state was lost is told by a job's reply, perhaps another
+// lossKept is the record as it is written beside a job. That its state was lost is reported by a job's reply, perhaps another
 // host's: until then the record holds a version without a state.
 func (r *record) lossKept(rec jobs.Record) *jobs.Record {
 	if r.lost && rec.StateVersion == 0 {
@@ -236,7 +236,7 @@ func (r *attemptRecord) overtaken(c *Core) bool {
 	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
 }
 
-// resume takes up the attempts that the attempt record tells of: an attempt without an end is a crash and counts.
+// resume takes up the attempts that are in the attempt record: an attempt without an end is a crash and counts.
 func (r *attemptRecord) resume(c *Core) bool {
 	t, hd := c.cur, r.noted
 	c.prep.resumed = true
@@ -259,7 +259,7 @@ func (r *attemptRecord) resume(c *Core) bool {
 // fences reports whether no earlier epoch can write an attempt down any more.
 func (r *attemptRecord) fences(c *Core) bool { return r.noted != nil && r.noted.Epoch == c.epoch }
 
-// fence is the attempt record as this epoch's, with what it tells of attempts as it was.
+// fence is the attempt record as this epoch's, with its attempts as they were.
 func (r *attemptRecord) fence(c *Core) *jobs.AttemptRecord {
 	hd := jobs.AttemptRecord{Stream: c.stream} // of no job
 	if r.noted != nil {

@@ -17,8 +17,8 @@ const (
 	anonymousBreakerPause = 5 * time.Second
 	// anonymousAlive is a quarter of the AckWait of the lanes' consumers.
 	anonymousAlive = 5 * time.Second
-	// anonymousLease is for how long a job is this host's after it was requested, or said to be alive: half of the AckWait, because
-	// what was said may have been lost with a connection that is noticed to be dead within 6 s.
+	// anonymousLease is for how long a job is this host's after it was requested, or reported alive: half of the AckWait, because
+	// the report may have been lost with a connection that is detected to be dead within 6 s.
 	anonymousLease = 10 * time.Second
 )
 
@@ -178,7 +178,7 @@ func (w *resultsJournal) attemptsCompared(c *Core, ev *Event) {
 		c.do(Action{Kind: Log, Note: AttemptsLost, Job: c.cur.Job, Cause: err})
 		c.leave()
 	case hd.Attempt > w.hd.Attempt:
-		w.handBack(c) // another host knows more
+		w.handBack(c) // another host has recorded more
 	default:
 		w.writeAttempt(c)
 	}

@@ -97,7 +97,7 @@ func (b *trouble) pend(c *Core) {
 	}
 }
 
-// why tells a client what blocks the job.
+// why reports to a client what blocks the job.
 func (s Step) why() string {
 	switch s {
 	case StepPredecessor:

@@ -1,8 +1,8 @@
-// Package stream is the one place that knows NATS: it makes the broker objects (Ensure), writes with acknowledgements by
+// Package stream is the one place that uses NATS: it makes the broker objects (Ensure), writes with acknowledgements by
 // callback (Writer), reads and writes the KV records with compare-and-set (Bucket) and takes over the consumer of a
 // partition (Partitions).
 //
-// It knows keys and bytes, not what a job is.
+// It has keys and bytes, and no notion of a job.
 package stream
 
 import (
@@ -104,7 +104,7 @@ func (a *Access) learnAccounts(ctx context.Context) error {
 	return err
 }
 
-// FollowAccounts notices a dispatcher that was started with --accounts later than this process.
+// FollowAccounts detects a dispatcher that was started with --accounts later than this process.
 func (a *Access) FollowAccounts(ctx context.Context) {
 	tick := time.NewTicker(accountsPause)
 	defer tick.Stop()
@@ -139,7 +139,7 @@ func (a *Access) Serve(subject string, answer func(data []byte, reply func([]byt
 	return func() { _ = sub.Unsubscribe() }, nil
 }
 
-// Request asks subject and returns what one of those who serve it answers.
+// Request sends a request to a subject and returns the answer of one of those who serve it.
 func (a *Access) Request(ctx context.Context, subject string) ([]byte, error) {
 	m, err := a.NC.RequestWithContext(ctx, subject, nil)
 	if err != nil {

@@ -68,7 +68,7 @@ func (b *Bucket) Delete(key string, rev uint64) (uint64, error) {
 	return a.Sequence, err
 }
 
-// Page reads the entries of the keys that match filter, as GetPage does; each is also told of deleted ones.
+// Page reads the entries of the keys that match filter, as GetPage does; each also gets deleted ones.
 func (b *Bucket) Page(ctx context.Context, filter string, p Page, each func(key string, e Entry) error) (next uint64, err error) {
 	p.Stream, p.Subject = b.stream, b.prefix+filter
 	return b.reads.Page(ctx, b.nc, p, func(m Stored) error {

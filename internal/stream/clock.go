@@ -18,10 +18,10 @@ type Clock struct {
 	*clock.Clock
 	js     jetstream.JetStream
 	log    *slog.Logger
-	asking chan struct{} // capacity 1: one asks, others wait for its answer
+	asking chan struct{} // capacity 1: one sends a request, others wait for its answer
 }
 
-// NewClock queries the broker for its time, and takes what the leader has told of its steps.
+// NewClock queries the broker for its time, and takes what the leader has recorded of its steps.
 func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *slog.Logger) (*Clock, error) {
 	k := &Clock{Clock: c, js: js, log: log, asking: make(chan struct{}, 1)}
 	if err := k.ask(ctx); err != nil {
@@ -31,7 +31,7 @@ func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *
 }
 
 // clockPause is the time between questions: what a step of the broker's clock does wrong it does for no longer. Whoever is about to
-// decide something by it that cannot be undone asks at once (Confirm).
+// decide something by it that cannot be undone reads it at once (Confirm).
 const clockPause = 750 * time.Millisecond
 
 // Follow queries again and again, until ctx ends.
@@ -77,10 +77,10 @@ func (k *Clock) ask(ctx context.Context) error {
 	return nil
 }
 
-// ClockKey is the key of dspex_control under which the leader tells of the steps of the broker's clock, for processes that start later.
+// ClockKey is the key of dspex_control under which the leader records the steps of the broker's clock, for processes that start later.
 const ClockKey = "clock"
 
-// mostSteps bounds what is believed of a value; a leader writes less.
+// mostSteps bounds what is accepted of a value; a leader writes less.
 const mostSteps = 1024
 
 type step struct {
@@ -119,7 +119,7 @@ func formatSteps(steps []clock.Step) ([]byte, error) {
 	return json.Marshal(map[string]any{"steps": list})
 }
 
-// learn takes the steps of the broker's clock that the leader has told of. What cannot be read tells of none.
+// learn takes the steps of the broker's clock that the leader has recorded. What cannot be read has none.
 func (k *Clock) learn(ctx context.Context) error {
 	m, err := GetLast(ctx, k.js.Conn(), ControlStream, "$KV."+Control+"."+ClockKey)
 	if errors.Is(err, ErrNotFound) || err == nil && m.Deleted() {

@@ -19,7 +19,7 @@ func Follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 	FollowEntries(ctx, js, bucket, filter, log, func(key string, e Entry) { each(key, e.Value) })
 }
 
-// FollowKnown is FollowEntries; known is called each time when all that was there has been told.
+// FollowKnown is FollowEntries; known is called each time when all that was there has been passed on.
 func FollowKnown(ctx context.Context, js jetstream.JetStream, bucket, filter string, log *slog.Logger, each func(key string, e Entry), known func()) {
 	followAll(ctx, js, bucket, filter, log, each, known)
 }
@@ -115,7 +115,7 @@ func next(ctx context.Context, sub *nats.Subscription, by time.Time) (*nats.Msg,
 	return m, err
 }
 
-// entry is what a message of a bucket's stream says, and how many are left after it.
+// entry is the content of a message of a bucket's stream, and how many are left after it.
 func entry(m *nats.Msg) (e Entry, left uint64, err error) {
 	at, err := m.Metadata()
 	if err != nil {
@@ -128,7 +128,7 @@ func entry(m *nats.Msg) (e Entry, left uint64, err error) {
 	return e, at.NumPending, nil
 }
 
-// still reports that a stream is gone, or another one of its name is there. What cannot be asked is taken for unchanged.
+// still reports that a stream is gone, or another one of its name is there. What does not answer is taken for unchanged.
 func still(ctx context.Context, js jetstream.JetStream, before *jetstream.StreamInfo) error {
 	s, err := js.Stream(ctx, before.Config.Name)
 	switch {

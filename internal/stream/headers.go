@@ -22,7 +22,7 @@ const (
 	headersExpiry = 30 * time.Second // after which the broker drops the consumer of a reader that has gone
 )
 
-// SizeHeader tells the length of the body that stayed behind.
+// SizeHeader has the length of the body that stayed behind.
 const SizeHeader = "Nats-Msg-Size"
 
 // GetHeaders hands the messages of a page to each until it reports that it has enough, and returns where the next page begins: 0

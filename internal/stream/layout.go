@@ -19,7 +19,7 @@ import (
 
 // Layout is one way to spread the sessions over partitions. The broker hashes each session into a shard: its jobs lie under
 // dspex.<token>.<shard>.<tenant>.<session>.<who>. A partition is every shard whose number modulo the number of partitions is the
-// partition's. So another number of partitions is another grouping of the same shards, and what is stored knows nothing of it.
+// partition's. So another number of partitions is another grouping of the same shards, and what is stored is independent of it.
 //
 // More partitions than there are shards need more shards, which is another transform for what is stored from then on, under another
 // token. What lies under the earlier token is older than all that lies under the next one, and they are served in this order.
@@ -50,7 +50,7 @@ func (l Layout) Filters(partition int) (all []string) {
 	return all
 }
 
-// Grouped reports whether a partition is more than one shard. Hosts of earlier releases know nothing of that.
+// Grouped reports whether a partition is more than one shard. Hosts of earlier releases do not support that.
 func (l Layout) Grouped() bool { return l.Shards != l.Partitions }
 
 // Layouts are the one that is to be served and the one that new jobs get; they are the same but while shards are added.
@@ -62,7 +62,7 @@ type Layouts struct {
 // Changing reports whether jobs of an earlier layout are left.
 func (l Layouts) Changing() bool { return l.Serving != l.Next }
 
-// What the stream's metadata tell once the number was changed.
+// What the stream's metadata contain once the number was changed.
 const (
 	numberNow    = "dspex_partitions" // if it is not the number of shards
 	numberWas    = "dspex_partitions_before"
@@ -81,7 +81,7 @@ func firstLayout(s Settings) Layout {
 	return l
 }
 
-// metadata is what the transform does not say.
+// metadata is what the transform does not contain.
 func (l Layout) metadata() map[string]string {
 	if !l.Grouped() {
 		return nil
@@ -171,7 +171,7 @@ func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 }
 
 // layoutPause is how long a replicated stream may still take jobs in the layout of before: a server that has just become its
-// leader may not know of the change. On one server the change and the storing of a job exclude each other.
+// leader may not have the change. On one server the change and the storing of a job exclude each other.
 const layoutPause = 5 * time.Second
 
 func changing(cfg jetstream.StreamConfig, now time.Time) bool {

@@ -143,7 +143,7 @@ func (a *Access) Collect(ctx context.Context, subject string, each func(data []b
 	}
 }
 
-// Announcer publishes under the kinds below a subject, each at most once, and is told by the broker which of them nobody listens to.
+// Announcer publishes under the kinds below a subject, each at most once, and gets from the broker which of them have no subscriber.
 type Announcer struct {
 	nc             *nats.Conn
 	subject, inbox string // + kind

@@ -38,7 +38,7 @@ const (
 	auditSubject = 10_000 // records
 )
 
-// DeadWindow is how long the broker knows the ids of dead letters.
+// DeadWindow is how long the broker keeps the ids of dead letters.
 const DeadWindow = 10 * time.Minute
 
 // Settings of the broker objects. The zero value means the defaults.
@@ -59,7 +59,7 @@ type Settings struct {
 	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
 	// Remembered is the highest sequence or revision that anybody has seen of a lost store, 0 if nobody does.
 	Remembered uint64
-	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, as far as anybody knows: the deployment is of an
+	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, by all evidence: the deployment is of an
 	// earlier release.
 	anew bool
 	// Accounts reports that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.

@@ -200,7 +200,7 @@ func (v *Vault) Find(ctx context.Context, name string) (Object, error) {
 	return o, nil
 }
 
-// Chunk reads the chunk at or after a sequence, and tells where the next one begins to be looked for. There is none: ErrNoObject.
+// Chunk reads the chunk at or after a sequence, and returns where the search for the next one begins. There is none: ErrNoObject.
 func (v *Vault) Chunk(ctx context.Context, name string, from uint64) (data []byte, next uint64, err error) {
 	m, err := v.reads.Next(ctx, v.nc, ObjectsStream, chunkPrefix+name, max(from, 1))
 	if errors.Is(err, ErrNotFound) {
@@ -311,7 +311,7 @@ func (s Settings) objectBounds() map[string]string {
 	return map[string]string{objectMost: strconv.FormatInt(s.ObjectMost, 10), tenantObjects: strconv.FormatInt(s.TenantObjects, 10)}
 }
 
-// rebounded has the bounds that were asked for in the place of those that are there.
+// rebounded has the bounds that were requested in the place of those that are there.
 func (s Settings) rebounded(have map[string]string) map[string]string {
 	bounds := maps.Clone(have)
 	for name, bound := range map[string]int64{objectMost: s.ObjectMost, tenantObjects: s.TenantObjects} {

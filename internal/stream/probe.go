@@ -26,7 +26,7 @@ var ErrTakesNothing = fmt.Errorf("%w: the broker answers but stores nothing, as 
 // Probe writes a small message into a broker object, reads it back and removes it. The error is one of ErrStoreFull if there is no
 // room. It ends within twice AckTimeout and a second, and three times getTimeout.
 //
-// Dead letters are named by their sequences and events are listened to, so these two are asked to remove a message that is not
+// Dead letters are named by their sequences and events have subscribers, so these two are requested to remove a message that is not
 // there: an object that takes nothing refuses that too.
 func Probe(ctx context.Context, js jetstream.JetStream, w *Writer, name string) error {
 	subject := probeSubject(name)

@@ -18,7 +18,7 @@ import (
 // sequences in records and the epochs never meet those of a lost store, and a number that is expected for a
 // compare-and-set is never right by chance.
 
-// identityMark tells in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server that took the copy has
+// identityMark marks in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server that took the copy has
 // another one than its replicas, and than itself after a restart (nats-server 2.15.2, processStreamRestore).
 const identityMark = "dspex_identity"
 
@@ -33,7 +33,7 @@ func Identify(cfg *jetstream.StreamConfig, identity int64) {
 	cfg.Metadata = marked
 }
 
-// Identity tells a stream from those that had its name before: the mark of a restored one, the creation time (ns) of others.
+// Identity distinguishes a stream from those that had its name before: the mark of a restored one, the creation time (ns) of others.
 func Identity(cfg jetstream.StreamConfig, created time.Time) int64 {
 	if identity, err := strconv.ParseInt(cfg.Metadata[identityMark], 10, 64); err == nil {
 		return identity
@@ -112,7 +112,7 @@ func common(a, b []string) []string {
 	return slices.DeleteFunc(a, func(name string) bool { return !slices.Contains(b, name) })
 }
 
-// create makes what is missing. Asking for one that is there would be refused where its room is not there twice.
+// create makes what is missing. A request for one that is there would be refused where its room is not there twice.
 func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []string) (made []string, err error) {
 	first := beginning(time.Now(), s.Remembered)
 	for _, cfg := range objects(s) {
@@ -139,7 +139,7 @@ const unseen = 1 << 24
 
 // beginning is the first sequence of what is made: 0, for the beginning, if no number was ever given out. Else it is the time in
 // microseconds, which no stream overtakes, and which is known when nobody keeps the lost store; it stays below 2^53, so
-// that every reader of JSON knows it, until the year 2255. What is kept counts if a clock was set back.
+// that every reader of JSON can represent it, until the year 2255. What is kept counts if a clock was set back.
 func beginning(now time.Time, remembered uint64) uint64 {
 	if remembered == 0 {
 		return 0

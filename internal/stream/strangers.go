@@ -48,7 +48,7 @@ func Strangers(ctx context.Context, js jetstream.JetStream) (all []Stranger, err
 				continue
 			}
 			other := Stranger{Stream: name, Consumer: consumer}
-			if err == nil { // a push consumer is not told of in this way
+			if err == nil { // a push consumer is not reported in this way
 				other.Filters = filters(c.CachedInfo().Config)
 			}
 			all = append(all, other)

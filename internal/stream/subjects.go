@@ -18,7 +18,7 @@ import (
 // sets Nats-Msg-Id all the same can make the broker drop only what is published within it.
 const jobsWindow = 100 * time.Millisecond
 
-// Who may put a job there is told by the subject: clients publish to session, dispatchers to call.
+// The subject determines who may put a job there: clients publish to session, dispatchers to call.
 const (
 	plainSubjects  = "dspex.*.*"
 	tenantSubjects = "dspex.t.*.*.*"

@@ -71,7 +71,7 @@ func ParseOwner(b []byte) (Owner, error) {
 	return o, nil
 }
 
-// mostShards bounds what an entry may say.
+// mostShards bounds what an entry may contain.
 const mostShards = 4096
 
 // Bytes is the stored form.

@@ -115,7 +115,7 @@ func (w *Writer) Publish(m *nats.Msg, done func(Ack, error)) {
 	}
 }
 
-// Send is Publish for who does not know the broker's messages.
+// Send is Publish for callers without the broker's types.
 func (w *Writer) Send(subject string, header map[string][]string, data []byte, done func(Ack, error)) {
 	w.Publish(&nats.Msg{Subject: subject, Header: header, Data: data}, done)
 }

@@ -11,7 +11,7 @@ import (
 //
 // Each lane requests as many as there is room for now, so that a job starts at once wherever there is room. The lanes share the room,
 // and sessions take of it what they need: more may come than have room. Those go back to the broker, which gives them to the
-// next host that asks, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
+// next host that pulls, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
 // of each lane stands in line with them, where package fair gives it its share.
 //
 // Batch jobs leave a slot of the host to others (fair.Reserve, one at least) and start no overflow workers. While interactive jobs wait there is one
@@ -19,7 +19,7 @@ import (
 type lanes struct {
 	mu       sync.Mutex
 	asked    map[string]int // of each lane: jobs that may come still, or have and are not admitted yet
-	entering int            // jobs that may take a slot, and that the pool does not know of yet
+	entering int            // jobs that may take a slot, and that have not entered the pool yet
 	batch    int            // batch jobs that are entering or run
 	kept     int            // slots that batch jobs leave to others
 	most     int            // batch jobs at most
@@ -56,7 +56,7 @@ func (l *lanes) roomLocked(lane string, r room) int {
 	return min(left, most-l.batch)
 }
 
-// ask reports how many jobs to request, and counts them as asked. It waits until half of those that were requested have come:
+// ask reports how many jobs to request, and counts them as requested. It waits until half of those that were requested have come:
 // few requests then wait at the broker.
 func (l *lanes) ask(lane string, r room) int {
 	l.mu.Lock()
@@ -117,7 +117,7 @@ type stage uint8
 const (
 	asked    stage = iota // it counts as one that may come still: none is requested in its place
 	admitted              // it may take a slot
-	inPool                // the pool knows of it: it has a slot, or waits for one that is starting
+	inPool                // it has entered the pool: it has a slot, or waits for one that is starting
 	gone                  // it had no room
 )
 
@@ -149,7 +149,7 @@ func (a *arrival) admit(r room, stays bool) bool {
 	return true
 }
 
-// enterPool reports that the pool knows of the job.
+// enterPool reports that the job has entered the pool.
 func (a *arrival) enterPool() {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()

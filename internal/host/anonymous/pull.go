@@ -52,7 +52,7 @@ type laneConsumer struct {
 	wrong      chan struct{} // capacity 1: a pull has failed
 }
 
-// look notices a connection that was recreated: the broker may have dropped how often it has delivered a job.
+// look detects a connection that was recreated: the broker may have dropped how often it has delivered a job.
 func (l *laneConsumer) look(all *Jobs) {
 	if n := all.On.NC.Stats().Reconnects; l.since.At.IsZero() || n != l.reconnects {
 		l.reconnects = n

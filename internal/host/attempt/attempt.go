@@ -1,4 +1,4 @@
-// Package attempt makes one attempt of a job: it waits for a slot of the pool and for the circuit breakers, makes the worker know
+// Package attempt makes one attempt of a job: it waits for a slot of the pool and for the circuit breakers, gives the worker
 // what the call needs, calls it and reads what comes back. What becomes of the job it does not decide (package lifecycle does).
 package attempt
 
@@ -83,7 +83,7 @@ func (a *Attempt) GiveUp(e *jobs.Error) {
 	close(a.gaveUp)
 }
 
-// Op is the operation that the core knows the attempt by.
+// Op is the core's number of the attempt.
 func (a *Attempt) Op() uint32 { return a.op }
 
 // Over reports whether the attempt has no slot, and gets none.

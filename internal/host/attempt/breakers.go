@@ -63,7 +63,7 @@ func (r *Runner) verdict(t *Attempt, out *Output, retries bool) {
 	switch {
 	case signs.Pool == jobs.NoSign && out.answered:
 		p.pool.End(breaker.Success, "")
-	case t.Attempt > 1: // a job that ends its workers again and again says more of itself than of them
+	case t.Attempt > 1: // a job that ends its workers again and again is evidence of itself more than of them
 	case out.answered || r.ends.first(out.Slot.WorkerID):
 		p.pool.End(result(signs.Pool), what(out.Err))
 	}
@@ -129,7 +129,7 @@ func (r *Runner) attempted(t *Attempt, out *Output) {
 	}
 }
 
-// End gives the slot back, after the breakers have learnt how the attempt ended; out is nil if nothing ran.
+// End gives the slot back, after the breakers have recorded how the attempt ended; out is nil if nothing ran.
 func (a *Attempt) End(out *lifecycle.Output, retries bool) {
 	if out != nil {
 		a.r.verdict(a, out.Extra.(*Output), retries)

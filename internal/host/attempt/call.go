@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// Equip makes the worker know what was pushed, and the attempt's language model.
+// Equip gives the worker what was pushed, and the attempt's language model.
 func (r *Runner) Equip(a *Attempt, call *frame.CallBody) *jobs.Error {
 	if e := r.Provision.Worker(a.slot); e != nil {
 		return e

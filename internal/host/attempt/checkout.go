@@ -91,7 +91,7 @@ func (r *Runner) keptOut(a *Attempt, by *breaker.Refusal) *lifecycle.Event {
 	return a.refused(refusal)
 }
 
-// take waits for a slot of the pool, and for a whole worker for a command that must run alone. Only the workers know which commands
+// take waits for a slot of the pool, and for a whole worker for a command that must run alone. Only the workers report which commands
 // do: the first job that meets one gives its slot back and waits again. The first error is the job's; the second reports that the pool
 // has no slots any more.
 func (r *Runner) take(a *Attempt) (*jobs.Error, error) {

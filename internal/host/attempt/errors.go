@@ -11,7 +11,7 @@ import (
 // codeUserError is Python's code for what the operator's own code raised.
 const codeUserError = "user_error"
 
-// errorFrame reads what Python says of a failure, of the use that the call made of its language model, and of its spans.
+// errorFrame reads Python's report of a failure, of the use that the call made of its language model, and of its spans.
 func errorFrame(body []byte, worker string) (e *jobs.Error, called use, spans []byte) {
 	f, err := frame.ParseError(body)
 	if err != nil || !jobs.Category(f.Category).Known() {

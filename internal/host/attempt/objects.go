@@ -53,7 +53,7 @@ func putObject(ctx context.Context, a *Attempt, ref *jobs.ObjectRef, data []byte
 	return a.r.On.Vault.Put(ctx, o, data, jobs.ObjectTTL(a.Env.Mode, a.Env.Job))
 }
 
-// notStored says what is to be done about a large result for which there is no place.
+// notStored returns what is to be done about a large result for which there is no place.
 func notStored(err error, size int) *jobs.Error {
 	switch {
 	case errors.Is(err, stream.ErrObjectTooLarge):

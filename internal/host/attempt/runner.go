@@ -30,7 +30,7 @@ type Runner struct {
 	ends      ends
 	speaks    sync.Map // command -> true: those of the operator that were seen to call a language model, as many as the workers' tables have
 	silent    sync.Map // program id -> true: those of the operator whose last run called no model; a session's own always do
-	exclusive sync.Map // command -> true: those that a worker has said to run alone, as many as its table has
+	exclusive sync.Map // command -> true: those that a worker has reported to run alone, as many as its table has
 	waiting   [tokens.Kinds]atomic.Int64
 }
 

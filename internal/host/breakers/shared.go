@@ -1,7 +1,7 @@
 // Package breakers shares circuit breakers between hosts. What one host finds out holds on all: a breaker that opens here is
 // written to dspex_control, one that closes is deleted there, by compare-and-set, and every host follows. Of two that disagree the
 // first write counts. How long a breaker stays open each host measures by itself from when it reads of it; of entries older than the
-// host, the broker's clock tells.
+// host, the broker's clock decides.
 package breakers
 
 import (

@@ -45,7 +45,7 @@ func (x *executor) answerTo(a *lifecycle.Action) lifecycle.Event {
 	return ev
 }
 
-// Found is what a read of a bucket says, in the words of the core.
+// Found is the result of a read of a bucket, in the words of the core.
 func Found(e stream.Entry, err error) (lifecycle.Found, error) {
 	return lifecycle.Found{Value: e.Value, Revision: e.Revision, Stored: e.Stored, Exists: e.Exists}, err
 }

@@ -39,7 +39,7 @@ type Driver struct {
 	cancel cancellations
 }
 
-// Scope is what a driver belongs to, and what tells it whose the work is.
+// Scope is what a driver belongs to, and what reports to it whose the work is.
 type Scope interface {
 	attempt.Origin
 	Began(d *Driver)             // it has work; called with its lock held

@@ -48,7 +48,7 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 	}
 }
 
-// tell carries out what nobody waits for.
+// tell carries out what needs no answer.
 func (x *executor) tell(a *lifecycle.Action) {
 	d, all := x.d, x.d.all
 	switch a.Kind {

@@ -38,7 +38,7 @@ func (p *Payloads) Parse(d *stream.Delivery) (j *lifecycle.Job, from jobs.Source
 func (p *Payloads) Waiting(d *stream.Delivery) (*lifecycle.Job, jobs.SessionRef) {
 	j, from := p.Parse(d)
 	if p.held.Add(int64(j.Size)) > payloadBudget {
-		j.Weigh(p.rules) // what is known of the deadline later must be learnt now
+		j.Weigh(p.rules) // what is known of the deadline later must be read now
 		p.Release(j)
 	}
 	return j, from.Session

@@ -1,5 +1,5 @@
 // Package ownership decides which partitions this host serves: it follows the assignments, takes what they name it for, epoch after
-// epoch, and gives it back. What is served there it does not know.
+// epoch, and gives it back. It is independent of what is served there.
 package ownership
 
 import (

@@ -16,7 +16,7 @@ import (
 )
 
 // Programs of anonymous jobs are the one exception to "no state": create_program without a session keeps its program for an
-// hour, under an id that nobody can guess; anyone who knows the id may run it. It is a state like a session's, under a name
+// hour, under an id that nobody can guess; anyone who has the id may run it. It is a state like a session's, under a name
 // that no session can have.
 
 const (
@@ -54,7 +54,7 @@ func (p *Provision) WithProgram(ctx context.Context, t *lifecycle.Task, call *fr
 // programSession is the name under which a worker holds the program: it has a dot, so no session has it.
 func programSession(id string) string { return "a." + id }
 
-// KeepProgram stores a new program before anybody learns its id.
+// KeepProgram stores a new program before anybody gets its id.
 func (p *Provision) KeepProgram(of jobs.SessionRef, id string, state []byte) *jobs.Error {
 	var err error
 	for range tries {

@@ -2,7 +2,7 @@ package provision
 
 import "sync"
 
-// sentProfiles keeps which worker knows which language model.
+// sentProfiles keeps which worker has which language model.
 type sentProfiles struct {
 	mu    sync.Mutex
 	known map[uint64]map[string]bool
@@ -11,7 +11,7 @@ type sentProfiles struct {
 // mostWorkers bounds the workers kept; a dropped one is sent again.
 const mostWorkers = 1024
 
-// tell tells the worker if it does not know. Who finds it told may call: it has gone out by then. tell does not wait.
+// tell sends it to the worker unless it was sent. A caller may call then: it has gone out. tell does not wait.
 func (k *sentProfiles) tell(worker uint64, key string, tell func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package provision makes workers know what their calls need: language models, the programs that an operator pushed to all hosts,
+// Package provision gives workers what their calls need: language models, the programs that an operator pushed to all hosts,
 // and those that anonymous jobs have made.
 package provision
 
@@ -23,7 +23,7 @@ type Models interface {
 	SetDefault(args []byte) *jobs.Error
 }
 
-// Provision is what the workers of a host are to know. Make it with New, then Open it.
+// Provision is what the workers of a host are to have. Make it with New, then Open it.
 type Provision struct {
 	models   Models
 	on       *stream.Access
@@ -34,7 +34,7 @@ type Provision struct {
 // New makes it.
 func New(models Models, on *stream.Access) *Provision { return &Provision{models: models, on: on} }
 
-// Worker makes the worker of a slot know what was pushed. A later call finds it applied.
+// Worker gives the worker of a slot what was pushed. A later call finds it applied.
 func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
 	err := p.pushed.tell(slot.WorkerID(), func(b frame.ProgramBody) error {
 		return slot.Tell(frame.Program, b.AppendBody(nil))
@@ -45,7 +45,7 @@ func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
 	return nil
 }
 
-// Model makes the worker of a slot know a language model.
+// Model gives the worker of a slot a language model.
 func (p *Provision) Model(slot workers.Slot, m jobs.Model) *jobs.Error {
 	err := p.profiles.tell(slot.WorkerID(), m.Key, func() error {
 		return slot.Tell(frame.LM, frame.LMBody{Key: m.Key, Profile: m.Profile}.AppendBody(nil))

@@ -18,7 +18,7 @@ func pushedKey(id string) string {
 	return pushedPrefix + base64.RawURLEncoding.EncodeToString([]byte(id))
 }
 
-// pushed are these programs, and which worker knows them as they were stored when. Their order is that of the bucket's revisions:
+// pushed are these programs, and which worker has which stored version of them. Their order is that of the bucket's revisions:
 // versions may begin again where the bucket was lost.
 type pushed struct {
 	mu    sync.Mutex
@@ -56,15 +56,15 @@ func (p *pushed) remove(key string, revision uint64) {
 	}
 }
 
-// version is the one that was given out last, as far as this host knows.
+// version is the one that was given out last, by this host's reads.
 func (p *pushed) version(id string) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.now[id].Version
 }
 
-// tell has the worker told what it does not know as it is. Jobs of one worker that begin at the same time wait for each other here:
-// none may begin before what another one tells has gone out. tell does not wait.
+// tell sends the worker what it does not have as it is stored. Jobs of one worker that begin at the same time wait for each other here:
+// none may begin before what another one sends has gone out. tell does not wait.
 func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +91,7 @@ func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
 	return nil
 }
 
-// pushedOf reads what a RESULT says under `program`: the id, and the record, nil if there is to be none.
+// pushedOf reads the content of a RESULT under `program`: the id, and the record, nil if there is to be none.
 func pushedOf(told []byte) (id string, record []byte) {
 	in := wire.NewReader(told)
 	n, _ := in.Map()

@@ -74,7 +74,7 @@ func (s scope) replays(ctx context.Context, ref jobs.SessionRef) (subjects []str
 	}
 }
 
-// importable refuses an imported choice of language model that this host does not know.
+// importable refuses an imported choice of language model that this host does not have.
 func (s scope) importable(out *attempt.Output) *jobs.Error {
 	if !out.ChoseLM || out.LM == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// lostRecords is what a host knows of the bucket of records itself. If that was lost and recreated, a session without a record
+// lostRecords is a host's view of the bucket of records itself. If that was lost and recreated, a session without a record
 // need not be a new one.
 type lostRecords struct {
 	on       *stream.Access

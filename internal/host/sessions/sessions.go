@@ -138,7 +138,7 @@ type partition struct {
 	next      uint64    // consumer sequence expected
 	resetting bool      // deliveries count for nothing until the first one after a reset
 	asking    bool      // askReset runs
-	again     bool      // and has to ask (once more)
+	again     bool      // and has to request (once more)
 	answered  time.Time // local clock: the last reset was
 	closing   bool
 }

@@ -12,7 +12,7 @@ import (
 type Blocked struct {
 	mu     sync.Mutex
 	at     map[any]lifecycle.Step
-	logged map[lifecycle.Step]time.Time // when the log told of it last
+	logged map[lifecycle.Step]time.Time // when it was logged last
 }
 
 // Steps are those at which a job can be blocked.

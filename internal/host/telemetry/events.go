@@ -14,7 +14,7 @@ import (
 )
 
 // events publishes the telemetry events (contract/events.md, "Telemetry"). They are at most once and kept nowhere, and nearly
-// free while nobody listens: the broker says of each that nobody did, and then that kind is not sent for a second.
+// free while nobody subscribes: the broker reports of each that nobody did, and then that kind is not sent for a second.
 type events struct {
 	out   *stream.Announcer
 	host  string
@@ -34,7 +34,7 @@ var eventKinds = [...]string{"checkout", "execute", "error"}
 // deafness is how long a listener that comes may have to wait for the first event.
 const deafness = time.Second
 
-// newEvents listens for what the broker says, until stop is called.
+// newEvents subscribes to the broker's reports, until stop is called.
 func newEvents(on *stream.Access, host string) (t *events, stop func(), err error) {
 	t = &events{host: host, began: time.Now()}
 	t.out, stop, err = on.Announce(jobs.SubjectTelemetry, t.unheard)

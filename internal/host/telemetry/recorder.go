@@ -1,4 +1,4 @@
-// Package telemetry is what a host tells of its work: metrics, telemetry events, and the counts of its heartbeats. Nothing here
+// Package telemetry is what a host reports of its work: metrics, telemetry events, and the counts of its heartbeats. Nothing here
 // decides anything.
 package telemetry
 
@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/tracing"
 )
 
-// Recorder counts what happens on a host, and publishes the telemetry events while somebody listens to them.
+// Recorder counts what happens on a host, and publishes the telemetry events while there is a subscriber.
 type Recorder struct {
 	Stats    Stats
 	Tenants  Tenants
@@ -58,7 +58,7 @@ func (r *Recorder) TraceID(t *lifecycle.Task) string {
 	return ""
 }
 
-// AsksFor is what the worker is to tell of a call (contract/frame.md).
+// AsksFor is what the worker is to report of a call (contract/frame.md).
 func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
 	switch of, _ := r.spans.of(t); {
 	case !of.Sampled():
@@ -72,7 +72,7 @@ func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
 // Counted are the metrics that are counted.
 func (r *Recorder) Counted() []prometheus.Collector { return r.metrics.all() }
 
-// Attempted records an attempt that ran in a worker: when it began, and what the worker has told of its spans, nil if nothing.
+// Attempted records an attempt that ran in a worker: when it began, and what the worker has reported of its spans, nil if nothing.
 func (r *Recorder) Attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, spans []byte) {
 	r.spans.attempted(t, out, began, spans)
 	r.metrics.ran(out, r.TraceID(t))

@@ -59,7 +59,7 @@ func (s *spans) waited(t *lifecycle.Task, worker string, began time.Time, e *job
 	s.tracer.Record(of, w)
 }
 
-// attempted makes the span of an attempt, and below it those that the worker has told.
+// attempted makes the span of an attempt, and below it those that the worker has reported.
 func (s *spans) attempted(t *lifecycle.Task, out *lifecycle.Output, began time.Time, spans []byte) {
 	of, _ := s.of(t)
 	if !of.Sampled() || began.IsZero() {

@@ -190,7 +190,7 @@ func (t *Tokens) grant(w *Waiter, kind Kind) {
 func (t *Tokens) Admit() {
 	var chosen []*Waiter
 	t.mu.Lock()
-	open := map[string]bool{} // breakers that were asked
+	open := map[string]bool{} // breakers that were checked
 	for e := t.parked.Front(); e != nil && t.free[Queued] > 0; {
 		w, after := e.Value.(*Waiter), e.Next()
 		name := w.breaker

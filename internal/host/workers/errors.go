@@ -26,7 +26,7 @@ func CallError(err error, worker string) *jobs.Error {
 	return e
 }
 
-// spoken is what a client may know of a worker's end: all but its last line on stderr, which another job may have written.
+// spoken is what a client may see of a worker's end: all but its last line on stderr, which another job may have written.
 func spoken(err error) string {
 	if exit, ok := errors.AsType[*pyproc.ExitError](err); ok {
 		own := *exit

@@ -6,7 +6,7 @@ import (
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
-// Metrics tells of the processes of a pool of Python workers.
+// Metrics reports the processes of a pool of Python workers.
 func Metrics(p *pyproc.Pool) prometheus.Collector { return workerMetrics{p} }
 
 type workerMetrics struct{ pool *pyproc.Pool }

@@ -39,7 +39,7 @@ func (p pythonPool) Workers() Counts {
 	return found
 }
 
-// EngineOf tells the engine of a pool's workers, "" while none has started.
+// EngineOf returns the engine of a pool's workers, "" while none has started.
 func EngineOf(p *pyproc.Pool) func() string {
 	return func() string {
 		for _, w := range p.Stats().Workers {

@@ -26,7 +26,7 @@ type Slot interface {
 // up with.
 type Wait = func(ready <-chan struct{}) error
 
-// Want is where a job would like to run.
+// Want is where a job should run.
 type Want struct {
 	Prefer uint64 // id of the worker that holds its session's state; 0: none
 	Avoid  string // name of a worker to take only if no other has a slot; "": none
