@@ -17,7 +17,8 @@ type caller struct {
 	tenant string
 	role   tokens.Role // "": what the gateway's user may
 	prefix string      // of its sessions, and of its ids of anonymous jobs
-	trace  string      // traceparent of the request, "": none
+	span   span
+	body   []byte // of the request, if it is JSON
 }
 
 type callerKey struct{}
@@ -31,7 +32,15 @@ func who(ctx context.Context) *caller {
 // Traceparent is that of the HTTP request at hand: its jobs belong to the caller's span (dspex.WithPropagator).
 func Traceparent(ctx context.Context) string {
 	if c := who(ctx); c != nil {
-		return c.trace
+		return c.span.traceparent
+	}
+	return ""
+}
+
+// traceID is that of a request, "" if there is none.
+func traceID(ctx context.Context) string {
+	if c := who(ctx); c != nil {
+		return c.span.id()
 	}
 	return ""
 }
@@ -113,7 +122,7 @@ func (c *caller) operates(session string, body *jobBody) bool {
 func onlyOperators(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if who(r.Context()).role == tokens.Call {
-			refused(http.StatusForbidden, contract.CodeRole, "", "a token with the role operate", "the metrics include all tenants").write(w)
+			refused(http.StatusForbidden, contract.CodeRole, "", "a token with the role operate", "the metrics include all tenants").write(w, traceID(r.Context()))
 			return
 		}
 		next.ServeHTTP(w, r)

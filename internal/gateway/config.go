@@ -10,17 +10,19 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/tokens"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // Config is what a gateway accepts. Zero values mean the defaults.
 type Config struct {
-	Listen      string   // HOST:PORT
-	ListenFlag  string   // that names it, for messages; default --listen
-	MaxBody     int64    // bytes of a request's body
-	MaxRequests int      // that are served at once
-	Cert, Key   string   // files, for TLS
-	Models      []string // profiles of language models that /v1/models shows
-	Tokens      string   // file of tokens; "": none
+	Listen      string          // HOST:PORT
+	ListenFlag  string          // that names it, for messages; default --listen
+	MaxBody     int64           // bytes of a request's body
+	MaxRequests int             // that are served at once
+	Cert, Key   string          // files, for TLS
+	Models      []string        // profiles of language models that /v1/models shows
+	Tokens      string          // file of tokens; "": none
+	Traces      *tracing.Tracer // nil: there are no spans
 	// Tenants are the connections of those beside the default one, by name.
 	Tenants map[string]*dspex.Client
 	Log     *slog.Logger

@@ -83,7 +83,16 @@ func apiConfig() huma.Config {
 	c.Info.Description = about
 	c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", nil
 	c.RejectUnknownQueryParameters = true
+	c.Transformers = append(c.Transformers, withTrace)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer", Description: "Needed where the gateway has tokens"}}
 	c.Security = []map[string][]string{{}, {"token": {}}}
 	return c
+}
+
+// withTrace gives problems that huma writes the id of the trace.
+func withTrace(c huma.Context, _ string, v any) (any, error) {
+	if p, ok := v.(*problem); ok {
+		p.Trace = traceID(c.Context())
+	}
+	return v, nil
 }

@@ -24,23 +24,17 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(plain http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		w := &boundedWriter{ResponseWriter: plain, control: http.NewResponseController(plain), most: g.cfg.WriteTime}
-		route := ""
+		route, of := "", &caller{}
 		g.metrics.active.Inc()
 		defer func() {
 			g.metrics.active.Dec()
-			g.metrics.served(route, w.status, began)
+			g.metrics.served(route, w.status, began, of.span)
+			of.span.end(g.cfg.Traces, r, route, w.status, began)
+			of.span.tellFailure(g.cfg.Log, route, w.status)
 		}()
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		if g.tokens == nil && !g.expectedHost(r.Host) {
-			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the Host header does not name this gateway"))
-			return
-		}
-		if browsers.Check(r) != nil {
-			refuse(w, r, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin"))
-			return
-		}
-		c, p := g.identify(r)
+		c, p := g.admit(browsers, r)
 		if p != nil {
 			refuse(w, r, p)
 			return
@@ -54,15 +48,26 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 				return
 			}
 		}
-		if p := g.takeBody(w, r); p != nil {
+		c.span, of = beginSpan(g.cfg.Traces, r), c
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
+		if c.body, p = g.takeBody(w, r); p != nil {
 			refuse(w, r, p)
 			return
 		}
-		c.trace = r.Header.Get("Traceparent")
-		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 		next.ServeHTTP(w, r)
 		route = r.Pattern
 	})
+}
+
+// admit returns who sends a request that may be served.
+func (g *Gateway) admit(browsers *http.CrossOriginProtection, r *http.Request) (*caller, *problem) {
+	if g.tokens == nil && !g.expectedHost(r.Host) {
+		return nil, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Host", "localhost or an address of the loopback interface", "the Host header does not name this gateway")
+	}
+	if browsers.Check(r) != nil {
+		return nil, refused(http.StatusForbidden, contract.CodeBadHeader, "header.Origin", "left out", "the request comes from a page of another origin")
+	}
+	return g.identify(r)
 }
 
 // refuse answers in the form that the path's clients read.
@@ -73,7 +78,7 @@ func refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 		return
 	}
 	if !openai.Serves(r.URL.Path) {
-		p.write(w)
+		p.write(w, traceID(r.Context()))
 		return
 	}
 	maps.Copy(w.Header(), p.GetHeaders())
@@ -98,12 +103,11 @@ const (
 	mostForm = 8 << 10
 )
 
-// takeBody reads the body, as much of it as may be and as long as it may take. It must be JSON as the contract has it, or
-// a form of the dashboard: what is refused
-// here would be changed on its way, such as a key that stands twice.
-func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
+// takeBody reads the body, as much of it as may be and as long as it may take, and returns it if it is JSON. It must be JSON as the contract
+// has it, or a form of the dashboard: what is refused here would be changed on its way, such as a key that stands twice.
+func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) ([]byte, *problem) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return nil
+		return nil, nil
 	}
 	expected, most := contract.JSON, g.cfg.MaxBody
 	form := dashboard.Serves(r.URL.Path)
@@ -111,7 +115,7 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 		expected, most = formType, mostForm
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != expected {
-		return refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", expected, "the body must be "+expected)
+		return nil, refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", expected, "the body must be "+expected)
 	}
 	_ = w.control.SetReadDeadline(time.Now().Add(g.cfg.BodyTime)) // a connection without deadlines has no clients that wait
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
@@ -120,23 +124,23 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) *problem {
 		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body is larger than the gateway's limit")
 		p.Hint = "pass large inputs by reference"
 		w.Header().Set("Connection", "close")
-		return p
+		return nil, p
 	}
 	if err != nil {
 		w.Header().Set("Connection", "close")
-		return refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not arrive completely in time")
+		return nil, refused(http.StatusRequestTimeout, contract.CodeBadRequest, "", "", "the body did not arrive completely in time")
 	}
 	if r.Body = io.NopCloser(bytes.NewReader(body)); form {
-		return nil
+		return nil, nil
 	}
 	if _, err := wire.FromJSON(body, wire.Request); err != nil {
 		p := refused(http.StatusBadRequest, contract.CodeBadRequest, "", "", "the body is not a value of the contract")
 		if e, ok := errors.AsType[*wire.Error](err); ok {
 			p.Path, p.Expected, p.Detail = e.Path, e.Expected, "the body is invalid: "+e.Problem
 		}
-		return p
+		return nil, p
 	}
-	return nil
+	return body, nil
 }
 
 // boundedWriter gives each write of an answer a time: a client that does not read is left.
@@ -145,6 +149,7 @@ type boundedWriter struct {
 	control *http.ResponseController
 	most    time.Duration
 	status  int
+	bounded time.Time
 }
 
 // Unwrap is for http.ResponseController.
@@ -173,4 +178,13 @@ func (w *boundedWriter) FlushError() error {
 	return w.control.Flush()
 }
 
-func (w *boundedWriter) bound() { _ = w.control.SetWriteDeadline(time.Now().Add(w.most)) }
+// bound moves the end of the next write, unless it was moved a moment ago.
+func (w *boundedWriter) bound() {
+	if now := time.Now(); now.Sub(w.bounded) > w.most/shareLate {
+		w.bounded = now
+		_ = w.control.SetWriteDeadline(now.Add(w.most))
+	}
+}
+
+// shareLate is the share of its time that a write may have lost.
+const shareLate = 16

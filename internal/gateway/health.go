@@ -62,7 +62,7 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
 	if err := g.ready.now(r.Context()); err != nil {
 		p := asProblem(err, dspex.JobRef{})
 		p.Hint = ""
-		p.withStatus(http.StatusServiceUnavailable).write(w)
+		p.withStatus(http.StatusServiceUnavailable).write(w, traceID(r.Context()))
 		return
 	}
 	sayOK(w)

@@ -69,6 +69,8 @@ type answer struct {
 	Attempt  string `header:"Dspex-Attempt"`
 	Type     string `header:"Content-Type"`
 	Body     func(huma.Context)
+
+	reply []byte `json:"-"` // of a call: what Body writes
 }
 
 // whole is the body of an answer that is there already.
@@ -123,7 +125,7 @@ func (g *Gateway) run(ctx context.Context, session, lane string, in *RunInput) (
 	if err != nil {
 		return nil, asProblem(err, job)
 	}
-	return &answer{Job: job.ID, Attempt: strconv.Itoa(reply.Attempt), Type: contract.JSON, Body: whole(http.StatusOK, reply.Raw)}, nil
+	return &answer{Job: job.ID, Attempt: strconv.Itoa(reply.Attempt), Type: contract.JSON, Body: whole(http.StatusOK, reply.Raw), reply: reply.Raw}, nil
 }
 
 func (in *RunInput) callOptions(job dspex.JobRef) []dspex.CallOption {

@@ -46,10 +46,15 @@ func (m *metrics) register(r *prometheus.Registry) error {
 }
 
 // served counts a request that is answered.
-func (m *metrics) served(route string, status int, began time.Time) {
+func (m *metrics) served(route string, status int, began time.Time, s span) {
 	if route == "" || route == "/" {
 		route = "none" // refused before it had one
 	}
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
-	m.seconds.WithLabelValues(route).Observe(time.Since(began).Seconds())
+	of := m.seconds.WithLabelValues(route)
+	if exemplar, ok := of.(prometheus.ExemplarObserver); ok && s.of.Sampled() {
+		exemplar.ObserveWithExemplar(time.Since(began).Seconds(), prometheus.Labels{"trace_id": s.id()})
+		return
+	}
+	of.Observe(time.Since(began).Seconds())
 }

@@ -36,6 +36,7 @@ type problem struct {
 	Worker           string   `json:"worker,omitempty"`
 	PythonType       string   `json:"python_type,omitempty" doc:"The exception's class"`
 	Traceback        string   `json:"traceback,omitempty"`
+	Trace            string   `json:"trace_id,omitempty" doc:"The trace that the request belongs to, if it has one"`
 	Errors           []detail `json:"errors,omitempty" doc:"Of an invalid request: all its errors"`
 }
 
@@ -155,30 +156,14 @@ func refusal(status int, text string, causes []error) *problem {
 }
 
 // write answers with the problem, outside of huma.
-func (p *problem) write(w http.ResponseWriter) {
+func (p *problem) write(w http.ResponseWriter, trace string) {
+	p.Trace = trace
 	maps.Copy(w.Header(), p.GetHeaders())
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // a client that went away needs no answer
-}
-
-// elsewhere answers what no other handler of the mux does.
-func elsewhere(mux *http.ServeMux) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		p := refused(http.StatusNotFound, codePath, "", "", "there is nothing at this path")
-		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-			if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "/" {
-				allowed = append(allowed, method)
-			}
-		}
-		if len(allowed) > 0 {
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			p = refused(http.StatusMethodNotAllowed, codeMethod, "", strings.Join(allowed, " or "), "the path has no such method")
-		}
-		p.Hint = "GET /openapi.json lists the paths and methods"
-		p.write(w)
-	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // as huma does
+	_ = e.Encode(p)        // a client that went away needs no answer
 }
 
 // Codes that only this side of the contract has.

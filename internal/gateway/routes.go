@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,7 +25,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
 	g.board.Declare(mux)
 	mux.HandleFunc("/", elsewhere(mux))
-	return g.guard(mux)
+	return g.guard(g.shortcut(mux))
 }
 
 // OpenAPI is the description of the API, as /openapi.json shows it.
@@ -40,4 +41,23 @@ func (g *Gateway) toolsOf(r *http.Request) mcptools.Access {
 	c := who(r.Context())
 	return mcptools.Access{Client: c.client, Prefix: c.prefix, Session: r.Header.Get(mcptools.SessionHeader),
 		Left: func(ctx context.Context, job dspex.JobRef) { g.abandon(ctx, c.client, job) }}
+}
+
+// elsewhere answers what no other handler of the mux does.
+func elsewhere(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p := refused(http.StatusNotFound, codePath, "", "", "there is nothing at this path")
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) > 0 {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			p = refused(http.StatusMethodNotAllowed, codeMethod, "", strings.Join(allowed, " or "), "the path has no such method")
+		}
+		p.Hint = "GET /openapi.json lists the paths and methods"
+		p.write(w, traceID(r.Context()))
+	}
 }

@@ -27,9 +27,14 @@ type Config struct {
 
 // Flags declares the settings.
 func (c *Config) Flags(f *pflag.FlagSet) {
+	c.RequestFlags(f)
+	f.BoolVar(&c.Prompts, "traces-prompts", false, "put the texts of prompts and answers of language models into spans")
+}
+
+// RequestFlags declares those of a program whose spans are of requests alone.
+func (c *Config) RequestFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.Endpoint, "traces-endpoint", "", "address of an OpenTelemetry collector (OTLP over HTTP) that gets spans of jobs, such as http://127.0.0.1:4318; also $OTEL_EXPORTER_OTLP_ENDPOINT. Without it there are none")
 	f.Float64Var(&c.Ratio, "traces-ratio", 1, "share of traces to sample, 0 to 1, of those that begin here; a client's traceparent decides about its own")
-	f.BoolVar(&c.Prompts, "traces-prompts", false, "put the texts of prompts and answers of language models into spans")
 }
 
 // Complete takes from the standard variables what the flags leave out, and reports all that is wrong.

@@ -3,6 +3,7 @@ package gatewaycmd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,12 +16,14 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/gateway"
 	"github.com/dspex/dspex/internal/tokens"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // Command is `dspex gateway`.
 func Command(a *cli.App) *cobra.Command {
 	var cfg gateway.Config
 	var tenants []string
+	var traces tracing.Config
 	cmd := &cobra.Command{
 		Use:   "gateway",
 		Short: "Serve HTTP for clients without NATS: jobs, sessions, health and numbers, described by /openapi.json",
@@ -33,11 +36,11 @@ does, and may do what its user may. Without --tokens it listens on the loopback 
 With --tokens ("dspex tokens" makes the file) each request needs one, and the tokens of a tenant use its --tenant connection.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens)); err != nil {
+			if err := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens), traces.Complete(a.Env)); err != nil {
 				return cli.Usage("%v", err)
 			}
 			defer daemon.Tune(a.Env)()
-			return serve(cmd.Context(), a, cfg, tenants)
+			return serve(cmd.Context(), a, cfg, tenants, traces)
 		},
 	}
 	f := cmd.Flags()
@@ -49,6 +52,7 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 	f.StringSliceVar(&cfg.Models, "models", nil, "LM profile of the hosts that /v1/models shows, beside programs; repeated, or separated by commas")
 	f.StringVar(&cfg.Cert, "tls-cert", "", "file of the certificate, for HTTPS")
 	f.StringVar(&cfg.Key, "tls-key", "", "file of the certificate's key")
+	traces.RequestFlags(f)
 	return cmd
 }
 
@@ -67,7 +71,7 @@ func checkTenants(named []string, file string) error {
 	return nil
 }
 
-func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string) error {
+func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string, traces tracing.Config) error {
 	log := slog.New(slog.NewTextHandler(a.Err, nil))
 	cfg.Log, cfg.Tenants = log, map[string]*dspex.Client{}
 	trouble := func(err error) { log.Error("broker_error", "error", err) }
@@ -87,7 +91,12 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 		defer c.Close()
 		cfg.Tenants[name] = c
 	}
+	if cfg.Traces, err = tracing.Open(traces, a.Env, "gateway", rand.Text(), log); err != nil {
+		return cli.Usage("%v", err)
+	}
+	defer cfg.Traces.Close()
 	registry := daemon.NewRegistry()
+	registry.MustRegister(cfg.Traces.Metrics()...)
 	g, err := gateway.New(client, cfg, registry)
 	if err != nil {
 		return cli.Usage("%v", err)

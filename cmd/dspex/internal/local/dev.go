@@ -99,6 +99,7 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	registry.MustRegister(d.cfg.Traces.Metrics()...)
 	ctx, end := context.WithCancel(cmd.Context())
 	defer end()
+	d.web.traces = d.cfg.Traces
 	if err := d.web.open(); err != nil {
 		return err
 	}

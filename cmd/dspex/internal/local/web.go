@@ -13,12 +13,14 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/gateway"
+	"github.com/dspex/dspex/internal/tracing"
 )
 
 // web is the gateway of `dspex dev`.
 type web struct {
 	listen   string
 	listener net.Listener // nil: no HTTP
+	traces   *tracing.Tracer
 	wg       sync.WaitGroup
 }
 
@@ -60,7 +62,9 @@ func (w *web) serve(ctx context.Context, broker string, registry *prometheus.Reg
 		log.Error("http_not_served", "error", err)
 		return ""
 	}
-	g, err := gateway.New(client, w.config(), registry)
+	cfg := w.config()
+	cfg.Log, cfg.Traces = log, w.traces
+	g, err := gateway.New(client, cfg, registry)
 	if err != nil {
 		client.Close()
 		log.Error("http_not_served", "error", err)
