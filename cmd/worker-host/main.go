@@ -31,7 +31,7 @@ func main() { os.Exit(run()) }
 func run() int { return daemon.Main(program(), os.Getenv) }
 
 func program() daemon.Program {
-	var o options
+	o := &options{}
 	return daemon.Program{
 		Name:  "worker-host",
 		Short: "The data plane of dspex: owns sessions and runs their jobs in Python workers",
@@ -40,7 +40,7 @@ their jobs in a pool of Python workers. At the end it takes no new jobs, lets th
 back as soon as nothing of it runs; a second signal gives up what still runs.
 
 It writes one line "ready NAME" once a worker serves.`,
-		Flags: o.declare, Check: o.check, Run: o.run, Hurries: true, Health: health,
+		Flags: o.declare, Check: o.check, Run: o.run, Reload: o.reload, Hurries: true, Health: health,
 		More: func(s *daemon.Surroundings) []*cobra.Command { return []*cobra.Command{prepare(s)} },
 	}
 }
@@ -97,12 +97,13 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 	if err := pool.Ready(ctx); err != nil {
 		return err
 	}
-	return o.serve(ctx, s, nc, workforce{workers.Python(pool), workers.EngineOf(pool), box.Level.String(), workers.Metrics(pool)})
+	return o.serve(ctx, s, nc, workforce{workers.Python(pool), pool, workers.EngineOf(pool), box.Level.String(), workers.Metrics(pool)})
 }
 
 // workforce is what runs the jobs.
 type workforce struct {
 	pool    workers.Pool
+	python  *pyproc.Pool // nil: a test mode without processes
 	engine  func() string
 	sandbox string
 	metrics prometheus.Collector // nil: there are none
@@ -116,6 +117,7 @@ func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Co
 		return err
 	}
 	s.Metrics.MustRegister(h)
+	o.live.Store(&running{host: h, pool: w.python, boxed: w.sandbox != "" && w.sandbox != sandbox.None.String(), strict: w.sandbox == sandbox.Strict.String()})
 	if w.metrics != nil {
 		s.Metrics.MustRegister(w.metrics)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +43,7 @@ type options struct {
 	litellm    bool     // a profile requests it
 	keyFiles   []string // of the profiles, and those that set_lm may name
 	jobOptions jobs.Defaults
+	live       atomic.Pointer[running] // set when jobs can run
 }
 
 func (o *options) declare(f *pflag.FlagSet) {

@@ -63,6 +63,7 @@ type Breaker struct {
 
 	mu       sync.Mutex
 	machine  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	trials   int           // of machine: successes that close it
 	timeout  time.Duration // of machine: shorter than cfg.Timeout when the report that the breaker is open came late
 	retryAt  time.Time     // when an open breaker becomes half-open
 	failures int           // that opened it
@@ -87,8 +88,9 @@ func newBreaker(name string, cfg Config) *Breaker {
 }
 
 func (b *Breaker) build(timeout time.Duration) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	b.trials = b.cfg.SuccessThreshold
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name: b.name, MaxRequests: uint32(b.cfg.SuccessThreshold), Timeout: timeout,
+		Name: b.name, MaxRequests: uint32(b.trials), Timeout: timeout,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(b.cfg.FailureThreshold) },
 		IsSuccessful: func(err error) bool { return err == nil },
 		IsExcluded:   func(err error) bool { return errors.Is(err, errSilent) },
@@ -121,7 +123,7 @@ func (b *Breaker) lookLocked() *Refusal {
 		return b.refusalLocked(max(time.Until(b.retryAt), time.Millisecond))
 	case HalfOpen:
 		c := b.machine.Counts()
-		if b.passing >= Trials || int(c.Requests-c.TotalExclusions) >= b.cfg.SuccessThreshold {
+		if b.passing >= Trials || int(c.Requests-c.TotalExclusions) >= b.trials {
 			return b.refusalLocked(trialPause)
 		}
 	}
@@ -224,6 +226,14 @@ func stateOf(s gobreaker.State) State {
 	return Closed
 }
 
+// configure sets other thresholds. An open breaker stays so for the time that it has, and closes as it would have; the next failure counts
+// against the new threshold.
+func (b *Breaker) configure(cfg Config) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cfg = cfg
+}
+
 func (b *Breaker) noteLocked(s State) {
 	b.state, b.since = s, time.Now()
 	b.passing = 0
@@ -238,7 +248,7 @@ func (b *Breaker) wakeLocked() {
 
 // openLocked starts the time of an open breaker. A machine that is open by itself is kept if it has that time to go.
 func (b *Breaker) openLocked(left time.Duration) {
-	if b.timeout != left || b.machine.State() == gobreaker.StateClosed {
+	if b.timeout != left || b.trials != b.cfg.SuccessThreshold || b.machine.State() == gobreaker.StateClosed {
 		b.machine, b.timeout = b.build(left), left
 		for range b.cfg.FailureThreshold {
 			if tell, err := b.machine.Allow(); err == nil {

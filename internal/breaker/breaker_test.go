@@ -455,3 +455,37 @@ func TestABreakerBehavesAsItsModelAndNeverSticks(t *testing.T) {
 		}
 	})
 }
+
+func TestOtherThresholdsCountFromTheNextFailureAndLeaveWhatIsOpenItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen recorder
+		s := seen.set(Config{})
+		fail(t, s, 3)
+		s.Configure(Config{FailureThreshold: 4, SuccessThreshold: 1, Timeout: 10 * time.Second})
+		if i := s.Infos()[0]; i.State != Closed || i.FailureCount != 3 {
+			t.Errorf("other thresholds alone changed it: %+v", i)
+		}
+		fail(t, s, 1)
+		if i := s.Infos()[0]; i.State != Open || i.TimeUntilRetry != 10_000 {
+			t.Errorf("the fourth failure of four: %+v", i)
+		}
+		s.Configure(Config{FailureThreshold: 4, SuccessThreshold: 3, Timeout: time.Minute})
+		time.Sleep(10*time.Second + time.Nanosecond)
+		end(t, s, Success)
+		if i := s.Infos()[0]; i.State != Closed {
+			t.Errorf("it opened when one success closed it: %+v", i)
+		}
+		fail(t, s, 4)
+		if i := s.Infos()[0]; i.State != Open || i.TimeUntilRetry != 60_000 {
+			t.Errorf("opened again: %+v", i)
+		}
+		time.Sleep(time.Minute + time.Nanosecond)
+		s.Configure(Config{FailureThreshold: 4, SuccessThreshold: 1})
+		for range 3 { // it became half-open when three successes closed it: fewer would keep others out for ever
+			end(t, s, Success)
+		}
+		if i := s.Infos()[0]; i.State != Closed {
+			t.Errorf("after three successes: %+v", i)
+		}
+	})
+}

@@ -17,10 +17,10 @@ type Event struct {
 
 // Set is the breakers of one process, by name. They are created at their first use. It is safe for concurrent use.
 type Set struct {
-	cfg     Config
 	onEvent func(Event)
 
 	mu  sync.Mutex
+	cfg Config
 	all map[string]*Breaker
 }
 
@@ -34,7 +34,21 @@ func NewSet(cfg Config, onEvent func(Event)) *Set {
 }
 
 // Config are the thresholds in force.
-func (s *Set) Config() Config { return s.cfg }
+func (s *Set) Config() Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cfg
+}
+
+// Configure sets other thresholds, of all breakers. What is open stays so for the time that it has.
+func (s *Set) Configure(cfg Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg = cfg.WithDefaults()
+	for _, b := range s.all {
+		b.configure(s.cfg)
+	}
+}
 
 // get returns the breaker of that name; nil if there is no room for another one.
 func (s *Set) get(name string) *Breaker {

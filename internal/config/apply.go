@@ -99,8 +99,42 @@ func fromFile(flags *pflag.FlagSet, file *File) (wrong []error) {
 		if err := flags.Set(s.Flag, s.Text); err != nil {
 			wrong = append(wrong, Problem{file.Path, s.At, fmt.Sprintf("%s must be a value of type %s, got %q", s.Key, f.Value.Type(), s.Text)})
 		}
+		file.counts = append(file.counts, s.Flag)
 	}
 	return wrong
+}
+
+// Locate gives what is wrong with a flag, in a line of err that begins with it, the place of the setting that set it.
+func (f *File) Locate(err error) error {
+	if err == nil || f == nil {
+		return err
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		name, rest, _ := strings.Cut(strings.TrimPrefix(line, "--"), " ")
+		at := slices.IndexFunc(f.Settings, func(s Setting) bool {
+			return s.Flag == strings.TrimSuffix(name, ":") && slices.Contains(f.counts, s.Flag)
+		})
+		if !strings.HasPrefix(line, "--") || at < 0 {
+			continue
+		}
+		s := f.Settings[at]
+		lines[i] = Problem{f.Path, s.At, s.Key + strings.TrimPrefix(name, s.Flag) + " " + rest}.Error()
+	}
+	if located := strings.Join(lines, "\n"); located != err.Error() {
+		return errors.New(located)
+	}
+	return err
+}
+
+// KeyOf is a flag as the file spells it.
+func (f *File) KeyOf(flag string) string {
+	for _, s := range f.Settings {
+		if s.Flag == flag {
+			return s.Key
+		}
+	}
+	return strings.ReplaceAll(flag, "-", "_")
 }
 
 func fromPreset(flags *pflag.FlagSet) []error {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -225,5 +226,37 @@ func TestTheSchemaHasEveryKeyAndNoOther(t *testing.T) {
 	}
 	if s["additionalProperties"] != false {
 		t.Error("other keys are allowed")
+	}
+}
+
+func TestWhatIsWrongWithAFlagHasThePlaceOfItsSetting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dspex.yaml")
+	if err := os.WriteFile(path, []byte("slots: 5\npool_size: 300\noverflow: 999\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	for _, name := range []string{"slots", "workers", "overflow"} {
+		flags.Int(name, 1, "")
+	}
+	if err := flags.Parse([]string{"--overflow", "1000"}); err != nil {
+		t.Fatal(err)
+	}
+	Flags(flags, true)
+	file, err := Set(flags, func(name string) string { return map[string]string{"DSPEX_CONFIG": path}[name] }, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{
+		"--workers must be 1 to 256, got 300":       path + ":2:1: pool_size must be 1 to 256, got 300",
+		"--overflow must be 0 to 256, got 1000":     "--overflow must be 0 to 256, got 1000", // not from the file
+		"something else\n--slots: no such thing":    "something else\n" + path + ":1:1: slots: no such thing",
+		"--slots-of-another must be less, got more": "--slots-of-another must be less, got more",
+	} {
+		if got := file.Locate(errors.New(given)); got.Error() != want {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+	}
+	if file.Locate(nil) != nil {
+		t.Error("nothing is something")
 	}
 }

@@ -31,6 +31,7 @@ type File struct {
 	Path     string // "": there is none
 	Settings []Setting
 	Warnings []string
+	counts   []string // flags that Set has set from it
 }
 
 func (p Problem) Error() string {

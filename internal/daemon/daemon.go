@@ -20,11 +20,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/quorum"
 	"github.com/dspex/dspex/internal/stream"
-	"github.com/dspex/dspex/internal/tracing"
 )
 
 const exitHelp = `Every flag can be given by its environment variable or in a file of settings (--config); the flag wins, then the
@@ -43,6 +41,8 @@ type Program struct {
 	Check func(s *Surroundings) error
 	// Run works until ctx ends and returns when all it started has ended.
 	Run func(ctx context.Context, s *Surroundings, nc *nats.Conn) error
+	// Reload makes what reads the settings again while the program runs; nil: nothing can change then.
+	Reload func() Reload
 	// Hurries reports that Run heeds Surroundings.Hurry; else a second signal kills the process.
 	Hurries bool
 	// Health queries the running program of that name whether it serves.
@@ -62,7 +62,14 @@ func Main(p Program, env func(string) string) int {
 	defer Tune(env)()
 	hurry, forget := onSignals(stop, p.Hurries)
 	defer forget()
-	return p.Execute(ctx, &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}, os.Args[1:])
+	s := &Surroundings{Out: os.Stdout, Err: os.Stderr, Env: env, Hurry: hurry}
+	if p.Reload != nil {
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		s.Hangup = hangups
+	}
+	return p.Execute(ctx, s, os.Args[1:])
 }
 
 // onSignals stops the program at the first signal; hurry is closed then, or at the second one if the program hurries. The one after that
@@ -104,43 +111,39 @@ func Hint(err error, hint string) error {
 
 // Execute runs the program with args and returns its exit status.
 func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) int {
-	var broker connection
-	var log logging
-	var metrics Metrics
-	var traces tracing.Config
+	var common common
 	s.Metrics = NewRegistry()
 	began := false
 	root := &cobra.Command{
 		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &log) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &common.log) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(broker.check(s.Env), metrics.Check(), traces.Complete(s.Env), p.Check(s)); err != nil {
+			if err := s.file.Locate(errors.Join(common.check(s.Env), p.Check(s))); err != nil {
 				return err
 			}
 			began = true
-			s.Secrets = broker.secrets()
-			_, stop, err := metrics.Serve(s.Metrics, s.Log)
+			s.Secrets = common.broker.secrets()
+			_, stop, err := common.metrics.Serve(s.Metrics, s.Log)
 			if err != nil {
 				return err
 			}
 			defer stop()
-			if err := s.trace(traces, p.Name, cmd.Flag("name")); err != nil {
+			if err := s.trace(common.traces, p.Name, cmd.Flag("name")); err != nil {
 				return err
 			}
 			defer s.Traces.Close()
-			return p.serve(cmd.Context(), s, &broker)
+			if p.Reload != nil {
+				s.reload = newReloader(p.Reload, args, s, cmd.Flags(), &common.log).reload
+			}
+			return p.serve(cmd.Context(), s, &common.broker)
 		},
 	}
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	root.SetArgs(args)
 	p.Flags(root.Flags())
-	broker.declare(root.Flags())
-	metrics.Flags(root.Flags())
-	traces.Flags(root.Flags())
-	log.declare(root.PersistentFlags())
-	config.Flags(root.PersistentFlags(), root.Flags().Lookup("workers") != nil)
+	common.declare(root.Flags(), root.PersistentFlags())
 	root.AddCommand(p.healthCommand(s))
 	if p.More != nil {
 		root.AddCommand(p.More(s)...)
@@ -256,6 +259,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	defer nc.Close()
 	var keeper sync.WaitGroup
 	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
+	keeper.Go(func() { s.followHangups(ctx) })
 	defer keeper.Wait()
 	defer cancel(nil)
 	err = p.Run(ctx, s, nc)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
 	if err != nil {
 		return err
 	}
+	s.file = file
 	if s.Log, err = log.logger(s.Err); err != nil {
 		return err
 	}
@@ -48,9 +50,13 @@ type Surroundings struct {
 	Env      func(string) string
 	Log      *slog.Logger // set when the flags are known
 	Metrics  *prometheus.Registry
-	Traces   *tracing.Tracer // nil: there are no spans
-	Hurry    <-chan struct{} // closed by the second signal; the third one kills
-	Secrets  []string        // files with the credentials of this program; set when the flags are known
+	Traces   *tracing.Tracer  // nil: there are no spans
+	Hurry    <-chan struct{}  // closed by the second signal; the third one kills
+	Hangup   <-chan os.Signal // each signal has the program read its settings again; nil: none comes
+	Secrets  []string         // files with the credentials of this program; set when the flags are known
+
+	file   *config.File
+	reload func() (Reloaded, error) // nil: nothing can change while the program runs
 }
 
 // tellVariables adds each flag's variable to its help.

@@ -11,7 +11,10 @@ import (
 type logging struct {
 	level  string
 	format string
+	lever  slog.LevelVar
 }
+
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
 func (l *logging) declare(f *pflag.FlagSet) {
 	f.StringVar(&l.level, "log-level", "info", "debug, info, warn or error")
@@ -19,19 +22,12 @@ func (l *logging) declare(f *pflag.FlagSet) {
 }
 
 func (l *logging) logger(w io.Writer) (*slog.Logger, error) {
-	var o slog.HandlerOptions
-	switch l.level {
-	case "debug":
-		o.Level = slog.LevelDebug
-	case "info":
-		o.Level = slog.LevelInfo
-	case "warn":
-		o.Level = slog.LevelWarn
-	case "error":
-		o.Level = slog.LevelError
-	default:
+	level, ok := levels[l.level]
+	if !ok {
 		return nil, fmt.Errorf("--log-level must be debug, info, warn or error, got %q", l.level)
 	}
+	l.lever.Set(level)
+	o := slog.HandlerOptions{Level: &l.lever}
 	switch l.format {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, &o)), nil

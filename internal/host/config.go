@@ -38,5 +38,13 @@ type Config struct {
 	OnEnded func(Ended)
 }
 
+// Settings are what may change while a host runs: the fields of Config with the same names.
+type Settings struct {
+	Capacity        int
+	CheckoutTimeout time.Duration
+	Defaults        jobs.Defaults
+	Breaker         breaker.Config
+}
+
 // Ended is an attempt that is over.
 type Ended = attempt.Ended

@@ -37,6 +37,8 @@ type Host struct {
 	stopping    atomic.Bool // Run's context has ended
 	hurry       chan struct{}
 	hurried     sync.Once
+	adjusting   sync.Mutex
+	settings    atomic.Pointer[Settings]
 	parts       atomic.Pointer[parts] // nil until the broker's stores are there
 }
 
@@ -75,6 +77,7 @@ func New(cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New(cfg.Traces, cfg.Name)}
+	h.settings.Store(&Settings{cfg.Capacity, cfg.CheckoutTimeout, cfg.Defaults, cfg.Breaker})
 	h.breakers = breakers.New(cfg.Name, cfg.Breaker, h.telemetry.Changed)
 	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }

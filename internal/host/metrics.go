@@ -36,7 +36,7 @@ var (
 		gaugeOf("dspex_pool_active_workers", "Configured workers that serve.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Active) }),
 		gaugeOf("dspex_pool_available_workers", "Active workers that have a free slot.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Available) }),
 		gaugeOf("dspex_pool_overflow_workers", "Workers that serve beyond the configured ones.", func(h *Host) float64 { return float64(h.cfg.Pool.Workers().Overflow) }),
-		gaugeOf("dspex_pool_slots", "Slots of the configured workers.", func(h *Host) float64 { return float64(h.cfg.Capacity) }),
+		gaugeOf("dspex_pool_slots", "Slots of the configured workers.", func(h *Host) float64 { return float64(h.settings.Load().Capacity) }),
 		gaugeOf("dspex_pool_free_slots", "Slots that are free, those of overflow workers included.", func(h *Host) float64 { return float64(h.cfg.Pool.Free()) }),
 		gaugeOf("dspex_sessions", "Sessions in memory.", func(h *Host) float64 { return float64(h.telemetry.Stats.Sessions.Load()) }),
 		ofParts("dspex_busy_sessions", "Sessions that have work.", func(r *parts) (sum float64) {

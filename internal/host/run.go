@@ -37,8 +37,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.breakers.Open(on)
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	r := h.build(work, on)
-	h.parts.Store(r)
+	r := h.furnish(work, on)
 	beat, err := h.announce(ctx, r)
 	if err != nil {
 		return err
@@ -61,21 +60,53 @@ func (h *Host) Run(ctx context.Context) error {
 	return nil
 }
 
+// furnish builds the parts; Adjust reaches them from then on.
+func (h *Host) furnish(work context.Context, on *stream.Access) *parts {
+	h.adjusting.Lock()
+	defer h.adjusting.Unlock()
+	r := h.build(work, on)
+	h.parts.Store(r)
+	return r
+}
+
+// Settings are those in force.
+func (h *Host) Settings() Settings { return *h.settings.Load() }
+
+// Adjust gives a host other settings. Jobs that run go on; all others follow the new settings from their next step on. The pool is the
+// caller's, and has the slots of the capacity by itself.
+func (h *Host) Adjust(s Settings) {
+	h.adjusting.Lock()
+	defer h.adjusting.Unlock()
+	h.settings.Store(&s)
+	h.breakers.Configure(s.Breaker)
+	r := h.parts.Load()
+	if r == nil {
+		return
+	}
+	rules := *r.drivers.Rules.Now()
+	rules.CheckoutTimeout, rules.Defaults = s.CheckoutTimeout, s.Defaults
+	r.drivers.Rules.Set(&rules)
+	r.drivers.Tokens.Resize(s.Capacity + spareTokens)
+	r.anonymous.Resize(s.Capacity)
+	h.beat(r, false) // dispatchers admit calls by it, and assign partitions
+}
+
 // build puts the parts together. work ends running jobs.
 func (h *Host) build(work context.Context, on *stream.Access) *parts {
-	rules := &lifecycle.Config{Host: h.cfg.Name, Clock: on.Clock, MaxPayload: on.MaxPayload, SessionIdle: h.cfg.SessionIdle,
-		CheckoutTimeout: h.cfg.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: h.cfg.Defaults, Chance: rand.Float64}
+	now := h.settings.Load()
+	rules := driver.NewRules(&lifecycle.Config{Host: h.cfg.Name, Clock: on.Clock, MaxPayload: on.MaxPayload, SessionIdle: h.cfg.SessionIdle,
+		CheckoutTimeout: now.CheckoutTimeout, DeadWindow: stream.DeadWindow, Defaults: now.Defaults, Chance: rand.Float64})
 	r := &parts{on: on, provision: provision.New(h.cfg.Models, on)}
 	standsAside := func() bool { return h.standsAside(r) }
 	r.drivers = &driver.Drivers{
 		Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, rules),
-		Tokens: tokens.New(h.cfg.Capacity+spareTokens, func(breaker string) bool { return h.breakers.Look(breaker) == nil }),
+		Tokens: tokens.New(now.Capacity+spareTokens, func(breaker string) bool { return h.breakers.Look(breaker) == nil }),
 		Runner: &attempt.Runner{Host: h.cfg.Name, On: on, Pool: h.cfg.Pool, Models: h.cfg.Models, Provision: r.provision, Breakers: h.breakers,
 			Telemetry: h.telemetry, StandsAside: standsAside, OnEnded: h.cfg.OnEnded},
 	}
 	r.sessions = sessions.New(h.cfg.Name, h.cfg.Models, r.drivers, h.cfg.SessionIdle)
 	r.keeper = ownership.New(work, on, h.cfg.Name, h.incarnation, h.cfg.Grace, r.sessions.Serve)
-	r.anonymous = anonymous.New(anonymous.Config{On: on, Drivers: r.drivers, Pool: h.cfg.Pool, Provision: r.provision, Capacity: h.cfg.Capacity,
+	r.anonymous = anonymous.New(anonymous.Config{On: on, Drivers: r.drivers, Pool: h.cfg.Pool, Provision: r.provision, Capacity: now.Capacity,
 		SessionsWait: func() int64 { return r.waitsFor(tokens.Call) + r.waitsFor(tokens.Queued) }, Draining: h.drain.on.Load, StandsAside: standsAside})
 	return r
 }

@@ -72,6 +72,9 @@ type common struct {
 	lastOp uint32
 }
 
+// Follow has the core follow other rules from its next step on. It is called between two steps.
+func (c *common) Follow(cfg *Config) { c.cfg = cfg }
+
 // now is the broker's time at the event.
 func (c *common) now() time.Time { return c.cfg.Clock.At(c.mono) }
 

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -155,6 +156,27 @@ func New(f File, getenv func(string) string) (*Registry, error) {
 		errs = append(errs, fmt.Errorf("default %q: no such LM profile", f.Default))
 	}
 	return r, errors.Join(errs...)
+}
+
+// Take replaces profiles, default and allowed references by those of another registry. What set_lm chose stays. Jobs that run keep what
+// they began with.
+func (r *Registry) Take(next *Registry) {
+	next.mu.Lock()
+	profiles, byName, allowed := next.profiles, next.byName, next.allowed
+	next.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.profiles, r.byName, r.allowed = profiles, byName, allowed
+}
+
+// Equal reports whether two registries have the same profiles, default and allowed references.
+func (r *Registry) Equal(other *Registry) bool {
+	other.mu.Lock()
+	profiles, byName, allowed := other.profiles, other.byName, other.allowed
+	other.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.byName == byName && maps.Equal(r.allowed, allowed) && reflect.DeepEqual(r.profiles, profiles)
 }
 
 const maxName = 128 // of a profile; jobs name it in options.lm

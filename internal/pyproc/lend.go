@@ -104,12 +104,12 @@ func (p *Pool) wait(wait Wait, q *waiter) (*Slot, error) {
 		p.grantLocked() // the worker that was kept for q may serve others
 		p.moreRoomLocked()
 	}
-	waiting := p.waitingLocked()
+	waiting, size := p.waitingLocked(), p.targetLocked()
 	p.mu.Unlock()
 	if granted != nil {
 		granted.Release()
 	}
-	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", len(p.supervisors), waiting, err)
+	return nil, fmt.Errorf("pyproc: no free slot in %d workers (%d others wait): %w", size, waiting, err)
 }
 
 func (p *Pool) waitingLocked() int { return p.waiters.Len() + len(p.turned) }
@@ -254,7 +254,7 @@ func (p *Pool) servedLocked() fair.Class {
 			published += s.w.published
 		}
 	}
-	if published > 0 && published >= open-fair.Reserve(p.cfg.Size*p.slotsLocked()) {
+	if published > 0 && published >= open-fair.Reserve(p.limits.Size*p.slotsLocked()) {
 		return fair.Call
 	}
 	return fair.Batch

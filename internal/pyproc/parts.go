@@ -22,9 +22,9 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// Pool keeps workers alive, Config.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
+// Pool keeps workers alive, Limits.Size of them and more under load, and lends out their slots. All methods may be called from any goroutine.
 type Pool struct {
-	cfg     Config
+	cfg     Config // as New got it: what may change is in limits
 	rules   pace.Rules
 	start   func(context.Context, proc.Spec) (*proc.Child, error) // tests: goroutines instead of processes
 	zygotes *zygotes                                              // nil: workers are spawned
@@ -36,8 +36,10 @@ type Pool struct {
 	mu          sync.Mutex
 	running     bool
 	stopping    bool
+	limits      Limits
+	employ      func(*supervisor) // starts one's goroutine; nil before Run
 	supervisors []*supervisor
-	burst       int       // workers above Config.Size that there should be
+	burst       int       // workers above Limits.Size that there should be
 	pressed     time.Time // when everything that serves was needed last, if there is a burst
 	full        bool      // as many as there should be have served at once
 	slots       int       // of one worker, as reported by the last one that became ready

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// What there should be and what there is. Config.Size workers serve, up to Config.Overflow more while callers wait. Workers
+// What there should be and what there is. Limits.Size workers serve, up to Limits.Overflow more while callers wait. Workers
 // in reserve (state Spare) are ready and serve nobody: they step in for one that died, for one that is due to be replaced, or
 // for a burst, without a moment's loss. A worker that is due goes on serving until its replacement is ready.
 
@@ -65,7 +65,7 @@ func (p *Pool) replanLocked() {
 	p.moreRoomLocked()
 }
 
-func (p *Pool) targetLocked() int { return p.cfg.Size + p.burst }
+func (p *Pool) targetLocked() int { return p.limits.Size + p.burst }
 
 // burstLocked raises the target when more callers wait than the workers that are starting have slots for.
 func (p *Pool) burstLocked(c census) {
@@ -73,7 +73,7 @@ func (p *Pool) burstLocked(c census) {
 		return
 	}
 	slots := p.slotsLocked()
-	if more := min((p.waitingLocked()+slots-1)/slots-p.lackingLocked(c), p.cfg.Overflow-p.burst); more > 0 {
+	if more := min((p.waitingLocked()+slots-1)/slots-p.lackingLocked(c), p.limits.Overflow-p.burst); more > 0 {
 		p.burst += more
 	}
 	p.pressed = time.Now()
@@ -161,7 +161,7 @@ func (p *Pool) dueLocked() *worker {
 // reserveSizeLocked is how many workers should be in reserve: replacements for at most a quarter of the pool at once, and
 // where starts are slow the spares of the Config. These come last: at the start they would take time from the others.
 func (p *Pool) reserveSizeLocked(c census) int {
-	n := min(c.due, max(1, p.cfg.Size/4))
+	n := min(c.due, max(1, p.limits.Size/4))
 	if p.full && !p.zygotes.forking() {
 		n = max(n, p.cfg.Spares)
 	}
@@ -238,7 +238,7 @@ func (p *Pool) tend(w *worker, now time.Time, own uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w.open && w.due == "" {
-		if w.due = p.cfg.Recycle.Reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
+		if w.due = p.limits.Recycle.Reason(now.Sub(w.readyAt), w.jobs.Load(), own, w.spread); w.due != "" {
 			w.dueAt = now
 			p.cfg.Log.Debug("worker_due", "worker", w.Name, "pid", w.Child.PID, "reason", w.due)
 			p.replanLocked()
@@ -273,7 +273,7 @@ func (p *Pool) allowedLocked() int {
 	if !p.mayBurstLocked(c) {
 		return 0
 	}
-	return max(0, (p.lackingLocked(c)+p.cfg.Overflow-p.burst)*p.slotsLocked()-p.waitingLocked())
+	return max(0, (p.lackingLocked(c)+p.limits.Overflow-p.burst)*p.slotsLocked()-p.waitingLocked())
 }
 
 // moreRoomLocked notes that a slot may have come free. Nothing is closed that nobody has seen: it is every call's end.

@@ -264,7 +264,14 @@ func walk(t *testing.T, rnd *rand.Rand) {
 		commands := []string{"echo", "echo", "echo", "hold", "deaf", "exit", "garbage", "bye", "answer and exit", "chunks", "freeze"}
 		modes := []string{"slots 2", "slots 2", "slots 1", "no pong", "stubborn", "die on init", "exit at once", "cannot start"}
 		for range 150 {
-			switch rnd.IntN(12) {
+			switch rnd.IntN(13) {
+			case 12:
+				l := b.Limits()
+				l.Size, l.Overflow = 1+rnd.IntN(4), rnd.IntN(3)
+				if err := b.Adjust(l); err != nil {
+					t.Fatal(err)
+				}
+				cfg.Size, cfg.Overflow = l.Size, l.Overflow
 			case 0:
 				b.fake.set(modes[rnd.IntN(len(modes))])
 			case 1:

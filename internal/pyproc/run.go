@@ -3,7 +3,6 @@ package pyproc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/dspex/dspex/internal/pyproc/pace"
@@ -16,10 +15,8 @@ func New(cfg Config) *Pool {
 		cfg: cfg.withDefaults(), rules: pace.DefaultRules,
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}), roomChanged: make(chan struct{}),
 	}
-	// More supervisors than workers: for replacements that come before the old ones have gone.
-	for n := range max(0, cfg.Size) + max(0, cfg.Overflow) + max(0, cfg.Spares) + max(2, cfg.Size/2) {
-		p.supervisors = append(p.supervisors, &supervisor{pool: p, name: fmt.Sprintf("%s/%d", cfg.Name, n+1), kick: make(chan struct{}, 1)})
-	}
+	p.limits = p.cfg.limits()
+	p.recruitLocked()
 	return p
 }
 
@@ -37,9 +34,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	}
 	ended := make(chan struct{})
 	helpers.Go(func() { p.reportEvents(ended) })
-	for _, s := range p.supervisors {
-		all.Go(func() { s.run(ctx) })
-	}
+	p.employAll(func(s *supervisor) { all.Go(func() { s.run(ctx) }) })
 	<-ctx.Done()
 	p.refuseAll()
 	all.Wait()
@@ -77,6 +72,16 @@ func (p *Pool) onlySpawn(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.replanLocked() // slow starts are worth a spare
+}
+
+// employAll starts the supervisors that there are, and those to come.
+func (p *Pool) employAll(employ func(*supervisor)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.employ = employ
+	for _, s := range p.supervisors {
+		employ(s)
+	}
 }
 
 func (p *Pool) begin() error {

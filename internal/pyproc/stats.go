@@ -7,7 +7,7 @@ import (
 
 // Stats is a picture of the pool at one moment.
 type Stats struct {
-	Size      int           // Config.Size
+	Size      int           // that there should be
 	Serving   int           // workers that take calls; more than Size in a burst
 	Overflow  int           // of these, those above Size
 	Active    int           // slots that are taken
@@ -70,7 +70,7 @@ func (p *Pool) Exclusive(command string) bool {
 func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	st := Stats{Size: p.cfg.Size, Waiting: p.waitingLocked(), Recycled: p.recycled, Serving: p.censusLocked().serving}
+	st := Stats{Size: p.limits.Size, Waiting: p.waitingLocked(), Recycled: p.recycled, Serving: p.censusLocked().serving}
 	st.Overflow = max(0, st.Serving-st.Size)
 	for from := range p.edges {
 		for to, n := range p.edges[from] {
@@ -80,7 +80,7 @@ func (p *Pool) Stats() Stats {
 		}
 	}
 	for n, s := range p.supervisors {
-		if n >= p.cfg.Size && s.state == Empty {
+		if n >= p.limits.Size && s.state == Empty {
 			continue
 		}
 		ws := s.statsLocked()

@@ -194,8 +194,8 @@ func (w *worker) nextDue() time.Time {
 
 // attend watches a ready worker. It returns when the worker has to end or has ended: nil if by its own doing.
 func (w *worker) attend(ctx context.Context) error {
-	health := pace.Health{Every: w.pool.cfg.PingEvery, Lost: w.pool.cfg.PingLost, Look: min(lookEvery, w.pool.cfg.PingEvery)}
-	tick := time.NewTicker(health.Look)
+	health, tick := pace.Health{}, time.NewTicker(lookEvery)
+	w.adjust(&health, tick)
 	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -214,6 +214,7 @@ func (w *worker) attend(ctx context.Context) error {
 				return err
 			}
 		case now := <-tick.C:
+			w.adjust(&health, tick)
 			if err := w.onTick(now, &health); err != nil {
 				return err
 			}
@@ -226,6 +227,16 @@ func (w *worker) attend(ctx context.Context) error {
 		if w.pool.drainedOut(w) {
 			return w.stop(nil)
 		}
+	}
+}
+
+// adjust follows the limits of the pool.
+func (w *worker) adjust(h *pace.Health, tick *time.Ticker) {
+	l := w.pool.Limits()
+	h.Every, h.Lost = l.PingEvery, l.PingLost
+	if look := min(lookEvery, l.PingEvery); look != h.Look {
+		h.Look = look
+		tick.Reset(look)
 	}
 }
 
@@ -252,7 +263,7 @@ func (w *worker) onTick(now time.Time, h *pace.Health) error {
 
 // checkMemory returns the worker's own memory, as far as there is a limit, and an error if it is too much to let it live.
 func (w *worker) checkMemory() (own uint64, err error) {
-	limits := w.pool.cfg.Recycle
+	limits := w.pool.Limits().Recycle
 	if watched := limits.Watched(); watched > 0 {
 		own = w.Child.OwnMemory(watched)
 	}

@@ -19,7 +19,7 @@ type Config struct {
 	Drivers      *driver.Drivers
 	Pool         workers.Pool
 	Provision    *provision.Provision
-	Capacity     int          // slots of the pool
+	Capacity     int          // slots of the pool, until Resize
 	SessionsWait func() int64 // sessions that wait for a slot
 	Draining     func() bool  // the operator wants the host empty
 	StandsAside  func() bool  // other hosts are better off
@@ -34,6 +34,9 @@ type Jobs struct {
 
 // New makes them; Run serves a lane.
 func New(cfg Config) *Jobs { return &Jobs{Config: cfg, lanes: lanesFor(cfg.Capacity)} }
+
+// Resize follows a pool that has another number of slots.
+func (all *Jobs) Resize(capacity int) { all.lanes.resize(capacity) }
 
 // Cancel ends the outstanding job of an id, if it is here.
 func (all *Jobs) Cancel(ctx context.Context, tenant, id string) jobs.CancelVerdict {

@@ -38,10 +38,22 @@ type room struct {
 
 // lanesFor makes the lanes of a host with capacity slots.
 func lanesFor(capacity int) *lanes {
-	kept := max(fair.Reserve(capacity), 1)
-	return &lanes{kept: kept, most: max(capacity-kept, 1), single: capacity <= 1, asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
+	l := &lanes{asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
 		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),
 	}}
+	l.resize(capacity)
+	return l
+}
+
+// resize makes them those of a host with capacity slots.
+func (l *lanes) resize(capacity int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kept = max(fair.Reserve(capacity), 1)
+	l.most, l.single = max(capacity-l.kept, 1), capacity <= 1
+	for lane := range l.kicks {
+		l.kick(lane)
+	}
 }
 
 // roomLocked is what is left for a lane.

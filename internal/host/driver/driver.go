@@ -113,6 +113,7 @@ func (d *Driver) drain() {
 		}
 		s.events, d.inbox = d.inbox, s.events[:0]
 		d.mu.Unlock()
+		d.core.Follow(d.all.Rules.Now())
 		for i := range s.events {
 			s.actions = d.core.Step(&s.events[i], s.actions[:0])
 			for n := range s.actions {
@@ -253,13 +254,13 @@ func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
 
 // Session makes the driver of a session in one epoch. waits reports that an earlier epoch's driver still works on it.
 func (all *Drivers) Session(ref jobs.SessionRef, scope Scope, epoch uint64, jobsIdentity int64, waits bool) *Driver {
-	return all.driver(ref, scope, lifecycle.NewSession(all.Rules, ref, epoch, jobsIdentity, waits))
+	return all.driver(ref, scope, lifecycle.NewSession(all.Rules.Now(), ref, epoch, jobsIdentity, waits))
 }
 
 // Anonymous makes the driver of a job without session. since reports which jobs can have no earlier attempts if they come for the first
 // time, began when the delivery was requested.
 func (all *Drivers) Anonymous(ref jobs.SessionRef, scope Scope, since lifecycle.Moment, began clock.Mono) *Driver {
-	return all.driver(ref, scope, lifecycle.NewAnonymous(all.Rules, ref, since, began))
+	return all.driver(ref, scope, lifecycle.NewAnonymous(all.Rules.Now(), ref, since, began))
 }
 
 func (all *Drivers) driver(ref jobs.SessionRef, scope Scope, core *lifecycle.Core) *Driver {

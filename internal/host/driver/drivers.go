@@ -18,7 +18,7 @@ import (
 // Drivers makes the drivers of a host, and is what they share.
 type Drivers struct {
 	On         *stream.Access
-	Rules      *lifecycle.Config
+	Rules      *Rules
 	Runner     *attempt.Runner
 	Tokens     *tokens.Tokens
 	Telemetry  *telemetry.Recorder

@@ -15,12 +15,12 @@ const payloadBudget = 8 << 20
 // Payloads makes jobs of deliveries, and keeps the payloads of those that wait within a budget.
 type Payloads struct {
 	on    *stream.Access
-	rules *lifecycle.Config
+	rules *Rules
 	held  atomic.Int64 // bytes
 }
 
 // NewPayloads keeps none.
-func NewPayloads(on *stream.Access, rules *lifecycle.Config) *Payloads {
+func NewPayloads(on *stream.Access, rules *Rules) *Payloads {
 	return &Payloads{on: on, rules: rules}
 }
 
@@ -38,7 +38,7 @@ func (p *Payloads) Parse(d *stream.Delivery) (j *lifecycle.Job, from jobs.Source
 func (p *Payloads) Waiting(d *stream.Delivery) (*lifecycle.Job, jobs.SessionRef) {
 	j, from := p.Parse(d)
 	if p.held.Add(int64(j.Size)) > payloadBudget {
-		j.Weigh(p.rules) // what is known of the deadline later must be read now
+		j.Weigh(p.rules.Now()) // what is known of the deadline later must be read now
 		p.Release(j)
 	}
 	return j, from.Session

@@ -18,6 +18,7 @@ import (
 // else. Those whose jobs wait for a circuit breaker are parked, and get a token when that lets them through.
 type Tokens struct {
 	mu      sync.Mutex
+	number  int                   // of each kind
 	free    [Kinds]int            // below zero: as many are out beyond the number
 	held    [Kinds]map[string]int // by tenant
 	waiting [Kinds]fair.Queue[*Waiter]
@@ -73,7 +74,32 @@ func (w *Waiter) away() { *w = Waiter{tenant: w.tenant, grant: w.grant} }
 
 // New makes n tokens of each kind. admits reports whether a breaker lets something through.
 func New(n int, admits func(breaker string) bool) *Tokens {
-	return &Tokens{free: [Kinds]int{Call: n, Queued: n}, held: [Kinds]map[string]int{Call: {}, Queued: {}}, admits: admits}
+	return &Tokens{number: n, free: [Kinds]int{Call: n, Queued: n}, held: [Kinds]map[string]int{Call: {}, Queued: {}}, admits: admits}
+}
+
+// Resize makes them n of each kind. Those that are too many are not handed on when they come back; those that are new go to who waits.
+func (t *Tokens) Resize(n int) {
+	var chosen [Kinds][]*Waiter
+	t.mu.Lock()
+	more := n - t.number
+	t.number = n
+	for kind := Call; kind < Kinds; kind++ {
+		t.free[kind] += more
+		for t.free[kind] > 0 && t.waiting[kind].Len() > 0 {
+			e := t.waiting[kind].Next()
+			t.waiting[kind].Serve(e)
+			e.Value.away()
+			t.takeLocked(kind, e.Value.tenant)
+			chosen[kind] = append(chosen[kind], e.Value)
+		}
+	}
+	t.mu.Unlock()
+	for kind, those := range chosen {
+		for _, w := range those {
+			t.grant(w, Kind(kind))
+		}
+	}
+	t.Admit()
 }
 
 // WaitsFor is how many sessions wait for a token.

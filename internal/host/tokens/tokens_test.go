@@ -34,12 +34,18 @@ func TestNoTenantWaitsForAnothersTokens(t *testing.T) {
 		n := rapid.IntRange(1, 4).Draw(t, "tokens")
 		all := New(n, func(string) bool { return true })
 		tenant := rapid.SampledFrom([]string{"a", "b", "c"})
+		most := n // tokens that may be out, those included that were before there were fewer
 		out, waiting := map[string]int{}, map[string]int{}
 		t.Repeat(map[string]func(*rapid.T){
 			"enter": func(t *rapid.T) {
 				of := tenant.Draw(t, "tenant")
 				waiting[of]++
 				all.Enter(NewWaiter(of, func(Kind) bool { waiting[of]--; out[of]++; return true }), fair.Key{Class: fair.Queued, Tenant: of})
+			},
+			"resize": func(t *rapid.T) {
+				n = rapid.IntRange(1, 4).Draw(t, "tokens now")
+				all.Resize(n)
+				most = max(n, out["a"]+out["b"]+out["c"])
 			},
 			"return": func(t *rapid.T) {
 				if of := tenant.Draw(t, "tenant"); out[of] > 0 {
@@ -55,10 +61,31 @@ func TestNoTenantWaitsForAnothersTokens(t *testing.T) {
 						t.Fatalf("%s has no token, and %d wait", of, waiting[of])
 					}
 				}
-				if held > n+3 || held < n && wait > 0 || all.free[Queued] != n-held {
+				if held > max(n, most)+3 || held < n && wait > 0 || all.free[Queued] != n-held {
 					t.Fatalf("%d of %d tokens are out, %d are said to be free, and %d wait", held, n, all.free[Queued], wait)
 				}
 			},
 		})
 	})
+}
+
+func TestMoreTokensGoToWhoWaitsAndFewerAreNotHandedOn(t *testing.T) {
+	all := New(1, func(string) bool { return true })
+	granted := 0
+	for range 3 {
+		all.Enter(NewWaiter("a", func(Kind) bool { granted++; return true }), fair.Key{Class: fair.Call, Tenant: "a"})
+	}
+	all.Resize(2)
+	if granted != 2 {
+		t.Errorf("%d tokens of two were granted", granted)
+	}
+	all.Resize(1)
+	all.Return(Call, "a")
+	if granted != 2 {
+		t.Error("a token that there is no longer was handed on")
+	}
+	all.Return(Call, "a")
+	if granted != 3 {
+		t.Error("the last one waits, and the token is free")
+	}
 }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+
+	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/pyproc"
+)
+
+// running is what a reload changes.
+type running struct {
+	host   *host.Host
+	pool   *pyproc.Pool // nil in a test mode without processes
+	boxed  bool         // workers are kept from the host's secrets
+	strict bool         // and from the network
+}
+
+// takes are the flags that can change while the host runs.
+var takes = []string{
+	"pool-mode", "workers", "overflow", "recycle-jobs", "recycle-age", "recycle-mib", "max-mib", "health-interval", "ping-timeout", "health-failures",
+	"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs",
+}
+
+// reload reads the settings again for a host that runs with o.
+func (o *options) reload() daemon.Reload {
+	next := &options{}
+	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: takes, Take: func(c *daemon.Changes) error { return o.take(next, c) }}
+}
+
+// take applies what has changed.
+func (o *options) take(next *options, c *daemon.Changes) error {
+	live := o.live.Load()
+	if live == nil {
+		return errors.New("this host has no workers yet: reload it when it has written its line \"ready\"")
+	}
+	if live.pool == nil {
+		for _, name := range []string{"workers", "overflow"} {
+			if c.Flag(name) {
+				c.Keep(name, "the pool of this test mode has one size")
+			}
+		}
+		next.workers, next.pool.Overflow = o.workers, o.pool.Overflow
+	} else if err := live.pool.Adjust(next.limits()); err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(o.jobOptions, next.jobOptions) && !c.Flag("operation-timeout") {
+		c.Content("job-defaults")
+	}
+	live.host.Adjust(host.Settings{Capacity: next.workers * o.slots, CheckoutTimeout: next.checkout, Defaults: next.jobOptions, Breaker: next.breaker})
+	o.workers, o.pool.Overflow, o.checkout, o.jobOptions, o.breaker = next.workers, next.pool.Overflow, next.checkout, next.jobOptions, next.breaker
+	o.takeModels(next, c, live)
+	return nil
+}
+
+// limits are those of the pool.
+func (o *options) limits() pyproc.Limits {
+	cfg := pyproc.Config{Size: o.workers}
+	o.pool.Apply(&cfg)
+	return pyproc.Limits{Size: cfg.Size, Overflow: cfg.Overflow, PingEvery: cfg.PingEvery, PingLost: cfg.PingLost, Recycle: cfg.Recycle}
+}
+
+// takeModels replaces the LM profiles, unless the workers that run cannot have them.
+func (o *options) takeModels(next *options, c *daemon.Changes, live *running) {
+	if o.models.Equal(next.models) {
+		return
+	}
+	if c.Flag("lm") || !c.Flag("allow-key-refs") {
+		c.Content("lm")
+	}
+	if why := o.cannotHave(next, live); why != "" {
+		for _, name := range []string{"lm", "allow-key-refs"} {
+			if c.Flag(name) || name == "lm" {
+				c.Keep(name, why)
+			}
+		}
+		return
+	}
+	o.models.Take(next.models)
+}
+
+// cannotHave reports why the LM profiles need a restart, "" if they do not.
+func (o *options) cannotHave(next *options, live *running) string {
+	if next.litellm && !o.litellm {
+		return "engine litellm needs packages that are installed at the start"
+	}
+	if live.boxed && slices.ContainsFunc(next.keyFiles, func(path string) bool { return !slices.Contains(o.keyFiles, path) }) {
+		return "workers are kept from the key files that were named at their start"
+	}
+	if live.strict {
+		if err := next.models.Outside(); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
+}
