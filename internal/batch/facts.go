@@ -1,9 +1,6 @@
 package batch
 
 import (
-	"sync"
-
-	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -22,8 +19,6 @@ func Facts(reply []byte) (code string, usage Usage) {
 	}
 	return code, usage
 }
-
-func (in *fields) mapping() int { v, err := in.Map(); in.keep(err); return v }
 
 func (in *fields) codeOf() (code string) {
 	for n := in.mapping(); n > 0 && in.err == nil; n-- {
@@ -60,8 +55,3 @@ func (in *fields) usage() Usage {
 	}
 	return u
 }
-
-// CancelledReply is the reply of a job that its batch's cancellation ended before it was published.
-var CancelledReply = sync.OnceValue(func() []byte {
-	return (&jobs.Reply{Err: jobs.Errorf(jobs.System, jobs.CodeCancelled, "its batch was cancelled before the job began")}).Append(nil)
-})

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/dspex/dspex/internal/jobs"
@@ -148,6 +149,11 @@ func (r *Run) endJob(now time.Time, j *job, e End) {
 	r.rec.Seen.add(e)
 	r.dirty = true
 }
+
+// CancelledReply is the reply of a job that its batch's cancellation ended before it was published.
+var CancelledReply = sync.OnceValue(func() []byte {
+	return (&jobs.Reply{Err: jobs.Errorf(jobs.System, jobs.CodeCancelled, "its batch was cancelled before the job began")}).Append(nil)
+})
 
 func cancelled(index int) End {
 	return End{Index: index, Kind: jobs.Cancelled, Code: jobs.CodeCancelled, Bytes: len(CancelledReply()), Unrun: true}

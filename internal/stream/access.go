@@ -59,7 +59,7 @@ func (a *Access) Begin() (err error) {
 	a.Reads = NewReads()
 	a.Records, a.Results, a.Control, a.Assign, a.Batches = bucket(Sessions).Within(a.Reads), bucket(Results).Within(a.Reads), bucket(Control), bucket(Assign), bucket(Batches)
 	a.Claims = NewClaims(a.JS, a.Assign)
-	a.Vault = newVault(a)
+	a.Vault = newVault(a.JS, a.Writer, a.Reads, a.MaxPayload)
 	return nil
 }
 

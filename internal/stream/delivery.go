@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -80,37 +79,10 @@ func (t *Taken) Consume(deliver func(Delivery), lost func(error)) (stop func(), 
 	return func() { consuming.Stop(); <-consuming.Closed() }, nil
 }
 
-// ResetConsumer has everything delivered again that a partition's consumer has not been acknowledged.
-func (a *Access) ResetConsumer(ctx context.Context, name string) error {
-	_, err := a.JS.ResetConsumer(ctx, Jobs, name)
-	return err
-}
-
-// Reconnects gets a value each time that the connection was recreated, until stop is called.
-func (a *Access) Reconnects() (c <-chan nats.Status, stop func()) {
-	connected := a.NC.StatusChanged(nats.CONNECTED)
-	return connected, func() { a.NC.RemoveStatusListener(connected) }
-}
-
-// anonymousAckWait is how long an anonymous job may be silent before the broker gives it to another host.
-const anonymousAckWait = 20 * time.Second
-
 // Lane is the consumer of a lane of anonymous jobs, which all hosts share.
 type Lane struct {
 	cons  jetstream.Consumer
 	bytes int // that one pull brings at most
-}
-
-// OpenLane makes the consumer if there is none.
-func (a *Access) OpenLane(ctx context.Context, lane string, subjects []string) (*Lane, error) {
-	cons, err := a.JS.CreateOrUpdateConsumer(ctx, Anonymous, jetstream.ConsumerConfig{
-		Durable: lane, FilterSubjects: subjects, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: anonymousAckWait, MaxDeliver: -1, MaxAckPending: MaxAckPending,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Lane{cons, lanePulls * pullBytes(a.NC)}, nil
 }
 
 // Fetch calls each for n jobs at most, and returns when it has them or after wait. No job is no error.

@@ -8,15 +8,12 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/link"
+	"github.com/nats-io/nats.go/jetstream"
 )
-
-// MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
-const MaxAckPending = 16384
 
 // Ensure makes every broker object that is missing and leaves those alone that exist, but for their subjects and sizes. Calling it twice, or from two
 // processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
@@ -170,4 +167,25 @@ func ResizeHint(name string) string {
 		return "start the dispatchers with a larger " + size.flag + " (docs/sizing.md)"
 	}
 	return "give its stream more room"
+}
+
+// AccountsOf reads whether the jobs' stream takes jobs under the subjects of tenants.
+func AccountsOf(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return false, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	t := s.CachedInfo().Config.SubjectTransform
+	return t != nil && t.Source == tenantSubjects, nil
+}
+
+// rebounded has the bounds that were requested in the place of those that are there.
+func (s Settings) rebounded(have map[string]string) map[string]string {
+	bounds := maps.Clone(have)
+	for name, bound := range map[string]int64{objectMost: s.ObjectMost, tenantObjects: s.TenantObjects} {
+		if s.Resize && bound > 0 {
+			bounds[name] = strconv.FormatInt(bound, 10)
+		}
+	}
+	return bounds
 }

@@ -64,7 +64,7 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 		tell()
 	}
 	for looked := time.Now(); ; {
-		m, err := next(ctx, sub, looked.Add(followPause))
+		m, err := receive(ctx, sub, looked.Add(followPause))
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -104,8 +104,8 @@ func subscribe(ctx context.Context, js jetstream.JetStream, bucket, filter strin
 	return push.SubscribeSync("$KV."+bucket+"."+filter, nats.BindStream("KV_"+bucket), nats.OrderedConsumer(), nats.DeliverLastPerSubject(), nats.Context(ctx))
 }
 
-// next waits for a message until the time by; none is no error.
-func next(ctx context.Context, sub *nats.Subscription, by time.Time) (*nats.Msg, error) {
+// receive waits for a message until the time by; none is no error.
+func receive(ctx context.Context, sub *nats.Subscription, by time.Time) (*nats.Msg, error) {
 	ctx, cancel := context.WithDeadline(ctx, by)
 	defer cancel()
 	m, err := sub.NextMsgWithContext(ctx)

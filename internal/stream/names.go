@@ -103,12 +103,16 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
+// ObjectBucket holds large payloads.
+const ObjectBucket = "dspex_objects"
+
 // The streams behind the buckets.
 const (
 	ControlStream = "KV_" + Control
 	ResultsStream = "KV_" + Results
 	RecordsStream = "KV_" + Sessions
 	BatchesStream = "KV_" + Batches
+	ObjectsStream = "OBJ_" + ObjectBucket
 )
 
 // ResultsSubject is the subject of the keys that match filter in the bucket of results.
@@ -127,3 +131,6 @@ func probeSubject(name string) string {
 	}
 	return probePrefix + name
 }
+
+// MaxAckPending bounds the jobs of one partition that are delivered and not yet acknowledged.
+const MaxAckPending = 16384

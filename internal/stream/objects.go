@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -20,17 +19,8 @@ import (
 // Objects are large payloads, stored in the form of NATS's object store: chunks, and behind them one message that describes the object. Without
 // that message there is no object.
 const (
-	ObjectBucket  = "dspex_objects"
-	ObjectsStream = "OBJ_" + ObjectBucket
-
-	chunkPrefix = "$O." + ObjectBucket + ".C."
-	metaPrefix  = "$O." + ObjectBucket + ".M."
-	digestKind  = "SHA-256="
-
-	mostChunk = 128 << 10
-
-	objectMost    = "dspex-object-max"
-	tenantObjects = "dspex-tenant-objects"
+	digestKind = "SHA-256="
+	mostChunk  = 128 << 10
 )
 
 // Errors of objects that a caller branches on.
@@ -77,8 +67,8 @@ type Vault struct {
 	chunk int
 }
 
-func newVault(a *Access) *Vault {
-	return &Vault{nc: a.NC, js: a.JS, w: a.Writer, reads: a.Reads, chunk: min(mostChunk, a.MaxPayload/4)}
+func newVault(js jetstream.JetStream, w *Writer, reads *Reads, maxPayload int) *Vault {
+	return &Vault{nc: js.Conn(), js: js, w: w, reads: reads, chunk: min(mostChunk, maxPayload/4)}
 }
 
 // Bounded refuses an object that is larger than any may be.
@@ -295,29 +285,4 @@ func (v *Vault) Erase(ctx context.Context, filter string) error {
 		}
 	}
 	return nil
-}
-
-// vault is the stream of objects. No write of an object replaces another one, so that nothing needs rollups, by which one publisher could
-// empty it.
-func vault(s Settings) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: ObjectsStream, Subjects: []string{chunkPrefix + ">", metaPrefix + ">", probeSubject(ObjectsStream)}, Retention: jetstream.LimitsPolicy,
-		Storage: jetstream.FileStorage, Replicas: s.Replicas, MaxBytes: s.ObjectBytes, Discard: jetstream.DiscardNew, AllowMsgTTL: true, AllowDirect: true,
-		Metadata: s.objectBounds(),
-	}
-}
-
-func (s Settings) objectBounds() map[string]string {
-	return map[string]string{objectMost: strconv.FormatInt(s.ObjectMost, 10), tenantObjects: strconv.FormatInt(s.TenantObjects, 10)}
-}
-
-// rebounded has the bounds that were requested in the place of those that are there.
-func (s Settings) rebounded(have map[string]string) map[string]string {
-	bounds := maps.Clone(have)
-	for name, bound := range map[string]int64{objectMost: s.ObjectMost, tenantObjects: s.TenantObjects} {
-		if s.Resize && bound > 0 {
-			bounds[name] = strconv.FormatInt(bound, 10)
-		}
-	}
-	return bounds
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -81,25 +80,6 @@ func (r *Reads) page(ctx context.Context, get func() (uint64, error)) (uint64, e
 	defer end()
 	return get()
 }
-
-// Stored is a message of a stream.
-type Stored struct {
-	Subject  string
-	Sequence uint64
-	Header   nats.Header
-	Data     []byte
-	Time     time.Time
-}
-
-// Deleted reports whether the message marks a key as gone.
-func (s Stored) Deleted() bool { return deleted(s.Header) }
-
-func deleted(h nats.Header) bool {
-	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
-}
-
-// ErrNotFound reports that the stream holds no such message.
-var ErrNotFound = errors.New("no such message")
 
 // GetLast reads the last message of a subject from the stream's leader.
 func GetLast(ctx context.Context, nc *nats.Conn, stream, subject string) (Stored, error) {

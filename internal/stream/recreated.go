@@ -5,43 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/dspex/dspex/internal/contract"
 )
 
 // A stream or bucket can be lost while the processes live: deleted, or with the broker's store. What is recreated begins a
 // new count, and its sequences (revisions) begin above all that a lost store gave out. So the ids that the service counts, the
 // sequences in records and the epochs never meet those of a lost store, and a number that is expected for a
 // compare-and-set is never right by chance.
-
-// identityMark marks in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server that took the copy has
-// another one than its replicas, and than itself after a restart (nats-server 2.15.2, processStreamRestore).
-const identityMark = "dspex_identity"
-
-// Identify gives a stream that is about to be restored an identity of its own.
-func Identify(cfg *jetstream.StreamConfig, identity int64) {
-	marked := map[string]string{identityMark: strconv.FormatInt(identity, 10)}
-	for key, value := range cfg.Metadata {
-		if key != identityMark {
-			marked[key] = value
-		}
-	}
-	cfg.Metadata = marked
-}
-
-// Identity distinguishes a stream from those that had its name before: the mark of a restored one, the creation time (ns) of others.
-func Identity(cfg jetstream.StreamConfig, created time.Time) int64 {
-	if identity, err := strconv.ParseInt(cfg.Metadata[identityMark], 10, 64); err == nil {
-		return identity
-	}
-	return created.UnixNano()
-}
-
-func identityOf(info *jetstream.StreamInfo) int64 { return Identity(info.Config, info.Created) }
 
 // Survey is what a look at the broker objects finds.
 type Survey struct {
@@ -164,68 +136,3 @@ var contents = map[string]string{
 
 // Contents describes what a broker object contains.
 func Contents(name string) string { return contents[name] }
-
-// objects are all streams, those of the buckets too. Those of jobs come last: nothing is accepted before all the rest is there.
-func objects(s Settings) []jetstream.StreamConfig {
-	first := firstLayout(s)
-	return []jetstream.StreamConfig{
-		bucket(Assign, 5, s),
-		bucket(Control, 5, s),
-		expiring(bucket(Sessions, 1, s)),
-		results(s),
-		batches(s),
-		vault(s),
-		{
-			Name: Dead, Subjects: []string{contract.SubjectDead}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 30 * 24 * time.Hour, MaxBytes: s.DeadBytes, Duplicates: DeadWindow, AllowDirect: true,
-		},
-		{
-			Name: Events, Subjects: []string{SubjectEvents}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: 24 * time.Hour, MaxBytes: eventsBytes, AllowDirect: true,
-		},
-		{ // nobody may take a record away; the TTL is that of probes
-			Name: Audit, Subjects: []string{contract.SubjectAudit, probeSubject(Audit)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-			Replicas: s.Replicas, MaxAge: auditAge, MaxBytes: s.AuditBytes, MaxMsgsPerSubject: auditSubject, DenyDelete: true, DenyPurge: true, AllowMsgTTL: true, AllowDirect: true,
-		},
-		{
-			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,
-			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			Duplicates: jobsWindow, AllowDirect: true,
-		},
-		{
-			Name: Jobs, Subjects: jobsSubjects(s.Accounts), Retention: jetstream.WorkQueuePolicy,
-			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			MaxMsgsPerSubject: s.SessionQueue, DiscardNewPerSubject: true, Duplicates: jobsWindow,
-			AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: 4 * s.Partitions,
-			SubjectTransform: first.transform(s.Accounts), Metadata: first.metadata(),
-			ConsumerLimits: jetstream.StreamConsumerLimits{MaxAckPending: MaxAckPending},
-		},
-	}
-}
-
-// bucket is the stream of a KV bucket, as NATS clients make it; they cannot report where its revisions begin.
-func bucket(name string, history int64, s Settings) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>", probeSubject("KV_" + name)}, Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage,
-		Replicas: s.Replicas, MaxMsgsPerSubject: history, MaxMsgs: -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
-		Discard: jetstream.DiscardNew, Duplicates: 2 * time.Minute, AllowRollup: true, DenyDelete: true, AllowDirect: true,
-	}
-}
-
-// expiring gives keys lifetimes of their own.
-func expiring(cfg jetstream.StreamConfig) jetstream.StreamConfig {
-	cfg.AllowMsgTTL, cfg.SubjectDeleteMarkerTTL = true, time.Minute
-	return cfg
-}
-
-func results(s Settings) jetstream.StreamConfig {
-	cfg := expiring(bucket(Results, 1, s))
-	cfg.MaxBytes = s.ResultsBytes
-	return cfg
-}
-
-func batches(s Settings) jetstream.StreamConfig {
-	cfg := expiring(bucket(Batches, 1, s))
-	cfg.MaxBytes = s.BatchBytes
-	return cfg
-}

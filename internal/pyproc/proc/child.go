@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Spec is what a process is started from.
@@ -40,6 +41,12 @@ type Sink interface {
 	// Try takes what fits into the pipe now, in one system call, and does not wait. n may be short and 0.
 	Try(head, body []byte) (n int, err error)
 	io.WriteCloser // Write waits until everything is taken
+}
+
+// LogPipe is the host's end of fd 1 or 2 of a worker.
+type LogPipe interface {
+	io.ReadCloser
+	SetReadDeadline(time.Time) error
 }
 
 // SmallFrame is the size up to which copying a body costs less than a vectored write, or a write of its own.

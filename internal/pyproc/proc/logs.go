@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -118,12 +117,6 @@ func (l *Logs) noteDue() time.Time {
 		return time.Time{}
 	}
 	return l.tickEnds
-}
-
-// LogPipe is the host's end of fd 1 or 2 of a worker.
-type LogPipe interface {
-	io.ReadCloser
-	SetReadDeadline(time.Time) error
 }
 
 // drain reads one pipe to its end, or until its owner closes it. keep receives every byte before it is cut into lines;
