@@ -54,15 +54,8 @@ const auditPause = time.Second
 
 // Audit lists operators' actions, the oldest first. It reads page by page while the loop goes on; with Follow it ends with the context.
 func (a *Admin) Audit(ctx context.Context, f AuditFilter) iter.Seq2[AuditRecord, error] {
-	ask := map[string]any{"limit": 500}
-	for key, text := range map[string]string{"action": f.Action, "tenant": f.Tenant, "role": f.Role} {
-		if text != "" {
-			ask[key] = text
-		}
-	}
-	if f.NewerThan > 0 {
-		ask["newer_than_ms"] = milliseconds(f.NewerThan)
-	}
+	ask := chosen(false, 0, f.NewerThan, map[string]string{"action": f.Action, "tenant": f.Tenant, "role": f.Role})
+	ask["limit"] = 500
 	return func(yield func(AuditRecord, error) bool) {
 		for {
 			page, err := a.auditPage(ctx, ask)

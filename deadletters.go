@@ -114,20 +114,7 @@ type DeadLetterFilter struct {
 }
 
 func (f DeadLetterFilter) ask() map[string]any {
-	ask := map[string]any{}
-	for key, text := range map[string]string{"session": f.Session, "error_category": string(f.Category), "code": f.Code} {
-		if text != "" {
-			ask[key] = text
-		}
-	}
-	for key, d := range map[string]time.Duration{"older_than_ms": f.OlderThan, "newer_than_ms": f.NewerThan} {
-		if d > 0 {
-			ask[key] = milliseconds(d)
-		}
-	}
-	if f.Anonymous {
-		ask["anonymous"] = true
-	}
+	ask := chosen(f.Anonymous, f.OlderThan, f.NewerThan, map[string]string{"session": f.Session, "error_category": string(f.Category), "code": f.Code})
 	if f.Replayed != nil {
 		ask["replayed"] = *f.Replayed
 	}

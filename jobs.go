@@ -153,21 +153,27 @@ type JobFilter struct {
 // Jobs lists jobs: first those without outcome, in the order accepted, then the outcomes that are kept, the oldest first. It reads page
 // by page while the loop goes on; a job that ends meanwhile may come twice.
 func (a *Admin) Jobs(ctx context.Context, f JobFilter) iter.Seq2[JobInfo, error] {
+	ask := chosen(f.Anonymous, f.OlderThan, f.NewerThan, map[string]string{"session": f.Session, "outcome": string(f.Status), "command": f.Command})
+	return listed(ctx, pages{a.c.ask, contract.RPCJobsList, ask, mostPage, f.Limit}, "jobs", readJobInfo)
+}
+
+// chosen is the request of a filter: what is zero is left out.
+func chosen(anonymous bool, older, newer time.Duration, texts map[string]string) map[string]any {
 	ask := map[string]any{}
-	for key, text := range map[string]string{"session": f.Session, "outcome": string(f.Status), "command": f.Command} {
+	for key, text := range texts {
 		if text != "" {
 			ask[key] = text
 		}
 	}
-	for key, d := range map[string]time.Duration{"older_than_ms": f.OlderThan, "newer_than_ms": f.NewerThan} {
+	for key, d := range map[string]time.Duration{"older_than_ms": older, "newer_than_ms": newer} {
 		if d > 0 {
 			ask[key] = milliseconds(d)
 		}
 	}
-	if f.Anonymous {
+	if anonymous {
 		ask["anonymous"] = true
 	}
-	return listed(ctx, pages{a.c.ask, contract.RPCJobsList, ask, mostPage, f.Limit}, "jobs", readJobInfo)
+	return ask
 }
 
 func readJobInfo(raw json.RawMessage) (JobInfo, error) {

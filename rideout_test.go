@@ -13,6 +13,29 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
+// clientOf is a client of a broker on which these subjects are answered, and a context that bounds its calls.
+func clientOf(t *testing.T, answers map[string]nats.MsgHandler) (context.Context, *dspex.Client) {
+	t.Helper()
+	s := natstest.Run(t)
+	nc := natstest.Connect(t, s)
+	for subject, f := range answers {
+		if _, err := nc.Subscribe(subject, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	c, err := dspex.Connect(ctx, s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return ctx, c
+}
+
 // dispatcher answers calls as one does, on one broker of a cluster.
 func dispatcher(t *testing.T, nc *nats.Conn, answer func(m *nats.Msg)) {
 	t.Helper()
@@ -94,11 +117,9 @@ func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := natstest.Run(t)
-			nc := natstest.Connect(t, s)
 			var asked, looked atomic.Int64
 			first := make(chan *nats.Msg, 1)
-			for subject, f := range map[string]nats.MsgHandler{
+			ctx, c := clientOf(t, map[string]nats.MsgHandler{
 				contract.RPCJobsGet: func(m *nats.Msg) {
 					_ = m.Respond([]byte(known))
 					if looked.Add(1) == 2 && name == "the job waits" {
@@ -112,21 +133,7 @@ func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 					}
 					first <- m
 				},
-			} {
-				if _, err := nc.Subscribe(subject, f); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := nc.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			c, err := dspex.Connect(ctx, s.ClientURL())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			})
 			want := int64(2)
 			if name == "the job waits" {
 				want = 1
@@ -143,10 +150,8 @@ func TestARequestOrAnAnswerThatIsLostIsSentAgainUnderItsId(t *testing.T) {
 
 // The request that was accepted runs, whatever becomes of the one that was sent after it.
 func TestARefusalOfARequestThatWasSentAgainDecidesNothing(t *testing.T) {
-	s := natstest.Run(t)
-	nc := natstest.Connect(t, s)
 	var asked atomic.Int64
-	for subject, f := range map[string]nats.MsgHandler{
+	ctx, c := clientOf(t, map[string]nats.MsgHandler{
 		contract.RPCJobsGet: func(m *nats.Msg) {
 			_ = m.Respond([]byte(`{"ok": false, "error": {"error_category": "session", "code": "job_unknown", "message": "unknown job", "retryable": false}}`))
 		},
@@ -163,21 +168,7 @@ func TestARefusalOfARequestThatWasSentAgainDecidesNothing(t *testing.T) {
 				succeed(m)
 			}
 		},
-	} {
-		if _, err := nc.Subscribe(subject, f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	c, err := dspex.Connect(ctx, s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	})
 	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("mine")); err != nil || asked.Load() != 3 {
 		t.Errorf("%v after %d requests, want success after 3", err, asked.Load())
 	}
@@ -191,10 +182,8 @@ func TestAStreamWhoseRequestOrAnswerIsLostIsSentAgainUnderItsId(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := natstest.Run(t)
-			nc := natstest.Connect(t, s)
 			var asked atomic.Int64
-			for subject, f := range map[string]nats.MsgHandler{
+			ctx, c := clientOf(t, map[string]nats.MsgHandler{
 				contract.RPCJobsGet: func(m *nats.Msg) { _ = m.Respond([]byte(known)) },
 				contract.RPCSession + ">": func(m *nats.Msg) {
 					switch asked.Add(1) {
@@ -210,21 +199,7 @@ func TestAStreamWhoseRequestOrAnswerIsLostIsSentAgainUnderItsId(t *testing.T) {
 						succeed(m)
 					}
 				},
-			} {
-				if _, err := nc.Subscribe(subject, f); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := nc.Flush(); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
-			c, err := dspex.Connect(ctx, s.ClientURL())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			})
 			parts, last := 0, (*dspex.Reply)(nil)
 			for chunk, err := range c.Stream(ctx, "s", "echo", nil, dspex.WithJobID("mine")) {
 				if err != nil {

@@ -106,6 +106,19 @@ func (p *pool) TellAll(t frame.Type, body []byte) {
 	p.heard = append(p.heard, t.String()+" "+string(body))
 }
 
+// fill takes all slots, and empty gives them back.
+func (p *pool) fill() {
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
+}
+
+func (p *pool) empty() {
+	for range cap(p.slots) {
+		<-p.slots
+	}
+}
+
 func (p *pool) Free() int { return cap(p.slots) - len(p.slots) }
 
 func (p *pool) Room() (free, allowed int, changed <-chan struct{}) {

@@ -151,9 +151,7 @@ func TestAWaitingJobEndsAtItsDeadlineAndNeverRuns(t *testing.T) {
 func TestACallWaitsForASlotAsLongAsItMayAndAPublishedJobLonger(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		var r runs
-		for range cap(y.pool.slots) {
-			y.pool.slots <- struct{}{}
-		}
+		y.pool.fill()
 		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
 			r.add(c.Job)
 			return frame.Frame{}, nil, false
@@ -183,9 +181,7 @@ func TestACallWaitsForASlotAsLongAsItMayAndAPublishedJobLonger(t *testing.T) {
 		if took := time.Since(began); !near(took, 7*time.Second) {
 			t.Errorf("the queued job with a deadline ended after %v", took)
 		}
-		for range cap(y.pool.slots) {
-			<-y.pool.slots
-		}
+		y.pool.empty()
 		if o := y.end("queued", "queued"); o.Outcome != "succeeded" || o.Attempts != 1 {
 			t.Errorf("queued: %+v", o)
 		}
@@ -202,9 +198,7 @@ func TestAnAnonymousCallThatNoHostTakesIsAnswered(t *testing.T) {
 			r.add(c.Job)
 			return frame.Frame{}, nil, false
 		})
-		for range cap(y.pool.slots) {
-			y.pool.slots <- struct{}{}
-		}
+		y.pool.fill()
 		y.store("dspex.anonymous.interactive", "queued", echo)
 		time.Sleep(2 * time.Second) // what the host had asked for before has come
 		for deadline, want := range map[string]struct {
@@ -228,9 +222,7 @@ func TestAnAnonymousCallThatNoHostTakesIsAnswered(t *testing.T) {
 				t.Errorf("%q: answered after %v", deadline, took)
 			}
 		}
-		for range cap(y.pool.slots) {
-			<-y.pool.slots
-		}
+		y.pool.empty()
 		if o := y.end("", "queued"); o.Outcome != "succeeded" {
 			t.Errorf("%+v", o)
 		}
@@ -247,9 +239,7 @@ func TestAnAnonymousJobThatNoHostTakesEndsAtItsDeadline(t *testing.T) {
 			r.add(c.Job)
 			return frame.Frame{}, nil, false
 		})
-		for range cap(y.pool.slots) {
-			y.pool.slots <- struct{}{}
-		}
+		y.pool.fill()
 		y.store("dspex.anonymous.batch", "no-deadline", echo)
 		time.Sleep(2 * time.Second) // what the host had asked for before has come
 		publish := func(job, deadline string) *nats.Subscription {
@@ -274,9 +264,7 @@ func TestAnAnonymousJobThatNoHostTakesEndsAtItsDeadline(t *testing.T) {
 		if o := y.end("", job); o.Outcome != "expired" || o.Attempts != 0 {
 			t.Errorf("late: %+v", o)
 		}
-		for range cap(y.pool.slots) {
-			<-y.pool.slots
-		}
+		y.pool.empty()
 		if o := y.end("", "chosen"); o.Outcome != "expired" {
 			t.Errorf("chosen: %+v", o)
 		}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -210,28 +209,4 @@ func (b *bench) take(prefer uint64, opts ...Option) *Slot {
 // callBody is a CALL; n travels as its budget.
 func callBody(command string, n int) []byte {
 	return frame.CallBody{Command: command, Job: "j", BudgetMS: uint64(n), Args: wire.AppendMap(nil, 0)}.AppendBody(nil)
-}
-
-// lineLog is a slog handler that keeps what it is given as text.
-type lineLog struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *lineLog) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lineLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *lineLog) WithGroup(string) slog.Handler            { return l }
-func (l *lineLog) Handle(_ context.Context, r slog.Record) error {
-	text := r.Message
-	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, text)
-	return nil
-}
-
-func (l *lineLog) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]string(nil), l.lines...)
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/pyproc/pace"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
@@ -139,7 +140,7 @@ func TestBodiesLargerThanThePipeCrossBothWays(t *testing.T) {
 }
 
 func TestTellArrivesBeforeTheNextCall(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg := testConfig("")
 	cfg.Log = slog.New(h)
 	p, halt := runPool(t, cfg)
@@ -154,13 +155,13 @@ func TestTellArrivesBeforeTheNextCall(t *testing.T) {
 	}
 	s.Release()
 	halt()
-	if n := strings.Count(strings.Join(h.all(), "\n"), "got LM logger=speaker"); n != 20 {
+	if n := strings.Count(strings.Join(h.All(), "\n"), "got LM logger=speaker"); n != 20 {
 		t.Errorf("got %d LOG frames in the log, want 20", n)
 	}
 }
 
 func TestTellAllReachesEveryWorkerThatServes(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg := testConfig("")
 	cfg.Log, cfg.Size = slog.New(h), 3
 	p, halt := runPool(t, cfg)
@@ -180,7 +181,7 @@ func TestTellAllReachesEveryWorkerThatServes(t *testing.T) {
 		s.Release()
 	}
 	halt()
-	if n := strings.Count(strings.Join(h.all(), "\n"), "got LM logger=speaker"); n != 3 {
+	if n := strings.Count(strings.Join(h.All(), "\n"), "got LM logger=speaker"); n != 3 {
 		t.Errorf("%d workers were told, want 3", n)
 	}
 }
@@ -252,7 +253,7 @@ func TestAnswerWrittenBeforeDeathIsNotLost(t *testing.T) {
 }
 
 func TestFloodOfStderrNeitherBlocksNorFills(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg := testConfig("")
 	cfg.Log = slog.New(h)
 	p, halt := runPool(t, cfg)
@@ -274,14 +275,14 @@ func TestFloodOfStderrNeitherBlocksNorFills(t *testing.T) {
 		t.Errorf("got a tail of %d bytes, want the last %d", len(exit.StderrTail), proc.MaxTail)
 	}
 	halt()
-	text := strings.Join(h.all(), "\n")
+	text := strings.Join(h.All(), "\n")
 	if !strings.Contains(text, "end of flood stream=stderr") || !strings.Contains(text, "bytes_cut=104841216") {
 		t.Errorf("got log %.300q", text)
 	}
 }
 
 func TestPrintsBecomeLogLinesAndNeverFrames(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg := testConfig("")
 	cfg.Log = slog.New(h)
 	p, halt := runPool(t, cfg)
@@ -289,7 +290,7 @@ func TestPrintsBecomeLogLinesAndNeverFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	halt()
-	if text := strings.Join(h.all(), "\n"); !strings.Contains(text, "line 0 stream=stdout") || !strings.Contains(text, "line 49 stream=stdout") {
+	if text := strings.Join(h.All(), "\n"); !strings.Contains(text, "line 0 stream=stdout") || !strings.Contains(text, "line 49 stream=stdout") {
 		t.Errorf("got log %.300q", text)
 	}
 }

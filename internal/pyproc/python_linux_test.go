@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/frame"
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 	"github.com/dspex/dspex/internal/wire"
 )
@@ -131,7 +132,7 @@ func TestEveryDeathOfAWorkerIsToldAndRepaired(t *testing.T) {
 
 func TestOutputOfAnyKindIsLoggedAndHarmsNothing(t *testing.T) {
 	bothWays(t, func(t *testing.T, cfg Config) {
-		h := &lineLog{}
+		h := &programtest.Lines{}
 		cfg.Log = slog.New(h)
 		p, halt := runPool(t, cfg)
 		if _, err := once(t, p, pyCall("print_everywhere", nil)); err != nil {
@@ -145,7 +146,7 @@ func TestOutputOfAnyKindIsLoggedAndHarmsNothing(t *testing.T) {
 			t.Errorf("got %+v, want the first worker", st)
 		}
 		halt()
-		text := strings.Join(h.all(), "\n")
+		text := strings.Join(h.All(), "\n")
 		for _, want := range []string{"from python stream=stdout", "from c stream=stdout", "from a program stream=stdout", "bytes_cut="} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the log lacks %q", want)
@@ -390,13 +391,13 @@ func TestRecyclingUnderLoadLosesNoCall(t *testing.T) {
 }
 
 func TestModuleWithAThreadMakesThePoolSpawn(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg := pythonConfig(t, true, map[string]any{"imports": []string{"threaded"}})
 	cfg.Log = slog.New(h)
 	p, halt := runPool(t, cfg)
 	serves(t, p)
 	halt()
-	if text := strings.Join(h.all(), "\n"); !strings.Contains(text, "poller") || !strings.Contains(text, "workers_not_forked") {
+	if text := strings.Join(h.All(), "\n"); !strings.Contains(text, "poller") || !strings.Contains(text, "workers_not_forked") {
 		t.Errorf("got log %.2000q, want the thread named", text)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
@@ -128,7 +129,7 @@ func TestZygotesThatFailAreReportedOrDoneWithout(t *testing.T) {
 		{"", "die on init", "", "3 forked workers in a row", 0}, // spawned, they go on dying
 	} {
 		t.Run(c.mode+c.workers, func(t *testing.T) {
-			h := &lineLog{}
+			h := &programtest.Lines{}
 			cfg := zygoteConfig(c.mode, c.workers)
 			cfg.Log, cfg.StartTimeout = slog.New(h), c.limit
 			cfg, exited := withExits(cfg)
@@ -142,7 +143,7 @@ func TestZygotesThatFailAreReportedOrDoneWithout(t *testing.T) {
 			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || !forking) {
 				t.Errorf("got %v, want %q and no fall-back", err, c.want)
 			}
-			if text := strings.Join(h.all(), "\n"); c.warn != "" && (err != nil && c.workers == "" || forking || !strings.Contains(text, c.warn)) {
+			if text := strings.Join(h.All(), "\n"); c.warn != "" && (err != nil && c.workers == "" || forking || !strings.Contains(text, c.warn)) {
 				t.Errorf("got %v and log %q, want spawned workers and %q", err, text, c.warn)
 			}
 		})

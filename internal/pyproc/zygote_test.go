@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dspex/dspex/internal/programtest"
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
@@ -95,7 +96,7 @@ func (n *nursery) count() int {
 
 // withZygotes runs do with a pool of fakes that zygotes fork; modes are those of the workers.
 func withZygotes(t *testing.T, cfg Config, n *nursery, modes []string, do func(t *testing.T, b *bench)) string {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	cfg.Log = slog.New(h)
 	var z *zygotes
 	setUp = func(b *bench) {
@@ -108,7 +109,7 @@ func withZygotes(t *testing.T, cfg Config, n *nursery, modes []string, do func(t
 		b.halt()
 		z.close()
 	})
-	return strings.Join(h.all(), "\n")
+	return strings.Join(h.All(), "\n")
 }
 
 func TestAllWorkersAreForkedFromOneZygote(t *testing.T) {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -67,39 +68,17 @@ type Settings struct {
 }
 
 func (s Settings) withDefaults() Settings {
-	if s.Partitions == 0 {
-		s.Partitions = 64
-	}
-	if s.Replicas == 0 {
-		s.Replicas = 1
-	}
-	if s.SessionQueue == 0 {
-		s.SessionQueue = 256
-	}
-	if s.JobsBytes == 0 {
-		s.JobsBytes = 4 << 30
-	}
-	if s.ResultsBytes == 0 {
-		s.ResultsBytes = 4 << 30
-	}
-	if s.DeadBytes == 0 {
-		s.DeadBytes = 1 << 30
-	}
-	if s.AuditBytes == 0 {
-		s.AuditBytes = 256 << 20
-	}
-	if s.BatchBytes == 0 {
-		s.BatchBytes = 2 << 30
-	}
-	if s.ObjectBytes == 0 {
-		s.ObjectBytes = 1 << 30
-	}
-	if s.ObjectMost == 0 {
-		s.ObjectMost = 8 << 20
-	}
-	if s.TenantObjects == 0 {
-		s.TenantObjects = 256 << 20
-	}
+	s.Partitions = cmp.Or(s.Partitions, 64)
+	s.Replicas = cmp.Or(s.Replicas, 1)
+	s.SessionQueue = cmp.Or(s.SessionQueue, 256)
+	s.JobsBytes = cmp.Or(s.JobsBytes, 4<<30)
+	s.ResultsBytes = cmp.Or(s.ResultsBytes, 4<<30)
+	s.DeadBytes = cmp.Or(s.DeadBytes, 1<<30)
+	s.AuditBytes = cmp.Or(s.AuditBytes, 256<<20)
+	s.BatchBytes = cmp.Or(s.BatchBytes, 2<<30)
+	s.ObjectBytes = cmp.Or(s.ObjectBytes, 1<<30)
+	s.ObjectMost = cmp.Or(s.ObjectMost, 8<<20)
+	s.TenantObjects = cmp.Or(s.TenantObjects, 256<<20)
 	return s
 }
 

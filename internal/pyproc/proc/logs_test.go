@@ -2,7 +2,6 @@ package proc
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,35 +10,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dspex/dspex/internal/programtest"
 )
-
-// lineLog is a slog handler that keeps what it is given as text.
-type lineLog struct {
-	mu    sync.Mutex
-	lines []string
-	block chan struct{} // if set, every line waits for it
-}
-
-func (l *lineLog) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lineLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *lineLog) WithGroup(string) slog.Handler            { return l }
-func (l *lineLog) Handle(_ context.Context, r slog.Record) error {
-	if l.block != nil {
-		<-l.block
-	}
-	text := r.Message
-	r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, text)
-	return nil
-}
-
-func (l *lineLog) all() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]string(nil), l.lines...)
-}
 
 func TestLinesAreCutAtEitherEndAndShortened(t *testing.T) {
 	long := strings.Repeat("x", MaxLine)
@@ -94,7 +67,7 @@ func TestTailKeepsTheLastBytes(t *testing.T) {
 }
 
 // drained runs one pipe of logs in a bubble; say writes to it.
-func drained(t *testing.T, h *lineLog, do func(l *Logs, say func(string, ...any))) {
+func drained(t *testing.T, h *programtest.Lines, do func(l *Logs, say func(string, ...any))) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLogs(slog.New(h))
 		host, worker := net.Pipe()
@@ -111,23 +84,23 @@ func drained(t *testing.T, h *lineLog, do func(l *Logs, say func(string, ...any)
 }
 
 func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	drained(t, h, func(l *Logs, say func(string, ...any)) {
 		for i := range linesPerTick + 500 {
 			say("line %d\n", i)
 			synctest.Wait()
 		}
-		if n := len(h.all()); n != linesPerTick {
+		if n := len(h.All()); n != linesPerTick {
 			t.Errorf("got %d lines in the first second, want %d", n, linesPerTick)
 		}
 		time.Sleep(2 * time.Second) // the flood is over; nothing but the clock brings the note
 		synctest.Wait()
-		if got := h.all(); len(got) != linesPerTick+1 || got[linesPerTick] != "worker_log_suppressed suppressed=500" {
+		if got := h.All(); len(got) != linesPerTick+1 || got[linesPerTick] != "worker_log_suppressed suppressed=500" {
 			t.Errorf("got %d lines, the last %q", len(got), got[len(got)-1])
 		}
 		say("after\n")
 		synctest.Wait()
-		if got := h.all(); got[len(got)-1] != "worker_output text=after stream=stderr" {
+		if got := h.All(); got[len(got)-1] != "worker_output text=after stream=stderr" {
 			t.Errorf("got %q, want the line after the flood", got[len(got)-1])
 		}
 		if !strings.HasSuffix(l.Tail.String(), "line 2499\nafter\n") {
@@ -137,33 +110,33 @@ func TestFloodIsSuppressedWithANoteWhenTheSecondIsOver(t *testing.T) {
 }
 
 func TestNoteIsNotLostAtTheEnd(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	drained(t, h, func(_ *Logs, say func(string, ...any)) {
 		for i := range linesPerTick + 3 {
 			say("line %d\n", i)
 			synctest.Wait()
 		}
 	})
-	if got := h.all(); got[len(got)-1] != "worker_log_suppressed suppressed=3" {
+	if got := h.All(); got[len(got)-1] != "worker_log_suppressed suppressed=3" {
 		t.Errorf("got %q last", got[len(got)-1])
 	}
 }
 
 func TestSlowLoggerDoesNotHoldUpTheWorker(t *testing.T) {
-	h := &lineLog{}
+	h := &programtest.Lines{}
 	const sent = 3 * logQueue
 	drained(t, h, func(_ *Logs, say func(string, ...any)) {
-		h.block = make(chan struct{}) // of the bubble
+		h.Block = make(chan struct{}) // of the bubble
 		for i := range sent {
 			say("line %d\n", i) // would wait for ever if the pipe were not read
 			if i%1000 == 999 {
 				time.Sleep(logTick)
 			}
 		}
-		close(h.block)
+		close(h.Block)
 	})
 	suppressed, passed := 0, 0
-	for _, line := range h.all() {
+	for _, line := range h.All() {
 		var n int
 		if _, err := fmt.Sscanf(line, "worker_log_suppressed suppressed=%d", &n); err == nil {
 			suppressed += n
