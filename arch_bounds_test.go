@@ -29,7 +29,7 @@ const (
 	mostFilesOfType = 3
 )
 
-// brokerFiles are the files of the rooms that import packages of NATS; the others know package stream alone. Those of the host pass a
+// brokerFiles are the files of host and dispatcher that import packages of NATS; the others use package stream alone. Those of the host pass a
 // connection on. The list may become shorter, never longer.
 var brokerFiles = []string{
 	"internal/dispatch/dispatch.go", "internal/host/config.go",

@@ -429,7 +429,7 @@ func TestAConnectThatIsCancelledLeavesNoConnection(t *testing.T) {
 		if err == nil {
 			accepted <- c
 		}
-		cancel() // it will never say who it is
+		cancel() // it will never send its INFO
 	}()
 	_, err = dspex.Connect(ctx, "nats://"+silent.Addr().String())
 	if !errors.Is(err, context.Canceled) {

@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// eventsOf follows events while publish is repeated, until want of them have come.
+// eventsOf follows events while publish is repeated, until that many of them have come.
 func eventsOf(t *testing.T, f dspex.EventFilter, want int, publish func(*nats.Conn) error) (names []string) {
 	t.Helper()
 	s := natstest.Run(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// TestAListIsReadPageByPageAndFromItsBeginningEachTime holds the pages that are asked for.
+// TestAListIsReadPageByPageAndFromItsBeginningEachTime checks the pages that are requested.
 func TestAListIsReadPageByPageAndFromItsBeginningEachTime(t *testing.T) {
 	s := natstest.Run(t)
 	nc := natstest.Connect(t, s)

@@ -66,7 +66,7 @@ func TestACallGoesOnFromABrokerThatIsCutOffOverAnotherOneUnderItsId(t *testing.T
 	}
 	defer c.Close()
 	dispatcher(t, natstest.Connect(t, cluster.Servers[1]), succeed)
-	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("before")); err != nil { // rides until the other brokers know the dispatcher
+	if _, err := c.Execute(ctx, "s", "echo", nil, dspex.WithJobID("before")); err != nil { // rides until the other brokers have the dispatcher's subscriptions
 		t.Fatal(err)
 	}
 	cluster.Cut()

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestAlertsNameMetricsThatAreThere: the page is made from what the programs say, another test keeps it so.
+// TestAlertsNameMetricsThatAreThere: the page is made from the programs' output, another test keeps it so.
 func TestAlertsNameMetricsThatAreThere(t *testing.T) {
 	rules, err := os.ReadFile("../deploy/alerts.yml")
 	if err != nil {

@@ -103,7 +103,7 @@ func pageOf(texts map[string]string, from, page string) (string, bool) {
 	return "", false
 }
 
-// TestTheOriginalsManualIsCitedByPage: readers do not have it. docs/migration.md says what it said.
+// TestTheOriginalsManualIsCitedByPage: readers do not have it. docs/migration.md has its content.
 func TestTheOriginalsManualIsCitedByPage(t *testing.T) {
 	manual := regexp.MustCompile(`(?i)\bthe manual\b`)
 	for path, text := range programtest.Sources(t, "..", ".go", ".py", ".md", ".txtar") {
@@ -160,7 +160,7 @@ func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
 	}
 }
 
-// TestEachAttackNamesATestThatIsThere: docs/security.md says of each attack which test tries it.
+// TestEachAttackNamesATestThatIsThere: docs/security.md names for each attack the test that tries it.
 func TestEachAttackNamesATestThatIsThere(t *testing.T) {
 	texts := programtest.Sources(t, "..", ".go", ".md")
 	tests := map[string]bool{}

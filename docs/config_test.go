@@ -1,4 +1,4 @@
-// Package docs checks that the pages say what is there and what the programs do.
+// Package docs checks that the pages describe what is there and what the programs do.
 package docs
 
 import (
@@ -110,7 +110,7 @@ func (p program) write(b *strings.Builder, keys *[]config.Key, words ...string) 
 	}
 }
 
-// flagText is what the help says of a flag.
+// flagText is the help of a flag.
 type flagText struct{ short, name, kind, variable, value, text string }
 
 func (f flagText) row() string {

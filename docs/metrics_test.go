@@ -81,7 +81,7 @@ func TestThePageTellsEveryMetric(t *testing.T) {
 	}
 }
 
-// writeMetrics describes what the collectors tell.
+// writeMetrics describes what the collectors export.
 func writeMetrics(t *testing.T, b *strings.Builder, program string, collectors ...prometheus.Collector) {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()

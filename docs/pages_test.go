@@ -14,7 +14,7 @@ var (
 	function = regexp.MustCompile("`(\\w+)` in `([\\w./-]+\\.(?:go|py))`")
 )
 
-// TestPagesNameWhatIsThere: every link, every file and, where a page says in which file a function stands, the function.
+// TestPagesNameWhatIsThere: every link, every file and, where a page names in which file a function stands, the function.
 func TestPagesNameWhatIsThere(t *testing.T) {
 	var pages []string
 	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "../contract/vectors/*.md", "adr/*.md"} {

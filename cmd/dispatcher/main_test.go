@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"dispatcher": func() { os.Exit(run()) }})
 }
 
-// TestScripts runs testdata/script/*.txtar. EIGHT_URL is a broker whose deployment has 8 partitions, LOCKED_URL one that asks for
+// TestScripts runs testdata/script/*.txtar. EIGHT_URL is a broker whose deployment has 8 partitions, LOCKED_URL one that requires
 // a password, BARE_URL one without JetStream, SMALL_URL one with little room, NOBODY_URL an address where nothing listens.
 func TestScripts(t *testing.T) {
 	eight := natstest.Run(t, roomy)

@@ -59,7 +59,7 @@ func deployment(t *testing.T) *server.Server {
 	return s
 }
 
-// start runs the program until end; ready is what it says on standard output, status how it ended.
+// start runs the program until end; ready is what it prints on standard output, status how it ended.
 func start(t *testing.T, args ...string) (ready string, end func() (status int)) {
 	t.Helper()
 	return startLogging(t, t.Output(), args...)

@@ -36,7 +36,7 @@ func empty(t *testing.T) (*nats.Conn, jetstream.JetStream, *stream.Writer) {
 	return nc, js, w
 }
 
-// deployed has a job that waits, two sessions, and outcomes; the record of "behind" does not know the latest of its outcomes.
+// deployed has a job that waits, two sessions, and outcomes; the record of "behind" does not have the latest of its outcomes.
 func deployed(t *testing.T) (nc *nats.Conn, created int64) {
 	t.Helper()
 	nc, js, w := empty(t)

@@ -121,8 +121,8 @@ func TestACancelledBatchNeverOpensTheRest(t *testing.T) {
 	}
 }
 
-// TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker: a leader that began with an old record wants to open jobs, and finds that they are open
-// and cancelled. Whether that was its own write or another leader's, nobody can tell: they may have been published.
+// TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker: a leader that began with an old record is about to open jobs, and finds that they are open
+// and cancelled. Whether that was its own write or another leader's, is unknown: they may have been published.
 func TestWhatAnotherLeaderHasOpenedIsStoppedAtTheBroker(t *testing.T) {
 	r := NewRun(record(3), 1<<20)
 	step(r, t0, Tick{})
@@ -175,7 +175,7 @@ func TestOutcomesAreStoredWhenTheyFillAPartOrHaveWaitedOrAllAreThere(t *testing.
 		t.Fatalf("the last part is %+v, want the rest at once", s)
 	}
 	step(r, late, Saved{0, 2})
-	w := of[Write](t, step(r, late, Written{})).Record // behind one that tells progress
+	w := of[Write](t, step(r, late, Written{})).Record // behind one that reports progress
 	switch {
 	case w.Phase != Ended:
 		t.Fatalf("w.Phase must be Ended, got %v; the record is %+v", w.Phase, w)

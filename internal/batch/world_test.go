@@ -255,7 +255,7 @@ func (w *world) kill() {
 	w.lead()
 }
 
-// arrive lets the broker get what a leader before has sent: the present one knows nothing of it.
+// arrive lets the broker get what a leader before has sent: the present one has no record of it.
 func (w *world) arrive() {
 	if len(w.late) == 0 {
 		return
@@ -294,7 +294,7 @@ func (w *world) askCancel() {
 	}
 }
 
-// notice tells the leader of a change that is not its own, unless a write of its own will.
+// notice passes a change to the leader that is not its own, unless a write of its own will.
 func (w *world) notice() {
 	writes := slices.ContainsFunc(w.pending, func(a Action) bool { _, is := a.(Write); return is })
 	if w.run != nil && !writes && w.knows != w.revision {

@@ -9,7 +9,7 @@ import (
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-// look is one observation: the broker said stamp (seconds after noon), asked at before, answered at after (seconds).
+// look is one observation: the broker sent stamp (seconds after noon), requested at before, answered at after (seconds).
 type look struct{ stamp, before, after float64 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -74,7 +74,7 @@ func TestTheEstimateIsAsGoodAsTheLastObservation(t *testing.T) {
 			at    Mono
 		}
 		var stamps []stamped
-		stepped := false // since the broker was asked: of two steps between, nobody knows the first
+		stepped := false // since the broker's time was read: of two steps between, the first is unknown
 		for range rapid.IntRange(1, 40).Draw(t, "moves") {
 			now += seconds(rapid.Float64Range(0.001, 2).Draw(t, "passes"))
 			switch rapid.IntRange(0, 5).Draw(t, "move") {

@@ -77,7 +77,7 @@ func TestWhatIsToldOfStepsIsEachStepOnce(t *testing.T) {
 	if len(many) != mostEras-1 || !many[len(many)-1].From.Equal(noon.Add(1990*time.Second)) {
 		t.Errorf("%d are kept, the last one %v", len(many), many[len(many)-1])
 	}
-	// Who was told keeps it: it is what it tells in turn.
+	// Who received it keeps it, and passes it on in turn.
 	var e estimate
 	e.observe(noon, 5, 5)
 	e.merge(many)

@@ -27,7 +27,7 @@ func TestARestartedHostGoesOnCounting(t *testing.T) {
 	}
 }
 
-// TestTotalsOfDispatchersAgree: dispatchers that hear parts of the heartbeats, and write and read one value in any order, count what
+// TestTotalsOfDispatchersAgree: dispatchers that receive parts of the heartbeats, and write and read one value in any order, count what
 // there was, each incarnation once, however many are folded.
 func TestTotalsOfDispatchersAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -50,7 +50,7 @@ func TestTotalsOfDispatchersAgree(t *testing.T) {
 			n := rapid.Int64Range(0, 100).Draw(t, "requests")
 			incarnation := fmt.Sprint(life)
 			want += n
-			for d := range seen { // all hear the last beat, some of them others
+			for d := range seen { // all receive the last beat, some of them others
 				if rapid.Bool().Draw(t, "hears") {
 					seen[d].Note(beat("h1", incarnation, int64(life+1), n/2))
 				}

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// concealing is a program that conceals what it was given, says what it knows of it, and ends with its input.
+// concealing is a program that conceals what it was given, prints what it can read of it, and ends with its input.
 func concealing() int {
 	if err := Conceal(); err != nil {
 		fmt.Println(err)

@@ -27,7 +27,7 @@ func TestWhatIsWrongEndsTheStartAndSaysWhy(t *testing.T) {
 	}
 	for says, cfg := range map[string]Config{
 		"--listen 127.0.0.1:0 takes a free port": {Listen: l.Addr().String()},
-		"another dspex dev uses it":              {Dir: dir}, // noticed late, with workers and the echo model running: they end, too
+		"another dspex dev uses it":              {Dir: dir}, // detected late, with workers and the echo model running: they end, too
 		`got "acme"`:                             {LMFile: wrong},
 		`--engine must be dspy or stub, got "x"`: {Engine: "x"},
 		"--listen must be HOST:PORT":             {Listen: "4222"},

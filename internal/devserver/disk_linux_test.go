@@ -44,7 +44,7 @@ type answered struct {
 	Error struct{ Code, Message, Hint string }
 }
 
-// until asks again and again until an answer is as wanted.
+// until sends requests until an answer is as expected.
 func until(t *testing.T, nc *nats.Conn, subject, body string, wanted func(answered) bool) answered {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -14,7 +14,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// imagined is a host that only says that it lives.
+// imagined is a host that only sends heartbeats.
 func imagined(t *testing.T, nc *nats.Conn, name string, more map[string]any) {
 	t.Helper()
 	beat := map[string]any{"host": name, "incarnation": name + "-1", "capacity": 8}
@@ -71,7 +71,7 @@ func (h *holdings) await(host string, n int) {
 	for h.count(host) != n {
 		select {
 		case e := <-h.watch.Updates():
-			if e == nil { // all that was there has been told
+			if e == nil { // all that was there has been delivered
 				continue
 			}
 			var o stream.Owner
@@ -105,7 +105,7 @@ func TestAHostIsAskedToReleaseIfItUnderstandsThatElseItLosesThePartition(t *test
 		}
 	}
 	h := watchHoldings(t, nc)
-	imagined(t, nc, "old", nil) // of a release that knew no `releases`
+	imagined(t, nc, "old", nil) // of a release without `releases`
 	h.await("old", 64)
 	imagined(t, nc, "new", map[string]any{"releases": true})
 	h.await("new", 32)

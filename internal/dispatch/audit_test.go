@@ -30,7 +30,7 @@ type record struct {
 	Hash                               string `json:"body_sha256"`
 }
 
-// trailOf asks for the trail until it has so many records.
+// trailOf reads the trail until it has that many records.
 func trailOf(t *testing.T, nc *nats.Conn, want int) (all []record) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
@@ -249,7 +249,7 @@ func TestTheAuditTrailIsReadPageByPage(t *testing.T) {
 	}
 }
 
-// TestNobodyTakesRecordsAway: the stream refuses it, whoever asks.
+// TestNobodyTakesRecordsAway: the stream refuses it to everyone.
 func TestNobodyTakesRecordsAway(t *testing.T) {
 	nc := start(t)
 	if _, err := nc.Request(jobs.RPCHostsDrain, []byte(`{"host":"h1"}`), 30*time.Second); err != nil {

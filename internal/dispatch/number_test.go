@@ -111,7 +111,7 @@ func TestNothingOfAnotherNumberIsAssignedBeforeAllIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotGivenBackIsTaken: the host says that it releases nothing, as one that is dead says nothing.
+// TestWhatIsNotGivenBackIsTaken: the host reports that it releases nothing, as a dead one reports nothing.
 func TestWhatIsNotGivenBackIsTaken(t *testing.T) {
 	nc := start(t)
 	held := watchHoldings(t, nc)

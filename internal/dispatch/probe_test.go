@@ -20,7 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// probing runs a dispatcher that probes often, and a host that says nothing but that it lives.
+// probing runs a dispatcher that probes often, and a host that only sends heartbeats.
 func probing(t *testing.T, set func(*dispatch.Config)) (*nats.Conn, *dispatch.Dispatcher) {
 	t.Helper()
 	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
@@ -69,7 +69,7 @@ type healthy struct {
 	Error struct{ Code string }
 }
 
-// healthIs asks until the health is as wanted.
+// healthIs reads the health until it is as expected.
 func healthIs(t *testing.T, nc *nats.Conn, wanted func(healthy) bool) {
 	t.Helper()
 	last := ""

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// call asks the handler as if from that address.
+// call sends the handler a request as if from that address.
 func call(s *Server, remote, host, method, path, kind, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.RemoteAddr, r.Host = remote, host

@@ -191,7 +191,7 @@ func TestNativeToolsAreCalledOnceUnlessOneIsChosen(t *testing.T) {
 	}
 }
 
-// checkReply holds that an answer is bounded, depends on nothing but the conversation and has the form that was asked for.
+// checkReply holds that an answer is bounded, depends on nothing but the conversation and has the form that was requested.
 func checkReply(t *testing.T, c *conversation, size int) {
 	a, err := reply(c)
 	if err != nil {

@@ -170,7 +170,7 @@ func TestOnlyAPageOfTheDashboardMayChangeSomething(t *testing.T) {
 		headers []string
 		status  int
 	}{
-		{nil, 403}, // a browser says where it comes from
+		{nil, 403}, // a browser sends its origin
 		{[]string{"Sec-Fetch-Site: cross-site"}, 403},
 		{[]string{"Sec-Fetch-Site: same-site"}, 403},
 		{[]string{"Sec-Fetch-Site: none"}, 403},

@@ -256,7 +256,7 @@ func TestAClientThatGoesAwayCancelsItsJobOnlyIfItAskedForThat(t *testing.T) {
 			t.Fatal("the request was answered")
 		}
 		if c.after == dspex.JobRunning {
-			// The gateway has noticed the end of an earlier request when it is served no more.
+			// The gateway has detected the end of an earlier request when it is served no more.
 			await(t, func() bool {
 				return strings.Contains(send(t, "GET", url+"/metrics", "").text, "\ndspex_gateway_active_requests 1\n")
 			})

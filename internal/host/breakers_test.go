@@ -72,7 +72,7 @@ func predict(model, more string) string {
 
 const once = `,"max_retries":0`
 
-// breakers asks a host how its breakers stand.
+// breakers requests the state of a host's breakers.
 func (y *system) breakers(host string) map[string]breaker.Info {
 	y.t.Helper()
 	m, err := y.nc.Request("dspex.ctl."+host+".breakers", nil, 5*time.Second)
@@ -276,7 +276,7 @@ func (y *system) sessionOf(host string) string {
 	return ""
 }
 
-// failures asks hosts how many failures in a row they know of.
+// failures requests from hosts how many failures in a row they have counted.
 func (y *system) failures(model string, hosts ...string) (counts []int) {
 	y.pass(time.Second)
 	for _, h := range hosts {

@@ -59,7 +59,7 @@ func inFakeTime(t *testing.T, test func(t *testing.T, y *system)) {
 	defer ats.Unregister()
 	dir, today := t.TempDir(), time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(time.Until(today)) // a bubble starts in the year 2000, the broker's files think of today
+		time.Sleep(time.Until(today)) // a bubble starts in the year 2000, the broker's files have today's date
 		y := &system{t: t, dir: dir, srv: broker(t, dir), pool: newPool(8), line: &line{}}
 		y.line.srv.Store(y.srv)
 		y.nc = y.connect()
@@ -90,7 +90,7 @@ func (y *system) restartBroker() {
 // pass lets time pass in the bubble.
 func (y *system) pass(d time.Duration) { time.Sleep(d) }
 
-// script says what the workers do; a hook that does not answer leaves it to the pool.
+// script sets what the workers do; a hook that does not answer leaves it to the pool.
 func (y *system) script(hook func(ctx context.Context, c frame.CallBody) (frame.Frame, error, bool)) {
 	y.pool.mu.Lock()
 	defer y.pool.mu.Unlock()

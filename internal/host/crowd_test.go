@@ -19,7 +19,7 @@ func TestAHostWhoseWorkersFailLeavesAnonymousJobsToOthersWhileThereAreAny(t *tes
 		open := func(host string) {
 			name := control.PoolBreaker(host)
 			y.put(stream.Control, control.BreakerKey(name), control.OpenBreaker{Name: name, Host: host, Failures: 5}.Bytes())
-			y.pass(100 * time.Millisecond) // the hosts have heard of it; what h1 has asked for before comes to it yet
+			y.pass(100 * time.Millisecond) // the hosts have received it; what h1 has requested before comes to it yet
 		}
 		open("h1")
 		for n := range 40 {

@@ -48,7 +48,7 @@ func (y *system) failEach() {
 	y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) { return scripted(c), nil, true })
 }
 
-// tells reports whether a history tells of attempts 1 to n with these codes.
+// tells reports whether a history has attempts 1 to n with these codes.
 func tells(history []jobs.Failure, codes ...string) bool {
 	return slices.EqualFunc(history, codes, func(f jobs.Failure, code string) bool {
 		return f.Code == code && !f.At.IsZero() && f.Attempt == slices.Index(codes, code)+1
@@ -145,7 +145,7 @@ func (y *system) without(name string, during func()) {
 	}
 	during()
 	y.halt()
-	time.Sleep(15 * time.Minute) // longer than the broker remembers ids
+	time.Sleep(15 * time.Minute) // longer than the broker keeps ids
 }
 
 // decided waits until a session's record has the outcome of a job.

@@ -197,7 +197,7 @@ func TestALostConsumerEndsNoRunningJob(t *testing.T) {
 	}
 }
 
-// await polls what no message tells.
+// await polls what no message reports.
 func (y *system) await(ok func() error) {
 	y.t.Helper()
 	err := errors.New("never asked")

@@ -40,7 +40,7 @@ func TestWithoutRoomForOutcomesNothingIsRunAndTheEndpointsSayWhy(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {
 				y.room(bucket, 1)
 				y.publish("first", "a", "{}")
-				y.pass(5 * time.Second) // the host has met it and said so
+				y.pass(5 * time.Second) // the host has met it and reported it
 				ran := y.pool.runs.Load()
 				for _, endpoint := range []string{"dspex.rpc.session.s", "dspex.rpc.anonymous", "dspex.rpc.health.check"} {
 					body := echo

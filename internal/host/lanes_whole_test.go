@@ -38,7 +38,7 @@ func (y *system) hostWith(name string, p *pool, capacity int) (stop func()) {
 			y.t.Error(err)
 		}
 	})
-	y.pass(10 * time.Second) // it has its share of the partitions, and has asked for jobs
+	y.pass(10 * time.Second) // it has its share of the partitions, and has requested jobs
 	return func() { cancel(); done.Wait() }
 }
 
@@ -111,7 +111,7 @@ func TestWhatCameForASlotThatASessionTookRunsAtOnceOnAnotherHost(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
 		second := newPool(8)
 		defer y.hostWith("h2", second, 8)()
-		for range 8 { // all are taken after the first host has asked for jobs
+		for range 8 { // all are taken after the first host has requested jobs
 			y.pool.slots <- struct{}{}
 		}
 		y.script(aSecond)

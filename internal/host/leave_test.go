@@ -31,7 +31,7 @@ type member struct {
 	done chan struct{}
 }
 
-// answer is a reply that says where it comes from.
+// answer is a reply with its origin.
 type answer struct {
 	reply
 	Session struct{ State, Host string } `json:"session"`
@@ -118,7 +118,7 @@ func (c *cluster) join(name string) *member {
 	return m
 }
 
-// owners follows the assignments until enough says so.
+// owners follows the assignments until enough returns true.
 func (c *cluster) owners(what string, enough func(owners map[string]string) bool) map[string]string {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
@@ -309,7 +309,7 @@ func TestAJoiningHostGetsIdlePartitionsAndLongAttemptsAreNotHeldUp(t *testing.T)
 	}
 }
 
-// refuseRelease asks for a partition patiently and checks, by the order of messages, that it is not given back.
+// refuseRelease requests a partition patiently and checks, by the order of messages, that it is not given back.
 func (m *member) refuseRelease(t *testing.T, nc *nats.Conn, n int) {
 	t.Helper()
 	ask, err := json.Marshal(map[string]any{"partitions": map[string]uint64{fmt.Sprint(n): epochOf(t, nc, n)}, "patient": true})
@@ -320,7 +320,7 @@ func (m *member) refuseRelease(t *testing.T, nc *nats.Conn, n int) {
 		t.Fatal(err)
 	}
 	before := epochOf(t, nc, n)
-	for range 3 { // a host hears these after the ask; giving back takes less than the three round trips
+	for range 3 { // a host receives these after the request; giving back takes less than the three round trips
 		if _, err := nc.Request("dspex.ctl.h1.beat", nil, 5*time.Second); err != nil {
 			t.Fatal(err)
 		}

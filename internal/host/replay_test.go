@@ -41,7 +41,7 @@ type deadAnswer struct {
 	Cursor string
 }
 
-// dead asks about dead letters.
+// dead sends requests about dead letters.
 func (y *system) dead(verb, body string) (a deadAnswer, r reply) {
 	y.t.Helper()
 	r = y.call("dspex.rpc.dlq."+verb, "", body)
@@ -53,7 +53,7 @@ func (y *system) dead(verb, body string) (a deadAnswer, r reply) {
 	return a, r
 }
 
-// failing makes jobs fail whose command says so until heal is called.
+// failing makes jobs of a command fail until heal is called.
 func (y *system) failing() (ran func() []string, heal func()) {
 	var r struct {
 		runs
@@ -97,7 +97,7 @@ func TestAReplayIsOneNewJobAtTheEndOfItsQueue(t *testing.T) {
 				if o := y.end(session, "doomed-r1"); o.Outcome != "succeeded" || o.Attempts != 1 {
 					t.Errorf("%+v", o)
 				}
-				time.Sleep(20 * time.Minute) // the broker has forgotten the job's id
+				time.Sleep(20 * time.Minute) // the broker does not keep the job's id any more
 				y.erase("dspex.dlq.replayed.1")
 				replay(true) // as if the dispatcher had died between the job and the note: the result is there
 				y.erase("$KV." + stream.Results + ".>")

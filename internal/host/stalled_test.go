@@ -81,7 +81,7 @@ func TestCallsThatAreAlwaysSlowStallNobody(t *testing.T) {
 		})
 		for _, job := range []string{"first", "second"} {
 			y.store("dspex.session.s", job, `{"command":"append"}`)
-			if job == "first" { // nobody knows yet that it is usual
+			if job == "first" { // it is not known yet to be usual
 				y.reasonWithin(30*time.Second, "host h1 has finished nothing")
 			} else {
 				y.pass(24 * time.Second)

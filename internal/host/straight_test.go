@@ -220,7 +220,7 @@ func failure(category, code string, retryable bool) frame.Frame {
 	return failureAfter(category, code, retryable, 0)
 }
 
-// failureAfter is a failure with the wish not to be asked again before so many milliseconds.
+// failureAfter is a failure with a time before which it must not be repeated.
 func failureAfter(category, code string, retryable bool, after uint64) frame.Frame {
 	detail := wire.AppendBool(wire.AppendStr(wire.AppendMap(nil, 2), "retryable"), retryable)
 	detail = wire.AppendUint(wire.AppendStr(detail, "retry_after_ms"), after)

@@ -70,7 +70,7 @@ func TestAnOwnCommitUnderASuccessorsRevisionIsNotWrittenOver(t *testing.T) {
 		var lose atomic.Bool
 		spoil := func(b []byte) {
 			if i := bytes.Index(b, []byte(`{"host":"successor"`)); i >= 0 {
-				b[i] = 'x' // the host does not hear of the assignment yet
+				b[i] = 'x' // the host does not receive the assignment yet
 			}
 			if i := bytes.Index(b, []byte(`{"stream":"KV_dspex_sessions","seq":`)); i >= 0 && lose.CompareAndSwap(true, false) {
 				b[i+bytes.IndexByte(b[i:], ',')+1] = 'x' // the acknowledgement is no JSON

@@ -200,7 +200,7 @@ func TestAnAnonymousCallThatNoHostTakesIsAnswered(t *testing.T) {
 		})
 		y.pool.fill()
 		y.store("dspex.anonymous.interactive", "queued", echo)
-		time.Sleep(2 * time.Second) // what the host had asked for before has come
+		time.Sleep(2 * time.Second) // what the host had requested before has come
 		for deadline, want := range map[string]struct {
 			after          time.Duration
 			category, code string
@@ -241,7 +241,7 @@ func TestAnAnonymousJobThatNoHostTakesEndsAtItsDeadline(t *testing.T) {
 		})
 		y.pool.fill()
 		y.store("dspex.anonymous.batch", "no-deadline", echo)
-		time.Sleep(2 * time.Second) // what the host had asked for before has come
+		time.Sleep(2 * time.Second) // what the host had requested before has come
 		publish := func(job, deadline string) *nats.Subscription {
 			return y.replyTo("dspex.anonymous.batch", job, `{"command":"append","options":{"deadline":"`+deadline+`"}}`)
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// FuzzRequest: a body is refused with what was expected, or it is accepted in a form that says the same in both spellings.
+// FuzzRequest: a body is refused with what was expected, or it is accepted in a form that is the same in both spellings.
 func FuzzRequest(f *testing.F) {
 	for _, body := range []string{
 		`{"command": "predict", "args": {"question": "?"}, "options": {"timeout": "30s", "backoff": [1, 2], "max_retries": 3, "stream": true, "temperature": 0.5}}`,

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// benchJob is delivered, run and acknowledged: everything that the core asks for succeeds.
+// benchJob is delivered, run and acknowledged: everything that the core requests succeeds.
 func benchJob(b *testing.B, r *runner, seq uint64) {
 	b.Helper()
 	body := []byte(`{"command": "predict", "args": {"n": 1}}`)

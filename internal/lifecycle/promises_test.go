@@ -14,14 +14,14 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// The model: one session of a broker that forgets nothing, owners that come one after the other, and everything else as bad as
+// The model: one session of a broker that loses nothing, owners that come one after the other, and everything else as bad as
 // it can be. Reads and writes are served in any order, late, never, or without an answer; deliveries are repeated; an owner that
 // lost the partition goes on as if nothing had happened. The promises are checked at every action.
 type world struct {
 	*rapid.T
 	store   *store
 	now     time.Time
-	stepped time.Time            // the broker's clock was, last: a process that starts later knows nothing of it
+	stepped time.Time            // the broker's clock was, last: a process that starts later cannot see it
 	written time.Time            // when the record was
 	since   map[uint64]time.Time // when a job was accepted
 	jobs    []*Job               // all that were accepted
@@ -40,7 +40,7 @@ func (w *world) config(host string) *Config {
 	return c
 }
 
-// newOwner takes the partition: of another host, or in a new epoch of the same one, which knows what it runs.
+// newOwner takes the partition: of another host, or in a new epoch of the same one, which has what it runs.
 func (w *world) newOwner(sameHost bool) {
 	old := w.owner
 	w.store.epoch++
@@ -61,7 +61,7 @@ func (w *world) newOwner(sameHost bool) {
 	}
 }
 
-// predecessors tells the owner when all earlier epochs of its host have come to rest.
+// predecessors reports to the owner when all earlier epochs of its host have come to rest.
 func (w *world) predecessors() {
 	if w.owner == nil || w.owner.State() != AwaitPredecessor && !w.owner.early {
 		return
@@ -81,7 +81,7 @@ func (w *world) step(r *runner, ev Event) {
 	w.tidy()
 }
 
-// tidy forgets the zombies that are at rest.
+// tidy removes the zombies that are at rest.
 func (w *world) tidy() {
 	w.zombies = slices.DeleteFunc(w.zombies, func(z *runner) bool { return z.Quiet() && len(z.pending) == 0 && len(z.calls) == 0 })
 }
@@ -188,7 +188,7 @@ func (w *world) committed(before *jobs.Record, written time.Time) {
 	w.applied = state
 }
 
-// serve answers something that a runner has asked for.
+// serve answers something that a runner has requested.
 func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 	r.now = w.now
 	before := w.record()

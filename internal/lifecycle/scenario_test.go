@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write the scenarios' outputs as they are")
 
-// A scenario is a file of blocks: lines that say what happens, a line of dashes, and what the core does about it. testdata/README.md
+// A scenario is a file of blocks: lines with what happens, a line of dashes, and what the core does about it. testdata/README.md
 // lists the words.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -149,7 +149,7 @@ var verbs = map[string]func(*scenario, map[string]string){
 			s.t.Fatal("the core waits for no time")
 		}
 	},
-	"done": func(s *scenario, o map[string]string) { // the broker or the pool answers what was asked for first, or what=...
+	"done": func(s *scenario, o map[string]string) { // the broker or the pool answers what was requested first, or what=...
 		s.serve(o)
 	},
 	"refuse": func(s *scenario, o map[string]string) { // the pool has no slot
@@ -218,7 +218,7 @@ func (s *scenario) now() time.Time {
 	return s.r.now
 }
 
-// pending finds what was asked for: the first, or what=...
+// pending finds what was requested: the first, or what=...
 func (s *scenario) pending(o map[string]string) int {
 	what := strings.ReplaceAll(o["what"], "_", " ")
 	i := slices.IndexFunc(s.r.pending, func(a Action) bool { return what == "" || a.Kind.String() == what })

@@ -61,7 +61,7 @@ func keyOf(a Action) string {
 	return ""
 }
 
-// runner drives one core against a store. What it asks for is served when, and how, the test wants.
+// runner drives one core against a store. What it requests is served when, and how, the test chooses.
 type runner struct {
 	*Core
 	store   *store
@@ -93,7 +93,7 @@ func (r *runner) broker() time.Time { return r.now.Add(r.store.step) }
 
 func (r *runner) mono() clock.Mono { return machine{r}.Mono() }
 
-// compare asks the broker for its time.
+// compare reads the broker's time.
 func (r *runner) compare() { r.clk.Observe(r.broker(), r.mono(), r.mono()) }
 
 var ref = jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: "s"}
@@ -119,7 +119,7 @@ func session(cfg *Config, s *store, now time.Time, waits bool) *runner {
 	return newRunner(cfg, s, now, func(*runner) *Core { return NewSession(cfg, ref, s.epoch, 7, waits) })
 }
 
-// anonymous is the core of an anonymous job; fresh says that no other host can have had it.
+// anonymous is the core of an anonymous job; fresh means that no other host can have had it.
 func anonymous(cfg *Config, s *store, now time.Time, fresh bool) *runner {
 	return newRunner(cfg, s, now, func(r *runner) *Core {
 		since := Present(r.clk)
@@ -169,7 +169,7 @@ func (r *runner) step(ev Event) {
 	}
 }
 
-// serve answers a pending action from the store. fault is how it goes wrong; applied says that a write was made all the same.
+// serve answers a pending action from the store. fault is how it goes wrong; applied means that a write was made all the same.
 func (r *runner) serve(i int, fault Fault, applied bool) {
 	a := r.pending[i]
 	r.pending = slices.Delete(r.pending, i, i+1)
@@ -237,7 +237,7 @@ func (r *runner) succeed(op uint32) {
 	r.answer(op, Output{Value: []byte{0xc0}, State: []byte(state + t.Env.Job), Version: t.StateVersion + 1})
 }
 
-// wake is when the core wants to be looked at, zero: never.
+// wake is when the core needs a look, zero: never.
 func (r *runner) wake() time.Time {
 	if m := r.Wake(); m != 0 {
 		return begin.Add(m - time.Hour)

@@ -41,7 +41,7 @@ func args(t *testing.T, v map[string]any) []byte {
 	return b
 }
 
-// profile is what the worker is told.
+// profile is what the worker receives.
 func profile(t *testing.T, body []byte) map[string]any {
 	t.Helper()
 	var m map[string]any

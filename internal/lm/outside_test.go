@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// outsider makes a registry whose keys stay outside, with one profile at that address, and returns what its worker is told.
+// outsider makes a registry whose keys stay outside, with one profile at that address, and returns what its worker receives.
 func outsider(t *testing.T, p Profile) (*Registry, map[string]any) {
 	t.Helper()
 	r, err := New(File{Default: "m", Profiles: map[string]Profile{"m": p}}, func(string) string { return "s3cret" })

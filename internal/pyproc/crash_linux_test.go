@@ -32,7 +32,7 @@ func noChildren(t *testing.T) {
 	}
 }
 
-// ended waits until no more goroutines than before are left: one that has said Done needs a moment to be gone.
+// ended waits until no more goroutines than before are left: one that has called Done needs a moment to be gone.
 func ended(t *testing.T, before int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {

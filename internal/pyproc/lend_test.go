@@ -35,7 +35,7 @@ func TestCheckoutPrefersThenBalances(t *testing.T) {
 	})
 }
 
-// order lets n goroutines wait for a slot one after the other and tells who got one when.
+// order lets n goroutines wait for a slot one after the other and records who got one when.
 func order(b *bench, n int, ctxOf func(i int) context.Context, opts func(i int) []Option) <-chan string {
 	got := make(chan string, n)
 	for i := range n {

@@ -209,7 +209,7 @@ func TestStartsThatFailSayWhy(t *testing.T) {
 	for mode, want := range map[string]struct {
 		stage State
 		text  string
-		after time.Duration // at which Ready knows
+		after time.Duration // at which Ready is closed
 	}{
 		"cannot start":  {Spawning, "no such file", 0},
 		"exit at once":  {Handshake, "No module named 'dspy'", 0},

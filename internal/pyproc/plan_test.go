@@ -248,7 +248,7 @@ func TestEdgesAreCounted(t *testing.T) {
 	})
 }
 
-// TestPoolKeepsItsPromisesWhateverItsWorkersDo walks at random: calls that end, hang, kill, say BYE; workers that do not start; memory
+// TestPoolKeepsItsPromisesWhateverItsWorkersDo walks at random: calls that end, hang, kill, send BYE; workers that do not start; memory
 // that grows; load that comes and goes. A seed repeats the choices.
 func TestPoolKeepsItsPromisesWhateverItsWorkersDo(t *testing.T) {
 	for seed := range uint64(60) {

@@ -356,7 +356,7 @@ func fifo(t *testing.T) (path string, gone func(n int)) {
 	t.Cleanup(func() { f.Close() })
 	return path, func(n int) {
 		t.Helper()
-		f.SetReadDeadline(time.Now().Add(30 * time.Second)) // only so that a failure says where
+		f.SetReadDeadline(time.Now().Add(30 * time.Second)) // only so that a failure shows where
 		all, err := io.ReadAll(f)
 		if err != nil {
 			t.Fatalf("processes still live: %v", err)

@@ -189,7 +189,7 @@ func (e *HungError) stackOf() string {
 // allServe waits until n workers take calls and do nothing.
 func allServe(t *testing.T, p *Pool, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // only so that a failure says where
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // only so that a failure shows where
 	defer cancel()
 	var whole []*Slot
 	for range n {
@@ -253,7 +253,7 @@ func cancelOne(t *testing.T, s *Slot, command string, args map[string]any) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if command == "sleep" || command == "spin" { // they do not say that they run; a CANCEL that comes with the CALL is good, too
+	if command == "sleep" || command == "spin" { // they do not report that they run; a CANCEL that comes with the CALL is good, too
 		go func() {
 			for !s.begun() {
 				runtime.Gosched()

@@ -56,7 +56,7 @@ func TestRaceOfCancelAndResultLosesNoSlotAndNoWorker(t *testing.T) {
 // awaitAllFree gets the worker alone: every slot has come back.
 func awaitAllFree(t *testing.T, p *Pool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // only so that a failure says where
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // only so that a failure shows where
 	defer cancel()
 	s, err := p.Checkout(ctx, 0, Alone)
 	if err != nil {

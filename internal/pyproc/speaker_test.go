@@ -20,7 +20,7 @@ import (
 )
 
 // speaker is a worker in Go: in a process of its own (TestMain) or as a goroutine behind a fake child.
-// The mode says how it starts and stops, the command of each CALL what it does then.
+// The mode sets how it starts and stops, the command of each CALL what it does then.
 type speaker struct {
 	mode   string
 	nonce  string
@@ -224,7 +224,7 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 		}
 		proc.ClosedWithin(s.gone, time.Duration(n)*time.Millisecond)
 		s.exit(7)
-	case "freeze": // says so, then reads no input ever: like C code that holds the interpreter's lock
+	case "freeze": // reports it, then reads no input ever: like C code that holds the interpreter's lock
 		s.send(frame.Chunk, id, frame.ChunkBody{Chunk: "frozen"}.AppendBody(nil))
 		<-s.gone // never, in a real process
 		s.exit(0)
@@ -250,7 +250,7 @@ func (s *speaker) misbehave(id uint64, c frame.CallBody, n int) {
 	}
 }
 
-// stacks is what a speaker writes when it is asked for its stacks: one thread that rests, one that does not.
+// stacks is what a speaker writes at the signal for its stacks: one thread that rests, one that does not.
 const stacks = `Thread 0x00007f9a4291d6c0 (most recent call first):
   File "/opt/lib/runner.py", line 7 in dig
   File "/opt/lib/runner.py", line 9 in run

@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/pyproc/proc"
 )
 
-// zygoteMain is a zygote in Go. It starts the workers as new processes, which is all the same to the host. ZYGOTE_MODE says how it
+// zygoteMain is a zygote in Go. It starts the workers as new processes, which is all the same to the host. ZYGOTE_MODE sets how it
 // behaves, MODE how its workers do.
 func zygoteMain() {
 	conn, err := net.FileConn(os.NewFile(3, "control"))
@@ -118,7 +118,7 @@ func (z *zygoteSpeaker) fork(id uint64, nonce string, fds []*os.File) {
 	})
 }
 
-// tell waits for the end of a worker, says how it ended, and leaves it unreaped.
+// tell waits for the end of a worker, reports how it ended, and leaves it unreaped.
 func (z *zygoteSpeaker) tell(pid int) {
 	var info unix.Siginfo
 	unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)

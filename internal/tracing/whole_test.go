@@ -124,7 +124,7 @@ func attribute(s *spans.Span, key string) string {
 	return ""
 }
 
-// expect waits until the tree is the wanted one.
+// expect waits until the tree is the expected one.
 func (r *receiver) expect(t *testing.T, trace, parent, want string, shown ...string) {
 	t.Helper()
 	want = strings.TrimPrefix(want, "\n")

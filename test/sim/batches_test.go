@@ -224,7 +224,7 @@ func (b batchPlan) upload(from int) map[string]any {
 	return map[string]any{"from": from, "jobs": list, "skip_invalid": true}
 }
 
-// followBatch waits for the end of a batch, reads its results, and asks for what must be refused.
+// followBatch waits for the end of a batch, reads its results, and requests what must be refused.
 func (c *client) followBatch(b batchPlan) {
 	if b.cancel > 0 && c.sleep(b.cancel) {
 		c.batchEvent(cancels, b, "")
@@ -251,7 +251,7 @@ func (c *client) followBatch(b batchPlan) {
 	if !c.readBatch(b) || !c.repeatBatch(b) || !b.erased {
 		return
 	}
-	if a, ok := c.askBatch(b, contract.RPCBatchesErase, map[string]any{}); ok && a.Error.Code != "" && a.Error.Code != jobs.CodeBatchUnknown { // asked again it may be gone
+	if a, ok := c.askBatch(b, contract.RPCBatchesErase, map[string]any{}); ok && a.Error.Code != "" && a.Error.Code != jobs.CodeBatchUnknown { // at a second request it may be gone
 		c.wrong(b, "it is not erased: %s", a.Error.Code)
 	}
 }

@@ -18,10 +18,10 @@ type batchHistory struct {
 	name, tenant, key string
 	records           []event            // in the order stored
 	lines             map[int]batch.Line // index -> job
-	outcomes          map[int][]batchEnd // index -> what its parts say
+	outcomes          map[int][]batchEnd // index -> the content of its parts
 	feeds             map[int][]event    // index -> its messages
 	told              map[int]event      // index -> what a client read
-	cancelled         bool               // a client has asked for it
+	cancelled         bool               // a client has requested it
 }
 
 type batchEnd struct {
@@ -106,7 +106,7 @@ func (c *checker) batchHistories() map[string]*batchHistory {
 	return histories
 }
 
-// mayBeFed: no job is published before the record says that it may have been.
+// mayBeFed: no job is published before the record shows that it may have been.
 func (c *checker) mayBeFed(l *batchHistory, index int, e event) {
 	if len(l.records) == 0 {
 		c.fail("job %d of a batch without a record is published at %v", index, e.at)
@@ -166,7 +166,7 @@ func (c *checker) batchEnds(l *batchHistory) {
 		}
 		return
 	}
-	// Who erases a batch that has ended knows of its end.
+	// Who erases a batch that has ended has seen its end.
 	if last := l.records[len(l.records)-1].batch; end == nil || !last.Announced && last.Phase != batch.Removing {
 		c.fail("batch %s has not ended, or it was told to nobody: %s", l.name, l.records[len(l.records)-1].text)
 		return

@@ -12,7 +12,7 @@ import (
 // threshold is the number of failures in a row that open a breaker.
 const threshold = 5
 
-// sharing is the time in which all hosts know what one has counted.
+// sharing is the time in which all hosts receive what one has counted.
 const sharing = 400 * time.Millisecond
 
 // modelBreaker: of jobs that come one after the other, on whatever host, the fifth in a row that the language model fails opens its

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// believes reports whether somebody had started, not after at, after the broker's clock had been set ahead and before the leader had told
+// believes reports whether a process had started, not after at, after the broker's clock had been set ahead and before the leader had recorded
 // of it: what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time a process starts and judges
 // in the same moment.
 func (c *checker) believes(at time.Duration) (yes bool) {
@@ -20,8 +20,8 @@ func (c *checker) believes(at time.Duration) (yes bool) {
 	return yes || c.unseen(at)
 }
 
-// unseen reports whether the broker's clock had been set twice before somebody asked it in between: what was stamped then is of a time
-// that he does not know of. Who is there asks each second, who is frozen or cut off later.
+// unseen reports whether the broker's clock had been set twice without a reading in between: what was stamped then is of a time
+// that it has not seen. A running process reads it each second, who is frozen or cut off later.
 func (c *checker) unseen(at time.Duration) (yes bool) {
 	away := time.Second
 	if c.h.struck(hostFreeze, hostReplaced, cutBoth, cutUp, cutDown, connReset, brokerKill, brokerRestart) {
@@ -34,7 +34,7 @@ func (c *checker) unseen(at time.Duration) (yes bool) {
 	return yes
 }
 
-// told is when it was written down that the broker's clock was set: for good, unless the bucket was deleted.
+// told is when it was recorded that the broker's clock was set: for good, unless the bucket was deleted.
 func (c *checker) told(since, step time.Duration) time.Duration {
 	at := time.Duration(math.MaxInt64)
 	if c.h.struck(controlLost) {
@@ -48,8 +48,8 @@ func (c *checker) told(since, step time.Duration) time.Duration {
 	return at
 }
 
-// justSet reports whether the broker's clock was set a moment before: a host that was frozen or cut off meanwhile learns it when it
-// hears a stamp.
+// justSet reports whether the broker's clock was set a moment before: a host that was frozen or cut off meanwhile detects it when it
+// receives a stamp.
 func (c *checker) justSet(at time.Duration) bool {
 	return slices.ContainsFunc(c.h.broker.steps(), func(s setting) bool {
 		since := at - s.at.Sub(c.h.start)
@@ -78,7 +78,7 @@ func ahead(sets []setting) (list []moved) {
 // mostLate is how long an attempt record may be under way: hosts are frozen for over an hour.
 const mostLate = 3 * time.Hour
 
-// due is when a retry may start, in true time: the clock by which its delay was told is the one that makes it a delay from now.
+// due is when a retry may start, in true time: the clock by which its delay was set is the one that makes it a delay from now.
 func (c *checker) due(head event) time.Duration {
 	for _, off := range c.offsets(head.at) {
 		due := head.notBefore.Sub(c.h.start) - off
@@ -96,7 +96,7 @@ func (c *checker) offsets(at time.Duration) (list []time.Duration) {
 	off, _ := c.h.broker.off(now)
 	list = append(list, off)
 	for _, s := range c.h.broker.steps() {
-		before, _ := c.h.broker.off(s.at.Add(-1)) // what somebody who has not noticed yet still goes by
+		before, _ := c.h.broker.off(s.at.Add(-1)) // what a process that has not detected it still uses
 		list = append(list, before)
 	}
 	return list

@@ -69,7 +69,7 @@ func (c *checker) attemptsAllowed() {
 	starts := map[string]time.Duration{}
 	c.h.each(func(e event) {
 		if e.session == "" {
-			return // an anonymous job counts its attempts by deliveries, and says so
+			return // an anonymous job counts its attempts by deliveries, and reports that
 		}
 		m, _ := c.messageOf(e)
 		k := fmt.Sprintf("%s (sequence %d) attempt %d", key(e), m.seq, e.attempt)
@@ -85,7 +85,7 @@ func (c *checker) attemptsAllowed() {
 
 // nothingStartsAfterItsEnd: no attempt starts when its job has its outcome, on whatever host that was: records are fenced, what a
 // job does to the world is not. Only the commit of an earlier epoch may come between a new owner's look at the record and its start:
-// the earlier owner thawed in that moment, and nothing tells the new one before its own commit.
+// the earlier owner thawed in that moment, and nothing shows it to the new one before its own commit.
 func (c *checker) nothingStartsAfterItsEnd() {
 	attempt := func(e event, seq uint64) string { return fmt.Sprint(e.session, "/", seq, "/", e.attempt) }
 	epochs := map[string]uint64{}

@@ -82,7 +82,7 @@ func (c *checker) readJobs() {
 	}, removed)
 }
 
-// vanishes says of messages whether they were lost with their stream, before their jobs had ended.
+// vanishes reports of messages whether they were lost with their stream, before their jobs had ended.
 func (c *checker) vanishes() func(event) bool {
 	strikes, done := map[string]time.Duration{}, map[string]bool{} // the last of each stream
 	message := func(e event) string { return fmt.Sprint(e.session, "/", e.seq, "/", e.job) }
@@ -106,7 +106,7 @@ func (c *checker) lostBetween(k faultKind, from, to time.Duration) bool {
 	return slices.ContainsFunc(c.losses, func(e event) bool { return e.text == stores[k] && from <= e.at && e.at <= to })
 }
 
-// forgotten is how many results of a job had been forgotten at a time: an id is remembered as long as its result.
+// forgotten is how many results of a job had expired at a time: an id is kept as long as its result.
 func (c *checker) forgotten(e event, at time.Duration) int {
 	n := 0
 	for _, t := range c.forgot[resultKey(e)] {
@@ -117,7 +117,7 @@ func (c *checker) forgotten(e event, at time.Duration) int {
 	return n
 }
 
-// messageOf is the message that an execution or a commit belongs to: the first one with its id. After the id was forgotten
+// messageOf is the message that an execution or a commit belongs to: the first one with its id. After the id has expired
 // it is the one that the attempt record names: repeats that came before were answered and do not run.
 func (c *checker) messageOf(e event) (m event, known bool) {
 	if lost, ever := c.vanished[key(e)]; ever {
@@ -179,7 +179,7 @@ func (c *checker) commitsInOrder() {
 			if e.record.Last != nil && e.epoch < last.epoch {
 				c.fail("session %s: epoch %d commits after epoch %d", e.session, e.epoch, last.epoch)
 			}
-			again := e.body != last.body && c.lostBetween(recordsLost, last.at, e.at) // nobody remembered the first time
+			again := e.body != last.body && c.lostBetween(recordsLost, last.at, e.at) // no result of the first time was left
 			if e.seq == last.seq && !e.fresh && !again {
 				return // a renewal or an early end
 			}
@@ -191,8 +191,8 @@ func (c *checker) commitsInOrder() {
 	}, committed, removed)
 }
 
-// resultsAreCommitted: a session job's result says what the record says; only early ends have no commit of their own. What
-// is committed after a result was forgotten is another story.
+// resultsAreCommitted: a session job's result has what the record has; only early ends have no commit of their own. What
+// is committed after a result has expired is another story.
 func (c *checker) resultsAreCommitted() {
 	for k, results := range c.outcomes {
 		for n, r := range results {
@@ -238,7 +238,7 @@ func (c *checker) everyJobEnds() {
 	}
 }
 
-// onlyRuns reports whether the stream had been lost in which the job was: until its host has written its outcome nobody else knows it.
+// onlyRuns reports whether the stream had been lost in which the job was: until its host has written its outcome no other process has it.
 func (c *checker) onlyRuns(e event) bool {
 	in := jobsLost
 	if e.session == "" {
@@ -247,7 +247,7 @@ func (c *checker) onlyRuns(e event) bool {
 	return c.lostBetween(in, c.first[key(e)].at, e.at)
 }
 
-// answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id is told so.
+// answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id gets a conflict.
 func (c *checker) answersAreOutcomes() {
 	c.h.each(func(e event) {
 		results := c.outcomes[key(e)]
@@ -273,7 +273,7 @@ func (c *checker) answersAreOutcomes() {
 	}, lookedUp)
 }
 
-// expired reports whether the answer is what a record said that expired before anybody could store the result.
+// expired reports whether the answer is in a record that expired before anybody could store the result.
 func (c *checker) expired(e event) bool {
 	return slices.ContainsFunc(c.commits[e.session], func(o event) bool {
 		return o.job == e.job && canonical(o.body) == canonical(e.body) && slices.ContainsFunc(c.gone[e.session], func(at time.Duration) bool { return at > o.at })
@@ -295,7 +295,7 @@ func (c *checker) hasTwoPayloads(e event) bool {
 	return slices.ContainsFunc(c.vanished[key(e)], other) || slices.ContainsFunc(c.messages[e.session], other)
 }
 
-// stateContinues: each committed turn shows all earlier ones, once, in order, or the reply says that the state was reset.
+// stateContinues: each committed turn shows all earlier ones, once, in order, or the reply reports that the state was reset.
 func (c *checker) stateContinues() {
 	for session, list := range c.commits {
 		var want []string

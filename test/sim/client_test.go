@@ -228,7 +228,7 @@ func (c *client) publish(o op) {
 	c.fetch(o)
 }
 
-// call asks at the endpoint; a call without an id that gets no reply is given up, because nothing can be asked for.
+// call sends to the endpoint; a call without an id that gets no reply is given up, because nothing can be looked up.
 func (c *client) call(o op) {
 	subject := jobs.RPCAnonymous
 	if o.session != "" {
@@ -259,7 +259,7 @@ func (c *client) call(o op) {
 	}
 }
 
-// cancel asks once for the job's end. Whatever becomes of it, the job has one outcome.
+// cancel requests the job's end once. Whatever becomes of it, the job has one outcome.
 func (c *client) cancel(o op) {
 	if !c.sleep(o.cancel) {
 		return
@@ -341,7 +341,7 @@ func (c *client) seeReply(o op, m *nats.Msg) bool {
 	return true
 }
 
-// fetch asks jobs.get until there is an outcome.
+// fetch queries jobs.get until there is an outcome.
 func (c *client) fetch(o op) {
 	wait := 5000
 	if o.polls {
@@ -380,7 +380,7 @@ func (c *client) ask(subject string, o op, wait int, within time.Duration) (*nat
 	return c.p.nc.RequestMsg(m, within)
 }
 
-// seeLookup reports whether jobs.get told the outcome.
+// seeLookup reports whether jobs.get returned the outcome.
 func (c *client) seeLookup(o op, m *nats.Msg, otherwise kind) bool {
 	var v struct {
 		Result struct {

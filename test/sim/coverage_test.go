@@ -42,7 +42,7 @@ func (s *coverage) merge(rows map[string]map[string]int) {
 	}
 }
 
-// What jobs, clients and time do by themselves; a run without one of them proves less than it says.
+// What jobs, clients and time do by themselves; a run without one of them proves less than it reports.
 const (
 	jobFails        = "an attempt failed"
 	jobKills        = "a job killed its worker"

@@ -186,7 +186,7 @@ func (w *world) stopOthers(but *process, d time.Duration) {
 	w.after(d, func() {})
 }
 
-// endBroker asks the director to end the broker. Until it comes to that the process at whose point it happens hears nothing.
+// endBroker has the director end the broker. Until it comes to that the process at whose point it happens receives nothing.
 func (w *world) endBroker(f plannedFault, p *process) {
 	if p != nil {
 		p.cable.partition(true, true)
@@ -222,7 +222,7 @@ func (w *world) inFlight(p *process) bool {
 	return w.history.inFlight(p.name)
 }
 
-// passes is asked by a cable about each publication of a process.
+// passes is called by a cable for each publication of a process.
 func (w *world) passes(p *process, m publication) verdict {
 	if name, makes := strings.CutPrefix(m.subject, "$JS.API.STREAM.CREATE."); makes {
 		return verdict{instead: tapNew(name, m)}
@@ -252,7 +252,7 @@ func side(after bool) string {
 	return ", before"
 }
 
-// arrives is asked by a cable about each message that comes to a host.
+// arrives is called by a cable for each message that comes to a host.
 func (w *world) arrives(p *process, m publication) verdict {
 	if !strings.HasPrefix(m.reply, "$JS.ACK.") || !strings.Contains(m.reply, "."+stream.Jobs+".") {
 		return verdict{}
@@ -268,7 +268,7 @@ func (w *world) arrives(p *process, m publication) verdict {
 	return verdict{before: strike, lost: t.fault.kind == deliveryLost}
 }
 
-// workerPoint is asked by a worker at the edges of an attempt.
+// workerPoint is called by a worker at the edges of an attempt.
 func (w *world) workerPoint(p *pool, at point) {
 	host := w.processOf(p)
 	if host == nil {

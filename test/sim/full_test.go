@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// fill takes a store's room for new keys away for a while. The process at whose point it happens hears nothing until it is
+// fill takes a store's room for new keys away for a while. The process at whose point it happens receives nothing until it is
 // done.
 func (w *world) fill(f plannedFault, p *process) {
 	bucket := "KV_" + stream.Results

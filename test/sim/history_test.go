@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// kind tells what an event is and who saw it.
+// kind is what an event is and who saw it.
 type kind string
 
 // What clients see.
@@ -21,13 +21,13 @@ const (
 	submit   kind = "submit"   // a client sends a job (again)
 	accepted kind = "accepted" // it holds a PubAck
 	unclear  kind = "unclear"  // no PubAck: whether it was stored is unknown
-	refused  kind = "refused"  // the endpoint says that it became no job
+	refused  kind = "refused"  // the endpoint reports that it became no job
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
-	lookedUp kind = "lookedup" // jobs.get said something else
-	cancels  kind = "cancels"  // it asks for the end of a job, or hears what became of that
+	lookedUp kind = "lookedup" // jobs.get returned something else
+	cancels  kind = "cancels"  // it requests the end of a job, or receives what became of that
 	taken    kind = "taken"    // a batch was submitted
 	pageRead kind = "pageread" // it reads how a job of a batch ended
-	gaveUp   kind = "gaveup"   // a client stops waiting, as its plan says
+	gaveUp   kind = "gaveup"   // a client stops waiting, by its plan
 	stuck    kind = "stuck"    // a client was still waiting at the end
 )
 
@@ -64,7 +64,7 @@ const (
 	noted  kind = "noted"  // by health: what was lost, or is somebody else's
 	looked kind = "looked" // at the pushed program, when all is healed
 	final  kind = "final"
-	// logged is what the product says of itself; no checker reads it.
+	// logged is a log line of the product; no checker reads it.
 	logged kind = "log"
 )
 
@@ -84,7 +84,7 @@ type event struct {
 	body    string   // bytes to compare
 	label   string   // session state as the reply names it
 	asked   string   // of a reply: what the entry is that the request would append
-	program string   // of an attempt that starts: what its worker knows of the pushed program
+	program string   // of an attempt that starts: the version of the pushed program in its worker
 
 	incarnation string // of the host that was assigned
 	record      *jobs.Record
@@ -96,7 +96,7 @@ type event struct {
 	part        *batch.Part
 	notBefore   time.Time // of an attempt record: the retry waits until then, by the broker's clock
 	delay       time.Duration
-	by          time.Duration // of the latest step of the broker's clock that is told
+	by          time.Duration // of the latest step of the broker's clock that is recorded
 	fresh       bool          // a commit: the record before it had expired
 }
 

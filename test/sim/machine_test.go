@@ -97,7 +97,7 @@ func (m machine) Mono() clock.Mono {
 	return now.Sub(m.began) + gained - before
 }
 
-// How far clocks are set. The broker's are far enough apart for a checker to know which one a stamp is of, and longer than sessions
+// How far clocks are set. The broker's are far enough apart for a checker to see which one a stamp is of, and longer than sessions
 // may be idle. No clock is worse than worstDrift.
 var (
 	machineSteps = []time.Duration{-25 * time.Hour, -time.Hour, -30 * time.Minute, -3 * time.Second, 3 * time.Second, 30 * time.Minute, 90 * time.Minute, 25 * time.Hour}
@@ -117,7 +117,7 @@ func (w *world) setClock(f plannedFault) {
 	w.clocks.named(f.target).set(pick(r, machineSteps), drift)
 }
 
-// stamped are the times that the broker tells in its answers, and the one in the subject that a delivery is acknowledged on.
+// stamped are the times in the broker's answers, and the one in the subject that a delivery is acknowledged on.
 var stamped = regexp.MustCompile(`"(?:ts|time|created|first_ts|last_ts)":"[0-9][^"]*"`)
 
 const (

@@ -141,7 +141,7 @@ func crowding(r *rand.Rand, o *op) {
 	o.work, o.options = work{X: o.work.X, MS: 2000 + r.IntN(4000)}, map[string]any{}
 }
 
-// sameSessions has few sessions, so that those of both tenants have the same names. The history tells jobs without session apart by
+// sameSessions has few sessions, so that those of both tenants have the same names. The history distinguishes jobs without session by
 // their ids alone.
 func sameSessions(r *rand.Rand, o *op) {
 	switch {

@@ -18,7 +18,7 @@ import (
 // namedWithin is how long health may take to name what was lost, or is somebody else's.
 const namedWithin = 30 * time.Second
 
-// awaitName asks for the health until it names something.
+// awaitName reads the health until it names something.
 func (w *world) awaitName(what string) {
 	begun := time.Now()
 	w.after(0, func() {
@@ -34,7 +34,7 @@ func (w *world) awaitName(what string) {
 }
 
 // lossesAreNamed: health names a store that was lost, and a consumer that is not dspex's, within half a minute. Where another fault
-// strikes meanwhile nobody may have been there to say so.
+// strikes meanwhile nobody may have been there to report it.
 func (c *checker) lossesAreNamed() {
 	var faults []event
 	c.h.each(func(e event) {

@@ -26,14 +26,14 @@ type plan struct {
 	gentle      bool // nothing else is joined with it
 	whole       bool // nothing of it may cost a job an attempt
 	inTurn      bool // one client, one job after the other
-	clustered   bool // hosts and dispatchers know two servers
+	clustered   bool // hosts and dispatchers have the addresses of two servers
 	tenants     bool // clients are of two tenants, with the same sessions and job ids
 	batching    bool // there are batches
 	cancelling  bool // all of them are cancelled
 	batches     []batchPlan
 }
 
-// String tells what the scenario is about.
+// String describes the scenario.
 func (p plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: %d dispatchers, hosts %v, %d clients, latency up to %v, idle time %v\n", p.seed, p.dispatchers, p.hosts, len(p.clients), p.latency, p.idle)
@@ -68,7 +68,7 @@ type op struct {
 	awaits   bool   // the outcome, before the next op
 	lane     string // of an anonymous job
 	reply    bool   // by Dspex-Reply-To, else by jobs.get
-	polls    bool   // asks jobs.get where the job stands, and does not wait there
+	polls    bool   // queries jobs.get where the job stands, and does not wait there
 	msgpack  bool
 	repeat   bool          // of an earlier job, with the same id
 	cancel   time.Duration // after it, the job is cancelled; 0: never
@@ -159,7 +159,7 @@ func makePlan(seed uint64) plan {
 		}
 	}
 	if slices.ContainsFunc(p.faults, func(f plannedFault) bool { return f.kind == allStopped }) {
-		// Keys do not expire by a clock that was set: attempts would be forgotten while their jobs have time left.
+		// Keys do not expire by a clock that was set: attempts would be lost while their jobs have time left.
 		p.faults = slices.DeleteFunc(p.faults, func(f plannedFault) bool { return f.kind == brokerClock })
 	}
 	slices.SortStableFunc(p.faults, func(a, b plannedFault) int { return int(a.at - b.at) })
@@ -226,7 +226,7 @@ func (p *plan) freezeBeforeCall(r *rand.Rand) {
 	}
 }
 
-// startAfterAStep sets the broker's clock, and starts every host again when the leader has had time to tell of it.
+// startAfterAStep sets the broker's clock, and starts every host again when the leader has had time to record it.
 func (p *plan) startAfterAStep(r *rand.Rand) {
 	at := 4*time.Second + time.Duration(r.IntN(4000))*time.Millisecond
 	p.faults = append(p.faults, plannedFault{kind: brokerClock, at: at})
@@ -244,7 +244,7 @@ func (p *plan) storm(r *rand.Rand) {
 	}
 }
 
-// restartLeader restarts the one dispatcher, time and again, under jobs that may start only once. The hosts speak at different
+// restartLeader restarts the one dispatcher, time and again, under jobs that may start only once. The hosts send at different
 // moments of a second.
 func (p *plan) restartLeader(r *rand.Rand) {
 	p.gentle, p.whole, p.dispatchers, p.hosts = true, true, 1, nil
@@ -295,7 +295,7 @@ func (p *plan) twoHosts() {
 	}
 }
 
-// freezeForAnHour stops a host in the middle of a job until what it knows of the session is too old to be written to.
+// freezeForAnHour stops a host in the middle of a job until what it has read of the session is too old to be written to.
 func (p *plan) freezeForAnHour(r *rand.Rand) {
 	p.idle = 3 * time.Second
 	p.twoHosts()
@@ -327,7 +327,7 @@ func (p *plan) addClients(r *rand.Rand) {
 		for n := range 5 + r.IntN(most) {
 			o := p.draw(r, c, n, sessions, all)
 			if p.tenants && o.session == "" && o.job != "" && !o.repeat {
-				o.job = o.work.X // the history tells jobs without session apart by their ids alone
+				o.job = o.work.X // the history distinguishes jobs without session by their ids alone
 			}
 			ops, all = append(ops, o), append(all, o)
 		}

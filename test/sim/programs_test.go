@@ -78,7 +78,7 @@ func (p *tap) seeProgram(m *nats.Msg, e *event) {
 	e.text, e.seq = contentOf(b), b.Version
 }
 
-// following is more than hosts need to know what was stored, once nothing strikes any more.
+// following is more than hosts need to read what was stored, once nothing strikes any more.
 const following = 15 * time.Second
 
 // lookAtPrograms has jobs of many sessions run after everything has healed, if anything was pushed.
@@ -98,7 +98,7 @@ func (w *world) lookAtPrograms() []*client {
 	return []*client{w.startClient("look.1", ops)}
 }
 
-// programsFollow holds what docs say of pushed programs.
+// programsFollow checks what docs state about pushed programs.
 func (c *checker) programsFollow() {
 	var list []event
 	c.h.each(func(e event) { list = append(list, e) }, pushed)
@@ -121,9 +121,9 @@ func first(list []event, content string, from int) int {
 	return -1
 }
 
-// noWorkerGoesBack: what a worker knows was stored, and it is never told what was stored before that.
+// noWorkerGoesBack: what a worker has was stored, and it is never sent what was stored before that.
 func (c *checker) noWorkerGoesBack(list []event) {
-	at := map[string]int{} // worker -> place of what it knows, at least
+	at := map[string]int{} // worker -> place of what it has, at least
 	c.h.each(func(e event) {
 		worker := e.who + " " + e.text
 		if e.kind == died {

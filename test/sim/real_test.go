@@ -189,7 +189,7 @@ func (r *real) finish() {
 	}
 }
 
-// converse appends to one session, a job after the other, each with an id of its own, until it is told to stop.
+// converse appends to one session, a job after the other, each with an id of its own, until it must stop.
 func (r *real) converse(session string, call bool) {
 	nc := r.fleet.connect()
 	for turn := 0; r.ctx.Err() == nil; turn++ {

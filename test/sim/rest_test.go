@@ -97,7 +97,7 @@ func (w *world) left() string {
 		for n := range list.Name() {
 			names = append(names, n)
 		}
-		// A stream that nobody was left to remember is made with the number that is the default.
+		// A stream that no process had a record of is made with the number that is the default.
 		if n, err := stream.PartitionsOf(ctx, w.tap.js); len(names) != w.partitions() && (err != nil || len(names) != n || !w.history.struck(jobsLost)) {
 			out = append(out, "consumers "+strings.Join(names, " "))
 		}

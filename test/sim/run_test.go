@@ -71,7 +71,7 @@ func TestEveryPromiseHoldsUnderFaults(t *testing.T) {
 	}
 }
 
-// nth is the nth of the seeds that are asked for.
+// nth is the nth of the seeds that are requested.
 func nth(t *testing.T, n uint64) uint64 {
 	if *aboutFlag == "" {
 		return n

@@ -78,7 +78,7 @@ func (d dialer) Dial(_, address string) (net.Conn, error) {
 	return nil, errUnreachable
 }
 
-// clustered are the options of a process that knows both servers, the first of them first or the second.
+// clustered are the options of a process with the addresses of both servers, the first of them first or the second.
 func (p *process) clustered() []nats.Option {
 	first := int(p.world.cableIDs.Load() % 2)
 	return []nats.Option{nats.SetCustomDialer(dialer{p.cable}), nats.DontRandomize(), nats.Timeout(time.Second),

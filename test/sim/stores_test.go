@@ -15,8 +15,8 @@ import (
 )
 
 // stores are what an operator deletes. Of assignments, control, dead letters and events nothing is excused, but that a dead letter
-// may come twice: what they hold is no promise, or is written again. Outcomes are forgotten, as when their time is over. A session
-// goes on if a host has it in memory, or says that it begins again; an attempt that nobody remembers is started again. Jobs that had
+// may come twice: what they hold is no promise, or is written again. Outcomes are lost, as when their time is over. A session
+// goes on if a host has it in memory, or reports that it begins again; an attempt without a record is started again. Jobs that had
 // no outcome may be gone. Batches may be unknown, and what was not published of them never runs.
 var stores = map[faultKind]string{assignLost: "KV_" + stream.Assign, controlLost: "KV_" + stream.Control, deadLettersLost: stream.Dead, eventsLost: stream.Events,
 	resultsLost: "KV_" + stream.Results, recordsLost: "KV_" + stream.Sessions, jobsLost: stream.Jobs, anonymousLost: stream.Anonymous, batchesLost: stream.BatchesStream}

@@ -18,7 +18,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// tap listens to what the broker stores: a second consumer on a work queue is refused, RePublish is not. It has its own wire,
+// tap receives what the broker stores: a second consumer on a work queue is refused, RePublish is not. It has its own wire,
 // which no fault cuts.
 type tap struct {
 	h  *history
@@ -69,7 +69,7 @@ func (p *tap) open() (err error) {
 	return nil
 }
 
-// request asks a dispatcher something, as an operator does.
+// request sends a dispatcher a request, as an operator does.
 func (p *tap) request(subject string, body []byte) (*nats.Msg, error) {
 	p.mu.Lock()
 	nc := p.nc

@@ -36,7 +36,7 @@ type worker struct {
 	busy   int
 	gone   chan struct{}
 	states map[string]resident
-	pushed string // what it knows of the program that is pushed; "" nothing
+	pushed string // the version of the pushed program that it has; "" nothing
 }
 
 type resident struct {
@@ -236,7 +236,7 @@ func (s *slot) Tell(t frame.Type, body []byte) error {
 	return nil
 }
 
-// Engine is asked right before an attempt's last look at the clock: there a stopped process stands still.
+// Engine is called right before an attempt's last look at the clock: there a stopped process stands still.
 func (s *slot) Engine() string {
 	s.p.through()
 	return "sim 1"
@@ -249,7 +249,7 @@ func (s *slot) Release() {
 	s.p.announceLocked()
 }
 
-// work is what a job's arguments ask of the worker.
+// work is what a job's arguments have the worker do.
 type work struct {
 	X    string `msgpack:"x"`
 	MS   int    `msgpack:"ms"`   // how long it takes
@@ -390,7 +390,7 @@ func failure(category jobs.Category, code string, retryable bool) frame.Frame {
 // simModel names the breaker of the only language model.
 const simModel = "lm.sim/model"
 
-// models is a host with one language model, which workers need not be told of.
+// models is a host with one language model, which workers need not receive.
 type models struct{}
 
 func (models) Named(string) (jobs.Model, *jobs.Error)  { return jobs.Model{Breaker: simModel}, nil }

@@ -104,7 +104,7 @@ func (w *world) after(d time.Duration, f func()) {
 	w.wg.Go(func() { sleep(d); f() })
 }
 
-// direct plays the faults that have a time and what the points ask for, and returns when all of them are over.
+// direct plays the faults that have a time and those that the points request, and returns when all of them are over.
 func (w *world) direct() {
 	for _, f := range w.plan.faults {
 		w.serveUntil(w.history.start.Add(f.at))
@@ -112,7 +112,7 @@ func (w *world) direct() {
 	}
 	w.serveUntil(w.history.start.Add(w.plan.active))
 	w.points.clear()
-	w.serveUntil(time.Now().Add(time.Millisecond)) // what strikes at this very moment may not have asked yet
+	w.serveUntil(time.Now().Add(time.Millisecond)) // what strikes at this very moment may not have requested anything yet
 	for {
 		w.mu.Lock()
 		end := w.lasting
@@ -125,7 +125,7 @@ func (w *world) direct() {
 	w.history.add(event{kind: fault, who: "director", text: "all is healed"})
 }
 
-// serveUntil does what faults ask the director for: it alone may wait for the whole bubble.
+// serveUntil does what faults request of the director: it alone may wait for the whole bubble.
 func (w *world) serveUntil(at time.Time) {
 	t := time.NewTimer(time.Until(at))
 	defer t.Stop()

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/internal/control"
 )
 
-// pool is a host that says how many of its jobs have ended.
+// pool is a host that reports how many of its jobs have ended.
 type pool struct {
 	r *errorRate
 	b control.Heartbeat

@@ -145,7 +145,7 @@ func TestAHostThatSaysGoodbyeIsDeadAtOnce(t *testing.T) {
 func TestNobodyIsJudgedRightAfterTheJudgeItselfWasFrozen(t *testing.T) {
 	judged(t, func(t *testing.T, b *judging) {
 		b.pass(time.Second)
-		time.Sleep(2 * lease) // what the host has said meanwhile is still in the socket
+		time.Sleep(2 * lease) // what the host has sent meanwhile is still in the socket
 		b.probe = nats.ErrTimeout
 		b.pass(Tick)
 		if !b.lives("h") {

@@ -28,7 +28,7 @@ func TestInAClusterAFullDiskIsWhatTwoRoundsInARowHaveFound(t *testing.T) {
 		{stream.ErrTakesNothing, true},
 		{stream.ErrUnknown, false},
 		{stream.ErrTakesNothing, false},
-		{stream.ErrStoreFull, true}, // the broker said so itself
+		{stream.ErrStoreFull, true}, // the broker itself reported it
 	} {
 		got := round(step.found)
 		if errors.Is(got, stream.ErrStoreFull) != step.full {

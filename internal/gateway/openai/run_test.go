@@ -9,7 +9,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// heard is a sink that tells of each text that it got.
+// heard is a sink that records each text that it got.
 type heard struct {
 	got    chan string
 	deltas []string

@@ -51,10 +51,10 @@ func TestAnEntryCountsOnceAndAnOldOneForWhatIsLeftOfItsTime(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		expect("lm.ancient", breaker.HalfOpen, 0)
 		time.Sleep(10 * time.Second)
-		h.follow(entryOf("lm.new", 6, time.Now().Add(-5*time.Second))) // heard late, but stored since the host started
+		h.follow(entryOf("lm.new", 6, time.Now().Add(-5*time.Second))) // received late, but stored since the host started
 		expect("lm.new", breaker.Open, time.Minute)
 		time.Sleep(time.Minute + time.Millisecond)
-		h.follow(entryOf("lm.new", 6, time.Now())) // a watch that begins again tells it once more
+		h.follow(entryOf("lm.new", 6, time.Now())) // a watch that begins again delivers it once more
 		expect("lm.new", breaker.HalfOpen, 0)
 		h.follow(entryOf("lm.new", 7, time.Now()))
 		expect("lm.new", breaker.Open, time.Minute)

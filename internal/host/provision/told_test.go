@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/frame"
 )
 
-// TestAPushedProgramIsOursInControl: the dispatcher, which knows no frames, would name it as foreign else.
+// TestAPushedProgramIsOursInControl: the dispatcher, which reads no frames, would name it as foreign else.
 func TestAPushedProgramIsOursInControl(t *testing.T) {
 	for _, b := range []frame.ProgramBody{{ID: "qa", Version: 1, Record: []byte{0x80}}, {ID: "qa.b", Version: 2}} {
 		if !control.Ours(pushedKey(b.ID), b.AppendBody(nil)) {
@@ -21,7 +21,7 @@ func TestAPushedProgramIsOursInControl(t *testing.T) {
 	}
 }
 
-// telling collects what workers are told.
+// telling collects what workers are sent.
 type telling struct {
 	mu  sync.Mutex
 	all []string
@@ -55,7 +55,7 @@ func TestWhatWasStoredLastCounts(t *testing.T) {
 	is("qa 3")
 	p.put(frame.ProgramBody{ID: "qa", Version: 2}, 30) // comes late
 	is()
-	p.put(frame.ProgramBody{ID: "qa", Version: 1}, 1<<24) // the bucket was lost, and nobody remembered
+	p.put(frame.ProgramBody{ID: "qa", Version: 1}, 1<<24) // the bucket was lost, and no process had a copy
 	is("qa 1")
 	p.remove(pushedKey("qa"), 1<<24+1)
 	is("qa 1")
@@ -79,7 +79,7 @@ func TestNoJobBeginsBeforeWhatAnotherOneTellsItsWorker(t *testing.T) {
 	overtakes(t, "model", func(tell func() error) error { return k.tell(1, "key", tell) })
 }
 
-// overtakes has two jobs tell their worker the same.
+// overtakes has two jobs send their worker the same.
 func overtakes(t *testing.T, what string, tell func(func() error) error) {
 	t.Helper()
 	var told telling

@@ -12,7 +12,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// resets counts the requests for a reset, each of which is answered when the test says so.
+// resets counts the requests for a reset, each of which is answered when the test allows it.
 type resets struct {
 	jetstream.JetStream
 	asked   int

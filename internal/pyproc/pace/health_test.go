@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// silence is how long after it was heard for the last time a worker counts as hung, and how many PINGs it got meanwhile.
+// silence is how long after its last frame a worker counts as hung, and how many PINGs it got meanwhile.
 func silence(h Health) (took time.Duration, pings int) {
 	heard := true
 	for {
