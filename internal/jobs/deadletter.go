@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -202,18 +201,4 @@ func plainJSON(v any) []byte {
 		panic(err) // text and numbers always encode
 	}
 	return bytes.TrimSpace(b.Bytes())
-}
-
-// ReplayJob is the id of the job that replays a dead letter. Replays of replays keep the first job's id, so that ids do not grow.
-func ReplayJob(job string, letter uint64) string {
-	if i := strings.LastIndex(job, "-r"); i > 0 && contract.Digits(job[i+2:]) {
-		job = job[:i]
-	}
-	return job + "-r" + strconv.FormatUint(letter, 10)
-}
-
-// validReplay reports whether id is what ReplayJob makes for the dead letter of the header Dspex-Replay.
-func validReplay(id, letter string) bool {
-	base, ok := strings.CutSuffix(id, "-r"+letter)
-	return ok && contract.Digits(letter) && contract.ValidToken(base, MaxJobID)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -204,4 +205,56 @@ func Clip(s string) string {
 	}
 	quoted, _ := json.Marshal(s)
 	return string(quoted[1 : len(quoted)-1])
+}
+
+// oneLine makes text fit for a header of at most this many bytes.
+func oneLine(s string, most int) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	if len(b) > most {
+		b = b[:most]
+	}
+	return string(b)
+}
+
+// The first delay between attempts, and the longest (docs/migration.md, "Options").
+const (
+	BackoffBase = contract.BackoffBase
+	BackoffCap  = contract.BackoffCap
+)
+
+// Backoff is a strategy for the delays between attempts.
+type Backoff struct {
+	Kind   string          // "exponential", "linear" or "list"
+	Delays []time.Duration // Kind list: the delay before retry n is Delays[n-1], the last one repeats
+}
+
+// Exponential waits 100, 200, 400, 800 ms...
+func Exponential() Backoff { return Backoff{Kind: "exponential"} }
+
+// Linear waits 100, 200, 300 ms...
+func Linear() Backoff { return Backoff{Kind: "linear"} }
+
+// Delays waits as listed; it is the wire form of the original's backoff function.
+func Delays(d ...time.Duration) Backoff { return Backoff{Kind: "list", Delays: d} }
+
+// Delay is the wait before the given retry (1 is the first).
+func (b Backoff) Delay(retry int) time.Duration {
+	var d time.Duration
+	switch b.Kind {
+	case "linear":
+		d = time.Duration(retry) * BackoffBase
+	case "list":
+		if len(b.Delays) == 0 {
+			return 0
+		}
+		d = b.Delays[min(retry, len(b.Delays))-1]
+	default:
+		d = time.Duration(float64(BackoffBase) * math.Pow(2, float64(min(retry-1, 20))))
+	}
+	return min(d, BackoffCap)
 }

@@ -1,40 +1,9 @@
 package jobs
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"strings"
-
-	"github.com/dspex/dspex/internal/wire"
 )
-
-// Readers of what only some values are ours of. What is not is an error, as what cannot be read.
-
-func (in *fields) kind() Kind {
-	k := Kind(in.str())
-	if in.err == nil && !k.valid() {
-		in.err = fmt.Errorf("outcome %q: expected succeeded, failed, cancelled or expired", Clip(string(k)))
-	}
-	return k
-}
-
-func (in *fields) hash() (h [sha256.Size]byte) {
-	b := in.bin()
-	if in.err == nil && len(b) != len(h) {
-		in.err = fmt.Errorf("hash of %d bytes: expected %d", len(b), len(h))
-	}
-	copy(h[:], b)
-	return h
-}
-
-// body is a reply: what is there goes to clients as it is.
-func (in *fields) body() []byte {
-	b := in.bin()
-	if in.err == nil {
-		in.keep(wire.Check(b, wire.Pass))
-	}
-	return b
-}
 
 // keyed splits the name behind a key's prefix into its tokens, which are ids and the tenant before them; nil: no key is like that.
 func keyed(name string, ids int) (of SessionRef, last string, ok bool) {

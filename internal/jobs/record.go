@@ -2,19 +2,12 @@ package jobs
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/dspex/dspex/internal/wire"
 )
-
-// RecordVersion is the schema of Record, AttemptRecord and Result. A reader that meets a newer one leaves it alone.
-const RecordVersion = 1
-
-// ErrNewer reports that a record was written by a newer version.
-var ErrNewer = errors.New("written by a newer version of dspex")
 
 // Kind is a job's terminal outcome.
 type Kind string
@@ -248,55 +241,6 @@ func ParseResult(b []byte) (*Result, error) {
 	return r, nil
 }
 
-// fields reads a record's positions and keeps the first error.
-type fields struct {
-	*wire.Reader
-	err error
-}
-
-// open checks a stored form and its version and returns the reader behind the version field.
-func open(b []byte, least int) (*fields, int, error) {
-	if err := wire.Check(b, wire.Pass); err != nil {
-		return nil, 0, err
-	}
-	in := &fields{Reader: wire.NewReader(b)}
-	n := in.array()
-	if v := in.uint(); in.err == nil && v > RecordVersion {
-		return nil, 0, fmt.Errorf("%w (version must be at most %d, got %d)", ErrNewer, RecordVersion, v)
-	}
-	if in.err == nil && n < least {
-		in.err = fmt.Errorf("%d fields: expected at least %d", n, least)
-	}
-	return in, n, in.err
-}
-
-func (in *fields) close(extra int) error {
-	for range extra {
-		in.keep(in.Skip())
-	}
-	return in.err
-}
-
-func (in *fields) keep(err error) {
-	if in.err == nil {
-		in.err = err
-	}
-}
-
-func (in *fields) array() int    { v, err := in.Array(); in.keep(err); return v }
-func (in *fields) int() int64    { v, err := in.Int(); in.keep(err); return v }
-func (in *fields) uint() uint64  { v, err := in.Uint(); in.keep(err); return v }
-func (in *fields) str() string   { v, err := in.Str(); in.keep(err); return v }
-func (in *fields) boolean() bool { v, err := in.Bool(); in.keep(err); return v }
-func (in *fields) bin() []byte {
-	if in.Nil() {
-		return nil
-	}
-	v, err := in.Bin()
-	in.keep(err)
-	return v
-}
-
 func (in *fields) outcome() *Outcome {
 	n := in.array()
 	o := &Outcome{Job: in.str(), Sequence: in.uint(), Epoch: in.uint(), Attempt: in.attempt()}
@@ -314,9 +258,12 @@ func (in *fields) outcome() *Outcome {
 	return o
 }
 
-func appendBin(dst, b []byte) []byte {
-	if b == nil {
-		return wire.AppendNil(dst)
+// Readers of what only some values are ours of. What is not is an error, as what cannot be read.
+
+func (in *fields) kind() Kind {
+	k := Kind(in.str())
+	if in.err == nil && !k.valid() {
+		in.err = fmt.Errorf("outcome %q: expected succeeded, failed, cancelled or expired", Clip(string(k)))
 	}
-	return wire.AppendBin(dst, b)
+	return k
 }

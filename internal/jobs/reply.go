@@ -189,20 +189,6 @@ func errorIn(in *wire.Reader) (e Error, failed bool) {
 	return e, true
 }
 
-// oneLine makes text fit for a header of at most this many bytes.
-func oneLine(s string, most int) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c < ' ' || c == 0x7f {
-			b[i] = ' '
-		}
-	}
-	if len(b) > most {
-		b = b[:most]
-	}
-	return string(b)
-}
-
 // Answer is a reply on the wire: headers, and the body in the requested form. A value that has no JSON form
 // stays MessagePack, and its header reports it.
 func Answer(contentType, job string, attempt int, body []byte) (header map[string][]string, data []byte) {

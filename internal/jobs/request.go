@@ -226,26 +226,6 @@ func skip(in *wire.Reader) *Error {
 	return nil
 }
 
-// duration reads milliseconds or text with a unit.
-func duration(in *wire.Reader) (time.Duration, bool) {
-	switch in.Kind() {
-	case wire.Int:
-		v, err := in.Int()
-		if err != nil || v > int64(MaxTimeout/time.Millisecond) || v < 0 {
-			return 0, false
-		}
-		return time.Duration(v) * time.Millisecond, true
-	case wire.Str:
-		s, err := in.Str()
-		if err != nil || len(s) > 32 {
-			return 0, false
-		}
-		d, err := time.ParseDuration(s)
-		return d, err == nil
-	}
-	return 0, false
-}
-
 // modelless are the built-in commands that never call a language model; a user's own may.
 var modelless = []string{"ping", "create_program", "list_programs", "get_program_info", "delete_program", "push_program", "withdraw_program", "get_stats", "reset_state",
 	"cleanup_session", "erase_session", "import_session", "cleanup", "shutdown", "get_session_data", "update_session_data"}

@@ -10,10 +10,8 @@ import (
 
 // Retry arithmetic (docs/migration.md, "Options").
 const (
-	BackoffBase = contract.BackoffBase
-	BackoffCap  = contract.BackoffCap
-	MaxRetries  = contract.MaxRetries
-	MaxJitter   = contract.MaxJitter
+	MaxRetries = contract.MaxRetries
+	MaxJitter  = contract.MaxJitter
 	// RetryAfterCap bounds what a provider's Retry-After can make a session wait.
 	RetryAfterCap = 10 * time.Minute
 )
@@ -30,38 +28,6 @@ func ResultTTL(m Mode) time.Duration {
 		return CallResultTTL
 	}
 	return QueueResultTTL
-}
-
-// Backoff is a strategy for the delays between attempts.
-type Backoff struct {
-	Kind   string          // "exponential", "linear" or "list"
-	Delays []time.Duration // Kind list: the delay before retry n is Delays[n-1], the last one repeats
-}
-
-// Exponential waits 100, 200, 400, 800 ms...
-func Exponential() Backoff { return Backoff{Kind: "exponential"} }
-
-// Linear waits 100, 200, 300 ms...
-func Linear() Backoff { return Backoff{Kind: "linear"} }
-
-// Delays waits as listed; it is the wire form of the original's backoff function.
-func Delays(d ...time.Duration) Backoff { return Backoff{Kind: "list", Delays: d} }
-
-// Delay is the wait before the given retry (1 is the first).
-func (b Backoff) Delay(retry int) time.Duration {
-	var d time.Duration
-	switch b.Kind {
-	case "linear":
-		d = time.Duration(retry) * BackoffBase
-	case "list":
-		if len(b.Delays) == 0 {
-			return 0
-		}
-		d = b.Delays[min(retry, len(b.Delays))-1]
-	default:
-		d = time.Duration(float64(BackoffBase) * math.Pow(2, float64(min(retry-1, 20))))
-	}
-	return min(d, BackoffCap)
 }
 
 // Policy is a job's own retry policy. The zero Policy leaves everything to the error's category.
@@ -197,4 +163,24 @@ func backoff(in *wire.Reader) (Backoff, bool) {
 		return Delays(delays...), true
 	}
 	return Backoff{}, false
+}
+
+// duration reads milliseconds or text with a unit.
+func duration(in *wire.Reader) (time.Duration, bool) {
+	switch in.Kind() {
+	case wire.Int:
+		v, err := in.Int()
+		if err != nil || v > int64(contract.MaxTimeout/time.Millisecond) || v < 0 {
+			return 0, false
+		}
+		return time.Duration(v) * time.Millisecond, true
+	case wire.Str:
+		s, err := in.Str()
+		if err != nil || len(s) > 32 {
+			return 0, false
+		}
+		d, err := time.ParseDuration(s)
+		return d, err == nil
+	}
+	return 0, false
 }
