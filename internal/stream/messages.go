@@ -181,6 +181,15 @@ func (a *Access) ResetConsumer(ctx context.Context, name string) error {
 	return err
 }
 
+// Sent is how many deliveries a partition's consumer has made since it was created or reset.
+func (a *Access) Sent(ctx context.Context, name string) (uint64, error) {
+	c, err := a.JS.Consumer(ctx, Jobs, name)
+	if err != nil {
+		return 0, err
+	}
+	return c.CachedInfo().Delivered.Consumer, nil
+}
+
 // Reconnects gets a value each time that the connection was recreated, until stop is called.
 func (a *Access) Reconnects() (c <-chan nats.Status, stop func()) {
 	connected := a.NC.StatusChanged(nats.CONNECTED)

@@ -19,22 +19,23 @@ const (
 	batchPatience = 30 * time.Minute // until the last batch has ended: what a lost store held of it is published again after 5 and 10 minutes
 	draining      = time.Minute      // until the queues are empty and all partitions stay where they are
 	calm          = 20 * time.Second
-	ackTime       = 10 * time.Minute // more, where a delivery was lost that no other one followed: AckWait brings it again
+	missed        = time.Minute      // more, where a delivery was lost that no other one followed: its owner compares twice
 )
 
-func (p plan) ackTime() time.Duration {
+// missing is how much longer rest may take where deliveries are lost.
+func (p plan) missing() time.Duration {
 	if p.clustered { // what was under way to a server that falls silent is lost
-		return ackTime
+		return missed
 	}
 	if slices.ContainsFunc(p.triggers, func(t *trigger) bool { return t.fault.kind == deliveryLost }) {
-		return ackTime
+		return missed
 	}
 	return 0
 }
 
 // awaitClients waits for all clients and records whoever still waits after the patience.
 func (w *world) awaitClients(clients []*client, most time.Duration) {
-	limit := time.NewTimer(most + w.plan.ackTime())
+	limit := time.NewTimer(most + w.plan.missing())
 	defer limit.Stop()
 	for _, c := range clients {
 		select {
@@ -61,7 +62,7 @@ func (w *world) awaitClients(clients []*client, most time.Duration) {
 // awaitRest waits until nothing is left to do and records what is left all the same.
 func (w *world) awaitRest() {
 	var left string
-	for end := time.Now().Add(draining + w.plan.ackTime()); time.Now().Before(end); sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(draining + w.plan.missing()); time.Now().Before(end); sleep(500 * time.Millisecond) {
 		if left = w.left(); left != "" {
 			continue
 		}

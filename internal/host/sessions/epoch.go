@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/dspex/dspex/internal/host/driver"
 	"github.com/dspex/dspex/internal/jobs"
@@ -41,6 +42,8 @@ func (s *service) Epoch(ctx context.Context, epoch uint64, subjects []string) er
 func (p *partition) watch(ctx context.Context) error {
 	connected, stop := p.on.Reconnects()
 	defer stop()
+	comparing := time.NewTicker(compareEvery)
+	defer comparing.Stop()
 	for {
 		newest, changed := p.owned.Moved()
 		if newest > p.epoch {
@@ -56,6 +59,8 @@ func (p *partition) watch(ctx context.Context) error {
 		case <-changed:
 		case <-connected:
 			p.reset()
+		case <-comparing.C:
+			p.owned.Running.Go(func() { p.compare(ctx) })
 		}
 	}
 }

@@ -64,3 +64,34 @@ func (p *partition) inOrder(sequence uint64) bool {
 	}
 	return ok
 }
+
+// compareEvery is how often an owner compares what has come with what the broker has sent. A lost delivery that no other one follows
+// shows in nothing else until AckWait is over.
+const compareEvery = 20 * time.Second
+
+// compare requests everything un-acked again if a delivery is missing, and was at the comparison before.
+func (p *partition) compare(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	sent, err := p.on.Sent(ctx, p.want.Name)
+	if err == nil && p.misses(sent) {
+		p.on.Log.Warn("delivery_lost", "partition", p.owned.N, "epoch", p.epoch)
+		p.reset()
+	}
+}
+
+// misses reports whether the delivery that is next was sent long ago. sent: how many were.
+func (p *partition) misses(sent uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := p.next
+	if p.resetting {
+		next = 1
+	}
+	before := p.missing
+	p.missing = 0
+	if sent >= next && !p.asking {
+		p.missing = next
+	}
+	return p.missing != 0 && p.missing == before
+}

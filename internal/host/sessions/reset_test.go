@@ -74,3 +74,38 @@ func TestWhenTheFirstDeliveryBehindAResetIsLostALaterOneAsksAgain(t *testing.T) 
 		}
 	})
 }
+
+func TestADeliveryCountsAsLostWhenItWasMissingTwice(t *testing.T) {
+	p := &partition{next: 1}
+	comes := func() {
+		if p.resetting {
+			p.next = 1
+		}
+		p.inOrder(p.next)
+	}
+	for _, step := range []struct {
+		what string
+		does func()
+		sent uint64
+		want bool
+	}{
+		{"nothing was sent", nil, 0, false},
+		{"it is under way", nil, 1, false},
+		{"it has not come", nil, 1, true},
+		{"it came at last", comes, 1, false},
+		{"the second is under way", nil, 2, false},
+		{"it came, the third is under way", comes, 3, false},
+		{"a reset was made, the first behind it is under way", func() { p.resetting = true }, 3, false},
+		{"it has not come", nil, 1, true},
+		{"another reset is under way", func() { p.asking = true }, 1, false},
+		{"the first behind it is under way", func() { p.asking = false }, 1, false},
+		{"it has come", comes, 1, false},
+	} {
+		if step.does != nil {
+			step.does()
+		}
+		if got := p.misses(step.sent); got != step.want {
+			t.Errorf("%s: lost %v, want %v", step.what, got, step.want)
+		}
+	}
+}

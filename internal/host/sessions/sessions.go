@@ -140,6 +140,7 @@ type partition struct {
 	asking    bool      // askReset runs
 	again     bool      // and has to request (once more)
 	answered  time.Time // local clock: the last reset was
+	missing   uint64    // consumer sequence that had been sent, and had not come, when that was last compared; 0: none
 	closing   bool
 }
 
