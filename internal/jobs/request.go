@@ -233,6 +233,17 @@ var modelless = []string{"ping", "create_program", "list_programs", "get_program
 // UsesLM reports whether a command may call a language model.
 func UsesLM(command string) bool { return !slices.Contains(modelless, command) }
 
+// CallsLM reports whether a built-in command always calls a language model.
+func CallsLM(command string) bool { return command == "predict" || command == "execute_program" }
+
+// Model is a language model that a job can use.
+type Model struct {
+	Key     string // changes whenever the profile does; "": none is configured
+	Profile []byte // body of the LM frame
+	Breaker string // name of its circuit breaker
+	Chosen  bool   // a client named it, and no profile of the host has it
+}
+
 var setLMArgs = []string{"model", "provider", "api_key", "temperature", "max_tokens", "session_id"}
 
 // refuseSecrets keeps API keys out of the stream: a key travels as a reference to the host's environment or files. Under a
