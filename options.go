@@ -88,8 +88,8 @@ func Exponential() Backoff { return Backoff{name: "exponential"} }
 // Delays waits as listed, 1 to 20 delays of 30 s at most; the last one repeats.
 func Delays(delays ...time.Duration) Backoff { return Backoff{delays: delays} }
 
-// BackoffFunc calls f for the delay before each retry; attempt counts from 1. The client evaluates it when the job is asked
-// for, once for each retry that the job may have: what travels is the list.
+// BackoffFunc calls f for the delay before each retry; attempt counts from 1. The client evaluates it when the job is
+// requested, once for each retry that the job may have: what travels is the list.
 func BackoffFunc(f func(attempt int) time.Duration) Backoff { return Backoff{delay: f} }
 
 // WithBackoff sets the delays between attempts.

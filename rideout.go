@@ -35,7 +35,7 @@ const (
 	longWait = time.Second
 	// nobodyThere is how long no dispatcher may be found: a cut-off broker is left sooner.
 	nobodyThere = 12 * time.Second
-	// noneHadRoom is how long none may be found on a single broker: while more comes at once than they can read, the broker says the
+	// noneHadRoom is how long none may be found on a single broker: while more comes at once than they can read, the broker answers the
 	// same as when there is none.
 	noneHadRoom = 3 * time.Second
 	// watchPause is the time between two looks at a connection whose requests wait long. Jobs may take minutes.

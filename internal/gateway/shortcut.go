@@ -44,7 +44,7 @@ func (g *Gateway) shortcut(next http.Handler) http.Handler {
 	})
 }
 
-// callOf returns the session and the pattern of a request whose path is one of a call, and that asks for nothing but the reply.
+// callOf returns the session and the pattern of a request whose path is one of a call, and that requests nothing but the reply.
 func callOf(r *http.Request) (session, pattern string) {
 	if r.Method != http.MethodPost || r.URL.RawQuery != "" || r.Header["Prefer"] != nil || accepts(r.Header.Get("Accept"), eventStream) {
 		return "", ""

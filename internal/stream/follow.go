@@ -41,7 +41,7 @@ func followAll(ctx context.Context, js jetstream.JetStream, bucket, filter strin
 	}
 }
 
-// followPause is the time between looks whether the bucket is still the one that is followed: one that was recreated tells
+// followPause is the time between looks whether the bucket is still the one that is followed: one that was recreated sends
 // those who followed the earlier one nothing, or late.
 const followPause = 3 * time.Second
 

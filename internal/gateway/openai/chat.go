@@ -2,6 +2,8 @@ package openai
 
 import (
 	"net/http"
+
+	"github.com/dspex/dspex"
 )
 
 var chatKeys = keys("model", "messages", "stream", "stream_options", "temperature", "user", "store")
@@ -19,7 +21,7 @@ type chatBody struct {
 	Store       bool     `json:"store"`
 }
 
-func (b chatBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
+func (b *chatBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
 	p := prompt{model: b.Model, temperature: b.Temperature, stream: b.Stream, usage: b.StreamOptions.IncludeUsage}
 	if b.Model == "" {
 		return p, invalid("model", "missing_required_parameter", "model must be given: GET /v1/models lists them")
@@ -37,36 +39,9 @@ func (b chatBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	var body chatBody
-	if f := readBody(r, chatKeys, &body); f != nil {
-		f.write(w)
-		return
-	}
-	c := s.Who(r.Context())
-	p, f := body.prompt(r, c)
-	if f != nil {
-		f.write(w)
-		return
-	}
-	job := jobOf(r, c, p.session)
-	m, err := s.planned(r.Context(), c, p, job)
-	if err != nil {
-		failed(err).write(w)
-		return
-	}
-	w.Header().Set("Dspex-Job", job.ID)
-	of := completion{id: "chatcmpl-" + job.ID, created: now(), model: p.model}
-	if p.stream {
-		if f := s.streamed(r.Context(), c, m, &chatSink{newEvents(w), of, p.usage}); f != nil {
-			f.write(w)
-		}
-		return
-	}
-	text, u, err := s.whole(r.Context(), c, m)
-	if err != nil {
-		failed(err).write(w)
-		return
-	}
-	writeJSON(w, http.StatusOK, of.whole(text, u))
+	s.serve(w, r, chatKeys, &body, body.prompt, func(p prompt, job dspex.JobRef) answer {
+		return completion{id: "chatcmpl-" + job.ID, created: now(), model: p.model, usage: p.usage}
+	})
 }
 
 // completion is what all parts of an answer have in common.
@@ -74,13 +49,16 @@ type completion struct {
 	id      string
 	created int64
 	model   string
+	usage   bool // at the end of a stream, too
 }
+
+func (c completion) streamTo(out events) sink { return &chatSink{out, c} }
 
 func (c completion) with(object string, choices []any, u any) map[string]any {
 	return map[string]any{"id": c.id, "object": object, "created": c.created, "model": c.model, "choices": choices, "usage": u}
 }
 
-func (c completion) whole(text string, u used) map[string]any {
+func (c completion) whole(text string, u used) any {
 	said := map[string]any{"role": "assistant", "content": text, "refusal": nil}
 	return c.with("chat.completion", []any{map[string]any{"index": 0, "message": said, "finish_reason": "stop", "logprobs": nil}}, u.chat())
 }
@@ -93,7 +71,6 @@ func (u used) chat() map[string]any {
 type chatSink struct {
 	events
 	completion
-	usage bool
 }
 
 func (s *chatSink) chunk(delta map[string]any, finish any) error {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+
+	"github.com/dspex/dspex"
 )
 
 var responseKeys = keys("model", "input", "instructions", "stream", "stream_options", "temperature", "user", "store", "conversation", "previous_response_id")
@@ -37,7 +39,7 @@ func sessionOfResponse(id string) (string, *failure) {
 	return session, nil
 }
 
-func (b responseBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
+func (b *responseBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
 	p := prompt{model: b.Model, system: b.Instructions, temperature: b.Temperature, stream: b.Stream}
 	if b.Model == "" {
 		return p, invalid("model", "missing_required_parameter", "model must be given: GET /v1/models lists them")
@@ -91,36 +93,15 @@ func (b responseBody) chooseSession(r *http.Request, c Caller, p *prompt) *failu
 
 func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 	var body responseBody
-	if f := readBody(r, responseKeys, &body); f != nil {
-		f.write(w)
-		return
-	}
-	c := s.Who(r.Context())
-	p, f := body.prompt(r, c)
-	if f != nil {
-		f.write(w)
-		return
-	}
-	job := jobOf(r, c, p.session)
-	m, err := s.planned(r.Context(), c, p, job)
-	if err != nil {
-		failed(err).write(w)
-		return
-	}
-	w.Header().Set("Dspex-Job", job.ID)
-	of := response{id: responseID(job.ID, p.session), job: job.ID, created: now(), prompt: p, previous: body.Previous, store: body.Store == nil || *body.Store}
-	if p.stream {
-		if f := s.streamed(r.Context(), c, m, &responseSink{events: newEvents(w), response: of}); f != nil {
-			f.write(w)
-		}
-		return
-	}
-	text, u, err := s.whole(r.Context(), c, m)
-	if err != nil {
-		failed(err).write(w)
-		return
-	}
-	writeJSON(w, http.StatusOK, of.body("completed", []any{of.item("completed", text)}, u.response(), nil))
+	s.serve(w, r, responseKeys, &body, body.prompt, func(p prompt, job dspex.JobRef) answer {
+		return response{id: responseID(job.ID, p.session), job: job.ID, created: now(), prompt: p, previous: body.Previous, store: body.Store == nil || *body.Store}
+	})
+}
+
+func (r response) streamTo(out events) sink { return &responseSink{events: out, response: r} }
+
+func (r response) whole(text string, u used) any {
+	return r.body("completed", []any{r.item("completed", text)}, u.response(), nil)
 }
 
 func (u used) response() map[string]any {

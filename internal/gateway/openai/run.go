@@ -12,6 +12,46 @@ import (
 	"github.com/dspex/dspex"
 )
 
+// answer is an answer in the form of one endpoint.
+type answer interface {
+	streamTo(out events) sink
+	whole(text string, u used) any
+}
+
+// serve answers a request: it reads the body, makes a plan of its prompt, and runs that. of makes the answer of the job that runs.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, known map[string]bool, body any, ask func(*http.Request, Caller) (prompt, *failure), of func(prompt, dspex.JobRef) answer) {
+	if f := readBody(r, known, body); f != nil {
+		f.write(w)
+		return
+	}
+	c := s.Who(r.Context())
+	p, f := ask(r, c)
+	if f != nil {
+		f.write(w)
+		return
+	}
+	job := jobOf(r, c, p.session)
+	m, err := s.planned(r.Context(), c, p, job)
+	if err != nil {
+		failed(err).write(w)
+		return
+	}
+	w.Header().Set("Dspex-Job", job.ID)
+	out := of(p, job)
+	if p.stream {
+		if f := s.streamed(r.Context(), c, m, out.streamTo(newEvents(w))); f != nil {
+			f.write(w)
+		}
+		return
+	}
+	text, u, err := s.whole(r.Context(), c, m)
+	if err != nil {
+		failed(err).write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, out.whole(text, u))
+}
+
 // whole runs a plan and returns its text.
 func (s *Server) whole(ctx context.Context, c Caller, m *plan) (string, used, error) {
 	reply, err := execute(ctx, c.Client, m.job.Session, m.command, m.args, m.options...)

@@ -104,7 +104,7 @@ func (a *Attempt) Release() {
 }
 
 // CallIfMine calls the worker, unless another host may have the job by now. A host that stood still (SIGSTOP, a paused machine) does
-// not notice it: so the last look before a call is at the clock, which goes on while the machine is suspended.
+// not detect it: so the last look before a call is at the clock, which goes on while the machine is suspended.
 func (a *Attempt) CallIfMine(call frame.CallBody, out *Output) {
 	if out.Stale = a.r.On.Clock.Mono()-a.confirmed >= a.lease; !out.Stale {
 		a.r.call(a, call, out)

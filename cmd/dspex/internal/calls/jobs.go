@@ -22,71 +22,69 @@ func Jobs(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func jobsGetCommand(a *cli.App) *cobra.Command {
+// ofJob completes a command about one job, which its argument and --session name.
+func ofJob(a *cli.App, cmd *cobra.Command, run func(context.Context, *dspex.Client, dspex.JobRef) error) *cobra.Command {
 	var session string
-	cmd := &cobra.Command{
-		Use:   "get JOB",
-		Short: "Show the state of a job, or its outcome",
-		Long:  "Show the state of a job, or its outcome.\n\nExit status: 0 even if the job failed. Otherwise as for call.",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := cli.SessionGiven(cmd); err != nil {
-				return err
-			}
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				job, err := c.GetJob(ctx, dspex.JobRef{Session: session, ID: args[0]})
-				if err != nil {
-					return err
-				}
-				return sayJob(a, job)
-			})
-		},
+	cmd.Args = cobra.ExactArgs(1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := cli.SessionGiven(cmd); err != nil {
+			return err
+		}
+		return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+			return run(ctx, c, dspex.JobRef{Session: session, ID: args[0]})
+		})
 	}
 	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
 	return cmd
 }
 
+func jobsGetCommand(a *cli.App) *cobra.Command {
+	return ofJob(a, &cobra.Command{
+		Use:   "get JOB",
+		Short: "Show the state of a job, or its outcome",
+		Long:  "Show the state of a job, or its outcome.\n\nExit status: 0 even if the job failed. Otherwise as for call.",
+	}, func(ctx context.Context, c *dspex.Client, ref dspex.JobRef) error {
+		job, err := c.GetJob(ctx, ref)
+		if err != nil {
+			return err
+		}
+		return sayJob(a, job)
+	})
+}
+
 func jobsWaitCommand(a *cli.App) *cobra.Command {
-	var session string
 	var timeout time.Duration
-	cmd := &cobra.Command{
+	cmd := ofJob(a, &cobra.Command{
 		Use:   "wait JOB",
 		Short: "Wait for a job and print its result, like call",
 		Long:  "Wait for a job and print its result, like call.\n\n" + cli.ExitHelp,
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := cli.SessionGiven(cmd); err != nil {
-				return err
-			}
+		PreRunE: func(*cobra.Command, []string) error {
 			if timeout < 0 {
 				return cli.Usage("--timeout must not be negative")
 			}
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				if timeout > 0 {
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeout(ctx, timeout)
-					defer cancel()
-				}
-				job := dspex.JobRef{Session: session, ID: args[0]}
-				if _, err := c.GetJob(ctx, job); unknown(err) { // Wait would wait for it to come
-					return err
-				}
-				said := watch(ctx, a, c, job)
-				defer said.stop()
-				reply, err := c.Wait(ctx, job)
-				said.stop()
-				return sayReply(a, reply, err)
-			})
+			return nil
 		},
-	}
-	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
+	}, func(ctx context.Context, c *dspex.Client, job dspex.JobRef) error {
+		if timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, timeout)
+			defer cancel()
+		}
+		if _, err := c.GetJob(ctx, job); unknown(err) { // Wait would wait for it to come
+			return err
+		}
+		said := watch(ctx, a, c, job)
+		defer said.stop()
+		reply, err := c.Wait(ctx, job)
+		said.stop()
+		return sayReply(a, reply, err)
+	})
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default until it ends)")
 	return cmd
 }
 
 func jobsCancelCommand(a *cli.App) *cobra.Command {
-	var session string
-	cmd := &cobra.Command{
+	return ofJob(a, &cobra.Command{
 		Use:   "cancel JOB",
 		Short: "Cancel a job: queued, waiting for a retry, or running",
 		Long: `Cancel a job and show its outcome. A queued job never runs; a running one is stopped, and its worker is replaced if it
@@ -94,22 +92,13 @@ does not stop. A job that has already ended keeps its outcome.
 
 Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call.`,
 		Example: "  dspex jobs cancel order-1 --session user_123",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := cli.SessionGiven(cmd); err != nil {
-				return err
-			}
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-				job, err := c.Cancel(ctx, dspex.JobRef{Session: session, ID: args[0]})
-				if err != nil {
-					return err
-				}
-				return sayJob(a, job)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
-	return cmd
+	}, func(ctx context.Context, c *dspex.Client, ref dspex.JobRef) error {
+		job, err := c.Cancel(ctx, ref)
+		if err != nil {
+			return err
+		}
+		return sayJob(a, job)
+	})
 }
 
 func sayJob(a *cli.App, job dspex.Job) error {

@@ -187,7 +187,7 @@ modules; its next jobs use the state, on every host. With --signature PROGRAM is
 	return cmd
 }
 
-// said writes a description of what was done as a sentence, or as the result.
+// said writes what was done as a sentence, or as the result.
 func said(a *cli.App, r dspex.Reply, text string) error {
 	if !a.Text() {
 		return a.Say(r.Result)

@@ -187,8 +187,9 @@ func (a *App) SayError(err error, status int) {
 	}
 }
 
-// SayFailure writes the error of a job for people.
+// SayFailure writes the error of a job for people, in the words of the command line.
 func (a *App) SayFailure(e *dspex.Error) {
+	e = inFlags(e)
 	kind := []string{a.Paint(a.Err, Red, "failed:")}
 	if e.Category != "" {
 		kind = append(kind, a.Paint(a.Err, Bold, Word(string(e.Category))))
