@@ -5,6 +5,7 @@
 package jobs
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,6 +25,26 @@ type Envelope struct {
 	Type     string        // content type of body and reply
 	Role     Role          // of whoever requested it
 	Trace    string        // traceparent of the client, "" if there is none
+}
+
+// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions keep
+// apart; no message names its owner.
+type Role string
+
+// The roles. Each may do what those before it may.
+const (
+	RoleClient   Role = ""                    // calls and publishes jobs
+	RoleTenant   Role = contract.RoleTenant   // looks after the sessions of one tenant
+	RoleOperator Role = contract.RoleOperator // looks after the deployment
+)
+
+// roleOf reads a role that a dispatcher has noted. One that is not known gives no rights.
+func roleOf(text string) Role {
+	switch role := Role(text); role {
+	case RoleTenant, RoleOperator:
+		return role
+	}
+	return RoleClient
 }
 
 var knownHeaders = []string{HeaderJob, HeaderMode, HeaderReplyTo, HeaderDeadline, HeaderReplay}
@@ -59,82 +80,120 @@ func ParseStored(subject string, h map[string][]string, seq uint64, accounts boo
 	return from, env, bad
 }
 
+// given are the values of the headers that have a meaning.
+type given struct{ replyTo, kind, job, replay, mode, deadline, trace, role string }
+
+func valuesOf(h map[string][]string) given {
+	one := func(key string) string { return one(h, key) }
+	return given{
+		replyTo: one(HeaderReplyTo), kind: one(HeaderContentType), job: one(HeaderJob), replay: one(HeaderReplay),
+		mode: one(HeaderMode), deadline: one(HeaderDeadline), trace: one(contract.HeaderTraceparent), role: one(HeaderRole),
+	}
+}
+
+// parseHeaders reads all headers whatever is wrong with one of them, and returns the first error.
 func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Error) {
-	env := Envelope{Mode: ModeQueue, Type: JSON}
+	v, env := valuesOf(h), Envelope{Mode: ModeQueue, Type: JSON}
 	if seq > 0 {
 		env.Job = SequenceJob(seq)
 	}
-	var first *Error
-	note := func(e *Error) {
-		if first == nil {
-			first = e
-		}
+	bad := cmp.Or(
+		env.readReplyTo(v.replyTo, kept),
+		env.readType(v.kind),
+		env.readJob(v.job, v.replay, seq),
+		env.readMode(v.mode),
+		env.readDeadline(v.deadline),
+		checkHeaders(h, kept),
+	)
+	if _, _, _, ok := contract.ParseTraceparent(v.trace); ok { // of others no job fails: W3C Trace Context has them left alone
+		env.Trace = v.trace
 	}
-	if to := one(h, HeaderReplyTo); to != "" {
-		if ValidReply(to) || kept && ValidInbox(to) {
-			env.ReplyTo = to
-		} else {
-			note(Refused(CodeBadReply, HeaderReplyTo, "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is not allowed"))
-		}
+	if kept {
+		env.Role = roleOf(v.role)
 	}
-	kind, e := ContentType(one(h, HeaderContentType))
-	if e != nil {
-		note(e)
-	} else {
+	return env, bad
+}
+
+func (env *Envelope) readReplyTo(to string, kept bool) *Error {
+	switch {
+	case to == "":
+	case ValidReply(to) || kept && ValidInbox(to):
+		env.ReplyTo = to
+	default:
+		return Refused(CodeBadReply, HeaderReplyTo, "a subject without wildcards under _INBOX. or dspex.reply.", "the reply subject is not allowed")
+	}
+	return nil
+}
+
+func (env *Envelope) readType(text string) *Error {
+	kind, bad := ContentType(text)
+	if bad == nil {
 		env.Type = kind
 	}
-	if id := one(h, HeaderJob); id != "" {
-		if ValidJob(id) || validReplay(id, one(h, HeaderReplay)) {
-			env.Job, env.Chosen = id, true
-		} else {
-			note(Refused(CodeBadJob, HeaderJob, "1 to 48 of A-Z a-z 0-9 _ -, not q<digits>, not ending in -r<digits>", "the job id is not allowed"))
-		}
+	return bad
+}
+
+// readJob takes the id that the client chose. letter is the header Dspex-Replay, which only the dispatcher may send.
+func (env *Envelope) readJob(id, letter string, seq uint64) *Error {
+	replays := validReplay(id, letter)
+	switch {
+	case id == "":
+	case replays || ValidJob(id):
+		env.Job, env.Chosen = id, true
+	default:
+		return Refused(CodeBadJob, HeaderJob, "1 to 48 of A-Z a-z 0-9 _ -, not q<digits>, not ending in -r<digits>", "the job id is not allowed")
 	}
-	if one(h, HeaderReplay) != "" && (seq == 0 || !validReplay(one(h, HeaderJob), one(h, HeaderReplay))) {
-		note(Refused(CodeBadHeader, HeaderReplay, "no such header: a dead letter is replayed by dspex.rpc.dlq.replay", "%s belongs to dspex", HeaderReplay))
+	if letter != "" && (seq == 0 || !replays) {
+		return Refused(CodeBadHeader, HeaderReplay, "no such header: a dead letter is replayed by dspex.rpc.dlq.replay", "%s belongs to dspex", HeaderReplay)
 	}
-	switch mode := one(h, HeaderMode); mode {
+	return nil
+}
+
+func (env *Envelope) readMode(text string) *Error {
+	switch text {
 	case "", string(ModeQueue):
 	case string(ModeCall):
 		env.Mode = ModeCall
 	default:
-		note(Refused(CodeBadHeader, HeaderMode, "call or queue", "unknown mode"))
+		return Refused(CodeBadHeader, HeaderMode, "call or queue", "unknown mode")
 	}
-	if text := one(h, HeaderDeadline); text != "" {
-		ms, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || ms < 1 || ms > MaxTimeout.Milliseconds() {
-			note(Refused(CodeBadHeader, HeaderDeadline, "milliseconds, 1 to 86400000", "the deadline is not a duration in range"))
-		} else {
-			env.Deadline = time.Duration(ms) * time.Millisecond
-		}
+	return nil
+}
+
+func (env *Envelope) readDeadline(text string) *Error {
+	if text == "" {
+		return nil
 	}
-	trace := one(h, contract.HeaderTraceparent)
-	if _, _, _, ok := contract.ParseTraceparent(trace); ok { // of others no job fails: W3C Trace Context has them left alone
-		env.Trace = trace
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || ms < 1 || ms > contract.MaxTimeout.Milliseconds() {
+		return Refused(CodeBadHeader, HeaderDeadline, "milliseconds, 1 to 86400000", "the deadline is not a duration in range")
 	}
-	if kept {
-		env.Role = roleOf(one(h, HeaderRole))
-	}
+	env.Deadline = time.Duration(ms) * time.Millisecond
+	return nil
+}
+
+// MaxHeaderBytes bounds names and values of a message's headers together.
+const MaxHeaderBytes = contract.MaxHeaderBytes
+
+// checkHeaders refuses headers that would have no effect, and more of them than a message may have.
+func checkHeaders(h map[string][]string, kept bool) (first *Error) {
 	size := 0
 	for key, values := range h {
 		if kept && key == HeaderRole {
 			continue
 		}
-		if e := checkHeader(key, values); e != nil {
-			note(e)
+		if bad := checkHeader(key, values); first == nil {
+			first = bad
 		}
 		for _, v := range values {
 			size += len(key) + len(v)
 		}
 	}
-	if size > MaxHeaderBytes {
-		note(Refused(CodeBadHeader, "", fmt.Sprintf("at most %d bytes of headers", MaxHeaderBytes), "the headers have %d bytes", size))
+	if first == nil && size > MaxHeaderBytes {
+		first = Refused(CodeBadHeader, "", fmt.Sprintf("at most %d bytes of headers", MaxHeaderBytes), "the headers have %d bytes", size)
 	}
-	return env, first
+	return first
 }
-
-// MaxHeaderBytes bounds names and values of a message's headers together.
-const MaxHeaderBytes = contract.MaxHeaderBytes
 
 // checkHeader refuses what would otherwise have no effect. Names of headers are case-sensitive in NATS.
 func checkHeader(key string, values []string) *Error {
@@ -171,4 +230,36 @@ func one(h map[string][]string, key string) string {
 		return v[0]
 	}
 	return ""
+}
+
+// Content types of bodies.
+const (
+	JSON    = contract.JSON
+	MsgPack = contract.MsgPack
+)
+
+// ContentType normalises a Content-Type header; the empty one means JSON.
+func ContentType(header string) (string, *Error) {
+	kind, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(header)), ";")
+	switch strings.TrimSpace(kind) {
+	case "", JSON:
+		return JSON, nil
+	case MsgPack, "application/vnd.msgpack", "application/x-msgpack":
+		return MsgPack, nil
+	}
+	return "", Refused(CodeBadHeader, HeaderContentType, JSON+" or "+MsgPack, "unknown content type")
+}
+
+// ReplayJob is the id of the job that replays a dead letter. Replays of replays keep the first job's id, so that ids do not grow.
+func ReplayJob(job string, letter uint64) string {
+	if i := strings.LastIndex(job, "-r"); i > 0 && contract.Digits(job[i+2:]) {
+		job = job[:i]
+	}
+	return job + "-r" + strconv.FormatUint(letter, 10)
+}
+
+// validReplay reports whether id is what ReplayJob makes for the dead letter of the header Dspex-Replay.
+func validReplay(id, letter string) bool {
+	base, ok := strings.CutSuffix(id, "-r"+letter)
+	return ok && contract.Digits(letter) && contract.ValidToken(base, MaxJobID)
 }

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/dspex/dspex/internal/contract"
@@ -40,17 +39,3 @@ func ValidInbox(subject string) bool {
 
 // ValidReply reports whether a reply may be published on subject with the host's permissions.
 func ValidReply(subject string) bool { return contract.ValidReply(subject) }
-
-// ReplayJob is the id of the job that replays a dead letter. Replays of replays keep the first job's id, so that ids do not grow.
-func ReplayJob(job string, letter uint64) string {
-	if i := strings.LastIndex(job, "-r"); i > 0 && contract.Digits(job[i+2:]) {
-		job = job[:i]
-	}
-	return job + "-r" + strconv.FormatUint(letter, 10)
-}
-
-// validReplay reports whether id is what ReplayJob makes for the dead letter of the header Dspex-Replay.
-func validReplay(id, letter string) bool {
-	base, ok := strings.CutSuffix(id, "-r"+letter)
-	return ok && contract.Digits(letter) && contract.ValidToken(base, MaxJobID)
-}

@@ -21,12 +21,6 @@ const (
 	QueueFullRetry  = contract.QueueFullRetry
 )
 
-// Content types of bodies.
-const (
-	JSON    = contract.JSON
-	MsgPack = contract.MsgPack
-)
-
 // Request is a validated request body. Its bytes are canonical: what the client sent goes no further.
 type Request struct {
 	Command string
@@ -41,18 +35,6 @@ type Request struct {
 	Stream       bool
 	LM           string
 	RequireState bool
-}
-
-// ContentType normalises a Content-Type header; the empty one means JSON.
-func ContentType(header string) (string, *Error) {
-	kind, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(header)), ";")
-	switch strings.TrimSpace(kind) {
-	case "", JSON:
-		return JSON, nil
-	case MsgPack, "application/vnd.msgpack", "application/x-msgpack":
-		return MsgPack, nil
-	}
-	return "", Refused(CodeBadHeader, HeaderContentType, JSON+" or "+MsgPack, "unknown content type")
 }
 
 // FitsIn refuses a request that is larger than maxBytes; 0 is no bound.

@@ -1,26 +1,8 @@
 package jobs
 
-import "github.com/dspex/dspex/internal/contract"
-
-// Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions keep
-// apart; no message names its owner.
-type Role string
-
-// The roles. Each may do what those before it may.
-const (
-	RoleClient   Role = ""                    // calls and publishes jobs
-	RoleTenant   Role = contract.RoleTenant   // looks after the sessions of one tenant
-	RoleOperator Role = contract.RoleOperator // looks after the deployment
+import (
+	"github.com/dspex/dspex/internal/contract"
 )
-
-// roleOf reads a role that a dispatcher has noted. One that is not known gives no rights.
-func roleOf(text string) Role {
-	switch role := Role(text); role {
-	case RoleTenant, RoleOperator:
-		return role
-	}
-	return RoleClient
-}
 
 // Needs is the role that the command needs there.
 func (r Request) Needs(at SessionRef) Role { return Role(contract.RoleNeeded(r.Command, at.ID != "")) }
