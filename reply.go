@@ -182,11 +182,11 @@ func (c *Client) fetchObject(ctx context.Context, job JobRef, o Object) (json.Ra
 	sum := sha256.Sum256(data)
 	switch {
 	case len(data) != o.Size || hex.EncodeToString(sum[:]) != o.Digest:
-		return nil, badReply("an object is not what its digest says")
+		return nil, badReply("an object must match its digest")
 	case o.Type != contract.JSON:
 		return nil, badReply("the result has no JSON form: its object is of type %s", o.Type)
 	case !json.Valid(data):
-		return nil, badReply("an object is not the JSON that its type says")
+		return nil, badReply("an object of type JSON must be valid JSON")
 	}
 	return data, nil
 }

@@ -196,7 +196,7 @@ func beside(found []requirement, pins map[string]string, extra func(name, extra 
 			continue
 		}
 		if !suits(version, r.spec) {
-			wrong = append(wrong, fmt.Sprintf("%s: %s%s is wanted, dspex runs with %s %s", r.at, r.name, r.spec, r.name, version))
+			wrong = append(wrong, fmt.Sprintf("%s: %s%s is required, dspex runs with %s %s", r.at, r.name, r.spec, r.name, version))
 		}
 		for _, name := range r.extras {
 			for _, line := range extra(r.name, name) {

@@ -58,7 +58,7 @@ func TestWhatDspexBringsIsLeftOutAndOtherVersionsOfItAreRefused(t *testing.T) {
 		t.Errorf("%q %v", textOf(found), err)
 	}
 	_, err = beside([]requirement{parseRequirement("dspy==2.6", "", "requirements.txt, line 3"), parseRequirement("Pydantic<2", "", "x")}, pins, extra)
-	for _, want := range []string{"requirements.txt, line 3: dspy==2.6 is wanted, dspex runs with dspy 3.4.1", "pydantic<2 is wanted, dspex runs with pydantic 2.14.3"} {
+	for _, want := range []string{"requirements.txt, line 3: dspy==2.6 is required, dspex runs with dspy 3.4.1", "pydantic<2 is required, dspex runs with pydantic 2.14.3"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not said: %v", want, err)
 		}

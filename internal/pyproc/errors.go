@@ -169,7 +169,7 @@ type VersionError struct {
 }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("pyproc: the host speaks frame protocol %d, worker %s (runtime %q, hash %q) speaks %d to %d",
+	return fmt.Sprintf("pyproc: the host has frame protocol %d, worker %s (runtime %q, hash %q) has %d to %d",
 		e.HostVersion, e.Worker, e.RuntimeVersion, e.RuntimeHash, e.WorkerMin, e.WorkerMax)
 }
 

@@ -65,7 +65,7 @@ func (p peer) checkHello(nonce string, f frame.Frame) (frame.HelloBody, error) {
 		}
 	}
 	if hello.Nonce != nonce {
-		return hello, p.protocolError("HELLO does not repeat DSPEX_NONCE: another process speaks", nil)
+		return hello, p.protocolError("HELLO must repeat DSPEX_NONCE: it comes from another process", nil)
 	}
 	return hello, nil
 }

@@ -90,7 +90,7 @@ func (o Options) Check() error {
 	expect(o.PingTimeout >= minHealth && o.PingTimeout <= time.Hour, "--ping-timeout must be %v to 1h, got %v", minHealth, o.PingTimeout)
 	expect(o.HealthFailures >= 1 && o.HealthFailures <= 100, "--health-failures must be 1 to 100, got %d", o.HealthFailures)
 	expect(o.MaxMemory >= 0 && o.MaxMemory <= maxMiB, "--max-mib must be 0 (never) to %d, got %d", maxMiB, o.MaxMemory)
-	expect(o.MaxMemory == 0 || o.MaxMemory > o.RecycleMemory, "--max-mib must be more than --recycle-mib (%d), else no worker lives to be replaced; got %d", o.RecycleMemory, o.MaxMemory)
+	expect(o.MaxMemory == 0 || o.MaxMemory > o.RecycleMemory, "--max-mib must be more than --recycle-mib (%d), else a worker ends before it is replaced; got %d", o.RecycleMemory, o.MaxMemory)
 	return errors.Join(all...)
 }
 

@@ -28,7 +28,7 @@ var (
 	ErrNoObject       = errors.New("no such object")
 	ErrObjectTooLarge = errors.New("larger than an object may be")
 	ErrObjectQuota    = errors.New("the tenant's objects have no room for it")
-	ErrBadObject      = errors.New("what is stored is not what its digest says")
+	ErrBadObject      = errors.New("the stored object does not match its digest")
 )
 
 // Object describes a stored payload.

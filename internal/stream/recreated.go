@@ -131,7 +131,7 @@ var contents = map[string]string{
 	ResultsStream:  "outcomes of jobs",
 	BatchesStream:  "batches: their jobs that were not published, and their outcomes",
 	ObjectsStream:  "large results and arguments: replies and jobs still refer to them",
-	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they remember",
+	ControlStream:  "drained hosts, the default language model, open circuit breakers: dispatchers write again what they have in memory",
 }
 
 // Contents describes what a broker object contains.

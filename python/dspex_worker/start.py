@@ -131,7 +131,7 @@ def read_init_body(kind: int, body: bytes) -> dict[str, Any]:
         raise WorkerError(
             "initialization",
             "proto_mismatch",
-            f"the host speaks protocol {proto}, this worker ({__version__}) speaks {PROTO}",
+            f"the host has protocol {proto}, this worker ({__version__}) has {PROTO}",
             hint="use the worker package that belongs to the host's release",
         )
     checked: dict[str, Any] = config

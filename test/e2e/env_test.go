@@ -77,7 +77,7 @@ func TestWhatModulesNeedIsInstalledByOneCommand(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	if out, err := env("add", "dspy<3"); err == nil || !strings.Contains(out, "dspy<3 is wanted, dspex runs with dspy 3.4.1") {
+	if out, err := env("add", "dspy<3"); err == nil || !strings.Contains(out, "dspy<3 is required, dspex runs with dspy 3.4.1") {
 		t.Errorf("another DSPy: %v\n%s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "requirements.txt")); err == nil {

@@ -104,7 +104,7 @@ func notTaken(err error) *jobs.Error {
 	case errors.Is(err, stream.ErrWrongRevision):
 		return jobs.Errorf(jobs.Session, jobs.CodeConflict, "another piece is stored there").WithHint("each piece follows the one of the cursor; begin again without object and cursor")
 	case errors.Is(err, stream.ErrBadObject):
-		return jobs.Refused(jobs.CodeBadRequest, "digest", "size and digest of what was uploaded", "what was uploaded is not what size and digest say")
+		return jobs.Refused(jobs.CodeBadRequest, "digest", "size and digest of what was uploaded", "the upload must match its size and digest")
 	case errors.Is(err, stream.ErrNoObject):
 		return Unreadable(err)
 	}

@@ -94,7 +94,7 @@ func (s *Server) show(p page) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for key := range r.URL.Query() {
 			if key != "done" && !slices.Contains(p.keys, key) {
-				refuse(w, http.StatusBadRequest, "Unknown key", "The address has a key that this page does not know: remove everything behind the question mark.")
+				refuse(w, http.StatusBadRequest, "Unknown key", "The address has an unknown key: remove everything behind the question mark.")
 				return
 			}
 		}

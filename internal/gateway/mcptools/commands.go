@@ -43,14 +43,14 @@ var (
 
 // commands are the tools: the commands of contract/commands.md that clients may run, any other one by name, and jobs that are stored.
 var commands = []command{
-	{name: "predict", about: "Asks the language model with a signature: inputs by name in, outputs by name out.", required: []string{"inputs"}, run: predict,
+	{name: "predict", about: "Calls the language model with a signature: inputs by name in, outputs by name out.", required: []string{"inputs"}, run: predict,
 		properties: schema{"inputs": object("Inputs by name, such as {\"question\": \"...\"}"), "signature": signature, "module": module}},
 	{name: "create_program", about: "Keeps a program in the session.", required: []string{"id", "signature"}, run: plain("create_program"),
 		properties: schema{"id": programID, "signature": signature, "program_type": module}},
 	{name: "execute_program", about: "Runs a program of the session or of the operator.", required: []string{"program_id", "inputs"}, run: plain("execute_program"),
 		properties: schema{"program_id": programID, "inputs": object("Inputs by name")}},
 	{name: "list_programs", about: "Lists programs with their signatures.", run: plain("list_programs"), readOnly: true},
-	{name: "get_program_info", about: "Tells of one program.", required: []string{"program_id"}, run: plain("get_program_info"), readOnly: true, properties: schema{"program_id": programID}},
+	{name: "get_program_info", about: "Describes one program.", required: []string{"program_id"}, run: plain("get_program_info"), readOnly: true, properties: schema{"program_id": programID}},
 	{name: "delete_program", about: "Removes a program of the session.", required: []string{"program_id"}, run: plain("delete_program"), properties: schema{"program_id": programID}},
 	{name: "get_session_data", about: "Reads the session's data.", run: plain("get_session_data"), readOnly: true},
 	{name: "update_session_data", about: "Changes the session's data.", required: []string{"operation"}, run: plain("update_session_data"),

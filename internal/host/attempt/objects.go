@@ -132,7 +132,7 @@ func notLoaded(err error) *jobs.Error {
 		e = jobs.Errorf(jobs.Session, jobs.CodeObjectUnknown, "the arguments by reference are unknown").
 			WithHint("uploads are kept for 7 days, and go with their session; upload them again and send the job under another id")
 	case errors.Is(err, stream.ErrBadObject), errors.Is(err, stream.ErrObjectTooLarge):
-		e = jobs.Errorf(jobs.Python, jobs.CodeBadInput, "the arguments by reference are not what the reference says: %v", err)
+		e = jobs.Errorf(jobs.Python, jobs.CodeBadInput, "the arguments by reference must match the reference: %v", err)
 	default:
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the arguments by reference could not be read: %v", err).Again()
 	}

@@ -148,7 +148,7 @@ def _without_litellm(user: str, of: Model) -> WorkerError:
     """What only litellm can call; DSPy's own advice, to install it, reaches no worker's environment."""
     if user == "LM" and not of.of_profile:
         what = f"{of.provider()} is of a provider, or has settings, that only litellm supports"
-        hint = "dspex env add litellm; or take a model that speaks OpenAI's protocol, as openai/NAME with an api_base"
+        hint = "dspex env add litellm; or take a model with OpenAI's protocol, as openai/NAME with an api_base"
     else:
         what = f"dspy.{user} of a hosted model needs litellm"
         hint = "dspex env add litellm; or give dspy.Embedder a function that takes texts and returns their vectors"

@@ -360,10 +360,10 @@ def _check_litellm(found: dict[str, Any]) -> None:
     """Refuses a litellm that is not there or not trusted, before anything imports it."""
     if importlib.util.find_spec("litellm") is None:
         hint = "install the lock litellm.txt, or leave engine out"
-        raise _bad(found, "lm_engine_missing", "wants the engine litellm, which is not installed", hint)
+        raise _bad(found, "lm_engine_missing", "needs the engine litellm, which is not installed", hint)
     version = importlib.metadata.version("litellm")
     if version in DENIED_LITELLM:
-        raise _bad(found, "lm_engine_refused", f"wants litellm {version}, which is not trusted", "install the lock litellm.txt")
+        raise _bad(found, "lm_engine_refused", f"needs litellm {version}, which is not trusted", "install the lock litellm.txt")
 
 
 def _litellm(found: dict[str, Any]) -> Profile:
