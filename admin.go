@@ -120,6 +120,41 @@ func (a *Admin) ResumeHost(ctx context.Context, host string) error {
 	return err
 }
 
+// HostReload is what a host has done with its settings when it read them again.
+type HostReload struct {
+	Host    string          `json:"host"`
+	File    string          `json:"file"`    // of settings; "": it has none
+	Taken   []SettingChange `json:"taken"`   // in force from now on
+	Restart []SettingChange `json:"restart"` // the earlier values stay in force until a restart
+	Faults  []string        `json:"faults"`  // what is wrong with the settings; then nothing was taken over
+}
+
+// SettingChange is a setting that has changed. Values that are texts, which may be secret, are left out.
+type SettingChange struct {
+	Key string `json:"key"`
+	Was string `json:"was"`
+	Is  string `json:"is"`
+	Why string `json:"why"` // it needs a restart
+}
+
+// ReloadHosts has a host ("": all live ones) read its file of settings again, as SIGHUP does: the size of its pool, LM profiles,
+// thresholds and timeouts change without a restart.
+func (a *Admin) ReloadHosts(ctx context.Context, host string) ([]HostReload, error) {
+	body := map[string]any{}
+	if host != "" {
+		body["host"] = host
+	}
+	reply, err := a.c.ask(ctx, contract.RPCHostsReload, body)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct{ Hosts []HostReload }
+	if err := reply.Decode(&answer); err != nil {
+		return nil, badReply("the list of hosts is not the expected JSON: %v", err)
+	}
+	return answer.Hosts, nil
+}
+
 // BreakerState is the state of a circuit breaker.
 type BreakerState string
 

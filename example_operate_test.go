@@ -87,6 +87,26 @@ func ExampleAdmin_DrainHost() {
 	// <nil>
 }
 
+func ExampleAdmin_ReloadHosts() {
+	admin, ctx := exampleClient().Admin(), context.Background()
+	hosts, err := admin.ReloadHosts(ctx, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, host := range hosts {
+		for _, s := range host.Taken {
+			fmt.Printf("%s %s: %q, then %q\n", host.Host, s.Key, s.Was, s.Is)
+		}
+		for _, s := range host.Restart {
+			fmt.Println(host.Host, s.Key, "needs a restart")
+		}
+	}
+	// Output:
+	// h1 pool_size: "2", then "4"
+	// h1 lm: "", then ""
+	// h1 slots needs a restart
+}
+
 func ExampleAdmin_ResetBreaker() {
 	admin, ctx := exampleClient().Admin(), context.Background()
 	breakers, err := admin.Breakers(ctx)

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,7 +32,7 @@ func main() { os.Exit(run()) }
 func run() int { return daemon.Main(program(), os.Getenv) }
 
 func program() daemon.Program {
-	var o options
+	o := &options{}
 	return daemon.Program{
 		Name:  "dispatcher",
 		Short: "The control plane of dspex: answers requests and assigns sessions to worker-hosts",
@@ -38,7 +40,7 @@ func program() daemon.Program {
 the sessions to live worker-hosts. Any number may run; published jobs are served even with all of them down.
 
 It writes one line "ready URL" once a worker-host serves every partition.`,
-		Flags: o.declare, Check: o.check, Run: o.run, Health: health,
+		Flags: o.declare, Check: o.check, Run: o.run, Reload: o.reload, Health: health,
 	}
 }
 
@@ -55,6 +57,8 @@ type options struct {
 	accounts, pooling     bool
 	quotas                string
 	alerts                dispatch.Alerts
+
+	live atomic.Pointer[dispatch.Dispatcher]
 }
 
 func (o *options) declare(f *pflag.FlagSet) {
@@ -131,10 +135,33 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		return err
 	}
 	s.Metrics.MustRegister(d)
+	o.live.Store(d)
 	if !o.pooling {
 		s.Log.Warn("pooling_disabled", "hint", "pooling_enabled is false: calls are refused, and published jobs wait")
 	}
 	return advise(d.Run(ctx))
+}
+
+// reload reads the settings again for a dispatcher that runs with o.
+func (o *options) reload() daemon.Reload {
+	next := &options{}
+	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: []string{"error-rate-threshold", "alert-destinations"},
+		Take: func(c *daemon.Changes) error { return o.take(next, c) }}
+}
+
+// take applies what has changed. A webhook's address is read at the start.
+func (o *options) take(next *options, c *daemon.Changes) error {
+	d := o.live.Load()
+	if d == nil {
+		return errors.New("this dispatcher has not begun yet: reload it when it has written its line \"ready\"")
+	}
+	if slices.Contains(next.alerts.Destinations, "webhook") && o.alerts.Webhook == "" {
+		c.Keep("alert-destinations", "the webhook's address is read at the start")
+		next.alerts.Destinations = o.alerts.Destinations
+	}
+	o.alerts.ErrorRate, o.alerts.Destinations = next.alerts.ErrorRate, next.alerts.Destinations
+	d.Adjust(o.alerts)
+	return nil
 }
 
 // noRoom is the broker's code for a stream that requests more space than there is.

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/pyproc"
@@ -95,4 +97,21 @@ func (o *options) cannotHave(next *options, live *running) string {
 		}
 	}
 	return ""
+}
+
+// reloadNow reads the settings again at an operator's request.
+func reloadNow(s *daemon.Surroundings) control.Reloaded {
+	done, err := s.Reload()
+	if err != nil {
+		return control.Reloaded{Taken: changes(nil), Restart: changes(nil), Faults: strings.Split(err.Error(), "\n")}
+	}
+	return control.Reloaded{File: done.File, Taken: changes(done.Taken), Restart: changes(done.Restart)}
+}
+
+func changes(of []daemon.Setting) []control.SettingChange {
+	all := []control.SettingChange{}
+	for _, s := range of {
+		all = append(all, control.SettingChange{Key: s.Key, Was: s.Was, Is: s.Is, Why: s.Why})
+	}
+	return all
 }

@@ -33,6 +33,7 @@ const (
 	RPCHostsList   = "dspex.rpc.hosts.list"
 	RPCHostsDrain  = "dspex.rpc.hosts.drain"
 	RPCHostsResume = "dspex.rpc.hosts.resume"
+	RPCHostsReload = "dspex.rpc.hosts.reload"
 
 	RPCPartitionsGet   = "dspex.rpc.partitions.get"
 	RPCPartitionsSet   = "dspex.rpc.partitions.set"

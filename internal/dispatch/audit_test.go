@@ -72,6 +72,7 @@ var endpoints = map[string]struct{ body, action string }{
 	"hosts-list":       {``, ""},
 	"hosts-drain":      {`{"host":"h1"}`, "hosts.drain"},
 	"hosts-resume":     {`{"host":"h1"}`, "hosts.resume"},
+	"hosts-reload":     {`{"host":"h1"}`, "hosts.reload"},
 	"partitions-get":   {``, ""},
 	"partitions-set":   {`{"partitions":32}`, "partitions.set"},
 	"consumers-list":   {``, ""},

@@ -101,10 +101,18 @@ type Dispatcher struct {
 	entrance    *intake.Entrance
 	asides      sync.WaitGroup // requests that are answered beside their endpoint
 	alerts      *alerts.Alerter
+	threshold   *fleet.Threshold                // of alerts
 	service     atomic.Pointer[service.Service] // nil before it serves
 	leader      *leader.Leader
 	batches     *batches.Service
 	objects     *objects.Objects
+}
+
+// Adjust sets the threshold and the destinations of alerts from now on. The webhook's address stays.
+func (d *Dispatcher) Adjust(a Alerts) {
+	a = a.WithDefaults()
+	d.threshold.Set(a.ErrorRate)
+	d.alerts.SendTo(a.Destinations)
 }
 
 // New checks the configuration.
@@ -122,7 +130,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if err := cfg.Alerts.Check(); err != nil {
 		return nil, err
 	}
-	d := &Dispatcher{cfg: cfg, log: cfg.Log}
+	d := &Dispatcher{cfg: cfg, log: cfg.Log, threshold: fleet.NewThreshold(cfg.Alerts.ErrorRate)}
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
@@ -131,7 +139,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	d.objects = &objects.Objects{Broker: d.broker}
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)
-	d.hosts = fleet.New(d.broker, cfg.Alerts.ErrorRate)
+	d.hosts = fleet.New(d.broker, d.threshold)
 	d.view = assign.NewView(d.broker, cfg.Log)
 	d.planner = assign.NewPlanner(cfg.Name, d.view, d.hosts, d.broker, cfg.Log)
 	d.operated = assign.NewHosts(d.view, d.hosts, d.broker, cfg.Log)

@@ -137,6 +137,7 @@ func (d *Dispatcher) table(ctx context.Context) []served {
 		at("hosts-list", jobs.RPCHostsList, audit.None, aside(d.operated.List)),
 		at("hosts-drain", jobs.RPCHostsDrain, audit.All, aside(d.operated.Drain)),
 		at("hosts-resume", jobs.RPCHostsResume, audit.All, aside(d.operated.Resume)),
+		at("hosts-reload", jobs.RPCHostsReload, audit.All, aside(d.operated.Reload)),
 		at("partitions-get", jobs.RPCPartitionsGet, audit.None, aside(d.number.Get)),
 		at("partitions-set", jobs.RPCPartitionsSet, audit.All, aside(d.number.Set)),
 		at("consumers-list", jobs.RPCConsumersList, audit.None, aside(d.stores.ListConsumers)),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/host/attempt"
 	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/host/workers"
@@ -32,6 +33,8 @@ type Config struct {
 	Defaults        jobs.Defaults   // of jobs' options
 	Machine         clock.Machine   // whose clocks are read; nil: this one's, as Go reads them
 	Traces          *tracing.Tracer // nil: there are no spans
+	// Reload reads the host's settings again, at an operator's request; nil: it has none of its own.
+	Reload func() control.Reloaded
 	// OnReady is called once, when the host is known to be the only one of its name and takes partitions.
 	OnReady func()
 	// OnEnded is called after each attempt; it must not block. nil: nobody looks.

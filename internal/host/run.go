@@ -158,6 +158,7 @@ func (h *Host) listen(ctx context.Context, r *parts) (deaf func(), err error) {
 		h.breakers.Serve,
 		func() (func(), error) { return followErased(r.on, h.cfg.Pool) },
 		r.keeper.Release,
+		func() (func(), error) { return serveReload(r.on, h.cfg.Name, h.cfg.Reload) },
 		func() (func(), error) { return h.telemetry.Listen(r.on, h.cfg.Name) },
 	} {
 		stop, err := start()

@@ -32,6 +32,7 @@ const (
 	RPCHostsList       = contract.RPCHostsList
 	RPCHostsDrain      = contract.RPCHostsDrain
 	RPCHostsResume     = contract.RPCHostsResume
+	RPCHostsReload     = contract.RPCHostsReload
 
 	RPCPartitionsGet   = contract.RPCPartitionsGet
 	RPCPartitionsSet   = contract.RPCPartitionsSet

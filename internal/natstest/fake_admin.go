@@ -131,7 +131,7 @@ func (f *Fake) hosts(r micro.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	verb := r.Subject()[strings.LastIndexByte(r.Subject(), '.')+1:]
-	if verb != "list" && q.Host != "h1" {
+	if verb != "list" && q.Host != "h1" && (verb != "reload" || q.Host != "") {
 		r.Respond(failed("", "", contract.Session, contract.CodeHostUnknown, "no live host has that name", 0))
 		return
 	}
@@ -144,6 +144,11 @@ func (f *Fake) hosts(r micro.Request) {
 	}
 	if f.drained {
 		state = "draining"
+	}
+	if verb == "reload" {
+		fmt.Fprint(responder{r}, `{"ok":true,"result":{"hosts":[{"host":"h1","file":"/etc/dspex.yaml","taken":[{"key":"pool_size","was":"2","is":"4","why":null},{"key":"lm","was":null,"is":null,"why":null}],
+			"restart":[{"key":"slots","was":"64","is":"32","why":null}],"faults":[]}]}}`)
+		return
 	}
 	if verb != "list" {
 		fmt.Fprintf(responder{r}, `{"ok":true,"result":{"host":"h1","drain":%t}}`, f.drained)

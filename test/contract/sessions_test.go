@@ -256,6 +256,14 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		is(t, shaped(t, stub.ask(t, "hosts.resume", m{"host": "dev"}), "host", "drain"), m{"host": "dev", "drain": false})
 	}
 	is(t, hosts(), m{"state": "serving", "drain": false})
+	for _, body := range []m{{}, {"host": "dev"}} { // a host of dspex dev has no settings of its own
+		one := shaped(t, stub.ask(t, "hosts.reload", body), "hosts")["hosts"].([]any)[0].(m)
+		if got := slices.Sorted(maps.Keys(one)); !slices.Equal(got, []string{"faults", "file", "host", "restart", "taken"}) {
+			t.Errorf("keys %v", got)
+		}
+		is(t, one, m{"host": "dev", "file": nil})
+	}
+	stub.ask(t, "hosts.reload", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
 	stub.ask(t, "hosts.drain", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
 	stub.ask(t, "hosts.resume", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
 }
@@ -288,7 +296,7 @@ func TestTheEndpointsOfSessionsAndHostsRefuseBadRequests(t *testing.T) {
 			`{"session": "a", "document": {}, "replace": "yes"}`: "replace"},
 		"dlq.list":    {`{"error_category": "weather"}`: "error_category", `{"error_category": ""}`: "error_category", `{"limit": 501}`: "limit", `{"session": "a b"}`: "session"},
 		"hosts.list":  {`{"host": "dev"}`: "host"},
-		"hosts.drain": {`{}`: "host", `{"host": ""}`: "host"}, "hosts.resume": {`{"host": 1}`: "host"},
+		"hosts.drain": {`{}`: "host", `{"host": ""}`: "host"}, "hosts.resume": {`{"host": 1}`: "host"}, "hosts.reload": {`{"host": ""}`: "host", `{"hosts": ["dev"]}`: "hosts"},
 	} {
 		for ask, path := range asks {
 			t.Run(endpoint+ask, func(t *testing.T) {

@@ -64,6 +64,39 @@ func (h *reloaded) callWith(profile string) error {
 	return err
 }
 
+// reloadOverTheBroker has the host read a file with another size, then one with a fault.
+func (h *reloaded) reloadOverTheBroker(size int) {
+	h.t.Helper()
+	for _, c := range []struct{ text, want string }{
+		{settings(size, "late", "session_idle: 3h"), fmt.Sprintf("[{h1 %s [{breaker_failures 9 5 } {pool_size 2 %d }] [{session_idle 1h0m0s 3h0m0s }] []}]", h.path, size)},
+		{"pool_size: many\n", fmt.Sprintf("[{h1  [] [] [%s:1:12: pool_size must be a number, got \"many\"]}]", h.path)},
+	} {
+		h.write(c.text)
+		done, err := h.c.Admin().ReloadHosts(h.t.Context(), "h1")
+		if got := fmt.Sprint(done); err != nil || got != c.want {
+			h.t.Errorf("got %v %v\nwant %s", got, err, c.want)
+		}
+	}
+	h.awaitPool(size)
+}
+
+func TestADispatcherTakesOverItsAlertsAtSIGHUP(t *testing.T) {
+	d := deploy(t)
+	path := filepath.Join(t.TempDir(), "dispatcher.yaml")
+	h := &reloaded{path: path, process: &process{t: t}}
+	h.write("error_handler:\n  error_rate_threshold: 0.5\n")
+	h.process = d.start("dispatcher", "d1", "--partitions", "4", "--config", path)
+	d.host("h1").awaitReady()
+	h.awaitReady()
+	h.takes("error_handler:\n  error_rate_threshold: 0.2\nalert_destinations: [telemetry]\nreplicas: 3\n", "msg=config_reloaded")
+	for _, want := range []string{"msg=config_taken key=error_handler.error_rate_threshold was=0.5 is=0.2", "msg=config_taken key=alert_destinations", "msg=config_needs_restart key=replicas was=1 is=3"} {
+		if said := h.said(); !strings.Contains(said, want) {
+			t.Errorf("the log has no %q:\n%s", want, said)
+		}
+	}
+	h.stop()
+}
+
 func TestSIGHUPTakesOverTheFileUnderLoadAndNoJobIsLost(t *testing.T) {
 	d := deploy(t)
 	d.start("dispatcher", "d1", "--partitions", "4")
@@ -109,6 +142,7 @@ func TestSIGHUPTakesOverTheFileUnderLoadAndNoJobIsLost(t *testing.T) {
 			t.Errorf("the log has no %q:\n%s", want, said)
 		}
 	}
+	h.reloadOverTheBroker(3)
 	load.awaitAccepted(50)
 	load.stop()
 	load.wg.Wait()

@@ -189,6 +189,11 @@ func operate(ctx context.Context, t *testing.T, c *dspex.Client, nc *nats.Conn) 
 	must("sessions erase", err)
 	_, err = c.Admin().Hosts(ctx)
 	must("hosts list", err)
+	reloads, err := c.Admin().ReloadHosts(ctx, "")
+	must("reload", err)
+	if len(reloads) != 2 || len(reloads[0].Faults)+len(reloads[1].Faults) > 0 {
+		t.Errorf("a reload of both hosts: %+v", reloads)
+	}
 	must("hosts drain", c.Admin().DrainHost(ctx, "h2"))
 	must("hosts resume", c.Admin().ResumeHost(ctx, "h2"))
 	_, err = c.Admin().SetPartitions(ctx, 8)

@@ -381,7 +381,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 		t.Errorf("another tenant's object: %.200s", got)
 	}
 	for _, subject := range []string{
-		"dspex.rpc.hosts.list", "dspex.rpc.hosts.drain", "dspex.rpc.hosts.resume", "dspex.rpc.partitions.get", "dspex.rpc.partitions.set",
+		"dspex.rpc.hosts.list", "dspex.rpc.hosts.drain", "dspex.rpc.hosts.resume", "dspex.rpc.hosts.reload", "dspex.rpc.partitions.get", "dspex.rpc.partitions.set",
 		"dspex.rpc.consumers.list", "dspex.rpc.consumers.remove", "dspex.rpc.breakers.reset", "dspex.t.default.rpc.session.carol", "$SRV.PING", "$SRV.STATS.dspex",
 	} {
 		if _, err := other.Request(subject, nil, 5*time.Second); err != nats.ErrNoResponders {

@@ -139,7 +139,7 @@ func TestTheEndpointsOfWholeSessionsHaveTheRoleOfWhoAsks(t *testing.T) {
 func TestWhatConcernsAllTenantsIsNotServedToOne(t *testing.T) {
 	acme, operator := as(t, "acme"), as(t, "operator")
 	for subject, body := range map[string]m{
-		"hosts.list": {}, "hosts.drain": {"host": "nobody"}, "hosts.resume": {"host": "nobody"}, "partitions.get": {}, "partitions.set": {"partitions": 0},
+		"hosts.list": {}, "hosts.drain": {"host": "nobody"}, "hosts.resume": {"host": "nobody"}, "hosts.reload": {"host": "nobody"}, "partitions.get": {}, "partitions.set": {"partitions": 0},
 		"consumers.list": {}, "consumers.remove": {"stream": "DSPEX_JOBS", "consumer": "x"}, "breakers.reset": {"name": "x"},
 	} {
 		if _, err := acme.RequestMsg(message(t, "dspex.rpc."+subject, body), patience); err != nats.ErrNoResponders {

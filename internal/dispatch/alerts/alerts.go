@@ -40,15 +40,20 @@ type Alerter struct {
 	broker             *stream.Access
 	log                *slog.Logger
 	dispatcher         string
-	destinations       []string
+	destinations       atomic.Pointer[[]string]
 	webhook            *webhook
 	alerts, recoveries atomic.Int64
 }
 
 // New sends alerts of the dispatcher of that name, as configured.
 func New(dispatcher string, cfg Config, broker *stream.Access, log *slog.Logger) *Alerter {
-	return &Alerter{broker: broker, log: log, dispatcher: dispatcher, destinations: cfg.Destinations, webhook: newWebhook(cfg.Webhook, log)}
+	a := &Alerter{broker: broker, log: log, dispatcher: dispatcher, webhook: newWebhook(cfg.Webhook, log)}
+	a.SendTo(cfg.Destinations)
+	return a
 }
+
+// SendTo sets where alerts go from now on. The webhook's address stays.
+func (a *Alerter) SendTo(destinations []string) { a.destinations.Store(&destinations) }
 
 // Run posts what waits for the webhook until ctx ends.
 func (a *Alerter) Run(ctx context.Context) { a.webhook.run(ctx) }
@@ -85,7 +90,7 @@ func (a *Alerter) Send(subject string, alert any, write func()) {
 		a.log.Error("alert_not_sent", "error", err)
 		return
 	}
-	for _, destination := range a.destinations {
+	for _, destination := range *a.destinations.Load() {
 		switch destination {
 		case Logger:
 			write()

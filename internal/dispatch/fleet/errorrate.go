@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dspex/dspex/internal/control"
@@ -82,7 +84,7 @@ func (r *errorRate) judge() (Rate, Verdict) {
 
 func (r *errorRate) sumLocked(now time.Time) Rate {
 	latest := r.secondLocked(now).second
-	sum := Rate{Threshold: r.alarm.threshold}
+	sum := Rate{Threshold: r.alarm.threshold.Get()}
 	for _, s := range r.seconds {
 		if latest-s.second < RateWindow {
 			sum.Total += s.total
@@ -104,9 +106,25 @@ func (r Rate) Share() float64 { return float64(r.Failed) / float64(max(r.Total, 
 // Over reports whether the rate is above the threshold.
 func (r Rate) Over() bool { return r.Total >= rateLeast && r.Share() > r.Threshold }
 
+// Threshold is the error rate above which there is an alert. It may change at any time.
+type Threshold struct{ bits atomic.Uint64 }
+
+// NewThreshold is that rate, until Set.
+func NewThreshold(rate float64) *Threshold {
+	t := &Threshold{}
+	t.Set(rate)
+	return t
+}
+
+// Set changes it.
+func (t *Threshold) Set(rate float64) { t.bits.Store(math.Float64bits(rate)) }
+
+// Get is the rate now.
+func (t *Threshold) Get() float64 { return math.Float64frombits(t.bits.Load()) }
+
 // alarm decides when to report it: at once, again while it goes on but never within the pause, and when it is over.
 type alarm struct {
-	threshold float64
+	threshold *Threshold
 	raised    bool // that it is over has to be sent
 	last      time.Time
 }

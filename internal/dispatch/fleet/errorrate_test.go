@@ -15,7 +15,7 @@ type pool struct {
 }
 
 func newPool(threshold float64) *pool {
-	p := &pool{r: &errorRate{alarm: alarm{threshold: threshold}}, b: control.Heartbeat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
+	p := &pool{r: &errorRate{alarm: alarm{threshold: NewThreshold(threshold)}}, b: control.Heartbeat{Host: "h1", Incarnation: "a", Requests: 1000, Errors: 900}}
 	p.r.observe(p.b)
 	return p
 }

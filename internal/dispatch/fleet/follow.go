@@ -11,9 +11,9 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// New has no host yet. rate is the share of failing jobs above which there is an alert.
-func New(broker *stream.Access, rate float64) *Fleet {
-	return &Fleet{broker: broker, errors: errorRate{alarm: alarm{threshold: rate}}}
+// New has no host yet. threshold is the share of failing jobs above which there is an alert.
+func New(broker *stream.Access, threshold *Threshold) *Fleet {
+	return &Fleet{broker: broker, errors: errorRate{alarm: alarm{threshold: threshold}}}
 }
 
 // Receive takes the hosts' heartbeats until stop is called, and hands each on to also.
