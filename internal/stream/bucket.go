@@ -28,6 +28,8 @@ type Bucket struct {
 	reads  *Reads
 	stream string
 	prefix string
+
+	together together
 }
 
 // NewBucket names a bucket that Ensure made.

@@ -57,7 +57,7 @@ func GetPage(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error
 	if err != nil {
 		return 0, err
 	}
-	return direct(ctx, nc, p.Stream, body, each)
+	return direct(ctx, nc, p.Stream, p.Messages, body, each)
 }
 
 // getMany hands the last messages of subjects to each.
@@ -66,14 +66,15 @@ func getMany(ctx context.Context, nc *nats.Conn, stream string, subjects []strin
 	if err != nil {
 		return err
 	}
-	_, err = direct(ctx, nc, stream, body, func(m Stored) error { each(m); return nil })
+	_, err = direct(ctx, nc, stream, len(subjects), body, func(m Stored) error { each(m); return nil })
 	return err
 }
 
-// direct requests several messages and hands them to each; next is behind the last one, 0 when there are no more.
-func direct(ctx context.Context, nc *nats.Conn, stream string, body []byte, each func(Stored) error) (next uint64, err error) {
+// direct requests several messages, most at most, and hands them to each; next is behind the last one, 0 when there are no more.
+func direct(ctx context.Context, nc *nats.Conn, stream string, most int, body []byte, each func(Stored) error) (next uint64, err error) {
 	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
+	answers := make(chan *nats.Msg, most+1) // room for all, and for the end: SubscribeSync would make room for 65,536
+	sub, err := nc.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return 0, fmt.Errorf("page of %s: %w", stream, err)
 	}
@@ -82,7 +83,7 @@ func direct(ctx context.Context, nc *nats.Conn, stream string, body []byte, each
 		return 0, fmt.Errorf("page of %s: %w", stream, err)
 	}
 	for {
-		m, err := nextOf(ctx, sub)
+		m, err := nextOf(ctx, nc, answers)
 		if err != nil {
 			return 0, fmt.Errorf("page of %s: %w", stream, err)
 		}
@@ -100,10 +101,20 @@ func direct(ctx context.Context, nc *nats.Conn, stream string, body []byte, each
 	}
 }
 
-func nextOf(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
-	defer cancel()
-	return sub.NextMsgWithContext(ctx)
+func nextOf(ctx context.Context, nc *nats.Conn, answers <-chan *nats.Msg) (*nats.Msg, error) {
+	timer := time.NewTimer(pageTimeout)
+	defer timer.Stop()
+	select {
+	case m, open := <-answers:
+		if !open {
+			return nil, nats.ErrConnectionClosed
+		}
+		return m, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, context.DeadlineExceeded
+	}
 }
 
 // pageEnd reads the broker's last word on a page.

@@ -151,6 +151,7 @@ func play(ctx context.Context, args []string) error {
 	dir := f.String("dir", "", "directory of the broker's data")
 	listen := f.String("listen", "127.0.0.1:0", "")
 	syncAlways := f.Bool("sync-always", false, "")
+	memory := f.Int("memory", brokerMemory, "MiB that the broker keeps to: GOMEMLIMIT")
 	config := f.String("config", "", "of the broker: it has accounts")
 	inbox := f.String("inbox", "", "prefix of the client's inboxes")
 	python := f.String("python", "", "")
@@ -163,7 +164,7 @@ func play(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "broker":
-		return playBroker(ctx, *listen, *dir, *config, *syncAlways)
+		return playBroker(ctx, *listen, *dir, *config, *memory, *syncAlways)
 	case "peer":
 		return playPeer(ctx, *server)
 	case "writer":

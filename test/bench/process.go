@@ -203,6 +203,7 @@ type options struct {
 	rounds, faults, bulk    int
 	slice                   time.Duration // of one measurement
 	syncAlways              bool
+	memory                  int    // MiB that brokers keep to
 	dir                     string // of this run, removed at its end
 	self                    string // path of this binary
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func newRig(ctx context.Context, o *options, name, config string) (*rig, error) 
 	if err != nil {
 		return nil, err
 	}
-	argv := []string{o.self, "role", "broker", "-dir", dir}
+	argv := []string{o.self, "role", "broker", "-dir", dir, "-memory", strconv.Itoa(cmp.Or(o.memory, brokerMemory))}
 	if config != "" {
 		argv = append(argv, "-config", config)
 	}
@@ -124,13 +125,13 @@ func wholeRig(ctx context.Context, o *options, workers, slots int, more ...strin
 
 // GOMEMLIMIT and GOGC of the broker, as in docker-compose.yml.
 const (
-	brokerMemory = 110 << 20
-	brokerGC     = 50 // GOGC, percent
+	brokerMemory = 110 // MiB
+	brokerGC     = 50  // GOGC, percent
 )
 
 // playBroker is a nats-server with JetStream on disk. Port 0 is a free one.
-func playBroker(ctx context.Context, listen, dir, config string, syncAlways bool) error {
-	debug.SetMemoryLimit(brokerMemory)
+func playBroker(ctx context.Context, listen, dir, config string, memory int, syncAlways bool) error {
+	debug.SetMemoryLimit(int64(memory) << 20)
 	debug.SetGCPercent(brokerGC)
 	host, text, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -234,6 +234,9 @@ func (w *world) passes(p *process, m publication) verdict {
 	if p.client && at == pointEndpoint {
 		at = pointSubmit
 	}
+	if p.pool != nil && at == pointResults { // it looks whether ids have outcomes, not how a batch stands
+		at = pointLook
+	}
 	t := w.points.next(at, p.name)
 	if t == nil {
 		return verdict{}

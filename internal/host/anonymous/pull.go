@@ -93,7 +93,7 @@ func (all *Jobs) fetch(ctx context.Context, l *laneConsumer, n int, since lifecy
 		n--
 		behind = m.Pending
 		a := all.lanes.arrive(l.lane)
-		wg.Go(func() {
+		all.Drivers.Goroutines.Go(all.Drivers.Work, wg, func() {
 			defer a.leave()
 			all.run(&m, began, since, a)
 		})

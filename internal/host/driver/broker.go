@@ -36,7 +36,7 @@ func (x *executor) answerTo(a *lifecycle.Action) lifecycle.Event {
 		ev.Data, err = d.all.Payloads.Body(ctx, a.Job)
 	case lifecycle.ReadResult:
 		ev.Kind = lifecycle.ResultRead
-		ev.Result, err = Found(on.Results.Get(ctx, d.Ref.ResultKey(a.Job.Env.Job)))
+		ev.Result, err = Found(on.Results.GetTogether(ctx, d.Ref.ResultKey(a.Job.Env.Job)))
 	case lifecycle.ReadAttempts:
 		ev.Kind = lifecycle.AttemptsRead
 		ev.AttemptRecord, err = Found(on.Results.Get(ctx, d.Ref.AttemptKey(a.Job.Env.Job)))
