@@ -141,11 +141,21 @@ func (r *Run) looked(now time.Time, e Looked) {
 			r.endJob(now, j, end)
 		}
 	}
-	r.lookPause = min(2*r.lookPause, lookLate)
-	if len(e.Ended) > 0 {
-		r.lookPause = lookSoon
-	}
+	r.lookPause = pauseAfter(r.lookPause, len(e.Ended), r.flight+len(e.Ended))
 	r.lookAt = now.Add(r.lookPause)
+}
+
+// pauseAfter is the pause behind a look that found the end of some jobs: a look costs the same however many it finds.
+func pauseAfter(pause time.Duration, found, asked int) time.Duration {
+	switch {
+	case found == 0:
+		return min(2*pause, lookLate)
+	case found*8 < asked:
+		return min(2*pause, lookFew)
+	case found*4 > asked:
+		return max(min(pause, lookFew)/2, lookSoon)
+	}
+	return min(pause, lookFew)
 }
 
 func (r *Run) stopped(now time.Time, e Stopped) {

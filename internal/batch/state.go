@@ -21,7 +21,8 @@ const (
 	writeEach          = time.Second     // progress is written as often
 	lookSoon           = 5 * time.Millisecond
 	lookLate           = 500 * time.Millisecond
-	feedAgain          = 5 * time.Minute // a job without an outcome is published again: a store may have been lost. Each time after twice as long
+	lookFew            = 40 * time.Millisecond // while few of the jobs end between two looks
+	feedAgain          = 5 * time.Minute       // a job without an outcome is published again: a store may have been lost. Each time after twice as long
 )
 
 // Run decides what to do for one batch. Its state is recreated from what is stored: whatever leads next begins with the record.

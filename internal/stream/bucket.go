@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -144,4 +146,141 @@ func (b *Bucket) Remove(ctx context.Context, filter string) error {
 		return fmt.Errorf("remove %s: the broker did not", filter)
 	}
 	return nil
+}
+
+const (
+	mostTogether = 32               // keys of one request: as many as reads of single ones may be under way
+	copyFresh    = 10 * time.Second // what is known about the copies of a bucket counts for as long
+	copyTimeout  = time.Second
+)
+
+// together is a number of goroutines that read a bucket at the same time. Where the broker has one copy of it, one request reads for all of
+// them: a direct get of the only copy sees every write that was acknowledged before. Where there are replicas it may not, and each
+// goroutine asks the leader for its own key.
+type together struct {
+	mu      sync.Mutex
+	waiting []asker
+	reading bool
+
+	copies  atomic.Pointer[copies]
+	looking atomic.Bool
+}
+
+// copies is what was found out about the copies of a bucket.
+type copies struct {
+	one        bool // there is one, and it may be read directly
+	looked     time.Time
+	reconnects uint64 // of the connection
+}
+
+// asker waits for the value of a key.
+type asker struct {
+	key  string
+	told chan told
+}
+
+// told is what an asker waits for: the value, or first that it is its turn to read for those who wait.
+type told struct {
+	turn  bool
+	entry Entry
+	err   error
+}
+
+// GetTogether is Get for keys that many read at a time, with contexts that end together. A key that is there is never replaced, as those of
+// outcomes are not.
+func (b *Bucket) GetTogether(ctx context.Context, key string) (Entry, error) {
+	if !b.oneCopy(ctx) {
+		return b.Get(ctx, key)
+	}
+	me := asker{key, make(chan told, 1)}
+	if b.together.join(me) {
+		b.readForSome(ctx)
+	}
+	got := <-me.told
+	for got.turn {
+		b.readForSome(ctx)
+		got = <-me.told
+	}
+	return got.entry, got.err
+}
+
+// join reports whether it is the asker's turn at once.
+func (t *together) join(me asker) (turn bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.waiting = append(t.waiting, me)
+	turn, t.reading = !t.reading, true
+	return turn
+}
+
+// readForSome reads for those who have waited longest, the caller among them. Who comes meanwhile waits for the next turn.
+func (b *Bucket) readForSome(ctx context.Context) {
+	t := &b.together
+	t.mu.Lock()
+	some := t.waiting[:min(len(t.waiting), mostTogether)]
+	t.waiting = append([]asker(nil), t.waiting[len(some):]...)
+	t.mu.Unlock()
+	found, err := b.readAll(ctx, some)
+	t.mu.Lock()
+	if err != nil { // they would get the same answer one after the other
+		some, t.waiting = append(some, t.waiting...), nil
+	}
+	if t.reading = len(t.waiting) > 0; t.reading {
+		t.waiting[0].told <- told{turn: true}
+	}
+	t.mu.Unlock()
+	for _, a := range some {
+		a.told <- told{entry: found[a.key], err: err}
+	}
+}
+
+func (b *Bucket) readAll(ctx context.Context, some []asker) (map[string]Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	keys := make([]string, len(some))
+	for i, a := range some {
+		keys[i] = a.key
+	}
+	found := make(map[string]Entry, len(some))
+	if err := b.Many(ctx, keys, func(key string, e Entry) { found[key] = e }); err != nil {
+		return nil, fmt.Errorf("read %s and %d others: %w", keys[0], len(keys)-1, err)
+	}
+	return found, nil
+}
+
+// oneCopy reports whether the broker has one copy of the bucket. A server that is none of a cluster cannot make another one before it was
+// restarted. A broker whose rights are of an earlier release does not let hosts read directly. While somebody finds out it is not known.
+func (b *Bucket) oneCopy(ctx context.Context) bool {
+	n := b.nc.Stats().Reconnects
+	c := b.together.copies.Load()
+	if c != nil && n == c.reconnects && time.Since(c.looked) <= copyFresh {
+		return c.one
+	}
+	if !b.together.looking.CompareAndSwap(false, true) {
+		return false
+	}
+	defer b.together.looking.Store(false)
+	known := c != nil && c.one && n == c.reconnects
+	c = &copies{one: b.lookAtCopies(ctx, known), looked: time.Now(), reconnects: n}
+	b.together.copies.Store(c)
+	return c.one
+}
+
+// lookAtCopies asks the broker. known reports that a direct get was answered before.
+func (b *Bucket) lookAtCopies(ctx context.Context, known bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+	defer cancel()
+	js, err := jetstream.New(b.nc)
+	if err != nil {
+		return false
+	}
+	s, err := js.Stream(ctx, b.stream)
+	if err != nil {
+		return false
+	}
+	info := s.CachedInfo()
+	if clustered := info.Cluster != nil && info.Cluster.Name != ""; clustered || info.Config.Replicas != 1 || !info.Config.AllowDirect {
+		return false
+	}
+	return known || b.Many(ctx, []string{"none"}, func(string, Entry) {}) == nil
 }

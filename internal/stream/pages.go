@@ -83,7 +83,7 @@ func direct(ctx context.Context, nc *nats.Conn, stream string, most int, body []
 		return 0, fmt.Errorf("page of %s: %w", stream, err)
 	}
 	for {
-		m, err := nextOf(ctx, nc, answers)
+		m, err := nextOf(ctx, answers)
 		if err != nil {
 			return 0, fmt.Errorf("page of %s: %w", stream, err)
 		}
@@ -101,7 +101,7 @@ func direct(ctx context.Context, nc *nats.Conn, stream string, most int, body []
 	}
 }
 
-func nextOf(ctx context.Context, nc *nats.Conn, answers <-chan *nats.Msg) (*nats.Msg, error) {
+func nextOf(ctx context.Context, answers <-chan *nats.Msg) (*nats.Msg, error) {
 	timer := time.NewTimer(pageTimeout)
 	defer timer.Stop()
 	select {

@@ -114,6 +114,10 @@ func (w *writer) do(ctx context.Context, o order) (answer, error) {
 		a, err := agent.Window(o, w.create)
 		w.created += a.Count + o.Window
 		return a, err
+	case "look":
+		return window(o, func(lane, n int, done func(error)) { go func() { done(w.look(ctx, n)) }() })
+	case "copy":
+		return w.copy(ctx, o)
 	case "micro":
 		return agent.Window(o, w.micro)
 	case "round":
@@ -162,6 +166,35 @@ func (w *writer) update(prefix string, revs []uint64, value []byte, n int, done 
 func (w *writer) create(lane, n int, done func(error)) {
 	key := jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.ResultKey("q" + strconv.Itoa(w.created+n))
 	w.results.Put(key, w.stored.result, 0, 15*time.Minute, func(_ uint64, err error) { done(err) })
+}
+
+// look reads the outcome of an id that has none, as a host does before it runs a job whose id was chosen.
+func (w *writer) look(ctx context.Context, n int) error {
+	e, err := w.results.GetTogether(ctx, jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("none"))
+	if err == nil && e.Exists {
+		err = errors.New("an id without an outcome has one")
+	}
+	return err
+}
+
+// copy reads outcomes that are there, a window of them by one request, as the leader does for a batch.
+func (w *writer) copy(ctx context.Context, o order) (answer, error) {
+	keys := make([]string, o.Window)
+	for n := range keys {
+		keys[n] = jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("q" + strconv.Itoa(n))
+	}
+	began, count := time.Now(), 0
+	for time.Since(began).Seconds() < o.Seconds {
+		found := 0
+		if err := w.results.Many(ctx, keys, func(string, stream.Entry) { found++ }); err != nil {
+			return answer{}, err
+		}
+		if found != len(keys) {
+			return answer{}, fmt.Errorf("%d of %d outcomes are there", found, len(keys))
+		}
+		count += found
+	}
+	return answer{Count: count, Seconds: time.Since(began).Seconds()}, nil
 }
 
 func (w *writer) micro(lane, n int, done func(error)) {

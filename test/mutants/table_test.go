@@ -125,6 +125,8 @@ var mutants = []mutant{
 		"if limit := r.On.MaxPayload / 2; false && len(result.State) > limit {"}}},
 	{name: "the id of an upload counts in a job's digest", rule: "Rule 4", test: "jobs.TestOfAReferenceTheDigestCountsAndNotTheID", edits: []edit{{"jobs.ObjectRef.hash",
 		"	if r != nil {\n", "	if false {\n"}}},
+	{name: "any replica answers whether an id has an outcome", rule: "Rule 4", test: "stream.TestInAClusterTheLeaderIsAskedForEachKey", edits: []edit{{"stream.Bucket.lookAtCopies",
+		"clustered || info.Config.Replicas != 1 || !info.Config.AllowDirect {", "false && clustered {"}}},
 	{name: "a large result is stored after the outcome that refers to it", rule: "Rule 8", aim: []string{"write object, before"}, edits: []edit{{"host/attempt.storeLarge",
 		"	err := putObject(ctx, a, ref, data)\n", "	err := ctx.Err()\n	time.AfterFunc(time.Second, func() { _ = putObject(context.Background(), a, ref, data) })\n"}}},
 	{name: "nothing waits while the store is full", rule: "Rule 9", aim: []string{"store of records full"}, edits: []edit{decides("host/sessions.scope.Admits", "	return lifecycle.NoRoom, true")},

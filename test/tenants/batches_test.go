@@ -1,6 +1,7 @@
 package tenants
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -62,5 +63,46 @@ func TestAQuotaBoundsATenantsBatchesAndNobodyElse(t *testing.T) {
 	acme.fails("tenant_quota", "dspex.rpc.batches.upload", m{"batch": "three", "from": 0, "jobs": []any{ping}})
 	for _, id := range []string{"one", "two", "three"} {
 		globex.succeeds("dspex.rpc.batches.upload", m{"batch": id, "from": 0, "jobs": []any{ping}})
+	}
+}
+
+// TestALongBatchDelaysAnotherByItsWindow runs a few jobs beside a batch whose jobs fill the lane: another tenant's and one's own come to
+// their turn behind what the long batch has at the broker, not behind all that it has.
+func TestALongBatchDelaysAnotherByItsWindow(t *testing.T) {
+	const pieces, window = 5, 16
+	acme, globex := as(t, "acme"), as(t, "globex")
+	var slow, quick []any
+	for range 128 {
+		slow = append(slow, m{"command": "sleep", "args": m{"ms": 40}})
+	}
+	for range 10 {
+		quick = append(quick, m{"command": "sleep", "args": m{"ms": 1}})
+	}
+	for n := range pieces {
+		acme.succeeds("dspex.rpc.batches.upload", m{"batch": "long", "from": 128 * n, "jobs": slow})
+	}
+	acme.succeeds("dspex.rpc.batches.submit", m{"batch": "long", "jobs": pieces * 128, "concurrency": window})
+	defer acme.succeeds("dspex.rpc.batches.cancel", m{"batch": "long"})
+	succeeded := func() int {
+		var b struct {
+			Outcomes struct{ Succeeded int }
+		}
+		if err := json.Unmarshal([]byte(acme.succeeds("dspex.rpc.batches.get", m{"batch": "long"})), &b); err != nil {
+			t.Fatal(err)
+		}
+		return b.Outcomes.Succeeded
+	}
+	until(t, "the long batch runs", func() bool { return succeeded() > 0 })
+	for who, c := range map[string]client{"another tenant's": globex, "one's own": acme} {
+		before := succeeded()
+		c.succeeds("dspex.rpc.batches.submit", m{"batch": "quick", "jobs": quick})
+		if got := c.succeeds("dspex.rpc.batches.get", m{"batch": "quick", "wait_ms": 60000}); !strings.Contains(got, `"succeeded":10`) {
+			t.Fatalf("%s quick batch is %s", who, got)
+		}
+		n := succeeded() - before
+		t.Logf("%s 10 jobs: %d jobs of the long batch meanwhile", who, n)
+		if n >= pieces*128/2 {
+			t.Errorf("%s 10 jobs have waited for %d of the %d of a batch with a window of %d", who, n, pieces*128, window)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package stream_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -19,6 +21,9 @@ func asked(t *testing.T, nc *nats.Conn, subject string) func() int {
 	t.Helper()
 	sub, err := nc.SubscribeSync(subject)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return func() int {
@@ -147,5 +152,26 @@ func TestInAClusterTheLeaderIsAskedForEachKey(t *testing.T) {
 	readAll(t, b, 20)
 	if n := together(); n != 0 {
 		t.Errorf("%d requests went to whichever replica", n)
+	}
+}
+
+func TestABrokerThatDoesNotAnswerIsToldToAllWhoReadTogether(t *testing.T) {
+	y := start(t)
+	if _, err := y.records.GetTogether(t.Context(), "s.0"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			if _, err := y.records.GetTogether(ctx, fmt.Sprintf("s.%d", i)); !errors.Is(err, context.Canceled) {
+				t.Errorf("key %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	if e, err := y.records.GetTogether(t.Context(), "s.0"); err != nil || e.Exists {
+		t.Errorf("afterwards: %+v, %v", e, err)
 	}
 }
