@@ -115,7 +115,7 @@ func (w *writer) do(ctx context.Context, o order) (answer, error) {
 		w.created += a.Count + o.Window
 		return a, err
 	case "look":
-		return window(o, func(lane, n int, done func(error)) { go func() { done(w.look(ctx, n)) }() })
+		return agent.Window(o, func(lane, n int, done func(error)) { go func() { done(w.look(ctx, n)) }() })
 	case "copy":
 		return w.copy(ctx, o)
 	case "micro":
@@ -170,7 +170,7 @@ func (w *writer) create(lane, n int, done func(error)) {
 
 // look reads the outcome of an id that has none, as a host does before it runs a job whose id was chosen.
 func (w *writer) look(ctx context.Context, n int) error {
-	e, err := w.results.GetTogether(ctx, jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("none"))
+	e, err := w.results.GetTogether(ctx, jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.ResultKey("none"))
 	if err == nil && e.Exists {
 		err = errors.New("an id without an outcome has one")
 	}
@@ -181,7 +181,7 @@ func (w *writer) look(ctx context.Context, n int) error {
 func (w *writer) copy(ctx context.Context, o order) (answer, error) {
 	keys := make([]string, o.Window)
 	for n := range keys {
-		keys[n] = jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: session(n)}.ResultKey("q" + strconv.Itoa(n))
+		keys[n] = jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.ResultKey("q" + strconv.Itoa(n))
 	}
 	began, count := time.Now(), 0
 	for time.Since(began).Seconds() < o.Seconds {
