@@ -94,7 +94,7 @@ func (c *Client) askAgain(ctx context.Context, subject string, body any) (Reply,
 		reply, err := c.ask(try, subject, body)
 		end()
 		e := asError(err)
-		if e == nil || ctx.Err() != nil || !e.Retryable && e.Code != CodeClientTimeout && e.Code != CodeBroker && e.Code != CodePoolUnavailable || e.Code == contract.CodeQuota {
+		if e == nil || ctx.Err() != nil || !worthAskingAgain(e) {
 			return reply, err
 		}
 		select {
@@ -103,6 +103,17 @@ func (c *Client) askAgain(ctx context.Context, subject string, body any) (Reply,
 		case <-time.After(batchPause):
 		}
 	}
+}
+
+// worthAskingAgain reports whether the next answer may be another one: in a moment, and without the caller.
+func worthAskingAgain(e *Error) bool {
+	switch e.Code {
+	case contract.CodeQuota:
+		return false
+	case CodeClientTimeout, CodeBroker, CodePoolUnavailable:
+		return true
+	}
+	return e.Retryable
 }
 
 func (c *Client) askBatch(ctx context.Context, subject string, body map[string]any) (Batch, error) {

@@ -112,7 +112,8 @@ func (r *Run) changed(now time.Time, is *Record) {
 	if r.writing {
 		was = max(was, r.wrote.Opened)
 	}
-	if is == nil || is.Key != r.rec.Key || is.Phase == Removing || is.Opened > was || is.Stored > r.rec.Stored || is.Phase == Ended && r.rec.Phase != Ended {
+	gone := is == nil || is.Key != r.rec.Key || is.Phase == Removing
+	if gone || is.Opened > was || is.Stored > r.rec.Stored || is.Phase == Ended && r.rec.Phase != Ended {
 		r.over = true // gone, or another leader's
 		return
 	}

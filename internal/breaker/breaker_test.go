@@ -427,9 +427,13 @@ func walk(w *rapid.T) {
 		"": func(t *rapid.T) {
 			m.see()
 			for _, i := range s.Infos() {
-				if i.State != m.state || i.State == HalfOpen && (i.SuccessCount != m.successes || i.HalfOpenCount != m.trials()) ||
-					i.State == Closed && i.FailureCount != m.failures {
-					t.Fatalf("model %+v, breaker %+v", m, i)
+				switch {
+				case i.State != m.state:
+					t.Fatalf("the state must be %v, got %v", m.state, i.State)
+				case i.State == HalfOpen && (i.SuccessCount != m.successes || i.HalfOpenCount != m.trials()):
+					t.Fatalf("half-open: successes and trials must be %d and %d, got %d and %d", m.successes, m.trials(), i.SuccessCount, i.HalfOpenCount)
+				case i.State == Closed && i.FailureCount != m.failures:
+					t.Fatalf("closed: failures must be %d, got %d", m.failures, i.FailureCount)
 				}
 			}
 		},

@@ -7,10 +7,28 @@ const HeaderTraceparent = "traceparent"
 
 const traceparentLength = 2 + 1 + 32 + 1 + 16 + 1 + 2
 
+// shapedAsTraceparent looks at the length, the version and the dashes.
+func shapedAsTraceparent(text string) bool {
+	if len(text) < traceparentLength {
+		return false
+	}
+	for _, at := range []int{2, 35, 52} {
+		if text[at] != '-' {
+			return false
+		}
+	}
+	switch text[:2] {
+	case "ff":
+		return false
+	case "00":
+		return len(text) == traceparentLength
+	}
+	return len(text) == traceparentLength || text[traceparentLength] == '-'
+}
+
 // ParseTraceparent reads a traceparent. Of a later version the beginning counts, which is the same.
 func ParseTraceparent(text string) (trace [16]byte, span [8]byte, sampled, ok bool) {
-	if len(text) < traceparentLength || text[2] != '-' || text[35] != '-' || text[52] != '-' || text[:2] == "ff" ||
-		text[:2] == "00" && len(text) != traceparentLength || len(text) > traceparentLength && text[traceparentLength] != '-' {
+	if !shapedAsTraceparent(text) {
 		return trace, span, false, false
 	}
 	var version, flags [1]byte

@@ -91,12 +91,14 @@ func BreakerKey(name string) string { return spellKey(breakerPrefix, name) }
 // FailureKey is the key of the failures that a closed breaker has in a row.
 func FailureKey(name string) string { return spellKey(failurePrefix, name) }
 
+// plainInKeys are the bytes that stand for themselves in a key.
+const plainInKeys = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/"
+
 func spellKey(prefix, name string) string {
 	var b strings.Builder
 	b.WriteString(prefix)
 	for i := range len(name) {
-		c := name[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '/' {
+		if c := name[i]; strings.IndexByte(plainInKeys, c) >= 0 {
 			b.WriteByte(c)
 		} else {
 			fmt.Fprintf(&b, "=%02X", c)

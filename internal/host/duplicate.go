@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,10 @@ var errDuplicate = errors.New("another host of the same name has started")
 func watchDuplicate(on *stream.Access, host, incarnation string, started int64, lose context.CancelCauseFunc) (stop func(), err error) {
 	return on.Serve(jobs.SubjectHeartbeat+host, func(data []byte, _ func([]byte)) {
 		var b control.Heartbeat
-		if json.Unmarshal(data, &b) != nil || b.Incarnation == incarnation || b.Leaving || b.Started < started ||
-			b.Started == started && b.Incarnation < incarnation {
+		if json.Unmarshal(data, &b) != nil || b.Incarnation == incarnation || b.Leaving {
+			return
+		}
+		if later := cmp.Or(cmp.Compare(b.Started, started), cmp.Compare(b.Incarnation, incarnation)) > 0; !later {
 			return
 		}
 		lose(fmt.Errorf("host %q (incarnation %s): %w (incarnation %s)", host, incarnation, errDuplicate, b.Incarnation))

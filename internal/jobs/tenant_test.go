@@ -161,8 +161,14 @@ func TestWhoMayUseWhichCommand(t *testing.T) {
 			if may := i >= slices.Index(ranks, c.needs); may != (bad == nil) {
 				t.Errorf("%s at %v as %q: %v", c.command, c.at, role, bad)
 			}
-			if bad != nil && (bad.Code != CodeRole || bad.Number() != 403 || bad.Retryable || bad.Hint == "" || !strings.HasPrefix(bad.Message, c.command)) {
-				t.Errorf("%+v", bad)
+			if bad == nil {
+				continue
+			}
+			if bad.Code != CodeRole || bad.Number() != 403 || bad.Retryable {
+				t.Errorf("must be a final %s with 403, got %+v", CodeRole, bad)
+			}
+			if bad.Hint == "" || !strings.HasPrefix(bad.Message, c.command) {
+				t.Errorf("must have a hint and begin with %s, got %+v", c.command, bad)
 			}
 		}
 	}

@@ -113,8 +113,11 @@ func (w *world) check(r *runner, a Action) {
 		} else if seen != string(a.Body) {
 			w.Fatalf("%s is answered twice, and differently", a.Job.Env.Job)
 		}
-		if _, text, failed := jobs.ReplyError(a.Body); failed && strings.Contains(text, "deadline passed") && !w.since[a.Job.Sequence].Before(w.stepped) && w.now.Sub(w.since[a.Job.Sequence]) < a.Job.Env.Deadline {
-			w.Fatalf("%s expires %v after it was accepted: its deadline is %v", a.Job.Env.Job, w.now.Sub(w.since[a.Job.Sequence]), a.Job.Env.Deadline)
+		if _, text, failed := jobs.ReplyError(a.Body); failed && strings.Contains(text, "deadline passed") {
+			since := w.since[a.Job.Sequence]
+			if early := w.now.Sub(since) < a.Job.Env.Deadline; early && !since.Before(w.stepped) {
+				w.Fatalf("%s expires %v after it was accepted: its deadline is %v", a.Job.Env.Job, w.now.Sub(since), a.Job.Env.Deadline)
+			}
 		}
 	}
 }
@@ -195,11 +198,8 @@ func (w *world) serve(r *runner, i int, fault Fault, applied bool) {
 	a := r.pending[i]
 	w.Logf("%s/%d serves %s: fault %d, applied %v", r.name, r.epoch, spell(a), fault, applied)
 	had := w.store.keys[keyOf(a)]
-	if applied && fault == Unknown && a.Kind != Look && a.Kind != ReadResult && a.Kind != ReadAttempts && a.Kind != Fetch && a.Kind != Acquire && a.Kind != Own && a.Kind != Compare {
-		r.serve(i, fault, true)
-	} else {
-		r.serve(i, fault, false)
-	}
+	writes := !slices.Contains([]ActionKind{Look, ReadResult, ReadAttempts, Fetch, Acquire, Own, Compare}, a.Kind)
+	r.serve(i, fault, applied && fault == Unknown && writes)
 	if now := w.store.keys[keyOf(a)]; strings.HasPrefix(keyOf(a), "result") && had.Exists && !bytes.Equal(had.Value, now.Value) {
 		w.Fatalf("the %s changes", keyOf(a))
 	}

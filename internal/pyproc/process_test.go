@@ -209,9 +209,18 @@ func TestDeathsAreToldToTheCall(t *testing.T) {
 		_, err := before.Call(t.Context(), callBody(c.command, c.n), nil)
 		before.Release()
 		var exit *ExitError
-		if !errors.As(err, &exit) || exit.Code != c.code || exit.Signal != c.signal || exit.StderrTail != c.tail || exit.PID == 0 || exit.Worker != "h/1" {
-			t.Errorf("%s %d: got %v (%+v)", c.command, c.n, err, exit)
+		if !errors.As(err, &exit) {
+			t.Errorf("%s %d: must be an ExitError, got %v", c.command, c.n, err)
 			continue
+		}
+		if exit.Code != c.code || exit.Signal != c.signal {
+			t.Errorf("%s %d: must end with code %d and signal %v, got %+v", c.command, c.n, c.code, c.signal, exit)
+		}
+		if exit.StderrTail != c.tail {
+			t.Errorf("%s %d: the tail of stderr must be %q, got %q", c.command, c.n, c.tail, exit.StderrTail)
+		}
+		if exit.PID == 0 || exit.Worker != "h/1" {
+			t.Errorf("%s %d: must name worker h/1 and its process, got %+v", c.command, c.n, exit)
 		}
 		var protocol *ProtocolError
 		if errors.As(err, &protocol) != (c.cause != "") || !strings.Contains(err.Error(), c.cause) {

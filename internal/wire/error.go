@@ -84,9 +84,12 @@ func keyStep(key []byte) string {
 	return "[" + strconv.Quote(string(cut)) + "]"
 }
 
+// plainInPaths are the bytes of a key that is written without quotes.
+const plainInPaths = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
 func isName(b []byte) bool {
 	for _, c := range b {
-		if c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+		if strings.IndexByte(plainInPaths, c) < 0 {
 			return false
 		}
 	}

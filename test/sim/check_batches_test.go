@@ -188,7 +188,9 @@ func (c *checker) batchEnds(l *batchHistory) {
 			c.fail("batch %s: a client read that job %d is %s, and it is %s", l.name, index, e.text, kind)
 		}
 	}
-	if got := end.Tally; got.Succeeded != tally.Succeeded || got.Failed != tally.Failed || got.Cancelled != tally.Cancelled || got.Expired != tally.Expired {
+	got := end.Tally
+	kinds := [4]int{got.Succeeded, got.Failed, got.Cancelled, got.Expired}
+	if kinds != [4]int{tally.Succeeded, tally.Failed, tally.Cancelled, tally.Expired} {
 		c.fail("batch %s: the record counts %+v, the outcomes are %+v", l.name, got, tally)
 	}
 }

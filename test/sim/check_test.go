@@ -361,8 +361,9 @@ func (c *checker) deadLetters() {
 	}
 	again := c.h.struck(deadLettersLost) // what was lost may be written again
 	for id, n := range want {
-		if deadLetters[id] != n && !(again && deadLetters[id] > n && n > 0) && !(lostToo[id] && deadLetters[id] < n) {
-			c.fail("%s: %d dead letters, want %d", id, deadLetters[id], n)
+		switch got := deadLetters[id]; {
+		case got > n && !(again && n > 0), got < n && !lostToo[id]:
+			c.fail("%s: %d dead letters, want %d", id, got, n)
 		}
 		delete(deadLetters, id)
 	}
