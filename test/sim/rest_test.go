@@ -19,7 +19,7 @@ const (
 	batchPatience = 30 * time.Minute // until the last batch has ended: what a lost store held of it is published again after 5 and 10 minutes
 	draining      = time.Minute      // until the queues are empty and all partitions stay where they are
 	calm          = 20 * time.Second
-	missed        = time.Minute      // more, where a delivery was lost that no other one followed: its owner compares twice
+	missed        = time.Minute // more, where a delivery was lost that no other one followed: its owner compares twice
 )
 
 // missing is how much longer rest may take where deliveries are lost.
