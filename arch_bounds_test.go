@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// rooms are the packages whose inner shape the tests of this file hold: those that decide and carry out what happens to jobs.
-var rooms = []string{
+// decisive are the packages whose inner shape the tests of this file hold: those that decide and carry out what happens to jobs.
+var decisive = []string{
 	"internal/dispatch", "internal/dispatch/admission", "internal/dispatch/alerts", "internal/dispatch/assign", "internal/dispatch/audit", "internal/dispatch/batches",
 	"internal/dispatch/breakers", "internal/dispatch/calls", "internal/dispatch/deadletters", "internal/dispatch/endpoint",
 	"internal/dispatch/fleet", "internal/dispatch/health", "internal/dispatch/intake", "internal/dispatch/leader", "internal/dispatch/objects", "internal/dispatch/outcomes", "internal/dispatch/quota",
@@ -25,7 +25,7 @@ var rooms = []string{
 // Bounds of every package and type.
 const (
 	mostFiles       = 20 // of a package
-	mostMethods     = 20 // of a type of the rooms
+	mostMethods     = 20 // of a type of the decisive packages
 	mostFilesOfType = 3
 )
 
@@ -148,8 +148,8 @@ func TestNoPackageHasMoreFilesThanABoundOrThanItHas(t *testing.T) {
 	}
 }
 
-func TestNoTypeOfTheRoomsHasMoreMethodsOrFilesThanABound(t *testing.T) {
-	for _, dir := range rooms {
+func TestNoTypeOfTheDecisivePackagesHasMoreMethodsOrFilesThanABound(t *testing.T) {
+	for _, dir := range decisive {
 		methods, files := map[string]int{}, map[string]map[string]bool{}
 		for path, f := range sources(t, dir) {
 			for _, d := range f.Decls {
@@ -189,7 +189,7 @@ func receiver(e ast.Expr) string {
 
 func TestOnlyTheFilesOfTheListKnowTheBroker(t *testing.T) {
 	var found []string
-	for _, dir := range rooms {
+	for _, dir := range decisive {
 		for path, f := range sources(t, dir) {
 			if slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool { return strings.HasPrefix(i.Path.Value, `"github.com/nats-io/`) }) {
 				found = append(found, filepath.ToSlash(path))

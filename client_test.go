@@ -389,7 +389,7 @@ func TestEverySubjectHasTheClientsPrefix(t *testing.T) {
 	}
 }
 
-// TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull: a broker whose disk is full acknowledges nothing, and dispatchers know why.
+// TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull: a broker whose disk is full acknowledges nothing, and dispatchers have the reason.
 func TestASubmitThatIsNotAcknowledgedSaysThatTheStoreIsFull(t *testing.T) {
 	s := natstest.Run(t)
 	nc := natstest.Connect(t, s)

@@ -82,7 +82,7 @@ func (w *world) step(e Event) {
 	}
 }
 
-// chance is true once in so many times, while faults strike.
+// chance is true once in n times, while faults strike.
 func (w *world) chance(in int, what string) bool {
 	return w.faults && rapid.IntRange(1, in).Draw(w.T, what) == 1
 }

@@ -42,7 +42,7 @@ func (y *system) hostWith(name string, p *pool, capacity int) (stop func()) {
 	return func() { cancel(); done.Wait() }
 }
 
-// runAll stores so many anonymous jobs at once and returns how long they took together, in fake time, and the attempts of each.
+// runAll stores n anonymous jobs at once and returns how long they took together, in fake time, and the attempts of each.
 func (y *system) runAll(n int) (took time.Duration, attempts []int) {
 	y.t.Helper()
 	began := time.Now()

@@ -23,7 +23,7 @@ type Envelope struct {
 	ReplyTo  string
 	Deadline time.Duration // 0: none given
 	Type     string        // content type of body and reply
-	Role     Role          // of whoever requested it
+	Role     Role          // of the requester
 	Trace    string        // traceparent of the client, "" if there is none
 }
 

@@ -13,7 +13,7 @@ import (
 const mostConnections = 2048
 
 // Exchange hands out connections to workers that can open none: a worker makes a pair of sockets and sends one end over the channel that it
-// was given at its start. It is the listener of whoever serves the other ends.
+// was given at its start. It is the listener for the process that serves the other ends.
 type Exchange struct {
 	accepted chan net.Conn
 	closed   chan struct{}

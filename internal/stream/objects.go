@@ -87,7 +87,7 @@ func bounded(info *jetstream.StreamInfo, size int) error {
 	return nil
 }
 
-// Admit refuses an object of so many bytes for which there is no room among those of its tenant.
+// Admit refuses an object of that many bytes for which there is no room among those of its tenant.
 func (v *Vault) Admit(ctx context.Context, tenant string, size int) error {
 	s, err := v.js.Stream(ctx, ObjectsStream)
 	if err != nil {

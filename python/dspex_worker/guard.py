@@ -1,7 +1,7 @@
 """Reading what user code made: its exceptions and objects may do anything when they are looked at.
 
 An exception whose `__str__` raises, returns None or exits must cost nobody an answer. So nothing outside of this file calls
-`str`, `repr` or `getattr` on an object of user code while a failure is told; each attribute is read once.
+`str`, `repr` or `getattr` on an object of user code while a failure is reported; each attribute is read once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Programs that an operator gave to all hosts: what a program of the modules has learnt, or a whole program.
 
-The host keeps them and tells each worker before its next call (frame PROGRAM). A record that does not fit what the worker has, because
+The host keeps them and sends them to each worker before its next call (frame PROGRAM). A record that does not fit what the worker has, because
 the modules are others by now, is not used; get_program_info reports why.
 """
 

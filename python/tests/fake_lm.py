@@ -106,7 +106,7 @@ class FakeLM:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Waits until so many requests have come in."""
+        """Waits until that many requests have come in."""
         while len(self.requests) < count:
             self.arrived.clear()
             await self.arrived.wait()

@@ -1,4 +1,4 @@
-"""Each way in which a language model can fail, and what a caller is told of it. Every row goes over a real connection."""
+"""Each way in which a language model can fail, and the error that a caller gets. Every row goes over a real connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said at the start of modules that would surprise later."""
+"""What is reported at the start of modules that would surprise later."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.client import BOOT, PATIENCE, Failed, Gone, WorkerProcess
 
 
 def drained(worker: WorkerProcess) -> None:
-    """The worker says nothing more."""
+    """The worker sends nothing more."""
     with pytest.raises(Gone):
         worker.receive()
 

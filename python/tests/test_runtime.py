@@ -1,4 +1,4 @@
-"""Calls in the loop: many at once, cancelled, failing, logging; and what is said about failures."""
+"""Calls in the loop: many at once, cancelled, failing, logging; and the reports of failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of signatures: what it reads, what it refuses and how it says so, and the check of values."""
+"""The grammar of signatures: what it reads, what it refuses and with which error, and the check of values."""
 
 from __future__ import annotations
 

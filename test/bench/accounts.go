@@ -21,7 +21,7 @@ import (
 	"github.com/dspex/dspex/test/bench/procs"
 )
 
-// What is asked of a broker with accounts, against one without.
+// What is required of a broker with accounts, against one without.
 const (
 	callsBehind     = 0.7 // rate of calls
 	publishesBehind = 0.5 // rate of published jobs

@@ -155,7 +155,7 @@ func (c *client) mixed(o order) agent.Operation {
 				done(err)
 			}
 			return
-		case 1: // nobody hears its answer
+		case 1: // nobody receives its answer
 			if err := c.nc.PublishRequest(jobs.RPCSession+agent.Session(n), c.nc.NewInbox(), agent.CallBody); err != nil {
 				done(err)
 				return

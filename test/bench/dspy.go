@@ -158,7 +158,7 @@ func watchMemory(pids []int) func() [2]float64 {
 	return func() [2]float64 { close(stop); return <-peak }
 }
 
-// tookPattern finds what `dspex dev --verbose` says of its start: name=duration behind msg=started.
+// tookPattern finds the times of its start that `dspex dev --verbose` logs: name=duration behind msg=started.
 var tookPattern = regexp.MustCompile(`took\.(\w+)=(\S+)`)
 
 // measureStart times `dspex dev` with real DSPy, with its Python environment in place.
@@ -227,7 +227,7 @@ func startOnce(ctx context.Context, o *options, note func(string, time.Duration)
 	return nil
 }
 
-// noteStages reads what the process says of its own start.
+// noteStages reads what the process logs of its own start.
 func noteStages(ctx context.Context, p *process, note func(string, time.Duration)) error {
 	for {
 		line, err := p.await(ctx, p.errs, "time=")

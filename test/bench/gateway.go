@@ -11,7 +11,7 @@ import (
 	"github.com/dspex/dspex/test/bench/agent"
 )
 
-// What is asked of the way through HTTP, as a share of the same calls by NATS: as of jobs that have an id, since the gateway gives each one.
+// What is required of the way through HTTP, as a share of the same calls by NATS: as of jobs that have an id, since the gateway gives each one.
 const (
 	mostHTTPTime = 1.25 // of the median, with one call in flight
 	mostHTTPCost = 1.3  // of the processor time of all but the load generator, with loadWindow in flight

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// What is asked of a deployment that gets more than it can do. Jobs wait 100 ms in their slots, so that its capacity is the
+// What is required of a deployment that gets more than it can do. Jobs wait 100 ms in their slots, so that its capacity is the
 // number of slots and the machine is far from busy.
 const (
 	overloadWorkers = 8
@@ -51,7 +51,7 @@ type crowd struct {
 	late     int         // calls that completed beyond it
 	failed   map[string]int
 	refusals []float64 // ms until a refusal
-	admitted int       // calls that came back when they were told to, and were taken
+	admitted int       // calls that came back at the time in their refusal, and were taken
 	returned int
 	timers   sync.WaitGroup
 }

@@ -137,7 +137,7 @@ func (p *process) await(ctx context.Context, from <-chan string, prefix string) 
 	}
 }
 
-// tail is the end of what a process said on stderr.
+// tail is the end of what a process wrote to stderr.
 func (p *process) tail() string {
 	b, _ := os.ReadFile(p.log)
 	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))

@@ -70,7 +70,7 @@ func measureSticky(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// placed is what the dispatcher's statistics say of the jobs of sessions.
+// placed is what the dispatcher's statistics report of the jobs of sessions.
 type placed struct {
 	Hits   int `json:"affinity_hits"`
 	Misses int `json:"affinity_misses"`

@@ -27,7 +27,7 @@ const (
 	restartMost  = 2.0   // s
 )
 
-// scaleRig is a deployment that knows 100,000 sessions.
+// scaleRig is a deployment with 100,000 sessions.
 type scaleRig struct {
 	*rig
 	host, dispatcher *process

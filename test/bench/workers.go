@@ -23,7 +23,7 @@ import (
 //go:embed workers.py
 var workersModule string
 
-// What is asked of the supervision of workers, in milliseconds unless the name says otherwise.
+// What is required of the supervision of workers, in milliseconds unless the name has another unit.
 const (
 	nursery       = 20   // workers of a pool that starts
 	startsShare   = 0.02 // of a cold start, for a fork to READY

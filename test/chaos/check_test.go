@@ -13,12 +13,12 @@ type job struct {
 	tenant, session, id string
 	x                   int
 	published           bool
-	accepted            bool // the broker or a dispatcher said so, or it has an outcome
-	asked               int  // times the client sent it, or asked for it
+	accepted            bool // the broker or a dispatcher reported it, or it has an outcome
+	asked               int  // times the client sent it, or requested it
 	ended               bool
 	failure             string // its error, if it failed
 	list                []int  // the session's list after it
-	reset               bool   // the session was said to have begun again
+	reset               bool   // the session was reported to have begun again
 }
 
 // check returns what broke a promise. jobs of a session are in the order in which they were sent.
@@ -43,7 +43,7 @@ func check(all []job) (violations []string) {
 			lists[of] = append(lists[of], j.x)
 			if want := lists[of]; !slices.Equal(j.list, want) {
 				say(j, "the list is %v, must be %v: lost, doubled, or out of order", tail(j.list), tail(want))
-				lists[of] = j.list // said once
+				lists[of] = j.list // reported once
 			}
 		}
 	}

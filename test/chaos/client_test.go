@@ -19,7 +19,7 @@ import (
 const (
 	sessions  = 16 // of each tenant
 	anonymous = 4  // writers without session, of each tenant
-	// patient is how long a client waits for one answer before it asks again, with the same id.
+	// patient is how long a client waits for one answer before it sends the request again, with the same id.
 	patient = 20 * time.Second
 )
 
@@ -100,7 +100,7 @@ func (c *client) conclude(j *job) {
 				j.failure = err.Error()
 			}
 			return
-		case e != nil && j.published && j.accepted && slices.Contains(refusals, e.Code): // no dispatcher tells how far it is
+		case e != nil && j.published && j.accepted && slices.Contains(refusals, e.Code): // no dispatcher reports how far it is
 		case e != nil && (slices.Contains(refusals, e.Code) || e.Code == "deadline_exceeded" && !j.published): // a call's is our patience
 			j.ended = true
 			return
@@ -171,7 +171,7 @@ func (c *client) end() {
 
 func (c *client) history() []job { return slices.Clone(c.jobs) }
 
-// readAgain asks for the outcome of every job that has one: it must be the one of before.
+// readAgain fetches the outcome of every job that has one: it must be the one of before.
 func (c *client) readAgain() {
 	next, workers := make(chan job), sync.WaitGroup{}
 	for range 16 {

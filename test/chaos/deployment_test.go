@@ -218,7 +218,7 @@ func (d *deployment) connect(user string) *dspex.Client {
 	return c
 }
 
-// awaitHealthy waits until the deployment says that all is well, after it was healed.
+// awaitHealthy waits until the deployment reports that all is well, after it was healed.
 func (d *deployment) awaitHealthy(c *client) {
 	d.t.Helper()
 	d.must(eventually("a healthy deployment", func() error {

@@ -25,7 +25,7 @@ type faults struct {
 	lane   int
 }
 
-// strike breaks things for as long as the flag says; it returns how often each fault struck.
+// strike breaks things for the time of the flag; it returns how often each fault struck.
 func (d *deployment) strike(clients []*client) map[string]int {
 	var mu sync.Mutex
 	struck, what, until := map[string]int{}, [3]string{}, time.Now().Add(*length)
@@ -54,7 +54,7 @@ func (f *faults) time(least, most time.Duration) time.Duration {
 	return least + time.Duration(f.r.Int64N(int64(most-least)))
 }
 
-// note says what is broken now; it counts a fault.
+// note records what is broken now; it counts a fault.
 func (f *faults) note(kind string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -55,7 +55,7 @@ func (c *compose) healthy(ctx context.Context, since time.Time, services ...stri
 		}
 	}
 	cancel()
-	_ = cmd.Wait() // it was ended, whatever it says
+	_ = cmd.Wait() // it was ended, whatever its status
 	if len(waiting) > 0 {
 		c.run("logs")
 		c.t.Fatalf("not healthy within %v: %v", startup, waiting)

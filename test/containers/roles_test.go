@@ -24,7 +24,7 @@ const startup = 3 * time.Minute
 
 func password(user string) string { return "pw-of-" + user }
 
-// passwords are the variables that nats.conf asks for.
+// passwords are the variables that nats.conf requires.
 func passwords() map[string]string {
 	return map[string]string{
 		"DSPEX_DISPATCHER_PASSWORD": password("dispatcher"), "DSPEX_HOST_PASSWORD": password("host"),
@@ -71,7 +71,7 @@ func (d *deployment) run(image string, options ...testcontainers.ContainerCustom
 	return c
 }
 
-// start runs a program of dspex as a user, until it says ready or, if it should not get there, its log has the text.
+// start runs a program of dspex as a user, until it prints ready or, if it should not get there, its log has the text.
 func (d *deployment) start(user, pass, until string, command ...string) *testcontainers.DockerContainer {
 	d.t.Helper()
 	return d.run("dspex-test", network.WithNetwork(nil, d.net), testcontainers.WithCmd(command...),

@@ -209,7 +209,7 @@ func TestBadHeadersAreRefused(t *testing.T) {
 				stub.request(t, endpoint, ask, c.headers...).refused(t, "python", "bad_header", c.path)
 			}
 			if c.headers[0] == "Dspex-Job" {
-				return // its PubAck does not tell under which of the two it failed
+				return // its PubAck does not show under which of the two it failed
 			}
 			for endpoint, of := range map[string]string{"dspex.session.bad_2": "bad_2", "dspex.anonymous.batch": ""} {
 				_, r := stub.wait(t, of, stub.publish(t, endpoint, ask, c.headers...))

@@ -293,7 +293,7 @@ func (r reply) fails(t *testing.T, category, code string) {
 	}
 }
 
-// refused checks a failure that no retry can cure and that says what would have been right.
+// refused checks a failure that no retry can cure and that names what would have been right.
 func (r reply) refused(t *testing.T, category, code, path string) {
 	t.Helper()
 	r.fails(t, category, code)

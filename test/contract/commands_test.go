@@ -304,7 +304,7 @@ func TestAnAnonymousProgram(t *testing.T) {
 			s.call(t, "", "execute_program", m{"program_id": id, "inputs": m{}}).refused(t, "python", "bad_input", "args.inputs")
 			s.call(t, "anon_1", "execute_program", m{"program_id": id, "inputs": m{"question": "?"}}).refused(t, "session", "program_unknown", "args.program_id")
 		}
-		s.call(t, "", "shutdown", nil).succeeds(t) // other workers know it too
+		s.call(t, "", "shutdown", nil).succeeds(t) // other workers have it too
 		for id := range ids {
 			s.later(t, "", "execute_program", m{"program_id": id, "inputs": m{"question": "?"}}).succeeds(t)
 		}

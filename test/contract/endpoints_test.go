@@ -129,7 +129,7 @@ func TestHealthAndStatistics(t *testing.T) {
 		t.Errorf("statistics name the engine %q", r.Engine)
 	}
 	var health m
-	for { // `ready` is said when the first worker serves; until all do, the health is degraded
+	for { // `ready` is printed when the first worker serves; until all do, the health is degraded
 		r = stub.request(t, "dspex.rpc.health.check", text(m{}))
 		r.succeeds(t)
 		if health = r.Result.(m); health["status"] != "degraded" {
@@ -213,7 +213,7 @@ func TestTheServiceCanBeFoundByTheToolsOfNATS(t *testing.T) {
 	}
 }
 
-// A reply goes out with the service's rights: whoever asks must not choose where, beyond the shapes of job.md.
+// A reply goes out with the service's rights: a requester must not choose where, beyond the shapes of job.md.
 func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 	js, err := jetstream.New(stub.nc)
 	if err != nil {
@@ -228,7 +228,7 @@ func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 		if err := stub.nc.PublishMsg(&nats.Msg{Subject: endpoint, Reply: "dspex.session.victim", Data: text(body("append", m{"x": 1}))}); err != nil {
 			t.Fatal(err)
 		}
-		// Elsewhere the sender, who may have an inbox of another name, is told.
+		// Elsewhere the sender, who may have an inbox of another name, gets an error.
 		elsewhere, err := stub.nc.SubscribeSync("inboxes.of.mine")
 		if err != nil {
 			t.Fatal(err)

@@ -236,7 +236,7 @@ func TestABadJobIdIsRefused(t *testing.T) {
 	long := "a23456789012345678901234567890123456789012345678x"
 	for _, id := range []string{"q12", "x-r5", "a.b", "a b", "é", long} {
 		stub.request(t, "dspex.rpc.session.jobs_7", text(body("echo", nil)), "Dspex-Job", id).refused(t, "python", "bad_job_id", "Dspex-Job")
-		// A publish was accepted before anybody looked: it fails under the id that its PubAck tells.
+		// A publish was accepted before anybody looked: it fails under the id that its PubAck has.
 		msg := message("dspex.session.jobs_7", text(body("echo", nil)), "Dspex-Job", id)
 		answer, err := stub.nc.RequestMsg(msg, patience)
 		if err != nil {

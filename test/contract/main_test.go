@@ -24,7 +24,7 @@ type service struct {
 var (
 	binary string
 	stub   *service // most tests: the wire is the same whatever the engine
-	// dspy starts real DSPy when the first test asks for it.
+	// dspy starts real DSPy when the first test needs it.
 	dspy = sync.OnceValues(func() (*service, error) { return start("dspy") })
 
 	started   []*service

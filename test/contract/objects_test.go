@@ -34,7 +34,7 @@ func (r reply) refers(t *testing.T) (ref reference) {
 	return ref
 }
 
-// fetch reads an object as the contract says.
+// fetch reads an object as the contract defines it.
 func (s *service) fetch(t *testing.T, session, job string, ref reference) []byte {
 	t.Helper()
 	var all []byte
@@ -171,7 +171,7 @@ func TestRequestsForObjectsAreChecked(t *testing.T) {
 	}
 }
 
-// upload stores large arguments as the contract says.
+// upload stores large arguments as the contract defines it.
 func (s *service) upload(t *testing.T, session string, args any) reference {
 	t.Helper()
 	data := text(args)

@@ -99,7 +99,7 @@ func TestSignatureOutputsAndModuleShapeAPredict(t *testing.T) {
 			r := stub.request(t, "dspex.rpc.anonymous", text(ask))
 			r.succeeds(t)
 			got := slices.Sorted(maps.Keys(r.Result.(m)))
-			if name == "react" { // says how it came to its answer, too
+			if name == "react" { // returns how it came to its answer, too
 				got = slices.DeleteFunc(got, func(s string) bool { return s == "reasoning" || s == "trajectory" })
 			}
 			if !slices.Equal(got, c.outputs) {
@@ -128,7 +128,7 @@ func TestRequireStateRefusesAnEmptySession(t *testing.T) {
 	stub.call(t, "options_5", "append", m{"x": 2}, m{"require_state": true}).fails(t, "session", "state_required")
 }
 
-// partials asks for a stream and returns its parts and the final reply.
+// partials requests a stream and returns its parts and the final reply.
 func partials(t *testing.T, s *service, send func(msg *nats.Msg) error, msg *nats.Msg) ([]m, reply) {
 	t.Helper()
 	inbox, err := s.nc.SubscribeSync(nats.NewInbox())

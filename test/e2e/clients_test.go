@@ -164,7 +164,7 @@ func TestAClientThatUsesOnlyNATS(t *testing.T) {
 	f.check(t)
 }
 
-// needNode says what is missing before node does.
+// needNode reports what is missing before node does.
 func needNode(t *testing.T) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join("node", "node_modules", "@nats-io", "transport-node")); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// dlq runs `dspex dlq` and returns what it said and its exit status.
+// dlq runs `dspex dlq` and returns its output and its exit status.
 func dlq(t *testing.T, server string, args ...string) (out, said string, status int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, append([]string{"--server", server, "dlq"}, args...)...)

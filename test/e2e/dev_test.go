@@ -16,7 +16,7 @@ type dev struct {
 	log log
 }
 
-// log keeps what a process said.
+// log keeps what a process wrote.
 type log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -34,7 +34,7 @@ func (l *log) String() string {
 	return l.buf.String()
 }
 
-// startDev starts `dspex dev` with more arguments and variables and returns when it says that it is ready.
+// startDev starts `dspex dev` with more arguments and variables and returns when it is ready.
 func startDev(env []string, dir string, args ...string) (*dev, error) {
 	cmd := programtest.Guarded(binary, append([]string{"dev", "--listen", "127.0.0.1:0", "--workers", "2"}, args...)...)
 	d := &dev{}

@@ -20,7 +20,7 @@ const (
 	secretKey = "sk-canary-key-0815"  // of the language model
 )
 
-// failing runs dspex dev with commands that fail and language models that do as their script says.
+// failing runs dspex dev with commands that fail and language models that follow their script.
 func failing(t *testing.T) (context.Context, *dspex.Client, *dev) {
 	t.Helper()
 	echo, err := echolm.New(echolm.Config{})
@@ -68,7 +68,7 @@ func profile(base string, timeout int) map[string]any {
 	return p
 }
 
-// provoked is a failure and what its error must say.
+// provoked is a failure and what its error must contain.
 type provoked struct {
 	name     string
 	category dspex.ErrorCategory
@@ -234,7 +234,7 @@ func TestTheCallerIsAnsweredThoughPythonCannotBeStopped(t *testing.T) {
 func TestAnExclusiveFunctionHasItsWorkerToItself(t *testing.T) {
 	ctx, c, _ := failing(t)
 	call := func(command string, ms int) (r dspex.Reply, err error) {
-		for { // a slow machine refuses some of a crowd, and says when to come again
+		for { // a slow machine refuses some of a crowd, with the time when to come again
 			r, err = c.ExecuteAnonymous(ctx, command, dspex.Args{"ms": ms})
 			e, _ := errors.AsType[*dspex.Error](err)
 			if e == nil || e.Code != "overloaded" {

@@ -8,7 +8,7 @@ import (
 )
 
 // TestTheAPIIsAsItsDescriptionSays has schemathesis make requests of the description, valid ones and others: no answer is an error of
-// the server, and each is one that the description has. What a command asks of its arguments is not part of it, so a request that
+// the server, and each is one that the description has. What a command requires of its arguments is not part of it, so a request that
 // fits the description may be refused.
 func TestTheAPIIsAsItsDescriptionSays(t *testing.T) {
 	dev, err := startDev(nil, "", "--test-mode", "mock_adapter", "--http", "none")

@@ -24,7 +24,7 @@ func startIn(t *testing.T, dir string, args ...string) *dev {
 	return d
 }
 
-// TestTheOperatorsOwnModules runs examples/python, as its first lines tell.
+// TestTheOperatorsOwnModules runs examples/python, as its first lines describe.
 func TestTheOperatorsOwnModules(t *testing.T) {
 	ctx, c := connectTo(t, startIn(t, examples, "--import", "my_programs").url)
 	outputs := func(session, command string, args dspex.Args) map[string]any {
@@ -131,7 +131,7 @@ func TestAModuleThatCannotBeImportedEndsTheStartAndSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// With real DSPy: what defines programs that no job could run is told at the start.
+// With real DSPy: what defines programs that no job could run is reported at the start.
 func TestAModuleWhoseProgramsCannotRunEndsTheStartAndSaysWhatToDo(t *testing.T) {
 	dir := t.TempDir()
 	module := "import dspy\nfrom dspex_worker import program\n\n\n%sclass QA(dspy.Module):\n    def %s(self, question):\n        return question\n"

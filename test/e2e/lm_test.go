@@ -90,7 +90,7 @@ func (p *provider) setRefuse(refuse bool) {
 	p.refuse = refuse
 }
 
-// profiles are one for each provider that the product knows, and what the provider must see of it.
+// profiles are one for each provider that the product supports, and what the provider must see of it.
 func profiles(base, keyFile string) (file map[string]any, want map[string]call) {
 	key := func(provider, model, reference string) map[string]any {
 		p := map[string]any{"provider": provider, "model": model, "api_base": base + "/v1"}
@@ -105,7 +105,7 @@ func profiles(base, keyFile string) (file map[string]any, want map[string]call) 
 			"vllm": key("vllm", "meta-llama/Llama-3-8B", "env:CANARY"), "other": key("openai_compatible", "org/model", ""),
 		}}, map[string]call{
 			"openai": {"/v1/chat/completions", "gpt-4o-mini", canary}, "anthropic": {"/v1/messages", "claude-sonnet-4-5", canary}, "gemini": {"/v1/models/gemini-1.5-flash:generateContent", "", canary},
-			"openrouter": {"/v1/chat/completions", "meta-llama/llama-3.1-8b:free", canary}, "ollama": {"/v1/chat/completions", "llama3:8b", "ollama"}, // the last two: what DSPy's client says for want of a key
+			"openrouter": {"/v1/chat/completions", "meta-llama/llama-3.1-8b:free", canary}, "ollama": {"/v1/chat/completions", "llama3:8b", "ollama"}, // the last two: the error of DSPy's client without a key
 			"vllm": {"/v1/chat/completions", "meta-llama/Llama-3-8B", canary}, "other": {"/v1/chat/completions", "org/model", "none"},
 		}
 }
@@ -322,7 +322,7 @@ func TestTheLanguageModelOfASessionAndOfAll(t *testing.T) {
 	uses("", "llama3:8b")
 	uses("b", "llama3:8b")
 	uses("a", "claude-sonnet-4-5")
-	// Every worker ends; those that follow know both choices.
+	// Every worker ends; those that follow have both choices.
 	for killed := map[string]bool{}; len(killed) < 2; {
 		r, err := c.ExecuteAnonymous(ctx, "shutdown", nil)
 		if err != nil {

@@ -139,7 +139,7 @@ func (s *server) stop() {
 	}
 }
 
-// What the server says of its slots. It is not polled: its answers to /slots keep it from looking whether a client has gone.
+// What the server reports of its slots. It is not polled: its answers to /slots keep it from looking whether a client has gone.
 var (
 	begins = regexp.MustCompile(`launch_slot_: id +\d+ \| task \d+ \| processing task`)
 	cancel = regexp.MustCompile(`stop: cancel task`)

@@ -13,7 +13,7 @@ dspy.configure(adapter=dspy.JSONAdapter())
 
 @program("tale")
 class Tale(dspy.Module):
-    """An answer that goes on for as long as it may: the model is told to write on, and nothing ends its text."""
+    """An answer that goes on for as long as it may: the prompt is to write on, and nothing ends its text."""
 
     def forward(self, tokens: int) -> Any:
         return {"said": dspy.settings.lm("one two three one two three one two three", max_tokens=tokens)}

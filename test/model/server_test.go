@@ -51,7 +51,7 @@ func streams(ctx context.Context, t *testing.T, c *dspex.Client) {
 // long is an answer that would take the server minutes.
 const long = 800
 
-// freed waits until the server says that its slot is free, and checks that it has not come to the end of the answer.
+// freed waits until the server reports that its slot is free, and checks that it has not come to the end of the answer.
 func freed(ctx context.Context, t *testing.T, s *server, from int) {
 	t.Helper()
 	ended := time.Now()

@@ -55,7 +55,7 @@ func (p pool) refused(session, command string, args dspex.Args, opts ...dspex.Ca
 
 func question(q string) dspex.Args { return dspex.Args{"question": q} }
 
-// suite is what a user's tests might ask.
+// suite is what a user's tests might do.
 var suite = map[string]func(t *testing.T, p pool){
 	"the answer of the original's example": func(t *testing.T, p pool) {
 		for _, session := range []string{"paris", ""} {

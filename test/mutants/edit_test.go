@@ -129,7 +129,7 @@ type source struct {
 	others types.Importer
 }
 
-// load has go list say what there is.
+// load reads from go list what there is.
 func load(t *testing.T) *source {
 	t.Helper()
 	s, exports := &source{files: map[string][]string{}, paths: map[string]string{}}, map[string]string{}

@@ -1,6 +1,6 @@
 // Package mutants leaves out one rule of the product at a time and insists that somebody objects: the model of the promises and the
 // scenarios of internal/lifecycle, which take seconds, a test that the mutant names, or the simulation's ordinary checkers. A mutant
-// that nothing catches is a missing fault, or a rule that only saves work; the table says which.
+// that nothing catches is a missing fault, or a rule that only saves work; the table states which.
 //
 // It takes minutes: `make mutants`, not `make test`.
 package mutants
@@ -33,8 +33,8 @@ type mutant struct {
 	aim []string
 	// test names a test of a package of internal/ that catches it, for what none of the others looks at.
 	test string
-	// survives says why no promise can be broken by it, for a rule that only saves work; empty: it must be caught. The scenarios of
-	// internal/lifecycle say what is done, not only what is promised: they do not count then.
+	// survives is why no promise can be broken by it, for a rule that only saves work; empty: it must be caught. The scenarios of
+	// internal/lifecycle state what is done, not only what is promised: they do not count then.
 	survives string
 }
 
@@ -190,7 +190,7 @@ func (m mutant) byTest(t *testing.T, _, overlay string) (verdict string, caught 
 	return m.test, true
 }
 
-// firstFailure is the line of a failed test of the core that says what was wrong.
+// firstFailure is the line of a failed test of the core with what was wrong.
 func firstFailure(out []byte) string {
 	for line := range strings.Lines(string(out)) {
 		line = strings.TrimSpace(line)
@@ -218,7 +218,7 @@ func (m mutant) bySimulation(t *testing.T, dir, overlay string) (verdict string,
 	}
 	seeds := *seedsFlag
 	if m.survives != "" {
-		seeds /= 10 // what it says of itself is not proved by more
+		seeds /= 10 // its own claim is not proved by more
 	}
 	if out, bad := m.run(t, binary, seeds); bad {
 		return firstObjection(out), true
@@ -264,7 +264,7 @@ func (m mutant) overlay(t *testing.T, dir string) string {
 	return overlay
 }
 
-// firstObjection is the line of a failed run that says what was wrong.
+// firstObjection is the line of a failed run with what was wrong.
 func firstObjection(out []byte) string {
 	lines := strings.Split(string(out), "\n")
 	for i, line := range lines {

@@ -67,7 +67,7 @@ func TestABatchEndsWithOneOutcomeEachWhoeverDies(t *testing.T) {
 	everyTurnOnce(ctx, t, c, n)
 }
 
-// awaitDone waits until so many jobs of the batch have ended. The broker may be away meanwhile.
+// awaitDone waits until that many jobs of the batch have ended. The broker may be away meanwhile.
 func awaitDone(ctx context.Context, t *testing.T, c *dspex.Client, least int) {
 	t.Helper()
 	for {

@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// tripwire carries connections to the broker. When a process says the word for the first time, does strikes, and then what was said
+// tripwire carries connections to the broker. When a process sends the word for the first time, does strikes, and then the word
 // goes on.
 type tripwire struct {
 	t    *testing.T

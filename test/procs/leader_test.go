@@ -101,7 +101,7 @@ func epochs(t *testing.T, d *deployment) map[string]uint64 {
 	return all
 }
 
-// awaitHeard waits until the dispatcher leads, has heard all hosts, and each has its share.
+// awaitHeard waits until the dispatcher leads, has received heartbeats of all hosts, and each has its share.
 func awaitHeard(t *testing.T, c *dspex.Client, leader string, hosts int) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)

@@ -65,7 +65,7 @@ func (w *writers) write(ctx context.Context, session string) {
 	}
 }
 
-// outcome asks for a job's outcome, and asks again where a dispatcher has died with the question.
+// outcome requests a job's outcome, and requests it again where a dispatcher has died with the question.
 func (w *writers) outcome(ctx context.Context, job dspex.JobRef) (r dspex.Reply, err error) {
 	for end := time.Now().Add(patience); time.Now().Before(end); {
 		bounded, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -104,7 +104,7 @@ func repartition(t *testing.T, c *dspex.Client, n int) {
 func awaitPartitions(t *testing.T, c *dspex.Client, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d partitions are served", n), func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // whoever was asked may have died
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // the process that got the request may have died
 		defer cancel()
 		now, err := c.Admin().Partitions(ctx)
 		if err == nil && (now.Changing || now.Serving != n) {

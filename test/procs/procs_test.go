@@ -46,7 +46,7 @@ func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }
 // patience bounds what takes a moment on an idle machine.
 const patience = time.Minute
 
-// process is one that was started here. What it says on stderr is shown if the test fails.
+// process is one that was started here. What it writes to stderr is shown if the test fails.
 type process struct {
 	t     *testing.T
 	name  string

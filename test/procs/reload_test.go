@@ -32,7 +32,7 @@ func (h *reloaded) write(text string) {
 	}
 }
 
-// takes writes a file, sends SIGHUP and waits until the log says so once more.
+// takes writes a file, sends SIGHUP and waits until the log has it once more.
 func (h *reloaded) takes(text, says string) {
 	h.t.Helper()
 	h.write(text)

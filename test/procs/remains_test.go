@@ -131,7 +131,7 @@ func TestKilledHostsLeaveNoProcesses(t *testing.T) {
 	}
 }
 
-// killOne kills a host at one of many moments, told by how much it has logged: before its zygote is ready, in handshakes, under jobs,
+// killOne kills a host at one of many moments, counted by how much it has logged: before its zygote is ready, in handshakes, under jobs,
 // while programs of jobs start and workers die.
 func (d *deployment) killOne(c *dspex.Client, n int) {
 	d.t.Helper()
@@ -171,7 +171,7 @@ func (d *deployment) killOne(c *dspex.Client, n int) {
 	}
 }
 
-// awaitLines waits until the process has logged so many lines, or has ended by itself.
+// awaitLines waits until the process has logged that many lines, or has ended by itself.
 func (p *process) awaitLines(n int) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); strings.Count(p.said(), "\n") < n; runtime.Gosched() {

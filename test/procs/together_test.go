@@ -73,7 +73,7 @@ func TestJobsRunAtOnceInAllSlotsAndInAllOverflowWorkers(t *testing.T) {
 	}
 }
 
-// meetAll calls so many jobs that end together or not at all.
+// meetAll calls n jobs that end together or not at all.
 func meetAll(t *testing.T, c *dspex.Client, kind string, n int) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -96,7 +96,7 @@ func meetAll(t *testing.T, c *dspex.Client, kind string, n int) {
 	all.Wait()
 }
 
-// awaitWorkers waits until so many workers serve.
+// awaitWorkers waits until that many workers serve.
 func (d *deployment) awaitWorkers(c *dspex.Client, n int) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)

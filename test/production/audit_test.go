@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// TestTheAuditTrailTellsWhoDidWhat through the shipped accounts: the broker says who it was.
+// TestTheAuditTrailTellsWhoDidWhat through the shipped accounts: the broker reports who it was.
 func TestTheAuditTrailTellsWhoDidWhat(t *testing.T) {
 	fresh(t)
 	s := walled(t)

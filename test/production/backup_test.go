@@ -23,7 +23,7 @@ import (
 type writer struct {
 	session string
 	mu      sync.Mutex
-	said    map[int]string // number -> the list that the reply told
+	said    map[int]string // number -> the list in the reply
 }
 
 func (w *writer) job(n int) string { return fmt.Sprintf("n%d", n) }
@@ -49,7 +49,7 @@ func (w *writer) done() int {
 	return len(w.said)
 }
 
-// reach waits until each writer has so many more answers, and returns how many each has.
+// reach waits until each writer has that many more answers, and returns how many each has.
 func reach(t *testing.T, writers []*writer, more int) (have []int) {
 	t.Helper()
 	have = make([]int, len(writers))
@@ -221,7 +221,7 @@ func TestABackupThatIsMadeUnderLoadIsADeploymentAgain(t *testing.T) {
 	}
 }
 
-// check: all that was answered before the backup began is in the session's state and has the outcome that the client was told; what
+// check: all that was answered before the backup began is in the session's state and has the outcome that the client received; what
 // else is in the state follows without a gap; each number is there once.
 func (w *writer) check(ctx context.Context, t *testing.T, c *dspex.Client, promised int) {
 	t.Helper()

@@ -44,7 +44,7 @@ func threeBrokers(t *testing.T) (brokers []*server.Server, all string) {
 	return brokers, strings.Join(urls, ",")
 }
 
-// serves reports whether JetStream answers on each broker: before it does, a restore is told that nobody is there.
+// serves reports whether JetStream answers on each broker: before it does, a restore gets an error that nobody is there.
 func serves(brokers []*server.Server) bool {
 	led := false
 	for _, s := range brokers {

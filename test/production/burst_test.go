@@ -215,7 +215,7 @@ func (b *apart) burst(n int, subject string, body []byte) map[string]int {
 	return got
 }
 
-// answer names an answer: ok, the code of an error, or what NATS says.
+// answer names an answer: ok, the code of an error, or the error of NATS.
 func answer(m *nats.Msg, err error) string {
 	var said struct {
 		OK    bool
@@ -274,7 +274,7 @@ func TestABurstOfLargeCallsDropsNobody(t *testing.T) {
 	}
 }
 
-// TestAClientThatReadsNothingHarmsNobodyElse: it asks for a large outcome again and again.
+// TestAClientThatReadsNothingHarmsNobodyElse: it requests a large outcome again and again.
 func TestAClientThatReadsNothingHarmsNobodyElse(t *testing.T) {
 	b := deployApart(t)
 	large := []byte(`{"command":"echo","args":{"x":"` + strings.Repeat("x", 240_000) + `"}}`)

@@ -53,7 +53,7 @@ func (i *issuer) account(name string, claims func(*jwt.AccountClaims)) (nkeys.Ke
 	return key, public
 }
 
-// creds writes the credentials of a new user of the account, who may do all in it unless rights say less.
+// creds writes the credentials of a new user of the account, who may do all in it unless rights allow less.
 func (i *issuer) creds(account nkeys.KeyPair, rights ...jwt.Permissions) string {
 	i.Helper()
 	key, public := i.key(nkeys.CreateUser)

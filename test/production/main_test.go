@@ -150,7 +150,7 @@ func startIn(t *testing.T, env []string, program string, args ...string) *proces
 	return p
 }
 
-// end asks the program to end and waits; the error tells how it ended.
+// end ends the program and waits; the error is how it ended.
 func (p *process) end() error {
 	p.alive.Close()
 	p.read.Wait()

@@ -20,7 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/programtest"
 )
 
-// before is the last commit whose nats.conf had one account, and whose keys and subjects knew no tenants.
+// before is the last commit whose nats.conf had one account, and whose keys and subjects had no tenants.
 const before = "2a96192"
 
 // buildEarlier makes the programs of that commit and returns their directory, and that of its sources.

@@ -31,7 +31,7 @@ type walls struct {
 	*testing.T
 	broker *server.Server
 	js     jetstream.JetStream // inside
-	spied  *nats.Conn          // hears all that is said inside
+	spied  *nats.Conn          // receives all that is sent inside
 
 	mu   sync.Mutex
 	seen map[string]int // subjects that were published to inside
@@ -56,7 +56,7 @@ func build(t *testing.T) *walls {
 	return w
 }
 
-// spy listens to all that is said inside. It is a responder to everything.
+// spy subscribes to all that is sent inside. It is a responder to everything.
 func (w *walls) spy() {
 	w.Helper()
 	if _, err := w.spied.Subscribe(">", func(m *nats.Msg) {
@@ -81,7 +81,7 @@ func (w *walls) flush(nc *nats.Conn) {
 	}
 }
 
-// heard tells whether somebody published to the subject inside.
+// heard reports whether somebody published to the subject inside.
 func (w *walls) heard(subject string) bool {
 	w.Helper()
 	w.flush(w.spied)
@@ -149,7 +149,7 @@ func (w *walls) aimed(role string) (reached []string) {
 }
 
 // TestNoReplySubjectReachesBehindTheWall: the broker sends acknowledgements, and endpoints their answers, to the subject that a
-// publisher names. Inside the service's account that is any subject, which the test says as well: else it would find nothing.
+// publisher names. Inside the service's account that is any subject, which the test sends as well: else it would find nothing.
 func TestNoReplySubjectReachesBehindTheWall(t *testing.T) {
 	w := build(t)
 	w.spy()
@@ -250,7 +250,7 @@ func TestNobodyHearsWhatIsSaidBehindTheWall(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if role == "tenant acme" { // what is its own it hears
+		if role == "tenant acme" { // what is its own it receives
 			if _, err := nc.Request("dspex.rpc.session.own", []byte(echo), time.Minute); err != nil {
 				t.Fatal(err)
 			}
@@ -327,7 +327,7 @@ func TestNoReplySubjectEndsADelivery(t *testing.T) {
 	}
 }
 
-// TestTenantsReachTheirOwnAlone asks, as one tenant, for what is another's, and for what is nobody's but the operator's.
+// TestTenantsReachTheirOwnAlone requests, as one tenant, what is another's, and for what is nobody's but the operator's.
 func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	w := build(t)
 	own, other := w.as("tenant default"), w.as("tenant acme")
@@ -356,7 +356,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 		"dspex.rpc.sessions.export": `{"session":"dave"}`, "dspex.rpc.sessions.cleanup": `{"session":"dave"}`, "dspex.rpc.sessions.erase": `{"session":"dave"}`,
 		"dspex.rpc.objects.get": `{"session":"dave","job":"order1","object":"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}`, "dspex.rpc.objects.upload": `{"session":"dave","data":"e30="}`,
 	} {
-		_ = ask(other, subject, body, nil) // whatever it says of a session of its own
+		_ = ask(other, subject, body, nil) // whatever it names as a session of its own
 		if got := ask(other, subject, body, nats.Header{"Dspex-Tenant": {"default"}}); !strings.Contains(got, "bad_header") {
 			t.Errorf("%s with another's name: %s", subject, got)
 		}
@@ -390,7 +390,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	}
 }
 
-// TestRightsInsideAreOfTheRoleAlone writes down who of those inside may publish where; what is refused the broker says.
+// TestRightsInsideAreOfTheRoleAlone writes down who of those inside may publish where; what is refused the broker reports.
 func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 	w := build(t)
 	may := map[string][]string{
@@ -425,7 +425,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 }
 
 // TestNoAccountImportsWhatIsAnothers: the server refuses a configuration in which one tenant imports the subjects of another one,
-// or what is the operator's. Without account_token_position it takes it, so the test would notice if that were gone.
+// or what is the operator's. Without account_token_position it takes it, so the test would fail if that were gone.
 func TestNoAccountImportsWhatIsAnothers(t *testing.T) {
 	fresh(t)
 	for _, foreign := range []string{

@@ -226,7 +226,7 @@ func (c *crime) loot(found map[string]any, least int) {
 	}
 }
 
-// level is what health and statistics say of the workers.
+// level is what health and statistics report of the workers.
 func (c *crime) level() string {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)

@@ -253,11 +253,11 @@ func (s *slot) Release() {
 type work struct {
 	X    string `msgpack:"x"`
 	MS   int    `msgpack:"ms"`   // how long it takes
-	Fail int    `msgpack:"fail"` // so many attempts fail in a way that a retry may cure
-	Die  int    `msgpack:"die"`  // so many attempts kill the worker
+	Fail int    `msgpack:"fail"` // this many attempts fail in a way that a retry may cure
+	Die  int    `msgpack:"die"`  // this many attempts kill the worker
 	Bad  bool   `msgpack:"bad"`  // it fails in a way that no retry cures
 	Down bool   `msgpack:"down"` // the language model fails it, at every attempt, while faults strike
-	Pad  int    `msgpack:"pad"`  // so many bytes more in its entry
+	Pad  int    `msgpack:"pad"`  // this many bytes more in its entry
 }
 
 func (s *slot) Call(body []byte, _ func([]byte), wait workers.Wait) (f frame.Frame, err error) {

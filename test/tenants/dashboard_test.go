@@ -100,7 +100,7 @@ func TestTheDashboardShowsEachTheirOwn(t *testing.T) {
 	if _, text := b.page("globex", "acme", "/jobs"); strings.Contains(text, "acme") {
 		t.Errorf("another's page names acme: %s", text)
 	}
-	for end := time.Now().Add(patience); ; { // an operator's page lists the tenants once it knows them
+	for end := time.Now().Add(patience); ; { // an operator's page lists the tenants once it has them
 		if _, text := b.page("operator", "", ""); strings.Contains(text, "<option>acme</option>") {
 			break
 		}

@@ -145,7 +145,7 @@ func TestDeadLettersAreTheTenants(t *testing.T) {
 	})
 }
 
-// TestTheTenantIsWhoTheAccountIs: neither a header nor a subject says otherwise, but for operators.
+// TestTheTenantIsWhoTheAccountIs: neither a header nor a subject changes it, but for operators.
 func TestTheTenantIsWhoTheAccountIs(t *testing.T) {
 	both(t, func(t *testing.T, us string, mine, theirs client) {
 		them := map[string]string{"acme": "globex", "globex": "acme"}[us]
@@ -156,7 +156,7 @@ func TestTheTenantIsWhoTheAccountIs(t *testing.T) {
 				t.Errorf("%s to %s: %v", us, subject, err)
 			}
 		}
-		// A reply goes to the tenant that asked for it, whatever name it chose.
+		// A reply goes to the tenant that requested it, whatever name it chose.
 		there, err := theirs.SubscribeSync("dspex.reply.>")
 		if err != nil {
 			t.Fatal(err)

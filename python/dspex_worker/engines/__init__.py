@@ -1,6 +1,6 @@
 """What runs programs: the joint between the runtime and DSPy (or its stand-in).
 
-The runtime knows signatures, sessions and frames; an engine knows language models. Nothing outside of an engine's own
+The runtime has signatures, sessions and frames; an engine has language models. Nothing outside of an engine's own
 package imports DSPy.
 """
 

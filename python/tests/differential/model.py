@@ -1,4 +1,4 @@
-"""The model of the differential suite: it answers any of DSPy's adapters, and what it says follows from the request alone."""
+"""The model of the differential suite: it answers any of DSPy's adapters, and what it answers follows from the request alone."""
 
 from __future__ import annotations
 

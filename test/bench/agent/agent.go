@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Order is what the bench asks of an agent, one JSON line on its stdin; the answer is a line on its stdout.
+// Order is the bench's request to an agent, one JSON line on its stdin; the answer is a line on its stdout.
 type Order struct {
 	Do      string  `json:"do"`
 	Window  int     `json:"window"`            // in flight

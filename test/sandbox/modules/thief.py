@@ -98,7 +98,7 @@ def _may(number: int, *arguments: Any) -> str:
 
 
 def _take_descriptors(pid: int) -> list[str]:
-    """Opens anew what the process has open."""
+    """Opens again what the process has open."""
     taken = []
     for number in range(64):
         for flags in (os.O_RDONLY | os.O_NONBLOCK, os.O_WRONLY | os.O_NONBLOCK):

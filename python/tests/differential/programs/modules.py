@@ -213,7 +213,7 @@ class Usage(dspy.Module):
 
 @case("usage_of_a_prediction")
 class UsageOf(dspy.Module):
-    """Counts of a prediction, which DSPy has only if it was told to."""
+    """Counts of a prediction, which DSPy has only if it is configured to."""
 
     def forward(self, question: str) -> Any:
         return {"usage": dspy.Predict("question -> answer")(question=question).get_lm_usage()}

@@ -64,7 +64,7 @@ class CalledInTask(dspy.Module):
 
 @case("callbacks_of_an_error")
 class CalledOfError(dspy.Module):
-    """They hear of failures."""
+    """They are called at failures."""
 
     def forward(self, question: str) -> Any:
         note = Note()
