@@ -1,7 +1,7 @@
 """Programs that an operator gave to all hosts: what a program of the modules has learnt, or a whole program.
 
-The host keeps them and sends them to each worker before its next call (frame PROGRAM). A record that does not fit what the worker has, because
-the modules are others by now, is not used; get_program_info reports why.
+The host keeps them and sends them to each worker before its next call (frame PROGRAM). A record that does not fit what the worker has,
+because the modules are others by now, is not used; get_program_info reports why.
 """
 
 from __future__ import annotations
