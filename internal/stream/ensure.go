@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,4 +189,103 @@ func (s Settings) rebounded(have map[string]string) map[string]string {
 		}
 	}
 	return bounds
+}
+
+// Deviation is a setting of a broker object that is not as Ensure makes it.
+type Deviation struct {
+	Object, Setting, Have, Want string
+	Mendable                    bool // it can be set right, and nothing that is stored goes
+}
+
+// rule compares one setting. What operators choose (sizes, replicas, bounds of a session) has none.
+type rule struct {
+	setting string
+	show    func(jetstream.StreamConfig) string
+	differs func(have, want jetstream.StreamConfig) bool
+	mend    func(have *jetstream.StreamConfig, want jetstream.StreamConfig) // nil: the broker cannot change it
+}
+
+// on is the rule of a switch that must be on.
+func on(setting string, of func(*jetstream.StreamConfig) *bool) rule {
+	return rule{setting, func(c jetstream.StreamConfig) string { return strconv.FormatBool(*of(&c)) },
+		func(have, want jetstream.StreamConfig) bool { return *of(&want) && !*of(&have) },
+		func(have *jetstream.StreamConfig, _ jetstream.StreamConfig) { *of(have) = true }}
+}
+
+// rules are what is compared. Where less would be kept than should be, more is mended; where more is kept, it is the operator's affair.
+var rules = []rule{
+	{"storage", func(c jetstream.StreamConfig) string { return c.Storage.String() }, func(have, want jetstream.StreamConfig) bool { return have.Storage != want.Storage }, nil},
+	{"retention", func(c jetstream.StreamConfig) string { return c.Retention.String() }, func(have, want jetstream.StreamConfig) bool { return have.Retention != want.Retention }, nil},
+	{"discard", func(c jetstream.StreamConfig) string { return c.Discard.String() },
+		func(have, want jetstream.StreamConfig) bool { return have.Discard != want.Discard },
+		func(have *jetstream.StreamConfig, want jetstream.StreamConfig) { have.Discard = want.Discard }},
+	{"max_age", func(c jetstream.StreamConfig) string { return c.MaxAge.String() },
+		func(have, want jetstream.StreamConfig) bool {
+			return have.MaxAge > 0 && (want.MaxAge == 0 || have.MaxAge < want.MaxAge)
+		},
+		func(have *jetstream.StreamConfig, want jetstream.StreamConfig) { have.MaxAge = want.MaxAge }},
+	{"max_msgs", func(c jetstream.StreamConfig) string { return strconv.FormatInt(c.MaxMsgs, 10) },
+		func(have, _ jetstream.StreamConfig) bool { return have.MaxMsgs > 0 },
+		func(have *jetstream.StreamConfig, _ jetstream.StreamConfig) { have.MaxMsgs = -1 }},
+	{"max_msg_size", func(c jetstream.StreamConfig) string { return strconv.Itoa(int(c.MaxMsgSize)) },
+		func(have, _ jetstream.StreamConfig) bool { return have.MaxMsgSize > 0 },
+		func(have *jetstream.StreamConfig, _ jetstream.StreamConfig) { have.MaxMsgSize = -1 }},
+	{"max_msgs_per_subject", func(c jetstream.StreamConfig) string { return strconv.FormatInt(c.MaxMsgsPerSubject, 10) },
+		func(have, want jetstream.StreamConfig) bool {
+			return have.Name != Jobs && have.MaxMsgsPerSubject > 0 && (want.MaxMsgsPerSubject <= 0 || have.MaxMsgsPerSubject < want.MaxMsgsPerSubject)
+		},
+		func(have *jetstream.StreamConfig, want jetstream.StreamConfig) {
+			have.MaxMsgsPerSubject = cmp.Or(want.MaxMsgsPerSubject, -1)
+		}},
+	on("discard_new_per_subject", func(c *jetstream.StreamConfig) *bool { return &c.DiscardNewPerSubject }),
+	on("allow_direct", func(c *jetstream.StreamConfig) *bool { return &c.AllowDirect }),
+	on("allow_msg_ttl", func(c *jetstream.StreamConfig) *bool { return &c.AllowMsgTTL }),
+	on("allow_rollup_hdrs", func(c *jetstream.StreamConfig) *bool { return &c.AllowRollup }),
+	on("allow_atomic", func(c *jetstream.StreamConfig) *bool { return &c.AllowAtomicPublish }),
+}
+
+// Deviations compares the broker objects with those that Ensure makes. missing are those that are not there.
+func Deviations(ctx context.Context, js jetstream.JetStream) (found []Deviation, missing []string, err error) {
+	for _, want := range objects(Settings{}.withDefaults()) {
+		at, err := js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			missing = append(missing, want.Name)
+			continue
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		}
+		have := at.CachedInfo().Config
+		for _, r := range rules {
+			if r.differs(have, want) {
+				found = append(found, Deviation{want.Name, r.setting, r.show(have), r.show(want), r.mend != nil})
+			}
+		}
+	}
+	return found, missing, nil
+}
+
+// Mend sets right what Deviations calls mendable in a broker object, and nothing else.
+func Mend(ctx context.Context, js jetstream.JetStream, object string) error {
+	for _, want := range objects(Settings{}.withDefaults()) {
+		if want.Name != object {
+			continue
+		}
+		at, err := js.Stream(ctx, object)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", object, err)
+		}
+		have := at.CachedInfo().Config
+		cfg := have
+		for _, r := range rules {
+			if r.mend != nil && r.differs(have, want) {
+				r.mend(&cfg, want)
+			}
+		}
+		if _, err := js.UpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("stream %s: change it: %w", object, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("stream %s is not dspex's", object)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -55,6 +56,50 @@ func Strangers(ctx context.Context, js jetstream.JetStream) (all []Stranger, err
 		}
 	}
 	return all, nil
+}
+
+// Leftovers are consumers of partitions whose epoch is over: the assignment has a later revision. Who takes the partition deletes them, so
+// one that stays was left by a host that stalled. They hold back jobs of a work queue.
+func Leftovers(ctx context.Context, js jetstream.JetStream) (all []string, err error) {
+	s, err := js.Stream(ctx, Jobs)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", Jobs, err)
+	}
+	assigned, err := js.Stream(ctx, "KV_"+Assign)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", "KV_"+Assign, err)
+	}
+	names := s.ConsumerNames(ctx)
+	for consumer := range names.Name() {
+		var partition int
+		var epoch uint64
+		if _, bad := fmt.Sscanf(consumer, "p%d-e%d", &partition, &epoch); bad != nil || !ours[Jobs].MatchString(consumer) {
+			continue
+		}
+		m, err := assigned.GetLastMsgForSubject(ctx, fmt.Sprintf("$KV.%s.p.%d", Assign, partition))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("assignment of partition %d: %w", partition, err)
+		}
+		if epoch < m.Sequence {
+			all = append(all, consumer)
+		}
+	}
+	return all, names.Err()
+}
+
+// RemoveLeftover deletes a consumer of a partition whose epoch is over, if it is so still.
+func RemoveLeftover(ctx context.Context, js jetstream.JetStream, consumer string) error {
+	all, err := Leftovers(ctx, js)
+	if err != nil || !slices.Contains(all, consumer) {
+		return err
+	}
+	if err := js.DeleteConsumer(ctx, Jobs, consumer); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	return nil
 }
 
 func filters(cfg jetstream.ConsumerConfig) []string {
