@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/dspex/dspex/test/bench/agent"
+	"github.com/dspex/dspex/test/bench/procs"
 )
 
 // What is required of the way through HTTP, as a share of the same calls by NATS: as of jobs that have an id, since the gateway gives each one.
@@ -25,8 +29,8 @@ type way struct {
 	named bool       // each call has an id
 }
 
-// served starts a process that serves HTTP, and what sends calls to it.
-func (g *rig) served(ctx context.Context, name string, argv ...string) (server, from *process, err error) {
+// served starts a process that serves HTTP, and one that uses it in a role.
+func (g *rig) served(ctx context.Context, name, role string, argv ...string) (server, from *process, err error) {
 	if server, err = start(g.o, -1, g.name+"-"+name, argv...); err != nil {
 		return nil, nil, err
 	}
@@ -35,7 +39,8 @@ func (g *rig) served(ctx context.Context, name string, argv ...string) (server, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if from, err = start(g.o, -1, g.name+"-to-"+name, g.o.self, "role", "web", "-server", url); err != nil {
+	server.at = url
+	if from, err = start(g.o, -1, g.name+"-to-"+name, g.o.self, "role", role, "-server", url); err != nil {
 		return nil, nil, err
 	}
 	g.others = append(g.others, from)
@@ -56,11 +61,11 @@ func measureGateway(ctx context.Context, o *options, r *report) error {
 	}
 	defer g.stop()
 	native := slices.DeleteFunc(g.all(), func(p *process) bool { return p == g.agent })
-	served, web, err := g.served(ctx, "gateway", g.gateway()...)
+	served, web, err := g.served(ctx, "gateway", "web", g.gateway()...)
 	if err != nil {
 		return err
 	}
-	bare, toBare, err := g.served(ctx, "bare", o.self, "role", "bare", "-server", g.url)
+	bare, toBare, err := g.served(ctx, "bare", "web", o.self, "role", "bare", "-server", g.url)
 	if err != nil {
 		return err
 	}
@@ -113,4 +118,90 @@ func reportGateway(r *report, ways []way, windows []int, got map[string][]sample
 		}
 	}
 	r.tail()
+}
+
+// What is asked of streams of partial output.
+const (
+	streamClients   = 200
+	streamRate      = 105    // partials a second for each: somewhat more than is asked, for the begin and the end
+	leastPartials   = 20_000 // a second, all clients together
+	leastArrived    = 0.999  // of those sent: what a slow moment drops is in the reply
+	mostStreamGrows = 1.1    // memory in the second half, over that in the first
+	streamSeconds   = 30.0
+	deafClients     = 50
+	deafRate        = 50      // partials a second
+	deafSize        = 4 << 10 // bytes of each
+	mostDeaf        = 1.0     // MB of each
+	deafSeconds     = 25.0
+)
+
+// measureStreams has clients read streams, and others that never read. A process stands in for the pool.
+func measureStreams(ctx context.Context, o *options, r *report) error {
+	g, err := newRig(ctx, o, "streams", "")
+	if err != nil {
+		return err
+	}
+	defer g.stop()
+	if _, err := g.role(ctx, "talker"); err != nil {
+		return err
+	}
+	served, ears, err := g.served(ctx, "gateway", "listener", g.gateway()...)
+	if err != nil {
+		return err
+	}
+	port, err := strconv.Atoi(served.at[strings.LastIndexByte(served.at, ':')+1:])
+	if err != nil {
+		return err
+	}
+	listen := order{Do: "listen", Window: streamClients, Count: streamRate, Size: 20, Seconds: streamSeconds / 4}
+	if _, err := ears.ask(ctx, listen); err != nil { // warms up
+		return err
+	}
+	listen.Seconds = streamSeconds
+	stop := sampleMemory(served, port)
+	m := newMeter(served)
+	a, err := ears.ask(ctx, listen)
+	if err != nil {
+		return err
+	}
+	s, used := m.read(a), stop()
+	sent := float64(streamClients * streamRate * streamSeconds)
+	r.head(fmt.Sprintf("streams: %d clients of the gateway, a process in place of the pool", streamClients), "figure", "asked", "median", "spread", "")
+	r.line(append([]string{"partials a second"}, r.judge("streams", "partials", "1/s", ">=", leastPartials, []float64{a.Rate()})...)...)
+	r.line(append([]string{"partials that arrive, of those sent"}, r.judge("streams", "arrived", "", ">=", leastArrived, []float64{float64(a.Count) / sent})...)...)
+	half := len(used) / 2
+	r.line(append([]string{"memory in the second half, over the first"}, r.judge("streams", "memory, second half over first", "", "<=", mostStreamGrows, []float64{slices.Max(used[half:]) / slices.Max(used[:half])})...)...)
+	r.line("memory of the gateway, MB", "", number(r.keep("streams", "memory", "MB", []float64{slices.Max(used)})))
+	r.line("CPU of the gateway, us a partial", "", number(r.keep("streams", "CPU", "us", []float64{s.cpu})))
+	before := median(used[:half])
+	stop = sampleMemory(served, port)
+	deaf, err := ears.ask(ctx, order{Do: "ignore", Window: deafClients, Count: deafRate, Size: deafSize, Seconds: deafSeconds})
+	if err != nil {
+		return err
+	}
+	r.line(append([]string{"clients that never read: MB each"}, r.judge("streams", "never read, memory each", "MB", "<=", mostDeaf, []float64{(slices.Max(stop()) - before) / deafClients})...)...)
+	r.line(append([]string{"clients that never read: share that is left"}, r.judge("streams", "never read, left", "", ">=", 1, []float64{float64(deaf.Count) / deafClients})...)...)
+	r.tail()
+	return nil
+}
+
+// sampleMemory looks at a process, and at what the kernel has not sent for it, until the returned function is called, which returns what it
+// saw in MB.
+func sampleMemory(p *process, port int) func() []float64 {
+	stop, seen := make(chan struct{}), make(chan []float64)
+	go func() {
+		var all []float64
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			all = append(all, p.memory()+procs.SendQueues(port))
+			select {
+			case <-tick.C:
+			case <-stop:
+				seen <- all
+				return
+			}
+		}
+	}()
+	return func() []float64 { close(stop); return <-seen }
 }

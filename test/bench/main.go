@@ -53,6 +53,8 @@ var faultParts = []chapter{
 	{"accounts", measureAccounts},
 	{"bulk", measureBulk},
 	{"bulkkill", measureBulkKill},
+	{"streams", measureStreams},
+	{"tracing", measureTracing},
 }
 
 func main() {
@@ -175,6 +177,12 @@ func play(ctx context.Context, args []string) error {
 		return web.Load(*server)
 	case "bare":
 		return web.Bare(ctx, *server)
+	case "collector":
+		return web.Collector(ctx)
+	case "talker":
+		return web.Talker(ctx, *server)
+	case "listener":
+		return web.Listen(*server)
 	case "staff":
 		return playStaff(ctx, *modules, *method == "zygote")
 	case "calls":

@@ -30,6 +30,7 @@ type process struct {
 	errs  chan string // of stderr, also kept in log
 	log   string
 	ended chan struct{}
+	at    string // URL that it serves
 }
 
 // Bounds of the waits for what the bench started.

@@ -105,3 +105,22 @@ func Memory(pids []int) (rss, pss float64) {
 	}
 	return rss, pss
 }
+
+// SendQueues sums what the kernel keeps for clients of a port that have not read it, in MB.
+func SendQueues(port int) (mb float64) {
+	b, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		return 0
+	}
+	local := fmt.Sprintf(":%04X", port)
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 5 || !strings.HasSuffix(f[1], local) {
+			continue
+		}
+		queue, _, _ := strings.Cut(f[4], ":")
+		n, _ := strconv.ParseInt(queue, 16, 64)
+		mb += float64(n) / (1 << 20)
+	}
+	return mb
+}
