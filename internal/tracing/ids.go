@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 
 	"go.opentelemetry.io/otel/trace"
@@ -31,18 +32,15 @@ func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
 
 func randomTrace() (id trace.TraceID) {
 	for !id.IsValid() {
-		for i := range id {
-			id[i] = byte(rand.Uint32())
-		}
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
 	}
 	return id
 }
 
 func randomSpan() (id trace.SpanID) {
 	for !id.IsValid() {
-		for i := range id {
-			id[i] = byte(rand.Uint32())
-		}
+		binary.NativeEndian.PutUint64(id[:], rand.Uint64())
 	}
 	return id
 }

@@ -48,6 +48,11 @@ func (c *Config) Complete(env func(string) string) error {
 	default:
 		wrong = append(wrong, fmt.Errorf("OTEL_TRACES_EXPORTER must be otlp or none, got %q", exporter))
 	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"} {
+		if how := env(name); how != "" && how != "gzip" && how != "none" {
+			wrong = append(wrong, fmt.Errorf("%s must be gzip or none, got %q", name, how))
+		}
+	}
 	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		wrong = append(wrong, errors.New("--traces-endpoint must be an address such as http://127.0.0.1:4318"))
 	}
@@ -97,8 +102,12 @@ func Open(cfg Config, env func(string) string, part, instance string, log *slog.
 	if err != nil {
 		return nil, errors.New("OTEL_EXPORTER_OTLP_HEADERS must be name=value, separated by commas") // without the values: they are secrets
 	}
+	compression := otlptracehttp.NoCompression // a quarter of what a span costs, and the collector is mostly near
+	if first(env("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"), env("OTEL_EXPORTER_OTLP_COMPRESSION")) == "gzip" {
+		compression = otlptracehttp.GzipCompression
+	}
 	exporter, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(address), otlptracehttp.WithHeaders(headers),
-		otlptracehttp.WithTimeout(sendWithin), otlptracehttp.WithCompression(otlptracehttp.GzipCompression),
+		otlptracehttp.WithTimeout(sendWithin), otlptracehttp.WithCompression(compression),
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: sendWithin, MaxElapsedTime: 3 * sendWithin}))
 	if err != nil {
 		return nil, fmt.Errorf("traces: %w", err)

@@ -1,7 +1,6 @@
 package tracing_test
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -41,12 +40,9 @@ func newReceiver(t *testing.T) *receiver {
 	r := &receiver{came: make(chan struct{}, 1)}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var got collector.ExportTraceServiceRequest
-		body, err := gzip.NewReader(req.Body)
+		raw, err := io.ReadAll(req.Body)
 		if err == nil {
-			var raw []byte
-			if raw, err = io.ReadAll(body); err == nil {
-				err = proto.Unmarshal(raw, &got)
-			}
+			err = proto.Unmarshal(raw, &got)
 		}
 		if err != nil || req.URL.Path != "/v1/traces" {
 			t.Errorf("%s: %v", req.URL.Path, err)

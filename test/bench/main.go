@@ -55,6 +55,7 @@ var faultParts = []chapter{
 	{"bulkkill", measureBulkKill},
 	{"streams", measureStreams},
 	{"tracing", measureTracing},
+	{"dashboard", measureDashboard},
 }
 
 func main() {

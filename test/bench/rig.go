@@ -66,7 +66,7 @@ func (g *rig) add(ctx context.Context, name string, argv ...string) (*process, e
 		return nil, err
 	}
 	g.others = append(g.others, p)
-	_, err = p.await(ctx, p.lines, "ready")
+	p.at, err = p.await(ctx, p.lines, "ready")
 	return p, err
 }
 
