@@ -21,7 +21,6 @@ const mostBackUp = 10
 // backUpOver are the packages that are over it still, and how many references of each run back up. A number may be made smaller, never
 // larger.
 var backUpOver = map[string]int{
-	"cmd/dspex/internal/calls":   2,
 	"internal/gateway/dashboard": 8,
 }
 

@@ -62,8 +62,8 @@ type cell struct {
 	json   bool
 }
 
-// rows reads a CSV file. What is known of a row, other than the job, is in places.
-type rows struct {
+// csvRows reads a CSV file. What is known of a row, other than the job, is in places.
+type csvRows struct {
 	sheet
 	in     *bounded
 	csv    *csv.Reader
@@ -77,7 +77,7 @@ type rows struct {
 // jobsOf are the jobs of a CSV file.
 func (s *sheet) jobsOf(in io.Reader, at *places) iter.Seq2[dspex.BatchJob, error] {
 	return func(yield func(dspex.BatchJob, error) bool) {
-		r := &rows{sheet: *s, in: &bounded{in: withoutMark(in), left: mostLine}, places: at}
+		r := &csvRows{sheet: *s, in: &bounded{in: withoutMark(in), left: mostLine}, places: at}
 		r.csv = csv.NewReader(r.in)
 		r.csv.FieldsPerRecord, r.csv.ReuseRecord = -1, true
 		r.csv.Comma, _ = utf8.DecodeRuneInString(s.delimiter)
@@ -117,7 +117,7 @@ func (s *sheet) jobsOf(in io.Reader, at *places) iter.Seq2[dspex.BatchJob, error
 }
 
 // head reads the names of the columns.
-func (r *rows) head() error {
+func (r *csvRows) head() error {
 	record, err := r.csv.Read()
 	if err != nil {
 		return &cli.Failure{Status: 1, Text: fmt.Sprintf("line 1 must have the names of the columns: %v", err)}
@@ -169,7 +169,7 @@ func (r *rows) head() error {
 }
 
 // job is what a row runs; rule reports what is wrong with it.
-func (r *rows) job(record []string) (job dspex.BatchJob, rule string) {
+func (r *csvRows) job(record []string) (job dspex.BatchJob, rule string) {
 	if len(record) != r.width {
 		return job, fmt.Sprintf("it must have %d columns, got %d", r.width, len(record))
 	}
@@ -192,7 +192,7 @@ func (r *rows) job(record []string) (job dspex.BatchJob, rule string) {
 	return job, ""
 }
 
-func (r *rows) arguments(record []string) (dspex.Args, error) {
+func (r *csvRows) arguments(record []string) (dspex.Args, error) {
 	args := dspex.Args{}
 	if r.body != "" {
 		var value any

@@ -1,49 +1,18 @@
 package calls
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"maps"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
-
-func sayBatch(a *cli.App, b dspex.Batch) error {
-	if !a.Text() {
-		return a.Say(b.Raw)
-	}
-	o := b.Outcomes
-	rows := []cli.Row{{"batch", cli.Word(b.ID)}, {"phase", string(b.Phase)}, {"jobs", fmt.Sprint(b.Jobs)},
-		{"outcomes", fmt.Sprintf("%d succeeded, %d failed, %d cancelled, %d expired", o.Succeeded, o.Failed, o.Cancelled, o.Expired)},
-		{"errors", strings.TrimPrefix(errorsOf(b, 0), ", ")}, {"submitted", moment(b.SubmittedAt)}, {"ended", moment(b.EndedAt)}, {"kept until", moment(b.ExpiresAt)}}
-	for _, model := range slices.Sorted(maps.Keys(b.Usage)) {
-		for _, name := range slices.Sorted(maps.Keys(b.Usage[model])) {
-			rows = append(rows, cli.Row{"usage", fmt.Sprintf("%s %s %d", cli.Word(model), cli.Word(name), b.Usage[model][name])})
-		}
-	}
-	a.Table(a.Out, "", rows)
-	return nil
-}
-
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
-}
 
 // batchOne is a command that takes an id and shows the batch.
 func batchOne(a *cli.App, name, short string, do func(*dspex.Client, context.Context, string) (dspex.Batch, error)) *cobra.Command {
@@ -75,7 +44,7 @@ func batchList(a *cli.App) *cobra.Command {
 					App: a, Head: []string{"BATCH", "PHASE", "JOBS", "SUCCEEDED", "FAILED", "SUBMITTED", "KEPT UNTIL"},
 					Right: []bool{false, false, true, true, true, false, false}, Least: []int{5},
 				}}
-				return list.Say(a, first(c.Batches(ctx), most), most)
+				return list.Say(a, upTo(c.Batches(ctx), most), most)
 			})
 		},
 	}
@@ -88,8 +57,8 @@ func batchRow(b dspex.Batch) []string {
 		strconv.Itoa(b.Outcomes.Failed), cli.Dash(moment(b.SubmittedAt)), cli.Dash(moment(b.ExpiresAt))}
 }
 
-// first ends a sequence after most items; 0: it does not.
-func first[T any](items iter.Seq2[T, error], most int) iter.Seq2[T, error] {
+// upTo ends a sequence after most items; 0: it does not.
+func upTo[T any](items iter.Seq2[T, error], most int) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		n := 0
 		for item, err := range items {
@@ -121,7 +90,7 @@ func batchWait(a *cli.App) *cobra.Command {
 				if err := sayBatch(a, b); err != nil {
 					return err
 				}
-				return whole(b)
+				return exitOf(b)
 			})
 		},
 	}
@@ -156,52 +125,6 @@ these are the results so far; with --as-completed the command waits for the othe
 	cmd.Flags().StringSliceVar(&outcomes, "outcome", nil, fmt.Sprintf("only these: %s", strings.Trim(fmt.Sprint(outcomeNames), "[]")))
 	cmd.Flags().BoolVar(&q.Inputs, "inputs", false, "each with its request")
 	return cmd
-}
-
-// write writes a file that is whole once it has its name.
-func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id string, q dspex.BatchQuery) error {
-	if _, err := t.read(); err != nil {
-		return err
-	}
-	t.told = a.Err
-	copyResults := t.copyLines
-	if t.is {
-		copyResults = t.copyTable
-	}
-	out := t.out
-	if out == "-" {
-		return copyResults(ctx, c, id, q, a.Out)
-	}
-	f, err := os.Create(out + ".part")
-	if err != nil {
-		return &cli.Failure{Status: 1, Text: err.Error()}
-	}
-	err = copyResults(ctx, c, id, q, f)
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(out+".part", out)
-	}
-	return err
-}
-
-func (t *table) copyLines(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
-	w := bufio.NewWriter(to)
-	for r, err := range t.results(ctx, c, id, q) {
-		if err != nil {
-			return errors.Join(err, w.Flush())
-		}
-		if _, err := w.Write(append(r.Raw, '\n')); err != nil {
-			return err
-		}
-		if t.live {
-			if err := w.Flush(); err != nil {
-				return err
-			}
-		}
-	}
-	return w.Flush()
 }
 
 func batchRetry(a *cli.App) *cobra.Command {
@@ -251,7 +174,7 @@ func failedOf(ctx context.Context, c *dspex.Client, id string) iter.Seq2[dspex.B
 			}
 			var raw json.RawMessage
 			if err == nil {
-				raw, err = again(r)
+				raw, err = requestOf(r)
 			}
 			if !yield(dspex.BatchJob{Raw: raw}, err) || err != nil {
 				return
@@ -260,8 +183,8 @@ func failedOf(ctx context.Context, c *dspex.Client, id string) iter.Seq2[dspex.B
 	}
 }
 
-// again is the job of a result, as it was submitted.
-func again(r dspex.BatchResult) (json.RawMessage, error) {
+// requestOf is the job of a result, as it was submitted.
+func requestOf(r dspex.BatchResult) (json.RawMessage, error) {
 	job := map[string]any{}
 	var request map[string]json.RawMessage
 	if err := json.Unmarshal(r.Request, &request); err != nil {

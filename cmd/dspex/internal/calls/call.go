@@ -3,29 +3,14 @@ package calls
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nuid"
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
-
-// callFlags are the options of a job as flags.
-type callFlags struct {
-	body, session, job, signature, module, lm, backoff string
-	lane                                               string
-	outputs                                            []string
-	timeout, deadline                                  time.Duration
-	backoffCap                                         time.Duration
-	retries                                            int
-	temperature, jitter                                float64
-	stream, submit, requireState, operator             bool
-}
 
 // Call is `dspex call`.
 func Call(a *cli.App) *cobra.Command {
@@ -56,7 +41,9 @@ their own.
 			if err != nil {
 				return err
 			}
-			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return call(ctx, a, c, words[0], args, &f, options) })
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
+				return runCall(ctx, a, c, words[0], args, &f, options)
+			})
 		},
 	}
 	flags := cmd.Flags()
@@ -82,99 +69,12 @@ their own.
 	return cmd
 }
 
-// options are the options whose flags were given: what was not given is left to the other side.
-func (f *callFlags) options(cmd *cobra.Command) ([]dspex.JobOption, error) {
-	var options []dspex.JobOption
-	given := func(name string, option func() dspex.JobOption) {
-		if cmd.Flags().Changed(name) {
-			options = append(options, option())
-		}
-	}
-	if !cmd.Flags().Changed("job") && !f.submit {
-		f.job = nuid.Next()
-	}
-	if f.job != "" {
-		options = append(options, dspex.WithJobID(f.job))
-	}
-	given("timeout", func() dspex.JobOption { return dspex.WithTimeout(f.timeout) })
-	given("deadline", func() dspex.JobOption { return dspex.WithDeadline(f.deadline) })
-	given("max-retries", func() dspex.JobOption { return dspex.WithMaxRetries(f.retries) })
-	given("backoff-cap", func() dspex.JobOption { return dspex.WithBackoffCap(f.backoffCap) })
-	given("jitter", func() dspex.JobOption { return dspex.WithJitter(f.jitter) })
-	given("outputs", func() dspex.JobOption { return dspex.WithOutputs(f.outputs...) })
-	given("module", func() dspex.JobOption { return dspex.WithModule(f.module) })
-	given("lm", func() dspex.JobOption { return dspex.WithLM(f.lm) })
-	given("temperature", func() dspex.JobOption { return dspex.WithTemperature(f.temperature) })
-	if f.requireState {
-		options = append(options, dspex.WithRequireState())
-	}
-	if cmd.Flags().Changed("signature") {
-		var signature any = f.signature
-		if strings.HasPrefix(strings.TrimSpace(f.signature), "{") {
-			if err := cli.ReadJSON([]byte(f.signature), &signature); err != nil {
-				return nil, cli.Usage("--signature looks like a JSON map, but is not: %v", err)
-			}
-		}
-		options = append(options, dspex.WithSignature(signature))
-	}
-	if f.backoff != "" {
-		b, err := parseBackoff(f.backoff)
-		if err != nil {
-			return nil, err
-		}
-		options = append(options, dspex.WithBackoff(b))
-	}
-	switch {
-	case f.submit && f.stream:
-		return nil, cli.Usage("--submit does not wait, so --stream would have no effect")
-	case f.operator && (f.submit || f.stream):
-		return nil, cli.Usage("--operator excludes --submit and --stream: published jobs have the client role, and operators' commands do not stream")
-	case cmd.Flags().Changed("lane") && (!f.submit || f.session != ""):
-		return nil, cli.Usage("--lane is for --submit without a session")
-	}
-	return options, nil
-}
-
-// callOptions are the options of a call.
-func callOptions(options []dspex.JobOption) (of []dspex.CallOption) {
-	for _, o := range options {
-		of = append(of, o)
-	}
-	return of
-}
-
-// submitOptions are the options of a submitted job.
-func submitOptions(options []dspex.JobOption) (of []dspex.SubmitOption) {
-	for _, o := range options {
-		of = append(of, o)
-	}
-	return of
-}
-
-func parseBackoff(text string) (dspex.Backoff, error) {
-	switch text {
-	case "linear":
-		return dspex.Linear(), nil
-	case "exponential":
-		return dspex.Exponential(), nil
-	}
-	var delays []time.Duration
-	for part := range strings.SplitSeq(text, ",") {
-		d, err := time.ParseDuration(strings.TrimSpace(part))
-		if err != nil {
-			return dspex.Backoff{}, cli.Usage("--backoff must be linear, exponential or delays such as 100ms,1s, got %q", text)
-		}
-		delays = append(delays, d)
-	}
-	return dspex.Delays(delays...), nil
-}
-
-func call(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
+func runCall(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	switch {
 	case f.submit:
-		return submit(ctx, a, c, command, args, f, options)
+		return storeJob(ctx, a, c, command, args, f, options)
 	case f.stream:
-		return stream(ctx, a, c, command, args, f, options)
+		return streamCall(ctx, a, c, command, args, f, options)
 	}
 	job, of := f.ref(), callOptions(options)
 	said := watch(ctx, a, c, job)
@@ -198,10 +98,7 @@ func call(ctx context.Context, a *cli.App, c *dspex.Client, command string, args
 	return sayReply(a, reply, err)
 }
 
-// ref names the job. One without an id of its own gets one here, so that it can be looked for while it runs, and after an interrupt.
-func (f *callFlags) ref() dspex.JobRef { return dspex.JobRef{Session: f.session, ID: f.job} }
-
-func submit(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
+func storeJob(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	var receipt dspex.Receipt
 	var err error
 	if f.session != "" {
@@ -222,60 +119,4 @@ func submit(ctx context.Context, a *cli.App, c *dspex.Client, command string, ar
 	}
 	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "accepted; `"+next+"` waits for its outcome"))
 	return nil
-}
-
-// sayReply prints the answer of a job.
-func sayReply(a *cli.App, reply dspex.Reply, err error) error {
-	if !a.Text() && len(reply.Raw) > 0 {
-		if said := a.Say(reply.Raw); said != nil || err == nil {
-			return said
-		}
-		return cli.ErrSilent // the reply reports why
-	}
-	if err != nil {
-		return withTextHint(err)
-	}
-	sayResult(a, reply)
-	sayWhere(a, reply)
-	return nil
-}
-
-// withTextHint shows how a number, a boolean, a list or a map is given as text, if that is what was refused.
-func withTextHint(err error) error {
-	e, ok := errors.AsType[*dspex.Error](err)
-	name, isArg := "", false
-	if ok {
-		name, isArg = strings.CutPrefix(e.Path, "args.")
-	}
-	if !isArg || e.Hint != "" || !strings.Contains(e.Message, "must be str, not ") {
-		return err
-	}
-	e.Hint = fmt.Sprintf(`%s=5 is a number; as text it is written %s:='"5"'`, name, name)
-	return e
-}
-
-func sayResult(a *cli.App, reply dspex.Reply) {
-	var result any
-	if err := cli.DecodeJSON(reply.Result, &result); err != nil {
-		fmt.Fprintln(a.Out, cli.Clean(string(reply.Result)))
-		return
-	}
-	if outputs, ok := result.(map[string]any); ok && len(outputs) > 0 {
-		a.Table(a.Out, "", cli.RowsOf(outputs))
-		return
-	}
-	fmt.Fprintln(a.Out, cli.Plain(result))
-}
-
-// sayWhere adds, beside the result, where and how it was computed.
-func sayWhere(a *cli.App, reply dspex.Reply) {
-	parts := []string{"job " + reply.Job.ID, fmt.Sprintf("attempt %d", reply.Attempt)}
-	parts = append(parts, reply.Worker, string(reply.SessionState), reply.Engine, "waited "+cli.Ms(reply.Queued), "ran "+cli.Ms(reply.Run))
-	var shown []string
-	for _, part := range parts {
-		if part = cli.Word(part); part != "" {
-			shown = append(shown, part)
-		}
-	}
-	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, strings.Join(shown, ", ")))
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-func stream(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
+func streamCall(ctx context.Context, a *cli.App, c *dspex.Client, command string, args dspex.Args, f *callFlags, options []dspex.JobOption) error {
 	of := callOptions(options)
 	chunks := c.StreamAnonymous(ctx, command, args, of...)
 	if f.session != "" {

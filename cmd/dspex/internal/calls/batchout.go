@@ -1,13 +1,16 @@
 package calls
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -198,4 +201,50 @@ func cellOf(value any, path []string) string {
 		return ""
 	}
 	return string(b)
+}
+
+// write writes a file that is whole once it has its name.
+func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id string, q dspex.BatchQuery) error {
+	if _, err := t.read(); err != nil {
+		return err
+	}
+	t.told = a.Err
+	copyResults := t.copyLines
+	if t.is {
+		copyResults = t.copyTable
+	}
+	out := t.out
+	if out == "-" {
+		return copyResults(ctx, c, id, q, a.Out)
+	}
+	f, err := os.Create(out + ".part")
+	if err != nil {
+		return &cli.Failure{Status: 1, Text: err.Error()}
+	}
+	err = copyResults(ctx, c, id, q, f)
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(out+".part", out)
+	}
+	return err
+}
+
+func (t *table) copyLines(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
+	w := bufio.NewWriter(to)
+	for r, err := range t.results(ctx, c, id, q) {
+		if err != nil {
+			return errors.Join(err, w.Flush())
+		}
+		if _, err := w.Write(append(r.Raw, '\n')); err != nil {
+			return err
+		}
+		if t.live {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return w.Flush()
 }
