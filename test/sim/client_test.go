@@ -94,6 +94,11 @@ func (c *client) do(n int, o op) {
 	if o.cancel > 0 {
 		c.wg.Go(func() { c.cancel(o) })
 	}
+	if o.uploads {
+		if o.object = c.upload(o); o.object == nil {
+			return
+		}
+	}
 	if o.endpoint == endpointCall {
 		c.call(o)
 		return
@@ -102,8 +107,18 @@ func (c *client) do(n int, o op) {
 }
 
 func (o op) body() []byte {
-	v := map[string]any{"command": o.command, "args": map[string]any{"x": o.work.X, "ms": o.work.MS, "fail": o.work.Fail, "die": o.work.Die, "bad": o.work.Bad, "down": o.work.Down, "pad": o.work.Pad},
-		"options": o.options}
+	v := map[string]any{"command": o.command, "args": o.args(), "options": o.options}
+	if o.object != nil {
+		v["args"], v["args_object"] = map[string]any{}, o.object
+	}
+	return o.encode(v)
+}
+
+func (o op) args() map[string]any {
+	return map[string]any{"x": o.work.X, "ms": o.work.MS, "fail": o.work.Fail, "die": o.work.Die, "bad": o.work.Bad, "down": o.work.Down, "pad": o.work.Pad}
+}
+
+func (o op) encode(v map[string]any) []byte {
 	if o.msgpack {
 		b, err := wire.Encode(v)
 		if err != nil {

@@ -85,7 +85,7 @@ func rowsOf() (points []string) {
 		}
 		points = append(points, string(at)+side(false), string(at)+side(true))
 	}
-	for _, at := range append([]point{pointLease, pointEndpoint}, batchPoints...) {
+	for _, at := range append([]point{pointLease, pointEndpoint, pointPiece}, batchPoints...) {
 		points = append(points, string(at)+side(false), string(at)+side(true))
 	}
 	return append(points, string(pointSubmit)+side(true))

@@ -74,6 +74,12 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 		falsify func(h *history)
 		want    string
 	}{
+		"the arguments that were uploaded are gone": {func(h *history) {
+			e := *h.find(accepted, 0)
+			e.kind, e.at = uploaded, e.at-5*time.Millisecond
+			h.all = append(h.all, e)
+			h.find(answered, 0).text = jobs.CodeObjectUnknown
+		}, "has not found the arguments"},
 		"an outcome is lost":           {func(h *history) { h.drop(resulted, 1); h.drop(answered, 1) }, "has no outcome"},
 		"an outcome changes":           {func(h *history) { e := *h.find(resulted, 0); e.text = "failed"; h.all = append(h.all, e) }, "two outcomes"},
 		"an answer is no outcome":      {func(h *history) { h.find(answered, 0).body = h.find(answered, 1).body }, "something else than its outcome"},

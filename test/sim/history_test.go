@@ -24,6 +24,7 @@ const (
 	refused  kind = "refused"  // the endpoint reports that it became no job
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
 	lookedUp kind = "lookedup" // jobs.get returned something else
+	uploaded kind = "uploaded" // the arguments of a job are stored, whole
 	cancels  kind = "cancels"  // it requests the end of a job, or receives what became of that
 	taken    kind = "taken"    // a batch was submitted
 	pageRead kind = "pageread" // it reads how a job of a batch ended

@@ -24,6 +24,7 @@ type plan struct {
 	faults      []plannedFault
 	triggers    []*trigger
 	gentle      bool // nothing else is joined with it
+	uploads     bool // many of its jobs have their arguments uploaded
 	whole       bool // nothing of it may cost a job an attempt
 	inTurn      bool // one client, one job after the other
 	clustered   bool // hosts and dispatchers have the addresses of two servers
@@ -70,9 +71,11 @@ type op struct {
 	reply    bool   // by Dspex-Reply-To, else by jobs.get
 	polls    bool   // queries jobs.get where the job stands, and does not wait there
 	msgpack  bool
-	repeat   bool          // of an earlier job, with the same id
-	cancel   time.Duration // after it, the job is cancelled; 0: never
-	due      time.Duration // deadline in the header, which is no part of the payload
+	uploads  bool           // its arguments, which the request refers to
+	object   map[string]any // the reference
+	repeat   bool           // of an earlier job, with the same id
+	cancel   time.Duration  // after it, the job is cancelled; 0: never
+	due      time.Duration  // deadline in the header, which is no part of the payload
 }
 
 type endpoint int
@@ -102,7 +105,10 @@ func scenarios() (list []scenario) {
 	}
 	for _, at := range dispatcherPoints {
 		for _, after := range []bool{false, true} {
-			add("dispatcher: "+string(at)+side(after), func(r *rand.Rand, p *plan) { p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0") })
+			add("dispatcher: "+string(at)+side(after), func(r *rand.Rand, p *plan) {
+				p.uploads = p.uploads || at == pointPiece || at == pointObject
+				p.addTrigger(r, at, after, pick(r, dispatcherFaults), "d0")
+			})
 		}
 	}
 	for _, at := range batchPoints {
@@ -399,5 +405,10 @@ func (p *plan) draw(r *rand.Rand, client, n int, sessions []string, before []op)
 			}
 		}
 	}
+	often := 8
+	if p.uploads {
+		often = 2
+	}
+	o.uploads = o.job != "" && o.command == "append" && r.IntN(often) == 0
 	return o
 }

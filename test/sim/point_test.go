@@ -27,6 +27,7 @@ const (
 	pointRunStart          point = "attempt starts"
 	pointRunEnd            point = "attempt ends"
 	pointObject            point = "write object"
+	pointPiece             point = "write piece of an upload"
 	pointRetry             point = "write retry"
 	pointNak               point = "nak"
 	pointRecord            point = "write record"
@@ -51,7 +52,7 @@ const (
 var hostPoints = []point{pointAssign, pointCreate, pointDelete, pointReset, pointDeliver, pointLoad, pointReadAttemptRecord, pointLook, pointAttemptRecord,
 	pointRunStart, pointRunEnd, pointObject, pointRetry, pointNak, pointRecord, pointDead, pointResult, pointReply, pointAck, pointAnonResult, pointAnonAck, pointProgram}
 
-var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook}
+var dispatcherPoints = []point{pointLease, pointAssign, pointEndpoint, pointLook, pointPiece, pointObject}
 
 // batchPoints are those of the dispatcher that takes a batch, and of the one that runs it.
 var batchPoints = []point{pointLines, pointBatch, pointFeed, pointResults, pointPart}
@@ -75,6 +76,8 @@ func classify(p publication) point {
 		return pointAnonResult
 	case strings.HasPrefix(s, objectWhole):
 		return pointObject
+	case strings.HasPrefix(s, objectPieces):
+		return pointPiece
 	case strings.HasPrefix(s, "$KV."+stream.Assign):
 		return pointAssign
 	case strings.HasPrefix(s, "$KV."+stream.Control+".leader"):
