@@ -3,11 +3,14 @@ package gateway_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/dspextest"
@@ -71,7 +74,7 @@ func TestEveryPageIsSmallAndHasAStrictPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := serve(t, c, gateway.Config{})
-	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/kept", "/sessions", "/session?id=bob", "/hosts", "/breakers", "/letters", "/models", "/batches"} {
+	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/kept", "/sessions", "/session?id=bob", "/hosts", "/worker?name=dev/0", "/breakers", "/letters", "/models", "/batches"} {
 		a := visit(t, base+"/dashboard"+path)
 		if a.StatusCode != 200 || len(a.text) > 100_000 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
 			t.Errorf("%q: %d, %d bytes\n%.300s", path, a.StatusCode, len(a.text), a.text)
@@ -316,5 +319,50 @@ func TestAViewerTooManyIsRefused(t *testing.T) {
 	}
 	if refused != 1 {
 		t.Errorf("%d were refused", refused)
+	}
+}
+
+func TestTheStacksOfAHungWorkerAreOnItsPage(t *testing.T) {
+	python := os.Getenv("DSPEX_TEST_PYTHON")
+	if python == "" {
+		t.Fatal("set DSPEX_TEST_PYTHON to the Python of `make setup`")
+	}
+	c := dspextest.Start(t, dspextest.WithPython(python), dspextest.WithModules("../../python/tests/modules", "misbehaving")).Client()
+	base := serve(t, c, gateway.Config{})
+	until(t, func() bool { // the dashboard follows the attempts
+		_, err := c.Execute(t.Context(), "bob", "echo", dspex.Args{"x": 1})
+		return err == nil && strings.Contains(visit(t, base+"/dashboard/jobs").text, "bob")
+	})
+	_, err := c.ExecuteAnonymous(t.Context(), "block_the_loop", nil, dspex.WithJobID("stuck"), dspex.WithMaxRetries(0))
+	var hung *dspex.Error
+	if !errors.As(err, &hung) || hung.Code != "worker_hung" {
+		t.Fatalf("%v", err)
+	}
+	var page answered
+	until(t, func() bool {
+		page = visit(t, base+"/dashboard/worker?name="+url.QueryEscape(hung.Worker))
+		return strings.Contains(page.text, "stuck")
+	})
+	for _, text := range []string{"block_the_loop", "misbehaving.py", "health_check worker_hung"} {
+		if !strings.Contains(page.text, text) {
+			t.Errorf("%q is missing: %s", text, page.text)
+		}
+	}
+	if hosts := visit(t, base+"/dashboard/hosts"); !strings.Contains(hosts.text, `href="/dashboard/worker?name=`) {
+		t.Error("no worker leads to its page")
+	}
+}
+
+// until looks again and again until it holds.
+func until(t *testing.T, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(patience); !holds(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("it did not come about")
+		}
 	}
 }

@@ -61,6 +61,7 @@ var pages = []page{
 	{Root + "/sessions", "sessions", "Sessions", true, operator, []string{"prefix", "host", "cursor"}, (*Server).sessions},
 	{Root + "/session", "session", "Session", false, operator, []string{"id", "show"}, (*Server).session},
 	{Root + "/hosts", "hosts", "Hosts", true, fleet, nil, (*Server).hostsPage},
+	{Root + "/worker", "worker", "Worker", false, fleet, []string{"name"}, (*Server).workerPage},
 	{Root + "/breakers", "breakers", "Breakers", true, fleet, nil, (*Server).breakersPage},
 	{Root + "/letters", "letters", "Dead letters", true, operator, []string{"session", "category", "code", "replayed", "cursor"}, (*Server).letters},
 	{Root + "/letter", "letter", "Dead letter", false, operator, []string{"seq", "show"}, (*Server).letter},
@@ -166,7 +167,8 @@ var functions = template.FuncMap{
 
 // parents are the pages of the navigation that others belong to.
 var parents = map[string]string{
-	Root + "/job": Root + "/jobs", Root + "/kept": Root + "/jobs", Root + "/session": Root + "/sessions", Root + "/letter": Root + "/letters", Root + "/batch": Root + "/batches",
+	Root + "/worker": Root + "/hosts",
+	Root + "/job":    Root + "/jobs", Root + "/kept": Root + "/jobs", Root + "/session": Root + "/sessions", Root + "/letter": Root + "/letters", Root + "/batch": Root + "/batches",
 }
 
 // plot is a graph of the overview.
