@@ -168,7 +168,7 @@ func measureDashboard(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// followed is the share of a processor that the gateway uses while so many follow its pages.
+// followed is the share of a processor that the gateway uses while that many viewers follow its pages.
 func followed(ctx context.Context, served *process, viewers int) (float64, error) {
 	ctx, stop := context.WithTimeout(ctx, boardSeconds*time.Second)
 	defer stop()
