@@ -8,21 +8,25 @@ import (
 
 // Command is `dspex doctor`.
 func Command(a *cli.App) *cobra.Command {
-	var probe, local bool
+	var probe, local, fix bool
 	var path string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Diagnose this machine, the broker and the deployment",
-		Long: `Diagnose this machine, the broker and the deployment, and suggest fixes. It changes nothing.
+		Long: `Diagnose this machine, the broker and the deployment, and suggest fixes. Without --fix it changes nothing.
+
+--fix mends what is safe, and shows each before and after: settings of streams and buckets that would lose jobs, consumers that an earlier
+epoch left behind, and secrets that everybody on this machine may read. It waits for the leader to make what is missing. Nothing that is
+stored is removed. The broker's objects need the rights of a dispatcher.
 
 Some checks need the permissions of an operator; without them they are left out and listed as such. --probe runs one small prediction
 with each language-model profile that the file of settings names: that costs money.
 
-Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count.`,
-		Example: "  dspex doctor\n  dspex doctor --local          # without a broker\n  dspex doctor -o json",
+Exit status: 0 nothing is wrong, or all of it was mended; 1 something is. Warnings and notes do not count.`,
+		Example: "  dspex doctor\n  dspex doctor --local          # without a broker\n  dspex doctor --fix\n  dspex doctor -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor{app: a, path: path, probe: probe}
+			d := &doctor{app: a, path: path, probe: probe, fix: fix}
 			d.machine(cmd.Context())
 			if !local {
 				d.deployment(cmd.Context())
@@ -32,6 +36,7 @@ Exit status: 0 nothing is wrong; 1 something is. Warnings and notes do not count
 	}
 	f := cmd.Flags()
 	f.BoolVar(&local, "local", false, "check only this machine")
+	f.BoolVar(&fix, "fix", false, "mend what is safe")
 	f.BoolVar(&probe, "probe", false, "call each language model of the file of settings once, through the deployment")
 	f.StringVar(&path, "path", ".", "directory of your modules")
 	return cmd

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
@@ -46,6 +47,9 @@ func (d *doctor) deployment(ctx context.Context) {
 	c := dspex.New(nc)
 	d.service(ctx, c, denials)
 	d.operation(ctx, c, denials)
+	if js, err := jetstream.New(nc); !d.denied(ctx, "streams", err) {
+		d.stored(ctx, js)
+	}
 	if d.probe {
 		d.probes(ctx, c)
 	}

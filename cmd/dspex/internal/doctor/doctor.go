@@ -18,6 +18,7 @@ const (
 	Note    Level = "note"    // worth knowing
 	Warning Level = "warning" // it works, and will not always
 	Wrong   Level = "error"
+	Fixed   Level = "fixed" // it was wrong, and --fix has mended it
 )
 
 // Finding is the result of one check.
@@ -26,18 +27,36 @@ type Finding struct {
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
 	Hint  string `json:"hint,omitempty"` // what to do
+
+	Before string `json:"before,omitempty"` // of what --fix can mend
+	After  string `json:"after,omitempty"`
 }
 
 type doctor struct {
 	app      *cli.App
 	path     string
 	probe    bool
+	fix      bool
 	profiles []string // that the file of settings names
-	findings []Finding
+
+	secretFiles []string // that settings and variables name
+	findings    []Finding
 }
 
 func (d *doctor) add(check string, level Level, hint, format string, args ...any) {
-	d.findings = append(d.findings, Finding{check, level, fmt.Sprintf(format, args...), hint})
+	d.findings = append(d.findings, Finding{Check: check, Level: level, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// mend adds a finding that --fix can mend, and mends it if that is wanted.
+func (d *doctor) mend(f Finding, do func() error) {
+	if !d.fix {
+		f.Hint = cli.FirstOf(f.Hint, "`dspex doctor --fix` sets it right")
+	} else if err := do(); err != nil {
+		f.Text, f.Hint = fmt.Sprintf("%s; it could not be mended: %v", f.Text, err), cli.FirstOf(f.Hint, "it needs the rights of a dispatcher, or of the file's owner")
+	} else {
+		f.Level, f.Hint = Fixed, ""
+	}
+	d.findings = append(d.findings, f)
 }
 
 func (d *doctor) fine(check, format string, args ...any) { d.add(check, Fine, "", format, args...) }
@@ -55,7 +74,7 @@ func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	return true
 }
 
-var colours = map[Level]string{Fine: cli.Green, Note: cli.Dim, Warning: cli.Yellow, Wrong: cli.Red}
+var colours = map[Level]string{Fine: cli.Green, Note: cli.Dim, Warning: cli.Yellow, Wrong: cli.Red, Fixed: cli.Green}
 
 func (d *doctor) say() error {
 	a, counts := d.app, map[Level]int{}
@@ -89,6 +108,9 @@ func (d *doctor) sayText(counts map[Level]int) {
 			return strings.ReplaceAll(t, "\n", "\n"+indent)
 		}
 		fmt.Fprintf(a.Out, "%s  %-*s  %s\n", a.Paint(a.Out, colours[f.Level], fmt.Sprintf("%-*s", len(Warning), f.Level)), width, f.Check, text(cli.Clean(f.Text)))
+		if f.Before != "" {
+			fmt.Fprintf(a.Out, "%s%s\n", indent, text(cli.Clean(f.Before+" → "+f.After)))
+		}
 		if f.Hint != "" {
 			fmt.Fprintf(a.Out, "%s%s\n", indent, a.Paint(a.Out, cli.Dim, text("→ "+f.Hint)))
 		}
@@ -96,6 +118,9 @@ func (d *doctor) sayText(counts map[Level]int) {
 	verdict, colour := "nothing is wrong", cli.Green
 	if counts[Wrong] > 0 {
 		verdict, colour = fmt.Sprintf("%d wrong", counts[Wrong]), cli.Red
+	}
+	if counts[Fixed] > 0 {
+		verdict += fmt.Sprintf(", %d mended", counts[Fixed])
 	}
 	fmt.Fprintf(a.Out, "\n%s, %d to look at, %d notes\n", a.Paint(a.Out, colour, verdict), counts[Warning], counts[Note])
 }

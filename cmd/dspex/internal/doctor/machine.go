@@ -19,6 +19,7 @@ import (
 // machine checks what needs no broker.
 func (d *doctor) machine(ctx context.Context) {
 	d.settings()
+	d.secrets()
 	d.python(ctx)
 	d.limits()
 	cpus := runtime.NumCPU()
@@ -47,6 +48,11 @@ func (d *doctor) settings() {
 	for _, w := range file.Warnings {
 		d.add("settings", Warning, "", "%s", w)
 	}
+	for _, s := range file.Settings {
+		if slices.Contains(secretFlags, s.Flag) {
+			d.secretFiles = append(d.secretFiles, s.Text)
+		}
+	}
 	if i := slices.IndexFunc(file.Settings, func(s config.Setting) bool { return s.Flag == "lm" }); i >= 0 {
 		d.models(file.Settings[i].Text)
 	}
@@ -64,6 +70,7 @@ func (d *doctor) models(profiles string) {
 		}
 		return
 	}
+	d.secretFiles = append(d.secretFiles, f.SecretFiles()...)
 	for name := range f.Profiles {
 		d.profiles = append(d.profiles, name)
 	}
