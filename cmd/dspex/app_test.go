@@ -19,18 +19,36 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 )
 
-func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
+// serving runs `dspex` with these arguments until its ready line. It returns the address in that line and the other output; end ends it and
+// checks its exit status.
+func serving(t *testing.T, args ...string) (url string, hints *lines, end func()) {
+	t.Helper()
 	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	r, w := io.Pipe()
-	a := &cli.App{In: strings.NewReader(""), Out: w, Err: io.Discard, Env: func(string) string { return "" }}
+	t.Cleanup(interrupt)
+	out, in := io.Pipe()
+	hints = &lines{}
+	a := &cli.App{In: strings.NewReader(""), Out: in, Err: hints, Env: func(string) string { return "" }}
 	ended := make(chan int, 1)
-	go func() { ended <- execute(ctx, a, []string{"echo-lm", "--script", "status=418"}) }()
-	line, err := bufio.NewReader(r).ReadString('\n')
+	go func() {
+		status := execute(ctx, a, args)
+		in.Close()
+		ended <- status
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
 	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
 	if err != nil || !ok {
-		t.Fatalf("it said %q, %v", line, err)
+		t.Fatalf("the first line must be `ready ADDRESS`, got %q, %v: %s", line, err, hints.String())
 	}
+	return url, hints, func() {
+		interrupt()
+		if status := <-ended; status != daemon.ExitOK {
+			t.Errorf("status %d: %s", status, hints.String())
+		}
+	}
+}
+
+func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
+	url, _, end := serving(t, "echo-lm", "--script", "status=418")
 	answer, err := http.Post(url+"/chat/completions", "application/json", strings.NewReader(`{"model":"echo","messages":[{"role":"user","content":"hi"}]}`))
 	if err != nil {
 		t.Fatal(err)
@@ -39,10 +57,7 @@ func TestEchoLMSaysWhereItListensAndEndsWhenInterrupted(t *testing.T) {
 	if answer.StatusCode != 418 {
 		t.Errorf("the script was not followed: status %d", answer.StatusCode)
 	}
-	interrupt()
-	if status := <-ended; status != daemon.ExitOK {
-		t.Errorf("status %d", status)
-	}
+	end()
 }
 
 func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
@@ -50,22 +65,7 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "shop.py"), []byte("from dspex_worker import command\n\n\n@command\ndef price():\n    return 42\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	out, said := io.Pipe()
-	var hints lines
-	a := &cli.App{In: strings.NewReader(""), Out: said, Err: &hints, Env: func(string) string { return "" }}
-	ended := make(chan int, 1)
-	go func() {
-		status := execute(ctx, a, []string{"dev", "--engine", "stub", "--listen", "127.0.0.1:0", "--workers", "1", "--metrics", "127.0.0.1:0", "--import", "shop", "--path", dir})
-		said.Close()
-		ended <- status
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if err != nil || !ok {
-		t.Fatalf("it said %q, %v: %s", line, err, hints.String())
-	}
+	url, hints, end := serving(t, "dev", "--engine", "stub", "--listen", "127.0.0.1:0", "--workers", "1", "--metrics", "127.0.0.1:0", "--import", "shop", "--path", dir)
 	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
@@ -101,10 +101,7 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 	if text, err := io.ReadAll(over.Body); err != nil || !strings.Contains(string(text), `"result":42`) {
 		t.Errorf("over HTTP: %d %s %v", over.StatusCode, text, err)
 	}
-	interrupt()
-	if status := <-ended; status != daemon.ExitOK {
-		t.Errorf("status %d: %s", status, hints.String())
-	}
+	end()
 }
 
 // lines keeps what is written by one goroutine and read by another.
@@ -130,22 +127,7 @@ func TestWithoutPoolingCallsAreRefusedAndPublishedJobsWait(t *testing.T) {
 	if err := os.WriteFile(file, []byte("pooling_enabled: false\npool_size: 4\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	out, said := io.Pipe()
-	var hints lines
-	a := &cli.App{In: strings.NewReader(""), Out: said, Err: &hints, Env: func(string) string { return "" }}
-	ended := make(chan int, 1)
-	go func() {
-		status := execute(ctx, a, []string{"dev", "--config", file, "--listen", "127.0.0.1:0", "--http", "none"})
-		said.Close()
-		ended <- status
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if err != nil || !ok {
-		t.Fatalf("it said %q, %v: %s", line, err, hints.String())
-	}
+	url, _, end := serving(t, "dev", "--config", file, "--listen", "127.0.0.1:0", "--http", "none")
 	nc, err := nats.Connect(url)
 	if err != nil {
 		t.Fatal(err)
@@ -168,8 +150,5 @@ func TestWithoutPoolingCallsAreRefusedAndPublishedJobsWait(t *testing.T) {
 	if m, err := nc.Request("dspex.rpc.jobs.get", []byte(`{"session":"s","job":"waits"}`), 30*time.Second); err != nil || !strings.Contains(string(m.Data), `"queued"`) {
 		t.Errorf("it does not wait: %v %+v", err, m)
 	}
-	interrupt()
-	if status := <-ended; status != daemon.ExitOK {
-		t.Errorf("status %d: %s", status, hints.String())
-	}
+	end()
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/dspextest"
 	"github.com/dspex/dspex/internal/gateway"
 )
@@ -153,34 +152,7 @@ func TestStreamsThatAreNotOfTheContractAreRefused(t *testing.T) {
 }
 
 func TestAClientThatLeavesAStreamCancelsItsJobOnlyIfItAskedForThat(t *testing.T) {
-	client := slow(t).Client()
-	url := serve(t, client, gateway.Config{})
-	for _, c := range []struct {
-		query string
-		after dspex.JobStatus
-	}{{"", dspex.JobRunning}, {"?cancel_on_disconnect=true", dspex.JobCancelled}} {
-		job := dspex.JobRef{Session: "s" + string(c.after), ID: "j1"}
-		ctx, leave := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() {
-			_, err := try(ctx, "POST", url+"/v1/sessions/"+job.Session+"/jobs"+c.query, `{"command":"predict","args":{"question":"x"},"options":{"timeout":"1h"}}`, "Idempotency-Key: "+job.ID, asEvents)
-			left <- err
-		}()
-		awaitStatus(t, client, job, dspex.JobRunning)
-		leave()
-		if err := <-left; err == nil {
-			t.Fatal("the stream ended")
-		}
-		if c.after == dspex.JobRunning {
-			await(t, func() bool {
-				return strings.Contains(send(t, "GET", url+"/metrics", "").text, "\ndspex_gateway_active_requests 1\n")
-			})
-		}
-		awaitStatus(t, client, job, c.after)
-		if _, err := client.Cancel(t.Context(), job); err != nil {
-			t.Error(err)
-		}
-	}
+	leaves(t, asEvents)
 }
 
 // A client that does not read is left when one write has waited long enough; what was kept for it is the feed, which is bounded.

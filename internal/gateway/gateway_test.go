@@ -236,7 +236,11 @@ func slow(t *testing.T) *dspextest.Deployment {
 	return dspextest.Open(t, dspextest.WithMode(dspextest.MockAdapter), dspextest.WithScenario(hold))
 }
 
-func TestAClientThatGoesAwayCancelsItsJobOnlyIfItAskedForThat(t *testing.T) {
+func TestAClientThatGoesAwayCancelsItsJobOnlyIfItAskedForThat(t *testing.T) { leaves(t) }
+
+// leaves has clients with these headers leave before the end, with and without the wish that their jobs are cancelled then.
+func leaves(t *testing.T, headers ...string) {
+	t.Helper()
 	client := slow(t).Client()
 	url := serve(t, client, gateway.Config{})
 	for _, c := range []struct {
@@ -247,13 +251,14 @@ func TestAClientThatGoesAwayCancelsItsJobOnlyIfItAskedForThat(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
 		go func() {
-			_, err := try(ctx, "POST", url+"/v1/sessions/"+job.Session+"/jobs"+c.query, `{"command":"predict","args":{"question":"x"},"options":{"timeout":"1h"}}`, "Idempotency-Key: "+job.ID)
+			_, err := try(ctx, "POST", url+"/v1/sessions/"+job.Session+"/jobs"+c.query, `{"command":"predict","args":{"question":"x"},"options":{"timeout":"1h"}}`,
+				append([]string{"Idempotency-Key: " + job.ID}, headers...)...)
 			left <- err
 		}()
 		awaitStatus(t, client, job, dspex.JobRunning)
 		leave()
 		if err := <-left; err == nil {
-			t.Fatal("the request was answered")
+			t.Fatal("the request was answered to the end")
 		}
 		if c.after == dspex.JobRunning {
 			// The gateway has detected the end of an earlier request when it is served no more.

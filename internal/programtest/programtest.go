@@ -29,6 +29,28 @@ func Build(dir string, packages ...string) error {
 	return nil
 }
 
+// Run builds the programs of packages into bin, below a directory dir that is removed at the end, prepares what all tests of a package
+// share, and runs the tests. stop, unless it is nil, is called in the end, also when prepare has failed.
+func Run(m *testing.M, prepare func(bin, dir string) (stop func(), err error), packages ...string) int {
+	dir, err := os.MkdirTemp("", "dspex-test-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		bin := filepath.Join(dir, "bin")
+		var stop func()
+		if err = Build(bin, packages...); err == nil {
+			stop, err = prepare(bin, dir)
+		}
+		if stop != nil {
+			defer stop()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
 // Fresh keeps `go test` from taking a cached result across changes of what runs in other processes: it notes the paths that a
 // test (not TestMain) reads, and looks at them again. root is the way to the repository from the test's directory.
 func Fresh(t *testing.T, root string, more ...string) {

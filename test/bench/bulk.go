@@ -50,15 +50,11 @@ type bulk struct {
 func measureBulk(ctx context.Context, o *options, r *report) error {
 	roomy := *o
 	roomy.memory, o = bulkMemory, &roomy
-	g, _, err := wholeRig(ctx, o, bulkWorkers, bulkSlots, "--engine", "stub", "--python", o.python, "--overflow", "0", "--recycle-jobs", "0") // the CPU of a worker that has ended is not seen
+	g, nc, err := stubRig(ctx, o, bulkWorkers, bulkSlots, "--overflow", "0", "--recycle-jobs", "0") // the CPU of a worker that has ended is not seen
 	if err != nil {
 		return err
 	}
 	defer g.stop()
-	nc, err := nats.Connect(g.url)
-	if err != nil {
-		return err
-	}
 	defer nc.Close()
 	raw, err := rawPublishes(ctx, nc)
 	if err != nil {

@@ -222,15 +222,7 @@ func flood(ctx context.Context, o *options, anon bool, times float64) (*crowd, f
 }
 
 func overloadRig(ctx context.Context, o *options) (*rig, *nats.Conn, error) {
-	g, _, err := wholeRig(ctx, o, overloadWorkers, overloadSlots, "--engine", "stub", "--python", o.python, "--overflow", "0")
-	if err != nil {
-		return nil, nil, err
-	}
-	nc, err := nats.Connect(g.url)
-	if err != nil {
-		g.stop()
-	}
-	return g, nc, err
+	return stubRig(ctx, o, overloadWorkers, overloadSlots, "--overflow", "0")
 }
 
 // measureBeside times the calls of sessions that were idle: alone, beside a flood, beside a backlog of published jobs.

@@ -34,15 +34,11 @@ const (
 
 // measureSticky counts how often a session's job runs where its state is, with free slots in every worker and no fault.
 func measureSticky(ctx context.Context, o *options, r *report) error {
-	g, _, err := wholeRig(ctx, o, 4, slots, "--engine", "stub", "--python", o.python)
+	g, nc, err := stubRig(ctx, o, 4, slots)
 	if err != nil {
 		return err
 	}
 	defer g.stop()
-	nc, err := nats.Connect(g.url)
-	if err != nil {
-		return err
-	}
 	defer nc.Close()
 	var before placed
 	for n := range 1 + stickyRounds {
@@ -96,15 +92,11 @@ var lates = []late{
 
 // measureDeadline looks how long after its deadline a caller is answered.
 func measureDeadline(ctx context.Context, o *options, r *report) error {
-	g, _, err := wholeRig(ctx, o, 8, 1, "--engine", "stub", "--python", o.python)
+	g, nc, err := stubRig(ctx, o, 8, 1)
 	if err != nil {
 		return err
 	}
 	defer g.stop()
-	nc, err := nats.Connect(g.url)
-	if err != nil {
-		return err
-	}
 	defer nc.Close()
 	if err := nc.Publish("dspex.session.blocked", []byte(`{"command": "sleep", "args": {"ms": 600000}, "options": {"timeout": "20m"}}`)); err != nil {
 		return err

@@ -123,6 +123,19 @@ func wholeRig(ctx context.Context, o *options, workers, slots int, more ...strin
 	return g, host, err
 }
 
+// stubRig is a whole rig with the stub engine, and a connection to its broker.
+func stubRig(ctx context.Context, o *options, workers, slots int, more ...string) (*rig, *nats.Conn, error) {
+	g, _, err := wholeRig(ctx, o, workers, slots, append([]string{"--engine", "stub", "--python", o.python}, more...)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := nats.Connect(g.url)
+	if err != nil {
+		g.stop()
+	}
+	return g, nc, err
+}
+
 // GOMEMLIMIT and GOGC of the broker, as in docker-compose.yml.
 const (
 	brokerMemory = 110 // MiB

@@ -32,22 +32,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-chaos-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if err := programtest.Build(dir, "../../cmd/..."); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	bin = dir
-	return m.Run()
+	os.Exit(programtest.Run(m, func(built, _ string) (func(), error) { bin = built; return nil, nil }, "../../cmd/..."))
 }
 
 // TestEveryPromiseHoldsWhileEverythingBreaks is the run. What it promises is in check.go's rules.

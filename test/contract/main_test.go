@@ -3,7 +3,6 @@
 package contract
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,26 +30,12 @@ var (
 	startedMu sync.Mutex
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-contract-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "dspex")
-	if err := programtest.Build(dir, "../../cmd/dspex"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer stopAll()
-	if stub, err = start("stub"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(bin, _ string) (_ func(), err error) {
+		binary = filepath.Join(bin, "dspex")
+		stub, err = start("stub")
+		return stopAll, err
+	}, "../../cmd/dspex"))
 }
 
 func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }

@@ -3,7 +3,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,28 +18,16 @@ var (
 	url    string // of the dspex dev that most tests share
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "dspex")
-	if err := programtest.Build(dir, "../../cmd/dspex"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	shared, err := startDev(nil, "", "--dir", filepath.Join(dir, "data"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer shared.Stop()
-	url = shared.url
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(bin, dir string) (func(), error) {
+		binary = filepath.Join(bin, "dspex")
+		shared, err := startDev(nil, "", "--dir", filepath.Join(dir, "data"))
+		if err != nil {
+			return nil, err
+		}
+		url = shared.url
+		return shared.Stop, nil
+	}, "../../cmd/dspex"))
 }
 
 func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }

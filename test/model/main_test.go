@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,21 +29,11 @@ var (
 	file   string // where the model lies, put together by the first server
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-model-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary, file = filepath.Join(dir, "dspex"), filepath.Join(dir, "model.gguf")
-	if err := programtest.Build(dir, "../../cmd/dspex"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(bin, dir string) (func(), error) {
+		binary, file = filepath.Join(bin, "dspex"), filepath.Join(dir, "model.gguf")
+		return nil, nil
+	}, "../../cmd/dspex"))
 }
 
 // python is an interpreter that `make test-model` names.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -24,21 +23,8 @@ import (
 
 var bin string // directory of the programs
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
-
-func build(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-procs-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if err := programtest.Build(dir, "../../cmd/..."); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	bin = dir
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(built, _ string) (func(), error) { bin = built; return nil, nil }, "../../cmd/..."))
 }
 
 func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }

@@ -4,8 +4,6 @@ package production
 
 import (
 	"bufio"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -30,21 +28,14 @@ var (
 	logs transcript
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) (status int) {
-	dir, err := os.MkdirTemp("", "dspex-production-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		bin = filepath.Join(dir, "bin")
-		err = errors.Join(programtest.Build(bin, "../../cmd/..."), startBroker(dir))
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer func() { broker.Shutdown(); broker.WaitForShutdown() }()
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(built, dir string) (func(), error) {
+		bin = built
+		if err := startBroker(dir); err != nil {
+			return nil, err
+		}
+		return func() { broker.Shutdown(); broker.WaitForShutdown() }, nil
+	}, "../../cmd/..."))
 }
 
 func fresh(t *testing.T) {

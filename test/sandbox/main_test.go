@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -25,20 +24,8 @@ import (
 
 var bin string // directory of the programs
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
-
-func build(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-sandbox-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		err = programtest.Build(dir, "../../cmd/...")
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	bin = dir
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(built, _ string) (func(), error) { bin = built; return nil, nil }, "../../cmd/..."))
 }
 
 func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..", "test/sandbox") }

@@ -3,7 +3,6 @@ package tenants
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -66,27 +65,13 @@ type deployment struct {
 
 var shared *deployment
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "dspex-tenants-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "bin")
-	if err = programtest.Build(bin, "../../cmd/dispatcher", "../../cmd/worker-host"); err == nil {
-		shared, err = deploy(bin, dir, nil, nil)
-	}
-	if shared != nil {
-		defer shared.stop()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+func TestMain(m *testing.M) {
+	os.Exit(programtest.Run(m, func(bin, dir string) (_ func(), err error) {
+		if shared, err = deploy(bin, dir, nil, nil); shared == nil {
+			return nil, err
+		}
+		return shared.stop, err
+	}, "../../cmd/dispatcher", "../../cmd/worker-host"))
 }
 
 func TestResultsAreFresh(t *testing.T) { programtest.Fresh(t, "../..") }
