@@ -27,6 +27,9 @@ type table struct {
 	is      bool     // CSV
 	columns []string // NAME=PATH
 	live    bool     // as jobs end
+	resume  bool     // the file of an interrupted command goes on
+	seen    written
+	begun   bool // the file has something
 	told    io.Writer
 }
 
@@ -41,6 +44,7 @@ const columnHelp = "column of a CSV file of results, NAME=PATH such as answer=re
 func (t *table) declare(cmd *cobra.Command, out, what string) {
 	cmd.Flags().StringVar(&t.out, "out", out, what)
 	cmd.Flags().BoolVar(&t.live, "as-completed", false, "write results as the jobs end, until the batch has ended, instead of in their order")
+	cmd.Flags().BoolVar(&t.resume, "resume", false, "with --as-completed: go on with the file of an interrupted command (FILE.part), which tells the results that it has")
 	cmd.Flags().StringSliceVar(&t.columns, "column", nil, columnHelp)
 }
 
@@ -84,6 +88,9 @@ func (t *table) check() error {
 	if t.live && t.out == "" {
 		return cli.Usage("--as-completed is for results: name a file by --out, - for standard output")
 	}
+	if t.resume && (!t.live || t.out == "-") {
+		return cli.Usage("--resume goes with --as-completed and a file, --out FILE")
+	}
 	_, err := t.read()
 	return err
 }
@@ -94,23 +101,19 @@ func (t *table) results(ctx context.Context, c *dspex.Client, id string, q dspex
 		return c.BatchResults(ctx, id, q)
 	}
 	return func(yield func(dspex.BatchResult, error) bool) {
-		var written []bool // by index
 		for {
 			b, err := c.GetBatch(ctx, id) // if it has ended by now, all results are there
 			if err != nil {
 				yield(dspex.BatchResult{}, err)
 				return
 			}
-			if written == nil {
-				written = make([]bool, b.Jobs)
-			}
 			began := time.Now()
 			for r, err := range c.BatchResults(ctx, id, q) {
 				if err == nil {
-					if r.Index >= len(written) || written[r.Index] {
+					var skip bool
+					if skip, err = t.seen.skips(r); skip {
 						continue
 					}
-					written[r.Index] = true
 				}
 				if !yield(r, err) || err != nil {
 					return
@@ -147,8 +150,10 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 	for n, c := range columns {
 		row[n] = c.name
 	}
-	if err := w.Write(row); err != nil {
-		return err
+	if !t.begun {
+		if err := w.Write(row); err != nil {
+			return err
+		}
 	}
 	for r, err := range t.results(ctx, c, id, q) {
 		if err != nil {
@@ -217,9 +222,13 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 	if out == "-" {
 		return copyResults(ctx, c, id, q, a.Out)
 	}
-	f, err := os.Create(out + ".part")
+	f, complete, err := t.open()
 	if err != nil {
 		return &cli.Failure{Status: 1, Text: err.Error()}
+	}
+	if complete {
+		fmt.Fprintf(t.told, "%s is complete\n", out)
+		return nil
 	}
 	err = copyResults(ctx, c, id, q, f)
 	if closing := f.Close(); err == nil {
@@ -229,6 +238,19 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 		err = os.Rename(out+".part", out)
 	}
 	return err
+}
+
+// open makes the file, or goes on with it.
+func (t *table) open() (f *os.File, complete bool, err error) {
+	if !t.resume {
+		f, err = os.Create(t.out + ".part")
+		return f, false, err
+	}
+	columns, err := t.read()
+	if err != nil {
+		return nil, false, err
+	}
+	return t.resumed(columns)
 }
 
 func (t *table) copyLines(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery, to io.Writer) error {
