@@ -55,7 +55,7 @@ func (g *Gateway) identify(r *http.Request) (*caller, *problem) {
 	}
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if text == "" && dashboard.Serves(r.URL.Path) { // the cookie counts nowhere else
-		scheme, text = "Bearer", dashboard.Token(r)
+		scheme, text = "Bearer", dashboard.TokenOf(r)
 	}
 	if text == "" || !strings.EqualFold(scheme, "Bearer") {
 		return nil, denied(http.StatusUnauthorized, codeToken, "header.Authorization", "Bearer and a token", "the request has no token")

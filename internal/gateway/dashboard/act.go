@@ -39,7 +39,7 @@ func notice(done string) string { return notices[done] }
 func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	sc, err := s.scopeOf(r)
 	if err != nil {
-		failed(w, err)
+		noAnswer(w, err)
 		return
 	}
 	if err := r.ParseForm(); err != nil {
@@ -60,7 +60,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	back, err := a.do(ctx, sc, r.PostForm)
 	if err != nil {
-		failed(w, err)
+		noAnswer(w, err)
 		return
 	}
 	http.Redirect(w, r, back, http.StatusSeeOther)

@@ -4,8 +4,10 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -56,22 +58,6 @@ func (s *Server) Close() {
 	}
 	s.wg.Wait()
 }
-
-// scope is what a caller sees: whose jobs, through which client, and how much of the service.
-type scope struct {
-	key       string // of what is watched for all who see the same
-	client    *dspex.Client
-	own       *dspex.Client // for what concerns the service as a whole; nil: not for this caller
-	tenant    string
-	ownTenant string
-	filtered  bool // an operator views one tenant
-	operates  bool
-	prefix    string
-	token     bool
-}
-
-// fleet reports whether the caller sees hosts, attempts of all jobs, and circuit breakers of workers.
-func (sc scope) fleet() bool { return sc.own != nil }
 
 const askTime = 5 * time.Second // of one request to the service
 
@@ -139,3 +125,17 @@ func chosenTenant(r *http.Request) string {
 	}
 	return c.Value
 }
+
+func asError(err error) *dspex.Error {
+	e, _ := errors.AsType[*dspex.Error](err)
+	return e
+}
+
+// Cookies of the dashboard. They are sent to its own paths alone, and never from a page of another site.
+const (
+	tokenCookie  = "dspex_token"
+	tenantCookie = "dspex_tenant"
+)
+
+// tenantName is the form of a tenant's name.
+var tenantName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -18,9 +18,6 @@ const (
 	mostShownOf = 16 // workers of a host
 )
 
-// longRun is how long an attempt runs before its worker is named: the default timeout of an attempt.
-const longRun = 30 * time.Second
-
 // hostView is a host with its workers.
 type hostView struct {
 	dspex.HostInfo
@@ -112,66 +109,6 @@ func (t *tail) workersOf(now time.Time) map[string][]workerView {
 		})
 	}
 	return all
-}
-
-// Bounds of the second looks at attempts that seem to run for long.
-const (
-	lookedAtOnce = 8
-	lookAgain    = 15 * time.Second
-)
-
-// suspects are jobs of which an attempt seems to run for long: its end may have been missed, as every event may be.
-func (t *tail) suspects(now time.Time) (found []jobKey) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, w := range t.workers {
-		for key, since := range w.Running {
-			if len(found) == lookedAtOnce {
-				return found
-			}
-			if now.Sub(since) > longRun && now.Sub(t.looked[key]) > lookAgain {
-				found = append(found, key)
-				t.looked[key] = now
-			}
-		}
-	}
-	return found
-}
-
-// ended removes a job from those that run. why is the error that it ended with, nil if there is none.
-func (t *tail) ended(key jobKey, why *dspex.Error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.looked, key)
-	for _, w := range t.workers {
-		if _, ok := w.Running[key]; ok {
-			delete(w.Running, key)
-			t.running--
-		}
-	}
-	if j := t.jobs[key]; j != nil {
-		for i := range j.Attempts {
-			a := &j.Attempts[i]
-			if a.Running && why != nil {
-				a.Category, a.Code = string(why.Category), why.Code
-			}
-			a.Running = false
-		}
-	}
-}
-
-// lookAgain queries whether the jobs that seem to run for long do.
-func (w *watch) lookAgain(ctx context.Context) {
-	for _, key := range w.tail.suspects(time.Now()) {
-		client := w.scope.own
-		if key.tenant != w.scope.ownTenant {
-			client = client.Admin().Tenant(key.tenant)
-		}
-		job, err := client.GetJob(ctx, dspex.JobRef{Session: key.session, ID: key.job})
-		if e := asError(err); e != nil && e.Code == dspex.CodeJobUnknown || err == nil && job.Status.Final() {
-			w.tail.ended(key, asError(job.Err))
-		}
-	}
 }
 
 func (s *Server) hostsPage(_ context.Context, _ *http.Request, sc scope) (any, error) {

@@ -22,11 +22,6 @@ const pageSize = 50 // rows of a list
 
 var errBusy = errors.New("the gateway has as many viewers as it may: close other pages, or try again later")
 
-func asError(err error) *dspex.Error {
-	e, _ := errors.AsType[*dspex.Error](err)
-	return e
-}
-
 // jobFilter chooses among the jobs that were seen.
 type jobFilter struct{ Session, State, Command string }
 
@@ -286,4 +281,14 @@ func pretty(raw json.RawMessage) string {
 		return b.String()[:mostShown] + "\n… (" + insight.Size(b.Len()-mostShown) + " more: `dspex jobs get` shows all)"
 	}
 	return b.String()
+}
+
+// overview is the first page: all of it moves.
+func (s *Server) overview(_ context.Context, _ *http.Request, sc scope) (any, error) {
+	w, err := s.watch(sc)
+	if err != nil {
+		return nil, err
+	}
+	failed, _ := w.tail.list(func(t *track) bool { return t.failed != nil }, 0, 8)
+	return struct{ Failed []track }{failed}, nil
 }

@@ -14,18 +14,18 @@ const (
 	beatTime    = 15 * time.Second // between two signs of life
 )
 
-// parts are the pages of which a part moves as a whole: the name of its template.
-var parts = map[string]string{"hosts": "hosts-live", "breakers": "breakers-live", "jobs": "jobs-live"}
+// liveParts are the pages of which a part moves as a whole: the name of its template.
+var liveParts = map[string]string{"hosts": "hosts-live", "breakers": "breakers-live", "jobs": "jobs-live"}
 
 // live sends what moves as it moves.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
 	sc, err := s.scopeOf(r)
 	if err != nil {
-		failed(w, err)
+		noAnswer(w, err)
 		return
 	}
 	part := r.URL.Query().Get("part")
-	if _, ok := parts[part]; ok && !sc.fleet() {
+	if _, ok := liveParts[part]; ok && !sc.fleet() {
 		part = ""
 	}
 	watched, err := s.watch(sc)
@@ -97,7 +97,7 @@ func (w *watch) event(part string) ([]byte, <-chan struct{}) {
 	if part == "overview" {
 		one.Path = made.Path
 	}
-	if name := parts[part]; name != "" {
+	if name := liveParts[part]; name != "" {
 		one.HTML = w.part(part, name)
 	}
 	body, _ := json.Marshal(one) // texts

@@ -7,14 +7,8 @@ import (
 	"strings"
 )
 
-// Cookies of the dashboard. They are sent to its own paths alone, and never from a page of another site.
-const (
-	tokenCookie  = "dspex_token"
-	tenantCookie = "dspex_tenant"
-)
-
-// Token returns the token that a browser shows for the dashboard, "" for none.
-func Token(r *http.Request) string {
+// TokenOf returns the token that a browser shows for the dashboard, "" for none.
+func TokenOf(r *http.Request) string {
 	c, err := r.Cookie(tokenCookie)
 	if err != nil {
 		return ""
@@ -75,9 +69,6 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	setCookie(w, r, tenantCookie, "")
 	http.Redirect(w, r, Root+"/login", http.StatusSeeOther)
 }
-
-// tenantName is the form of a tenant's name.
-var tenantName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (s *Server) chooseTenant(w http.ResponseWriter, r *http.Request) {
 	name := r.PostFormValue("tenant")

@@ -12,6 +12,44 @@ import (
 	"github.com/dspex/dspex/internal/insight"
 )
 
+// scope is what a caller sees: whose jobs, through which client, and how much of the service.
+type scope struct {
+	key       string // of what is watched for all who see the same
+	client    *dspex.Client
+	own       *dspex.Client // for what concerns the service as a whole; nil: not for this caller
+	tenant    string
+	ownTenant string
+	filtered  bool // an operator views one tenant
+	operates  bool
+	prefix    string
+	token     bool
+}
+
+// fleet reports whether the caller sees hosts, attempts of all jobs, and circuit breakers of workers.
+func (sc scope) fleet() bool { return sc.own != nil }
+
+// need is what a page shows only to some.
+type need int
+
+const (
+	everybody  need = iota
+	operator        // what the contract gives to operators of the tenant
+	fleet           // what concerns the service as a whole
+	unprefixed      // what is the whole tenant's
+)
+
+func (n need) met(sc scope) bool {
+	switch n {
+	case operator:
+		return sc.operates
+	case fleet:
+		return sc.fleet()
+	case unprefixed:
+		return sc.prefix == ""
+	}
+	return true
+}
+
 // Bounds of what is watched.
 const (
 	sampleEach  = time.Second
@@ -37,36 +75,6 @@ type watch struct {
 	used    time.Time
 }
 
-// watch returns what is watched for a scope, and starts it for the first viewer.
-func (s *Server) watch(sc scope) (*watch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w := s.watches[sc.key]; w != nil {
-		w.touch()
-		return w, nil
-	}
-	if len(s.watches) >= mostWatches {
-		return nil, errors.New("the gateway watches as many tenants as it may: try again in some minutes")
-	}
-	if s.ctx.Err() != nil {
-		return nil, errors.New("the gateway ends")
-	}
-	w := &watch{scope: sc, source: &patient{client: sc.client, own: sc.own}, changed: make(chan struct{}), used: time.Now()}
-	w.tail.tenant = ""
-	if sc.filtered {
-		w.tail.tenant = sc.tenant
-	}
-	w.made = figures(w)
-	s.watches[sc.key] = w
-	s.wg.Go(func() {
-		w.run(s.ctx)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.watches, sc.key)
-	})
-	return w, nil
-}
-
 func (w *watch) touch() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -78,46 +86,6 @@ func (w *watch) idle() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.viewers == 0 && time.Since(w.used) > idleFor
-}
-
-func (w *watch) run(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var following sync.WaitGroup
-	defer following.Wait()
-	defer stop()
-	tick := time.NewTicker(sampleEach)
-	defer tick.Stop()
-	for follows := false; !w.idle(); {
-		w.sample(ctx)
-		if !follows && w.source.allowed() { // who may list hosts may follow events
-			follows = true
-			following.Go(func() { w.tail.follow(ctx, w.scope.own) })
-		}
-		if follows {
-			w.lookAgain(ctx)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// sample takes a sample and makes the figures of it.
-func (w *watch) sample(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, sampleTime)
-	defer cancel()
-	one := insight.Take(ctx, w.source)
-	second := w.tail.take()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.seen.Add(one)
-	w.series.add(one, second)
-	w.made, w.parts = figures(w), nil
-	close(w.changed)
-	w.changed = make(chan struct{})
 }
 
 // now are the figures of the newest sample.

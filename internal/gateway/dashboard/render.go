@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,54 +20,6 @@ import (
 
 //go:embed assets pages
 var files embed.FS
-
-// page is one page: what it queries the service for, and the keys that its address may have.
-type page struct {
-	Path, file, Title string
-	nav               bool
-	needs             need
-	keys              []string
-	read              func(*Server, context.Context, *http.Request, scope) (any, error)
-}
-
-// need is what a page shows only to some.
-type need int
-
-const (
-	everybody  need = iota
-	operator        // what the contract gives to operators of the tenant
-	fleet           // what concerns the service as a whole
-	unprefixed      // what is the whole tenant's
-)
-
-func (n need) met(sc scope) bool {
-	switch n {
-	case operator:
-		return sc.operates
-	case fleet:
-		return sc.fleet()
-	case unprefixed:
-		return sc.prefix == ""
-	}
-	return true
-}
-
-var pages = []page{
-	{Root, "overview", "Overview", true, everybody, nil, (*Server).overview},
-	{Root + "/jobs", "jobs", "Jobs", true, everybody, []string{"session", "id", "state", "command", "page"}, (*Server).jobs},
-	{Root + "/job", "job", "Job", false, everybody, []string{"session", "id", "show"}, (*Server).job},
-	{Root + "/kept", "kept", "Jobs that are kept", false, operator, []string{"session", "state", "command", "page"}, (*Server).kept},
-	{Root + "/sessions", "sessions", "Sessions", true, operator, []string{"prefix", "host", "cursor"}, (*Server).sessions},
-	{Root + "/session", "session", "Session", false, operator, []string{"id", "show"}, (*Server).session},
-	{Root + "/hosts", "hosts", "Hosts", true, fleet, nil, (*Server).hostsPage},
-	{Root + "/worker", "worker", "Worker", false, fleet, []string{"name"}, (*Server).workerPage},
-	{Root + "/breakers", "breakers", "Breakers", true, fleet, nil, (*Server).breakersPage},
-	{Root + "/letters", "letters", "Dead letters", true, operator, []string{"session", "category", "code", "replayed", "cursor"}, (*Server).letters},
-	{Root + "/letter", "letter", "Dead letter", false, operator, []string{"seq", "show"}, (*Server).letter},
-	{Root + "/models", "models", "Models", true, unprefixed, nil, (*Server).models},
-	{Root + "/batches", "batches", "Batches", true, unprefixed, []string{"cursor"}, (*Server).batches},
-	{Root + "/batch", "batch", "Batch", false, unprefixed, []string{"id"}, (*Server).batch},
-}
 
 // layout is what every page has around its content.
 type layout struct {
@@ -90,45 +41,13 @@ type layoutScope struct {
 	Fleet                     bool
 }
 
-// show serves a page.
-func (s *Server) show(p page) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		for key := range r.URL.Query() {
-			if key != "done" && !slices.Contains(p.keys, key) {
-				refuse(w, http.StatusBadRequest, "Unknown key", "The address has an unknown key: remove everything behind the question mark.")
-				return
-			}
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), 2*askTime)
-		defer cancel()
-		sc, err := s.scopeOf(r)
-		if err != nil {
-			failed(w, err)
-			return
-		}
-		if !p.needs.met(sc) {
-			refuse(w, http.StatusForbidden, "Not for this token", "This page needs a token with the role operate and without a prefix of sessions.")
-			return
-		}
-		watched, err := s.watch(sc)
-		if err != nil {
-			refuse(w, http.StatusServiceUnavailable, "Too many viewers", err.Error())
-			return
-		}
-		body, err := p.read(s, ctx, r, sc)
-		if err != nil {
-			failed(w, err)
-			return
-		}
-		all := layout{Title: p.Title, Path: p.Path, Part: p.file, Body: body, Notice: notice(r.URL.Query().Get("done")), Live: watched.now(), Tenants: watched.tenants(),
-			Scope: layoutScope{sc.tenant, sc.filtered, sc.operates, sc.token, sc.fleet()}}
-		for _, other := range pages {
-			if other.nav && other.needs.met(sc) {
-				all.Nav = append(all.Nav, other)
-			}
-		}
-		render(w, http.StatusOK, p.file, all)
-	}
+// page is one page: what it queries the service for, and the keys that its address may have.
+type page struct {
+	Path, file, Title string
+	nav               bool
+	needs             need
+	keys              []string
+	read              func(*Server, context.Context, *http.Request, scope) (any, error)
 }
 
 // templates are the pages, each with the layout around it.
@@ -225,8 +144,8 @@ func refuse(w http.ResponseWriter, status int, head, text string) {
 	render(w, status, "message", layout{Title: head, Body: message{Head: head, Text: text}})
 }
 
-// failed reports why the service did not answer.
-func failed(w http.ResponseWriter, err error) {
+// noAnswer reports why the service did not answer.
+func noAnswer(w http.ResponseWriter, err error) {
 	e, ok := errors.AsType[*dspex.Error](err)
 	if !ok {
 		e = &dspex.Error{Code: "error", Message: err.Error()}
@@ -273,4 +192,12 @@ func asset(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
 	_, _ = w.Write(b)
+}
+
+func capital(text string) string {
+	text = strings.TrimSuffix(text, ".")
+	if text == "" {
+		return "It failed"
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
 }
