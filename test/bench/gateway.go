@@ -120,10 +120,10 @@ func reportGateway(r *report, ways []way, windows []int, got map[string][]sample
 	r.tail()
 }
 
-// What is asked of streams of partial output.
+// What is required of streams of partial output.
 const (
 	streamClients   = 200
-	streamRate      = 105    // partials a second for each: somewhat more than is asked, for the begin and the end
+	streamRate      = 105    // partials a second for each: somewhat more than is required, for the begin and the end
 	leastPartials   = 20_000 // a second, all clients together
 	leastArrived    = 0.999  // of those sent: what a slow moment drops is in the reply
 	mostStreamGrows = 1.1    // memory in the second half, over that in the first

@@ -19,7 +19,7 @@ import (
 	"github.com/dspex/dspex/test/bench/web"
 )
 
-// What is asked of traces.
+// What is required of traces.
 const (
 	mostTraced  = 1.05 // processor time of a job, of that without them
 	tracedShare = "0.1"
@@ -92,7 +92,7 @@ func measureTracing(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// What is asked of the dashboard, with manySessions and boardRate jobs a second.
+// What is required of the dashboard, with manySessions and boardRate jobs a second.
 const (
 	boardRate    = 1000
 	boardBusy    = 500 // sessions that the jobs are of
@@ -106,7 +106,7 @@ const (
 // boardPages are those that it has, with what moves on them.
 var boardPages = []struct{ path, part string }{{"", "overview"}, {"/jobs", "jobs"}, {"/sessions", ""}, {"/hosts", "hosts"}, {"/breakers", "breakers"}, {"/letters", ""}, {"/models", ""}, {"/batches", ""}}
 
-// measureDashboard opens the pages of a pool that knows many sessions while it runs jobs, and has them followed.
+// measureDashboard opens the pages of a pool with many sessions while it runs jobs, and has them followed.
 func measureDashboard(ctx context.Context, o *options, r *report) error {
 	s, err := newScaleRig(ctx, o, slots)
 	if err != nil {

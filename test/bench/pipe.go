@@ -133,7 +133,7 @@ type rawChild struct {
 	body     []byte
 }
 
-// pipeBytes is the size that the pool asks of its pipes.
+// pipeBytes is the size that the pool sets for its pipes.
 const pipeBytes = 1 << 20
 
 func startRaw(env pyenv.Env) (*rawChild, error) {

@@ -69,7 +69,7 @@ func (r *report) keep(part, name, unit string, values []float64) float64 {
 	return m
 }
 
-// judge notes a figure that has a bound, and returns the cells asked, median, spread, verdict.
+// judge notes a figure that has a bound, and returns the cells: bound, median, spread, verdict.
 func (r *report) judge(part, name, unit, relation string, bound float64, values []float64) []string {
 	m := median(values)
 	met := m >= bound

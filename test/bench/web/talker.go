@@ -15,7 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Talk is what a call asks of the talker.
+// Talk is a call's order to the talker.
 type Talk struct {
 	Rate    int     `json:"rate"`  // partials a second
 	Size    int     `json:"bytes"` // of each

@@ -106,7 +106,7 @@ func (w *written) readLines(in io.Reader) (end int64, err error) {
 	}
 }
 
-// mostIndex bounds what a file may say: a batch has at most a million jobs.
+// mostIndex bounds what a file may contain: a batch has at most a million jobs.
 const mostIndex = 1_000_000
 
 func isIndex(n int) bool { return n >= 0 && n < mostIndex }

@@ -47,7 +47,7 @@ func (d *doctor) add(check string, level Level, hint, format string, args ...any
 	d.findings = append(d.findings, Finding{Check: check, Level: level, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-// mend adds a finding that --fix can mend, and mends it if that is wanted.
+// mend adds a finding that --fix can mend, and mends it if that is requested.
 func (d *doctor) mend(f Finding, do func() error) {
 	if !d.fix {
 		f.Hint = cli.FirstOf(f.Hint, "`dspex doctor --fix` sets it right")

@@ -102,7 +102,7 @@ func (d *doctor) secrets() {
 	for _, path := range slices.Compact(d.secretFiles) {
 		info, err := os.Stat(path)
 		if path == "" || err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&others == 0 {
-			continue // what is missing is said where it is used
+			continue // what is missing is reported where it is used
 		}
 		now, then := info.Mode().Perm(), info.Mode().Perm()&^others
 		d.mend(Finding{Check: "secrets", Level: Warning, Text: path + " holds a secret, and everybody on this machine may open it", Before: fmt.Sprintf("%#o", now), After: fmt.Sprintf("%#o", then)},

@@ -17,7 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/stream"
 )
 
-// damaged is a broker whose jobs' stream forgets jobs after an hour, and has the consumer of an earlier epoch.
+// damaged is a broker whose jobs' stream drops jobs after an hour, and has the consumer of an earlier epoch.
 func damaged(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	s := natstest.Run(t, func(o *server.Options) { o.JetStreamMaxStore = 64 << 30 })
