@@ -44,6 +44,10 @@ type Config struct {
 	ProbeEach time.Duration
 	// Ready is called with where clients connect, once requests will be answered.
 	Ready func(Info)
+	// Reload replaces the workers when a Python file of the modules changes.
+	Reload bool
+	// Reloaded is called after that, with the error if none of the new workers started: then the old ones stay.
+	Reloaded func(file string, err error)
 	// Ended is called with each attempt that is over; it must not block.
 	Ended func(Ended)
 

@@ -50,11 +50,37 @@ type workforce struct {
 	stop    func()
 }
 
+// startFresh starts workers that are replaced when the user's code changes.
+func startFresh(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Registry, failed func(error)) workforce {
+	lasts, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f := newFresh(lasts, func() *pyproc.Pool { return pyproc.New(poolConfig(cfg, env)) })
+	var done, watching sync.WaitGroup
+	if cfg.box.Exchange != nil {
+		done.Go(func() {
+			if err := models.Serve(lasts, cfg.box.Exchange, cfg.Log); err != nil {
+				failed(err)
+			}
+		})
+	}
+	watches, unwatch := context.WithCancel(ctx)
+	ready := func(ctx context.Context) error {
+		err := f.pool().Ready(ctx)
+		if dirs, bad := cfg.Modules.Dirs(); err == nil && bad == nil {
+			watching.Go(func() { f.watch(watches, dirs, cfg.Reloaded) })
+		}
+		return err
+	}
+	return workforce{f, func() string { return workers.EngineOf(f.pool())() }, f, ready, func() { unwatch(); watching.Wait(); cancel(); f.running.Wait(); done.Wait() }}
+}
+
 // startWorkers starts the Python workers or, in a test, what stands in for them.
 func startWorkers(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Registry, failed func(error)) workforce {
 	if cfg.mode == mock.Adapter {
 		return workforce{pool: mock.NewPool("dev", cfg.Workers, cfg.Slots, cfg.scenario), engine: func() string { return mock.EngineName },
 			ready: func(context.Context) error { return nil }, stop: func() {}}
+	}
+	if cfg.Reload {
+		return startFresh(ctx, cfg, env, models, failed)
 	}
 	pool, stop := startPool(ctx, cfg, env, models, failed)
 	return workforce{workers.Python(pool), workers.EngineOf(pool), workers.Metrics(pool), pool.Ready, stop}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,6 +59,7 @@ func Dev(a *cli.App) *cobra.Command {
 	d.web.flags(f)
 	f.StringVar(&d.cfg.LMFile, "lm", "", "file of LM profiles, or its JSON text (default: the built-in echo model)")
 	f.StringVar(&d.cfg.Python, "python", "", "Python interpreter, 3.11 or newer (default: python3)")
+	f.BoolVar(&d.cfg.Reload, "reload", false, "replace the workers when a Python file of the modules (--import, --path) changes; sessions keep their state")
 	f.BoolVarP(&d.verbose, "verbose", "v", false, "log everything")
 	f.BoolVarP(&d.quiet, "quiet", "q", false, "no line for each attempt; output and exceptions of user code are still shown")
 	config.Flags(f, true)
@@ -76,6 +80,9 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	}
 	if err := errors.Join(d.metrics.Check(), d.traces.Complete(a.Env), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
 		return cli.Usage("%v", err)
+	}
+	if d.cfg.Reload && len(d.cfg.Modules.Names) == 0 {
+		return cli.Usage("--reload needs --import: there is no code of yours to watch")
 	}
 	d.cfg.PoolingOff = !d.pooling
 	var level slog.LevelVar
@@ -107,6 +114,7 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	attempts := newAttemptLog(a, d.quiet, time.Now)
 	defer attempts.close()
 	d.cfg.Ended = attempts.ended
+	d.cfg.Reloaded = func(file string, err error) { sayReloaded(a, file, err) }
 	d.cfg.Ready = func(i devserver.Info) {
 		level.Set(min(level.Level(), slog.LevelWarn))
 		announce(a, i, url, d.web.serve(ctx, i.URL, registry, d.cfg.Log))
@@ -116,6 +124,20 @@ func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
 	})
 	defer stopping()
 	return devserver.Run(ctx, d.cfg)
+}
+
+// sayReloaded reports what became of a change of the user's code.
+func sayReloaded(a *cli.App, file string, err error) {
+	if wd, bad := os.Getwd(); bad == nil {
+		if rel, bad := filepath.Rel(wd, file); bad == nil && !strings.HasPrefix(rel, "..") {
+			file = rel
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(a.Err, "%s\n%s\n", a.Paint(a.Err, cli.Red, cli.Clean(file)+" has changed, and the workers stay as they were: the new ones do not start"), cli.Clean(err.Error()))
+		return
+	}
+	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Green, "reloaded"), cli.Clean(file)+" has changed: new workers serve; sessions keep their state")
 }
 
 func announce(a *cli.App, i devserver.Info, metrics, http string) {
