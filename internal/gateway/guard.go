@@ -122,7 +122,7 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) ([]byte, *problem)
 	_ = w.control.SetReadDeadline(time.Time{})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		p := refused(http.StatusRequestEntityTooLarge, contract.CodeTooLarge, "", "", "the body is larger than the gateway's limit")
-		p.Hint = "pass large inputs by reference"
+		p.Hint = "send less, or a reference of your own that the program reads; operators: --max-body of the gateway"
 		w.Header().Set("Connection", "close")
 		return nil, p
 	}

@@ -268,6 +268,9 @@ func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
 	if err != nil {
 		return nil, asProblem(err, job)
 	}
+	if found.Status == dspex.JobSucceeded && found.Err != nil { // its large result cannot be read
+		return nil, asProblem(found.Err, job)
+	}
 	state := jobState{Job: found.ID, Session: found.Session, Outcome: string(found.Status), Attempts: found.Attempts}
 	if found.Reply != nil {
 		state.Reply = found.Reply.Raw
