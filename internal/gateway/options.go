@@ -18,10 +18,15 @@ type jobBody struct {
 	Command string                     `json:"command" pattern:"^[a-z][a-z0-9_]{0,63}$" doc:"What to run: contract/commands.md, or a command of your own modules" example:"predict"`
 	Args    map[string]json.RawMessage `json:"args,omitempty" doc:"The command's arguments"`
 	Options jobOptions                 `json:"options,omitzero" doc:"How to run it"`
+
+	ready dspex.Args // instead of Args, if they are read already
 }
 
 // arguments are passed on as they came: a number keeps its digits.
 func (b *jobBody) arguments() dspex.Args {
+	if b.ready != nil {
+		return b.ready
+	}
 	args := make(dspex.Args, len(b.Args))
 	for name, value := range b.Args {
 		args[name] = value

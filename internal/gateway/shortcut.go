@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
 	"strings"
 
+	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
 )
 
@@ -60,23 +62,77 @@ func callOf(r *http.Request) (session, pattern string) {
 	return session, "POST /v1/sessions/{session}/jobs"
 }
 
-// simple reads a body that has a command and arguments alone.
+// simple reads a body that has a command and arguments alone. The guard has read it as JSON without a key that stands twice.
 func simple(body []byte) (*RunInput, bool) {
-	var parts map[string]json.RawMessage
-	if len(body) == 0 || json.Unmarshal(body, &parts) != nil {
-		return nil, false
+	in := &RunInput{}
+	fits := members(body, func(key string, value []byte) bool {
+		switch key {
+		case "command":
+			in.Body.Command = string(bytes.Trim(value, `"`))
+			return value[0] == '"' && validCommand(in.Body.Command)
+		case "args":
+			in.Body.ready = dspex.Args{}
+			return members(value, func(key string, value []byte) bool {
+				in.Body.ready[key] = json.RawMessage(value)
+				return key != contract.ArgSession
+			})
+		}
+		return false
+	})
+	return in, fits && in.Body.Command != ""
+}
+
+// members calls f for each member of an object of valid JSON, until f returns false. It reports whether there was an object, without escapes
+// in its keys, and f returned true for all of it.
+func members(object []byte, f func(key string, value []byte) bool) bool {
+	rest := bytes.TrimLeft(object, space)
+	if len(rest) == 0 || rest[0] != '{' {
+		return false
 	}
-	in, args := &RunInput{}, parts["args"]
-	if json.Unmarshal(parts["command"], &in.Body.Command) != nil || !validCommand(in.Body.Command) {
-		return nil, false
+	for rest = bytes.TrimLeft(rest[1:], space); len(rest) > 0 && rest[0] == '"'; rest = bytes.TrimLeft(rest[1:], space) {
+		n := valueEnd(rest)
+		key := rest[1 : n-1]
+		rest = bytes.TrimLeft(rest[n:], space)
+		rest = bytes.TrimLeft(rest[1:], space) // behind the colon
+		n = valueEnd(rest)
+		if bytes.IndexByte(key, '\\') >= 0 || !f(string(key), rest[:n:n]) {
+			return false
+		}
+		if rest = bytes.TrimLeft(rest[n:], space); len(rest) == 0 || rest[0] == '}' {
+			return true
+		}
 	}
-	switch {
-	case len(parts) == 1:
-		return in, true
-	case len(parts) == 2 && len(args) > 0 && args[0] == '{':
-		return in, json.Unmarshal(args, &in.Body.Args) == nil
+	return len(rest) > 0 && rest[0] == '}'
+}
+
+const space = " \t\r\n"
+
+// valueEnd is where the value ends with which valid JSON begins.
+func valueEnd(text []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return i + 1
+			}
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth == 0 {
+				return i // of a number or a word
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case depth == 0 && (c == ',' || strings.IndexByte(space, c) >= 0):
+			return i
+		}
 	}
-	return nil, false
+	return len(text)
 }
 
 // validCommand reports whether the text fits the pattern of jobBody.

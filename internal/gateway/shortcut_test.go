@@ -20,7 +20,8 @@ func TestTheShortcutAnswersAsHumaDoes(t *testing.T) {
 			`{"command":"ec\u0068o"}`, `{"command":"echo"}`, `{"Command":"echo"}`, `{"command":"echo","args":null}`, `{"command":"echo","args":[]}`, `{"command":"echo","args":1}`,
 			`{"command":"echo","args":{}}`, ` { "command" : "echo" , "args" : { "text" : "<&>", "n": 12345678901234567890, "f": 1.50, "o": {"b":1,"a":null} } } `,
 			`{"command":"echo","args":{"x":1},"options":{}}`, `{"command":"echo","args":{"x":1},"options":null}`, `{"command":"echo","other":{}}`, `{"args":{"x":1}}`,
-			`{"args":{"x":1},"options":{}}`, `{"command":"echo","args":{"x":1}}{}`, `{"command":"nothing_of_that_name"}`, `{"command":"echo","args":{"x":"` + "\xff" + `"}}`,
+			`{"args":{"x":1},"options":{}}`, `{"command":"echo","args":{"x":1}}{}`, `{"command":"echo","args":{"a\u0062":[1,{"c":"}\\\"]"}],"d":true , "e":null,"f":-1.5e3,"g":"", "h":[ ] }}`,
+			`{"args":{"session_id":"ann"},"command":"cleanup_session"}`, `{"args":{"session_id":"ann"},"command":"get_session_data"}`, "\r\n{\t\"args\":{ },\n\"command\":\"echo\"}\n", `{"command":"nothing_of_that_name"}`, `{"command":"echo","args":{"x":"` + "\xff" + `"}}`,
 		} {
 			for _, header := range []string{"X-None: 1", "Idempotency-Key: no!", "Idempotency-Key: q1", "Accept: text/html", "Content-Type: text/plain", "Content-Type: application/json; charset=utf-8"} {
 				short, long := send(t, "POST", url+path, body, header), send(t, "POST", url+path, body, header, "Prefer: handling=strict")
