@@ -253,17 +253,17 @@ func (g *Gateway) getJob(ctx context.Context, in *getJobInput) (*jobOutput, erro
 		_, _ = client.Wait(wait, in.job()) // how it ended, or that it is not known, is read below
 		end()
 	}
-	return told(in.job(), func() (dspex.Job, error) { return client.GetJob(ctx, in.job()) })
+	return lookedUp(in.job(), func() (dspex.Job, error) { return client.GetJob(ctx, in.job()) })
 }
 
 func (g *Gateway) cancelJob(ctx context.Context, in *JobInput) (*jobOutput, error) {
 	if p := who(ctx).maySee(in.job()); p != nil {
 		return nil, p
 	}
-	return told(in.job(), func() (dspex.Job, error) { return who(ctx).client.Cancel(ctx, in.job()) })
+	return lookedUp(in.job(), func() (dspex.Job, error) { return who(ctx).client.Cancel(ctx, in.job()) })
 }
 
-func told(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
+func lookedUp(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, error) {
 	found, err := ask()
 	if err != nil {
 		return nil, asProblem(err, job)
@@ -294,8 +294,8 @@ func (g *Gateway) declare(api huma.API) {
 	huma.Register(api, op("run-in-session", http.MethodPost, "/v1/sessions/{session}/jobs", "Run a command in a session", ran), g.runInSession)
 	huma.Register(api, op("run-anonymously", http.MethodPost, "/v1/jobs", "Run a command without a session", ran), g.runAnonymously)
 	huma.Register(api, op("get-job", http.MethodGet, "/v1/jobs/{id}", "The state of a job, or its outcome", nil), g.getJob)
-	told := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
-	huma.Register(api, op("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", told), g.getEvents)
+	responses := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
+	huma.Register(api, op("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", responses), g.getEvents)
 	huma.Register(api, op("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "Cancel a job; the answer is its outcome", nil), g.cancelJob)
 	huma.Register(api, op("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
 	huma.Register(api, op("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)

@@ -16,7 +16,7 @@ type action struct {
 
 var actions = map[string]action{
 	"cancel": {false, cancelJob},
-	"replay": {false, replayLetter},
+	"replay": {false, replayDeadLetter},
 	"batch":  {false, cancelBatch},
 	"drain":  {true, drainHost},
 	"resume": {true, resumeHost},

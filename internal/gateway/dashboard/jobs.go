@@ -155,7 +155,7 @@ func (s *Server) job(ctx context.Context, r *http.Request, sc scope) (any, error
 		v.Attempts, v.Command = w.tail.attempts(sc, ref)
 	}
 	if sc.operates && found.Status == dspex.JobFailed {
-		v.Letter = sc.letterOf(ctx, ref)
+		v.Letter = sc.deadLetterOf(ctx, ref)
 	}
 	if v.Letter != nil {
 		if all, err := sc.client.Admin().GetDeadLetter(ctx, v.Letter.Sequence); err == nil {
@@ -227,8 +227,8 @@ func (t *tail) attempts(sc scope, job dspex.JobRef) ([]attempt, string) {
 	return c.Attempts, c.Command
 }
 
-// letterOf is the dead letter of a job, if one of the latest of its session is.
-func (sc scope) letterOf(ctx context.Context, job dspex.JobRef) *dspex.DeadLetter {
+// deadLetterOf is the dead letter of a job, if one of the latest of its session is.
+func (sc scope) deadLetterOf(ctx context.Context, job dspex.JobRef) *dspex.DeadLetter {
 	page, err := sc.client.Admin().DeadLettersPage(ctx, dspex.DeadLetterFilter{Session: job.Session, Anonymous: job.Session == "", Limit: 100}, "")
 	if err != nil {
 		return nil

@@ -199,7 +199,7 @@ func wait(ctx context.Context, c *call) (any, error) {
 		_, _ = c.Client.Wait(bounded, job) // how it ended, or that it is not known, is read below
 		end()
 	}
-	return told(c.Client.GetJob(ctx, job))
+	return stateOf(c.Client.GetJob(ctx, job))
 }
 
 func cancel(ctx context.Context, c *call) (any, error) {
@@ -211,10 +211,10 @@ func cancel(ctx context.Context, c *call) (any, error) {
 	if err := c.maySee(job); err != nil {
 		return nil, err
 	}
-	return told(c.Client.Cancel(ctx, job))
+	return stateOf(c.Client.Cancel(ctx, job))
 }
 
-func told(job dspex.Job, err error) (any, error) {
+func stateOf(job dspex.Job, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}

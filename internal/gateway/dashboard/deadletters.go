@@ -12,24 +12,24 @@ import (
 	"github.com/dspex/dspex/internal/contract"
 )
 
-// lettersView is the page of dead letters.
-type lettersView struct {
-	Filter     letterFilter
+// deadLettersView is the page of dead letters.
+type deadLettersView struct {
+	Filter     deadLetterFilter
 	Categories []string
 	Letters    []dspex.DeadLetter
 	Next       string
 	Filtered   bool
 }
 
-type letterFilter struct{ Session, Category, Code, Replayed string }
+type deadLetterFilter struct{ Session, Category, Code, Replayed string }
 
 var categories = []string{
 	contract.Initialization, contract.Connection, contract.Communication, contract.Timeout, contract.Resource, contract.HealthCheck, contract.Session, contract.Python, contract.System,
 }
 
-func (s *Server) letters(ctx context.Context, r *http.Request, sc scope) (any, error) {
+func (s *Server) deadLetters(ctx context.Context, r *http.Request, sc scope) (any, error) {
 	q := r.URL.Query()
-	f := letterFilter{q.Get("session"), q.Get("category"), q.Get("code"), q.Get("replayed")}
+	f := deadLetterFilter{q.Get("session"), q.Get("category"), q.Get("code"), q.Get("replayed")}
 	ask := dspex.DeadLetterFilter{Session: f.Session, Category: dspex.ErrorCategory(f.Category), Code: f.Code, Limit: pageSize}
 	if f.Replayed != "" {
 		replayed := f.Replayed == "yes"
@@ -39,7 +39,7 @@ func (s *Server) letters(ctx context.Context, r *http.Request, sc scope) (any, e
 	if err != nil {
 		return nil, err
 	}
-	v := lettersView{Filter: f, Categories: categories, Filtered: f != letterFilter{}}
+	v := deadLettersView{Filter: f, Categories: categories, Filtered: f != deadLetterFilter{}}
 	for _, l := range page.Items {
 		if sc.maySee(l.Job) == nil {
 			v.Letters = append(v.Letters, l)
@@ -57,8 +57,8 @@ type difference struct {
 	Changed             bool
 }
 
-// letterView is the page of one dead letter.
-type letterView struct {
+// deadLetterView is the page of one dead letter.
+type deadLetterView struct {
 	dspex.DeadLetterDetails
 	Diff  []difference
 	Shown string
@@ -66,7 +66,7 @@ type letterView struct {
 	Acts  bool
 }
 
-func (s *Server) letter(ctx context.Context, r *http.Request, sc scope) (any, error) {
+func (s *Server) deadLetter(ctx context.Context, r *http.Request, sc scope) (any, error) {
 	n, err := number(r.URL.Query().Get("seq"))
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func (s *Server) letter(ctx context.Context, r *http.Request, sc scope) (any, er
 	if err := sc.maySee(l.Job); err != nil {
 		return nil, err
 	}
-	v := letterView{DeadLetterDetails: l, Acts: sc.operates, Show: fmt.Sprintf("%s/letter?seq=%d&show=request#request", Root, n)}
+	v := deadLetterView{DeadLetterDetails: l, Acts: sc.operates, Show: fmt.Sprintf("%s/letter?seq=%d&show=request#request", Root, n)}
 	if l.Replayed != nil {
 		if job, err := sc.client.GetJob(ctx, l.Replayed.Job); err == nil {
 			v.Diff = differences(l, job)
@@ -118,7 +118,7 @@ func differences(l dspex.DeadLetterDetails, job dspex.Job) (all []difference) {
 	return all
 }
 
-func replayLetter(ctx context.Context, sc scope, f url.Values) (string, error) {
+func replayDeadLetter(ctx context.Context, sc scope, f url.Values) (string, error) {
 	n, err := number(f.Get("seq"))
 	if err != nil {
 		return "", err
