@@ -2,6 +2,8 @@ package calls
 
 import (
 	"context"
+	"errors"
+	"regexp"
 
 	"github.com/spf13/cobra"
 
@@ -18,9 +20,26 @@ func ofJob(a *cli.App, cmd *cobra.Command, run func(context.Context, *dspex.Clie
 			return err
 		}
 		return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
-			return run(ctx, c, dspex.JobRef{Session: session, ID: args[0]})
+			return ofWhichQueue(dspex.JobRef{Session: session, ID: args[0]}, run(ctx, c, dspex.JobRef{Session: session, ID: args[0]}))
 		})
 	}
 	cmd.Flags().StringVar(&session, "session", "", "the job's session; without it the job is anonymous")
 	return cmd
+}
+
+// counted is the id that a job without one gets: the number of its message.
+var counted = regexp.MustCompile(`^q[0-9]+$`)
+
+// ofWhichQueue says of a counted id that is unknown that jobs of sessions and anonymous jobs are counted apart.
+func ofWhichQueue(job dspex.JobRef, err error) error {
+	e, ok := errors.AsType[*dspex.Error](err)
+	if !ok || e.Code != dspex.CodeJobUnknown || !counted.MatchString(job.ID) {
+		return err
+	}
+	said := *e
+	said.Hint = "jobs of sessions and anonymous jobs are counted apart: name the session of " + job.ID + " with --session, if it has one"
+	if job.Session != "" {
+		said.Hint = "jobs of sessions and anonymous jobs are counted apart: leave --session out if " + job.ID + " is anonymous; `dspex jobs list` shows both"
+	}
+	return &said
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -22,8 +23,22 @@ func WrapHelp(a *App, root *cobra.Command) {
 	usage := root.UsageTemplate()
 	usage = strings.ReplaceAll(usage, ".LocalFlags.FlagUsages", "flagsOf .LocalFlags")
 	usage = strings.ReplaceAll(usage, ".InheritedFlags.FlagUsages", "flagsOf .InheritedFlags")
+	cobra.AddTemplateFunc("commandLine", func(c *cobra.Command) string { return commandLine(c.Name(), c.NamePadding(), c.Short, width()) })
+	usage = strings.ReplaceAll(usage, "{{rpad .Name .NamePadding }} {{.Short}}", "{{commandLine .}}")
 	root.SetUsageTemplate(usage)
 }
+
+// commandLine is a command in the list of its parent, which indents it by two.
+func commandLine(name string, padding int, short string, width int) string {
+	indent := 2 + padding + 1
+	if width > indent+leastText {
+		short = strings.ReplaceAll(Wrap(short, width-indent), "\n", "\n"+strings.Repeat(" ", indent))
+	}
+	return fmt.Sprintf("%-*s %s", padding, name, short)
+}
+
+// leastText is the room that is worth wrapping a text into.
+const leastText = 20
 
 // Wrap breaks the lines of paragraphs so that they fit into a width; indented lines stay. With width 0 it changes nothing.
 func Wrap(text string, width int) string {

@@ -34,7 +34,7 @@ Exit status: 0 every host has read its settings; 1 one has not.`,
 					sayReloads(a, all)
 				}
 				if refused := refusedBy(all); err == nil && refused > 0 {
-					err = &cli.Failure{Status: 1, Text: fmt.Sprintf("%d of %d hosts changed nothing", refused, len(all)), Hint: "`dspex config check FILE` lists the faults of a file"}
+					err = &cli.Failure{Status: 1, Text: fmt.Sprintf("%d of %d hosts changed nothing", refused, len(all))}
 				}
 				return err
 			})
