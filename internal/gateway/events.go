@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"iter"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -14,8 +13,6 @@ import (
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
 )
-
-const eventStream = "text/event-stream"
 
 // Times of a stream of events.
 const (
@@ -166,11 +163,4 @@ func (f *feed) await(ctx context.Context, client *dspex.Client) {
 		return
 	}
 	f.end(oneLine(reply.Raw), nil)
-}
-
-// accepts reports whether the header Accept names a type before all others.
-func accepts(header, kind string) bool {
-	first, _, _ := strings.Cut(header, ",")
-	named, _, _ := strings.Cut(first, ";")
-	return strings.EqualFold(strings.TrimSpace(named), kind)
 }

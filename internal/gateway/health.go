@@ -6,11 +6,9 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"sync"
 	"time"
 
 	"github.com/dspex/dspex"
-	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/tokens"
 )
 
@@ -18,41 +16,9 @@ func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 // Bounds of the probes.
 const (
-	readyTime   = 5 * time.Second  // of one check of the pool
-	readyFor    = time.Second      // an answer counts for as long
 	scrapeTime  = 10 * time.Second // of one answer of /metrics
 	scrapesMost = 4                // at once
 )
-
-// readiness queries the pool once for all callers.
-type readiness struct {
-	connected func() bool
-	ask       func(context.Context) (dspex.Health, error)
-
-	mu   sync.Mutex
-	at   time.Time
-	last error
-}
-
-// now returns why the pool does not serve, nil if it does.
-func (r *readiness) now(ctx context.Context) error {
-	if !r.connected() {
-		return errNoBroker
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.at.IsZero() && time.Since(r.at) < readyFor {
-		return r.last
-	}
-	ctx, end := context.WithTimeout(context.WithoutCancel(ctx), readyTime)
-	defer end()
-	_, r.last = r.ask(ctx)
-	r.at = time.Now()
-	return r.last
-}
-
-// errNoBroker is the answer, without a wait, while no call can be served.
-var errNoBroker = &dspex.Error{Category: dspex.ErrConnection, Code: contract.CodeBroker, Message: "the gateway has no connection to the broker", Retryable: true}
 
 // livez answers as long as the process serves, whatever is behind it.
 func (g *Gateway) livez(w http.ResponseWriter, _ *http.Request) { sayOK(w) }

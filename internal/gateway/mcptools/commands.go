@@ -30,12 +30,12 @@ func (c command) tool() *mcp.Tool {
 	return &mcp.Tool{Name: c.name, Description: c.about, InputSchema: input, Annotations: &mcp.ToolAnnotations{ReadOnlyHint: c.readOnly}}
 }
 
-func text(about string) schema { return schema{"type": "string", "description": about} }
+func textSchema(about string) schema { return schema{"type": "string", "description": about} }
 
-func object(about string) schema { return schema{"type": "object", "description": about} }
+func objectSchema(about string) schema { return schema{"type": "object", "description": about} }
 
 var (
-	programID = text("Id of the program")
+	programID = textSchema("Id of the program")
 	signature = schema{"anyOf": []any{schema{"type": "string"}, schema{"type": "object"}}, "description": "Text such as \"question -> answer: int\", or the map form"}
 	module    = schema{"enum": []any{"predict", "chain_of_thought", "react"}}
 	jobID     = schema{"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$", "description": "Id of the job"}
@@ -44,22 +44,22 @@ var (
 // commands are the tools: the commands of contract/commands.md that clients may run, any other one by name, and jobs that are stored.
 var commands = []command{
 	{name: "predict", about: "Calls the language model with a signature: inputs by name in, outputs by name out.", required: []string{"inputs"}, run: predict,
-		properties: schema{"inputs": object("Inputs by name, such as {\"question\": \"...\"}"), "signature": signature, "module": module}},
+		properties: schema{"inputs": objectSchema("Inputs by name, such as {\"question\": \"...\"}"), "signature": signature, "module": module}},
 	{name: "create_program", about: "Keeps a program in the session.", required: []string{"id", "signature"}, run: plain("create_program"),
 		properties: schema{"id": programID, "signature": signature, "program_type": module}},
 	{name: "execute_program", about: "Runs a program of the session or of the operator.", required: []string{"program_id", "inputs"}, run: plain("execute_program"),
-		properties: schema{"program_id": programID, "inputs": object("Inputs by name")}},
+		properties: schema{"program_id": programID, "inputs": objectSchema("Inputs by name")}},
 	{name: "list_programs", about: "Lists programs with their signatures.", run: plain("list_programs"), readOnly: true},
 	{name: "get_program_info", about: "Describes one program.", required: []string{"program_id"}, run: plain("get_program_info"), readOnly: true, properties: schema{"program_id": programID}},
 	{name: "delete_program", about: "Removes a program of the session.", required: []string{"program_id"}, run: plain("delete_program"), properties: schema{"program_id": programID}},
 	{name: "get_session_data", about: "Reads the session's data.", run: plain("get_session_data"), readOnly: true},
 	{name: "update_session_data", about: "Changes the session's data.", required: []string{"operation"}, run: plain("update_session_data"),
-		properties: schema{"operation": schema{"enum": []any{"set", "delete", "merge"}}, "key": text("What to set or delete"), "value": schema{"description": "What to set, or a map to merge"}}},
+		properties: schema{"operation": schema{"enum": []any{"set", "delete", "merge"}}, "key": textSchema("What to set or delete"), "value": schema{"description": "What to set, or a map to merge"}}},
 	{name: "cleanup_session", about: "Removes all of the session's state.", run: plain("cleanup_session")},
 	{name: "run_command", about: "Runs any command, such as one of the operator's modules.", required: []string{"command"}, run: runCommand,
-		properties: schema{"command": text("Name of the command"), "args": object("Its arguments")}},
+		properties: schema{"command": textSchema("Name of the command"), "args": objectSchema("Its arguments")}},
 	{name: "submit_job", about: "Stores a command as a job and answers at once with its id. The same id again is the same job.", required: []string{"command"}, run: submit,
-		properties: schema{"command": text("Name of the command"), "args": object("Its arguments"), "job": jobID}},
+		properties: schema{"command": textSchema("Name of the command"), "args": objectSchema("Its arguments"), "job": jobID}},
 	{name: "wait_job", about: "Waits until a job has ended, at most wait_ms, and returns its state.", required: []string{"job"}, run: wait, readOnly: true,
 		properties: schema{"job": jobID, "wait_ms": schema{"type": "integer", "minimum": 0, "maximum": mostWait.Milliseconds(), "default": standardWait.Milliseconds()}}},
 	{name: "cancel_job", about: "Ends a job early and returns how it ended.", required: []string{"job"}, run: cancel, properties: schema{"job": jobID}},

@@ -9,9 +9,9 @@ import (
 var chatKeys = keys("model", "messages", "stream", "stream_options", "temperature", "user", "store")
 
 type chatBody struct {
-	Model         string    `json:"model"`
-	Messages      []message `json:"messages"`
-	Stream        bool      `json:"stream"`
+	Model         string         `json:"model"`
+	Messages      []inputMessage `json:"messages"`
+	Stream        bool           `json:"stream"`
 	StreamOptions struct {
 		IncludeUsage       bool  `json:"include_usage"`
 		IncludeObfuscation *bool `json:"include_obfuscation"`
@@ -40,25 +40,25 @@ func (b *chatBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	var body chatBody
 	s.serve(w, r, chatKeys, &body, body.prompt, func(p prompt, job dspex.JobRef) answer {
-		return completion{id: "chatcmpl-" + job.ID, created: now(), model: p.model, usage: p.usage}
+		return chatAnswer{id: "chatcmpl-" + job.ID, created: now(), model: p.model, usage: p.usage}
 	})
 }
 
-// completion is what all parts of an answer have in common.
-type completion struct {
+// chatAnswer is what all parts of an answer have in common.
+type chatAnswer struct {
 	id      string
 	created int64
 	model   string
 	usage   bool // at the end of a stream, too
 }
 
-func (c completion) streamTo(out events) sink { return &chatSink{out, c} }
+func (c chatAnswer) streamTo(out events) sink { return &chatSink{out, c} }
 
-func (c completion) with(object string, choices []any, u any) map[string]any {
+func (c chatAnswer) with(object string, choices []any, u any) map[string]any {
 	return map[string]any{"id": c.id, "object": object, "created": c.created, "model": c.model, "choices": choices, "usage": u}
 }
 
-func (c completion) whole(text string, u used) any {
+func (c chatAnswer) whole(text string, u used) any {
 	said := map[string]any{"role": "assistant", "content": text, "refusal": nil}
 	return c.with("chat.completion", []any{map[string]any{"index": 0, "message": said, "finish_reason": "stop", "logprobs": nil}}, u.chat())
 }
@@ -70,7 +70,7 @@ func (u used) chat() map[string]any {
 // chatSink streams a completion.
 type chatSink struct {
 	events
-	completion
+	chatAnswer
 }
 
 func (s *chatSink) chunk(delta map[string]any, finish any) error {

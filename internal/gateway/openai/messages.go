@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// message is one of a conversation.
-type message struct {
+// inputMessage is one of a conversation.
+type inputMessage struct {
 	Type    string          `json:"type"` // of responses; "" or message
 	ID      string          `json:"id"`
 	Status  string          `json:"status"`
@@ -42,7 +42,7 @@ func textOf(content json.RawMessage, at string) (string, *failure) {
 }
 
 // converse reads messages: the system's first, then user and assistant in turn, the user's last. Several of one role in a row are one.
-func (p *prompt) converse(messages []message, of string) *failure {
+func (p *prompt) converse(messages []inputMessage, of string) *failure {
 	var last string // role of the latest turn's latest message
 	for i, m := range messages {
 		at := of + "[" + strconv.Itoa(i) + "]"

@@ -33,7 +33,7 @@ func (s *Server) models(r *http.Request) ([]string, *failure) {
 	return all, nil
 }
 
-func model(name string) map[string]any {
+func modelOf(name string) map[string]any {
 	return map[string]any{"id": name, "object": "model", "created": 0, "owned_by": "dspex"}
 }
 
@@ -45,7 +45,7 @@ func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
 	}
 	data := make([]any, len(names))
 	for i, name := range names {
-		data[i] = model(name)
+		data[i] = modelOf(name)
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": data})
 }
@@ -60,5 +60,5 @@ func (s *Server) showModel(w http.ResponseWriter, r *http.Request) {
 		f.write(w)
 		return
 	}
-	writeJSON(w, http.StatusOK, model(name))
+	writeJSON(w, http.StatusOK, modelOf(name))
 }

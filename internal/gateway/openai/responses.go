@@ -45,7 +45,7 @@ func (b *responseBody) prompt(r *http.Request, c Caller) (prompt, *failure) {
 		return p, invalid("model", "missing_required_parameter", "model must be given: GET /v1/models lists them")
 	}
 	var text string
-	var messages []message
+	var messages []inputMessage
 	switch {
 	case json.Unmarshal(b.Input, &text) == nil:
 		p.question = text
@@ -128,14 +128,14 @@ func (r response) body(status string, output []any, usage any, failure any) map[
 	return body
 }
 
-func part(text string) map[string]any {
+func textPart(text string) map[string]any {
 	return map[string]any{"type": "output_text", "text": text, "annotations": []any{}, "logprobs": []any{}}
 }
 
 func (r response) item(status string, text string) map[string]any {
 	content := []any{}
 	if status == "completed" {
-		content = append(content, part(text))
+		content = append(content, textPart(text))
 	}
 	return map[string]any{"type": "message", "id": "msg_" + r.job, "status": status, "role": "assistant", "content": content}
 }
@@ -167,7 +167,7 @@ func (s *responseSink) begin() {
 	_ = s.event("response.created", map[string]any{"response": s.body("in_progress", []any{}, nil, nil)})
 	_ = s.event("response.in_progress", map[string]any{"response": s.body("in_progress", []any{}, nil, nil)})
 	_ = s.event("response.output_item.added", map[string]any{"output_index": 0, "item": s.item("in_progress", "")})
-	_ = s.event("response.content_part.added", s.place(map[string]any{"part": part("")}))
+	_ = s.event("response.content_part.added", s.place(map[string]any{"part": textPart("")}))
 }
 
 func (s *responseSink) delta(text string) error {
@@ -177,7 +177,7 @@ func (s *responseSink) delta(text string) error {
 func (s *responseSink) end(text string, u used) error {
 	item := s.item("completed", text)
 	_ = s.event("response.output_text.done", s.place(map[string]any{"text": text, "logprobs": []any{}}))
-	_ = s.event("response.content_part.done", s.place(map[string]any{"part": part(text)}))
+	_ = s.event("response.content_part.done", s.place(map[string]any{"part": textPart(text)}))
 	_ = s.event("response.output_item.done", map[string]any{"output_index": 0, "item": item})
 	return s.event("response.completed", map[string]any{"response": s.body("completed", []any{item}, u.response(), nil)})
 }

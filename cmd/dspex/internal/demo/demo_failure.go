@@ -16,9 +16,6 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 )
 
-// demoBreaker is how long a breaker of the demo's hosts stays open: a minute is too long to watch.
-const demoBreaker = 2 * time.Second
-
 // failure is a language model that requests patience, goes down, and comes back.
 func (d *demo) failure(ctx context.Context) error {
 	alerted, stop, err := d.alerts()

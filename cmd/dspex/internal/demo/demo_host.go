@@ -112,3 +112,11 @@ func (h *demoHost) stop() {
 		h.kill()
 	}
 }
+
+// echo is an address of the echo model beside its API.
+func (d *demo) echo(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(d.info.Echo, "/"), "/v1") + path
+}
+
+// demoBreaker is how long a breaker of the demo's hosts stays open: a minute is too long to watch.
+const demoBreaker = 2 * time.Second

@@ -78,11 +78,6 @@ func (d *demo) killWorker(ctx context.Context, session string) error {
 	return syscall.Kill(who.PID, syscall.SIGKILL)
 }
 
-// echo is an address of the echo model beside its API.
-func (d *demo) echo(path string) string {
-	return strings.TrimSuffix(strings.TrimSuffix(d.info.Echo, "/"), "/v1") + path
-}
-
 type promptMessage struct{ Role, Content string }
 
 // lastPrompt reads the last prompt from the echo model.

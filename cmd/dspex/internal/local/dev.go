@@ -20,8 +20,8 @@ import (
 	"github.com/dspex/dspex/internal/tracing"
 )
 
-// dev is one run of `dspex dev`.
-type dev struct {
+// devRun is one run of `dspex dev`.
+type devRun struct {
 	cfg            devserver.Config
 	metrics        daemon.Metrics
 	traces         tracing.Config
@@ -32,7 +32,7 @@ type dev struct {
 
 // Dev is `dspex dev`.
 func Dev(a *cli.App) *cobra.Command {
-	var d dev
+	var d devRun
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process: broker, dispatcher, worker-host, Python workers, echo model",
@@ -67,7 +67,7 @@ func Dev(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func (d *dev) run(cmd *cobra.Command, a *cli.App) error {
+func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	file, err := config.Set(cmd.Flags(), a.Env, ".")
 	if err != nil {
 		return cli.Usage("%v", err)

@@ -14,8 +14,8 @@ import (
 	"github.com/dspex/dspex/internal/insight"
 )
 
-// least is the shortest time between two samples.
-const least = 200 * time.Millisecond
+// shortestEach is the shortest time between two samples.
+const shortestEach = 200 * time.Millisecond
 
 // patience is how long a sample may take; then it counts as one without an answer.
 const patience = 5 * time.Second
@@ -33,8 +33,8 @@ one line each time until it is interrupted.`,
   dspex top --every 5s -o jsonl >numbers.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if every < least {
-				return cli.Usage("--every must be %s or more, got %s", least, every)
+			if every < shortestEach {
+				return cli.Usage("--every must be %s or more, got %s", shortestEach, every)
 			}
 			address, _, err := a.Target()
 			if err != nil {
