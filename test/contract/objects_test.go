@@ -293,3 +293,23 @@ func TestAnUploadIsWhatItsSizeAndDigestSay(t *testing.T) {
 		r.succeeds(t)
 	}
 }
+
+// TestAnExportRefersToNoObject: a session's state has what came by reference itself, and outcomes are no part of the document.
+func TestAnExportRefersToNoObject(t *testing.T) {
+	ref := stub.upload(t, "objects_12", m{"operation": "set", "key": "k", "value": "came by reference"})
+	stub.request(t, "dspex.rpc.session.objects_12", text(ref.asArgs("update_session_data", nil))).succeeds(t)
+	r := stub.call(t, "objects_12", "echo", m{"x": strings.Repeat("f", 400<<10)})
+	answer := stub.ask(t, "sessions.export", m{"session": "objects_12"})
+	answer.succeeds(t)
+	document := string(answer.keys["result"])
+	for _, id := range []string{ref.Object, r.refers(t).Object} {
+		if strings.Contains(document, id) {
+			t.Errorf("the document refers to the object %s: %s", id, document)
+		}
+	}
+	stub.request(t, "dspex.rpc.sessions.erase", text(m{"session": "objects_12"})).succeeds(t)
+	stub.ask(t, "sessions.import", m{"session": "objects_13", "document": answer.Result}).succeeds(t)
+	if got := stub.call(t, "objects_13", "get_session_data", nil); !strings.Contains(string(got.keys["result"]), "came by reference") {
+		t.Errorf("after the import: %s", got.keys["result"])
+	}
+}
