@@ -19,14 +19,25 @@ const (
 	missingFor   = 10 * time.Second
 	leftoverFor  = 3 * time.Second
 	missingPause = 250 * time.Millisecond
+	lookFor      = 4 * time.Second // the broker does not answer what is not permitted
 )
+
+// unseen reports whether a check of the broker's objects failed, and adds that to the findings.
+func (d *doctor) unseen(check string, err error) bool {
+	if err != nil {
+		d.add(check, Note, "it needs the rights of a dispatcher: docs/operations.md, Rights", "not checked: %v", err)
+	}
+	return err != nil
+}
 
 // stored checks the streams and buckets, and the consumers of partitions.
 func (d *doctor) stored(ctx context.Context, js jetstream.JetStream) {
 	ctx, cancel := context.WithTimeout(ctx, patience+missingFor)
 	defer cancel()
-	found, missing, err := stream.Deviations(ctx, js)
-	if d.denied(ctx, "streams", err) {
+	look, done := context.WithTimeout(ctx, lookFor)
+	found, missing, err := stream.Deviations(look, js)
+	done()
+	if d.unseen("streams", err) {
 		return
 	}
 	for _, name := range missing {
@@ -67,8 +78,10 @@ func awaitMade(ctx context.Context, js jetstream.JetStream, name string) error {
 
 // leftovers are those that are there in two looks: a take-over that is under way removes its own.
 func (d *doctor) leftovers(ctx context.Context, js jetstream.JetStream) {
-	first, err := stream.Leftovers(ctx, js)
-	if d.denied(ctx, "consumers", err) || len(first) == 0 {
+	look, done := context.WithTimeout(ctx, lookFor)
+	first, err := stream.Leftovers(look, js)
+	done()
+	if d.unseen("leftover consumers", err) || len(first) == 0 {
 		return
 	}
 	select {
@@ -76,7 +89,7 @@ func (d *doctor) leftovers(ctx context.Context, js jetstream.JetStream) {
 	case <-time.After(leftoverFor):
 	}
 	again, err := stream.Leftovers(ctx, js)
-	if d.denied(ctx, "consumers", err) {
+	if d.unseen("leftover consumers", err) {
 		return
 	}
 	for _, name := range again {

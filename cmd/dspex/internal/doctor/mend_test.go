@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/natstest"
@@ -136,5 +137,47 @@ func TestSecretsThatEverybodyMayReadAreClosed(t *testing.T) {
 	}
 	if !has(d, "secrets", Fixed, "") {
 		t.Errorf("got %+v", d.findings)
+	}
+}
+
+func TestWhatTheBrokerDoesNotPermitIsANote(t *testing.T) {
+	all := &server.User{Username: "all", Password: "x"}
+	operator := &server.User{Username: "operator", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.DIRECT.>"}}}}
+	client := &server.User{Username: "client", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}}}
+	s := natstest.Run(t, func(o *server.Options) {
+		o.JetStreamMaxStore, o.Users = 64<<30, []*server.User{all, operator, client}
+	})
+	as := func(user string) jetstream.JetStream {
+		nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return js
+	}
+	owner := as("all")
+	if _, err := stream.Ensure(t.Context(), owner, stream.Settings{Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := owner.KeyValue(t.Context(), stream.Assign)
+	if err == nil {
+		_, err = kv.Put(t.Context(), "p.1", []byte("h1"))
+	}
+	if err == nil {
+		_, err = owner.CreateConsumer(t.Context(), stream.Jobs, jetstream.ConsumerConfig{Durable: "p1-e1", AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: "dspex.p.1.>"})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, check := range map[string]string{"operator": "leftover consumers", "client": "streams"} {
+		d := on(new(bytes.Buffer), nil)
+		d.stored(t.Context(), as(user))
+		if !has(d, check, Note, "the rights of a dispatcher") || has(d, check, Wrong, "") || has(d, check, Warning, "") {
+			t.Errorf("%s: %+v", user, d.findings)
+		}
 	}
 }
