@@ -230,19 +230,21 @@ type sample struct {
 // meter counts the processor time of processes and their descendants, from its making on.
 type meter struct {
 	pids       map[string][]int
-	used       map[string]time.Duration
+	used       map[int]time.Duration
 	busy, idle time.Duration
 }
 
 func newMeter(roots ...*process) *meter {
-	m := &meter{pids: map[string][]int{}, used: map[string]time.Duration{}}
+	m := &meter{pids: map[string][]int{}, used: map[int]time.Duration{}}
 	for _, p := range roots {
 		pids := procs.Family(p.cmd.Process.Pid)
 		m.pids[p.role] = append(m.pids[p.role], pids[0])
 		m.pids["python"] = append(m.pids["python"], pids[1:]...)
 	}
-	for name, pids := range m.pids {
-		m.used[name] = procs.CPUTime(pids)
+	for _, pids := range m.pids {
+		for _, pid := range pids {
+			m.used[pid] = procs.CPUTime([]int{pid})
+		}
 	}
 	m.busy, m.idle = procs.MachineTime()
 	return m
@@ -253,7 +255,10 @@ func (m *meter) read(a answer) sample {
 	s := sample{answer: a, by: map[string]float64{}}
 	var all time.Duration
 	for name, pids := range m.pids {
-		used := procs.CPUTime(pids) - m.used[name]
+		used := time.Duration(0)
+		for _, pid := range pids {
+			used += max(0, procs.CPUTime([]int{pid})-m.used[pid]) // an overflow worker may have ended
+		}
 		all += used
 		s.by[name] = float64(used.Microseconds()) / float64(a.Count)
 		s.cpu += s.by[name]
