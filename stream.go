@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -78,13 +79,13 @@ type streaming struct {
 	c       *Client
 	request *request
 	subject string
-	parts   *nats.Subscription
+	parts   *inbox
 	again   bool // it was sent again: a refusal decides nothing
 }
 
 func (s *streaming) close() {
 	if s.parts != nil {
-		_ = s.parts.Unsubscribe()
+		_ = s.parts.sub.Unsubscribe()
 	}
 }
 
@@ -151,27 +152,93 @@ func (s *streaming) wait(ctx context.Context) (Chunk, error) {
 	return chunk, err
 }
 
+// unread bounds what has come of a streamed answer and was not read, in bytes. Pieces beyond it are dropped; the reply never is.
+const unread = 4 << 20
+
+// inbox keeps what comes to a streaming call until it is read.
+type inbox struct {
+	sub   *nats.Subscription
+	ready chan struct{} // has a value when something has come, or nothing will
+
+	mu      sync.Mutex
+	waiting []*nats.Msg
+	bytes   int
+	closed  bool
+}
+
 // open sends the request with an inbox that takes more than one answer.
-func (c *Client) open(ctx context.Context, r *request, subject string) (*nats.Subscription, error) {
+func (c *Client) open(ctx context.Context, r *request, subject string) (_ *inbox, err error) {
 	if err := c.connected(ctx); err != nil {
 		return nil, err
 	}
 	m := r.callMessage(ctx, c.prefix+subject)
 	c.nameTenant(m)
 	m.Reply = c.nc.NewInbox()
-	sub, err := c.nc.SubscribeSync(m.Reply)
-	if err != nil {
+	in := &inbox{ready: make(chan struct{}, 1)}
+	if in.sub, err = c.nc.Subscribe(m.Reply, in.take); err != nil {
 		return nil, err
 	}
+	in.sub.SetClosedHandler(func(string) { in.close() })
 	if err := c.nc.PublishMsg(m); err != nil {
-		_ = sub.Unsubscribe()
+		_ = in.sub.Unsubscribe()
 		return nil, err
 	}
-	return sub, nil
+	return in, nil
 }
 
-func next(ctx context.Context, sub *nats.Subscription, job JobRef) (Chunk, error) {
-	m, err := sub.NextMsgWithContext(ctx)
+func (in *inbox) take(m *nats.Msg) {
+	in.mu.Lock()
+	if m.Header.Get(contract.HeaderPartial) == "" || in.bytes+m.Size() <= unread {
+		in.waiting = append(in.waiting, m)
+		in.bytes += m.Size()
+	}
+	in.mu.Unlock()
+	in.signal()
+}
+
+func (in *inbox) close() {
+	in.mu.Lock()
+	in.closed = true
+	in.mu.Unlock()
+	in.signal()
+}
+
+func (in *inbox) signal() {
+	select {
+	case in.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (in *inbox) read(ctx context.Context) (*nats.Msg, error) {
+	for {
+		if m, closed := in.first(); m != nil {
+			return m, nil
+		} else if closed {
+			return nil, nats.ErrConnectionClosed
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-in.ready:
+		}
+	}
+}
+
+func (in *inbox) first() (m *nats.Msg, closed bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.waiting) == 0 {
+		return nil, in.closed
+	}
+	m, in.waiting[0] = in.waiting[0], nil
+	in.waiting = in.waiting[1:]
+	in.bytes -= m.Size()
+	return m, false
+}
+
+func next(ctx context.Context, in *inbox, job JobRef) (Chunk, error) {
+	m, err := in.read(ctx)
 	if err == nil && len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		err = nats.ErrNoResponders
 	}
