@@ -21,6 +21,8 @@ import (
 const (
 	publishStream = "BENCH_PUBLISH" // nobody consumes it
 	ackStream     = "BENCH_ACK"     // delivered, not acknowledged
+
+	partBytes = 1 << 30 // that each may have: the broker reserves them on the disk
 )
 
 // writer carries out the parts that are writes, with the product's own means.
@@ -73,6 +75,7 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 		t := *cfg.SubjectTransform
 		t.Source = name + ".*"
 		t.Destination = fmt.Sprintf("%s.p.{{partition(%d,1)}}.{{wildcard(1)}}", name, partitions)
+		cfg.MaxBytes = partBytes
 		cfg.Name, cfg.Subjects, cfg.SubjectTransform = name, []string{t.Source}, &t
 		if _, err := w.js.CreateStream(ctx, cfg); err != nil {
 			return err
