@@ -62,7 +62,8 @@ func (p *process) memory() float64 {
 		return 0
 	}
 	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	text, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kb, _ := strconv.ParseFloat(text, 64) // a process that has just ended has none
 	return kb / 1024
 }
 
