@@ -172,11 +172,11 @@ func (f *Fake) stored(m jetstream.Msg) {
 	f.mu.Unlock()
 	go func() {
 		body := f.run(session, job, m.Data(), m.Headers(), "")
+		m.DoubleAck(context.Background()) // who knows of the end finds room for another job; ends with the connection
 		f.keep(session, job, body)
 		if to := m.Headers().Get(contract.HeaderReplyTo); to != "" {
 			f.answer(to, job, body)
 		}
-		m.Ack()
 	}()
 }
 
