@@ -219,7 +219,7 @@ func (c *checker) endOf(l *batchHistory, end *batch.Record, index int) jobs.Kind
 	case !l.cancelled:
 		c.fail("batch %s: job %d is cancelled, and nobody has asked for it", l.name, index)
 	default:
-		c.neverRuns(l, index, o, fed)
+		c.neverRuns(l, index, o, fed, results)
 	}
 	if e, read := l.told[index]; read && canonical(e.body) != canonical(string(o.Reply)) {
 		c.fail("batch %s: a client read something else of job %d than its outcome", l.name, index)
@@ -227,9 +227,12 @@ func (c *checker) endOf(l *batchHistory, end *batch.Record, index int) jobs.Kind
 	return o.Kind
 }
 
-// neverRuns: what a batch has cancelled by itself does not run.
-func (c *checker) neverRuns(l *batchHistory, index int, o batchEnd, fed []event) {
+// neverRuns: what a batch has cancelled by itself does not run, unless it had an outcome that was lost since.
+func (c *checker) neverRuns(l *batchHistory, index int, o batchEnd, fed, results []event) {
 	for _, e := range fed {
+		if slices.ContainsFunc(results, func(r event) bool { return r.at >= e.at && c.forgotten(r, o.at) > 0 }) {
+			continue
+		}
 		if !c.lostBetween(jobsLost, e.at, o.at) && !c.lostBetween(anonymousLost, e.at, o.at) {
 			c.fail("batch %s: job %d is cancelled by its batch at %v, and was published at %v", l.name, index, o.at, e.at)
 		}
