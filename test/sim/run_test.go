@@ -184,6 +184,7 @@ func (p *progress) add(v seedVerdict) {
 	p.done++
 	if len(v.Bad) > 0 {
 		p.failed++
+		fmt.Fprintf(os.Stderr, "\nseed %d: %s\n", v.Seed, v.Bad[0])
 	}
 	if p.done%p.every == 0 || p.done == *seedsFlag {
 		fmt.Fprintf(os.Stderr, p.begin+"%d of %d scenarios, %d failed, %.0f a second ", p.done, *seedsFlag, p.failed, float64(p.done)/time.Since(p.began).Seconds())
