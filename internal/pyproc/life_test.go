@@ -215,7 +215,7 @@ func TestStartsThatFailSayWhy(t *testing.T) {
 		"exit at once":  {Handshake, "No module named 'dspy'", 0},
 		"silent":        {Handshake, "HELLO did not come within 5s", handshakeTimeout},
 		"chatter":       {Handshake, "magic", 0},
-		"newer":         {Handshake, "speaks 2 to 3", 0},
+		"newer":         {Handshake, "has 2 to 3", 0},
 		"wrong nonce":   {Handshake, "DSPEX_NONCE", 0},
 		"init error":    {Warming, "initialization (import_failed): no module named dspy", 0},
 		"never ready":   {Warming, "READY did not come within 1m0s, it is at runner.py:7 in dig", time.Minute + proc.DumpQuiet},

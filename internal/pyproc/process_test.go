@@ -330,7 +330,7 @@ func TestStoppedProcessIsFoundByItsSilence(t *testing.T) {
 func TestProcessesThatDoNotStartSayWhy(t *testing.T) {
 	for mode, want := range map[string]string{
 		"silent":       "HELLO did not come",
-		"newer":        "speaks 2 to 3",
+		"newer":        "has 2 to 3",
 		"exit at once": "No module named 'dspy'",
 		"init error":   "initialization (import_failed)",
 		"chatter":      "magic",

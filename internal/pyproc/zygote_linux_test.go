@@ -121,7 +121,7 @@ func TestZygotesThatFailAreReportedOrDoneWithout(t *testing.T) {
 		limit                     time.Duration
 	}{
 		{"init error", "", "h/zygote did not start (warming): initialization (import_failed): no module named dspy", "", 0},
-		{"newer", "", "h/zygote (runtime \"0.1\", hash \"abc\") speaks 2 to 3", "", 0},
+		{"newer", "", "h/zygote (runtime \"0.1\", hash \"abc\") has 2 to 3", "", 0},
 		{"die on init", "", "", "out of luck", 0},
 		{"silent", "", "", "HELLO did not come", 2 * time.Second},
 		{"never ready", "", "", "READY did not come", 2 * time.Second},

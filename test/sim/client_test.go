@@ -92,7 +92,8 @@ func (c *client) do(n int, o op) {
 	c.note(n, fmt.Sprintf("op %d: %s/%s", n, o.ref().name(), o.job))
 	defer c.note(n, "")
 	if o.cancel > 0 {
-		c.wg.Go(func() { c.cancel(o) })
+		was := o // upload changes it
+		c.wg.Go(func() { c.cancel(was) })
 	}
 	if o.uploads {
 		if o.object = c.upload(o); o.object == nil {

@@ -106,7 +106,7 @@ func (w *world) left() string {
 	return strings.Join(append(out, w.leftOfBatches(ctx)...), "; ")
 }
 
-// leftOfBatches are jobs and outcomes of batches that are gone.
+// leftOfBatches are jobs and outcomes of batches that are gone, and ends that are not announced.
 func (w *world) leftOfBatches(ctx context.Context) (left []string) {
 	if w.history.struck(batchesLost) {
 		return nil // they go with their time
@@ -117,10 +117,17 @@ func (w *world) leftOfBatches(ctx context.Context) (left []string) {
 	for key := range present {
 		present[key] = false
 	}
+	silent := map[string]bool{}
 	w.history.each(func(e event) {
 		if _, there := keys["$KV."+stream.Batches+".b."+strings.Replace(e.label, "/", ".", 1)]; there {
 			present[e.batch.Key] = e.batch.Phase != batch.Removing
+			silent[e.label] = e.batch.Phase == batch.Ended && !e.batch.Announced
 		}
 	}, batched)
-	return w.tap.strays(keys, present)
+	for label, is := range silent {
+		if is {
+			left = append(left, "the end of the batch "+label)
+		}
+	}
+	return append(left, w.tap.strays(keys, present)...)
 }
