@@ -249,11 +249,11 @@ func (c *checker) onlyRuns(e event) bool {
 	return c.lostBetween(in, c.first[key(e)].at, e.at)
 }
 
-// inRecordAlone reports whether the stream was lost after a job had ended whose result did not fit into its full store: no message brings
-// it again, and the session's next outcome takes its place in the record (docs/failures.md).
+// inRecordAlone reports whether the stream was lost when a job had ended, and no result of it: the store was full, or its host cut off. No
+// message brings the job again, and the session's next outcome takes its place in the record (docs/failures.md).
 func (c *checker) inRecordAlone(e event) bool {
 	ended := func(o event) bool { return o.job == e.job && c.lostBetween(jobsLost, o.at, math.MaxInt64) }
-	return (c.h.struck(resultsFull) || c.h.struck(fullAndKill)) && slices.ContainsFunc(c.commits[e.session], ended)
+	return slices.ContainsFunc(c.commits[e.session], ended)
 }
 
 // answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id gets a conflict.
@@ -329,10 +329,10 @@ func (c *checker) stateContinues() {
 				}
 				want, said = nil, true
 			}
-			last = e.at
-			if e.fresh {
+			if e.fresh || c.lostBetween(recordsLost, last, e.at-c.idle-time.Hour) { // it would have expired by now, and reads as new
 				want = nil
 			}
+			last = e.at
 			if !r.OK {
 				continue
 			}
