@@ -108,6 +108,8 @@ func (c *cable) isDead() bool {
 	return c.dead
 }
 
+func (c *cable) isCut() bool { return c.up.gate() != nil || c.down.gate() != nil }
+
 // troubles counts what has happened to the cable.
 func (c *cable) troubles() int {
 	c.mu.Lock()

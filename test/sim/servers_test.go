@@ -114,10 +114,10 @@ type position struct {
 	troubles int // of its cable until then
 }
 
-// positions are those of all hosts and dispatchers that are connected.
+// positions are those of all hosts and dispatchers that are connected, and not cut off for another reason.
 func (w *world) positions() (list []position) {
 	for _, p := range w.running() {
-		if n := p.server(); n >= 0 && !p.client {
+		if n := p.server(); n >= 0 && !p.client && !p.cable.isCut() {
 			list = append(list, position{p, n, p.cable.troubles()})
 		}
 	}
