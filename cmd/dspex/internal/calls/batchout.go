@@ -227,8 +227,8 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 		return &cli.Failure{Status: 1, Text: err.Error()}
 	}
 	if complete {
-		fmt.Fprintf(t.told, "%s is complete\n", out)
-		return nil
+		defer func() { _ = f.Close() }() // it was read
+		return t.confirm(ctx, c, id, q)
 	}
 	err = copyResults(ctx, c, id, q, f)
 	if closing := f.Close(); err == nil {

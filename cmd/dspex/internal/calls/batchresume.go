@@ -3,6 +3,7 @@ package calls
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,7 @@ type written struct {
 // skips reports whether the file has the result, which must be of the batch whose results the file has.
 func (w *written) skips(r dspex.BatchResult) (bool, error) {
 	if w.jobs != "" && w.jobs != batchOf(r.Job.ID) {
-		return false, &cli.Failure{Status: 1, Text: "the file has results of another batch: --resume needs one of this batch", Hint: "name another file, or leave --resume out to begin it anew"}
+		return false, &cli.Failure{Status: 1, Text: "the file holds results of another batch: --resume must name a file of this batch", Hint: "name another file, or omit --resume to write it from the start"}
 	}
 	return !w.add(r.Index), nil
 }
@@ -48,12 +49,15 @@ func batchOf(job string) string { return job[:max(lastDash(job), 0)] }
 func lastDash(job string) int { return strings.LastIndexByte(job, '-') }
 
 // resumed opens the file that an interrupted command left, behind its last whole result, and reads which ones it has. A file that has its
-// name already is complete.
+// name already should be complete.
 func (t *table) resumed(columns []outColumn) (f *os.File, complete bool, err error) {
 	f, err = os.OpenFile(t.out+".part", os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(t.out); err == nil {
-			return nil, true, nil
+		if f, err = os.Open(t.out); err == nil {
+			if _, err = t.readSeen(f, columns); err != nil {
+				err = errors.Join(fmt.Errorf("%s is no file of these results: %w", t.out, err), f.Close())
+			}
+			return f, true, err
 		}
 		f, err = os.Create(t.out + ".part")
 		return f, false, err
@@ -61,12 +65,7 @@ func (t *table) resumed(columns []outColumn) (f *os.File, complete bool, err err
 	if err != nil {
 		return nil, false, err
 	}
-	var end int64
-	if t.is {
-		end, err = t.seen.readTable(f, columns)
-	} else {
-		end, err = t.seen.readLines(f)
-	}
+	end, err := t.readSeen(f, columns)
 	if err == nil {
 		err = f.Truncate(end)
 	}
@@ -78,6 +77,26 @@ func (t *table) resumed(columns []outColumn) (f *os.File, complete bool, err err
 	}
 	t.begun = end > 0
 	return f, false, nil
+}
+
+// readSeen reads which results a file has, and returns where the last whole one ends.
+func (t *table) readSeen(f *os.File, columns []outColumn) (end int64, err error) {
+	if t.is {
+		return t.seen.readTable(f, columns)
+	}
+	return t.seen.readLines(f)
+}
+
+// confirm checks that the file has all results of the batch.
+func (t *table) confirm(ctx context.Context, c *dspex.Client, id string, q dspex.BatchQuery) error {
+	for r, err := range t.results(ctx, c, id, q) {
+		if err != nil {
+			return err
+		}
+		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%s has no result %d: --resume must name a file of this batch", t.out, r.Index), Hint: "name another file, or omit --resume to write it from the start"}
+	}
+	fmt.Fprintf(t.told, "%s is complete\n", t.out)
+	return nil
 }
 
 // readLines reads whole lines, and returns where the last one ends.
