@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/config"
 )
 
-var update = flag.Bool("update", false, "write config.md anew")
+var update = flag.Bool("update", false, "rewrite config.md")
 
 const head = `# Configuration
 

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/answers.golden anew: read the difference before you commit it")
+var update = flag.Bool("update", false, "rewrite testdata/answers.golden: read the difference before you commit it")
 
 // testdata/prompts holds request bodies as DSPy 3.4.1 sent them.
 func prompts(tb testing.TB) map[string]string {

@@ -195,9 +195,9 @@ func TestBuryingTwiceStoresOneLetter(t *testing.T) {
 		expired []string
 		runs    int64
 	}{
-		"decided once":         {nil, 3},
-		"decided anew":         {[]string{named("s").RecordKey()}, 3},
-		"decided and run anew": {[]string{named("s").RecordKey(), named("s").AttemptRecordKey()}, 6},
+		"decided once":          {nil, 3},
+		"decided again":         {[]string{named("s").RecordKey()}, 3},
+		"decided and run again": {[]string{named("s").RecordKey(), named("s").AttemptRecordKey()}, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, y *system) {

@@ -98,7 +98,7 @@ func (p *Pool) begin() error {
 	return nil
 }
 
-// refuseAll ends the taking of calls.
+// refuseAll stops accepting calls.
 func (p *Pool) refuseAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

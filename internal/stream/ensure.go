@@ -22,7 +22,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions
 	if err := link.CheckVersion(js.Conn()); err != nil {
 		return 0, err
 	}
-	s.anew = true
+	s.neverThere = true
 	if _, err := Make(ctx, js, s); err != nil {
 		return 0, err
 	}

@@ -60,9 +60,9 @@ type Settings struct {
 	TenantObjects int64 // bytes of all of a tenant; default 256 MiB
 	// Remembered is the highest sequence or revision that anybody has seen of a lost store, 0 if nobody does.
 	Remembered uint64
-	// again reports that an audit trail, a bucket of batches, or the stream of objects, that is missing was never there, by all evidence: the deployment is of an
-	// earlier release.
-	anew bool
+	// neverThere reports that a missing audit trail, bucket of batches or stream of objects never existed: the deployment is of an earlier
+	// release.
+	neverThere bool
 	// Accounts reports that tenants have accounts of their own (nats.conf): then jobs are taken under the tenants' subjects only.
 	Accounts bool
 }

@@ -91,7 +91,7 @@ func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []s
 		if !slices.Contains(missing, cfg.Name) {
 			continue
 		}
-		if cfg.FirstSeq = first; (cfg.Name == Audit || cfg.Name == BatchesStream || cfg.Name == ObjectsStream) && s.anew {
+		if cfg.FirstSeq = first; (cfg.Name == Audit || cfg.Name == BatchesStream || cfg.Name == ObjectsStream) && s.neverThere {
 			cfg.FirstSeq = 0
 		}
 		_, err := js.CreateStream(ctx, cfg)

@@ -38,7 +38,7 @@ func check(all []job) (violations []string) {
 			say(j, "the outcome of another: %v", j.list)
 		case j.session == "":
 		case j.reset:
-			say(j, "the session began anew")
+			say(j, "the session began again")
 		default:
 			lists[of] = append(lists[of], j.x)
 			if want := lists[of]; !slices.Equal(j.list, want) {

@@ -9,7 +9,7 @@ import (
 )
 
 // believes reports whether a process had started, not after at, after the broker's clock had been set ahead and before the leader had recorded
-// of it: what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time a process starts and judges
+// that: what was stamped then looks older than it is to it (docs/failures.md). Where nothing takes time a process starts and judges
 // in the same moment.
 func (c *checker) believes(at time.Duration) (yes bool) {
 	for _, s := range ahead(c.h.broker.steps()) {

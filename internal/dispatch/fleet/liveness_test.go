@@ -49,7 +49,7 @@ func TestAHostIsDeadWhenTwoProbesFindNobody(t *testing.T) {
 		b.probe = nats.ErrNoResponders
 		b.pass(probeAfter + Tick)
 		if b.probes.Load() != 1 || !b.lives("h") {
-			t.Errorf("%d probes, lives %t: one that finds nobody may be a connection that is made anew", b.probes.Load(), b.lives("h"))
+			t.Errorf("%d probes, lives %t: one that gets no answer may meet a connection that is re-established", b.probes.Load(), b.lives("h"))
 		}
 		b.pass(probeGap)
 		if b.probes.Load() != 2 || b.lives("h") {

@@ -148,7 +148,7 @@ func NewProbes(broker *stream.Access, hosts *fleet.Fleet, log *slog.Logger, clus
 	return &Probes{broker: broker, hosts: hosts, log: log, clustered: clustered, each: cmp.Or(each, probeEach), minAge: minAge}
 }
 
-// Wait ends the begin of diagnoses and waits for those that run.
+// Wait lets no further diagnosis start, and waits for those that run.
 func (v *Probes) Wait() { v.diagnoses.end() }
 
 // blocks is why a job of the stream cannot be run: there, in the records or in the outcomes no room is left. nil: it can.
