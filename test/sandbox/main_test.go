@@ -213,19 +213,27 @@ func (c *crime) loot(found map[string]any, least int) {
 	}
 }
 
-// level is what health and statistics report of the workers.
+// level is what health and statistics report of the workers, once a heartbeat of their host has come.
 func (c *crime) level() string {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
 	client := c.client()
-	stats, err := client.Stats(ctx)
-	if err != nil {
-		c.t.Fatal(err)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		stats, err := client.Stats(ctx)
+		if err == nil && stats.PoolSize > 0 {
+			health, err := client.Health(ctx)
+			if err != nil || health.Stats.Sandbox != stats.Sandbox {
+				c.t.Errorf("health tells %+v, %v; statistics %+v", health, err, stats)
+			}
+			return stats.Sandbox
+		}
+		select {
+		case <-ctx.Done():
+			c.t.Fatalf("no heartbeat of the host has come: %+v, %v", stats, err)
+		case <-tick.C:
+		}
 	}
-	health, err := client.Health(ctx)
-	if err != nil || health.Stats.Sandbox != stats.Sandbox {
-		c.t.Errorf("health tells %+v, %v; statistics %+v", health, err, stats)
-	}
-	return stats.Sandbox
 }

@@ -83,7 +83,7 @@ func TestALevelThatIsNotToBeHadEndsTheStart(t *testing.T) {
 	c := plan(t)
 	if why := lacks("user"); why == "" {
 		c.host("--sandbox-min", "user").ready()
-		c.call("works", nil) // afterwards its heartbeat is known
+		c.call("works", nil)
 		if level := c.level(); level != "user" {
 			t.Errorf("it says that the level is %q", level)
 		}
