@@ -41,6 +41,11 @@ type Outcome struct {
 	Failures     []Failure // of a dead-lettered job: its dead letter can be written again
 }
 
+// Result is the outcome as the store of results keeps it.
+func (o *Outcome) Result(session string, stored time.Time) *Result {
+	return &Result{Session: session, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: stored}
+}
+
 // Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
 type Record struct {
 	Stream       int64  // identity of the stream that LastSequence counts in
@@ -57,6 +62,9 @@ type Record struct {
 	Worker       string
 	Last         *Outcome
 }
+
+// Outlived reports whether the result of the last outcome would have expired by now.
+func (r *Record) Outlived(now time.Time) bool { return now.Sub(r.Updated) >= ResultTTL(r.Last.Mode) }
 
 // fixedBytes is room for what is not of the client's making.
 const fixedBytes = 256

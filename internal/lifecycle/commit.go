@@ -39,7 +39,7 @@ func (w *sessionJournal) may(c *Core) bool {
 func (w *sessionJournal) still(c *Core) bool {
 	r := &c.session.record
 	t := c.cur
-	return !t.overtaken && (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
+	return !t.overtaken && r.stranded(c) == nil && (t.base == base{} || t.base == r.base()) && r.rec.LastSequence < t.Sequence && r.rec.Ended[t.Sequence] == ""
 }
 
 // reloaded goes on with a write after its basis was read again.

@@ -29,6 +29,7 @@ const (
 	AwaitPredecessor              // an earlier epoch still works on the session
 	AwaitToken                    // for a run token, of which a host has a bounded number
 	Loading                       // record and attempt record are being read
+	Recovering                    // the record has the last outcome of a lost stream: its result is being stored
 	Fetching                      // the request is being read again
 	Checking                      // whether the job's id has a result already
 	Comparing                     // the clock is being compared with the broker's, before a deadline is judged
@@ -49,7 +50,7 @@ const (
 	states
 )
 
-var stateNames = [states]string{"idle", "await_predecessor", "await_token", "loading", "fetching", "checking", "comparing", "paused", "await_newer", "await_room",
+var stateNames = [states]string{"idle", "await_predecessor", "await_token", "loading", "recovering", "fetching", "checking", "comparing", "paused", "await_newer", "await_room",
 	"await_breaker", "await_slot", "beginning", "confirming", "running", "postponing", "await_retry", "fencing", "committing", "dead_lettering", "storing"}
 
 func (s State) String() string { return stateNames[s] }
@@ -119,6 +120,7 @@ type ledger interface {
 	ready(c *Core) bool // what is written down is known; else it has been requested
 	load(c *Core, ev *Event) error
 	past(c *Core) bool    // the job has its outcome, and is being completed
+	strands(c *Core) bool // an outcome would be lost by the next commit; its result is being stored first
 	suspect(c *Core) bool // the job's id may have a result
 	ended(j *Job) (jobs.Kind, bool)
 	resume(c *Core) bool // takes the earlier attempts up; false: something is waited for first

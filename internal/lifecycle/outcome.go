@@ -11,7 +11,7 @@ func (e *ending) finish(c *Core, o *jobs.Outcome, again bool) {
 	j := c.cur.Job
 	*e = ending{decided: true, ttl: jobs.ResultTTL(o.Mode), answer: o.Body,
 		reply:  Address{To: o.ReplyTo, Type: o.Type, Job: o.Job, Attempt: o.Attempt},
-		result: &jobs.Result{Session: c.ref.ID, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: c.now()}}
+		result: o.Result(c.ref.ID, c.now())}
 	if o.DeadLettered {
 		e.deadLetter, e.check = e.deadLetterOf(c, j, o), again
 	}

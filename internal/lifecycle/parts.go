@@ -149,6 +149,13 @@ type record struct {
 	looked clock.Mono // then, too
 	since  Moment     // jobs accepted later cannot have a result
 	lost   bool       // a state is known to be lost
+	saved  saved
+}
+
+// saved is the outcome of a lost stream whose result is known to be stored.
+type saved struct {
+	job      string
+	sequence uint64
 }
 
 // The attempt record is about the session's latest attempt. It is written before each start, and is the fence between epochs: an

@@ -21,7 +21,7 @@ func (p *preparation) prepare(c *Core, _ *Event) {
 		}
 		return
 	}
-	if !c.ledger.ready(c) || c.ledger.past(c) || !p.parse(c) {
+	if !c.ledger.ready(c) || c.ledger.past(c) || c.ledger.strands(c) || !p.parse(c) {
 		return
 	}
 	switch kind, ended := c.ledger.ended(t.Job); {
@@ -164,4 +164,55 @@ func (p *preparation) unparked(c *Core, ev *Event) {
 func (p *preparation) admitted(c *Core, ev *Event) {
 	c.queue.token = ev.Token
 	p.prepare(c, ev)
+}
+
+// The stream of jobs can be lost before the result of a job is stored that its record has: the store was full, or the host cut off. No
+// message brings that job again, and the next commit would overwrite its outcome. So its result is stored first (architecture, rule 2).
+
+// stranded is such an outcome, nil if there is none. Its sequence is one of the lost stream, which the last sequence of the record is not.
+func (r *record) stranded(c *Core) *jobs.Outcome {
+	o := r.rec.Last
+	if o == nil || o.Sequence == r.rec.LastSequence || r.saved == (saved{o.Job, o.Sequence}) || r.rec.Outlived(c.now()) {
+		return nil
+	}
+	return o
+}
+
+func (r *record) strands(c *Core) bool {
+	o := r.stranded(c)
+	if o == nil {
+		return false
+	}
+	c.to(Recovering)
+	c.ask(Action{Kind: ReadResult, Job: jobOf(o)})
+	return true
+}
+
+// jobOf is as much of its job as the key of a result needs.
+func jobOf(o *jobs.Outcome) *Job {
+	return &Job{Sequence: o.Sequence, Env: jobs.Envelope{Job: o.Job, Mode: o.Mode}}
+}
+
+func (r *record) strandedRead(c *Core, ev *Event) {
+	o := r.rec.Last
+	switch {
+	case ev.Fault != NoFault:
+		c.prep.paused(c, ev)
+	case ev.Result.Exists:
+		r.saved = saved{o.Job, o.Sequence}
+		c.prep.prepare(c, ev)
+	default:
+		body := o.Result(c.ref.ID, c.now()).Append(nil)
+		c.ask(Action{Kind: CreateResult, Job: jobOf(o), Body: body, Revision: ev.Result.Revision, TTL: jobs.ResultTTL(o.Mode)})
+	}
+}
+
+func (r *record) strandedStored(c *Core, ev *Event) {
+	c.trouble.noteRoom(c, ev, StepResult)
+	if ev.Fault != NoFault { // it may be there: the next try looks
+		c.prep.paused(c, ev)
+		return
+	}
+	r.saved = saved{r.rec.Last.Job, r.rec.Last.Sequence}
+	c.prep.prepare(c, ev)
 }

@@ -136,7 +136,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		r.rec.Generation++
 	}
 	if r.rec.Stream != c.stream { // sequences of another stream count nothing
-		r.rec.Stream, r.rec.LastSequence, r.rec.Ended, r.rec.Last = c.stream, 0, nil, nil
+		r.rec.Stream, r.rec.LastSequence, r.rec.Ended = c.stream, 0, nil
 	}
 	r.read, r.bare, r.loaded, r.since = true, false, c.mono, r.asked
 	return nil

@@ -32,6 +32,8 @@ func (r *results) ready(*Core) bool { return true }
 
 func (r *results) past(*Core) bool { return false }
 
+func (r *results) strands(*Core) bool { return false }
+
 func (r *results) load(*Core, *Event) error { return nil }
 
 func (r *results) ended(*Job) (jobs.Kind, bool) { return "", false }

@@ -205,6 +205,10 @@ var verbs = map[string]func(*scenario, map[string]string){
 			s.store.put("record", []byte{0x9e, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, s.store.keys["record"].Revision, s.now())
 		case o["last"] != "":
 			rec := jobs.Record{Stream: int64(s.number(o, "stream", 7)), LastSequence: s.number(o, "last", 0), State: []byte("theirs"), StateVersion: 1, Updated: s.now()}
+			if id := o["decided"]; id != "" {
+				reply := jobs.Reply{Job: id, Attempt: 1, Session: "s", Result: []byte{0xc0}}
+				rec.Last = &jobs.Outcome{Job: id, Sequence: rec.LastSequence, Epoch: 1, Attempt: 1, Kind: jobs.Succeeded, Mode: jobs.ModeCall, Body: reply.Append(nil)}
+			}
 			s.store.put("record", rec.Append(nil), s.store.keys["record"].Revision, s.now())
 		}
 	},

@@ -123,6 +123,7 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 	thePreparation := func(c *Core) *preparation { return &c.prep }
 	theCheckout := func(c *Core) *checkout { return &c.checkout }
 	theAttempt := func(c *Core) *attempt { return &c.attempt }
+	theRecord := func(c *Core) *record { return &c.session.record }
 	theJournal := func(c *Core) *sessionJournal { return &c.session.journal }
 	theCommit := func(c *Core) *commit { return &c.session.commit }
 	theEnding := func(c *Core) *ending { return &c.ending }
@@ -131,13 +132,14 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 	writeAttempt := handler(func(c *Core, _ *Event) { c.journal.writeAttempt(c) })
 	attemptWritten := handler(func(c *Core, ev *Event) { c.journal.attemptWritten(c, ev) })
 	attemptLooked := of(theJournal, (*sessionJournal).attemptLooked)
-	prepared := []State{Loading, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Fencing, Committing, DeadLettering, Storing, Running}
+	prepared := []State{Loading, Recovering, Fetching, Checking, Comparing, Confirming, Paused, AwaitNewer, AwaitRoom, AwaitBreaker, AwaitSlot, AwaitRetry, Fencing, Committing, DeadLettering, Storing, Running}
 	attempts := []State{AwaitSlot, Comparing, Confirming, AwaitRoom, AwaitBreaker, Fencing, Committing, DeadLettering, Storing, Loading, Paused, AwaitNewer, AwaitRetry, Postponing, Fetching, Checking}
 	table = [states]row{
-		Idle:             {next: []State{AwaitPredecessor, AwaitToken, Loading, Fetching, Checking, Comparing, Fencing, Committing, AwaitSlot, DeadLettering, Storing, AwaitRetry}},
+		Idle:             {next: []State{AwaitPredecessor, AwaitToken, Loading, Recovering, Fetching, Checking, Comparing, Fencing, Committing, AwaitSlot, DeadLettering, Storing, AwaitRetry}},
 		AwaitPredecessor: {on: [events]handler{PredecessorGone: of(theQueue, (*queue).start)}, next: []State{AwaitToken}},
 		AwaitToken:       {on: [events]handler{TokenGranted: of(theQueue, (*queue).granted)}, next: prepared},
 		Loading:          {resume: prepare, on: [events]handler{Looked: of(thePreparation, (*preparation).loaded), AttemptsRead: of(func(c *Core) *results { return c.ledger.(*results) }, (*results).attemptsRead)}, next: append(prepared, Postponing)},
+		Recovering:       {resume: prepare, on: [events]handler{ResultRead: of(theRecord, (*record).strandedRead), Wrote: of(theRecord, (*record).strandedStored)}, next: prepared},
 		Fetching:         {resume: prepare, on: [events]handler{Fetched: of(thePreparation, (*preparation).fetched)}, next: prepared},
 		Checking:         {resume: prepare, on: [events]handler{ResultRead: of(thePreparation, (*preparation).checked)}, next: prepared},
 		Comparing:        {resume: prepare, on: [events]handler{Compared: of(thePreparation, (*preparation).compared)}, next: append(prepared, Postponing)},

@@ -167,6 +167,9 @@ func (c *checker) commitsInOrder() {
 			expired[e.session] = true
 			return
 		}
+		if e.record.Last != nil && e.record.Last.Sequence != e.seq {
+			return // the last outcome of a lost stream, until its result is stored
+		}
 		if len(list) > 0 {
 			last := list[len(list)-1]
 			switch {
@@ -224,7 +227,8 @@ func (c *checker) resultsAreCommitted() {
 // everyJobEnds: accepted means exactly one outcome.
 func (c *checker) everyJobEnds() {
 	for k, e := range c.first {
-		if _, done := c.outcomes[k]; !done && !c.inRecordAlone(e) {
+		_, done := c.outcomes[k]
+		if _, kept := c.inRecord(e); !done && !kept {
 			c.fail("%s (sequence %d) was accepted at %v and has no outcome", k, e.seq, e.at)
 		}
 	}
@@ -249,24 +253,32 @@ func (c *checker) onlyRuns(e event) bool {
 	return c.lostBetween(in, c.first[key(e)].at, e.at)
 }
 
-// inRecordAlone reports whether the stream was lost when a job had ended, and no result of it: the store was full, or its host cut off. No
-// message brings the job again, and the session's next outcome takes its place in the record (docs/failures.md).
-func (c *checker) inRecordAlone(e event) bool {
-	ended := func(o event) bool { return o.job == e.job && c.lostBetween(jobsLost, o.at, math.MaxInt64) }
-	return slices.ContainsFunc(c.commits[e.session], ended)
+// inRecord is the outcome that a session's record alone had when the stream was lost: the store of results was full, or the host cut off.
+// It is there until the session's next outcome, whose owner stores this one first, unless its result would have expired by then, or
+// the record was lost, too.
+func (c *checker) inRecord(e event) (o event, is bool) {
+	list := c.commits[e.session]
+	i := slices.IndexFunc(list, func(o event) bool { return o.job == e.job })
+	if i < 0 || !c.lostBetween(jobsLost, list[i].at, math.MaxInt64) {
+		return event{}, false
+	}
+	o = list[i]
+	lost := c.lostBetween(recordsLost, o.at, math.MaxInt64) || slices.ContainsFunc(c.gone[e.session], func(at time.Duration) bool { return at > o.at })
+	return o, i == len(list)-1 || lost || list[i+1].at-o.at >= jobs.ResultTTL(o.record.Last.Mode)
 }
 
 // answersAreOutcomes: every answer of a job is its outcome, byte for byte; another payload under the same id gets a conflict.
 func (c *checker) answersAreOutcomes() {
 	c.h.each(func(e event) {
 		results := c.outcomes[key(e)]
+		o, kept := c.inRecord(e)
 		same := func(r event) bool { return canonical(r.body) == canonical(e.body) }
 		switch {
 		case e.text == jobs.CodeConflict:
 			if !c.hasTwoPayloads(e) {
 				c.fail("%s was answered with a conflict but has one payload", key(e))
 			}
-		case len(results) == 0 && c.inRecordAlone(e):
+		case len(results) == 0 && kept && same(o):
 		case len(results) == 0:
 			c.fail("%s was answered (%s %v) but has no outcome", key(e), e.text, e.list)
 		case !slices.ContainsFunc(results, same) && !c.expired(e) && !c.lostBetween(recordsLost, 0, results[0].at): // it was in the record alone

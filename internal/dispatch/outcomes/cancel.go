@@ -68,8 +68,8 @@ func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool
 		return body, ended, bad
 	}
 	if _, bad := l.locate(ctx, a); bad != nil {
-		if bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
-			if body, ended, e := l.outcome(ctx, a); e != nil || ended {
+		if bad.Code == jobs.CodeJobUnknown { // it may have ended all the same
+			if body, ended, e := l.outcomeAfter(ctx, a); e != nil || ended {
 				return body, ended, e
 			}
 		}

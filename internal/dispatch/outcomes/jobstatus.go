@@ -86,8 +86,8 @@ func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, ba
 			return body, ended, bad
 		}
 		at, bad := l.locate(look, a)
-		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended between the two looks
-			if body, ended, e := l.outcome(look, a); ended || e != nil {
+		if bad != nil && bad.Code == jobs.CodeJobUnknown { // it may have ended all the same
+			if body, ended, e := l.outcomeAfter(look, a); ended || e != nil {
 				return body, ended, e
 			}
 		}

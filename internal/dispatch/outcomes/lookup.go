@@ -158,3 +158,23 @@ func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool,
 	}
 	return found(a, string(r.Kind), r.Attempt, r.Body), true, nil
 }
+
+// outcomeAfter returns the answer for a job that has no message, nor had an outcome before: it may have ended between the two looks, or
+// have its outcome in its session's record alone, because its stream was lost before the result was stored.
+func (l *Lookup) outcomeAfter(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
+	if body, ended, bad := l.outcome(ctx, a); ended || bad != nil || a.session.ID == "" {
+		return body, ended, bad
+	}
+	e, err := l.broker.Records.Get(ctx, a.session.RecordKey())
+	if err != nil {
+		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
+	}
+	if !e.Exists {
+		return nil, false, nil
+	}
+	rec, err := jobs.ParseRecord(e.Value)
+	if err != nil || rec.Last == nil || rec.Last.Job != a.job || rec.Outlived(l.broker.Clock.Now()) {
+		return nil, false, nil //nolint:nilerr // what cannot be read has no outcome to tell
+	}
+	return found(a, string(rec.Last.Kind), rec.Last.Attempt, rec.Last.Body), true, nil
+}
