@@ -3,7 +3,6 @@ package dspex
 import (
 	"context"
 	"encoding/json"
-	"iter"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -275,69 +274,35 @@ func (a *Admin) RemoveConsumer(ctx context.Context, stream, consumer string) err
 	return err
 }
 
-// Event is an event of the service: contract/events.md describes each.
-type Event struct {
-	Name string          // such as dspex.circuit_breaker.opened
-	At   time.Time       // by the sender's clock
-	Lost int             // events before it that came faster than they were taken
-	Raw  json.RawMessage // the whole event
+// Partitions is the number of partitions, and the progress of a change.
+type Partitions struct {
+	Partitions int             `json:"partitions"` // of jobs that are stored from now on
+	Serving    int             `json:"serving"`    // that hosts serve: another number while a change goes on
+	Changing   bool            `json:"changing"`
+	Held       int             `json:"held"`    // partitions from before the change that hosts have not given back
+	Waiting    uint64          `json:"waiting"` // jobs from before the change that have no outcome, where they must be served first
+	Raw        json.RawMessage `json:"-"`
 }
 
-// EventFilter chooses events. Its zero value has those that the stream DSPEX_EVENTS keeps, too.
-type EventFilter struct {
-	Attempts bool // also the start, end or failure of each attempt of a job
+// Partitions returns the number of partitions, and the progress of a change.
+func (a *Admin) Partitions(ctx context.Context) (Partitions, error) {
+	return a.partitions(ctx, contract.RPCPartitionsGet, struct{}{})
 }
 
-// eventsHeld is how many events wait for a caller that is slow.
-const eventsHeld = 4096
-
-// Events are the service's events from now on, until the context ends. It needs the permissions of an operator.
-func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		come := make(chan *nats.Msg, eventsHeld)
-		subjects := []string{contract.SubjectEvents}
-		if f.Attempts {
-			subjects = append(subjects, contract.SubjectTelemetry+"*")
-		}
-		var subs []*nats.Subscription
-		for _, subject := range subjects {
-			sub, err := a.c.nc.ChanSubscribe(subject, come)
-			if err != nil {
-				yield(Event{}, transport(ctx, err, JobRef{}))
-				return
-			}
-			defer func() { _ = sub.Unsubscribe() }()
-			subs = append(subs, sub)
-		}
-		dropped := 0
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case m := <-come:
-				e, err := readEvent(m.Data)
-				all := 0
-				for _, sub := range subs {
-					if n, err := sub.Dropped(); err == nil {
-						all += n
-					}
-				}
-				e.Lost, dropped = all-dropped, all
-				if !yield(e, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
+// SetPartitions changes the number of partitions. It returns at once: hosts finish what runs and give all partitions back, and what is
+// accepted meanwhile waits for that; Partitions reports when the change is over. Nothing is refused or lost.
+func (a *Admin) SetPartitions(ctx context.Context, n int) (Partitions, error) {
+	return a.partitions(ctx, contract.RPCPartitionsSet, map[string]any{"partitions": n})
 }
 
-func readEvent(body []byte) (Event, error) {
-	var w struct {
-		Event string    `json:"event"`
-		At    time.Time `json:"at"`
+func (a *Admin) partitions(ctx context.Context, subject string, ask any) (Partitions, error) {
+	reply, err := a.c.ask(ctx, subject, ask)
+	if err != nil {
+		return Partitions{}, err
 	}
-	if err := json.Unmarshal(body, &w); err != nil {
-		return Event{}, badReply("an event is not the expected JSON: %v", err)
+	p := Partitions{Raw: reply.Result}
+	if err := reply.Decode(&p); err != nil {
+		return Partitions{}, badReply("the answer about partitions is not the expected JSON: %v", err)
 	}
-	return Event{Name: w.Event, At: w.At, Raw: body}, nil
+	return p, nil
 }

@@ -221,6 +221,20 @@ func ExampleAdmin_Events() {
 	// Output: 2026-01-02 dspex.circuit_breaker.opened
 }
 
+// An operator reads what the programs of a host print.
+func ExampleAdmin_Logs() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	oneHostLogs(ctx)
+	for line, err := range exampleClient().Admin().Logs(ctx, dspex.LogFilter{Tail: 100, Name: "h1"}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(line.At.Format(time.TimeOnly), line.Message, line.Field("worker"), line.Field("text"))
+	}
+	// Output: 03:04:05 worker_output h1/0 hello
+}
+
 // An operator reads the jobs and numbers of one tenant, and submits nothing for it.
 func ExampleAdmin_Tenant() {
 	tenant, ctx := exampleClient().Admin().Tenant("acme"), context.Background()

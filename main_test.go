@@ -40,6 +40,16 @@ func openBreakers(ctx context.Context) {
 	}()
 }
 
+// oneHostLogs answers requests for logs, until the context ends.
+func oneHostLogs(ctx context.Context) {
+	sub, err := conn.Subscribe("dspex.logs.get", func(m *nats.Msg) {
+		_ = m.Respond([]byte(`{"process":"worker-host","name":"h1","lines":[{"at":"2026-01-02T03:04:05Z","level":"info","message":"worker_output","process":"worker-host","name":"h1","fields":{"worker":"h1/0","text":"hello"}}]}`))
+	})
+	must(err)
+	must(conn.Flush())
+	context.AfterFunc(ctx, func() { _ = sub.Unsubscribe() })
+}
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {

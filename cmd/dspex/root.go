@@ -64,7 +64,7 @@ func rootCommand(a *cli.App) *cobra.Command {
 	flags.StringVar(&a.Context, "context", "", "context of the nats command line with URL and credentials (default $NATS_CONTEXT)")
 	flags.StringVarP(&a.Output, "output", "o", "text", "text, json or jsonl (one line each)")
 	group(root, "Jobs and sessions:", calls.Call(a), calls.Jobs(a), calls.Batch(a), calls.Sessions(a), calls.Programs(a), calls.Bench(a))
-	group(root, "Operation:", doctor.Command(a), cli.Watched(a, ops.Health(a)), cli.Watched(a, ops.Stats(a)), top.Top(a), ops.Events(a), ops.Hosts(a), ops.Reload(a), ops.Partitions(a), ops.Consumers(a), ops.Tenants(a), cli.Watched(a, ops.Breakers(a)), ops.DeadLetters(a),
+	group(root, "Operation:", doctor.Command(a), cli.Watched(a, ops.Health(a)), cli.Watched(a, ops.Stats(a)), top.Top(a), ops.Events(a), ops.Logs(a), ops.Hosts(a), ops.Reload(a), ops.Partitions(a), ops.Consumers(a), ops.Tenants(a), cli.Watched(a, ops.Breakers(a)), ops.DeadLetters(a),
 		ops.Audit(a), ops.Backup(a), ops.Restore(a), cli.WithoutOutput(gatewaycmd.Command(a)), gatewaycmd.Tokens(a), cli.WithoutOutput(gatewaycmd.MCP(a)))
 	group(root, "Without a deployment:", cli.WithoutOutput(cli.WithoutBroker(local.Dev(a))), cli.WithoutOutput(cli.WithoutBroker(demo.Command(a))),
 		cli.WithoutBroker(local.Init(a)), cli.WithoutBroker(local.Config(a)), local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)), cli.WithoutOutput(cli.WithoutBroker(manCommand(a))))

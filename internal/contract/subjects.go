@@ -90,6 +90,12 @@ const (
 	SubjectTelemetry     = "dspex.telemetry.session_pool." // + checkout, execute or error
 )
 
+// Subjects of logs (contract/logs.md).
+const (
+	SubjectLogs = "dspex.logs.get" // every process answers with its last lines
+	SubjectLog  = "dspex.log."     // + program + level: a line, while somebody follows
+)
+
 // Subjects of the audit trail (contract/audit.md).
 const (
 	SubjectAudit  = "dspex.audit.>"

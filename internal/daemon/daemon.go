@@ -129,7 +129,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 				return err
 			}
 			defer stop()
-			if err := s.trace(common.traces, p.Name, cmd.Flag("name")); err != nil {
+			if err := s.trace(common.traces, p.Name, nameOf(cmd)); err != nil {
 				return err
 			}
 			defer s.Traces.Close()
@@ -260,7 +260,14 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	var keeper sync.WaitGroup
 	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
 	keeper.Go(func() { s.followHangups(ctx) })
+	feeding, stop := context.WithCancel(context.WithoutCancel(ctx)) // until what it does at its end is logged
+	keeper.Go(func() {
+		if err := s.feed.Serve(feeding, nc); err != nil {
+			s.Log.Error("log_not_served", "error", err)
+		}
+	})
 	defer keeper.Wait()
+	defer stop()
 	defer cancel(nil)
 	err = p.Run(ctx, s, nc)
 	if asked.Err() != nil && errors.Is(err, context.Canceled) {

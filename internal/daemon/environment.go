@@ -7,9 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/config"
+	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/tracing"
 )
 
@@ -23,6 +23,8 @@ func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
 	if s.Log, err = log.logger(s.Err); err != nil {
 		return err
 	}
+	s.feed = logfeed.New(cmd.Root().Name(), nameOf(cmd.Root()))
+	s.Log = slog.New(s.feed.Handler(s.Log.Handler()))
 	if file.Path != "" {
 		s.Log.Info("config_file", "path", file.Path)
 	}
@@ -33,15 +35,19 @@ func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
 }
 
 // trace opens the way of spans, if there is one.
-func (s *Surroundings) trace(cfg tracing.Config, program string, named *pflag.Flag) (err error) {
-	name := program
-	if named != nil {
-		name = named.Value.String()
-	}
+func (s *Surroundings) trace(cfg tracing.Config, program, name string) (err error) {
 	if s.Traces, err = tracing.Open(cfg, s.Env, program, name, s.Log); err == nil {
 		s.Metrics.MustRegister(s.Traces.Metrics()...)
 	}
 	return err
+}
+
+// nameOf is the name of this process among those of its program.
+func nameOf(root *cobra.Command) string {
+	if named := root.Flag("name"); named != nil {
+		return named.Value.String()
+	}
+	return root.Name()
 }
 
 // Surroundings are what a program has around it. Tests give their own.
@@ -56,6 +62,7 @@ type Surroundings struct {
 	Secrets  []string         // files with the credentials of this program; set when the flags are known
 
 	file   *config.File
+	feed   *logfeed.Feed
 	reload func() (Reloaded, error) // nil: nothing can change while the program runs
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/lm"
+	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/mock"
 	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/pyproc"
@@ -38,8 +39,9 @@ type Config struct {
 	Traces     *tracing.Tracer       // nil: there are no spans
 	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log        *slog.Logger
-	Progress   io.Writer // of making the Python environment
-	PoolingOff bool      // neither workers nor worker-host
+	Feed       *logfeed.Feed // shows the log to operators; nil: nobody does
+	Progress   io.Writer     // of making the Python environment
+	PoolingOff bool          // neither workers nor worker-host
 	// ProbeEach is the time between two probes of the broker; default 10 s.
 	ProbeEach time.Duration
 	// Ready is called with where clients connect, once requests will be answered.

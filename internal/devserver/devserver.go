@@ -208,6 +208,9 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 		}
 	}
 	run("broker", func(ctx context.Context) error { srv.recover(ctx, d.Blocked, cfg.Log); return nil })
+	if cfg.Feed != nil {
+		run("log", func(ctx context.Context) error { return cfg.Feed.Serve(ctx, control) })
+	}
 	run("dispatcher", func(ctx context.Context) error { defer control.Close(); return d.Run(ctx) })
 	if cfg.PoolingOff {
 		data.Close()

@@ -101,7 +101,7 @@ var targets = []string{
 	"$KV.dspex_results.r.s.victim.j", "$KV.dspex_results.r.a.victim", "$KV.dspex_results.t.victim", "$KV.dspex_results.r.s.acme.victim.j",
 	"$O.dspex_objects.C.default.a.victim", "$O.dspex_objects.M.victim",
 	"$KV.dspex_batches.i.default.victim.0", "$KV.dspex_control.drain.victim", "$KV.dspex_control.lm.victim", "$KV.dspex_control.prog.victim", "$KV.dspex_control.b.victim", "$KV.dspex_control.f.victim",
-	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.audit.operator.victim", "dspex.audit.tenant.victim", "dspex.telemetry.victim",
+	"dspex.dlq.s.victim", "dspex.dlq.a.victim", "dspex.dlq.replayed.99", "dspex.events.alert.victim", "dspex.audit.operator.victim", "dspex.audit.tenant.victim", "dspex.telemetry.victim", "dspex.log.worker-host.victim",
 	"dspex.call.victim", "dspex.call.anonymous.batch", "dspex.p.1.default.victim.session", "dspex.t.default.call.victim", "dspex.t.acme.call.victim",
 	"dspex.ctl.victim.drain", "dspex.ctl.victim.release", "dspex.ctl.victim.cancel", "dspex.hb.victim", "dspex.anchor.victim", "dspex.probe.victim",
 	"dspex.t.default.rpc.victim", "dspex.reply.acme.victim", "_INBOX.host.victim", "_INBOX.dispatcher.victim",
@@ -116,7 +116,7 @@ func entrances(role string) []string {
 		"dspex.rpc.health.check", "dspex.rpc.stats.get", "dspex.rpc.sessions.list", "dspex.rpc.dlq.list", "dspex.rpc.breakers.list",
 	}
 	if role == "operator" || role == "inside" {
-		all = append(all, "$SRV.PING.dspex", "$JS.API.INFO", "$JS.API.STREAM.INFO.DSPEX_JOBS", "dspex.rpc.hosts.list")
+		all = append(all, "$SRV.PING.dspex", "$JS.API.INFO", "$JS.API.STREAM.INFO.DSPEX_JOBS", "dspex.rpc.hosts.list", "dspex.logs.get")
 	}
 	return all
 }
@@ -232,7 +232,7 @@ func TestNobodyHearsWhatIsSaidBehindTheWall(t *testing.T) {
 	w := build(t)
 	for role, theirs := range map[string][]string{
 		"tenant acme": {"_INBOX.", "dspex.rpc.session.own", "dspex.reply.own"},
-		"operator":    {"_INBOX.", "$SYS.", "$JS.EVENT.ADVISORY.", "dspex.telemetry.", "dspex.events."},
+		"operator":    {"_INBOX.", "$SYS.", "$JS.EVENT.ADVISORY.", "dspex.telemetry.", "dspex.events.", "dspex.log."},
 	} {
 		nc, other := w.as(role), w.as("tenant default")
 		all, err := nc.SubscribeSync(">")
@@ -382,7 +382,7 @@ func TestTenantsReachTheirOwnAlone(t *testing.T) {
 	}
 	for _, subject := range []string{
 		"dspex.rpc.hosts.list", "dspex.rpc.hosts.drain", "dspex.rpc.hosts.resume", "dspex.rpc.hosts.reload", "dspex.rpc.partitions.get", "dspex.rpc.partitions.set",
-		"dspex.rpc.consumers.list", "dspex.rpc.consumers.remove", "dspex.rpc.breakers.reset", "dspex.t.default.rpc.session.carol", "$SRV.PING", "$SRV.STATS.dspex",
+		"dspex.rpc.consumers.list", "dspex.rpc.consumers.remove", "dspex.rpc.breakers.reset", "dspex.logs.get", "dspex.t.default.rpc.session.carol", "$SRV.PING", "$SRV.STATS.dspex",
 	} {
 		if _, err := other.Request(subject, nil, 5*time.Second); err != nats.ErrNoResponders {
 			t.Errorf("%s: %v", subject, err)
@@ -396,7 +396,7 @@ func TestRightsInsideAreOfTheRoleAlone(t *testing.T) {
 	may := map[string][]string{
 		"host": {
 			"$KV.dspex_assign.", "$KV.dspex_sessions.", "$KV.dspex_results.", "$KV.dspex_control.lm.", "$KV.dspex_control.prog.", "$KV.dspex_control.prog.", "$KV.dspex_control.b.", "$KV.dspex_control.f.",
-			"$O.dspex_objects.", "dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim",
+			"$O.dspex_objects.", "dspex.dlq.", "dspex.events.", "dspex.telemetry.", "dspex.log.", "dspex.hb.", "dspex.reply.", "_INBOX.", "$JS.API.CONSUMER.DELETE.DSPEX_JOBS.", "$JS.API.CONSUMER.CREATE.DSPEX_JOBS.victim",
 		},
 		"dispatcher": {"$KV.dspex_assign.", "$KV.dspex_control.", "$KV.dspex_batches.", "$KV.dspex_results.r.a.", "$O.dspex_objects.", "dspex.", "_INBOX.", "$JS.API."},
 	}
@@ -438,6 +438,8 @@ func TestNoAccountImportsWhatIsAnothers(t *testing.T) {
 		`{service: {account: DSPEX, subject: "$JS.API.>"}, to: "mine.api.>"}`,
 		`{service: {account: DSPEX, subject: "dspex.call.*"}, to: "mine.call.*"}`,
 		`{stream: {account: DSPEX, subject: "dspex.telemetry.>"}, to: "mine.telemetry.>"}`,
+		`{stream: {account: DSPEX, subject: "dspex.log.*.*"}, to: "mine.log.*.*"}`,
+		`{service: {account: DSPEX, subject: "dspex.logs.get"}, to: "mine.logs.get"}`,
 		`{stream: {account: DSPEX, subject: "$KV.>"}, to: "mine.kv.>"}`,
 	} {
 		path := withTenants(t, "acme")

@@ -15,6 +15,7 @@ import (
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/gateway"
+	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/tokens"
 	"github.com/dspex/dspex/internal/tracing"
 )
@@ -72,7 +73,8 @@ func checkTenants(named []string, file string) error {
 }
 
 func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string, traces tracing.Config) error {
-	log := slog.New(slog.NewTextHandler(a.Err, nil))
+	feed := logfeed.New("gateway", daemon.Hostname())
+	log := slog.New(feed.Handler(slog.NewTextHandler(a.Err, nil)))
 	cfg.Log, cfg.Tenants = log, map[string]*dspex.Client{}
 	trouble := func(err error) { log.Error("broker_error", "error", err) }
 	client, err := a.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent))
@@ -108,6 +110,7 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 	if cfg.Tokens != "" && cfg.Cert == "" {
 		log.Warn("tokens_unencrypted", "hint", "use --tls-cert and --tls-key, or a proxy in front with HTTPS")
 	}
+	defer showLog(ctx, a, feed, log)()
 	fmt.Fprintf(a.Out, "%s %s\n", a.Paint(a.Out, cli.Green, "ready"), cfg.URL(l))
 	return g.Serve(ctx, l, registry, log)
 }

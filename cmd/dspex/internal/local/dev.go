@@ -17,6 +17,7 @@ import (
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/tracing"
 )
 
@@ -90,7 +91,8 @@ func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	if d.verbose {
 		level.Set(slog.LevelDebug)
 	}
-	d.cfg.Log = slog.New(devLog{slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: &level})})
+	d.cfg.Feed = logfeed.New("dev", "dev")
+	d.cfg.Log = slog.New(d.cfg.Feed.Handler(devLog{slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: &level})}))
 	d.cfg.Progress = a.Err
 	registry := daemon.NewRegistry()
 	url, stop, err := d.metrics.Serve(registry, d.cfg.Log)
