@@ -172,7 +172,7 @@ const retirement = 5 * time.Second
 func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.planner.Keep},
-		keepAnchored(d.broker, d.log),
+		{Name: "anchor", Run: d.stores.KeepAnchored},
 		tellSteps(d.broker, d.log),
 		leader.Every(totalsEach, d.log, "totals", func(ctx context.Context) error { return d.hosts.Totals.Keep(ctx, d.broker.Control, d.hosts.Live()) }),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
@@ -183,26 +183,6 @@ func (d *Dispatcher) tasks() []leader.Task {
 
 // totalsEach is the time between two looks at what hosts have counted: so much is lost if all dispatchers end together.
 const totalsEach = 5 * time.Second
-
-// keepAnchored keeps one unconsumed message in the newest block of the jobs stream.
-func keepAnchored(broker *stream.Access, log *slog.Logger) leader.Task {
-	last := uint64(0) // also of an earlier time of leading
-	return leader.Every(time.Second, log, "anchor", func(ctx context.Context) error {
-		sequence, err := broker.StoreSequence(stream.AnchorSubject)
-		if err != nil {
-			return nil // the probes report it
-		}
-		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
-		defer cancel()
-		if last > 0 {
-			_ = broker.DeleteMessage(ctx, stream.Jobs, last)
-		} else { // those of leaders that were killed
-			_ = broker.PurgeSubject(ctx, stream.Jobs, stream.AnchorSubject, 1)
-		}
-		last = sequence
-		return nil
-	})
-}
 
 // tellSteps writes down each step of the broker's clock, for processes that start later.
 func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {

@@ -22,7 +22,7 @@ const (
 	Batches  = "dspex_batches"
 
 	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
-	// deletes and re-creates its block file at every job.
+	// makes a block file at every job (ADR 82).
 	AnchorSubject = "dspex.anchor"
 )
 

@@ -19,6 +19,8 @@ import (
 const (
 	mostHTTPTime = 1.25 // of the median, with one call in flight
 	mostHTTPCost = 1.3  // of the processor time of all but the load generator, with loadWindow in flight
+	// MiB: GOMEMLIMIT of the broker. It keeps the outcomes of all rounds; near its limit the collector would use most of what it uses.
+	gatewayMemory = 400
 )
 
 // way is how calls come to the pool.
@@ -55,6 +57,8 @@ func (g *rig) gateway(more ...string) []string {
 // measureGateway compares calls through the gateway with the same calls by NATS, in turns. Beside it stands the least that a server in Go with
 // a client of NATS behind it costs.
 func measureGateway(ctx context.Context, o *options, r *report) error {
+	roomy := *o
+	roomy.memory, o = gatewayMemory, &roomy
 	g, _, err := wholeRig(ctx, o, 2, slots, "--engine", "stub", "--python", o.python)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/dspex/dspex/internal/dispatch/stores"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -253,20 +254,24 @@ func consume(ctx context.Context, js jetstream.JetStream, name, prefix string, f
 
 // anchor does what the leading dispatcher does for the jobs stream.
 func anchor(ctx context.Context, js jetstream.JetStream) {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	last := uint64(0)
-	for {
-		if ack, err := js.Publish(ctx, stream.AnchorSubject, nil); err == nil {
-			if s, err := js.Stream(ctx, stream.Jobs); err == nil && last > 0 {
-				_ = s.DeleteMsg(ctx, last)
-			}
-			last = ack.Sequence
-		}
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for last, at := uint64(0), time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-due.C:
 		}
+		pause := stores.AnchorPause(0, 0)
+		if ack, err := js.Publish(ctx, stream.AnchorSubject, nil); err == nil {
+			if last > 0 {
+				pause = stores.AnchorPause(ack.Sequence-last-1, time.Since(at))
+				if s, err := js.Stream(ctx, stream.Jobs); err == nil {
+					_ = s.DeleteMsg(ctx, last)
+				}
+			}
+			last, at = ack.Sequence, time.Now()
+		}
+		due.Reset(pause)
 	}
 }
