@@ -14,15 +14,12 @@ const payloadBudget = 8 << 20
 
 // Payloads makes jobs of deliveries, and keeps the payloads of those that wait within a budget.
 type Payloads struct {
-	on    *stream.Access
-	rules *Rules
-	held  atomic.Int64 // bytes
+	on   *stream.Access
+	held atomic.Int64 // bytes
 }
 
 // NewPayloads keeps none.
-func NewPayloads(on *stream.Access, rules *Rules) *Payloads {
-	return &Payloads{on: on, rules: rules}
-}
+func NewPayloads(on *stream.Access) *Payloads { return &Payloads{on: on} }
 
 // Held is how many bytes are kept.
 func (p *Payloads) Held() int64 { return p.held.Load() }
@@ -37,10 +34,7 @@ func (p *Payloads) Parse(d *stream.Delivery) (j *lifecycle.Job, from jobs.Source
 // Waiting is Parse for a job that may wait here.
 func (p *Payloads) Waiting(d *stream.Delivery) (*lifecycle.Job, jobs.SessionRef) {
 	j, from := p.Parse(d)
-	if p.held.Add(int64(j.Size)) > payloadBudget {
-		j.Weigh(p.rules.Now()) // what is known of the deadline later must be read now
-		p.Release(j)
-	}
+	j.Unkept = p.held.Add(int64(j.Size)) > payloadBudget
 	return j, from.Session
 }
 
