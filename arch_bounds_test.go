@@ -57,6 +57,7 @@ const (
 	scripts    = "github.com/rogpeppe/go-internal"
 	nuid       = "github.com/nats-io/nuid"
 	nkeys      = "github.com/nats-io/nkeys"
+	orbit      = "github.com/synadia-io/orbit.go/jetstreamext"
 	otel       = "go.opentelemetry.io/otel"
 	msgpack    = "github.com/vmihailenco/msgpack/v5"
 )
@@ -100,7 +101,7 @@ var thirdParty = map[string][]string{
 	"internal/quorum":               {natsClient},
 	"internal/sandbox":              {pflag, sys},
 	"internal/service":              {natsClient},
-	"internal/stream":               {natsClient, nuid},
+	"internal/stream":               {natsClient, nuid, orbit},
 	"internal/tenants":              {natsServer, nkeys, xcrypto},
 	"internal/tokens":               {xtime},
 	"internal/tracing":              {otel, pflag, prometheus},

@@ -70,13 +70,13 @@ type InvalidJob struct {
 	Err   *Error
 }
 
-// InvalidJobsError lists the invalid jobs of a batch. None of the batch was submitted.
+// InvalidJobsError lists the invalid jobs of a batch, or of SubmitAll. None of them was submitted.
 type InvalidJobsError struct {
 	Invalid []InvalidJob
 }
 
 func (e *InvalidJobsError) Error() string {
-	return fmt.Sprintf("%d jobs of the batch are invalid; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
+	return fmt.Sprintf("%d jobs are invalid; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
 }
 
 // Bounds of a request about batches.
@@ -108,7 +108,7 @@ func (c *Client) askAgain(ctx context.Context, subject string, body any) (Reply,
 // worthAskingAgain reports whether the next answer may be another one: in a moment, and without the caller.
 func worthAskingAgain(e *Error) bool {
 	switch e.Code {
-	case contract.CodeQuota:
+	case contract.CodeQuota, contract.CodeQueueFull:
 		return false
 	case CodeClientTimeout, CodeBroker, CodePoolUnavailable:
 		return true

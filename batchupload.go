@@ -182,10 +182,7 @@ func (u *upload) send(ctx context.Context, unreadable map[int]*Error) (again boo
 	reply, err := u.c.askAgain(ctx, contract.RPCBatchesUpload, map[string]any{"batch": u.id, "from": u.sent, "jobs": u.list, "skip_invalid": u.skip})
 	e := asError(err)
 	var more struct {
-		Invalid []struct {
-			Index int        `json:"index"`
-			Error *wireError `json:"error"`
-		} `json:"invalid"`
+		invalidJobs
 		Result struct {
 			Again bool `json:"again"`
 		} `json:"result"`
@@ -216,6 +213,14 @@ func (u *upload) send(ctx context.Context, unreadable map[int]*Error) (again boo
 	}
 	u.fresh = u.fresh || err == nil && !more.Result.Again
 	return false, nil
+}
+
+// invalidJobs are those that an answer names.
+type invalidJobs struct {
+	Invalid []struct {
+		Index int        `json:"index"`
+		Error *wireError `json:"error"`
+	} `json:"invalid"`
 }
 
 // jobOf reads which job of a list a refusal is about: its path begins with jobs[i].

@@ -31,6 +31,25 @@ func ExampleClient_SubmitAnonymous() {
 	// Output: no hurry <nil>
 }
 
+// The order and its receipt are stored, or neither is. Submitted again with the same ids they do not run again.
+func ExampleClient_SubmitAll() {
+	client, ctx := exampleClient(), context.Background()
+	accepted, err := client.SubmitAll(ctx, []dspex.NewJob{
+		{Session: "user_8", Command: "predict", Args: dspex.Args{"question": "order"}, Options: []dspex.SubmitOption{dspex.WithJobID("order-18")}},
+		{Session: "user_9", Command: "predict", Args: dspex.Args{"question": "receipt"}, Options: []dspex.SubmitOption{dspex.WithJobID("receipt-18")}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, job := range accepted {
+		reply, err := client.Wait(ctx, job)
+		fmt.Println(job, reply.Outputs()["answer"], err)
+	}
+	// Output:
+	// user_8/order-18 order <nil>
+	// user_9/receipt-18 receipt <nil>
+}
+
 func ExampleWithJobID() {
 	client, ctx := exampleClient(), context.Background()
 	for range 2 {

@@ -2,7 +2,11 @@ package dspex
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -135,4 +139,92 @@ func notStored(ctx context.Context, err error, job JobRef) *Error {
 		e.RetryAfter = contract.QueueFullRetry // the broker itself refused, and names no time
 	}
 	return e
+}
+
+// NewJob is a job of SubmitAll.
+type NewJob struct {
+	Session string // "": none
+	Lane    Lane   // of a job without session; "" is LaneBatch
+	Command string
+	Args    Args
+	Options []SubmitOption // all but WithTraceparent
+
+	Raw json.RawMessage // the whole job as one JSON object (contract/job.md, jobs.submit), instead of the fields
+}
+
+// SubmitAll stores jobs, all or none: at most 1,000, and all with a session or all without. Wait or GetJob fetches their outcomes; SubmitBatch
+// takes more jobs, and of both kinds. Jobs without an id get one. After a failure whose effect is unknown, submit them again with the same
+// ids: what is stored already does not run again. If jobs cannot be run the error is an *InvalidJobsError that names all of them.
+func (c *Client) SubmitAll(ctx context.Context, jobs []NewJob) ([]JobRef, error) {
+	if n := len(jobs); n < 1 || n > contract.MaxTogether {
+		e := invalid(contract.CodeBadRequest, "jobs", fmt.Sprintf("1 to %d jobs", contract.MaxTogether), "there are %d jobs", n)
+		e.Hint = "SubmitBatch takes more"
+		return nil, e
+	}
+	all, refs := make([]json.RawMessage, len(jobs)), make([]JobRef, len(jobs))
+	bad := &InvalidJobsError{}
+	for i, job := range jobs {
+		var err error
+		if all[i], refs[i], err = c.entry(ctx, job); err == nil {
+			continue
+		}
+		if !errors.Is(err, ErrInvalid) { // large arguments were not uploaded
+			return nil, err
+		}
+		bad.Invalid = append(bad.Invalid, InvalidJob{i, asError(err)})
+	}
+	if len(bad.Invalid) > 0 {
+		return nil, bad
+	}
+	reply, err := c.askAgain(ctx, contract.RPCJobsSubmit, map[string]any{"jobs": all})
+	if e := asError(err); e != nil && e.Code == contract.CodeBadBatch {
+		var named invalidJobs
+		if bad := json.Unmarshal(reply.Raw, &named); bad != nil || len(named.Invalid) == 0 {
+			return nil, err
+		}
+		for _, i := range named.Invalid {
+			if i.Error != nil {
+				bad.Invalid = append(bad.Invalid, InvalidJob{i.Index, i.Error.error(JobRef{}, 0)})
+			}
+		}
+		return nil, bad
+	}
+	if err != nil {
+		return nil, err
+	}
+	return refs, nil
+}
+
+// entry is a job as jobs.submit takes it.
+func (c *Client) entry(ctx context.Context, job NewJob) (raw json.RawMessage, ref JobRef, err error) {
+	if job.Raw != nil {
+		var named struct{ Job, Session string }
+		if !json.Valid(job.Raw) {
+			return nil, ref, invalid(contract.CodeBadRequest, "", "a JSON object", "the job is not JSON")
+		}
+		_ = json.Unmarshal(job.Raw, &named) // what is not text is refused by the service
+		return job.Raw, JobRef{named.Session, named.Job}, nil
+	}
+	r, err := newSubmit(job.Session, job.Command, job.Args, job.Options)
+	if err == nil && r.traceparent != "" {
+		err = invalid(CodeBadOption, "", "WithPropagator, which is for all of them", "jobs that are submitted together have no span of their own")
+	}
+	if err == nil {
+		err = c.fit(ctx, r)
+	}
+	if err != nil {
+		return nil, ref, err
+	}
+	if r.job.ID == "" {
+		random := make([]byte, 12)
+		_, _ = rand.Read(random) // never fails
+		r.job.ID = "j" + hex.EncodeToString(random)
+	}
+	head, err := json.Marshal(struct {
+		Job     string `json:"job"`
+		Session string `json:"session,omitempty"`
+		Lane    Lane   `json:"lane,omitempty"`
+		ReplyTo string `json:"reply_to,omitempty"`
+	}{r.job.ID, r.job.Session, job.Lane, r.replyTo})
+	return append(append(head[:len(head)-1], ','), r.body[1:]...), r.job, err
 }

@@ -2,6 +2,9 @@ package contract
 
 import "time"
 
+// MaxTogether is how many jobs one jobs.submit takes: as many messages as the broker stores all or none (nats-server 2.12 on).
+const MaxTogether = 1000
+
 // Bounds and defaults of a job's options (contract/job.md, "Request body" and "Retries").
 const (
 	DefaultTimeout  = 30 * time.Second // of one attempt

@@ -15,6 +15,7 @@ const (
 	RPCJobsGet    = "dspex.rpc.jobs.get"
 	RPCJobsCancel = "dspex.rpc.jobs.cancel"
 	RPCJobsList   = "dspex.rpc.jobs.list"
+	RPCJobsSubmit = "dspex.rpc.jobs.submit"
 	RPCHealth     = "dspex.rpc.health.check"
 	RPCStats      = "dspex.rpc.stats.get"
 

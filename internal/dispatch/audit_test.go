@@ -57,6 +57,7 @@ var endpoints = map[string]struct{ body, action string }{
 	"jobs-get":         {`{"job":"nope"}`, ""}, // of a broker with accounts an operator's: test/production
 	"jobs-cancel":      {`{"job":"nope"}`, ""},
 	"jobs-list":        {``, ""},
+	"jobs-submit":      {`{}`, ""}, // of a broker with accounts an operator's
 	"dlq-list":         {``, ""},
 	"dlq-show":         {`{"sequence":7}`, "dlq.show"},
 	"dlq-replay":       {`{"sequence":7}`, "dlq.replay"},

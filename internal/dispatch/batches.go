@@ -10,9 +10,20 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// newBatches makes what answers requests about batches, and runs them (package batches).
-func newBatches(d *Dispatcher) *batches.Service {
-	return batches.New(batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Bounds: d.quotas.Batches})
+// newBatches makes what answers requests about batches, and runs them, and what stores jobs all or none (package batches).
+func newBatches(d *Dispatcher) (*batches.Service, *batches.Atomic) {
+	cfg := batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Bounds: d.quotas.Batches, Admit: d.quotas.AdmitAll, Refusal: d.probes.Refusal, Missed: missed(d)}
+	return batches.New(cfg), batches.NewAtomic(cfg)
+}
+
+// missed finds out why a stream has not stored jobs.
+func missed(d *Dispatcher) func(stream string, err error) *jobs.Error {
+	return func(stream string, err error) *jobs.Error {
+		d.stores.Missed(err)
+		why := make(chan error, 1)
+		d.probes.Diagnose(stream, err, func(err error) { why <- err })
+		return endpoint.NotAccepted(<-why)
+	}
 }
 
 // batchEndpoints are the requests of contract/batch.md.
@@ -28,6 +39,7 @@ func batchEndpoints(d *Dispatcher, waiting, aside func(func(context.Context, end
 	}
 	b := d.batches
 	return []served{
+		at("jobs-submit", contract.RPCJobsSubmit, audit.Operator, aside(answer(d.atomic.Submit))),
 		at("batches-upload", contract.RPCBatchesUpload, audit.Operator, aside(answer(b.Upload))),
 		at("batches-submit", contract.RPCBatchesSubmit, audit.Operator, aside(answer(b.Submit))),
 		at("batches-get", contract.RPCBatchesGet, audit.None, waiting(answer(b.Get))),

@@ -105,6 +105,7 @@ type Dispatcher struct {
 	service     atomic.Pointer[service.Service] // nil before it serves
 	leader      *leader.Leader
 	batches     *batches.Service
+	atomic      *batches.Atomic
 	objects     *objects.Objects
 }
 

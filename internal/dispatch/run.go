@@ -35,7 +35,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	defer d.broker.Close()
 	d.health.Started = time.Now()
 	d.entrance.Largest = d.broker.MaxPayload / 2
-	d.batches = newBatches(d)
+	d.batches, d.atomic = newBatches(d)
 	stop, err := d.hosts.Receive(d.admissions.Observe)
 	if err != nil {
 		return err

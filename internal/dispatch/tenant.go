@@ -21,7 +21,7 @@ func tenantSubject(plain string) string {
 
 // forTenants are the endpoints that concern a tenant's own jobs and sessions. All others concern the service as a whole.
 var forTenants = []string{
-	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCAdminSession + "*", jobs.RPCAdminAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCJobsList, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
+	jobs.RPCSession + "*", jobs.RPCAnonymous, jobs.RPCAdminSession + "*", jobs.RPCAdminAnonymous, jobs.RPCJobsGet, jobs.RPCJobsCancel, jobs.RPCJobsList, contract.RPCJobsSubmit, jobs.RPCHealth, jobs.RPCStats, jobs.RPCBreakersList,
 	jobs.RPCDeadList, jobs.RPCDeadShow, jobs.RPCDeadReplay, jobs.RPCDeadPurge,
 	jobs.RPCSessionsList, jobs.RPCSessionsGet, jobs.RPCSessionsExport, jobs.RPCSessionsCleanup, jobs.RPCSessionsImport, jobs.RPCSessionsErase,
 	contract.RPCObjectsGet, contract.RPCObjectsUpload, contract.RPCObjectsComplete,

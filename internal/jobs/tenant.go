@@ -117,6 +117,11 @@ func (r SessionRef) QueueSubjects() []string {
 	return all
 }
 
+// PublishedSubjects match the jobs of the session that clients published.
+func (r SessionRef) PublishedSubjects() string {
+	return "dspex.*.*." + r.Tenant + "." + r.ID + "." + byClient
+}
+
 func (r SessionRef) laneSubjects(lane string) []string {
 	all := []string{r.PublishSubject(lane), r.CallSubject(lane)}
 	if r.Tenant == DefaultTenant { // whose clients have an account of that name

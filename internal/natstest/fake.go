@@ -153,6 +153,38 @@ func (f *Fake) call(r micro.Request) {
 	f.answer(r.Reply(), job, body)
 }
 
+// submitJobs publishes jobs that are wanted all or none. They are not checked before.
+func (f *Fake) submitJobs(r micro.Request) {
+	var ask struct{ Jobs []map[string]json.RawMessage }
+	var ids []string
+	err := json.Unmarshal(r.Data(), &ask)
+	for _, job := range ask.Jobs {
+		m := nats.NewMsg(contract.SubjectAnonymous + contract.LaneBatch)
+		for key, use := range map[string]func(string){
+			"job":      func(id string) { m.Header.Set(contract.HeaderJob, id); ids = append(ids, id) },
+			"session":  func(id string) { m.Subject = contract.SubjectSession + id },
+			"lane":     func(lane string) { m.Subject = contract.SubjectAnonymous + lane },
+			"reply_to": func(to string) { m.Header.Set(contract.HeaderReplyTo, to) },
+		} {
+			var text string
+			if json.Unmarshal(job[key], &text) == nil {
+				use(text)
+			}
+			delete(job, key)
+		}
+		m.Data, _ = json.Marshal(job)
+		if _, bad := f.nc.RequestMsg(m, 5*time.Second); err == nil {
+			err = bad
+		}
+	}
+	if err != nil {
+		r.Respond(failed("", "", contract.Python, contract.CodeBadRequest, err.Error(), 0))
+		return
+	}
+	body, _ := json.Marshal(map[string]any{"ok": true, "result": map[string]any{"jobs": ids}})
+	r.Respond(body)
+}
+
 // stored runs a job of the stream.
 func (f *Fake) stored(m jetstream.Msg) {
 	meta, err := m.Metadata()

@@ -25,7 +25,7 @@ func NewFake(ctx context.Context, nc *nats.Conn) (*Fake, error) {
 		return nil, err
 	}
 	for subject, serve := range map[string]func(micro.Request){
-		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCAdminSession + "*": f.call, contract.RPCAdminAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob, contract.RPCJobsList: f.listJobs,
+		contract.RPCSession + "*": f.call, contract.RPCAnonymous: f.call, contract.RPCAdminSession + "*": f.call, contract.RPCAdminAnonymous: f.call, contract.RPCJobsGet: f.getJob, contract.RPCJobsCancel: f.getJob, contract.RPCJobsList: f.listJobs, contract.RPCJobsSubmit: f.submitJobs,
 		contract.RPCHealth: f.health, contract.RPCStats: f.stats, family(contract.RPCSessionsList): f.sessions, family(contract.RPCHostsList): f.hosts,
 		family(contract.RPCBreakersList): f.breakers, family(contract.RPCDeadList): f.deadLetters,
 		family(contract.RPCConsumersList): f.consumers, family(contract.RPCPartitionsGet): f.partitions,

@@ -34,7 +34,7 @@ func objects(s Settings) []jetstream.StreamConfig {
 		{
 			Name: Anonymous, Subjects: lanes(s.Accounts), Retention: jetstream.WorkQueuePolicy,
 			Storage: jetstream.FileStorage, Replicas: s.Replicas, Discard: jetstream.DiscardNew, MaxBytes: s.JobsBytes,
-			Duplicates: jobsWindow, AllowDirect: true,
+			Duplicates: jobsWindow, AllowDirect: true, AllowAtomicPublish: true,
 		},
 		{
 			Name: Jobs, Subjects: jobsSubjects(s.Accounts), Retention: jetstream.WorkQueuePolicy,

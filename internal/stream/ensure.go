@@ -112,9 +112,9 @@ func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
 		cfg.Subjects = want.Subjects
 		switch want.Name {
 		case Jobs:
-			cfg.SubjectTransform, cfg.Duplicates = layout.transform(s.Accounts), jobsWindow
+			cfg.SubjectTransform, cfg.Duplicates, cfg.AllowAtomicPublish = layout.transform(s.Accounts), jobsWindow, true
 		case Anonymous:
-			cfg.Duplicates = jobsWindow
+			cfg.Duplicates, cfg.AllowAtomicPublish = jobsWindow, true
 		case ObjectsStream:
 			cfg.Metadata = s.rebounded(cfg.Metadata)
 		}
@@ -132,7 +132,7 @@ func adapt(ctx context.Context, js jetstream.JetStream, s Settings) error {
 }
 
 func same(a, b jetstream.StreamConfig) bool {
-	return a.Duplicates == b.Duplicates && a.MaxBytes == b.MaxBytes && slices.Equal(a.Subjects, b.Subjects) &&
+	return a.Duplicates == b.Duplicates && a.AllowAtomicPublish == b.AllowAtomicPublish && a.MaxBytes == b.MaxBytes && slices.Equal(a.Subjects, b.Subjects) &&
 		maps.Equal(a.Metadata, b.Metadata) && reflect.DeepEqual(a.SubjectTransform, b.SubjectTransform)
 }
 

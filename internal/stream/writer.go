@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ var (
 	ErrSubjectFull   = errors.New("maximum messages per subject exceeded") // 10077 on a session's queue
 	ErrStoreFull     = errors.New("store is full")
 	ErrBusy          = errors.New("the broker has too much to store at this moment") // 10167: nothing was stored
+	ErrRefused       = errors.New("broker refused the write")
 	ErrUnknown       = errors.New("no acknowledgement: whether it was stored is unknown")
 	ErrNoStream      = fmt.Errorf("%w: no stream takes the subject", ErrUnknown)
 )
@@ -235,20 +237,25 @@ func parseAck(m *nats.Msg) (Ack, error) {
 	if a.Error == nil {
 		return Ack{Sequence: a.Seq, Duplicate: a.Duplicate}, nil
 	}
-	switch a.Error.ErrCode {
+	return Ack{}, refusal(a.Error.ErrCode, a.Error.Description)
+}
+
+// refusal is the broker's error, as callers branch on it.
+func refusal(code int, text string) error {
+	switch code {
 	case 10071, 10164:
-		return Ack{}, ErrWrongRevision
+		return ErrWrongRevision
 	case 10077:
-		if bytes.Contains(m.Data, []byte("per subject")) {
-			return Ack{}, ErrSubjectFull
+		if strings.Contains(text, "per subject") {
+			return ErrSubjectFull
 		}
-		return Ack{}, fmt.Errorf("%w: %s", ErrStoreFull, a.Error.Description)
-	case 10167:
-		return Ack{}, ErrBusy
+		return fmt.Errorf("%w: %s", ErrStoreFull, text)
+	case 10167, 10176, 10210: // 10176: a part of an atomic batch did not arrive; 10210: the stream has too many of them open
+		return ErrBusy
 	case 10023, 10047:
-		return Ack{}, fmt.Errorf("%w: %s", ErrStoreFull, a.Error.Description)
+		return fmt.Errorf("%w: %s", ErrStoreFull, text)
 	}
-	return Ack{}, fmt.Errorf("broker refused the write: %s (%d)", a.Error.Description, a.Error.ErrCode)
+	return fmt.Errorf("%w: %s (%d)", ErrRefused, text, code)
 }
 
 func leadingUint(b []byte) (n uint64) {

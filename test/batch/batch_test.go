@@ -89,9 +89,53 @@ func TestBatches(t *testing.T) {
 		"twice is one run, and other jobs under its id are a conflict":    twice,
 		"each bad job is named, and nothing runs unless they are skipped": badJobs,
 		"a line that cannot be read is named, too":                        badLines,
+		"submitted together they run once, however often that is":         together,
 		"an erased batch is gone, and its id is free again":               erased,
 	} {
 		t.Run(name, func(t *testing.T) { claim(t, c) })
+	}
+}
+
+// together submits jobs all or none, twice: as after an answer that did not come.
+func together(t *testing.T, c *dspex.Client) {
+	var all []dspex.NewJob
+	for i := range 400 {
+		all = append(all, dspex.NewJob{Session: fmt.Sprintf("together%d", i%4), Command: "predict", Args: dspex.Args{"question": fmt.Sprintf("question %d", i)},
+			Options: []dspex.SubmitOption{dspex.WithJobID(fmt.Sprintf("t-%d", i))}})
+	}
+	var accepted []dspex.JobRef
+	for range 2 {
+		var err error
+		if accepted, err = c.SubmitAll(bounded(t), all); err != nil {
+			t.Fatal(err)
+		}
+		for i, job := range accepted {
+			if job.Session != all[i].Session || job.ID != fmt.Sprintf("t-%d", i) {
+				t.Fatalf("job %d is %v", i, job)
+			}
+			if reply, err := c.Wait(bounded(t), job); err != nil || reply.Attempt != 1 || reply.Job != job {
+				t.Fatalf("job %d: %+v, %v", i, reply, err)
+			}
+		}
+	}
+	for s := range 4 {
+		if info, err := c.Admin().GetSession(bounded(t), fmt.Sprintf("together%d", s)); err != nil || info.Operations != 100 {
+			t.Errorf("session %d has run %d jobs, want 100: %v", s, info.Operations, err)
+		}
+	}
+	var invalid *dspex.InvalidJobsError
+	all[7].Options = []dspex.SubmitOption{dspex.WithJobID("q7")}
+	all[9] = dspex.NewJob{Raw: []byte(`{"command": `)}
+	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 || invalid.Invalid[0].Index != 7 || invalid.Invalid[1].Index != 9 {
+		t.Errorf("with jobs that this client refuses: %v", err)
+	}
+	all[7] = dspex.NewJob{Session: "together0", Command: "predict", Options: []dspex.SubmitOption{dspex.WithJobID("t-0")}}
+	all[9] = dspex.NewJob{Raw: []byte(`{"job": "t-9", "session": "together1", "command": 7}`)}
+	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 || invalid.Invalid[0].Err.Code != "bad_job_id" || invalid.Invalid[1].Err.Path != "command" {
+		t.Errorf("with jobs that the service refuses: %v", err)
+	}
+	if _, err := c.SubmitAll(bounded(t), make([]dspex.NewJob, 1001)); code(err) != "bad_request" {
+		t.Errorf("1,001 jobs: %v", err)
 	}
 }
 

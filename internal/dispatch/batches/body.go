@@ -45,39 +45,47 @@ func (s *store) readLines(tenant string, first int, list []byte) (*batch.Chunk, 
 }
 
 // readLine takes a job apart: what is the batch's, and the request as it will be published.
-func (s *store) readLine(tenant string, raw []byte, l *batch.Line) *jobs.Error {
+func (s *store) readLine(tenant string, raw []byte, l *batch.Line) (bad *jobs.Error) {
+	l.Body, bad = takeApart(raw, jobShape, func(key string, value []byte) (own bool, bad *jobs.Error) {
+		if key != "session" && key != "id" {
+			return false, nil
+		}
+		return true, named(l, key, value)
+	})
+	if bad != nil {
+		return bad
+	}
+	return s.check(tenant, l)
+}
+
+// takeApart reads a job. own takes the keys that are not the request's; body is the others.
+func takeApart(raw []byte, shape string, own func(key string, value []byte) (bool, *jobs.Error)) (body []byte, bad *jobs.Error) {
 	in := wire.NewReader(raw)
 	if in.Kind() != wire.Map {
-		return jobs.Refused(jobs.CodeBadRequest, "", jobShape, "the job is not a map")
+		return nil, jobs.Refused(jobs.CodeBadRequest, "", shape, "the job is not a map")
 	}
 	n, err := in.Map()
 	if err != nil {
-		return jobs.Unreadable(err)
+		return nil, jobs.Unreadable(err)
 	}
 	var rest []byte
-	own := 0
-	var bad *jobs.Error
+	left := 0
 	for range n {
 		key, _ := in.Str()
 		value, err := in.Raw()
 		if err != nil {
-			return jobs.Unreadable(err)
+			return nil, jobs.Unreadable(err)
 		}
-		switch key {
-		case "session", "id":
-			own++
-			if e := named(l, key, value); e != nil && bad == nil {
-				bad = e
-			}
-		default:
+		taken, e := own(key, value)
+		if bad == nil {
+			bad = e
+		}
+		if !taken {
 			rest = append(wire.AppendStr(rest, key), value...)
+			left++
 		}
 	}
-	if bad != nil {
-		return bad
-	}
-	l.Body = append(wire.AppendMap(nil, n-own), rest...)
-	return s.check(tenant, l)
+	return append(wire.AppendMap(nil, left), rest...), bad
 }
 
 func named(l *batch.Line, key string, value []byte) *jobs.Error {
@@ -123,6 +131,13 @@ func (s *store) check(tenant string, l *batch.Line) *jobs.Error {
 		l.Session = id
 	}
 	return role.Forbids(req, jobs.SessionRef{Tenant: tenant, ID: l.Session})
+}
+
+func (s *store) mayReply(subject string) bool {
+	if s.Accounts() {
+		return contract.ValidReplyUnder(contract.SubjectReply, subject)
+	}
+	return jobs.ValidReply(subject)
 }
 
 // body is a request's map, read key by key.

@@ -25,6 +25,12 @@ type Config struct {
 	Cancel func(ctx context.Context, of jobs.SessionRef, job string) *jobs.Error
 	// Bounds are a tenant's: batches that have not ended, and their jobs that wait. 0 stands for the usual ones.
 	Bounds func(tenant string) (batches, jobs int64)
+	// Admit counts jobs of a tenant that are about to be stored, or refuses them.
+	Admit func(tenant string, number int) *jobs.Error
+	// Refusal is why a stream is known to store nothing now; nil: it may.
+	Refusal func(stream string) *jobs.Error
+	// Missed finds out why a stream has not stored something.
+	Missed func(stream string, err error) *jobs.Error
 }
 
 // Service answers requests about batches, and runs them while its dispatcher leads. Make it with New.

@@ -179,13 +179,6 @@ func (s *Service) Submit(ctx context.Context, r Request) Answer {
 	return Answer{Result: appendBatch(nil, rec, &again), Invalid: invalid}
 }
 
-func (s *Service) mayReply(subject string) bool {
-	if s.Accounts() {
-		return contract.ValidReplyUnder(contract.SubjectReply, subject)
-	}
-	return jobs.ValidReply(subject)
-}
-
 // seal makes a batch of what was uploaded. Jobs that were submitted before are compared by their number: each of them was compared when it came.
 func (s *Service) seal(ctx context.Context, tenant, id string, count int, choose func(*batch.Record)) (rec *batch.Record, again bool, bad *jobs.Error) {
 	rec, bad = s.change(ctx, tenant, id, func(r *batch.Record) (bool, *jobs.Error) {

@@ -119,8 +119,16 @@ func (q *Meter) ofLocked(tenant string) *usage {
 	return u
 }
 
+// AdmitAll counts jobs that are stored together, or refuses them. As of jobs that clients publish, sessions are not counted.
+func (q *Meter) AdmitAll(tenant string, number int) *jobs.Error {
+	_, bad := q.admit(tenant, int64(number))
+	return bad
+}
+
 // Admit counts a call, or refuses it. full reports that only calls of sessions that are there already may pass.
-func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
+func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) { return q.admit(tenant, 1) }
+
+func (q *Meter) admit(tenant string, number int64) (full bool, bad *jobs.Error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	bound := q.bounds.of(tenant)
@@ -136,11 +144,14 @@ func (q *Meter) Admit(tenant string) (full bool, bad *jobs.Error) {
 			default:
 			}
 		}
-		if has >= bound.Jobs {
+		switch {
+		case has >= bound.Jobs:
 			return false, overQuota(quotaPause, "the tenant may have at most %[2]d jobs that wait or run, got %[1]d", has, bound.Jobs)
+		case has+number > bound.Jobs:
+			return false, overQuota(quotaPause, "the tenant may have at most %d jobs that wait or run, got %d and %d more", bound.Jobs, has, number)
 		}
 	}
-	u.accepted++
+	u.accepted += number
 	return bound.Sessions > 0 && u.sessions >= bound.Sessions, nil
 }
 

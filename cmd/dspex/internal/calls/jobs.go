@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,10 +17,10 @@ import (
 // Jobs is `dspex jobs`.
 func Jobs(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "jobs", Short: "List, show, await and cancel jobs", Args: cobra.NoArgs,
+		Use: "jobs", Short: "List, show, await, cancel and submit jobs", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(cli.Watched(a, jobsListCommand(a)), cli.Watched(a, jobsGetCommand(a)), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a))
+	cmd.AddCommand(cli.Watched(a, jobsListCommand(a)), cli.Watched(a, jobsGetCommand(a)), jobsExplainCommand(a), jobsWaitCommand(a), jobsCancelCommand(a), jobsSubmitCommand(a))
 	return cmd
 }
 
@@ -111,4 +113,80 @@ func sayJob(a *cli.App, job dspex.Job) error {
 func unknown(err error) bool {
 	e, ok := errors.AsType[*dspex.Error](err)
 	return ok && e.Code == dspex.CodeJobUnknown
+}
+
+// mostSubmitted is how many jobs `dspex jobs submit` takes.
+const mostSubmitted = 1000
+
+func jobsSubmitCommand(a *cli.App) *cobra.Command {
+	return &cobra.Command{
+		Use:   "submit FILE",
+		Short: "Submit up to 1,000 jobs, all or none",
+		Long: `Submit up to 1,000 jobs, all or none, and print their ids. The file has one JSON object per line:
+{"job": "order-1", "session": "user_123", "command": "predict", "args": {"question": "..."}}; - is standard input. The keys session,
+args and options may be left out, but either all jobs have a session or none has. A job without one may have a lane. The job's id is its idempotency key:
+when you do not know whether the file was submitted, submit it again.
+
+For more jobs, or a file of results, use batch submit.
+
+Exit status: 0 all jobs are stored; 1 none is. Otherwise as for call.`,
+		Example: "  dspex jobs submit orders.jsonl",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := a.In
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return cli.Usage("%v", err)
+				}
+				defer func() { _ = f.Close() }()
+				in = f
+			}
+			jobs, err := someLines(in)
+			if err != nil {
+				return err
+			}
+			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error { return submitAll(ctx, a, c, jobs) })
+		},
+	}
+}
+
+// someLines are the jobs of a file, which may not have more than mostSubmitted.
+func someLines(in io.Reader) (jobs []dspex.NewJob, err error) {
+	for job, err := range linesOf(in) {
+		if err != nil {
+			return nil, err
+		}
+		if len(jobs) == mostSubmitted {
+			return nil, &cli.Failure{Status: 1, Text: fmt.Sprintf("the file must have 1 to %d jobs, got more", mostSubmitted), Hint: "`dspex batch submit` takes up to 1,000,000"}
+		}
+		jobs = append(jobs, dspex.NewJob{Raw: job.Raw})
+	}
+	if len(jobs) == 0 {
+		return nil, &cli.Failure{Status: 1, Text: fmt.Sprintf("the file must have 1 to %d jobs, got none", mostSubmitted)}
+	}
+	return jobs, nil
+}
+
+func submitAll(ctx context.Context, a *cli.App, c *dspex.Client, jobs []dspex.NewJob) error {
+	accepted, err := c.SubmitAll(ctx, jobs)
+	if bad, is := errors.AsType[*dspex.InvalidJobsError](err); is {
+		sayInvalid(a, bad.Invalid, &places{})
+		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs are invalid: nothing was submitted", len(bad.Invalid))}
+	}
+	if err != nil {
+		return err
+	}
+	if !a.Text() {
+		ids := make([]string, len(accepted))
+		for i, job := range accepted {
+			ids[i] = job.ID
+		}
+		return a.Say(map[string]any{"ok": true, "jobs": ids})
+	}
+	for _, job := range accepted {
+		fmt.Fprintln(a.Out, cli.Word(job.ID))
+	}
+	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "accepted; `dspex jobs wait JOB --session SESSION` waits for an outcome"))
+	return nil
 }
