@@ -21,6 +21,7 @@ const (
 	mostHTTPCost = 1.3  // of the processor time of all but the load generator, with loadWindow in flight
 	// MiB: GOMEMLIMIT of the broker. It keeps the outcomes of all rounds; near its limit the collector would use most of what it uses.
 	gatewayMemory = 400
+	warmTime      = 60.0 // seconds: the first use of all sessions may take so long
 )
 
 // way is how calls come to the pool.
@@ -73,7 +74,7 @@ func measureGateway(ctx context.Context, o *options, r *report) error {
 	if err != nil {
 		return err
 	}
-	if _, err := g.agent.ask(ctx, order{Do: "call", Window: loadWindow, Count: agent.Sessions}); err != nil {
+	if _, err := g.ask(ctx, g.agent, order{Do: "call", Window: loadWindow, Count: agent.Sessions, Seconds: warmTime}); err != nil {
 		return err
 	}
 	ways := []way{{"NATS without ids", g.agent, native, false}, {"NATS", g.agent, native, true},
@@ -84,7 +85,7 @@ func measureGateway(ctx context.Context, o *options, r *report) error {
 		for range o.rounds {
 			for _, w := range ways {
 				m := newMeter(w.cost...)
-				a, err := w.from.ask(ctx, order{Do: "call", Window: in, Seconds: o.slice.Seconds(), Named: w.named})
+				a, err := g.ask(ctx, w.from, order{Do: "call", Window: in, Seconds: o.slice.Seconds(), Named: w.named})
 				if err != nil {
 					return fmt.Errorf("%s, %d in flight: %w", w.name, in, err)
 				}
@@ -119,6 +120,18 @@ func reportGateway(r *report, ways []way, windows []int, got map[string][]sample
 				all = append(all, "", number(r.keep("gateway", figure+", net/http alone", "", ratios)), spread(ratios), "")
 			}
 			r.line(append([]string{name}, all...)...)
+		}
+	}
+	r.tail()
+	r.head("gateway: p50 of each round, us", "")
+	for _, in := range windows {
+		for _, w := range ways {
+			name := fmt.Sprintf("%s, %d in flight", w.name, in)
+			line := []string{name}
+			for _, v := range column(got[name], sample.p50) {
+				line = append(line, number(v))
+			}
+			r.line(line...)
 		}
 	}
 	r.tail()

@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -24,6 +25,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/stores"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/test/bench/still"
 )
 
 // rig is a group of processes around one broker.
@@ -74,6 +76,63 @@ func (g *rig) add(ctx context.Context, name string, argv ...string) (*process, e
 // role starts this binary in another role.
 func (g *rig) role(ctx context.Context, role string) (*process, error) {
 	return g.add(ctx, role, g.o.self, "role", role, "-server", g.url)
+}
+
+// Bounds of a rig that stands still.
+const (
+	stillTime = 10 * time.Second // beyond the time of an order
+	dumpTime  = 5 * time.Second  // of each process that writes its stacks
+)
+
+// errStill ends the wait for an order.
+var errStill = errors.New("nothing goes on any more")
+
+// ask has one of the rig's processes carry out an order that takes its time. If a process ends meanwhile, or the order takes 10 s more, it
+// fails, and a file shows what the broker holds and the stacks of all processes, which end.
+func (g *rig) ask(ctx context.Context, from *process, o order) (answer, error) {
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	for _, p := range g.all() {
+		go func() {
+			select {
+			case <-p.ended:
+				giveUp(fmt.Errorf("%s ended: %s", p.name, p.tail()))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	still := time.AfterFunc(time.Duration(o.Seconds*float64(time.Second))+stillTime, func() { giveUp(errStill) })
+	defer still.Stop()
+	a, err := from.ask(ctx, o)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return a, fmt.Errorf("%w: %s", cause, g.explain())
+	}
+	return a, err
+}
+
+// explain writes down what the rig is at, and ends its processes. It returns where that is found.
+func (g *rig) explain() string {
+	f, err := os.CreateTemp("", "dspex-bench-still-*.txt")
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }()
+	var all []still.Process
+	for _, p := range g.all() {
+		all = append(all, still.Process{Name: p.name, PID: p.cmd.Process.Pid})
+	}
+	still.Describe(context.Background(), f, g.url, all)
+	for _, p := range g.all() {
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // all of them are written in Go
+		_ = p.cmd.Process.Signal(syscall.SIGCONT)
+		select {
+		case <-p.ended:
+		case <-time.After(dumpTime):
+		}
+		text, _ := os.ReadFile(p.log)
+		fmt.Fprintf(f, "\n==== %s\n%s", p.name, text)
+	}
+	return "see " + f.Name()
 }
 
 // all are the processes whose cost counts.
