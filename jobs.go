@@ -33,6 +33,7 @@ type Job struct {
 	JobRef
 	Status   JobStatus
 	Attempts int
+	TraceID  string // of its OpenTelemetry trace, "" if none is known (docs/traces.md)
 	Reply    *Reply // once there is one
 	Err      error  // why it did not succeed: an *Error; nil while it is not decided
 }
@@ -110,12 +111,13 @@ func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map
 		Job, Session string
 		Outcome      JobStatus
 		Attempts     int
+		TraceID      string `json:"trace_id"`
 		Reply        json.RawMessage
 	}
 	if err := reply.Decode(&w); err != nil {
 		return Job{}, badReply("the answer about the job is not the expected JSON: %v", err)
 	}
-	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts}
+	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts, TraceID: w.TraceID}
 	if len(w.Reply) > 0 && string(w.Reply) != "null" {
 		r, err := parseReply(w.Reply, found.JobRef)
 		r, err = c.resolved(ctx, r, err)

@@ -6,6 +6,7 @@ package jobs
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -25,6 +26,15 @@ type Envelope struct {
 	Type     string        // content type of body and reply
 	Role     Role          // of the requester
 	Trace    string        // traceparent of the client, "" if there is none
+}
+
+// TraceID is the trace that a traceparent names, in hex; "" if it is none.
+func TraceID(traceparent string) string {
+	id, _, _, ok := contract.ParseTraceparent(traceparent)
+	if !ok {
+		return ""
+	}
+	return hex.EncodeToString(id[:])
 }
 
 // Role is what somebody may do. It follows from the subject that a request comes by, since that is what the broker's permissions keep
@@ -87,7 +97,7 @@ func valuesOf(h map[string][]string) given {
 	one := func(key string) string { return one(h, key) }
 	return given{
 		replyTo: one(HeaderReplyTo), kind: one(HeaderContentType), job: one(HeaderJob), replay: one(HeaderReplay),
-		mode: one(HeaderMode), deadline: one(HeaderDeadline), trace: one(contract.HeaderTraceparent), role: one(HeaderRole),
+		mode: one(HeaderMode), deadline: one(HeaderDeadline), trace: one(HeaderTraceparent), role: one(HeaderRole),
 	}
 }
 

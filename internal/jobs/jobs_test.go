@@ -105,9 +105,12 @@ func TestRecordsKeepWhatTheyHold(t *testing.T) {
 	rec := &Record{Stream: 5, Generation: 2, LastSequence: 9, Ended: map[uint64]Kind{11: Cancelled, 12: Expired}, State: []byte{1, 2}, StateVersion: 7,
 		LM: []byte{0x80}, Created: at, Updated: at, Jobs: 3, Host: "h", Worker: "w", Last: &Outcome{Job: "j", Sequence: 9, Epoch: 4, Attempt: 2,
 			Hash: [32]byte{1}, Kind: Failed, Mode: ModeCall, DeadLettered: true, ReplyTo: "_INBOX.x", Type: JSON, Body: []byte{0x80}, Failures: []Failure{{2, Timeout, "c", "m", "h/1", "T", at}}}}
-	got, err := ParseRecord(rec.Append(nil))
-	if err != nil || !reflect.DeepEqual(got, rec) {
-		t.Errorf("record: %v\n%+v\n%+v", err, got, rec)
+	for _, trace := range []string{"", "4bf92f3577b34da6a3ce929d0e0e4736"} {
+		rec.Last.Trace = trace
+		got, err := ParseRecord(rec.Append(nil))
+		if err != nil || !reflect.DeepEqual(got, rec) {
+			t.Errorf("record: %v\n%+v\n%+v", err, got, rec)
+		}
 	}
 	head := &AttemptRecord{Stream: 5, Epoch: 4, Sequence: 9, Attempt: 2, NotBefore: at, Delay: 400 * time.Millisecond, Delivered: 3,
 		Failures: []Failure{{1, Timeout, "c", "m", "h/1", "T", at}, {2, Python, "c", "m", "", "", time.Time{}}}}
@@ -115,8 +118,10 @@ func TestRecordsKeepWhatTheyHold(t *testing.T) {
 		t.Errorf("head: %v\n%+v\n%+v", err, got, head)
 	}
 	res := &Result{Session: "s", Job: "j", Sequence: 9, Attempt: 2, Hash: [32]byte{3}, Kind: Succeeded, Body: []byte{0xc0}, Stored: at}
-	if got, err := ParseResult(res.Append(nil)); err != nil || !reflect.DeepEqual(got, res) {
-		t.Errorf("result: %v\n%+v\n%+v", err, got, res)
+	for _, res.Trace = range []string{"", "4bf92f3577b34da6a3ce929d0e0e4736"} {
+		if got, err := ParseResult(res.Append(nil)); err != nil || !reflect.DeepEqual(got, res) {
+			t.Errorf("result: %v\n%+v\n%+v", err, got, res)
+		}
 	}
 }
 

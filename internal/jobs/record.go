@@ -39,11 +39,12 @@ type Outcome struct {
 	Type         string    // content type of the reply
 	Body         []byte    // reply, MessagePack
 	Failures     []Failure // of a dead-lettered job: its dead letter can be written again
+	Trace        string    // id of the job's trace, "" if it has none
 }
 
 // Result is the outcome as the store of results keeps it.
 func (o *Outcome) Result(session string, stored time.Time) *Result {
-	return &Result{Session: session, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: stored}
+	return &Result{Session: session, Job: o.Job, Sequence: o.Sequence, Attempt: o.Attempt, Hash: o.Hash, Kind: o.Kind, Body: o.Body, Stored: stored, Trace: o.Trace}
 }
 
 // Record is the durable state of a session (key s.<session>). One compare-and-set writes state, last sequence and outcome.
@@ -105,7 +106,7 @@ func (r *Record) Append(dst []byte) []byte {
 }
 
 func (o *Outcome) append(dst []byte) []byte {
-	dst = wire.AppendArray(dst, 13)
+	dst = wire.AppendArray(dst, 13+traced(o.Trace))
 	dst = wire.AppendStr(dst, o.Job)
 	dst = wire.AppendUint(dst, o.Sequence)
 	dst = wire.AppendUint(dst, o.Epoch)
@@ -117,7 +118,22 @@ func (o *Outcome) append(dst []byte) []byte {
 	dst = wire.AppendStr(dst, o.ReplyTo)
 	dst = wire.AppendStr(dst, o.Type)
 	dst = wire.AppendBin(dst, o.Body)
-	return appendHistoryMore(appendHistory(dst, o.Failures), o.Failures)
+	return appendTrace(appendHistoryMore(appendHistory(dst, o.Failures), o.Failures), o.Trace)
+}
+
+// traced is how many fields a trace takes.
+func traced(id string) int {
+	if id == "" {
+		return 0
+	}
+	return 1
+}
+
+func appendTrace(dst []byte, id string) []byte {
+	if id == "" {
+		return dst
+	}
+	return wire.AppendStr(dst, id)
 }
 
 // ParseRecord reads the stored form; ErrNewer when a newer version wrote it.
@@ -216,12 +232,13 @@ type Result struct {
 	Kind     Kind
 	Body     []byte // reply, MessagePack
 	Stored   time.Time
+	Trace    string // id of the job's trace, "" if it has none
 }
 
 // Append writes the stored form.
 func (r *Result) Append(dst []byte) []byte {
 	dst = slices.Grow(dst, fixedBytes+len(r.Body))
-	dst = wire.AppendArray(dst, 9)
+	dst = wire.AppendArray(dst, 9+traced(r.Trace))
 	dst = wire.AppendUint(dst, RecordVersion)
 	dst = wire.AppendStr(dst, r.Session)
 	dst = wire.AppendStr(dst, r.Job)
@@ -230,7 +247,7 @@ func (r *Result) Append(dst []byte) []byte {
 	dst = wire.AppendBin(dst, r.Hash[:])
 	dst = wire.AppendStr(dst, string(r.Kind))
 	dst = wire.AppendBin(dst, r.Body)
-	return wire.AppendInt(dst, r.Stored.UnixMilli())
+	return appendTrace(wire.AppendInt(dst, r.Stored.UnixMilli()), r.Trace)
 }
 
 // ParseResult reads the stored form.
@@ -243,7 +260,12 @@ func ParseResult(b []byte) (*Result, error) {
 	r.Hash = in.hash()
 	r.Kind, r.Body = in.kind(), in.body()
 	r.Stored = time.UnixMilli(in.int())
-	if err := in.close(n - 9); err != nil {
+	extra := n - 9
+	if extra > 0 {
+		r.Trace = in.str()
+		extra--
+	}
+	if err := in.close(extra); err != nil {
 		return nil, fmt.Errorf("result: %w", err)
 	}
 	return r, nil
@@ -259,6 +281,10 @@ func (in *fields) outcome() *Outcome {
 		o.Failures = in.history()
 		in.historyMore(o.Failures)
 		n -= 2
+	}
+	if n > 11 { // what is traced
+		o.Trace = in.str()
+		n--
 	}
 	for range n - 11 {
 		in.keep(in.Skip())

@@ -62,6 +62,7 @@ const (
 	HeaderReplay      = contract.HeaderReplay
 	HeaderRole        = contract.HeaderRole
 	HeaderContentType = contract.HeaderContentType
+	HeaderTraceparent = contract.HeaderTraceparent
 
 	HeaderError     = contract.HeaderError
 	HeaderErrorCode = contract.HeaderErrorCode

@@ -191,7 +191,7 @@ func (w *commit) outcome(c *Core) *jobs.Outcome {
 	}
 	t := c.cur
 	o := &jobs.Outcome{Job: t.Env.Job, Sequence: t.Sequence, Epoch: c.epoch, Attempt: t.Attempt, Hash: t.Req.Hash,
-		Kind: KindOf(c.attempt.err), Mode: t.Env.Mode, ReplyTo: t.Env.ReplyTo, Type: t.Env.Type, Body: c.attempt.reply(c)}
+		Kind: KindOf(c.attempt.err), Mode: t.Env.Mode, ReplyTo: t.Env.ReplyTo, Type: t.Env.Type, Body: c.attempt.reply(c), Trace: t.Trace}
 	if o.DeadLettered = o.Kind == jobs.Failed && t.dead; o.DeadLettered {
 		o.Failures = t.Failures
 	}

@@ -12,6 +12,7 @@ type Job struct {
 	Sequence uint64
 	Stored   time.Time // broker's clock
 	Env      jobs.Envelope
+	Trace    string      // id of its trace, "" if it has none
 	Bad      *jobs.Error // what is wrong with the headers
 	Size     int
 	Data     []byte // nil when it was not kept: it is read again when the job starts

@@ -166,5 +166,5 @@ func (t *Task) earlyResult(c *Core, kind jobs.Kind) *jobs.Result {
 		e = cancelled()
 	}
 	reply := jobs.Reply{Job: t.Env.Job, Session: c.ref.ID, Host: c.cfg.Host, State: c.ledger.label(), Err: e}
-	return &jobs.Result{Session: c.ref.ID, Job: t.Env.Job, Sequence: t.Sequence, Hash: t.Req.Hash, Kind: kind, Body: reply.Append(nil), Stored: c.now()}
+	return &jobs.Result{Session: c.ref.ID, Job: t.Env.Job, Sequence: t.Sequence, Hash: t.Req.Hash, Kind: kind, Body: reply.Append(nil), Stored: c.now(), Trace: t.Trace}
 }

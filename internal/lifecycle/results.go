@@ -228,7 +228,7 @@ func (w *resultsJournal) commit(c *Core) {
 	e := &c.ending
 	*e = ending{ttl: jobs.ResultTTL(t.Env.Mode), answer: o.Body,
 		reply:  Address{To: t.Env.ReplyTo, Type: t.Env.Type, Job: t.Env.Job, Attempt: t.Attempt},
-		result: &jobs.Result{Job: t.Env.Job, Sequence: t.Sequence, Attempt: t.Attempt, Hash: t.Req.Hash, Kind: KindOf(c.attempt.err), Body: o.Body, Stored: c.now()}}
+		result: &jobs.Result{Job: t.Env.Job, Sequence: t.Sequence, Attempt: t.Attempt, Hash: t.Req.Hash, Kind: KindOf(c.attempt.err), Body: o.Body, Stored: c.now(), Trace: t.Trace}}
 	if e.result.Kind == jobs.Failed && t.dead {
 		e.deadLetter, e.doubt = e.deadLetterOf(c, t.Job, o), true
 	}

@@ -139,6 +139,7 @@ func (r *receiver) expect(t *testing.T, trace, parent, want string, shown ...str
 
 const module = `
 import os
+import time
 
 import dspy
 
@@ -149,6 +150,13 @@ from dspex_worker import WorkerError, command, current_job
 def fails_once() -> str:
     if current_job().attempt == 1:
         raise WorkerError("python", "flaky", "once", retryable=True)
+    return "done"
+
+
+@command("until")
+def until(path: str) -> str:
+    while not os.path.exists(path):
+        time.sleep(0.01)
     return "done"
 
 
@@ -308,5 +316,52 @@ job predict
 	r.expect(t, traceID(7), clientSpan, r.tree(traceID(7), clientSpan))
 	if found := r.of(traceID(6)); len(found) != 0 {
 		t.Errorf("%d spans of a trace that is not sampled", len(found))
+	}
+}
+
+// TestATraceIsFoundByItsJob looks the trace of a job up while it runs and when it has ended, in a session and without one, with a span of its
+// client and without.
+func TestATraceIsFoundByItsJob(t *testing.T) {
+	r, d := deployment(t, nil)
+	c, ctx := d.Client(), t.Context()
+	unsampled := dspex.WithTraceparent("00-" + traceID(3) + "-" + clientSpan + "-00")
+	for n, row := range map[int]struct {
+		session string
+		trace   []dspex.SubmitOption
+		want    string
+	}{1: {"s1", []dspex.SubmitOption{parent(1)}, traceID(1)}, 2: {"", []dspex.SubmitOption{parent(2)}, traceID(2)}, 3: {"s3", []dspex.SubmitOption{unsampled}, traceID(3)}, 4: {"s4", nil, ""}, 5: {"", nil, ""}} {
+		path := filepath.Join(t.TempDir(), "done")
+		submit := c.Submit
+		if row.session == "" {
+			submit = func(ctx context.Context, _, command string, args dspex.Args, opts ...dspex.SubmitOption) (dspex.Receipt, error) {
+				return c.SubmitAnonymous(ctx, dspex.LaneInteractive, command, args, opts...)
+			}
+		}
+		job, err := submit(ctx, row.session, "until", dspex.Args{"path": path}, row.trace...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waits, err := c.GetJob(ctx, job.Job); err != nil || waits.Status.Final() || waits.TraceID != row.want {
+			t.Errorf("%d runs: %+v, %v", n, waits, err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Wait(ctx, job.Job); err != nil {
+			t.Fatal(err)
+		}
+		ended, err := c.GetJob(ctx, job.Job)
+		if err != nil || row.want != "" && ended.TraceID != row.want {
+			t.Errorf("%d has ended: %+v, %v", n, ended, err)
+		}
+		if n == 3 { // has no spans
+			continue
+		}
+		within := "job until\n  queue\n  checkout\n  attempt\n    program until\n"
+		if row.want == "" {
+			r.expect(t, ended.TraceID, "", within)
+		} else {
+			r.expect(t, ended.TraceID, clientSpan, within)
+		}
 	}
 }

@@ -134,21 +134,14 @@ func (l *Lookup) cancelQueued(ctx context.Context, a query) *jobs.Error {
 		return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job could not be cancelled: %v", err).Again()
 	}
 	for _, subject := range a.session.QueueSubjects() {
-		seq, err := l.sequenceOf(ctx, stream.Anonymous, a, subject)
+		m, err := l.messageOf(ctx, stream.Anonymous, a, subject)
 		if errors.Is(err, stream.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return broken(err)
 		}
-		m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, stream.Anonymous, seq)
-		if errors.Is(err, stream.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return broken(err)
-		}
-		failed, err := l.attemptsOf(ctx, a, seq)
+		failed, err := l.attemptsOf(ctx, a, m.Sequence)
 		if err != nil {
 			return broken(err)
 		}

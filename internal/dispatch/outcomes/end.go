@@ -21,7 +21,7 @@ func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, ki
 	from, env, _ := jobs.ParseStored(m.Subject, m.Header, m.Sequence, e.broker.Accounts())
 	req, _ := jobs.ParseRequest(env.Type, m.Data, e.broker.MaxPayload/2)
 	reply := jobs.Reply{Job: env.Job, Attempt: attempts, Err: why}
-	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time}
+	res := &jobs.Result{Job: env.Job, Sequence: m.Sequence, Attempt: attempts, Hash: req.Hash, Kind: kind, Body: reply.Append(nil), Stored: m.Time, Trace: jobs.TraceID(env.Trace)}
 	if _, err := e.broker.Results.PutSync(from.Session.ResultKey(env.Job), res.Append(nil), 0, jobs.ResultTTL(env.Mode)); err != nil {
 		e.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome

@@ -102,7 +102,7 @@ func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, ba
 				return nil, false, unknownJob()
 			}
 			outcome, attempts, bad := l.stageOf(look, a, at)
-			return found(a, outcome, attempts, nil), false, bad
+			return found(a, outcome, attempts, nil, at.trace), false, bad
 		}
 		select {
 		case <-ctx.Done():
@@ -118,6 +118,7 @@ func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, ba
 type place struct {
 	subject  string
 	sequence uint64 // 0: nowhere
+	trace    string // id of the trace that its client named, "" if it named none
 }
 
 // locate finds a job that has no outcome yet by its message.
@@ -128,9 +129,9 @@ func (l *Lookup) locate(ctx context.Context, a query) (place, *jobs.Error) {
 	}
 	found := place{}
 	for _, subject := range a.session.QueueSubjects() {
-		seq, err := l.sequenceOf(ctx, name, a, subject)
-		if err == nil && (found.sequence == 0 || seq < found.sequence) {
-			found = place{subject, seq}
+		m, err := l.messageOf(ctx, name, a, subject)
+		if err == nil && (found.sequence == 0 || m.Sequence < found.sequence) {
+			found = place{subject, m.Sequence, jobs.TraceID(m.Header.Get(jobs.HeaderTraceparent))}
 		}
 		if err != nil && !errors.Is(err, stream.ErrNotFound) {
 			return place{}, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()

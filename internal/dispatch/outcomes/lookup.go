@@ -90,28 +90,28 @@ func unknownJob() *jobs.Error {
 		WithHint("outcomes are kept for 15 minutes after a call and 24 hours after a queued job; ids belong to their session")
 }
 
-// sequenceOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
-func (l *Lookup) sequenceOf(ctx context.Context, name string, a query, subject string) (uint64, error) {
+// messageOf finds the earliest outstanding message of a job id: at most a session's queue is walked.
+func (l *Lookup) messageOf(ctx context.Context, name string, a query, subject string) (stream.Stored, error) {
 	if seq, ok := jobs.JobSequence(a.job); ok {
 		m, err := l.broker.Reads.Sequence(ctx, l.broker.NC, name, seq)
 		if err == nil && jobs.SourceOf(m.Subject).Session != a.session {
 			err = stream.ErrNotFound
 		}
-		return seq, err
+		return m, err
 	}
 	const most = 4096
 	next := uint64(1)
 	for range most {
 		m, err := l.broker.Reads.Next(ctx, l.broker.NC, name, subject, next)
 		if err != nil {
-			return 0, err
+			return m, err
 		}
 		if m.Header.Get(jobs.HeaderJob) == a.job {
-			return m.Sequence, nil
+			return m, nil
 		}
 		next = m.Sequence + 1
 	}
-	return 0, stream.ErrNotFound
+	return stream.Stored{}, stream.ErrNotFound
 }
 
 const maxWait = 10 * time.Minute
@@ -120,12 +120,15 @@ const maxWait = 10 * time.Minute
 func validReplay(id string) bool { return jobs.ValidSession(id) }
 
 // found is the answer of jobs.get.
-func found(a query, outcome string, attempts int, reply []byte) []byte {
+func found(a query, outcome string, attempts int, reply []byte, trace string) []byte {
 	fields := 3
 	if a.session.ID != "" {
 		fields++
 	}
 	if reply != nil {
+		fields++
+	}
+	if trace != "" {
 		fields++
 	}
 	b := wire.AppendMap(nil, 2)
@@ -139,6 +142,9 @@ func found(a query, outcome string, attempts int, reply []byte) []byte {
 	}
 	if a.session.ID != "" {
 		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session.ID)
+	}
+	if trace != "" {
+		b = wire.AppendStr(wire.AppendStr(b, "trace_id"), trace)
 	}
 	return b
 }
@@ -156,7 +162,7 @@ func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool,
 	if err != nil {
 		return nil, false, jobs.Errorf(jobs.Session, jobs.CodeRecordUnreadable, "the outcome cannot be read: %v", err)
 	}
-	return found(a, string(r.Kind), r.Attempt, r.Body), true, nil
+	return found(a, string(r.Kind), r.Attempt, r.Body, r.Trace), true, nil
 }
 
 // outcomeAfter returns the answer for a job that has no message, nor had an outcome before: it may have ended between the two looks, or
@@ -176,5 +182,5 @@ func (l *Lookup) outcomeAfter(ctx context.Context, a query) (body []byte, ended 
 	if err != nil || rec.Last == nil || rec.Last.Job != a.job || rec.Outlived(l.broker.Clock.Now()) {
 		return nil, false, nil //nolint:nilerr // what cannot be read has no outcome to tell
 	}
-	return found(a, string(rec.Last.Kind), rec.Last.Attempt, rec.Last.Body), true, nil
+	return found(a, string(rec.Last.Kind), rec.Last.Attempt, rec.Last.Body, rec.Last.Trace), true, nil
 }

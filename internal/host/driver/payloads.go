@@ -14,12 +14,15 @@ const payloadBudget = 8 << 20
 
 // Payloads makes jobs of deliveries, and keeps the payloads of those that wait within a budget.
 type Payloads struct {
-	on   *stream.Access
-	held atomic.Int64 // bytes
+	on    *stream.Access
+	trace func(*lifecycle.Job, jobs.Source) string
+	held  atomic.Int64 // bytes
 }
 
-// NewPayloads keeps none.
-func NewPayloads(on *stream.Access) *Payloads { return &Payloads{on: on} }
+// NewPayloads keeps none. trace is the id of a job's trace.
+func NewPayloads(on *stream.Access, trace func(*lifecycle.Job, jobs.Source) string) *Payloads {
+	return &Payloads{on: on, trace: trace}
+}
 
 // Held is how many bytes are kept.
 func (p *Payloads) Held() int64 { return p.held.Load() }
@@ -28,6 +31,7 @@ func (p *Payloads) Held() int64 { return p.held.Load() }
 func (p *Payloads) Parse(d *stream.Delivery) (j *lifecycle.Job, from jobs.Source) {
 	j = &lifecycle.Job{Sequence: d.Sequence, Stored: d.Stored, Came: p.on.Clock.Mono(), Delivery: d.Reply, Size: len(d.Data), Data: d.Data}
 	from, j.Env, j.Bad = jobs.ParseStored(d.Subject, d.Header, j.Sequence, p.on.Accounts())
+	j.Trace = p.trace(j, from)
 	return j, from
 }
 

@@ -58,6 +58,15 @@ func (r *Recorder) TraceID(t *lifecycle.Task) string {
 	return ""
 }
 
+// TraceOf is the trace of a job as operators look it up: that of its span, or the one that its client named though it is not sampled.
+func (r *Recorder) TraceOf(j *lifecycle.Job, from jobs.Source) string {
+	of, _ := r.spans.tracer.Of(tracing.Job{Traceparent: j.Env.Trace, Tenant: from.Session.Tenant, Session: from.Session.ID, Lane: from.Lane, Sequence: j.Sequence, Stored: j.Stored})
+	if of.Sampled() {
+		return of.TraceID()
+	}
+	return jobs.TraceID(j.Env.Trace)
+}
+
 // AsksFor is what the worker is to report of a call (contract/frame.md).
 func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
 	switch of, _ := r.spans.of(t); {

@@ -26,11 +26,18 @@ Exit status: 0 also for a job that failed. Otherwise as for call.`,
 		}
 		e := insight.Explain(insight.Look(ctx, c, job))
 		if !a.Text() {
-			return a.Say(map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts, "why": e.Why, "next": e.Next})
+			out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts, "why": e.Why, "next": e.Next}
+			if job.TraceID != "" {
+				out["trace_id"] = job.TraceID
+			}
+			return a.Say(out)
 		}
 		fmt.Fprintln(a.Out, cli.Word(e.Why))
 		if e.Next != "" {
 			fmt.Fprintln(a.Out, a.Paint(a.Out, cli.Dim, cli.Word(e.Next)))
+		}
+		if job.TraceID != "" {
+			fmt.Fprintln(a.Out, a.Paint(a.Out, cli.Dim, "trace "+cli.Word(job.TraceID)))
 		}
 		return nil
 	})

@@ -90,12 +90,15 @@ Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call
 func sayJob(a *cli.App, job dspex.Job) error {
 	if !a.Text() {
 		out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts}
+		if job.TraceID != "" {
+			out["trace_id"] = job.TraceID
+		}
 		if job.Reply != nil {
 			out["reply"] = job.Reply.Raw
 		}
 		return a.Say(out)
 	}
-	a.Table(a.Out, "", []cli.Row{{"job", cli.Word(job.ID)}, {"session", cli.Word(job.Session)}, {"outcome", cli.Word(string(job.Status))}, {"attempts", fmt.Sprint(job.Attempts)}})
+	a.Table(a.Out, "", []cli.Row{{"job", cli.Word(job.ID)}, {"session", cli.Word(job.Session)}, {"outcome", cli.Word(string(job.Status))}, {"attempts", fmt.Sprint(job.Attempts)}, {"trace", cli.Word(job.TraceID)}})
 	var e *dspex.Error
 	switch {
 	case errors.As(job.Err, &e):
