@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/natstest"
 )
 
 // openBatch begins an atomic batch of its own, as any client may that can publish, and leaves it open.
@@ -187,5 +188,41 @@ func TestWhatComesBetweenTheCountAndTheWriteIsNotMissed(t *testing.T) {
 	}
 	if n := a.stored(t, Jobs); n != 4 {
 		t.Errorf("%d are stored, want 4", n)
+	}
+}
+
+// In a cluster the broker proposes all messages at once, and other writes of the subjects may be under way.
+func TestAClusterStoresMessagesTogetherOrNotAtAll(t *testing.T) {
+	c := natstest.RunCluster(t)
+	nc := natstest.Connect(t, c.Servers[0])
+	a, err := NewAccess(nc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Ensure(t.Context(), a.JS, Settings{Partitions: 4, Replicas: 3, JobsBytes: 64 << 20, ResultsBytes: 64 << 20, DeadBytes: 64 << 20, AuditBytes: 64 << 20, BatchBytes: 64 << 20, ObjectBytes: 64 << 20, SessionQueue: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Begin(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	if err := a.StoreTogether(t.Context(), Jobs, several("dspex.session.s1", 3), nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		all, queues := twoQueues(3)
+		if err := a.StoreTogether(t.Context(), Jobs, all, queues); !errors.Is(err, ErrSubjectFull) {
+			t.Fatal(err)
+		}
+	}
+	all, queues := twoQueues(2)
+	if err := a.StoreTogether(t.Context(), Jobs, all, queues); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.StoreTogether(t.Context(), Anonymous, several("dspex.anonymous.batch", contract.MaxTogether), nil); err != nil {
+		t.Fatal(err)
+	}
+	if jobs, anonymous := a.stored(t, Jobs), a.stored(t, Anonymous); jobs != 6 || anonymous != contract.MaxTogether {
+		t.Errorf("%d and %d messages, want 6 and %d", jobs, anonymous, contract.MaxTogether)
 	}
 }

@@ -37,6 +37,21 @@ func TestBatchesAreTheTenants(t *testing.T) {
 	})
 }
 
+// TestJobsTogetherAreTheTenants uses the same ids on both sides.
+func TestJobsTogetherAreTheTenants(t *testing.T) {
+	both(t, func(t *testing.T, us string, mine, theirs client) {
+		own := "together_of_" + us
+		jobs := []any{m{"job": "same", "command": "append", "args": m{"x": us}, "session": "together"}, m{"job": own, "command": "append", "args": m{"x": us}, "session": "together"}}
+		mine.succeeds("dspex.rpc.jobs.submit", m{"jobs": jobs})
+		mine.succeeds("dspex.rpc.jobs.submit", m{"jobs": jobs})
+		got := mine.succeeds("dspex.rpc.jobs.get", m{"session": "together", "job": own, "wait_ms": 30000})
+		if strings.Count(got, `"`+us+`"`) != 2 || strings.Contains(got, `"`+other(us)+`"`) {
+			t.Errorf("%s: the job is %s", us, got)
+		}
+		theirs.fails("job_unknown", "dspex.rpc.jobs.get", m{"session": "together", "job": own})
+	})
+}
+
 func other(us string) string {
 	if us == "acme" {
 		return "globex"

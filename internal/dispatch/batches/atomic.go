@@ -190,7 +190,8 @@ func (a *Atomic) readEntry(tenant string, raw []byte, j *entry) (bad *jobs.Error
 func (a *Atomic) field(j *entry, key string, value []byte) (own bool, bad *jobs.Error) {
 	in := wire.NewReader(value)
 	var to *string
-	code, expected := jobs.CodeBadRequest, ""
+	code := jobs.CodeBadRequest
+	var expected string
 	var allowed func(string) bool
 	switch key {
 	case "job":
