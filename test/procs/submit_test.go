@@ -59,11 +59,11 @@ func TestJobsTogetherAreStoredAllOrNoneWhoeverDies(t *testing.T) {
 	var striking sync.WaitGroup
 	var accepted, unclear []int
 	for n := range groups {
-		switch {
-		case n%40 == 15:
+		switch n % 40 {
+		case 15:
 			striking.Wait()
 			striking.Go(func() { b.kill(); b.start() })
-		case n%40 == 35:
+		case 35:
 			striking.Wait()
 			dispatcher.signal(os.Kill)
 			dispatcher = d.start("dispatcher", fmt.Sprint("d", n))

@@ -41,7 +41,7 @@ func TestBatchesAreTheTenants(t *testing.T) {
 func TestJobsTogetherAreTheTenants(t *testing.T) {
 	both(t, func(t *testing.T, us string, mine, theirs client) {
 		own := "together_of_" + us
-		jobs := []any{m{"job": "same", "command": "append", "args": m{"x": us}, "session": "together"}, m{"job": own, "command": "append", "args": m{"x": us}, "session": "together"}}
+		jobs := []any{m{"job": "same", "command": "append", "args": m{"x": us}, "session": "together"}, m{"job": own, "command": "append", "args": m{"x": us}, "session": "together"}, m{"job": own, "command": "sleep", "args": m{"ms": 100}, "session": "together_2"}}
 		mine.succeeds("dspex.rpc.jobs.submit", m{"jobs": jobs})
 		mine.succeeds("dspex.rpc.jobs.submit", m{"jobs": jobs})
 		got := mine.succeeds("dspex.rpc.jobs.get", m{"session": "together", "job": own, "wait_ms": 30000})
