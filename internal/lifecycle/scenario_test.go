@@ -259,7 +259,8 @@ func (s *scenario) job(seq uint64, o map[string]string) *Job {
 	j.Env, j.Bad = jobs.ParseHeaders(h, seq)
 	s.jobs[seq] = j
 	if _, dropped := o["dropped"]; dropped {
-		j.Unkept = true
+		j.Weigh(s.r.cfg)
+		j.Data = nil
 	}
 	return j
 }
