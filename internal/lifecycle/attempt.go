@@ -108,10 +108,10 @@ func (a *attempt) answered(c *Core, ev *Event) {
 	case c.cut:
 		c.leave()
 		return
-	case out.Stale:
+	case out.Stale && a.gaveUp == nil:
 		a.begun(c)
 		return
-	case out.GaveUp:
+	case out.Stale, out.GaveUp: // the time of one that did not start may be over, too: its slot serves no other call
 		out.Err = a.gaveUp
 	}
 	if out.Err == nil {

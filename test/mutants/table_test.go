@@ -34,6 +34,8 @@ var mutants = []mutant{
 	{name: "a session loaded by whoever holds it", rule: "Rule 7", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"lifecycle.record.load",
 		"	if ev.Owner != Mine {\n		return errFenced\n	}\n",
 		""}}},
+	{name: "a call that did not go out is sent though its time is over", rule: "Rule 7", edits: []edit{{"lifecycle.attempt.answered",
+		"case out.Stale && a.gaveUp == nil:", "case out.Stale:"}}},
 	{name: "late write without reading again", rule: "Rule 7", aim: []string{"host frozen for over an hour"}, edits: []edit{decides("lifecycle.record.fresh", "	return r.read && !r.lapsed(c)")}},
 	{name: "what the broker let wait is written as it was", rule: "Rule 7", aim: []string{"host frozen for over an hour"}, edits: []edit{{"lifecycle.commit.write",
 		"	if !c.session.journal.may(c) {\n		return\n	}\n	next",

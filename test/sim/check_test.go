@@ -42,6 +42,7 @@ func check(h *history, idle time.Duration) []string {
 	c.objectsComeFirst()
 	c.uploadsAreThere()
 	c.everyJobEnds()
+	c.pairsAreWhole()
 	c.answersAreOutcomes()
 	c.startsInOrder()
 	c.attemptsAllowed()

@@ -104,6 +104,10 @@ func (c *client) do(n int, o op) {
 		c.call(o)
 		return
 	}
+	if o.paired() {
+		c.submitPair(o)
+		return
+	}
 	c.publish(o)
 }
 

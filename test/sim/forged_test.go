@@ -103,7 +103,10 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 		"a dead letter from nowhere":         {func(h *history) { h.all = append(h.all, event{kind: deadLetter, text: "s.2"}) }, "dead letters, want 0"},
 		"a dead-lettered job without letter": {func(h *history) { h.find(committed, 0).record.Last.DeadLettered = true }, "dead letters, want 1"},
 		"an accepted job is not there":       {func(h *history) { h.drop(stored, 0) }, "never stored"},
-		"a conflict without reason":          {func(h *history) { h.find(answered, 0).text = jobs.CodeConflict }, "has one payload"},
+		"one of two that belong together is stored": {func(h *history) {
+			h.all = append(h.all, event{kind: together, session: "s", job: "a", text: "s_pair"})
+		}, "one is stored"},
+		"a conflict without reason": {func(h *history) { h.find(answered, 0).text = jobs.CodeConflict }, "has one payload"},
 		"an accepted job is unknown": {func(h *history) {
 			h.all = append(h.all, event{kind: lookedUp, session: "s", job: "a", text: jobs.CodeJobUnknown})
 		}, "does not know it"},

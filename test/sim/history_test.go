@@ -25,6 +25,7 @@ const (
 	answered kind = "answered" // the reply of a job, by inbox or from jobs.get
 	lookedUp kind = "lookedup" // jobs.get returned something else
 	uploaded kind = "uploaded" // the arguments of a job are stored, whole
+	together kind = "together" // it submits a job with another one, both or none
 	cancels  kind = "cancels"  // it requests the end of a job, or receives what became of that
 	taken    kind = "taken"    // a batch was submitted
 	pageRead kind = "pageread" // it reads how a job of a batch ended
