@@ -86,14 +86,17 @@ func TestTheCheckersCatchForgeries(t *testing.T) {
 		"an answer to another payload": {func(h *history) { e := h.find(answered, 0); e.asked, e.list = "x", []string{"a#1"} }, "of another payload"},
 		"a result without a commit":    {func(h *history) { h.drop(committed, 1) }, "without a commit"},
 		"a commit comes twice":         {func(h *history) { e := *h.find(committed, 1); e.attempt, e.body = 1, "x"; h.all = append(h.all, e) }, "committed twice"},
-		"commits change places":        {func(h *history) { h.find(committed, 0).seq = 3 }, "is committed after"},
-		"an old epoch commits":         {func(h *history) { h.find(committed, 1).epoch = 4 }, "commits after epoch"},
-		"a turn is forgotten":          {func(h *history) { h.find(committed, 1).body = h.find(committed, 0).body }, "committed were"},
-		"a reset is invented":          {func(h *history) { h.find(committed, 1).body = resetBody(t) }, "says reset"},
-		"an attempt starts twice":      {func(h *history) { h.find(began, 2).attempt = 1 }, "starts twice"},
-		"one attempt too many":         {func(h *history) { e := *h.find(began, 2); e.attempt = 3; h.all = append(h.all, e) }, "the job allows 2"},
-		"a job overtakes":              {func(h *history) { h.find(began, 1).at = h.find(began, 0).at }, "before a (sequence 1) has ended"},
-		"a retry does not wait":        {func(h *history) { h.find(began, 2).at -= 11 * time.Millisecond }, "not before"},
+		"commits change places": {func(h *history) {
+			e := h.find(committed, 0)
+			e.seq, e.record.Last.Sequence = 3, 3
+		}, "is committed after"},
+		"an old epoch commits":    {func(h *history) { h.find(committed, 1).epoch = 4 }, "commits after epoch"},
+		"a turn is forgotten":     {func(h *history) { h.find(committed, 1).body = h.find(committed, 0).body }, "committed were"},
+		"a reset is invented":     {func(h *history) { h.find(committed, 1).body = resetBody(t) }, "says reset"},
+		"an attempt starts twice": {func(h *history) { h.find(began, 2).attempt = 1 }, "starts twice"},
+		"one attempt too many":    {func(h *history) { e := *h.find(began, 2); e.attempt = 3; h.all = append(h.all, e) }, "the job allows 2"},
+		"a job overtakes":         {func(h *history) { h.find(began, 1).at = h.find(began, 0).at }, "before a (sequence 1) has ended"},
+		"a retry does not wait":   {func(h *history) { h.find(began, 2).at -= 11 * time.Millisecond }, "not before"},
 		"a job expires early": {func(h *history) {
 			m, r := h.find(stored, 1), h.find(resulted, 1)
 			m.header, r.result.Kind = nats.Header{jobs.HeaderDeadline: {"1000"}}, jobs.Expired
