@@ -23,7 +23,7 @@ CLIENTS_READY := $(CLIENTS_VENV)/.complete-$(call sum,python/requirements/client
 MODEL_READY  := $(MODEL_VENV)/.complete-$(call sum,python/requirements/model.txt)
 NODE_READY   := $(NODE)/node_modules/.complete-$(call sum,$(NODE)/package-lock.json)
 
-.PHONY: help setup build docker image up down demo bench test test-go test-python test-model sim mutants chaos test-mixed test-containers lint clean
+.PHONY: help setup build docker image up down demo bench test test-go test-python test-model sim mutants chaos test-mixed test-containers test-grafana lint clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,11 +72,14 @@ down: ## stop what `make up` started; jobs and sessions stay in their volumes
 	umask 077; for user in DISPATCHER HOST CLIENT OPERATOR BACKUP; do \
 	  echo "DSPEX_$${user}_PASSWORD=p$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done >$@
 
-test: test-go test-python ## everything that must pass: vet, unit, race, contract and end-to-end tests, Python, real DSPy
+test: test-go test-python test-grafana ## everything that must pass: vet, unit, race, contract and end-to-end tests, Python, real DSPy
 
 test-go: setup
 	go vet ./...
 	DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python DSPEX_TEST_CLIENTS_PYTHON=$(abspath $(CLIENTS_VENV))/bin/python go test -race -timeout 30m ./...
+
+test-grafana: setup ## deploy/grafana.json by Grafana's model and Prometheus' parser, with the metrics of a deployment that runs
+	cd test/grafana && DSPEX_TEST_PYTHON=$(abspath $(VENV))/bin/python go test .
 
 test-python: setup
 	cd python && PYTHONDONTWRITEBYTECODE= $(abspath $(VENV))/bin/python -m pytest -q
@@ -113,10 +116,10 @@ chaos: ## three real brokers with accounts, dispatchers, hosts and two tenants: 
 lint: $(PYTHON_READY) ## gofmt, vet, go mod tidy, golangci-lint, ruff, mypy
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
-	for module in . tools test/containers; do go -C $$module mod tidy -diff || exit 1; done
+	for module in . tools test/containers test/grafana; do go -C $$module mod tidy -diff || exit 1; done
 	go -C tools build -o $(CURDIR)/bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
-	cd test/containers && go vet ./... && ../../bin/golangci-lint run ./...
+	for module in test/containers test/grafana; do (cd $$module && go vet ./... && ../../bin/golangci-lint run ./...) || exit 1; done
 	cd python && $(abspath $(VENV))/bin/ruff check . && $(abspath $(VENV))/bin/ruff format --check . && $(abspath $(VENV))/bin/mypy
 
 clean: ## remove what the build made

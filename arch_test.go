@@ -19,7 +19,7 @@ var arrows = map[string][]string{
 	"cmd/dspex/internal/gatewaycmd": {"", "cmd/dspex/internal/cli", "internal/daemon", "internal/gateway", "internal/gateway/mcptools", "internal/link", "internal/logfeed", "internal/tokens", "internal/tracing"},
 	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/gateway", "internal/logfeed", "internal/pyenv", "internal/tracing"},
 	"cmd/dspex/internal/top":        {"", "cmd/dspex/internal/cli", "internal/insight"},
-	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/tenants"},
+	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/insight", "internal/tenants"},
 	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/config", "internal/control", "internal/daemon", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},
 	"docs":                          {"internal/config", "internal/dispatch", "internal/host", "internal/natstest", "internal/pyproc"},
 	"dspextest":                     {"", "internal/contract", "internal/devserver", "internal/mock", "internal/natstest"},

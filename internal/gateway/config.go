@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/gateway/dashboard"
 	"github.com/dspex/dspex/internal/tokens"
 	"github.com/dspex/dspex/internal/tracing"
 )
@@ -23,6 +26,7 @@ type Config struct {
 	Models      []string        // profiles of language models that /v1/models shows
 	Tokens      string          // file of tokens; "": none
 	Traces      *tracing.Tracer // nil: there are no spans
+	TraceURL    string          // address of a trace for people, with {trace_id}; "": the dashboard has no links to traces
 	// Tenants are the connections of those beside the default one, by name.
 	Tenants map[string]*dspex.Client
 	Log     *slog.Logger
@@ -31,6 +35,9 @@ type Config struct {
 	BodyTime   time.Duration // that a client may take to send a body
 	WriteTime  time.Duration // that one write of an answer may wait for its client
 }
+
+// TraceURLHelp is the help text of --trace-url.
+const TraceURLHelp = "address of a trace in your tracing system, with {trace_id} in place of its id: the dashboard's page of a job leads there"
 
 // Defaults and bounds.
 const (
@@ -72,6 +79,10 @@ func (c Config) Check() error {
 		if _, err := tokens.Read(c.Tokens); err != nil {
 			wrong = append(wrong, fmt.Errorf("--tokens: %w", err))
 		}
+	}
+	if u, err := url.Parse(strings.ReplaceAll(c.TraceURL, dashboard.TraceID, "")); c.TraceURL != "" &&
+		(err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || !strings.Contains(c.TraceURL, dashboard.TraceID)) {
+		wrong = append(wrong, fmt.Errorf("--trace-url must be an address with %s, such as http://127.0.0.1:16686/trace/%[1]s", dashboard.TraceID))
 	}
 	return errors.Join(append(wrong, c.checkListen())...)
 }

@@ -2,8 +2,11 @@ package gateway_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,9 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/dspextest"
 	"github.com/dspex/dspex/internal/gateway"
+	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/tokens"
 )
 
@@ -74,7 +80,7 @@ func TestEveryPageIsSmallAndHasAStrictPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := serve(t, c, gateway.Config{})
-	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/kept", "/sessions", "/session?id=bob", "/hosts", "/worker?name=dev/0", "/breakers", "/letters", "/models", "/batches"} {
+	for _, path := range []string{"", "/jobs", "/job?id=k1&session=bob", "/kept", "/sessions", "/session?id=bob", "/hosts", "/worker?name=dev/0", "/breakers", "/letters", "/logs", "/models", "/batches"} {
 		a := visit(t, base+"/dashboard"+path)
 		if a.StatusCode != 200 || len(a.text) > 100_000 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
 			t.Errorf("%q: %d, %d bytes\n%.300s", path, a.StatusCode, len(a.text), a.text)
@@ -211,7 +217,7 @@ func TestATokenThatMayOnlyCallReadsWhatClientsMayAsk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for page, status := range map[string]int{"": 200, "/jobs": 200, "/job?id=k1&session=bob-1": 200, "/job?id=k1&session=eve-1": 404, "/hosts": 403, "/breakers": 403} {
+	for page, status := range map[string]int{"": 200, "/jobs": 200, "/job?id=k1&session=bob-1": 200, "/job?id=k1&session=eve-1": 404, "/hosts": 403, "/breakers": 403, "/logs": 403} {
 		if a := visit(t, base+"/dashboard"+page, cookie(call)); a.StatusCode != status {
 			t.Errorf("%s with the role call: %d", page, a.StatusCode)
 		}
@@ -230,6 +236,100 @@ func TestATokenThatMayOnlyCallReadsWhatClientsMayAsk(t *testing.T) {
 	}
 }
 
+// TestThePageOfLogsShowsTheLatestLinesOfAllProcesses has two processes with nothing but a log, one of which writes script.
+func TestThePageOfLogsShowsTheLatestLinesOfAllProcesses(t *testing.T) {
+	pool := dspextest.Open(t, dspextest.WithMode("mock_adapter"))
+	host, dispatcher := logging(t, pool.URL(), "worker-host", "h1"), logging(t, pool.URL(), "dispatcher", "d1")
+	host.Info("worker_output", "text", `<script>alert("x")</script>`, "worker", "h1/0")
+	dispatcher.Error("broker_error", "job", "k1", "session", "bob")
+	for range 150 {
+		host.Info("many", "text", strings.Repeat("&", 4096))
+	}
+	base := serve(t, pool.Client(), gateway.Config{})
+	a := visit(t, base+"/dashboard/logs")
+	if a.StatusCode != 200 || len(a.text) > 100_000 || strings.Contains(a.text, "<script>alert") || !strings.Contains(a.text, "&amp;&amp;&amp;") || !strings.Contains(a.text, `id="part"`) {
+		t.Errorf("%d, %d bytes: %.3000s", a.StatusCode, len(a.text), a.text)
+	}
+	for query, want := range map[string][2]string{
+		"level=warn": {"/dashboard/job?id=k1&amp;session=bob", "&amp;&amp;&amp;"}, "text=ALERT": {"&lt;script&gt;alert", "broker_error"}, "name=d1": {"dispatcher/d1", "h1/0"}, "session=bob": {"broker_error", "h1/0"},
+		"level=loud": {"the level must be info, warn or error", "broker_error"},
+	} {
+		a := visit(t, base+"/dashboard/logs?"+query)
+		if text := strings.ToLower(a.text); a.StatusCode != 200 || !strings.Contains(text, want[0]) || strings.Contains(text, want[1]) || strings.Contains(text, `id="part"`) {
+			t.Errorf("%s: %d %s", query, a.StatusCode, a.text)
+		}
+	}
+	stream, err := http.Get(base + "/dashboard/live?part=logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	in := bufio.NewScanner(stream.Body)
+	in.Buffer(nil, 1<<20)
+	n := 0
+	for in.Scan() {
+		if n++; n > 60 { // one a second
+			t.Fatal("no new line came")
+		}
+		if strings.Contains(in.Text(), "a new line") {
+			return
+		}
+		if strings.Contains(in.Text(), "many") { // what was there is shown: now something happens
+			host.Warn("a new line")
+		}
+	}
+	t.Errorf("nothing new came: %v", in.Err())
+}
+
+// logging runs a process that has nothing but a log.
+func logging(t *testing.T, broker, process, name string) *slog.Logger {
+	t.Helper()
+	nc, err := nats.Connect(broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed := logfeed.New(process, name)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- feed.Serve(ctx, nc) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		nc.Close()
+	})
+	for nc.NumSubscriptions() == 0 || nc.Flush() != nil {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not subscribe")
+		}
+	}
+	return slog.New(feed.Handler(slog.NewTextHandler(io.Discard, nil))) //nolint:sloglint // the discarding one takes no level
+}
+
+// TestAJobLeadsToItsTrace: to the address that the operator gave, with nothing but an id in it.
+func TestAJobLeadsToItsTrace(t *testing.T) {
+	pool := dspextest.Open(t, dspextest.WithMode("mock_adapter"))
+	c := pool.Client()
+	if _, err := c.Execute(t.Context(), "bob", "predict", dspex.Args{"question": "x"}, dspex.WithJobID("k1"), dspex.WithTraceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")); err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{"": "<dd class=\"id\">4bf92f3577b34da6a3ce929d0e0e4736</dd>", "https://traces.example/t/{trace_id}?x=1": `<a href="https://traces.example/t/4bf92f3577b34da6a3ce929d0e0e4736?x=1"`} {
+		base := serve(t, c, gateway.Config{TraceURL: url})
+		if a := visit(t, base+"/dashboard/job?id=k1&session=bob"); !strings.Contains(a.text, want) {
+			t.Errorf("%q: %s", url, a.text)
+		}
+		if a := visit(t, base+"/v1/jobs/k1?session=bob"); !strings.Contains(a.text, `"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736"`) {
+			t.Errorf("%s", a.text)
+		}
+	}
+	for _, wrong := range []string{"https://traces.example/", "javascript:alert({trace_id})", "ftp://x/{trace_id}", "/t/{trace_id}"} {
+		if err := (gateway.Config{TraceURL: wrong}).Check(); err == nil || !strings.Contains(err.Error(), "--trace-url must be an address with {trace_id}") {
+			t.Errorf("%s: %v", wrong, err)
+		}
+	}
+}
+
 func TestTheDashboardOfATenantHasNothingOfAnother(t *testing.T) {
 	path := tokenFile(t)
 	acme := bearer(t, path, tokens.Token{Tenant: "acme", Role: tokens.Operate})
@@ -241,7 +341,7 @@ func TestTheDashboardOfATenantHasNothingOfAnother(t *testing.T) {
 	if a := visit(t, base+"/dashboard/job?id=k1&session=bob", cookie(acme)); a.StatusCode != 404 {
 		t.Errorf("a job of another tenant: %d", a.StatusCode)
 	}
-	for _, page := range []string{"/hosts", "/breakers"} {
+	for _, page := range []string{"/hosts", "/breakers", "/logs"} {
 		for _, more := range []string{"X-None: 1", "X-Tenant: default"} {
 			if a := visit(t, base+"/dashboard"+page, cookie(acme)+"; dspex_tenant=default", more); a.StatusCode != 403 {
 				t.Errorf("%s: %d", page, a.StatusCode)

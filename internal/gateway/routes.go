@@ -77,7 +77,7 @@ func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gate
 	g := &Gateway{client: client, cfg: cfg.withDefaults(), metrics: newMetrics(client)}
 	g.feeds = newFeeds(g.cfg.MaxRequests)
 	g.ready.connected, g.ready.ask = client.Connected, client.Health
-	g.board = &dashboard.Server{Who: g.looks}
+	g.board = &dashboard.Server{Who: g.looks, Trace: g.cfg.TraceURL}
 	if cfg.Tokens != "" {
 		var err error
 		if g.tokens, err = g.cfg.openTokens(); err != nil {

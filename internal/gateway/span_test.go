@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,26 @@ func TestARequestHasASpanBelowItsClientsAndAboveItsJobs(t *testing.T) {
 		}
 		if len(root.GetParentSpanId()) != 0 || hex.EncodeToString(root.GetTraceId()) != rootTrace {
 			t.Errorf("%v", root)
+		}
+	}
+}
+
+// TestTheHistogramOfRequestsLeadsToATrace reads the metrics as Prometheus does when it keeps exemplars.
+func TestTheHistogramOfRequestsLeadsToATrace(t *testing.T) {
+	const trace, path = "4bf92f3577b34da6a3ce929d0e0e4736", "/v1/sessions/bob/jobs"
+	url, finish := traced(t, 1)
+	defer finish()
+	for _, sampled := range []string{"00", "01"} {
+		if a := send(t, "POST", url+path, `{"command":"request"}`, "Traceparent: 00-"+trace+"-00f067aa0ba902b7-"+sampled); a.StatusCode != 200 {
+			t.Fatalf("%d %s", a.StatusCode, a.text)
+		}
+		a := send(t, "GET", url+"/metrics", "", "Accept: application/openmetrics-text; version=1.0.0")
+		if kind := a.Header.Get("Content-Type"); !strings.HasPrefix(kind, "application/openmetrics-text") || !strings.HasSuffix(a.text, "# EOF\n") {
+			t.Fatalf("%s: %s", kind, a.text)
+		}
+		exemplar := regexp.MustCompile(`(?m)^dspex_gateway_request_seconds_bucket\{[^}]*route="POST /v1/sessions/\{session\}/jobs"[^#\n]*# \{trace_id="` + trace + `"\} [0-9.e-]+ [0-9.e+]+$`)
+		if found := exemplar.MatchString(a.text); found != (sampled == "01") {
+			t.Errorf("sampled %s: an exemplar is there: %v\n%s", sampled, found, a.text)
 		}
 	}
 }

@@ -195,6 +195,16 @@ func TestLinesAreSentWhileSomebodyFollows(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsAsLargeAsItsLines(t *testing.T) {
+	_, log, _, ask := served(t)
+	for range kept {
+		log.Info("m", "text", strings.Repeat("&", maxValue))
+	}
+	if a := ask(`{"tail": 1000}`); len(a.Lines) != kept {
+		t.Errorf("%d lines", len(a.Lines))
+	}
+}
+
 func TestARequestThatIsWrongIsAnsweredWithWhatIs(t *testing.T) {
 	_, log, _, ask := served(t)
 	log.Info("line")

@@ -1,6 +1,7 @@
 package logfeed
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -113,11 +114,13 @@ func (f *Feed) answer(m *nats.Msg, room int) {
 	if m.Reply == "" {
 		return
 	}
-	body, err := json.Marshal(reply)
-	if err != nil {
+	var body bytes.Buffer
+	to := json.NewEncoder(&body)
+	to.SetEscapeHTML(false) // lines have the size that was counted
+	if err := to.Encode(reply); err != nil {
 		panic(err) // the lines are JSON
 	}
-	_ = m.Respond(body)
+	_ = m.Respond(body.Bytes())
 }
 
 // last returns the last lines of a level or above, the oldest first.

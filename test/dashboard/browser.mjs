@@ -154,7 +154,7 @@ async function signOut() {
 }
 
 async function draw() {
-  for (const [name, scheme, width, height] of [['overview', 'light', 1280, 780], ['overview', 'dark', 1280, 780], ['sessions', 'light', 1280, 720], ['letter', 'light', 1280, 840], ['hosts', 'dark', 1280, 720], ['failed', 'light', 1280, 640], ['jobs', 'light', 360, 720]]) {
+  for (const [name, scheme, width, height] of [['overview', 'light', 1280, 780], ['overview', 'dark', 1280, 780], ['sessions', 'light', 1280, 720], ['letter', 'light', 1280, 840], ['hosts', 'dark', 1280, 720], ['failed', 'light', 1280, 640], ['jobs', 'light', 360, 720], ['worker', 'light', 1280, 720], ['logs', 'dark', 1280, 720]]) {
     await open(pages[name])
     await page.setViewportSize({ width, height })
     await page.emulateMedia({ colorScheme: scheme })

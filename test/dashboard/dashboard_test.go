@@ -190,7 +190,7 @@ func fill(t *testing.T, c *dspex.Client) string {
 	}
 	text, err := json.Marshal(map[string]string{
 		"overview": "/dashboard", "jobs": "/dashboard/jobs", "kept": "/dashboard/kept", "sessions": "/dashboard/sessions", "hosts": "/dashboard/hosts", "worker": "/dashboard/worker?name=dev/0", "breakers": "/dashboard/breakers",
-		"letters": "/dashboard/letters", "models": "/dashboard/models", "batches": "/dashboard/batches", "batch": "/dashboard/batch?id=evening", "session": "/dashboard/session?id=alice",
+		"letters": "/dashboard/letters", "logs": "/dashboard/logs", "models": "/dashboard/models", "batches": "/dashboard/batches", "batch": "/dashboard/batch?id=evening", "session": "/dashboard/session?id=alice",
 		"job": job(dspex.JobRef{Session: "alice", ID: "first"}), "failed": job(failed), "running": job(running), "letter": fmt.Sprintf("/dashboard/letter?seq=%d", letter),
 		"nothing": "/dashboard/kept?state=expired",
 	})

@@ -15,6 +15,9 @@ import (
 	"github.com/dspex/dspex"
 )
 
+// TraceID is the place of a trace's id in an address.
+const TraceID = "{trace_id}"
+
 // Root is the path of the dashboard.
 const Root = "/dashboard"
 
@@ -40,6 +43,7 @@ type Caller struct {
 type Server struct {
 	Who   func(context.Context) Caller // sent the request
 	Known func(token string) bool      // nil: there are no tokens, and no login
+	Trace string                       // address of a trace, with TraceID in place of its id; "": none
 
 	ctx  context.Context // ends with the server
 	stop context.CancelFunc

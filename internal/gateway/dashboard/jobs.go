@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,8 +135,12 @@ type jobView struct {
 	Show     string // address that shows it
 	Live     bool
 	Cancel   bool
+	Trace    string // address of its trace
 	Command  string
 }
+
+// traceID is what the id of a trace is like.
+var traceID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // job is the page of one job.
 func (s *Server) job(ctx context.Context, r *http.Request, sc scope) (any, error) {
@@ -150,6 +155,9 @@ func (s *Server) job(ctx context.Context, r *http.Request, sc scope) (any, error
 	}
 	v := jobView{Job: found, Live: !found.Status.Final(), Error: asError(found.Err)}
 	v.Cancel = v.Live && sc.operates
+	if s.Trace != "" && traceID.MatchString(found.TraceID) {
+		v.Trace = strings.ReplaceAll(s.Trace, TraceID, found.TraceID)
+	}
 	v.Why = insight.Explain(sc.facts(ctx, found))
 	if w, err := s.watch(sc); err == nil {
 		v.Attempts, v.Command = w.tail.attempts(sc, ref)

@@ -15,7 +15,7 @@ const (
 )
 
 // liveParts are the pages of which a part moves as a whole: the name of its template.
-var liveParts = map[string]string{"hosts": "hosts-live", "breakers": "breakers-live", "jobs": "jobs-live"}
+var liveParts = map[string]string{"hosts": "hosts-live", "breakers": "breakers-live", "jobs": "jobs-live", "logs": "logs-live"}
 
 // live sends what moves as it moves.
 func (s *Server) live(w http.ResponseWriter, r *http.Request) {
@@ -126,6 +126,8 @@ func (w *watch) part(page, name string) string {
 		data = w.breakers()
 	case "jobs":
 		data = w.jobList(jobFilter{}, 1)
+	case "logs":
+		data = w.logs.newest()
 	}
 	var b strings.Builder
 	if templates[page].ExecuteTemplate(&b, name, data) != nil {

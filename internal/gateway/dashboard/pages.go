@@ -20,6 +20,7 @@ var pages = []page{
 	{Root + "/breakers", "breakers", "Breakers", true, fleet, nil, (*Server).breakersPage},
 	{Root + "/letters", "letters", "Dead letters", true, operator, []string{"session", "category", "code", "replayed", "cursor"}, (*Server).deadLetters},
 	{Root + "/letter", "letter", "Dead letter", false, operator, []string{"seq", "show"}, (*Server).deadLetter},
+	{Root + "/logs", "logs", "Logs", true, fleet, []string{"level", "name", "session", "text"}, (*Server).logsPage},
 	{Root + "/models", "models", "Models", true, unprefixed, nil, (*Server).models},
 	{Root + "/batches", "batches", "Batches", true, unprefixed, []string{"cursor"}, (*Server).batches},
 	{Root + "/batch", "batch", "Batch", false, unprefixed, []string{"id"}, (*Server).batch},

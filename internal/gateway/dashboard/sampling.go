@@ -62,6 +62,9 @@ func (w *watch) run(ctx context.Context) {
 		}
 		if follows {
 			w.lookAgain(ctx)
+			if more := w.logs.turn(ctx, w.scope.own); more != nil {
+				following.Go(more)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -64,6 +64,7 @@ type watch struct {
 	scope  scope
 	source *patient
 	tail   tail
+	logs   logTail
 
 	mu      sync.Mutex
 	seen    insight.History

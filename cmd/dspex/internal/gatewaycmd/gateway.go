@@ -54,6 +54,7 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 	f.StringVar(&cfg.Cert, "tls-cert", "", "file of the certificate, for HTTPS")
 	f.StringVar(&cfg.Key, "tls-key", "", "file of the certificate's key")
 	traces.RequestFlags(f)
+	f.StringVar(&cfg.TraceURL, "trace-url", "", gateway.TraceURLHelp)
 	return cmd
 }
 

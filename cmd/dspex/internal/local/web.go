@@ -19,6 +19,7 @@ import (
 // web is the gateway of `dspex dev`.
 type web struct {
 	listen   string
+	traceURL string
 	listener net.Listener // nil: no HTTP
 	traces   *tracing.Tracer
 	wg       sync.WaitGroup
@@ -28,10 +29,13 @@ type web struct {
 const noHTTP = "none"
 
 func (w *web) flags(f *pflag.FlagSet) {
+	f.StringVar(&w.traceURL, "trace-url", "", gateway.TraceURLHelp)
 	f.StringVar(&w.listen, "http", gateway.DefaultListen, "HOST:PORT of HTTP, as of dspex gateway; port 0 takes a free one, as the default does when it is taken; none")
 }
 
-func (w *web) config() gateway.Config { return gateway.Config{Listen: w.listen, ListenFlag: "--http"} }
+func (w *web) config() gateway.Config {
+	return gateway.Config{Listen: w.listen, ListenFlag: "--http", TraceURL: w.traceURL}
+}
 
 func (w *web) check() error {
 	if w.listen == noHTTP {

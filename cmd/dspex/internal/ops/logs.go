@@ -13,6 +13,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/insight"
 )
 
 // Logs is `dspex logs`.
@@ -136,7 +137,7 @@ func (w *logWriter) write(l dspex.LogLine) error {
 		w.day = day
 	}
 	name := nameOf(l)
-	text := logText(l)
+	text := cli.Word(insight.LineText(l))
 	if width := w.Width(w.Out); width > 0 {
 		text = fold(text, len("15:04:05.000  error  ")+max(w.names, utf8.RuneCountInString(name))+len("  "), width)
 	}
@@ -170,16 +171,7 @@ func fold(text string, at, width int) string {
 	return b.String()
 }
 
-// nameOf is how people call a process: a worker-host by its name.
-func nameOf(l dspex.LogLine) string {
-	switch l.Process {
-	case "worker-host":
-		return cli.Word(l.Name)
-	case l.Name:
-		return cli.Word(l.Process)
-	}
-	return cli.Word(l.Process + "/" + l.Name)
-}
+func nameOf(l dspex.LogLine) string { return cli.Word(insight.ProcessOf(l)) }
 
 func levelColour(level string) string {
 	switch level {
@@ -189,25 +181,4 @@ func levelColour(level string) string {
 		return cli.Yellow
 	}
 	return cli.Green
-}
-
-// logText is the message and the fields; of what a worker printed the text comes first.
-func logText(l dspex.LogLine) string {
-	var parts []string
-	if text := l.Field("text"); text != "" && (l.Message == "worker_output" || l.Message == "worker_log") {
-		parts = append(parts, cli.Word(text))
-	} else {
-		parts = append(parts, cli.Word(l.Message))
-	}
-	for _, f := range l.Fields {
-		if f.Key == "text" && parts[0] == cli.Word(l.Field("text")) {
-			continue
-		}
-		value := cli.Word(cli.Plain(f.Value))
-		if strings.Contains(value, " ") || value == "" {
-			value = fmt.Sprintf("%q", value)
-		}
-		parts = append(parts, cli.Word(f.Key)+"="+value)
-	}
-	return strings.Join(parts, " ")
 }
