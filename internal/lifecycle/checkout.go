@@ -33,11 +33,11 @@ func (o *checkout) acquire(c *Core) {
 func (o *checkout) outwaited(c *Core, _ *Event) {
 	if o.bounded {
 		e := jobs.NoWorkerFree(c.cfg.CheckoutTimeout)
-		o.withdraw(c, e)
+		c.withdraw(e)
 		o.notStarted(c, e)
 		return
 	}
-	o.withdraw(c, jobs.DeadlinePassed("a worker"))
+	c.withdraw(jobs.DeadlinePassed("a worker"))
 	c.attempt.expire(c, "a worker")
 }
 

@@ -86,15 +86,21 @@ type Core struct {
 	journal journal
 	session *sessionBooks // of which both are, nil: an anonymous job
 
-	queue    queue
+	*work // nil while no job is at work: a host can have 100,000 sessions that wait
+
+	queue   queue
+	trouble trouble
+	side    side
+	asks    asks
+}
+
+// work is the parts that the job at work passes.
+type work struct {
 	prep     preparation
 	checkout checkout
 	attempt  attempt
 	retry    retry
 	ending   ending
-	trouble  trouble
-	side     side
-	asks     asks
 }
 
 // NewSession makes the core of a session in an epoch of its partition. stream is the identity of the stream that its sequences
@@ -214,9 +220,9 @@ func (c *Core) to(s State) {
 // wait has the state resume after d.
 func (c *Core) wait(d time.Duration) { c.alarm = c.at(d) }
 
-// reset drops what was known of the job that was at work.
-func (c *Core) reset() {
-	c.prep, c.checkout, c.attempt, c.retry = preparation{}, checkout{}, attempt{}, retry{}
+// begin makes a job the one at work, from its start.
+func (c *Core) begin(j *Job, fresh bool) {
+	c.cur, c.work = &Task{Job: j, Session: c.ref, Fresh: fresh}, &work{}
 }
 
 // first is the job at the front: the one at work, else the first of the queue, nil if there is none.

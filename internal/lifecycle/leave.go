@@ -74,7 +74,7 @@ func (o *checkout) release(c *Core, out *Output, retries bool) {
 }
 
 // withdraw stops waiting for a slot, a token or a breaker. e is what the job gets for it, nil if that is not the reason.
-func (o *checkout) withdraw(c *Core, e *jobs.Error) {
+func (c *Core) withdraw(e *jobs.Error) {
 	switch c.state {
 	case AwaitSlot:
 		c.do(Action{Kind: Withdraw, Op: c.awaits, Task: c.cur, Err: e})
@@ -107,10 +107,10 @@ func (c *Core) ack() {
 func (c *Core) leave() {
 	c.trouble.cleared(c)
 	c.side.room(c)
-	if c.checkout.slot != 0 {
-		c.checkout.release(c, nil, false)
-	}
 	if c.cur != nil {
+		if c.checkout.slot != 0 {
+			c.checkout.release(c, nil, false)
+		}
 		c.do(Action{Kind: Forget, Job: c.cur.Job})
 	}
 	c.next()
@@ -119,8 +119,7 @@ func (c *Core) leave() {
 // next turns to the next job.
 func (c *Core) next() {
 	c.to(Idle)
-	c.cur, c.ending = nil, ending{}
-	c.reset()
+	c.cur, c.work = nil, nil
 	c.queue.since, c.alive = c.mono, c.mono
 	c.queue.next(c)
 }
@@ -136,8 +135,7 @@ func (c *Core) void() {
 		c.leave()
 		return
 	}
-	c.reset()
-	c.cur = &Task{Job: c.cur.Job, Session: c.ref, Fresh: c.cur.Fresh}
+	c.begin(c.cur.Job, c.cur.Fresh)
 	c.prep.prepare(c, nil)
 }
 
@@ -161,7 +159,7 @@ func (c *Core) end(cut bool) {
 		c.attempt.giveUp(c, cancelled()) // the worker answers, and then the job is left
 	case c.cut && c.journal.handsBack(c):
 	case c.cut || !c.state.started():
-		c.checkout.withdraw(c, nil)
+		c.withdraw(nil)
 		c.leave()
 	}
 }

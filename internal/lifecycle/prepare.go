@@ -156,7 +156,7 @@ func (p *preparation) compared(c *Core, ev *Event) {
 
 // unparked does not wait for the breaker any longer: the deadline has come.
 func (p *preparation) unparked(c *Core, ev *Event) {
-	c.checkout.withdraw(c, nil)
+	c.withdraw(nil)
 	p.prepare(c, ev)
 }
 

@@ -80,7 +80,7 @@ func (q *queue) granted(c *Core, ev *Event) {
 
 // take makes the first of the queue the job at work.
 func (q *queue) take(c *Core) {
-	c.cur = &Task{Job: q.jobs[0], Session: c.ref, Fresh: q.fresh}
+	c.begin(q.jobs[0], q.fresh)
 	q.jobs, q.fresh = slices.Delete(q.jobs, 0, 1), false
 	c.asks.turned(c, c.cur.Job)
 	c.prep.prepare(c, nil)
@@ -116,10 +116,10 @@ func (a *attempt) cancel(c *Core) {
 	case Running:
 		a.giveUp(c, cancelled())
 	case AwaitSlot, AwaitRetry, AwaitRoom:
-		c.checkout.withdraw(c, cancelled())
+		c.withdraw(cancelled())
 		a.start(c, nil)
 	case AwaitBreaker:
-		c.checkout.withdraw(c, nil)
+		c.withdraw(nil)
 		c.prep.prepare(c, nil)
 	}
 }

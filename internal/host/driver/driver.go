@@ -130,9 +130,13 @@ func (d *Driver) drain() {
 		d.all.Telemetry.Queues.Set(d.Ref, n)
 	}
 	rests := d.core.Quiet()
-	if rests {
+	switch {
+	case rests:
 		d.rest()
-	} else {
+	case d.core.State() == lifecycle.AwaitToken: // perhaps for long, with 100,000 others
+		d.inbox = nil
+		fallthrough
+	default:
 		d.arm()
 	}
 	d.mu.Unlock()
