@@ -33,11 +33,11 @@ func (o *checkout) acquire(c *Core) {
 func (o *checkout) outwaited(c *Core, _ *Event) {
 	if o.bounded {
 		e := jobs.NoWorkerFree(c.cfg.CheckoutTimeout)
-		c.withdraw(e)
+		c.queue.withdraw(c, e)
 		o.notStarted(c, e)
 		return
 	}
-	c.withdraw(jobs.DeadlinePassed("a worker"))
+	c.queue.withdraw(c, jobs.DeadlinePassed("a worker"))
 	c.attempt.expire(c, "a worker")
 }
 

@@ -74,7 +74,7 @@ func (o *checkout) release(c *Core, out *Output, retries bool) {
 }
 
 // withdraw stops waiting for a slot, a token or a breaker. e is what the job gets for it, nil if that is not the reason.
-func (c *Core) withdraw(e *jobs.Error) {
+func (q *queue) withdraw(c *Core, e *jobs.Error) {
 	switch c.state {
 	case AwaitSlot:
 		c.do(Action{Kind: Withdraw, Op: c.awaits, Task: c.cur, Err: e})
@@ -159,7 +159,7 @@ func (c *Core) end(cut bool) {
 		c.attempt.giveUp(c, cancelled()) // the worker answers, and then the job is left
 	case c.cut && c.journal.handsBack(c):
 	case c.cut || !c.state.started():
-		c.withdraw(nil)
+		c.queue.withdraw(c, nil)
 		c.leave()
 	}
 }

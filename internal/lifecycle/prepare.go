@@ -156,7 +156,7 @@ func (p *preparation) compared(c *Core, ev *Event) {
 
 // unparked does not wait for the breaker any longer: the deadline has come.
 func (p *preparation) unparked(c *Core, ev *Event) {
-	c.withdraw(nil)
+	c.queue.withdraw(c, nil)
 	p.prepare(c, ev)
 }
 

@@ -116,10 +116,10 @@ func (a *attempt) cancel(c *Core) {
 	case Running:
 		a.giveUp(c, cancelled())
 	case AwaitSlot, AwaitRetry, AwaitRoom:
-		c.withdraw(cancelled())
+		c.queue.withdraw(c, cancelled())
 		a.start(c, nil)
 	case AwaitBreaker:
-		c.withdraw(nil)
+		c.queue.withdraw(c, nil)
 		c.prep.prepare(c, nil)
 	}
 }

@@ -210,7 +210,7 @@ func (w *resultsJournal) handsBack(c *Core) bool {
 	switch c.state {
 	case AwaitSlot:
 		if c.awaits != 0 {
-			c.withdraw(nil)
+			c.queue.withdraw(c, nil)
 		}
 		w.retry(c, 0)
 		return true
