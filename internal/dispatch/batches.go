@@ -12,7 +12,7 @@ import (
 
 // newBatches makes what answers requests about batches, and runs them, and what stores jobs all or none (package batches).
 func newBatches(d *Dispatcher) (*batches.Service, *batches.Atomic) {
-	cfg := batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Bounds: d.quotas.Batches, Admit: d.quotas.AdmitAll, Refusal: d.probes.Refusal, Missed: missed(d)}
+	cfg := batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Decided: d.lookup.Decided, Bounds: d.quotas.Batches, Admit: d.quotas.AdmitAll, Refusal: d.probes.Refusal, Missed: missed(d)}
 	return batches.New(cfg), batches.NewAtomic(cfg)
 }
 

@@ -284,6 +284,8 @@ var mutants = []mutant{
 	{name: "a job without session that a batch cancels has no result", rule: "Batches", aim: []string{"batch cancelled while its leader stands still"}, edits: []edit{{"dispatch/batches.runner.cancel",
 		"		if !r.endUntaken(of, job, line) {\n			r.post(batch.NotStopped{Index: index})\n			return\n		}\n", "		r.post(batch.Stopped{Index: index})\n		return\n"}},
 		survives: "what a dispatcher that stood still has sent is never taken: the broker has ended its connection. The result is for one that stops between its look at the lease and its write, which is not simulated"},
+	{name: "a cancelled batch waits for a result that was lost", rule: "Batches", test: "dispatch/batches.TestABatchThatIsCancelledTakesAnOutcomeThatTheRecordAloneHas", edits: []edit{{"dispatch/batches.runner.cancel",
+		"	if err == nil && len(found) == 0 {", "	if false {"}}},
 	{name: "what cannot be run is shown as failed though it was cancelled", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.view.entry",
 		"case index < rec.Opened && len(line.Bad) > 0:", "case len(line.Bad) > 0:"}}},
 	{name: "an erased batch leaves its outcomes", rule: "Batches", aim: []string{withBatches}, edits: []edit{{"dispatch/batches.leader.clear",

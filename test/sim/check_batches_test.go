@@ -211,6 +211,9 @@ func (c *checker) endOf(l *batchHistory, end *batch.Record, index int) jobs.Kind
 	o := stored[0]
 	of := ref{jobs.SessionRef{Tenant: l.tenant, ID: l.lines[index].Session}}.name()
 	results := c.outcomes[of+"/"+batch.JobID(l.key, index)]
+	if e, kept := c.inRecord(event{session: of, job: batch.JobID(l.key, index)}); kept {
+		results = append(slices.Clone(results), e)
+	}
 	switch {
 	case slices.ContainsFunc(results, func(r event) bool { return r.body == string(o.Reply) && r.text == string(o.Kind) }):
 	case string(o.Reply) == string(l.lines[index].Bad):

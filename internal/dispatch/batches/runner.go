@@ -221,6 +221,12 @@ func (r *runner) cancel(ctx context.Context, index int, line batch.Line) {
 		}
 	}
 	found, err := r.s.outcomesOf(ctx, r.record(), []int{index}, func(int) string { return line.Session })
+	if err == nil && len(found) == 0 {
+		var o *jobs.Outcome
+		if o, err = r.s.cfg.Decided(ctx, of, job); o != nil {
+			found = []batch.Outcome{{Index: index, Kind: o.Kind, Attempts: o.Attempt, Reply: o.Body}}
+		}
+	}
 	if err != nil || len(found) == 0 {
 		r.post(batch.NotStopped{Index: index})
 		return

@@ -23,6 +23,8 @@ type Config struct {
 	Leads  func() bool
 	// Cancel ends a job that may be at the broker. An error of code job_unknown reports that it is not.
 	Cancel func(ctx context.Context, of jobs.SessionRef, job string) *jobs.Error
+	// Decided is the outcome that a session's record has of a job, nil: none.
+	Decided func(ctx context.Context, of jobs.SessionRef, job string) (*jobs.Outcome, error)
 	// Bounds are a tenant's: batches that have not ended, and their jobs that wait. 0 stands for the usual ones.
 	Bounds func(tenant string) (batches, jobs int64)
 	// Admit counts jobs of a tenant that are about to be stored, or refuses them.

@@ -166,21 +166,34 @@ func (l *Lookup) outcome(ctx context.Context, a query) (body []byte, ended bool,
 }
 
 // outcomeAfter returns the answer for a job that has no message, nor had an outcome before: it may have ended between the two looks, or
-// have its outcome in its session's record alone, because its stream was lost before the result was stored.
+// have its outcome in its session's record alone.
 func (l *Lookup) outcomeAfter(ctx context.Context, a query) (body []byte, ended bool, bad *jobs.Error) {
-	if body, ended, bad := l.outcome(ctx, a); ended || bad != nil || a.session.ID == "" {
+	if body, ended, bad := l.outcome(ctx, a); ended || bad != nil {
 		return body, ended, bad
 	}
-	e, err := l.broker.Records.Get(ctx, a.session.RecordKey())
+	o, err := l.Decided(ctx, a.session, a.job)
 	if err != nil {
 		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the outcome cannot be read: %v", err).Again()
 	}
-	if !e.Exists {
+	if o == nil {
 		return nil, false, nil
 	}
-	rec, err := jobs.ParseRecord(e.Value)
-	if err != nil || rec.Last == nil || rec.Last.Job != a.job || rec.Outlived(l.broker.Clock.Now()) {
-		return nil, false, nil //nolint:nilerr // what cannot be read has no outcome to tell
+	return found(a, string(o.Kind), o.Attempt, o.Body, o.Trace), true, nil
+}
+
+// Decided is the outcome of a job as its session's record has it, nil if it has none. It has the last one alone: that is needed when a
+// stream was lost before the result was stored, or the results were.
+func (l *Lookup) Decided(ctx context.Context, of jobs.SessionRef, job string) (*jobs.Outcome, error) {
+	if of.ID == "" {
+		return nil, nil
 	}
-	return found(a, string(rec.Last.Kind), rec.Last.Attempt, rec.Last.Body, rec.Last.Trace), true, nil
+	e, err := l.broker.Records.Get(ctx, of.RecordKey())
+	if err != nil || !e.Exists {
+		return nil, err
+	}
+	rec, err := jobs.ParseRecord(e.Value)
+	if err != nil || rec.Last == nil || rec.Last.Job != job || rec.Outlived(l.broker.Clock.Now()) {
+		return nil, nil //nolint:nilerr // what cannot be read has no outcome
+	}
+	return rec.Last, nil
 }
