@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex/internal/affinity"
@@ -117,7 +119,8 @@ func (p *Planner) bring(b *board) error {
 			moves = append(moves, affinity.Move{Partition: n, To: owners[n]})
 		}
 	}
-	asks := map[string]map[int]uint64{}
+	asks, given := map[string]map[int]uint64{}, map[affinity.Move][]int{}
+	defer func() { p.logGiven(given) }()
 	for _, m := range moves {
 		if from, alive := b.known[m.From]; alive && from.Releases && !slices.Contains(b.stale, m.Partition) {
 			ask(asks, m.From, m.Partition, b.entries[m.Partition].epoch)
@@ -127,10 +130,39 @@ func (p *Planner) bring(b *board) error {
 		if _, err := p.broker.Claims.Write(jobs.AssignmentKey(m.Partition), o, b.entries[m.Partition].epoch); err != nil && !errors.Is(err, stream.ErrNotMine) {
 			return fmt.Errorf("partition %d: %w", m.Partition, err)
 		}
-		p.log.Info("assigned", "partition", m.Partition, "from", m.From, "to", m.To)
+		way := affinity.Move{From: m.From, To: m.To}
+		given[way] = append(given[way], m.Partition)
 	}
 	p.held, p.of = owners, b.of
 	return p.askAll(b, asks, true)
+}
+
+// logGiven writes a line for each host that got partitions of another.
+func (p *Planner) logGiven(given map[affinity.Move][]int) {
+	for way, partitions := range given {
+		p.log.Info("assigned", "partitions", spell(partitions), "from", way.From, "to", way.To)
+	}
+}
+
+// spell writes numbers as ranges: 0-7 12 14-15.
+func spell(numbers []int) string {
+	slices.Sort(numbers)
+	var b strings.Builder
+	for i := 0; i < len(numbers); {
+		last := i
+		for last+1 < len(numbers) && numbers[last+1] == numbers[last]+1 {
+			last++
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(strconv.Itoa(numbers[i]))
+		if last > i {
+			b.WriteString("-" + strconv.Itoa(numbers[last]))
+		}
+		i = last + 1
+	}
+	return b.String()
 }
 
 // candidates are the hosts that the plan may give partitions to. Those of earlier releases do not support grouped shards.
