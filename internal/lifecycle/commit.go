@@ -33,6 +33,15 @@ func (w *sessionJournal) may(c *Core) bool {
 	return false
 }
 
+// failed waits before the next try. A write that did not reach the broker may come long after it: what it builds on, and whose the
+// partition is, is read again first. An expected revision does not fence what was lost meanwhile (architecture, rule 7).
+func (w *sessionJournal) failed(c *Core, ev *Event, step Step) {
+	if ev.Fault == Failed {
+		c.session.record.doubt()
+	}
+	c.trouble.fault(c, ev, step)
+}
+
 // still is called before each write, however long the broker let it wait. It reports false when the record is not the one any
 // more that the attempt started from, or reports that the job has ended: an early end whose write seemed to fail can come to
 // light late.
@@ -122,7 +131,7 @@ func (w *commit) written(c *Core, ev *Event) {
 		c.session.journal.judging = true
 		c.session.record.look(c, false)
 	default:
-		c.trouble.fault(c, ev, StepCommit)
+		c.session.journal.failed(c, ev, StepCommit)
 	}
 }
 
@@ -135,13 +144,13 @@ func (w *commit) looked(c *Core, ev *Event) {
 		return
 	}
 	if ev.Fault != NoFault {
-		c.trouble.fault(c, ev, StepCommit)
+		c.session.journal.failed(c, ev, StepCommit)
 		return
 	}
 	cur, err := readRecord(ev.Record)
 	if err != nil {
 		ev.Err = err
-		c.trouble.fault(c, ev, StepCommit)
+		c.session.journal.failed(c, ev, StepCommit)
 		return
 	}
 	// Whose the partition is comes first: a successor's early ends leave this epoch's outcome in the record, under a revision

@@ -51,7 +51,7 @@ func (w *sessionJournal) attemptWritten(c *Core, ev *Event) {
 		w.judging = true
 		r.look(c, false)
 	default:
-		c.trouble.fault(c, ev, StepAttemptRecord)
+		w.failed(c, ev, StepAttemptRecord)
 	}
 }
 
@@ -85,7 +85,7 @@ func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 		return
 	}
 	if ev.Fault != NoFault {
-		c.trouble.fault(c, ev, StepAttemptRecord)
+		w.failed(c, ev, StepAttemptRecord)
 		return
 	}
 	var cur *jobs.AttemptRecord
@@ -93,7 +93,7 @@ func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 		var err error
 		if cur, err = jobs.ParseAttemptRecord(ev.AttemptRecord.Value); errors.Is(err, jobs.ErrNewer) {
 			ev.Err = err
-			c.trouble.fault(c, ev, StepAttemptRecord)
+			w.failed(c, ev, StepAttemptRecord)
 			return
 		}
 	}
