@@ -27,18 +27,19 @@ func (w *sessionJournal) may(c *Core) bool {
 		r.look(c, false)
 	case !w.still(c) || w.refused >= tries:
 		c.void()
+	case w.away:
+		w.away, w.judging = false, true
+		r.look(c, false)
 	default:
 		return true
 	}
 	return false
 }
 
-// failed waits before the next try. A write that did not reach the broker may come long after it: what it builds on, and whose the
-// partition is, is read again first. An expected revision does not fence what was lost meanwhile (architecture, rule 7).
+// failed waits before the next try. A write that did not reach the broker may come long after it: what is there, and whose the partition
+// is, is judged first. An expected revision fences nothing in a store that was lost meanwhile (architecture, rule 7).
 func (w *sessionJournal) failed(c *Core, ev *Event, step Step) {
-	if ev.Fault == Failed {
-		c.session.record.doubt()
-	}
+	w.away = ev.Fault == Failed
 	c.trouble.fault(c, ev, step)
 }
 

@@ -180,6 +180,7 @@ type sessionJournal struct {
 	delay   time.Duration       // of the retry in it, -1: it is about a start
 	refused int                 // writes of the same thing, also of an outcome
 	judging bool                // the look that was requested judges a write
+	away    bool                // the last write did not reach the broker
 }
 
 // commit writes the outcome of a session's job into the record.
