@@ -10,14 +10,14 @@ import (
 func (w *sessionJournal) begin(c *Core) {
 	r := &c.session.record
 	c.cur.base, c.cur.confirmed = r.base(), -sessionLease
-	w.delay, w.refused = -1, 0
+	w.delay, w.refused, w.away = -1, 0, false
 	c.to(Beginning)
 	w.writeAttempt(c)
 }
 
 // retry makes the retry to come durable, requests redelivery after the delay and waits for it.
 func (w *sessionJournal) retry(c *Core, d time.Duration) {
-	w.delay, w.refused = d, 0
+	w.delay, w.refused, w.away = d, 0, false
 	c.to(Postponing)
 	w.writeAttempt(c)
 }
@@ -130,7 +130,7 @@ func (w *sessionJournal) writeFence(c *Core, _ *Event) {
 // commit writes the record: state, last sequence and outcome in one compare-and-set.
 func (w *sessionJournal) commit(c *Core) {
 	r := &c.session.record
-	w.refused, c.session.commit.last = 0, nil
+	w.refused, w.away, c.session.commit.last = 0, false, nil
 	if !r.fences(c) {
 		c.to(Fencing)
 		w.writeFence(c, nil)

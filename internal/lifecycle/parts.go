@@ -29,8 +29,9 @@ type asks []ask
 
 // preparation is what must be read before a job may run.
 type preparation struct {
-	looked  bool // no other job of its id has a result
-	resumed bool // what is known of its earlier attempts is taken up
+	strands *jobs.Outcome // whose result is stored first
+	looked  bool          // no other job of its id has a result
+	resumed bool          // what is known of its earlier attempts is taken up
 }
 
 // checkout is the wait for a slot of a worker, and the slot.

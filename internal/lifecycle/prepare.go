@@ -183,6 +183,7 @@ func (r *record) strands(c *Core) bool {
 	if o == nil {
 		return false
 	}
+	c.prep.strands = o // the record may be read again meanwhile, for another job
 	c.to(Recovering)
 	c.ask(Action{Kind: ReadResult, Job: jobOf(o)})
 	return true
@@ -193,26 +194,29 @@ func jobOf(o *jobs.Outcome) *Job {
 	return &Job{Sequence: o.Sequence, Env: jobs.Envelope{Job: o.Job, Mode: o.Mode}}
 }
 
-func (r *record) strandedRead(c *Core, ev *Event) {
-	o := r.rec.Last
+func (p *preparation) strandedRead(c *Core, ev *Event) {
+	o := p.strands
 	switch {
 	case ev.Fault != NoFault:
-		c.prep.paused(c, ev)
+		p.paused(c, ev)
 	case ev.Result.Exists:
-		r.saved = saved{o.Job, o.Sequence}
-		c.prep.prepare(c, ev)
+		p.strandedSaved(c, ev)
 	default:
 		body := o.Result(c.ref.ID, c.now()).Append(nil)
 		c.ask(Action{Kind: CreateResult, Job: jobOf(o), Body: body, Revision: ev.Result.Revision, TTL: jobs.ResultTTL(o.Mode)})
 	}
 }
 
-func (r *record) strandedStored(c *Core, ev *Event) {
+func (p *preparation) strandedWritten(c *Core, ev *Event) {
 	c.trouble.noteRoom(c, ev, StepResult)
 	if ev.Fault != NoFault { // it may be there: the next try looks
-		c.prep.paused(c, ev)
+		p.paused(c, ev)
 		return
 	}
-	r.saved = saved{r.rec.Last.Job, r.rec.Last.Sequence}
-	c.prep.prepare(c, ev)
+	p.strandedSaved(c, ev)
+}
+
+func (p *preparation) strandedSaved(c *Core, ev *Event) {
+	c.session.record.saved = saved{p.strands.Job, p.strands.Sequence}
+	p.prepare(c, ev)
 }

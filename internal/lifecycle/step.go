@@ -123,7 +123,6 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 	thePreparation := func(c *Core) *preparation { return &c.prep }
 	theCheckout := func(c *Core) *checkout { return &c.checkout }
 	theAttempt := func(c *Core) *attempt { return &c.attempt }
-	theRecord := func(c *Core) *record { return &c.session.record }
 	theJournal := func(c *Core) *sessionJournal { return &c.session.journal }
 	theCommit := func(c *Core) *commit { return &c.session.commit }
 	theEnding := func(c *Core) *ending { return &c.ending }
@@ -139,7 +138,7 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 		AwaitPredecessor: {on: [events]handler{PredecessorGone: of(theQueue, (*queue).start)}, next: []State{AwaitToken}},
 		AwaitToken:       {on: [events]handler{TokenGranted: of(theQueue, (*queue).granted)}, next: prepared},
 		Loading:          {resume: prepare, on: [events]handler{Looked: of(thePreparation, (*preparation).loaded), AttemptsRead: of(func(c *Core) *results { return c.ledger.(*results) }, (*results).attemptsRead)}, next: append(prepared, Postponing)},
-		Recovering:       {resume: prepare, on: [events]handler{ResultRead: of(theRecord, (*record).strandedRead), Wrote: of(theRecord, (*record).strandedStored)}, next: prepared},
+		Recovering:       {resume: prepare, on: [events]handler{ResultRead: of(thePreparation, (*preparation).strandedRead), Wrote: of(thePreparation, (*preparation).strandedWritten)}, next: prepared},
 		Fetching:         {resume: prepare, on: [events]handler{Fetched: of(thePreparation, (*preparation).fetched)}, next: prepared},
 		Checking:         {resume: prepare, on: [events]handler{ResultRead: of(thePreparation, (*preparation).checked)}, next: prepared},
 		Comparing:        {resume: prepare, on: [events]handler{Compared: of(thePreparation, (*preparation).compared)}, next: append(prepared, Postponing)},
