@@ -75,7 +75,7 @@ func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
 
 // begin begins with a duty; j is nil for a renewal.
 func (s *side) begin(c *Core, j *Job, kind jobs.Kind, op uint32) {
-	*s = side{job: j, verdict: op, failed: s.failed, full: s.full, quiet: s.quiet}
+	*s = side{job: j, verdict: op, failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if j != nil {
 		s.early = earlyEnd{kind: kind, task: &Task{Job: j, Session: c.ref}}
 	}
@@ -111,6 +111,8 @@ func (s *side) answer(c *Core, ev *Event) {
 		s.over(c, "")
 	case sideLooking, renewLooking:
 		s.looked(c, ev)
+	case sideOwning:
+		s.early.owned(c, ev)
 	case sideFencing:
 		s.early.fenced(c, ev)
 	case sideWriting:
@@ -157,7 +159,7 @@ func (s *side) over(c *Core, v jobs.CancelVerdict) {
 	if op := s.verdict; op != 0 {
 		c.do(Action{Kind: Verdict, Op: op, Verdict: v})
 	}
-	*s = side{failed: s.failed, full: s.full, quiet: s.quiet}
+	*s = side{failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if c.state == Idle {
 		c.ledger.strip(c)
 	}
@@ -175,7 +177,7 @@ func (s *side) postpone(c *Core, ev *Event, step Step) {
 		s.full = true
 		c.do(Action{Kind: Full, Step: step})
 	}
-	s.quiet = c.mono + brokerPause
+	s.quiet, s.away = c.mono+brokerPause, s.away || ev.Fault == Failed
 	s.over(c, jobs.CancelBusy)
 }
 

@@ -29,6 +29,10 @@ func (e *earlyEnd) write(c *Core) {
 		e.finish(c)
 		return
 	}
+	if s.away { // as with the writes of the job at work
+		s.request(c, sideOwning, Action{Kind: Own})
+		return
+	}
 	if !r.fences(c) {
 		e.noted = r.fence(c)
 		c.side.request(c, sideFencing, Action{Kind: WriteAttemptRecord, Body: e.noted.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
@@ -42,6 +46,18 @@ func (e *earlyEnd) write(c *Core) {
 	next.Ended[s.job.Sequence] = e.kind
 	e.next = &next
 	c.side.request(c, sideWriting, Action{Kind: WriteRecord, Body: r.lossKept(next).Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(0)})
+}
+
+func (e *earlyEnd) owned(c *Core, ev *Event) {
+	switch {
+	case ev.Fault != NoFault:
+		c.side.postpone(c, ev, StepRecord)
+	case ev.Owner != Mine:
+		c.fenced(ev.Owner)
+	default:
+		c.side.away = false
+		e.write(c)
+	}
 }
 
 func (e *earlyEnd) written(c *Core, ev *Event) {

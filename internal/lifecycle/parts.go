@@ -87,6 +87,7 @@ type side struct {
 	awaits  uint32
 	failed  int
 	full    bool       // for lack of room: nothing else must start on this host
+	away    bool       // the last write did not reach the broker
 	quiet   clock.Mono // nothing before, after something failed
 }
 
@@ -96,6 +97,7 @@ const (
 	sideIdle sideStep = iota
 	sideComparing
 	sideLooking
+	sideOwning // whether the partition is still this epoch's
 	sideFencing
 	sideWriting // the early end
 	sideJudging
@@ -110,14 +112,16 @@ const (
 // onRecord reports whether the step is about the record, which nobody else may write then.
 func (s sideStep) onRecord() bool {
 	switch s {
-	case sideLooking, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewAttemptRecord:
+	case sideLooking, sideOwning, sideFencing, sideWriting, sideJudging, renewLooking, renewRecord, renewAttemptRecord:
 		return true
 	}
 	return false
 }
 
 // waits reports whether nothing has been decided yet.
-func (s sideStep) waits() bool { return s == sideComparing || s == sideLooking || s == renewLooking }
+func (s sideStep) waits() bool {
+	return s == sideComparing || s == sideLooking || s == sideOwning || s == renewLooking
+}
 
 // earlyEnd is the end of a job before its turn. The side does one at a time.
 type earlyEnd struct {

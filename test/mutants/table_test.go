@@ -37,6 +37,7 @@ var mutants = []mutant{
 	{name: "a call that did not go out is sent though its time is over", rule: "Rule 7", edits: []edit{{"lifecycle.attempt.answered",
 		"case out.Stale && a.gaveUp == nil:", "case out.Stale:"}}},
 	{name: "a write that did not reach the broker comes without reading again", rule: "Rule 7", edits: []edit{{"lifecycle.sessionJournal.failed", "	w.away = ev.Fault == Failed\n", ""}}},
+	{name: "an early end that did not reach the broker comes whosever the partition is", rule: "Rule 7", edits: []edit{{"lifecycle.earlyEnd.write", "	if s.away {", "	if false {"}}},
 	{name: "late write without reading again", rule: "Rule 7", aim: []string{"host frozen for over an hour"}, edits: []edit{decides("lifecycle.record.fresh", "	return r.read && !r.lapsed(c)")}},
 	{name: "what the broker let wait is written as it was", rule: "Rule 7", aim: []string{"host frozen for over an hour"}, edits: []edit{{"lifecycle.commit.write",
 		"	if !c.session.journal.may(c) {\n		return\n	}\n	next",
