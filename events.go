@@ -27,7 +27,7 @@ type EventFilter struct {
 // eventsHeld is how many events wait for a caller that is slow.
 const eventsHeld = 4096
 
-// Events are the service's events from now on, until the context ends. It needs the permissions of an operator.
+// Events are the service's events from now on, until the context ends, or the connection for good, which is an error. It needs the permissions of an operator.
 func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		come := make(chan *nats.Msg, eventsHeld)
@@ -35,6 +35,8 @@ func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, erro
 		if f.Attempts {
 			subjects = append(subjects, contract.SubjectTelemetry+"*")
 		}
+		closed := a.c.nc.StatusChanged(nats.CLOSED)
+		defer a.c.nc.RemoveStatusListener(closed)
 		var subs []*nats.Subscription
 		for _, subject := range subjects {
 			sub, err := a.c.nc.ChanSubscribe(subject, come)
@@ -49,6 +51,9 @@ func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, erro
 		for {
 			select {
 			case <-ctx.Done():
+				return
+			case <-closed:
+				yield(Event{}, transport(ctx, nats.ErrConnectionClosed, JobRef{}))
 				return
 			case m := <-come:
 				e, err := readEvent(m.Data)

@@ -110,3 +110,36 @@ func TestEventsThatCameTooFastAreCounted(t *testing.T) {
 	}
 	t.Fatal("nothing was counted as lost")
 }
+
+// A connection closes for good when its credentials are refused twice, or by its program.
+func TestWhoFollowsEndsWithItsConnection(t *testing.T) {
+	s := natstest.Run(t)
+	log := logging(t, s, "worker-host", "h1")
+	log.Info("one")
+	for name, follow := range map[string]func(context.Context, *dspex.Client, func()) error{
+		"logs": func(ctx context.Context, c *dspex.Client, end func()) (last error) {
+			for _, err := range c.Admin().Logs(ctx, dspex.LogFilter{Tail: 1, Follow: true}) {
+				last = err
+				end()
+			}
+			return last
+		},
+		"events": func(ctx context.Context, c *dspex.Client, end func()) (last error) {
+			time.AfterFunc(0, end)
+			for _, err := range c.Admin().Events(ctx, dspex.EventFilter{}) {
+				last = err
+			}
+			return last
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			nc := natstest.Connect(t, s)
+			err := follow(ctx, dspex.New(nc), nc.Close)
+			if !errors.Is(err, dspex.ErrConnection) || ctx.Err() != nil {
+				t.Errorf("it must end with an error of the connection, got %v (%v)", err, ctx.Err())
+			}
+		})
+	}
+}

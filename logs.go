@@ -46,7 +46,7 @@ func (l LogLine) Field(key string) string {
 // LogFilter chooses lines. Its zero value has none: set Tail or Follow.
 type LogFilter struct {
 	Tail    int    // the last lines of all processes together, those that the filter chooses
-	Follow  bool   // and the new ones, until the context ends
+	Follow  bool   // and the new ones, until the context ends, or the connection for good, which is an error
 	Level   string // warn: no lines of level info; error: those alone
 	Process string // "": of each
 	Name    string // of a process; "": of each
@@ -214,13 +214,14 @@ func readLogLine(raw []byte) (LogLine, error) {
 
 // follower receives new lines.
 type follower struct {
-	nc   *nats.Conn
-	come chan *nats.Msg
-	subs []*nats.Subscription
+	nc     *nats.Conn
+	closed chan nats.Status // for good
+	come   chan *nats.Msg
+	subs   []*nats.Subscription
 }
 
 func (a *Admin) follow(level string) (*follower, error) {
-	l := &follower{nc: a.c.nc, come: make(chan *nats.Msg, logsHeld)}
+	l := &follower{nc: a.c.nc, closed: a.c.nc.StatusChanged(nats.CLOSED), come: make(chan *nats.Msg, logsHeld)}
 	for _, name := range logLevels[slices.Index(logLevels, cmp.Or(level, "info")):] {
 		sub, err := l.nc.ChanSubscribe(contract.SubjectLog+"*."+name, l.come)
 		if err != nil {
@@ -233,6 +234,7 @@ func (a *Admin) follow(level string) (*follower, error) {
 }
 
 func (l *follower) stop() {
+	l.nc.RemoveStatusListener(l.closed)
 	for _, sub := range l.subs {
 		_ = sub.Unsubscribe()
 	}
@@ -250,6 +252,9 @@ func (l *follower) run(ctx context.Context, f LogFilter, recent []LogLine, yield
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-l.closed:
+			yield(LogLine{}, transport(ctx, nats.ErrConnectionClosed, JobRef{}))
 			return
 		case <-again.C:
 			_ = l.nc.Publish(contract.SubjectLogs, askLogs(f, 0)) // lost while the broker is away: the next one is not
