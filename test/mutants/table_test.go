@@ -9,7 +9,7 @@ var mutants = []mutant{
 	{name: "ack before the result is confirmed", rule: "The straight line", aim: []string{"store of results full, and then the host killed"}, edits: []edit{{"lifecycle.ending.storeResult",
 		"	if e.result != nil && e.decided {\n		e.sendReply(c)\n",
 		"	if e.result != nil && e.decided {\n		c.do(Action{Kind: Ack, Job: c.cur.Job})\n		e.sendReply(c)\n"}}},
-	{name: "no compare-and-set on the record", rule: "Rule 1", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
+	{name: "no compare-and-set on the record", rule: "Rule 1", test: "host.TestACommitDoesNotOverwriteARecordThatAnotherHasWritten", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
 		"		on.Records.Put(d.Ref.RecordKey(), a.Body, a.Revision, a.TTL, wrote)\n",
 		"		key, body, ttl := d.Ref.RecordKey(), a.Body, a.TTL\n		on.Records.Put(key, body, a.Revision, ttl, func(rev uint64, err error) {\n			if !errors.Is(err, stream.ErrWrongRevision) {\n				wrote(rev, err)\n				return\n			}\n			d.scope.Spawn(func() {\n				e, _ := on.Records.Get(d.scope.Context(), key)\n				wrote(on.Records.PutSync(key, body, e.Revision, ttl))\n			})\n		})\n"}}},
 	{name: "no compare-and-set on the attempt record", rule: "Rule 3", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
