@@ -22,6 +22,7 @@ from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input
 
 __all__ = [
+    "PROGRAM_ID",
     "checked",
     "create_program",
     "delete_program",
@@ -37,7 +38,7 @@ __all__ = [
     "unknown_program",
 ]
 
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+PROGRAM_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 # Programs by their canonical spelling. Reading a signature costs more than running the stub.
 _read: dict[bytes, Program] = {}
@@ -92,7 +93,7 @@ def create_program(call: Call) -> str:
     only(call, "id", "signature", "program_type", "state", "session_id")
     state = call.need_state()
     program_id = text(call, "id")
-    if not _ID.fullmatch(program_id):
+    if not PROGRAM_ID.fullmatch(program_id):
         raise bad_input("create_program: the id is not allowed", "args.id", "1 to 128 letters, digits or _.:-")
     if "signature" not in call.args:
         shape = "{name, description, inputs[{name, type}], outputs[{name, type}]}, or text such as question -> answer"
@@ -144,7 +145,7 @@ def _same(one: Program, other: Program) -> bool:
 
 def read_entry(call: Call, program_id: str, entry: dict[str, Any], at: str) -> dict[str, Any]:
     """What a program of an exported session is: its signature and type. Errors have their place in the request."""
-    if not _ID.fullmatch(program_id):
+    if not PROGRAM_ID.fullmatch(program_id):
         raise bad_input(f"{call.command}: the id of a program is not allowed", at, "1 to 128 letters, digits or _.:-")
     if program_id in call.worker.programs:
         raise WorkerError(
@@ -260,7 +261,7 @@ def _listed_pushed(program_id: str, program: Pushed) -> dict[str, Any]:
         "last_executed": program.last_executed,
         "signature": program.entry["signature"],
         "session_id": None,
-        "extra": {"kind": "pushed", "learnt": program.told()},
+        "extra": {"kind": "pushed", "learnt": program.summary()},
     }
 
 

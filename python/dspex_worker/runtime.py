@@ -24,7 +24,7 @@ from dspex_worker.commands import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
 from dspex_worker.frames import FrameType
 from dspex_worker.functions import UserFunctions, frames_of
-from dspex_worker.pushed import take
+from dspex_worker.pushing import take
 from dspex_worker.registry import job_var
 from dspex_worker.spans import spans_var
 from dspex_worker.start import Started, send_all

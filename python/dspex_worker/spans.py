@@ -10,13 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dspex_worker.errors import bounded
 from dspex_worker.guard import class_name, text_of
-
-if TYPE_CHECKING:
-    from dspex_worker.worker import Call
 
 __all__ = ["TEXTS", "Spans", "span_var", "spans_var"]
 
@@ -72,22 +69,21 @@ class Spans:
         finally:
             span_var.reset(token)
             took = round((time.perf_counter() - began) * 1e6)
-            told = {key: value for key, value in attributes.items() if type(value) in (str, int, float, bool)}
+            kept = {key: value for key, value in attributes.items() if type(value) in (str, int, float, bool)}
             with self._lock:
                 entry = self._list[at]
-                entry[3], entry[5] = max(took, 1), told
+                entry[3], entry[5] = max(took, 1), kept
 
     def _since(self, moment: float) -> int:
         return max(round((moment - self._began) * 1e6), 0)
 
-    def told(self, call: Call, code: str | None = None) -> list[list[Any]]:
-        """The list for the host: name, client, start and duration in microseconds, parent, attributes."""
-        program = call.args.get("program_id")
+    def report(self, engine: str, command: str, program: Any, code: str | None) -> list[list[Any]]:
+        """The list for the host: name, client, start and duration in microseconds, parent, attributes. code: of the call's error."""
         now = self._since(time.perf_counter())
         with self._lock:
             root = self._list[0]
-            attributes: dict[str, Any] = {"dspex.engine": call.worker.engine_text}
-            root[0] = bounded(f"program {program}" if isinstance(program, str) else f"program {call.command}", NAME)
+            attributes: dict[str, Any] = {"dspex.engine": engine}
+            root[0] = bounded(f"program {program}" if isinstance(program, str) else f"program {command}", NAME)
             if isinstance(program, str):
                 attributes["dspex.program"] = bounded(program, NAME)
             if code is not None:

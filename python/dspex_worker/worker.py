@@ -15,7 +15,7 @@ from dspex_worker import wire
 from dspex_worker.config import Config
 from dspex_worker.engines import Context, Engine
 from dspex_worker.errors import WorkerError, bounded, secrets
-from dspex_worker.imported import Instances
+from dspex_worker.instances import Instances
 from dspex_worker.pushed import Pushed
 from dspex_worker.registry import Job, UserProgram
 from dspex_worker.spans import TEXTS, Spans
@@ -201,6 +201,10 @@ class Call:
             _cancelled=lambda: self.cancelled is not None,
         )
 
+    def traced(self) -> tuple[str, str, Any]:
+        """What its spans are named after: the engine, the command, the program."""
+        return self.worker.engine_text, self.command, self.args.get("program_id")
+
     def result_body(self, value: Any) -> bytes:
         """The body of the RESULT; the session's new state counts from here on. EncodeError or a WorkerError leave the old one."""
         worker = self.worker
@@ -215,7 +219,7 @@ class Call:
         if self.pushed is not None:
             meta["program"] = self.pushed
         if self.spans is not None:
-            meta["spans"] = self.spans.told(self)
+            meta["spans"] = self.spans.report(*self.traced(), None)
         if self.state is self.before:
             choice = self.lm_choice if self.state is None else self.state.lm
             if choice is not None:
@@ -265,7 +269,7 @@ def error_body(error: WorkerError, max_frame: int, call: Call | None = None) -> 
         if call.lm_called is not None:
             detail["lm_called"] = call.lm_called
         if call.spans is not None:
-            detail["spans"] = call.spans.told(call, error.code)
+            detail["spans"] = call.spans.report(*call.traced(), error.code)
     try:
         body = wire.encode([*head, detail])
         if len(body) <= max_frame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspex_worker import program
-from dspex_worker.imported import Instances
+from dspex_worker.instances import Instances
 from dspex_worker.registry import UserProgram
 from tests.client import WorkerProcess
 
