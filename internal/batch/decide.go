@@ -170,6 +170,10 @@ func (r *Run) feed(now time.Time, do []Action) []Action {
 		do = append(do, Feed{j.index})
 	}
 	r.idle = left
+	if now.Before(r.againAt) {
+		return do
+	}
+	r.againAt = now.Add(lookAgain)
 	for _, c := range r.chunks {
 		for i := range c.jobs { // whose result never came
 			if j := &c.jobs[i]; j.state == fed && now.Sub(j.at) >= j.again && (j.session == nil || !j.session.asked) {

@@ -6,11 +6,21 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// Step takes an event and returns what to do. now is of a clock that nobody sets; stamp is the broker's time, which is written down.
-func (r *Run) Step(now, stamp time.Time, e Event) []Action {
+// Step takes events, in their order, and returns what to do: to decide once for many costs less. now is of a clock that nobody sets; stamp is the
+// broker's time, which is written down.
+func (r *Run) Step(now, stamp time.Time, events ...Event) []Action {
 	if r.over {
 		return nil
 	}
+	for _, e := range events {
+		if r.take(now, e); r.over {
+			return []Action{Stop{}}
+		}
+	}
+	return r.decide(now, stamp)
+}
+
+func (r *Run) take(now time.Time, e Event) {
 	switch e := e.(type) {
 	case Loaded:
 		r.loaded(now, e)
@@ -46,10 +56,6 @@ func (r *Run) Step(now, stamp time.Time, e Event) []Action {
 		r.telling, r.rec.Announced, r.dirty = false, true, true
 	case Tick:
 	}
-	if r.over {
-		return []Action{Stop{}}
-	}
-	return r.decide(now, stamp)
 }
 
 // Stored is the first job whose outcome may not be stored yet.

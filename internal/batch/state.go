@@ -23,6 +23,7 @@ const (
 	lookLate           = 500 * time.Millisecond
 	lookFew            = 40 * time.Millisecond // while few of the jobs end between two looks
 	feedAgain          = 5 * time.Minute       // a job without an outcome is published again: a store may have been lost. Each time after twice as long
+	lookAgain          = time.Second           // between two looks for such jobs
 )
 
 // Run decides what to do for one batch. Its state is recreated from what is stored: whatever leads next begins with the record.
@@ -47,6 +48,7 @@ type Run struct {
 	looking   bool
 	lookAt    time.Time
 	lookPause time.Duration
+	againAt   time.Time // for jobs that are to be published again, not before
 	stopping  int
 	telling   bool
 	over      bool

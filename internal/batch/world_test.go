@@ -66,11 +66,11 @@ func (w *world) lead() {
 	w.step(Tick{})
 }
 
-func (w *world) step(e Event) {
+func (w *world) step(events ...Event) {
 	if w.run == nil {
 		return
 	}
-	for _, do := range w.run.Step(w.now, w.now.Add(-24*time.Hour), e) {
+	for _, do := range w.run.Step(w.now, w.now.Add(-24*time.Hour), events...) {
 		if _, stop := do.(Stop); stop {
 			w.lead() // a leader looks again at what is there
 			return
@@ -87,18 +87,22 @@ func (w *world) chance(in int, what string) bool {
 	return w.faults && rapid.IntRange(1, in).Draw(w.T, what) == 1
 }
 
-// answer carries out one pending action, any of them.
+// answer carries out one pending action, any of them, or several whose answers come together.
 func (w *world) answer() {
 	if len(w.pending) == 0 {
 		w.tick()
 		return
 	}
-	i := rapid.IntRange(0, len(w.pending)-1).Draw(w.T, "action")
-	do := w.pending[i]
-	w.pending = slices.Delete(w.pending, i, i+1)
-	done := !w.chance(8, "not done")
-	known := done && !w.chance(8, "answer lost")
-	w.step(w.carryOut(do, done, known))
+	var events []Event
+	for range rapid.IntRange(1, min(len(w.pending), 4)).Draw(w.T, "together") {
+		i := rapid.IntRange(0, len(w.pending)-1).Draw(w.T, "action")
+		do := w.pending[i]
+		w.pending = slices.Delete(w.pending, i, i+1)
+		done := !w.chance(8, "not done")
+		known := done && !w.chance(8, "answer lost")
+		events = append(events, w.carryOut(do, done, known))
+	}
+	w.step(events...)
 }
 
 // size of chunks in this world.

@@ -170,9 +170,9 @@ func (s leader) serve(ctx context.Context, h *held) {
 		case <-timer.C:
 			e = r.look(ctx)
 		}
-		r.take(e)
+		happened := r.takeAll(e)
 		now := time.Now() // pauses are of a clock that nobody sets
-		for _, do := range r.run.Step(now, s.Clock.Now(), e.event) {
+		for _, do := range r.run.Step(now, s.Clock.Now(), happened...) {
 			if _, stop := do.(batch.Stop); stop || !s.cfg.Leads() {
 				return
 			}

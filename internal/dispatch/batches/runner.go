@@ -67,6 +67,19 @@ func (r *runner) readAgain(ctx context.Context) happening {
 	return happening{event: batch.Changed{Record: h.rec}, rev: h.rev}
 }
 
+// takeAll takes an event and all others that are there: Run decides once for them.
+func (r *runner) takeAll(e happening) (events []batch.Event) {
+	for {
+		r.take(e)
+		events = append(events, e.event)
+		select {
+		case e = <-r.events:
+		default:
+			return events
+		}
+	}
+}
+
 // take keeps what Run does not.
 func (r *runner) take(e happening) {
 	if e.rev != 0 {
