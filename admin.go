@@ -18,9 +18,9 @@ type Admin struct{ c *Client }
 func (c *Client) Admin() *Admin { return &Admin{c} }
 
 // Tenant returns a client of the same connection whose requests are about a tenant's jobs, sessions, batches and dead letters, and whose
-// numbers are that tenant's. It needs the rights of an operator of a broker with accounts. It cannot submit jobs.
+// numbers are that tenant's. It needs the permissions of an operator of a broker with accounts. It cannot submit jobs.
 func (a *Admin) Tenant(name string) *Client {
-	return &Client{nc: a.c.nc, js: a.c.js, prefix: a.c.prefix, domain: a.c.domain, tenant: name}
+	return &Client{nc: a.c.nc, js: a.c.js, prefix: a.c.prefix, domain: a.c.domain, tenant: name, traceparent: a.c.traceparent}
 }
 
 // nameTenant puts the tenant that a request is about into its message.

@@ -79,6 +79,15 @@ func (e *InvalidJobsError) Error() string {
 	return fmt.Sprintf("%d jobs are invalid; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
 }
 
+// Unwrap are the errors of the jobs, so that errors.Is and errors.As match each of them.
+func (e *InvalidJobsError) Unwrap() []error {
+	all := make([]error, len(e.Invalid))
+	for i, job := range e.Invalid {
+		all[i] = job.Err
+	}
+	return all
+}
+
 // Bounds of a request about batches.
 const (
 	batchTime  = time.Minute // all tries

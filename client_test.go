@@ -364,6 +364,7 @@ func TestEverySubjectHasTheClientsPrefix(t *testing.T) {
 		"prod.dspex.rpc.session.s": `{"ok":true,"result":1,"job":"j"}`,
 		"prod.dspex.rpc.stats.get": `{"ok":true,"result":{"pool_size":4}}`,
 		"prod.dspex.session.s":     `{"stream":"DSPEX_JOBS","seq":7}`,
+		"prod.dspex.logs.get":      `{"process":"worker-host","name":"h1","lines":[{"at":"2026-01-02T03:04:05Z","level":"info","message":"one"}]}`,
 	} {
 		if _, err := nc.Subscribe(subject, func(m *nats.Msg) { m.Respond([]byte(body)) }); err != nil {
 			t.Fatal(err)
@@ -386,6 +387,12 @@ func TestEverySubjectHasTheClientsPrefix(t *testing.T) {
 			t.Errorf("stream: %v", err)
 		}
 		equal(t, "job of the stream", chunk.Job.Session, "s")
+	}
+	for line, err := range c.Admin().Logs(t.Context(), dspex.LogFilter{Tail: 1}) {
+		if err != nil {
+			t.Errorf("logs: %v", err)
+		}
+		equal(t, "line of a log", line.Message, "one")
 	}
 }
 

@@ -27,7 +27,8 @@ type EventFilter struct {
 // eventsHeld is how many events wait for a caller that is slow.
 const eventsHeld = 4096
 
-// Events are the service's events from now on, until the context ends, or the connection for good, which is an error. It needs the permissions of an operator.
+// Events are the service's events from now on, until the context ends. The permanent end of the connection is an
+// error. It needs the permissions of an operator.
 func (a *Admin) Events(ctx context.Context, f EventFilter) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		come := make(chan *nats.Msg, eventsHeld)

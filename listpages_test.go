@@ -1,6 +1,7 @@
 package dspex_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -57,6 +58,24 @@ func TestAListIsReadPageByPage(t *testing.T) {
 
 	_, err = c.BatchesPage(t.Context(), 201, "")
 	is(t, "a page that is too large", err, dspex.ErrInvalid)
+}
+
+func TestAClientOfATenantPropagatesSpansToo(t *testing.T) {
+	s := natstest.Run(t)
+	service := natstest.Connect(t, s)
+	c := dspex.New(natstest.Connect(t, s), dspex.WithPropagator(func(context.Context) string { return exampleSpan }))
+	asked := answering(t, service, "dspex.rpc.session.s", `{"ok":true,"result":1,"job":"j"}`)
+	if _, err := c.Admin().Tenant("acme").Execute(t.Context(), "s", "echo", nil); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "traceparent", (<-asked).Header.Get("traceparent"), exampleSpan)
+}
+
+func TestInvalidJobsMatchTheirErrors(t *testing.T) {
+	c := dspex.New(natstest.Connect(t, natstest.Run(t)))
+	_, err := c.SubmitAll(t.Context(), []dspex.NewJob{{Session: "s", Command: "echo", Options: []dspex.SubmitOption{dspex.WithMaxRetries(25)}}})
+	is(t, "a job with an option out of range", err, dspex.ErrInvalid)
+	failsWith(t, "a job with an option out of range", err, dspex.CodeBadOption)
 }
 
 func TestAnOperatorsRequestsNameTheTenant(t *testing.T) {

@@ -117,7 +117,7 @@ func (a *Admin) recentLogs(ctx context.Context, f LogFilter) ([]LogLine, error) 
 	if f.narrow() {
 		tail = len(logLevels) * logsEach // what it chooses may be anywhere
 	}
-	if err := a.c.nc.PublishRequest(contract.SubjectLogs, inbox, askLogs(f, tail)); err != nil {
+	if err := a.c.nc.PublishRequest(a.c.prefix+contract.SubjectLogs, inbox, askLogs(f, tail)); err != nil {
 		return nil, transport(ctx, err, JobRef{})
 	}
 	var lines []LogLine
@@ -214,14 +214,15 @@ func readLogLine(raw []byte) (LogLine, error) {
 
 // follower receives new lines.
 type follower struct {
-	nc     *nats.Conn
-	closed chan nats.Status // for good
-	come   chan *nats.Msg
-	subs   []*nats.Subscription
+	nc      *nats.Conn
+	request string           // subject
+	closed  chan nats.Status // permanently
+	come    chan *nats.Msg
+	subs    []*nats.Subscription
 }
 
 func (a *Admin) follow(level string) (*follower, error) {
-	l := &follower{nc: a.c.nc, closed: a.c.nc.StatusChanged(nats.CLOSED), come: make(chan *nats.Msg, logsHeld)}
+	l := &follower{nc: a.c.nc, request: a.c.prefix + contract.SubjectLogs, closed: a.c.nc.StatusChanged(nats.CLOSED), come: make(chan *nats.Msg, logsHeld)}
 	for _, name := range logLevels[slices.Index(logLevels, cmp.Or(level, "info")):] {
 		sub, err := l.nc.ChanSubscribe(contract.SubjectLog+"*."+name, l.come)
 		if err != nil {
@@ -257,7 +258,7 @@ func (l *follower) run(ctx context.Context, f LogFilter, recent []LogLine, yield
 			yield(LogLine{}, transport(ctx, nats.ErrConnectionClosed, JobRef{}))
 			return
 		case <-again.C:
-			_ = l.nc.Publish(contract.SubjectLogs, askLogs(f, 0)) // lost while the broker is away: the next one is not
+			_ = l.nc.Publish(l.request, askLogs(f, 0)) // lost while the broker is away: the next one is not
 		case m := <-l.come:
 			line, err := readLogLine(m.Data)
 			if err == nil && (!f.has(line) || seen[string(m.Data)]) {

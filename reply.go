@@ -155,7 +155,7 @@ func (c *Client) resolved(ctx context.Context, r Reply, err error) (Reply, error
 // fetchObject reads an object piece by piece and checks it.
 func (c *Client) fetchObject(ctx context.Context, job JobRef, o Object) (json.RawMessage, error) {
 	if o.Size < 0 || o.Size > largestObject {
-		return nil, badReply("an object has %d bytes, expected at most %d", o.Size, largestObject)
+		return nil, badReply("an object must have at most %d bytes, got %d", largestObject, o.Size)
 	}
 	ask := map[string]any{"object": o.ID, "job": job.ID}
 	if job.Session != "" {

@@ -30,38 +30,27 @@ const (
 	FullIntegration Mode = "full_integration" // Python workers with DSPy, on a built-in model that answers from the scenario, or echoes
 )
 
-// Rule makes a scenario answer, fail or delay the attempts that it matches.
-type Rule = mock.Rule
+// Option changes what Open and Start start.
+type Option interface{ apply(*devserver.Config) }
 
-// Failure is the error of a Rule.
-type Failure = mock.Failure
+type option func(*devserver.Config)
 
-// Option changes what Start starts.
-type Option func(*devserver.Config)
+func (o option) apply(c *devserver.Config) { o(c) }
 
 // WithPython names the interpreter, 3.11 or newer. The default is python3.
-func WithPython(path string) Option { return func(c *devserver.Config) { c.Python = path } }
+func WithPython(path string) Option { return option(func(c *devserver.Config) { c.Python = path }) }
 
 // WithModules imports modules of your own from a directory: their commands and programs can be called.
 func WithModules(dir string, names ...string) Option {
-	return func(c *devserver.Config) { c.Modules.Paths, c.Modules.Names = []string{dir}, names }
+	return option(func(c *devserver.Config) { c.Modules.Paths, c.Modules.Names = []string{dir}, names })
 }
 
 // WithWorkers sets the number of Python workers. The default is 4.
-func WithWorkers(n int) Option { return func(c *devserver.Config) { c.Workers = n } }
+func WithWorkers(n int) Option { return option(func(c *devserver.Config) { c.Workers = n }) }
 
 // WithMode sets the mode, whatever $TEST_MODE is.
-func WithMode(m Mode) Option { return func(c *devserver.Config) { c.Test.Mode = string(m) } }
-
-// WithScenario adds rules: of those that answer the first that matches counts, and of those that strike the first that is not
-// used up.
-func WithScenario(rules ...Rule) Option {
-	return func(c *devserver.Config) { c.Test.Rules = append(c.Test.Rules, rules...) }
-}
-
-// WithScenarioFile adds the rules of a file: {"rules": [...]}.
-func WithScenarioFile(path string) Option {
-	return func(c *devserver.Config) { c.Test.Scenario = path }
+func WithMode(m Mode) Option {
+	return option(func(c *devserver.Config) { c.Test.Mode = string(m) })
 }
 
 // Open starts a deployment in the mode that the environment variable TEST_MODE names, mock_adapter by default, so that the same
@@ -89,7 +78,7 @@ func start(t testing.TB, options []Option) *Deployment {
 	config := devserver.Config{Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil)),
 		Ready: func(i devserver.Info) { ready <- i.URL }}
 	for _, o := range options {
-		o(&config)
+		o.apply(&config)
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)

@@ -232,7 +232,7 @@ func TestRequestsThatAreNotOfTheContractAreRefused(t *testing.T) {
 
 // slow is a deployment whose command predict takes longer than the test.
 func slow(t *testing.T) *dspextest.Deployment {
-	hold := dspextest.Rule{Command: "predict", Latency: (10 * time.Minute).Milliseconds()}
+	hold := dspextest.Rule{Command: "predict", Latency: 10 * time.Minute}
 	return dspextest.Open(t, dspextest.WithMode(dspextest.MockAdapter), dspextest.WithScenario(hold))
 }
 

@@ -263,7 +263,7 @@ func badLines(t *testing.T, c *dspex.Client) {
 }
 
 func TestACancelledBatchRunsNothingMoreAndAnswersForEachJob(t *testing.T) {
-	slow := dspextest.Rule{Command: "predict", Latency: time.Hour.Milliseconds()}
+	slow := dspextest.Rule{Command: "predict", Latency: time.Hour}
 	c := dspextest.Start(t, dspextest.WithMode(dspextest.MockAdapter), dspextest.WithScenario(slow)).Client()
 	if _, err := c.SubmitBatch(bounded(t), "stop", questions(1000), dspex.BatchConcurrency(10)); err != nil {
 		t.Fatal(err)

@@ -17,10 +17,10 @@ import (
 var scenario = []dspextest.Rule{
 	{Command: "predict", Where: map[string]any{"question": "Who wrote it?"}, Outputs: map[string]any{"answer": "Ada"}},
 	{Where: map[string]any{"question": "typed"}, Outputs: map[string]any{"answer": "yes", "sure": true, "score": 0.5, "tags": []any{"a", "b"}}},
-	{Where: map[string]any{"question": "lost twice"}, Error: &dspextest.Failure{Category: "connection", Message: "lost"}, Times: 2},
-	{Where: map[string]any{"question": "always busy"}, Error: &dspextest.Failure{Category: "resource", Code: "busy", RetryAfterMS: 250}},
-	{Where: map[string]any{"question": "for good"}, Error: &dspextest.Failure{Category: "timeout_error", Retryable: new(bool)}},
-	{Where: map[string]any{"question": "slow once"}, Latency: time.Hour.Milliseconds(), Times: 1},
+	{Where: map[string]any{"question": "lost twice"}, Error: &dspextest.Failure{Category: dspex.ErrConnection, Message: "lost"}, Times: 2},
+	{Where: map[string]any{"question": "always busy"}, Error: &dspextest.Failure{Category: dspex.ErrResource, Code: "busy", RetryAfter: 250 * time.Millisecond}},
+	{Where: map[string]any{"question": "for good"}, Error: &dspextest.Failure{Category: dspex.ErrTimeout, Permanent: true}},
+	{Where: map[string]any{"question": "slow once"}, Latency: time.Hour, Times: 1},
 }
 
 type pool struct {
