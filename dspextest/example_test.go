@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -83,8 +84,7 @@ func ExampleWithScenario() {
 	_, err := summarize(t.Context(), client, "broken")
 	fmt.Println(errors.Is(err, dspex.ErrPython), errors.Is(err, dspex.ErrResource))
 	_, err = summarize(t.Context(), client, "busy")
-	var failure *dspex.Error
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*dspex.Error](err); ok {
 		fmt.Println(failure.Code, failure.RetryAfter)
 	}
 	// Output:
@@ -137,8 +137,8 @@ func (example) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, ar
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	for i := len(opened) - 1; i >= 0; i-- {
-		opened[i]()
+	for _, end := range slices.Backward(opened) {
+		end()
 	}
 	os.Exit(status)
 }
