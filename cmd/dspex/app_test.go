@@ -104,6 +104,36 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 	end()
 }
 
+// TestDevHasTheTimesOfTheFile: a call waits for a slot as long as checkout_timeout of the file allows.
+func TestDevHasTheTimesOfTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dspex.yaml")
+	if err := os.WriteFile(file, []byte("pool_size: 1\nslots: 1\noverflow: 0\ncheckout_timeout: 50\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url, _, end := serving(t, "dev", "--config", file, "--engine", "stub", "--listen", "127.0.0.1:0", "--http", "none", "--grace", "10ms")
+	defer end()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	busy := &nats.Msg{Subject: "dspex.rpc.anonymous", Reply: nc.NewInbox(), Header: nats.Header{"Dspex-Job": {"busy"}}, Data: []byte(`{"command":"sleep","args":{"ms":60000}}`)}
+	if err := nc.PublishMsg(busy); err != nil {
+		t.Fatal(err)
+	}
+	for runs := false; !runs; {
+		m, err := nc.Request("dspex.rpc.jobs.get", []byte(`{"job":"busy"}`), 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = strings.Contains(string(m.Data), `"running"`)
+	}
+	m, err := nc.Request("dspex.rpc.anonymous", []byte(`{"command":"ping"}`), 4*time.Second) // the default is 5 s
+	if err != nil || !strings.Contains(string(m.Data), `"checkout_timeout"`) {
+		t.Errorf("%v %+v", err, m)
+	}
+}
+
 // lines keeps what is written by one goroutine and read by another.
 type lines struct {
 	mu   sync.Mutex

@@ -31,6 +31,7 @@ type Config struct {
 	Breaker    breaker.Config // zero: the defaults
 	Defaults   host.Defaults  // of jobs' options
 	Alerts     dispatch.Alerts
+	Times      Times                 // zero: the defaults
 	Modules    pyenv.Modules         // the user's
 	LMFile     string                // profiles; default: the echo model alone
 	KeyRefs    lm.KeyRefs            // that set_lm may name

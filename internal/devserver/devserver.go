@@ -51,6 +51,9 @@ func (c Config) withDefaults() Config {
 	if c.Pool == (pyproc.Options{}) {
 		c.Pool = pyproc.DefaultOptions()
 	}
+	if c.Times == (Times{}) {
+		c.Times = defaultTimes
+	}
 	c.Breaker, c.Defaults = c.Breaker.WithDefaults(), c.Defaults.WithDefaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -71,7 +74,7 @@ func (c Config) Check() error {
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()
-	return errors.Join(engine, listen, size, defaults, test, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Sandbox.Check(), c.Breaker.Check())
+	return errors.Join(engine, listen, size, defaults, test, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Times.check(), c.Sandbox.Check(), c.Breaker.Check())
 }
 
 func (c Config) testing() (mock.Mode, *mock.Scenario, error) {
@@ -192,7 +195,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 		return err
 	}
 	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces})
+		SessionIdle: cfg.Times.Idle, CheckoutTimeout: cfg.Times.Checkout, Grace: cfg.Times.Grace, Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,7 @@ func Dev(a *cli.App) *cobra.Command {
 	f.IntVar(&d.cfg.Slots, "slots", 64, "concurrent jobs in each worker")
 	config.PoolingFlag(f, &d.pooling)
 	d.cfg.Pool.Flags(f)
+	d.cfg.Times.Flags(f)
 	d.cfg.Sandbox.Flags(f)
 	d.cfg.Breaker.Flags(f)
 	d.cfg.Defaults.Flags(f)
