@@ -5,6 +5,9 @@ import "encoding/hex"
 // HeaderTraceparent names the span that a job is below of, as W3C Trace Context has it: version 00, trace id, span id, flags.
 const HeaderTraceparent = "traceparent"
 
+// Untraced is the traceparent of a job that begins a trace which is not sampled: hosts make no spans of it, and there is no id to look it up by.
+const Untraced = "00-00000000000000000000000000000001-0000000000000001-00"
+
 const traceparentLength = 2 + 1 + 32 + 1 + 16 + 1 + 2
 
 // shapedAsTraceparent looks at the length, the version and the dashes.

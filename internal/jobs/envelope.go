@@ -28,8 +28,11 @@ type Envelope struct {
 	Trace    string        // traceparent of the client, "" if there is none
 }
 
-// TraceID is the trace that a traceparent names, in hex; "" if it is none.
+// TraceID is the trace that a traceparent names, in hex; "" if it is none, or says only that there is no trace.
 func TraceID(traceparent string) string {
+	if traceparent == contract.Untraced {
+		return ""
+	}
 	id, _, _, ok := contract.ParseTraceparent(traceparent)
 	if !ok {
 		return ""
@@ -115,13 +118,21 @@ func parseHeaders(h map[string][]string, seq uint64, kept bool) (Envelope, *Erro
 		env.readDeadline(v.deadline),
 		checkHeaders(h, kept),
 	)
-	if _, _, _, ok := contract.ParseTraceparent(v.trace); ok { // of others no job fails: W3C Trace Context has them left alone
+	if isTraceparent(v.trace) { // of others no job fails: W3C Trace Context has them left alone
 		env.Trace = v.trace
 	}
 	if kept {
 		env.Role = roleOf(v.role)
 	}
 	return env, bad
+}
+
+func isTraceparent(text string) bool {
+	if text == "" || text == contract.Untraced { // most are
+		return text != ""
+	}
+	_, _, _, ok := contract.ParseTraceparent(text)
+	return ok
 }
 
 func (env *Envelope) readReplyTo(to string, kept bool) *Error {

@@ -365,3 +365,43 @@ func TestATraceIsFoundByItsJob(t *testing.T) {
 		}
 	}
 }
+
+// TestACallThatIsNotSampledHasNoTrace looks up a call whose trace its dispatcher has not sampled: there is nothing to find under an id.
+func TestACallThatIsNotSampledHasNoTrace(t *testing.T) {
+	r, d := deployment(t, func(cfg *tracing.Config) { cfg.Ratio = 0 })
+	c, ctx := d.Client(), t.Context()
+	for _, session := range []string{"s1", ""} {
+		call := func(opts ...dspex.CallOption) dspex.Job {
+			t.Helper()
+			var reply dspex.Reply
+			var err error
+			if session == "" {
+				reply, err = c.ExecuteAnonymous(ctx, "looks", dspex.Args{"question": "x"}, opts...)
+			} else {
+				reply, err = c.Execute(ctx, session, "looks", dspex.Args{"question": "x"}, opts...)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended, err := c.GetJob(ctx, reply.Job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ended
+		}
+		if ended := call(dspex.WithJobID("plain")); ended.TraceID != "" {
+			t.Errorf("in %q: the trace %s, which has no spans", session, ended.TraceID)
+		}
+		if ended := call(dspex.WithJobID("sampled"), parent(9)); ended.TraceID != traceID(9) {
+			t.Errorf("in %q: the trace %q of a client that samples", session, ended.TraceID)
+		}
+	}
+	within := "accept looks\n  job looks\n    queue\n    checkout\n    attempt\n      program looks\n        execute_tool weather\n"
+	r.expect(t, traceID(9), clientSpan, within+within)
+	found := len(r.of(traceID(9)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if others := len(r.all) - found; others != 0 {
+		t.Errorf("%d spans of traces that are not sampled", others)
+	}
+}

@@ -166,7 +166,11 @@ func (c *Calls) keep(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef, 
 		header[jobs.HeaderDeadline] = []string{strconv.FormatInt(env.Deadline.Milliseconds(), 10)}
 	}
 	of, above := c.Traces.Root(env.Trace)
-	if trace := cmp.Or(of.Traceparent(), env.Trace); trace != "" {
+	switch trace := cmp.Or(of.Traceparent(), env.Trace); {
+	case trace == "":
+	case env.Trace == "" && !of.Sampled():
+		header[contract.HeaderTraceparent] = []string{contract.Untraced}
+	default:
 		header[contract.HeaderTraceparent] = []string{trace}
 	}
 	began := time.Now()

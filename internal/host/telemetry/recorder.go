@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lifecycle"
@@ -60,6 +61,9 @@ func (r *Recorder) TraceID(t *lifecycle.Task) string {
 
 // TraceOf is the trace of a job as operators look it up: that of its span, or the one that its client named though it is not sampled.
 func (r *Recorder) TraceOf(j *lifecycle.Job, from jobs.Source) string {
+	if j.Env.Trace == contract.Untraced {
+		return ""
+	}
 	of, _ := r.spans.tracer.Of(tracing.Job{Traceparent: j.Env.Trace, Tenant: from.Session.Tenant, Session: from.Session.ID, Lane: from.Lane, Sequence: j.Sequence, Stored: j.Stored})
 	if of.Sampled() {
 		return of.TraceID()

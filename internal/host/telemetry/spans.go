@@ -19,7 +19,7 @@ type spans struct {
 
 // of is the context of a task's job, and what it is below of.
 func (s *spans) of(t *lifecycle.Task) (of, parent tracing.Context) {
-	if s.tracer == nil {
+	if s.tracer == nil || t.Trace == "" { // as TraceOf has found
 		return tracing.Context{}, tracing.Context{}
 	}
 	return s.tracer.Of(tracing.Job{Traceparent: t.Env.Trace, Tenant: t.Session.Tenant, Session: t.Session.ID, Lane: t.Lane, Sequence: t.Sequence, Stored: t.Stored})
