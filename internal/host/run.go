@@ -99,7 +99,7 @@ func (h *Host) build(work context.Context, on *stream.Access) *parts {
 	r := &parts{on: on, provision: provision.New(h.cfg.Models, on)}
 	standsAside := func() bool { return h.standsAside(r) }
 	r.drivers = &driver.Drivers{
-		Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, rules, h.telemetry.TraceOf),
+		Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: h.telemetry, Work: work, Payloads: driver.NewPayloads(on, h.telemetry.TraceOf),
 		Tokens: tokens.New(now.Capacity+spareTokens, func(breaker string) bool { return h.breakers.Look(breaker) == nil }),
 		Runner: &attempt.Runner{Host: h.cfg.Name, On: on, Pool: h.cfg.Pool, Models: h.cfg.Models, Provision: r.provision, Breakers: h.breakers,
 			Telemetry: h.telemetry, StandsAside: standsAside, OnEnded: h.cfg.OnEnded},

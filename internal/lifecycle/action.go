@@ -36,6 +36,7 @@ const (
 	Ack                                  // remove Job's message
 	Nak                                  // have Job's message delivered again after Delay
 	KeepAlive                            // delay the redelivery of Job's message
+	DropPayload                          // Job waits without its payload
 	Forget                               // nothing of Job is needed any more
 	Verdict                              // answer CancelAsked of Op
 	GiveUp                               // the partition is not this epoch's: Owner reports whose
@@ -50,7 +51,7 @@ const (
 )
 
 var actionNames = [actions]string{"ask token", "return token", "look", "own", "compare", "read attempts", "fetch", "read result", "ask room", "acquire", "withdraw", "release", "park",
-	"stop waiting", "write attempt record", "write record", "call", "cancel call", "write dead letter", "create result", "reply", "ack", "nak", "keep alive", "forget",
+	"stop waiting", "write attempt record", "write record", "call", "cancel call", "write dead letter", "create result", "reply", "ack", "nak", "keep alive", "drop payload", "forget",
 	"verdict", "give up", "drop", "count", "block", "unblock", "full", "room", "log"}
 
 func (k ActionKind) String() string { return actionNames[k] }

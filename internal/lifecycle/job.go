@@ -16,6 +16,7 @@ type Job struct {
 	Bad      *jobs.Error // what is wrong with the headers
 	Size     int
 	Data     []byte // nil when it was not kept: it is read again when the job starts
+	Unkept   bool   // the host has no room for its payload
 	Delivery string // acknowledgements of the latest delivery go there
 	Came     clock.Mono
 

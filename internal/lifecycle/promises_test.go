@@ -247,7 +247,7 @@ func (w *world) deliver(j *Job) {
 		}
 	}
 	w.had[j.Sequence] = true
-	copied := Job{Sequence: j.Sequence, Stored: j.Stored, Env: j.Env, Bad: j.Bad, Data: j.Data, Size: j.Size}
+	copied := Job{Sequence: j.Sequence, Stored: j.Stored, Env: j.Env, Bad: j.Bad, Data: j.Data, Size: j.Size, Unkept: rapid.Bool().Draw(w.T, "unkept")}
 	w.step(w.owner, Event{Kind: Delivered, Job: &copied})
 }
 

@@ -31,6 +31,10 @@ func (q *queue) deliver(c *Core, j *Job) {
 	same := func(other *Job) bool { return other.Env.Job == j.Env.Job }
 	j.repeat = c.cur != nil && same(c.cur.Job) || slices.ContainsFunc(q.jobs[:i], same)
 	q.jobs = slices.Insert(q.jobs, i, j)
+	if j.Unkept { // what is known of its deadline while it waits must be read now
+		j.Weigh(c.cfg)
+		c.do(Action{Kind: DropPayload, Job: j})
+	}
 	if c.state == Idle {
 		q.fresh = q.rested == 0 || c.mono-q.rested >= freshAfter
 		q.start(c, nil)

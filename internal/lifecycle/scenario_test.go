@@ -259,8 +259,7 @@ func (s *scenario) job(seq uint64, o map[string]string) *Job {
 	j.Env, j.Bad = jobs.ParseHeaders(h, seq)
 	s.jobs[seq] = j
 	if _, dropped := o["dropped"]; dropped {
-		j.Weigh(s.r.cfg)
-		j.Data = nil
+		j.Unkept = true
 	}
 	return j
 }

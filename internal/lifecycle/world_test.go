@@ -163,6 +163,8 @@ func (r *runner) step(ev Event) {
 			r.calls[a.Op].gaveUp = true
 		case KeepAlive:
 			r.acts = append(r.acts, r.Step(&Event{Kind: KeptAlive}, nil)...)
+		case DropPayload:
+			a.Job.Data = nil
 		case Ack:
 			r.store.acked[a.Job.Sequence] = true
 		}

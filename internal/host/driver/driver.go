@@ -55,23 +55,24 @@ type Scope interface {
 
 // Feed hands the core an event. It reports false if nothing is the core's business any more.
 func (d *Driver) Feed(ev lifecycle.Event) bool {
-	start, taken := d.put(ev)
+	start, taken := d.Put(ev)
 	if start {
-		d.scope.Spawn(d.drain)
+		d.scope.Spawn(d.Drain)
 	}
 	return taken
 }
 
 // FeedHere is Feed for a goroutine that has nothing else to do.
 func (d *Driver) FeedHere(ev lifecycle.Event) bool {
-	start, taken := d.put(ev)
+	start, taken := d.Put(ev)
 	if start {
-		d.drain()
+		d.Drain()
 	}
 	return taken
 }
 
-func (d *Driver) put(ev lifecycle.Event) (start, taken bool) {
+// Put is Feed for a caller that holds locks: with start it calls Drain when it has released them.
+func (d *Driver) Put(ev lifecycle.Event) (start, taken bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ended {
@@ -102,8 +103,8 @@ type buffer struct {
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// drain feeds the core all that has come.
-func (d *Driver) drain() {
+// Drain feeds the core all that has come.
+func (d *Driver) Drain() {
 	s := buffers.Get().(*buffer)
 	defer buffers.Put(s)
 	for {

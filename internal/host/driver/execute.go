@@ -62,7 +62,7 @@ func (x *executor) tell(a *lifecycle.Action) {
 		if all.On.NC.Publish(a.Job.Delivery, stream.AckProgress) == nil {
 			d.Feed(lifecycle.Event{Kind: lifecycle.KeptAlive})
 		}
-	case lifecycle.Forget:
+	case lifecycle.DropPayload, lifecycle.Forget:
 		if !d.scope.Anonymous() {
 			all.Payloads.Release(a.Job)
 		}

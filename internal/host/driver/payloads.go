@@ -15,14 +15,13 @@ const payloadBudget = 8 << 20
 // Payloads makes jobs of deliveries, and keeps the payloads of those that wait within a budget.
 type Payloads struct {
 	on    *stream.Access
-	rules *Rules
 	trace func(*lifecycle.Job, jobs.Source) string
 	held  atomic.Int64 // bytes
 }
 
 // NewPayloads keeps none. trace is the id of a job's trace.
-func NewPayloads(on *stream.Access, rules *Rules, trace func(*lifecycle.Job, jobs.Source) string) *Payloads {
-	return &Payloads{on: on, rules: rules, trace: trace}
+func NewPayloads(on *stream.Access, trace func(*lifecycle.Job, jobs.Source) string) *Payloads {
+	return &Payloads{on: on, trace: trace}
 }
 
 // Held is how many bytes are kept.
@@ -39,10 +38,7 @@ func (p *Payloads) Parse(d *stream.Delivery) (j *lifecycle.Job, from jobs.Source
 // Waiting is Parse for a job that may wait here.
 func (p *Payloads) Waiting(d *stream.Delivery) (*lifecycle.Job, jobs.SessionRef) {
 	j, from := p.Parse(d)
-	if p.held.Add(int64(j.Size)) > payloadBudget {
-		j.Weigh(p.rules.Now()) // what is known of the deadline later must be read now
-		p.Release(j)
-	}
+	j.Unkept = p.held.Add(int64(j.Size)) > payloadBudget
 	return j, from.Session
 }
 

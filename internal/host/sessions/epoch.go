@@ -66,28 +66,40 @@ func (p *partition) watch(ctx context.Context) error {
 }
 
 // deliver is the consumer's callback: it files a job in its session's queue. A delivery behind a gap is discarded; the reset
-// brings it again, in order.
+// brings it again, in order. The core has its turn here, not on a goroutine of its own: no more payloads come than it has taken.
 func (p *partition) deliver(m stream.Delivery) {
 	if !p.inOrder(m.Order) {
 		return
 	}
 	j, ref := p.all.Drivers.Payloads.Waiting(&m)
+	d, start := p.file(j, ref)
+	if d == nil {
+		p.all.Drivers.Payloads.Release(j)
+	}
+	if start {
+		d.Drain()
+	}
+}
+
+// file puts a job into the inbox of its session's driver: nil if the epoch is over. With start the caller drains it.
+func (p *partition) file(j *lifecycle.Job, ref jobs.SessionRef) (d *driver.Driver, start bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing {
-		p.all.Drivers.Payloads.Release(j)
-		return
+		return nil, false
 	}
-	d := p.sessions[ref]
+	d = p.sessions[ref]
 	if d == nil {
 		p.forgetIdle()
 		d = p.earlier.heir(ref, func(waits bool) *driver.Driver { return p.newSession(ref, waits) })
 		p.sessions[ref] = d
 		p.all.Telemetry.Stats.Sessions.Add(1)
 	}
-	if !d.Feed(lifecycle.Event{Kind: lifecycle.Delivered, Job: j}) {
-		p.all.Drivers.Payloads.Release(j)
+	start, taken := d.Put(lifecycle.Event{Kind: lifecycle.Delivered, Job: j})
+	if !taken {
+		return nil, false
 	}
+	return d, start
 }
 
 // newSession makes the driver of a session. waits reports that an earlier epoch's driver still works on it.

@@ -20,7 +20,7 @@ import (
 func idlePartition(ctx context.Context) *partition {
 	on := &stream.Access{Clock: &stream.Clock{Clock: clock.New(nil)}}
 	rules := driver.NewRules(&lifecycle.Config{Clock: on.Clock, SessionIdle: time.Hour, CheckoutTimeout: time.Minute, MaxPayload: 1 << 20})
-	all := New("h1", nil, &driver.Drivers{Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: telemetry.New(nil, "h1"), Payloads: driver.NewPayloads(on, rules, telemetry.New(nil, "h1").TraceOf), Work: ctx,
+	all := New("h1", nil, &driver.Drivers{Goroutines: &driver.Goroutines{}, On: on, Rules: rules, Telemetry: telemetry.New(nil, "h1"), Payloads: driver.NewPayloads(on, telemetry.New(nil, "h1").TraceOf), Work: ctx,
 		Tokens: tokens.New(0, func(string) bool { return true })}, time.Hour)
 	return newPartition(newService(all, &ownership.Ownership{Work: ctx}), 1)
 }
