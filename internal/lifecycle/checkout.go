@@ -58,7 +58,7 @@ func (o *checkout) refused(c *Core, ev *Event) {
 		c.journal.retry(c, 0)
 	case r.Reason == BreakerOpen && t.Env.Mode != jobs.ModeCall:
 		c.journal.awaitBreaker(c, r)
-	case r.Reason == BreakerOpen && r.Elsewhere && c.session == nil:
+	case r.Reason == BreakerOpen && r.Elsewhere && c.anonymous:
 		c.journal.retry(c, 0) // it was requested before the breaker opened
 	default:
 		o.notStarted(c, r.Err)

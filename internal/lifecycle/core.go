@@ -72,19 +72,20 @@ func (s State) started() bool {
 type Core struct {
 	common
 
-	state  State
-	cur    *Task      // the job at work
-	awaits uint32     // the operation whose answer the state waits for, 0: none
-	held   bool       // the state waits for the record, which an early end or a renewal has
-	alarm  clock.Mono // the state resumes then, 0: it waits for something else
-	alive  clock.Mono // when the redelivery of the first job was delayed last
-	over   bool       // nothing starts any more
-	cut    bool       // nothing counts any more
-	early  bool       // an earlier epoch's core has to come to rest first
+	state     State
+	cur       *Task      // the job at work
+	awaits    uint32     // the operation whose answer the state waits for, 0: none
+	held      bool       // the state waits for the record, which an early end or a renewal has
+	alarm     clock.Mono // the state resumes then, 0: it waits for something else
+	alive     clock.Mono // when the redelivery of the first job was delayed last
+	over      bool       // nothing starts any more
+	cut       bool       // nothing counts any more
+	early     bool       // an earlier epoch's core has to come to rest first
+	anonymous bool
 
-	ledger  ledger
-	journal journal
-	session *sessionBooks // of which both are, nil: an anonymous job
+	ledger  ledger        // nil: nothing of the session is known yet
+	journal journal       // likewise
+	session *sessionBooks // of which both are, nil: likewise, or an anonymous job
 
 	*work // nil while no job is at work: a host can have 100,000 sessions that wait
 
@@ -106,15 +107,29 @@ type work struct {
 // NewSession makes the core of a session in an epoch of its partition. stream is the identity of the stream that its sequences
 // count in. waits reports that an earlier epoch's core has not come to rest yet: PredecessorGone reports when it has.
 func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, waits bool) *Core {
-	s := &sessionBooks{}
-	return &Core{common: common{cfg: cfg, ref: ref, epoch: epoch, stream: stream}, early: waits, ledger: &s.record, journal: &s.journal, session: s}
+	return &Core{common: common{cfg: cfg, ref: ref, epoch: epoch, stream: stream}, early: waits}
+}
+
+// open makes the books of a session, when it first has use for them: not while it only waits for its first run token.
+func (c *Core) open() {
+	if c.ledger == nil {
+		c.session = &sessionBooks{}
+		c.ledger, c.journal = &c.session.record, &c.session.journal
+	}
+}
+
+// strip drops what is hardly needed without work.
+func (c *Core) strip() {
+	if c.ledger != nil {
+		c.ledger.strip(c)
+	}
 }
 
 // NewAnonymous makes the core of an anonymous job. A job that was accepted after since and is delivered once is new to all hosts;
 // asked is when the broker was queried.
 func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mono) *Core {
 	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: asked}}
-	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal}
+	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal, anonymous: true}
 }
 
 // ledger is what is recorded of a job's progress, as far as it is known. All that can be requested comes back as an event.
@@ -200,7 +215,7 @@ func (c *Core) CallsDepth() int {
 }
 
 // Known reports whether the core holds anything that is worth keeping while it is quiet.
-func (c *Core) Known() bool { return c.ledger.known() }
+func (c *Core) Known() bool { return c.ledger != nil && c.ledger.known() }
 
 // ask does what is answered by an event.
 func (c *Core) ask(a Action) {
@@ -222,6 +237,7 @@ func (c *Core) wait(d time.Duration) { c.alarm = c.at(d) }
 
 // begin makes a job the one at work, from its start.
 func (c *Core) begin(j *Job, fresh bool) {
+	c.open()
 	c.cur, c.work = &Task{Job: j, Session: c.ref, Fresh: fresh}, &work{}
 }
 
@@ -238,7 +254,7 @@ func (q *queue) first(c *Core) *Job {
 
 // yield gives the run token back, to a session that waits for one.
 func (q *queue) yield(c *Core) {
-	if q.token != 0 && c.session != nil {
+	if q.token != 0 && !c.anonymous {
 		c.do(Action{Kind: ReturnToken, Token: q.token})
 		q.token = 0
 	}

@@ -13,7 +13,7 @@ import (
 
 // attends reports whether duties can be done at the moment.
 func (s *side) attends(c *Core) bool {
-	if c.over || s.step != sideIdle || c.session == nil {
+	if c.over || s.step != sideIdle || c.anonymous {
 		return false
 	}
 	switch c.state {
@@ -36,7 +36,7 @@ func (s *side) attend(c *Core) {
 	if len(c.asks) > 0 {
 		a := c.asks[0]
 		c.asks = c.asks[1:]
-		s.early.start(c, a.job, jobs.Cancelled, a.op)
+		s.start(c, a.job, jobs.Cancelled, a.op)
 		return
 	}
 	if c.mono < s.quiet {
@@ -47,12 +47,12 @@ func (s *side) attend(c *Core) {
 			continue
 		}
 		if kind, ended := s.endedBefore(c, j); ended { // its result could not be stored
-			s.early.start(c, j, kind, 0)
+			s.start(c, j, kind, 0)
 			return
 		}
 		if j.expires() && c.late(j) {
 			if c.sure(j) {
-				s.early.start(c, j, jobs.Expired, 0)
+				s.start(c, j, jobs.Expired, 0)
 			} else {
 				s.request(c, sideComparing, Action{Kind: Compare, Job: j})
 			}
@@ -67,7 +67,7 @@ func (s *side) attend(c *Core) {
 
 // endedBefore reports how a waiting job has ended already.
 func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
-	if !c.session.record.read {
+	if c.session == nil || !c.session.record.read {
 		return "", false
 	}
 	return c.session.record.ended(j)
@@ -75,9 +75,10 @@ func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
 
 // begin begins with a duty; j is nil for a renewal.
 func (s *side) begin(c *Core, j *Job, kind jobs.Kind, op uint32) {
+	c.open()
 	*s = side{job: j, verdict: op, failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if j != nil {
-		s.early = earlyEnd{kind: kind, task: &Task{Job: j, Session: c.ref}}
+		s.early = &earlyEnd{kind: kind, task: &Task{Job: j, Session: c.ref}}
 	}
 }
 
@@ -161,7 +162,7 @@ func (s *side) over(c *Core, v jobs.CancelVerdict) {
 	}
 	*s = side{failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if c.state == Idle {
-		c.ledger.strip(c)
+		c.strip()
 	}
 }
 
@@ -227,12 +228,15 @@ func (s *side) renewalOver(c *Core) {
 // renewIn is how long it is until record and attempt record are to be written again, so that they do not expire. A session whose record is not
 // known was written at most the idle time before its job came, which is less than half of a record's lifetime.
 func (s *side) renewIn(c *Core) (time.Duration, bool) {
-	if c.session == nil || c.queue.first(c) == nil {
+	if c.anonymous || c.queue.first(c) == nil {
 		return 0, false
 	}
-	r, lifetime := &c.session.record, c.cfg.lifetime(0)
-	if r.read {
-		return r.loaded + lifetime/4 - c.mono, true
+	lifetime := c.cfg.lifetime(0)
+	switch {
+	case c.session == nil:
+		return c.queue.since + lifetime/8 - c.mono, true
+	case c.session.record.read:
+		return c.session.record.loaded + lifetime/4 - c.mono, true
 	}
-	return max(r.loaded, c.queue.since) + lifetime/8 - c.mono, true
+	return max(c.session.record.loaded, c.queue.since) + lifetime/8 - c.mono, true
 }

@@ -8,9 +8,9 @@ import (
 
 // start makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
 // acknowledged at its turn, so that early ends stay as bounded as the session's queue is.
-func (e *earlyEnd) start(c *Core, j *Job, kind jobs.Kind, op uint32) {
-	c.side.begin(c, j, kind, op)
-	e.write(c)
+func (s *side) start(c *Core, j *Job, kind jobs.Kind, op uint32) {
+	s.begin(c, j, kind, op)
+	s.early.write(c)
 }
 
 // write has the early end in the record.

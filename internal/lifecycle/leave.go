@@ -87,7 +87,7 @@ func (q *queue) withdraw(c *Core, e *jobs.Error) {
 // paused starts over after a read that failed. A delivery that nothing is known of comes again by itself.
 func (p *preparation) paused(c *Core, ev *Event) {
 	c.do(Action{Kind: Log, Note: JobWaits, Job: c.cur.Job, Cause: ev.Err})
-	if c.session == nil {
+	if c.anonymous {
 		c.leave()
 		return
 	}
@@ -157,7 +157,7 @@ func (c *Core) end(cut bool) {
 	case c.state == Idle:
 	case c.state == Running && c.cut:
 		c.attempt.giveUp(c, cancelled()) // the worker answers, and then the job is left
-	case c.cut && c.journal.handsBack(c):
+	case c.cut && c.journal != nil && c.journal.handsBack(c):
 	case c.cut || !c.state.started():
 		c.queue.withdraw(c, nil)
 		c.leave()

@@ -81,9 +81,9 @@ type trouble struct {
 // side is the duty that is being done.
 type side struct {
 	step    sideStep
-	job     *Job // nil: the record is renewed
-	early   earlyEnd
-	verdict uint32 // operation of the CancelAsked that it answers, 0: none
+	job     *Job      // nil: the record is renewed
+	early   *earlyEnd // nil: likewise
+	verdict uint32    // operation of the CancelAsked that it answers, 0: none
 	awaits  uint32
 	failed  int
 	full    bool       // for lack of room: nothing else must start on this host

@@ -15,7 +15,7 @@ func (p *preparation) prepare(c *Core, _ *Event) {
 		c.held = true
 		return
 	}
-	if c.session != nil && !c.ref.Valid() {
+	if !c.anonymous && !c.ref.Valid() {
 		if p.parse(c) {
 			c.ending.refuseSession(c)
 		}

@@ -60,7 +60,7 @@ func (q *queue) next(c *Core) {
 	switch {
 	case c.over || len(q.jobs) == 0:
 		q.rest(c)
-	case c.session == nil:
+	case c.anonymous:
 		q.take(c)
 	default: // after each job somebody else may have the token
 		q.yield(c)
@@ -73,7 +73,7 @@ func (q *queue) rest(c *Core) {
 	q.jobs, q.rested = nil, max(c.mono, 1)
 	q.yield(c)
 	if c.side.step == sideIdle {
-		c.ledger.strip(c)
+		c.strip()
 	}
 }
 

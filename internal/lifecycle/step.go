@@ -20,7 +20,9 @@ func (c *Core) Step(ev *Event, out []Action) []Action {
 	case Cut:
 		c.end(true)
 	case KeptAlive:
-		c.journal.keptAlive(c)
+		if c.journal != nil {
+			c.journal.keptAlive(c)
+		}
 	default:
 		c.dispatch(ev)
 	}
