@@ -34,6 +34,7 @@ type Driver struct {
 	depth    int        // jobs that wait, a call among them
 	timer    *time.Timer
 	armed    clock.Mono // when the timer is due, 0: it does not run
+	later    clock.Mono // a timer for then is set when it is near, 0: there is none to set
 
 	token  *tokens.Waiter
 	cancel cancellations
@@ -136,9 +137,14 @@ func (d *Driver) Drain() {
 		d.rest()
 	case d.core.State() == lifecycle.AwaitToken: // perhaps for long, with 100,000 others
 		d.inbox = nil
+		if d.later = d.core.Wake(); d.later-d.all.On.Clock.Mono() > Near {
+			d.stopTimer()
+			break
+		}
 		fallthrough
 	default:
-		d.arm()
+		d.later = 0
+		d.arm(d.core.Wake())
 	}
 	d.mu.Unlock()
 	if rests {
@@ -148,20 +154,38 @@ func (d *Driver) Drain() {
 
 // rest is the end of the work, with the lock held.
 func (d *Driver) rest() {
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer, d.armed = nil, 0
-	}
+	d.stopTimer()
+	d.later = 0
 	d.inbox, d.active = nil, false
 	d.ended = d.scope.Rested(d) || d.closing
 }
 
-// soonest is the shortest time for which a timer is set.
-const soonest = time.Millisecond
+func (d *Driver) stopTimer() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer, d.armed = nil, 0
+	}
+}
 
-// arm sets the timer, with the lock held. One that is due earlier is left as it is: the core looks again then.
-func (d *Driver) arm() {
-	at := d.core.Wake()
+const (
+	// soonest is the shortest time for which a timer is set.
+	soonest = time.Millisecond
+	// Near is from when on a session that waits for its run token has a timer. Before that its partition calls Approach now and then.
+	Near = time.Minute
+)
+
+// Approach sets the timer if what it is for is near by now.
+func (d *Driver) Approach() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.later != 0 && d.later-d.all.On.Clock.Mono() <= Near {
+		d.arm(d.later)
+		d.later = 0
+	}
+}
+
+// arm sets the timer, with the lock held; 0 is never. One that is due earlier is left as it is: the core looks again then.
+func (d *Driver) arm(at clock.Mono) {
 	if at == 0 {
 		return
 	}

@@ -61,6 +61,7 @@ func (p *partition) watch(ctx context.Context) error {
 			p.reset()
 		case <-comparing.C:
 			p.owned.Running.Go(func() { p.compare(ctx) })
+			p.approach()
 		}
 	}
 }

@@ -50,6 +50,16 @@ func (p *partition) holders(ref jobs.SessionRef) []*driver.Driver {
 	return all
 }
 
+// approach has the sessions that wait for a run token set their timers, if these are near. The others have none: 100,000 sessions can
+// wait, for hours.
+func (p *partition) approach() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, d := range p.sessions {
+		d.Approach()
+	}
+}
+
 // forgetIdle makes room; called with p.mu held.
 func (p *partition) forgetIdle() {
 	if len(p.sessions) < idleSessions {
