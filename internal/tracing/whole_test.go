@@ -24,6 +24,8 @@ import (
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/dspextest"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/mock"
+	"github.com/dspex/dspex/internal/pyenv"
 	"github.com/dspex/dspex/internal/tracing"
 )
 
@@ -177,8 +179,8 @@ def looks(question: str) -> str:
     return dspy.Tool(weather)(city=question)
 `
 
-// deployment is a whole dspex whose spans come to a receiver.
-func deployment(t *testing.T, set func(*tracing.Config)) (*receiver, *dspextest.Deployment) {
+// deployment is a whole dspex whose spans come to a receiver, and how clients connect to it.
+func deployment(t *testing.T, set func(*tracing.Config)) (r *receiver, connect func(...dspex.ConnectOption) *dspex.Client) {
 	t.Helper()
 	python := os.Getenv("DSPEX_TEST_PYTHON")
 	if python == "" {
@@ -188,7 +190,7 @@ func deployment(t *testing.T, set func(*tracing.Config)) (*receiver, *dspextest.
 	if err := os.WriteFile(filepath.Join(dir, "traced.py"), []byte(module), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := newReceiver(t)
+	r = newReceiver(t)
 	cfg := tracing.Config{Endpoint: r.URL, Ratio: 1}
 	if set != nil {
 		set(&cfg)
@@ -198,9 +200,33 @@ func deployment(t *testing.T, set func(*tracing.Config)) (*receiver, *dspextest.
 		t.Fatal(err)
 	}
 	t.Cleanup(tracer.Close)
-	d := dspextest.Start(t, dspextest.WithMode(dspextest.FullIntegration), dspextest.WithPython(python), dspextest.WithModules(dir, "traced"),
-		dspextest.WithWorkers(1), func(c *devserver.Config) { c.Traces = tracer })
-	return r, d
+	ready, ended := make(chan string, 1), make(chan error, 1)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	go func() {
+		ended <- devserver.Run(ctx, devserver.Config{Listen: "127.0.0.1:0", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Python: python, Workers: 1, Traces: tracer,
+			Test: mock.Options{Mode: string(dspextest.FullIntegration)}, Modules: pyenv.Modules{Paths: []string{dir}, Names: []string{"traced"}}, Ready: func(i devserver.Info) { ready <- i.URL }})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the deployment ended with %v", err)
+		}
+	})
+	select {
+	case url := <-ready:
+		return r, func(options ...dspex.ConnectOption) *dspex.Client {
+			c, err := dspex.Connect(t.Context(), url, options...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(c.Close)
+			return c
+		}
+	case err := <-ended:
+		ended <- nil
+		t.Fatalf("the deployment did not start: %v", err)
+		return nil, nil
+	}
 }
 
 const (
@@ -216,9 +242,9 @@ func parent(n int) dspex.JobOption {
 }
 
 func TestTheSpansOfAJobAreATreeFromItsClientToTheModel(t *testing.T) {
-	r, d := deployment(t, nil)
-	c, ctx := d.Client(), t.Context()
-	traced := d.Client(dspex.WithPropagator(func(context.Context) string { return "00-" + traceID(8) + "-" + clientSpan + "-01" }))
+	r, connect := deployment(t, nil)
+	c, ctx := connect(), t.Context()
+	traced := connect(dspex.WithPropagator(func(context.Context) string { return "00-" + traceID(8) + "-" + clientSpan + "-01" }))
 	call := func(n int, command string, args dspex.Args, more ...dspex.CallOption) {
 		t.Helper()
 		if _, err := c.Execute(ctx, fmt.Sprint("s", n), command, args, append(more, parent(n))...); err != nil {
@@ -322,8 +348,8 @@ job predict
 // TestATraceIsFoundByItsJob looks the trace of a job up while it runs and when it has ended, in a session and without one, with a span of its
 // client and without.
 func TestATraceIsFoundByItsJob(t *testing.T) {
-	r, d := deployment(t, nil)
-	c, ctx := d.Client(), t.Context()
+	r, connect := deployment(t, nil)
+	c, ctx := connect(), t.Context()
 	unsampled := dspex.WithTraceparent("00-" + traceID(3) + "-" + clientSpan + "-00")
 	for n, row := range map[int]struct {
 		session string
@@ -368,8 +394,8 @@ func TestATraceIsFoundByItsJob(t *testing.T) {
 
 // TestACallThatIsNotSampledHasNoTrace looks up a call whose trace its dispatcher has not sampled: there is nothing to find under an id.
 func TestACallThatIsNotSampledHasNoTrace(t *testing.T) {
-	r, d := deployment(t, func(cfg *tracing.Config) { cfg.Ratio = 0 })
-	c, ctx := d.Client(), t.Context()
+	r, connect := deployment(t, func(cfg *tracing.Config) { cfg.Ratio = 0 })
+	c, ctx := connect(), t.Context()
 	for _, session := range []string{"s1", ""} {
 		call := func(opts ...dspex.CallOption) dspex.Job {
 			t.Helper()
