@@ -206,7 +206,7 @@ func (j *job) publish() {
 	}
 }
 
-// look reads the results of what is at the broker.
+// look reads the results of what is at the broker. While replies come, those of jobs that are there for a while are read: a reply may be lost.
 func (r *Run) look(now time.Time, do []Action) []Action {
 	if r.looking || r.flight == 0 || now.Before(r.lookAt) {
 		return do
@@ -214,10 +214,13 @@ func (r *Run) look(now time.Time, do []Action) []Action {
 	var at []int
 	for _, c := range r.chunks {
 		for i := range c.jobs {
-			if s := c.jobs[i].state; s == fed || s == halting {
-				at = append(at, c.jobs[i].index)
+			if j := &c.jobs[i]; j.state == halting || j.state == fed && (!r.replies || j.told || now.Sub(j.at) >= lookLate) {
+				at = append(at, j.index)
 			}
 		}
+	}
+	if r.replies {
+		r.replies, r.lookAt = false, now.Add(lookLate)
 	}
 	if len(at) == 0 {
 		return do

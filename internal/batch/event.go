@@ -28,6 +28,12 @@ type NotFed struct{ Index int }
 // Looked answers Look, with the outcomes that were there.
 type Looked struct{ Ended []End }
 
+// Replied reports a reply of the job's host, which may be lost, late or repeated, and answers nothing. Without an outcome: there may be one.
+type Replied struct {
+	Index int
+	Ended *End
+}
+
 // Stopped answers Cancel. Without an outcome: the broker does not hold the job, and nobody runs it.
 type Stopped struct {
 	Index int
@@ -70,6 +76,8 @@ func (Fed) event() {}
 func (NotFed) event() {}
 
 func (Looked) event() {}
+
+func (Replied) event() {}
 
 func (Stopped) event() {}
 

@@ -35,6 +35,8 @@ func (r *Run) take(now time.Time, e Event) {
 		r.notPublished(now, e.Index)
 	case Looked:
 		r.looked(now, e)
+	case Replied:
+		r.replied(now, e)
 	case Stopped:
 		r.stopped(now, e)
 	case NotStopped:
@@ -149,6 +151,22 @@ func (r *Run) looked(now time.Time, e Looked) {
 	}
 	r.lookPause = pauseAfter(r.lookPause, len(e.Ended), r.flight+len(e.Ended))
 	r.lookAt = now.Add(r.lookPause)
+}
+
+// replied takes the outcome of a reply. One without is read with the next look, which comes soon.
+func (r *Run) replied(now time.Time, e Replied) {
+	r.replies = true
+	j := r.find(e.Index)
+	switch {
+	case j == nil || j.state == waits && !j.maybe:
+	case e.Ended != nil:
+		r.endJob(now, j, *e.Ended)
+	default:
+		j.told = true
+		if soon := now.Add(lookSoon); soon.Before(r.lookAt) {
+			r.lookAt = soon
+		}
+	}
 }
 
 // pauseAfter is the pause behind a look that found the end of some jobs: a look costs the same however many it finds.

@@ -46,6 +46,7 @@ type Run struct {
 	partBytes int
 	dirty     bool
 	looking   bool
+	replies   bool // some have come since the last look
 	lookAt    time.Time
 	lookPause time.Duration
 	againAt   time.Time // for jobs that are to be published again, not before
@@ -71,6 +72,7 @@ type job struct {
 	state   jobState
 	session *session // nil: none
 	maybe   bool     // it may be at the broker without our knowledge
+	told    bool     // a reply has come: the outcome is to be read
 	at      time.Time
 	again   time.Duration
 	end     End

@@ -23,6 +23,7 @@ type world struct {
 	results  map[int]End
 	ran      []int // jobs that were run, in that order
 	fed      map[int]bool
+	replies  []int // of jobs, on their way to the leader that published them
 	told     int
 
 	run     *Run
@@ -57,7 +58,7 @@ func newWorld(t *rapid.T) *world {
 
 // lead begins a leader with what is stored.
 func (w *world) lead() {
-	w.run, w.pending = nil, nil
+	w.run, w.pending, w.replies = nil, nil, nil
 	if !w.record.Waits() {
 		return
 	}
@@ -235,12 +236,31 @@ func (w *world) host() {
 	at := rapid.SampledFrom(next).Draw(w.T, "host")
 	index := w.queue[at]
 	w.queue = slices.Delete(w.queue, at, at+1)
+	defer func() { w.replies = append(w.replies, index) }()
 	if _, has := w.results[index]; has {
 		return
 	}
 	w.ran = append(w.ran, index)
 	w.results[index] = End{Index: index, Kind: rapid.SampledFrom([]jobs.Kind{jobs.Succeeded, jobs.Succeeded, jobs.Failed, jobs.Expired}).Draw(w.T, "kind"),
 		Bytes: rapid.SampledFrom([]int{100, 40_000, 100_000}).Draw(w.T, "bytes")}
+}
+
+// reply brings one of the replies, or loses it, or brings it twice. Only that of a job that has succeeded has the outcome.
+func (w *world) reply() {
+	if len(w.replies) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(w.replies)-1).Draw(w.T, "reply")
+	e := Replied{Index: w.replies[i]}
+	if !w.chance(4, "again") {
+		w.replies = slices.Delete(w.replies, i, i+1)
+	}
+	if end := w.results[e.Index]; end.Kind == jobs.Succeeded {
+		e.Ended = &end
+	}
+	if !w.chance(3, "reply lost") {
+		w.step(e)
+	}
 }
 
 // kill ends the leader. What it had sent may arrive all the same.
@@ -315,8 +335,10 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 			switch n := rapid.IntRange(0, 99).Draw(t, "what"); {
 			case n < 50:
 				w.answer()
-			case n < 80:
+			case n < 70:
 				w.host()
+			case n < 80:
+				w.reply()
 			case n < 90:
 				w.tick()
 			case n < 92:
@@ -336,6 +358,9 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 			}
 			w.notice()
 			w.host()
+			if i%3 == 0 {
+				w.reply()
+			}
 			w.answer()
 		}
 		w.judge()

@@ -157,8 +157,9 @@ func (s leader) clear(ctx context.Context, h *held) {
 // serve runs a batch until it has ended, ctx ends, or another leader serves it.
 func (s leader) serve(ctx context.Context, h *held) {
 	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, trace: h.rec.Trace, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
-		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), opened: h.rec.Opened}
+		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), answers: make(chan happening, batch.MaxConcurrency), opened: h.rec.Opened}
 	defer r.asides.Wait()
+	defer r.listen()()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -167,6 +168,7 @@ func (s leader) serve(ctx context.Context, h *held) {
 		case <-ctx.Done():
 			return
 		case e = <-r.events:
+		case e = <-r.answers:
 		case <-timer.C:
 			e = r.look(ctx)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -28,8 +29,10 @@ type runner struct {
 	// replies are outcomes that are not stored with the batch yet.
 	replies map[int]batch.Outcome
 	events  chan happening
-	writes  bool // one is under way
-	opened  int  // by earlier leaders
+	answers chan happening // replies of hosts, which may be lost
+	inbox   string         // prefix of their subjects, "": none come
+	writes  bool           // one is under way
+	opened  int            // by earlier leaders
 	asides  sync.WaitGroup
 }
 
@@ -74,6 +77,7 @@ func (r *runner) takeAll(e happening) (events []batch.Event) {
 		events = append(events, e.event)
 		select {
 		case e = <-r.events:
+		case e = <-r.answers:
 		default:
 			return events
 		}
@@ -93,7 +97,7 @@ func (r *runner) take(e happening) {
 		maps.Copy(r.replies, e.view.outcomes)
 	}
 	for _, o := range e.found {
-		if _, has := r.replies[o.Index]; !has {
+		if _, has := r.replies[o.Index]; !has && r.line(o.Index) != nil {
 			r.replies[o.Index] = o
 		}
 	}
@@ -189,6 +193,9 @@ func (r *runner) feed(index int) {
 	line := r.line(index)
 	subject := jobs.SessionRef{Tenant: r.tenant, ID: line.Session}.PublishSubject(jobs.LaneBatch)
 	header := map[string][]string{jobs.HeaderJob: {batch.JobID(r.key, index)}, jobs.HeaderContentType: {jobs.MsgPack}}
+	if r.inbox != "" {
+		header[jobs.HeaderReplyTo] = []string{r.inbox + strconv.Itoa(index)}
+	}
 	if r.trace != "" {
 		header[contract.HeaderTraceparent] = []string{r.trace}
 	}
