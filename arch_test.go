@@ -68,7 +68,7 @@ var arrows = map[string][]string{
 	"internal/host/ownership":       {"internal/clock", "internal/control", "internal/jobs", "internal/stream"},
 	"internal/host/provision":       {"internal/control", "internal/frame", "internal/host/workers", "internal/jobs", "internal/lifecycle", "internal/stream", "internal/wire"},
 	"internal/host/sessions":        {"internal/clock", "internal/control", "internal/frame", "internal/host/attempt", "internal/host/driver", "internal/host/ownership", "internal/host/provision", "internal/host/telemetry", "internal/jobs", "internal/lifecycle", "internal/stream"},
-	"internal/host/telemetry":       {"internal/breaker", "internal/control", "internal/frame", "internal/jobs", "internal/lifecycle", "internal/stream", "internal/tracing"},
+	"internal/host/telemetry":       {"internal/breaker", "internal/contract", "internal/control", "internal/frame", "internal/jobs", "internal/lifecycle", "internal/stream", "internal/tracing"},
 	"internal/host/tokens":          {"internal/clock", "internal/fair"},
 	"internal/host/workers":         {"internal/fair", "internal/frame", "internal/jobs", "internal/pyproc"},
 	"internal/insight":              {""},

@@ -111,7 +111,7 @@ func NewSession(cfg *Config, ref jobs.SessionRef, epoch uint64, stream int64, wa
 }
 
 // open makes the books of a session, when it first has use for them: not while it only waits for its first run token.
-func (c *Core) open() {
+func open(c *Core) {
 	if c.ledger == nil {
 		c.session = &sessionBooks{}
 		c.ledger, c.journal = &c.session.record, &c.session.journal
@@ -119,7 +119,7 @@ func (c *Core) open() {
 }
 
 // strip drops what is hardly needed without work.
-func (c *Core) strip() {
+func strip(c *Core) {
 	if c.ledger != nil {
 		c.ledger.strip(c)
 	}
@@ -237,7 +237,7 @@ func (c *Core) wait(d time.Duration) { c.alarm = c.at(d) }
 
 // begin makes a job the one at work, from its start.
 func (c *Core) begin(j *Job, fresh bool) {
-	c.open()
+	open(c)
 	c.cur, c.work = &Task{Job: j, Session: c.ref, Fresh: fresh}, &work{}
 }
 

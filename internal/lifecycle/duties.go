@@ -73,9 +73,16 @@ func (s *side) endedBefore(c *Core, j *Job) (jobs.Kind, bool) {
 	return c.session.record.ended(j)
 }
 
+// start makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
+// acknowledged at its turn, so that early ends stay as bounded as the session's queue is.
+func (s *side) start(c *Core, j *Job, kind jobs.Kind, op uint32) {
+	s.begin(c, j, kind, op)
+	s.early.write(c)
+}
+
 // begin begins with a duty; j is nil for a renewal.
 func (s *side) begin(c *Core, j *Job, kind jobs.Kind, op uint32) {
-	c.open()
+	open(c)
 	*s = side{job: j, verdict: op, failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if j != nil {
 		s.early = &earlyEnd{kind: kind, task: &Task{Job: j, Session: c.ref}}
@@ -162,7 +169,7 @@ func (s *side) over(c *Core, v jobs.CancelVerdict) {
 	}
 	*s = side{failed: s.failed, full: s.full, away: s.away, quiet: s.quiet}
 	if c.state == Idle {
-		c.strip()
+		strip(c)
 	}
 }
 

@@ -6,13 +6,6 @@ import (
 	"github.com/dspex/dspex/internal/jobs"
 )
 
-// start makes the end of a waiting job durable, stores its result and answers (architecture, rule 5). The message is
-// acknowledged at its turn, so that early ends stay as bounded as the session's queue is.
-func (s *side) start(c *Core, j *Job, kind jobs.Kind, op uint32) {
-	s.begin(c, j, kind, op)
-	s.early.write(c)
-}
-
 // write has the early end in the record.
 func (e *earlyEnd) write(c *Core) {
 	r, s := &c.session.record, &c.side

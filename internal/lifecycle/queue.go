@@ -73,7 +73,7 @@ func (q *queue) rest(c *Core) {
 	q.jobs, q.rested = nil, max(c.mono, 1)
 	q.yield(c)
 	if c.side.step == sideIdle {
-		c.strip()
+		strip(c)
 	}
 }
 
