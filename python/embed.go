@@ -9,7 +9,7 @@ import (
 
 // The globs name files because a directory pattern would leave out __init__.py and a whole tree would take in bytecode.
 //
-//go:embed dspex_worker/*.py dspex_worker/*/*.py dspex_worker/*/*/*.py
+//go:embed dspex_worker/*.py dspex_worker/*/*.py dspex_worker/*/*/*.py dspex_worker/*/*/*/*.py
 var worker embed.FS
 
 // WorkerLock pins, by version and hash, what a worker needs to run DSPy.

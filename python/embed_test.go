@@ -27,7 +27,7 @@ func TestEveryPythonFileOfTheRuntimeIsEmbeddedAndNothingElse(t *testing.T) {
 	onDisk, embedded := sources(os.DirFS(".")), sources(Worker())
 	for path, text := range onDisk {
 		if embedded[path] != text {
-			t.Errorf("%s is missing in the binary or differs: the globs in embed.go name three levels", path)
+			t.Errorf("%s is missing in the binary or differs: the globs in embed.go name four levels", path)
 		}
 	}
 	if len(embedded) != len(onDisk) {

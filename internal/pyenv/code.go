@@ -12,7 +12,7 @@ import (
 )
 
 // codeDir is where an environment with Deno has what DSPy's interpreter runs: Deno's cache, with Pyodide in it, and the script. The
-// names are known to python/dspex_worker/engines/dspy_engine/interpreter.py.
+// names are known to python/dspex_worker/engines/dspy_engine/patches/interpreter.py.
 const codeDir = "deno"
 
 // withCode completes an environment that has Deno with what dspy.PythonInterpreter needs of the npm registry, so that no job has to

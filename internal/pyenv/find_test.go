@@ -107,13 +107,13 @@ func TestADamagedRuntimeIsWrittenAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(env.RuntimeDir, "dspex_worker", "wire.py")); err != nil {
+	if err := os.Remove(filepath.Join(env.RuntimeDir, "dspex_worker", "protocol", "wire.py")); err != nil {
 		t.Fatal(err)
 	}
 	if env, err = System(t.Context(), Config{CacheDir: cache}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(env.RuntimeDir, "dspex_worker", "wire.py")); err != nil {
+	if _, err := os.Stat(filepath.Join(env.RuntimeDir, "dspex_worker", "protocol", "wire.py")); err != nil {
 		t.Error(err)
 	}
 }

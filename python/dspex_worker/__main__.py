@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Runs the worker to its end and exits: 0 after BYE, 3 when the start failed, 4 on a protocol error."""
-    from dspex_worker import process
+    from dspex_worker.system import process
 
     # The host gets the stacks of a worker that hangs by a signal; without a handler the signal would kill it.
     faulthandler.register(signal.SIGUSR2, file=sys.stderr, all_threads=True, chain=False)
@@ -28,7 +28,7 @@ def main() -> NoReturn:
 
         preloaded = zygote.serve()  # goes on in each worker that it forks
     else:
-        from dspex_worker import remains
+        from dspex_worker.system import remains
 
         remains.keep()
     try:
@@ -41,7 +41,9 @@ def main() -> NoReturn:
 
 
 def _serve(preloaded: Preloaded | None) -> int:
-    from dspex_worker import bodies, frames, process, sandbox, start, wire
+    from dspex_worker import start
+    from dspex_worker.protocol import bodies, frames, wire
+    from dspex_worker.system import process, sandbox
 
     start.send_all(start.hello())
     try:

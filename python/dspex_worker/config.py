@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dspex_worker.errors import WorkerError
-from dspex_worker.frames import DEFAULT_MAX, HARD_MAX
+from dspex_worker.protocol.frames import DEFAULT_MAX, HARD_MAX
 
 __all__ = ["Config", "read_config"]
 

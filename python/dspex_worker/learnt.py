@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dspex_worker import wire
 from dspex_worker.errors import WorkerError
+from dspex_worker.protocol import wire
 
 __all__ = ["MAX_BYTES", "checked_learnt", "counts", "read_learnt"]
 

@@ -18,17 +18,18 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from dspex_worker import bodies, frames, inherit, logs, process, wire
-from dspex_worker.blocked import BlockWatch
-from dspex_worker.commands import Command, unknown
+from dspex_worker.commands.functions import UserFunctions, frames_of
+from dspex_worker.commands.pushing import take
+from dspex_worker.commands.table import Command, unknown
 from dspex_worker.errors import Cancelled, WorkerError, describe, is_out_of_memory
-from dspex_worker.frames import FrameType
-from dspex_worker.functions import UserFunctions, frames_of
-from dspex_worker.pushing import take
+from dspex_worker.protocol import bodies, frames, wire
+from dspex_worker.protocol.frames import FrameType
 from dspex_worker.registry import job_var
 from dspex_worker.spans import spans_var
 from dspex_worker.start import Started, send_all
-from dspex_worker.threads import Threads
+from dspex_worker.system import inherit, logs, process
+from dspex_worker.system.blocked import BlockWatch
+from dspex_worker.system.threads import Threads
 from dspex_worker.worker import Call, bad_option, error_body
 
 __all__ = ["Runtime"]

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dspex_worker import __version__, bodies, engines, frames, imports, process, registry, wire
-from dspex_worker.commands import BUILTIN, Command
+from dspex_worker import __version__, engines, imports, registry
+from dspex_worker.commands.table import BUILTIN, Command
 from dspex_worker.config import Config, read_config
 from dspex_worker.engines import Engine
 from dspex_worker.errors import WorkerError, describe
-from dspex_worker.frames import FrameReader, FrameType, frame
-from dspex_worker.module_inputs import read_inputs, read_signature
+from dspex_worker.protocol import bodies, frames, wire
+from dspex_worker.protocol.frames import FrameReader, FrameType, frame
+from dspex_worker.signatures.module_inputs import read_inputs, read_signature
+from dspex_worker.system import process
 from dspex_worker.worker import Worker, error_body
 
 __all__ = ["PROTO", "Preloaded", "Started", "failed", "hello", "preload", "read_init", "read_init_body", "send_all", "start"]
@@ -193,7 +195,7 @@ def _own(function: Any) -> None:
 def _builtin(config: Config) -> tuple[dict[str, Command], list[registry.UserCommand]]:
     table, functions = dict(BUILTIN), []
     if config.engine == "stub":
-        from dspex_worker import stub_commands
+        from dspex_worker.commands import stub as stub_commands
 
         table.update({name: Command(run) for name, run in stub_commands.INLINE.items()})
         functions.append(stub_commands.SPIN)

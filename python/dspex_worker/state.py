@@ -11,8 +11,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex_worker import wire
 from dspex_worker.errors import WorkerError
+from dspex_worker.protocol import wire
 
 __all__ = ["EMPTY", "SCHEMA", "Sessions", "State", "now_text"]
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dspex_worker import wire
 from dspex_worker.config import Config
 from dspex_worker.engines import Context, Engine
 from dspex_worker.errors import WorkerError, bounded, secrets
 from dspex_worker.instances import Instances
+from dspex_worker.protocol import wire
 from dspex_worker.pushed import Pushed
 from dspex_worker.registry import Job, UserProgram
 from dspex_worker.spans import TEXTS, Spans

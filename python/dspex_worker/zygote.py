@@ -18,9 +18,11 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-from dspex_worker import bodies, frames, process, remains, sandbox, start, wire
+from dspex_worker import start
 from dspex_worker.errors import WorkerError, bounded
-from dspex_worker.frames import FrameReader, FrameType, frame
+from dspex_worker.protocol import bodies, frames, wire
+from dspex_worker.protocol.frames import FrameReader, FrameType, frame
+from dspex_worker.system import process, remains, sandbox
 
 __all__ = ["serve"]
 

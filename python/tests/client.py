@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dspex_worker import wire
-from dspex_worker.frames import FROM_WORKER, FrameReader, FrameType, frame
+from dspex_worker.protocol import wire
+from dspex_worker.protocol.frames import FROM_WORKER, FrameReader, FrameType, frame
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOT = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests' / 'modules')!r}]; from dspex_worker.__main__ import main; main()"

@@ -9,7 +9,7 @@ from typing import Any
 from dspex_worker.engines import Context, Program
 from dspex_worker.engines.dspy_engine import DSPyEngine
 from dspex_worker.errors import WorkerError
-from dspex_worker.signature import parse_signature
+from dspex_worker.signatures.signature import parse_signature
 from tests.fake_lm import FakeLM
 
 KEY = "sk-test-0123456789abcdef"

@@ -11,8 +11,8 @@ import pydantic
 import pytest
 from dspy.experimental import Choice, Noul, Score
 
-from dspex_worker.engines.dspy_engine import kept
-from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
+from dspex_worker.engines.dspy_engine.patches import kept
+from dspex_worker.engines.dspy_engine.patches.adapter import ChatAdapter, keep_type_adapters
 from tests.dspy_case import new_engine
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol.frames import FrameType
 from tests.client import PATIENCE, Failed, WorkerProcess
 from tests.fake_lm import FakeLM, Reply, in_thread
 

@@ -12,7 +12,7 @@ import pytest
 
 from dspex_worker.engines import Program
 from dspex_worker.engines.dspy_engine import DSPyEngine
-from dspex_worker.signature import SignatureError, check_module, infer_signature
+from dspex_worker.signatures.signature import SignatureError, check_module, infer_signature
 from tests.dspy_case import KEY, context, failure, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply, Request
 

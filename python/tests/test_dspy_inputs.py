@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol.frames import FrameType
 from tests.client import Failed, WorkerProcess
 from tests.dspy_case import profile
 from tests.fake_lm import FakeLM

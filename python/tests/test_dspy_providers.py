@@ -11,7 +11,7 @@ import dspy
 import pytest
 
 from dspex_worker.engines.dspy_engine import DSPyEngine
-from dspex_worker.engines.dspy_engine.lm import PROVIDERS
+from dspex_worker.engines.dspy_engine.models.lm import PROVIDERS
 from tests.dspy_case import KEY, context, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply
 

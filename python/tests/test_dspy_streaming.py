@@ -11,7 +11,7 @@ import dspy
 import pytest
 
 from dspex_worker.engines.dspy_engine import DSPyEngine
-from dspex_worker.engines.dspy_engine.splitters import JSONSplitter, Splitter, XMLSplitter
+from dspex_worker.engines.dspy_engine.patches.splitters import JSONSplitter, Splitter, XMLSplitter
 from tests.dspy_case import context, failure, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol.frames import FrameType
 from tests.client import WorkerProcess
 from tests.fake_lm import FakeLM, Reply, in_thread
 from tests.zygote_client import ZygoteProcess

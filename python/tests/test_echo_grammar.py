@@ -13,8 +13,8 @@ import pytest
 
 from dspex_worker.engines import Context, Outcome, Program
 from dspex_worker.engines.dspy_engine import DSPyEngine
-from dspex_worker.fit import check_inputs, check_outputs
-from dspex_worker.signature import MODULES, Field, Signature, Type, parse_signature
+from dspex_worker.signatures.fit import check_inputs, check_outputs
+from dspex_worker.signatures.signature import MODULES, Field, Signature, Type, parse_signature
 from tests.dspy_case import new_engine
 from tests.test_echo_lm import NASTY, survey, url, weather
 from tests.test_signature import random_spelling, random_type

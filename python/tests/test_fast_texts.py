@@ -15,7 +15,8 @@ from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.utils.callback import BaseCallback
 
 from dspex_worker.engines import Context
-from dspex_worker.engines.dspy_engine import DSPyEngine, fast, texts
+from dspex_worker.engines.dspy_engine import DSPyEngine
+from dspex_worker.engines.dspy_engine.patches import fast, texts
 from dspex_worker.errors import WorkerError
 from tests.dspy_case import context, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply, chat_text

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from dspy.clients.engines import AsyncLM15Engine
 
-from dspex_worker import sandbox
-from dspex_worker.engines.dspy_engine import DSPyEngine, fast, outside, transport
+from dspex_worker.engines.dspy_engine import DSPyEngine
+from dspex_worker.engines.dspy_engine.models import outside, transport
+from dspex_worker.engines.dspy_engine.patches import fast
+from dspex_worker.system import sandbox
 from tests.dspy_case import context, failure, profile, program, scenario
 from tests.fake_lm import FakeLM, Reply
 

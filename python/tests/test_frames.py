@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import bodies, wire
-from dspex_worker.frames import DEFAULT_MAX, FROM_HOST, FROM_WORKER, FrameReader, FrameType, ProtocolError, frame
+from dspex_worker.protocol import bodies, wire
+from dspex_worker.protocol.frames import DEFAULT_MAX, FROM_HOST, FROM_WORKER, FrameReader, FrameType, ProtocolError, frame
 
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "frame.json").read_text("utf-8"))["frames"]
 GOOD = [entry for entry in VECTORS if "refuse" not in entry]

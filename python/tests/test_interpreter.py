@@ -9,8 +9,8 @@ import dspy
 import pytest
 from dspy.primitives import python_interpreter
 
-from dspex_worker.engines.dspy_engine import interpreter
 from dspex_worker.engines.dspy_engine.code_runner import rewritten
+from dspex_worker.engines.dspy_engine.patches import interpreter
 
 THEIRS = Path(python_interpreter.__file__).with_name("runner.js")
 

@@ -14,7 +14,7 @@ from dspex_worker import WorkerError
 from dspex_worker.engines import Program
 from dspex_worker.engines.dspy_engine import DSPyEngine
 from dspex_worker.learnt import MAX_BYTES, checked_learnt, read_learnt
-from dspex_worker.signature import parse_signature
+from dspex_worker.signatures.signature import parse_signature
 from tests.client import WorkerProcess
 from tests.dspy_case import context, profile, scenario
 from tests.fake_lm import FakeLM

@@ -51,7 +51,7 @@ def test_locks_agree_and_no_lock_has_a_bad_version() -> None:
 
 def test_the_engine_refuses_the_same_versions_that_the_lock_excludes() -> None:
     from dspex_worker.engines.dspy_engine.engine import DSPY_VERSION
-    from dspex_worker.engines.dspy_engine.lm import DENIED_LITELLM
+    from dspex_worker.engines.dspy_engine.models.lm import DENIED_LITELLM
 
     text = (LOCKS / "litellm.in").read_text()
     assert set(re.findall(r"!=([\d.]+)", text)) == DENIED_LITELLM

@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from dspex_worker import WorkerError
-from dspex_worker.module_inputs import read_inputs, read_signature
+from dspex_worker.signatures.module_inputs import read_inputs, read_signature
 
 
 class Own(dspy.Module):  # type: ignore[misc]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import wire
-from dspex_worker.frames import FrameType, frame
+from dspex_worker.protocol import wire
+from dspex_worker.protocol.frames import FrameType, frame
 from tests.client import Failed, WorkerProcess
 
 CANCEL = FrameType.CANCEL

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import wire
 from dspex_worker.errors import WorkerError
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol import wire
+from dspex_worker.protocol.frames import FrameType
 from dspex_worker.state import EMPTY, Sessions
 from tests.client import WorkerProcess
 

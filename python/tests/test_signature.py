@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import signature as sig
-from dspex_worker.fit import InputError, OutputError, check_inputs, check_outputs
-from dspex_worker.signature import (
+from dspex_worker.signatures import signature as sig
+from dspex_worker.signatures.fit import InputError, OutputError, check_inputs, check_outputs
+from dspex_worker.signatures.signature import (
     Field,
     Signature,
     SignatureError,
@@ -134,8 +134,8 @@ def test_keys_differ_when_anything_differs() -> None:
 
 
 def test_a_key_is_the_same_in_another_process() -> None:
-    code = "from dspex_worker.signature import parse_signature; print(parse_signature('a, b: dict[str, int] -> c').key())"
-    root = Path(sig.__file__).parent.parent
+    code = "from dspex_worker.signatures.signature import parse_signature; print(parse_signature('a, b: dict[str, int] -> c').key())"
+    root = Path(sig.__file__).parents[2]
     out = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(root), "PYTHONHASHSEED": "5"}, capture_output=True, text=True, check=True
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import inherit
 from dspex_worker.errors import Cancelled
-from dspex_worker.threads import Threads, Ticket
+from dspex_worker.system import inherit
+from dspex_worker.system.threads import Threads, Ticket
 
 Ends = SimpleQueue[tuple[Any, BaseException | None]]
 
@@ -60,7 +60,7 @@ def test_an_interrupt_at_any_moment_ends_the_function_and_spares_the_next(round_
 
 def test_an_interrupt_that_has_not_risen_at_the_end_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, type[BaseException] | None]] = []
-    monkeypatch.setattr("dspex_worker.threads._raise_in", lambda thread, error: asked.append((thread, error)))
+    monkeypatch.setattr("dspex_worker.system.threads._raise_in", lambda thread, error: asked.append((thread, error)))
     ends = Ends()
 
     def work() -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspex_worker import wire
+from dspex_worker.protocol import wire
 from tests.client import WorkerProcess
 
 QA_BOT = {"id": "qa_bot", "signature": "question -> answer", "program_type": "chain_of_thought"}

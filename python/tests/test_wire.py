@@ -21,9 +21,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dspex_worker import bodies, wire
-from dspex_worker.frames import FrameType
-from dspex_worker.wire import DecodeError, EncodeError
+from dspex_worker.protocol import bodies, wire
+from dspex_worker.protocol.frames import FrameType
+from dspex_worker.protocol.wire import DecodeError, EncodeError
 
 VECTORS = json.loads((Path(__file__).parents[2] / "contract" / "vectors" / "values.json").read_text("utf-8"))["values"]
 READ = [entry for entry in VECTORS if "msgpack_hex" in entry]

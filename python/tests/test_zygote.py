@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol.frames import FrameType
 from tests.client import PATIENCE, Failed
 from tests.zygote_client import ZygoteProcess
 

@@ -12,8 +12,8 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from dspex_worker import wire
-from dspex_worker.frames import FROM_WORKER, FrameReader, FrameType, frame
+from dspex_worker.protocol import wire
+from dspex_worker.protocol.frames import FROM_WORKER, FrameReader, FrameType, frame
 from tests.client import BOOT, PATIENCE, Failed, WorkerProcess, _high, fresh_nonce
 
 

@@ -12,7 +12,7 @@ import dspy
 from dspy import lm15
 from twenty import PROGRAMS
 
-from dspex_worker.plain import to_wire
+from dspex_worker.signatures.plain import to_wire
 
 
 def model(address: str) -> Any:

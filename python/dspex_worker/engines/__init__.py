@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from dspex_worker.signature import Signature
+from dspex_worker.signatures.signature import Signature
 
 __all__ = ["Context", "Engine", "Outcome", "Program", "load"]
 

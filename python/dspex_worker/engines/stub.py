@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from dspex_worker.engines import Context, Outcome, Program
-from dspex_worker.signature import Type
+from dspex_worker.signatures.signature import Type
 
 __all__ = ["StubEngine"]
 

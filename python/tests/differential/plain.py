@@ -18,8 +18,8 @@ from typing import Any
 import dspy
 import dspy.clients.model_metadata
 
-from dspex_worker.plain import to_wire
-from dspex_worker.wire import EncodeError
+from dspex_worker.protocol.wire import EncodeError
+from dspex_worker.signatures.plain import to_wire
 from tests.differential import MODULES
 from tests.differential.case import CASES, from_plain
 

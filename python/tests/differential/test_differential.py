@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dspex_worker.engines.dspy_engine.fast import VARIABLE
-from dspex_worker.frames import FrameType
+from dspex_worker.engines.dspy_engine.patches.fast import VARIABLE
+from dspex_worker.protocol.frames import FrameType
 from tests.client import Failed, WorkerProcess
 from tests.differential import MODULES
 from tests.differential.differences import ROWS, page

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_worker.errors import Cancelled
-from dspex_worker.threads import Threads
+from dspex_worker.system.threads import Threads
 
 __all__ = ["Blocking"]
 

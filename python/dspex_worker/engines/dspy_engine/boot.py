@@ -11,10 +11,12 @@ from typing import Any
 import dspy
 from dspy import lm15
 
-from dspex_worker import inherit
-from dspex_worker.engines.dspy_engine import fast, interpreter, kept, outside, seam, settings, texts, tools, waits
-from dspex_worker.engines.dspy_engine.adapter import ChatAdapter, keep_type_adapters
-from dspex_worker.engines.dspy_engine.lm import engine_of, note_finish
+from dspex_worker.engines.dspy_engine import tools
+from dspex_worker.engines.dspy_engine.models import outside, waits
+from dspex_worker.engines.dspy_engine.models.lm import engine_of, note_finish
+from dspex_worker.engines.dspy_engine.patches import fast, interpreter, kept, seam, settings, texts
+from dspex_worker.engines.dspy_engine.patches.adapter import ChatAdapter, keep_type_adapters
+from dspex_worker.system import inherit
 
 __all__ = ["ADAPTER", "configure", "warm_up"]
 

@@ -8,10 +8,10 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from dspex_worker.engines import Context
-from dspex_worker.engines.dspy_engine.failures import Model, describe, operation_timeout
-from dspex_worker.engines.dspy_engine.lm import Profile, Profiles
-from dspex_worker.engines.dspy_engine.settings import job_settings
-from dspex_worker.engines.dspy_engine.streaming import Sink
+from dspex_worker.engines.dspy_engine.models.failures import Model, describe, operation_timeout
+from dspex_worker.engines.dspy_engine.models.lm import Profile, Profiles
+from dspex_worker.engines.dspy_engine.patches.settings import job_settings
+from dspex_worker.engines.dspy_engine.patches.streaming import Sink
 from dspex_worker.engines.dspy_engine.trace import Trace, trace_var
 from dspex_worker.errors import WorkerError, frames_of
 from dspex_worker.guard import class_name

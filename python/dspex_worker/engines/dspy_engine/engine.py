@@ -17,18 +17,18 @@ from dspex_worker.engines.dspy_engine import boot
 from dspex_worker.engines.dspy_engine.blocking import Blocking
 from dspex_worker.engines.dspy_engine.call import Call
 from dspex_worker.engines.dspy_engine.executor import inline_hops
-from dspex_worker.engines.dspy_engine.failures import not_configured
 from dspex_worker.engines.dspy_engine.inputs import converter
 from dspex_worker.engines.dspy_engine.learnt import Unfit, apply
-from dspex_worker.engines.dspy_engine.lm import Profiles, import_litellm
+from dspex_worker.engines.dspy_engine.models.failures import not_configured
+from dspex_worker.engines.dspy_engine.models.lm import Profiles, import_litellm
+from dspex_worker.engines.dspy_engine.patches.settings import shared
 from dspex_worker.engines.dspy_engine.programs import Built, Programs
-from dspex_worker.engines.dspy_engine.settings import shared
 from dspex_worker.errors import WorkerError, bounded
-from dspex_worker.fit import OutputError, check_outputs
-from dspex_worker.module_inputs import method_of
-from dspex_worker.plain import to_wire
-from dspex_worker.signature import STEERING_NAMES, SignatureError
-from dspex_worker.wire import EncodeError
+from dspex_worker.protocol.wire import EncodeError
+from dspex_worker.signatures.fit import OutputError, check_outputs
+from dspex_worker.signatures.module_inputs import method_of
+from dspex_worker.signatures.plain import to_wire
+from dspex_worker.signatures.signature import STEERING_NAMES, SignatureError
 
 __all__ = ["DSPyEngine"]
 

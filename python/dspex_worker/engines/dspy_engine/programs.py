@@ -19,7 +19,7 @@ from dspy import Signature as MadeSignature
 from dspex_worker.engines import Program
 from dspex_worker.engines.dspy_engine.learnt import apply
 from dspex_worker.engines.dspy_engine.tools import SafeTool, finish_tool
-from dspex_worker.signature import Field, Signature, Type, check_module
+from dspex_worker.signatures.signature import Field, Signature, Type, check_module
 
 __all__ = ["Built", "Programs"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dspex_worker.guard import causes, inner_errors
-from dspex_worker.inherit import inherited
+from dspex_worker.system.inherit import inherited
 
 __all__ = ["Trace", "trace_var"]
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from dspex_worker.errors import Cancelled
-from dspex_worker.process import end_fork
+from dspex_worker.system.process import end_fork
 
 __all__ = ["Threads", "Ticket", "no_interrupt"]
 

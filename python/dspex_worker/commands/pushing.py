@@ -10,10 +10,10 @@ import copy
 import logging
 from typing import Any
 
-from dspex_worker.arguments import only, text
+from dspex_worker.commands.arguments import only, text
+from dspex_worker.commands.programs import PROGRAM_ID, made, program_id_of, unknown_program
 from dspex_worker.errors import WorkerError, describe
 from dspex_worker.learnt import checked_learnt, counts, read_learnt
-from dspex_worker.programs import PROGRAM_ID, made, program_id_of, unknown_program
 from dspex_worker.pushed import Pushed
 from dspex_worker.registry import UserProgram
 from dspex_worker.worker import Call, Worker

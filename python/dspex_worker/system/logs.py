@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable
 
-from dspex_worker import wire
 from dspex_worker.errors import bounded, frames_of
 from dspex_worker.guard import class_name, text_of
+from dspex_worker.protocol import wire
 from dspex_worker.registry import job_var
 
 __all__ = ["FrameHandler", "install"]

@@ -17,8 +17,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from dspex_worker import process
 from dspex_worker.errors import WorkerError
+from dspex_worker.system import process
 
 __all__ = ["channels", "enter", "enter_alone", "level"]
 

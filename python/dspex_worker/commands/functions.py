@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspex_worker.registry import UserCommand
-from dspex_worker.threads import Threads
+from dspex_worker.system.threads import Threads
 from dspex_worker.worker import Call, Worker
 
 __all__ = ["UserFunctions", "frames_of"]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex_worker import programs, state
-from dspex_worker.arguments import only, session_of
+from dspex_worker import state
+from dspex_worker.commands import programs
+from dspex_worker.commands.arguments import only, session_of
+from dspex_worker.commands.sessions import read_choice
 from dspex_worker.errors import WorkerError
-from dspex_worker.session_commands import read_choice
 from dspex_worker.worker import Call, bad_input
 
 __all__ = ["erase_session", "import_session"]

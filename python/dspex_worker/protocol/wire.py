@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dspex_worker.plain import DEPTH, NODES, EncodeError, Placed, fold, to_wire
+from dspex_worker.signatures.plain import DEPTH, NODES, EncodeError, Placed, fold, to_wire
 
 try:
     import msgspec

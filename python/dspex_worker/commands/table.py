@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dspex_worker import programs, session_commands, transfer
-from dspex_worker.arguments import only
+from dspex_worker.commands import programs, transfer
+from dspex_worker.commands import sessions as session_commands
+from dspex_worker.commands.arguments import only
+from dspex_worker.commands.predict import predict
+from dspex_worker.commands.pushing import push_program, withdraw_program
 from dspex_worker.errors import WorkerError
-from dspex_worker.predict import predict
-from dspex_worker.process import memory
-from dspex_worker.pushing import push_program, withdraw_program
 from dspex_worker.state import now_text
+from dspex_worker.system.process import memory
 from dspex_worker.worker import Call, bad_input
 
 __all__ = ["BUILTIN", "Command", "unknown"]

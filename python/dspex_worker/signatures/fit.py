@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dspex_worker.fieldtype import InputError, OutputError, Type, kind_of, short
-from dspex_worker.plain import fold
-from dspex_worker.signature import Signature
+from dspex_worker.signatures.fieldtype import InputError, OutputError, Type, kind_of, short
+from dspex_worker.signatures.plain import fold
+from dspex_worker.signatures.signature import Signature
 
 __all__ = ["InputError", "OutputError", "check_inputs", "check_outputs", "check_value"]
 

@@ -16,8 +16,8 @@ import sys
 import weakref
 from typing import Any
 
-from dspex_worker import sandbox
-from dspex_worker.engines.dspy_engine import outside, waits
+from dspex_worker.engines.dspy_engine.models import outside, waits
+from dspex_worker.system import sandbox
 
 __all__ = ["Transport", "make"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from dspex_worker.registry import job_var
 from dspex_worker.spans import span_var, spans_var
-from dspex_worker.threads import no_interrupt
+from dspex_worker.system.threads import no_interrupt
 
 __all__ = ["inherited", "install"]
 

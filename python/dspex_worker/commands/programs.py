@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from dspex_worker import wire
-from dspex_worker.arguments import only, text
+from dspex_worker.commands.arguments import only, text
+from dspex_worker.commands.imported import execute_imported, executed, later
 from dspex_worker.engines import Outcome, Program
 from dspex_worker.errors import WorkerError
-from dspex_worker.fit import check_inputs
-from dspex_worker.imported import execute_imported, executed, later
 from dspex_worker.learnt import checked_learnt, counts, read_learnt
+from dspex_worker.protocol import wire
 from dspex_worker.pushed import Pushed
 from dspex_worker.registry import UserProgram
-from dspex_worker.signature import MODULES, SpecError, check_module, parse_signature
+from dspex_worker.signatures.fit import check_inputs
+from dspex_worker.signatures.signature import MODULES, SpecError, check_module, parse_signature
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call, bad_input
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import dspy
 
-from dspex_worker.engines.dspy_engine.seam import call_var
-from dspex_worker.engines.dspy_engine.splitters import JSONSplitter, Reader, Splitter, XMLSplitter
+from dspex_worker.engines.dspy_engine.patches.seam import call_var
+from dspex_worker.engines.dspy_engine.patches.splitters import JSONSplitter, Reader, Splitter, XMLSplitter
 from dspex_worker.engines.dspy_engine.trace import Trace
 
 __all__ = ["Sink", "Splitter"]

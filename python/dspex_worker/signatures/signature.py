@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from dspex_worker.fieldtype import (
+from dspex_worker.signatures.fieldtype import (
     MAX_TEXT,
     SignatureError,
     SpecError,

@@ -25,7 +25,7 @@ from dspy.clients.engines.lm15_engine import AsyncLM15Engine
 from dspy.clients.errors import error_boundary
 from dspy.lm15 import ProviderError, Response
 
-from dspex_worker.engines.dspy_engine import fast, seam
+from dspex_worker.engines.dspy_engine.patches import fast, seam
 
 __all__ = ["install"]
 

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 from dspex_worker.engines import Outcome
-from dspex_worker.module_inputs import history_of
 from dspex_worker.registry import UserProgram
+from dspex_worker.signatures.module_inputs import history_of
 from dspex_worker.state import now_text
 from dspex_worker.worker import Call
 

@@ -11,7 +11,7 @@ import importlib
 import socket
 from typing import Any
 
-from dspex_worker import process, sandbox
+from dspex_worker.system import process, sandbox
 
 __all__ = ["install"]
 

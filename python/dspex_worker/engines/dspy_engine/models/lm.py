@@ -25,7 +25,8 @@ import dspy
 from dspy import lm15
 from dspy.clients.engines import AsyncLM15Engine, LM15Engine
 
-from dspex_worker.engines.dspy_engine import fast, transport
+from dspex_worker.engines.dspy_engine.models import transport
+from dspex_worker.engines.dspy_engine.patches import fast
 from dspex_worker.engines.dspy_engine.trace import trace_var
 from dspex_worker.errors import WorkerError
 

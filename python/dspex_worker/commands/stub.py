@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from dspex_worker.errors import CATEGORIES, WorkerError, category_of
-from dspex_worker.process import rss_bytes
 from dspex_worker.registry import read_function
+from dspex_worker.system.process import rss_bytes
 from dspex_worker.worker import Call, bad_input
 
 __all__ = ["INLINE", "SPIN"]

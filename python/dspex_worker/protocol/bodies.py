@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from dspex_worker import wire
-from dspex_worker.frames import FrameType
+from dspex_worker.protocol import wire
+from dspex_worker.protocol.frames import FrameType
 
 __all__ = ["BodyError", "read", "read_call"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from dspex_worker.commands.imported import later
+from dspex_worker.commands.programs import checked, read_module, read_program, remember
 from dspex_worker.engines import Outcome, Program
-from dspex_worker.imported import later
-from dspex_worker.programs import checked, read_module, read_program, remember
-from dspex_worker.signature import SpecError, check_module, infer_signature
+from dspex_worker.signatures.signature import SpecError, check_module, infer_signature
 from dspex_worker.worker import Call, bad_input, bad_option
 
 __all__ = ["predict"]

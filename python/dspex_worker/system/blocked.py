@@ -20,7 +20,7 @@ PLACES = 256  # that are reported, once each
 _PAUSE = 0.25  # seconds between two questions
 
 _log = logging.getLogger("dspex.worker")
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
 

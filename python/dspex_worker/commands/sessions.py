@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from dspex_worker.arguments import only, session_of, text
+from dspex_worker.commands.arguments import only, session_of, text
 from dspex_worker.errors import WorkerError
 from dspex_worker.state import EMPTY, State
 from dspex_worker.worker import Call, bad_input, check_temperature

@@ -1,0 +1,1 @@
+"""Language models: one for each profile, its connections, its failures."""

@@ -1,0 +1,1 @@
+"""Parts of DSPy that are replaced, at its own extension points where it has them."""

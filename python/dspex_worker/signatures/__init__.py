@@ -1,0 +1,1 @@
+"""Signatures of programs, and the values that fit them."""
