@@ -266,3 +266,23 @@ func TestIdsOfJobsMayBeChosen(t *testing.T) {
 		t.Fatalf("%s is not an id that a client may choose", id)
 	}
 }
+
+// TestABatchThatAnotherLeaderHasChangedIsLeftToIt: nothing is published or written any more.
+func TestABatchThatAnotherLeaderHasChangedIsLeftToIt(t *testing.T) {
+	for name, change := range map[string]func(*Record){
+		"it has published more":    func(r *Record) { r.Opened = 9 },
+		"it has stored outcomes":   func(r *Record) { r.Stored = 2 },
+		"the batch has ended":      func(r *Record) { r.Phase = Ended },
+		"the batch is removed":     func(r *Record) { r.Phase = Removing },
+		"it is another of that id": func(r *Record) { r.Key = "other" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := opened(t, 4, "")
+			is := r.rec
+			change(&is)
+			if do := step(r, t0, Changed{&is}); !slices.Equal(do, []Action{Stop{}}) {
+				t.Errorf("it does %#v, expected that it stops", do)
+			}
+		})
+	}
+}

@@ -271,7 +271,7 @@ var mutants = []mutant{
 		"		r.over = true\n		return\n", "		r.saved(e.First, e.Part)\n		return\n"}}},
 	{name: "a chunk is closed before all its outcomes are stored", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.closeChunks",
 		"r.chunks[0].left == 0 && ", ""}}},
-	{name: "a batch that another leader has changed is written over", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.changed",
+	{name: "a batch that another leader has changed is written over", rule: "Batches", test: "batch.TestABatchThatAnotherLeaderHasChangedIsLeftToIt", edits: []edit{{"batch.Run.changed",
 		"		r.over = true // gone, or another leader's\n		return\n", "		if is == nil {\n			r.over = true\n			return\n		}\n"}}},
 	{name: "a batch ends with jobs that are under way", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.last",
 		"	return r.rec.Jobs\n", "	return r.rec.Jobs - 1\n"}}},
