@@ -261,8 +261,8 @@ func (c *Client) request(ctx context.Context, m *nats.Msg, job JobRef) (*nats.Ms
 		answer, err = c.exchange(ctx, m, job, &maybe)
 		code, after := "", time.Duration(0)
 		if err == nil && answer.Header.Get(contract.HeaderError) != "" {
-			if _, said := readReply(answer, job); asError(said) != nil {
-				code, after = asError(said).Code, asError(said).RetryAfter
+			if _, failed := readReply(answer, job); asError(failed) != nil {
+				code, after = asError(failed).Code, asError(failed).RetryAfter
 			}
 		}
 		switch {

@@ -46,7 +46,7 @@ func (l LogLine) Field(key string) string {
 // LogFilter chooses lines. Its zero value has none: set Tail or Follow.
 type LogFilter struct {
 	Tail    int    // the last lines of all processes together, those that the filter chooses
-	Follow  bool   // and the new ones, until the context ends, or the connection for good, which is an error
+	Follow  bool   // and the new ones, until the context ends, or the connection permanently, which is an error
 	Level   string // warn: no lines of level info; error: those alone
 	Process string // "": of each
 	Name    string // of a process; "": of each

@@ -63,7 +63,7 @@ func (o *Object) identity() int64 { return stream.Identity(o.Config, o.Created) 
 type Progress func(name string, messages, of uint64)
 
 // Write copies a deployment into a directory that is empty or not there.
-func Write(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Manifest, error) {
+func Write(ctx context.Context, nc *nats.Conn, dir string, progress Progress) (*Manifest, error) {
 	if err := fresh(dir); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func Write(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Mani
 	}
 	m := &Manifest{Schema: schema, Began: time.Now().UTC()}
 	for _, name := range order {
-		o, err := write(ctx, nc, js, name, filepath.Join(dir, name+suffix), tell)
+		o, err := write(ctx, nc, js, name, filepath.Join(dir, name+suffix), progress)
 		if errors.Is(err, jetstream.ErrStreamNotFound) && (name == stream.Audit || name == stream.BatchesStream || name == stream.ObjectsStream) { // of a deployment that has none yet
 			continue
 		}
@@ -119,7 +119,7 @@ const (
 	pageBytes    = 4 << 20
 )
 
-func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, path string, tell Progress) (*Object, error) {
+func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, path string, progress Progress) (*Object, error) {
 	s, err := js.Stream(ctx, name)
 	if err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, pat
 			o.Messages++
 			o.Bytes += uint64(len(m.Data))
 			if o.Messages%pageMessages == 0 {
-				tell(name, o.Messages, max(expected, o.Messages))
+				progress(name, o.Messages, max(expected, o.Messages))
 			}
 			return put(to, m)
 		})
@@ -148,7 +148,7 @@ func write(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, name, pat
 	if err != nil {
 		return nil, err
 	}
-	tell(name, o.Messages, o.Messages)
+	progress(name, o.Messages, o.Messages)
 	after, err := s.Info(ctx)
 	if err != nil {
 		return nil, err

@@ -37,7 +37,7 @@ func ReadManifest(dir string) (*Manifest, error) {
 
 // Restore makes the broker objects of a backup on a broker that has none of them. No dispatcher and no host may run: they would make
 // what is missing themselves.
-func Restore(ctx context.Context, nc *nats.Conn, dir string, replicas int, tell Progress) (*Manifest, error) {
+func Restore(ctx context.Context, nc *nats.Conn, dir string, replicas int, progress Progress) (*Manifest, error) {
 	m, err := ReadManifest(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, replicas int, tell 
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	r := &restorer{nc: nc, js: js, dir: dir, replicas: replicas, tell: tell, fit: newFit(m), next: above(m)}
+	r := &restorer{nc: nc, js: js, dir: dir, replicas: replicas, progress: progress, fit: newFit(m), next: above(m)}
 	for _, o := range m.Objects {
 		if err := r.restore(ctx, o); err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Name, err)
@@ -77,7 +77,7 @@ type restorer struct {
 	js       jetstream.JetStream
 	dir      string
 	replicas int
-	tell     Progress
+	progress Progress
 	fit      *fit
 	next     uint64
 }
@@ -225,10 +225,10 @@ func (r *restorer) messages(o Object, from *archive.Reader, to *archive.Writer) 
 			}
 		}
 		if n%pageMessages == 0 {
-			r.tell(o.Name, n, o.Messages)
+			r.progress(o.Name, n, o.Messages)
 		}
 	}
-	r.tell(o.Name, n, n)
+	r.progress(o.Name, n, n)
 	if _, err := from.Next(); n > 0 && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("expected the %d messages of %s, got more", n, manifest)
 	}

@@ -142,16 +142,16 @@ func (b *Breaker) enter() (end func(r Result, what string) Change, refused *Refu
 	if refused := b.lookLocked(); refused != nil {
 		return nil, refused
 	}
-	tell, err := b.machine.Allow()
+	report, err := b.machine.Allow()
 	if err != nil {
 		return nil, b.refusalLocked(time.Millisecond)
 	}
 	b.passing++
 	age := b.age
-	return func(r Result, what string) Change { return b.end(age, tell, r, what) }, nil
+	return func(r Result, what string) Change { return b.end(age, report, r, what) }, nil
 }
 
-func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Change {
+func (b *Breaker) end(age uint64, report func(error), r Result, what string) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.seeLocked()
@@ -171,14 +171,14 @@ func (b *Breaker) end(age uint64, tell func(error), r Result, what string) Chang
 	before := int(b.machine.Counts().ConsecutiveFailures)
 	switch r {
 	case Success:
-		tell(nil)
+		report(nil)
 	case Failure:
 		if was == Closed {
 			b.failures = before + 1
 		}
-		tell(errFailed)
+		report(errFailed)
 	default:
-		tell(errSilent)
+		report(errSilent)
 	}
 	now := b.seeLocked()
 	switch {
@@ -251,8 +251,8 @@ func (b *Breaker) openLocked(left time.Duration) {
 	if b.timeout != left || b.trials != b.cfg.SuccessThreshold || b.machine.State() == gobreaker.StateClosed {
 		b.machine, b.timeout = b.build(left), left
 		for range b.cfg.FailureThreshold {
-			if tell, err := b.machine.Allow(); err == nil {
-				tell(errFailed)
+			if report, err := b.machine.Allow(); err == nil {
+				report(errFailed)
 			}
 		}
 	}
@@ -301,7 +301,7 @@ func (b *Breaker) learnFailures(failures int, last *control.LastFailure) Change 
 }
 
 func (b *Breaker) tellLocked(err error) {
-	if tell, refused := b.machine.Allow(); refused == nil {
-		tell(err)
+	if report, refused := b.machine.Allow(); refused == nil {
+		report(err)
 	}
 }

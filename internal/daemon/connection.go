@@ -117,7 +117,7 @@ const refusalSilence = time.Minute
 
 // brokerErrors logs what the broker objects to. nats.go calls it from one goroutine.
 func brokerErrors(log *slog.Logger) nats.ErrHandler {
-	var said time.Time
+	var logged time.Time
 	return func(_ *nats.Conn, sub *nats.Subscription, err error) {
 		if !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) && !errors.Is(err, nats.ErrAuthRevoked) {
 			if errors.Is(err, nats.ErrSlowConsumer) {
@@ -127,8 +127,8 @@ func brokerErrors(log *slog.Logger) nats.ErrHandler {
 			log.Error("broker_error", "error", err, "subject", subjectOf(sub))
 			return
 		}
-		if said.IsZero() || time.Since(said) > refusalSilence {
-			said = time.Now()
+		if logged.IsZero() || time.Since(logged) > refusalSilence {
+			logged = time.Now()
 			log.Error("broker_refuses_credentials", "error", err, "hint", "retrying with the current content of --password-file, --creds or --nkey")
 		}
 	}

@@ -150,7 +150,7 @@ func (f *fresh) watch(ctx context.Context, dirs []string, report func(file strin
 	}
 }
 
-// stamp is what tells a version of a file from another.
+// stamp distinguishes the versions of a file.
 type stamp struct {
 	at   time.Time
 	size int64

@@ -108,8 +108,8 @@ func workersFailed(err error) error {
 		return fmt.Errorf("workers: %w", err)
 	}
 	parts := []string{"the workers do not start: " + start.Message, start.Hint, start.Traceback}
-	said := slices.DeleteFunc(parts, func(part string) bool { return part == "" })
-	return &workersError{strings.Join(said, "\n\n"), err}
+	reports := slices.DeleteFunc(parts, func(part string) bool { return part == "" })
+	return &workersError{strings.Join(reports, "\n\n"), err}
 }
 
 type workersError struct {

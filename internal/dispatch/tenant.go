@@ -57,7 +57,7 @@ func rightful(accounts func() bool, f func(endpoint.Request)) func(endpoint.Requ
 	}
 }
 
-// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's rights, so the requester cannot
+// answerable runs f for requests that may be answered. A reply goes out with the dispatcher's permissions, so the requester cannot
 // choose any subject: under dspex. and $ not even the refusal is sent.
 func answerable(log *slog.Logger, f func(endpoint.Request)) func(endpoint.Request) {
 	return func(r endpoint.Request) {

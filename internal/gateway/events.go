@@ -44,7 +44,7 @@ func (g *Gateway) streamed(ctx context.Context, job dspex.JobRef, in *RunInput) 
 		return nil, p
 	}
 	return &answer{Job: job.ID, Type: eventStream, Body: func(c huma.Context) {
-		if !g.tell(c, f, from) && in.Leave {
+		if !g.relay(c, f, from) && in.Leave {
 			g.cancelLeft(ctx, job)
 		}
 	}}, nil
@@ -81,8 +81,8 @@ func seen(lastEvent string) (position, *problem) {
 	return p, nil
 }
 
-// tell writes the events behind a position as they come, to the last one. It reports whether the client got it.
-func (g *Gateway) tell(c huma.Context, f *feed, from position) bool {
+// relay writes the events behind a position as they come, to the last one. It reports whether the client got it.
+func (g *Gateway) relay(c huma.Context, f *feed, from position) bool {
 	r, w := humago.Unwrap(c)
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w)
@@ -147,12 +147,12 @@ func (g *Gateway) getEvents(ctx context.Context, in *eventsInput) (*answer, erro
 			f.await(over, caller.client)
 		}()
 		return &answer{Job: job.ID, Type: eventStream, Body: func(c huma.Context) {
-			g.tell(c, f, from)
+			g.relay(c, f, from)
 			end()
 			<-done
 		}}, nil
 	}
-	return &answer{Job: job.ID, Type: eventStream, Body: func(c huma.Context) { g.tell(c, f, from) }}, nil
+	return &answer{Job: job.ID, Type: eventStream, Body: func(c huma.Context) { g.relay(c, f, from) }}, nil
 }
 
 // await ends the feed as the job ends.

@@ -38,7 +38,7 @@ func TestAJobIsExplained(t *testing.T) {
 		{"its own turn", Facts{Job: queued("s"), Session: itself, Hosts: serving}, "nothing holds it: 3 of 8 slots of host h1 are free"},
 		{"partition moves", Facts{Job: queued("s"), Session: at(""), Hosts: serving}, "no host serves the session at the moment: its partition 7 moves"},
 		{"nobody alive", Facts{Job: queued("s"), Session: at(""), Hosts: []dspex.HostInfo{{Host: "h1", State: dspex.HostGone}}}, "no worker-host is alive"},
-		{"no rights", Facts{Job: queued("s")}, "it waits for its turn in the session, or for a free worker"},
+		{"no permission", Facts{Job: queued("s")}, "it waits for its turn in the session, or for a free worker"},
 		{"breaker of its host", Facts{Job: queued("s"), Session: at("h1"), Hosts: serving, Breakers: broken("pool.h1")}, "the circuit breaker pool.h1 is open, last because of connection/worker_died"},
 		{"breaker of another host", Facts{Job: queued("s"), Session: at("h1"), Hosts: serving, Breakers: broken("pool.h2")}, "nothing holds it: 3 of 8 slots of host h1 are free"},
 		{"host is full", Facts{Job: queued("s"), Session: at("h2"), Hosts: serving}, "all 8 slots of host h2 are busy"},
@@ -46,7 +46,7 @@ func TestAJobIsExplained(t *testing.T) {
 		{"anonymous", Facts{Job: queued(""), Hosts: serving}, "nothing holds it: 3 of 16 slots of the hosts are free"},
 		{"anonymous, one host's breaker", Facts{Job: queued(""), Hosts: serving, Breakers: broken("pool.h1")}, "nothing holds it: 3 of 16 slots of the hosts are free"},
 		{"anonymous, full", Facts{Job: queued(""), Hosts: serving[1:]}, "all 8 slots of the hosts are busy"},
-		{"anonymous, no rights", Facts{Job: queued("")}, "it waits for a free worker"},
+		{"anonymous, no permission", Facts{Job: queued("")}, "it waits for a free worker"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if got := Explain(row.f).Why; got != row.why {

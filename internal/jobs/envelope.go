@@ -51,7 +51,7 @@ const (
 	RoleOperator Role = contract.RoleOperator // looks after the deployment
 )
 
-// roleOf reads a role that a dispatcher has noted. One that is not known gives no rights.
+// roleOf reads a role that a dispatcher has noted. One that is not known gives no permissions.
 func roleOf(text string) Role {
 	switch role := Role(text); role {
 	case RoleTenant, RoleOperator:

@@ -50,11 +50,11 @@ func hasQuorum(c *jetstream.ClusterInfo) bool {
 	if c == nil {
 		return true
 	}
-	heard := 1
+	inContact := 1
 	for _, r := range c.Replicas {
 		if !r.Offline && r.Active < SilentReplica {
-			heard++
+			inContact++
 		}
 	}
-	return c.Leader != "" && 2*heard > 1+len(c.Replicas)
+	return c.Leader != "" && 2*inContact > 1+len(c.Replicas)
 }

@@ -22,14 +22,14 @@ const (
 // Retry tries until it works, the error is not one that passes, or two minutes are over. Programs start with it what needs the
 // broker: one that is started with its brokers, or in the middle of an election, has to wait and not to end.
 func Retry(ctx context.Context, log *slog.Logger, passes func(error) bool, try func(context.Context) error) error {
-	said := ""
+	logged := ""
 	for end := time.Now().Add(retryTime); ; {
 		err := try(ctx)
 		if err == nil || ctx.Err() != nil || time.Now().After(end) || !passes(err) {
 			return err
 		}
-		if err.Error() != said {
-			said = err.Error()
+		if err.Error() != logged {
+			logged = err.Error()
 			log.Info("waiting_for_the_broker", "error", err)
 		}
 		select {

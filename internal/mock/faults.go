@@ -34,12 +34,12 @@ type faultySlot struct {
 	scenario *Scenario
 }
 
-// Call lets a fault of the scenario strike first. What it takes is spent in the slot, as in a worker.
+// Call applies a fault of the scenario first. What it takes is spent in the slot, as in a worker.
 func (f faultySlot) Call(body []byte, partial func([]byte), wait workers.Wait) (frame.Frame, error) {
 	if c, err := frame.ParseCall(body); err == nil {
 		var args map[string]any
 		if wire.Decode(c.Args, &args) == nil {
-			if r := f.scenario.strike(c.Command, inputsOf(c.Command, args)); r != nil {
+			if r := f.scenario.fault(c.Command, inputsOf(c.Command, args)); r != nil {
 				if err := delay(time.Duration(r.Latency)*time.Millisecond, wait); err != nil {
 					return frame.Frame{}, err
 				}

@@ -40,7 +40,7 @@ type Failure struct {
 type Scenario struct {
 	rules []Rule
 	mu    sync.Mutex
-	used  []int // attempts that each rule has struck
+	used  []int // attempts that each rule applied to
 }
 
 // maxScenario bounds a file.
@@ -100,7 +100,7 @@ func (r Rule) check() (wrong []string) {
 	no(r.Outputs != nil && !runs, "outputs must be of predict or execute_program, got %q", r.Command)
 	no(r.Result != nil && (r.Command == "" || builtin), "result must be of a command of a module, got %q", r.Command)
 	no(r.Error != nil && (r.Outputs != nil || r.Result != nil), "must have outputs, result or error, got two of them")
-	no((r.Outputs != nil || r.Result != nil) && (r.Times != 0 || r.Latency != 0), "times and latency_ms must be in a rule without outputs and result: the first rule that strikes and the first that answers both count")
+	no((r.Outputs != nil || r.Result != nil) && (r.Times != 0 || r.Latency != 0), "times and latency_ms must be in a rule without outputs and result: the first rule that fails or delays and the first that answers both count")
 	no(r.Latency < 0 || r.Latency > maxLatency.Milliseconds(), "latency_ms must be 0 to %d, got %d", maxLatency.Milliseconds(), r.Latency)
 	no(r.Times < 0, "times must be 1 or more, got %d", r.Times)
 	if r.Error != nil {
@@ -142,8 +142,8 @@ func inputsOf(command string, args map[string]any) map[string]any {
 	return inputs
 }
 
-// strike is the fault of one more attempt; nil: none.
-func (s *Scenario) strike(command string, inputs map[string]any) *Rule {
+// fault is the fault of one more attempt; nil: none.
+func (s *Scenario) fault(command string, inputs map[string]any) *Rule {
 	if s == nil {
 		return nil
 	}

@@ -44,7 +44,7 @@ func TestARuleStrikesTheAttemptsThatItMatchesAsOftenAsItSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	strike := func(command string, n any) string {
-		switch r := s.strike(command, map[string]any{"n": n, "more": true}); {
+		switch r := s.fault(command, map[string]any{"n": n, "more": true}); {
 		case r == nil:
 			return "nothing"
 		case r.Error != nil:

@@ -42,7 +42,7 @@ func (b *builder) withCode(ctx context.Context, py interpreter, dir string, lock
 	argv := []string{deno, "cache", "--no-config", "--no-lock", "--node-modules-dir=none", script}
 	s := b.progress.start("Pyodide, in which DSPy's interpreter runs code", argv)
 	advice := newAdvice()
-	tail, err := command{argv: argv, env: surroundings.installer(), dir: cache, lock: lock}.run(ctx, advice.hear)
+	tail, err := command{argv: argv, env: surroundings.installer(), dir: cache, lock: lock}.run(ctx, advice.take)
 	s.end(err)
 	if err != nil {
 		return &Error{Problem: "Pyodide cannot be fetched from the npm registry: " + err.Error(), Hint: advice.hint(), Output: tail, err: err}

@@ -55,7 +55,7 @@ type advice struct{ cause int }
 
 func newAdvice() *advice { return &advice{cause: len(causes)} }
 
-func (a *advice) hear(line string) {
+func (a *advice) take(line string) {
 	line = strings.ToLower(line)
 	for i, cause := range causes[:a.cause] {
 		if slices.ContainsFunc(cause.says, func(says string) bool { return strings.Contains(line, says) }) {

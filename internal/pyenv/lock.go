@@ -22,7 +22,7 @@ func acquire(ctx context.Context, path string, waiting func()) (*os.File, error)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock file: %w", err)
 	}
-	for said := false; ; {
+	for noted := false; ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			return f, nil
@@ -31,8 +31,8 @@ func acquire(ctx context.Context, path string, waiting func()) (*os.File, error)
 			f.Close()
 			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
-		if !said {
-			said = true
+		if !noted {
+			noted = true
 			waiting()
 		}
 		select {

@@ -136,15 +136,15 @@ func (b *builder) projectDependencies(ctx context.Context, py interpreter, file 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, py.Executable, "-I", "-S", "-c", readProject, file)
 	cmd.Env, cmd.WaitDelay = b.environ.installer(), time.Second
-	var said strings.Builder
-	cmd.Stderr = &said
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	var lines []string
 	if err == nil {
 		err = json.Unmarshal(out, &lines)
 	}
 	if err != nil {
-		return nil, &Error{Problem: fmt.Sprintf("%s cannot be read: %s", file, lastLine(said.String(), err.Error())),
+		return nil, &Error{Problem: fmt.Sprintf("%s cannot be read: %s", file, lastLine(stderr.String(), err.Error())),
 			Hint: "[project] dependencies must be a list of texts, such as [\"numpy>=2\"]", err: err}
 	}
 	var found []requirement

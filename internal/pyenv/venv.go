@@ -115,7 +115,7 @@ func (b *builder) step(ctx context.Context, title string, argv []string, lock *o
 	c := command{argv: argv, env: b.environ.installer(), dir: b.cache, lock: lock}
 	advice := newAdvice()
 	tail, err := c.run(ctx, func(line string) {
-		advice.hear(line)
+		advice.take(line)
 		if count != nil {
 			s.update(count(line))
 		}

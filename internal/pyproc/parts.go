@@ -95,10 +95,10 @@ type worker struct {
 	ready     frame.ReadyBody
 	exclusive map[string]bool
 
-	heard   atomic.Bool // a frame has come since the last PING
-	rss     atomic.Uint64
-	jobs    atomic.Uint64
-	dropped atomic.Uint64 // partials
+	received atomic.Bool // a frame has come since the last PING
+	rss      atomic.Uint64
+	jobs     atomic.Uint64
+	dropped  atomic.Uint64 // partials
 
 	mu       sync.Mutex // never held while taking another lock or doing I/O
 	calls    map[uint64]*call

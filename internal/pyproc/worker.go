@@ -56,7 +56,7 @@ func (w *worker) readFrames() error {
 		case err != nil:
 			return nil //nolint:nilerr // the end, in the middle of a frame or not: why it came is in the exit status
 		}
-		w.heard.Store(true)
+		w.received.Store(true)
 		if err := w.accept(f); err != nil {
 			return err
 		}
@@ -250,7 +250,7 @@ func (w *worker) onTick(now time.Time, h *pace.Health) error {
 	if w.pool.cfg.Basic {
 		return nil
 	}
-	ping, lost := h.Tick(w.heard.Swap(false))
+	ping, lost := h.Tick(w.received.Swap(false))
 	if lost {
 		return &HungError{Worker: w.Name, Waited: h.Silent, For: "PONG"}
 	}

@@ -12,7 +12,7 @@ import (
 // maxUnsent bounds the bytes that wait for a worker that does not read; calls beyond it wait. A few frames more may be there.
 const maxUnsent = 64 << 20
 
-// errWriterClosed is what writes fail with when the worker is being buried: its calls get the ExitError.
+// errWriterClosed is what writes fail with when the worker has ended: its calls get the ExitError.
 var errWriterClosed = errors.New("pyproc: the worker's pipe is closed")
 
 // writer puts whole frames into the pipe, in the order of the calls. Nobody waits for a worker that does not read: what the

@@ -159,7 +159,7 @@ const (
 // goroutine asks the leader for its own key.
 type together struct {
 	mu      sync.Mutex
-	waiting []asker
+	waiting []waiter
 	reading bool
 
 	copies  atomic.Pointer[copies]
@@ -173,14 +173,14 @@ type copies struct {
 	reconnects uint64 // of the connection
 }
 
-// asker waits for the value of a key.
-type asker struct {
-	key  string
-	told chan told
+// waiter waits for the value of a key.
+type waiter struct {
+	key    string
+	answer chan answer
 }
 
-// told is what an asker waits for: the value, or first that it is its turn to read for those who wait.
-type told struct {
+// answer is what a waiter waits for: the value, or first that it is its turn to read for those who wait.
+type answer struct {
 	turn  bool
 	entry Entry
 	err   error
@@ -192,20 +192,20 @@ func (b *Bucket) GetTogether(ctx context.Context, key string) (Entry, error) {
 	if !b.oneCopy(ctx) {
 		return b.Get(ctx, key)
 	}
-	me := asker{key, make(chan told, 1)}
+	me := waiter{key, make(chan answer, 1)}
 	if b.together.join(me) {
 		b.readForSome(ctx)
 	}
-	got := <-me.told
+	got := <-me.answer
 	for got.turn {
 		b.readForSome(ctx)
-		got = <-me.told
+		got = <-me.answer
 	}
 	return got.entry, got.err
 }
 
-// join reports whether it is the asker's turn at once.
-func (t *together) join(me asker) (turn bool) {
+// join reports whether it is the waiter's turn at once.
+func (t *together) join(me waiter) (turn bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.waiting = append(t.waiting, me)
@@ -218,7 +218,7 @@ func (b *Bucket) readForSome(ctx context.Context) {
 	t := &b.together
 	t.mu.Lock()
 	some := t.waiting[:min(len(t.waiting), mostTogether)]
-	t.waiting = append([]asker(nil), t.waiting[len(some):]...)
+	t.waiting = append([]waiter(nil), t.waiting[len(some):]...)
 	t.mu.Unlock()
 	found, err := b.readAll(ctx, some)
 	t.mu.Lock()
@@ -226,15 +226,15 @@ func (b *Bucket) readForSome(ctx context.Context) {
 		some, t.waiting = append(some, t.waiting...), nil
 	}
 	if t.reading = len(t.waiting) > 0; t.reading {
-		t.waiting[0].told <- told{turn: true}
+		t.waiting[0].answer <- answer{turn: true}
 	}
 	t.mu.Unlock()
 	for _, a := range some {
-		a.told <- told{entry: found[a.key], err: err}
+		a.answer <- answer{entry: found[a.key], err: err}
 	}
 }
 
-func (b *Bucket) readAll(ctx context.Context, some []asker) (map[string]Entry, error) {
+func (b *Bucket) readAll(ctx context.Context, some []waiter) (map[string]Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
 	keys := make([]string, len(some))
@@ -249,7 +249,7 @@ func (b *Bucket) readAll(ctx context.Context, some []asker) (map[string]Entry, e
 }
 
 // oneCopy reports whether the broker has one copy of the bucket. A server that is none of a cluster cannot make another one before it was
-// restarted. A broker whose rights are of an earlier release does not let hosts read directly. While somebody finds out it is not known.
+// restarted. A broker whose permissions are of an earlier release does not let hosts read directly. While somebody finds out it is not known.
 func (b *Bucket) oneCopy(ctx context.Context) bool {
 	n := b.nc.Stats().Reconnects
 	c := b.together.copies.Load()
@@ -266,7 +266,7 @@ func (b *Bucket) oneCopy(ctx context.Context) bool {
 	return c.one
 }
 
-// lookAtCopies asks the broker. known reports that a direct get was answered before.
+// lookAtCopies queries the broker. known reports that a direct get was answered before.
 func (b *Bucket) lookAtCopies(ctx context.Context, known bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()

@@ -91,17 +91,17 @@ type step struct {
 
 // ParseSteps reads the value of ClockKey.
 func ParseSteps(value []byte) ([]clock.Step, error) {
-	var told struct {
+	var recorded struct {
 		Steps []step `json:"steps"`
 	}
-	if err := json.Unmarshal(value, &told); err != nil {
+	if err := json.Unmarshal(value, &recorded); err != nil {
 		return nil, fmt.Errorf("steps of the broker's clock: %w", err)
 	}
-	if len(told.Steps) == 0 || len(told.Steps) > mostSteps {
-		return nil, fmt.Errorf("steps of the broker's clock: expected 1 to %d, got %d", mostSteps, len(told.Steps))
+	if len(recorded.Steps) == 0 || len(recorded.Steps) > mostSteps {
+		return nil, fmt.Errorf("steps of the broker's clock: expected 1 to %d, got %d", mostSteps, len(recorded.Steps))
 	}
-	steps := make([]clock.Step, 0, len(told.Steps))
-	for _, s := range told.Steps {
+	steps := make([]clock.Step, 0, len(recorded.Steps))
+	for _, s := range recorded.Steps {
 		const most = int64(1<<63-1) / int64(time.Millisecond) / 2
 		if s.Found.Before(s.From) || s.By > most || s.By < -most {
 			return nil, errors.New("steps of the broker's clock: one of them is none")

@@ -41,14 +41,14 @@ func Await(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error 
 	if err := link.CheckVersion(js.Conn()); err != nil {
 		return err
 	}
-	said := ""
+	logged := ""
 	for {
 		missing, err := firstMissing(ctx, js)
 		if err == nil && missing == "" {
 			return nil
 		}
-		if reason := fmt.Sprint(missing, err); reason != said {
-			said = reason
+		if reason := fmt.Sprint(missing, err); reason != logged {
+			logged = reason
 			log.Info("waiting_for_a_dispatcher", "missing", missing, "error", err)
 		}
 		select {

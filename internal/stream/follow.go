@@ -59,9 +59,9 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 	if err != nil {
 		return err
 	}
-	tell := sync.OnceFunc(known)
+	once := sync.OnceFunc(known)
 	if pending == 0 {
-		tell()
+		once()
 	}
 	for looked := time.Now(); ; {
 		m, err := receive(ctx, sub, looked.Add(followPause))
@@ -75,7 +75,7 @@ func follow(ctx context.Context, js jetstream.JetStream, bucket, filter string, 
 			}
 			each(strings.TrimPrefix(m.Subject, "$KV."+bucket+"."), e)
 			if left == 0 {
-				tell()
+				once()
 			}
 		}
 		if time.Since(looked) >= followPause {

@@ -134,7 +134,7 @@ func (c *Claims) Take(ctx context.Context, want Consumer) (*Taken, error) {
 		AckWait: 10 * time.Minute, MaxDeliver: -1, MaxAckPending: MaxAckPending, MaxWaiting: 64,
 		InactiveThreshold: 24 * time.Hour, MemoryStorage: before.CachedInfo().Config.Replicas == 1,
 	}
-	if len(want.Filters) == 1 { // also a broker whose rights are of an earlier release takes it
+	if len(want.Filters) == 1 { // also a broker whose permissions are of an earlier release takes it
 		cfg.FilterSubject = want.Filters[0]
 	} else {
 		cfg.FilterSubjects = want.Filters

@@ -44,7 +44,7 @@ type Writer struct {
 	next    uint64
 	turn    uint64 // of sweep
 	pending map[uint64]write
-	told    int // callbacks that run
+	running int // callbacks that run
 	closed  bool
 	stop    chan struct{}
 	done    chan struct{}
@@ -76,7 +76,7 @@ func (w *Writer) Drain() {
 	defer tick.Stop()
 	for {
 		w.mu.Lock()
-		waiting := len(w.pending) + w.told
+		waiting := len(w.pending) + w.running
 		w.mu.Unlock()
 		if waiting == 0 {
 			return
@@ -145,7 +145,7 @@ func (w *Writer) finish(id uint64, a Ack, err error) {
 	p, ok := w.pending[id]
 	delete(w.pending, id)
 	if ok {
-		w.told++
+		w.running++
 	}
 	w.mu.Unlock()
 	if ok {
@@ -156,7 +156,7 @@ func (w *Writer) finish(id uint64, a Ack, err error) {
 
 func (w *Writer) over(callbacks int) {
 	w.mu.Lock()
-	w.told -= callbacks
+	w.running -= callbacks
 	w.mu.Unlock()
 }
 
@@ -202,7 +202,7 @@ func (w *Writer) expire(over func(write) bool) {
 			delete(w.pending, id)
 		}
 	}
-	w.told += len(late)
+	w.running += len(late)
 	w.mu.Unlock()
 	for _, p := range late {
 		p.done(Ack{}, ErrUnknown)

@@ -133,7 +133,7 @@ func TestEachRoleAgainstARealServer(t *testing.T) {
 		d.start("host", password("client"), "Authorization Violation", "worker-host", "--name", "host-2", "--engine", "stub")
 		d.start("dispatcher", password("host"), "Authorization Violation", "dispatcher", "--name", "d2")
 	})
-	t.Run("a host has not the rights of a dispatcher", func(t *testing.T) {
+	t.Run("a host has not the permissions of a dispatcher", func(t *testing.T) {
 		d.start("host", password("host"), "Permissions Violation for Publish to", "dispatcher", "--name", "d3")
 	})
 	t.Run("what was accepted outlives the kill of the broker", func(t *testing.T) {

@@ -213,7 +213,7 @@ func TestTheServiceCanBeFoundByTheToolsOfNATS(t *testing.T) {
 	}
 }
 
-// A reply goes out with the service's rights: a requester must not choose where, beyond the shapes of job.md.
+// A reply goes out with the service's permissions: a requester must not choose where, beyond the shapes of job.md.
 func TestAReplySubjectOutsideOfTheAllowedShapes(t *testing.T) {
 	js, err := jetstream.New(stub.nc)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/dspex/dspex"
 )
 
-// TestADeployment is one story: it starts, serves, loses a host, and ends when it must, with the rights of nats.conf alone.
+// TestADeployment is one story: it starts, serves, loses a host, and ends when it must, with the permissions of nats.conf alone.
 func TestADeployment(t *testing.T) {
 	fresh(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -53,7 +53,7 @@ func (i *issuer) account(name string, claims func(*jwt.AccountClaims)) (nkeys.Ke
 	return key, public
 }
 
-// creds writes the credentials of a new user of the account, who may do all in it unless rights allow less.
+// creds writes the credentials of a new user of the account, who may do all in it unless permissions allow less.
 func (i *issuer) creds(account nkeys.KeyPair, rights ...jwt.Permissions) string {
 	i.Helper()
 	key, public := i.key(nkeys.CreateUser)
@@ -170,7 +170,7 @@ func TestABrokerInOperatorModeHasTheSameWalls(t *testing.T) {
 	}
 }
 
-// TestABackupInOperatorModeIsADeploymentAgain: a user of the service's account makes it who has the rights of BACKUP_RIGHTS in nats.conf.
+// TestABackupInOperatorModeIsADeploymentAgain: a user of the service's account makes it who has the permissions of BACKUP_RIGHTS in nats.conf.
 func TestABackupInOperatorModeIsADeploymentAgain(t *testing.T) {
 	fresh(t)
 	i, operator, system := issue(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// operating is a connection with the rights of the user operator.
+// operating is a connection with the permissions of the user operator.
 func (w *walls) operating() *nats.Conn {
 	w.Helper()
 	return natstest.Connect(w.T, w.broker, nats.UserInfo("operator", password("operator")), nats.CustomInboxPrefix("_INBOX.operator"),

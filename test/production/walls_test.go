@@ -20,7 +20,7 @@ import (
 	"github.com/dspex/dspex/internal/natstest"
 )
 
-// The walls are tried by users that may do all that their account lets them: what rights keep from a user besides is tried by
+// The walls are tried by users that may do all that their account lets them: what permissions deny a user besides is tried by
 // TestEachUserHasItsOwnRightsOnly. Whoever may write where is written down here, for each bucket, stream and control subject.
 
 // Roles by the account that they are in. The inside is what a client was in before there were accounts.

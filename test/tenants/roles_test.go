@@ -74,7 +74,7 @@ func TestEachCommandIsForItsRole(t *testing.T) {
 	}
 }
 
-// TestASessionThatArgumentsNameIsReachedByRoleAndTenant: a client has rights to subjects, which an argument does not widen.
+// TestASessionThatArgumentsNameIsReachedByRoleAndTenant: a client has permissions for subjects, which an argument does not widen.
 func TestASessionThatArgumentsNameIsReachedByRoleAndTenant(t *testing.T) {
 	operator, acme, globex := as(t, "operator"), as(t, "acme"), as(t, "globex")
 	write := func(c client, value string) {

@@ -30,11 +30,11 @@ func NewNumber(view *View, hosts *fleet.Fleet, broker *stream.Access, log *slog.
 // Get reports how many partitions there are, and how far a change is.
 func (n *Number) Get(ctx context.Context, r endpoint.Request) {
 	if endpoint.TakesNothing(r) {
-		n.tell(ctx, r)
+		n.answer(ctx, r)
 	}
 }
 
-func (n *Number) tell(ctx context.Context, r endpoint.Request) {
+func (n *Number) answer(ctx context.Context, r endpoint.Request) {
 	now, err := n.view.Read(ctx)
 	if err != nil {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
@@ -81,7 +81,7 @@ func (n *Number) Set(ctx context.Context, r endpoint.Request) {
 	}
 	n.log.Warn("partitions_change", "to", number)
 	n.view.Wake()
-	n.tell(ctx, r)
+	n.answer(ctx, r)
 }
 
 // allShareShards finds a host that could not serve another number.

@@ -222,11 +222,11 @@ func (a *Atomic) keep(ctx context.Context, r Request, to string, all []entry) *j
 	for i, j := range all {
 		body := j.Body
 		if kind == jobs.JSON {
-			said, err := wire.AppendJSON(nil, j.Body)
+			inJSON, err := wire.AppendJSON(nil, j.Body)
 			if err != nil {
 				return jobs.Unreadable(err)
 			}
-			body = said
+			body = inJSON
 		}
 		header := map[string][]string{jobs.HeaderJob: {j.job}, jobs.HeaderContentType: {kind}}
 		if j.replyTo != "" {

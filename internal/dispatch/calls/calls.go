@@ -126,8 +126,8 @@ func (c *Calls) accept(r endpoint.Request, env jobs.Envelope, to jobs.SessionRef
 	c.keep(r, env, to, body, req)
 }
 
-// named is the session of the asker's tenant that the arguments of a call without a session name. The broker's permissions are to
-// subjects: who has the rights of one session only must not reach another one by an argument.
+// named is the session of the requester's tenant that the arguments of a call without a session name. The broker's permissions are to
+// subjects: a client with permission for one session only must not reach another one by an argument.
 func named(role jobs.Role, req jobs.Request, to jobs.SessionRef) (jobs.SessionRef, *jobs.Error) {
 	id, bad := req.Named()
 	if bad != nil || id == "" {

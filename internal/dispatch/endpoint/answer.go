@@ -71,9 +71,9 @@ func Respond(r Request, body []byte) {
 	number, text, failed := jobs.ReplyError(body)
 	header := service.Headers{jobs.HeaderContentType: {kind}}
 	if kind == jobs.JSON {
-		said, err := wire.AppendJSON(nil, body)
+		inJSON, err := wire.AppendJSON(nil, body)
 		if err == nil {
-			body = said
+			body = inJSON
 		} else {
 			header[jobs.HeaderContentType] = []string{jobs.MsgPack}
 		}

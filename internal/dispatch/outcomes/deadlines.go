@@ -134,5 +134,5 @@ func (t *Timeouts) endLate(ctx context.Context, sequence uint64) {
 		return
 	}
 	r := jobs.Reply{Job: env.Job, Err: jobs.OutcomePending("no worker has taken the job yet")}
-	t.ender.tell(env, 0, r.Append(nil))
+	t.ender.send(env, 0, r.Append(nil))
 }

@@ -26,7 +26,7 @@ func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, ki
 		e.log.Debug("not_ended", "job", env.Job, "error", err)
 		if kind == jobs.Expired && !errors.Is(err, stream.ErrWrongRevision) { // else it has an outcome
 			pending := jobs.Reply{Job: env.Job, Attempt: attempts, Err: jobs.OutcomePending("the broker does not accept it")}
-			e.tell(env, attempts, pending.Append(nil))
+			e.send(env, attempts, pending.Append(nil))
 		}
 		return
 	}
@@ -36,13 +36,13 @@ func (e *ender) endQueued(ctx context.Context, m stream.Stored, attempts int, ki
 
 // answer sends the reply of a job that ended at the dispatcher. It may be lost; the result is there to fetch.
 func (e *ender) answer(env jobs.Envelope, attempts int, body []byte) {
-	if e.tell(env, attempts, body) && jobs.Imported(env.ReplyTo) {
+	if e.send(env, attempts, body) && jobs.Imported(env.ReplyTo) {
 		_ = e.broker.Send(env.ReplyTo, nil, nil) // the broker drops the call
 	}
 }
 
-// tell sends a reply that another one may follow, and reports whether it was sent.
-func (e *ender) tell(env jobs.Envelope, attempts int, body []byte) bool {
+// send sends a reply that another one may follow, and reports whether it was sent.
+func (e *ender) send(env jobs.Envelope, attempts int, body []byte) bool {
 	if env.ReplyTo == "" {
 		return false
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // foreign are the keys of buckets under which something lies that no component can have written. It is not obeyed: who reads such a
-// value goes on as if it were not there. The health names it, for somebody has rights that he should not have.
+// value goes on as if it were not there. The health names it, since a user has permissions that it should not have.
 type foreign map[string]bool
 
 // mostForeign bounds the keys that are named.

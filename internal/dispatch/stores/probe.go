@@ -340,7 +340,7 @@ const (
 )
 
 // ShortenResults lets outcomes go before their time, the oldest first, when they would soon have no room; none that is younger than
-// the operator has said.
+// the operator's bound.
 func (v *Probes) ShortenResults(ctx context.Context) error {
 	if v.minAge == 0 {
 		return nil

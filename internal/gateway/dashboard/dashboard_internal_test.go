@@ -169,13 +169,13 @@ func TestTheSentenceIsWhatMattersMost(t *testing.T) {
 		{"nothing", insight.Sample{Health: healthy}, good, "Everything works"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s := say(row.now, true, &series{})
+			s := headlineOf(row.now, true, &series{})
 			if s.level != row.level || !strings.Contains(s.text, row.words) {
 				t.Errorf("%s: %s", s.level, s.text)
 			}
 		})
 	}
-	if s := say(insight.Sample{Health: healthy}, true, &series{busy: []float64{8}, capacity: []float64{8}, working: []float64{30}}); s.level != warning || !strings.Contains(s.text, "All 8 slots are busy") {
+	if s := headlineOf(insight.Sample{Health: healthy}, true, &series{busy: []float64{8}, capacity: []float64{8}, working: []float64{30}}); s.level != warning || !strings.Contains(s.text, "All 8 slots are busy") {
 		t.Errorf("full: %+v", s)
 	}
 }

@@ -13,7 +13,7 @@ import (
 func figures(w *watch) *live {
 	l := &live{Text: map[string]string{}, Path: map[string]string{}, State: map[string]string{}}
 	now, ok := w.seen.Last()
-	says := say(now, ok, &w.series)
+	says := headlineOf(now, ok, &w.series)
 	l.Text["status"], l.State["status"] = says.status, says.level
 	l.Text["sentence"], l.Text["advice"], l.State["sentence"] = says.text, says.advice, says.level
 	stats := now.Health.Stats
@@ -53,8 +53,8 @@ func figures(w *watch) *live {
 	return l
 }
 
-// said is the one sentence that matters most now, with its level.
-type said struct{ level, status, text, advice string }
+// headline is the one sentence that matters most now, with its level.
+type headline struct{ level, status, text, advice string }
 
 // The levels, by their names in style sheets.
 const (
@@ -64,40 +64,40 @@ const (
 	unknown = "unknown"
 )
 
-// say chooses the sentence: what keeps jobs from running first, then what will, then what is only missing.
-func say(now insight.Sample, known bool, s *series) said {
+// headlineOf chooses the sentence: what keeps jobs from running first, then what will, then what is only missing.
+func headlineOf(now insight.Sample, known bool, s *series) headline {
 	switch {
 	case !known:
-		return said{unknown, "waiting", "Waiting for the first answer of the pool.", ""}
+		return headline{unknown, "waiting", "Waiting for the first answer of the pool.", ""}
 	case now.Sick != nil:
 		return sick(now.Sick)
 	}
 	status := string(now.Health.Status)
 	if b := firstOpen(now.Breakers); b != nil {
-		return said{bad, status, fmt.Sprintf("The circuit breaker %s is open: calls that need it fail at once, submitted jobs wait.", b.Name),
+		return headline{bad, status, fmt.Sprintf("The circuit breaker %s is open: calls that need it fail at once, submitted jobs wait.", b.Name),
 			"It lets a trial through in " + insight.Span(b.RetryIn) + ". Breakers can be reset on their page."}
 	}
 	if now.Err == nil && now.Hosts.Unassigned > 0 {
-		return said{bad, status, fmt.Sprintf("%d of %d partitions have no owner: their sessions wait.", now.Hosts.Unassigned, now.Hosts.Partitions), "Hosts take them over within seconds. If not, too few hosts are alive."}
+		return headline{bad, status, fmt.Sprintf("%d of %d partitions have no owner: their sessions wait.", now.Hosts.Unassigned, now.Hosts.Partitions), "Hosts take them over within seconds. If not, too few hosts are alive."}
 	}
 	if now.Health.Status != dspex.HealthHealthy && len(now.Health.Reasons) > 0 {
-		return said{warning, status, capital(now.Health.Reasons[0]) + ".", more(len(now.Health.Reasons) - 1)}
+		return headline{warning, status, capital(now.Health.Reasons[0]) + ".", more(len(now.Health.Reasons) - 1)}
 	}
 	if now.Health.Status != dspex.HealthHealthy {
-		return said{warning, status, "The pool serves, but something is missing.", "Operators see what."}
+		return headline{warning, status, "The pool serves, but something is missing.", "Operators see what."}
 	}
 	if full := lastOf(s.capacity); full > 0 && lastOf(s.busy) >= full {
-		return said{warning, status, fmt.Sprintf("All %.0f slots are busy, and %.0f sessions have work.", full, lastOf(s.working)), "More workers or hosts add slots."}
+		return headline{warning, status, fmt.Sprintf("All %.0f slots are busy, and %.0f sessions have work.", full, lastOf(s.working)), "More workers or hosts add slots."}
 	}
-	return said{good, status, "Everything works: jobs run, and nothing holds them.", ""}
+	return headline{good, status, "Everything works: jobs run, and nothing holds them.", ""}
 }
 
-func sick(err error) said {
+func sick(err error) headline {
 	text, hint := err.Error(), ""
 	if e := asError(err); e != nil {
 		text, hint = e.Message, e.Hint
 	}
-	return said{bad, "cannot serve", capital(text) + ".", hint}
+	return headline{bad, "cannot serve", capital(text) + ".", hint}
 }
 
 func firstOpen(list []dspex.Breaker) *dspex.Breaker {

@@ -30,7 +30,7 @@ type chip struct {
 	Moves                 int
 	Tenant                string
 	Link                  string
-	Says                  string // for those who do not see it
+	Label                 string // for those who do not see it
 }
 
 // spot is a worker of the map, or a host without one.
@@ -152,9 +152,9 @@ func withListed(chips []chip, listed []dspex.SessionInfo, tenant string) []chip 
 	}
 	for i := range chips {
 		c := &chips[i]
-		c.Says = c.ID + ", " + c.State
+		c.Label = c.ID + ", " + c.State
 		if c.Moves > 0 {
-			c.Says += ", moved " + count(int64(c.Moves)) + " times"
+			c.Label += ", moved " + count(int64(c.Moves)) + " times"
 		}
 		if c.Tenant == tenant { // a page of a session is one of the tenant that is looked at
 			c.Link = Root + "/session?id=" + url.QueryEscape(c.ID)

@@ -40,7 +40,7 @@ func (c *call) run(ctx context.Context, job dspex.JobRef, command string, args d
 	if job.Session != "" {
 		chunks = c.Client.Stream(ctx, job.Session, command, args, options...)
 	}
-	said, last := 0.0, dspex.Reply{}
+	sent, last := 0.0, dspex.Reply{}
 	for chunk, err := range chunks {
 		if err != nil {
 			return dspex.Reply{}, err
@@ -49,13 +49,13 @@ func (c *call) run(ctx context.Context, job dspex.JobRef, command string, args d
 			last = *chunk.Reply
 			continue
 		}
-		said++
+		sent++
 		text := chunk.Status
 		if text == "" {
 			text = chunk.Text
 		}
 		// One that is lost is lost: the result has all.
-		_ = c.request.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: said, Message: text})
+		_ = c.request.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: sent, Message: text})
 	}
 	return last, nil
 }

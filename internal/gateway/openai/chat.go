@@ -59,8 +59,8 @@ func (c chatAnswer) with(object string, choices []any, u any) map[string]any {
 }
 
 func (c chatAnswer) whole(text string, u used) any {
-	said := map[string]any{"role": "assistant", "content": text, "refusal": nil}
-	return c.with("chat.completion", []any{map[string]any{"index": 0, "message": said, "finish_reason": "stop", "logprobs": nil}}, u.chat())
+	message := map[string]any{"role": "assistant", "content": text, "refusal": nil}
+	return c.with("chat.completion", []any{map[string]any{"index": 0, "message": message, "finish_reason": "stop", "logprobs": nil}}, u.chat())
 }
 
 func (u used) chat() map[string]any {

@@ -128,7 +128,7 @@ func (s *Server) streamed(ctx context.Context, c Caller, m *plan, out sink) *fai
 			t.take(c.Client.Stream(over, m.job.Session, m.command, m.args, m.options...), m)
 		}
 	})
-	f, gone := tell(ctx, t, m, out)
+	f, gone := relay(ctx, t, m, out)
 	stop()
 	wg.Wait()
 	if gone {
@@ -137,8 +137,8 @@ func (s *Server) streamed(ctx context.Context, c Caller, m *plan, out sink) *fai
 	return f
 }
 
-// tell sends what is in a tap. gone: the client went away before the end.
-func tell(ctx context.Context, t *tap, m *plan, out sink) (f *failure, gone bool) {
+// relay sends what is in a tap. gone: the client went away before the end.
+func relay(ctx context.Context, t *tap, m *plan, out sink) (f *failure, gone bool) {
 	sent, begun := "", false
 	more := func(text string) error {
 		if !begun {

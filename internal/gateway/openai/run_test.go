@@ -61,7 +61,7 @@ func TestAStreamSaysWhatTheAnswerIsOrThatItIsVoid(t *testing.T) {
 				result, _ := json.Marshal(map[string]any{"answer": c.answer})
 				yield(dspex.Chunk{Attempt: 2, Reply: &dspex.Reply{Result: result}}, nil)
 			}, m)
-			if f, gone := tell(context.Background(), tapped, m, h); f != nil || gone {
+			if f, gone := relay(context.Background(), tapped, m, h); f != nil || gone {
 				t.Fatalf("%v %v", f, gone)
 			}
 			// How the pieces are cut depends on who is faster, so what was sent before is looked at apart.

@@ -12,11 +12,11 @@ type Health struct {
 	Silent time.Duration // since the first PING that is unanswered
 }
 
-// Tick is one look; heard means that a frame has come since the last.
-func (h *Health) Tick(heard bool) (ping, lost bool) {
+// Tick is one look; received means that a frame has come since the last.
+func (h *Health) Tick(received bool) (ping, lost bool) {
 	h.since += h.Look
 	switch {
-	case heard:
+	case received:
 		h.asked, h.Silent = false, 0
 	case h.asked:
 		h.Silent += h.Look

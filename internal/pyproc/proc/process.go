@@ -27,8 +27,8 @@ func NewProcess(name string, c *Child, log *slog.Logger) *Process {
 	}
 }
 
-// Watch starts the goroutines. Lines may come to its logs from elsewhere, until said is closed.
-func (p *Process) Watch(said <-chan struct{}) {
+// Watch starts the goroutines. Lines may come to its logs from elsewhere, until done is closed.
+func (p *Process) Watch(done <-chan struct{}) {
 	p.All.Go(func() {
 		p.Child.Wait()
 		close(p.Exited)
@@ -40,7 +40,7 @@ func (p *Process) Watch(said <-chan struct{}) {
 		pipes.Go(func() { p.Logs.drain(p.Child.Stderr, "stderr", p.Logs.Tail) })
 		pipes.Wait()
 		close(p.Drained)
-		<-said
+		<-done
 		close(p.Logs.lines)
 	})
 }

@@ -30,7 +30,7 @@ type table struct {
 	resume  bool     // the file of an interrupted command goes on
 	seen    written
 	begun   bool // the file has something
-	told    io.Writer
+	notes   io.Writer
 }
 
 // Columns of a CSV file of results, if no others are chosen.
@@ -44,7 +44,7 @@ const columnHelp = "column of a CSV file of results, NAME=PATH such as answer=re
 func (t *table) declare(cmd *cobra.Command, out, what string) {
 	cmd.Flags().StringVar(&t.out, "out", out, what)
 	cmd.Flags().BoolVar(&t.live, "as-completed", false, "write results as the jobs end, until the batch has ended, instead of in their order")
-	cmd.Flags().BoolVar(&t.resume, "resume", false, "with --as-completed: go on with the file of an interrupted command (FILE.part), which tells the results that it has")
+	cmd.Flags().BoolVar(&t.resume, "resume", false, "with --as-completed: go on with the file of an interrupted command (FILE.part), which has the numbers of its results")
 	cmd.Flags().StringSliceVar(&t.columns, "column", nil, columnHelp)
 }
 
@@ -179,7 +179,7 @@ func (t *table) copyTable(ctx context.Context, c *dspex.Client, id string, q dsp
 	}
 	for n, c := range columns {
 		if len(t.columns) > 0 && rows > 0 && !found[n] && (c.path[0] == "request" || len(c.path) > 2 && c.path[1] == "result") {
-			fmt.Fprintf(t.told, "column %s is empty: no result has anything at %s\n", cli.Word(c.name), cli.Word(strings.Join(c.path, ".")))
+			fmt.Fprintf(t.notes, "column %s is empty: no result has anything at %s\n", cli.Word(c.name), cli.Word(strings.Join(c.path, ".")))
 		}
 	}
 	w.Flush()
@@ -213,7 +213,7 @@ func (t *table) write(ctx context.Context, a *cli.App, c *dspex.Client, id strin
 	if _, err := t.read(); err != nil {
 		return err
 	}
-	t.told = a.Err
+	t.notes = a.Err
 	copyResults := t.copyLines
 	if t.is {
 		copyResults = t.copyTable

@@ -95,7 +95,7 @@ func (t *table) confirm(ctx context.Context, c *dspex.Client, id string, q dspex
 		}
 		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%s has no result %d: --resume must name a file of this batch", t.out, r.Index), Hint: "name another file, or omit --resume to write it from the start"}
 	}
-	fmt.Fprintf(t.told, "%s is complete\n", t.out)
+	fmt.Fprintf(t.notes, "%s is complete\n", t.out)
 	return nil
 }
 
@@ -152,7 +152,7 @@ func wholeLines(in io.Reader) (end int64, err error) {
 func (w *written) readTable(in io.ReadSeeker, columns []outColumn) (end int64, err error) {
 	at := slices.IndexFunc(columns, func(c outColumn) bool { return slices.Equal(c.path, []string{"index"}) })
 	if at < 0 {
-		return 0, errors.New("its columns must have index, which tells the results that are there")
+		return 0, errors.New("its columns must have index, the numbers of the results that are there")
 	}
 	whole, err := wholeLines(in)
 	if err == nil {

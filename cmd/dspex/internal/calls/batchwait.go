@@ -15,7 +15,7 @@ import (
 
 // awaitBatch waits for the end: with a bar on a terminal, else with a line now and then.
 func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch) (dspex.Batch, error) {
-	began, first, told := time.Now(), b.Done(), time.Now()
+	began, first, shown := time.Now(), b.Done(), time.Now()
 	var line atomic.Value
 	draw := func() {
 		bar := cli.BarOf(uint64(b.Done()), uint64(b.Jobs), "jobs") //nolint:gosec // both count
@@ -41,8 +41,8 @@ func awaitBatch(ctx context.Context, a *cli.App, c *dspex.Client, b dspex.Batch)
 		}
 		b = now
 		draw()
-		if !cli.IsTerminal(a.Err) && time.Since(told) >= progressLine {
-			told = time.Now()
+		if !cli.IsTerminal(a.Err) && time.Since(shown) >= progressLine {
+			shown = time.Now()
 			fmt.Fprintln(a.Err, progress(b, b.Done()-first, time.Since(began)))
 		}
 	}

@@ -77,8 +77,8 @@ func runCall(ctx context.Context, a *cli.App, c *dspex.Client, command string, a
 		return streamCall(ctx, a, c, command, args, f, options)
 	}
 	job, of := f.ref(), callOptions(options)
-	said := watch(ctx, a, c, job)
-	defer said.stop()
+	note := watch(ctx, a, c, job)
+	defer note.stop()
 	var reply dspex.Reply
 	var err error
 	switch {
@@ -91,7 +91,7 @@ func runCall(ctx context.Context, a *cli.App, c *dspex.Client, command string, a
 	default:
 		reply, err = c.ExecuteAnonymous(ctx, command, args, of...)
 	}
-	said.stop()
+	note.stop()
 	if err != nil && ctx.Err() != nil {
 		return goesOn(job)
 	}

@@ -14,11 +14,11 @@ func streamCall(ctx context.Context, a *cli.App, c *dspex.Client, command string
 	if f.session != "" {
 		chunks = c.Stream(ctx, f.session, command, args, of...)
 	}
-	said := watch(ctx, a, c, f.ref())
-	defer said.stop()
+	note := watch(ctx, a, c, f.ref())
+	defer note.stop()
 	view := streamView{app: a}
 	for chunk, err := range chunks {
-		said.stop()
+		note.stop()
 		switch {
 		case err != nil:
 			view.end()
@@ -51,11 +51,11 @@ func (v *streamView) show(chunk dspex.Chunk) error {
 	a := v.app
 	switch {
 	case a.Output == "jsonl":
-		said := map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status}
+		note := map[string]any{"attempt": chunk.Attempt, "n": chunk.N, "field": chunk.Field, "chunk": chunk.Text, "status": chunk.Status}
 		if chunk.Call > 0 {
-			said["call"] = chunk.Call
+			note["call"] = chunk.Call
 		}
-		return a.Say(said)
+		return a.Say(note)
 	case !a.Text():
 		return nil
 	}

@@ -59,10 +59,10 @@ func jobsWaitCommand(a *cli.App) *cobra.Command {
 		if _, err := c.GetJob(ctx, job); unknown(err) { // Wait would wait for it to come
 			return err
 		}
-		said := watch(ctx, a, c, job)
-		defer said.stop()
+		note := watch(ctx, a, c, job)
+		defer note.stop()
 		reply, err := c.Wait(ctx, job)
-		said.stop()
+		note.stop()
 		return sayReply(a, reply, err)
 	})
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (default until it ends)")

@@ -28,7 +28,7 @@ func jobsListCommand(a *cli.App) *cobra.Command {
 		Long: `List jobs: first those without outcome, in the order accepted, then the outcomes that are kept (15 minutes of calls, 24 hours of
 other jobs), the oldest first. Outcomes do not keep the job's command, so --command lists jobs without outcome only.
 
-It needs the rights of an operator.`,
+It needs the permissions of an operator.`,
 		Example: `  dspex jobs list --state running
   dspex jobs list --session user_123 --newer-than 10m
   dspex jobs list --command predict --older-than 1m --all -o jsonl`,

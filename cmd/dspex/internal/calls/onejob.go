@@ -36,10 +36,10 @@ func ofWhichQueue(job dspex.JobRef, err error) error {
 	if !ok || e.Code != dspex.CodeJobUnknown || !counted.MatchString(job.ID) {
 		return err
 	}
-	said := *e
-	said.Hint = "jobs of sessions and anonymous jobs are counted apart: name the session of " + job.ID + " with --session, if it has one"
+	failure := *e
+	failure.Hint = "jobs of sessions and anonymous jobs are counted apart: name the session of " + job.ID + " with --session, if it has one"
 	if job.Session != "" {
-		said.Hint = "jobs of sessions and anonymous jobs are counted apart: leave --session out if " + job.ID + " is anonymous; `dspex jobs list` shows both"
+		failure.Hint = "jobs of sessions and anonymous jobs are counted apart: leave --session out if " + job.ID + " is anonymous; `dspex jobs list` shows both"
 	}
-	return &said
+	return &failure
 }

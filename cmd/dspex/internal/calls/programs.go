@@ -172,13 +172,13 @@ modules; its next jobs use the state, on every host. With --signature PROGRAM is
 					if err != nil {
 						return err
 					}
-					return said(a, r, fmt.Sprintf("%s is in the session %s", cli.Word(given[0]), cli.Word(*session)))
+					return confirm(a, r, fmt.Sprintf("%s is in the session %s", cli.Word(given[0]), cli.Word(*session)))
 				}
 				r, err := c.Admin().ExecuteAnonymous(ctx, "push_program", args)
 				if err != nil {
 					return err
 				}
-				return said(a, r, fmt.Sprintf("%s goes to all hosts", cli.Word(given[0])))
+				return confirm(a, r, fmt.Sprintf("%s goes to all hosts", cli.Word(given[0])))
 			})
 		},
 	}
@@ -187,8 +187,8 @@ modules; its next jobs use the state, on every host. With --signature PROGRAM is
 	return cmd
 }
 
-// said writes what was done as a sentence, or as the result.
-func said(a *cli.App, r dspex.Reply, text string) error {
+// confirm writes what was done as a sentence, or as the result.
+func confirm(a *cli.App, r dspex.Reply, text string) error {
 	if !a.Text() {
 		return a.Say(r.Result)
 	}
@@ -230,7 +230,7 @@ func programsDelete(a *cli.App, session *string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return said(a, r, "deleted "+cli.Word(args[0]))
+				return confirm(a, r, "deleted "+cli.Word(args[0]))
 			})
 		},
 	}

@@ -12,8 +12,8 @@ import (
 // sayReply prints the answer of a job.
 func sayReply(a *cli.App, reply dspex.Reply, err error) error {
 	if !a.Text() && len(reply.Raw) > 0 {
-		if said := a.Say(reply.Raw); said != nil || err == nil {
-			return said
+		if failed := a.Say(reply.Raw); failed != nil || err == nil {
+			return failed
 		}
 		return cli.ErrSilent // the reply reports why
 	}

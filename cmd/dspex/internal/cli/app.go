@@ -81,7 +81,7 @@ func (a *App) WithClient(ctx context.Context, do func(context.Context, *dspex.Cl
 			fmt.Fprintln(a.Err, "dspex:", err)
 			return
 		}
-		end(&Failure{Status: daemon.ExitFailed, Text: "permission denied by the broker: " + err.Error(), Hint: "use a user with the permission: docs/operations.md, Rights"})
+		end(&Failure{Status: daemon.ExitFailed, Text: "permission denied by the broker: " + err.Error(), Hint: "use a user with the permission: docs/operations.md, Permissions"})
 	})
 	if err != nil {
 		return err

@@ -47,7 +47,7 @@ func (d *demo) batch(ctx context.Context) error {
 		return err
 	}
 	d.note("\n  results.jsonl has %d lines, in the order of the jobs, each once. The last:\n    %s", batchRows, shorten(last, 120))
-	d.tell("all succeeded in %.1f s, %d of them in a second attempt", time.Since(began).Seconds(), again)
+	d.show("all succeeded in %.1f s, %d of them in a second attempt", time.Since(began).Seconds(), again)
 	return nil
 }
 

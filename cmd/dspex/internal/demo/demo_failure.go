@@ -35,7 +35,7 @@ func (d *demo) failure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tell("attempt %d, after the second that the model requested (%.1f s in all)", r.Attempt, took.Seconds())
+	d.show("attempt %d, after the second that the model requested (%.1f s in all)", r.Attempt, took.Seconds())
 
 	if err := d.misbehave(ctx, "status=503", "The model goes down: 503 from now on"); err != nil {
 		return err
@@ -48,12 +48,12 @@ func (d *demo) failure(ctx context.Context) error {
 	if !errors.As(err, &e) || e.Code != "breaker_open" {
 		return fmt.Errorf("expected a call that fails fast, got %w", err)
 	}
-	d.tell("%s %s after %d ms: retry in %.1f s", e.Category, e.Code, took.Milliseconds(), e.RetryAfter.Seconds())
+	d.show("%s %s after %d ms: retry in %.1f s", e.Category, e.Code, took.Milliseconds(), e.RetryAfter.Seconds())
 	receipt, err := d.c.Submit(ctx, "failure_2", "predict", dspex.Args{"question": "I can wait"})
 	if err != nil {
 		return err
 	}
-	d.tell("a submitted job (%s) waits unharmed", receipt.Job.ID)
+	d.show("a submitted job (%s) waits unharmed", receipt.Job.ID)
 
 	if err := d.misbehave(ctx, "", "The model is back"); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (d *demo) failure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.tell("the job that waited: %s (attempt %d)", cli.Word(string(waited.Result)), waited.Attempt)
+	d.show("the job that waited: %s (attempt %d)", cli.Word(string(waited.Result)), waited.Attempt)
 	for range 2 {
 		if _, err := d.c.Execute(ctx, "failure_1", "predict", dspex.Args{"question": "Well again?"}); err != nil {
 			return err
@@ -107,7 +107,7 @@ func (d *demo) showAlert(ctx context.Context, alerted <-chan *nats.Msg) error {
 		if err := json.Unmarshal(m.Data, &a); err != nil {
 			return err
 		}
-		d.tell("alert to log, telemetry or webhook: %d of %d jobs failed within a minute, more than %.0f %%", a.Errors, a.Total, 100*a.Threshold)
+		d.show("alert to log, telemetry or webhook: %d of %d jobs failed within a minute, more than %.0f %%", a.Errors, a.Total, 100*a.Threshold)
 		return nil
 	case <-ctx.Done():
 		return errors.New("expected an alert about the error rate")
@@ -126,7 +126,7 @@ func (d *demo) failUntilOpen(ctx context.Context) error {
 		if e.Code == "breaker_open" {
 			break
 		}
-		d.tell("call %d: %s %s", n, e.Category, e.Code)
+		d.show("call %d: %s %s", n, e.Category, e.Code)
 	}
 	return d.showBreaker(ctx, dspex.BreakerOpen)
 }
@@ -141,7 +141,7 @@ func (d *demo) showBreaker(ctx context.Context, want dspex.BreakerState) error {
 		if !strings.HasPrefix(b.Name, "lm.") {
 			continue
 		}
-		d.tell("breaker %s: %s", b.Name, d.Paint(d.Out, cli.Bold, string(b.State)))
+		d.show("breaker %s: %s", b.Name, d.Paint(d.Out, cli.Bold, string(b.State)))
 		if b.State != want {
 			return fmt.Errorf("breaker %s is %s, expected %s", b.Name, b.State, want)
 		}
@@ -156,7 +156,7 @@ func (d *demo) replayOne(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.tell("dead letter %d: %s, %s %s", letter.Sequence, letter.Command, letter.Category, letter.Code)
+		d.show("dead letter %d: %s, %s %s", letter.Sequence, letter.Command, letter.Category, letter.Code)
 		replay, err := d.c.Admin().ReplayDeadLetter(ctx, letter.Sequence)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (d *demo) replayOne(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.tell("replayed as %s: %s", replay.Job.ID, cli.Word(string(r.Result)))
+		d.show("replayed as %s: %s", replay.Job.ID, cli.Word(string(r.Result)))
 		return nil
 	}
 	return errors.New("there is no dead letter")
@@ -198,5 +198,5 @@ func (d *demo) misbehave(ctx context.Context, script, what string) error {
 	return nil
 }
 
-// tell prints the result of a step, indented below it.
-func (d *demo) tell(format string, args ...any) { fmt.Fprintf(d.Out, "    "+format+"\n", args...) }
+// show prints the result of a step, indented below it.
+func (d *demo) show(format string, args ...any) { fmt.Fprintf(d.Out, "    "+format+"\n", args...) }

@@ -56,9 +56,9 @@ func (d *demo) startHost(ctx context.Context, name string, flags ...string) (*de
 	ready := make(chan struct{})
 	go func() {
 		lines := bufio.NewScanner(out)
-		for told := false; lines.Scan(); {
-			if !told && strings.HasPrefix(lines.Text(), "ready") {
-				told = true
+		for seen := false; lines.Scan(); {
+			if !seen && strings.HasPrefix(lines.Text(), "ready") {
+				seen = true
 				close(ready)
 			}
 		}

@@ -17,7 +17,7 @@ func Command(a *cli.App) *cobra.Command {
 
 --fix mends what is safe, and shows each before and after: settings of streams and buckets that would lose jobs, consumers that an earlier
 epoch left behind, and secrets that everybody on this machine may read. It waits for the leader to make what is missing. Nothing that is
-stored is removed. The broker's objects need the rights of a dispatcher.
+stored is removed. The broker's objects need the permissions of a dispatcher.
 
 Some checks need the permissions of an operator; without them they are left out and listed as such. --probe runs one small prediction
 with each language-model profile that the file of settings names: that costs money.

@@ -52,7 +52,7 @@ func (d *doctor) mend(f Finding, do func() error) {
 	if !d.fix {
 		f.Hint = cli.FirstOf(f.Hint, "`dspex doctor --fix` sets it right")
 	} else if err := do(); err != nil {
-		f.Text, f.Hint = fmt.Sprintf("%s; it could not be mended: %v", f.Text, err), cli.FirstOf(f.Hint, "it needs the rights of a dispatcher, or of the file's owner")
+		f.Text, f.Hint = fmt.Sprintf("%s; it could not be mended: %v", f.Text, err), cli.FirstOf(f.Hint, "it needs the permissions of a dispatcher, or of the file's owner")
 	} else {
 		f.Level, f.Hint = Fixed, ""
 	}
@@ -69,7 +69,7 @@ func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	case ctx.Err() != nil:
 		d.add(check, Warning, "", "not checked: %v", ctx.Err())
 	default:
-		d.add(check, Note, "an operator may check it: docs/operations.md, Rights", "not checked: %v", err)
+		d.add(check, Note, "an operator may check it: docs/operations.md, Permissions", "not checked: %v", err)
 	}
 	return true
 }

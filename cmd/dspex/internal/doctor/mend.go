@@ -25,7 +25,7 @@ const (
 // unseen reports whether a check of the broker's objects failed, and adds that to the findings.
 func (d *doctor) unseen(check string, err error) bool {
 	if err != nil {
-		d.add(check, Note, "it needs the rights of a dispatcher: docs/operations.md, Rights", "not checked: %v", err)
+		d.add(check, Note, "it needs the permissions of a dispatcher: docs/operations.md, Permissions", "not checked: %v", err)
 	}
 	return err != nil
 }

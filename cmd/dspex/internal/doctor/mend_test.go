@@ -176,7 +176,7 @@ func TestWhatTheBrokerDoesNotPermitIsANote(t *testing.T) {
 	for user, check := range map[string]string{"operator": "leftover consumers", "client": "streams"} {
 		d := on(new(bytes.Buffer), nil)
 		d.stored(t.Context(), as(user))
-		if !has(d, check, Note, "the rights of a dispatcher") || has(d, check, Wrong, "") || has(d, check, Warning, "") {
+		if !has(d, check, Note, "the permissions of a dispatcher") || has(d, check, Wrong, "") || has(d, check, Warning, "") {
 			t.Errorf("%s: %+v", user, d.findings)
 		}
 	}

@@ -24,8 +24,8 @@ The files hold prompts, states and outcomes as they are: keep them as you keep t
 		Example: `  dspex backup /backups/2026-11-29`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return copying(cmd.Context(), a, func(ctx context.Context, nc *nats.Conn, tell backup.Progress) (*backup.Manifest, error) {
-				return backup.Write(ctx, nc, args[0], tell)
+			return copying(cmd.Context(), a, func(ctx context.Context, nc *nats.Conn, progress backup.Progress) (*backup.Manifest, error) {
+				return backup.Write(ctx, nc, args[0], progress)
 			})
 		},
 	}
@@ -48,11 +48,11 @@ session that began after it answers "reset". It needs the broker user backup.`,
 			if _, err := backup.ReadManifest(args[0]); err != nil {
 				return cli.Usage("%v", err)
 			}
-			return copying(cmd.Context(), a, func(ctx context.Context, nc *nats.Conn, tell backup.Progress) (*backup.Manifest, error) {
+			return copying(cmd.Context(), a, func(ctx context.Context, nc *nats.Conn, progress backup.Progress) (*backup.Manifest, error) {
 				if err := backup.Alone(ctx, nc); err != nil {
 					return nil, &cli.Failure{Status: daemon.ExitFailed, Text: err.Error(), Hint: "stop every dispatcher and worker-host, then try again"}
 				}
-				return backup.Restore(ctx, nc, args[0], replicas, tell)
+				return backup.Restore(ctx, nc, args[0], replicas, progress)
 			})
 		},
 	}
@@ -78,8 +78,8 @@ func copying(ctx context.Context, a *cli.App, do func(context.Context, *nats.Con
 		return &cli.Failure{Status: daemon.ExitUnreachable, Text: fmt.Sprintf("cannot reach the broker at %s: %v", daemon.WithoutPassword(address), err)}
 	}
 	defer nc.Close()
-	tell, stop := showCopy(a)
-	m, err := do(ctx, nc, tell)
+	progress, stop := showCopy(a)
+	m, err := do(ctx, nc, progress)
 	stop()
 	if denied, ok := errors.AsType[*cli.Failure](context.Cause(ctx)); ok && err != nil {
 		return denied

@@ -78,7 +78,7 @@ func sayEvent(a *cli.App, e dspex.Event) error {
 	}
 	name := strings.TrimPrefix(e.Name, "dspex.")
 	_, err := fmt.Fprintf(a.Out, "%s  %s  %s\n", a.Paint(a.Out, cli.Dim, e.At.Local().Format(time.TimeOnly)),
-		a.Paint(a.Out, eventColour(name), fmt.Sprintf("%-28s", cli.Word(name))), told(fields))
+		a.Paint(a.Out, eventColour(name), fmt.Sprintf("%-28s", cli.Word(name))), fieldText(fields))
 	return err
 }
 
@@ -93,8 +93,8 @@ func eventColour(name string) string {
 	return cli.Bold
 }
 
-// told are the fields of an event as key=value; of an object the name and the state.
-func told(fields map[string]any) string {
+// fieldText are the fields of an event as key=value; of an object the name and the state.
+func fieldText(fields map[string]any) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		value := fields[key]

@@ -48,10 +48,10 @@ ends when the change is over. If it is interrupted the change continues, and "ds
 // repartition changes the number and shows how the change goes on.
 func repartition(ctx context.Context, a *cli.App, c *dspex.Client, n int) error {
 	now, err := c.Admin().SetPartitions(ctx, n)
-	said := ""
+	shown := ""
 	for err == nil && now.Changing {
-		if say := left(now); say != said {
-			said = say
+		if say := left(now); say != shown {
+			shown = say
 			fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, say))
 		}
 		select {

@@ -69,7 +69,7 @@ func plainly(ctx context.Context, a *cli.App, from insight.Source, address strin
 			return nil
 		}
 		if !a.Text() {
-			if err := a.Say(told(seen)); err != nil || a.Output == "json" {
+			if err := a.Say(sampleJSON(seen)); err != nil || a.Output == "json" {
 				return err
 			}
 		}
@@ -83,8 +83,8 @@ func plainly(ctx context.Context, a *cli.App, from insight.Source, address strin
 
 func unpainted(_, text string) string { return text }
 
-// told is the form of a sample as JSON.
-func told(seen *insight.History) map[string]any {
+// sampleJSON is the form of a sample as JSON.
+func sampleJSON(seen *insight.History) map[string]any {
 	now, _ := seen.Last()
 	out := map[string]any{"at": now.At.UTC(), "health": now.Health.Raw, "hosts": now.Hosts.Raw}
 	if now.Sick != nil {
