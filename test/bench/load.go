@@ -89,6 +89,8 @@ func (b *bench) single(ctx context.Context, p part, window int, seconds float64)
 		}
 	case "publish":
 		defer func() { _, _ = b.parts.agent.ask(ctx, order{Do: "purge"}) }()
+	case "chunk", "keep":
+		defer func() { _, _ = b.parts.agent.ask(ctx, order{Do: "clear"}) }()
 	}
 	return measure(ctx, b.parts.agent, o, b.parts.all()...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/dspex/dspex/internal/batch"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/test/bench/agent"
@@ -34,6 +35,7 @@ type writer struct {
 	acks     *replies // of the broker, to acknowledgements
 	sessions *stream.Bucket
 	results  *stream.Bucket
+	batches  batches
 	stored   stored
 	heads    []uint64 // revisions by session
 	records  []uint64
@@ -92,6 +94,10 @@ func (w *writer) prepare(ctx context.Context) (err error) {
 	}
 	w.sessions = stream.NewBucket(w.nc, w.w, stream.Sessions)
 	w.results = stream.NewBucket(w.nc, w.w, stream.Results)
+	w.batches = newBatches(stream.NewBucket(w.nc, w.w, stream.Batches), w.stored)
+	if _, err := w.batches.bucket.PutSync(batch.ChunkKey(jobs.DefaultTenant, "read", 0), w.batches.chunk, 0, keptFor); err != nil {
+		return err
+	}
 	w.delivered = make(chan string, ackCount)
 	_, err = consume(ctx, w.js, ackStream, ackStream+".p.", func(m jetstream.Msg) { w.delivered <- m.Reply() })
 	if err != nil {
@@ -119,8 +125,12 @@ func (w *writer) do(ctx context.Context, o order) (answer, error) {
 		return a, err
 	case "look":
 		return agent.Window(o, func(lane, n int, done func(error)) { go func() { done(w.look(ctx, n)) }() })
-	case "copy":
-		return w.copy(ctx, o)
+	case "chunk":
+		return agent.Window(o, w.chunk)
+	case "open":
+		return agent.Window(o, func(lane, n int, done func(error)) { go func() { done(w.open(ctx)) }() })
+	case "keep":
+		return agent.Window(o, w.keep)
 	case "micro":
 		return agent.Window(o, w.micro)
 	case "round":
@@ -134,6 +144,8 @@ func (w *writer) do(ctx context.Context, o order) (answer, error) {
 		return a, err
 	case "purge":
 		return answer{Count: 1}, w.purge(ctx)
+	case "clear":
+		return answer{Count: 1}, w.clear(ctx)
 	}
 	return answer{}, fmt.Errorf("unknown order %q", o.Do)
 }
@@ -178,26 +190,6 @@ func (w *writer) look(ctx context.Context, n int) error {
 		err = errors.New("an id without an outcome has one")
 	}
 	return err
-}
-
-// copy reads outcomes that are there, a window of them by one request, as the leader does for a batch.
-func (w *writer) copy(ctx context.Context, o order) (answer, error) {
-	keys := make([]string, o.Window)
-	for n := range keys {
-		keys[n] = jobs.SessionRef{Tenant: jobs.DefaultTenant, ID: agent.Session(n)}.ResultKey("q" + strconv.Itoa(n))
-	}
-	began, count := time.Now(), 0
-	for time.Since(began).Seconds() < o.Seconds {
-		found := 0
-		if err := w.results.Many(ctx, keys, func(string, stream.Entry) { found++ }); err != nil {
-			return answer{}, err
-		}
-		if found != len(keys) {
-			return answer{}, fmt.Errorf("%d of %d outcomes are there", found, len(keys))
-		}
-		count += found
-	}
-	return answer{Count: count, Seconds: time.Since(began).Seconds()}, nil
 }
 
 func (w *writer) micro(lane, n int, done func(error)) {
