@@ -85,7 +85,7 @@ func (c *Client) submitBatch(ctx context.Context, id string, jobs iter.Seq2[Batc
 	for _, o := range opts {
 		o(&cfg)
 	}
-	up := upload{c: c, id: id, skip: cfg.ask["skip_invalid"] == true, room: int(c.nc.MaxPayload())/2 - chunkRoom, progress: cfg.progress}
+	up := upload{c: c, id: id, large: map[int]*Error{}, skip: cfg.ask["skip_invalid"] == true, room: int(c.nc.MaxPayload())/2 - chunkRoom, progress: cfg.progress}
 	for job, err := range jobs {
 		if err == nil {
 			err = up.add(ctx, job)
@@ -121,7 +121,8 @@ type upload struct {
 	list     []json.RawMessage
 	bytes    int
 	values   int
-	fresh    bool // something was stored that was not there
+	fresh    bool           // something was stored that was not there
+	large    map[int]*Error // jobs of the list whose arguments nobody takes
 	invalid  []InvalidJob
 }
 
@@ -135,6 +136,10 @@ func (u *upload) add(ctx context.Context, job BatchJob) error {
 		if err != nil {
 			return invalid(CodeBadRequest, "", "", "job %d has no JSON form: %v", u.sent+len(u.list), err)
 		}
+	}
+	raw, err := u.fitting(ctx, raw, job)
+	if err != nil {
+		return err
 	}
 	values := 1
 	for _, c := range raw {
@@ -153,9 +158,27 @@ func (u *upload) add(ctx context.Context, job BatchJob) error {
 	return nil
 }
 
+// fitting is a job with its arguments by reference if they are too large to be here. Arguments that are too large altogether are an invalid job.
+func (u *upload) fitting(ctx context.Context, raw json.RawMessage, job BatchJob) (json.RawMessage, error) {
+	if len(raw) <= u.room {
+		return raw, nil
+	}
+	var named struct{ Session string }
+	if named.Session = job.Session; job.Raw != nil {
+		_ = json.Unmarshal(raw, &named) // what is not text is refused by the service
+	}
+	smaller, err := u.c.fitting(ctx, raw, named.Session)
+	if e := asError(err); e != nil && e.Code == contract.CodeTooLarge {
+		u.large[u.sent+len(u.list)] = e
+		return json.RawMessage("null"), nil
+	}
+	return smaller, err
+}
+
 // flush uploads what has come together. A job that cannot even be read goes as null, which names it.
 func (u *upload) flush(ctx context.Context) error {
-	unreadable := map[int]*Error{}
+	unreadable := u.large
+	u.large = map[int]*Error{}
 	for i, raw := range u.list {
 		if !json.Valid(raw) {
 			u.list[i] = json.RawMessage("null")

@@ -200,35 +200,45 @@ const (
 
 // fit uploads the arguments of a request that is too large, and has it refer to them. The same arguments are the same job, however often they
 // are uploaded.
-func (c *Client) fit(ctx context.Context, r *request) error {
-	if len(r.body) <= int(c.nc.MaxPayload())/requestShare || contract.InlineOnly(r.command) {
-		return nil
+func (c *Client) fit(ctx context.Context, r *request) (err error) {
+	r.body, err = c.fitting(ctx, r.body, r.job.Session)
+	return err
+}
+
+// fitting is a job, a JSON object, with a reference in place of its arguments if it is too large. What the service refuses stays as it is.
+func (c *Client) fitting(ctx context.Context, job json.RawMessage, session string) (json.RawMessage, error) {
+	var fields, args map[string]json.RawMessage
+	var command string
+	read := func(text json.RawMessage, into any) bool { return json.Unmarshal(text, into) == nil }
+	if len(job) <= int(c.nc.MaxPayload())/requestShare || !read(job, &fields) || !read(fields["command"], &command) || !read(fields["args"], &args) ||
+		fields["args_object"] != nil || contract.InlineOnly(command) {
+		return job, nil
 	}
-	inline, large := Args{}, Args{}
-	for key, value := range r.args {
-		if slices.Contains(contract.InlineArgs, key) {
+	inline := map[string]json.RawMessage{}
+	for _, key := range contract.InlineArgs {
+		if value, has := args[key]; has {
 			inline[key] = value
-		} else {
-			large[key] = value
+			delete(args, key)
 		}
 	}
-	data, err := json.Marshal(large)
+	data, err := json.Marshal(args)
 	if err != nil {
-		return err // they were encoded before
+		return nil, err // it was decoded before
 	}
-	ref, err := c.upload(ctx, r.job.Session, data)
+	ref, err := c.upload(ctx, session, data)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	body := map[string]any{"command": r.command, "args_object": ref}
+	if fields["args_object"], err = json.Marshal(ref); err != nil {
+		return nil, err
+	}
+	delete(fields, "args")
 	if len(inline) > 0 {
-		body["args"] = inline
+		if fields["args"], err = json.Marshal(inline); err != nil {
+			return nil, err
+		}
 	}
-	if len(r.options) > 0 {
-		body["options"] = r.options
-	}
-	r.body, err = json.Marshal(body)
-	return err
+	return json.Marshal(fields)
 }
 
 // upload stores JSON text as an object.

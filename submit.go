@@ -203,7 +203,8 @@ func (c *Client) entry(ctx context.Context, job NewJob) (raw json.RawMessage, re
 			return nil, ref, invalid(contract.CodeBadRequest, "", "a JSON object", "the job is not JSON")
 		}
 		_ = json.Unmarshal(job.Raw, &named) // what is not text is refused by the service
-		return job.Raw, JobRef{named.Session, named.Job}, nil
+		raw, err = c.fitting(ctx, job.Raw, named.Session)
+		return raw, JobRef{named.Session, named.Job}, err
 	}
 	r, err := newSubmit(job.Session, job.Command, job.Args, job.Options)
 	if err == nil && r.traceparent != "" {

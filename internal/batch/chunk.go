@@ -1,10 +1,12 @@
 package batch
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
@@ -70,6 +72,22 @@ func ParseChunk(b []byte) (*Chunk, error) {
 		return nil, fmt.Errorf("jobs of a batch: %w", in.err)
 	}
 	return c, nil
+}
+
+// Same reports whether both have the same jobs. Arguments by reference are the same if their digests are, as for single jobs.
+func (c *Chunk) Same(o *Chunk) bool {
+	return c.First == o.First && slices.EqualFunc(c.Lines, o.Lines, func(a, b Line) bool {
+		return a.ID == b.ID && a.Session == b.Session && bytes.Equal(a.Bad, b.Bad) && sameRequest(a.Body, b.Body)
+	})
+}
+
+func sameRequest(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	one, badOne := jobs.ParseRequest(jobs.MsgPack, a, 0)
+	two, badTwo := jobs.ParseRequest(jobs.MsgPack, b, 0)
+	return badOne == nil && badTwo == nil && one.Hash == two.Hash
 }
 
 // Digest adds up jobs in their order. How they were cut into chunks does not matter.

@@ -178,6 +178,12 @@ const (
 	UploadTTL = 7 * 24 * time.Hour
 )
 
+// OfBatch reports whether a job is one of a batch.
+func OfBatch(job string) bool {
+	_, of := batchOf(job)
+	return of
+}
+
 // ObjectTTL is how long an object of a job is kept, at the least as long as its outcome.
 func ObjectTTL(mode Mode, job string) time.Duration {
 	if _, of := batchOf(job); of {

@@ -42,7 +42,7 @@ func FitsIn(size, maxBytes int) *Error {
 	if maxBytes <= 0 || size <= maxBytes {
 		return nil
 	}
-	e := Errorf(Session, CodeTooLarge, "the request has %d bytes", size).WithHint("upload large arguments and send args_object (contract/job.md, Large arguments); the Go client and `dspex call` do so by themselves")
+	e := Errorf(Session, CodeTooLarge, "the request has %d bytes", size).WithHint("upload large arguments and send args_object (contract/job.md, Large arguments); the Go client and `dspex` do so by themselves")
 	e.Expected = fmt.Sprintf("at most %d bytes", maxBytes)
 	return e
 }

@@ -147,7 +147,9 @@ func TestALargeResultOfABatchGoesWithTheBatch(t *testing.T) {
 	}
 	id, ref := page.Results[0].Job, readBody(t, page.Results[0].Reply).refers(t)
 	stub.request(t, "dspex.rpc.sessions.erase", text(m{"session": "objects_7"})).succeeds(t)
-	stub.fetch(t, "objects_7", id, ref)
+	if all := stub.fetch(t, "objects_7", id, ref); ref.Type != "application/json" || !json.Valid(all) {
+		t.Errorf("the object is of type %s, expected JSON", ref.Type)
+	}
 	stub.request(t, "dspex.rpc.batches.erase", text(m{"batch": "objects"})).succeeds(t)
 	ask := text(m{"session": "objects_7", "job": id, "object": ref.Object})
 	for end := time.Now().Add(patience); time.Now().Before(end); { // the leader removes it
@@ -156,6 +158,18 @@ func TestALargeResultOfABatchGoesWithTheBatch(t *testing.T) {
 		}
 	}
 	r.fails(t, "session", "object_unknown")
+}
+
+func TestLargeArgumentsOfABatchThatAreUploadedAgainAreTheSameJobs(t *testing.T) {
+	submit := func(args m) reply {
+		ref := stub.upload(t, "objects_8", args)
+		job := m{"command": "echo", "args_object": ref, "session": "objects_8"}
+		return stub.request(t, "dspex.rpc.batches.submit", text(m{"batch": "objects-2", "jobs": []m{job}}))
+	}
+	large := m{"x": strings.Repeat("e", 400<<10)}
+	submit(large).succeeds(t)
+	submit(large).succeeds(t)
+	submit(m{"x": strings.Repeat("f", 400<<10)}).fails(t, "session", "conflict")
 }
 
 func TestRequestsForObjectsAreChecked(t *testing.T) {

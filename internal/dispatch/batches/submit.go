@@ -1,7 +1,6 @@
 package batches
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -102,13 +101,19 @@ func (s *Service) keep(ctx context.Context, r *batch.Record, c *batch.Chunk) (ag
 	switch {
 	case err != nil:
 		return false, unreadable(err)
-	case e.Exists && bytes.Equal(e.Value, value):
+	case e.Exists && isStored(e.Value, c):
 		return true, nil
 	case !e.Exists && r.Phase == batch.Uploading:
 		return false, notStored(stream.ErrUnknown)
 	}
 	return false, conflict("the batch has other jobs from index %d on", c.First).
 		WithHint("choose another id for other jobs, and send the same jobs in the same pieces; `batches.erase` removes an upload that is not submitted")
+}
+
+// isStored reports whether a stored chunk has these jobs.
+func isStored(value []byte, c *batch.Chunk) bool {
+	is, err := batch.ParseChunk(value)
+	return err == nil && is.Same(c)
 }
 
 // Bounds of what a submission chooses.

@@ -22,7 +22,7 @@ func storeLarge(a *Attempt, out *Output) {
 		return
 	}
 	data, kind := out.Value, jobs.MsgPack
-	if a.Env.Type == jobs.JSON {
+	if a.Env.Type == jobs.JSON || jobs.OfBatch(a.Env.Job) { // who submits a batch reads JSON, in whatever form its jobs are published
 		if text, err := wire.AppendJSON(nil, out.Value); err == nil {
 			data, kind = text, jobs.JSON
 		}
