@@ -95,7 +95,7 @@ var arrows = map[string][]string{
 	"python":                        {},
 	"test/batch":                    {},
 	"test/mutants":                  {},
-	"test/bench":                    {"internal/affinity", "", "internal/dispatch/stores", "internal/frame", "internal/insight", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire", "test/bench/agent", "test/bench/prober", "test/bench/procs", "test/bench/still", "test/bench/web"},
+	"test/bench":                    {"internal/affinity", "internal/batch", "", "internal/dispatch/stores", "internal/frame", "internal/insight", "internal/jobs", "internal/pyenv", "internal/pyproc", "internal/stream", "internal/wire", "test/bench/agent", "test/bench/prober", "test/bench/procs", "test/bench/still", "test/bench/web"},
 	"test/bench/agent":              nil,
 	"test/bench/prober":             {"internal/affinity", "test/bench/agent"},
 	"test/bench/procs":              nil,
