@@ -230,7 +230,7 @@ func (r *restorer) messages(o Object, from *archive.Reader, to *archive.Writer) 
 	}
 	r.progress(o.Name, n, n)
 	if _, err := from.Next(); n > 0 && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("expected the %d messages of %s, got more", n, manifest)
+		return fmt.Errorf("the file must have the %d messages of %s, got more", n, manifest)
 	}
 	return nil
 }

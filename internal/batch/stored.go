@@ -29,7 +29,7 @@ func open(b []byte, least int) (*fields, error) {
 		return nil, ErrNewer
 	}
 	if in.err == nil && n < least {
-		in.err = fmt.Errorf("%d fields: expected at least %d", n, least)
+		in.err = fmt.Errorf("must have at least %d fields, got %d", least, n)
 	}
 	return in, in.err
 }

@@ -134,7 +134,7 @@ func ParseTotals(value []byte) (t Totals, err error) {
 		valid = valid && l.valid() && incarnation != "" && jobs.ValidSession(l.Host)
 	}
 	if !valid {
-		return Totals{}, errors.New("totals: they are not what a dispatcher writes")
+		return Totals{}, errors.New("totals must be as a dispatcher writes them")
 	}
 	return t, nil
 }

@@ -140,8 +140,8 @@ const (
 func (b *broker) settings() (stream.Settings, error) {
 	room := b.server().JetStreamConfig().MaxStore
 	if room < leastRoom {
-		return stream.Settings{}, fmt.Errorf("%s has room for %d MiB, expected at least %d: free some of the disk, or choose another place with --dir",
-			b.server().JetStreamConfig().StoreDir, room>>20, leastRoom>>20)
+		return stream.Settings{}, fmt.Errorf("%s must have room for at least %d MiB, got %d: free some of the disk, or choose another place with --dir",
+			b.server().JetStreamConfig().StoreDir, leastRoom>>20, room>>20)
 	}
 	unit := min(mostJobs, room/5, 8*(room-otherRoom)/33) // two streams of jobs, the results, a half for batches, a quarter each for dead letters and objects, an eighth for the audit trail; the rest for events and records
 	return stream.Settings{JobsBytes: unit, ResultsBytes: unit, DeadBytes: unit / 4, BatchBytes: unit / 2, ObjectBytes: unit / 4, AuditBytes: min(256<<20, unit/8)}, nil

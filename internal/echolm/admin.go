@@ -68,7 +68,7 @@ func (s *Server) isLocal(w http.ResponseWriter, r *http.Request) bool {
 	if err == nil && isLoopback(host) && (name == "localhost" || isLoopback(strings.Trim(name, "[]"))) {
 		return true
 	}
-	s.refuse(w, http.StatusForbidden, "loopback_only", "expected a request from this machine to a loopback address")
+	s.refuse(w, http.StatusForbidden, "loopback_only", "the request must come from this machine to a loopback address")
 	return false
 }
 

@@ -79,7 +79,7 @@ func wantedFields(f form, wanted string) ([]field, error) {
 		rest, ok := strings.CutPrefix(wanted, quotes[0])
 		name, rest, found := strings.Cut(rest, quotes[1])
 		if !ok || !found || name == "" || len(name) > 256 || strings.ContainsAny(name, "\n`") {
-			return nil, fmt.Errorf("expected the name of output field %d in the %s prompt", len(fields)+1, f)
+			return nil, fmt.Errorf("the %s prompt must name output field %d", f, len(fields)+1)
 		}
 		if len(fields) == maxFields {
 			return nil, fmt.Errorf("an echo answers at most %d output fields", maxFields)

@@ -164,7 +164,7 @@ func TestAPromptThatCannotBeFollowedIsRefused(t *testing.T) {
 		`{"messages": 5}`:              "messages must be a list",
 		`{"messages": []}`:             "messages must be a list",
 		`{"messages": ["hi"]}`:         "messages[0] must be an object",
-		ask("", chatRequest+"nothing"): "name of output field 1 in the chat prompt",
+		ask("", chatRequest+"nothing"): "the chat prompt must name output field 1",
 		ask("", jsonRequest+many):      "at most 256 output fields",
 	} {
 		if _, err := chat(in); err == nil || !strings.Contains(err.Error(), reason) {

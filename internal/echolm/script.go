@@ -54,7 +54,7 @@ func ParseScript(s string) (Script, error) {
 		return script, nil
 	}
 	if len(s) > maxScriptText {
-		return script, fmt.Errorf("echo script: expected at most %d bytes, got %d", maxScriptText, len(s))
+		return script, fmt.Errorf("echo script: must have at most %d bytes, got %d", maxScriptText, len(s))
 	}
 	var seen []string
 	for part := range strings.SplitSeq(s, ",") {
@@ -108,7 +108,7 @@ func (s *Script) set(key, value string) error {
 func setNumber[T ~int | ~int64](to *T, unit, low, high T, key, value string) error {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < int64(low/unit) || n > int64(high/unit) {
-		return fmt.Errorf("echo script: %s=%q: expected a whole number from %d to %d", key, value, low/unit, high/unit)
+		return fmt.Errorf("echo script: %s must be a whole number from %d to %d, got %q", key, low/unit, high/unit, value)
 	}
 	*to = T(n) * unit
 	return nil
@@ -119,7 +119,7 @@ func setWord(to *string, key, value string) error {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
 	}
 	if value == "" || len(value) > 64 || strings.ContainsFunc(value, bad) {
-		return fmt.Errorf("echo script: %s=%q: expected 1 to 64 letters, digits, '_' or '-'", key, value)
+		return fmt.Errorf("echo script: %s must be 1 to 64 letters, digits, '_' or '-', got %q", key, value)
 	}
 	*to = value
 	return nil

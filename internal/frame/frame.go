@@ -125,13 +125,13 @@ func parseHeader(head []byte, max int) (Frame, int, error) {
 	length := binary.LittleEndian.Uint32(head[4:])
 	switch {
 	case head[0] != 'D' || head[1] != 'X':
-		return f, 0, &ProtocolError{Reason: fmt.Sprintf("expected the magic DX, got bytes % x", head[:2])}
+		return f, 0, &ProtocolError{Reason: fmt.Sprintf("the magic must be DX, got bytes % x", head[:2])}
 	case !f.Type.known():
-		return f, 0, &ProtocolError{Reason: fmt.Sprintf("expected a known type, got %d", head[2])}
+		return f, 0, &ProtocolError{Reason: fmt.Sprintf("the type must be a known one, got %d", head[2])}
 	case head[3] != 0:
-		return f, 0, &ProtocolError{Reason: fmt.Sprintf("expected flags 0 in %s, got %#x", f.Type, head[3])}
+		return f, 0, &ProtocolError{Reason: fmt.Sprintf("flags of %s must be 0, got %#x", f.Type, head[3])}
 	case uint64(length) > uint64(max):
-		return f, 0, &ProtocolError{Reason: fmt.Sprintf("expected at most %d bytes in %s, got a length of %d", max, f.Type, length)}
+		return f, 0, &ProtocolError{Reason: fmt.Sprintf("%s must have at most %d bytes, got a length of %d", f.Type, max, length)}
 	}
 	return f, int(length), nil
 }

@@ -201,7 +201,7 @@ func TestVectorsAreRefused(t *testing.T) {
 					t.Errorf("Read = %v", err)
 				}
 			case "header":
-				if !errors.As(err, &broken) || !strings.Contains(err.Error(), "expected") {
+				if !errors.As(err, &broken) || !strings.Contains(err.Error(), "must ") {
 					t.Errorf("Read = %v", err)
 				}
 			case "body":

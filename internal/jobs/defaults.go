@@ -38,12 +38,12 @@ func ParseDefaults(b []byte) (Defaults, error) {
 	for range n {
 		command, _ := in.Str()
 		if command != AllCommands && !validCommand(command) {
-			wrong = append(wrong, fmt.Errorf("%q: expected the name of a command, or %s for all", Clip(command), AllCommands))
+			wrong = append(wrong, fmt.Errorf("a key must be the name of a command, or %s for all, got %q", AllCommands, Clip(command)))
 		}
 		kind := in.Kind()
 		raw, err := in.Raw()
 		if err != nil || kind != wire.Map {
-			wrong = append(wrong, fmt.Errorf("%s: expected a map of options", Clip(command)))
+			wrong = append(wrong, fmt.Errorf("%s must be a map of options", Clip(command)))
 			continue
 		}
 		if err := checkDefaults(raw); err != nil {

@@ -43,8 +43,8 @@ func TestAJobsOwnOptionsWinOverItsCommandsDefaultsAndTheseOverThoseOfAll(t *test
 func TestWrongDefaultsAreAllSaidAtOnce(t *testing.T) {
 	_, err := ParseDefaults([]byte(`{"Resize": {}, "a": {"stream": true}, "b": {"max_retries": 21}, "c": 1, "d": {"timeout": "1h"}}`))
 	said := fmt.Sprint(err)
-	for _, part := range []string{`"Resize": expected the name of a command, or * for all`, "a: stream has no default: expected some of [timeout max_retries backoff backoff_cap jitter]",
-		"b: max_retries is out of range: expected an integer from 0 to 20", "c: expected a map of options"} {
+	for _, part := range []string{`a key must be the name of a command, or * for all, got "Resize"`, "a: stream has no default: expected some of [timeout max_retries backoff backoff_cap jitter]",
+		"b: max_retries is out of range: expected an integer from 0 to 20", "c must be a map of options"} {
 		if !strings.Contains(said, part) {
 			t.Errorf("%q is not in %s", part, said)
 		}

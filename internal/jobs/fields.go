@@ -31,7 +31,7 @@ func open(b []byte, least int) (*fields, int, error) {
 		return nil, 0, fmt.Errorf("%w (version must be at most %d, got %d)", ErrNewer, RecordVersion, v)
 	}
 	if in.err == nil && n < least {
-		in.err = fmt.Errorf("%d fields: expected at least %d", n, least)
+		in.err = fmt.Errorf("must have at least %d fields, got %d", least, n)
 	}
 	return in, n, in.err
 }

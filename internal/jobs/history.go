@@ -105,7 +105,7 @@ const mostAttempts = 1 << 30
 func (in *fields) attempt() int {
 	n := in.uint()
 	if n > mostAttempts {
-		in.keep(fmt.Errorf("attempt %d: expected at most %d", n, mostAttempts))
+		in.keep(fmt.Errorf("the attempt must be at most %d, got %d", mostAttempts, n))
 	}
 	return int(min(n, mostAttempts))
 }
@@ -116,7 +116,7 @@ const mostDelay = 2 * time.Hour
 func (in *fields) delay() time.Duration {
 	ms := in.int()
 	if ms < 0 || ms > mostDelay.Milliseconds() {
-		in.keep(fmt.Errorf("delay of %d ms: expected 0 to %d", ms, mostDelay.Milliseconds()))
+		in.keep(fmt.Errorf("a delay must be 0 to %d ms, got %d", mostDelay.Milliseconds(), ms))
 		return 0
 	}
 	return time.Duration(ms) * time.Millisecond

@@ -50,7 +50,7 @@ func (r *Registry) Allow(refs KeyRefs) error {
 		}
 		secret, err := r.secret(ref)
 		if err == nil && secret == "" {
-			err = errors.New("it is empty")
+			err = errors.New("the value must not be empty")
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("--allow-key-refs must name keys that are there, got %s: %w", ref, err))

@@ -259,7 +259,7 @@ func TestAReferenceToNothingCannotBeAllowed(t *testing.T) {
 	}
 	for ref, want := range map[string]string{
 		"NOBODY": "--allow-key-refs must name keys that are there, got env:NOBODY: environment variable NOBODY is not set", "file:/nowhere/key": "the key file cannot be read",
-		"file:" + write(t, ""): "it is empty", "sk-" + canary: "must be names of variables or file:PATH", "": "must be names of variables or file:PATH",
+		"file:" + write(t, ""): "must not be empty", "sk-" + canary: "must be names of variables or file:PATH", "": "must be names of variables or file:PATH",
 	} {
 		if err := r.Allow(KeyRefs{ref}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), canary) {
 			t.Errorf("%q: %v", ref, err)

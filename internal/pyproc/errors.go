@@ -16,7 +16,7 @@ import (
 var ErrStopped = errors.New("pyproc: the pool is stopping")
 
 // ErrInUse is the error of a Call on a slot whose last call has not been answered yet, or that was released.
-var ErrInUse = errors.New("pyproc: expected a slot that is held and has no call in flight")
+var ErrInUse = errors.New("pyproc: the slot must be checked out and have no call in flight")
 
 // ExitError reports that a worker is gone, and with it every call it had in flight. Whether such a call had an effect is
 // not known.
@@ -190,7 +190,7 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 type TooLargeError struct{ Size, Max int }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("pyproc: expected a body of at most %d bytes, got %d", e.Max, e.Size)
+	return fmt.Sprintf("pyproc: a body must have at most %d bytes, got %d", e.Max, e.Size)
 }
 
 // reported is the content of an ERROR frame of the connection.

@@ -90,7 +90,7 @@ func (w *worker) welcome(f frame.Frame) error {
 		return w.protocolError("unreadable READY", err)
 	}
 	if ready.Slots < 1 || ready.Slots > maxSlots {
-		return w.protocolError(fmt.Sprintf("expected 1 to %d slots in READY, got %d", maxSlots, ready.Slots), nil)
+		return w.protocolError(fmt.Sprintf("READY must have 1 to %d slots, got %d", maxSlots, ready.Slots), nil)
 	}
 	exclusive := map[string]bool{}
 	for _, command := range ready.Exclusive {

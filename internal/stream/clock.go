@@ -98,7 +98,7 @@ func ParseSteps(value []byte) ([]clock.Step, error) {
 		return nil, fmt.Errorf("steps of the broker's clock: %w", err)
 	}
 	if len(recorded.Steps) == 0 || len(recorded.Steps) > mostSteps {
-		return nil, fmt.Errorf("steps of the broker's clock: expected 1 to %d, got %d", mostSteps, len(recorded.Steps))
+		return nil, fmt.Errorf("the record of the broker's clock must have 1 to %d steps, got %d", mostSteps, len(recorded.Steps))
 	}
 	steps := make([]clock.Step, 0, len(recorded.Steps))
 	for _, s := range recorded.Steps {

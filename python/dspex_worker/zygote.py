@@ -74,7 +74,7 @@ def _receive(host: socket.socket) -> Received | None:
         return None
     found = FrameReader().feed(data)
     if len(found) != 1:
-        raise frames.ProtocolError(f"a datagram with {len(found)} frames, expected one")
+        raise frames.ProtocolError(f"a datagram must have one frame, got {len(found)}")
     return found[0], fds
 
 

@@ -75,12 +75,12 @@ def read(kind: int, raw: bytes) -> Any:
         found = (found + [None] * len(fields))[: len(fields)]
     if tuple(map(type, found)) not in _SHAPES[kind]:
         wrong = [name for value, (name, kinds) in zip(found, fields, strict=True) if type(value) not in kinds]
-        raise BodyError(f"{', '.join(wrong)}: missing or of the wrong kind")
+        raise BodyError(f"{', '.join(wrong)} must be there and of the right kind")
     for at in _NUMBERS[kind]:
         if found[at] < 0:
-            raise BodyError(f"{fields[at][0]} is negative")
+            raise BodyError(f"{fields[at][0]} must be 0 or more, got {found[at]}")
     if kind == FrameType.CALL and found[-1] is not None and found[-1] < 0:
-        raise BodyError("trace is negative")
+        raise BodyError(f"trace must be 0 or more, got {found[-1]}")
     if kind == FrameType.CALL and found[_ATTEMPT_AT] > _ATTEMPT_MAX:
-        raise BodyError("attempt has more than 32 bits")
+        raise BodyError(f"attempt must be at most {_ATTEMPT_MAX}, got {found[_ATTEMPT_AT]}")
     return found

@@ -101,9 +101,9 @@ class FrameReader:
 
     def _complaint(self, magic: bytes, kind: int, flags: int, length: int) -> str:
         if magic != MAGIC:
-            return f"frame magic is {magic!r}, expected {MAGIC!r}"
+            return f"the magic of a frame must be {MAGIC!r}, got {magic!r}"
         if flags:
-            return f"frame flags are {flags:#x}, expected 0"
+            return f"the flags of a frame must be 0, got {flags:#x}"
         if kind not in self._kinds:
             return f"frame type {kind} is unknown in this direction"
         return f"frame body of {length} bytes, at most {self.max_body} are allowed"
