@@ -94,8 +94,11 @@ func fromMillis(ms float64) time.Duration { return time.Duration(ms * float64(ti
 // known of the job without the body.
 func parseReply(body []byte, job JobRef) (Reply, error) {
 	var w wireReply
-	if err := json.Unmarshal(body, &w); err != nil {
-		return Reply{}, badReply("the reply is not the expected JSON: %v", err)
+	if !w.scan(body) {
+		w = wireReply{}
+		if err := json.Unmarshal(body, &w); err != nil {
+			return Reply{}, badReply("the reply is not the expected JSON: %v", err)
+		}
 	}
 	if w.Job != "" {
 		job.ID = w.Job
@@ -124,6 +127,81 @@ func readReply(m *nats.Msg, job JobRef) (Reply, error) {
 		return Reply{}, &Error{Category: ErrSystem, Code: "service_error_" + m.Header.Get(contract.HeaderErrorCode), Message: text}
 	}
 	return parseReply(m.Data, job)
+}
+
+// scan reads a reply as the service writes those that succeed: json.Unmarshal without its reflection, which took a fifteenth of what a call over
+// HTTP costs the gateway. False: the reply is of another form, or is no JSON, and may have been read in part.
+func (w *wireReply) scan(body []byte) bool {
+	return json.Valid(body) && contract.Members(body, func(key, value []byte) bool {
+		switch string(key) {
+		case "ok":
+			yes := string(value) == "true"
+			w.OK = &yes
+			return yes
+		case "result":
+			w.Result = value
+			return true
+		case "job":
+			return scanText(value, &w.Job)
+		case "attempt":
+			n, err := strconv.Atoi(string(value))
+			w.Attempt = n
+			return err == nil
+		case "session":
+			return scanTexts(value, named{"id", &w.Session.ID}, named{"host", &w.Session.Host}, named{"worker", &w.Session.Worker}, named{"state", (*string)(&w.Session.State)})
+		case "ran_on":
+			return scanTexts(value, named{"host", &w.RanOn.Host}, named{"worker", &w.RanOn.Worker})
+		case "engine":
+			return scanText(value, &w.Engine)
+		case "timing":
+			return contract.Members(value, w.scanTiming)
+		case "usage":
+			return json.Unmarshal(value, &w.Usage) == nil
+		}
+		return false
+	})
+}
+
+func (w *wireReply) scanTiming(key, value []byte) (ok bool) {
+	ms, err := strconv.ParseFloat(string(value), 64)
+	switch string(key) {
+	case "queued_ms":
+		w.Timing.QueuedMS, ok = ms, err == nil
+	case "run_ms":
+		w.Timing.RunMS, ok = ms, err == nil
+	}
+	return ok
+}
+
+// named is where the text of a key goes.
+type named struct {
+	key string
+	to  *string
+}
+
+func scanTexts(object []byte, all ...named) bool {
+	return contract.Members(object, func(key, value []byte) bool {
+		for _, n := range all {
+			if n.key == string(key) {
+				return scanText(value, n.to)
+			}
+		}
+		return false
+	})
+}
+
+// scanText reads a text of plain characters.
+func scanText(value []byte, to *string) bool {
+	for _, c := range value[1:max(len(value)-1, 1)] {
+		if c < ' ' || c > '~' || c == '\\' {
+			return false
+		}
+	}
+	if value[0] != '"' {
+		return false
+	}
+	*to = string(value[1 : len(value)-1])
+	return true
 }
 
 func headerInt(m *nats.Msg, name string) int {

@@ -114,7 +114,7 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) ([]byte, *problem)
 	if form {
 		expected, most = formType, mostForm
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != expected {
+	if !isType(r.Header.Get("Content-Type"), expected) {
 		return nil, refused(http.StatusUnsupportedMediaType, contract.CodeBadHeader, "header.Content-Type", expected, "the body must be "+expected)
 	}
 	_ = w.control.SetReadDeadline(time.Now().Add(g.cfg.BodyTime)) // a connection without deadlines has no clients that wait
@@ -141,6 +141,15 @@ func (g *Gateway) takeBody(w *boundedWriter, r *http.Request) ([]byte, *problem)
 		return nil, p
 	}
 	return body, nil
+}
+
+// isType reports whether the header Content-Type names a type.
+func isType(header, expected string) bool {
+	if header == expected { // as most clients write it
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(header)
+	return err == nil && kind == expected
 }
 
 // boundedWriter gives each write of an answer a time: a client that does not read is left.

@@ -1,14 +1,15 @@
-package gateway
+package contract_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"testing"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// FuzzMembers compares members with encoding/json, on what the guard lets through.
+// FuzzMembers compares Members with encoding/json, on what the guard lets through.
 func FuzzMembers(f *testing.F) {
 	for _, text := range []string{`{}`, ` { "a" : 1 , "b":"x\"}" } `, `{"a":{"b":[{}]},"c":-1e3,"d":null,"e":true}`, `[1]`, `{"\u0061":1}`, `{"a":[1,"]"],"b":""}`} {
 		f.Add([]byte(text))
@@ -18,7 +19,7 @@ func FuzzMembers(f *testing.F) {
 			return
 		}
 		got := map[string]json.RawMessage{}
-		read := members(text, func(key string, value []byte) bool { got[key] = value; return true })
+		read := contract.Members(text, func(key, value []byte) bool { got[string(key)] = value; return true })
 		var want map[string]json.RawMessage
 		isObject := json.Unmarshal(text, &want) == nil && want != nil
 		if read && !isObject || !read && isObject && !bytes.ContainsRune(text, '\\') {
