@@ -116,7 +116,7 @@ func TestACancelledBatchNeverOpensTheRest(t *testing.T) {
 	stopped.Phase = Cancelling
 	step(r, t0, Changed{&stopped})
 	end := of[Write](t, step(r, t0, NotLoaded{First: 0})).Record
-	if end.Phase != Ended || end.Tally.Cancelled != 1_000_000 || end.Opened != 0 {
+	if end.Phase != Ended || end.Tally.Cancelled != 1_000_000 || end.Tally.Errors["cancelled"] != 1_000_000 || end.Opened != 0 {
 		t.Fatalf("the record is %+v, want all jobs cancelled by it alone", end)
 	}
 }

@@ -3,6 +3,8 @@ package batch
 import (
 	"slices"
 	"time"
+
+	"github.com/dspex/dspex/internal/jobs"
 )
 
 // decide returns what is to be done next, in the state that the events so far have made.
@@ -54,6 +56,7 @@ func (r *Run) conclude(stamp time.Time) {
 	}
 	if !lost {
 		r.rec.Tally.Cancelled += r.rec.Jobs - r.rec.Stored
+		r.rec.Tally.count(jobs.CodeCancelled, r.rec.Jobs-r.rec.Stored)
 	}
 	r.rec.Seen, r.rec.Opened = r.rec.Tally.clone(), r.durable
 	r.rec.Phase, r.rec.Finished, r.rec.Expires = Ended, stamp, stamp.Add(r.rec.Keep)

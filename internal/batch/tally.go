@@ -40,13 +40,7 @@ func (t *Tally) add(e End) {
 		t.Expired++
 	}
 	if e.Code != "" {
-		if t.Errors == nil {
-			t.Errors = map[string]int{}
-		}
-		if _, known := t.Errors[e.Code]; !known && len(t.Errors) >= mostCodes {
-			e.Code = otherCodes
-		}
-		t.Errors[e.Code]++
+		t.count(e.Code, 1)
 	}
 	for model, counters := range e.Usage {
 		if t.Usage == nil {
@@ -59,6 +53,20 @@ func (t *Tally) add(e End) {
 			t.Usage[model][name] += n
 		}
 	}
+}
+
+// count adds n errors of a code.
+func (t *Tally) count(code string, n int) {
+	if n == 0 {
+		return
+	}
+	if t.Errors == nil {
+		t.Errors = map[string]int{}
+	}
+	if _, known := t.Errors[code]; !known && len(t.Errors) >= mostCodes {
+		code = otherCodes
+	}
+	t.Errors[code] += n
 }
 
 // clone shares nothing with t: the copy is written while t goes on.

@@ -408,6 +408,8 @@ func (w *world) judge() {
 		w.Fatalf("got.Failed must be tally.Failed, got %v; the tally is %+v, the outcomes are %+v", got.Failed, got, tally)
 	case got.Cancelled != tally.Cancelled:
 		w.Fatalf("got.Cancelled must be tally.Cancelled, got %v; the tally is %+v, the outcomes are %+v", got.Cancelled, got, tally)
+	case got.Errors[jobs.CodeCancelled] != tally.Cancelled:
+		w.Fatalf("the errors must have %d that were cancelled, got %v", tally.Cancelled, got.Errors)
 	case got.Expired != tally.Expired:
 		w.Fatalf("got.Expired must be tally.Expired, got %v; the tally is %+v, the outcomes are %+v", got.Expired, got, tally)
 	}
