@@ -2,6 +2,7 @@
 package docs
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex/internal/config"
 )
@@ -29,7 +31,7 @@ Unknown flags and keys, and values out of range, end the start with what was exp
 dispatcher, worker-host and ` + "`dspex dev`" + ` read one file of settings: ` + "`dspex.yaml`, `dspex.yml` or `dspex.toml`" + ` in the working directory, or the one that ` + "`--config` or `$DSPEX_CONFIG`" + ` names. JSON is read as YAML. A flag wins over its variable, a variable over the
 file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program reads its own keys and skips those of the others; an unknown key is refused.
 
-- ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` reports all errors in it, with lines and columns; ` + "`dspex config show --origin`" + ` shows which setting applies and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
+- ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` reports all errors of its keys and values at once, with lines and columns; ` + "`dspex config show --origin`" + ` shows which setting applies and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
 - A key is the name of a flag with ` + "`_` for `-`" + `. Numbers are milliseconds where a duration is expected; a list may be a list. ` + "`lm` and `job_defaults`" + ` may hold their content as a map instead of a path. Paths are relative to the working directory.
 - Names of the Elixir pool: ` + "`pool_size`" + ` (workers), ` + "`circuit_breaker` with `failure_threshold`, `success_threshold`, `timeout`" + `, ` + "`error_handler` with `error_rate_threshold`, `alert_destinations`" + `. ` + "`python_bridge` with `python_executable`, `default_timeout`" + ` counts, with a warning.
 - ` + "`pool_mode`" + `: ` + "`development`" + ` is 2 workers and 2 more on demand; ` + "`test`" + ` is 2, none more, ` + "`worker_module` `basic`" + `; ` + "`production`" + ` is 2 workers for each processor, 1 more for each on demand, and breakers that stay open for 30 s.
@@ -156,6 +158,24 @@ func readFlag(t *testing.T, line string) (flagText, bool) {
 	return f, true
 }
 
+// refuses gives the program each value that a file of settings must not have, as a flag.
+func (p program) refuses() {
+	refused := config.Refused()
+	for _, k := range config.Keys {
+		value, is := refused[k.Flag()]
+		if words := strings.Fields(k.Program); is && words[0] == p.name {
+			ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+			cmd := exec.CommandContext(ctx, p.path, append(words[1:], "--"+k.Flag()+"="+value)...) //nolint:gosec // built by this test
+			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.t.TempDir()}
+			out, err := cmd.CombinedOutput()
+			cancel()
+			if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), k.Flag()) && k.Flag() != config.PoolMode {
+				p.t.Errorf("%s --%s=%s is no fault there as it is in a file: %v\n%s", k.Program, k.Flag(), value, err, out)
+			}
+		}
+	}
+}
+
 func TestConfigTellsEveryFlagAndVariable(t *testing.T) {
 	var b strings.Builder
 	var keys []config.Key
@@ -166,6 +186,7 @@ func TestConfigTellsEveryFlagAndVariable(t *testing.T) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		p.write(&b, &keys)
+		p.refuses()
 	}
 	text, err := json.MarshalIndent(keys, "", " ")
 	if err != nil {

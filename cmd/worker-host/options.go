@@ -116,12 +116,12 @@ func (o *options) loadModels(env func(string) string) (*lm.Registry, error) {
 	if o.lmFile != "" {
 		var err error
 		if f, err = lm.Load(o.lmFile); err != nil {
-			return nil, fmt.Errorf("--lm: %w", err)
+			return nil, lm.OfFlag(err)
 		}
 	}
 	o.litellm, o.keyFiles = f.NeedsLitellm(), append(f.SecretFiles(), o.keyRefs.Files()...)
 	models, err := lm.New(f, env)
-	return models, errors.Join(err, models.Allow(o.keyRefs))
+	return models, errors.Join(lm.OfFlag(err), models.Allow(o.keyRefs))
 }
 
 // environment makes the Python environment, or finds it.

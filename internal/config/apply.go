@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/pflag"
 )
@@ -54,7 +55,8 @@ func TellVariables(flags *pflag.FlagSet) {
 }
 
 // Set sets each flag that was not given from its variable, the file or the preset, and reports everything that is wrong with them. It
-// returns the file, which is empty if there is none. dir is where a file is looked for that is not named.
+// returns the file, which is empty if there is none; what is right is set also if something else is wrong, so that a program can report
+// what it finds in the same go. dir is where a file is looked for that is not named.
 func Set(flags *pflag.FlagSet, env func(string) string, dir string) (*File, error) {
 	wrong := fromEnvironment(flags, env)
 	named := ""
@@ -63,11 +65,11 @@ func Set(flags *pflag.FlagSet, env func(string) string, dir string) (*File, erro
 	}
 	path, err := Find(named, dir)
 	if err != nil {
-		return nil, errors.Join(append(wrong, err)...)
+		return &File{}, errors.Join(append(wrong, err)...)
 	}
 	file, err := Read(path)
 	if err != nil {
-		return nil, errors.Join(append(wrong, err)...)
+		wrong = append(wrong, err)
 	}
 	wrong = append(wrong, fromFile(flags, file)...)
 	wrong = append(wrong, fromPreset(flags)...)
@@ -119,12 +121,33 @@ func (f *File) Locate(err error) error {
 			continue
 		}
 		s := f.Settings[at]
-		lines[i] = Problem{f.Path, s.At, s.Key + strings.TrimPrefix(name, s.Flag) + " " + rest}.Error()
+		lines[i] = Problem{f.Path, f.innermost(s, rest), s.Key + strings.TrimPrefix(name, s.Flag) + " " + rest}.Error()
 	}
 	if located := strings.Join(lines, "\n"); located != err.Error() {
 		return errors.New(located)
 	}
 	return err
+}
+
+// innermost is the place below a setting that a text names most of the way to; else that of the setting.
+func (f *File) innermost(s Setting, text string) Place {
+	words := strings.FieldsFunc(text, func(r rune) bool { return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	at, most := s.At, 0
+	var look func(v value, named int)
+	look = func(v value, named int) {
+		for _, e := range v.entries {
+			n := named
+			if slices.Contains(words, e.key) {
+				n++
+			}
+			if n > named && n > most {
+				at, most = e.at, n
+			}
+			look(e.value, n)
+		}
+	}
+	look(f.inline[s.Flag], 0)
+	return at
 }
 
 // KeyOf is a flag as the file spells it.
@@ -144,7 +167,7 @@ func fromPreset(flags *pflag.FlagSet) []error {
 	}
 	mode := f.Value.String()
 	if !slices.Contains(Modes, mode) {
-		return []error{fmt.Errorf("pool_mode must be %s, got %q", strings.Join(Modes, ", "), mode)}
+		return []error{fmt.Errorf("pool_mode must be %s, got %q", list(Modes, "or"), mode)}
 	}
 	for flag, text := range presets(mode, runtime.NumCPU()) {
 		if f := flags.Lookup(flag); f != nil && !f.Changed {

@@ -2,8 +2,11 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -108,7 +111,7 @@ func TestAllThatIsWrongIsSaidAtOnceWithItsPlace(t *testing.T) {
 f.yaml:2:19: checkout_timeout must be milliseconds or a duration such as 500ms, 5s or 2m, got "soon"
 f.yaml:3:10: workers must be a number, got "many"
 f.yaml:4:11: accounts must be true or false, got "maybe"
-f.yaml:5:12: pool_mode must be development, test, production, got "fast"
+f.yaml:5:12: pool_mode must be development, test or production, got "fast"
 f.yaml:6:1: password must not be in a file of settings: use password_file, or $NATS_PASSWORD
 f.yaml:7:1: pool_size must be set once, got it also in line 3
 f.yaml:8:11: overflow must be a single value, got a list
@@ -177,10 +180,10 @@ func TestWhatCountsIsShownWithItsOrigin(t *testing.T) {
 		got[e.Key] = e
 	}
 	for key, want := range map[string]Effective{
-		"slots":           {"slots", "8", "f.yaml:2"},
-		"grace":           {"grace", "9s", "$DSPEX_GRACE"},
-		"breaker_timeout": {"breaker_timeout", "30s", "preset production"},
-		"engine":          {"engine", "dspy", "default"},
+		"slots":                   {"slots", "8", "f.yaml:2"},
+		"grace":                   {"grace", "9s", "$DSPEX_GRACE"},
+		"circuit_breaker.timeout": {"circuit_breaker.timeout", "30s", "preset production"},
+		"engine":                  {"engine", "dspy", "default"},
 	} {
 		if got[key] != want {
 			t.Errorf("%s: got %+v, want %+v", key, got[key], want)
@@ -196,18 +199,18 @@ func TestTheExampleIsAFileWithoutFaults(t *testing.T) {
 	if len(f.Settings) < 9 {
 		t.Errorf("%d settings", len(f.Settings))
 	}
-	var uncommented strings.Builder
-	for line := range strings.Lines(Example()) { // what it has in comments is spelled as it should be
-		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(rest, ": ") && !strings.Contains(rest, " a ") {
-			key, _, _ := strings.Cut(rest, ":")
-			if !strings.Contains(key, " ") && !known[strings.ReplaceAll(key, "_", "-")] {
-				t.Errorf("the example has the unknown key %s", key)
-			}
-			uncommented.WriteString(key)
+	var all strings.Builder
+	inside := false
+	for line := range strings.Lines(Example()) { // what it has in comments is right, too
+		switch rest, ok := strings.CutPrefix(line, "# "); {
+		case strings.HasPrefix(line, "# All other settings"):
+			inside = true
+		case inside && ok && regexp.MustCompile(`^[a-z_]+: `).MatchString(rest):
+			all.WriteString(rest)
 		}
 	}
-	if uncommented.Len() == 0 {
-		t.Error("nothing is in comments")
+	if whole, err := Parse("dspex.yaml", []byte(all.String())); err != nil || len(whole.Settings)+11 < len(known) {
+		t.Errorf("%v: %d settings of %d\n%s", err, len(whole.Settings), len(known), all.String())
 	}
 }
 
@@ -224,14 +227,80 @@ func TestTheSchemaHasEveryKeyAndNoOther(t *testing.T) {
 			t.Errorf("%s is missing", section)
 		}
 	}
+	engine, _ := properties["engine"].(map[string]any)
+	size, _ := properties["pool_size"].(map[string]any)
+	if !reflect.DeepEqual(engine["enum"], []string{"dspy", "stub"}) || engine["default"] != "dspy" || size["minimum"] != 1.0 || size["maximum"] != 256.0 {
+		t.Errorf("what a value may be is missing: %v %v", engine, size)
+	}
 	if s["additionalProperties"] != false {
 		t.Error("other keys are allowed")
 	}
 }
 
+// TestValuesThatNoProgramTakesAreFaultsOfTheFile: of keys of all programs, with the place of the value.
+func TestValuesThatNoProgramTakesAreFaultsOfTheFile(t *testing.T) {
+	for line, want := range map[string]string{
+		"engine: foo":                              `1:9: engine must be dspy or stub, got "foo"`,
+		"pool_size: 300":                           "1:12: pool_size must be 1 to 256, got 300",
+		"overflow: -1":                             "1:11: overflow must be 0 to 256, got -1",
+		"replicas: 2":                              `1:11: replicas must be 1, 3 or 5, got "2"`,
+		"recycle_jobs: -1":                         "1:15: recycle_jobs must be 0 or more, got -1",
+		"jobs_size: lots":                          `1:12: jobs_size must be a whole number and a unit, such as 512MiB or 4GiB, got "lots"`,
+		"checkout_timeout: 0":                      "1:19: checkout_timeout must be more than 0, got 0s",
+		"results_min_age: 1s":                      "1:18: results_min_age must be 0 (never) or 15m to 24h, got 1s",
+		"breaker_timeout: 2h":                      "1:18: breaker_timeout must be more than 0 and at most 1h, got 2h",
+		"recycle_age: 5":                           "1:14: recycle_age must be 0 (never) or at least 1m, got 5ms",
+		"metrics: here":                            `1:10: metrics must be HOST:PORT, got "here"`,
+		"alert_destinations: [pager]":              `1:21: alert_destinations must be some of logger, telemetry and webhook, got "pager"`,
+		"error_handler: {error_rate_threshold: 7}": "1:39: error_handler.error_rate_threshold must be more than 0 and at most 1, got 7",
+		"recycle_age: 0\nworker_module: DSPex.PythonBridge.PoolWorkerV2\nreplicas: 3\njobs_size: 4GiB\nalert_destinations: [logger, webhook]": "",
+	} {
+		_, err := Parse("f", []byte(line))
+		switch got := fmt.Sprint(err); {
+		case want == "" && err != nil, want != "" && got != "f:"+want:
+			t.Errorf("%s: got %s\nwant f:%s", line, got, want)
+		}
+	}
+}
+
+// TestWhatIsRightIsSetBesideWhatIsWrong: so a program can report its own faults with those of the file.
+func TestWhatIsRightIsSetBesideWhatIsWrong(t *testing.T) {
+	var w worker
+	f := w.flags()
+	if err := f.Parse([]string{"--config", filepath.Join(write(t, "f.yaml", "pool_siez: 1\nworkers: 7\noverflow: many\n"), "f.yaml")}); err != nil {
+		t.Fatal(err)
+	}
+	file, err := Set(f, nothing, "")
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || w.workers != 7 || len(file.Settings) != 1 {
+		t.Errorf("%v; workers %d, %+v", err, w.workers, file)
+	}
+}
+
+// TestAFaultInsideAMapHasThePlaceOfItsKey: what a program finds in profiles or defaults is located by the keys that it names.
+func TestAFaultInsideAMapHasThePlaceOfItsKey(t *testing.T) {
+	const text = "lm:\n  default: fast\n  profiles:\n    fast: {provider: opnai, model: x}\n    slow:\n      provider: openai\n      model: y\njob_defaults:\n  predict:\n    timout: 4\n"
+	file, err := Parse("f.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.counts = []string{"lm", "job-defaults"}
+	for line, want := range map[string]string{
+		`--lm: LM profile "fast": provider must be openai or ollama, got "opnai"`: "f.yaml:4:12: lm:",
+		`--lm: LM profile "slow": model must be shorter`:                          "f.yaml:7:7: lm:",
+		`--lm: LM profile "slow": api_key: OPENAI_API_KEY is not set`:             "f.yaml:5:5: lm:",
+		`--lm: the profiles are wrong`:                                            "f.yaml:3:3: lm:",
+		`--lm: wrong`:                                                             "f.yaml:1:1: lm:",
+		`--job-defaults given inline: unknown option timout of predict`:           "f.yaml:10:5: job_defaults given",
+	} {
+		if got := file.Locate(errors.New(line)).Error(); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s\nwant %s", got, want)
+		}
+	}
+}
+
 func TestWhatIsWrongWithAFlagHasThePlaceOfItsSetting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dspex.yaml")
-	if err := os.WriteFile(path, []byte("slots: 5\npool_size: 300\noverflow: 999\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("slots: 5\npool_size: 200\noverflow: 99\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -247,7 +316,7 @@ func TestWhatIsWrongWithAFlagHasThePlaceOfItsSetting(t *testing.T) {
 		t.Fatal(err)
 	}
 	for given, want := range map[string]string{
-		"--workers must be 1 to 256, got 300":       path + ":2:1: pool_size must be 1 to 256, got 300",
+		"--workers must be less, got 200":           path + ":2:1: pool_size must be less, got 200",
 		"--overflow must be 0 to 256, got 1000":     "--overflow must be 0 to 256, got 1000", // not from the file
 		"something else\n--slots: no such thing":    "something else\n" + path + ":1:1: slots: no such thing",
 		"--slots-of-another must be less, got more": "--slots-of-another must be less, got more",

@@ -31,7 +31,8 @@ type File struct {
 	Path     string // "": there is none
 	Settings []Setting
 	Warnings []string
-	counts   []string // flags that Set has set from it
+	counts   []string         // flags that Set has set from it
+	inline   map[string]value // of flags whose content the file has as a map
 }
 
 func (p Problem) Error() string {
@@ -60,32 +61,29 @@ func Find(named, dir string) (string, error) {
 	return "", fmt.Errorf("found %s: keep one, or name it with --config", strings.Join(found, " and "))
 }
 
-// Read reads a file and reports everything that is wrong with it.
+// Read reads a file and reports everything that is wrong with it. What is right with it is in the result then, too.
 func Read(path string) (*File, error) {
 	if path == "" {
 		return &File{}, nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return &File{Path: path}, err
 	}
 	return Parse(path, text)
 }
 
-// Parse reads the text of a file and reports everything that is wrong with it. What it ends in reports what it is: .toml, else YAML, which JSON is too.
+// Parse is Read for the text of a file. What it ends in reports what it is: .toml, else YAML, which JSON is too.
 func Parse(path string, text []byte) (*File, error) {
 	if len(text) > maxSize {
-		return nil, fmt.Errorf("%s must have at most %d bytes, got %d", path, maxSize, len(text))
+		return &File{Path: path}, fmt.Errorf("%s must have at most %d bytes, got %d", path, maxSize, len(text))
 	}
 	parse := parseYAML
 	if strings.EqualFold(filepath.Ext(path), ".toml") {
 		parse = parseTOML
 	}
 	top, err := parse(path, text)
-	if err != nil && top == nil {
-		return nil, err
-	}
-	r := &reader{file: &File{Path: path}, seen: map[string]Place{}, wrong: []error{err}}
+	r := &reader{file: &File{Path: path, inline: map[string]value{}}, seen: map[string]Place{}, wrong: []error{err}}
 	for _, e := range top {
 		r.entry(e)
 	}
@@ -131,9 +129,15 @@ func (r *reader) setting(e entry) {
 	}
 	r.seen[flag] = e.at
 	text, err := textOf(flag, e.value)
+	if err == nil && text != "" {
+		err = judge(flag, text)
+	}
 	if err != nil {
 		r.no(e.value.at, "%s %v", e.key, err)
 		return
+	}
+	if e.value.kind == isMap {
+		r.file.inline[flag] = e.value
 	}
 	r.file.Settings = append(r.file.Settings, Setting{Key: e.key, Flag: flag, Text: text, At: e.at})
 }
@@ -192,9 +196,7 @@ func textOf(flag string, v value) (string, error) {
 		return asDuration(v.text)
 	case kind == "int" && v.kind != isNumber, kind == "float" && v.kind != isNumber:
 		return "", fmt.Errorf("must be a number, got %s", v.describe())
-	case flag == PoolMode && !slices.Contains(Modes, v.text):
-		return "", fmt.Errorf("must be %s, got %s", strings.Join(Modes, ", "), v.describe())
-	case kind == "" && flag != PoolMode && v.kind != isBool:
+	case kind == "" && v.kind != isBool:
 		return "", fmt.Errorf("must be true or false, got %s", v.describe())
 	}
 	return v.text, nil

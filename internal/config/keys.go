@@ -66,6 +66,16 @@ var aliases = map[string]string{
 	"error_handler.alert_destinations":   "alert-destinations",
 }
 
+// nameOf is a flag as the file is expected to spell it: by the Elixir pool's name, if that has one.
+func nameOf(flag string) string {
+	for name, of := range aliases {
+		if of == flag {
+			return name
+		}
+	}
+	return strings.ReplaceAll(flag, "-", "_")
+}
+
 // old are names of the Elixir pool's earlier bridge. They count, with a warning that names the present one.
 var old = map[string]string{
 	"python_bridge.python_executable": "python",

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"encoding/json"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -37,7 +40,7 @@ func Show(program string, file *File, env func(string) string) []Effective {
 		if k.Program != program {
 			continue
 		}
-		e := Effective{Key: k.Name, Value: strings.Trim(k.Default, "[]"), Origin: "default"}
+		e := Effective{Key: nameOf(k.Flag()), Value: strings.Trim(k.Default, "[]"), Origin: "default"}
 		if text, is := preset[k.Flag()]; is {
 			e.Value, e.Origin = text, "preset "+mode
 		}
@@ -60,7 +63,7 @@ func Schema() map[string]any {
 	nested := map[string]map[string]any{}
 	for _, table := range []map[string]string{aliases, old} {
 		for name, flag := range table {
-			of := schemaOf(Key{Name: strings.ReplaceAll(flag, "-", "_"), Kind: kindOf(flag), Help: "the same as " + strings.ReplaceAll(flag, "-", "_")})
+			of := schemaOf(Key{Name: strings.ReplaceAll(flag, "-", "_"), Kind: kindOf(flag), Help: helpOf(flag)})
 			section, key, below := strings.Cut(name, ".")
 			if !below {
 				properties[name] = of
@@ -78,8 +81,14 @@ func Schema() map[string]any {
 	return map[string]any{"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dspex settings", "type": "object", "properties": properties, "additionalProperties": false}
 }
 
+// helpOf is the text of a flag's help.
+func helpOf(flag string) string {
+	i := slices.IndexFunc(Keys, func(k Key) bool { return k.Flag() == flag })
+	return Keys[i].Help
+}
+
 func schemaOf(k Key) map[string]any {
-	of := map[string]any{"description": k.Help}
+	of := map[string]any{"description": inKeys(k.Help)}
 	switch k.Kind {
 	case "":
 		of["type"] = "boolean"
@@ -94,14 +103,31 @@ func schemaOf(k Key) map[string]any {
 	default:
 		of["type"] = []string{"string", "number"}
 	}
-	switch k.Flag() {
-	case PoolMode:
-		of["enum"] = Modes
-		delete(of, "type")
-	case "lm", "job-defaults":
+	if slices.Contains(inline, k.Flag()) {
 		of["type"] = []string{"string", "object"}
 	}
+	rules[k.Flag()].describe(of, k.Kind)
+	if value, is := k.value(); is {
+		of["default"] = value
+	}
 	return of
+}
+
+// value is the default as JSON has it; some defaults are not values.
+func (k Key) value() (any, bool) {
+	var number float64
+	switch {
+	case k.Default == "" || strings.Contains(k.Default, " "):
+		return nil, false
+	case k.Kind == "":
+		return k.Default == "true", true
+	case k.Kind == "strings":
+		return strings.Split(strings.Trim(k.Default, "[]"), ","), true
+	case k.Kind == "int" || k.Kind == "float":
+		err := json.Unmarshal([]byte(k.Default), &number)
+		return number, err == nil
+	}
+	return k.Default, true
 }
 
 // Example is a file with the settings that people change first, and all others as comments.
@@ -145,7 +171,46 @@ error_handler:
 			continue
 		}
 		written[k.Name] = true
-		b.WriteString("\n# " + k.Help + "\n# " + k.Name + ": " + k.Default + "\n")
+		b.WriteString("\n# " + inKeys(k.Help) + k.comment() + "\n# " + k.Name + ": " + k.example() + "\n")
 	}
 	return b.String()
+}
+
+var flagInText = regexp.MustCompile(`--([a-z]+(?:-[a-z]+)*)`)
+
+// inKeys is a text about flags that is about keys.
+func inKeys(text string) string {
+	return flagInText.ReplaceAllStringFunc(text, func(flag string) string { return nameOf(strings.TrimPrefix(flag, "--")) })
+}
+
+// comment is a default that is no value.
+func (k Key) comment() string {
+	if strings.Contains(k.Default, " ") || k.Default == "none" || k.Default == "temporary" {
+		return " (default: " + k.Default + ")"
+	}
+	return ""
+}
+
+// example is a value of the key: its default, if that is one.
+func (k Key) example() string {
+	switch {
+	case k.comment() == "" && k.Default != "":
+		return k.Default
+	case k.Kind == "":
+		return "false"
+	case k.Kind == "int":
+		return "0"
+	case k.Kind == "size":
+		return "4GiB"
+	case k.Kind == "strings":
+		return "[]"
+	case k.Flag() == "job-defaults":
+		return "{predict: {timeout: 60000, max_retries: 2}}"
+	case k.Kind == "duration":
+		return "0s"
+	}
+	if words := rules[k.Flag()].words; words != nil {
+		return words[0]
+	}
+	return `""`
 }

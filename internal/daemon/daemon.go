@@ -119,7 +119,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &common.log) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.file.Locate(errors.Join(common.check(s.Env), p.Check(s))); err != nil {
+			if err := errors.Join(s.wrong, s.file.Locate(errors.Join(common.check(s.Env), p.Check(s)))); err != nil {
 				return err
 			}
 			began = true

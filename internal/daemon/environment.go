@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -13,19 +14,20 @@ import (
 	"github.com/dspex/dspex/internal/tracing"
 )
 
-// set sets the flags that were not given from their variables and from the file of settings, and makes the log.
-func (s *Surroundings) set(cmd *cobra.Command, log *logging) error {
-	file, err := config.Set(cmd.Flags(), s.Env, ".")
-	if err != nil {
-		return err
-	}
+// set sets the flags that were not given from their variables and from the file of settings, and makes the log. What is wrong with them is
+// kept: the program reports it with what it finds itself. Other commands than the program itself have nothing to add.
+func (s *Surroundings) set(cmd *cobra.Command, log *logging) (err error) {
+	file, bad := config.Set(cmd.Flags(), s.Env, ".")
 	s.file = file
 	if s.Log, err = log.logger(s.Err); err != nil {
-		return err
+		s.Log = slog.New(slog.NewTextHandler(s.Err, nil))
+	}
+	if s.wrong = errors.Join(bad, file.Locate(err)); s.wrong != nil && cmd.HasParent() {
+		return s.wrong
 	}
 	s.feed = logfeed.New(cmd.Root().Name(), nameOf(cmd.Root()))
 	s.Log = slog.New(s.feed.Handler(s.Log.Handler()))
-	if file.Path != "" {
+	if file.Path != "" && s.wrong == nil {
 		s.Log.Info("config_file", "path", file.Path)
 	}
 	for _, w := range file.Warnings {
@@ -62,6 +64,7 @@ type Surroundings struct {
 	Secrets  []string         // files with the credentials of this program; set when the flags are known
 
 	file   *config.File
+	wrong  error // with the settings
 	feed   *logfeed.Feed
 	reload func() (Reloaded, error) // nil: nothing can change while the program runs
 }

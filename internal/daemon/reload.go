@@ -114,14 +114,9 @@ func (r *reloader) once() (done Reloaded, err error) {
 	if err := flags.Parse(r.args); err != nil {
 		return done, err
 	}
-	file, err := config.Set(flags, r.around.Env, ".")
-	if err != nil {
-		return done, err
-	}
-	if _, err := next.log.logger(r.around.Err); err != nil {
-		return done, file.Locate(err)
-	}
-	if err := file.Locate(errors.Join(next.check(r.around.Env), again.Check(r.around))); err != nil {
+	file, wrong := config.Set(flags, r.around.Env, ".")
+	_, badLog := next.log.logger(r.around.Err)
+	if err := errors.Join(wrong, file.Locate(errors.Join(badLog, next.check(r.around.Env), again.Check(r.around)))); err != nil {
 		return done, err
 	}
 	for _, w := range file.Warnings {

@@ -40,9 +40,10 @@ type Config struct {
 	Traces     *tracing.Tracer       // nil: there are no spans
 	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log        *slog.Logger
-	Feed       *logfeed.Feed // shows the log to operators; nil: nobody does
-	Progress   io.Writer     // of making the Python environment
-	PoolingOff bool          // neither workers nor worker-host
+	Feed       *logfeed.Feed       // shows the log to operators; nil: nobody does
+	Progress   io.Writer           // of making the Python environment
+	PoolingOff bool                // neither workers nor worker-host
+	Env        func(string) string // variables that profiles and modules name; default os.Getenv
 	// ProbeEach is the time between two probes of the broker; default 10 s.
 	ProbeEach time.Duration
 	// Ready is called with where clients connect, once requests will be answered.

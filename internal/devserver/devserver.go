@@ -55,6 +55,9 @@ func (c Config) withDefaults() Config {
 		c.Times = defaultTimes
 	}
 	c.Breaker, c.Defaults = c.Breaker.WithDefaults(), c.Defaults.WithDefaults()
+	if c.Env == nil {
+		c.Env = os.Getenv
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -64,17 +67,31 @@ func (c Config) withDefaults() Config {
 // Check reports everything that is wrong with the configuration, at once, before minutes go into a Python environment.
 func (c Config) Check() error {
 	c = c.withDefaults()
-	_, _, test := c.testing()
-	var engine, size error
+	mode, _, test := c.testing()
+	var engine, workers, slots error
 	if c.Engine != "dspy" && c.Engine != "stub" {
 		engine = fmt.Errorf("--engine must be dspy or stub, got %q", c.Engine)
 	}
-	if c.Workers < 1 || c.Workers > 256 || c.Slots < 1 || c.Slots > 1024 {
-		size = fmt.Errorf("there must be 1 to 256 workers with 1 to 1024 slots, got %d with %d", c.Workers, c.Slots)
+	if c.Workers < 1 || c.Workers > 256 {
+		workers = fmt.Errorf("--workers must be 1 to 256, got %d", c.Workers)
+	}
+	if c.Slots < 1 || c.Slots > 1024 {
+		slots = fmt.Errorf("--slots must be 1 to 1024, got %d", c.Slots)
 	}
 	_, _, listen := splitListen(c.Listen)
 	_, defaults := c.Defaults.Load()
-	return errors.Join(engine, listen, size, defaults, test, c.Modules.Check(os.Getenv), c.Pool.Check(), c.Times.check(), c.Sandbox.Check(), c.Breaker.Check())
+	return errors.Join(engine, listen, workers, slots, defaults, test, c.checkModels(mode), c.Modules.Check(c.Env), c.Pool.Check(), c.Times.check(), c.Sandbox.Check(), c.Breaker.Check())
+}
+
+func (c Config) checkModels(mode mock.Mode) error {
+	if c.LMFile == "" {
+		return nil
+	}
+	f, err := lm.Load(c.LMFile)
+	if err == nil {
+		_, err = lm.New(f, mode.Keys(c.Env))
+	}
+	return lm.OfFlag(err)
 }
 
 func (c Config) testing() (mock.Mode, *mock.Scenario, error) {

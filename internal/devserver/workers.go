@@ -143,7 +143,7 @@ func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, f lm.
 	if err != nil {
 		return nil, nil, f, err
 	}
-	if models, err = lm.New(f, cfg.mode.Keys(os.Getenv)); err == nil {
+	if models, err = lm.New(f, cfg.mode.Keys(cfg.Env)); err == nil {
 		err = models.Allow(cfg.KeyRefs)
 	}
 	return models, echo, f, err

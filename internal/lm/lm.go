@@ -158,6 +158,14 @@ func New(f File, getenv func(string) string) (*Registry, error) {
 	return r, errors.Join(errs...)
 }
 
+// OfFlag has each line of an error begin with the flag that names the profiles.
+func OfFlag(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New("--lm: " + strings.ReplaceAll(err.Error(), "\n", "\n--lm: "))
+}
+
 // Take replaces profiles, default and allowed references by those of another registry. What set_lm chose stays. Jobs that run keep what
 // they began with.
 func (r *Registry) Take(next *Registry) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/config"
@@ -27,15 +28,37 @@ directory, or the one that --config or $DSPEX_CONFIG names. "dspex init" writes 
 
 // file reads the file that is named, or found.
 func file(a *cli.App, named string) (*config.File, error) {
-	path, err := config.Find(cli.FirstOf(named, a.Env(config.Variable(config.FileFlag))), ".")
-	if err != nil {
-		return nil, cli.Usage("%v", err)
-	}
-	f, err := config.Read(path)
+	f, err := readFile(a, named, config.Read)
 	if err != nil {
 		return nil, &cli.Failure{Status: 1, Text: err.Error()}
 	}
 	return f, nil
+}
+
+func readFile(a *cli.App, named string, read func(string) (*config.File, error)) (*config.File, error) {
+	path, err := config.Find(cli.FirstOf(named, a.Env(config.Variable(config.FileFlag))), ".")
+	if err != nil {
+		return nil, err
+	}
+	return read(path)
+}
+
+// CheckFile reads a file of settings and reports everything that is wrong with it, as the programs would. Whether the variables are there
+// that it names is not its fault.
+func CheckFile(path string) (*config.File, error) {
+	if path == "" {
+		return &config.File{}, nil
+	}
+	var d devRun
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	d.flags(flags)
+	d.cfg.Env = func(string) string { return "x" }
+	if err := flags.Set(config.FileFlag, path); err != nil {
+		return nil, err
+	}
+	none := func(string) string { return "" }
+	f, wrong := config.Set(flags, none, ".")
+	return f, errors.Join(wrong, f.Locate(d.check(none)))
 }
 
 func configCheck(a *cli.App) *cobra.Command {
@@ -43,9 +66,9 @@ func configCheck(a *cli.App) *cobra.Command {
 		Use: "check [FILE]", Short: "List all errors of the file", Args: cobra.MaximumNArgs(1),
 		Long: "List all errors of the file with line and column.\n\nExit status: 0 nothing is wrong; 1 something is, or there is no file.",
 		RunE: func(_ *cobra.Command, args []string) error {
-			f, err := file(a, strings.Join(args, ""))
+			f, err := readFile(a, strings.Join(args, ""), CheckFile)
 			if err != nil {
-				return err
+				return &cli.Failure{Status: 1, Text: err.Error()}
 			}
 			if f.Path == "" {
 				return &cli.Failure{Status: 1, Text: "there is no " + strings.Join(config.Names, ", ") + " here", Hint: "`dspex init` writes one"}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/config"
@@ -40,7 +41,11 @@ func Dev(a *cli.App) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return d.run(cmd, a) },
 	}
-	f := cmd.Flags()
+	d.flags(cmd.Flags())
+	return cmd
+}
+
+func (d *devRun) flags(f *pflag.FlagSet) {
 	f.StringVar(&d.cfg.Engine, "engine", "dspy", "dspy or stub")
 	f.StringVar(&d.cfg.Listen, "listen", "127.0.0.1:4222", "HOST:PORT of the broker; port 0 takes a free one")
 	f.StringVar(&d.cfg.Dir, "dir", "", "directory of the broker's data (default: temporary)")
@@ -66,25 +71,35 @@ func Dev(a *cli.App) *cobra.Command {
 	f.BoolVarP(&d.quiet, "quiet", "q", false, "no line for each attempt; output and exceptions of user code are still shown")
 	config.Flags(f, true)
 	config.TellVariables(f)
-	return cmd
+}
+
+// check reports everything that is wrong with the flags.
+func (d *devRun) check(env func(string) string) error {
+	var own []error
+	for _, of := range []struct {
+		flag  string
+		value int
+	}{{"workers", d.cfg.Workers}, {"slots", d.cfg.Slots}, {"breaker-failures", d.cfg.Breaker.FailureThreshold}, {"breaker-successes", d.cfg.Breaker.SuccessThreshold}} {
+		if of.value == 0 { // the zero value means the default there
+			own = append(own, fmt.Errorf("--%s must be at least 1, got %d", of.flag, of.value))
+		}
+	}
+	if d.cfg.Breaker.Timeout == 0 {
+		own = append(own, errors.New("--breaker-timeout must be more than 0"))
+	}
+	if d.cfg.Reload && len(d.cfg.Modules.Names) == 0 {
+		own = append(own, errors.New("--reload needs --import: there is no code of yours to watch"))
+	}
+	return errors.Join(append(own, d.metrics.Check(), d.traces.Complete(env), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check())...)
 }
 
 func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
-	file, err := config.Set(cmd.Flags(), a.Env, ".")
-	if err != nil {
+	file, wrong := config.Set(cmd.Flags(), a.Env, ".")
+	if err := errors.Join(wrong, file.Locate(d.check(a.Env))); err != nil {
 		return cli.Usage("%v", err)
 	}
 	for _, w := range file.Warnings {
 		fmt.Fprintln(a.Err, w)
-	}
-	if d.cfg.Workers < 1 || d.cfg.Slots < 1 {
-		return cli.Usage("--workers and --slots must be at least 1")
-	}
-	if err := errors.Join(d.metrics.Check(), d.traces.Complete(a.Env), d.cfg.Check(), d.cfg.Alerts.Check(), d.web.check()); err != nil {
-		return cli.Usage("%v", err)
-	}
-	if d.cfg.Reload && len(d.cfg.Modules.Names) == 0 {
-		return cli.Usage("--reload needs --import: there is no code of yours to watch")
 	}
 	d.cfg.PoolingOff = !d.pooling
 	var level slog.LevelVar
