@@ -57,13 +57,14 @@ const (
 // runs may be unknown, and the same jobs under that id are the same run.
 func (c *Client) SubmitBatch(ctx context.Context, id string, jobs iter.Seq2[BatchJob, error], opts ...BatchOption) (Batch, error) {
 	if id != "" {
-		return c.submitBatch(ctx, id, jobs, opts)
+		b, _, err := c.submitBatch(ctx, id, jobs, opts)
+		return b, err
 	}
 	random := make([]byte, 8)
 	_, _ = rand.Read(random) // never fails
 	id = "batch-" + hex.EncodeToString(random)
-	b, err := c.submitBatch(ctx, id, jobs, opts)
-	if _, is := errors.AsType[*InvalidJobsError](err); err != nil && !is {
+	b, asked, err := c.submitBatch(ctx, id, jobs, opts)
+	if _, is := errors.AsType[*InvalidJobsError](err); err != nil && !is && asked {
 		err = &UnclearBatchError{ID: id, Err: err}
 	}
 	return b, err
@@ -80,7 +81,8 @@ func (e *UnclearBatchError) Error() string { return "batch " + e.ID + ": " + e.E
 // Unwrap is the failure itself.
 func (e *UnclearBatchError) Unwrap() error { return e.Err }
 
-func (c *Client) submitBatch(ctx context.Context, id string, jobs iter.Seq2[BatchJob, error], opts []BatchOption) (Batch, error) {
+// submitBatch also reports whether anything was requested.
+func (c *Client) submitBatch(ctx context.Context, id string, jobs iter.Seq2[BatchJob, error], opts []BatchOption) (b Batch, asked bool, err error) {
 	cfg := batchConfig{ask: map[string]any{}, progress: func(int) {}}
 	for _, o := range opts {
 		o(&cfg)
@@ -91,23 +93,26 @@ func (c *Client) submitBatch(ctx context.Context, id string, jobs iter.Seq2[Batc
 			err = up.add(ctx, job)
 		}
 		if err != nil {
-			return Batch{}, err
+			return Batch{}, up.asked, err
 		}
 	}
 	if err := up.flush(ctx); err != nil {
-		return Batch{}, err
+		return Batch{}, up.asked, err
+	}
+	if up.sent == 0 {
+		return Batch{}, false, invalid(contract.CodeBadRequest, "jobs", "at least one job", "there is none")
 	}
 	if len(up.invalid) > 0 && !up.skip {
 		if up.fresh { // else it is another upload's, or was submitted
 			_, _ = c.askBatch(ctx, contract.RPCBatchesErase, map[string]any{"batch": id, "upload": true})
 		}
-		return Batch{}, &InvalidJobsError{up.invalid}
+		return Batch{}, true, &InvalidJobsError{up.invalid}
 	}
 	cfg.ask["batch"], cfg.ask["jobs"] = id, up.sent
 	delete(cfg.ask, "skip_invalid")
-	b, err := c.askBatch(ctx, contract.RPCBatchesSubmit, cfg.ask)
+	b, err = c.askBatch(ctx, contract.RPCBatchesSubmit, cfg.ask)
 	b.Invalid = up.invalid
-	return b, err
+	return b, true, err
 }
 
 // upload cuts jobs into requests. The same jobs are always cut in the same way.
@@ -121,6 +126,7 @@ type upload struct {
 	list     []json.RawMessage
 	bytes    int
 	values   int
+	asked    bool           // something was sent
 	fresh    bool           // something was stored that was not there
 	large    map[int]*Error // jobs of the list whose arguments nobody takes
 	invalid  []InvalidJob
@@ -202,6 +208,7 @@ func (u *upload) flush(ctx context.Context) error {
 
 // send uploads once. again: a job could not be read, and was taken out.
 func (u *upload) send(ctx context.Context, unreadable map[int]*Error) (again bool, err error) {
+	u.asked = true
 	reply, err := u.c.askAgain(ctx, contract.RPCBatchesUpload, map[string]any{"batch": u.id, "from": u.sent, "jobs": u.list, "skip_invalid": u.skip})
 	e := asError(err)
 	var more struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 
@@ -113,5 +114,19 @@ func TestAJobOfABatchWithMoreThanAnObjectMayHaveIsNamed(t *testing.T) {
 	named, is := errors.AsType[*dspex.InvalidJobsError](err)
 	if !is || len(named.Invalid) != 1 || named.Invalid[0].Index != 1 || named.Invalid[0].Err.Code != "too_large" {
 		t.Fatalf("got %v, expected that job 1 is too large", err)
+	}
+}
+
+func TestABatchOfWhichNothingWasSentIsNoUnclearOne(t *testing.T) {
+	c, _, jobs := uploads(t, 1000)
+	broken := errors.New("the file cannot be read")
+	for name, from := range map[string]iter.Seq2[dspex.BatchJob, error]{
+		"no job":                  each(),
+		"the file cannot be read": func(yield func(dspex.BatchJob, error) bool) { yield(dspex.BatchJob{}, broken) },
+	} {
+		_, err := c.SubmitBatch(t.Context(), "", from)
+		if _, unclear := errors.AsType[*dspex.UnclearBatchError](err); err == nil || unclear || len(*jobs) > 0 {
+			t.Errorf("%s: got %v, unclear %v, %d jobs were sent", name, err, unclear, len(*jobs))
+		}
 	}
 }
