@@ -138,9 +138,9 @@ func TestADeploymentIsInTheModeThatTheEnvironmentNames(t *testing.T) {
 			case reply.Outputs()["answer"] != "Paris":
 				t.Errorf(`reply.Outputs()["answer"] must be "Paris", got %v; %s, mode %s, engine %s, %v`, reply.Outputs()["answer"], reply.Result, d.Mode(), reply.Engine, err)
 			case d.Mode() != want:
-				t.Errorf("d.Mode() must be want, got %v; %s, mode %s, engine %s, %v", d.Mode(), reply.Result, d.Mode(), reply.Engine, err)
+				t.Errorf("d.Mode(): got %v, want %v; %s, mode %s, engine %s, %v", d.Mode(), want, reply.Result, d.Mode(), reply.Engine, err)
 			case reply.Engine != map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want]:
-				t.Errorf(`reply.Engine must be map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want], got %v; %s, mode %s, engine %s, %v`, reply.Engine, reply.Result, d.Mode(), reply.Engine, err)
+				t.Errorf(`reply.Engine: got %v, want %v; %s, mode %s, engine %s, %v`, reply.Engine, map[dspextest.Mode]string{"mock_adapter": "mock", "bridge_mock": "stub"}[want], reply.Result, d.Mode(), reply.Engine, err)
 			}
 		})
 	}

@@ -111,7 +111,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	case is.Header.Get("Dspex-Job") != "j1":
 		t.Errorf(`is.Header.Get("Dspex-Job") must be "j1", got %v; %+v, %v, was %+v`, is.Header.Get("Dspex-Job"), is, err, was)
 	case len(is.Header) != len(was.Header):
-		t.Errorf("len(is.Header) must be len(was.Header), got %v; %+v, %v, was %+v", len(is.Header), is, err, was)
+		t.Errorf("len(is.Header): got %v, want %v; %+v, %v, was %+v", len(is.Header), len(was.Header), is, err, was)
 	}
 	if bare, err := stream.GetSequence(t.Context(), to, stream.Jobs, 2); err != nil || len(bare.Header) != 0 || string(bare.Data) != "bare" {
 		t.Errorf("%+v, %v", bare, err)

@@ -48,11 +48,11 @@ func TestWhatTheBrokersTimeAndAnAgeIsFromWhatWasObserved(t *testing.T) {
 		case !got.Equal(noon.Add(seconds(c.at))):
 			t.Errorf("must hold: got.Equal(noon.Add(seconds(c.at))); %s: %v within %v, %d eras; want %v, %v, %d", name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
 		case e.within != seconds(c.within):
-			t.Errorf("e.within must be seconds(c.within), got %v; %s: %v within %v, %d eras; want %v, %v, %d", e.within, name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
+			t.Errorf("e.within: got %v, want %v; %s: %v within %v, %d eras; want %v, %v, %d", e.within, seconds(c.within), name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
 		case len(e.eras) != c.eras:
-			t.Errorf("len(e.eras) must be c.eras, got %v; %s: %v within %v, %d eras; want %v, %v, %d", len(e.eras), name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
+			t.Errorf("len(e.eras): got %v, want %v; %s: %v within %v, %d eras; want %v, %v, %d", len(e.eras), c.eras, name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
 		case e.steps != c.eras-1:
-			t.Errorf("e.steps must be c.eras-1, got %v; %s: %v within %v, %d eras; want %v, %v, %d", e.steps, name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
+			t.Errorf("e.steps: got %v, want %v; %s: %v within %v, %d eras; want %v, %v, %d", e.steps, c.eras-1, name, got.Sub(noon), e.within, len(e.eras), c.at, c.within, c.eras)
 		}
 		for _, a := range c.ages {
 			if got := e.age(noon.Add(seconds(a.stamp)), seconds(c.now)); got != seconds(a.is) {

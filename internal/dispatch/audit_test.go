@@ -133,7 +133,7 @@ func TestEachEndpointIsAuditedOrSaidNotToBe(t *testing.T) {
 		case len(r.Hash) != 64:
 			t.Errorf("len(r.Hash) must be 64, got %v; %+v", len(r.Hash), r)
 		case r.Bytes != bodyOf(r.Action):
-			t.Errorf("r.Bytes must be bodyOf(r.Action), got %v; %+v", r.Bytes, r)
+			t.Errorf("r.Bytes: got %v, want %v; %+v", r.Bytes, bodyOf(r.Action), r)
 		}
 		if accepted := slices.Contains([]string{"call.shutdown", "call.erase_session", "call.set_lm", "dlq.purge", "sessions.cleanup", "sessions.import", "sessions.erase", "partitions.set"}, r.Action); accepted != (r.Outcome == "accepted") || accepted != (r.Error.Code == "") {
 			t.Errorf("%+v", r)

@@ -236,7 +236,7 @@ func TestErrorsByScriptHaveTheFormOfAProvider(t *testing.T) {
 	case r.Header.Get("Retry-After") != "7":
 		t.Errorf(`r.Header.Get("Retry-After") must be "7", got %v; %v, %s, %v`, r.Header.Get("Retry-After"), r, got, err)
 	case got != want:
-		t.Errorf("got must be want, got %v; %v, %s, %v", got, r, got, err)
+		t.Errorf("got %v, want %v; %v, %s, %v", got, want, r, got, err)
 	}
 	if r, got, err = post(root(s)+"/s/bad=1/v1/chat/completions", hello); err != nil || r.StatusCode != 200 || json.Valid([]byte(got)) {
 		t.Errorf("bad: %v, %s, %v", r, got, err)

@@ -140,11 +140,11 @@ func TestStreamsThatAreNotOfTheContractAreRefused(t *testing.T) {
 		at, _ := a.body["path"].(string)
 		switch {
 		case a.StatusCode != c.status:
-			t.Errorf("a.StatusCode must be c.status, got %v; %s %s %s: %d %s", a.StatusCode, c.method, c.path, c.header, a.StatusCode, a.text)
+			t.Errorf("a.StatusCode: got %v, want %v; %s %s %s: %d %s", a.StatusCode, c.status, c.method, c.path, c.header, a.StatusCode, a.text)
 		case a.body["code"] != c.code:
-			t.Errorf(`a.body["code"] must be c.code, got %v; %s %s %s: %d %s`, a.body["code"], c.method, c.path, c.header, a.StatusCode, a.text)
+			t.Errorf(`a.body["code"]: got %v, want %v; %s %s %s: %d %s`, a.body["code"], c.code, c.method, c.path, c.header, a.StatusCode, a.text)
 		case at != c.at:
-			t.Errorf("at must be c.at, got %v; %s %s %s: %d %s", at, c.method, c.path, c.header, a.StatusCode, a.text)
+			t.Errorf("at: got %v, want %v; %s %s %s: %d %s", at, c.at, c.method, c.path, c.header, a.StatusCode, a.text)
 		case a.Header.Get("Content-Type") != "application/problem+json":
 			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s %s %s: %d %s`, a.Header.Get("Content-Type"), c.method, c.path, c.header, a.StatusCode, a.text)
 		}

@@ -144,15 +144,15 @@ func TestFailuresAreProblemsWithTheContractsCodes(t *testing.T) {
 		a := send(t, "POST", url+"/v1/jobs", c.body)
 		switch {
 		case a.StatusCode != c.status:
-			t.Errorf("a.StatusCode must be c.status, got %v; %s: %d %v %s", a.StatusCode, c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf("a.StatusCode: got %v, want %v; %s: %d %v %s", a.StatusCode, c.status, c.body, a.StatusCode, a.Header, a.text)
 		case a.body["status"] != float64(c.status):
 			t.Errorf(`a.body["status"] must be float64(c.status), got %v; %s: %d %v %s`, a.body["status"], c.body, a.StatusCode, a.Header, a.text)
 		case a.body["error_category"] != c.category:
-			t.Errorf(`a.body["error_category"] must be c.category, got %v; %s: %d %v %s`, a.body["error_category"], c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf(`a.body["error_category"]: got %v, want %v; %s: %d %v %s`, a.body["error_category"], c.category, c.body, a.StatusCode, a.Header, a.text)
 		case a.body["code"] != c.code:
-			t.Errorf(`a.body["code"] must be c.code, got %v; %s: %d %v %s`, a.body["code"], c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf(`a.body["code"]: got %v, want %v; %s: %d %v %s`, a.body["code"], c.code, c.body, a.StatusCode, a.Header, a.text)
 		case a.Header.Get("Retry-After") != c.after:
-			t.Errorf(`a.Header.Get("Retry-After") must be c.after, got %v; %s: %d %v %s`, a.Header.Get("Retry-After"), c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf(`a.Header.Get("Retry-After"): got %v, want %v; %s: %d %v %s`, a.Header.Get("Retry-After"), c.after, c.body, a.StatusCode, a.Header, a.text)
 		case a.Header.Get("Content-Type") != "application/problem+json":
 			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s: %d %v %s`, a.Header.Get("Content-Type"), c.body, a.StatusCode, a.Header, a.text)
 		case a.body["title"] == "":
@@ -160,7 +160,7 @@ func TestFailuresAreProblemsWithTheContractsCodes(t *testing.T) {
 		case a.body["detail"] == "":
 			t.Errorf(`a.body["detail"] must not be ""; %s: %d %v %s`, c.body, a.StatusCode, a.Header, a.text)
 		case a.body["job"] != a.Header.Get("Dspex-Job"):
-			t.Errorf(`a.body["job"] must be a.Header.Get("Dspex-Job"), got %v; %s: %d %v %s`, a.body["job"], c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf(`a.body["job"]: got %v, want %v; %s: %d %v %s`, a.body["job"], a.Header.Get("Dspex-Job"), c.body, a.StatusCode, a.Header, a.text)
 		}
 	}
 }
@@ -213,11 +213,11 @@ func TestRequestsThatAreNotOfTheContractAreRefused(t *testing.T) {
 		at, _ := a.body["path"].(string)
 		switch {
 		case a.StatusCode != c.status:
-			t.Errorf("a.StatusCode must be c.status, got %v; %s %s %.100s %s: %d %s", a.StatusCode, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+			t.Errorf("a.StatusCode: got %v, want %v; %s %s %.100s %s: %d %s", a.StatusCode, c.status, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
 		case a.body["code"] != c.code:
-			t.Errorf(`a.body["code"] must be c.code, got %v; %s %s %.100s %s: %d %s`, a.body["code"], c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+			t.Errorf(`a.body["code"]: got %v, want %v; %s %s %.100s %s: %d %s`, a.body["code"], c.code, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
 		case at != c.at:
-			t.Errorf("at must be c.at, got %v; %s %s %.100s %s: %d %s", at, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
+			t.Errorf("at: got %v, want %v; %s %s %.100s %s: %d %s", at, c.at, c.method, c.path, c.body, c.header, a.StatusCode, a.text)
 		case a.Header.Get("Content-Type") != "application/problem+json":
 			t.Errorf(`a.Header.Get("Content-Type") must be "application/problem+json", got %v; %s %s %.100s %s: %d %s`, a.Header.Get("Content-Type"), c.method, c.path, c.body, c.header, a.StatusCode, a.text)
 		}

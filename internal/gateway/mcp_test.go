@@ -97,9 +97,9 @@ func TestProgramsAndCommandsAreTools(t *testing.T) {
 		case !strings.Contains(text, c.want):
 			t.Errorf("must hold: strings.Contains(text, c.want); %s %s: %s %s, %+v", c.tool, c.args, text, code, last)
 		case last.Command != c.command:
-			t.Errorf("last.Command must be c.command, got %v; %s %s: %s %s, %+v", last.Command, c.tool, c.args, text, code, last)
+			t.Errorf("last.Command: got %v, want %v; %s %s: %s %s, %+v", last.Command, c.command, c.tool, c.args, text, code, last)
 		case last.Session != c.session:
-			t.Errorf("last.Session must be c.session, got %v; %s %s: %s %s, %+v", last.Session, c.tool, c.args, text, code, last)
+			t.Errorf("last.Session: got %v, want %v; %s %s: %s %s, %+v", last.Session, c.session, c.tool, c.args, text, code, last)
 		}
 	}
 }

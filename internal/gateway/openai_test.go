@@ -123,7 +123,7 @@ func TestWhatIsNotSupportedIsRefusedByName(t *testing.T) {
 		case kind != "invalid_request_error":
 			t.Errorf(`kind must be "invalid_request_error", got %v; %s: %d %s`, kind, c.body, a.StatusCode, a.text)
 		case code != c.code:
-			t.Errorf("code must be c.code, got %v; %s: %d %s", code, c.body, a.StatusCode, a.text)
+			t.Errorf("code: got %v, want %v; %s: %d %s", code, c.code, c.body, a.StatusCode, a.text)
 		case c.param != "" && param != c.param:
 			t.Errorf(`must not hold: c.param != "" && param != c.param; %s: %d %s`, c.body, a.StatusCode, a.text)
 		}
@@ -225,11 +225,11 @@ func TestFailuresHaveOpenAIsForm(t *testing.T) {
 				kind, code, _ := a.failing()
 				switch {
 				case a.StatusCode != c.status:
-					t.Errorf("a.StatusCode must be c.status, got %v; %s: %d %v %s", a.StatusCode, body, a.StatusCode, a.Header, a.text)
+					t.Errorf("a.StatusCode: got %v, want %v; %s: %d %v %s", a.StatusCode, c.status, body, a.StatusCode, a.Header, a.text)
 				case kind != c.kind:
-					t.Errorf("kind must be c.kind, got %v; %s: %d %v %s", kind, body, a.StatusCode, a.Header, a.text)
+					t.Errorf("kind: got %v, want %v; %s: %d %v %s", kind, c.kind, body, a.StatusCode, a.Header, a.text)
 				case code != c.code:
-					t.Errorf("code must be c.code, got %v; %s: %d %v %s", code, body, a.StatusCode, a.Header, a.text)
+					t.Errorf("code: got %v, want %v; %s: %d %v %s", code, c.code, body, a.StatusCode, a.Header, a.text)
 				case c.status == 429 && a.Header.Get("Retry-After") != "2":
 					t.Errorf(`must not hold: c.status == 429 && a.Header.Get("Retry-After") != "2"; %s: %d %v %s`, body, a.StatusCode, a.Header, a.text)
 				}

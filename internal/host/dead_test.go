@@ -86,13 +86,13 @@ func TestADeadLetterHasTheRequestAndEveryAttemptsError(t *testing.T) {
 			}
 			switch {
 			case d.Session != want.Session:
-				t.Errorf("d.Session must be want.Session, got %v; letter %d: %+v %s", d.Session, n, d, bodies[n])
+				t.Errorf("d.Session: got %v, want %v; letter %d: %+v %s", d.Session, want.Session, n, d, bodies[n])
 			case d.Lane != want.Lane:
-				t.Errorf("d.Lane must be want.Lane, got %v; letter %d: %+v %s", d.Lane, n, d, bodies[n])
+				t.Errorf("d.Lane: got %v, want %v; letter %d: %+v %s", d.Lane, want.Lane, n, d, bodies[n])
 			case d.Mode != want.Mode:
-				t.Errorf("d.Mode must be want.Mode, got %v; letter %d: %+v %s", d.Mode, n, d, bodies[n])
+				t.Errorf("d.Mode: got %v, want %v; letter %d: %+v %s", d.Mode, want.Mode, n, d, bodies[n])
 			case d.Deadline != want.Deadline:
-				t.Errorf("d.Deadline must be want.Deadline, got %v; letter %d: %+v %s", d.Deadline, n, d, bodies[n])
+				t.Errorf("d.Deadline: got %v, want %v; letter %d: %+v %s", d.Deadline, want.Deadline, n, d, bodies[n])
 			case d.Type != jobs.JSON:
 				t.Errorf("d.Type must be jobs.JSON, got %v; letter %d: %+v %s", d.Type, n, d, bodies[n])
 			case d.Command != "append":

@@ -79,7 +79,7 @@ func TestEveryProviderWorksFromAFile(t *testing.T) {
 		p := profile(t, m.Profile)
 		switch secret := p["api_key"]; {
 		case (secret == nil) != keyless[name]:
-			t.Errorf("(secret == nil) must be keyless[name], got %v; %s: %v", (secret == nil), name, p)
+			t.Errorf("secret is nil: got %v, want %v; %s: %v", (secret == nil), keyless[name], name, p)
 		case secret != nil && secret != canary:
 			t.Errorf("must not hold: secret != nil && secret != canary; %s: %v", name, p)
 		case p["name"] != name:

@@ -42,7 +42,7 @@ func TestHappyLifeGoesThroughItsStates(t *testing.T) {
 		case st.State != Idle:
 			t.Errorf("st.State must be Idle, got %v; stats: got %+v", st.State, st)
 		case st.ID != s.WorkerID():
-			t.Errorf("st.ID must be s.WorkerID(), got %v; stats: got %+v", st.ID, st)
+			t.Errorf("st.ID: got %v, want %v; stats: got %+v", st.ID, s.WorkerID(), st)
 		case st.ID == 0:
 			t.Errorf("st.ID must not be 0; stats: got %+v", st)
 		case st.Python != "3.12.1":

@@ -26,9 +26,9 @@ func TestOptionsMeanWhatTheirFlagsSay(t *testing.T) {
 	o.Apply(&c)
 	switch want := (Recycle{Jobs: 10_000, Age: time.Hour, Memory: 512 << 20, HardMemory: 1 << 30}); {
 	case c.Recycle != want:
-		t.Errorf("c.Recycle must be want, got %v; defaults: got %+v", c.Recycle, c)
+		t.Errorf("c.Recycle: got %v, want %v; defaults: got %+v", c.Recycle, want, c)
 	case c.Recycle != want.WithDefaults():
-		t.Errorf("c.Recycle must be want.WithDefaults(), got %v; defaults: got %+v", c.Recycle, c)
+		t.Errorf("c.Recycle: got %v, want %v; defaults: got %+v", c.Recycle, want.WithDefaults(), c)
 	case c.Overflow != 2:
 		t.Errorf("c.Overflow must be 2, got %v; defaults: got %+v", c.Overflow, c)
 	case c.Basic:

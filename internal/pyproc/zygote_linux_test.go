@@ -50,9 +50,9 @@ func TestForkedWorkersServeDieAndAreReaped(t *testing.T) {
 		case !errors.As(err, &exit):
 			t.Errorf("must hold: errors.As(err, &exit); %s: got %v, want status %d, signal %v of process %d", c.command, err, c.code, c.signal, pid)
 		case exit.Code != c.code:
-			t.Errorf("exit.Code must be c.code, got %v; %s: got %v, want status %d, signal %v of process %d", exit.Code, c.command, err, c.code, c.signal, pid)
+			t.Errorf("exit.Code: got %v, want %v; %s: got %v, want status %d, signal %v of process %d", exit.Code, c.code, c.command, err, c.code, c.signal, pid)
 		case exit.Signal != c.signal:
-			t.Errorf("exit.Signal must be c.signal, got %v; %s: got %v, want status %d, signal %v of process %d", exit.Signal, c.command, err, c.code, c.signal, pid)
+			t.Errorf("exit.Signal: got %v, want %v; %s: got %v, want status %d, signal %v of process %d", exit.Signal, c.signal, c.command, err, c.code, c.signal, pid)
 		case exit.PID != pid:
 			t.Errorf("exit.PID must be pid, got %v; %s: got %v, want status %d, signal %v of process %d", exit.PID, c.command, err, c.code, c.signal, pid)
 		}

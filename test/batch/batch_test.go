@@ -154,7 +154,7 @@ func whole(t *testing.T, c *dspex.Client) {
 		case r.Index != i:
 			t.Fatalf("r.Index must be i, got %v; result %d is %s", r.Index, i, r.Raw)
 		case r.ID != fmt.Sprintf("row-%d", i):
-			t.Fatalf(`r.ID must be fmt.Sprintf("row-%%d", i), got %v; result %d is %s`, r.ID, i, r.Raw)
+			t.Fatalf(`r.ID: got %v, want %v; result %d is %s`, r.ID, fmt.Sprintf("row-%d", i), i, r.Raw)
 		case r.Status != dspex.JobSucceeded:
 			t.Fatalf("r.Status must be dspex.JobSucceeded, got %v; result %d is %s", r.Status, i, r.Raw)
 		case r.Reply == nil:

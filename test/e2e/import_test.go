@@ -78,7 +78,7 @@ func TestTheOperatorsOwnModules(t *testing.T) {
 		case !strings.HasPrefix(e.Path, "args.inputs."):
 			t.Errorf(`must hold: strings.HasPrefix(e.Path, "args.inputs."); wrong inputs of %s: %v`, id, err)
 		case e.Expected != expected[id]:
-			t.Errorf("e.Expected must be expected[id], got %v; wrong inputs of %s: %v", e.Expected, id, err)
+			t.Errorf("e.Expected: got %v, want %v; wrong inputs of %s: %v", e.Expected, expected[id], id, err)
 		}
 	}
 	var e *dspex.Error

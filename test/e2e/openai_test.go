@@ -132,11 +132,11 @@ func (f openAIFound) check(t *testing.T) {
 		case len(f.Refused) != 4:
 			t.Errorf("len(f.Refused) must be 4, got %v; refused %+v", len(f.Refused), f.Refused)
 		case f.Refused[i].Name != want.name:
-			t.Errorf("f.Refused[i].Name must be want.name, got %v; refused %+v", f.Refused[i].Name, f.Refused)
+			t.Errorf("f.Refused[i].Name: got %v, want %v; refused %+v", f.Refused[i].Name, want.name, f.Refused)
 		case f.Refused[i].Code != want.code:
-			t.Errorf("f.Refused[i].Code must be want.code, got %v; refused %+v", f.Refused[i].Code, f.Refused)
+			t.Errorf("f.Refused[i].Code: got %v, want %v; refused %+v", f.Refused[i].Code, want.code, f.Refused)
 		case f.Refused[i].Status != want.status:
-			t.Errorf("f.Refused[i].Status must be want.status, got %v; refused %+v", f.Refused[i].Status, f.Refused)
+			t.Errorf("f.Refused[i].Status: got %v, want %v; refused %+v", f.Refused[i].Status, want.status, f.Refused)
 		}
 	}
 }

@@ -63,9 +63,9 @@ func TestJobsRunAtOnceInAllSlotsAndInAllOverflowWorkers(t *testing.T) {
 			case err != nil:
 				t.Errorf("err must be nil, got %v; %+v %v", err, stats, err)
 			case stats.OverflowWorkers != c.hosts*c.overflow:
-				t.Errorf("stats.OverflowWorkers must be c.hosts*c.overflow, got %v; %+v %v", stats.OverflowWorkers, stats, err)
+				t.Errorf("stats.OverflowWorkers: got %v, want %v; %+v %v", stats.OverflowWorkers, c.hosts*c.overflow, stats, err)
 			case stats.PoolSize != c.hosts*c.workers:
-				t.Errorf("stats.PoolSize must be c.hosts*c.workers, got %v; %+v %v", stats.PoolSize, stats, err)
+				t.Errorf("stats.PoolSize: got %v, want %v; %+v %v", stats.PoolSize, c.hosts*c.workers, stats, err)
 			case stats.ActiveWorkers != stats.PoolSize:
 				t.Errorf("stats.ActiveWorkers must be stats.PoolSize, got %v; %+v %v", stats.ActiveWorkers, stats, err)
 			}

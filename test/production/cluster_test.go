@@ -49,7 +49,7 @@ func clustered(t *testing.T, n int, clients, routes []int) *server.Server {
 	}
 	switch {
 	case o.ServerName != fmt.Sprint("dspex-", n+1):
-		t.Fatalf(`o.ServerName must be fmt.Sprint("dspex-", n+1), got %v; server %s of cluster %s with %d routes, sync always: %t`, o.ServerName, o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
+		t.Fatalf(`o.ServerName: got %v, want %v; server %s of cluster %s with %d routes, sync always: %t`, o.ServerName, fmt.Sprint("dspex-", n+1), o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
 	case o.Cluster.Name != "dspex":
 		t.Fatalf(`o.Cluster.Name must be "dspex", got %v; server %s of cluster %s with %d routes, sync always: %t`, o.Cluster.Name, o.ServerName, o.Cluster.Name, len(o.Routes), o.SyncAlways)
 	case len(o.Routes) != 2:

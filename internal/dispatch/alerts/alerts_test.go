@@ -60,7 +60,7 @@ func TestAWebhookIsTriedThreeTimesFollowsNobodyAndTellsNoSecret(t *testing.T) {
 			}
 			switch {
 			case calls != c.calls:
-				t.Errorf("calls must be c.calls, got %v; %d calls, log %q", calls, calls, said)
+				t.Errorf("calls: got %v, want %v; %d calls, log %q", calls, c.calls, calls, said)
 			case !strings.Contains(said, c.said):
 				t.Errorf("must hold: strings.Contains(said, c.said); %d calls, log %q", calls, said)
 			case c.said == "" && said != "":
