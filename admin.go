@@ -69,6 +69,7 @@ type HostInfo struct {
 	Incarnation      string    `json:"incarnation"`
 	Engine           string    `json:"engine"`
 	Sandbox          string    `json:"sandbox"`  // level of its workers: "none", "user" or "strict"
+	Version          string    `json:"version"`  // of its program; "" of an earlier release, and of a host that is gone
 	Capacity         int       `json:"capacity"` // slots
 	Free             int       `json:"free"`
 	PoolSize         int       `json:"pool_size"`
@@ -82,6 +83,7 @@ type HostInfo struct {
 	AffinityHits     int64     `json:"affinity_hits"`   // jobs that ran where their session was warm
 	AffinityMisses   int64     `json:"affinity_misses"` // whose session was warm nowhere
 	AffinityMoves    int64     `json:"affinity_moves"`  // whose session was warm in a worker without a free slot
+	ClockOff         *int64    `json:"clock_off_ms"`    // its wall clock less the broker's, ms; nil while it is not known
 }
 
 // Hosts are the worker-hosts and who assigns the partitions to them.

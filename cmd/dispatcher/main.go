@@ -123,7 +123,7 @@ const (
 
 func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn) error {
 	d, err := dispatch.New(dispatch.Config{
-		Name: o.name, NC: nc, Log: s.Log,
+		Name: o.name, NC: nc, Log: s.Log, Build: daemon.Version(),
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
 			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize),
 			ObjectBytes: int64(o.objectsSize), ObjectMost: int64(o.objectMax), TenantObjects: int64(o.tenantObjects)},

@@ -101,6 +101,17 @@ func TestDevServesMetricsAndCommandsOfOnesOwn(t *testing.T) {
 	if text, err := io.ReadAll(over.Body); err != nil || !strings.Contains(string(text), `"result":42`) {
 		t.Errorf("over HTTP: %d %s %v", over.StatusCode, text, err)
 	}
+	if !strings.Contains(hints.String(), "\ndashboard "+served[1]+"/dashboard\n") {
+		t.Errorf("no address of the dashboard: %s", hints.String())
+	}
+	models, err := http.Get(served[1] + "/v1/models")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer models.Body.Close()
+	if text, err := io.ReadAll(models.Body); err != nil || !strings.Contains(string(text), `"id":"echo"`) {
+		t.Errorf("the profile is no model: %d %s %v", models.StatusCode, text, err)
+	}
 	end()
 }
 

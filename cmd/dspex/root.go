@@ -38,7 +38,7 @@ func execute(ctx context.Context, a *cli.App, args []string) int {
 func rootCommand(a *cli.App) *cobra.Command {
 	root := &cobra.Command{
 		Use:     "dspex",
-		Version: buildVersion(),
+		Version: daemon.Version(),
 		Short:   "A durable, session-affine pool of Python workers that run DSPy",
 		Long:    "dspex runs and manages jobs in a durable, session-affine pool of Python workers that run DSPy, over NATS.\n\n" + variablesHelp + "\n\n" + cli.ExitHelp,
 		Args:    cobra.NoArgs,

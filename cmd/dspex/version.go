@@ -3,15 +3,12 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/daemon"
 )
-
-// version is set by the linker in releases.
-var version = ""
 
 func versionCommand(a *cli.App) *cobra.Command {
 	return &cobra.Command{
@@ -19,7 +16,7 @@ func versionCommand(a *cli.App) *cobra.Command {
 		Short: "Show the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := buildVersion()
+			v := daemon.Version()
 			if !a.Text() {
 				return a.Say(map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
@@ -30,15 +27,5 @@ func versionCommand(a *cli.App) *cobra.Command {
 }
 
 func versionLine() string {
-	return fmt.Sprintf("dspex %s (%s, %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
+	return fmt.Sprintf("dspex %s (%s, %s/%s)\n", daemon.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -24,6 +24,7 @@ type Heartbeat struct {
 	Sessions       int64          `json:"sessions"`
 	Engine         string         `json:"engine,omitempty"`
 	Sandbox        string         `json:"sandbox,omitempty"` // what its workers are kept from
+	Version        string         `json:"version,omitempty"` // of its program
 	Full           bool           `json:"full,omitempty"`    // the broker's store has no room: the host has stopped running jobs
 	Hits           int64          `json:"hits"`              // session jobs that ran where their session was warm
 	Misses         int64          `json:"misses"`            // whose session was warm nowhere

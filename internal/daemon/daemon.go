@@ -115,7 +115,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 	s.Metrics = NewRegistry()
 	began := false
 	root := &cobra.Command{
-		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: version(),
+		Use: p.Name, Short: p.Short, Long: p.Short + "\n\n" + p.Long + "\n\n" + exitHelp, Args: cobra.NoArgs, Version: Version(),
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.set(cmd, &common.log) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -189,7 +189,14 @@ func Hostname() string {
 	return strings.ReplaceAll(name, ".", "-")
 }
 
-func version() string {
+// release is set by the linker in releases.
+var release = ""
+
+// Version is that of this program.
+func Version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}

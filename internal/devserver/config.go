@@ -37,6 +37,7 @@ type Config struct {
 	KeyRefs    lm.KeyRefs            // that set_lm may name
 	Test       mock.Options          // zero: no test mode
 	Python     string                // interpreter, default python3
+	Version    string                // of the program, as its dispatcher and its host report it
 	Traces     *tracing.Tracer       // nil: there are no spans
 	Metrics    prometheus.Registerer // gets those of dispatcher and worker-host; nil: none
 	Log        *slog.Logger
@@ -69,6 +70,7 @@ type Info struct {
 	Off    bool   // there is no pool
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
+	Models []string                 // names of the LM profiles
 	Mode   string                   // of tests, "" if there is none
 	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side
 }

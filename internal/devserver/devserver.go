@@ -121,7 +121,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	began := time.Now()
-	info := Info{Off: cfg.PoolingOff, Engine: cfg.Engine, Mode: string(cfg.mode), Took: map[string]time.Duration{}}
+	info := Info{Off: cfg.PoolingOff, Engine: cfg.Engine, Models: slices.Sorted(maps.Keys(profiles.Profiles)), Mode: string(cfg.mode), Took: map[string]time.Duration{}}
 	env, err := environment(ctx, cfg, profiles.NeedsLitellm())
 	if err != nil {
 		return err
@@ -203,7 +203,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	d, err := dispatch.New(dispatch.Config{Name: "dev", NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, PoolingOff: cfg.PoolingOff, Traces: cfg.Traces, OnReady: ready})
+	d, err := dispatch.New(dispatch.Config{Name: "dev", Build: cfg.Version, NC: control, Log: cfg.Log, Settings: settings, Alerts: cfg.Alerts, Machine: clock.System(), ProbeEach: cfg.ProbeEach, PoolingOff: cfg.PoolingOff, Traces: cfg.Traces, OnReady: ready})
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
+	h, err := host.New(host.Config{Name: "dev", Version: cfg.Version, NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
 		SessionIdle: cfg.Times.Idle, CheckoutTimeout: cfg.Times.Checkout, Grace: cfg.Times.Grace, Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces})
 	if err != nil {
 		return err

@@ -44,6 +44,8 @@ import (
 const (
 	ServiceName  = "dspex"
 	MetadataName = "dispatcher"
+	// MetadataBuild is the key of its program's version.
+	MetadataBuild = "version"
 )
 
 // Config is what a dispatcher works with.
@@ -53,6 +55,7 @@ type Config struct {
 	Settings stream.Settings
 	Log      *slog.Logger
 	Version  string // semantic version of the service
+	Build    string // version of the program, as the service reports it beside its name
 	Alerts   alerts.Config
 	// QuotaFile has the tenants' bounds (ReadQuotas); it is read again when it changes. "": there are none.
 	QuotaFile string

@@ -89,7 +89,7 @@ func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	}
 	return service.Start(d.broker.NC, service.Config{
 		Name: ServiceName, Version: d.cfg.Version, Description: "runs Python language-model programs", Queue: "dspex",
-		Metadata: map[string]string{MetadataName: d.cfg.Name},
+		Metadata: map[string]string{MetadataName: d.cfg.Name, MetadataBuild: d.cfg.Build},
 	}, all)
 }
 

@@ -45,12 +45,15 @@ func traceID(ctx context.Context) string {
 	return ""
 }
 
-// open are the paths that anybody may read: they report whether the gateway serves, or request a token.
-func open(path string) bool { return path == "/livez" || path == "/readyz" || dashboard.Open(path) }
+// open are the paths that anybody may read: they report whether the gateway serves, or request a token, or lead there.
+func open(r *http.Request) bool {
+	path := r.URL.Path
+	return path == "/livez" || path == "/readyz" || dashboard.Open(path) || path == "/" && isBrowser(r)
+}
 
 // identify returns who sends the request.
 func (g *Gateway) identify(r *http.Request) (*caller, *problem) {
-	if g.tokens == nil || open(r.URL.Path) {
+	if g.tokens == nil || open(r) {
 		return &caller{client: g.client, tenant: tokens.Default}, nil
 	}
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")

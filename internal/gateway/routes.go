@@ -30,6 +30,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
 	g.board.Declare(mux)
+	mux.HandleFunc("GET /{$}", entry)
 	mux.HandleFunc("/", elsewhere(mux))
 	return g.guard(g.shortcut(mux))
 }

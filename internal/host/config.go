@@ -25,6 +25,7 @@ type Config struct {
 	Log             *slog.Logger
 	Capacity        int           // slots of the pool, for the planner
 	Sandbox         string        // what the workers are kept from, "" if nothing shows
+	Version         string        // of the program, as heartbeats report it; "": they leave it out
 	Engine          func() string // of the workers, "" while none has started; nil: heartbeats leave it out
 	SessionIdle     time.Duration // default 1 h
 	CheckoutTimeout time.Duration // default 5 s

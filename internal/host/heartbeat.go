@@ -84,7 +84,7 @@ func (h *Host) heartbeat(r *parts, leaving bool, tenants map[string]control.Tena
 		Workers: counts.Size, Active: counts.Active, Available: counts.Available, Overflow: counts.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: r.keeper.HighestEpoch(), Capacity: now.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: calls, WaitingJobs: queued, Deep: h.telemetry.Queues.Some(),
-		Sessions: h.telemetry.Stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Full: r.drivers.Full(), Hits: h.telemetry.Stats.Hits.Load(), Misses: h.telemetry.Stats.Misses.Load(), Moves: h.telemetry.Stats.Moves.Load(),
+		Sessions: h.telemetry.Stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Version: h.cfg.Version, Full: r.drivers.Full(), Hits: h.telemetry.Stats.Hits.Load(), Misses: h.telemetry.Stats.Misses.Load(), Moves: h.telemetry.Stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: now.CheckoutTimeout.Milliseconds(), Busy: r.sessions.Busy(), Releases: true, Shards: true, Stopping: h.stopping.Load(), Leaving: leaving,
 		Breakers: h.breakers.OpenNames(), Blocked: h.telemetry.Blocked.Steps(), Running: running, Stalled: stalled.Milliseconds(), ClockOff: r.clockOff(), Tenants: tenants,
 	})

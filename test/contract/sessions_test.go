@@ -241,12 +241,15 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		return got["hosts"].([]any)[0].(m)
 	}
 	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "sandbox", "capacity", "free", "pool_size", "active_workers", "available_workers", "overflow_workers",
-		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms"}
+		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms", "version"}
 	host := hosts()
 	if got := slices.Sorted(maps.Keys(host)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
 		t.Errorf("keys %v", got)
 	}
 	is(t, host, m{"host": "dev", "state": "serving", "drain": false, "partitions": 64, "engine": "stub", "pool_size": 2})
+	if version, _ := host["version"].(string); version == "" {
+		t.Errorf("version must be that of the program, got %v", host["version"])
+	}
 	for range 2 {
 		is(t, shaped(t, stub.ask(t, "hosts.drain", m{"host": "dev"}), "host", "drain"), m{"host": "dev", "drain": true})
 	}

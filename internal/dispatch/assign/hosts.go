@@ -107,7 +107,7 @@ func hostInfo(b control.Heartbeat, partitions int, drain bool) map[string]any {
 		busy += n
 	}
 	return map[string]any{
-		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": endpoint.OrNil(b.Engine), "sandbox": endpoint.OrNil(b.Sandbox),
+		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": endpoint.OrNil(b.Engine), "sandbox": endpoint.OrNil(b.Sandbox), "version": endpoint.OrNil(b.Version),
 		"capacity": b.Capacity, "free": b.Free, "pool_size": b.Workers, "active_workers": b.Active, "available_workers": b.Available, "overflow_workers": b.Overflow,
 		"active_sessions": b.Sessions, "busy_sessions": busy, "total_requests": b.Requests, "total_errors": b.Errors,
 		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves, "clock_off_ms": b.ClockOff,

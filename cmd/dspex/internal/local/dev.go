@@ -18,6 +18,7 @@ import (
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
+	"github.com/dspex/dspex/internal/gateway"
 	"github.com/dspex/dspex/internal/logfeed"
 	"github.com/dspex/dspex/internal/tracing"
 )
@@ -101,7 +102,7 @@ func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	for _, w := range file.Warnings {
 		fmt.Fprintln(a.Err, w)
 	}
-	d.cfg.PoolingOff = !d.pooling
+	d.cfg.PoolingOff, d.cfg.Version = !d.pooling, daemon.Version()
 	var level slog.LevelVar
 	level.Set(slog.LevelError) // what goes wrong before all is ready ends the program and is reported then
 	if d.verbose {
@@ -135,7 +136,7 @@ func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	d.cfg.Reloaded = func(file string, err error) { sayReloaded(a, file, err) }
 	d.cfg.Ready = func(i devserver.Info) {
 		level.Set(min(level.Level(), slog.LevelWarn))
-		announce(a, i, url, d.web.serve(ctx, i.URL, registry, d.cfg.Log))
+		announce(a, i, url, d.web.serve(ctx, i.URL, i.Models, registry, d.cfg.Log))
 	}
 	stopping := context.AfterFunc(cmd.Context(), func() {
 		fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "stopping: running jobs may finish; Ctrl-C again ends it at once"))
@@ -183,6 +184,7 @@ func announce(a *cli.App, i devserver.Info, metrics, http string) {
 	}
 	if http != "" {
 		say("http %s", http)
+		say("dashboard %s%s", http, gateway.DashboardPath)
 	}
 	say("\nIn another terminal:")
 	say("  %s call predict question=\"What is the capital of France?\" --session user_123%s", a.Program, server)
