@@ -17,6 +17,9 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
+// Headers of each answer.
+var nosniff, noStore = []string{"nosniff"}, []string{"no-store"}
+
 // guard bounds what requests may cost, and refuses those that a page in a user's browser sends.
 func (g *Gateway) guard(next http.Handler) http.Handler {
 	places := make(chan struct{}, g.cfg.MaxRequests)
@@ -32,8 +35,8 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 			of.span.end(g.cfg.Traces, r, route, w.status, began)
 			of.span.tellFailure(g.cfg.Log, route, w.status)
 		}()
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Cache-Control", "no-store")
+		h := w.Header()
+		h["X-Content-Type-Options"], h["Cache-Control"] = nosniff, noStore
 		c, p := g.admit(browsers, r)
 		if p != nil {
 			refuse(w, r, p)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 	"strings"
 
@@ -41,7 +40,8 @@ func (g *Gateway) shortcut(next http.Handler) http.Handler {
 			p.write(w, traceID(r.Context()))
 			return
 		}
-		maps.Copy(w.Header(), http.Header{"Content-Type": {a.Type}, contract.HeaderJob: {a.Job}, "Dspex-Attempt": {a.Attempt}})
+		h := w.Header()
+		h["Content-Type"], h[contract.HeaderJob], h["Dspex-Attempt"] = []string{a.Type}, []string{a.Job}, []string{a.Attempt}
 		_, _ = w.Write(a.reply)
 	})
 }
