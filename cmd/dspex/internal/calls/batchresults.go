@@ -138,11 +138,11 @@ once. Jobs that could not be run at all are left out.
 Exit status: as for submit.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.results.check(); err != nil {
-				return err
-			}
 			if s.id == "" {
 				s.id = args[0] + "-retry"
+			}
+			if err := s.check(); err != nil {
+				return err
 			}
 			return a.WithClient(cmd.Context(), func(ctx context.Context, c *dspex.Client) error {
 				b, err := c.GetBatch(ctx, args[0])

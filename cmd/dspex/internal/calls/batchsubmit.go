@@ -34,6 +34,25 @@ func (s *submission) declare(cmd *cobra.Command) {
 	f.DurationVar(&s.keep, "keep", 7*24*time.Hour, "how long jobs and outcomes are kept after the end, 1m to 720h")
 }
 
+// mostBatchID is how long the id of a batch may be.
+const mostBatchID = 48
+
+// check refuses what the service would refuse after all jobs are uploaded.
+func (s *submission) check() error {
+	allowed := func(c rune) bool {
+		return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	}
+	switch {
+	case len(s.id) > mostBatchID || strings.ContainsFunc(s.id, func(c rune) bool { return !allowed(c) }):
+		return cli.Usage("the batch's id must be 1 to %d of A-Z a-z 0-9 _ -, got %q", mostBatchID, s.id)
+	case s.concurrency < 1 || s.concurrency > 1024:
+		return cli.Usage("--concurrency must be 1 to 1024, got %d", s.concurrency)
+	case s.keep < time.Minute || s.keep > 720*time.Hour:
+		return cli.Usage("--keep must be 1m to 720h, got %v", s.keep)
+	}
+	return s.results.check()
+}
+
 func (s *submission) options() []dspex.BatchOption {
 	opts := []dspex.BatchOption{dspex.BatchConcurrency(s.concurrency), dspex.BatchKeep(s.keep)}
 	if s.skip {
@@ -62,7 +81,7 @@ Exit status: 0 submitted, or with --out: all jobs have succeeded; 1 a job has no
   dspex batch submit questions.csv --command predict --arg question=column2 --out answers.csv --column question=request.args.question --column answer=result.answer`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := errors.Join(csv.check(args[0]), s.results.check()); err != nil {
+			if err := errors.Join(csv.check(args[0]), s.check()); err != nil {
 				return err
 			}
 			in := io.NopCloser(a.In)
