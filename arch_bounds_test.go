@@ -71,7 +71,7 @@ var thirdParty = map[string][]string{
 	"cmd/dspex/internal/cli":        {natsClient, cobra, pflag, term, edits},
 	"cmd/dspex/internal/demo":       {natsClient, cobra},
 	"cmd/dspex/internal/doctor":     {natsClient, cobra, sys},
-	"cmd/dspex/internal/gatewaycmd": {cobra, mcpSDK, natsClient},
+	"cmd/dspex/internal/gatewaycmd": {cobra, pflag, mcpSDK, natsClient},
 	"cmd/dspex/internal/local":      {cobra, pflag, prometheus},
 	"cmd/dspex/internal/ops":        {natsClient, cobra},
 	"cmd/dspex/internal/top":        {bubbletea, cobra},

@@ -16,7 +16,7 @@ var arrows = map[string][]string{
 	"cmd/dspex/internal/cli":        {"", "internal/daemon", "internal/insight", "internal/wire"},
 	"cmd/dspex/internal/demo":       {"", "cmd/dspex/internal/cli", "internal/devserver"},
 	"cmd/dspex/internal/doctor":     {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/link", "internal/lm", "internal/pyenv", "internal/stream"},
-	"cmd/dspex/internal/gatewaycmd": {"", "cmd/dspex/internal/cli", "internal/daemon", "internal/gateway", "internal/gateway/mcptools", "internal/link", "internal/logfeed", "internal/tokens", "internal/tracing"},
+	"cmd/dspex/internal/gatewaycmd": {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/gateway", "internal/gateway/mcptools", "internal/link", "internal/logfeed", "internal/tokens", "internal/tracing"},
 	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/devserver", "internal/echolm", "internal/gateway", "internal/logfeed", "internal/pyenv", "internal/tracing"},
 	"cmd/dspex/internal/top":        {"", "cmd/dspex/internal/cli", "internal/insight"},
 	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/insight", "internal/tenants"},

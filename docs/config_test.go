@@ -28,8 +28,8 @@ Unknown flags and keys, and values out of range, end the start with what was exp
 
 ## The file
 
-dispatcher, worker-host and ` + "`dspex dev`" + ` read one file of settings: ` + "`dspex.yaml`, `dspex.yml` or `dspex.toml`" + ` in the working directory, or the one that ` + "`--config` or `$DSPEX_CONFIG`" + ` names. JSON is read as YAML. A flag wins over its variable, a variable over the
-file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program reads its own keys and skips those of the others; an unknown key is refused.
+dispatcher, worker-host, ` + "`dspex gateway`" + ` and ` + "`dspex dev`" + ` read one file of settings: ` + "`dspex.yaml`, `dspex.yml` or `dspex.toml`" + ` in the working directory, or the one that ` + "`--config` or `$DSPEX_CONFIG`" + ` names. JSON is read as YAML. A flag wins over its variable, a variable over the
+file, the file over the preset that ` + "`pool_mode`" + ` names, a preset over the default. Each program reads its own keys and skips those of the others; an unknown key is refused. The keys of ` + "`dspex gateway`" + ` stand in the section ` + "`gateway`" + `; it also reads ` + "`server`" + ` and the credentials, ` + "`traces_endpoint`, `traces_ratio` and `trace_url`" + `.
 
 - ` + "`dspex init`" + ` writes ` + "`dspex.yaml`" + ` with all keys in comments; ` + "`dspex config check`" + ` reports all errors of its keys and values at once, with lines and columns; ` + "`dspex config show --origin`" + ` shows which setting applies and why; ` + "`dspex config schema`" + ` prints a JSON schema for editors.
 - A key is the name of a flag with ` + "`_` for `-`" + `. Numbers are milliseconds where a duration is expected; a list may be a list. ` + "`lm` and `job_defaults`" + ` may hold their content as a map instead of a path. Paths are relative to the working directory.
@@ -95,7 +95,7 @@ func (p program) write(b *strings.Builder, keys *[]config.Key, words ...string) 
 			if f, ok := readFlag(p.t, line); ok {
 				rows = append(rows, f.row())
 				if slices.Contains(config.Programs, title) && f.name != config.FileFlag {
-					*keys = append(*keys, config.Key{Program: title, Name: strings.ReplaceAll(f.name, "-", "_"), Kind: f.kind, Default: f.value, Help: f.text})
+					*keys = append(*keys, config.Key{Program: title, Name: config.KeyName(title, f.name), Kind: f.kind, Default: f.value, Help: f.text})
 				}
 			}
 		case slices.Contains(groups, part):
@@ -163,13 +163,14 @@ func (p program) refuses() {
 	refused := config.Refused()
 	for _, k := range config.Keys {
 		value, is := refused[k.Flag()]
+		flag := k.Flag()[strings.LastIndexByte(k.Flag(), '.')+1:]
 		if words := strings.Fields(k.Program); is && words[0] == p.name {
 			ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
-			cmd := exec.CommandContext(ctx, p.path, append(words[1:], "--"+k.Flag()+"="+value)...) //nolint:gosec // built by this test
+			cmd := exec.CommandContext(ctx, p.path, append(words[1:], "--"+flag+"="+value)...) //nolint:gosec // built by this test
 			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.t.TempDir()}
 			out, err := cmd.CombinedOutput()
 			cancel()
-			if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), k.Flag()) && k.Flag() != config.PoolMode {
+			if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), flag) && k.Flag() != config.PoolMode {
 				p.t.Errorf("%s --%s=%s is no fault there as it is in a file: %v\n%s", k.Program, k.Flag(), value, err, out)
 			}
 		}

@@ -22,6 +22,27 @@ func Flags(f *pflag.FlagSet, workers bool) {
 	}
 }
 
+// keyNote is the annotation of a flag whose key stands in a section of the file.
+const keyNote = "dspex key"
+
+// InSection has these flags read their keys from a section of the file: those that other programs have under the same name, with another
+// meaning. shared are the flags that mean the same everywhere.
+func InSection(flags *pflag.FlagSet, section string, shared ...string) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(shared, f.Name) {
+			f.Annotations = map[string][]string{keyNote: {section + "." + f.Name}}
+		}
+	})
+}
+
+// keyOf is the flag as settings name it.
+func keyOf(f *pflag.Flag) string {
+	if named := f.Annotations[keyNote]; len(named) > 0 {
+		return named[0]
+	}
+	return f.Name
+}
+
 // natsFlags are those of the connection: their variables are the ones that the nats command line reads.
 var natsFlags = map[string]string{
 	"server": "NATS_URL", "user": "NATS_USER", "password-file": "NATS_PASSWORD_FILE", "creds": "NATS_CREDS", "nkey": "NATS_NKEY",
@@ -42,13 +63,13 @@ func Variable(flag string) string {
 	if name := ownVariables[flag]; name != "" {
 		return name
 	}
-	return "DSPEX_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return "DSPEX_" + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(flag))
 }
 
 // TellVariables adds each flag's variable to its help.
 func TellVariables(flags *pflag.FlagSet) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		if name := Variable(f.Name); name != "" && !f.Hidden && !strings.Contains(f.Usage, "[$") {
+		if name := Variable(keyOf(f)); name != "" && !f.Hidden && !strings.Contains(f.Usage, "[$") {
 			f.Usage += " [$" + name + "]"
 		}
 	})
@@ -78,7 +99,7 @@ func Set(flags *pflag.FlagSet, env func(string) string, dir string) (*File, erro
 
 func fromEnvironment(flags *pflag.FlagSet, env func(string) string) (wrong []error) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		name := Variable(f.Name)
+		name := Variable(keyOf(f))
 		if name == "" || f.Changed || f.Hidden {
 			return
 		}
@@ -93,12 +114,14 @@ func fromEnvironment(flags *pflag.FlagSet, env func(string) string) (wrong []err
 
 // fromFile sets what the file has for this program; what it has for others does not count here.
 func fromFile(flags *pflag.FlagSet, file *File) (wrong []error) {
+	own := map[string]*pflag.Flag{}
+	flags.VisitAll(func(f *pflag.Flag) { own[keyOf(f)] = f })
 	for _, s := range file.Settings {
-		f := flags.Lookup(s.Flag)
+		f := own[s.Flag]
 		if f == nil || f.Changed || f.Hidden {
 			continue
 		}
-		if err := flags.Set(s.Flag, s.Text); err != nil {
+		if err := flags.Set(f.Name, s.Text); err != nil {
 			wrong = append(wrong, Problem{file.Path, s.At, fmt.Sprintf("%s must be a value of type %s, got %q", s.Key, f.Value.Type(), s.Text)})
 		}
 		file.counts = append(file.counts, s.Flag)
@@ -115,13 +138,13 @@ func (f *File) Locate(err error) error {
 	for i, line := range lines {
 		name, rest, _ := strings.Cut(strings.TrimPrefix(line, "--"), " ")
 		at := slices.IndexFunc(f.Settings, func(s Setting) bool {
-			return s.Flag == strings.TrimSuffix(name, ":") && slices.Contains(f.counts, s.Flag)
+			return s.Flag[strings.LastIndexByte(s.Flag, '.')+1:] == strings.TrimSuffix(name, ":") && slices.Contains(f.counts, s.Flag)
 		})
 		if !strings.HasPrefix(line, "--") || at < 0 {
 			continue
 		}
 		s := f.Settings[at]
-		lines[i] = Problem{f.Path, f.innermost(s, rest), s.Key + strings.TrimPrefix(name, s.Flag) + " " + rest}.Error()
+		lines[i] = Problem{f.Path, f.innermost(s, rest), s.Key + strings.TrimPrefix(name, strings.TrimSuffix(name, ":")) + " " + rest}.Error()
 	}
 	if located := strings.Join(lines, "\n"); located != err.Error() {
 		return errors.New(located)
@@ -148,6 +171,21 @@ func (f *File) innermost(s Setting, text string) Place {
 	}
 	look(f.inline[s.Flag], 0)
 	return at
+}
+
+// Env is env with what the file has in place of variables that are not set.
+func (f *File) Env(env func(string) string) func(string) string {
+	return func(name string) string {
+		if text := env(name); text != "" {
+			return text
+		}
+		for _, s := range f.Settings {
+			if Variable(s.Flag) == name {
+				return s.Text
+			}
+		}
+		return ""
+	}
 }
 
 // KeyOf is a flag as the file spells it.

@@ -205,7 +205,7 @@ func TestTheExampleIsAFileWithoutFaults(t *testing.T) {
 		switch rest, ok := strings.CutPrefix(line, "# "); {
 		case strings.HasPrefix(line, "# All other settings"):
 			inside = true
-		case inside && ok && regexp.MustCompile(`^[a-z_]+: `).MatchString(rest):
+		case inside && ok && regexp.MustCompile(`^([a-z_]+:\s|  [a-z])`).MatchString(rest):
 			all.WriteString(rest)
 		}
 	}
@@ -218,6 +218,13 @@ func TestTheSchemaHasEveryKeyAndNoOther(t *testing.T) {
 	s := Schema()
 	properties, _ := s["properties"].(map[string]any)
 	for name := range known {
+		if own, ok := strings.CutPrefix(name, Section+"."); ok {
+			section, _ := properties[Section].(map[string]any)
+			if of, _ := section["properties"].(map[string]any); of[strings.ReplaceAll(own, "-", "_")] == nil {
+				t.Errorf("%s is missing", name)
+			}
+			continue
+		}
 		if properties[strings.ReplaceAll(name, "-", "_")] == nil {
 			t.Errorf("%s is missing", name)
 		}

@@ -37,7 +37,25 @@ var Keys = func() (keys []Key) {
 }()
 
 // Programs are those that read the file.
-var Programs = []string{"dispatcher", "worker-host", "dspex dev"}
+var Programs = []string{"dispatcher", "worker-host", Gateway, "dspex dev"}
+
+// Gateway is the program whose own keys stand in the section gateway; those in Shared stand beside it.
+const Gateway = "dspex gateway"
+
+// Section is of the keys of Gateway.
+const Section = "gateway"
+
+// Shared are the flags of Gateway that other programs have, too.
+var Shared = []string{"traces-endpoint", "traces-ratio", "trace-url", FileFlag}
+
+// KeyName is the key of a program's flag in the file.
+func KeyName(program, flag string) string {
+	name := strings.ReplaceAll(flag, "-", "_")
+	if program == Gateway && !slices.Contains(Shared, flag) {
+		return Section + "." + name
+	}
+	return name
+}
 
 // known are the names that a file may have, as the flags spell them.
 var known = func() map[string]bool {
@@ -83,7 +101,7 @@ var old = map[string]string{
 }
 
 // sections are the keys whose value is a map of keys.
-var sections = []string{"circuit_breaker", "error_handler", "python_bridge"}
+var sections = []string{"circuit_breaker", "error_handler", Section, "python_bridge"}
 
 // inline are the flags that name a file, or hold its content: the file may have it as a map.
 var inline = []string{"lm", "job-defaults"}

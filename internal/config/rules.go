@@ -21,6 +21,7 @@ type rule struct {
 	pattern     *regexp.Regexp
 	like        string // an example of the pattern
 	address     bool   // HOST:PORT
+	none        bool   // or the word none
 }
 
 const day = 24 * time.Hour
@@ -77,7 +78,9 @@ var rules = map[string]rule{
 
 	"jobs-size": bytes, "results-size": bytes, "dlq-size": bytes, "batches-size": bytes, "objects-size": bytes, "object-max": bytes, "tenant-objects": bytes,
 
-	"listen": address, "metrics": address,
+	"listen": address, "metrics": address, "gateway.listen": address, "http": {address: true, none: true},
+
+	"gateway.max-body": between(1024, 64<<20), "gateway.max-requests": between(1, 1<<20),
 }
 
 // judge is why a value must not be that, nil if it may.
@@ -102,7 +105,7 @@ func judge(flag, text string) error {
 		}
 	case r.pattern != nil && !r.pattern.MatchString(text):
 		return fmt.Errorf("must be a whole number and a unit, such as %s, got %q", r.like, text)
-	case r.address:
+	case r.address && !(r.none && text == "none"):
 		if _, _, err := net.SplitHostPort(text); err != nil {
 			return fmt.Errorf("must be HOST:PORT, got %q", text)
 		}

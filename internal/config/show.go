@@ -54,13 +54,16 @@ func Show(program string, file *File, env func(string) string) []Effective {
 
 // Schema is the JSON schema of a file, for editors.
 func Schema() map[string]any {
-	properties := map[string]any{}
+	properties, nested := map[string]any{}, map[string]map[string]any{Section: {}}
 	for _, k := range Keys {
-		if _, there := properties[k.Name]; !there {
-			properties[k.Name] = schemaOf(k)
+		in, name := properties, k.Name
+		if own, ok := strings.CutPrefix(name, Section+"."); ok {
+			in, name = nested[Section], own
+		}
+		if _, there := in[name]; !there {
+			in[name] = schemaOf(k)
 		}
 	}
-	nested := map[string]map[string]any{}
 	for _, table := range []map[string]string{aliases, old} {
 		for name, flag := range table {
 			of := schemaOf(Key{Name: strings.ReplaceAll(flag, "-", "_"), Kind: kindOf(flag), Help: helpOf(flag)})
@@ -133,7 +136,7 @@ func (k Key) value() (any, bool) {
 // Example is a file with the settings that people change first, and all others as comments.
 func Example() string {
 	var b strings.Builder
-	b.WriteString(`# Settings of dispatcher, worker-host and "dspex dev". A flag wins over its variable, a variable over this file,
+	b.WriteString(`# Settings of dispatcher, worker-host, "dspex gateway" and "dspex dev". A flag wins over its variable, a variable over this file,
 # this file over the preset that pool_mode names. "dspex config check" checks it, "dspex config show" shows the effective settings.
 
 # development, test or production: a preset for the pool; the settings below override it.
@@ -164,6 +167,7 @@ error_handler:
 
 # All other settings, with their defaults:
 `)
+	var below strings.Builder
 	written := map[string]bool{"pool_mode": true, "workers": true, "overflow": true, "checkout_timeout": true, "operation_timeout": true, "lm": true,
 		"breaker_failures": true, "breaker_successes": true, "breaker_timeout": true, "error_rate_threshold": true, "alert_destinations": true}
 	for _, k := range Keys {
@@ -171,9 +175,13 @@ error_handler:
 			continue
 		}
 		written[k.Name] = true
+		if name, ok := strings.CutPrefix(k.Name, Section+"."); ok {
+			below.WriteString("#\n#   # " + inKeys(k.Help) + k.comment() + "\n#   " + name + ": " + k.example() + "\n")
+			continue
+		}
 		b.WriteString("\n# " + inKeys(k.Help) + k.comment() + "\n# " + k.Name + ": " + k.example() + "\n")
 	}
-	return b.String()
+	return b.String() + "\n# Those of dspex gateway, besides the broker's and those of traces:\n# " + Section + ":\n" + below.String()
 }
 
 var flagInText = regexp.MustCompile(`--([a-z]+(?:-[a-z]+)*)`)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/insight"
 )
 
 // noticeEach is the time between two checks of a job that the user waits for; the first comes after it, too.
@@ -40,8 +41,7 @@ func watch(ctx context.Context, a *cli.App, c *dspex.Client, job dspex.JobRef) *
 				return
 			case <-tick.C:
 			}
-			found, err := c.GetJob(ctx, job)
-			if text := waitsFor(found, err); text != "" && ctx.Err() == nil {
+			if text := reason(ctx, c, job); text != "" && ctx.Err() == nil {
 				fmt.Fprint(a.Err, cli.ClearLine+a.Paint(a.Err, cli.Dim, fmt.Sprintf("%s  %s", cli.Span(time.Since(began)), text)))
 				shown = true
 			}
@@ -49,6 +49,20 @@ func watch(ctx context.Context, a *cli.App, c *dspex.Client, job dspex.JobRef) *
 	})
 	return n
 }
+
+// reason is what a job waits for, as far as the user may see it.
+func reason(ctx context.Context, c *dspex.Client, job dspex.JobRef) string {
+	found, err := c.GetJob(ctx, job)
+	if err != nil || found.Status != dspex.JobQueued && found.Status != dspex.JobRetrying {
+		return waitsFor(found, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, noticeLook) // whoever is no operator gets no answers
+	defer cancel()
+	return string(found.Status) + ": " + insight.Explain(insight.Look(ctx, c, found)).Why
+}
+
+// noticeLook is the time for what only operators may read.
+const noticeLook = time.Second
 
 // stop ends the notice and waits until nothing is drawn any more.
 func (n *notice) stop() {
@@ -64,12 +78,10 @@ func waitsFor(found dspex.Job, err error) string {
 	switch {
 	case err == nil:
 		switch found.Status {
-		case dspex.JobQueued:
-			return "queued: it waits for its turn in the session, or for a free worker"
 		case dspex.JobRunning:
 			return fmt.Sprintf("attempt %d runs", max(found.Attempts, 1))
-		case dspex.JobRetrying:
-			return fmt.Sprintf("attempt %d failed, the next one follows", found.Attempts)
+		case dspex.JobQueued, dspex.JobRetrying:
+			return insight.Explain(insight.Facts{Job: found}).Why
 		}
 		return ""
 	case errors.As(err, &e) && e.Code == dspex.CodeJobUnknown:

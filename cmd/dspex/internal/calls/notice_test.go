@@ -15,7 +15,7 @@ func TestWhatAJobWaitsForIsSaid(t *testing.T) {
 		err  error
 		want string
 	}{
-		"queued":        {dspex.Job{Status: dspex.JobQueued}, nil, "its turn"},
+		"queued":        {dspex.Job{Status: dspex.JobQueued, JobRef: dspex.JobRef{Session: "s"}}, nil, "its turn"},
 		"running":       {dspex.Job{Status: dspex.JobRunning, Attempts: 2}, nil, "attempt 2 runs"},
 		"retrying":      {dspex.Job{Status: dspex.JobRetrying, Attempts: 1}, nil, "attempt 1 failed"},
 		"not stored":    {dspex.Job{}, &dspex.Error{Code: dspex.CodeJobUnknown}, "not stored"},

@@ -33,10 +33,16 @@ var counted = regexp.MustCompile(`^q[0-9]+$`)
 // ofWhichQueue says of a counted id that is unknown that jobs of sessions and anonymous jobs are counted apart.
 func ofWhichQueue(job dspex.JobRef, err error) error {
 	e, ok := errors.AsType[*dspex.Error](err)
-	if !ok || e.Code != dspex.CodeJobUnknown || !counted.MatchString(job.ID) {
+	if !ok || e.Code != dspex.CodeJobUnknown {
 		return err
 	}
 	failure := *e
+	if !counted.MatchString(job.ID) {
+		if job.Session == "" {
+			failure.Hint = "if " + job.ID + " belongs to a session, name it with --session; " + e.Hint
+		}
+		return &failure
+	}
 	failure.Hint = "jobs of sessions and anonymous jobs are counted apart: name the session of " + job.ID + " with --session, if it has one"
 	if job.Session != "" {
 		failure.Hint = "jobs of sessions and anonymous jobs are counted apart: leave --session out if " + job.ID + " is anonymous; `dspex jobs list` shows both"

@@ -37,6 +37,9 @@ func inFlags(e *dspex.Error) *dspex.Error {
 		again = "in " + e.RetryAfter.String()
 	}
 	own.Hint = wireWords.Replace(strings.ReplaceAll(e.Hint, "retry after retry_after_ms", "try again "+again))
+	if strings.Contains(own.Hint, "(WithJobID)") {
+		own.Hint = ofALostReply(e.Job)
+	}
 	own.Hint = option.ReplaceAllStringFunc(own.Hint, func(text string) string {
 		if name := strings.TrimPrefix(text, "options."); slices.Contains(options, name) {
 			return flag(name)
@@ -44,6 +47,18 @@ func inFlags(e *dspex.Error) *dspex.Error {
 		return text
 	})
 	return &own
+}
+
+// ofALostReply is what to do when a reply did not come in time.
+func ofALostReply(job dspex.JobRef) string {
+	if job.ID == "" {
+		return "the job may still run; with --job ID its outcome can be fetched, and a repeat is safe"
+	}
+	of := job.ID
+	if job.Session != "" {
+		of += " --session " + job.Session
+	}
+	return "the job may still run: `dspex jobs wait " + of + "` waits for its outcome"
 }
 
 func flag(option string) string { return "--" + strings.ReplaceAll(option, "_", "-") }

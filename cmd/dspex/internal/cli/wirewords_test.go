@@ -51,6 +51,17 @@ func TestEveryOptionIsAFlagOfCall(t *testing.T) {
 }
 
 // TestHintsHaveNoWordOfTheWireLeft reads the hints of the service. A wire word that a hint has must be in the table.
+func TestALostReplyHasTheCommandThatWaitsForItsJob(t *testing.T) {
+	lost := &dspex.Error{Hint: "the job may still run; with a job id of your own (WithJobID) its outcome can be fetched, and a repeat is safe", Job: dspex.JobRef{Session: "s", ID: "j"}}
+	if got := inFlags(lost).Hint; got != "the job may still run: `dspex jobs wait j --session s` waits for its outcome" {
+		t.Error(got)
+	}
+	lost.Job = dspex.JobRef{}
+	if got := inFlags(lost).Hint; !strings.Contains(got, "with --job ID") {
+		t.Error(got)
+	}
+}
+
 func TestHintsHaveNoWordOfTheWireLeft(t *testing.T) {
 	hint, wire := regexp.MustCompile(`WithHint\("((?:[^"\\]|\\.)*)"`), regexp.MustCompile(`\b(?:options\.[a-z_]+|retry_after_ms|wait_ms|timeout_ms)\b`)
 	found := 0
@@ -59,6 +70,17 @@ func TestHintsHaveNoWordOfTheWireLeft(t *testing.T) {
 			found++
 			if left := wire.FindString(inFlags(&dspex.Error{Hint: strings.ReplaceAll(m[1], "%s", "Dspex-Deadline")}).Hint); left != "" {
 				t.Errorf("%s: %s is left of the hint %q", path, left, m[1])
+			}
+		}
+	}
+	goHint, goWord := regexp.MustCompile(`Hint(?: =|:) "((?:[^"\\]|\\.)*)"`), regexp.MustCompile(`\bWith[A-Z]`)
+	for path, text := range programtest.Sources(t, "../../../..", ".go") {
+		for _, m := range goHint.FindAllStringSubmatch(text, -1) {
+			found++
+			for _, job := range []dspex.JobRef{{}, {Session: "s", ID: "j"}} {
+				if left := goWord.FindString(inFlags(&dspex.Error{Hint: m[1], Job: job}).Hint); left != "" && !strings.HasPrefix(path, "cmd/") {
+					t.Errorf("%s: a Go function is left of the hint %q", path, m[1])
+				}
 			}
 		}
 	}

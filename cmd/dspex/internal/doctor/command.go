@@ -9,7 +9,7 @@ import (
 // Command is `dspex doctor`.
 func Command(a *cli.App) *cobra.Command {
 	var probe, local, fix bool
-	var path string
+	var path, monitor string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Diagnose this machine, the broker and the deployment",
@@ -26,7 +26,7 @@ Exit status: 0 nothing is wrong, or all of it was mended; 1 something is. Warnin
 		Example: "  dspex doctor\n  dspex doctor --local          # without a broker\n  dspex doctor --fix\n  dspex doctor -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor{app: a, path: path, probe: probe, fix: fix}
+			d := &doctor{app: a, path: path, monitor: monitor, probe: probe, fix: fix}
 			d.machine(cmd.Context())
 			if !local {
 				d.deployment(cmd.Context())
@@ -39,5 +39,6 @@ Exit status: 0 nothing is wrong, or all of it was mended; 1 something is. Warnin
 	f.BoolVar(&fix, "fix", false, "mend what is safe")
 	f.BoolVar(&probe, "probe", false, "call each language model of the file of settings once, through the deployment")
 	f.StringVar(&path, "path", ".", "directory of your modules")
+	f.StringVar(&monitor, "monitor", "", "address of the broker's monitoring (default: http://127.0.0.1:8222, for a broker on this machine)")
 	return cmd
 }

@@ -13,15 +13,6 @@ import (
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
-	"github.com/dspex/dspex/internal/link"
-)
-
-const (
-	patience    = 10 * time.Second // of one check
-	leastBytes  = 1 << 20          // that a request may have at the broker
-	slowBroker  = 20 * time.Millisecond
-	probeFor    = time.Minute
-	fewestFiles = 4096 // that a process may open
 )
 
 // deployment checks the broker and what is behind it.
@@ -43,29 +34,17 @@ func (d *doctor) deployment(ctx context.Context) {
 		return
 	}
 	defer nc.Close()
-	d.broker(nc)
+	d.broker(ctx, nc)
 	c := dspex.New(nc)
 	d.service(ctx, c, denials)
-	d.operation(ctx, c, denials)
+	d.operation(ctx, c, nc, denials)
 	if js, err := jetstream.New(nc); !d.denied(ctx, "streams", err) {
+		d.account(ctx, js)
 		d.stored(ctx, js)
 	}
+	d.permissions()
 	if d.probe {
 		d.probes(ctx, c)
-	}
-}
-
-func (d *doctor) broker(nc *nats.Conn) {
-	if err := link.CheckVersion(nc); err != nil {
-		d.add("broker", Wrong, "upgrade it", "%v", err)
-	} else {
-		d.fine("broker", "nats-server %s", nc.ConnectedServerVersion())
-	}
-	if most := nc.MaxPayload(); most < leastBytes {
-		d.add("broker", Warning, "set max_payload in its configuration: 1MB at least, 8MB for large sessions", "max_payload is %d bytes", most)
-	}
-	if rtt, err := nc.RTT(); err == nil && rtt > slowBroker {
-		d.add("broker", Warning, "each job takes several round trips: put hosts close to the broker", "a round trip takes %v", rtt.Round(time.Millisecond))
 	}
 }
 
@@ -106,7 +85,7 @@ func because(denials <-chan error) string {
 }
 
 // operation checks what operators see.
-func (d *doctor) operation(ctx context.Context, c *dspex.Client, denials <-chan error) {
+func (d *doctor) operation(ctx context.Context, c *dspex.Client, nc *nats.Conn, denials <-chan error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	hosts, err := c.Admin().Hosts(ctx)
@@ -117,6 +96,8 @@ func (d *doctor) operation(ctx context.Context, c *dspex.Client, denials <-chan 
 		return
 	}
 	d.hosts(hosts)
+	d.clocks(hosts)
+	d.versions(nc, hosts)
 	if breakers, err := c.Admin().Breakers(ctx); !d.denied(ctx, "breakers", err) {
 		for _, b := range breakers {
 			if b.State != dspex.BreakerClosed {
@@ -165,7 +146,7 @@ func (d *doctor) hosts(hosts dspex.Hosts) {
 		d.add("leader", Wrong, "start a dispatcher, or read its log", "no dispatcher leads: nothing is assigned")
 		return
 	}
-	d.fine("hosts", "%d worker-hosts, %d partitions, %s leads", len(hosts.Hosts), hosts.Partitions, hosts.Leader)
+	d.fine("hosts", "worker-hosts: %d, partitions: %d, %s leads", len(hosts.Hosts), hosts.Partitions, hosts.Leader)
 }
 
 // probes calls each language model once.

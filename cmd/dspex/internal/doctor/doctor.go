@@ -4,9 +4,20 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+)
+
+const (
+	patience    = 10 * time.Second // of one check
+	leastBytes  = 1 << 20          // that a request may have at the broker
+	slowBroker  = 20 * time.Millisecond
+	probeFor    = time.Minute
+	fewestFiles = 4096            // that a process may open
+	lookFor     = 4 * time.Second // the broker does not answer what is not permitted
 )
 
 // Level is how bad a finding is.
@@ -37,7 +48,11 @@ type doctor struct {
 	path     string
 	probe    bool
 	fix      bool
+	monitor  string   // address of the broker's monitoring
 	profiles []string // that the file of settings names
+	mayNot   []string // checks that this user may not make
+
+	interpreter string // Python's, of the file of settings or its variable
 
 	secretFiles []string // that settings and variables name
 	findings    []Finding
@@ -69,9 +84,24 @@ func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 	case ctx.Err() != nil:
 		d.add(check, Warning, "", "not checked: %v", ctx.Err())
 	default:
+		d.mayNot = append(d.mayNot, check)
 		d.add(check, Note, "an operator may check it: docs/operations.md, Permissions", "not checked: %v", err)
 	}
 	return true
+}
+
+// unseen reports whether a check of the broker's objects failed, and adds that to the findings.
+func (d *doctor) unseen(check string, err error) bool {
+	if err != nil {
+		d.mayNot = append(d.mayNot, check)
+		d.add(check, Note, "it needs the permissions of a dispatcher: docs/operations.md, Permissions", "not checked: %v", err)
+	}
+	return err != nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 var colours = map[Level]string{Fine: cli.Green, Note: cli.Dim, Warning: cli.Yellow, Wrong: cli.Red, Fixed: cli.Green}

@@ -45,7 +45,7 @@ func TestWhatIsWrongWithHostsIsFound(t *testing.T) {
 		"versions":   {with(func(h *dspex.HostInfo) { h.Engine = "dspy 3.3" }), "versions", "dspy 3.3 on b", Warning},
 		"leaderless": {leaderless, "leader", "no dispatcher leads", Wrong},
 		"orphans":    {orphans, "partitions", "5 of 64", Warning},
-		"fine":       {with(func(*dspex.HostInfo) {}), "hosts", "2 worker-hosts", Fine},
+		"fine":       {with(func(*dspex.HostInfo) {}), "hosts", "worker-hosts: 2", Fine},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := on(new(bytes.Buffer), nil)

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package doctor
 
@@ -15,4 +15,13 @@ func (d *doctor) limits() {
 		return
 	}
 	d.fine("limits", "a process may open %d files", files.Cur)
+}
+
+// roomOf is the room on the disk of a directory, in bytes.
+func roomOf(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, err
+	}
+	return int64(fs.Bavail) * int64(fs.Bsize), nil //nolint:gosec,unconvert // their types differ between systems
 }

@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyenv"
@@ -21,6 +21,8 @@ func (d *doctor) machine(ctx context.Context) {
 	d.settings()
 	d.secrets()
 	d.python(ctx)
+	d.environment(ctx)
+	d.disks()
 	d.limits()
 	cpus := runtime.NumCPU()
 	d.add("size", Note, "CPU-bound programs: about one worker a processor; programs that wait for models: 2 to 3, with many slots each",
@@ -49,6 +51,9 @@ func (d *doctor) settings() {
 		d.add("settings", Warning, "", "%s", w)
 	}
 	for _, s := range file.Settings {
+		if s.Flag == "python" {
+			d.interpreter = s.Text
+		}
 		if slices.Contains(secretFlags, s.Flag) {
 			d.secretFiles = append(d.secretFiles, s.Text)
 		}
@@ -84,10 +89,8 @@ var oldestPython = [2]int{3, 11}
 func (d *doctor) python(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	name := d.app.Env("DSPEX_PYTHON")
-	if name == "" {
-		name = "python3"
-	}
+	name := cli.FirstOf(d.app.Env(config.Variable("python")), d.interpreter, "python3")
+	d.interpreter = name
 	out, err := exec.CommandContext(ctx, name, "-c", "import sys, json; print(json.dumps(list(sys.version_info[:3])))").Output() //nolint:gosec // the user's own interpreter
 	var version [3]int
 	if err == nil {
@@ -108,9 +111,4 @@ func (d *doctor) python(ctx context.Context) {
 			break
 		}
 	}
-}
-
-func exists(file string) bool {
-	_, err := os.Stat(file)
-	return err == nil
 }

@@ -19,16 +19,7 @@ const (
 	missingFor   = 10 * time.Second
 	leftoverFor  = 3 * time.Second
 	missingPause = 250 * time.Millisecond
-	lookFor      = 4 * time.Second // the broker does not answer what is not permitted
 )
-
-// unseen reports whether a check of the broker's objects failed, and adds that to the findings.
-func (d *doctor) unseen(check string, err error) bool {
-	if err != nil {
-		d.add(check, Note, "it needs the permissions of a dispatcher: docs/operations.md, Permissions", "not checked: %v", err)
-	}
-	return err != nil
-}
 
 // stored checks the streams and buckets, and the consumers of partitions.
 func (d *doctor) stored(ctx context.Context, js jetstream.JetStream) {

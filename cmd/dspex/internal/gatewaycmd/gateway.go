@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/gateway"
 	"github.com/dspex/dspex/internal/logfeed"
@@ -25,6 +28,7 @@ func Command(a *cli.App) *cobra.Command {
 	var cfg gateway.Config
 	var tenants []string
 	var traces tracing.Config
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
 	cmd := &cobra.Command{
 		Use:   "gateway",
 		Short: "Serve HTTP for clients without NATS: jobs, sessions, health and numbers, described by /openapi.json",
@@ -32,19 +36,31 @@ func Command(a *cli.App) *cobra.Command {
 them, read partial output as it comes, health and numbers. /openapi.json describes it all; docs/http.md has examples. Clients of
 OpenAI find models, chat completions and responses under /v1.
 
+Its settings may stand in the section gateway of the file of settings, which also has the broker's address.
+
 It prints one line "ready URL" when it listens, and runs until it is interrupted. It connects to the broker as every command
 does, and may do what its user may. Without --tokens it listens on the loopback interface only, and whoever is there is that user.
 With --tokens ("dspex tokens" makes the file) each request needs one, and the tokens of a tenant use its --tenant connection.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens), traces.Complete(a.Env)); err != nil {
+			file, wrong := config.Set(own, a.Env, ".")
+			if cfg.MaxBody == 0 || cfg.MaxRequests == 0 { // the zero value means the default there
+				wrong = errors.Join(wrong, errors.New("--max-body and --max-requests must be more than 0"))
+			}
+			found := errors.Join(cfg.Check(), checkTenants(tenants, cfg.Tokens), traces.Complete(a.Env))
+			if err := errors.Join(wrong, file.Locate(found)); err != nil {
 				return cli.Usage("%v", err)
 			}
+			for _, w := range file.Warnings {
+				fmt.Fprintln(a.Err, w)
+			}
+			from := *a
+			from.Env = brokerOf(file, a.Env)
 			defer daemon.Tune(a.Env)()
-			return serve(cmd.Context(), a, cfg, tenants, traces)
+			return serve(cmd.Context(), &from, cfg, tenants, traces)
 		},
 	}
-	f := cmd.Flags()
+	f := own
 	f.StringVar(&cfg.Listen, "listen", gateway.DefaultListen, "HOST:PORT to listen on; port 0 takes a free one")
 	f.Int64Var(&cfg.MaxBody, "max-body", gateway.DefaultMaxBody, "largest body of a request in bytes")
 	f.IntVar(&cfg.MaxRequests, "max-requests", gateway.DefaultMaxRequests, "concurrent requests; more are refused with 429")
@@ -55,7 +71,29 @@ With --tokens ("dspex tokens" makes the file) each request needs one, and the to
 	f.StringVar(&cfg.Key, "tls-key", "", "file of the certificate's key")
 	traces.RequestFlags(f)
 	f.StringVar(&cfg.TraceURL, "trace-url", "", gateway.TraceURLHelp)
+	config.Flags(f, false)
+	config.InSection(f, config.Section, config.Shared...)
+	config.TellVariables(f)
+	cmd.Flags().AddFlagSet(f)
 	return cmd
+}
+
+// brokerOf is env, with what the file has of the broker's address and credentials. A password is in a file of its own there.
+func brokerOf(file *config.File, env func(string) string) func(string) string {
+	of := file.Env(env)
+	return func(name string) string {
+		if text := env(name); text != "" || !strings.HasPrefix(name, "NATS_") {
+			return text
+		}
+		if path := of("NATS_PASSWORD_FILE"); name == "NATS_PASSWORD" && path != "" {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return "" // the broker refuses it
+			}
+			return strings.TrimRight(string(text), "\r\n")
+		}
+		return of(name)
+	}
 }
 
 func checkTenants(named []string, file string) error {

@@ -18,7 +18,7 @@ import (
 func Config(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "config", Short: "Check and show the file of settings", Args: cobra.NoArgs,
-		Long: `Check and show the file of settings of dispatcher, worker-host and dspex dev: dspex.yaml or dspex.toml in the working
+		Long: `Check and show the file of settings of dispatcher, worker-host, dspex gateway and dspex dev: dspex.yaml or dspex.toml in the working
 directory, or the one that --config or $DSPEX_CONFIG names. "dspex init" writes one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -93,8 +93,8 @@ func configShow(a *cli.App) *cobra.Command {
 		Example: "  dspex config show --origin\n  dspex config show --for dispatcher -o json",
 		RunE: func(*cobra.Command, []string) error {
 			of := program
-			if of == "dev" {
-				of = "dspex dev"
+			if of == "dev" || of == "gateway" {
+				of = "dspex " + of
 			}
 			f, err := file(a, named)
 			if err != nil {
@@ -102,7 +102,7 @@ func configShow(a *cli.App) *cobra.Command {
 			}
 			shown := withoutSecrets(config.Show(of, f, a.Env))
 			if len(shown) == 0 {
-				return cli.Usage("--for must be dispatcher, worker-host or dev, got %q", program)
+				return cli.Usage("--for must be dispatcher, worker-host, gateway or dev, got %q", program)
 			}
 			if !a.Text() {
 				return a.Say(shown)
@@ -124,7 +124,7 @@ func configShow(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&named, config.FileFlag, "", "file of settings (default: dspex.yaml or dspex.toml in the working directory) [$DSPEX_CONFIG]")
-	cmd.Flags().StringVar(&program, "for", "worker-host", "dispatcher, worker-host or dev")
+	cmd.Flags().StringVar(&program, "for", "worker-host", "dispatcher, worker-host, gateway or dev")
 	cmd.Flags().BoolVar(&origin, "origin", false, "show the source of each value")
 	return cmd
 }

@@ -1,0 +1,116 @@
+package doctor
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/natstest"
+)
+
+// TestTheBrokersSettingsAreReadFromItsMonitoring: a broker that writes to the disk later than it accepts is found, and one with little room.
+func TestTheBrokersSettingsAreReadFromItsMonitoring(t *testing.T) {
+	for always, want := range map[bool]Level{true: Fine, false: Warning} {
+		s := natstest.Run(t, func(o *server.Options) {
+			o.HTTPHost, o.HTTPPort, o.SyncAlways, o.SyncInterval = "127.0.0.1", -1, always, time.Minute
+		})
+		d := on(new(bytes.Buffer), nil)
+		d.monitor = "http://" + s.MonitorAddr().String()
+		d.monitored(t.Context(), natstest.Connect(t, s))
+		if !has(d, "broker", want, "sync_interval is ") {
+			t.Errorf("%v: %+v", always, d.findings)
+		}
+		d = on(new(bytes.Buffer), nil)
+		d.monitored(t.Context(), natstest.Connect(t, s))
+		if !has(d, "broker", Note, "--monitor") {
+			t.Errorf("another broker's monitoring counts for this one: %+v", d.findings)
+		}
+	}
+	d := on(new(bytes.Buffer), nil)
+	d.monitor = "http://" + natstest.FreeAddress(t)
+	d.monitored(t.Context(), natstest.Connect(t, natstest.Run(t)))
+	if !has(d, "broker", Warning, "--monitor: ") {
+		t.Errorf("%+v", d.findings)
+	}
+}
+
+func TestAnAccountThatIsNearlyFullIsFound(t *testing.T) {
+	for _, of := range []struct {
+		stored, most int64
+		level        Level
+		part         string
+	}{{5 << 30, -1, Fine, "5.0 GiB stored; the account has no limit"}, {5 << 30, 10 << 30, Fine, "5.0 GiB stored, of 10.0 GiB"}, {9 << 30, 10 << 30, Warning, "9.0 GiB stored, of 10.0 GiB"}} {
+		d := on(new(bytes.Buffer), nil)
+		if d.stores(of.stored, of.most); !has(d, "storage", of.level, of.part) {
+			t.Errorf("got %+v", d.findings)
+		}
+	}
+	js, err := jetstream.New(natstest.Connect(t, natstest.Run(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := on(new(bytes.Buffer), nil)
+	if d.account(t.Context(), js); !has(d, "storage", Fine, "0 B stored") {
+		t.Errorf("got %+v", d.findings)
+	}
+	without, err := jetstream.New(natstest.Connect(t, natstest.Run(t, func(o *server.Options) { o.JetStream = false })))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d = on(new(bytes.Buffer), nil)
+	if d.account(t.Context(), without); !has(d, "storage", Wrong, "JetStream is not enabled") {
+		t.Errorf("got %+v", d.findings)
+	}
+}
+
+func TestClocksThatAreOffAreFound(t *testing.T) {
+	d := on(new(bytes.Buffer), nil)
+	d.clocks(dspex.Hosts{Raw: json.RawMessage(`{"hosts": [{"host": "a", "clock_off_ms": 1}, {"host": "b", "clock_off_ms": -3600000}, {"host": "c"}]}`)})
+	if !has(d, "clocks", Warning, "the clock of host b is off by -1h0m0s") || len(d.findings) != 1 {
+		t.Errorf("got %+v", d.findings)
+	}
+	d = on(new(bytes.Buffer), nil)
+	d.clocks(dspex.Hosts{Raw: json.RawMessage(`{"hosts": [{"host": "a", "clock_off_ms": 1}]}`)})
+	if !has(d, "clocks", Fine, "within") {
+		t.Errorf("got %+v", d.findings)
+	}
+	now := time.Now()
+	d = on(new(bytes.Buffer), nil)
+	d.ownClock(now, now.Add(time.Second), now.Add(2*time.Second))
+	if len(d.findings) > 0 {
+		t.Errorf("a slow answer is no wrong clock: %+v", d.findings)
+	}
+	d.ownClock(now, now.Add(-time.Minute), now)
+	if !has(d, "clocks", Warning, "the clock of this machine is off by 1m0s") {
+		t.Errorf("got %+v", d.findings)
+	}
+}
+
+// TestWhatIsOnThisMachineIsChecked: room and packages; one without an environment is a note.
+func TestWhatIsOnThisMachineIsChecked(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	d := on(new(bytes.Buffer), map[string]string{"HOME": t.TempDir()})
+	d.disks()
+	d.environment(t.Context())
+	if !has(d, "disk", Fine, "free for temporary files") && !has(d, "disk", Warning, "make room") || !has(d, "dspy", Note, "dspex env sync") {
+		t.Errorf("got %+v", d.findings)
+	}
+}
+
+func TestWhatWasNotPermittedIsSummedUp(t *testing.T) {
+	d := on(new(bytes.Buffer), nil)
+	d.denied(t.Context(), "hosts", jetstream.ErrStreamNotFound)
+	d.unseen("streams", jetstream.ErrStreamNotFound)
+	if d.permissions(); !has(d, "permissions", Note, "hosts, streams") {
+		t.Errorf("got %+v", d.findings)
+	}
+	d = on(new(bytes.Buffer), nil)
+	if d.permissions(); !has(d, "permissions", Fine, "operators") {
+		t.Errorf("got %+v", d.findings)
+	}
+}
