@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script/*.txtar: each is a session at a terminal, against a stand-in for dspex behind a real broker.
-// In the scripts, UNTOUCHED_URL is a stand-in that none of them changes, EMPTY_URL is a broker without dspex, NOBODY_URL an address where
-// nothing listens, and DENYING_URL a broker whose user me (password pw) may publish to no subject of dspex.
+// In the scripts UNTOUCHED_URL is a stand-in that none of them changes, and EMPTY_URL a broker without dspex. NOBODY_URL is an address where
+// nothing listens. DENYING_URL is a broker whose user me (password pw) may publish to no subject of dspex.
 func TestScripts(t *testing.T) {
 	served, empty := natstest.Run(t), natstest.Run(t)
 	denying := natstest.Run(t, func(o *server.Options) {

@@ -103,7 +103,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	case err != nil:
 		t.Errorf("err must be nil, got %v; %+v, %v, was %+v", err, is, err, was)
 	case is.Subject != was.Subject:
-		t.Errorf("is.Subject must be was.Subject, got %v; %+v, %v, was %+v", is.Subject, is, err, was)
+		t.Errorf("is.Subject: got %v, want %v; %+v, %v, was %+v", is.Subject, was.Subject, is, err, was)
 	case string(is.Data) != "waits":
 		t.Errorf(`string(is.Data) must be "waits", got %v; %+v, %v, was %+v`, string(is.Data), is, err, was)
 	case !is.Time.Equal(was.Time):
@@ -125,7 +125,7 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 	case err != nil:
 		t.Errorf("err must be nil, got %v; %+v, %v", err, r, err)
 	case r.Stream != identity:
-		t.Errorf("r.Stream must be life, got %v; %+v, %v", r.Stream, r, err)
+		t.Errorf("r.Stream: got %v, want %v; %+v, %v", r.Stream, identity, r, err)
 	case r.Stream == created:
 		t.Errorf("r.Stream must not be created; %+v, %v", r, err)
 	case r.LastSequence != 7:
@@ -149,8 +149,8 @@ func TestARestoreIsWhatWasCopied(t *testing.T) {
 }
 
 // TestAnOutcomeThatItsRecordDoesNotKnowIsLeftOut, if it came after the copy of the records had begun.
-// A consumer of nats-server looks for the next job that waits for its acknowledgement by counting sequences, and its stream stands
-// still meanwhile: between a job of the copy and one from after the restore there must not be more than it counts in a moment.
+// A consumer of nats-server finds the next job that waits for its acknowledgement by counting sequences, and its stream stands still
+// meanwhile. So the gap between a job of the copy and one from after the restore must be small.
 func TestARestoredQueueGoesOnBehindItsLastJobOfTheCopy(t *testing.T) {
 	from, _ := deployed(t)
 	dir := filepath.Join(t.TempDir(), "copy")

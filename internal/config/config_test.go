@@ -236,8 +236,13 @@ func TestTheSchemaHasEveryKeyAndNoOther(t *testing.T) {
 	}
 	engine, _ := properties["engine"].(map[string]any)
 	size, _ := properties["pool_size"].(map[string]any)
-	if !reflect.DeepEqual(engine["enum"], []string{"dspy", "stub"}) || engine["default"] != "dspy" || size["minimum"] != 1.0 || size["maximum"] != 256.0 {
-		t.Errorf("what a value may be is missing: %v %v", engine, size)
+	for name, row := range map[string]struct{ got, want any }{
+		"engine.enum": {engine["enum"], []string{"dspy", "stub"}}, "engine.default": {engine["default"], "dspy"},
+		"pool_size.minimum": {size["minimum"], 1.0}, "pool_size.maximum": {size["maximum"], 256.0},
+	} {
+		if !reflect.DeepEqual(row.got, row.want) {
+			t.Errorf("%s: got %v, want %v", name, row.got, row.want)
+		}
 	}
 	if s["additionalProperties"] != false {
 		t.Error("other keys are allowed")
@@ -278,8 +283,14 @@ func TestWhatIsRightIsSetBesideWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	file, err := Set(f, nothing, "")
-	if err == nil || strings.Count(err.Error(), "\n") != 1 || w.workers != 7 || len(file.Settings) != 1 {
-		t.Errorf("%v; workers %d, %+v", err, w.workers, file)
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("got %v, want two errors", err)
+	}
+	if w.workers != 7 {
+		t.Errorf("workers: got %d, want 7", w.workers)
+	}
+	if len(file.Settings) != 1 {
+		t.Errorf("settings: got %+v, want one", file.Settings)
 	}
 }
 

@@ -26,9 +26,9 @@ func (d *gatherDialer) Dial(network, address string) (net.Conn, error) {
 	return gather(c), nil
 }
 
-// gathered is a connection that lets everybody who is about to write do so before it makes the system call. The NATS client
-// flushes as soon as a goroutine has published, before the next one that is ready gets to run: a worker-host that brings
-// dozens of jobs forward at the same time made a system call for every second message, a quarter of its processor time.
+// gathered is a connection that lets all goroutines that are about to write do so before it makes the system call. The NATS client
+// flushes as soon as a goroutine has published, before the next one that is ready gets to run. So a worker-host with dozens of jobs at
+// the same time made a system call for every second message: a quarter of its processor time.
 //
 // No time passes on purpose: with nobody else ready the write goes out at once.
 type gathered struct {

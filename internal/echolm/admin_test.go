@@ -84,7 +84,7 @@ func TestLastShowsTheLatestPromptsWithTheirMessages(t *testing.T) {
 	p := got.Prompts[0]
 	switch {
 	case p.Number != ringSize+20:
-		t.Errorf("p.Number must be ringSize+20, got %v; newest: %+v", p.Number, p)
+		t.Errorf("p.Number: got %v, want %v; newest: %+v", p.Number, ringSize+20, p)
 	case p.Turn != 2:
 		t.Errorf("p.Turn must be 2, got %v; newest: %+v", p.Turn, p)
 	case p.Messages[3].Content != "question 119":
@@ -123,7 +123,7 @@ func TestALargePromptKeepsItsLatestMessages(t *testing.T) {
 	case len(p.Messages) != 1:
 		t.Errorf("len(p.Messages) must be 1, got %v; left out %d, kept %d, shortened %v", len(p.Messages), p.LeftOut, len(p.Messages), p.Shortened)
 	case len(p.Messages[0].Content) != maxKept:
-		t.Errorf("len(p.Messages[0].Content) must be maxKept, got %v; left out %d, kept %d, shortened %v", len(p.Messages[0].Content), p.LeftOut, len(p.Messages), p.Shortened)
+		t.Errorf("len(p.Messages[0].Content): got %v, want %v; left out %d, kept %d, shortened %v", len(p.Messages[0].Content), maxKept, p.LeftOut, len(p.Messages), p.Shortened)
 	case !p.Shortened:
 		t.Errorf("must hold: p.Shortened; left out %d, kept %d, shortened %v", p.LeftOut, len(p.Messages), p.Shortened)
 	}

@@ -69,11 +69,11 @@ func TestManySlowRequestsWaitAtTheSameTime(t *testing.T) {
 		all.Wait()
 		switch got := s.Stats(); {
 		case time.Since(begin) != time.Second:
-			t.Errorf("time.Since(begin) must be time.Second, got %v; took %v, stats %+v", time.Since(begin), time.Since(begin), got)
+			t.Errorf("time.Since(begin): got %v, want %v; took %v, stats %+v", time.Since(begin), time.Second, time.Since(begin), got)
 		case got.Peak != users:
-			t.Errorf("got.Peak must be users, got %v; took %v, stats %+v", got.Peak, time.Since(begin), got)
+			t.Errorf("got.Peak: got %v, want %v; took %v, stats %+v", got.Peak, users, time.Since(begin), got)
 		case got.Answered != users:
-			t.Errorf("got.Answered must be users, got %v; took %v, stats %+v", got.Answered, time.Since(begin), got)
+			t.Errorf("got.Answered: got %v, want %v; took %v, stats %+v", got.Answered, users, time.Since(begin), got)
 		case got.InFlight != 0:
 			t.Errorf("got.InFlight must be 0, got %v; took %v, stats %+v", got.InFlight, time.Since(begin), got)
 		}

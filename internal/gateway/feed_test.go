@@ -25,7 +25,7 @@ func TestAFeedKeepsTheLatestPiecesWithinItsBound(t *testing.T) {
 	case kept < feedBytes/2:
 		t.Errorf("kept must be >= feedBytes/2, got %v; %d bytes are kept, the next is %d, ended %v", kept, kept, next, ended)
 	case next != pieces:
-		t.Errorf("next must be pieces, got %v; %d bytes are kept, the next is %d, ended %v", next, kept, next, ended)
+		t.Errorf("next: got %v, want %v; %d bytes are kept, the next is %d, ended %v", next, pieces, kept, next, ended)
 	case ended:
 		t.Errorf("must not hold: ended; %d bytes are kept, the next is %d, ended %v", kept, next, ended)
 	}

@@ -146,7 +146,7 @@ func TestFailuresAreProblemsWithTheContractsCodes(t *testing.T) {
 		case a.StatusCode != c.status:
 			t.Errorf("a.StatusCode: got %v, want %v; %s: %d %v %s", a.StatusCode, c.status, c.body, a.StatusCode, a.Header, a.text)
 		case a.body["status"] != float64(c.status):
-			t.Errorf(`a.body["status"] must be float64(c.status), got %v; %s: %d %v %s`, a.body["status"], c.body, a.StatusCode, a.Header, a.text)
+			t.Errorf(`a.body["status"]: got %v, want %v; %s: %d %v %s`, a.body["status"], float64(c.status), c.body, a.StatusCode, a.Header, a.text)
 		case a.body["error_category"] != c.category:
 			t.Errorf(`a.body["error_category"]: got %v, want %v; %s: %d %v %s`, a.body["error_category"], c.category, c.body, a.StatusCode, a.Header, a.text)
 		case a.body["code"] != c.code:

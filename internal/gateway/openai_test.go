@@ -173,8 +173,9 @@ func TestAProgramIsAModel(t *testing.T) {
 				jobs := fake.Jobs()
 				last := jobs[len(jobs)-1]
 				asked, _ := json.Marshal(last.Args["inputs"])
-				if c.asked != "" && (last.Command != "execute_program" || last.Session != "bob" || last.Args["program_id"] != "p1" || string(asked) != c.asked) {
-					t.Errorf("%+v", last)
+				got := [...]any{last.Command, last.Session, last.Args["program_id"], string(asked)}
+				if want := [...]any{"execute_program", "bob", "p1", c.asked}; c.asked != "" && got != want {
+					t.Errorf("the job: got %v, want %v", got, want)
 				}
 			}
 		})

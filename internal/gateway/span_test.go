@@ -85,8 +85,9 @@ func TestARequestHasASpanBelowItsClientsAndAboveItsJobs(t *testing.T) {
 		if span == nil || root == nil || len(all) != 2 {
 			t.Fatalf("%d spans: %v", len(all), all)
 		}
-		if hex.EncodeToString(span.GetParentSpanId()) != above || hex.EncodeToString(span.GetTraceId()) != trace || span.GetKind() != spans.Span_SPAN_KIND_SERVER || span.GetName() != "POST /v1/sessions/{session}/jobs" {
-			t.Errorf("%v", span)
+		got := [...]any{hex.EncodeToString(span.GetParentSpanId()), hex.EncodeToString(span.GetTraceId()), span.GetKind(), span.GetName()}
+		if want := [...]any{above, trace, spans.Span_SPAN_KIND_SERVER, "POST /v1/sessions/{session}/jobs"}; got != want {
+			t.Errorf("parent, trace, kind and name: got %v, want %v", got, want)
 		}
 		if len(root.GetParentSpanId()) != 0 || hex.EncodeToString(root.GetTraceId()) != rootTrace {
 			t.Errorf("%v", root)

@@ -83,9 +83,9 @@ func TestEveryProviderWorksFromAFile(t *testing.T) {
 		case secret != nil && secret != canary:
 			t.Errorf("must not hold: secret != nil && secret != canary; %s: %v", name, p)
 		case p["name"] != name:
-			t.Errorf(`p["name"] must be name, got %v; %s: %v`, p["name"], name, p)
+			t.Errorf(`p["name"]: got %v, want %v; %s: %v`, p["name"], name, name, p)
 		case p["model"] != f.Profiles[name].Model:
-			t.Errorf(`p["model"] must be f.Profiles[name].Model, got %v; %s: %v`, p["model"], name, p)
+			t.Errorf(`p["model"]: got %v, want %v; %s: %v`, p["model"], f.Profiles[name].Model, name, p)
 		}
 	}
 	if m, e := r.Default(); e != nil || profile(t, m.Profile)["name"] != "openai" {
@@ -163,7 +163,7 @@ func TestSetLMFindsTheProviderOfAModelAndItsKeyHere(t *testing.T) {
 		case e == nil:
 			t.Errorf("e must not be nil; %s: %v", name, e)
 		case e.Code != jobs.CodeLMUnknown:
-			t.Errorf("e.Code must be jobs.CodeLMUnknown, got %v; %s: %v", e.Code, name, e)
+			t.Errorf("e.Code: got %v, want %v; %s: %v", e.Code, jobs.CodeLMUnknown, name, e)
 		case e.Expected == "":
 			t.Errorf(`e.Expected must not be ""; %s: %v`, name, e)
 		case e.Retryable:

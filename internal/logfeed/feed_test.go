@@ -68,8 +68,12 @@ func TestTheLastLinesOfEachLevelAreKept(t *testing.T) {
 		log.Info(fmt.Sprint("i", i)) //nolint:sloglint // told apart by it
 	}
 	log.Warn("last")
-	if got := f.messages(1000, 0, maxAnswer); len(got) != kept+2 || got[0] != "first" || got[1] != "i50" || got[kept+1] != "last" {
-		t.Errorf("%d lines: %q", len(got), got)
+	got := f.messages(1000, 0, maxAnswer)
+	if len(got) != kept+2 {
+		t.Fatalf("got %d lines, want %d: %q", len(got), kept+2, got)
+	}
+	if ends := [...]string{got[0], got[1], got[kept+1]}; ends != [...]string{"first", "i50", "last"} {
+		t.Errorf("the first two lines and the last: got %q, want first, i50, last", ends)
 	}
 	for _, c := range []struct {
 		most, level, room int
@@ -223,8 +227,16 @@ func TestLinesThatWereDroppedAreReported(t *testing.T) {
 	f.mu.Unlock()
 	log.Info("too many")
 	m, err := lines.NextMsg(10 * time.Second)
-	if err != nil || m.Subject != "dspex.log.worker-host.warn" || !strings.Contains(string(m.Data), `"message":"log_lines_dropped"`) || !strings.Contains(string(m.Data), `{"lines":1}`) {
-		t.Fatalf("%v, %v", m, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Subject != "dspex.log.worker-host.warn" {
+		t.Errorf("subject: got %s, want dspex.log.worker-host.warn", m.Subject)
+	}
+	for _, part := range []string{`"message":"log_lines_dropped"`, `{"lines":1}`} {
+		if !strings.Contains(string(m.Data), part) {
+			t.Errorf("the line must have %s, got %s", part, m.Data)
+		}
 	}
 }
 

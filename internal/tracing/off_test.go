@@ -13,8 +13,16 @@ func TestATracerThatIsOffAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		of, parent := off.Of(job)
 		root, above := off.Root(job.Traceparent)
-		if of.Sampled() || parent.Sampled() || root.Sampled() || above.Sampled() || root.Traceparent() != "" || off.Prompts() {
-			t.Error("there is a span")
+		for at, c := range [...]tracing.Context{of, parent, root, above} {
+			if c.Sampled() {
+				t.Errorf("span %d is sampled", at)
+			}
+		}
+		if got := root.Traceparent(); got != "" {
+			t.Errorf("traceparent: got %s, want none", got)
+		}
+		if off.Prompts() {
+			t.Error("prompts are requested")
 		}
 		off.RecordAs(of, parent, tracing.Span{Name: "x"})
 		off.RecordWorkerSpans(of, job.Stored, job.Stored, nil)

@@ -152,7 +152,7 @@ func whole(t *testing.T, c *dspex.Client) {
 	for i, r := range all {
 		switch {
 		case r.Index != i:
-			t.Fatalf("r.Index must be i, got %v; result %d is %s", r.Index, i, r.Raw)
+			t.Fatalf("r.Index: got %v, want %v; result %d is %s", r.Index, i, i, r.Raw)
 		case r.ID != fmt.Sprintf("row-%d", i):
 			t.Fatalf(`r.ID: got %v, want %v; result %d is %s`, r.ID, fmt.Sprintf("row-%d", i), i, r.Raw)
 		case r.Status != dspex.JobSucceeded:

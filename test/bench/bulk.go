@@ -100,8 +100,8 @@ func measureBulk(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// bulkOwn are the parts that only jobs of batches have: what makes the submission durable and is read when the jobs' turn comes, what keeps
-// the results, and the look whether an id that was chosen has an outcome, without which a job could have two.
+// bulkOwn are the parts that only jobs of batches have. The jobs are stored with the submission and read at their turn, and their results
+// are kept. A chosen id is looked up, because it may have an outcome already.
 var bulkOwn = []part{
 	{"jobs stored, 128 together", "chunk", 1.0 / batch.MaxChunk}, {"jobs read, 128 together", "open", 1.0 / batch.MaxChunk},
 	{"look at a chosen id", "look", 1}, {"results kept, 128 together", "keep", 1.0 / batch.MaxChunk},

@@ -1,7 +1,7 @@
 //go:build chaos
 
-// Package chaos runs a whole deployment as operators run it (three brokers with the shipped accounts, two dispatchers, three
-// worker-hosts, two tenants, all of them processes), breaks it at random for a while, and checks the history that its clients saw.
+// Package chaos runs a whole deployment as operators run it: three brokers with the shipped accounts, two dispatchers, three worker-hosts
+// and two tenants, all of them processes. It breaks it at random for a while, and checks the history that its clients saw.
 // `make chaos` runs it for ten minutes. It is not one of the tests of `make test`: a nats-server of a cluster that is killed and cut
 // off again and again may need longer to become healthy than a test may wait.
 package chaos

@@ -305,7 +305,7 @@ func (r reply) refused(t *testing.T, category, code, path string) {
 	case e.Expected == "":
 		t.Errorf(`e.Expected must not be ""; path %q, expected %q, retryable %v: want the path %q and what was expected`, e.Path, e.Expected, *e.Retryable, path)
 	case e.Path != path:
-		t.Errorf("e.Path must be path, got %v; path %q, expected %q, retryable %v: want the path %q and what was expected", e.Path, e.Path, e.Expected, *e.Retryable, path)
+		t.Errorf("e.Path: got %v, want %v; path %q, expected %q, retryable %v: want the path %q and what was expected", e.Path, path, e.Path, e.Expected, *e.Retryable, path)
 	}
 }
 

@@ -76,8 +76,14 @@ func TestPing(t *testing.T) {
 			if current, _ := got["current_session"].(string); current != session || r.Engine != engine {
 				t.Errorf("session %v, engine %s", got["current_session"], r.Engine)
 			}
-			if where := r.Session; session != "" && where.Worker != got["worker_id"] || session == "" && r.RanOn.Worker != got["worker_id"] {
-				t.Errorf("the worker calls itself %v", got["worker_id"])
+			worker := ""
+			if session != "" {
+				worker = r.Session.Worker
+			} else {
+				worker = r.RanOn.Worker
+			}
+			if worker != got["worker_id"] {
+				t.Errorf("worker: got %s, want %v", worker, got["worker_id"])
 			}
 		}
 	})

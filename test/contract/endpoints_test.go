@@ -50,7 +50,7 @@ func TestACallOfASessionGetsItsReply(t *testing.T) {
 	case h.Get("Dspex-Partial") != "":
 		t.Errorf(`h.Get("Dspex-Partial") must be "", got %v; headers %v`, h.Get("Dspex-Partial"), h)
 	case h.Get("Content-Type") != jsonType:
-		t.Errorf(`h.Get("Content-Type") must be jsonType, got %v; headers %v`, h.Get("Content-Type"), h)
+		t.Errorf(`h.Get("Content-Type"): got %v, want %v; headers %v`, h.Get("Content-Type"), jsonType, h)
 	}
 	if again := stub.call(t, "endpoints_1", "predict", m{"question": "And of Spain?"}); again.Session.State != "warm" && again.Session.State != "restored" {
 		t.Errorf("the second call found the state %q", again.Session.State)
@@ -94,19 +94,19 @@ func TestAPublishedJobIsAcknowledgedAnsweredAndCanBeFetched(t *testing.T) {
 			o, stored := stub.wait(t, session, job)
 			switch {
 			case r.Job != job:
-				t.Errorf("r.Job must be job, got %v; %s: %+v, fetched %+v %+v", r.Job, endpoint, r, o, stored)
+				t.Errorf("r.Job: got %v, want %v; %s: %+v, fetched %+v %+v", r.Job, job, endpoint, r, o, stored)
 			case stored.Job != job:
-				t.Errorf("stored.Job must be job, got %v; %s: %+v, fetched %+v %+v", stored.Job, endpoint, r, o, stored)
+				t.Errorf("stored.Job: got %v, want %v; %s: %+v, fetched %+v %+v", stored.Job, job, endpoint, r, o, stored)
 			case o.Outcome != "succeeded":
 				t.Errorf(`o.Outcome must be "succeeded", got %v; %s: %+v, fetched %+v %+v`, o.Outcome, endpoint, r, o, stored)
 			case o.Attempts != 1:
 				t.Errorf("o.Attempts must be 1, got %v; %s: %+v, fetched %+v %+v", o.Attempts, endpoint, r, o, stored)
 			case o.Job != job:
-				t.Errorf("o.Job must be job, got %v; %s: %+v, fetched %+v %+v", o.Job, endpoint, r, o, stored)
+				t.Errorf("o.Job: got %v, want %v; %s: %+v, fetched %+v %+v", o.Job, job, endpoint, r, o, stored)
 			case o.Session != session:
-				t.Errorf("o.Session must be session, got %v; %s: %+v, fetched %+v %+v", o.Session, endpoint, r, o, stored)
+				t.Errorf("o.Session: got %v, want %v; %s: %+v, fetched %+v %+v", o.Session, session, endpoint, r, o, stored)
 			case stored.Result.(m)["x"] != endpoint:
-				t.Errorf(`stored.Result.(m)["x"] must be endpoint, got %v; %s: %+v, fetched %+v %+v`, stored.Result.(m)["x"], endpoint, r, o, stored)
+				t.Errorf(`stored.Result.(m)["x"]: got %v, want %v; %s: %+v, fetched %+v %+v`, stored.Result.(m)["x"], endpoint, endpoint, r, o, stored)
 			}
 		}
 	}

@@ -279,13 +279,13 @@ func TestTheStatesOfAJob(t *testing.T) {
 			if o.Outcome == state {
 				switch {
 				case o.Attempts != attempts:
-					t.Errorf("o.Attempts must be attempts, got %v; %s: %+v, want %d attempts and no reply yet", o.Attempts, job, o, attempts)
+					t.Errorf("o.Attempts: got %v, want %v; %s: %+v, want %d attempts and no reply yet", o.Attempts, attempts, job, o, attempts)
 				case o.Reply != nil:
 					t.Errorf("o.Reply must be nil, got %v; %s: %+v, want %d attempts and no reply yet", o.Reply, job, o, attempts)
 				case o.Session != session:
-					t.Errorf("o.Session must be session, got %v; %s: %+v, want %d attempts and no reply yet", o.Session, job, o, attempts)
+					t.Errorf("o.Session: got %v, want %v; %s: %+v, want %d attempts and no reply yet", o.Session, session, job, o, attempts)
 				case o.Job != job:
-					t.Errorf("o.Job must be job, got %v; %s: %+v, want %d attempts and no reply yet", o.Job, job, o, attempts)
+					t.Errorf("o.Job: got %v, want %v; %s: %+v, want %d attempts and no reply yet", o.Job, job, job, o, attempts)
 				}
 				return
 			}

@@ -154,22 +154,31 @@ func (p provoked) check(t *testing.T, e *dspex.Error) {
 	t.Helper()
 	switch {
 	case e.Category != p.category:
-		t.Errorf("e.Category must be p.category, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Category, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+		t.Errorf("e.Category: got %v, want %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Category, p.category, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	case e.Code != p.code:
-		t.Errorf("e.Code must be p.code, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Code, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+		t.Errorf("e.Code: got %v, want %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Code, p.code, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	case e.Retryable != p.retry:
-		t.Errorf("e.Retryable must be p.retry, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Retryable, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+		t.Errorf("e.Retryable: got %v, want %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.Retryable, p.retry, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	case e.RetryAfter != p.after:
-		t.Errorf("e.RetryAfter must be p.after, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.RetryAfter, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+		t.Errorf("e.RetryAfter: got %v, want %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.RetryAfter, p.after, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	case e.PythonType != p.python:
-		t.Errorf("e.PythonType must be p.python, got %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.PythonType, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
+		t.Errorf("e.PythonType: got %v, want %v; %s: %s %s, retryable %v after %v, %q: want %+v", e.PythonType, p.python, p.name, e.Category, e.Code, e.Retryable, e.RetryAfter, e.PythonType, p)
 	}
 	ran := p.category != dspex.ErrInitialization && p.category != dspex.ErrSystem
-	if e.Severity == "" || e.RecoveryStrategy == "" || ran && (e.Attempt != 1 || e.Worker == "") {
-		t.Errorf("%s: severity %q, strategy %q, attempt %d, worker %q", p.name, e.Severity, e.RecoveryStrategy, e.Attempt, e.Worker)
+	if e.Severity == "" || e.RecoveryStrategy == "" {
+		t.Errorf("%s: got severity %q and strategy %q, want both", p.name, e.Severity, e.RecoveryStrategy)
 	}
-	if !strings.Contains(e.Traceback, p.where) || len(e.Traceback) > 32<<10 || p.python != "" && e.Traceback == "" && strings.HasPrefix(p.code, "user") {
-		t.Errorf("%s: traceback %q", p.name, e.Traceback)
+	if ran && (e.Attempt != 1 || e.Worker == "") {
+		t.Errorf("%s: got attempt %d of worker %q, want attempt 1 of a worker", p.name, e.Attempt, e.Worker)
+	}
+	if !strings.Contains(e.Traceback, p.where) {
+		t.Errorf("%s: the traceback must have %q, got %q", p.name, p.where, e.Traceback)
+	}
+	if n := len(e.Traceback); n > 32<<10 {
+		t.Errorf("%s: the traceback must have at most 32 KiB, got %d bytes", p.name, n)
+	}
+	if p.python != "" && e.Traceback == "" && strings.HasPrefix(p.code, "user") {
+		t.Errorf("%s: there is no traceback", p.name)
 	}
 	text, err := json.Marshal(e)
 	if err != nil {

@@ -308,7 +308,7 @@ func TestTheLanguageModelOfASessionAndOfAll(t *testing.T) {
 		case r.Outputs()["status"] != "configured":
 			t.Fatalf(`r.Outputs()["status"] must be "configured", got %v; %s %v`, r.Outputs()["status"], r.Raw, err)
 		case r.Outputs()["model"] != model:
-			t.Fatalf(`r.Outputs()["model"] must be model, got %v; %s %v`, r.Outputs()["model"], r.Raw, err)
+			t.Fatalf(`r.Outputs()["model"]: got %v, want %v; %s %v`, r.Outputs()["model"], model, r.Raw, err)
 		case r.Outputs()["temperature"] != 0.7:
 			t.Fatalf(`r.Outputs()["temperature"] must be 0.7, got %v; %s %v`, r.Outputs()["temperature"], r.Raw, err)
 		}

@@ -54,8 +54,12 @@ func TestASteadyCallerIsServedBesideTheNastiestPrograms(t *testing.T) {
 		args := dspex.Args{"program_id": n.program, "inputs": map[string]any{}}
 		_, err := c.Execute(ctx, "nasty", "execute_program", args, dspex.WithMaxRetries(0), dspex.WithTimeout(time.Minute))
 		e, _ := errors.AsType[*dspex.Error](err)
-		if err != nil && e == nil || (e == nil) != (n.code == "") || e != nil && e.Code != n.code {
-			t.Errorf("%s: %v, want %q", n.program, err, n.code)
+		got := ""
+		if e != nil {
+			got = e.Code
+		}
+		if err != nil && e == nil || got != n.code {
+			t.Errorf("%s: got %q (%v), want %q", n.program, got, err, n.code)
 		}
 	}
 	close(done)

@@ -115,7 +115,7 @@ func (f openAIFound) check(t *testing.T) {
 	case f.Response.Session == "":
 		t.Errorf(`f.Response.Session must not be ""; responses %+v`, f.Response)
 	case f.Response.Session != f.Response.Next:
-		t.Errorf("f.Response.Session must be f.Response.Next, got %v; responses %+v", f.Response.Session, f.Response)
+		t.Errorf("f.Response.Session: got %v, want %v; responses %+v", f.Response.Session, f.Response.Next, f.Response)
 	case f.Response.Status != "completed":
 		t.Errorf(`f.Response.Status must be "completed", got %v; responses %+v`, f.Response.Status, f.Response)
 	case f.Response.Tokens == 0:

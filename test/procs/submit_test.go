@@ -43,9 +43,9 @@ func stored(ctx context.Context, t *testing.T, c *dspex.Client, n, sessions int)
 	return known
 }
 
-// TestJobsTogetherAreStoredAllOrNoneWhoeverDies kills the broker and the dispatcher while jobs of six sessions are submitted together. Every second
-// submission is given up when its answer does not come at once; the others are submitted again until it does. A job that ran twice, alone or out
-// of order shows in its session's list.
+// TestJobsTogetherAreStoredAllOrNoneWhoeverDies kills the broker and the dispatcher while jobs of six sessions are submitted together.
+// Every second submission is given up when its answer does not come at once; the others are submitted again until it does. A job that ran
+// twice, alone or out of order shows in its session's list.
 func TestJobsTogetherAreStoredAllOrNoneWhoeverDies(t *testing.T) {
 	const groups, sessions = 160, 6
 	b, url := newBroker(t)

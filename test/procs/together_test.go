@@ -67,7 +67,7 @@ func TestJobsRunAtOnceInAllSlotsAndInAllOverflowWorkers(t *testing.T) {
 			case stats.PoolSize != c.hosts*c.workers:
 				t.Errorf("stats.PoolSize: got %v, want %v; %+v %v", stats.PoolSize, c.hosts*c.workers, stats, err)
 			case stats.ActiveWorkers != stats.PoolSize:
-				t.Errorf("stats.ActiveWorkers must be stats.PoolSize, got %v; %+v %v", stats.ActiveWorkers, stats, err)
+				t.Errorf("stats.ActiveWorkers: got %v, want %v; %+v %v", stats.ActiveWorkers, stats.PoolSize, stats, err)
 			}
 		})
 	}

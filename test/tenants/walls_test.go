@@ -209,11 +209,11 @@ func TestStatisticsAreTheTenants(t *testing.T) {
 		after, afterThere := read(mine), read(theirs)
 		switch {
 		case after.Requests != before.Requests+4:
-			t.Errorf("after.Requests must be before.Requests+4, got %v; %s: %+v, before %+v", after.Requests, us, after, before)
+			t.Errorf("after.Requests: got %v, want %v; %s: %+v, before %+v", after.Requests, before.Requests+4, us, after, before)
 		case after.Errors != before.Errors+1:
-			t.Errorf("after.Errors must be before.Errors+1, got %v; %s: %+v, before %+v", after.Errors, us, after, before)
+			t.Errorf("after.Errors: got %v, want %v; %s: %+v, before %+v", after.Errors, before.Errors+1, us, after, before)
 		case after.Sessions != before.Sessions+3:
-			t.Errorf("after.Sessions must be before.Sessions+3, got %v; %s: %+v, before %+v", after.Sessions, us, after, before)
+			t.Errorf("after.Sessions: got %v, want %v; %s: %+v, before %+v", after.Sessions, before.Sessions+3, us, after, before)
 		case after.Size != 1:
 			t.Errorf("after.Size must be 1, got %v; %s: %+v, before %+v", after.Size, us, after, before)
 		}
@@ -264,8 +264,11 @@ func TestAQuotaHoldsOneTenantBackAndNobodyElse(t *testing.T) {
 	}
 	until(t, "the bound of jobs is reached", func() bool {
 		r := acme.ask("dspex.rpc.anonymous", command("echo", nil))
-		if !r.OK && (r.Error.Code != "tenant_quota" || !r.Error.Retryable || r.Error.RetryAfter <= 0) {
-			t.Fatalf("%+v", r.Error)
+		if !r.OK && r.Error.Code != "tenant_quota" {
+			t.Fatalf("code: got %s, want tenant_quota", r.Error.Code)
+		}
+		if !r.OK && (!r.Error.Retryable || r.Error.RetryAfter <= 0) {
+			t.Fatalf("retryable %t after %v, want after a time", r.Error.Retryable, r.Error.RetryAfter)
 		}
 		return !r.OK
 	})
