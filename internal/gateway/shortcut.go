@@ -41,7 +41,7 @@ func (g *Gateway) shortcut(next http.Handler) http.Handler {
 			return
 		}
 		h := w.Header()
-		h["Content-Type"], h[contract.HeaderJob], h["Dspex-Attempt"] = []string{a.Type}, []string{a.Job}, []string{a.Attempt}
+		h["Content-Type"], h[contract.HeaderJob], h[contract.HeaderAttempt] = []string{a.Type}, []string{a.Job}, []string{a.Attempt}
 		_, _ = w.Write(a.reply)
 	})
 }

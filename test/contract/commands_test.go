@@ -76,7 +76,7 @@ func TestPing(t *testing.T) {
 			if current, _ := got["current_session"].(string); current != session || r.Engine != engine {
 				t.Errorf("session %v, engine %s", got["current_session"], r.Engine)
 			}
-			worker := ""
+			var worker string
 			if session != "" {
 				worker = r.Session.Worker
 			} else {

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // TraceID is the place of a trace's id in an address.
@@ -124,11 +124,14 @@ func address(page, done string, keys ...string) string {
 // chosenTenant is the tenant that an operator views, "" for all. The service decides whether it may be named.
 func chosenTenant(r *http.Request) string {
 	c, err := r.Cookie(tenantCookie)
-	if err != nil || !tenantName.MatchString(c.Value) {
+	if err != nil || !validTenant(c.Value) {
 		return ""
 	}
 	return c.Value
 }
+
+// validTenant reports whether name has the form of a tenant's name, which is that of a session id.
+func validTenant(name string) bool { return contract.ValidSession(name) }
 
 func asError(err error) *dspex.Error {
 	e, _ := errors.AsType[*dspex.Error](err)
@@ -140,6 +143,3 @@ const (
 	tokenCookie  = "dspex_token"
 	tenantCookie = "dspex_tenant"
 )
-
-// tenantName is the form of a tenant's name.
-var tenantName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

@@ -72,7 +72,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) chooseTenant(w http.ResponseWriter, r *http.Request) {
 	name := r.PostFormValue("tenant")
-	if name != "" && !tenantName.MatchString(name) {
+	if name != "" && !validTenant(name) {
 		refuse(w, http.StatusBadRequest, "No such tenant", "A tenant's name has 1 to 64 letters, digits, _ and -.")
 		return
 	}

@@ -27,7 +27,7 @@ type Access struct {
 const SessionArgument = "dspex_session"
 
 // SessionHeader names the session of calls that name none, over HTTP.
-const SessionHeader = "Dspex-Session"
+const SessionHeader = contract.HeaderSession
 
 const instructions = `Tools run commands of dspex. Calls with the same ` + SessionArgument + ` share state and run one at a time, in the order accepted; without one a call has no state.
 What takes long is for submit_job, which answers at once, and wait_job; both survive restarts.`

@@ -70,7 +70,7 @@ func jobOf(r *http.Request, c Caller, session string) dspex.JobRef {
 }
 
 // SessionHeader names the session of a request.
-const SessionHeader = "Dspex-Session"
+const SessionHeader = contract.HeaderSession
 
 // sessionFor chooses the session: one that the request names in one of the ways, "" if it names none.
 func sessionFor(r *http.Request, c Caller, named map[string]string, user string) (string, *failure) {

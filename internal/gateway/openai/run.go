@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // answer is an answer in the form of one endpoint.
@@ -36,7 +37,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, known map[string]
 		failed(err).write(w)
 		return
 	}
-	w.Header().Set("Dspex-Job", job.ID)
+	w.Header().Set(contract.HeaderJob, job.ID)
 	out := of(p, job)
 	if p.stream {
 		if f := s.streamed(r.Context(), c, m, out.streamTo(newEvents(w))); f != nil {
