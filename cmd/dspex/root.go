@@ -68,6 +68,7 @@ func rootCommand(a *cli.App) *cobra.Command {
 		ops.Audit(a), ops.Backup(a), ops.Restore(a), cli.WithoutOutput(gatewaycmd.Command(a)), gatewaycmd.Tokens(a), cli.WithoutOutput(gatewaycmd.MCP(a)))
 	group(root, "Without a deployment:", cli.WithoutOutput(cli.WithoutBroker(local.Dev(a))), cli.WithoutOutput(cli.WithoutBroker(demo.Command(a))),
 		cli.WithoutBroker(local.Init(a)), cli.WithoutBroker(local.Config(a)), local.Env(a), cli.WithoutOutput(cli.WithoutBroker(local.EchoLM(a))), cli.WithoutBroker(versionCommand(a)), cli.WithoutOutput(cli.WithoutBroker(manCommand(a))))
+	cli.Complete(a, root)
 	return root
 }
 

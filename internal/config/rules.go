@@ -187,6 +187,17 @@ func (r rule) describe(of map[string]any, kind string) {
 	}
 }
 
+// Words are the values of flags that have one of some.
+func Words() map[string][]string {
+	all := map[string][]string{}
+	for flag, r := range rules {
+		if r.words != nil {
+			all[flag] = r.words
+		}
+	}
+	return all
+}
+
 // Refused are values that a file must not have for these flags. Programs must refuse them as well.
 func Refused() map[string]string {
 	values := map[string]string{}

@@ -47,6 +47,8 @@ type Config struct {
 	Env        func(string) string // variables that profiles and modules name; default os.Getenv
 	// ProbeEach is the time between two probes of the broker; default 10 s.
 	ProbeEach time.Duration
+	// Hurry ends the grace of running jobs at the end when it is closed; nil: nobody does.
+	Hurry <-chan struct{}
 	// Ready is called with where clients connect, once requests will be answered.
 	Ready func(Info)
 	// Reload replaces the workers when a Python file of the modules changes.
@@ -70,6 +72,7 @@ type Info struct {
 	Off    bool   // there is no pool
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
+	Busy   func() int               // slots that are taken
 	Models []string                 // names of the LM profiles
 	Mode   string                   // of tests, "" if there is none
 	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side

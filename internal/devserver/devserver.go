@@ -165,6 +165,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 			cancel(workersFailed(err))
 			return
 		}
+		info.Busy = func() int { return cfg.Workers*cfg.Slots - w.pool.Free() }
 		info.Took["first_worker"] = time.Since(began)
 		cfg.Log.Info("started", info.took())
 		if cfg.Ready != nil {
@@ -236,8 +237,24 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 		data.Close()
 		return nil
 	}
-	run("worker-host", func(ctx context.Context) error { defer data.Close(); return h.Run(ctx) })
+	run("worker-host", func(ctx context.Context) error { defer data.Close(); return runHost(ctx, h, cfg.Hurry) })
 	return nil
+}
+
+// runHost runs the host until it has ended, sooner once hurry is closed.
+func runHost(ctx context.Context, h *host.Host, hurry <-chan struct{}) error {
+	over := make(chan struct{})
+	var hurries sync.WaitGroup
+	hurries.Go(func() {
+		select {
+		case <-hurry:
+			h.Hurry()
+		case <-over:
+		}
+	})
+	defer hurries.Wait()
+	defer close(over)
+	return h.Run(ctx)
 }
 
 func connect(srv nats.InProcessConnProvider, name string) (*nats.Conn, error) {

@@ -43,6 +43,11 @@ func Dev(a *cli.App) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return d.run(cmd, a) },
 	}
 	d.flags(cmd.Flags())
+	for flag, words := range config.Words() {
+		if cmd.Flags().Lookup(flag) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+		}
+	}
 	return cmd
 }
 
@@ -134,14 +139,14 @@ func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	defer attempts.close()
 	d.cfg.Ended = attempts.ended
 	d.cfg.Reloaded = func(file string, err error) { sayReloaded(a, file, err) }
+	ending := newStopping(a)
+	ending.grace, d.cfg.Hurry = d.cfg.Times.Grace, ending.hurry
 	d.cfg.Ready = func(i devserver.Info) {
+		ending.busy = i.Busy
 		level.Set(min(level.Level(), slog.LevelWarn))
 		announce(a, i, url, d.web.serve(ctx, i.URL, i.Models, registry, d.cfg.Log))
 	}
-	stopping := context.AfterFunc(cmd.Context(), func() {
-		fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, "stopping: running jobs may finish; Ctrl-C again ends it at once"))
-	})
-	defer stopping()
+	defer ending.watch(cmd.Context())()
 	return devserver.Run(ctx, d.cfg)
 }
 

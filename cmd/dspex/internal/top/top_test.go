@@ -24,7 +24,7 @@ func looks() *insight.History {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	h := &insight.History{}
 	for i, n := range []int64{0, 100, 40, 340} {
-		one := dspex.HostInfo{Host: "h1", State: dspex.HostServing, Incarnation: "a", Partitions: 32, Capacity: 128, Free: 96, PoolSize: 2, ActiveWorkers: 2, ActiveSessions: 7, TotalRequests: n, TotalErrors: 3}
+		one := dspex.HostInfo{Host: "h1", State: dspex.HostServing, Incarnation: "a", Partitions: 32, Capacity: 128, Free: 96, PoolSize: 2, ActiveWorkers: 2, ActiveSessions: 7, BusySessions: 5, TotalRequests: n, TotalErrors: 3}
 		if i > 1 {
 			one.Incarnation = "b"
 		}

@@ -102,6 +102,10 @@ func (s screen) numbers(now insight.Sample) []string {
 		fmt.Sprintf("%-*s%10s  mean of all since the start", label, "response time", mean(stats)),
 		fmt.Sprintf("%-*s%10d  %d of %d workers serve%s", label, "sessions", stats.ActiveSessions, stats.ActiveWorkers, stats.PoolSize, extra(stats.OverflowWorkers)),
 	}
+	if now.Err == nil {
+		busy, capacity, waiting := occupied(now.Hosts.Hosts)
+		lines = append(lines, fmt.Sprintf("%-*s%10d  sessions with work, %d of %d slots busy", label, "queue", waiting, busy, capacity))
+	}
 	if hits := stats.AffinityHits + stats.AffinityMisses + stats.AffinityMoves; hits > 0 {
 		share := 100 * float64(stats.AffinityHits) / float64(hits)
 		lines = append(lines, fmt.Sprintf("%-*s%9.1f%%  of jobs ran where their session was warm", label, "affinity", share))
@@ -110,6 +114,16 @@ func (s screen) numbers(now insight.Sample) []string {
 		lines[i+2] = s.cut(lines[i+2])
 	}
 	return lines
+}
+
+// occupied is what the hosts have of jobs: those that run, and sessions with jobs that run or wait.
+func occupied(hosts []dspex.HostInfo) (busy, capacity int, sessions int64) {
+	for _, h := range hosts {
+		if h.State != dspex.HostGone {
+			busy, capacity, sessions = busy+h.Capacity-h.Free, capacity+h.Capacity, sessions+h.BusySessions
+		}
+	}
+	return busy, capacity, sessions
 }
 
 // mean is the response time; the service counts whole milliseconds.
