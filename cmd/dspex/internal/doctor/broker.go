@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,10 +23,12 @@ import (
 )
 
 const (
-	monitorPort = "8222" // of nats.conf
-	mostAnswer  = 1 << 20
-	nearlyFull  = 0.8
-	clockSkew   = 2 * time.Second // as the health check has it
+	monitorPort     = "8222" // of nats.conf
+	mostAnswer      = 1 << 20
+	nearlyFull      = 0.8
+	mostDispatchers = 100
+	lastReply       = 300 * time.Millisecond // after which no dispatcher answers
+	clockSkew       = 2 * time.Second        // as the health check has it
 )
 
 func (d *doctor) broker(ctx context.Context, nc *nats.Conn) {
@@ -181,6 +184,10 @@ func (d *doctor) ownClock(asked, broker, answered time.Time) {
 func (d *doctor) versions(nc *nats.Conn, hosts dspex.Hosts) {
 	own := daemon.Version()
 	all, others := []string{"dspex " + own + " here", "nats-server " + nc.ConnectedServerVersion()}, false
+	for name, version := range dispatchers(nc) {
+		all, others = append(all, "dispatcher "+name+" "+version), others || version != own
+	}
+	slices.Sort(all[2:])
 	for _, h := range hosts.Hosts {
 		if h.State != dspex.HostGone {
 			all, others = append(all, "host "+h.Host+" "+h.Version+" with "+h.Engine), others || h.Version != own
@@ -191,6 +198,29 @@ func (d *doctor) versions(nc *nats.Conn, hosts dspex.Hosts) {
 		return
 	}
 	d.fine("versions", "%s", strings.Join(all, ", "))
+}
+
+// dispatchers are the versions of those that answer, by their names.
+func dispatchers(nc *nats.Conn) map[string]string {
+	all := map[string]string{}
+	replies, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil || nc.PublishRequest("$SRV.INFO.dspex", replies.Subject, nil) != nil {
+		return all
+	}
+	defer func() { _ = replies.Unsubscribe() }()
+	for range mostDispatchers {
+		m, err := replies.NextMsg(lastReply)
+		if err != nil {
+			break
+		}
+		var of struct {
+			Metadata struct{ Dispatcher, Version string } `json:"metadata"`
+		}
+		if json.Unmarshal(m.Data, &of) == nil && of.Metadata.Dispatcher != "" && of.Metadata.Version != "" {
+			all[of.Metadata.Dispatcher] = of.Metadata.Version
+		}
+	}
+	return all
 }
 
 // permissions sums up what this user could not check.

@@ -8,8 +8,10 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex"
+	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/natstest"
 )
 
@@ -111,6 +113,20 @@ func TestWhatWasNotPermittedIsSummedUp(t *testing.T) {
 	}
 	d = on(new(bytes.Buffer), nil)
 	if d.permissions(); !has(d, "permissions", Fine, "operators") {
+		t.Errorf("got %+v", d.findings)
+	}
+}
+
+func TestTheVersionsOfDispatchersStandBesideTheOthers(t *testing.T) {
+	nc := natstest.Connect(t, natstest.Run(t))
+	for name, version := range map[string]string{"d1": daemon.Version(), "d2": "v9.9.9"} {
+		if _, err := micro.AddService(nc, micro.Config{Name: "dspex", Version: "0.1.0", Metadata: map[string]string{"dispatcher": name, "version": version}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := on(new(bytes.Buffer), nil)
+	d.versions(nc, dspex.Hosts{Hosts: []dspex.HostInfo{{Host: "a", Version: daemon.Version(), Engine: "dspy 3.4.1"}}})
+	if !has(d, "versions", Note, "dispatcher d1 "+daemon.Version()+", dispatcher d2 v9.9.9, host a "+daemon.Version()) {
 		t.Errorf("got %+v", d.findings)
 	}
 }
