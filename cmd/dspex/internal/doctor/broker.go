@@ -110,18 +110,20 @@ func readVarz(ctx context.Context, address string) (v varz, err error) {
 
 // account checks what the broker lets this account store.
 func (d *doctor) account(ctx context.Context, js jetstream.JetStream) {
-	ctx, cancel := context.WithTimeout(ctx, lookFor)
-	defer cancel()
+	look, done := d.bounded(ctx, lookFor)
 	asked := time.Now()
-	if of, err := js.Stream(ctx, stream.Jobs); err == nil {
+	if of, err := js.Stream(look, stream.Jobs); err == nil {
 		d.ownClock(asked, of.CachedInfo().TimeStamp, time.Now())
 	}
+	done()
+	ctx, done = d.bounded(ctx, lookFor)
+	defer done()
 	info, err := js.AccountInfo(ctx)
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		d.add("storage", Wrong, "see nats.conf, or start the broker with `nats-server -js`", "JetStream is not enabled for this account")
 		return
 	}
-	if d.unseen("storage", err) {
+	if d.unseen(ctx, "storage", err) {
 		return
 	}
 	d.stores(int64(info.Store), info.Limits.MaxStore) //nolint:gosec // fewer than 2^63 bytes

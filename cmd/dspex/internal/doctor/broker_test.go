@@ -7,12 +7,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/natstest"
+	"github.com/dspex/dspex/internal/stream"
 )
 
 // TestTheBrokersSettingsAreReadFromItsMonitoring: a broker that writes to the disk later than it accepts is found, and one with little room.
@@ -107,7 +109,7 @@ func TestWhatIsOnThisMachineIsChecked(t *testing.T) {
 func TestWhatWasNotPermittedIsSummedUp(t *testing.T) {
 	d := on(new(bytes.Buffer), nil)
 	d.denied(t.Context(), "hosts", jetstream.ErrStreamNotFound)
-	d.unseen("streams", jetstream.ErrStreamNotFound)
+	d.unseen(t.Context(), "streams", jetstream.ErrStreamNotFound)
 	if d.permissions(); !has(d, "permissions", Note, "hosts, streams") {
 		t.Errorf("got %+v", d.findings)
 	}
@@ -127,6 +129,43 @@ func TestTheVersionsOfDispatchersStandBesideTheOthers(t *testing.T) {
 	d := on(new(bytes.Buffer), nil)
 	d.versions(nc, dspex.Hosts{Hosts: []dspex.HostInfo{{Host: "a", Version: daemon.Version(), Engine: "dspy 3.4.1"}}})
 	if !has(d, "versions", Note, "dispatcher d1 "+daemon.Version()+", dispatcher d2 v9.9.9, host a "+daemon.Version()) {
+		t.Errorf("got %+v", d.findings)
+	}
+}
+
+// connected is a doctor and its connection, as one of the users.
+func connected(t *testing.T, s *server.Server, user string) (*doctor, *nats.Conn) {
+	t.Helper()
+	d := on(new(bytes.Buffer), nil)
+	nc, err := nats.Connect(s.ClientURL(), nats.UserInfo(user, "x"), nats.ErrorHandler(d.denials.come))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return d, nc
+}
+
+// TestWhatIsDeniedEndsItsCheckAlone: the denial is quoted, and a check that is permitted is done.
+func TestWhatIsDeniedEndsItsCheckAlone(t *testing.T) {
+	s := natstest.Run(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "client", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{"$JS.API.INFO"}}}}}
+	})
+	d, nc := connected(t, s, "client")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dspex.New(nc)
+	d.service(t.Context(), c)
+	d.operation(t.Context(), c, nc)
+	d.account(t.Context(), js)
+	d.stored(t.Context(), js)
+	for check, subject := range map[string]string{"health": "dspex.rpc.health.check", "hosts": "dspex.rpc.hosts.list", "streams": "$JS.API.STREAM.INFO.KV_" + stream.Assign} {
+		if !has(d, check, Note, `permission denied: Publish to "`+subject+`"`) {
+			t.Errorf("no %s in %+v", subject, d.findings)
+		}
+	}
+	if !has(d, "storage", Fine, "stored") {
 		t.Errorf("got %+v", d.findings)
 	}
 }

@@ -22,13 +22,7 @@ func (d *doctor) deployment(ctx context.Context) {
 		d.add("broker", Wrong, "", "%v", err)
 		return
 	}
-	denials := make(chan error, 1)
-	nc, err := nats.Connect(address, append(options, nats.Name("dspex doctor"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		select {
-		case denials <- err:
-		default:
-		}
-	}))...)
+	nc, err := nats.Connect(address, append(options, nats.Name("dspex doctor"), nats.ErrorHandler(d.denials.come))...)
 	if err != nil {
 		d.add("broker", Wrong, "is NATS running there? `dspex dev` starts everything on this machine; --server names another one", "cannot reach %s: %v", daemon.WithoutPassword(address), err)
 		return
@@ -36,8 +30,8 @@ func (d *doctor) deployment(ctx context.Context) {
 	defer nc.Close()
 	d.broker(ctx, nc)
 	c := dspex.New(nc)
-	d.service(ctx, c, denials)
-	d.operation(ctx, c, nc, denials)
+	d.service(ctx, c)
+	d.operation(ctx, c, nc)
 	if js, err := jetstream.New(nc); !d.denied(ctx, "streams", err) {
 		d.account(ctx, js)
 		d.stored(ctx, js)
@@ -49,17 +43,20 @@ func (d *doctor) deployment(ctx context.Context) {
 }
 
 // service checks the health, which names what is missing.
-func (d *doctor) service(ctx context.Context, c *dspex.Client, denials <-chan error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+func (d *doctor) service(ctx context.Context, c *dspex.Client) {
+	ctx, done := d.bounded(ctx, patience)
+	defer done()
 	h, err := c.Health(ctx)
 	var e *dspex.Error
-	switch {
+	switch why := reason(ctx, err); {
+	case errors.Is(why, errDenied):
+		d.denied(ctx, "health", err)
+		return
 	case errors.As(err, &e):
 		d.add("health", Wrong, e.Hint, "%s: %s", e.Code, e.Message)
 		return
 	case err != nil:
-		d.add("health", Wrong, "", "%v%s", err, because(denials))
+		d.add("health", Wrong, "", "%v", err)
 		return
 	case h.Status == dspex.HealthHealthy:
 		d.fine("health", "healthy: %d of %d workers, engine %s", h.Stats.ActiveWorkers, h.Stats.PoolSize, h.Stats.Engine)
@@ -75,47 +72,54 @@ func (d *doctor) service(ctx context.Context, c *dspex.Client, denials <-chan er
 	}
 }
 
-func because(denials <-chan error) string {
-	select {
-	case err := <-denials:
-		return ": " + err.Error()
-	default:
-		return ""
-	}
-}
-
-// operation checks what operators see.
-func (d *doctor) operation(ctx context.Context, c *dspex.Client, nc *nats.Conn, denials <-chan error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	hosts, err := c.Admin().Hosts(ctx)
-	if err != nil {
-		err = fmt.Errorf("%w%s", err, because(denials))
-	}
-	if d.denied(ctx, "hosts", err) {
+// operation checks what operators see. Each check has its own bound: a denied one does not end the others.
+func (d *doctor) operation(ctx context.Context, c *dspex.Client, nc *nats.Conn) {
+	var hosts dspex.Hosts
+	if !d.checked(ctx, "hosts", func(ctx context.Context) (err error) { hosts, err = c.Admin().Hosts(ctx); return err }) {
 		return
 	}
 	d.hosts(hosts)
 	d.clocks(hosts)
 	d.versions(nc, hosts)
-	if breakers, err := c.Admin().Breakers(ctx); !d.denied(ctx, "breakers", err) {
-		for _, b := range breakers {
-			if b.State != dspex.BreakerClosed {
-				d.add("breakers", Warning, "docs/failures.md, Circuit breakers; `dspex breakers reset "+b.Name+"` closes it", "%s is %s", b.Name, b.State)
-			}
+	d.checked(ctx, "breakers", func(ctx context.Context) error { return d.breakers(ctx, c) })
+	d.checked(ctx, "consumers", func(ctx context.Context) error { return d.foreign(ctx, c) })
+	d.checked(ctx, "dead letters", func(ctx context.Context) error { return d.deadLetters(ctx, c) })
+}
+
+// checked runs one check, and reports whether it could be done.
+func (d *doctor) checked(ctx context.Context, check string, do func(context.Context) error) bool {
+	ctx, done := d.bounded(ctx, patience)
+	defer done()
+	return !d.denied(ctx, check, do(ctx))
+}
+
+func (d *doctor) breakers(ctx context.Context, c *dspex.Client) error {
+	breakers, err := c.Admin().Breakers(ctx)
+	for _, b := range breakers {
+		if b.State != dspex.BreakerClosed {
+			d.add("breakers", Warning, "docs/failures.md, Circuit breakers; `dspex breakers reset "+b.Name+"` closes it", "%s is %s", b.Name, b.State)
 		}
 	}
-	if foreign, err := c.Admin().Consumers(ctx); !d.denied(ctx, "consumers", err) {
-		for _, f := range foreign {
-			d.add("consumers", Wrong, fmt.Sprintf("`dspex consumers remove %s %s` removes it", f.Stream, f.Consumer), "the consumer %s on %s is not dspex's: it takes jobs away", f.Consumer, f.Stream)
-		}
+	return err
+}
+
+// foreign are consumers that are not dspex's.
+func (d *doctor) foreign(ctx context.Context, c *dspex.Client) error {
+	consumers, err := c.Admin().Consumers(ctx)
+	for _, f := range consumers {
+		d.add("consumers", Wrong, fmt.Sprintf("`dspex consumers remove %s %s` removes it", f.Stream, f.Consumer), "the consumer %s on %s is not dspex's: it takes jobs away", f.Consumer, f.Stream)
 	}
+	return err
+}
+
+func (d *doctor) deadLetters(ctx context.Context, c *dspex.Client) error {
 	for l, err := range c.Admin().DeadLetters(ctx, dspex.DeadLetterFilter{Limit: 1}) {
-		if d.denied(ctx, "dead letters", err) {
-			break
+		if err != nil {
+			return err
 		}
 		d.add("dead letters", Note, "`dspex dlq list` shows them, `dspex dlq replay` runs them again", "there are jobs that failed permanently, the oldest %s ago", cli.Span(time.Since(l.CreatedAt)))
 	}
+	return nil
 }
 
 func (d *doctor) hosts(hosts dspex.Hosts) {

@@ -3,6 +3,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -51,6 +52,7 @@ type doctor struct {
 	monitor  string   // address of the broker's monitoring
 	profiles []string // that the file of settings names
 	mayNot   []string // checks that this user may not make
+	denials  denials
 
 	interpreter string // Python's, of the file of settings or its variable
 
@@ -78,10 +80,10 @@ func (d *doctor) fine(check, format string, args ...any) { d.add(check, Fine, ""
 
 // denied reports whether a check was left out for lack of permissions, or failed, and adds that to the findings.
 func (d *doctor) denied(ctx context.Context, check string, err error) bool {
-	switch {
+	switch err = reason(ctx, err); {
 	case err == nil:
 		return false
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && !errors.Is(err, errDenied):
 		d.add(check, Warning, "", "not checked: %v", ctx.Err())
 	default:
 		d.mayNot = append(d.mayNot, check)
@@ -91,8 +93,8 @@ func (d *doctor) denied(ctx context.Context, check string, err error) bool {
 }
 
 // unseen reports whether a check of the broker's objects failed, and adds that to the findings.
-func (d *doctor) unseen(check string, err error) bool {
-	if err != nil {
+func (d *doctor) unseen(ctx context.Context, check string, err error) bool {
+	if err = reason(ctx, err); err != nil {
 		d.mayNot = append(d.mayNot, check)
 		d.add(check, Note, "it needs the permissions of a dispatcher: docs/operations.md, Permissions", "not checked: %v", err)
 	}

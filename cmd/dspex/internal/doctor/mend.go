@@ -25,10 +25,10 @@ const (
 func (d *doctor) stored(ctx context.Context, js jetstream.JetStream) {
 	ctx, cancel := context.WithTimeout(ctx, patience+missingFor)
 	defer cancel()
-	look, done := context.WithTimeout(ctx, lookFor)
+	look, done := d.bounded(ctx, lookFor)
 	found, missing, err := stream.Deviations(look, js)
 	done()
-	if d.unseen("streams", err) {
+	if d.unseen(look, "streams", err) {
 		return
 	}
 	for _, name := range missing {
@@ -69,10 +69,10 @@ func awaitMade(ctx context.Context, js jetstream.JetStream, name string) error {
 
 // leftovers are those that are there in two looks: a take-over that is under way removes its own.
 func (d *doctor) leftovers(ctx context.Context, js jetstream.JetStream) {
-	look, done := context.WithTimeout(ctx, lookFor)
+	look, done := d.bounded(ctx, lookFor)
 	first, err := stream.Leftovers(look, js)
 	done()
-	if d.unseen("leftover consumers", err) || len(first) == 0 {
+	if d.unseen(look, "leftover consumers", err) || len(first) == 0 {
 		return
 	}
 	select {
@@ -80,7 +80,7 @@ func (d *doctor) leftovers(ctx context.Context, js jetstream.JetStream) {
 	case <-time.After(leftoverFor):
 	}
 	again, err := stream.Leftovers(ctx, js)
-	if d.unseen("leftover consumers", err) {
+	if d.unseen(ctx, "leftover consumers", err) {
 		return
 	}
 	for _, name := range again {
