@@ -12,7 +12,7 @@ var mutants = []mutant{
 	{name: "no compare-and-set on the record", rule: "Rule 1", test: "host.TestACommitDoesNotOverwriteARecordThatAnotherHasWritten", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
 		"		on.Records.Put(d.Ref.RecordKey(), a.Body, a.Revision, a.TTL, wrote)\n",
 		"		key, body, ttl := d.Ref.RecordKey(), a.Body, a.TTL\n		on.Records.Put(key, body, a.Revision, ttl, func(rev uint64, err error) {\n			if !errors.Is(err, stream.ErrWrongRevision) {\n				wrote(rev, err)\n				return\n			}\n			d.scope.Spawn(func() {\n				e, _ := on.Records.Get(d.scope.Context(), key)\n				wrote(on.Records.PutSync(key, body, e.Revision, ttl))\n			})\n		})\n"}}},
-	{name: "no compare-and-set on the attempt record", rule: "Rule 3", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
+	{name: "no compare-and-set on the attempt record", rule: "Rule 3", test: "host.TestARetryDoesNotOverwriteTheAttemptsOfAnotherEpoch", aim: []string{"host frozen until its job starts elsewhere"}, edits: []edit{{"host/driver.executor.write",
 		"			on.Records.Put(d.Ref.AttemptRecordKey(), a.Body, a.Revision, a.TTL, wrote)\n",
 		"			key, body, ttl := d.Ref.AttemptRecordKey(), a.Body, a.TTL\n			on.Records.Put(key, body, a.Revision, ttl, func(rev uint64, err error) {\n				if !errors.Is(err, stream.ErrWrongRevision) {\n					wrote(rev, err)\n					return\n				}\n				d.scope.Spawn(func() {\n					e, _ := on.Records.Get(d.scope.Context(), key)\n					wrote(on.Records.PutSync(key, body, e.Revision, ttl))\n				})\n			})\n"}}},
 	{name: "the identity of a restored stream is its creation time", rule: "Rule 2", test: "backup.TestARestoredStreamIsTheSameWhoeverLeadsIt", edits: []edit{decides("stream.Identity", "	return created.UnixNano()")}},
@@ -189,6 +189,8 @@ var mutants = []mutant{
 		"		case !slices.Contains(b.unjudged, e.Host):\n", "		case false:\n"}}},
 	{name: "what is missing is not made again", rule: "Broker objects", aim: []string{assignLost}, edits: []edit{{"dispatch/stores.Stores.lookAtStores",
 		"	if len(found.Missing) > 0 {\n		settings", "	if false {\n		settings"}}},
+	{name: "a store that is lost before a number of it was seen begins at 1", rule: "Broker objects", test: "dispatch/stores.TestALostStoreBeginsAboveItsNumbersThoughNobodyReportedThem", edits: []edit{{"dispatch/stores.New",
+		", highest: assumed}", "}"}}},
 	{name: "what is made again begins at 1", rule: "Broker objects", aim: []string{assignLost}, test: "stream.TestWhatIsMadeAgainBeginsAboveEveryEarlierNumber", edits: []edit{
 		decides("stream.beginning", "	return 0")}},
 	{name: "what stood still starts what it was about to", rule: "Ownership", aim: []string{"host frozen after it has written an attempt record", "write attempt record, after"}, edits: []edit{decides("host/attempt.Attempt.CallIfMine", "	a.r.call(a, call, out)"), decides("lifecycle.sessionJournal.lease", "	return true")}},

@@ -66,8 +66,12 @@ type Plan interface {
 
 // New looks after the objects of a broker, which are made with these settings.
 func New(dispatcher string, settings stream.Settings, broker *stream.Access, hosts *fleet.Fleet, alerter *alerts.Alerter, p *Probes, of Plan, log *slog.Logger) *Stores {
-	return &Stores{broker: broker, hosts: hosts, alerts: alerter, probes: p, log: log, dispatcher: dispatcher, settings: settings, plan: of, again: make(chan struct{}, 1)}
+	return &Stores{broker: broker, hosts: hosts, alerts: alerter, probes: p, log: log, dispatcher: dispatcher, settings: settings, plan: of, again: make(chan struct{}, 1), highest: assumed}
 }
+
+// assumed is the highest sequence that is known before any was seen. The objects are there by now: what is missed later was lost, with
+// numbers that hosts may have seen, and nobody has reported.
+const assumed = 1
 
 // Follow looks at the broker objects until ctx ends: each storesPause, after a reconnect, and when a write found no stream.
 func (s *Stores) Follow(ctx context.Context) {
