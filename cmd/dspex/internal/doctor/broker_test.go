@@ -169,3 +169,18 @@ func TestWhatIsDeniedEndsItsCheckAlone(t *testing.T) {
 		t.Errorf("got %+v", d.findings)
 	}
 }
+
+func TestAnInboxPrefixThatKeepsAnswersAwayIsNamed(t *testing.T) {
+	own := &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.own.>"}}}
+	s := natstest.Run(t, func(o *server.Options) { o.Users = []*server.User{{Username: "own", Password: "x", Permissions: own}} })
+	for prefix, named := range map[string]bool{"": true, "_INBOX.other": true, "_INBOX.own": false} {
+		d := on(new(bytes.Buffer), map[string]string{"NATS_URL": s.ClientURL(), "NATS_USER": "own", "NATS_PASSWORD": "x", "NATS_INBOX_PREFIX": prefix})
+		d.deployment(t.Context())
+		if has(d, "permissions", Wrong, `permission denied: Subscription to "_INBOX.`) != named || has(d, "permissions", Wrong, "set $NATS_INBOX_PREFIX") != named {
+			t.Errorf("%q: %+v", prefix, d.findings)
+		}
+		if has(d, "hosts", Note, "") == named {
+			t.Errorf("%q: what follows from it is listed too, or nothing else is: %+v", prefix, d.findings)
+		}
+	}
+}

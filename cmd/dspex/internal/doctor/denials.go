@@ -57,3 +57,19 @@ func reason(ctx context.Context, err error) error {
 	}
 	return err
 }
+
+// answered reports whether this user may subscribe to its own replies: without them nothing else can be checked.
+func (d *doctor) answered(nc *nats.Conn) bool {
+	replies, err := nc.SubscribeSync(nc.NewInbox())
+	if err == nil {
+		defer func() { _ = replies.Unsubscribe() }()
+		if err = nc.FlushTimeout(lookFor); err == nil {
+			err = nc.LastError() // a denial comes before the flush's own answer
+		}
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		d.add("permissions", Wrong, "set $NATS_INBOX_PREFIX, or inbox_prefix of the NATS context, to what the user may subscribe to, such as _INBOX.operator", "this user gets no answers: %v", denial(err))
+		return false
+	}
+	return true
+}

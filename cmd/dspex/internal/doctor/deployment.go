@@ -29,6 +29,9 @@ func (d *doctor) deployment(ctx context.Context) {
 	}
 	defer nc.Close()
 	d.broker(ctx, nc)
+	if !d.answered(nc) {
+		return
+	}
 	c := dspex.New(nc)
 	d.service(ctx, c)
 	d.operation(ctx, c, nc)
