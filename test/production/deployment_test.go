@@ -76,6 +76,21 @@ func TestADeployment(t *testing.T) {
 			}
 		}
 	})
+	t.Run("the doctor shows what its user may do", func(t *testing.T) {
+		for user, lines := range map[string][]string{
+			"operator": {"operator of the account OPERATOR may run jobs, publish jobs, operate, look at streams; not: change streams"},
+			"client":   {"client of the account default may run jobs, publish jobs; not: operate", `permission denied: Publish to "dspex.rpc.hosts.list"`},
+		} {
+			cmd := exec.CommandContext(ctx, located("dspex"), "doctor")
+			cmd.Env = environ(user)
+			text, _ := cmd.CombinedOutput() // its exit status depends on this machine too
+			for _, line := range lines {
+				if !strings.Contains(string(text), line) {
+					t.Errorf("%s: no %s in\n%s", user, line, text)
+				}
+			}
+		}
+	})
 	t.Run("a job that fails for good goes to the dead letters", func(t *testing.T) {
 		_, err := c.Execute(ctx, "dead", "boom", dspex.Args{"retryable": true}, dspex.WithMaxRetries(1), dspex.WithBackoff(dspex.Delays(time.Millisecond)))
 		if !errors.Is(err, dspex.ErrPython) {

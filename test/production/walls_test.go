@@ -113,7 +113,7 @@ var targets = []string{
 func entrances(role string) []string {
 	all := []string{
 		"dspex.session.x1", "dspex.anonymous.batch", "dspex.rpc.session.x1", "dspex.rpc.session.a$b", "dspex.rpc.anonymous", "dspex.rpc.admin.session.x1", "dspex.rpc.admin.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.jobs.cancel",
-		"dspex.rpc.health.check", "dspex.rpc.stats.get", "dspex.rpc.sessions.list", "dspex.rpc.dlq.list", "dspex.rpc.breakers.list",
+		"dspex.rpc.health.check", "dspex.rpc.stats.get", "dspex.rpc.sessions.list", "dspex.rpc.dlq.list", "dspex.rpc.breakers.list", "$SYS.REQ.USER.INFO",
 	}
 	if role == "operator" || role == "inside" {
 		all = append(all, "$SRV.PING.dspex", "$JS.API.INFO", "$JS.API.STREAM.INFO.DSPEX_JOBS", "dspex.rpc.hosts.list", "dspex.logs.get")

@@ -32,6 +32,7 @@ func (d *doctor) deployment(ctx context.Context) {
 	if !d.answered(nc) {
 		return
 	}
+	d.user(ctx, nc)
 	c := dspex.New(nc)
 	d.service(ctx, c)
 	d.operation(ctx, c, nc)
