@@ -129,7 +129,7 @@ func TestSIGHUPTakesOverTheFileUnderLoadAndNoJobIsLost(t *testing.T) {
 		t.Errorf("what is wrong has no place:\n%s", said)
 	}
 	h.takes(settings(300, "later"), "msg=config_unchanged")
-	if said := h.said(); !strings.Contains(said, "host.yaml:1:1: pool_size must be 1 to 256, got 300") {
+	if said := h.said(); !strings.Contains(said, "host.yaml:1:12: pool_size must be 1 to 256, got 300") {
 		t.Errorf("what is out of range has no place:\n%s", said)
 	}
 	if err := h.callWith("late"); err != nil {

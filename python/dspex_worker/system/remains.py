@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import NoReturn
 
 __all__ = ["Keeper", "keep", "remark"]
@@ -21,7 +22,9 @@ __all__ = ["Keeper", "keep", "remark"]
 MARK = "DSPEX_NONCE"
 _PREFIX = MARK.encode() + b"="
 _ROUNDS = 1000  # of looking: what forks faster than it is killed
-_LOOKS = 20  # at a process without an environment
+_LOOKS = 500  # at a process without an environment
+_PAUSE = 0.01  # s, before it is looked at again
+_YOUNG = 10  # s
 
 
 class Keeper:
@@ -115,16 +118,20 @@ def _sweep(marks: set[bytes]) -> None:
         new = [pid for pid in _others() if looked.get(pid, 0) < _LOOKS]
         if not new:
             break
+        waits = False
         for pid in new:
             found = _marks(pid)
             if found is None:
-                looked[pid] = looked.get(pid, 0) + 1
+                looked[pid] = looked.get(pid, 0) + _counts(pid)
+                waits = waits or looked[pid] < _LOOKS
             elif not found & marks:
                 looked[pid] = _LOOKS
             else:
                 ended.setdefault(pid, _name(pid))
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
+        if waits:
+            time.sleep(_PAUSE)
     if ended:
         names = ", ".join(f"{pid} ({name})" for pid, name in list(ended.items())[:8])
         with contextlib.suppress(OSError):
@@ -137,8 +144,8 @@ def _others() -> list[int]:
 
 
 def _marks(pid: int) -> set[bytes] | None:
-    """The marks in the environment of a process, none of another user's; None if it has no environment: it is dead or becomes
-    another program."""
+    """The marks in the environment of a process, none of another user's; None if it has no environment: it is dead, the kernel's, or
+    becomes another program."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             text = file.read()
@@ -147,6 +154,20 @@ def _marks(pid: int) -> set[bytes] | None:
     except OSError:
         return None
     return {v[len(_PREFIX) :] for v in text.split(b"\0") if v.startswith(_PREFIX)} if text else None
+
+
+def _counts(pid: int) -> int:
+    """How much a look counts that has found no environment. Without memory there never is one. A young process may be about to become
+    another program, which takes long on a busy machine; an old one seldom is."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        state, began, memory = fields[0], int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[20] != "0"
+    except (OSError, IndexError, ValueError):
+        return _LOOKS
+    if state in "ZX" or not memory:
+        return _LOOKS
+    return 1 if time.clock_gettime(time.CLOCK_BOOTTIME) - began < _YOUNG else _LOOKS // 20
 
 
 def _name(pid: int) -> str:
