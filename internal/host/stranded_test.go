@@ -5,22 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/stream"
 )
 
 func TestAnOutcomeOfALostStreamIsFoundInItsSessionsRecordAndOutlivesTheNextJob(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, y *system) {
-		js, err := jetstream.New(y.nc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kv, err := js.KeyValue(t.Context(), stream.Sessions)
-		if err != nil {
-			t.Fatal(err)
-		}
+		kv := y.records(t)
 		reply := jobs.Reply{Job: "old", Attempt: 2, Session: "s", State: jobs.None, Result: []byte{0xa3, 'o', 'l', 'd'}}
 		rec := jobs.Record{Stream: 1, LastSequence: 7, Updated: time.Now(), Last: &jobs.Outcome{Job: "old", Sequence: 7, Attempt: 2, Kind: jobs.Succeeded, Mode: jobs.ModeCall, Body: reply.Append(nil)}}
 		if _, err := kv.Create(t.Context(), named("s").RecordKey(), rec.Append(nil)); err != nil {

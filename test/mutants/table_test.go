@@ -289,7 +289,7 @@ var mutants = []mutant{
 	{name: "a job of a batch whose reply was lost is not looked for", rule: "Batches", test: "batch.TestAJobWhoseReplyIsLostIsLookedForThoughOthersCome", edits: []edit{{"batch.Run.look",
 		" || now.Sub(j.at) >= lookLate)", ")"}}},
 	{name: "a reply that is no outcome is taken for one", rule: "Batches", test: "dispatch/batches.TestOnlyTheReplyOfAJobThatHasSucceededIsItsOutcome", edits: []edit{{"dispatch/batches.success",
-		"err == nil && yes && mine", "err == nil && mine"}}},
+		"return attempts, mine, mine && yes", "return attempts, mine, mine"}}},
 	{name: "a reply of a job that was never published counts", rule: "Batches", test: "batch.TestAReplyOfAJobThatWasNeverPublishedCountsForNothing", edits: []edit{{"batch.Run.replied",
 		"case j == nil || j.state == waits && !j.maybe:", "case j == nil:"}}},
 	{name: "the pauses of a batch are of a clock that may be set", rule: "Batches", aim: []string{brokerClock, withBatches}, edits: []edit{{"dispatch/batches.leader.serve",

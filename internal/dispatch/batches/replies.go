@@ -24,14 +24,19 @@ func (r *runner) listen() (stop func()) {
 	return stop
 }
 
-// answered takes a reply, unless more have come than are looked at.
+// answered takes a job's reply, unless more have come than are looked at. Other messages count for nothing: a part of the output (a job may
+// have the option stream), and the empty one behind a reply.
 func (r *runner) answered(number string, data []byte) {
 	index, err := strconv.Atoi(number)
 	if err != nil {
 		return
 	}
+	attempts, mine, succeeded := success(data, batch.JobID(r.key, index))
+	if !mine {
+		return
+	}
 	h := happening{event: batch.Replied{Index: index}}
-	if attempts, succeeded := success(data, batch.JobID(r.key, index)); succeeded {
+	if succeeded {
 		o := batch.Outcome{Index: index, Kind: jobs.Succeeded, Attempts: attempts, Reply: data}
 		e := end(o)
 		h = happening{event: batch.Replied{Index: index, Ended: &e}, found: []batch.Outcome{o}}
@@ -42,15 +47,14 @@ func (r *runner) answered(number string, data []byte) {
 	}
 }
 
-// success reports whether a message is the reply of a job that has succeeded: that is sent when its outcome is decided. Others may be none of
-// an outcome: the word that it is pending, a part of the output.
-func success(reply []byte, job string) (attempts int, yes bool) {
+// success reports whether a message is a reply of a job, and whether that has succeeded: such a reply is sent when the outcome is decided.
+// Others may be none of an outcome, but the word that it is pending.
+func success(reply []byte, job string) (attempts int, mine, yes bool) {
 	if wire.Check(reply, wire.Pass) != nil {
-		return 0, false
+		return 0, false, false
 	}
 	in := wire.NewReader(reply)
 	fields, err := in.Map()
-	mine := false
 	for ; fields > 0 && err == nil; fields-- {
 		var key string
 		if key, err = in.Str(); err != nil {
@@ -71,5 +75,6 @@ func success(reply []byte, job string) (attempts int, yes bool) {
 			err = in.Skip()
 		}
 	}
-	return attempts, err == nil && yes && mine
+	mine = mine && err == nil
+	return attempts, mine, mine && yes
 }

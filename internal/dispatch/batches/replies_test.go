@@ -18,21 +18,24 @@ func TestOnlyTheReplyOfAJobThatHasSucceededIsItsOutcome(t *testing.T) {
 	job := batch.JobID("k", 7)
 	part := wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "chunk"), "half")
 	for name, c := range map[string]struct {
-		data []byte
-		yes  bool
+		data      []byte
+		mine, yes bool
 	}{
-		"its own":               {reply(job, nil), true},
-		"that it is pending":    {reply(job, jobs.Errorf(jobs.System, jobs.CodePending, "the outcome is not stored yet")), false},
-		"that it has failed":    {reply(job, jobs.Errorf(jobs.Python, "boom", "boom")), false},
-		"another job's":         {reply(batch.JobID("k", 8), nil), false},
-		"a part of the output":  {part, false},
-		"empty":                 {nil, false},
-		"what is no reply":      {[]byte(`{"ok": true}`), false},
-		"one with more behind":  {append(reply(job, nil), 0xc0), false},
-		"one without its end":   {reply(job, nil)[:20], false},
-		"none that has a value": {wire.AppendStr(nil, "ok"), false},
+		"its own":               {reply(job, nil), true, true},
+		"that it is pending":    {reply(job, jobs.Errorf(jobs.System, jobs.CodePending, "the outcome is not stored yet")), true, false},
+		"that it has failed":    {reply(job, jobs.Errorf(jobs.Python, "boom", "boom")), true, false},
+		"another job's":         {reply(batch.JobID("k", 8), nil), false, false},
+		"a part of the output":  {part, false, false},
+		"empty":                 {nil, false, false},
+		"what is no reply":      {[]byte(`{"ok": true}`), false, false},
+		"one with more behind":  {append(reply(job, nil), 0xc0), false, false},
+		"one without its end":   {reply(job, nil)[:20], false, false},
+		"none that has a value": {wire.AppendStr(nil, "ok"), false, false},
 	} {
-		attempts, yes := success(c.data, job)
+		attempts, mine, yes := success(c.data, job)
+		if mine != c.mine {
+			t.Errorf("%s: it is the job's: %v, expected %v", name, mine, c.mine)
+		}
 		if yes != c.yes || yes && attempts != 2 {
 			t.Errorf("%s: success is %v with %d attempts, expected %v with 2", name, yes, attempts, c.yes)
 		}
@@ -47,5 +50,24 @@ func TestRepliesThatAreTooManyAreDropped(t *testing.T) {
 	r.answered("seven", reply(batch.JobID("k", 7), nil))
 	if e := (<-r.answers).event.(batch.Replied); e.Index != 7 || e.Ended == nil || len(r.answers) != 0 {
 		t.Errorf("got %+v and %d others", e, len(r.answers))
+	}
+}
+
+func TestPartsOfTheOutputAreNoReplies(t *testing.T) {
+	r := &runner{key: "k", answers: make(chan happening, 1)}
+	r.answered("7", wire.AppendStr(wire.AppendStr(wire.AppendMap(nil, 1), "chunk"), "half"))
+	r.answered("7", nil)
+	if len(r.answers) != 0 {
+		t.Errorf("got %+v", <-r.answers)
+	}
+}
+
+func TestAFloodOfRepliesIsTakenInPieces(t *testing.T) {
+	r := &runner{answers: make(chan happening, 3*mostEvents)}
+	for range cap(r.answers) {
+		r.answers <- happening{event: batch.Replied{Index: 7}}
+	}
+	if n := len(r.takeAll(<-r.answers)); n != mostEvents {
+		t.Errorf("%d events are decided about together, expected %d", n, mostEvents)
 	}
 }

@@ -70,11 +70,13 @@ func (r *runner) readAgain(ctx context.Context) happening {
 	return happening{event: batch.Changed{Record: h.rec}, rev: h.rev}
 }
 
-// takeAll takes an event and all others that are there: Run decides once for them.
+// takeAll takes an event and others that are there, up to a bound: Run decides once for them.
 func (r *runner) takeAll(e happening) (events []batch.Event) {
 	for {
 		r.take(e)
-		events = append(events, e.event)
+		if events = append(events, e.event); len(events) == mostEvents {
+			return events
+		}
 		select {
 		case e = <-r.events:
 		case e = <-r.answers:

@@ -55,7 +55,7 @@ func (s *stopping) wait(over <-chan struct{}) {
 		defer ticker.Stop()
 		s.tick = ticker.C
 	}
-	s.line("stopping%s; Ctrl-C again gives them up", s.waits(fmt.Sprintf(", for at most %v", s.grace)))
+	s.line("stopping%s", s.waits(fmt.Sprintf(", for at most %v; Ctrl-C again gives up what runs", s.grace)))
 	for came := 0; ; {
 		select {
 		case <-over:

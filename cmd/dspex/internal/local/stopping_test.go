@@ -42,7 +42,7 @@ func TestTheEndOfDevNamesWhatItWaitsForAndTheSecondSignalGivesItUp(t *testing.T)
 	s.signals <- os.Interrupt
 	stop()
 	<-out.came
-	if !out.has("stopping: 2 jobs run and may finish, for at most 30s; Ctrl-C again gives them up") {
+	if !out.has("stopping: 2 jobs run and may finish, for at most 30s; Ctrl-C again gives up what runs") {
 		t.Error(out.text.String())
 	}
 	tick <- time.Time{}
