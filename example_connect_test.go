@@ -46,7 +46,7 @@ func ExampleWithJetStreamDomain() {
 	ctx := context.Background()
 	for _, domain := range []string{"hub", "leaf"} {
 		client := dspex.New(exampleConn(), dspex.WithJetStreamDomain(domain))
-		_, err := client.Submit(ctx, "user_123", "predict", dspex.Args{"question": "where?"})
+		_, err := client.Submit(ctx, "user_42", "predict", dspex.Args{"question": "where?"})
 		var failure *dspex.Error
 		fmt.Println(domain, err == nil, errors.As(err, &failure) && failure.Code == dspex.CodeWrongDomain)
 	}

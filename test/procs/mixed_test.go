@@ -92,5 +92,5 @@ func TestThisVersionTakesOverFromAKilledHostOfTheEarlierOne(t *testing.T) {
 
 func (d *deployment) hostFrom(dir, name string) *process {
 	d.t.Helper()
-	return d.startFrom(dir, "worker-host", name, "--engine", "stub", "--workers", "2", "--slots", "8")
+	return d.startFrom(dir, "worker-host", name, "--engine", "stub", "--workers", "2", "--slots", "8", "--checkout-timeout", "1m")
 }

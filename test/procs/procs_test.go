@@ -156,9 +156,10 @@ func (p *process) stop() {
 	}
 }
 
+// host starts one that refuses no call because the machine is slow.
 func (d *deployment) host(name string, args ...string) *process {
 	d.t.Helper()
-	return d.start("worker-host", name, append([]string{"--engine", "stub", "--workers", "2", "--slots", "8"}, args...)...)
+	return d.start("worker-host", name, append([]string{"--engine", "stub", "--workers", "2", "--slots", "8", "--checkout-timeout", "1m"}, args...)...)
 }
 
 func (d *deployment) client() *dspex.Client {

@@ -15,6 +15,7 @@ import (
 // estimate alone would turn away who calls fast, one call after the other. It reads no clock and holds no lock: Gate does both (gate.go).
 type estimate struct {
 	now     time.Time
+	began   time.Time // when the first call was accepted
 	loads   map[string]*load
 	anon    float64       // anonymous calls in the lane
 	run     time.Duration // mean time of a job in its slot
@@ -49,7 +50,7 @@ const (
 	askAfter     = 10 * time.Millisecond  // since the last report
 	reportCounts = 300 * time.Millisecond // a report that is older is no evidence about waiting calls
 	returnShare  = 0.5                    // of the capacity is kept for those who come back
-	firstRun     = time.Second            // assumed of a job before any has ended
+	firstRun     = time.Second            // the most that is assumed of a job before any has ended
 	learnFrom    = 200                    // jobs that the mean is made of
 )
 
@@ -64,7 +65,10 @@ func (a *estimate) observe(now time.Time, b control.Heartbeat) {
 		h = &load{}
 		a.loads[b.Host] = h
 	}
-	if h.incarnation == b.Incarnation && b.Ran > h.ran {
+	if h.incarnation != b.Incarnation {
+		h.ran, h.runMillis = 0, 0 // a dispatcher that starts learns from all that the host has run
+	}
+	if b.Ran > h.ran {
 		a.learn(b.Ran-h.ran, time.Duration(b.RunMillis-h.runMillis)*time.Millisecond)
 	}
 	*h = load{incarnation: b.Incarnation, slots: b.Capacity, queued: b.WaitingJobs > 0, ran: b.Ran, runMillis: b.RunMillis, at: now,
@@ -150,10 +154,11 @@ func (a *estimate) rate() float64 {
 	return slots / a.mean().Seconds()
 }
 
-// mean is how long a job takes in its slot.
+// mean is how long a job takes in its slot. Before any has ended it is the time that the first ones have taken so far: a burst on
+// hosts that have just started is refused for what was seen, not for a guess.
 func (a *estimate) mean() time.Duration {
 	if a.learned == 0 {
-		return firstRun
+		return min(max(a.now.Sub(a.began), time.Millisecond), firstRun)
 	}
 	return a.run
 }
@@ -229,6 +234,9 @@ func (a *estimate) behind(session string) int {
 
 // accept counts a call.
 func (a *estimate) accept(now time.Time, session string) {
+	if a.began.IsZero() {
+		a.began = now
+	}
 	switch {
 	case session == "":
 		a.anon++

@@ -193,6 +193,45 @@ func TestWithoutHostsAndWithAFirstCallNothingIsRefused(t *testing.T) {
 	}
 }
 
+func TestABurstOnHostsThatHaveJustStartedIsNotRefusedForAGuess(t *testing.T) {
+	f := &crowded{t: t, now: time.Now(), slots: 8, run: 20 * time.Millisecond}
+	for n := range 2_000 {
+		for i := range 64 { // sessions that call one job after the other
+			if n%200 == 0 {
+				if retry := f.call(fmt.Sprint("s", i)); retry != 0 {
+					t.Fatalf("after %d ms call %d is to come back in %v", n, i, retry)
+				}
+			}
+			if n == 0 {
+				f.report() // calls wait, as is known at once
+			}
+		}
+		f.tick(n)
+	}
+}
+
+func TestACrowdBeforeAnyJobHasEndedIsRefusedForWhatWasSeen(t *testing.T) {
+	f := &crowded{t: t, now: time.Now(), slots: 8, run: time.Minute}
+	for n := range 1_000 {
+		f.call(fmt.Sprint("s", n))
+		f.tick(n)
+	}
+	if retry := f.call("one more"); retry == 0 {
+		t.Errorf("a call behind %d others was accepted, though none has ended for a second", len(f.queue))
+	}
+	if len(f.queue) > 100 {
+		t.Errorf("%d calls wait for 8 slots of which none became free for a second", len(f.queue))
+	}
+}
+
+func TestADispatcherThatStartsLearnsFromWhatTheHostsHaveRun(t *testing.T) {
+	f := &crowded{t: t, now: time.Now(), slots: 8, run: 20 * time.Millisecond, ran: 500}
+	f.report()
+	if f.mean() != f.run {
+		t.Errorf("a job is assumed to take %v, and the host reported 500 of %v", f.mean(), f.run)
+	}
+}
+
 func TestMemoryOfCallersAndTicketsIsBounded(t *testing.T) {
 	f := newCrowded(t, 1, time.Second)
 	for n := range 200_000 {
