@@ -4,8 +4,10 @@ import (
 	"go/parser"
 	"go/token"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/dspex/dspex/internal/programtest"
 )
@@ -25,7 +27,7 @@ func TestCommentsHaveNoBannedPhrase(t *testing.T) {
 		}
 		for _, comment := range comments(t, path, text) {
 			found++
-			comment = quoted.ReplaceAllString(comment, "")
+			comment = quoted.ReplaceAllString(strings.Join(strings.Fields(comment), " "), "")
 			for _, list := range []map[*regexp.Regexp]string{banned, humans} {
 				for phrase, instead := range list {
 					if phrase.MatchString(comment) {
@@ -40,16 +42,44 @@ func TestCommentsHaveNoBannedPhrase(t *testing.T) {
 	}
 }
 
+// commentWidth is the bound of a line of comment, a tab as one column.
+const commentWidth = 146
+
+// TestCommentsAreShortLinesOfShortSentences has the bound of a sentence from the pages.
+func TestCommentsAreShortLinesOfShortSentences(t *testing.T) {
+	for path, text := range programtest.Sources(t, "..", ".go", ".py") {
+		if strings.Contains(path, "/vendor/") {
+			continue
+		}
+		for i, line := range strings.Split(text, "\n") {
+			if n := utf8.RuneCountInString(line); n > commentWidth && commentLine.MatchString(line) {
+				t.Errorf("%s:%d: a line of comment must have at most %d columns, got %d", path, i+1, commentWidth, n)
+			}
+		}
+		for _, comment := range comments(t, path, text) {
+			for _, sentence := range sentences(example.ReplaceAllString(comment, "")) {
+				if n := len(strings.Fields(sentence)); n > sentenceWords {
+					t.Errorf("%s: a sentence must have at most %d words, got %d: split it: %.200s", path, sentenceWords, n, sentence)
+				}
+			}
+		}
+	}
+}
+
 var (
+	commentLine = regexp.MustCompile(`^\s*(?://|#) `)
+	example     = regexp.MustCompile(`(?m)^(?:\t| {4}|.*──).*$`) // code or a drawing in a comment
+
 	quoted    = regexp.MustCompile("`[^`]*`|\"[^\"]*\"")
-	docstring = regexp.MustCompile(`(?s)"""(.*?)"""|(?m)^\s*#(.*)$`)
+	docstring = regexp.MustCompile(`(?s)(?m:^)[ \t]*"""(.*?)"""|((?m:^[ \t]*#[^\n]*\n)+)`)
+	margin    = regexp.MustCompile(`(?m)^[ \t]*#? ?`) // of a line
 )
 
-// comments are the groups of comment lines of a Go file, or the docstrings and comment lines of a Python file.
+// comments are the groups of comment lines of a Go file, or the docstrings and groups of comment lines of a Python file.
 func comments(t *testing.T, path, text string) (all []string) {
 	if strings.HasSuffix(path, ".py") {
 		for _, m := range docstring.FindAllStringSubmatch(text, -1) {
-			all = append(all, strings.Join(strings.Fields(m[1]+m[2]), " "))
+			all = append(all, strings.TrimSpace(margin.ReplaceAllString(m[1]+m[2], "")))
 		}
 		return all
 	}
@@ -58,7 +88,7 @@ func comments(t *testing.T, path, text string) (all []string) {
 		t.Fatal(err)
 	}
 	for _, group := range f.Comments {
-		all = append(all, strings.Join(strings.Fields(group.Text()), " "))
+		all = append(all, strings.TrimSpace(group.Text()))
 	}
 	return all
 }
@@ -67,9 +97,9 @@ func TestCommentsAreReadInBothLanguages(t *testing.T) {
 	for path, text := range map[string]string{
 		"a.go": "// The host\n// says it.\npackage a\n",
 		"a.py": "\"\"\"The host\n   says it.\"\"\"\n",
-		"b.py": "x = 1\n    # The host says it.\n",
+		"b.py": "x = 1\n    # The host\n    # says it.\n",
 	} {
-		if got := comments(t, path, text); len(got) != 1 || got[0] != "The host says it." {
+		if got := comments(t, path, text); !slices.Equal(got, []string{"The host\nsays it."}) {
 			t.Errorf("%s: got %q", path, got)
 		}
 	}

@@ -17,9 +17,9 @@ func ValidTenant(name string) bool { return contract.ValidToken(name, MaxTenant)
 
 // SessionRef names a session: ids belong to their tenant. With an empty ID it stands for the tenant's jobs without session.
 //
-// All keys and subjects that hold something of a session are made here. Those of the tenant default have no tenant in them,
-// as they had before there were tenants; since neither tenants nor ids have dots, the number of tokens keeps the two forms
-// apart, and wildcards of one form never match the other.
+// All keys and subjects that hold something of a session are made here. Those of the tenant default have no tenant in them, as in records
+// from before there were tenants. Neither tenants nor ids have dots, so the number of tokens keeps the two forms apart: wildcards of one
+// form never match the other.
 type SessionRef struct{ Tenant, ID string }
 
 // Anonymous stands for the tenant's jobs without session.

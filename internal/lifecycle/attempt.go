@@ -78,9 +78,8 @@ func (a *attempt) budget(c *Core) {
 	}
 }
 
-// confirm finds out whether the partition is still this epoch's. A host that stood still (SIGSTOP, a paused machine) does not detect
-// it, and what it was about to start may have been run and finished elsewhere meanwhile: records are fenced, what a job does to the
-// world is not.
+// confirm finds out whether the partition is still this epoch's. A host that stood still (SIGSTOP, a paused machine) does not detect it.
+// What it was about to start may have run and finished elsewhere meanwhile. Records are fenced; what a job does to the world is not.
 func (a *attempt) confirm(c *Core, _ *Event) {
 	a.asked = c.mono
 	c.ask(Action{Kind: Own})

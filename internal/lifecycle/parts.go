@@ -163,9 +163,9 @@ type saved struct {
 	sequence uint64
 }
 
-// The attempt record is about the session's latest attempt. It is written before each start, and is the fence between epochs: an
-// attempt begins only after a write of it that expected what its epoch had read, so an epoch that has written it keeps all earlier ones
-// from beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
+// The attempt record is about the session's latest attempt. It is written before each start, and is the fence between epochs. An attempt
+// begins only after a write of it that expected what its epoch had read. So an epoch that has written it keeps all earlier ones from
+// beginning anything. Who ends a job without an attempt of its own writes it, too (architecture, rule 12).
 type attemptRecord struct {
 	noted      *jobs.AttemptRecord // nil: none
 	attemptRev uint64

@@ -17,8 +17,8 @@ const (
 	idleState = 4 << 10
 	// sessionAlive is a third of the AckWait of a partition's consumer.
 	sessionAlive = 200 * time.Second
-	// sessionLease is for how long a host may start what the broker has confirmed: a frozen process keeps its connection for two
-	// pings of the broker (4 s), and only then, or after 10 s of silence, may a dispatcher take it for dead.
+	// sessionLease is for how long a host may start what the broker has confirmed: a frozen process keeps its connection for two pings of
+	// the broker (4 s). A dispatcher may take it for dead only then, or after 10 s of silence.
 	sessionLease = 2 * time.Second
 )
 

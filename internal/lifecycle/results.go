@@ -17,8 +17,8 @@ const (
 	anonymousBreakerPause = 5 * time.Second
 	// anonymousAlive is a quarter of the AckWait of the lanes' consumers.
 	anonymousAlive = 5 * time.Second
-	// anonymousLease is for how long a job is this host's after it was requested, or reported alive: half of the AckWait, because
-	// the report may have been lost with a connection that is detected to be dead within 6 s.
+	// anonymousLease is for how long a job is this host's after it was requested, or reported alive. It is half of the AckWait: the
+	// report may have been lost with a connection that is detected to be dead within 6 s.
 	anonymousLease = 10 * time.Second
 )
 

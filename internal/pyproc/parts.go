@@ -1,7 +1,7 @@
-// Package pyproc runs the worker processes of a host and lends out their slots. It starts each worker with two private
-// pipes for frames (contract/frame.md) and two log pipes, shakes hands, keeps several calls in flight per worker, watches
-// it with PING, replaces it when it dies, and ends it politely first and by SIGKILL last. Whatever a worker does (crash,
-// hang, flood, speak garbage), its calls end with an error and the host goes on.
+// Package pyproc runs the worker processes of a host and lends out their slots. It starts each worker with two private pipes for frames
+// (contract/frame.md) and two log pipes, and shakes hands. A worker has several calls in flight. It is probed with PING and replaced when
+// it dies; it is ended by a request first and by SIGKILL last. Whatever a worker does (crash, hang, flood, speak garbage), its calls end
+// with an error and the host goes on.
 //
 // Below it, proc is a process as the operating system has it, and pace decides when a worker is probed, replaced and started again.
 //

@@ -43,8 +43,8 @@ func (k *Clock) Follow(ctx context.Context) {
 	}
 }
 
-// Confirm returns when a request for the broker's time was sent at since or later, and has answered: from then on Age is right about
-// everything that was stamped before since, however its clock has stepped, or how long this machine has slept.
+// Confirm returns when a request for the broker's time that was sent at since or later has an answer. From then on Age is right about
+// everything that was stamped before since, however the broker's clock has stepped and however long this machine has slept.
 func (k *Clock) Confirm(ctx context.Context, since clock.Mono) error {
 	if _, sure := k.Sure(since); sure {
 		return nil

@@ -123,8 +123,9 @@ func lanes(accounts bool) (subjects []string) {
 	return append(subjects, probeSubject(Anonymous))
 }
 
-// identityMark marks in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server that took the copy has
-// another one than its replicas, and than itself after a restart (nats-server 2.15.2, processStreamRestore).
+// identityMark marks in the metadata of a restored stream which stream of its name it is. Its creation time does not: the server
+// that took the copy has another one than its replicas, and than itself after a restart (nats-server 2.15.2,
+// processStreamRestore).
 const identityMark = "dspex_identity"
 
 // Identify gives a stream that is about to be restored an identity of its own.

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Ensure makes every broker object that is missing and leaves those alone that exist, but for their subjects and sizes. Calling it twice, or from two
-// processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
+// Ensure makes every broker object that is missing and leaves those alone that exist, but for their subjects and sizes. Calling
+// it twice, or from two processes at once, is fine. It returns the number of partitions in force: a deployment keeps its own.
 func Ensure(ctx context.Context, js jetstream.JetStream, s Settings) (partitions int, err error) {
 	if err := link.CheckVersion(js.Conn()); err != nil {
 		return 0, err

@@ -25,8 +25,8 @@ type Layout struct {
 const (
 	// FirstLayout is the token that a stream is made with; later ones are named p<shards>-<number of the change>.
 	FirstLayout = "p"
-	// ManyShards are those of a replicated stream, and of one that gets more partitions than it has shards: as many as there may be partitions,
-	// and a power of two, so that the usual numbers of partitions are of one size.
+	// ManyShards are those of a replicated stream, and of one that gets more partitions than it has shards. There may be as many
+	// partitions. It is a power of two, so that with the usual numbers all partitions have the same size.
 	ManyShards = 256
 )
 

@@ -97,8 +97,8 @@ const (
 // ResultsSubject is the subject of the keys that match filter in the bucket of results.
 func ResultsSubject(filter string) string { return "$KV." + Results + "." + filter }
 
-// Whether a broker object takes something is known only by a write: a nats-server whose disk is full goes on answering reads and
-// requests for information, does not answer writes, and stays so until it is restarted, stream by stream.
+// Only a write shows whether a broker object accepts writes. A nats-server whose disk is full goes on answering reads and requests for
+// information, and does not answer writes. It stays so, stream by stream, until it is restarted.
 
 // probePrefix begins the subjects of probes. They are no keys of a bucket, so no watcher sees them.
 const probePrefix = "dspex.probe."

@@ -64,9 +64,9 @@ func removeProbe(ctx context.Context, js jetstream.JetStream, name string, which
 	return err
 }
 
-// Diagnose reports what lies behind a write to an object that was not acknowledged: ErrTakesNothing if the object's leader answers and
-// has its replicas, and a second write changes nothing there and is not acknowledged either; else the error itself. A broker that is
-// merely slow has stored something meanwhile, and in a cluster the first write may have met an election.
+// Diagnose reports what lies behind a write to an object that was not acknowledged. It is ErrTakesNothing if the object's leader answers
+// and has its replicas, but a second write changes nothing there and is not acknowledged either. Else it is the error itself. A broker
+// that is merely slow has stored something meanwhile, and in a cluster the first write may have met an election.
 func Diagnose(ctx context.Context, nc *nats.Conn, w *Writer, name string, err error) error {
 	if !errors.Is(err, ErrUnknown) || errors.Is(err, ErrNoStream) || name == Dead || name == Events { // these two have no subject for probes
 		return err

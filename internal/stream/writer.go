@@ -70,7 +70,8 @@ func NewWriter(nc *nats.Conn) (*Writer, error) {
 	return w, nil
 }
 
-// Drain waits until no write waits for its acknowledgement, and no callback runs that may publish another: AckTimeout at most, if nothing is published meanwhile.
+// Drain waits until no write waits for its acknowledgement, and no callback runs that may publish another. That takes AckTimeout
+// at most, if nothing is published meanwhile.
 func (w *Writer) Drain() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -12,8 +12,8 @@ import (
 //
 // A *any or *map[string]any gets nil, bool, int64 (uint64 above 2^63-1), float64, string, []byte, []any and
 // map[string]any. A pointer to anything else is filled by vmihailenco/msgpack, which matches struct fields by their
-// msgpack tag and ignores unknown keys; inside of it, a field of type any gets a bin as a string and
-// larger ints as uint64, so give a field its type, or make it a [Raw]. Nothing that is stored refers to b.
+// msgpack tag and ignores unknown keys. Inside of it, a field of type any gets a bin as a string and larger ints as
+// uint64: give a field its type, or make it a [Raw]. Nothing that is stored refers to b.
 func Decode(b []byte, v any) error {
 	if err := Check(b, decoding); err != nil {
 		return err

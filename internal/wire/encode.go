@@ -14,12 +14,12 @@ import (
 // Raw is a whole MessagePack value inside of a Go value: [Encode] checks and copies it, [Decode] leaves it undecoded.
 type Raw = msgpack.RawMessage
 
-// Encode returns the canonical form of a Go value: nil, booleans, numbers, strings, []byte (a bin), slices, arrays,
-// maps with string keys, [Raw], structs with msgpack tags, errors in a field of that type (their text), pointers to
-// these, and types that marshal themselves by a method of msgpack. An int stays an int and a float a float. Anything
-// else is an [*Error] with its path: time.Time (write text in RFC 3339) and other types that marshal themselves to
-// text or bytes, other keys, invalid UTF-8, functions, channels, complex numbers, values deeper than [Pass] allows,
-// which includes cyclic ones. v must not change meanwhile.
+// Encode returns the canonical form of a Go value. It takes nil, booleans, numbers, strings, []byte (a bin), slices,
+// arrays, maps with string keys, [Raw] and structs with msgpack tags. It also takes pointers to these, types that
+// marshal themselves by a method of msgpack, and errors in a field of that type (their text). An int stays an int and
+// a float a float. Anything else is an [*Error] with its path: types that marshal themselves to text or bytes (of a
+// time.Time write the text in RFC 3339), other keys, invalid UTF-8, functions, channels and complex numbers. So is a
+// value deeper than [Pass] allows, which includes cyclic ones. v must not change meanwhile.
 func Encode(v any) ([]byte, error) {
 	w := goWalker{nodes: Pass.Nodes}
 	if err := w.value(reflect.ValueOf(v), 0, 0); err != nil {

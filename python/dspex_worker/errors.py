@@ -151,7 +151,7 @@ _DETAILS: tuple[tuple[str, type], ...] = (
 
 
 def _checked(name: str, value: Any, kind: type, *more: None) -> Any:
-    """The value, or the TypeError of whoever made the error: later its origin would be lost."""
+    """The value, or the TypeError of the caller that made the error: later its origin would be lost."""
     if type(value) is kind or (more and value is None):
         return value
     if isinstance(value, str) and kind is str:

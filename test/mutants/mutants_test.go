@@ -1,6 +1,6 @@
-// Package mutants leaves out one rule of the product at a time and insists that somebody objects: the model of the promises and the
-// scenarios of internal/lifecycle, which take seconds, a test that the mutant names, or the simulation's ordinary checkers. A mutant
-// that nothing catches is a missing fault, or a rule that only saves work; the table states which.
+// Package mutants leaves out one rule of the product at a time and fails unless something objects. These may object: the model of the
+// promises and the scenarios of internal/lifecycle, which take seconds; a test that the mutant names; the simulation's ordinary checkers.
+// A mutant that nothing catches is a missing fault, or a rule that only saves work; the table states which.
 //
 // It takes minutes: `make mutants`, not `make test`.
 package mutants

@@ -10,7 +10,8 @@ import (
 )
 
 // The error rate is the share of jobs that did not succeed among those that ended in the last 60 s, of all hosts together, as
-// far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher computes it from the heartbeats; the leader alerts.
+// far as at least 10 have ended. Jobs that failed by their own request, or were cancelled, do not count. Every dispatcher
+// computes it from the heartbeats; the leader alerts.
 const (
 	RateWindow   = 60 // seconds
 	rateLeast    = 10 // jobs

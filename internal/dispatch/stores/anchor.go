@@ -14,9 +14,10 @@ const (
 	anchorJobs  = 32 // that come between two of them, where the bounds let it
 )
 
-// AnchorPause is the time until the next anchor, by the number of jobs between the last two and the time between them. A block of the stream
-// that has just begun has no anchor until then. Each job that leaves it empty makes the broker begin another block, and keep 256 KiB of memory
-// for ten seconds: with a thousand jobs a second, one after the other, and a second without an anchor, more than its memory limit allows.
+// AnchorPause is the time until the next anchor, by the number of jobs between the last two and the time between them. A block of the
+// stream that has just begun has no anchor until then. Each job that leaves it empty makes the broker begin another block, and keep 256
+// KiB of memory for ten seconds. A thousand jobs a second, one after the other, need more than its memory limit within one second without
+// an anchor.
 func AnchorPause(between uint64, after time.Duration) time.Duration {
 	pause := 2 * after // jobs that stop for a moment soon come again
 	if between > anchorJobs/2 {

@@ -14,8 +14,8 @@ import (
 // next host that pulls, instead of waiting here. While sessions wait for slots there is no room, and never will be: then one job
 // of each lane stands in line with them, where package fair gives it its share.
 //
-// Batch jobs leave a slot of the host to others (fair.Reserve, one at least) and start no overflow workers. While interactive jobs wait there is one
-// batch job at a time, in whichever slot, so that they do not wait for ever.
+// Batch jobs leave a slot of the host to others (fair.Reserve, one at least) and start no overflow workers. While interactive
+// jobs wait there is one batch job at a time, in whichever slot, so that they do not wait for ever.
 type lanes struct {
 	mu       sync.Mutex
 	asked    map[string]int // of each lane: jobs that may come still, or have and are not admitted yet

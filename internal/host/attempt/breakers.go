@@ -69,8 +69,8 @@ func (r *Runner) verdict(t *Attempt, out *Output, retries bool) {
 	}
 }
 
-// called reports whether an attempt called the language model of its task, as the worker reports, and keeps it for the next: of
-// the operator's commands those that call it, of the operator's programs those that have come to a result without it.
+// called reports whether an attempt called the language model of its task, as its worker reports. It keeps the answer for the next
+// attempt: commands of the operator that call the model, and programs of the operator that came to a result without it.
 func (r *Runner) called(t *Attempt, out *Output) bool {
 	builtin := jobs.CallsLM(t.Req.Command)
 	called := out.called == used

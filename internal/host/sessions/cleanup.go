@@ -24,9 +24,9 @@ func (s scope) erased(ref jobs.SessionRef) *jobs.Error {
 		WithHint("retry; check that the host has permission to purge them (nats.conf)").Again()
 }
 
-// erase removes what is kept of the session outside of its record: outcomes, large payloads, dead letters and the notes of their replays. It comes before the commit, so
-// that a crash between the two repeats it. What a successor has written stays: it is later than what the erasers have noted,
-// since the partition was still this epoch's after that.
+// erase removes what is kept of the session outside of its record: outcomes, large payloads, dead letters and the notes of their
+// replays. It comes before the commit, so that a crash between the two repeats it. What a successor has written stays: it is
+// later than what the erasers have noted, since the partition was still this epoch's after that.
 func (s scope) erase(ctx context.Context, ref jobs.SessionRef) error {
 	results, err := stream.NewEraser(ctx, s.p.on.JS, stream.ResultsStream, stream.ResultsSubject(ref.ResultKey("*")))
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysProcAttr: the kernel kills the worker when the Spawner's thread ends, that is when the host dies, even by SIGKILL
-// and even if the worker holds the GIL in C code and would never see the end of its input.
+// sysProcAttr: the kernel kills the worker when the Spawner's thread ends, that is when the host dies, even by SIGKILL. It does so even
+// if the worker holds the GIL in C code and would never see the end of its input.
 func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// ownMemory returns the bytes that only this process has in memory, 0 if it cannot be measured or if all that it has in memory, shared
-// pages included, is less than atLeast: the exact answer makes the kernel walk every page table entry.
+// ownMemory returns the bytes that only this process has in memory. It is 0 if that cannot be measured, or if all memory of the process,
+// shared pages included, is less than atLeast: the exact answer makes the kernel walk every page table entry.
 func ownMemory(pid int, atLeast uint64) uint64 {
 	if resident(pid) < atLeast {
 		return 0

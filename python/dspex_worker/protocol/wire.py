@@ -1,8 +1,8 @@
 """Values in MessagePack (contract/values.md). No frames here.
 
-`decode` and `encode` are one codec with two speeds. The specification is the pure Python codec of this file; when msgspec
-is installed it does the work wherever a cheap test proves that it must give the same result, and the pure one judges
-the rest (strange bytes, strange objects, everything that is refused).
+`decode` and `encode` are one codec with two speeds. The specification is the pure Python codec of this file. When msgspec is
+installed, it does the work wherever a cheap test proves that it must give the same result. The pure codec judges the rest:
+strange bytes, strange objects, everything that is refused.
 """
 
 from __future__ import annotations

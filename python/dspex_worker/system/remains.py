@@ -1,9 +1,9 @@
 """Ends what jobs leave behind, when their worker is gone.
 
-A process group is not enough: a program that a job starts can leave it (`setsid`, a daemon), and a worker that the kernel kills with
-its host ends nothing itself. So every worker has a mark in its environment, its nonce, which all that it starts inherits,
-and beside a zygote or a worker that was spawned lives a keeper: a small process outside of the sandbox that notices their
-end however they come, and kills everything that carries the mark. It needs Linux; elsewhere there is none.
+A process group is not enough: a program that a job starts can leave it (`setsid`, a daemon), and a worker that the kernel kills
+with its host ends nothing itself. So every worker has a mark in its environment, its nonce, which all that it starts inherits.
+Beside each zygote, and each worker that was spawned, runs a keeper: a small process outside of the sandbox. It detects their end,
+whatever ended them, and kills everything that carries the mark. It needs Linux; elsewhere there is none.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def no_interrupt() -> AbstractContextManager[Any]:
     """Holds interrupts of this thread back. Around the start of another thread, and nothing longer.
 
     Until a new thread runs for the first time, CPython 3.11 lists it under the number of the thread that starts it, and before
-    that one: the error would rise in the new thread, which ends, and its starter would wait for it for ever.
+    that one. The error would be raised in the new thread, which ends, and its starter would wait for it for ever.
     """
     ticket: Ticket | None = getattr(_running, "ticket", None)
     return ticket.lock if ticket is not None else nullcontext()

@@ -1,7 +1,7 @@
 """Connections on which a job waits for a model. The job's end ends them, whoever made the LM and in whatever thread or loop it waits.
 
-A thread that waits for a socket cannot be interrupted: without this, a synchronous program that was cancelled would hold its thread
-and the model's slot until the model has answered, and the host would end the worker with all of its other jobs.
+A thread that waits for a socket cannot be interrupted. Without this, a synchronous program that was cancelled would keep its
+thread and the model's slot until the model has answered. The host would then end the worker with all of its other jobs.
 """
 
 from __future__ import annotations

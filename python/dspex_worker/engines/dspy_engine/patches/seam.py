@@ -1,7 +1,7 @@
 """The one place through which every call of a language model goes, whoever made the LM and in whatever thread it runs.
 
 DSPy sends each attempt of each LM through two functions, one for synchronous and one for asynchronous code. They are wrapped
-here: a job that has ended reaches no model, a failure is known to come from the LM that was really called, and what was paid
+here. So a job that has ended reaches no model, and a failure is known to come from the LM that was really called. What was paid
 for is counted, also in threads of the job and where the program threw the answer away.
 """
 
@@ -40,9 +40,9 @@ def job_ended() -> WorkerError:
     )
 
 
-# What servers of OpenAI's protocol answer to a prompt that is too long, each in words and codes of its own: llama.cpp
-# ("exceeds the available context size"), vLLM ("maximum context length", "longer than the maximum model length"), Ollama and others.
-# DSPy's client recognizes OpenAI's own code, and the words of Anthropic and Gemini.
+# What servers of OpenAI's protocol answer to a prompt that is too long: each has words and codes of its own. llama.cpp has
+# "exceeds the available context size", vLLM "maximum context length" and "longer than the maximum model length"; Ollama and
+# others have theirs. DSPy's client recognizes OpenAI's own code, and the words of Anthropic and Gemini.
 _TOO_LONG = re.compile(
     r"exceeds? the (?:available )?context (?:size|length|window)|maximum context length|longer than the maximum model length"
     r"|exceeds? (?:maximum )?context (?:window|length)|exceed_context_size_error",

@@ -1,9 +1,9 @@
 """Partial outputs: the language model's chunks, cut to the text outputs that they belong to.
 
-DSPy's own way is not taken. Its `streamify` hands chunks over in a generator, and leaving that early lets the call run
-on while its clean-up cancels the task of who reads; its listeners lose text that holds "[[", and mix two calls of one predictor.
-Here DSPy sends the chunks straight to the sink, in the task or thread of the call, and each call of a model has a splitter of its
-own that reads them as the adapter will read the whole.
+DSPy's own way is not taken. Its `streamify` hands chunks over in a generator. Leaving that early lets the call run on, while its
+clean-up cancels the task that reads. Its listeners lose text that contains "[[", and mix two calls of one predictor. Here DSPy
+sends the chunks straight to the sink, in the task or thread of the call. Each call of a model has a splitter of its own, which
+reads them as the adapter will read the whole.
 """
 
 from __future__ import annotations
