@@ -1,5 +1,20 @@
 package contract
 
+import "strings"
+
+// Where clients have accounts, the service has a tenant's subjects under SubjectTenant (ADR 26).
+const (
+	SubjectRoot   = "dspex."
+	SubjectTenant = "dspex.t."   // + tenant + "." + what follows SubjectRoot
+	SubjectRPC    = "dspex.rpc." // + endpoint
+	DefaultTenant = "default"    // of a broker without accounts
+)
+
+// InTenant is the subject under which the service has what a tenant's client sent to subject.
+func InTenant(tenant, subject string) string {
+	return SubjectTenant + tenant + "." + strings.TrimPrefix(subject, SubjectRoot)
+}
+
 // Subjects that clients publish or send requests to (contract/job.md, "Endpoints").
 const (
 	SubjectSession   = "dspex.session."   // + session id: durable publish
@@ -69,6 +84,15 @@ const (
 const (
 	ModeCall  = "call"
 	ModeQueue = "queue"
+)
+
+// Subjects inside of the service.
+const (
+	SubjectCall          = "dspex.call."           // + session id: a dispatcher keeps the job of a call; no client may publish there
+	SubjectCallAnonymous = "dspex.call.anonymous." // + lane
+	SubjectStored        = "dspex.*.*."            // + tenant + session + who put it there: jobs in their stream, of any layout and shard
+	SubjectAnchor        = "dspex.anchor"
+	SubjectProbe         = "dspex.probe." // + broker object
 )
 
 // Subjects between hosts and dispatchers (contract/admin.md).

@@ -78,7 +78,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 func (d *Dispatcher) serve(ctx context.Context) (*service.Service, error) {
 	var all []service.Endpoint
 	for _, e := range d.table(ctx) {
-		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, "dspex.rpc."), rightful(d.broker.Accounts, e.handler)), d.entrance.Others
+		f, enter := d.trail.Recording(e.audit, strings.TrimPrefix(e.plain, contract.SubjectRPC), rightful(d.broker.Accounts, e.handler)), d.entrance.Others
 		if e.call {
 			enter = d.entrance.Jobs
 		}

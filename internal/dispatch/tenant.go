@@ -16,7 +16,7 @@ import (
 
 // tenantSubject is a tenants' subject of an endpoint.
 func tenantSubject(plain string) string {
-	return endpoint.TenantRoot + "*." + strings.TrimPrefix(plain, "dspex.")
+	return contract.InTenant("*", plain)
 }
 
 // forTenants are the endpoints that concern a tenant's own jobs and sessions. All others concern the service as a whole.
@@ -66,7 +66,7 @@ func answerable(log *slog.Logger, f func(endpoint.Request)) func(endpoint.Reques
 		case jobs.ValidInbox(to):
 			f(r)
 		case to == "": // nobody could be answered
-		case strings.HasPrefix(to, "dspex.") || strings.HasPrefix(to, "$"):
+		case strings.HasPrefix(to, contract.SubjectRoot) || strings.HasPrefix(to, "$"):
 			log.Warn("reply_subject_refused", "subject", r.Subject())
 		default:
 			e := jobs.Errorf(jobs.Python, jobs.CodeBadReply, "the reply subject is not allowed")

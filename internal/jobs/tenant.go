@@ -7,7 +7,7 @@ import (
 )
 
 // DefaultTenant is the tenant of a broker without accounts.
-const DefaultTenant = "default"
+const DefaultTenant = contract.DefaultTenant
 
 // MaxTenant bounds a tenant's name: the public key of an account has 56 characters.
 const MaxTenant = 64
@@ -79,23 +79,23 @@ func (r SessionRef) InvalidSubject() string {
 
 // PublishSubject is where a client publishes a job of the session, lane one of its tenant's jobs without session.
 func (r SessionRef) PublishSubject(lane string) string {
-	return r.subject("session.", "anonymous.", lane)
+	return r.subject(contract.SubjectSession, contract.SubjectAnonymous, lane)
 }
 
 // CallSubject is where a dispatcher keeps one. No client may publish there, so what stands in its headers is the dispatcher's.
 func (r SessionRef) CallSubject(lane string) string {
-	return r.subject("call.", "call.anonymous.", lane)
+	return r.subject(contract.SubjectCall, contract.SubjectCallAnonymous, lane)
 }
 
 func (r SessionRef) subject(session, anonymous, lane string) string {
-	root := "dspex."
-	if r.Tenant != DefaultTenant {
-		root = "dspex.t." + r.Tenant + "."
-	}
+	plain := session + r.ID
 	if r.ID == "" {
-		return root + anonymous + lane
+		plain = anonymous + lane
 	}
-	return root + session + r.ID
+	if r.Tenant == DefaultTenant {
+		return plain
+	}
+	return contract.InTenant(r.Tenant, plain)
 }
 
 // Last tokens of the subject under which the jobs' stream holds a job: who put it there.
@@ -110,22 +110,22 @@ func (r SessionRef) QueueSubjects() []string {
 	if r.ID == "" {
 		return append(r.laneSubjects(LaneInteractive), r.laneSubjects(LaneBatch)...)
 	}
-	all := []string{"dspex.*.*." + r.Tenant + "." + r.ID + ".*"}
+	all := []string{contract.SubjectStored + r.Tenant + "." + r.ID + ".*"}
 	if r.Tenant == DefaultTenant {
-		all = append(all, "dspex.*.*."+r.ID)
+		all = append(all, contract.SubjectStored+r.ID)
 	}
 	return all
 }
 
 // PublishedSubjects match the jobs of the session that clients published.
 func (r SessionRef) PublishedSubjects() string {
-	return "dspex.*.*." + r.Tenant + "." + r.ID + "." + byClient
+	return contract.SubjectStored + r.Tenant + "." + r.ID + "." + byClient
 }
 
 func (r SessionRef) laneSubjects(lane string) []string {
 	all := []string{r.PublishSubject(lane), r.CallSubject(lane)}
 	if r.Tenant == DefaultTenant { // whose clients have an account of that name
-		all = append(all, "dspex.t."+DefaultTenant+".anonymous."+lane)
+		all = append(all, contract.InTenant(DefaultTenant, contract.SubjectAnonymous+lane))
 	}
 	return all
 }
@@ -139,7 +139,7 @@ type Source struct {
 
 // SourceOf reads the subject of a stored job. A subject that is none of ours has no tenant.
 func SourceOf(subject string) Source {
-	rest, ok := strings.CutPrefix(subject, "dspex.")
+	rest, ok := strings.CutPrefix(subject, contract.SubjectRoot)
 	if !ok {
 		return Source{}
 	}

@@ -3,6 +3,7 @@ package link
 import (
 	"fmt"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 )
@@ -10,14 +11,14 @@ import (
 // AccountsMapped reports whether the broker's account gives what the service itself publishes to the tenant default: so it is
 // where tenants have accounts of their own. No stream takes what is published to find it out.
 func AccountsMapped(nc *nats.Conn) (bool, error) {
-	probe := nuid.Next()
-	sub, err := nc.SubscribeSync("dspex.t.default.call." + probe)
+	probe := contract.SubjectCall + nuid.Next()
+	sub, err := nc.SubscribeSync(contract.InTenant(contract.DefaultTenant, probe))
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	// A publish that expects another stream is refused by whichever stream it comes to.
-	if err := nc.PublishMsg(&nats.Msg{Subject: "dspex.call." + probe, Header: nats.Header{"Nats-Expected-Stream": {"none"}}}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: probe, Header: nats.Header{"Nats-Expected-Stream": {"none"}}}); err != nil {
 		return false, err
 	}
 	if err := nc.Flush(); err != nil {
@@ -35,7 +36,8 @@ func CheckAccounts(nc *nats.Conn, accounts bool) error {
 	case err != nil:
 		return fmt.Errorf("look whether tenants have accounts: %w", err)
 	case accounts && !mapped:
-		return &AccountsError{"with --accounts the broker must map dspex.call.* and dspex.session.* to the tenant default, got an account that does not",
+		return &AccountsError{fmt.Sprintf("with --accounts the broker must map %s* and %s* to the tenant %s, got an account that does not",
+			contract.SubjectCall, contract.SubjectSession, contract.DefaultTenant),
 			"start the broker with the nats.conf of this release, or the dispatcher without --accounts"}
 	case mapped && !accounts:
 		return &AccountsError{"the broker has accounts for tenants: the dispatcher must be started with --accounts, got none", "set DSPEX_ACCOUNTS=true"}

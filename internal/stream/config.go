@@ -106,16 +106,16 @@ const jobsWindow = 100 * time.Millisecond
 // so a deployment can get accounts while jobs wait, and every session stays where it is.
 func jobsSubjects(accounts bool) []string {
 	if accounts {
-		return []string{"dspex.t.*.session.*", "dspex.t.*.call.*", AnchorSubject}
+		return []string{contract.InTenant("*", contract.SubjectSession+"*"), contract.InTenant("*", contract.SubjectCall+"*"), AnchorSubject}
 	}
-	return []string{contract.SubjectSession + "*", "dspex.call.*", AnchorSubject}
+	return []string{contract.SubjectSession + "*", contract.SubjectCall + "*", AnchorSubject}
 }
 
 // lanes are named one by one: a publish to another lane finds no stream and is refused, instead of waiting for ever.
 func lanes(accounts bool) (subjects []string) {
-	roots := []string{contract.SubjectAnonymous, "dspex.call.anonymous."}
+	roots := []string{contract.SubjectAnonymous, contract.SubjectCallAnonymous}
 	if accounts {
-		roots = append(roots, "dspex.t.*.anonymous.", "dspex.t.*.call.anonymous.")
+		roots = append(roots, contract.InTenant("*", contract.SubjectAnonymous), contract.InTenant("*", contract.SubjectCallAnonymous))
 	}
 	for _, root := range roots {
 		subjects = append(subjects, root+contract.LaneInteractive, root+contract.LaneBatch)

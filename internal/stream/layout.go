@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dspex/dspex/internal/affinity"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -38,7 +39,7 @@ func (l Layout) Partition(session string) int {
 // Filters are the subjects of a partition's jobs.
 func (l Layout) Filters(partition int) (all []string) {
 	for shard := partition; shard < l.Shards; shard += l.Partitions {
-		all = append(all, "dspex."+l.Token+"."+strconv.Itoa(shard)+".>")
+		all = append(all, contract.SubjectRoot+l.Token+"."+strconv.Itoa(shard)+".>")
 	}
 	return all
 }
@@ -90,7 +91,7 @@ func layoutOf(cfg jetstream.StreamConfig) (Layout, error) {
 	}
 	before, rest, _ := strings.Cut(t.Destination, ".{{partition(")
 	number, _, _ := strings.Cut(rest, ",")
-	token, ours := strings.CutPrefix(before, "dspex.")
+	token, ours := strings.CutPrefix(before, contract.SubjectRoot)
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 || !ours {
 		return Layout{}, fmt.Errorf("stream %s: subject transform %q: expected dspex.<layout>.{{partition(n,1)}}", Jobs, t.Destination)
@@ -126,17 +127,17 @@ func (l Layout) transform(accounts bool) *jetstream.SubjectTransformConfig {
 	if accounts {
 		return &jetstream.SubjectTransformConfig{
 			Source:      tenantSubjects,
-			Destination: fmt.Sprintf("dspex.%s.{{partition(%d,3)}}.{{wildcard(1)}}.{{wildcard(3)}}.{{wildcard(2)}}", l.Token, l.Shards),
+			Destination: fmt.Sprintf(contract.SubjectRoot+"%s.{{partition(%d,3)}}.{{wildcard(1)}}.{{wildcard(3)}}.{{wildcard(2)}}", l.Token, l.Shards),
 		}
 	}
 	return &jetstream.SubjectTransformConfig{
 		Source:      plainSubjects,
-		Destination: fmt.Sprintf("dspex.%s.{{partition(%d,2)}}.default.{{wildcard(2)}}.{{wildcard(1)}}", l.Token, l.Shards),
+		Destination: fmt.Sprintf(contract.SubjectRoot+"%s.{{partition(%d,2)}}.default.{{wildcard(2)}}.{{wildcard(1)}}", l.Token, l.Shards),
 	}
 }
 
 // The subject determines who may put a job there: clients publish to session, dispatchers to call.
 const (
-	plainSubjects  = "dspex.*.*"
-	tenantSubjects = "dspex.t.*.*.*"
+	plainSubjects  = contract.SubjectRoot + "*.*"
+	tenantSubjects = contract.SubjectTenant + "*.*.*"
 )

@@ -23,7 +23,7 @@ const (
 
 	// AnchorSubject carries one unconsumed message in the newest block of DSPEX_JOBS: without it an emptied work queue
 	// makes a block file at every job (ADR 82).
-	AnchorSubject = "dspex.anchor"
+	AnchorSubject = contract.SubjectAnchor
 )
 
 // SubjectEvents matches all events, eventsBytes bounds them: the oldest go first.
@@ -101,7 +101,7 @@ func ResultsSubject(filter string) string { return "$KV." + Results + "." + filt
 // information, and does not answer writes. It stays so, stream by stream, until it is restarted.
 
 // probePrefix begins the subjects of probes. They are no keys of a bucket, so no watcher sees them.
-const probePrefix = "dspex.probe."
+const probePrefix = contract.SubjectProbe
 
 // probeSubject is where a probe of an object is written. The transform of the jobs' stream leaves its anchor alone.
 func probeSubject(name string) string {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/link"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -45,7 +46,7 @@ func ReadLayouts(ctx context.Context, js jetstream.JetStream) (Layouts, error) {
 	if err != nil {
 		return Layouts{}, err
 	}
-	token, _, _ := strings.Cut(strings.TrimPrefix(oldest.Subject, "dspex."), ".")
+	token, _, _ := strings.Cut(strings.TrimPrefix(oldest.Subject, contract.SubjectRoot), ".")
 	if token == next.Token {
 		return now, nil
 	}
@@ -64,7 +65,7 @@ func changing(cfg jetstream.StreamConfig, now time.Time) bool {
 }
 
 // anyLayout matches the jobs of all layouts, and nothing else in the stream.
-const anyLayout = "dspex.*.*.>"
+const anyLayout = contract.SubjectStored + ">"
 
 // Repartition has the sessions divided into another number of partitions. What waits stays where it is. Only a stream with too few
 // shards gets another transform, once.
@@ -172,7 +173,7 @@ func Waiting(ctx context.Context, js jetstream.JetStream, l Layout) (n uint64, e
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter("dspex."+l.Token+".>"))
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(contract.SubjectRoot+l.Token+".>"))
 	if err != nil {
 		return 0, fmt.Errorf("stream %s: %w", Jobs, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
@@ -134,10 +135,10 @@ func (n New) file() ([]byte, error) {
 		fmt.Fprintf(&b, "limits: {%s}\n", l)
 	}
 	fmt.Fprintf(&b, "users: [{%s, permissions: {include \"rights.conf\"}}]\nimports: [\n", who)
-	for _, kind := range []string{"rpc.>", "session.*", "anonymous.*"} {
-		fmt.Fprintf(&b, "  {service: {account: DSPEX, subject: \"dspex.t.%s.%s\"}, to: \"dspex.%s\"}\n", n.Name, kind, kind)
+	for _, kind := range []string{contract.SubjectRPC + ">", contract.SubjectSession + "*", contract.SubjectAnonymous + "*"} {
+		fmt.Fprintf(&b, "  {service: {account: DSPEX, subject: %q}, to: %q}\n", contract.InTenant(n.Name, kind), kind)
 	}
-	fmt.Fprintf(&b, "  {stream: {account: DSPEX, subject: \"dspex.reply.%s.>\"}, to: \"dspex.reply.>\"}\n]\n", n.Name)
+	fmt.Fprintf(&b, "  {stream: {account: DSPEX, subject: %q}, to: %q}\n]\n", contract.SubjectReply+n.Name+".>", contract.SubjectReply+">")
 	return b.Bytes(), nil
 }
 

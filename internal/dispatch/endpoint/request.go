@@ -5,6 +5,7 @@ package endpoint
 import (
 	"strings"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/service"
 )
@@ -13,7 +14,7 @@ import (
 type Request = service.Request
 
 // TenantRoot begins the subjects of a tenant: its name and the subject without the leading "dspex." follow.
-const TenantRoot = "dspex.t."
+const TenantRoot = contract.SubjectTenant
 
 // TenantOf reports whose request it is.
 func TenantOf(r Request) string {
@@ -38,7 +39,7 @@ func RoleOf(r Request, accounts bool) jobs.Role {
 	plain, tenants := r.Subject(), false
 	if rest, ok := strings.CutPrefix(plain, TenantRoot); ok {
 		_, of, _ := strings.Cut(rest, ".")
-		plain, tenants = "dspex."+of, true
+		plain, tenants = contract.SubjectRoot+of, true
 	}
 	switch {
 	case !accounts:

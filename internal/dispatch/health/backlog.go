@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -69,7 +70,7 @@ func (b *Backlogs) readBacklog(ctx context.Context) (map[string]laneBacklog, err
 	for _, anchors := range anchored(ctx, b.broker) {
 		n -= int64(anchors)
 	}
-	first, err := b.oldest(ctx, stream.Jobs, "dspex.*.*.*", "dspex.*.*.*.*.*")
+	first, err := b.oldest(ctx, stream.Jobs, contract.SubjectStored+"*", contract.SubjectStored+"*.*.*")
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // failure is a language model that requests patience, goes down, and comes back.
@@ -84,7 +85,7 @@ func (d *demo) alerts() (alerted <-chan *nats.Msg, stop func(), err error) {
 		return nil, nil, err
 	}
 	events := make(chan *nats.Msg, 8)
-	if _, err = nc.ChanSubscribe("dspex.events.alert.error_rate", events); err == nil {
+	if _, err = nc.ChanSubscribe(contract.SubjectAlert, events); err == nil {
 		err = nc.Flush()
 	}
 	if err != nil {

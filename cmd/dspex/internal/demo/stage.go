@@ -8,6 +8,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/devserver"
 )
 
@@ -39,11 +40,11 @@ func (d *demo) note(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n"
 
 // do sends a request and shows it with its answer.
 func (d *demo) do(ctx context.Context, t turn, options ...dspex.CallOption) (r dspex.Reply, err error) {
-	subject := "dspex.rpc.anonymous"
+	subject := contract.RPCAnonymous
 	if t.session == "" {
 		r, err = d.c.ExecuteAnonymous(ctx, t.command, t.args, options...)
 	} else {
-		subject = "dspex.rpc.session." + t.session
+		subject = contract.RPCSession + t.session
 		r, err = d.c.Execute(ctx, t.session, t.command, t.args, options...)
 	}
 	body, merr := json.Marshal(struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
+	"github.com/dspex/dspex/internal/contract"
 )
 
 // userInfo is the broker's answer about the user of a connection.
@@ -58,9 +59,9 @@ var duties = []struct {
 	what  string
 	needs []string
 }{
-	{"run jobs", []string{"dspex.rpc.session.a", "dspex.rpc.anonymous", "dspex.rpc.jobs.get", "dspex.rpc.jobs.cancel"}},
-	{"publish jobs", []string{"dspex.session.a", "dspex.anonymous.interactive", "dspex.anonymous.batch"}},
-	{"operate", []string{"dspex.rpc.hosts.list", "dspex.rpc.hosts.drain", "dspex.rpc.dlq.list", "dspex.rpc.breakers.reset", "dspex.rpc.audit.list", "dspex.logs.get"}},
+	{"run jobs", []string{contract.RPCSession + "a", contract.RPCAnonymous, contract.RPCJobsGet, contract.RPCJobsCancel}},
+	{"publish jobs", []string{contract.SubjectSession + "a", contract.SubjectAnonymous + contract.LaneInteractive, contract.SubjectAnonymous + contract.LaneBatch}},
+	{"operate", []string{contract.RPCHostsList, contract.RPCHostsDrain, contract.RPCDeadList, contract.RPCBreakersReset, contract.RPCAuditList, contract.SubjectLogs}},
 	{"look at streams", []string{"$JS.API.INFO", "$JS.API.STREAM.INFO.A", "$JS.API.CONSUMER.INFO.A.B"}},
 	{"change streams", []string{"$JS.API.STREAM.UPDATE.A", "$JS.API.CONSUMER.DELETE.A.B"}},
 }
