@@ -3,6 +3,7 @@ package dspex
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -84,6 +85,30 @@ type HostInfo struct {
 	AffinityMisses   int64     `json:"affinity_misses"` // whose session was warm nowhere
 	AffinityMoves    int64     `json:"affinity_moves"`  // whose session was warm in a worker without a free slot
 	ClockOff         *int64    `json:"clock_off_ms"`    // its wall clock less the broker's, ms; nil while it is not known
+
+	Latency map[string][]LatencyBucket `json:"latency"` // of "call" and "queue", jobs that have ended here by how long they took; nil while that is not known
+}
+
+// LatencyBucket is how many jobs of a host took at most Upper, from their acceptance to their end, and longer than the bucket before. The
+// difference of two reads is what ended between them.
+type LatencyBucket struct {
+	Upper time.Duration
+	Jobs  int64
+}
+
+// MarshalJSON writes what UnmarshalJSON reads.
+func (b LatencyBucket) MarshalJSON() ([]byte, error) {
+	return json.Marshal([2]float64{float64(b.Upper) / float64(time.Millisecond), float64(b.Jobs)})
+}
+
+// UnmarshalJSON reads a pair of milliseconds and jobs.
+func (b *LatencyBucket) UnmarshalJSON(raw []byte) error {
+	var pair [2]float64
+	if err := json.Unmarshal(raw, &pair); err != nil {
+		return fmt.Errorf("a bucket must be [milliseconds, jobs]: %w", err)
+	}
+	b.Upper, b.Jobs = fromMillis(pair[0]), int64(pair[1])
+	return nil
 }
 
 // Hosts are the worker-hosts and who assigns the partitions to them.

@@ -44,7 +44,12 @@ type Heartbeat struct {
 	Leaving  bool           `json:"leaving,omitempty"`      // the last beat
 
 	Tenants map[string]TenantCount `json:"tenants,omitempty"` // where they have accounts; only in answers
+	Latency map[string]Latencies   `json:"latency,omitempty"` // mode -> jobs that ended since the start; only in answers
 }
+
+// Latencies count jobs by how long they took, from their acceptance to their end: [the longest time in ms, how many took no longer and
+// longer than the entry before], in the order of the times. What no job took has no entry.
+type Latencies [][2]float64
 
 // TenantCount is what a tenant had and has on a host: jobs that ended since its start, and sessions and their jobs in memory.
 type TenantCount struct {

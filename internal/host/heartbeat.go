@@ -25,8 +25,8 @@ func (h *Host) announce(ctx context.Context, r *parts) (func(context.Context), e
 		answer  func() []byte
 	}{
 		{control + ".ping", func() []byte { return []byte(h.incarnation) }},
-		{control + ".beat", func() []byte { return h.heartbeat(r, false, h.tenants(r)) }},
-		{jobs.SubjectBeat, func() []byte { return h.heartbeat(r, false, nil) }}, // many times a second under load
+		{control + ".beat", func() []byte { return h.heartbeat(r, false, true) }},
+		{jobs.SubjectBeat, func() []byte { return h.heartbeat(r, false, false) }}, // many times a second under load
 	} {
 		stop, err := r.on.Serve(served.subject, func(_ []byte, reply func([]byte)) { reply(served.answer()) })
 		if err != nil {
@@ -68,10 +68,11 @@ const (
 )
 
 func (h *Host) beat(r *parts, leaving bool) {
-	_ = r.on.NC.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(r, leaving, nil)) // the next beat follows
+	_ = r.on.NC.Publish(jobs.SubjectHeartbeat+h.cfg.Name, h.heartbeat(r, leaving, false)) // the next beat follows
 }
 
-func (h *Host) heartbeat(r *parts, leaving bool, tenants map[string]control.TenantCount) []byte {
+// heartbeat is what the host reports; whole with what is requested seldom.
+func (h *Host) heartbeat(r *parts, leaving, whole bool) []byte {
 	counts := h.cfg.Pool.Workers()
 	engine := ""
 	if h.cfg.Engine != nil {
@@ -80,14 +81,18 @@ func (h *Host) heartbeat(r *parts, leaving bool, tenants map[string]control.Tena
 	calls, queued := r.waitsFor(tokens.Call), r.waitsFor(tokens.Queued)
 	stalled, running := r.progress()
 	now := h.settings.Load()
-	b, err := json.Marshal(control.Heartbeat{
+	beat := control.Heartbeat{
 		Workers: counts.Size, Active: counts.Active, Available: counts.Available, Overflow: counts.Overflow,
 		Host: h.cfg.Name, Incarnation: h.incarnation, Started: h.started, HighestEpoch: r.keeper.HighestEpoch(), Capacity: now.Capacity, Free: h.cfg.Pool.Free(),
 		Requests: h.telemetry.Stats.Requests.Load(), Errors: h.telemetry.Stats.Errors.Load(), Requested: h.telemetry.Stats.Requested.Load(), RunMillis: h.telemetry.Stats.RunMillis.Load(), Ran: h.telemetry.Stats.Ran.Load(), WaitingCalls: calls, WaitingJobs: queued, Deep: h.telemetry.Queues.Some(),
 		Sessions: h.telemetry.Stats.Sessions.Load(), Engine: engine, Sandbox: h.cfg.Sandbox, Version: h.cfg.Version, Full: r.drivers.Full(), Hits: h.telemetry.Stats.Hits.Load(), Misses: h.telemetry.Stats.Misses.Load(), Moves: h.telemetry.Stats.Moves.Load(),
 		IdleMillis: h.cfg.SessionIdle.Milliseconds(), CheckoutMillis: now.CheckoutTimeout.Milliseconds(), Busy: r.sessions.Busy(), Releases: true, Shards: true, Stopping: h.stopping.Load(), Leaving: leaving,
-		Breakers: h.breakers.OpenNames(), Blocked: h.telemetry.Blocked.Steps(), Running: running, Stalled: stalled.Milliseconds(), ClockOff: r.clockOff(), Tenants: tenants,
-	})
+		Breakers: h.breakers.OpenNames(), Blocked: h.telemetry.Blocked.Steps(), Running: running, Stalled: stalled.Milliseconds(), ClockOff: r.clockOff(),
+	}
+	if whole {
+		beat.Tenants, beat.Latency = h.tenants(r), h.telemetry.Latency.All()
+	}
+	b, err := json.Marshal(beat)
 	if err != nil {
 		panic(err) // text and numbers always marshal
 	}

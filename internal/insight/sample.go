@@ -64,6 +64,8 @@ type History struct {
 	Requests []float64 // a second, between a sample and the one before
 	Errors   []float64
 	Hosts    map[string]float64 // requests a second of each host, by the last two samples
+	Calls    []Latency          // between a sample and the one before
+	Queued   []Latency          // the same of published jobs
 }
 
 // Add takes a sample in. Counters that fell, because a host has restarted, count as no change.
@@ -77,6 +79,8 @@ func (h *History) Add(s Sample) {
 			errors = rate(before.Health.Stats.TotalErrors, s.Health.Stats.TotalErrors, span)
 		}
 		h.Requests, h.Errors = keep(h.Requests, requests), keep(h.Errors, errors)
+		h.Calls = keep(h.Calls, latencyOf("call", before.Hosts, s.Hosts))
+		h.Queued = keep(h.Queued, latencyOf("queue", before.Hosts, s.Hosts))
 		for _, host := range s.Hosts.Hosts {
 			i := slices.IndexFunc(before.Hosts.Hosts, func(b dspex.HostInfo) bool { return b.Incarnation == host.Incarnation })
 			if i >= 0 {

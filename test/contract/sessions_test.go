@@ -241,7 +241,7 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		return got["hosts"].([]any)[0].(m)
 	}
 	keys := []string{"host", "incarnation", "state", "drain", "partitions", "engine", "sandbox", "capacity", "free", "pool_size", "active_workers", "available_workers", "overflow_workers",
-		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms", "version"}
+		"active_sessions", "busy_sessions", "total_requests", "total_errors", "affinity_hits", "affinity_misses", "affinity_moves", "clock_off_ms", "version", "latency"}
 	host := hosts()
 	if got := slices.Sorted(maps.Keys(host)); !slices.Equal(got, slices.Sorted(slices.Values(keys))) {
 		t.Errorf("keys %v", got)
@@ -254,7 +254,11 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		is(t, shaped(t, stub.ask(t, "hosts.drain", m{"host": "dev"}), "host", "drain"), m{"host": "dev", "drain": true})
 	}
 	is(t, hosts(), m{"state": "draining", "drain": true, "partitions": 64}) // there is no other host
+	before := ended(t, hosts())
 	stub.call(t, "drained_1", "append", m{"x": 1}).succeeds(t)
+	if after := ended(t, hosts()); after != before+1 {
+		t.Errorf("the latencies must count one call more than %v, got %v", before, after)
+	}
 	for range 2 {
 		is(t, shaped(t, stub.ask(t, "hosts.resume", m{"host": "dev"}), "host", "drain"), m{"host": "dev", "drain": false})
 	}
@@ -269,6 +273,24 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 	stub.ask(t, "hosts.reload", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
 	stub.ask(t, "hosts.drain", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
 	stub.ask(t, "hosts.resume", m{"host": "nobody"}).refused(t, "session", "host_unknown", "host")
+}
+
+// ended is how many calls a host has counted by how long they took.
+func ended(t *testing.T, host m) (calls float64) {
+	t.Helper()
+	modes := host["latency"].(m)
+	if _, there := modes["queue"]; !there || len(modes) != 2 {
+		t.Errorf("latency must be of call and queue, got %v", modes)
+	}
+	longest := 0.0
+	for _, pair := range modes["call"].([]any) {
+		upper, n := isNumber(t, pair.([]any)[0], 0), isNumber(t, pair.([]any)[1], 1)
+		if upper <= longest {
+			t.Errorf("times must rise, got %v", modes["call"])
+		}
+		longest, calls = upper, calls+n
+	}
+	return calls
 }
 
 func TestAffinityIsCounted(t *testing.T) {

@@ -110,8 +110,24 @@ func hostInfo(b control.Heartbeat, partitions int, drain bool) map[string]any {
 		"host": b.Host, "incarnation": b.Incarnation, "state": state, "drain": drain, "partitions": partitions, "engine": endpoint.OrNil(b.Engine), "sandbox": endpoint.OrNil(b.Sandbox), "version": endpoint.OrNil(b.Version),
 		"capacity": b.Capacity, "free": b.Free, "pool_size": b.Workers, "active_workers": b.Active, "available_workers": b.Available, "overflow_workers": b.Overflow,
 		"active_sessions": b.Sessions, "busy_sessions": busy, "total_requests": b.Requests, "total_errors": b.Errors,
-		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves, "clock_off_ms": b.ClockOff,
+		"affinity_hits": b.Hits, "affinity_misses": b.Misses, "affinity_moves": b.Moves, "clock_off_ms": b.ClockOff, "latency": latency(b),
 	}
+}
+
+// latency is what a host reports of it, with whole numbers of jobs; nil if nothing.
+func latency(b control.Heartbeat) map[string]any {
+	if b.Latency == nil {
+		return nil
+	}
+	modes := map[string]any{}
+	for mode, counts := range b.Latency {
+		pairs := []any{}
+		for _, pair := range counts {
+			pairs = append(pairs, []any{pair[0], int64(pair[1])})
+		}
+		modes[mode] = pairs
+	}
+	return modes
 }
 
 // drainTries bounds the writes of one request: each loses only to another operator's.

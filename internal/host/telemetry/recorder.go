@@ -24,6 +24,7 @@ type Recorder struct {
 	Blocked  Blocked
 	Queues   Queues
 	Progress Progress
+	Latency  Latencies
 
 	metrics *metrics
 	events  *events
@@ -119,7 +120,9 @@ func (r *Recorder) Changed(c breaker.Change) { r.metrics.changes.WithLabelValues
 func (r *Recorder) Ended(t *lifecycle.Task, ran time.Duration, e *jobs.Error) {
 	r.spans.ended(t, e)
 	r.Tenants.ended(t.Session.Tenant, ran, e)
-	r.metrics.latency(t, r.spans.age(t), r.TraceID(t))
+	age := r.spans.age(t)
+	r.Latency.ended(t.Env.Mode, age)
+	r.metrics.latency(t, age, r.TraceID(t))
 	r.metrics.jobs.WithLabelValues(string(lifecycle.KindOf(e))).Inc()
 	r.Stats.Requests.Add(1)
 	r.Stats.RunMillis.Add(ran.Milliseconds())

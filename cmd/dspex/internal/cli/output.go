@@ -104,6 +104,7 @@ func (a *App) Width(w io.Writer) int {
 const (
 	Bold   = "1"
 	Dim    = "2"
+	Cyan   = "36"
 	Red    = "31"
 	Green  = "32"
 	Yellow = "33"

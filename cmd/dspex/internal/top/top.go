@@ -25,7 +25,11 @@ func Top(a *cli.App) *cobra.Command {
 	var every time.Duration
 	cmd := &cobra.Command{
 		Use: "top", Short: "Watch the pool: throughput, errors, hosts, breakers, as they move",
-		Long: `Watch the pool: throughput, errors, workers, sessions, hosts, and the circuit breakers that are not closed.
+		Long: `Watch the pool: throughput, errors, latency, workers, sessions, hosts, and the circuit breakers that are not closed.
+
+Latency is that of the jobs that ended since the update before, from their acceptance to their end: p50 is what half of
+them did not exceed, p99 what 99 of 100 did not. Jobs that were published may have waited for long, and have lines of
+their own.
 
 Keys: q quits, p pauses. Without a terminal, or with -o json, it prints one snapshot and ends; -o jsonl prints
 one line each time until it is interrupted.`,
@@ -91,9 +95,14 @@ func sampleJSON(seen *insight.History) map[string]any {
 		out = map[string]any{"at": now.At.UTC(), "error": now.Sick.Error()}
 	}
 	if n := len(seen.Requests); n > 0 {
+		out["latency"] = map[string]any{"call": latencyJSON(seen.Calls[n-1]), "queue": latencyJSON(seen.Queued[n-1])}
 		out["requests_per_second"], out["errors_per_second"] = seen.Requests[n-1], seen.Errors[n-1]
 	}
 	return out
+}
+
+func latencyJSON(of insight.Latency) map[string]any {
+	return map[string]any{"jobs": of.Jobs, "p50_ms": of.P50.Seconds() * 1000, "p99_ms": of.P99.Seconds() * 1000}
 }
 
 // live draws until the user ends it.

@@ -25,6 +25,9 @@ func looks() *insight.History {
 	h := &insight.History{}
 	for i, n := range []int64{0, 100, 40, 340} {
 		one := dspex.HostInfo{Host: "h1", State: dspex.HostServing, Incarnation: "a", Partitions: 32, Capacity: 128, Free: 96, PoolSize: 2, ActiveWorkers: 2, ActiveSessions: 7, BusySessions: 5, TotalRequests: n, TotalErrors: 3}
+		if n > 0 { // all calls take 4 ms, then 260 of 300
+			one.Latency = map[string][]dspex.LatencyBucket{"call": {{Upper: 4 * time.Millisecond, Jobs: min(n, 300)}, {Upper: 120 * time.Millisecond, Jobs: max(n-300, 0)}}}
+		}
 		if i > 1 {
 			one.Incarnation = "b"
 		}

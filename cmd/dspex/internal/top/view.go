@@ -85,35 +85,81 @@ func (s screen) trouble(now insight.Sample) (lines []string) {
 	return lines
 }
 
+// Columns in front of the graphs.
+const (
+	labelWidth  = 14
+	numberWidth = 10
+)
+
+// graph is the line of what changes from one sample to the next.
+func (s screen) graph(name, last string, values []float64, colour string) string {
+	wide := max(s.width-labelWidth-numberWidth-4, 10)
+	return fmt.Sprintf("%-*s%*s  %s", labelWidth, name, numberWidth, last, s.paint(colour, bars(values, wide)))
+}
+
 func (s screen) numbers(now insight.Sample) []string {
 	stats := now.Health.Stats
-	const label = 14
-	wide := max(s.width-label-2-12, 10)
-	graph := func(name string, values []float64, colour string) string {
+	rate := func(values []float64) string {
 		last := 0.0
 		if len(values) > 0 {
 			last = values[len(values)-1]
 		}
-		return fmt.Sprintf("%-*s%10.1f  %s", label, name, last, s.paint(colour, bars(values, wide)))
+		return fmt.Sprintf("%.1f", last)
 	}
-	lines := []string{
-		graph("requests / s", s.seen.Requests, cli.Green),
-		graph("errors / s", s.seen.Errors, cli.Red),
-		fmt.Sprintf("%-*s%10s  mean of all since the start", label, "response time", mean(stats)),
-		fmt.Sprintf("%-*s%10d  %d of %d workers serve%s", label, "sessions", stats.ActiveSessions, stats.ActiveWorkers, stats.PoolSize, extra(stats.OverflowWorkers)),
+	lines := []string{s.graph("requests / s", rate(s.seen.Requests), s.seen.Requests, cli.Green), s.graph("errors / s", rate(s.seen.Errors), s.seen.Errors, cli.Red)}
+	line := func(name, number, text string) {
+		lines = append(lines, s.cut(fmt.Sprintf("%-*s%*s  %s", labelWidth, name, numberWidth, number, text)))
 	}
+	if graphs := s.latency(now); graphs != nil {
+		lines = append(lines, graphs...)
+	} else {
+		line("response time", mean(stats), "mean of all since the start")
+	}
+	line("sessions", strconv.Itoa(stats.ActiveSessions), fmt.Sprintf("%d of %d workers serve%s", stats.ActiveWorkers, stats.PoolSize, extra(stats.OverflowWorkers)))
 	if now.Err == nil {
 		busy, capacity, waiting := occupied(now.Hosts.Hosts)
-		lines = append(lines, fmt.Sprintf("%-*s%10d  sessions with work, %d of %d slots busy", label, "queue", waiting, busy, capacity))
+		line("queue", strconv.FormatInt(waiting, 10), fmt.Sprintf("sessions with work, %d of %d slots busy", busy, capacity))
 	}
 	if hits := stats.AffinityHits + stats.AffinityMisses + stats.AffinityMoves; hits > 0 {
-		share := 100 * float64(stats.AffinityHits) / float64(hits)
-		lines = append(lines, fmt.Sprintf("%-*s%9.1f%%  of jobs ran where their session was warm", label, "affinity", share))
-	}
-	for i := range lines[2:] {
-		lines[i+2] = s.cut(lines[i+2])
+		line("affinity", fmt.Sprintf("%.1f%%", 100*float64(stats.AffinityHits)/float64(hits)), "of jobs ran where their session was warm")
 	}
 	return lines
+}
+
+// latency are the lines of how long jobs take now, those of published jobs once there were some; none where no host reports it.
+func (s screen) latency(now insight.Sample) (lines []string) {
+	known := func(mode string) bool {
+		return slices.ContainsFunc(now.Hosts.Hosts, func(h dspex.HostInfo) bool { return len(h.Latency[mode]) > 0 })
+	}
+	both := func(name string, seen []insight.Latency) {
+		last, median, high := insight.Latency{}, make([]float64, len(seen)), make([]float64, len(seen))
+		for i, l := range seen {
+			last, median[i], high[i] = l, l.P50.Seconds(), l.P99.Seconds()
+		}
+		lines = append(lines, s.graph(name+" p50", took(last, last.P50), median, cli.Cyan), s.graph(name+" p99", took(last, last.P99), high, cli.Cyan))
+	}
+	if known("call") {
+		both("calls", s.seen.Calls)
+	}
+	if known("queue") {
+		both("published", s.seen.Queued)
+	}
+	return lines
+}
+
+// took is a time of jobs that ended since the sample before, with two digits or more.
+func took(of insight.Latency, d time.Duration) string {
+	switch {
+	case of.Jobs == 0:
+		return "-"
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1f ms", d.Seconds()*1000)
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return cli.Span(d)
 }
 
 // occupied is what the hosts have of jobs: those that run, and sessions with jobs that run or wait.
