@@ -48,8 +48,8 @@ func (y *system) failEach() {
 	y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) { return scripted(c), nil, true })
 }
 
-// tells reports whether a history has attempts 1 to n with these codes.
-func tells(history []jobs.Failure, codes ...string) bool {
+// hasAttempts reports whether a history has attempts 1 to n with these codes.
+func hasAttempts(history []jobs.Failure, codes ...string) bool {
 	return slices.EqualFunc(history, codes, func(f jobs.Failure, code string) bool {
 		return f.Code == code && !f.At.IsZero() && f.Attempt == slices.Index(codes, code)+1
 	})
@@ -106,7 +106,7 @@ func TestADeadLetterHasTheRequestAndEveryAttemptsError(t *testing.T) {
 			case bodies[n] != doomed:
 				t.Errorf("bodies[n] must be doomed, got %v; letter %d: %+v %s", bodies[n], n, d, bodies[n])
 			}
-			if !tells(d.Failures, "lost_1", "lost_2", "lost_3") {
+			if !hasAttempts(d.Failures, "lost_1", "lost_2", "lost_3") {
 				t.Errorf("letter %d: history %+v", n, d.Failures)
 			}
 			if c, code, _ := d.Failed(); c != jobs.Connection || code != "lost_3" {
@@ -180,7 +180,7 @@ func TestALetterThatACrashPreventedIsWrittenFromTheRecordWithItsHistory(t *testi
 		switch {
 		case len(list) != 1:
 			t.Errorf("len(list) must be 1, got %v; %d letters: %+v %s", len(list), len(list), list, bodies)
-		case !tells(list[0].Failures, "lost_1", "lost_2", "lost_3"):
+		case !hasAttempts(list[0].Failures, "lost_1", "lost_2", "lost_3"):
 			t.Errorf(`must hold: tells(list[0].Failures, "lost_1", "lost_2", "lost_3"); %d letters: %+v %s`, len(list), list, bodies)
 		case bodies[0] != doomed:
 			t.Errorf("bodies[0] must be doomed, got %v; %d letters: %+v %s", bodies[0], len(list), list, bodies)
@@ -277,7 +277,7 @@ func TestAttemptsAndTheirErrorsSurviveRestartsOfBrokerAndHost(t *testing.T) {
 				}
 				list, _ := y.deadLetters()
 				for _, d := range list {
-					if !tells(d.Failures, "lost_1", "lost_2", "lost_3", "lost_4", "lost_5") {
+					if !hasAttempts(d.Failures, "lost_1", "lost_2", "lost_3", "lost_4", "lost_5") {
 						t.Errorf("%s: %+v", d.Job, d.Failures)
 					}
 				}
@@ -328,7 +328,7 @@ func TestACrashIsAnAttempt(t *testing.T) {
 				t.Errorf("max_retries 1, %q: %+v", session, o)
 			}
 		}
-		if list, _ := y.deadLetters(); len(list) != 2 || !tells(list[0].Failures, "attempt_crashed") || !tells(list[1].Failures, "attempt_crashed") {
+		if list, _ := y.deadLetters(); len(list) != 2 || !hasAttempts(list[0].Failures, "attempt_crashed") || !hasAttempts(list[1].Failures, "attempt_crashed") {
 			t.Errorf("%d letters: %+v", len(list), list)
 		}
 		if n := len(s.at["once"]); n != 2 {

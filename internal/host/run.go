@@ -47,11 +47,11 @@ func (h *Host) Run(ctx context.Context) error {
 		return err
 	}
 	defer alone()
-	deaf, err := h.listen(work, r)
+	unsubscribe, err := h.listen(work, r)
 	if err != nil {
 		return err
 	}
-	defer deaf()
+	defer unsubscribe()
 	h.beat(r, false) // before it takes a partition: who finds its name there has read of it
 	h.serve(ctx, work, r, stop, beat)
 	if err := context.Cause(ctx); errors.Is(err, errDuplicate) {
@@ -145,10 +145,10 @@ func (h *Host) serve(ctx, work context.Context, r *parts, stop context.CancelCau
 }
 
 // listen serves cancellations, questions about breakers and releases, and reads of erased sessions and of subscribers of telemetry,
-// until deaf is called.
-func (h *Host) listen(ctx context.Context, r *parts) (deaf func(), err error) {
+// until unsubscribe is called.
+func (h *Host) listen(ctx context.Context, r *parts) (unsubscribe func(), err error) {
 	var stops []func()
-	deaf = func() {
+	unsubscribe = func() {
 		for i := range stops {
 			stops[len(stops)-1-i]()
 		}
@@ -163,12 +163,12 @@ func (h *Host) listen(ctx context.Context, r *parts) (deaf func(), err error) {
 	} {
 		stop, err := start()
 		if err != nil {
-			deaf()
+			unsubscribe()
 			return nil, err
 		}
 		stops = append(stops, stop)
 	}
-	return deaf, nil
+	return unsubscribe, nil
 }
 
 // standsAside reports whether anonymous jobs are left to other hosts: this one's workers fail, and there is another host whose

@@ -12,7 +12,7 @@ type ActionKind uint8
 
 // The actions. Those with an operation (Op) are answered by an event of the same Op.
 const (
-	AskToken           ActionKind = iota // wait for a run token: TokenGranted
+	RequestToken       ActionKind = iota // wait for a run token: TokenGranted
 	ReturnToken                          // give the run token back
 	Look                                 // read record, then attempt record, then the assignment, from the leader: Looked
 	Own                                  // read the assignment again: Owned
@@ -20,7 +20,7 @@ const (
 	ReadAttempts                         // read an anonymous job's attempts: AttemptsRead
 	Fetch                                // read Job's request again: Fetched
 	ReadResult                           // read the result of Job's id: ResultRead
-	AskRoom                              // is there room in the broker's stores: RoomLooked
+	CheckRoom                            // is there room in the broker's stores: RoomLooked
 	Acquire                              // find a slot for Task: SlotGranted or SlotRefused, now or later
 	Withdraw                             // no slot is needed any more for Op; Err is what the job gets, nil if another reason ended it
 	Release                              // give the slot of Op back
@@ -38,7 +38,7 @@ const (
 	KeepAlive                            // delay the redelivery of Job's message
 	DropPayload                          // Job waits without its payload
 	Forget                               // nothing of Job is needed any more
-	Verdict                              // answer CancelAsked of Op
+	Verdict                              // answer CancelRequested of Op
 	GiveUp                               // the partition is not this epoch's: Owner reports whose
 	Drop                                 // have all workers drop the session
 	Count                                // the job ended with Err, after Task ran for Ran
@@ -50,7 +50,7 @@ const (
 	actions
 )
 
-var actionNames = [actions]string{"ask token", "return token", "look", "own", "compare", "read attempts", "fetch", "read result", "ask room", "acquire", "withdraw", "release", "park",
+var actionNames = [actions]string{"request token", "return token", "look", "own", "compare", "read attempts", "fetch", "read result", "check room", "acquire", "withdraw", "release", "park",
 	"stop waiting", "write attempt record", "write record", "call", "cancel call", "write dead letter", "create result", "reply", "ack", "nak", "keep alive", "drop payload", "forget",
 	"verdict", "give up", "drop", "count", "block", "unblock", "full", "room", "log"}
 
@@ -71,7 +71,7 @@ type Action struct {
 	Reply      Address
 	More       bool  // Reply: another one may follow
 	Token      uint8 // ReturnToken: its kind
-	Fresh      bool  // AskToken: the session had no work a moment before Job came
+	Fresh      bool  // RequestToken: the session had no work a moment before Job came
 	Verdict    jobs.CancelVerdict
 	Owner      Owner
 	Step       Step

@@ -27,8 +27,8 @@ func (a *attempt) start(c *Core, _ *Event) {
 	}
 }
 
-// askRoom looks again whether there is room. Until then nothing is judged, because nothing could be written.
-func (a *attempt) askRoom(c *Core, _ *Event) { c.ask(Action{Kind: AskRoom}) }
+// checkRoom looks again whether there is room. Until then nothing is judged, because nothing could be written.
+func (a *attempt) checkRoom(c *Core, _ *Event) { c.request(Action{Kind: CheckRoom}) }
 
 func (a *attempt) roomLooked(c *Core, ev *Event) {
 	if ev.Fault != NoFault {
@@ -81,8 +81,8 @@ func (a *attempt) budget(c *Core) {
 // confirm finds out whether the partition is still this epoch's. A host that stood still (SIGSTOP, a paused machine) does not detect it.
 // What it was about to start may have run and finished elsewhere meanwhile. Records are fenced; what a job does to the world is not.
 func (a *attempt) confirm(c *Core, _ *Event) {
-	a.asked = c.mono
-	c.ask(Action{Kind: Own})
+	a.sent = c.mono
+	c.request(Action{Kind: Own})
 }
 
 func (a *attempt) owned(c *Core, ev *Event) {
@@ -93,7 +93,7 @@ func (a *attempt) owned(c *Core, ev *Event) {
 		c.do(Action{Kind: Log, Note: NotStarted, Job: c.cur.Job, Task: c.cur})
 		c.fenced(ev.Owner)
 	default:
-		c.cur.confirmed = a.asked
+		c.cur.confirmed = a.sent
 		a.begun(c)
 	}
 }

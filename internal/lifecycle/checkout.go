@@ -26,7 +26,7 @@ func (o *checkout) acquire(c *Core) {
 	if bound > 0 {
 		c.wait(bound)
 	}
-	c.ask(Action{Kind: Acquire, Job: t.Job, Task: t})
+	c.request(Action{Kind: Acquire, Job: t.Job, Task: t})
 }
 
 // outwaited ends the wait for a slot.

@@ -85,7 +85,7 @@ func (w *commit) write(c *Core, _ *Event) {
 	next.Ended = later(r.rec.Ended, t.Sequence)
 	w.next = &next
 	left, _ := c.left(t.Job)
-	c.ask(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(left)})
+	c.request(Action{Kind: WriteRecord, Job: t.Job, Body: next.Append(nil), Revision: r.rev, TTL: c.cfg.lifetime(left)})
 }
 
 // advance takes the state that a successful attempt brought.

@@ -89,10 +89,10 @@ type Core struct {
 
 	*work // nil while no job is at work: a host can have 100,000 sessions that wait
 
-	queue   queue
-	trouble trouble
-	side    side
-	asks    asks
+	queue         queue
+	trouble       trouble
+	side          side
+	cancellations cancellations
 }
 
 // work is the parts that the job at work passes.
@@ -126,9 +126,9 @@ func strip(c *Core) {
 }
 
 // NewAnonymous makes the core of an anonymous job. A job that was accepted after since and is delivered once is new to all hosts;
-// asked is when the broker was queried.
-func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, asked clock.Mono) *Core {
-	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: asked}}
+// sent is when the broker was queried.
+func NewAnonymous(cfg *Config, of jobs.SessionRef, since Moment, sent clock.Mono) *Core {
+	b := &anonymousBooks{results: results{since: since}, journal: resultsJournal{held: sent}}
 	return &Core{common: common{cfg: cfg, ref: of}, queue: queue{token: 1}, ledger: &b.results, journal: &b.journal, anonymous: true}
 }
 
@@ -217,8 +217,8 @@ func (c *Core) CallsDepth() int {
 // Known reports whether the core holds anything that is worth keeping while it is quiet.
 func (c *Core) Known() bool { return c.ledger != nil && c.ledger.known() }
 
-// ask does what is answered by an event.
-func (c *Core) ask(a Action) {
+// request does what is answered by an event.
+func (c *Core) request(a Action) {
 	a.Op = c.op()
 	c.awaits = a.Op
 	c.do(a)

@@ -28,14 +28,14 @@ func (s *side) attends(c *Core) bool {
 // attend begins with the next duty, if there is one.
 func (s *side) attend(c *Core) {
 	if c.state == AwaitPredecessor || c.state == AwaitNewer {
-		c.asks.verdicts(c, jobs.CancelBusy)
+		c.cancellations.verdicts(c, jobs.CancelBusy)
 	}
 	if !s.attends(c) {
 		return
 	}
-	if len(c.asks) > 0 {
-		a := c.asks[0]
-		c.asks = c.asks[1:]
+	if len(c.cancellations) > 0 {
+		a := c.cancellations[0]
+		c.cancellations = c.cancellations[1:]
 		s.start(c, a.job, jobs.Cancelled, a.op)
 		return
 	}
@@ -100,7 +100,7 @@ func (s *side) request(c *Core, step sideStep, a Action) {
 }
 
 func (s *side) look(c *Core, sure bool) {
-	c.session.record.asked = Present(c.cfg.Clock)
+	c.session.record.sent = Present(c.cfg.Clock)
 	step := sideLooking
 	if s.job == nil {
 		step = renewLooking

@@ -13,7 +13,7 @@ type EventKind uint8
 // does not wait for it any more ignores it.
 const (
 	Delivered       EventKind = iota // Job: a delivery or a redelivery
-	CancelAsked                      // ID, Op: a request to cancel the earliest outstanding job of the id
+	CancelRequested                  // ID, Op: a request to cancel the earliest outstanding job of the id
 	Ticked                           // the time that Wake named has come
 	EpochOver                        // nothing of this core starts any more; what has started goes on
 	Cut                              // nothing is this core's business any more
@@ -26,7 +26,7 @@ const (
 	AttemptsRead                     // Op: answers ReadAttempts
 	Fetched                          // Op: answers Fetch
 	ResultRead                       // Op: answers ReadResult
-	RoomLooked                       // Op: answers AskRoom; Fault is NoSpace if there is none
+	RoomLooked                       // Op: answers CheckRoom; Fault is NoSpace if there is none
 	SlotGranted                      // Op: answers Acquire
 	SlotRefused                      // Op: answers Acquire
 	Wrote                            // Op: answers every write
@@ -41,7 +41,7 @@ type Event struct {
 
 	Job           *Job   // Delivered
 	Token         uint8  // TokenGranted: its kind, which is the driver's; not 0
-	ID            string // CancelAsked
+	ID            string // CancelRequested
 	Record        Found  // Looked
 	AttemptRecord Found  // Looked: the attempt record; AttemptsRead
 	Owner         Owner  // Looked, Owned

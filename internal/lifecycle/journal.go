@@ -36,15 +36,15 @@ func (w *sessionJournal) writeAttempt(c *Core) {
 	if !has {
 		left = attemptRecordLifetime
 	}
-	w.hd, w.asked = hd, c.mono
-	c.ask(Action{Kind: WriteAttemptRecord, Job: t.Job, Body: hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(left)})
+	w.hd, w.sent = hd, c.mono
+	c.request(Action{Kind: WriteAttemptRecord, Job: t.Job, Body: hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(left)})
 }
 
 func (w *sessionJournal) attemptWritten(c *Core, ev *Event) {
 	r := &c.session.record
 	switch ev.Fault {
 	case NoFault:
-		r.noted, r.attemptRev, c.cur.confirmed = w.hd, ev.Revision, w.asked
+		r.noted, r.attemptRev, c.cur.confirmed = w.hd, ev.Revision, w.sent
 		w.attempted(c)
 	case WrongRevision, Unknown:
 		w.refused++
@@ -123,8 +123,8 @@ func (w *sessionJournal) writeFence(c *Core, _ *Event) {
 		w.commit(c)
 		return
 	}
-	w.hd, w.asked = r.fence(c), c.mono
-	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
+	w.hd, w.sent = r.fence(c), c.mono
+	c.request(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: r.attemptRev, TTL: c.cfg.lifetime(attemptRecordLifetime)})
 }
 
 // commit writes the record: state, last sequence and outcome in one compare-and-set.

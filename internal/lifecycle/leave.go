@@ -14,7 +14,7 @@ func (a *attempt) expire(c *Core, what string) {
 	}
 	a.missed = what
 	c.to(Comparing)
-	c.ask(Action{Kind: Compare, Job: t.Job})
+	c.request(Action{Kind: Compare, Job: t.Job})
 }
 
 // judge decides what the failure of the latest attempt leads to.
@@ -151,7 +151,7 @@ func (c *Core) end(cut bool) {
 	c.over, c.cut = true, c.cut || cut
 	c.queue.forget(c)
 	c.side.room(c)
-	c.asks.verdicts(c, jobs.CancelUnknown)
+	c.cancellations.verdicts(c, jobs.CancelUnknown)
 	c.side.end(c)
 	switch {
 	case c.state == Idle:
@@ -192,7 +192,7 @@ func (q *queue) forget(c *Core) {
 }
 
 // verdicts answers all cancellations that wait.
-func (a *asks) verdicts(c *Core, v jobs.CancelVerdict) {
+func (a *cancellations) verdicts(c *Core, v jobs.CancelVerdict) {
 	for _, one := range *a {
 		c.do(Action{Kind: Verdict, Op: one.op, Verdict: v})
 	}

@@ -52,12 +52,12 @@ func (e *ending) refuseSession(c *Core) {
 // one of a job that is older, too: its record can have expired after the dead letter and before the result.
 func (e *ending) writeDeadLetter(c *Core, _ *Event) {
 	if e.doubt { // an anonymous job: if it has an outcome already, that one counts
-		c.ask(Action{Kind: ReadResult, Job: c.cur.Job})
+		c.request(Action{Kind: ReadResult, Job: c.cur.Job})
 		return
 	}
 	// By whatever clock the broker measures its window.
 	check := e.check || max(c.age(c.cur.Job), c.now().Sub(c.cur.Stored)) > c.cfg.DeadWindow
-	c.ask(Action{Kind: WriteDeadLetter, Job: c.cur.Job, DeadLetter: e.deadLetter, Check: check})
+	c.request(Action{Kind: WriteDeadLetter, Job: c.cur.Job, DeadLetter: e.deadLetter, Check: check})
 }
 
 func (e *ending) deadLetterNeeded(c *Core, ev *Event) {
@@ -89,9 +89,9 @@ func (e *ending) storeResult(c *Core, _ *Event) {
 	case e.result == nil:
 		e.stored(c)
 	case e.doubt:
-		c.ask(Action{Kind: ReadResult, Job: c.cur.Job})
+		c.request(Action{Kind: ReadResult, Job: c.cur.Job})
 	default:
-		c.ask(Action{Kind: CreateResult, Job: c.cur.Job, Body: e.body, Revision: e.rev, TTL: e.ttl})
+		c.request(Action{Kind: CreateResult, Job: c.cur.Job, Body: e.body, Revision: e.rev, TTL: e.ttl})
 	}
 	if e.result != nil && e.decided {
 		e.sendReply(c)
@@ -135,7 +135,7 @@ func (e *ending) resultFound(c *Core, ev *Event) {
 		}
 	}
 	e.rev = ev.Result.Revision
-	c.ask(Action{Kind: CreateResult, Job: c.cur.Job, Body: e.body, Revision: e.rev, TTL: e.ttl})
+	c.request(Action{Kind: CreateResult, Job: c.cur.Job, Body: e.body, Revision: e.rev, TTL: e.ttl})
 }
 
 func (e *ending) sendReply(c *Core) {

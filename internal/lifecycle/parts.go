@@ -18,14 +18,14 @@ type queue struct {
 	rested clock.Mono // since when there has been no job; 0: always
 }
 
-// ask is a cancellation that waits.
-type ask struct {
+// cancellation is one that waits for its job.
+type cancellation struct {
 	job *Job
 	op  uint32
 }
 
-// asks are the cancellations that wait.
-type asks []ask
+// cancellations are those that wait.
+type cancellations []cancellation
 
 // preparation is what must be read before a job may run.
 type preparation struct {
@@ -44,7 +44,7 @@ type checkout struct {
 // attempt is one run of the job at work.
 type attempt struct {
 	missed string      // what the job waited for when its deadline seemed to pass
-	asked  clock.Mono  // when the partition's owner was read
+	sent   clock.Mono  // when the read of the partition's owner was sent
 	gaveUp *jobs.Error // why the call was given up
 	output *Output     // what it brought
 	err    *jobs.Error // what the job ends with
@@ -83,7 +83,7 @@ type side struct {
 	step    sideStep
 	job     *Job      // nil: the record is renewed
 	early   *earlyEnd // nil: likewise
-	verdict uint32    // operation of the CancelAsked that it answers, 0: none
+	verdict uint32    // operation of the CancelRequested that it answers, 0: none
 	awaits  uint32
 	failed  int
 	full    bool       // for lack of room: nothing else must start on this host
@@ -150,7 +150,7 @@ type record struct {
 	rev    uint64
 	loaded clock.Mono // of the last read or write of the record
 	stamp  time.Time  // broker's clock: of the last write of the record
-	asked  Moment     // of the look that is under way
+	sent   Moment     // of the look that is under way
 	looked clock.Mono // then, too
 	since  Moment     // jobs accepted later cannot have a result
 	lost   bool       // a state is known to be lost
@@ -181,7 +181,7 @@ type home struct {
 // sessionJournal writes the attempt record, by compare-and-set.
 type sessionJournal struct {
 	hd      *jobs.AttemptRecord // being written
-	asked   clock.Mono          // when
+	sent    clock.Mono          // when
 	delay   time.Duration       // of the retry in it, -1: it is about a start
 	refused int                 // writes of the same thing, also of an outcome
 	judging bool                // the look that was requested judges a write

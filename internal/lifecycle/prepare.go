@@ -29,7 +29,7 @@ func (p *preparation) prepare(c *Core, _ *Event) {
 		c.ack()
 	case !p.looked && (ended || c.ledger.suspect(c)):
 		c.to(Checking)
-		c.ask(Action{Kind: ReadResult, Job: t.Job})
+		c.request(Action{Kind: ReadResult, Job: t.Job})
 	case ended:
 		c.ending.endedEarly(c, kind)
 	case t.bad != nil:
@@ -47,7 +47,7 @@ func (p *preparation) parse(c *Core) bool {
 	}
 	if t.Data == nil && t.Size > 0 {
 		c.to(Fetching)
-		c.ask(Action{Kind: Fetch, Job: t.Job})
+		c.request(Action{Kind: Fetch, Job: t.Job})
 		return false
 	}
 	p.parseFrom(c, t.Data)
@@ -185,7 +185,7 @@ func (r *record) strands(c *Core) bool {
 	}
 	c.prep.strands = o // the record may be read again meanwhile, for another job
 	c.to(Recovering)
-	c.ask(Action{Kind: ReadResult, Job: jobOf(o)})
+	c.request(Action{Kind: ReadResult, Job: jobOf(o)})
 	return true
 }
 
@@ -203,7 +203,7 @@ func (p *preparation) strandedRead(c *Core, ev *Event) {
 		p.strandedSaved(c, ev)
 	default:
 		body := o.Result(c.ref.ID, c.now()).Append(nil)
-		c.ask(Action{Kind: CreateResult, Job: jobOf(o), Body: body, Revision: ev.Result.Revision, TTL: jobs.ResultTTL(o.Mode)})
+		c.request(Action{Kind: CreateResult, Job: jobOf(o), Body: body, Revision: ev.Result.Revision, TTL: jobs.ResultTTL(o.Mode)})
 	}
 }
 

@@ -394,7 +394,7 @@ func (w *world) act() {
 		w.now = w.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(w.T, "ms")) * time.Millisecond)
 		w.step(r, Event{Kind: Ticked})
 	case what < 93 && len(w.jobs) > 0:
-		w.step(r, Event{Kind: CancelAsked, Op: 1 << 30, ID: w.jobs[rapid.IntRange(0, len(w.jobs)-1).Draw(w.T, "cancel")].Env.Job})
+		w.step(r, Event{Kind: CancelRequested, Op: 1 << 30, ID: w.jobs[rapid.IntRange(0, len(w.jobs)-1).Draw(w.T, "cancel")].Env.Job})
 	case what < 94: // the broker's clock is set, or another broker leads
 		w.now = w.now.Add(time.Millisecond) // no two things happen at once
 		w.stepped = w.now

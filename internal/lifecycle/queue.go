@@ -65,7 +65,7 @@ func (q *queue) next(c *Core) {
 	default: // after each job somebody else may have the token
 		q.yield(c)
 		c.to(AwaitToken)
-		c.do(Action{Kind: AskToken, Job: q.jobs[0], Fresh: q.fresh})
+		c.do(Action{Kind: RequestToken, Job: q.jobs[0], Fresh: q.fresh})
 	}
 }
 
@@ -86,7 +86,7 @@ func (q *queue) granted(c *Core, ev *Event) {
 func (q *queue) take(c *Core) {
 	c.begin(q.jobs[0], q.fresh)
 	q.jobs, q.fresh = slices.Delete(q.jobs, 0, 1), false
-	c.asks.turned(c, c.cur.Job)
+	c.cancellations.turned(c, c.cur.Job)
 	c.prep.prepare(c, nil)
 }
 
@@ -129,7 +129,7 @@ func (a *attempt) cancel(c *Core) {
 }
 
 // cancel ends the earliest outstanding job of an id.
-func (a *asks) cancel(c *Core, ev *Event) {
+func (a *cancellations) cancel(c *Core, ev *Event) {
 	verdict := jobs.CancelUnknown
 	switch i := slices.IndexFunc(c.queue.jobs, func(q *Job) bool { return q.Env.Job == ev.ID && !q.answered }); {
 	case c.cur != nil && c.cur.Env.Job == ev.ID:
@@ -143,15 +143,15 @@ func (a *asks) cancel(c *Core, ev *Event) {
 		c.queue.jobs[0].cancelled = true
 		c.queue.takeAtOnce(c)
 	default:
-		*a = append(*a, ask{c.queue.jobs[i], ev.Op})
+		*a = append(*a, cancellation{c.queue.jobs[i], ev.Op})
 		return
 	}
 	c.do(Action{Kind: Verdict, Op: ev.Op, Verdict: verdict})
 }
 
 // turned answers the cancellations of a job that has come to its turn: it ends at once.
-func (a *asks) turned(c *Core, j *Job) {
-	*a = slices.DeleteFunc(*a, func(one ask) bool {
+func (a *cancellations) turned(c *Core, j *Job) {
+	*a = slices.DeleteFunc(*a, func(one cancellation) bool {
 		if one.job != j {
 			return false
 		}

@@ -91,8 +91,8 @@ func (r *record) look(c *Core, sure bool) {
 		c.held = true
 		return
 	}
-	r.asked, r.looked = Present(c.cfg.Clock), c.mono
-	c.ask(Action{Kind: Look, Job: c.cur.Job, Check: sure})
+	r.sent, r.looked = Present(c.cfg.Clock), c.mono
+	c.request(Action{Kind: Look, Job: c.cur.Job, Check: sure})
 }
 
 // load takes what was found. The assignment was read last: who takes the partition over later changes the revisions that this
@@ -129,7 +129,7 @@ func (r *record) load(c *Core, ev *Event) error {
 		c.cur.overtaken = true
 	}
 	if r.rec == nil {
-		r.rec, r.lost = &jobs.Record{Created: r.asked.At.Add(-compared)}, r.lost || ev.Forgot
+		r.rec, r.lost = &jobs.Record{Created: r.sent.At.Add(-compared)}, r.lost || ev.Forgot
 	} else if expired || r.rec.StateVersion > 0 && len(r.rec.State) == 0 {
 		r.lost = r.rec.StateVersion > 0
 		r.rec.State, r.rec.StateVersion, r.rec.LM = nil, 0, nil
@@ -138,7 +138,7 @@ func (r *record) load(c *Core, ev *Event) error {
 	if r.rec.Stream != c.stream { // sequences of another stream count nothing
 		r.rec.Stream, r.rec.LastSequence, r.rec.Ended = c.stream, 0, nil
 	}
-	r.read, r.bare, r.loaded, r.since = true, false, c.mono, r.asked
+	r.read, r.bare, r.loaded, r.since = true, false, c.mono, r.sent
 	return nil
 }
 
@@ -225,22 +225,22 @@ func readAttemptRecord(c *Core, f Found) (*jobs.AttemptRecord, error) {
 	return nil, nil
 }
 
-// tells reports whether the attempt record is about the job.
-func (r *attemptRecord) tells(c *Core, j *Job) bool {
+// isAbout reports whether the attempt record is about the job.
+func (r *attemptRecord) isAbout(c *Core, j *Job) bool {
 	return r.noted != nil && r.noted.Stream == c.stream && r.noted.Sequence == j.Sequence
 }
 
 // overtaken reports whether another epoch has written down an attempt of the job at work since its attempts were taken up.
 func (r *attemptRecord) overtaken(c *Core) bool {
 	t := c.cur
-	return t != nil && c.prep.resumed && r.tells(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
+	return t != nil && c.prep.resumed && r.isAbout(c, t.Job) && r.noted.Epoch != c.epoch && (t.from == nil || !t.from.Same(r.noted))
 }
 
 // resume takes up the attempts that are in the attempt record: an attempt without an end is a crash and counts.
 func (r *attemptRecord) resume(c *Core) bool {
 	t, hd := c.cur, r.noted
 	c.prep.resumed = true
-	if !r.tells(c, t.Job) {
+	if !r.isAbout(c, t.Job) {
 		return true
 	}
 	t.from = hd

@@ -84,7 +84,7 @@ func (r *results) resume(c *Core) bool {
 		return true
 	}
 	c.to(Loading)
-	c.ask(Action{Kind: ReadAttempts, Job: c.cur.Job})
+	c.request(Action{Kind: ReadAttempts, Job: c.cur.Job})
 	return false
 }
 
@@ -151,7 +151,7 @@ func (w *resultsJournal) retry(c *Core, d time.Duration) {
 }
 
 func (w *resultsJournal) writeAttempt(c *Core) {
-	c.ask(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: w.rev, TTL: attemptsTTL})
+	c.request(Action{Kind: WriteAttemptRecord, Job: c.cur.Job, Body: w.hd.Append(nil), Revision: w.rev, TTL: attemptsTTL})
 }
 
 func (w *resultsJournal) attemptWritten(c *Core, ev *Event) {
@@ -160,7 +160,7 @@ func (w *resultsJournal) attemptWritten(c *Core, ev *Event) {
 	case ev.Fault == NoFault:
 		w.handBack(c)
 	case ev.Fault == WrongRevision && w.refused < tries:
-		c.ask(Action{Kind: ReadAttempts, Job: c.cur.Job})
+		c.request(Action{Kind: ReadAttempts, Job: c.cur.Job})
 	default:
 		c.do(Action{Kind: Log, Note: AttemptsLost, Job: c.cur.Job, Cause: ev.Err})
 		c.leave()

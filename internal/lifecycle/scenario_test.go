@@ -136,7 +136,9 @@ var verbs = map[string]func(*scenario, map[string]string){
 		s.last = max(s.last, seq)
 		s.r.step(Event{Kind: Delivered, Job: s.job(seq, o)})
 	},
-	"cancel":      func(s *scenario, o map[string]string) { s.r.step(Event{Kind: CancelAsked, Op: 1 << 30, ID: o["job"]}) },
+	"cancel": func(s *scenario, o map[string]string) {
+		s.r.step(Event{Kind: CancelRequested, Op: 1 << 30, ID: o["job"]})
+	},
 	"token":       func(s *scenario, _ map[string]string) { s.r.step(Event{Kind: TokenGranted, Token: 1}) },
 	"predecessor": func(s *scenario, _ map[string]string) { s.r.step(Event{Kind: PredecessorGone}) },
 	"over":        func(s *scenario, _ map[string]string) { s.r.step(Event{Kind: EpochOver}) },

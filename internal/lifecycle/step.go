@@ -11,8 +11,8 @@ func (c *Core) Step(ev *Event, out []Action) []Action {
 	switch ev.Kind {
 	case Delivered:
 		c.queue.deliver(c, ev.Job)
-	case CancelAsked:
-		c.asks.cancel(c, ev)
+	case CancelRequested:
+		c.cancellations.cancel(c, ev)
 	case Ticked:
 		c.tick(ev)
 	case EpochOver:
@@ -146,7 +146,7 @@ func init() { //nolint:gochecknoinits // not a literal: the handlers refer to th
 		Comparing:        {resume: prepare, on: [events]handler{Compared: of(thePreparation, (*preparation).compared)}, next: append(prepared, Postponing)},
 		Paused:           {resume: prepare, next: prepared},
 		AwaitNewer:       {resume: prepare, next: prepared},
-		AwaitRoom:        {resume: of(theAttempt, (*attempt).askRoom), on: [events]handler{RoomLooked: of(theAttempt, (*attempt).roomLooked)}, next: attempts},
+		AwaitRoom:        {resume: of(theAttempt, (*attempt).checkRoom), on: [events]handler{RoomLooked: of(theAttempt, (*attempt).roomLooked)}, next: attempts},
 		AwaitBreaker:     {resume: of(thePreparation, (*preparation).unparked), on: [events]handler{TokenGranted: of(thePreparation, (*preparation).admitted)}, next: append(attempts, prepared...)},
 		AwaitSlot: {resume: of(theCheckout, (*checkout).outwaited), on: [events]handler{SlotGranted: of(theCheckout, (*checkout).granted), SlotRefused: of(theCheckout, (*checkout).refused)},
 			next: append(attempts, Beginning, Running)},

@@ -145,13 +145,13 @@ func (r *runner) step(ev Event) {
 			r.watch(r, a)
 		}
 		switch a.Kind {
-		case AskToken:
+		case RequestToken:
 			r.tokens = true
 		case StopWaiting:
 			r.tokens, r.parked = false, false
 		case Park:
 			r.parked = true
-		case Look, Own, Compare, AskRoom, ReadAttempts, Fetch, ReadResult, Acquire, WriteAttemptRecord, WriteRecord, WriteDeadLetter, CreateResult:
+		case Look, Own, Compare, CheckRoom, ReadAttempts, Fetch, ReadResult, Acquire, WriteAttemptRecord, WriteRecord, WriteDeadLetter, CreateResult:
 			r.pending = append(r.pending, a)
 		case Withdraw:
 			r.pending = slices.DeleteFunc(r.pending, func(p Action) bool { return p.Op == a.Op })
@@ -179,7 +179,7 @@ func (r *runner) serve(i int, fault Fault, applied bool) {
 	switch a.Kind {
 	case Own:
 		ev.Kind, ev.Owner = Owned, r.store.owner(r.name, r.epoch)
-	case AskRoom:
+	case CheckRoom:
 		ev.Kind = RoomLooked
 	case Compare:
 		ev.Kind = Compared

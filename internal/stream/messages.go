@@ -152,13 +152,13 @@ type Announcer struct {
 // noResponders is the status of the broker's word that nobody listens.
 const noResponders = "503"
 
-// Announce makes an announcer. unheard is called with each kind that was published while nobody listened, on one goroutine, until stop
+// Announce makes an announcer. noListener is called with each kind that was published while nobody listened, on one goroutine, until stop
 // is called.
-func (a *Access) Announce(subject string, unheard func(kind string)) (out *Announcer, stop func(), err error) {
+func (a *Access) Announce(subject string, noListener func(kind string)) (out *Announcer, stop func(), err error) {
 	out = &Announcer{a.NC, subject, a.NC.NewInbox() + "."}
 	sub, err := a.NC.Subscribe(out.inbox+"*", func(m *nats.Msg) {
 		if m.Header.Get("Status") == noResponders { // else it is a listener that answers
-			unheard(strings.TrimPrefix(m.Subject, out.inbox))
+			noListener(strings.TrimPrefix(m.Subject, out.inbox))
 		}
 	})
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 // Batch jobs leave a slot of the host to others (fair.Reserve, one at least) and start no overflow workers. While interactive
 // jobs wait there is one batch job at a time, in whichever slot, so that they do not wait for ever.
 type lanes struct {
-	mu       sync.Mutex
-	asked    map[string]int // of each lane: jobs that may come still, or have and are not admitted yet
-	entering int            // jobs that may take a slot, and that have not entered the pool yet
-	batch    int            // batch jobs that are entering or run
-	kept     int            // slots that batch jobs leave to others
-	most     int            // batch jobs at most
-	single   bool           // the host has one slot, which serves both lanes
-	inLine   map[string]int // of each lane: jobs that wait for a slot among sessions, one at most
-	pressed  bool           // interactive jobs waited in the stream when the lane was looked at last
-	kicks    map[string]chan struct{}
+	mu        sync.Mutex
+	requested map[string]int // of each lane: jobs that may come still, or have and are not admitted yet
+	entering  int            // jobs that may take a slot, and that have not entered the pool yet
+	batch     int            // batch jobs that are entering or run
+	kept      int            // slots that batch jobs leave to others
+	most      int            // batch jobs at most
+	single    bool           // the host has one slot, which serves both lanes
+	inLine    map[string]int // of each lane: jobs that wait for a slot among sessions, one at most
+	pressed   bool           // interactive jobs waited in the stream when the lane was looked at last
+	kicks     map[string]chan struct{}
 }
 
 // room is what a pool has for anonymous jobs.
@@ -38,7 +38,7 @@ type room struct {
 
 // lanesFor makes the lanes of a host with capacity slots.
 func lanesFor(capacity int) *lanes {
-	l := &lanes{asked: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
+	l := &lanes{requested: map[string]int{}, inLine: map[string]int{}, kicks: map[string]chan struct{}{
 		jobs.LaneInteractive: make(chan struct{}, 1), jobs.LaneBatch: make(chan struct{}, 1),
 	}}
 	l.resize(capacity)
@@ -68,20 +68,20 @@ func (l *lanes) roomLocked(lane string, r room) int {
 	return min(left, most-l.batch)
 }
 
-// ask reports how many jobs to request, and counts them as requested. It waits until half of those that were requested have come:
+// request reports how many jobs to request, and counts them as requested. It waits until half of those that were requested have come:
 // few requests then wait at the broker.
-func (l *lanes) ask(lane string, r room) int {
+func (l *lanes) request(lane string, r room) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	want, asked := l.roomLocked(lane, r), l.asked[lane]
+	want, requested := l.roomLocked(lane, r), l.requested[lane]
 	if l.mayStandLocked(lane, r, want) {
 		want = 1
 	}
-	if want <= 0 || asked > want/2 {
+	if want <= 0 || requested > want/2 {
 		return 0
 	}
-	l.asked[lane] = want
-	return want - asked
+	l.requested[lane] = want
+	return want - requested
 }
 
 // mayStandLocked reports whether a job of the lane may stand in line with sessions.
@@ -96,7 +96,7 @@ func (l *lanes) mayStandLocked(lane string, r room, left int) bool {
 func (l *lanes) missed(lane string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked[lane] -= n
+	l.requested[lane] -= n
 	l.kick(lane)
 }
 
@@ -127,10 +127,10 @@ type arrival struct {
 type stage uint8
 
 const (
-	asked    stage = iota // it counts as one that may come still: none is requested in its place
-	admitted              // it may take a slot
-	inPool                // it has entered the pool: it has a slot, or waits for one that is starting
-	gone                  // it had no room
+	requested stage = iota // it counts as one that may come still: none is requested in its place
+	admitted               // it may take a slot
+	inPool                 // it has entered the pool: it has a slot, or waits for one that is starting
+	gone                   // it had no room
 )
 
 func (l *lanes) arrive(lane string) *arrival { return &arrival{l: l, lane: lane} }
@@ -140,7 +140,7 @@ func (a *arrival) admit(r room, stays bool) bool {
 	l := a.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.asked[a.lane]--
+	l.requested[a.lane]--
 	left := l.roomLocked(a.lane, r)
 	if l.mayStandLocked(a.lane, r, left) {
 		a.line = true
@@ -196,8 +196,8 @@ func (a *arrival) leave() {
 	defer l.mu.Unlock()
 	a.stepOutLocked()
 	switch a.stage {
-	case asked:
-		l.asked[a.lane]--
+	case requested:
+		l.requested[a.lane]--
 	case admitted:
 		l.entering--
 	case inPool, gone:

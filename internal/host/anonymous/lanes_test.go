@@ -14,10 +14,10 @@ var bothLanes = rapid.SampledFrom([]string{jobs.LaneInteractive, jobs.LaneBatch}
 // laneModel is a host whose anonymous jobs are the only ones.
 type laneModel struct {
 	*lanes
-	capacity int
-	asked    map[string]int
-	inPool   map[string][]*arrival
-	entering map[string][]*arrival
+	capacity  int
+	requested map[string]int
+	inPool    map[string][]*arrival
+	entering  map[string][]*arrival
 }
 
 func (m *laneModel) room() room {
@@ -33,18 +33,18 @@ func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"ask": func(t *rapid.T) {
 				n := bothLanes.Draw(t, "lane")
-				m.asked[n] += m.ask(n, m.room())
+				m.requested[n] += m.request(n, m.room())
 				free := m.room().free - m.lanes.entering
-				if n == jobs.LaneInteractive && free > 0 && m.asked[n] == 0 {
+				if n == jobs.LaneInteractive && free > 0 && m.requested[n] == 0 {
 					t.Fatalf("%d slots are free, and nothing is asked for", free)
 				}
 			},
 			"come": func(t *rapid.T) {
 				n := bothLanes.Draw(t, "lane")
-				if m.asked[n] == 0 {
+				if m.requested[n] == 0 {
 					return
 				}
-				m.asked[n]--
+				m.requested[n]--
 				if a := m.arrive(n); a.admit(m.room(), false) {
 					m.entering[n] = append(m.entering[n], a)
 				}
@@ -78,25 +78,25 @@ func TestLanesAskForWhatIsFreeAndAdmitNoMoreAndBatchLeavesASlot(t *testing.T) {
 
 func TestAHostWithOneSlotServesBothLanes(t *testing.T) {
 	l := lanesFor(1)
-	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 1 {
+	if n := l.request(jobs.LaneBatch, room{free: 1}); n != 1 {
 		t.Errorf("batch: %d", n)
 	}
 	l.missed(jobs.LaneBatch, 1)
-	if n := l.ask(jobs.LaneInteractive, room{free: 1}); n != 1 {
+	if n := l.request(jobs.LaneInteractive, room{free: 1}); n != 1 {
 		t.Errorf("interactive: %d", n)
 	}
 }
 
 func TestBatchJobsDoNotAskForTheLastFreeSlotUnlessNoneOfThemRunsWhileOthersWait(t *testing.T) {
 	l := lanesFor(2)
-	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 0 {
+	if n := l.request(jobs.LaneBatch, room{free: 1}); n != 0 {
 		t.Errorf("batch asks for %d of 1 free slot while the other one is busy", n)
 	}
-	if n := l.ask(jobs.LaneInteractive, room{free: 1}); n != 1 {
+	if n := l.request(jobs.LaneInteractive, room{free: 1}); n != 1 {
 		t.Errorf("interactive: %d", n)
 	}
 	l.press(true)
-	if n := l.ask(jobs.LaneBatch, room{free: 1}); n != 1 {
+	if n := l.request(jobs.LaneBatch, room{free: 1}); n != 1 {
 		t.Errorf("batch, while interactive jobs wait and no batch job runs: %d", n)
 	}
 }
@@ -104,7 +104,7 @@ func TestBatchJobsDoNotAskForTheLastFreeSlotUnlessNoneOfThemRunsWhileOthersWait(
 func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
 	l := lanesFor(8)
 	l.press(true)
-	if n := l.ask(jobs.LaneBatch, room{free: 8}); n != 1 {
+	if n := l.request(jobs.LaneBatch, room{free: 8}); n != 1 {
 		t.Errorf("the first: %d", n)
 	}
 	first := l.arrive(jobs.LaneBatch)
@@ -112,24 +112,24 @@ func TestBatchJobsAskForOneSlotWhileInteractiveOnesWait(t *testing.T) {
 		t.Fatal("the first is not admitted")
 	}
 	first.enterPool()
-	if n := l.ask(jobs.LaneBatch, room{free: 7}); n != 0 {
+	if n := l.request(jobs.LaneBatch, room{free: 7}); n != 0 {
 		t.Errorf("beside it: %d", n)
 	}
-	if n := l.ask(jobs.LaneInteractive, room{free: 7}); n != 7 {
+	if n := l.request(jobs.LaneInteractive, room{free: 7}); n != 7 {
 		t.Errorf("interactive: %d", n)
 	}
 	l.press(false)
-	if n := l.ask(jobs.LaneBatch, room{free: 7}); n != 6 {
+	if n := l.request(jobs.LaneBatch, room{free: 7}); n != 6 {
 		t.Errorf("afterwards: %d", n)
 	}
 }
 
 func TestOverflowIsForInteractiveJobsAndOnlyWhereNothingIsFree(t *testing.T) {
 	l := lanesFor(2)
-	if n := l.ask(jobs.LaneInteractive, room{allowed: 4}); n != 4 {
+	if n := l.request(jobs.LaneInteractive, room{allowed: 4}); n != 4 {
 		t.Errorf("interactive: %d", n)
 	}
-	if n := l.ask(jobs.LaneBatch, room{allowed: 4}); n != 0 {
+	if n := l.request(jobs.LaneBatch, room{allowed: 4}); n != 0 {
 		t.Errorf("batch: %d", n)
 	}
 	for n := range 4 {
@@ -145,7 +145,7 @@ func TestOverflowIsForInteractiveJobsAndOnlyWhereNothingIsFree(t *testing.T) {
 func TestFewRequestsWaitAtTheBroker(t *testing.T) {
 	l, requests := lanesFor(64), 0
 	for free := range 65 { // slots come free one by one, and no job comes
-		if l.ask(jobs.LaneInteractive, room{free: free}) > 0 {
+		if l.request(jobs.LaneInteractive, room{free: free}) > 0 {
 			requests++
 		}
 	}

@@ -68,7 +68,7 @@ func (all *Jobs) pull(ctx context.Context, l *laneConsumer, wg *sync.WaitGroup) 
 	pause := pullTime
 	if all.Drivers.Full() || all.Draining() || all.StandsAside() { // nothing is run that could not be stored
 		pause = pausedTime
-	} else if n := all.lanes.ask(l.lane, r); n > 0 {
+	} else if n := all.lanes.request(l.lane, r); n > 0 {
 		since := l.since
 		wg.Go(func() { all.fetch(ctx, l, n, since, wg) })
 	}

@@ -74,7 +74,7 @@ func (r *Runner) verdict(t *Attempt, out *Output, retries bool) {
 func (r *Runner) called(t *Attempt, out *Output) bool {
 	builtin := jobs.CallsLM(t.Req.Command)
 	called := out.called == used
-	if out.called == notSaid {
+	if out.called == unreported {
 		called = out.Err == nil && (builtin || len(out.Usage) > 1) || out.Err != nil && out.Err.Signs().LM != jobs.NoSign
 	}
 	switch program := programOf(t); {

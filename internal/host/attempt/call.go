@@ -39,7 +39,7 @@ func (r *Runner) call(a *Attempt, call frame.CallBody, out *Output) {
 	if a.Req.Stream && a.Env.ReplyTo != "" {
 		partial = func(body []byte) { r.sendPartial(a, body) }
 	}
-	call.Trace = r.Telemetry.AsksFor(&a.Task)
+	call.Trace = r.Telemetry.ReportFlags(&a.Task)
 	started := time.Now()
 	if out.began.IsZero() {
 		out.began = started

@@ -15,7 +15,7 @@ const codeUserError = "user_error"
 func errorFrame(body []byte, worker string) (e *jobs.Error, called use, spans []byte) {
 	f, err := frame.ParseError(body)
 	if err != nil || !jobs.Category(f.Category).Known() {
-		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again(), notSaid, nil
+		return jobs.Errorf(jobs.Communication, jobs.CodeBadFrame, "the worker's error cannot be read").Again(), unreported, nil
 	}
 	if f.Code == jobs.CodeCancelled || f.Code == jobs.CodeExpired { // these decide about a job's outcome, and only the host does that
 		f.Code = codeUserError

@@ -25,7 +25,7 @@ func (o *Output) Failed(code string) bool { return o.Err != nil && o.Err.Code ==
 type use int
 
 const (
-	notSaid use = iota
+	unreported use = iota
 	unused
 	used
 )

@@ -12,32 +12,32 @@ const cancelTimeout = 3 * time.Second
 
 // cancellations are those under way, by operation.
 type cancellations struct {
-	mu   sync.Mutex
-	asks map[uint32]chan<- jobs.CancelVerdict
-	last uint32
+	mu      sync.Mutex
+	waiting map[uint32]chan<- jobs.CancelVerdict
+	last    uint32
 }
 
 func (c *cancellations) enter(answer chan<- jobs.CancelVerdict) (op uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asks == nil {
-		c.asks = map[uint32]chan<- jobs.CancelVerdict{}
+	if c.waiting == nil {
+		c.waiting = map[uint32]chan<- jobs.CancelVerdict{}
 	}
 	c.last++
-	c.asks[c.last] = answer
+	c.waiting[c.last] = answer
 	return c.last
 }
 
 func (c *cancellations) leave(op uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.asks, op)
+	delete(c.waiting, op)
 }
 
 func (c *cancellations) verdict(op uint32, v jobs.CancelVerdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if answer := c.asks[op]; answer != nil {
+	if answer := c.waiting[op]; answer != nil {
 		select {
 		case answer <- v:
 		default:

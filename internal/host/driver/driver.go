@@ -268,7 +268,7 @@ func (d *Driver) Cancel(ctx context.Context, id string) jobs.CancelVerdict {
 	answer := make(chan jobs.CancelVerdict, 1)
 	op := d.cancel.enter(answer)
 	defer d.cancel.leave(op)
-	if !d.Feed(lifecycle.Event{Kind: lifecycle.CancelAsked, Op: op, ID: id}) {
+	if !d.Feed(lifecycle.Event{Kind: lifecycle.CancelRequested, Op: op, ID: id}) {
 		return jobs.CancelUnknown
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)

@@ -12,7 +12,7 @@ import (
 func (x *executor) carryOut(a *lifecycle.Action) {
 	d, all := x.d, x.d.all
 	switch a.Kind {
-	case lifecycle.AskToken:
+	case lifecycle.RequestToken:
 		all.Tokens.Enter(d.token, fair.Key{Class: attempt.ClassOf(a.Job), Tenant: d.Ref.Tenant, Fresh: a.Fresh})
 	case lifecycle.ReturnToken:
 		all.Tokens.Return(tokens.Kind(a.Token), d.Ref.Tenant)
@@ -25,7 +25,7 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 		x.read(a)
 	case lifecycle.WriteRecord, lifecycle.WriteAttemptRecord, lifecycle.CreateResult, lifecycle.WriteDeadLetter:
 		x.write(a)
-	case lifecycle.AskRoom:
+	case lifecycle.CheckRoom:
 		d.Feed(all.roomFor(a.Op))
 	case lifecycle.Acquire:
 		x.attempts.begin(d, a)
@@ -44,12 +44,12 @@ func (x *executor) carryOut(a *lifecycle.Action) {
 	case lifecycle.Log:
 		x.log(a)
 	default:
-		x.tell(a)
+		x.notify(a)
 	}
 }
 
-// tell carries out what needs no answer.
-func (x *executor) tell(a *lifecycle.Action) {
+// notify carries out what needs no answer.
+func (x *executor) notify(a *lifecycle.Action) {
 	d, all := x.d, x.d.all
 	switch a.Kind {
 	case lifecycle.Reply:

@@ -13,17 +13,17 @@ func (k *Keeper) Release() (stop func(), err error) {
 }
 
 func (k *Keeper) onRelease(data []byte, _ func([]byte)) {
-	var ask control.Release
-	if err := json.Unmarshal(data, &ask); err != nil {
+	var request control.Release
+	if err := json.Unmarshal(data, &request); err != nil {
 		k.on.Log.Warn("release_unreadable", "error", err)
 		return
 	}
-	for n, epoch := range ask.Partitions {
+	for n, epoch := range request.Partitions {
 		if k.assigned.get(n).epoch > epoch {
 			continue // taken again since
 		}
 		if t, ok := k.owned.Load(n); ok {
-			t.(*Ownership).release(ask.Patient)
+			t.(*Ownership).release(request.Patient)
 		} else if k.stopping.Load() { // assigned when it was too late to be taken
 			k.giveBack(k.work, n, epoch)
 		}

@@ -11,8 +11,8 @@ type sentProfiles struct {
 // mostWorkers bounds the workers kept; a dropped one is sent again.
 const mostWorkers = 1024
 
-// tell sends it to the worker unless it was sent. A caller may call then: it has gone out. tell does not wait.
-func (k *sentProfiles) tell(worker uint64, key string, tell func() error) error {
+// send sends it to the worker unless it was sent. A caller may call then: it has gone out. send does not wait.
+func (k *sentProfiles) send(worker uint64, key string, send func() error) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.known == nil || len(k.known) > mostWorkers {
@@ -24,7 +24,7 @@ func (k *sentProfiles) tell(worker uint64, key string, tell func() error) error 
 	if k.known[worker][key] {
 		return nil
 	}
-	if err := tell(); err != nil {
+	if err := send(); err != nil {
 		return err
 	}
 	k.known[worker][key] = true

@@ -36,7 +36,7 @@ func New(models Models, on *stream.Access) *Provision { return &Provision{models
 
 // Worker gives the worker of a slot what was pushed. A later call finds it applied.
 func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
-	err := p.pushed.tell(slot.WorkerID(), func(b frame.ProgramBody) error {
+	err := p.pushed.send(slot.WorkerID(), func(b frame.ProgramBody) error {
 		return slot.Tell(frame.Program, b.AppendBody(nil))
 	})
 	if err != nil {
@@ -47,7 +47,7 @@ func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
 
 // Model gives the worker of a slot a language model.
 func (p *Provision) Model(slot workers.Slot, m jobs.Model) *jobs.Error {
-	err := p.profiles.tell(slot.WorkerID(), m.Key, func() error {
+	err := p.profiles.send(slot.WorkerID(), m.Key, func() error {
 		return slot.Tell(frame.LM, frame.LMBody{Key: m.Key, Profile: m.Profile}.AppendBody(nil))
 	})
 	if err != nil {

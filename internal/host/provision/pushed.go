@@ -63,9 +63,9 @@ func (p *pushed) version(id string) uint64 {
 	return p.now[id].Version
 }
 
-// tell sends the worker what it does not have as it is stored. Jobs of one worker that begin at the same time wait for each other here:
-// none may begin before what another one sends has gone out. tell does not wait.
-func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
+// send sends the worker what it does not have as it is stored. Jobs of one worker that begin at the same time wait for each other here:
+// none may begin before what another one sends has gone out. send does not wait.
+func (p *pushed) send(worker uint64, send func(frame.ProgramBody) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.now) == 0 {
@@ -74,26 +74,26 @@ func (p *pushed) tell(worker uint64, tell func(frame.ProgramBody) error) error {
 	if p.known == nil || len(p.known) > mostWorkers {
 		p.known = map[uint64]map[string]uint64{}
 	}
-	told := p.known[worker]
-	if told == nil {
-		told = map[string]uint64{}
-		p.known[worker] = told
+	sent := p.known[worker]
+	if sent == nil {
+		sent = map[string]uint64{}
+		p.known[worker] = sent
 	}
 	for id, b := range p.now {
-		if told[id] == b.revision {
+		if sent[id] == b.revision {
 			continue
 		}
-		if err := tell(b.ProgramBody); err != nil {
+		if err := send(b.ProgramBody); err != nil {
 			return err
 		}
-		told[id] = b.revision
+		sent[id] = b.revision
 	}
 	return nil
 }
 
 // pushedOf reads the content of a RESULT under `program`: the id, and the record, nil if there is to be none.
-func pushedOf(told []byte) (id string, record []byte) {
-	in := wire.NewReader(told)
+func pushedOf(sent []byte) (id string, record []byte) {
+	in := wire.NewReader(sent)
 	n, _ := in.Map()
 	for range n {
 		key, _ := in.Str()

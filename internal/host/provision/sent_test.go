@@ -22,34 +22,34 @@ func TestAPushedProgramIsOursInControl(t *testing.T) {
 }
 
 // telling collects what workers are sent.
-type telling struct {
+type sending struct {
 	mu  sync.Mutex
 	all []string
 }
 
-func (t *telling) add(what string) {
+func (t *sending) add(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all = append(t.all, what)
 }
 
-func (t *telling) tell(b frame.ProgramBody) error {
+func (t *sending) send(b frame.ProgramBody) error {
 	t.add(fmt.Sprintf("%s %d", b.ID, b.Version))
 	return nil
 }
 
 func TestWhatWasStoredLastCounts(t *testing.T) {
 	var p pushed
-	var told telling
+	var sent sending
 	is := func(want ...string) {
 		t.Helper()
-		if err := p.tell(1, told.tell); err != nil {
+		if err := p.send(1, sent.send); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(told.all, want) {
-			t.Errorf("told %q, want %q", told.all, want)
+		if !slices.Equal(sent.all, want) {
+			t.Errorf("sent %q, want %q", sent.all, want)
 		}
-		told.all = nil
+		sent.all = nil
 	}
 	p.put(frame.ProgramBody{ID: "qa", Version: 3}, 40)
 	is("qa 3")
@@ -61,47 +61,47 @@ func TestWhatWasStoredLastCounts(t *testing.T) {
 	is("qa 1")
 	p.remove(pushedKey("other"), 1<<24+2)
 	is()
-	if err := p.tell(2, func(frame.ProgramBody) error { return errors.New("full") }); err == nil {
+	if err := p.send(2, func(frame.ProgramBody) error { return errors.New("full") }); err == nil {
 		t.Error("a worker that could not be told counts as told")
 	}
-	if err := p.tell(2, told.tell); err != nil || len(told.all) != 1 {
-		t.Errorf("%v, told %q", err, told.all)
+	if err := p.send(2, sent.send); err != nil || len(sent.all) != 1 {
+		t.Errorf("%v, sent %q", err, sent.all)
 	}
 }
 
 func TestNoJobBeginsBeforeWhatAnotherOneTellsItsWorker(t *testing.T) {
 	var p pushed
 	p.put(frame.ProgramBody{ID: "qa", Version: 1}, 1)
-	overtakes(t, "program", func(tell func() error) error {
-		return p.tell(1, func(frame.ProgramBody) error { return tell() })
+	overtakes(t, "program", func(send func() error) error {
+		return p.send(1, func(frame.ProgramBody) error { return send() })
 	})
 	var k sentProfiles
-	overtakes(t, "model", func(tell func() error) error { return k.tell(1, "key", tell) })
+	overtakes(t, "model", func(send func() error) error { return k.send(1, "key", send) })
 }
 
 // overtakes has two jobs send their worker the same.
-func overtakes(t *testing.T, what string, tell func(func() error) error) {
+func overtakes(t *testing.T, what string, send func(func() error) error) {
 	t.Helper()
-	var told telling
+	var sent sending
 	entered := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		<-entered
-		if err := tell(func() error { told.add("twice"); return nil }); err != nil {
+		if err := send(func() error { sent.add("twice"); return nil }); err != nil {
 			t.Error(err)
 		}
-		told.add("second call")
+		sent.add("second call")
 	})
-	err := tell(func() error {
+	err := send(func() error {
 		close(entered)
 		for range 10_000 { // the other one has time to overtake
 			runtime.Gosched()
 		}
-		told.add("told")
+		sent.add("sent")
 		return nil
 	})
 	wg.Wait()
-	if err != nil || !slices.Equal(told.all, []string{"told", "second call"}) {
-		t.Errorf("%s: %v, %q", what, err, told.all)
+	if err != nil || !slices.Equal(sent.all, []string{"sent", "second call"}) {
+		t.Errorf("%s: %v, %q", what, err, sent.all)
 	}
 }

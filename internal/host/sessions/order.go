@@ -15,14 +15,14 @@ func (p *partition) reset() {
 		return
 	}
 	p.resetting, p.again = true, true
-	if !p.asking {
-		p.asking = true
-		p.owned.Running.Go(p.askReset)
+	if !p.requesting {
+		p.requesting = true
+		p.owned.Running.Go(p.requestReset)
 	}
 }
 
-func (p *partition) askReset() {
-	for p.wantsReset() {
+func (p *partition) requestReset() {
+	for p.needsReset() {
 		ctx, cancel := context.WithTimeout(p.owned.Work, 5*time.Second)
 		err := p.on.ResetConsumer(ctx, p.want.Name)
 		cancel()
@@ -35,12 +35,12 @@ func (p *partition) askReset() {
 	}
 }
 
-func (p *partition) wantsReset() bool {
+func (p *partition) needsReset() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asking = p.again && !p.closing
+	p.requesting = p.again && !p.closing
 	p.again = false
-	return p.asking
+	return p.requesting
 }
 
 // resetPatience is how long after a reset deliveries may come that were under way before; later the first one behind it is lost.
@@ -57,7 +57,7 @@ func (p *partition) inOrder(sequence uint64) bool {
 	if ok {
 		p.next++
 	}
-	lost := p.resetting && !p.asking && time.Since(p.answered) > resetPatience
+	lost := p.resetting && !p.requesting && time.Since(p.answered) > resetPatience
 	p.mu.Unlock()
 	if gap || lost {
 		p.reset()
@@ -90,7 +90,7 @@ func (p *partition) misses(sent uint64) bool {
 	}
 	before := p.missing
 	p.missing = 0
-	if sent >= next && !p.asking {
+	if sent >= next && !p.requesting {
 		p.missing = next
 	}
 	return p.missing != 0 && p.missing == before

@@ -97,8 +97,8 @@ func TestADeliveryCountsAsLostWhenItWasMissingTwice(t *testing.T) {
 		{"it came, the third is under way", comes, 3, false},
 		{"a reset was made, the first behind it is under way", func() { p.resetting = true }, 3, false},
 		{"it has not come", nil, 1, true},
-		{"another reset is under way", func() { p.asking = true }, 1, false},
-		{"the first behind it is under way", func() { p.asking = false }, 1, false},
+		{"another reset is under way", func() { p.requesting = true }, 1, false},
+		{"the first behind it is under way", func() { p.requesting = false }, 1, false},
 		{"it has come", comes, 1, false},
 	} {
 		if step.does != nil {

@@ -133,15 +133,15 @@ type partition struct {
 	lost         chan error   // why the epoch ends
 	busy         atomic.Int64 // sessions with work
 
-	mu        sync.Mutex
-	sessions  map[jobs.SessionRef]*driver.Driver
-	next      uint64    // consumer sequence expected
-	resetting bool      // deliveries count for nothing until the first one after a reset
-	asking    bool      // askReset runs
-	again     bool      // and has to request (once more)
-	answered  time.Time // local clock: the last reset was
-	missing   uint64    // consumer sequence that had been sent, and had not come, when that was last compared; 0: none
-	closing   bool
+	mu         sync.Mutex
+	sessions   map[jobs.SessionRef]*driver.Driver
+	next       uint64    // consumer sequence expected
+	resetting  bool      // deliveries count for nothing until the first one after a reset
+	requesting bool      // requestReset runs
+	again      bool      // and has to request (once more)
+	answered   time.Time // local clock: the last reset was
+	missing    uint64    // consumer sequence that had been sent, and had not come, when that was last compared; 0: none
+	closing    bool
 }
 
 // idleSessions bounds the sessions that a partition keeps without work; a dropped one is read from its record.

@@ -19,10 +19,10 @@ type events struct {
 	out   *stream.Announcer
 	host  string
 	began time.Time
-	deaf  [len(eventKinds)]atomic.Int64
+	muted [len(eventKinds)]atomic.Int64
 }
 
-// Indices in eventKinds, and in deaf: ns after began until which nobody listens.
+// Indices in eventKinds, and in muted: ns after began until which nobody listens.
 const (
 	ofCheckout = iota
 	ofExecute
@@ -32,18 +32,18 @@ const (
 var eventKinds = [...]string{"checkout", "execute", "error"}
 
 // deafness is how long a listener that comes may have to wait for the first event.
-const deafness = time.Second
+const muteTime = time.Second
 
 // newEvents subscribes to the broker's reports, until stop is called.
 func newEvents(on *stream.Access, host string) (t *events, stop func(), err error) {
 	t = &events{host: host, began: time.Now()}
-	t.out, stop, err = on.Announce(jobs.SubjectTelemetry, t.unheard)
+	t.out, stop, err = on.Announce(jobs.SubjectTelemetry, t.noListener)
 	return t, stop, err
 }
 
-func (t *events) unheard(kind string) {
+func (t *events) noListener(kind string) {
 	if i := slices.Index(eventKinds[:], kind); i >= 0 {
-		t.deaf[i].Store(int64(time.Since(t.began) + deafness))
+		t.muted[i].Store(int64(time.Since(t.began) + muteTime))
 	}
 }
 
@@ -64,11 +64,11 @@ type event struct {
 }
 
 func (t *events) emit(kind int, of *lifecycle.Task, worker string, d time.Duration, e *jobs.Error) {
-	if int64(time.Since(t.began)) < t.deaf[kind].Load() {
+	if int64(time.Since(t.began)) < t.muted[kind].Load() {
 		return
 	}
 	if t.out.Forbidden() {
-		t.deaf[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
+		t.muted[kind].Store(math.MaxInt64) // rights of an earlier release: the log has the broker's word, once
 		return
 	}
 	v := event{Event: control.EventSessionPool + eventKinds[kind], At: time.Now().UTC(), Host: t.host, Tenant: of.Session.Tenant, Session: of.Session.ID, Job: of.Env.Job, Command: of.Req.Command,

@@ -53,7 +53,7 @@ func TestTelemetryIsSentWhileSomebodyListens(t *testing.T) {
 	if n := emit(ofCheckout); n != 1 { // another kind
 		t.Errorf("with a listener: %d messages", n)
 	}
-	tell.deaf[ofExecute].Store(0) // its second is over
+	tell.muted[ofExecute].Store(0) // its second is over
 	for range 3 {
 		if n := emit(ofExecute); n != 1 {
 			t.Errorf("with a listener: %d messages", n)
@@ -90,7 +90,7 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 	<-denied
 	before := nc.Stats().OutMsgs
 	tell.emit(ofExecute, of, "", 0, nil)
-	if n := nc.Stats().OutMsgs - before; n != 0 || tell.deaf[ofExecute].Load() != math.MaxInt64 {
+	if n := nc.Stats().OutMsgs - before; n != 0 || tell.muted[ofExecute].Load() != math.MaxInt64 {
 		t.Errorf("tried again: %d messages", n)
 	}
 }
@@ -98,7 +98,7 @@ func TestTelemetryThatIsNotAllowedIsTriedOnce(t *testing.T) {
 // awaitDeaf returns when the broker's word has come.
 func awaitDeaf(t *testing.T, nc *nats.Conn, tell *events, kind int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); tell.deaf[kind].Load() == 0; {
+	for end := time.Now().Add(10 * time.Second); tell.muted[kind].Load() == 0; {
 		if time.Now().After(end) {
 			t.Fatal("the broker does not say that nobody listens")
 		}

@@ -72,8 +72,8 @@ func (r *Recorder) TraceOf(j *lifecycle.Job, from jobs.Source) string {
 	return jobs.TraceID(j.Env.Trace)
 }
 
-// AsksFor is what the worker is to report of a call (contract/frame.md).
-func (r *Recorder) AsksFor(t *lifecycle.Task) uint64 {
+// ReportFlags are what the worker is to report of a call (contract/frame.md).
+func (r *Recorder) ReportFlags(t *lifecycle.Task) uint64 {
 	switch of, _ := r.spans.of(t); {
 	case !of.Sampled():
 		return 0
