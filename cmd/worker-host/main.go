@@ -112,7 +112,7 @@ type workforce struct {
 
 func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn, w workforce) error {
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: mock.WithFaults(w.pool, o.scenario), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: w.engine, Sandbox: w.sandbox, Version: daemon.Version(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Machine: clock.System(), Traces: s.Traces, Reload: func() control.Reloaded { return reloadNow(s) },
+		Capacity: o.workers * o.slots, Engine: w.engine, Sandbox: w.sandbox, Version: daemon.Version(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Weights: o.weights, Machine: clock.System(), Traces: s.Traces, Reload: func() control.Reloaded { return reloadNow(s) },
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (o *options) openSandbox(s *daemon.Surroundings, python pyenv.Env) (*sandbo
 }
 
 func (o *options) poolConfig(python pyenv.Env, box *sandbox.Box, log *slog.Logger) pyproc.Config {
-	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(box.Environ()...), Scratch: box.Scratch, Name: o.name, Size: o.workers, Log: log,
+	cfg := pyproc.Config{Command: python.Command(), Env: python.Environ(box.Environ()...), Scratch: box.Scratch, Name: o.name, Size: o.workers, Weights: o.weights, Log: log,
 		Init: func(worker string) []byte {
 			init := map[string]any{"engine": o.engine, "slots": o.slots, "worker": worker, "imports": o.modules.List(), "warm_up": !o.pool.Basic()}
 			if o.mode == mock.Bridge {

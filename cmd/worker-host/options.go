@@ -15,6 +15,7 @@ import (
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/lm"
@@ -36,6 +37,7 @@ type options struct {
 	sandbox                      sandbox.Options
 	breaker                      breaker.Config
 	defaults                     host.Defaults
+	weights                      fair.Weights
 
 	mode       mock.Mode // read by check, as is the rest
 	scenario   *mock.Scenario
@@ -60,6 +62,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	o.sandbox.Flags(f)
 	o.breaker.Flags(f)
 	o.defaults.Flags(f)
+	f.Var(&o.weights, "tenant-weights", "shares of tenants while several have jobs waiting, such as acme=3,beta=2: 1 to 100; one that is not named has 1")
 	f.DurationVar(&o.idle, "session-idle", time.Hour, "how long an idle session is kept")
 	f.DurationVar(&o.checkout, "checkout-timeout", jobs.CheckoutTimeout, "how long a call waits for a slot")
 	f.DurationVar(&o.grace, "grace", 30*time.Second, "how long running jobs may take to finish at the end")

@@ -23,7 +23,7 @@ type running struct {
 // takes are the flags that can change while the host runs.
 var takes = []string{
 	"pool-mode", "workers", "overflow", "recycle-jobs", "recycle-age", "recycle-mib", "max-mib", "health-interval", "ping-timeout", "health-failures",
-	"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs",
+	"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs", "tenant-weights",
 }
 
 // reload reads the settings again for a host that runs with o.
@@ -51,17 +51,17 @@ func (o *options) take(next *options, c *daemon.Changes) error {
 	if !reflect.DeepEqual(o.jobOptions, next.jobOptions) && !c.Flag("operation-timeout") {
 		c.Content("job-defaults")
 	}
-	live.host.Adjust(host.Settings{Capacity: next.workers * o.slots, CheckoutTimeout: next.checkout, Defaults: next.jobOptions, Breaker: next.breaker})
-	o.workers, o.pool.Overflow, o.checkout, o.jobOptions, o.breaker = next.workers, next.pool.Overflow, next.checkout, next.jobOptions, next.breaker
+	live.host.Adjust(host.Settings{Capacity: next.workers * o.slots, CheckoutTimeout: next.checkout, Defaults: next.jobOptions, Breaker: next.breaker, Weights: next.weights})
+	o.workers, o.pool.Overflow, o.checkout, o.jobOptions, o.breaker, o.weights = next.workers, next.pool.Overflow, next.checkout, next.jobOptions, next.breaker, next.weights
 	o.takeModels(next, c, live)
 	return nil
 }
 
 // limits are those of the pool.
 func (o *options) limits() pyproc.Limits {
-	cfg := pyproc.Config{Size: o.workers}
+	cfg := pyproc.Config{Size: o.workers, Weights: o.weights}
 	o.pool.Apply(&cfg)
-	return pyproc.Limits{Size: cfg.Size, Overflow: cfg.Overflow, PingEvery: cfg.PingEvery, PingLost: cfg.PingLost, Recycle: cfg.Recycle}
+	return pyproc.Limits{Size: cfg.Size, Overflow: cfg.Overflow, PingEvery: cfg.PingEvery, PingLost: cfg.PingLost, Recycle: cfg.Recycle, Weights: cfg.Weights}
 }
 
 // takeModels replaces the LM profiles, unless the workers that run cannot have them.

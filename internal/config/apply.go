@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/pflag"
 )
@@ -105,11 +104,19 @@ func fromEnvironment(flags *pflag.FlagSet, env func(string) string) (wrong []err
 		}
 		if text := env(name); text != "" {
 			if err := flags.Set(f.Name, text); err != nil {
-				wrong = append(wrong, fmt.Errorf("$%s must be a value of --%s (%s), got %q", name, f.Name, f.Value.Type(), text))
+				wrong = append(wrong, fmt.Errorf("$%s %s", name, whyNot(err, f, text)))
 			}
 		}
 	})
 	return wrong
+}
+
+// whyNot is what a flag's own value finds wrong, where it has words for that.
+func whyNot(err error, f *pflag.Flag, text string) string {
+	if own := errors.Unwrap(err); own != nil && strings.HasPrefix(own.Error(), "must ") {
+		return own.Error()
+	}
+	return fmt.Sprintf("must be a value of --%s (%s), got %q", f.Name, f.Value.Type(), text)
 }
 
 // fromFile sets what the file has for this program; what it has for others does not count here.
@@ -150,27 +157,6 @@ func (f *File) Locate(err error) error {
 		return errors.New(located)
 	}
 	return err
-}
-
-// innermost is the place below a setting that a text names most of the way to; else that of the setting.
-func (f *File) innermost(s Setting, text string) Place {
-	words := strings.FieldsFunc(text, func(r rune) bool { return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-	at, most := s.At, 0
-	var look func(v value, named int)
-	look = func(v value, named int) {
-		for _, e := range v.entries {
-			n := named
-			if slices.Contains(words, e.key) {
-				n++
-			}
-			if n > named && n > most {
-				at, most = e.at, n
-			}
-			look(e.value, n)
-		}
-	}
-	look(f.inline[s.Flag], 0)
-	return at
 }
 
 // Env is env with what the file has in place of variables that are not set.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 func nothing(string) string { return "" }
@@ -137,6 +139,52 @@ f.toml:4:1: circuit_breaker.timeout must be milliseconds or a duration such as 5
 				t.Errorf("got\n%s\nwant\n%s", got, of.want)
 			}
 		})
+	}
+}
+
+func TestTenantWeightsAreAMapOrAText(t *testing.T) {
+	for name, text := range map[string]string{
+		"map.yaml":  "tenant_weights:\n  beta: 2\n  acme: 3\n",
+		"text.yaml": "tenant_weights: acme=3,beta=2\n",
+		"map.toml":  "[tenant_weights]\nacme = 3\nbeta = 2\n",
+		"one.json":  `{"tenant_weights": {"acme": 3, "beta": 2}}`,
+	} {
+		var w fair.Weights
+		flags := pflag.NewFlagSet("worker-host", pflag.ContinueOnError)
+		flags.Var(&w, "tenant-weights", "")
+		Flags(flags, true)
+		if err := flags.Parse([]string{"--config", filepath.Join(write(t, name, text), name)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Set(flags, nothing, ""); err != nil || w.String() != "acme=3,beta=2" {
+			t.Errorf("%s: got %s %v", name, w.String(), err)
+		}
+	}
+}
+
+func TestTenantWeightsThatAreWrongAreNamedWithTheirPlace(t *testing.T) {
+	for text, want := range map[string]string{
+		"tenant_weights:\n  acme: 3\n  beta: 0\n":    "f.yaml:3:3: tenant_weights must be whole numbers from 1 to 100, got beta=0",
+		"tenant_weights: {acme: 1.5}\n":              "f.yaml:1:18: tenant_weights must be whole numbers from 1 to 100, got acme=1.5",
+		"tenant_weights: {acme: [1]}\n":              "f.yaml:1:18: tenant_weights must be a map of tenants to whole numbers, got acme: a list",
+		"tenant_weights: {a b: 1}\n":                 `f.yaml:1:17: tenant_weights must be TENANT=WEIGHT, several separated by commas, got "a b=1"`,
+		"tenant_weights: [acme]\n":                   "f.yaml:1:17: tenant_weights must be a single value, got a list",
+		"tenant_weights: acme=3,acme=4\n":            "f.yaml:1:17: tenant_weights must have each tenant once, got acme twice",
+		"slots: {slots: 1}\ntenant_weight: {a: 1}\n": "f.yaml:1:8: slots must be a single value, got a map\nf.yaml:2:1: unknown key tenant_weight: did you mean tenant_weights?",
+	} {
+		if _, err := Parse("f.yaml", []byte(text)); err == nil || err.Error() != want {
+			t.Errorf("%s: got\n%v\nwant\n%s", text, err, want)
+		}
+	}
+}
+
+func TestAVariableThatIsWrongIsNamedWithTheReason(t *testing.T) {
+	var w fair.Weights
+	flags := pflag.NewFlagSet("worker-host", pflag.ContinueOnError)
+	flags.Var(&w, "tenant-weights", "")
+	_, err := Set(flags, func(name string) string { return map[string]string{"DSPEX_TENANT_WEIGHTS": "acme=101"}[name] }, t.TempDir())
+	if want := "$DSPEX_TENANT_WEIGHTS must be whole numbers from 1 to 100, got acme=101"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Names are the files that are read from the working directory if none is named.
@@ -132,12 +133,16 @@ func (r *reader) setting(e entry) {
 	if err == nil && text != "" {
 		err = judge(flag, text)
 	}
-	if err != nil {
-		r.no(e.value.at, "%s %v", e.key, err)
-		return
-	}
 	if e.value.kind == isMap {
 		r.file.inline[flag] = e.value
+	}
+	if err != nil {
+		at := e.value.at
+		if kindOf(flag) == "weights" {
+			at = r.file.innermost(Setting{Flag: flag, At: at}, err.Error())
+		}
+		r.no(at, "%s %v", e.key, err)
+		return
 	}
 	r.file.Settings = append(r.file.Settings, Setting{Key: e.key, Flag: flag, Text: text, At: e.at})
 }
@@ -174,6 +179,8 @@ func textOf(flag string, v value) (string, error) {
 	case v.kind == isMap && slices.Contains(inline, flag):
 		b, err := json.Marshal(v.plain())
 		return string(b), err
+	case v.kind == isMap && kind == "weights":
+		return pairs(v)
 	case v.kind == isMap:
 		return "", fmt.Errorf("must be a single value, got a map")
 	case v.kind == isList && kind == "strings":
@@ -200,6 +207,39 @@ func textOf(flag string, v value) (string, error) {
 		return "", fmt.Errorf("must be true or false, got %s", v.describe())
 	}
 	return v.text, nil
+}
+
+// innermost is the place below a setting that a text names most of the way to; else that of the setting.
+func (f *File) innermost(s Setting, text string) Place {
+	words := strings.FieldsFunc(text, func(r rune) bool { return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	at, most := s.At, 0
+	var look func(v value, named int)
+	look = func(v value, named int) {
+		for _, e := range v.entries {
+			n := named
+			if slices.Contains(words, e.key) {
+				n++
+			}
+			if n > named && n > most {
+				at, most = e.at, n
+			}
+			look(e.value, n)
+		}
+	}
+	look(f.inline[s.Flag], 0)
+	return at
+}
+
+// pairs is a map of single values as NAME=VALUE,NAME=VALUE.
+func pairs(v value) (string, error) {
+	texts := make([]string, len(v.entries))
+	for i, e := range v.entries {
+		if e.value.kind == isList || e.value.kind == isMap || e.value.kind == isNull || strings.ContainsAny(e.key+e.value.text, ",=") {
+			return "", fmt.Errorf("must be a map of tenants to whole numbers, got %s: %s", e.key, e.value.describe())
+		}
+		texts[i] = e.key + "=" + e.value.text
+	}
+	return strings.Join(texts, ","), nil
 }
 
 func asDuration(text string) (string, error) {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 // rule is what a value must be, as far as that can be judged without the program: a file is judged as a whole, with places, and editors
@@ -22,6 +24,7 @@ type rule struct {
 	like        string // an example of the pattern
 	address     bool   // HOST:PORT
 	none        bool   // or the word none
+	weights     bool   // of tenants
 }
 
 const day = 24 * time.Hour
@@ -32,6 +35,7 @@ var (
 	lasting = func(from, to time.Duration) rule { return rule{from: from, to: to} }
 	bytes   = rule{pattern: regexp.MustCompile(`^[1-9][0-9]*(KiB|MiB|GiB|TiB)$`), like: "512MiB or 4GiB"}
 	address = rule{address: true}
+	weights = rule{weights: true}
 )
 
 // years stand for no bound.
@@ -80,6 +84,8 @@ var rules = map[string]rule{
 
 	"listen": address, "metrics": address, "gateway.listen": address, "http": {address: true, none: true},
 
+	"tenant-weights": weights,
+
 	"gateway.max-body": between(1024, 64<<20), "gateway.max-requests": between(1, 1<<20),
 }
 
@@ -109,6 +115,8 @@ func judge(flag, text string) error {
 		if _, _, err := net.SplitHostPort(text); err != nil {
 			return fmt.Errorf("must be HOST:PORT, got %q", text)
 		}
+	case r.weights:
+		return new(fair.Weights).Set(text)
 	}
 	return nil
 }
@@ -184,6 +192,9 @@ func (r rule) describe(of map[string]any, kind string) {
 		of[edge], of["maximum"] = r.least, r.most
 	case r.pattern != nil:
 		of["type"], of["pattern"] = "string", r.pattern.String()
+	case r.weights:
+		of["type"], of["maxProperties"] = []string{"string", "object"}, fair.MaxWeights
+		of["additionalProperties"] = map[string]any{"type": "integer", "minimum": 1, "maximum": fair.MaxWeight}
 	}
 }
 

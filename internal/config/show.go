@@ -216,6 +216,8 @@ func (k Key) example() string {
 		return "{predict: {timeout: 60000, max_retries: 2}}"
 	case k.Kind == "duration":
 		return "0s"
+	case k.Kind == "weights":
+		return "{acme: 3, beta: 2}"
 	}
 	if words := rules[k.Flag()].words; words != nil {
 		return words[0]

@@ -150,7 +150,7 @@ func (r *reloader) conclude(file *config.File, found *Changes, takes []string) R
 			continue
 		}
 		s := Setting{Key: file.KeyOf(name), Why: why}
-		if slices.Contains([]string{"int", "int64", "float64", "duration", "bool", "size"}, c.kind) {
+		if slices.Contains([]string{"int", "int64", "float64", "duration", "bool", "size", "weights"}, c.kind) {
 			s.Was, s.Is = c.was, c.is
 		}
 		if kept || !slices.Contains(takes, name) {

@@ -1,5 +1,5 @@
 // Package fair orders what waits for a slot: by class, then by tenant, then those that were idle before those that were not, then
-// by arrival. It is what keeps one crowd from starving all others. It holds no lock and starts nothing.
+// by arrival. Classes and tenants share by weight. It is what keeps one crowd from starving all others. It holds no lock and starts nothing.
 package fair
 
 import "container/list"
@@ -54,6 +54,7 @@ type Queue[T any] struct {
 	classes [classes]class
 	clock   float64 // the position of the class that was served last
 	length  int
+	weights Weights // of tenants
 }
 
 // class is the entries of one class. Its position grows by 1/weight with each that is served: the lowest is next.
@@ -61,10 +62,10 @@ type class struct {
 	position float64
 	clock    float64 // the position of the tenant that was served last
 	length   int
-	tenants  map[string]*tenant
+	tenants  map[string]*tenant // those that wait, and those that have had more than their share
 }
 
-// tenant is the entries of a tenant within a class. Its position grows by one with each that is served.
+// tenant is the entries of a tenant within a class. Its position grows by 1/weight with each that is served.
 type tenant struct {
 	name     string
 	position float64
@@ -81,6 +82,9 @@ func (t *tenant) list(k Key) *list.List {
 	return &t.others
 }
 
+// Weigh gives tenants other weights, from the next one that is served on.
+func (q *Queue[T]) Weigh(w Weights) { q.weights = w }
+
 // Len is how many wait.
 func (q *Queue[T]) Len() int { return q.length }
 
@@ -93,14 +97,7 @@ func (q *Queue[T]) Push(k Key, v T) *Entry[T] {
 	if c.length == 0 {
 		c.position = max(c.position, q.clock) // a class that was idle has saved nothing up
 	}
-	if c.tenants == nil {
-		c.tenants = map[string]*tenant{}
-	}
-	t := c.tenants[k.Tenant]
-	if t == nil {
-		t = &tenant{name: k.Tenant, position: c.clock}
-		c.tenants[k.Tenant] = t
-	}
+	t := c.tenant(k.Tenant)
 	e := &Entry[T]{Value: v, key: k, in: t}
 	e.at = t.list(k).PushBack(e)
 	c.length++
@@ -116,11 +113,11 @@ func (q *Queue[T]) Remove(e *Entry[T]) {
 	c := &q.classes[e.key.Class]
 	e.in.list(e.key).Remove(e.at)
 	e.at = nil
-	if e.in.length() == 0 {
-		delete(c.tenants, e.in.name)
-	}
 	c.length--
 	q.length--
+	if c.length == 0 {
+		clear(c.tenants) // nobody waits whom a debt would be owed to
+	}
 }
 
 // Next returns the one whose turn it is, nil if none waits.
@@ -142,7 +139,7 @@ func (q *Queue[T]) NextUpTo(last Class) *Entry[T] {
 
 // NextOf is the next one of a tenant in a class, nil if it has none that waits.
 func (q *Queue[T]) NextOf(c Class, of string) *Entry[T] {
-	if t := q.classes[c].tenants[of]; t != nil {
+	if t := q.classes[c].tenants[of]; t != nil && t.length() > 0 {
 		return frontOf[T](t)
 	}
 	return nil
@@ -156,9 +153,30 @@ func frontOf[T any](t *tenant) *Entry[T] {
 	return front.Value.(*Entry[T])
 }
 
+// tenant is the one of that name. One that was idle has saved nothing up, and owes what it has had.
+func (c *class) tenant(name string) *tenant {
+	if c.tenants == nil {
+		c.tenants = map[string]*tenant{}
+	}
+	t := c.tenants[name]
+	if t == nil {
+		t = &tenant{name: name}
+		c.tenants[name] = t
+	}
+	if t.length() == 0 {
+		t.position = max(t.position, c.clock)
+	}
+	return t
+}
+
 func (c *class) next() (best *tenant) {
-	for _, t := range c.tenants {
-		if best == nil || t.position < best.position || t.position == best.position && t.name < best.name {
+	for name, t := range c.tenants {
+		switch {
+		case t.length() == 0:
+			if t.position <= c.clock {
+				delete(c.tenants, name)
+			}
+		case best == nil || t.position < best.position || t.position == best.position && t.name < best.name:
 			best = t
 		}
 	}
@@ -170,7 +188,7 @@ func (q *Queue[T]) Serve(e *Entry[T]) {
 	c := &q.classes[e.key.Class]
 	q.clock, c.clock = c.position, e.in.position
 	c.position += 1 / weights[e.key.Class]
-	e.in.position++
+	e.in.position += 1 / q.weights.of(e.in.name)
 	q.Remove(e)
 }
 

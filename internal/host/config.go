@@ -9,6 +9,7 @@ import (
 	"github.com/dspex/dspex/internal/breaker"
 	"github.com/dspex/dspex/internal/clock"
 	"github.com/dspex/dspex/internal/control"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/host/attempt"
 	"github.com/dspex/dspex/internal/host/provision"
 	"github.com/dspex/dspex/internal/host/workers"
@@ -32,6 +33,7 @@ type Config struct {
 	Grace           time.Duration // for running jobs at the end, default 30 s
 	Breaker         breaker.Config
 	Defaults        jobs.Defaults   // of jobs' options
+	Weights         fair.Weights    // of tenants; the pool has them, too
 	Machine         clock.Machine   // whose clocks are read; nil: this one's, as Go reads them
 	Traces          *tracing.Tracer // nil: there are no spans
 	// Reload reads the host's settings again, at an operator's request; nil: it has none of its own.
@@ -48,6 +50,7 @@ type Settings struct {
 	CheckoutTimeout time.Duration
 	Defaults        jobs.Defaults
 	Breaker         breaker.Config
+	Weights         fair.Weights
 }
 
 // Ended is an attempt that is over.

@@ -77,7 +77,7 @@ func New(cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, log: cfg.Log, incarnation: stream.NewID(), hurry: make(chan struct{}), telemetry: telemetry.New(cfg.Traces, cfg.Name)}
-	h.settings.Store(&Settings{cfg.Capacity, cfg.CheckoutTimeout, cfg.Defaults, cfg.Breaker})
+	h.settings.Store(&Settings{cfg.Capacity, cfg.CheckoutTimeout, cfg.Defaults, cfg.Breaker, cfg.Weights})
 	h.breakers = breakers.New(cfg.Name, cfg.Breaker, h.telemetry.Changed)
 	return h, errors.Join(append(errs, cfg.Breaker.WithDefaults().Check())...)
 }

@@ -114,6 +114,54 @@ func TestAJobOfAnotherTenantWaitsForOneSlotAlone(t *testing.T) {
 	})
 }
 
+// TestTenantsShareByWeight runs more sessions than have run tokens, of two tenants: those of one get three times as many.
+func TestTenantsShareByWeight(t *testing.T) {
+	host.SpareTokens(t, 0)
+	inFakeTime(t, func(t *testing.T, y *system) {
+		const each = 60
+		var mu sync.Mutex
+		var order []string
+		open := make(chan struct{})
+		y.script(func(_ context.Context, c frame.CallBody) (frame.Frame, error, bool) {
+			tenant, _, ok := strings.Cut(c.Session, "/")
+			if !ok {
+				<-open
+				return frame.Frame{}, nil, false
+			}
+			mu.Lock()
+			order = append(order, tenant)
+			mu.Unlock()
+			time.Sleep(50 * time.Millisecond)
+			return frame.Frame{}, nil, false
+		})
+		y.takeTenants()
+		for n := range 8 { // all slots, until all others wait
+			y.store(fmt.Sprint("dspex.session.gate", n), "gate", echo)
+		}
+		s := y.host.Settings()
+		s.Weights = fair.Weights{"acme": 3}
+		y.host.Adjust(s)
+		y.pass(time.Second)
+		for n := range each {
+			for _, tenant := range []string{"acme", "beta"} {
+				y.store(fmt.Sprint("dspex.t.", tenant, ".session.s", n), "j", echo)
+			}
+		}
+		y.pass(time.Second)
+		close(open)
+		y.pass(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(order) != 2*each {
+			t.Fatalf("%d jobs ran, expected %d", len(order), 2*each)
+		}
+		acme := strings.Count(strings.Join(order[:each], " "), "acme")
+		if acme < each*3/4-3 || acme > each*3/4+3 { // the first of each tenant has a token beyond the number
+			t.Errorf("%d jobs of acme are among the first %d, expected three quarters: %v", acme, each, order)
+		}
+	})
+}
+
 // takeTenants lets the stream take jobs under the subjects of tenants, as a broker with accounts does.
 func (y *system) takeTenants() {
 	y.t.Helper()

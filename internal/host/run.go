@@ -86,6 +86,7 @@ func (h *Host) Adjust(s Settings) {
 	rules := *r.drivers.Rules.Now()
 	rules.CheckoutTimeout, rules.Defaults = s.CheckoutTimeout, s.Defaults
 	r.drivers.Rules.Set(&rules)
+	r.drivers.Tokens.Weigh(s.Weights)
 	r.drivers.Tokens.Resize(s.Capacity + spareTokens)
 	r.anonymous.Resize(s.Capacity)
 	h.beat(r, false) // dispatchers admit calls by it, and assign partitions
@@ -104,6 +105,7 @@ func (h *Host) build(work context.Context, on *stream.Access) *parts {
 		Runner: &attempt.Runner{Host: h.cfg.Name, On: on, Pool: h.cfg.Pool, Models: h.cfg.Models, Provision: r.provision, Breakers: h.breakers,
 			Telemetry: h.telemetry, StandsAside: standsAside, OnEnded: h.cfg.OnEnded},
 	}
+	r.drivers.Tokens.Weigh(now.Weights)
 	r.sessions = sessions.New(h.cfg.Name, h.cfg.Models, r.drivers, h.cfg.SessionIdle)
 	r.keeper = ownership.New(work, on, h.cfg.Name, h.incarnation, h.cfg.Grace, r.sessions.Serve)
 	r.anonymous = anonymous.New(anonymous.Config{On: on, Drivers: r.drivers, Pool: h.cfg.Pool, Provision: r.provision, Capacity: now.Capacity,

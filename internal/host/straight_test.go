@@ -245,6 +245,7 @@ type system struct {
 	pool  *pool
 	line  *line // to the broker; nil: the one that was started
 	conns []*nats.Conn
+	host  *host.Host // of run
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 }
@@ -301,6 +302,7 @@ func (y *system) run(name string) {
 	if err != nil {
 		y.t.Fatal(err)
 	}
+	y.host = h
 	y.done.Go(func() {
 		if err := h.Run(ctx); err != nil {
 			y.t.Error(err)

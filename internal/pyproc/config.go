@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/frame"
 	"github.com/dspex/dspex/internal/pyproc/pace"
 )
@@ -29,6 +30,7 @@ type Config struct {
 	Zygote       bool          // Command can be a fork server (contract/frame.md): workers are forked from it. On Linux; elsewhere they are spawned
 	Basic        bool          // no PING, no worker is preferred, warm or not: hangs are found by the calls' own deadlines
 	Recycle      Recycle       // when a worker is replaced by a fresh one
+	Weights      fair.Weights  // of the tenants of Turn
 
 	StartTimeout time.Duration // start to READY: 60 s
 	PingEvery    time.Duration // between two PINGs: 2 s

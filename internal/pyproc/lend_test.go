@@ -91,6 +91,36 @@ func TestCheckoutServesByTurn(t *testing.T) {
 	})
 }
 
+func TestCheckoutSharesByTheTenantsWeights(t *testing.T) {
+	inBubble(t, Config{Weights: fair.Weights{"acme": 3}}, []string{"slots 1"}, func(t *testing.T, b *bench) {
+		tenants := []string{"acme", "beta"}
+		acmeOf := func(n int) (acme int) {
+			held := b.take(0)
+			got := order(b, 2*n, func(int) context.Context { return t.Context() }, func(i int) []Option {
+				return []Option{Turn(fair.Key{Class: fair.Queued, Tenant: tenants[i%2]})}
+			})
+			held.Release()
+			for i := range 2 * n {
+				if s := <-got; i < n && (s[len(s)-1]-'0')%2 == 0 {
+					acme++
+				}
+			}
+			return acme
+		}
+		if got := acmeOf(40); got < 29 || got > 31 {
+			t.Errorf("acme had %d of 40 slots, expected 30", got)
+		}
+		l := b.Limits()
+		l.Weights = fair.Weights{"beta": 4}
+		if err := b.Adjust(l); err != nil {
+			t.Fatal(err)
+		}
+		if got := acmeOf(40); got < 7 || got > 9 {
+			t.Errorf("with other weights acme had %d of 40 slots, expected 8", got)
+		}
+	})
+}
+
 func TestPublishedJobsLeaveSlotsToCalls(t *testing.T) {
 	published := []fair.Class{fair.Queued, fair.Batch}
 	inBubble(t, Config{Size: 2}, []string{"slots 16"}, func(t *testing.T, b *bench) {

@@ -3,6 +3,8 @@ package pyproc
 import (
 	"fmt"
 	"time"
+
+	"github.com/dspex/dspex/internal/fair"
 )
 
 // Limits are what may change while a pool runs: the fields of Config with the same names.
@@ -10,10 +12,11 @@ type Limits struct {
 	Size, Overflow      int
 	PingEvery, PingLost time.Duration
 	Recycle             Recycle
+	Weights             fair.Weights
 }
 
 func (c Config) limits() Limits {
-	return Limits{Size: c.Size, Overflow: c.Overflow, PingEvery: c.PingEvery, PingLost: c.PingLost, Recycle: c.Recycle}
+	return Limits{Size: c.Size, Overflow: c.Overflow, PingEvery: c.PingEvery, PingLost: c.PingLost, Recycle: c.Recycle, Weights: c.Weights}
 }
 
 // Limits are those in force.
@@ -27,7 +30,7 @@ func (p *Pool) Limits() Limits {
 // missing start from now on. Of those that are too many the idle ones end, and the others take no more calls and end after those they have.
 func (p *Pool) Adjust(l Limits) error {
 	cfg := p.cfg
-	cfg.Size, cfg.Overflow, cfg.PingEvery, cfg.PingLost, cfg.Recycle = l.Size, l.Overflow, l.PingEvery, l.PingLost, l.Recycle
+	cfg.Size, cfg.Overflow, cfg.PingEvery, cfg.PingLost, cfg.Recycle, cfg.Weights = l.Size, l.Overflow, l.PingEvery, l.PingLost, l.Recycle, l.Weights
 	cfg = cfg.withDefaults()
 	if err := cfg.problems(); err != nil {
 		return err
@@ -39,6 +42,7 @@ func (p *Pool) Adjust(l Limits) error {
 	}
 	was := p.limits
 	p.limits = cfg.limits()
+	p.waiters.Weigh(cfg.Weights)
 	p.burst = burstAfter(p.burst, was.Size, p.limits)
 	p.recruitLocked()
 	for p.running && p.censusLocked().serving > p.targetLocked() {

@@ -1,6 +1,7 @@
 package pyproc
 
 import (
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,7 +107,7 @@ func TestLimitsThatAreWrongChangeNothing(t *testing.T) {
 				t.Errorf("%+v were taken", l)
 			}
 		}
-		if now := b.Limits(); now != was {
+		if now := b.Limits(); !reflect.DeepEqual(now, was) {
 			t.Errorf("got %+v, want %+v", now, was)
 		}
 		b.halt()

@@ -16,6 +16,7 @@ func New(cfg Config) *Pool {
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}), roomChanged: make(chan struct{}),
 	}
 	p.limits = p.cfg.limits()
+	p.waiters.Weigh(p.limits.Weights)
 	p.recruitLocked()
 	return p
 }

@@ -68,7 +68,7 @@ func (h *reloaded) callWith(profile string) error {
 func (h *reloaded) reloadOverTheBroker(size int) {
 	h.t.Helper()
 	for _, c := range []struct{ text, want string }{
-		{settings(size, "late", "session_idle: 3h"), fmt.Sprintf("[{h1 %s [{breaker_failures 9 5 } {pool_size 2 %d }] [{session_idle 1h0m0s 3h0m0s }] []}]", h.path, size)},
+		{settings(size, "late", "session_idle: 3h"), fmt.Sprintf("[{h1 %s [{breaker_failures 9 5 } {tenant_weights acme=3  } {pool_size 2 %d }] [{session_idle 1h0m0s 3h0m0s }] []}]", h.path, size)},
 		{"pool_size: many\n", fmt.Sprintf("[{h1  [] [] [%s:1:12: pool_size must be a number, got \"many\"]}]", h.path)},
 	} {
 		h.write(c.text)
@@ -135,9 +135,9 @@ func TestSIGHUPTakesOverTheFileUnderLoadAndNoJobIsLost(t *testing.T) {
 	if err := h.callWith("late"); err != nil {
 		t.Errorf("a call after a file that was refused: %v", err)
 	}
-	h.takes(settings(2, "late", "session_idle: 2h", "circuit_breaker: {failure_threshold: 9}"), "msg=config_reloaded")
+	h.takes(settings(2, "late", "session_idle: 2h", "circuit_breaker: {failure_threshold: 9}", "tenant_weights: {acme: 3}"), "msg=config_reloaded")
 	h.awaitPool(2)
-	for _, want := range []string{"msg=config_needs_restart key=session_idle was=1h0m0s is=2h0m0s", "msg=config_taken key=circuit_breaker.failure_threshold was=5 is=9"} {
+	for _, want := range []string{"msg=config_needs_restart key=session_idle was=1h0m0s is=2h0m0s", "msg=config_taken key=circuit_breaker.failure_threshold was=5 is=9", "msg=config_taken key=tenant_weights is=\"acme=3\""} {
 		if said := h.said(); !strings.Contains(said, want) {
 			t.Errorf("the log has no %q:\n%s", want, said)
 		}

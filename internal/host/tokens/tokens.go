@@ -102,6 +102,15 @@ func (t *Tokens) Resize(n int) {
 	t.Admit()
 }
 
+// Weigh gives tenants other weights.
+func (t *Tokens) Weigh(w fair.Weights) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for kind := range t.waiting {
+		t.waiting[kind].Weigh(w)
+	}
+}
+
 // WaitsFor is how many sessions wait for a token.
 func (t *Tokens) WaitsFor(kind Kind) int64 {
 	t.mu.Lock()
