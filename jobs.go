@@ -33,9 +33,10 @@ type Job struct {
 	JobRef
 	Status   JobStatus
 	Attempts int
-	TraceID  string // of its OpenTelemetry trace, "" if none is known (docs/traces.md)
-	Reply    *Reply // once there is one
-	Err      error  // why it did not succeed: an *Error; nil while it is not decided
+	RetryIn  time.Duration // of a job that is retrying: until its next attempt may begin
+	TraceID  string        // of its OpenTelemetry trace, "" if none is known (docs/traces.md)
+	Reply    *Reply        // once there is one
+	Err      error         // why it did not succeed: an *Error; nil while it is not decided
 }
 
 // GetJob returns the state of a job. An id that was never seen, or whose lifetime is over (15 minutes after the end for
@@ -111,13 +112,14 @@ func (c *Client) askJob(ctx context.Context, subject string, job JobRef, ask map
 		Job, Session string
 		Outcome      JobStatus
 		Attempts     int
-		TraceID      string `json:"trace_id"`
+		RetryIn      float64 `json:"retry_in_ms"`
+		TraceID      string  `json:"trace_id"`
 		Reply        json.RawMessage
 	}
 	if err := reply.Decode(&w); err != nil {
 		return Job{}, badReply("the answer about the job is not the expected JSON: %v", err)
 	}
-	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts, TraceID: w.TraceID}
+	found := Job{JobRef: JobRef{w.Session, w.Job}, Status: w.Outcome, Attempts: w.Attempts, RetryIn: fromMillis(w.RetryIn), TraceID: w.TraceID}
 	if len(w.Reply) > 0 && string(w.Reply) != "null" {
 		r, err := parseReply(w.Reply, found.JobRef)
 		r, err = c.resolved(ctx, r, err)

@@ -104,6 +104,7 @@ type jobState struct {
 	Session  string          `json:"session,omitempty"`
 	Outcome  string          `json:"outcome" enum:"queued,running,retrying,succeeded,failed,cancelled,expired" doc:"The last four are final"`
 	Attempts int             `json:"attempts"`
+	RetryIn  int64           `json:"retry_in_ms,omitempty" doc:"Time until the next attempt of a job that is retrying"`
 	TraceID  string          `json:"trace_id,omitempty" doc:"Of its OpenTelemetry trace, if one is known"`
 	Reply    json.RawMessage `json:"reply,omitempty" doc:"The reply, once there is one; if the job failed, ok is false and error has the reason"`
 }
@@ -138,7 +139,7 @@ func lookedUp(job dspex.JobRef, ask func() (dspex.Job, error)) (*jobOutput, erro
 	if found.Status == dspex.JobSucceeded && found.Err != nil { // its large result cannot be read
 		return nil, asProblem(found.Err, job)
 	}
-	state := jobState{Job: found.ID, Session: found.Session, Outcome: string(found.Status), Attempts: found.Attempts, TraceID: found.TraceID}
+	state := jobState{Job: found.ID, Session: found.Session, Outcome: string(found.Status), Attempts: found.Attempts, RetryIn: found.RetryIn.Milliseconds(), TraceID: found.TraceID}
 	if found.Reply != nil {
 		state.Reply = found.Reply.Raw
 	}

@@ -51,11 +51,14 @@ func Explain(f Facts) Explanation {
 	case dspex.JobRunning:
 		return Explanation{fmt.Sprintf("attempt %d runs%s", max(job.Attempts, 1), f.where()), "it ends with its result, its timeout, or `dspex jobs cancel`"}
 	case dspex.JobRetrying:
-		why := fmt.Sprintf("attempt %d failed, and the next one waits for its delay", max(job.Attempts, 1))
 		if b := f.open("lm."); b != nil {
 			return Explanation{fmt.Sprintf("attempt %d failed, and the circuit breaker %s is open%s", max(job.Attempts, 1), b.Name, lastFailure(b)), trial(b)}
 		}
-		return Explanation{why, "`dspex events --attempts` shows each attempt with its error"}
+		next := "the next one waits for its delay"
+		if job.RetryIn > 0 {
+			next = "retry in " + Span(job.RetryIn+time.Second-1) // rounded up
+		}
+		return Explanation{fmt.Sprintf("attempt %d failed, %s", max(job.Attempts, 1), next), "`dspex events --attempts` shows each attempt with its error"}
 	}
 	if f.Job.Session != "" {
 		return f.queuedInSession()

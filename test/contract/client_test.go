@@ -215,6 +215,7 @@ type outcome struct {
 	Job      string          `json:"job"`
 	Session  string          `json:"session"`
 	Outcome  string          `json:"outcome"`
+	RetryIn  *int64          `json:"retry_in_ms"`
 	Attempts int             `json:"attempts"`
 	Reply    json.RawMessage `json:"reply"`
 }

@@ -280,6 +280,8 @@ func TestTheStatesOfAJob(t *testing.T) {
 				switch {
 				case o.Attempts != attempts:
 					t.Errorf("o.Attempts: got %v, want %v; %s: %+v, want %d attempts and no reply yet", o.Attempts, attempts, job, o, attempts)
+				case !waits(o, 2000):
+					t.Errorf("retry_in_ms must be there if it retries, at most 2000, got %v; %s: %+v", o.RetryIn, job, o)
 				case o.Reply != nil:
 					t.Errorf("o.Reply must be nil, got %v; %s: %+v, want %d attempts and no reply yet", o.Reply, job, o, attempts)
 				case o.Session != session:
@@ -320,6 +322,14 @@ func TestTheStatesOfAJob(t *testing.T) {
 	}
 }
 
+// waits reports whether a job has a time until its next attempt exactly if it waits for one.
+func waits(o outcome, most int64) bool {
+	if o.Outcome != "retrying" {
+		return o.RetryIn == nil
+	}
+	return o.RetryIn != nil && *o.RetryIn >= 0 && *o.RetryIn <= most
+}
+
 func TestJobsOfASessionRunInTheOrderAccepted(t *testing.T) {
 	const jobs = 50
 	for i := range jobs {
@@ -357,8 +367,8 @@ func TestTheStatesOfAJobWithoutSession(t *testing.T) {
 				t.Fatalf("%s: %s, and was never seen %s", job, o.Outcome, state)
 			}
 			if o.Outcome == state {
-				if o.Attempts != 1 || o.Job != job {
-					t.Errorf("%+v, want 1 attempt", o)
+				if o.Attempts != 1 || o.Job != job || !waits(o, 30_000) {
+					t.Errorf("%+v, want 1 attempt, and retry_in_ms if it retries", o)
 				}
 				break
 			}

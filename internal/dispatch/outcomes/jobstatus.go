@@ -8,23 +8,25 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
+	"github.com/dspex/dspex/internal/wire"
 )
 
 // stand is where a job stands that has no outcome.
 type stand struct {
 	outcome  string
 	attempts int
+	next     time.Time // of a job that waits for its next attempt: when that may begin
 }
 
 // standInSession finds it for a session's job from the session's attempt record.
 func standInSession(seq uint64, h *jobs.AttemptRecord) stand {
 	switch {
 	case h.Sequence != seq:
-		return stand{"queued", 0}
+		return stand{outcome: "queued"}
 	case !h.NotBefore.IsZero():
-		return stand{"retrying", h.Attempt}
+		return stand{"retrying", h.Attempt, h.NotBefore}
 	}
-	return stand{"running", h.Attempt}
+	return stand{outcome: "running", attempts: h.Attempt}
 }
 
 // progress is how far a lane is; none: no host has been there yet.
@@ -38,13 +40,13 @@ type progress struct {
 func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand {
 	switch {
 	case lane.none, lane.Delivered < seq:
-		return stand{"queued", 0}
+		return stand{outcome: "queued"}
 	case !failed.NotBefore.After(lane.At):
-		return stand{"running", failed.Attempt + 1}
+		return stand{outcome: "running", attempts: failed.Attempt + 1}
 	case failed.Attempt == 0: // a circuit breaker keeps it out
-		return stand{"queued", 0}
+		return stand{outcome: "queued"}
 	}
-	return stand{"retrying", failed.Attempt}
+	return stand{"retrying", failed.Attempt, failed.NotBefore}
 }
 
 // Get answers where a job stands, or waits for its outcome.
@@ -101,8 +103,8 @@ func (l *Lookup) find(ctx context.Context, a query) (body []byte, ended bool, ba
 			if at.sequence == 0 {
 				return nil, false, unknownJob()
 			}
-			outcome, attempts, bad := l.stageOf(look, a, at)
-			return found(a, outcome, attempts, nil, at.trace), false, bad
+			now, bad := l.stageOf(look, a, at)
+			return l.standing(a, now, at.trace), false, bad
 		}
 		select {
 		case <-ctx.Done():
@@ -134,7 +136,7 @@ func (l *Lookup) locate(ctx context.Context, a query) (place, *jobs.Error) {
 			found = place{subject, m.Sequence, jobs.TraceID(m.Header.Get(jobs.HeaderTraceparent))}
 		}
 		if err != nil && !errors.Is(err, stream.ErrNotFound) {
-			return place{}, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+			return place{}, notLookedUp(err)
 		}
 	}
 	if found.sequence == 0 {
@@ -143,44 +145,57 @@ func (l *Lookup) locate(ctx context.Context, a query) (place, *jobs.Error) {
 	return found, nil
 }
 
+// standing is the answer of jobs.get about a job that has none.
+func (l *Lookup) standing(a query, now stand, trace string) []byte {
+	if now.next.IsZero() {
+		return answer(a, now.outcome, now.attempts, trace, extra{})
+	}
+	left := max(now.next.Sub(l.broker.Clock.Now()), 0)
+	return answer(a, now.outcome, now.attempts, trace, extra{"retry_in_ms", wire.AppendInt(nil, left.Milliseconds())})
+}
+
 // stageOf reports where a job stands that lies there.
-func (l *Lookup) stageOf(ctx context.Context, a query, at place) (outcome string, attempts int, bad *jobs.Error) {
+func (l *Lookup) stageOf(ctx context.Context, a query, at place) (stand, *jobs.Error) {
 	if a.session.ID == "" {
 		return l.stageAnonymous(ctx, a, at.sequence, jobs.SourceOf(at.subject).Lane)
 	}
-	return l.Stage(ctx, a.session, at.sequence)
+	return l.stageInSession(ctx, a.session, at.sequence)
 }
 
 // Stage reports where a session's job stands that has no outcome.
-func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (string, int, *jobs.Error) {
+func (l *Lookup) Stage(ctx context.Context, session jobs.SessionRef, seq uint64) (outcome string, attempts int, bad *jobs.Error) {
+	s, bad := l.stageInSession(ctx, session, seq)
+	return s.outcome, s.attempts, bad
+}
+
+func (l *Lookup) stageInSession(ctx context.Context, session jobs.SessionRef, seq uint64) (stand, *jobs.Error) {
 	e, err := l.broker.Records.Get(ctx, session.AttemptRecordKey())
 	if err != nil {
-		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
+		return stand{}, notLookedUp(err)
 	}
 	if e.Exists {
 		if h, err := jobs.ParseAttemptRecord(e.Value); err == nil {
-			s := standInSession(seq, h)
-			return s.outcome, s.attempts, nil
+			return standInSession(seq, h), nil
 		}
 	}
-	return "queued", 0, nil
+	return stand{outcome: "queued"}, nil
 }
 
 // stageAnonymous reports where an anonymous job stands that has no outcome.
-func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane string) (string, int, *jobs.Error) {
-	lost := func(err error) (string, int, *jobs.Error) {
-		return "", 0, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
-	}
+func (l *Lookup) stageAnonymous(ctx context.Context, a query, seq uint64, lane string) (stand, *jobs.Error) {
 	failed, err := l.attemptsOf(ctx, a, seq)
 	if err != nil {
-		return lost(err)
+		return stand{}, notLookedUp(err)
 	}
 	now, none, err := l.broker.Progress(ctx, lane)
 	if err != nil && !none {
-		return lost(err)
+		return stand{}, notLookedUp(err)
 	}
-	s := standAnonymous(seq, failed, progress{now, none})
-	return s.outcome, s.attempts, nil
+	return standAnonymous(seq, failed, progress{now, none}), nil
+}
+
+func notLookedUp(err error) *jobs.Error {
+	return jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job cannot be looked up: %v", err).Again()
 }
 
 // attemptsOf reads what is written down of an anonymous job's failed attempts, an empty one if nothing is.

@@ -119,17 +119,23 @@ const maxWait = 10 * time.Minute
 // validReplay accepts the ids of replays: a token that only the product may make.
 func validReplay(id string) bool { return jobs.ValidSession(id) }
 
-// found is the answer of jobs.get.
+// found is the answer of jobs.get about a job that has an outcome.
 func found(a query, outcome string, attempts int, reply []byte, trace string) []byte {
+	return answer(a, outcome, attempts, trace, extra{"reply", reply})
+}
+
+// extra is a key and its value in MessagePack, nil if there is none.
+type extra struct {
+	key   string
+	value []byte
+}
+
+func answer(a query, outcome string, attempts int, trace string, more extra) []byte {
 	fields := 3
-	if a.session.ID != "" {
-		fields++
-	}
-	if reply != nil {
-		fields++
-	}
-	if trace != "" {
-		fields++
+	for _, there := range []bool{a.session.ID != "", more.value != nil, trace != ""} {
+		if there {
+			fields++
+		}
 	}
 	b := wire.AppendMap(nil, 2)
 	b = wire.AppendBool(wire.AppendStr(b, "ok"), true)
@@ -137,8 +143,8 @@ func found(a query, outcome string, attempts int, reply []byte, trace string) []
 	b = wire.AppendInt(wire.AppendStr(b, "attempts"), int64(attempts))
 	b = wire.AppendStr(wire.AppendStr(b, "job"), a.job)
 	b = wire.AppendStr(wire.AppendStr(b, "outcome"), outcome)
-	if reply != nil {
-		b = append(wire.AppendStr(b, "reply"), reply...)
+	if more.value != nil {
+		b = append(wire.AppendStr(b, more.key), more.value...)
 	}
 	if a.session.ID != "" {
 		b = wire.AppendStr(wire.AppendStr(b, "session"), a.session.ID)

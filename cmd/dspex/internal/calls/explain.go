@@ -27,6 +27,9 @@ Exit status: 0 also for a job that failed. Otherwise as for call.`,
 		e := insight.Explain(insight.Look(ctx, c, job))
 		if !a.Text() {
 			out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts, "why": e.Why, "next": e.Next}
+			if job.RetryIn > 0 {
+				out["retry_in_ms"] = job.RetryIn.Milliseconds()
+			}
 			if job.TraceID != "" {
 				out["trace_id"] = job.TraceID
 			}

@@ -90,6 +90,9 @@ Exit status: 0 if the job has ended, whatever its outcome. Otherwise as for call
 func sayJob(a *cli.App, job dspex.Job) error {
 	if !a.Text() {
 		out := map[string]any{"job": job.ID, "session": job.Session, "outcome": job.Status, "attempts": job.Attempts}
+		if job.RetryIn > 0 {
+			out["retry_in_ms"] = job.RetryIn.Milliseconds()
+		}
 		if job.TraceID != "" {
 			out["trace_id"] = job.TraceID
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
@@ -17,7 +18,7 @@ func TestWhatAJobWaitsForIsSaid(t *testing.T) {
 	}{
 		"queued":        {dspex.Job{Status: dspex.JobQueued, JobRef: dspex.JobRef{Session: "s"}}, nil, "its turn"},
 		"running":       {dspex.Job{Status: dspex.JobRunning, Attempts: 2}, nil, "attempt 2 runs"},
-		"retrying":      {dspex.Job{Status: dspex.JobRetrying, Attempts: 1}, nil, "attempt 1 failed"},
+		"retrying":      {dspex.Job{Status: dspex.JobRetrying, Attempts: 1, RetryIn: 12 * time.Second}, nil, "attempt 1 failed, retry in 12s"},
 		"not stored":    {dspex.Job{}, &dspex.Error{Code: dspex.CodeJobUnknown}, "not stored"},
 		"no broker":     {dspex.Job{}, &dspex.Error{Code: dspex.CodeBroker}, "the broker is away"},
 		"no service":    {dspex.Job{}, errors.New("no responders"), "no answer yet"},
