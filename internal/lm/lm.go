@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/control"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/wire"
 )
 
@@ -98,6 +99,7 @@ type Registry struct {
 	byName   string          // the operator's default profile
 	chosen   []byte          // the last set_lm without a session, wins over byName
 	allowed  map[string]bool // references to keys that set_lm may name
+	resolved map[resolution]jobs.Model
 
 	endpoints map[string]endpoint // of profiles that workers have used; nil: workers call models themselves
 }

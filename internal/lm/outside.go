@@ -9,10 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/dspex/dspex/internal/jobs"
-	"github.com/dspex/dspex/internal/wire"
 )
 
 // OutsideHost is the host name under which a worker without a network requests a language model. Its first path segment names the
@@ -109,44 +105,4 @@ func (e endpoint) sign(h http.Header) {
 		request := http.Request{Header: h}
 		request.SetBasicAuth(user.Username(), password)
 	}
-}
-
-// resolve reads the key and makes the LM frame's profile; its key changes with the content.
-func (r *Registry) resolve(name string, p Profile) (jobs.Model, *jobs.Error) {
-	secret, err := r.secret(p.APIKey)
-	if err != nil {
-		return jobs.Model{}, jobs.Errorf(jobs.Python, "lm_not_configured", "the model's API key is not there: %v", err).
-			WithHint("set it where the worker-host runs and start it again, or use another LM profile: %s", r.names())
-	}
-	base, key := p.APIBase, secret
-	if b, k, ok := r.outside(p, secret); ok {
-		base, key = b, k
-	}
-	timeout, conns := p.TimeoutMS, p.MaxConnections
-	if timeout == 0 {
-		timeout = int(DefaultTimeout / time.Millisecond)
-	}
-	if conns == 0 {
-		conns = DefaultMaxConnections
-	}
-	m := map[string]any{
-		"name": name, "provider": p.Provider, "model": p.Model, "api_base": orNil(base), "api_key": orNil(key),
-		"temperature": nil, "max_tokens": nil, "timeout_ms": timeout, "max_connections": conns,
-		"supports": map[string]any{"response_schema": p.Supports.ResponseSchema, "function_calling": p.Supports.FunctionCalling},
-	}
-	if p.Temperature != nil {
-		m["temperature"] = *p.Temperature
-	}
-	if p.MaxTokens > 0 {
-		m["max_tokens"] = p.MaxTokens
-	}
-	if p.Engine != "" {
-		m["engine"] = p.Engine
-	}
-	body, err := wire.Encode(m)
-	if err != nil {
-		return jobs.Model{}, jobs.Errorf(jobs.System, jobs.CodeBug, "the LM profile cannot be encoded")
-	}
-	sum := sha256.Sum256(body)
-	return jobs.Model{Key: hex.EncodeToString(sum[:8]), Profile: body, Breaker: p.breaker()}, nil
 }
