@@ -277,14 +277,14 @@ func (r *restorer) part(ctx context.Context, to string, data []byte, most time.D
 }
 
 const (
-	heardWait  = 10 * time.Second
-	heardPause = 50 * time.Millisecond
+	requestWait  = 10 * time.Second
+	requestPause = 50 * time.Millisecond
 )
 
 // request repeats what nobody has received. In a cluster the answer with the subject of a copy may arrive before the interest in that
 // subject does (they take different routes between the servers), and an election leaves a moment without a leader.
 func (r *restorer) request(ctx context.Context, subject string, data []byte) (m *nats.Msg, err error) {
-	for end := time.Now().Add(heardWait); ; {
+	for end := time.Now().Add(requestWait); ; {
 		m, err = r.nc.RequestWithContext(ctx, subject, data)
 		if !errors.Is(err, nats.ErrNoResponders) || time.Now().After(end) {
 			return m, err
@@ -292,7 +292,7 @@ func (r *restorer) request(ctx context.Context, subject string, data []byte) (m 
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(heardPause):
+		case <-time.After(requestPause):
 		}
 	}
 }

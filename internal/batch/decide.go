@@ -66,7 +66,7 @@ func (r *Run) conclude(stamp time.Time) {
 // finish stores the end, announces it, and stores that it was announced.
 func (r *Run) finish(now time.Time, do []Action) []Action {
 	switch {
-	case r.writing || r.telling || now.Before(r.failedAt):
+	case r.writing || r.announcing || now.Before(r.failedAt):
 		return do
 	case r.dirty:
 		return r.store(now, do)
@@ -74,7 +74,7 @@ func (r *Run) finish(now time.Time, do []Action) []Action {
 		r.over = true
 		return append(do, Stop{})
 	}
-	r.telling = true
+	r.announcing = true
 	return append(do, Announce{r.rec})
 }
 
@@ -179,10 +179,10 @@ func (r *Run) feed(now time.Time, do []Action) []Action {
 	r.againAt = now.Add(lookAgain)
 	for _, c := range r.chunks {
 		for i := range c.jobs { // whose result never came
-			if j := &c.jobs[i]; j.state == fed && now.Sub(j.at) >= j.again && (j.session == nil || !j.session.asked) {
+			if j := &c.jobs[i]; j.state == fed && now.Sub(j.at) >= j.again && (j.session == nil || !j.session.publishing) {
 				j.state, j.again = feeding, 2*j.again
 				if j.session != nil {
-					j.session.asked = true
+					j.session.publishing = true
 				}
 				do = append(do, Feed{j.index})
 			}
@@ -198,13 +198,13 @@ func (j *job) turn() bool {
 		return true
 	}
 	s.waits = slices.DeleteFunc(s.waits, func(o *job) bool { return o.state != waits })
-	return !s.asked && s.flight < ofSession && s.waits[0] == j
+	return !s.publishing && s.flight < ofSession && s.waits[0] == j
 }
 
 func (j *job) publish() {
 	j.state = feeding
 	if s := j.session; s != nil {
-		s.asked, s.waits = true, s.waits[1:]
+		s.publishing, s.waits = true, s.waits[1:]
 		s.flight++
 	}
 }
@@ -217,7 +217,7 @@ func (r *Run) look(now time.Time, do []Action) []Action {
 	var at []int
 	for _, c := range r.chunks {
 		for i := range c.jobs {
-			if j := &c.jobs[i]; j.state == halting || j.state == fed && (!r.replies || j.told || now.Sub(j.at) >= lookLate) {
+			if j := &c.jobs[i]; j.state == halting || j.state == fed && (!r.replies || j.replied || now.Sub(j.at) >= lookLate) {
 				at = append(at, j.index)
 			}
 		}

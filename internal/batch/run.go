@@ -55,7 +55,7 @@ func (r *Run) take(now time.Time, e Event) {
 	case Changed:
 		r.changed(now, e.Record)
 	case Announced:
-		r.telling, r.rec.Announced, r.dirty = false, true, true
+		r.announcing, r.rec.Announced, r.dirty = false, true, true
 	case Tick:
 	}
 }
@@ -120,7 +120,7 @@ func (r *Run) published(now time.Time, index int) {
 	}
 	j.state, j.at = fed, now
 	if j.session != nil {
-		j.session.asked = false
+		j.session.publishing = false
 	}
 	if r.lookAt.IsZero() {
 		r.lookAt = now.Add(r.lookPause)
@@ -135,7 +135,7 @@ func (r *Run) notPublished(now time.Time, index int) {
 	j.state, j.at, j.maybe = waits, now.Add(retryAfter), true
 	r.flight--
 	if s := j.session; s != nil { // it goes first again
-		s.asked = false
+		s.publishing = false
 		s.flight--
 		s.waits = append([]*job{j}, s.waits...)
 	}
@@ -162,7 +162,7 @@ func (r *Run) replied(now time.Time, e Replied) {
 	case e.Ended != nil:
 		r.endJob(now, j, *e.Ended)
 	default:
-		j.told = true
+		j.replied = true
 		if soon := now.Add(lookSoon); soon.Before(r.lookAt) {
 			r.lookAt = soon
 		}

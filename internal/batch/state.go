@@ -39,20 +39,20 @@ type Run struct {
 	idle     []*job // to be published, in their order
 	flight   int    // at the broker, as far as is known
 
-	writing   bool
-	wrote     Record    // by the write under way
-	writeAt   time.Time // of progress, not before
-	failedAt  time.Time // after a write that failed, not before
-	partBytes int
-	dirty     bool
-	looking   bool
-	replies   bool // some have come since the last look
-	lookAt    time.Time
-	lookPause time.Duration
-	againAt   time.Time // for jobs that are to be published again, not before
-	stopping  int
-	telling   bool
-	over      bool
+	writing    bool
+	wrote      Record    // by the write under way
+	writeAt    time.Time // of progress, not before
+	failedAt   time.Time // after a write that failed, not before
+	partBytes  int
+	dirty      bool
+	looking    bool
+	replies    bool // some have come since the last look
+	lookAt     time.Time
+	lookPause  time.Duration
+	againAt    time.Time // for jobs that are to be published again, not before
+	stopping   int
+	announcing bool
+	over       bool
 }
 
 type jobState uint8
@@ -72,16 +72,16 @@ type job struct {
 	state   jobState
 	session *session // nil: none
 	maybe   bool     // it may be at the broker without our knowledge
-	told    bool     // a reply has come: the outcome is to be read
+	replied bool     // a reply has come: the outcome is to be read
 	at      time.Time
 	again   time.Duration
 	end     End
 }
 
 type session struct {
-	waits  []*job // in their order
-	asked  bool   // one of its jobs is being published: the next one comes after it
-	flight int
+	waits      []*job // in their order
+	publishing bool   // one of its jobs is being published: the next one comes after it
+	flight     int
 }
 
 type chunk struct {
@@ -143,7 +143,7 @@ func (r *Run) endJob(now time.Time, j *job, e End) {
 		r.flight--
 		if s := j.session; s != nil {
 			s.flight--
-			s.asked = s.asked && j.state != feeding
+			s.publishing = s.publishing && j.state != feeding
 		}
 	}
 	j.state, j.end = ended, e

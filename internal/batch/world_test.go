@@ -16,15 +16,15 @@ type world struct {
 	now   time.Time
 	lines []Line
 
-	record   Record
-	revision int
-	parts    map[int][]Save // chunk -> its parts
-	queue    []int          // jobs at the broker, in the order stored
-	results  map[int]End
-	ran      []int // jobs that were run, in that order
-	fed      map[int]bool
-	replies  []int // of jobs, on their way to the leader that published them
-	told     int
+	record    Record
+	revision  int
+	parts     map[int][]Save // chunk -> its parts
+	queue     []int          // jobs at the broker, in the order stored
+	results   map[int]End
+	ran       []int // jobs that were run, in that order
+	fed       map[int]bool
+	replies   []int // of jobs, on their way to the leader that published them
+	announced int
 
 	run     *Run
 	knows   int // revision
@@ -162,7 +162,7 @@ func (w *world) carryOut(do Action, done, known bool) Event {
 		r := w.record
 		return Changed{&r}
 	case Announce:
-		w.told++
+		w.announced++
 		return Announced{}
 	}
 	w.Fatalf("unknown action %T", do)
@@ -369,7 +369,7 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 
 // judge checks what is stored in the end.
 func (w *world) judge() {
-	if w.record.Phase != Ended || !w.record.Announced || w.told == 0 {
+	if w.record.Phase != Ended || !w.record.Announced || w.announced == 0 {
 		w.Fatalf("the batch has not ended: %+v", w.record)
 	}
 	var tally Tally

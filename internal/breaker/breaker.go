@@ -285,10 +285,10 @@ func (b *Breaker) learnFailures(failures int, last *control.LastFailure) Change 
 		return ""
 	}
 	if failures < int(b.machine.Counts().ConsecutiveFailures) {
-		b.tellLocked(nil)
+		b.reportLocked(nil)
 	}
 	for n := int(b.machine.Counts().ConsecutiveFailures); n < failures && b.machine.State() == gobreaker.StateClosed; n++ {
-		b.tellLocked(errFailed)
+		b.reportLocked(errFailed)
 	}
 	if last != nil && (b.last == nil || last.At.After(b.last.At)) {
 		b.last = last
@@ -300,7 +300,7 @@ func (b *Breaker) learnFailures(failures int, last *control.LastFailure) Change 
 	return ""
 }
 
-func (b *Breaker) tellLocked(err error) {
+func (b *Breaker) reportLocked(err error) {
 	if report, refused := b.machine.Allow(); refused == nil {
 		report(err)
 	}

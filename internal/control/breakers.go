@@ -167,8 +167,8 @@ func (o OpenBreaker) Bytes() []byte {
 	return b
 }
 
-// BreakersAsk is the request to a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
-type BreakersAsk struct {
+// BreakersRequest is the request to a host on dspex.ctl.<host>.breakers; the answer is a list of breakers.
+type BreakersRequest struct {
 	Reset string `json:"reset,omitempty"` // name of one to reset before
 }
 

@@ -265,7 +265,7 @@ func (p Program) serve(asked context.Context, s *Surroundings, c *connection) er
 	}
 	defer nc.Close()
 	var keeper sync.WaitGroup
-	keeper.Go(func() { quorum.New(nc, stream.AskQuorum, s.Log).Run(ctx) })
+	keeper.Go(func() { quorum.New(nc, stream.CheckQuorum, s.Log).Run(ctx) })
 	keeper.Go(func() { s.followHangups(ctx) })
 	feeding, stop := context.WithCancel(context.WithoutCancel(ctx)) // until what it does at its end is logged
 	keeper.Go(func() {

@@ -108,13 +108,13 @@ func (f *fresh) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, er
 	}
 }
 
-// TellAll sends the frame to the workers that leave, too.
-func (f *fresh) TellAll(t frame.Type, body []byte) {
+// SendAll sends the frame to the workers that leave, too.
+func (f *fresh) SendAll(t frame.Type, body []byte) {
 	f.mu.Lock()
 	all := append([]*lasting{f.now}, f.old...)
 	f.mu.Unlock()
 	for _, l := range all {
-		l.pool.TellAll(t, body)
+		l.pool.SendAll(t, body)
 	}
 }
 

@@ -139,7 +139,7 @@ func New(cfg Config) (*Dispatcher, error) {
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err
 	}
-	d.broker.KnowAccounts(cfg.Settings.Accounts)
+	d.broker.SetAccounts(cfg.Settings.Accounts)
 	d.objects = &objects.Objects{Broker: d.broker}
 	d.leader = leader.New(cfg.Name, cfg.Log)
 	d.alerts = alerts.New(cfg.Name, cfg.Alerts, d.broker, cfg.Log)

@@ -173,7 +173,7 @@ func (d *Dispatcher) tasks() []leader.Task {
 	return []leader.Task{
 		{Name: "assignments", Run: d.planner.Keep},
 		{Name: "anchor", Run: d.stores.KeepAnchored},
-		tellSteps(d.broker, d.log),
+		recordSteps(d.broker, d.log),
 		leader.Every(totalsEach, d.log, "totals", func(ctx context.Context) error { return d.hosts.Totals.Keep(ctx, d.broker.Control, d.hosts.Live()) }),
 		{Name: "deadlines", Run: d.timeouts.FollowDeadlines},
 		leader.Every(stores.Pause, d.log, "results", d.probes.ShortenResults),
@@ -184,8 +184,8 @@ func (d *Dispatcher) tasks() []leader.Task {
 // totalsEach is the time between two looks at what hosts have counted: so much is lost if all dispatchers end together.
 const totalsEach = 5 * time.Second
 
-// tellSteps writes down each step of the broker's clock, for processes that start later.
-func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {
+// recordSteps writes down each step of the broker's clock, for processes that start later.
+func recordSteps(broker *stream.Access, log *slog.Logger) leader.Task {
 	reported := -1 // also what was detected before this term as leader
 	return leader.Every(fleet.Tick, log, "clock", func(ctx context.Context) error {
 		now := broker.Clock.Era()
@@ -194,7 +194,7 @@ func tellSteps(broker *stream.Access, log *slog.Logger) leader.Task {
 		}
 		ctx, cancel := context.WithTimeout(ctx, stream.AckTimeout)
 		defer cancel()
-		err := broker.TellSteps(ctx)
+		err := broker.RecordSteps(ctx)
 		if err == nil {
 			reported = now
 		}

@@ -14,7 +14,7 @@ func followErased(on *stream.Access, pool workers.Pool) (stop func(), err error)
 	return on.Serve(jobs.SubjectDrop, func(data []byte, _ func([]byte)) {
 		var d jobs.Drop
 		if json.Unmarshal(data, &d) == nil && d.Ref().Valid() {
-			pool.TellAll(frame.Drop, frame.DropBody{Session: d.Ref().String()}.AppendBody(nil))
+			pool.SendAll(frame.Drop, frame.DropBody{Session: d.Ref().String()}.AppendBody(nil))
 		}
 	})
 }

@@ -16,7 +16,7 @@ func (h *Host) announce(ctx context.Context, r *parts) (func(context.Context), e
 	control := jobs.SubjectControl + h.cfg.Name
 	bounded, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	if other, err := r.on.Request(bounded, control+".ping"); err == nil {
+	if other, err := r.on.Request(bounded, control+".ping", nil); err == nil {
 		return nil, fmt.Errorf("a host named %q is running already (incarnation %s): give this one another name", h.cfg.Name, other)
 	}
 	var stops []func()

@@ -37,7 +37,7 @@ type pool struct {
 	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
 	held  map[string]uint64 // session -> state version in this worker
 	state map[string][]byte
-	heard []string // by TellAll
+	heard []string // by SendAll
 	told  []frame.Frame
 	wants []workers.Want
 }
@@ -100,7 +100,7 @@ func (p *pool) takeOne(wait workers.Wait) error {
 	return err
 }
 
-func (p *pool) TellAll(t frame.Type, body []byte) {
+func (p *pool) SendAll(t frame.Type, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = append(p.heard, t.String()+" "+string(body))
@@ -144,7 +144,7 @@ type slot struct {
 func (s *slot) WorkerID() uint64   { return s.worker }
 func (s *slot) WorkerName() string { return "w/0" }
 func (s *slot) Engine() string     { return "fake 1" }
-func (s *slot) Tell(t frame.Type, body []byte) error {
+func (s *slot) Send(t frame.Type, body []byte) error {
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	s.p.told = append(s.p.told, frame.Frame{Type: t, Body: body})

@@ -71,8 +71,8 @@ func (p *Pool) take(want workers.Want) (*worker, <-chan struct{}) {
 	return best, p.changed
 }
 
-// TellAll drops a session that was erased; what else workers receive concerns Python.
-func (p *Pool) TellAll(t frame.Type, body []byte) {
+// SendAll drops a session that was erased; what else workers receive concerns Python.
+func (p *Pool) SendAll(t frame.Type, body []byte) {
 	if t != frame.Drop {
 		return
 	}
@@ -124,7 +124,7 @@ func (s slot) Engine() string { return EngineName }
 
 func (s slot) Exclusive(string) bool { return false }
 
-func (s slot) Tell(frame.Type, []byte) error { return nil }
+func (s slot) Send(frame.Type, []byte) error { return nil }
 
 func (s slot) Release() {
 	s.p.mu.Lock()

@@ -58,7 +58,7 @@ func (w *worker) dump(stage State, cause error) {
 	}
 	w.pool.move(w.supervisor, Dumping, nil) // the cause follows when it is complete
 	// What it reported by itself since the first call was given up: where a task stands is in no thread's stack.
-	hung.Stack = w.AskStacks(w.cancelMark(w.Logs.Tail.Mark()))
+	hung.Stack = w.RequestStacks(w.cancelMark(w.Logs.Tail.Mark()))
 }
 
 // cancelMark is the place in stderr when the oldest call that was given up was, or otherwise.

@@ -94,7 +94,7 @@ func (f *fake) start(_ context.Context, sp proc.Spec) (*proc.Child, error) {
 		PID: 1000 + n, ToWorker: fakeSink{hostOut}, FromWorker: hostIn, Stdout: stdout, Stderr: stderr,
 		Wait:   func() { <-exited },
 		Signal: func(sig syscall.Signal) { f.signal(sig, mode, proc.IsClosed(exited), end) },
-		AskStacks: func() {
+		RequestStacks: func() {
 			if mode != "no pong" {
 				go fmt.Fprint(workerStderr, stacks)
 			}

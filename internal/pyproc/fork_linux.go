@@ -94,7 +94,7 @@ func (z *zygote) newChild(k *kin, p *proc.Pipes) (*proc.Child, error) {
 	}
 	c.Wait = func() { <-k.exited }
 	c.Signal = func(s syscall.Signal) { z.kill(k, s) }
-	c.AskStacks = func() { z.ifKnown(k, func() { _ = syscall.Kill(k.pid, syscall.SIGUSR2) }) }
+	c.RequestStacks = func() { z.ifKnown(k, func() { _ = syscall.Kill(k.pid, syscall.SIGUSR2) }) }
 	c.Reap = func() proc.ExitStatus { return z.reap(k) }
 	return c, nil
 }

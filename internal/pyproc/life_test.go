@@ -405,7 +405,7 @@ func TestTooLargeBodyIsRefusedBeforeItIsSent(t *testing.T) {
 		if _, err := s.Call(t.Context(), make([]byte, 1001), nil); !errors.As(err, &large) || large.Size != 1001 || large.Max != 1000 {
 			t.Errorf("Call: got %v", err)
 		}
-		if err := s.Tell(frame.LM, make([]byte, 1001)); !errors.As(err, &large) {
+		if err := s.Send(frame.LM, make([]byte, 1001)); !errors.As(err, &large) {
 			t.Errorf("Tell: got %v", err)
 		}
 		if _, err := s.Call(t.Context(), callBody("echo", 0), nil); err != nil {

@@ -146,7 +146,7 @@ func TestTellArrivesBeforeTheNextCall(t *testing.T) {
 	p, halt := runPool(t, cfg)
 	s := checkout(t, p)
 	for range 20 {
-		if err := s.Tell(frame.LM, frame.LMBody{Key: "k"}.AppendBody(nil)); err != nil {
+		if err := s.Send(frame.LM, frame.LMBody{Key: "k"}.AppendBody(nil)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Call(t.Context(), callBody("echo", 0), nil); err != nil {
@@ -173,7 +173,7 @@ func TestTellAllReachesEveryWorkerThatServes(t *testing.T) {
 		}
 		held = append(held, s)
 	}
-	p.TellAll(frame.LM, frame.LMBody{Key: "k"}.AppendBody(nil))
+	p.SendAll(frame.LM, frame.LMBody{Key: "k"}.AppendBody(nil))
 	for _, s := range held {
 		if _, err := s.Call(t.Context(), callBody("echo", 0), nil); err != nil {
 			t.Fatal(err)

@@ -30,8 +30,8 @@ func (s *Slot) EngineVersion() string { return s.w.ready.EngineVersion }
 // Exclusive reports whether the worker reports that the command has to run alone.
 func (s *Slot) Exclusive(command string) bool { return s.w.exclusive[command] }
 
-// Tell sends a frame with id 0. The worker reads it before any later Tell or Call of this slot. Tell does not wait.
-func (s *Slot) Tell(t frame.Type, body []byte) error {
+// Send sends a frame with id 0. The worker reads it before any later Send or Call of this slot. Send does not wait.
+func (s *Slot) Send(t frame.Type, body []byte) error {
 	if most := s.w.pool.cfg.MaxFrame; len(body) > most {
 		return &TooLargeError{Size: len(body), Max: most}
 	}
@@ -41,8 +41,8 @@ func (s *Slot) Tell(t frame.Type, body []byte) error {
 	return s.w.out.send(t, 0, body)
 }
 
-// TellAll sends a frame with id 0 to every worker that serves, as far as its pipe takes it. It does not wait.
-func (p *Pool) TellAll(t frame.Type, body []byte) {
+// SendAll sends a frame with id 0 to every worker that serves, as far as its pipe takes it. It does not wait.
+func (p *Pool) SendAll(t frame.Type, body []byte) {
 	p.mu.Lock()
 	var serving []*worker
 	for _, s := range p.supervisors {

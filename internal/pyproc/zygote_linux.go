@@ -188,7 +188,7 @@ func (z *zygote) handshake(ctx context.Context) error {
 	}
 	var hung *HungError
 	if errors.As(err, &hung) && stage == Warming {
-		hung.Stack = z.AskStacks(z.Logs.Tail.Mark())
+		hung.Stack = z.RequestStacks(z.Logs.Tail.Mark())
 	}
 	return z.startError(stage, err)
 }

@@ -15,25 +15,25 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 )
 
-// Ask checks whether the broker of a connection has quorum; nil: it has.
-type Ask func(ctx context.Context, nc *nats.Conn) error
+// Check checks whether the broker of a connection has quorum; nil: it has.
+type Check func(ctx context.Context, nc *nats.Conn) error
 
 const (
 	// pause is the time between questions on the own connection, unless Pause sets another one.
 	pause = 500 * time.Millisecond
-	// askTimeout bounds one. An answer takes milliseconds, from another broker of the cluster, too.
-	askTimeout = time.Second
+	// checkTimeout bounds one. An answer takes milliseconds, from another broker of the cluster, too.
+	checkTimeout = time.Second
 	// Lasting is how long the own broker must have had no quorum before another one is accepted as having it: a leader that was just cut
-	// off itself still reports it for a while. An Ask must be right after that time.
+	// off itself still reports it for a while. A Check must be right after that time.
 	Lasting = 4 * time.Second
 )
 
 // Keeper watches one connection.
 type Keeper struct {
-	nc  *nats.Conn
-	ask Ask
-	log *slog.Logger
-	own bool // the connection shares the broker's process
+	nc    *nats.Conn
+	check Check
+	log   *slog.Logger
+	own   bool // the connection shares the broker's process
 
 	Pause time.Duration // between questions; set it before Run
 
@@ -42,8 +42,8 @@ type Keeper struct {
 }
 
 // New watches nc; an address that it was given, or that a broker has named, can be moved to.
-func New(nc *nats.Conn, ask Ask, log *slog.Logger) *Keeper {
-	k := &Keeper{nc: nc, ask: ask, log: log, own: nc.Opts.InProcessServer != nil, Pause: pause}
+func New(nc *nats.Conn, check Check, log *slog.Logger) *Keeper {
+	k := &Keeper{nc: nc, check: check, log: log, own: nc.Opts.InProcessServer != nil, Pause: pause}
 	k.others() // while it names them
 	return k
 }
@@ -88,9 +88,9 @@ func (k *Keeper) step(ctx context.Context, since time.Time) time.Time {
 }
 
 func (k *Keeper) try(ctx context.Context, nc *nats.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	return k.ask(ctx, nc)
+	return k.check(ctx, nc)
 }
 
 // others are the known servers but the one that is connected, each with the user of its address.
@@ -152,7 +152,7 @@ func (k *Keeper) find(ctx context.Context, servers []string) string {
 func (k *Keeper) serves(ctx context.Context, server string) bool {
 	o := k.nc.Opts
 	o.Url, o.Servers, o.Name = server, nil, o.Name+" (probe)"
-	o.AllowReconnect, o.RetryOnFailedConnect, o.Timeout, o.IgnoreDiscoveredServers = false, false, askTimeout, true
+	o.AllowReconnect, o.RetryOnFailedConnect, o.Timeout, o.IgnoreDiscoveredServers = false, false, checkTimeout, true
 	o.ClosedCB, o.DisconnectedCB, o.DisconnectedErrCB, o.ConnectedCB, o.ReconnectedCB, o.ReconnectErrCB = nil, nil, nil, nil, nil, nil
 	o.DiscoveredServersCB, o.LameDuckModeHandler = nil, nil
 	o.AsyncErrorCB = func(*nats.Conn, *nats.Subscription, error) {} // a refusal is an unanswered question

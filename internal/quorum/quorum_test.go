@@ -58,14 +58,14 @@ func deploy(t *testing.T, leader string, watched int) *deployment {
 		return err
 	})
 	eventually(t, leader+" leads", func() error {
-		ask, err := json.Marshal(map[string]any{"placement": map[string]any{"preferred": leader}})
+		check, err := json.Marshal(map[string]any{"placement": map[string]any{"preferred": leader}})
 		if err != nil {
 			return err
 		}
 		if d.leader(t) == leader {
 			return nil
 		}
-		_, err = d.far.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream.Jobs, ask, time.Second)
+		_, err = d.far.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream.Jobs, check, time.Second)
 		return errors.Join(err, fmt.Errorf("%s leads", d.leader(t)))
 	})
 	d.nc = natstest.Connect(t, d.Servers[watched], link.ConnectOptions("watched")...)
@@ -73,10 +73,10 @@ func deploy(t *testing.T, leader string, watched int) *deployment {
 		if n := len(d.nc.Servers()); n != 3 {
 			return fmt.Errorf("%d of them", n)
 		}
-		return stream.AskQuorum(t.Context(), d.nc)
+		return stream.CheckQuorum(t.Context(), d.nc)
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	d.ends.Go(func() { quorum.New(d.nc, stream.AskQuorum, slog.New(slog.DiscardHandler)).Run(ctx) })
+	d.ends.Go(func() { quorum.New(d.nc, stream.CheckQuorum, slog.New(slog.DiscardHandler)).Run(ctx) })
 	t.Cleanup(func() { cancel(); d.ends.Wait() })
 	return d
 }
@@ -135,7 +135,7 @@ func TestAnElectionMovesNobody(t *testing.T) {
 		return err
 	})
 	t.Logf("the election took %v", time.Since(began).Round(100*time.Millisecond))
-	eventually(t, "the broker answers", func() error { return stream.AskQuorum(t.Context(), d.nc) })
+	eventually(t, "the broker answers", func() error { return stream.CheckQuorum(t.Context(), d.nc) })
 	if n := d.nc.Stats().Reconnects; n != 0 || d.nc.ConnectedServerName() != "n1" {
 		t.Errorf("%d reconnects, connected to %s", n, d.nc.ConnectedServerName())
 	}

@@ -72,7 +72,7 @@ func Open(ctx context.Context, nc *nats.Conn, machine clock.Machine, log *slog.L
 		return nil, err
 	}
 	err = link.Retry(ctx, log, link.Passes, func(ctx context.Context) (err error) {
-		if err := a.learnAccounts(ctx); err != nil {
+		if err := a.readAccounts(ctx); err != nil {
 			return err
 		}
 		a.Clock, err = NewClock(ctx, a.JS, clock.New(machine), log)
@@ -90,13 +90,13 @@ func (a *Access) Close() { a.Writer.Close() }
 // Accounts reports whether tenants have accounts of their own.
 func (a *Access) Accounts() bool { return a.accounts.Load() }
 
-// KnowAccounts reports it, where it is known.
-func (a *Access) KnowAccounts(have bool) { a.accounts.Store(have) }
+// SetAccounts sets whether there are accounts, where it is known.
+func (a *Access) SetAccounts(have bool) { a.accounts.Store(have) }
 
 // accountsPause is the time between looks whether tenants have got accounts of their own: that happens once in a deployment's lifetime.
 const accountsPause = 10 * time.Second
 
-func (a *Access) learnAccounts(ctx context.Context) error {
+func (a *Access) readAccounts(ctx context.Context) error {
 	have, err := AccountsOf(ctx, a.JS)
 	if err == nil {
 		a.accounts.Store(have)
@@ -115,7 +115,7 @@ func (a *Access) FollowAccounts(ctx context.Context) {
 		case <-tick.C:
 		}
 		bounded, cancel := context.WithTimeout(ctx, AckTimeout)
-		if err := a.learnAccounts(bounded); err != nil && ctx.Err() == nil {
+		if err := a.readAccounts(bounded); err != nil && ctx.Err() == nil {
 			a.Log.Debug("accounts_not_seen", "error", err)
 		}
 		cancel()
@@ -139,20 +139,11 @@ func (a *Access) Serve(subject string, answer func(data []byte, reply func([]byt
 	return func() { _ = sub.Unsubscribe() }, nil
 }
 
-// Request sends a request to a subject and returns the answer of one of those who serve it.
-func (a *Access) Request(ctx context.Context, subject string) ([]byte, error) {
-	m, err := a.NC.RequestWithContext(ctx, subject, nil)
-	if err != nil {
-		return nil, err
-	}
-	return m.Data, nil
-}
-
 // ErrNoResponders reports that nobody serves a subject.
 var ErrNoResponders = nats.ErrNoResponders
 
-// Ask is Request with a body.
-func (a *Access) Ask(ctx context.Context, subject string, body []byte) ([]byte, error) {
+// Request sends a request to a subject and returns the answer of one of those who serve it.
+func (a *Access) Request(ctx context.Context, subject string, body []byte) ([]byte, error) {
 	m, err := a.NC.RequestWithContext(ctx, subject, body)
 	if err != nil {
 		return nil, err
@@ -204,8 +195,8 @@ func Forbidden(nc *nats.Conn, subject string) bool {
 	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), subject)
 }
 
-// TellSteps writes down the steps of the broker's clock that are known here and not there.
-func (a *Access) TellSteps(ctx context.Context) error {
+// RecordSteps writes down the steps of the broker's clock that are known here and not there.
+func (a *Access) RecordSteps(ctx context.Context) error {
 	e, err := a.Control.Get(ctx, ClockKey)
 	if err != nil {
 		return err

@@ -16,15 +16,15 @@ import (
 // Clock is the broker's time, from queries to the leader of the stream of jobs, which stamps them.
 type Clock struct {
 	*clock.Clock
-	js     jetstream.JetStream
-	log    *slog.Logger
-	asking chan struct{} // capacity 1: one sends a request, others wait for its answer
+	js       jetstream.JetStream
+	log      *slog.Logger
+	requests chan struct{} // capacity 1: one sends a request, others wait for its answer
 }
 
 // NewClock queries the broker for its time, and takes what the leader has recorded of its steps.
 func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *slog.Logger) (*Clock, error) {
-	k := &Clock{Clock: c, js: js, log: log, asking: make(chan struct{}, 1)}
-	if err := k.ask(ctx); err != nil {
+	k := &Clock{Clock: c, js: js, log: log, requests: make(chan struct{}, 1)}
+	if err := k.request(ctx); err != nil {
 		return nil, err
 	}
 	return k, k.learn(ctx)
@@ -50,18 +50,18 @@ func (k *Clock) Confirm(ctx context.Context, since clock.Mono) error {
 		return nil
 	}
 	select {
-	case k.asking <- struct{}{}:
+	case k.requests <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-k.asking }()
+	defer func() { <-k.requests }()
 	if _, sure := k.Sure(since); sure { // another one's answer
 		return nil
 	}
-	return k.ask(ctx)
+	return k.request(ctx)
 }
 
-func (k *Clock) ask(ctx context.Context) error {
+func (k *Clock) request(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, AckTimeout)
 	defer cancel()
 	before := k.Mono()

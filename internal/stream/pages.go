@@ -47,13 +47,13 @@ const pageTimeout = 5 * time.Second
 // GetPage hands the messages of a page to each, one at a time, and returns where the next page begins: 0 when there is none.
 // It is a direct get: on a replicated stream it may be a little behind the leader.
 func GetPage(ctx context.Context, nc *nats.Conn, p Page, each func(Stored) error) (next uint64, err error) {
-	ask := map[string]any{"next_by_subj": p.Subject, "batch": p.Messages, "max_bytes": p.Bytes}
+	request := map[string]any{"next_by_subj": p.Subject, "batch": p.Messages, "max_bytes": p.Bytes}
 	if p.From == 0 && !p.Since.IsZero() {
-		ask["start_time"] = p.Since.UTC()
+		request["start_time"] = p.Since.UTC()
 	} else {
-		ask["seq"] = max(p.From, 1)
+		request["seq"] = max(p.From, 1)
 	}
-	body, err := json.Marshal(ask)
+	body, err := json.Marshal(request)
 	if err != nil {
 		return 0, err
 	}

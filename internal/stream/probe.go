@@ -106,9 +106,9 @@ func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 	return s, nil
 }
 
-// AskQuorum checks whether the leader of the stream of jobs can store something: a leader that is cut off goes on answering for ten
+// CheckQuorum checks whether the leader of the stream of jobs can store something: a leader that is cut off goes on answering for ten
 // seconds, but reports since when it has had no contact with its replicas.
-func AskQuorum(ctx context.Context, nc *nats.Conn) error {
+func CheckQuorum(ctx context.Context, nc *nats.Conn) error {
 	_, err := link.Quorum(ctx, nc, Jobs)
 	if errors.Is(err, jetstream.ErrStreamNotFound) { // a stream that was deleted is missed everywhere
 		return nil

@@ -99,10 +99,10 @@ func GetNext(ctx context.Context, nc *nats.Conn, stream, subject string, seq uin
 // getTimeout bounds a read whose context has no nearer deadline.
 const getTimeout = 5 * time.Second
 
-func get(ctx context.Context, nc *nats.Conn, stream string, ask map[string]any) (Stored, error) {
+func get(ctx context.Context, nc *nats.Conn, stream string, request map[string]any) (Stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	body, err := json.Marshal(ask)
+	body, err := json.Marshal(request)
 	if err != nil {
 		return Stored{}, err
 	}

@@ -113,7 +113,7 @@ func (c *caller) call(ctx context.Context, name string, n int) error {
 		if err != nil {
 			return err
 		}
-		if err := s.Tell(frame.LM, frame.LMBody{Key: "echo", Profile: profile}.AppendBody(nil)); err != nil {
+		if err := s.Send(frame.LM, frame.LMBody{Key: "echo", Profile: profile}.AppendBody(nil)); err != nil {
 			return err
 		}
 		c.told = true

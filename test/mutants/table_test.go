@@ -272,7 +272,7 @@ var mutants = []mutant{
 	{name: "the window of a batch is not held", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
 		"r.flight >= r.rec.Concurrency {", "false {"}}},
 	{name: "a session's next job of a batch does not wait for the one before", rule: "Batches", test: batchModel, edits: []edit{{"batch.job.turn",
-		"!s.asked && ", ""}}},
+		"!s.publishing && ", ""}}},
 	{name: "what the broker did not take goes behind the others", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.notPublished",
 		"s.waits = append([]*job{j}, s.waits...)", "s.waits = append(s.waits, j)"}}},
 	{name: "what may be at the broker is cancelled by the batch alone", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.halt",

@@ -90,7 +90,7 @@ func (p *process) clustered() []nats.Option {
 
 // keep watches the connection as the binaries do.
 func (p *process) keep() {
-	p.world.wg.Go(func() { quorum.New(p.nc, stream.AskQuorum, p.world.log(p)).Run(p.ctx) })
+	p.world.wg.Go(func() { quorum.New(p.nc, stream.CheckQuorum, p.world.log(p)).Run(p.ctx) })
 }
 
 // server is the one that a process is connected to; -1: none.

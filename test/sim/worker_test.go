@@ -81,7 +81,7 @@ func (p *pool) through() bool {
 	}
 }
 
-func (p *pool) TellAll(frame.Type, []byte) {}
+func (p *pool) SendAll(frame.Type, []byte) {}
 
 func (p *pool) Checkout(want workers.Want, wait workers.Wait) (workers.Slot, error) {
 	for {
@@ -221,8 +221,8 @@ func (s *slot) WorkerID() uint64      { return s.w.id }
 func (s *slot) WorkerName() string    { return s.w.name }
 func (s *slot) Exclusive(string) bool { return false }
 
-// Tell takes what was pushed.
-func (s *slot) Tell(t frame.Type, body []byte) error {
+// Send takes what was pushed.
+func (s *slot) Send(t frame.Type, body []byte) error {
 	if t != frame.Program {
 		return nil
 	}

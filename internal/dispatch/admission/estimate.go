@@ -47,7 +47,7 @@ const (
 	waitsReturned = 0.8 // it was refused and comes back after the time in the refusal
 
 	reportDelay  = 50 * time.Millisecond  // from an acceptance to the report that counts it
-	askAfter     = 10 * time.Millisecond  // since the last report
+	requestAfter = 10 * time.Millisecond  // since the last report
 	reportCounts = 300 * time.Millisecond // a report that is older is no evidence about waiting calls
 	returnShare  = 0.5                    // of the capacity is kept for those who come back
 	firstRun     = time.Second            // the most that is assumed of a job before any has ended
@@ -110,8 +110,8 @@ func (a *estimate) pressed(now time.Time) bool {
 	return false
 }
 
-// wantsReport reports whether enough calls may wait for the hosts to be queried.
-func (a *estimate) wantsReport(now time.Time) bool {
+// needsReport reports whether enough calls may wait for the hosts to be queried.
+func (a *estimate) needsReport(now time.Time) bool {
 	slots, waiting, newest := 0, 0.0, time.Time{}
 	for _, h := range a.loads {
 		slots += h.slots
@@ -120,7 +120,7 @@ func (a *estimate) wantsReport(now time.Time) bool {
 			newest = h.at
 		}
 	}
-	return waiting > float64(slots)/2 && now.Sub(newest) > askAfter
+	return waiting > float64(slots)/2 && now.Sub(newest) > requestAfter
 }
 
 func (a *estimate) learn(n int64, took time.Duration) {

@@ -48,7 +48,7 @@ func (f *crowded) tick(n int) {
 		f.slowest = max(f.slowest, f.now.Sub(f.queue[0]))
 		f.queue, f.ends = f.queue[1:], append(f.ends, f.now.Add(f.run))
 	}
-	if n%100 == 0 && len(f.queue) > 0 || n%1000 == 0 || f.wantsReport(f.now) {
+	if n%100 == 0 && len(f.queue) > 0 || n%1000 == 0 || f.needsReport(f.now) {
 		f.report()
 	}
 }

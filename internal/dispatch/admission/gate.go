@@ -73,7 +73,7 @@ func (a *Gate) Admit(to jobs.SessionRef, env jobs.Envelope, inbox string, deadli
 		session = to.String()
 	}
 	retry := a.estimate.admit(now, caller, ticket, session, allowed)
-	if a.wantsReport(now) && now.Sub(a.invited) > reportPause {
+	if a.needsReport(now) && now.Sub(a.invited) > reportPause {
 		a.invited = now
 		_ = a.broker.Invite(jobs.SubjectBeat, a.inbox) // the next heartbeat comes anyway
 	}

@@ -76,12 +76,12 @@ func (w *webhook) insist(ctx context.Context, body []byte) error {
 }
 
 func (w *webhook) once(ctx context.Context, body []byte) error {
-	ask, err := http.NewRequestWithContext(ctx, http.MethodPost, w.address, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.address, bytes.NewReader(body))
 	if err != nil {
 		return errors.New("the address cannot be used")
 	}
-	ask.Header.Set("Content-Type", "application/json")
-	answer, err := w.client.Do(ask)
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := w.client.Do(request)
 	if err != nil {
 		if failed, ok := errors.AsType[*url.Error](err); ok {
 			err = failed.Err // without the address

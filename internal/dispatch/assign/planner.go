@@ -119,11 +119,11 @@ func (p *Planner) bring(b *board) error {
 			moves = append(moves, affinity.Move{Partition: n, To: owners[n]})
 		}
 	}
-	asks, given := map[string]map[int]uint64{}, map[affinity.Move][]int{}
+	requests, given := map[string]map[int]uint64{}, map[affinity.Move][]int{}
 	defer func() { p.logGiven(given) }()
 	for _, m := range moves {
 		if from, alive := b.known[m.From]; alive && from.Releases && !slices.Contains(b.stale, m.Partition) {
-			ask(asks, m.From, m.Partition, b.entries[m.Partition].epoch)
+			addRequest(requests, m.From, m.Partition, b.entries[m.Partition].epoch)
 			continue
 		}
 		o := stream.OwnerIn(b.of, m.To, b.known[m.To].Incarnation)
@@ -134,7 +134,7 @@ func (p *Planner) bring(b *board) error {
 		given[way] = append(given[way], m.Partition)
 	}
 	p.held, p.of = owners, b.of
-	return p.askAll(b, asks, true)
+	return p.sendRequests(b, requests, true)
 }
 
 // logGiven writes a line for each host that got partitions of another.
@@ -183,21 +183,21 @@ func (p *Planner) candidates(b *board, busy map[int]int) (hosts []affinity.Host)
 	return hosts
 }
 
-func ask(asks map[string]map[int]uint64, host string, partition int, epoch uint64) {
-	if asks[host] == nil {
-		asks[host] = map[int]uint64{}
+func addRequest(requests map[string]map[int]uint64, host string, partition int, epoch uint64) {
+	if requests[host] == nil {
+		requests[host] = map[int]uint64{}
 	}
-	asks[host][partition] = epoch
+	requests[host][partition] = epoch
 }
 
-// askAll requests at most once; the next plan repeats what is still held. A patient leader leaves alone what may run for long.
-func (p *Planner) askAll(b *board, asks map[string]map[int]uint64, patient bool) error {
-	for host, partitions := range asks {
+// sendRequests requests each at most once; the next plan repeats what is still held. A patient leader leaves alone what may run for long.
+func (p *Planner) sendRequests(b *board, requests map[string]map[int]uint64, patient bool) error {
+	for host, partitions := range requests {
 		body, err := json.Marshal(control.Release{Partitions: partitions, Patient: patient && !b.known[host].Stopping && !b.drains[host]})
 		if err != nil {
 			return err
 		}
-		p.log.Info("release_asked", "host", host, "partitions", len(partitions))
+		p.log.Info("release_requested", "host", host, "partitions", len(partitions))
 		if err := p.broker.Send(jobs.SubjectControl+host+".release", nil, body); err != nil {
 			return err
 		}

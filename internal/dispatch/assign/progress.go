@@ -79,7 +79,7 @@ func (p *Planner) Reasons(ctx context.Context) []string {
 	if l == nil {
 		bounded, cancel := context.WithTimeout(ctx, progressWait)
 		defer cancel()
-		body, err := p.broker.Ask(bounded, jobs.SubjectLeader, nil)
+		body, err := p.broker.Request(bounded, jobs.SubjectLeader, nil)
 		switch {
 		case errors.Is(err, stream.ErrNoResponders): // an election, or the leader is of an earlier release
 			return nil

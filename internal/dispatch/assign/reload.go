@@ -59,7 +59,7 @@ func changes(of []control.SettingChange) []map[string]any {
 // reload requests it of one host.
 func (h *Hosts) reload(ctx context.Context, host string) control.Reloaded {
 	done := control.Reloaded{}
-	body, err := h.broker.Ask(ctx, jobs.SubjectControl+host+".reload", nil)
+	body, err := h.broker.Request(ctx, jobs.SubjectControl+host+".reload", nil)
 	if err == nil {
 		err = json.Unmarshal(body, &done)
 	}

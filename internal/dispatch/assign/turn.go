@@ -96,7 +96,7 @@ func (p *Planner) turn(ctx context.Context, b *board) (bool, error) {
 
 // takeBack requests from live hosts what they hold of other layouts, and takes it from the dead. It reports whether something is left.
 func (p *Planner) takeBack(b *board) (rest bool, err error) {
-	asks := map[string]map[int]uint64{}
+	requests := map[string]map[int]uint64{}
 	for n := range b.entries {
 		e := &b.entries[n]
 		from, alive := b.known[e.Host]
@@ -104,7 +104,7 @@ func (p *Planner) takeBack(b *board) (rest bool, err error) {
 		case e.Host != "" && e.In(b.of), e.Host == "" && !e.foreign, e.foreign && n < b.of.Partitions:
 			continue
 		case alive && from.Releases:
-			ask(asks, e.Host, n, e.epoch)
+			addRequest(requests, e.Host, n, e.epoch)
 		case !slices.Contains(b.unjudged, e.Host):
 			marker, err := p.broker.Assign.Delete(jobs.AssignmentKey(n), e.epoch)
 			if err != nil {
@@ -116,7 +116,7 @@ func (p *Planner) takeBack(b *board) (rest bool, err error) {
 		}
 		rest = true
 	}
-	return rest, p.askAll(b, asks, false) // all others wait for it
+	return rest, p.sendRequests(b, requests, false) // all others wait for it
 }
 
 // shut writes every key once more before the first partition of a layout is assigned. A leader of before that still works on its last

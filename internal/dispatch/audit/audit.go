@@ -141,7 +141,7 @@ func (g *Trail) audit(r endpoint.Request, action string, role jobs.Role, tenant 
 		a.record.Tenant = tenant
 	}
 	if g.broker.Accounts() {
-		a.record.Who = whoAsks(r.Headers().Get(headerClientInfo))
+		a.record.Who = requester(r.Headers().Get(headerClientInfo))
 	}
 	return a
 }
@@ -150,7 +150,7 @@ func (g *Trail) audit(r endpoint.Request, action string, role jobs.Role, tenant 
 // the requester could write it.
 const headerClientInfo = "Nats-Request-Info"
 
-func whoAsks(info string) *who {
+func requester(info string) *who {
 	var i struct{ Acc, User, Name, Host string }
 	if json.Unmarshal([]byte(info), &i) != nil {
 		return nil

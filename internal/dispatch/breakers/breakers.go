@@ -37,7 +37,7 @@ func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	if !endpoint.TakesNothing(r) {
 		return
 	}
-	infos := b.askBreakers("")
+	infos := b.requestBreakers("")
 	list := []map[string]any{}
 	tenant, only := endpoint.OnlyTenant(r, b.broker.Accounts())
 	for _, name := range slices.Sorted(maps.Keys(infos)) {
@@ -49,14 +49,14 @@ func (b *Breakers) List(_ context.Context, r endpoint.Request) {
 	endpoint.RespondResult(r, map[string]any{"breakers": list})
 }
 
-// askBreakers queries every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
-func (b *Breakers) askBreakers(reset string) map[string]breaker.Info {
-	ask, err := json.Marshal(control.BreakersAsk{Reset: reset})
+// requestBreakers queries every live host for its breakers, after the reset of one ("" for none), and puts the answers together.
+func (b *Breakers) requestBreakers(reset string) map[string]breaker.Info {
+	body, err := json.Marshal(control.BreakersRequest{Reset: reset})
 	if err != nil {
 		panic(err) // a text always marshals
 	}
 	infos := map[string]breaker.Info{}
-	for _, answer := range b.hosts.AskAll("breakers", ask) {
+	for _, answer := range b.hosts.RequestAll("breakers", body) {
 		var of []breaker.Info
 		_ = json.Unmarshal(answer, &of) // what cannot be read is missing, as a host that does not answer
 		for _, i := range of {
@@ -82,7 +82,7 @@ func (b *Breakers) Reset(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, bad)
 		return
 	}
-	info, known := b.askBreakers(name)[name]
+	info, known := b.requestBreakers(name)[name]
 	if e, err := b.broker.Control.Get(ctx, control.FailureKey(name)); err == nil && e.Exists {
 		_, err = b.broker.Control.Delete(control.FailureKey(name), e.Revision)
 		if err != nil { // a host has counted meanwhile
@@ -111,7 +111,7 @@ func (b *Breakers) closeBreaker(ctx context.Context, name string) *jobs.Error {
 	for tries := resetTries; ; tries-- {
 		e, err := b.broker.Control.Get(ctx, control.BreakerKey(name))
 		if err == nil && !e.Exists {
-			known := b.askBreakers("")
+			known := b.requestBreakers("")
 			if _, ok := known[name]; ok {
 				return nil
 			}

@@ -37,7 +37,7 @@ func (f *Fleet) Follow(ctx context.Context, died func()) {
 	probe := func(host string) error {
 		bounded, cancel := context.WithTimeout(context.Background(), probePatience)
 		defer cancel()
-		_, err := f.broker.Ask(bounded, jobs.SubjectControl+host+".ping", nil)
+		_, err := f.broker.Request(bounded, jobs.SubjectControl+host+".ping", nil)
 		return err
 	}
 	for range clock.AtOnceAndEvery(ctx, Tick) {

@@ -170,7 +170,7 @@ func (f *Fleet) judge(connected bool, probe func(host string) error) (died bool)
 		f.connected = now
 	}
 	f.looked = now
-	var ask []string
+	var silent []string
 	for name, h := range f.all {
 		silence := now.Sub(h.at)
 		switch {
@@ -179,18 +179,18 @@ func (f *Fleet) judge(connected bool, probe func(host string) error) (died bool)
 			h.standing, died = dead, true
 		case silence > probeAfter && now.Sub(f.connected) > afterReconnect && now.Sub(h.probed) >= probeGap-Tick/2:
 			h.probed = now
-			ask = append(ask, name)
+			silent = append(silent, name)
 		}
 	}
 	f.mu.Unlock()
 	var probes sync.WaitGroup
-	for _, name := range ask {
+	for _, name := range silent {
 		probes.Go(func() { f.probed(name, probe(name)) })
 	}
 	probes.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return died || slices.ContainsFunc(ask, func(name string) bool { return f.all[name] != nil && f.all[name].standing == dead })
+	return died || slices.ContainsFunc(silent, func(name string) bool { return f.all[name] != nil && f.all[name].standing == dead })
 }
 
 // probed takes note of how a probe has ended.

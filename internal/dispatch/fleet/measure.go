@@ -23,7 +23,7 @@ func (f *Fleet) Measure() (beats []control.Heartbeat, all bool) {
 	var wg sync.WaitGroup
 	for i := range beats {
 		wg.Go(func() {
-			body, err := f.Ask(beats[i].Host, "beat", nil)
+			body, err := f.Request(beats[i].Host, "beat", nil)
 			var b control.Heartbeat
 			if err == nil && json.Unmarshal(body, &b) == nil && b.Host == beats[i].Host {
 				beats[i], answered[i] = b, true
@@ -34,20 +34,20 @@ func (f *Fleet) Measure() (beats []control.Heartbeat, all bool) {
 	return beats, !slices.Contains(answered, false)
 }
 
-// Ask sends a host a request, and returns what it answers.
-func (f *Fleet) Ask(host, what string, body []byte) ([]byte, error) {
+// Request sends a host a request, and returns what it answers.
+func (f *Fleet) Request(host, what string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), measureWait)
 	defer cancel()
-	return f.broker.Ask(ctx, jobs.SubjectControl+host+"."+what, body)
+	return f.broker.Request(ctx, jobs.SubjectControl+host+"."+what, body)
 }
 
-// AskAll has all live hosts do something at once, and returns the answers of those that answer.
-func (f *Fleet) AskAll(what string, body []byte) (answers [][]byte) {
+// RequestAll has all live hosts do something at once, and returns the answers of those that answer.
+func (f *Fleet) RequestAll(what string, body []byte) (answers [][]byte) {
 	beats := f.Live()
 	all := make([][]byte, len(beats))
 	var wg sync.WaitGroup
 	for i := range beats {
-		wg.Go(func() { all[i], _ = f.Ask(beats[i].Host, what, body) }) // who does not answer is missing
+		wg.Go(func() { all[i], _ = f.Request(beats[i].Host, what, body) }) // who does not answer is missing
 	}
 	wg.Wait()
 	return slices.DeleteFunc(all, func(a []byte) bool { return a == nil })

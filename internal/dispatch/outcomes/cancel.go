@@ -21,7 +21,7 @@ const (
 // Cancel ends a job early. The owner of its session decides; the answer is that of jobs.get, with the job's outcome. A job
 // that has ended before keeps its outcome.
 func (l *Lookup) Cancel(ctx context.Context, r endpoint.Request) {
-	a, bad := parseAsk(r)
+	a, bad := parseQuery(r)
 	if bad == nil && a.wait != 0 {
 		bad = jobs.Errorf(jobs.Python, jobs.CodeBadRequest, "wait_ms is not allowed in a cancellation")
 		bad.Path, bad.Expected = "wait_ms", `{"session": "...", "job": "..."}`
@@ -80,7 +80,7 @@ func (l *Lookup) tryCancel(ctx context.Context, a query) (body []byte, over bool
 		return nil, false, jobs.Errorf(jobs.Connection, jobs.CodeBroker, "the job's host cannot be looked up: %v", err).Again()
 	}
 	for _, name := range hosts {
-		switch l.askCancel(ctx, name, a) {
+		switch l.requestCancel(ctx, name, a) {
 		case jobs.CancelUnderway:
 			a.wait = cancelAnswer
 			waiting, cancel := context.WithTimeout(ctx, a.wait)
@@ -113,14 +113,14 @@ func (l *Lookup) holders(ctx context.Context, a query) ([]string, error) {
 	return names, nil
 }
 
-func (l *Lookup) askCancel(ctx context.Context, host string, a query) jobs.CancelVerdict {
+func (l *Lookup) requestCancel(ctx context.Context, host string, a query) jobs.CancelVerdict {
 	body, err := json.Marshal(jobs.Cancel{Tenant: a.session.Tenant, Session: a.session.ID, Job: a.job})
 	if err != nil {
 		return jobs.CancelBusy
 	}
 	ctx, cancel := context.WithTimeout(ctx, cancelAnswer)
 	defer cancel()
-	verdict, err := l.broker.Ask(ctx, jobs.SubjectControl+host+".cancel", body)
+	verdict, err := l.broker.Request(ctx, jobs.SubjectControl+host+".cancel", body)
 	if err != nil {
 		return jobs.CancelBusy
 	}

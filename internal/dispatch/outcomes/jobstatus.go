@@ -51,7 +51,7 @@ func standAnonymous(seq uint64, failed *jobs.AttemptRecord, lane progress) stand
 
 // Get answers where a job stands, or waits for its outcome.
 func (l *Lookup) Get(ctx context.Context, r endpoint.Request) {
-	a, bad := parseAsk(r)
+	a, bad := parseQuery(r)
 	if bad != nil {
 		endpoint.Refuse(r, bad)
 		return

@@ -38,8 +38,8 @@ type query struct {
 	wait    time.Duration
 }
 
-// parseAsk reads {"session", "job", "wait_ms"}.
-func parseAsk(r endpoint.Request) (a query, bad *jobs.Error) {
+// parseQuery reads {"session", "job", "wait_ms"}.
+func parseQuery(r endpoint.Request) (a query, bad *jobs.Error) {
 	in, n, bad := endpoint.OpenBody(r, `{"session": "...", "job": "...", "wait_ms": 0}`)
 	if bad != nil {
 		return a, bad

@@ -24,14 +24,14 @@ const (
 	prefixShape = "text, 0 to 64 bytes" // a prefix of session ids
 )
 
-type listAsk struct {
+type listQuery struct {
 	prefix, host, cursor string
 	idle, limit          int64
 	from                 uint64
 }
 
-func parseList(r endpoint.Request) (listAsk, *jobs.Error) {
-	a := listAsk{limit: listDefault, from: 1}
+func parseList(r endpoint.Request) (listQuery, *jobs.Error) {
+	a := listQuery{limit: listDefault, from: 1}
 	bad := endpoint.ReadBody(r, `{"prefix": "...", "host": "...", "idle_ms": 0, "limit": 100, "cursor": "..."}`, map[string]*endpoint.Entry{
 		"prefix":  endpoint.Text(&a.prefix, prefixShape, func(s string) bool { return len(s) <= jobs.MaxSessionID }),
 		"host":    endpoint.Text(&a.host, "a host's name", jobs.ValidSession),
@@ -59,7 +59,7 @@ func (s *Sessions) List(ctx context.Context, r endpoint.Request) {
 		endpoint.Refuse(r, endpoint.Unreadable(err))
 		return
 	}
-	l := &listing{ask: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, partition: s.plan.Partition, idle: s.hosts.SessionIdle(), age: s.broker.Clock.Age, next: a.from, found: []map[string]any{}}
+	l := &listing{query: a, keys: endpoint.SessionOf(r, "").RecordKey(), owners: owners, partition: s.plan.Partition, idle: s.hosts.SessionIdle(), age: s.broker.Clock.Age, next: a.from, found: []map[string]any{}}
 	for scanned, end := 0, time.Now().Add(scanTime); l.next > 0 && len(l.found) < int(a.limit) && scanned < scanMost && time.Now().Before(end); {
 		page := stream.Page{From: l.next, Messages: pageRecords, Bytes: pageBytes}
 		next, err := s.broker.Records.Page(ctx, endpoint.SessionOf(r, "*").RecordKey(), page, func(key string, e stream.Entry) error {
@@ -85,7 +85,7 @@ var errPageFull = errors.New("the page is full")
 
 // listing collects the sessions that were requested.
 type listing struct {
-	ask       listAsk
+	query     listQuery
 	keys      string // begins those of the tenant
 	owners    map[int]string
 	partition func(session string) int
@@ -99,16 +99,16 @@ func (l *listing) look(key string, e stream.Entry) error {
 	l.next = e.Revision + 1
 	id := strings.TrimPrefix(key, l.keys)
 	partition := l.partition(id)
-	if !e.Exists || !strings.HasPrefix(id, l.ask.prefix) || l.ask.host != "" && l.owners[partition] != l.ask.host {
+	if !e.Exists || !strings.HasPrefix(id, l.query.prefix) || l.query.host != "" && l.owners[partition] != l.query.host {
 		return nil
 	}
 	rec, err := jobs.ParseRecord(e.Value)
 	if err != nil {
 		l.found = append(l.found, map[string]any{"session_id": id, "host": l.owners[partition], "partition": partition, "unreadable": err.Error()})
-	} else if !isEmpty(rec) && l.age(rec.Updated).Milliseconds() >= l.ask.idle {
+	} else if !isEmpty(rec) && l.age(rec.Updated).Milliseconds() >= l.query.idle {
 		l.found = append(l.found, brief(id, rec, l.owners[partition], partition, l.idle, l.age(rec.Updated)))
 	}
-	if len(l.found) == int(l.ask.limit) {
+	if len(l.found) == int(l.query.limit) {
 		return errPageFull
 	}
 	return nil

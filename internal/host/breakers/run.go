@@ -143,13 +143,13 @@ func (s *Shared) publish(e breaker.Event) {
 // Serve answers dspex.ctl.<host>.breakers: how the breakers stand, after the reset that was requested.
 func (s *Shared) Serve() (stop func(), err error) {
 	return s.on.Serve(jobs.SubjectControl+s.host+".breakers", func(data []byte, reply func([]byte)) {
-		var ask control.BreakersAsk
-		if len(data) > 0 && json.Unmarshal(data, &ask) != nil {
+		var request control.BreakersRequest
+		if len(data) > 0 && json.Unmarshal(data, &request) != nil {
 			return
 		}
-		if ask.Reset != "" {
-			s.forget(ask.Reset)
-			s.LearnClosed(ask.Reset)
+		if request.Reset != "" {
+			s.forget(request.Reset)
+			s.LearnClosed(request.Reset)
 		}
 		if body, err := json.Marshal(s.Infos()); err == nil {
 			reply(body)

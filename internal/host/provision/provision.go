@@ -37,7 +37,7 @@ func New(models Models, on *stream.Access) *Provision { return &Provision{models
 // Worker gives the worker of a slot what was pushed. A later call finds it applied.
 func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
 	err := p.pushed.send(slot.WorkerID(), func(b frame.ProgramBody) error {
-		return slot.Tell(frame.Program, b.AppendBody(nil))
+		return slot.Send(frame.Program, b.AppendBody(nil))
 	})
 	if err != nil {
 		return workers.CallError(err, slot.WorkerName())
@@ -48,7 +48,7 @@ func (p *Provision) Worker(slot workers.Slot) *jobs.Error {
 // Model gives the worker of a slot a language model.
 func (p *Provision) Model(slot workers.Slot, m jobs.Model) *jobs.Error {
 	err := p.profiles.send(slot.WorkerID(), m.Key, func() error {
-		return slot.Tell(frame.LM, frame.LMBody{Key: m.Key, Profile: m.Profile}.AppendBody(nil))
+		return slot.Send(frame.LM, frame.LMBody{Key: m.Key, Profile: m.Profile}.AppendBody(nil))
 	})
 	if err != nil {
 		return workers.CallError(err, slot.WorkerName())

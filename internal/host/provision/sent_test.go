@@ -21,7 +21,7 @@ func TestAPushedProgramIsOursInControl(t *testing.T) {
 	}
 }
 
-// telling collects what workers are sent.
+// sending collects what workers are sent.
 type sending struct {
 	mu  sync.Mutex
 	all []string

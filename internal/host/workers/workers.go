@@ -14,8 +14,8 @@ type Slot interface {
 	Engine() string // name and version
 	// Exclusive reports whether the worker runs nothing else beside the command.
 	Exclusive(command string) bool
-	// Tell sends a frame that belongs to no call; a later Call finds it applied.
-	Tell(t frame.Type, body []byte) error
+	// Send sends a frame that belongs to no call; a later Call finds it applied.
+	Send(t frame.Type, body []byte) error
 	// Call returns the RESULT or ERROR frame; partial gets the bodies of CHUNK frames before. The call is given up with the
 	// error of wait.
 	Call(body []byte, partial func(body []byte), wait Wait) (frame.Frame, error)
@@ -38,8 +38,8 @@ type Want struct {
 type Pool interface {
 	// Checkout takes the preferred worker, else the least loaded one; if none is free it waits with wait.
 	Checkout(want Want, wait Wait) (Slot, error)
-	// TellAll sends every worker a frame that belongs to no call.
-	TellAll(t frame.Type, body []byte)
+	// SendAll sends every worker a frame that belongs to no call.
+	SendAll(t frame.Type, body []byte)
 	// Free is the number of slots that are free now.
 	Free() int
 	// Room is the number of slots that are free now and, where there is none, of those that overflow workers would have that may

@@ -7,7 +7,7 @@ import "time"
 type Health struct {
 	Every, Lost, Look time.Duration
 
-	asked  bool          // a PING is unanswered
+	pinged bool          // a PING is unanswered
 	since  time.Duration // the last PING
 	Silent time.Duration // since the first PING that is unanswered
 }
@@ -17,8 +17,8 @@ func (h *Health) Tick(received bool) (ping, lost bool) {
 	h.since += h.Look
 	switch {
 	case received:
-		h.asked, h.Silent = false, 0
-	case h.asked:
+		h.pinged, h.Silent = false, 0
+	case h.pinged:
 		h.Silent += h.Look
 	}
 	if h.Silent >= h.Lost {
@@ -28,6 +28,6 @@ func (h *Health) Tick(received bool) (ping, lost bool) {
 		return false, false
 	}
 	h.since = 0
-	h.asked = true
+	h.pinged = true
 	return true, false
 }

@@ -45,12 +45,12 @@ func TestAWorkerIsHungWhenSoManyChecksInARowHaveFailed(t *testing.T) {
 
 func TestAWorkerThatAnswersIsNeverHung(t *testing.T) {
 	h := Health{Every: 30 * time.Second, Lost: 65 * time.Second, Look: 2 * time.Second}
-	asked := false
+	pinged := false
 	for range 1000 {
-		ping, lost := h.Tick(asked)
+		ping, lost := h.Tick(pinged)
 		if lost {
 			t.Fatal("hung, though it answers")
 		}
-		asked = ping
+		pinged = ping
 	}
 }

@@ -28,8 +28,8 @@ type Child struct {
 	Wait func()
 	// Signal goes to the process group. Only between start and reap.
 	Signal func(syscall.Signal)
-	// AskStacks makes the process write where each of its threads stands to stderr. Only between start and reap.
-	AskStacks func()
+	// RequestStacks makes the process write where each of its threads stands to stderr. Only between start and reap.
+	RequestStacks func()
 	// OwnMemory returns the bytes that no other process has, 0 if it cannot be measured or all its memory is less than atLeast.
 	OwnMemory func(atLeast uint64) uint64
 	// Reap takes the status after Wait.

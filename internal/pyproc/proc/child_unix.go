@@ -69,7 +69,7 @@ func newChild(pid int, p *Pipes) (*Child, error) {
 // control has the child signalled and waited for as a child of this process.
 func control(c *Child, process *os.Process) {
 	c.Signal = func(s syscall.Signal) { _ = syscall.Kill(-process.Pid, s) }
-	c.AskStacks = func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) } // not to the group: it would kill processes without a handler for it
+	c.RequestStacks = func() { _ = syscall.Kill(process.Pid, syscall.SIGUSR2) } // not to the group: it would kill processes without a handler for it
 	c.OwnMemory = func(atLeast uint64) uint64 { return ownMemory(process.Pid, atLeast) }
 	c.Wait, c.Reap = waitFuncs(process)
 }

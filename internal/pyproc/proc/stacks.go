@@ -16,10 +16,10 @@ const (
 	DumpQuiet   = 20 * time.Millisecond // silence after which the stacks count as complete
 )
 
-// AskStacks has the process write its stacks, and returns those that it has written since the mark.
-func (p *Process) AskStacks(since int64) string {
+// RequestStacks has the process write its stacks, and returns those that it has written since the mark.
+func (p *Process) RequestStacks(since int64) string {
 	mark := p.Logs.Tail.Mark()
-	p.Child.AskStacks()
+	p.Child.RequestStacks()
 	p.awaitStacks(mark)
 	return readStacks(p.Logs.Tail.Since(since))
 }
