@@ -104,6 +104,14 @@ type Registry struct {
 	endpoints map[string]endpoint // of profiles that workers have used; nil: workers call models themselves
 }
 
+// resolution is all that a model is made of. Two that are equal make the same one.
+type resolution struct {
+	name        string
+	profile     Profile // without what it points to
+	temperature float64 // -1: none
+	base, key   string  // what workers get
+}
+
 // File is the form of a profile file.
 type File struct {
 	Default  string             `json:"default,omitempty"`

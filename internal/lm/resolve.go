@@ -9,14 +9,6 @@ import (
 	"github.com/dspex/dspex/internal/wire"
 )
 
-// resolution is all that a model is made of. Two that are equal make the same one.
-type resolution struct {
-	name        string
-	profile     Profile // without what it points to
-	temperature float64 // -1: none
-	base, key   string  // what workers get
-}
-
 // mostResolved bounds what is kept: profiles are few, but clients choose models by set_lm.
 const mostResolved = 256
 
