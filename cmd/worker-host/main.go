@@ -112,7 +112,7 @@ type workforce struct {
 
 func (o *options) serve(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn, w workforce) error {
 	h, err := host.New(host.Config{Name: o.name, NC: nc, Pool: mock.WithFaults(w.pool, o.scenario), Models: o.models, Log: s.Log,
-		Capacity: o.workers * o.slots, Engine: w.engine, Sandbox: w.sandbox, Version: daemon.Version(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Weights: o.weights, Machine: clock.System(), Traces: s.Traces, Reload: func() control.Reloaded { return reloadNow(s) },
+		Capacity: o.workers * o.slots, Engine: w.engine, Sandbox: w.sandbox, Version: daemon.Version(), SessionIdle: o.idle, CheckoutTimeout: o.checkout, Grace: o.grace, Breaker: o.breaker, Defaults: o.jobOptions, Weights: o.weights, Machine: clock.System(), Traces: s.Traces, Reload: func() control.Reloaded { return daemon.Report(s.Reload()) },
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", o.name) }})
 	if err != nil {
 		return err

@@ -3,12 +3,10 @@ package main
 import (
 	"errors"
 	"reflect"
-	"slices"
-	"strings"
 
-	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/host"
+	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/pyproc"
 )
 
@@ -72,7 +70,8 @@ func (o *options) takeModels(next *options, c *daemon.Changes, live *running) {
 	if c.Flag("lm") || !c.Flag("allow-key-refs") {
 		c.Content("lm")
 	}
-	if why := o.cannotHave(next, live); why != "" {
+	have := lm.Workers{Litellm: o.litellm, KeyFiles: o.keyFiles, Boxed: live.boxed, Strict: live.strict}
+	if why := have.CannotHave(next.models, next.litellm, next.keyFiles); why != "" {
 		for _, name := range []string{"lm", "allow-key-refs"} {
 			if c.Flag(name) || name == "lm" {
 				c.Keep(name, why)
@@ -81,37 +80,4 @@ func (o *options) takeModels(next *options, c *daemon.Changes, live *running) {
 		return
 	}
 	o.models.Take(next.models)
-}
-
-// cannotHave reports why the LM profiles need a restart, "" if they do not.
-func (o *options) cannotHave(next *options, live *running) string {
-	if next.litellm && !o.litellm {
-		return "engine litellm needs packages that are installed at the start"
-	}
-	if live.boxed && slices.ContainsFunc(next.keyFiles, func(path string) bool { return !slices.Contains(o.keyFiles, path) }) {
-		return "workers are kept from the key files that were named at their start"
-	}
-	if live.strict {
-		if err := next.models.Outside(); err != nil {
-			return err.Error()
-		}
-	}
-	return ""
-}
-
-// reloadNow reads the settings again at an operator's request.
-func reloadNow(s *daemon.Surroundings) control.Reloaded {
-	done, err := s.Reload()
-	if err != nil {
-		return control.Reloaded{Taken: changes(nil), Restart: changes(nil), Faults: strings.Split(err.Error(), "\n")}
-	}
-	return control.Reloaded{File: done.File, Taken: changes(done.Taken), Restart: changes(done.Restart)}
-}
-
-func changes(of []daemon.Setting) []control.SettingChange {
-	all := []control.SettingChange{}
-	for _, s := range of {
-		all = append(all, control.SettingChange{Key: s.Key, Was: s.Was, Is: s.Is, Why: s.Why})
-	}
-	return all
 }

@@ -1,6 +1,10 @@
 package daemon
 
-import "github.com/spf13/pflag"
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/dspex/dspex/internal/control"
+)
 
 // Reload reads the settings of a program again, into variables of its own.
 type Reload struct {
@@ -39,10 +43,5 @@ type Reloaded struct {
 	Restart []Setting `json:"restart"` // the earlier values stay in force until a restart
 }
 
-// Setting is one that has changed. Values that are texts are not repeated: they may be secret.
-type Setting struct {
-	Key string `json:"key"`
-	Was string `json:"was,omitempty"`
-	Is  string `json:"is,omitempty"`
-	Why string `json:"why,omitempty"`
-}
+// Setting is one that has changed.
+type Setting = control.SettingChange

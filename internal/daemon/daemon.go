@@ -134,7 +134,7 @@ func (p Program) Execute(ctx context.Context, s *Surroundings, args []string) in
 			}
 			defer s.Traces.Close()
 			if p.Reload != nil {
-				s.reload = newReloader(p.Reload, args, s, cmd.Flags(), &common.log).reload
+				s.reload = Reloading(s.withCommon(p.Reload, &common.log), func(f *pflag.FlagSet) error { return f.Parse(args) }, s, cmd.Flags())
 			}
 			return p.serve(cmd.Context(), s, &common.broker)
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dspex/dspex/internal/config"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/tracing"
 )
 
@@ -38,20 +39,78 @@ func (c *common) check(env func(string) string) error {
 type reloader struct {
 	mu       sync.Mutex
 	make     func() Reload
-	args     []string
+	given    func(*pflag.FlagSet) error // sets the flags that were given on the command line
 	around   *Surroundings
-	log      *logging
 	inForce  map[string]string // by flag
 	declared []string          // flags, in their order
 }
 
-func newReloader(again func() Reload, args []string, s *Surroundings, flags *pflag.FlagSet, log *logging) *reloader {
-	r := &reloader{make: again, args: args, around: s, log: log, inForce: map[string]string{}}
+// Reloading makes what reads a program's settings again. given sets the flags that were given on the command line, flags are those in force;
+// around has the environment and the log.
+func Reloading(again func() Reload, given func(*pflag.FlagSet) error, around *Surroundings, flags *pflag.FlagSet) func() (Reloaded, error) {
+	r := &reloader{make: again, given: given, around: around, inForce: map[string]string{}}
 	flags.VisitAll(func(f *pflag.Flag) {
 		r.inForce[f.Name] = f.Value.String()
 		r.declared = append(r.declared, f.Name)
 	})
-	return r
+	return r.reload
+}
+
+// Given copies the flags that have been set so far. The function that it returns sets them in another set that declares them.
+func Given(flags *pflag.FlagSet) func(*pflag.FlagSet) error {
+	type one struct {
+		name, text string
+		list       []string // of a flag that is one
+	}
+	var all []one
+	flags.Visit(func(f *pflag.Flag) {
+		o := one{f.Name, f.Value.String(), nil}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			o.list = list.GetSlice()
+		}
+		all = append(all, o)
+	})
+	return func(to *pflag.FlagSet) error {
+		for _, o := range all {
+			f := to.Lookup(o.name)
+			if f == nil {
+				continue
+			}
+			if list, ok := f.Value.(pflag.SliceValue); ok {
+				if err := list.Replace(o.list); err != nil {
+					return err
+				}
+				f.Changed = true
+				continue
+			}
+			if err := to.Set(o.name, o.text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// withCommon is the reload of a program with the flags that all programs have.
+func (s *Surroundings) withCommon(again func() Reload, log *logging) func() Reload {
+	return func() Reload {
+		next, own := common{}, again()
+		return Reload{
+			Flags: func(f *pflag.FlagSet) { own.Flags(f); next.declare(f, f) },
+			Check: func(s *Surroundings) error {
+				_, badLog := next.log.logger(s.Err)
+				return errors.Join(badLog, next.check(s.Env), own.Check(s))
+			},
+			Takes: append(slices.Clone(own.Takes), "log-level"),
+			Take: func(c *Changes) error {
+				err := own.Take(c)
+				if err == nil {
+					log.lever.Set(levels[next.log.level])
+				}
+				return err
+			},
+		}
+	}
 }
 
 // followHangups reloads at each signal.
@@ -64,6 +123,14 @@ func (s *Surroundings) followHangups(ctx context.Context) {
 			_, _ = s.Reload() // the log has both
 		}
 	}
+}
+
+// Report is a reload as a host answers it.
+func Report(done Reloaded, err error) control.Reloaded {
+	if err != nil {
+		return control.Reloaded{Taken: []Setting{}, Restart: []Setting{}, Faults: strings.Split(err.Error(), "\n")}
+	}
+	return control.Reloaded{File: done.File, Taken: done.Taken, Restart: done.Restart}
 }
 
 // Reload reads the settings again, takes over what can change, and logs what it did. If anything is wrong with them it changes nothing.
@@ -87,16 +154,16 @@ func (r *reloader) reload() (Reloaded, error) {
 		return done, err
 	}
 	for _, s := range done.Taken {
-		log.Info("config_taken", s.attributes()...)
+		log.Info("config_taken", attributes(s)...)
 	}
 	for _, s := range done.Restart {
-		log.Warn("config_needs_restart", append(s.attributes(), "hint", "restart to apply: the earlier value stays in force")...)
+		log.Warn("config_needs_restart", append(attributes(s), "hint", "restart to apply: the earlier value stays in force")...)
 	}
 	log.Info("config_reloaded", "path", done.File, "taken", len(done.Taken), "need_restart", len(done.Restart))
 	return done, nil
 }
 
-func (s Setting) attributes() []any {
+func attributes(s Setting) []any {
 	all := []any{slog.String("key", s.Key)}
 	for _, a := range []slog.Attr{slog.String("was", s.Was), slog.String("is", s.Is), slog.String("why", s.Why)} {
 		if a.Value.String() != "" {
@@ -108,15 +175,13 @@ func (s Setting) attributes() []any {
 
 // once reads the settings as at a start, and applies what has changed.
 func (r *reloader) once() (done Reloaded, err error) {
-	next, again, flags := common{}, r.make(), pflag.NewFlagSet("", pflag.ContinueOnError)
+	again, flags := r.make(), pflag.NewFlagSet("", pflag.ContinueOnError)
 	again.Flags(flags)
-	next.declare(flags, flags)
-	if err := flags.Parse(r.args); err != nil {
+	if err := r.given(flags); err != nil {
 		return done, err
 	}
 	file, wrong := config.Set(flags, r.around.Env, ".")
-	_, badLog := next.log.logger(r.around.Err)
-	if err := errors.Join(wrong, file.Locate(errors.Join(badLog, next.check(r.around.Env), again.Check(r.around)))); err != nil {
+	if err := errors.Join(wrong, file.Locate(again.Check(r.around))); err != nil {
 		return done, err
 	}
 	for _, w := range file.Warnings {
@@ -126,8 +191,7 @@ func (r *reloader) once() (done Reloaded, err error) {
 	if err := again.Take(found); err != nil {
 		return done, err
 	}
-	r.log.lever.Set(levels[next.log.level])
-	return r.conclude(file, found, append(again.Takes, "log-level")), nil
+	return r.conclude(file, found, again.Takes), nil
 }
 
 func (r *reloader) changed(flags *pflag.FlagSet) map[string]change {

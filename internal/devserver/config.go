@@ -3,11 +3,13 @@ package devserver
 import (
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dspex/dspex/internal/breaker"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch"
 	"github.com/dspex/dspex/internal/host"
 	"github.com/dspex/dspex/internal/lm"
@@ -55,6 +57,8 @@ type Config struct {
 	Reload bool
 	// Reloaded is called after that, with the error if none of the new workers started: then the old ones stay.
 	Reloaded func(file string, err error)
+	// Reread has the program read its settings again, at an operator's request; nil: it has none.
+	Reread func() control.Reloaded
 	// Ended is called with each attempt that is over; it must not block.
 	Ended func(Ended)
 
@@ -72,8 +76,44 @@ type Info struct {
 	Off    bool   // there is no pool
 	Echo   string // URL of the echo model, "" when an LM is configured
 	Engine string
-	Busy   func() int               // slots that are taken
-	Models []string                 // names of the LM profiles
-	Mode   string                   // of tests, "" if there is none
-	Took   map[string]time.Duration // what the start was spent on; the broker and the workers start side by side
+	Busy   func() int                     // slots that are taken
+	Models func() []string                // names of the LM profiles
+	Adjust func(Config) (Adjusted, error) // takes over what can change of other settings
+	Mode   string                         // of tests, "" if there is none
+	Took   map[string]time.Duration       // what the start was spent on; the broker and the workers start side by side
+}
+
+// Adjusted is what Info.Adjust has found, by flag.
+type Adjusted struct {
+	Content []string          // what these refer to has changed
+	Kept    map[string]string // these keep their earlier values until a restart, and why
+}
+
+func (c Config) withDefaults() Config {
+	if c.Engine == "" {
+		c.Engine = "dspy"
+	}
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:4222"
+	}
+	if c.Workers == 0 {
+		c.Workers = 4
+	}
+	if c.Slots == 0 {
+		c.Slots = 64
+	}
+	if c.Pool == (pyproc.Options{}) {
+		c.Pool = pyproc.DefaultOptions()
+	}
+	if c.Times == (Times{}) {
+		c.Times = defaultTimes
+	}
+	c.Breaker, c.Defaults = c.Breaker.WithDefaults(), c.Defaults.WithDefaults()
+	if c.Env == nil {
+		c.Env = os.Getenv
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -24,7 +23,6 @@ import (
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/lm"
 	"github.com/dspex/dspex/internal/mock"
-	"github.com/dspex/dspex/internal/pyproc"
 )
 
 func (i Info) took() slog.Attr {
@@ -33,35 +31,6 @@ func (i Info) took() slog.Attr {
 		all = append(all, slog.Duration(name, i.Took[name]))
 	}
 	return slog.Group("took", all...)
-}
-
-func (c Config) withDefaults() Config {
-	if c.Engine == "" {
-		c.Engine = "dspy"
-	}
-	if c.Listen == "" {
-		c.Listen = "127.0.0.1:4222"
-	}
-	if c.Workers == 0 {
-		c.Workers = 4
-	}
-	if c.Slots == 0 {
-		c.Slots = 64
-	}
-	if c.Pool == (pyproc.Options{}) {
-		c.Pool = pyproc.DefaultOptions()
-	}
-	if c.Times == (Times{}) {
-		c.Times = defaultTimes
-	}
-	c.Breaker, c.Defaults = c.Breaker.WithDefaults(), c.Defaults.WithDefaults()
-	if c.Env == nil {
-		c.Env = os.Getenv
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	return c
 }
 
 // Check reports everything that is wrong with the configuration, at once, before minutes go into a Python environment.
@@ -121,7 +90,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	began := time.Now()
-	info := Info{Off: cfg.PoolingOff, Engine: cfg.Engine, Models: slices.Sorted(maps.Keys(profiles.Profiles)), Mode: string(cfg.mode), Took: map[string]time.Duration{}}
+	info := Info{Off: cfg.PoolingOff, Engine: cfg.Engine, Mode: string(cfg.mode), Took: map[string]time.Duration{}}
 	env, err := environment(ctx, cfg, profiles.NeedsLitellm())
 	if err != nil {
 		return err
@@ -141,7 +110,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		info.Echo = echo.URL()
 		run("echo model", echo.Run)
 	}
-	if cfg.box, err = openSandbox(cfg, append(profiles.SecretFiles(), cfg.KeyRefs.Files()...), env); err != nil {
+	if cfg.box, err = openSandbox(cfg, keyFiles(cfg, profiles), env); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.box.Close()) }()
@@ -159,13 +128,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer srv.stop()
 	info.URL = srv.server().ClientURL()
-	if err := serve(ctx, cfg, srv, w, models, run, func() {
+	s := &serving{cfg: cfg, profiles: profiles, models: models, echo: echo, workers: w}
+	if err := s.start(ctx, srv, run, func() {
 		info.Took["broker_and_partitions"] = time.Since(began)
 		if err := w.ready(ctx); err != nil {
 			cancel(workersFailed(err))
 			return
 		}
-		info.Busy = func() int { return cfg.Workers*cfg.Slots - w.pool.Free() }
+		info.Busy = func() int { return s.slots() - w.pool.Free() }
+		info.Models, info.Adjust = s.modelNames, s.adjust
 		info.Took["first_worker"] = time.Since(began)
 		cfg.Log.Info("started", info.took())
 		if cfg.Ready != nil {
@@ -182,9 +153,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return nil
 }
 
-// serve starts dispatcher and host on the embedded broker.
-func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm.Registry,
-	run func(string, func(context.Context) error), ready func()) error {
+// start starts dispatcher and host on the embedded broker.
+func (s *serving) start(ctx context.Context, srv *broker, run func(string, func(context.Context) error), ready func()) error {
+	cfg, w := s.cfg, s.workers
 	control, err := connect(srv, "dspex dispatcher")
 	if err != nil {
 		return err
@@ -208,15 +179,15 @@ func serve(ctx context.Context, cfg Config, srv *broker, w workforce, models *lm
 	if err != nil {
 		return err
 	}
-	defaults, err := cfg.Defaults.Load()
+	if s.defaults, err = cfg.Defaults.Load(); err != nil {
+		return err
+	}
+	h, err := host.New(host.Config{Name: "dev", Version: cfg.Version, NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: s.models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: s.defaults, Machine: clock.System(),
+		SessionIdle: cfg.Times.Idle, CheckoutTimeout: cfg.Times.Checkout, Grace: cfg.Times.Grace, Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces, Reload: cfg.Reread})
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Name: "dev", Version: cfg.Version, NC: data, Pool: mock.WithFaults(w.pool, cfg.scenario), Models: models, Log: cfg.Log, Capacity: cfg.Workers * cfg.Slots, Breaker: cfg.Breaker, Defaults: defaults, Machine: clock.System(),
-		SessionIdle: cfg.Times.Idle, CheckoutTimeout: cfg.Times.Checkout, Grace: cfg.Times.Grace, Engine: w.engine, Sandbox: cfg.box.Level.String(), OnEnded: cfg.Ended, Traces: cfg.Traces})
-	if err != nil {
-		return err
-	}
+	s.dispatcher, s.host = d, h
 	if cfg.Metrics != nil {
 		collectors := []prometheus.Collector{d, h}
 		if w.metrics != nil {

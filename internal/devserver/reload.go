@@ -35,9 +35,10 @@ type fresh struct {
 	ctx     context.Context // of all pools
 	running sync.WaitGroup
 
-	mu  sync.Mutex
-	now *lasting
-	old []*lasting
+	mu     sync.Mutex
+	now    *lasting
+	old    []*lasting
+	limits *pyproc.Limits // nil: those of make
 }
 
 // lasting is a pool and its end.
@@ -56,8 +57,25 @@ func newFresh(ctx context.Context, pool func() *pyproc.Pool) *fresh {
 func (f *fresh) start() *lasting {
 	ctx, end := context.WithCancel(f.ctx)
 	l := &lasting{f.make(), end}
+	f.mu.Lock()
+	limits := f.limits
+	f.mu.Unlock()
+	if limits != nil {
+		_ = l.pool.Adjust(*limits) // they were right for the pool before
+	}
 	f.running.Go(func() { _ = l.pool.Run(ctx) }) // its configuration is that of the first one, whose Ready reports what is wrong
 	return l
+}
+
+// adjust gives this pool, and those that follow, other limits.
+func (f *fresh) adjust(l pyproc.Limits) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.now.pool.Adjust(l); err != nil {
+		return err
+	}
+	f.limits = &l
+	return nil
 }
 
 func (f *fresh) pool() *pyproc.Pool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ type workforce struct {
 	engine  func() string
 	metrics prometheus.Collector // nil: there are none
 	ready   func(context.Context) error
+	adjust  func(pyproc.Limits) error // nil: the pool has one size
 	stop    func()
 }
 
@@ -70,7 +72,7 @@ func startFresh(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Regis
 		}
 		return err
 	}
-	return workforce{f, func() string { return workers.EngineOf(f.pool())() }, f, ready, func() { unwatch(); watching.Wait(); cancel(); f.running.Wait(); done.Wait() }}
+	return workforce{f, func() string { return workers.EngineOf(f.pool())() }, f, ready, f.adjust, func() { unwatch(); watching.Wait(); cancel(); f.running.Wait(); done.Wait() }}
 }
 
 // startWorkers starts the Python workers or, in a test, what stands in for them.
@@ -83,7 +85,7 @@ func startWorkers(ctx context.Context, cfg Config, env pyenv.Env, models *lm.Reg
 		return startFresh(ctx, cfg, env, models, failed)
 	}
 	pool, stop := startPool(ctx, cfg, env, models, failed)
-	return workforce{workers.Python(pool), workers.EngineOf(pool), workers.Metrics(pool), pool.Ready, stop}
+	return workforce{workers.Python(pool), workers.EngineOf(pool), workers.Metrics(pool), pool.Ready, pool.Adjust, stop}
 }
 
 func environment(ctx context.Context, cfg Config, litellm bool) (pyenv.Env, error) {
@@ -134,20 +136,29 @@ func openSandbox(cfg Config, secrets []string, env pyenv.Env) (*sandbox.Box, err
 
 // languageModels reads the profiles; without any it starts the echo model under the name "echo".
 func languageModels(cfg Config) (models *lm.Registry, echo *echolm.Server, f lm.File, err error) {
-	f = lm.File{Default: "echo"}
-	if cfg.LMFile != "" {
-		f, err = lm.Load(cfg.LMFile)
-	} else if echo, err = echolm.New(echolm.Config{Log: cfg.Log, Outputs: scripted(cfg)}); err == nil {
-		f.Profiles = map[string]lm.Profile{"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()}}
+	if cfg.LMFile == "" {
+		if echo, err = echolm.New(echolm.Config{Log: cfg.Log, Outputs: scripted(cfg)}); err != nil {
+			return nil, nil, f, err
+		}
 	}
-	if err != nil {
-		return nil, nil, f, err
+	models, f, err = profilesOf(cfg, echo)
+	return models, echo, f, err
+}
+
+// profilesOf reads the profiles; without any the echo model is one.
+func profilesOf(cfg Config, echo *echolm.Server) (models *lm.Registry, f lm.File, err error) {
+	if cfg.LMFile == "" {
+		f = lm.File{Default: "echo", Profiles: map[string]lm.Profile{"echo": {Provider: "openai_compatible", Model: "echo", APIBase: echo.URL()}}}
+	} else if f, err = lm.Load(cfg.LMFile); err != nil {
+		return nil, f, err
 	}
 	if models, err = lm.New(f, cfg.mode.Keys(cfg.Env)); err == nil {
 		err = models.Allow(cfg.KeyRefs)
 	}
-	return models, echo, f, err
+	return models, f, err
 }
+
+func namesOf(f lm.File) []string { return slices.Sorted(maps.Keys(f.Profiles)) }
 
 // scripted is what the echo model answers in a test, nil outside of one.
 func scripted(cfg Config) func(map[string]string) map[string]any {

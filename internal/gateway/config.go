@@ -24,6 +24,7 @@ type Config struct {
 	MaxRequests int             // that are served at once
 	Cert, Key   string          // files, for TLS
 	Models      []string        // profiles of language models that /v1/models shows
+	ModelsNow   func() []string // in place of Models, where they change; nil: they do not
 	Tokens      string          // file of tokens; "": none
 	Traces      *tracing.Tracer // nil: there are no spans
 	TraceURL    string          // address of a trace for people, with {trace_id}; "": the dashboard has no links to traces

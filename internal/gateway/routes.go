@@ -27,7 +27,11 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	mux.HandleFunc("GET /readyz", g.readyz)
 	mux.Handle("GET /metrics", onlyOperators(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true, MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime})))
 	g.declare(humago.New(mux, apiConfig()))
-	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: g.cfg.Models}).Declare(mux)
+	models := g.cfg.ModelsNow
+	if models == nil {
+		models = func() []string { return g.cfg.Models }
+	}
+	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: models}).Declare(mux)
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
 	g.board.Declare(mux)
 	mux.HandleFunc("GET /{$}", entry)

@@ -263,7 +263,7 @@ func TestTheHostsAreListedDrainedAndResumed(t *testing.T) {
 		is(t, shaped(t, stub.ask(t, "hosts.resume", m{"host": "dev"}), "host", "drain"), m{"host": "dev", "drain": false})
 	}
 	is(t, hosts(), m{"state": "serving", "drain": false})
-	for _, body := range []m{{}, {"host": "dev"}} { // a host of dspex dev has no settings of its own
+	for _, body := range []m{{}, {"host": "dev"}} { // dspex dev without a file of settings
 		one := shaped(t, stub.ask(t, "hosts.reload", body), "hosts")["hosts"].([]any)[0].(m)
 		if got := slices.Sorted(maps.Keys(one)); !slices.Equal(got, []string{"faults", "file", "host", "restart", "taken"}) {
 			t.Errorf("keys %v", got)

@@ -26,7 +26,7 @@ func (s *Server) models(r *http.Request) ([]string, *failure) {
 	if err := reply.Decode(&listed); err != nil {
 		return nil, failed(&dspex.Error{Category: dspex.ErrCommunication, Code: dspex.CodeBadReply, Message: "the list of programs is not the expected JSON"})
 	}
-	all := append([]string{Default}, s.Models...)
+	all := append([]string{Default}, s.Models()...)
 	for _, p := range listed.Programs {
 		all = append(all, programs+p.ID)
 	}

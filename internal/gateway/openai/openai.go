@@ -30,7 +30,7 @@ type Caller struct {
 type Server struct {
 	Who    func(context.Context) Caller
 	Left   func(context.Context, dspex.JobRef) // cancels the job of a client that went away
-	Models []string                            // names of profiles that /v1/models shows
+	Models func() []string                     // names of profiles that /v1/models shows
 }
 
 // Default is the model that stands for what the pool chooses: the session's, or the hosts' default profile.

@@ -224,3 +224,15 @@ func Ms(d time.Duration) string {
 	}
 	return d.Round(time.Second).String()
 }
+
+// Setting is the line of a setting that has changed.
+func Setting(key, was, is, why string) string {
+	text := Clean(key)
+	if is != "" {
+		text += fmt.Sprintf(": %s -> %s", Clean(was), Clean(is))
+	}
+	if why != "" {
+		text += " (" + Clean(why) + ")"
+	}
+	return text
+}

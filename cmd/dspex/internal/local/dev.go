@@ -79,6 +79,12 @@ func (d *devRun) flags(f *pflag.FlagSet) {
 	config.TellVariables(f)
 }
 
+// nextDev makes what the settings are read into again.
+func nextDev() next {
+	d := &devRun{}
+	return next{d.flags, d.check, &d.cfg}
+}
+
 // check reports everything that is wrong with the flags.
 func (d *devRun) check(env func(string) string) error {
 	var own []error
@@ -100,6 +106,7 @@ func (d *devRun) check(env func(string) string) error {
 }
 
 func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
+	given := daemon.Given(cmd.Flags())
 	file, wrong := config.Set(cmd.Flags(), a.Env, ".")
 	if err := errors.Join(wrong, file.Locate(d.check(a.Env))); err != nil {
 		return cli.Usage("%v", err)
@@ -139,14 +146,18 @@ func (d *devRun) run(cmd *cobra.Command, a *cli.App) error {
 	defer attempts.close()
 	d.cfg.Ended = attempts.ended
 	d.cfg.Reloaded = func(file string, err error) { sayReloaded(a, file, err) }
+	again := newRereading(a, given, cmd.Flags(), nextDev)
+	d.cfg.Reread = again.now
 	ending := newStopping(a)
 	ending.grace, d.cfg.Hurry = d.cfg.Times.Grace, ending.hurry
 	d.cfg.Ready = func(i devserver.Info) {
 		ending.busy = i.Busy
+		again.adjust.Store(&i.Adjust)
 		level.Set(min(level.Level(), slog.LevelWarn))
 		announce(a, i, url, d.web.serve(ctx, i.URL, i.Models, registry, d.cfg.Log))
 	}
 	defer ending.watch(cmd.Context())()
+	defer again.watch(ctx, end)()
 	return devserver.Run(ctx, d.cfg)
 }
 

@@ -57,7 +57,7 @@ func (w *web) open() (err error) {
 }
 
 // serve serves until ctx ends, and returns where, "" if there is no HTTP.
-func (w *web) serve(ctx context.Context, broker string, models []string, registry *prometheus.Registry, log *slog.Logger) string {
+func (w *web) serve(ctx context.Context, broker string, models func() []string, registry *prometheus.Registry, log *slog.Logger) string {
 	if w.listener == nil {
 		return ""
 	}
@@ -67,7 +67,7 @@ func (w *web) serve(ctx context.Context, broker string, models []string, registr
 		return ""
 	}
 	cfg := w.config()
-	cfg.Log, cfg.Traces, cfg.Models = log, w.traces, models
+	cfg.Log, cfg.Traces, cfg.ModelsNow = log, w.traces, models
 	g, err := gateway.New(client, cfg, registry)
 	if err != nil {
 		client.Close()

@@ -18,7 +18,7 @@ func Reload(a *cli.App) *cobra.Command {
 the pool, LM profiles, thresholds and timeouts change at once, and no job is lost. What needs a restart is named and keeps its
 value. A host whose file has a fault changes nothing.
 
-SIGHUP to a worker-host or dispatcher does the same without the broker. An operator's action: the audit trail has it.
+SIGHUP to a worker-host, a dispatcher or dspex dev does the same without the broker. An operator's action: the audit trail has it.
 
 Exit status: 0 every host has read its settings; 1 one has not.`,
 		Example: "  dspex reload\n  dspex reload h1 h2 -o json",
@@ -73,10 +73,10 @@ func sayReloads(a *cli.App, all []dspex.HostReload) {
 			fmt.Fprintf(a.Out, "  refused        %s\n", cli.Clean(fault))
 		}
 		for _, s := range h.Taken {
-			fmt.Fprintf(a.Out, "  taken over     %s\n", settingText(s))
+			fmt.Fprintf(a.Out, "  taken over     %s\n", cli.Setting(s.Key, s.Was, s.Is, s.Why))
 		}
 		for _, s := range h.Restart {
-			fmt.Fprintf(a.Out, "  needs restart  %s\n", settingText(s))
+			fmt.Fprintf(a.Out, "  needs restart  %s\n", cli.Setting(s.Key, s.Was, s.Is, s.Why))
 		}
 		if len(h.Faults)+len(h.Taken)+len(h.Restart) == 0 {
 			fmt.Fprintln(a.Out, "  nothing has changed")
@@ -85,15 +85,4 @@ func sayReloads(a *cli.App, all []dspex.HostReload) {
 	if len(all) == 0 {
 		fmt.Fprintln(a.Err, "no host is alive")
 	}
-}
-
-func settingText(s dspex.SettingChange) string {
-	text := cli.Clean(s.Key)
-	if s.Is != "" {
-		text += fmt.Sprintf(": %s -> %s", cli.Clean(s.Was), cli.Clean(s.Is))
-	}
-	if s.Why != "" {
-		text += " (" + cli.Clean(s.Why) + ")"
-	}
-	return text
 }
