@@ -76,7 +76,11 @@ type InvalidJobsError struct {
 }
 
 func (e *InvalidJobsError) Error() string {
-	return fmt.Sprintf("%d jobs are invalid; the first is job %d: %v", len(e.Invalid), e.Invalid[0].Index, e.Invalid[0].Err)
+	first := e.Invalid[0]
+	if len(e.Invalid) == 1 {
+		return fmt.Sprintf("job %d is invalid: %v", first.Index, first.Err)
+	}
+	return fmt.Sprintf("%d jobs are invalid; the first is job %d: %v", len(e.Invalid), first.Index, first.Err)
 }
 
 // Unwrap are the errors of the jobs, so that errors.Is and errors.As match each of them.

@@ -47,6 +47,9 @@ func FitsIn(size, maxBytes int) *Error {
 	return e
 }
 
+// BodyKeys are the keys of a request body, as errors name them.
+const BodyKeys = "command, args, args_object, options"
+
 // ParseRequest validates a body and re-encodes it. maxBytes bounds the body.
 func ParseRequest(contentType string, body []byte, maxBytes int) (Request, *Error) {
 	if e := FitsIn(len(body), maxBytes); e != nil {
@@ -113,7 +116,7 @@ func (r *Request) read(in *wire.Reader) *Error {
 				return e
 			}
 		default:
-			return Refused(CodeBadRequest, Clip(key), "command, args, args_object, options", "unknown key in the body")
+			return Refused(CodeBadRequest, Clip(key), BodyKeys, "unknown key in the body")
 		}
 	}
 	if r.Command == "" {

@@ -113,6 +113,9 @@ func named(l *batch.Line, key string, value []byte) *jobs.Error {
 func (s *store) check(tenant string, l *batch.Line) *jobs.Error {
 	req, bad := jobs.ParseRequest(jobs.MsgPack, l.Body, s.MaxPayload/2)
 	if bad != nil {
+		if bad.Expected == jobs.BodyKeys {
+			bad.Expected += ", session, id"
+		}
 		return bad
 	}
 	role := jobs.RoleClient // published jobs never have another one

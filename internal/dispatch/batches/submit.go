@@ -3,6 +3,7 @@ package batches
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dspex/dspex/internal/batch"
@@ -52,7 +53,11 @@ func (s *Service) Upload(ctx context.Context, r Request) Answer {
 }
 
 func badBatch(n int) *jobs.Error {
-	return jobs.Errorf(jobs.Python, jobs.CodeBadBatch, "%d of the jobs are invalid: nothing of the request was stored", n).
+	those := "1 job is"
+	if n > 1 {
+		those = fmt.Sprintf("%d jobs are", n)
+	}
+	return jobs.Errorf(jobs.Python, jobs.CodeBadBatch, "%s invalid: nothing of the request was stored", those).
 		WithHint("`invalid` lists them with their errors; with skip_invalid they fail, and the others run")
 }
 

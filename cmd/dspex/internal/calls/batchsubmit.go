@@ -139,7 +139,7 @@ func (s *submission) run(ctx context.Context, a *cli.App, c *dspex.Client, jobs 
 	b, err := c.SubmitBatch(ctx, s.id, jobs, s.options()...)
 	if bad := (*dspex.InvalidJobsError)(nil); errors.As(err, &bad) {
 		sayInvalid(a, bad.Invalid, at)
-		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs are invalid: nothing was submitted", len(bad.Invalid)), Hint: "with --skip-invalid they fail, and the others run"}
+		return &cli.Failure{Status: 1, Text: refused(len(bad.Invalid)), Hint: "with --skip-invalid they fail, and the others run"}
 	}
 	if unclear, is := errors.AsType[*dspex.UnclearBatchError](err); is {
 		fmt.Fprintf(a.Err, "the batch has the id %s: the same file under --id %s goes on with it\n", unclear.ID, unclear.ID)

@@ -174,11 +174,19 @@ func someLines(in io.Reader) (jobs []dspex.NewJob, err error) {
 	return jobs, nil
 }
 
+// refused is what becomes of jobs of which n are invalid.
+func refused(n int) string {
+	if n == 1 {
+		return "1 job is invalid: nothing was submitted"
+	}
+	return fmt.Sprintf("%d jobs are invalid: nothing was submitted", n)
+}
+
 func submitAll(ctx context.Context, a *cli.App, c *dspex.Client, jobs []dspex.NewJob) error {
 	accepted, err := c.SubmitAll(ctx, jobs)
 	if bad, is := errors.AsType[*dspex.InvalidJobsError](err); is {
 		sayInvalid(a, bad.Invalid, &places{})
-		return &cli.Failure{Status: 1, Text: fmt.Sprintf("%d jobs are invalid: nothing was submitted", len(bad.Invalid))}
+		return &cli.Failure{Status: 1, Text: refused(len(bad.Invalid))}
 	}
 	if err != nil {
 		return err
