@@ -21,6 +21,7 @@ import (
 	"github.com/dspex/dspex/internal/config"
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/dispatch"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/stream"
@@ -57,6 +58,7 @@ type options struct {
 	accounts, pooling     bool
 	quotas                string
 	alerts                dispatch.Alerts
+	weights               fair.Weights
 
 	live atomic.Pointer[dispatch.Dispatcher]
 }
@@ -76,6 +78,7 @@ func (o *options) declare(f *pflag.FlagSet) {
 	f.Var(&o.tenantObjects, "tenant-objects", "bound on all large results and arguments of one tenant (default: what it has; a new deployment gets 256MiB)")
 	f.BoolVar(&o.accounts, "accounts", false, "clients have accounts of their own, one for each tenant, as in nats.conf; this cannot be undone")
 	f.StringVar(&o.quotas, "tenant-quotas", "", "JSON file of the tenants' limits: {\"*\": {\"jobs\": 1000, \"sessions\": 10000}}; read again when it changes")
+	f.Var(&o.weights, "tenant-weights", "shares of tenants while several have jobs waiting, such as acme=3,beta=2: 1 to 100; one that is not named has 1")
 	config.PoolingFlag(f, &o.pooling)
 	o.alerts.Flags(f)
 }
@@ -127,7 +130,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 		Settings: stream.Settings{Partitions: o.partitions, Replicas: o.replicas, SessionQueue: o.sessionQueue, Accounts: o.accounts,
 			Resize: true, JobsBytes: int64(o.jobsSize), ResultsBytes: int64(o.resultsSize), DeadBytes: int64(o.deadSize), BatchBytes: int64(o.batchesSize),
 			ObjectBytes: int64(o.objectsSize), ObjectMost: int64(o.objectMax), TenantObjects: int64(o.tenantObjects)},
-		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge, PoolingOff: !o.pooling,
+		Alerts: o.alerts, QuotaFile: o.quotas, ResultsMinAge: o.resultsMinAge, Weights: o.weights, PoolingOff: !o.pooling,
 		Machine: clock.System(), Traces: s.Traces,
 		OnReady: func() { fmt.Fprintln(s.Out, "ready", nc.ConnectedUrlRedacted()) },
 	})
@@ -145,7 +148,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 // reload reads the settings again for a dispatcher that runs with o.
 func (o *options) reload() daemon.Reload {
 	next := &options{}
-	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: []string{"error-rate-threshold", "alert-destinations"},
+	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: []string{"error-rate-threshold", "alert-destinations", "tenant-weights"},
 		Take: func(c *daemon.Changes) error { return o.take(next, c) }}
 }
 
@@ -161,6 +164,8 @@ func (o *options) take(next *options, c *daemon.Changes) error {
 	}
 	o.alerts.ErrorRate, o.alerts.Destinations = next.alerts.ErrorRate, next.alerts.Destinations
 	d.Adjust(o.alerts)
+	o.weights = next.weights
+	d.Weigh(o.weights)
 	return nil
 }
 

@@ -78,6 +78,40 @@ func TestTheWindowBoundsWhatIsAtTheBroker(t *testing.T) {
 	}
 }
 
+func TestABoundInTheLaneIsForJobsWithoutSession(t *testing.T) {
+	r := NewRun(record(10), 1<<20)
+	if n := r.Lane(); n != 4 {
+		t.Errorf("before its jobs are read it wants %d, expected its window", n)
+	}
+	step(r, t0, Tick{})
+	step(r, t0, Loaded{First: 0, Lines: append(append(lines(5, ""), lines(1, "s")...), lines(4, "")...)})
+	step(r, t0, Lane{2})
+	if got := feeds(step(r, t0, Written{})); !slices.Equal(got, []int{0, 1, 5}) {
+		t.Errorf("published %v, want two without session and the one of the session", got)
+	}
+	if n := r.Lane(); n != 4 {
+		t.Errorf("it wants %d, expected its window", n)
+	}
+	if got := feeds(step(r, t0, Lane{1})); len(got) > 0 {
+		t.Errorf("published %v, want none above a lower bound", got)
+	}
+	if got := feeds(step(r, t0, Looked{[]End{{Index: 0, Kind: jobs.Succeeded, Bytes: 10}}})); len(got) > 0 {
+		t.Errorf("published %v, want none while one is there", got)
+	}
+	if got := feeds(step(r, t0, Looked{[]End{{Index: 1, Kind: jobs.Succeeded, Bytes: 10}}})); !slices.Equal(got, []int{2}) {
+		t.Errorf("published %v, want one for the one that has ended", got)
+	}
+	if got := feeds(step(r, t0, Lane{0})); !slices.Equal(got, []int{3, 4}) {
+		t.Errorf("published %v, want what the window allows", got)
+	}
+}
+
+func TestABatchWithSessionsAloneWantsNothingOfTheLane(t *testing.T) {
+	if r, _ := opened(t, 5, "s"); r.Lane() != 0 {
+		t.Errorf("it wants %d", r.Lane())
+	}
+}
+
 func TestAJobOfASessionFollowsTheOneBeforeWhenTheBrokerHoldsThat(t *testing.T) {
 	r, do := opened(t, 3, "s")
 	if got := feeds(do); !slices.Equal(got, []int{0}) {

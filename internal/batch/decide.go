@@ -164,12 +164,12 @@ func (r *Run) feed(now time.Time, do []Action) []Action {
 		if j.state != waits {
 			continue
 		}
-		if j.index >= r.durable || now.Before(j.at) || !j.turn() {
+		if j.index >= r.durable || now.Before(j.at) || r.laneFull(j) || !j.turn() {
 			left = append(left, j)
 			continue
 		}
 		j.publish()
-		r.flight++
+		r.fly(j, 1)
 		do = append(do, Feed{j.index})
 	}
 	r.idle = left
@@ -205,7 +205,6 @@ func (j *job) publish() {
 	j.state = feeding
 	if s := j.session; s != nil {
 		s.publishing, s.waits = true, s.waits[1:]
-		s.flight++
 	}
 }
 
@@ -249,10 +248,7 @@ func (r *Run) halt(now time.Time, do []Action) []Action {
 				r.endJob(now, j, cancelled(j.index))
 			case r.stopping < stops && !now.Before(j.at) && (j.state == waits || j.state == fed):
 				if j.state == waits {
-					r.flight++
-					if j.session != nil {
-						j.session.flight++
-					}
+					r.fly(j, 1)
 				}
 				j.state = halting
 				r.stopping++

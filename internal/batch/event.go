@@ -64,6 +64,9 @@ type Changed struct{ Record *Record }
 // Announced answers Announce.
 type Announced struct{}
 
+// Lane bounds how many of the jobs without session may be at the broker at a time; 0: the window alone does. It answers nothing.
+type Lane struct{ Most int }
+
 // Tick reports that a moment that Next named has come.
 type Tick struct{}
 
@@ -94,6 +97,8 @@ func (NotWritten) event() {}
 func (Changed) event() {}
 
 func (Announced) event() {}
+
+func (Lane) event() {}
 
 func (Tick) event() {}
 

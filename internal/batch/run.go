@@ -56,6 +56,8 @@ func (r *Run) take(now time.Time, e Event) {
 		r.changed(now, e.Record)
 	case Announced:
 		r.announcing, r.rec.Announced, r.dirty = false, true, true
+	case Lane:
+		r.laneMost = e.Most
 	case Tick:
 	}
 }
@@ -133,10 +135,9 @@ func (r *Run) notPublished(now time.Time, index int) {
 		return
 	}
 	j.state, j.at, j.maybe = waits, now.Add(retryAfter), true
-	r.flight--
+	r.fly(j, -1)
 	if s := j.session; s != nil { // it goes first again
 		s.publishing = false
-		s.flight--
 		s.waits = append([]*job{j}, s.waits...)
 	}
 	r.idle = append([]*job{j}, r.idle...)

@@ -38,6 +38,8 @@ type Run struct {
 	sessions map[string]*session
 	idle     []*job // to be published, in their order
 	flight   int    // at the broker, as far as is known
+	lane     int    // of flight, those without session
+	laneMost int    // of lane; 0: no bound
 
 	writing    bool
 	wrote      Record    // by the write under way
@@ -134,15 +136,43 @@ func (r *Run) end() int {
 	return r.rec.Stored
 }
 
+// fly counts a job that goes to the broker (1), or has left it (-1).
+func (r *Run) fly(j *job, by int) {
+	r.flight += by
+	if j.session == nil {
+		r.lane += by
+	} else {
+		j.session.flight += by
+	}
+}
+
+// Lane is how many jobs without session are at the broker or could be there now. Before the first ones are read it is the whole window.
+func (r *Run) Lane() int {
+	if len(r.chunks) == 0 && r.rec.Phase == Running && !r.rec.Lost {
+		return r.rec.Concurrency
+	}
+	n := r.lane
+	for _, j := range r.idle {
+		if j.session == nil && j.state == waits && n < r.rec.Concurrency {
+			n++
+		}
+	}
+	return n
+}
+
+// laneFull reports whether the job has to wait for room in the lane.
+func (r *Run) laneFull(j *job) bool {
+	return j.session == nil && r.laneMost > 0 && r.lane >= r.laneMost
+}
+
 // endJob notes an outcome: the first one counts.
 func (r *Run) endJob(now time.Time, j *job, e End) {
 	if j.state >= ended {
 		return
 	}
 	if j.state != waits {
-		r.flight--
+		r.fly(j, -1)
 		if s := j.session; s != nil {
-			s.flight--
 			s.publishing = s.publishing && j.state != feeding
 		}
 	}

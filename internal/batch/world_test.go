@@ -71,6 +71,8 @@ func (w *world) step(events ...Event) {
 	if w.run == nil {
 		return
 	}
+	before := w.run.lane
+	defer w.bounded(w.run, before)
 	for _, do := range w.run.Step(w.now, w.now.Add(-24*time.Hour), events...) {
 		if _, stop := do.(Stop); stop {
 			w.lead() // a leader looks again at what is there
@@ -80,6 +82,24 @@ func (w *world) step(events ...Event) {
 	}
 	if w.run.rec.Phase == Running && w.run.flight > w.record.Concurrency {
 		w.Fatalf("%d jobs are under way, %d are allowed", w.run.flight, w.record.Concurrency)
+	}
+}
+
+// bounded checks how many jobs without session a run has at the broker.
+func (w *world) bounded(r *Run, before int) {
+	n := 0
+	for _, c := range r.chunks {
+		for i := range c.jobs {
+			if j := &c.jobs[i]; j.session == nil && (j.state == feeding || j.state == fed || j.state == halting) {
+				n++
+			}
+		}
+	}
+	if n != r.lane {
+		w.Fatalf("%d jobs without session are at the broker, counted are %d", n, r.lane)
+	}
+	if r.rec.Phase == Running && r.laneMost > 0 && n > max(before, r.laneMost) {
+		w.Fatalf("%d jobs without session are at the broker after %d, %d are allowed", n, before, r.laneMost)
 	}
 }
 
@@ -341,14 +361,18 @@ func TestEachJobOfABatchHasOneOutcomeWhateverIsLostLateOrRepeated(t *testing.T) 
 				w.reply()
 			case n < 90:
 				w.tick()
-			case n < 92:
+			case n < 91:
 				w.notice()
+			case n < 92:
+				w.step(Lane{rapid.IntRange(0, 5).Draw(t, "lane now")})
 			case n < 95:
 				w.kill()
 			case n < 98:
 				w.arrive()
 			case n < 99:
 				w.askCancel()
+			default:
+				w.step(Lane{rapid.IntRange(0, 5).Draw(t, "lane")})
 			}
 		}
 		w.faults = false

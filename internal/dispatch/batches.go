@@ -4,16 +4,28 @@ import (
 	"context"
 
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/control"
 	"github.com/dspex/dspex/internal/dispatch/audit"
 	"github.com/dspex/dspex/internal/dispatch/batches"
 	"github.com/dspex/dspex/internal/dispatch/endpoint"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 )
 
 // newBatches makes what answers requests about batches, and runs them, and what stores jobs all or none (package batches).
 func newBatches(d *Dispatcher) (*batches.Service, *batches.Atomic) {
-	cfg := batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Decided: d.lookup.Decided, Bounds: d.quotas.Batches, Admit: d.quotas.AdmitAll, Refusal: d.probes.Refusal, Missed: missed(d)}
+	cfg := batches.Config{Broker: d.broker, Leads: d.leader.Leads, Cancel: d.lookup.End, Decided: d.lookup.Decided, Bounds: d.quotas.Batches, Slots: func() int { return batchSlots(d.hosts.Live()) }, Weights: func() fair.Weights { return *d.weights.Load() }, Admit: d.quotas.AdmitAll, Refusal: d.probes.Refusal, Missed: missed(d)}
 	return batches.New(cfg), batches.NewAtomic(cfg)
+}
+
+// batchSlots is how many jobs of the lane batch the hosts can run at a time.
+func batchSlots(hosts []control.Heartbeat) (n int) {
+	for _, b := range hosts {
+		if !b.Stopping {
+			n += fair.BatchSlots(b.Capacity)
+		}
+	}
+	return n
 }
 
 // missed finds out why a stream has not stored jobs.

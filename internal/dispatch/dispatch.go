@@ -33,6 +33,7 @@ import (
 	"github.com/dspex/dspex/internal/dispatch/quota"
 	"github.com/dspex/dspex/internal/dispatch/sessions"
 	"github.com/dspex/dspex/internal/dispatch/stores"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/link"
 	"github.com/dspex/dspex/internal/service"
@@ -64,7 +65,8 @@ type Config struct {
 	ProbeEach time.Duration   // time between two probes of the broker objects; default 10 s
 	// ResultsMinAge lets outcomes of this age go before their time when dspex_results is nearly full. 0: none, new ones are refused instead.
 	ResultsMinAge time.Duration
-	PoolingOff    bool // there is to be no pool: calls are refused, published jobs wait
+	Weights       fair.Weights // of tenants: how batches share the lane batch
+	PoolingOff    bool         // there is to be no pool: calls are refused, published jobs wait
 	// OnReady is called once, when requests are answered and every partition has an owner, if there is to be a pool.
 	OnReady func()
 }
@@ -110,7 +112,11 @@ type Dispatcher struct {
 	batches     *batches.Service
 	atomic      *batches.Atomic
 	objects     *objects.Objects
+	weights     atomic.Pointer[fair.Weights]
 }
+
+// Weigh gives tenants other weights.
+func (d *Dispatcher) Weigh(w fair.Weights) { d.weights.Store(&w) }
 
 // Adjust sets the threshold and the destinations of alerts from now on. The webhook's address stays.
 func (d *Dispatcher) Adjust(a Alerts) {
@@ -135,6 +141,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		return nil, err
 	}
 	d := &Dispatcher{cfg: cfg, log: cfg.Log, threshold: fleet.NewThreshold(cfg.Alerts.ErrorRate)}
+	d.Weigh(cfg.Weights)
 	var err error
 	if d.broker, err = stream.NewAccess(cfg.NC, cfg.Log); err != nil {
 		return nil, err

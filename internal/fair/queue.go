@@ -33,6 +33,9 @@ const mostReserved = 4
 // Reserve is how many of a host's slots are for calls alone: one in 16, so that a call finds one free beside any backlog.
 func Reserve(slots int) int { return min(slots/16, mostReserved) }
 
+// BatchSlots is how many of a host's slots jobs of the batch lane may have at a time.
+func BatchSlots(slots int) int { return max(slots-max(Reserve(slots), 1), 1) }
+
 // Key reports how an entry is ordered.
 type Key struct {
 	Class  Class

@@ -88,8 +88,8 @@ func TestADispatcherTakesOverItsAlertsAtSIGHUP(t *testing.T) {
 	h.process = d.start("dispatcher", "d1", "--partitions", "4", "--config", path)
 	d.host("h1").awaitReady()
 	h.awaitReady()
-	h.takes("error_handler:\n  error_rate_threshold: 0.2\nalert_destinations: [telemetry]\nreplicas: 3\n", "msg=config_reloaded")
-	for _, want := range []string{"msg=config_taken key=error_handler.error_rate_threshold was=0.5 is=0.2", "msg=config_taken key=alert_destinations", "msg=config_needs_restart key=replicas was=1 is=3"} {
+	h.takes("error_handler:\n  error_rate_threshold: 0.2\nalert_destinations: [telemetry]\nreplicas: 3\ntenant_weights: {acme: 3}\n", "msg=config_reloaded")
+	for _, want := range []string{"msg=config_taken key=error_handler.error_rate_threshold was=0.5 is=0.2", "msg=config_taken key=alert_destinations", "msg=config_taken key=tenant_weights is=\"acme=3\"", "msg=config_needs_restart key=replicas was=1 is=3"} {
 		if said := h.said(); !strings.Contains(said, want) {
 			t.Errorf("the log has no %q:\n%s", want, said)
 		}

@@ -81,6 +81,42 @@ func TestAQuotaBoundsATenantsBatchesAndNobodyElse(t *testing.T) {
 	}
 }
 
+// TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone publishes one job without session beside another tenant's batch with a window that all of
+// its jobs fit into: what of them is before it in the lane are those that run, and fewer than those.
+func TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone(t *testing.T) {
+	const pieces, slots = 5, 8
+	acme, globex := as(t, "acme"), as(t, "globex")
+	var slow []any
+	for range 128 {
+		slow = append(slow, m{"command": "sleep", "args": m{"ms": 50}})
+	}
+	for n := range pieces {
+		acme.succeeds("dspex.rpc.batches.upload", m{"batch": "wide", "from": 128 * n, "jobs": slow})
+	}
+	acme.succeeds("dspex.rpc.batches.submit", m{"batch": "wide", "jobs": pieces * 128, "concurrency": pieces * 128})
+	defer acme.succeeds("dspex.rpc.batches.cancel", m{"batch": "wide"})
+	until(t, "the wide batch runs", func() bool { return acme.succeeded("wide") > slots })
+	before := acme.succeeded("wide")
+	globex.publish("dspex.anonymous.batch", "", "single", m{"command": "ping"})
+	n := acme.succeeded("wide") - before
+	t.Logf("a single job: %d jobs of the wide batch meanwhile", n)
+	if n > 8*slots { // the requests take their time, too
+		t.Errorf("a single job has waited for %d of the %d of a batch on %d slots", n, pieces*128, slots)
+	}
+}
+
+// succeeded is how many jobs of a batch have.
+func (c client) succeeded(id string) int {
+	c.t.Helper()
+	var b struct {
+		Outcomes struct{ Succeeded int }
+	}
+	if err := json.Unmarshal([]byte(c.succeeds("dspex.rpc.batches.get", m{"batch": id})), &b); err != nil {
+		c.t.Fatal(err)
+	}
+	return b.Outcomes.Succeeded
+}
+
 // TestALongBatchDelaysAnotherByItsWindow runs a few jobs beside a batch whose jobs fill the lane: another tenant's and one's own come to
 // their turn behind what the long batch has at the broker, not behind all that it has.
 func TestALongBatchDelaysAnotherByItsWindow(t *testing.T) {
@@ -98,15 +134,7 @@ func TestALongBatchDelaysAnotherByItsWindow(t *testing.T) {
 	}
 	acme.succeeds("dspex.rpc.batches.submit", m{"batch": "long", "jobs": pieces * 128, "concurrency": window})
 	defer acme.succeeds("dspex.rpc.batches.cancel", m{"batch": "long"})
-	succeeded := func() int {
-		var b struct {
-			Outcomes struct{ Succeeded int }
-		}
-		if err := json.Unmarshal([]byte(acme.succeeds("dspex.rpc.batches.get", m{"batch": "long"})), &b); err != nil {
-			t.Fatal(err)
-		}
-		return b.Outcomes.Succeeded
-	}
+	succeeded := func() int { return acme.succeeded("long") }
 	until(t, "the long batch runs", func() bool { return succeeded() > 0 })
 	for who, c := range map[string]client{"another tenant's": globex, "one's own": acme} {
 		before := succeeded()

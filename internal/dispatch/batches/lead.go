@@ -37,7 +37,7 @@ func (s leader) run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	var mu sync.Mutex
-	active := map[string]string{} // record key -> tenant
+	active := map[string]*use{} // by record key
 	housed := time.Time{}
 	t := time.NewTicker(leadPause)
 	defer t.Stop()
@@ -45,10 +45,16 @@ func (s leader) run(ctx context.Context) {
 		mu.Lock()
 		due := s.due(active)
 		for _, h := range due {
+			lane := &use{tenant: h.rec.Tenant}
+			lane.wants.Store(int64(h.rec.Concurrency))
+			active[batch.RecordKey(h.rec.Tenant, h.rec.Batch)] = lane
+		}
+		s.divide(active)
+		for _, h := range due {
 			key := batch.RecordKey(h.rec.Tenant, h.rec.Batch)
-			active[key] = h.rec.Tenant
+			lane := active[key]
 			running.Go(func() {
-				s.serve(ctx, h)
+				s.serve(ctx, h, lane)
 				mu.Lock()
 				delete(active, key)
 				mu.Unlock()
@@ -68,7 +74,7 @@ func (s leader) run(ctx context.Context) {
 }
 
 // due are the batches to begin with: those submitted first, a tenant's share each.
-func (s leader) due(active map[string]string) (due []*held) {
+func (s leader) due(active map[string]*use) (due []*held) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []*held
@@ -79,8 +85,8 @@ func (s leader) due(active map[string]string) (due []*held) {
 	}
 	slices.SortFunc(all, func(a, b *held) int { return a.rec.Submitted.Compare(b.rec.Submitted) })
 	of := map[string]int{}
-	for _, tenant := range active {
-		of[tenant]++
+	for _, a := range active {
+		of[a.tenant]++
 	}
 	for _, h := range all {
 		// What is cancelled or has ended takes little, and waits for nobody.
@@ -155,7 +161,7 @@ func (s leader) clear(ctx context.Context, h *held) {
 }
 
 // serve runs a batch until it has ended, ctx ends, or another leader serves it.
-func (s leader) serve(ctx context.Context, h *held) {
+func (s leader) serve(ctx context.Context, h *held, lane *use) {
 	r := &runner{s: s.store, tenant: h.rec.Tenant, key: h.rec.Key, id: h.rec.Batch, trace: h.rec.Trace, rev: h.rev, run: batch.NewRun(h.rec, s.MaxPayload), views: map[int]*view{},
 		replies: map[int]batch.Outcome{}, events: make(chan happening, mostEvents), answers: make(chan happening, batch.MaxConcurrency), opened: h.rec.Opened}
 	defer r.asides.Wait()
@@ -173,6 +179,9 @@ func (s leader) serve(ctx context.Context, h *held) {
 			e = r.look(ctx)
 		}
 		happened := r.takeAll(e)
+		if most := int(lane.most.Load()); most != r.most {
+			r.most, happened = most, append(happened, batch.Lane{Most: most})
+		}
 		now := time.Now() // pauses are of a clock that nobody sets
 		for _, do := range r.run.Step(now, s.Clock.Now(), happened...) {
 			if _, stop := do.(batch.Stop); stop || !s.cfg.Leads() {
@@ -181,6 +190,7 @@ func (s leader) serve(ctx context.Context, h *held) {
 			r.carryOut(ctx, do)
 		}
 		r.forget()
+		lane.wants.Store(int64(r.run.Lane()))
 		timer.Reset(max(r.run.Next(now).Sub(now), time.Millisecond))
 	}
 }

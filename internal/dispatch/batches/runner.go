@@ -32,6 +32,7 @@ type runner struct {
 	answers chan happening // replies of hosts, which may be lost
 	inbox   string         // prefix of their subjects, "": none come
 	writes  bool           // one is under way
+	most    int            // as Run knows its bound in the lane
 	opened  int            // by earlier leaders
 	asides  sync.WaitGroup
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dspex/dspex/internal/batch"
+	"github.com/dspex/dspex/internal/fair"
 	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -27,6 +28,10 @@ type Config struct {
 	Decided func(ctx context.Context, of jobs.SessionRef, job string) (*jobs.Outcome, error)
 	// Bounds are a tenant's: batches that have not ended, and their jobs that wait. 0 stands for the usual ones.
 	Bounds func(tenant string) (batches, jobs int64)
+	// Slots is how many jobs of the lane batch the hosts can run at a time.
+	Slots func() int
+	// Weights are those of tenants.
+	Weights func() fair.Weights
 	// Admit counts jobs of a tenant that are about to be stored, or refuses them.
 	Admit func(tenant string, number int) *jobs.Error
 	// Refusal is why a stream is known to store nothing now; nil: it may.

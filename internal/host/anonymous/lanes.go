@@ -50,7 +50,7 @@ func (l *lanes) resize(capacity int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kept = max(fair.Reserve(capacity), 1)
-	l.most, l.single = max(capacity-l.kept, 1), capacity <= 1
+	l.most, l.single = fair.BatchSlots(capacity), capacity <= 1
 	for lane := range l.kicks {
 		l.kick(lane)
 	}
