@@ -56,7 +56,7 @@ func TestARequestWithoutATokenIsRefusedEverywhereButAtTheProbes(t *testing.T) {
 	url := serve(t, fake.Client(), gateway.Config{Tokens: path})
 	for _, c := range []struct{ method, path string }{
 		{"POST", "/v1/jobs"}, {"POST", "/v1/sessions/bob/jobs"}, {"GET", "/v1/jobs/x"}, {"DELETE", "/v1/jobs/x"}, {"GET", "/v1/jobs/x/events"},
-		{"GET", "/v1/health"}, {"GET", "/v1/stats"}, {"GET", "/metrics"}, {"GET", "/openapi.json"}, {"GET", "/"}, {"OPTIONS", "/v1/jobs"},
+		{"GET", "/v1/sessions"}, {"GET", "/v1/sessions/bob"}, {"GET", "/v1/health"}, {"GET", "/v1/stats"}, {"GET", "/metrics"}, {"GET", "/openapi.json"}, {"GET", "/"}, {"OPTIONS", "/v1/jobs"},
 	} {
 		for _, header := range []string{"X-None: 1", "Authorization: Basic abc", "Authorization: Bearer ", "Authorization: Bearer dspex_abcdefgh_X", token + "x"} {
 			body := ""

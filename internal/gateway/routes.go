@@ -155,6 +155,8 @@ func (g *Gateway) declare(api huma.API) {
 	responses := map[string]*huma.Response{"200": {Description: "The events of a streamed job", Content: map[string]*huma.MediaType{eventStream: events}}, "204": {Description: "The client has all of them"}}
 	huma.Register(api, op("get-job-events", http.MethodGet, "/v1/jobs/{id}/events", "Resume the stream of a job", responses), g.getEvents)
 	huma.Register(api, op("cancel-job", http.MethodDelete, "/v1/jobs/{id}", "Cancel a job; the answer is its outcome", nil), g.cancelJob)
+	huma.Register(api, op("list-sessions", http.MethodGet, "/v1/sessions", "A page of the sessions, for operators", nil), g.listSessions)
+	huma.Register(api, op("get-session", http.MethodGet, "/v1/sessions/{session}", "What is known of a session, for operators", nil), g.getSession)
 	huma.Register(api, op("get-health", http.MethodGet, "/v1/health", "Measure the pool's health now", nil), g.getHealth)
 	huma.Register(api, op("get-stats", http.MethodGet, "/v1/stats", "The pool's numbers, over all hosts", nil), g.getStats)
 }

@@ -25,10 +25,10 @@ func clientsPython(t *testing.T) string {
 }
 
 // startGateway starts `dspex gateway` in front of a deployment, and returns its URL and a token.
-func startGateway(t *testing.T, url string) (web, token string) {
+func startGateway(t *testing.T, url string, token ...string) (web, bearer string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "tokens.json")
-	text, err := exec.Command(binary, "tokens", "new", "--file", file).Output()
+	text, err := exec.Command(binary, append([]string{"tokens", "new", "--file", file}, token...)...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

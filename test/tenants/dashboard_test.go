@@ -147,3 +147,39 @@ func TestACallersTokenGetsTheNumbersOfItsTenantAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestATokenListsTheSessionsOfItsTenantAlone: an operator of the gateway's own tenant names another one.
+func TestATokenListsTheSessionsOfItsTenantAlone(t *testing.T) {
+	as(t, "acme").succeeds("dspex.rpc.session.listed_acme", command("append", m{"x": 1}))
+	b := newBoard(t)
+	for _, row := range []struct {
+		who, path string
+		status    int
+		sees      bool
+	}{
+		{"operator", "/v1/sessions?prefix=listed", 200, false}, {"operator", "/v1/sessions?prefix=listed&tenant=acme", 200, true}, {"operator", "/v1/sessions?prefix=listed&tenant=globex", 200, false},
+		{"operator", "/v1/sessions/listed_acme", 404, false}, {"operator", "/v1/sessions/listed_acme?tenant=acme", 200, true},
+		{"acme", "/v1/sessions?prefix=listed", 200, true}, {"acme", "/v1/sessions?prefix=listed&tenant=globex", 403, false},
+		{"globex", "/v1/sessions?prefix=listed", 403, false}, {"globex", "/v1/sessions?tenant=acme", 403, false}, {"caller", "/v1/sessions?tenant=acme", 403, false},
+	} {
+		t.Run(row.who+" "+row.path, func(t *testing.T) {
+			r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+row.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+b.tokens[row.who])
+			answer, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			text, err := io.ReadAll(answer.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sees := strings.Contains(string(text), `"session_id":"listed_acme"`); answer.StatusCode != row.status || sees != row.sees {
+				t.Errorf("must be %d, with the session: %v, got %d: %s", row.status, row.sees, answer.StatusCode, text)
+			}
+		})
+	}
+}
