@@ -13,7 +13,7 @@ import (
 // of its own, in the order of what was tried.
 func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 	fresh(t)
-	for user, tries := range map[string]struct{ publish, subscribe, allowed []string }{
+	for user, tries := range map[string]struct{ publish, subscribe, allowed, receives []string }{
 		"client": {
 			publish: []string{
 				"dspex.p.1.user_123", "dspex.rpc.admin.x", "dspex.rpc.dlq.show", "dspex.rpc.consumers.remove", "dspex.rpc.partitions.set", "dspex.ctl.h1.ping", "dspex.hb.h3", "dspex.dlq.s.x", "dspex.reply.x", "dspex.anonymous.fast", "dspex.anchor", "dspex.probe.DSPEX_ANON", "dspex.rpc.audit.list", "dspex.rpc.jobs.list", "dspex.audit.operator.x", "dspex.logs.get", "dspex.log.worker-host.info",
@@ -52,7 +52,8 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 		"dispatcher": {
 			publish: []string{"$KV.dspex_sessions.s.x", "$KV.dspex_results.r.s.x.j", "$JS.API.STREAM.DELETE.DSPEX_AUDIT", "$JS.API.STREAM.UPDATE.DSPEX_AUDIT",
 				"$JS.API.STREAM.PURGE.DSPEX_AUDIT", "$JS.API.STREAM.MSG.DELETE.DSPEX_AUDIT"},
-			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "$KV.>", ">"},
+			subscribe: []string{"_INBOX.>", "_INBOX.client.>", "_INBOX.host.>", "dspex.session.*", "dspex.reply.>", "dspex.reply.acme.x", "$KV.>", ">"},
+			receives:  []string{"dspex.reply.acme.batch.x.*", "_INBOX.dispatcher.x.*"},
 			allowed:   []string{"dspex.ctl.h3.ping", "_INBOX.client.x", "$JS.API.STREAM.INFO.DSPEX_AUDIT", "$KV.dspex_batches.b.default.x", "$KV.dspex_results.r.a.acme.x", "$SYS.REQ.USER.INFO"},
 		},
 	} {
@@ -77,6 +78,11 @@ func TestEachUserHasItsOwnRightsOnly(t *testing.T) {
 			}
 			for _, subject := range tries.allowed { // if one of them is denied, that is the next denial
 				if err := nc.Publish(subject, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, subject := range tries.receives {
+				if _, err := nc.SubscribeSync(subject); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -2,8 +2,11 @@ package tenants
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // TestBatchesAreTheTenants uses the same id on both sides, and an id that one side has alone.
@@ -103,6 +106,28 @@ func TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone(t *testing.T) {
 	if n > 8*slots { // the requests take their time, too
 		t.Errorf("a single job has waited for %d of the %d of a batch on %d slots", n, pieces*128, slots)
 	}
+}
+
+// TestTheLeaderReceivesTheRepliesToATenantsBatch counts what the broker brings it, while a last job keeps the batch from its end.
+func TestTheLeaderReceivesTheRepliesToATenantsBatch(t *testing.T) {
+	const quick = 20
+	acme := as(t, "acme")
+	list := []any{m{"command": "sleep", "args": m{"ms": 60000}}}
+	for range quick {
+		list = append(list, m{"command": "ping"})
+	}
+	acme.succeeds("dspex.rpc.batches.submit", m{"batch": "replies", "jobs": list})
+	defer acme.succeeds("dspex.rpc.batches.cancel", m{"batch": "replies"})
+	until(t, "replies of all jobs that have ended", func() bool {
+		z, err := shared.broker.Subsz(&server.SubszOptions{Subscriptions: true, Account: "DSPEX", Limit: 10_000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(z.Subs, func(s server.SubDetail) bool {
+			return strings.HasPrefix(s.Subject, "dspex.reply.acme.batch.") && s.Msgs >= quick
+		})
+	})
+	until(t, "their outcomes", func() bool { return acme.succeeded("replies") == quick })
 }
 
 // succeeded is how many jobs of a batch have.

@@ -4,24 +4,33 @@ import (
 	"strconv"
 
 	"github.com/dspex/dspex/internal/batch"
+	"github.com/dspex/dspex/internal/contract"
 	"github.com/dspex/dspex/internal/jobs"
+	"github.com/dspex/dspex/internal/stream"
 	"github.com/dspex/dspex/internal/wire"
 )
 
 // listen has hosts send the replies of the batch's jobs here (ADR 84), until stop is called. Without them outcomes are found a little later.
-// Where tenants have accounts, replies go to those.
 func (r *runner) listen() (stop func()) {
-	if r.tenant != jobs.DefaultTenant && r.s.Accounts() {
-		return func() {}
-	}
-	inbox := r.s.Inbox() + "."
-	stop, err := r.s.Receive(inbox+"*", func(subject string, data []byte) { r.answered(subject[len(inbox):], data) })
+	inbox, here := r.inboxes(stream.NewID())
+	stop, err := r.s.Receive(here+"*", func(subject string, data []byte) { r.answered(subject[len(here):], data) })
 	if err != nil {
 		r.s.Log.Warn("batch_replies_not_received", "batch", r.id, "error", err)
 		return func() {}
 	}
 	r.inbox = inbox
 	return stop
+}
+
+// inboxes are the prefixes of the replies' subjects: as the jobs have it, and where hosts send them. Where tenants have accounts, replies to
+// their jobs go to subjects that the service exports to them.
+func (r *runner) inboxes(id string) (named, here string) {
+	if r.tenant == jobs.DefaultTenant || !r.s.Accounts() {
+		own := r.s.Inbox() + "."
+		return own, own
+	}
+	rest := "batch." + id + "."
+	return contract.SubjectReply + rest, contract.SubjectReply + r.tenant + "." + rest
 }
 
 // answered takes a job's reply, unless more have come than are looked at. Other messages count for nothing: a part of the output (a job may
