@@ -119,7 +119,10 @@ var (
 	testFunc   = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 )
 
-// TestEachRuleIsHeldByTestsAndMutants: the rulebook names them under each rule, and they exist.
+// unruled are the headings of the rulebook without a rule of their own.
+var unruled = []string{"Architecture", "Words", "The commit rules"}
+
+// TestEachRuleIsHeldByTestsAndMutants: the rulebook names them under each heading, and they exist.
 func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
 	texts := programtest.Sources(t, "..", ".go", ".md")
 	tests, known := map[string]bool{}, map[string]string{}
@@ -149,8 +152,8 @@ func TestEachRuleIsHeldByTestsAndMutants(t *testing.T) {
 				t.Errorf("%q names the mutant %q, which is of %q", title, m[1], rule)
 			}
 		}
-		if strings.HasPrefix(title, "Rule ") && (len(held) == 0 || names == "") {
-			t.Errorf("%q names no test or no mutant", title)
+		if !slices.Contains(unruled, title) && (len(held) == 0 || names == "") {
+			t.Errorf("%q names no test or no mutant, nor why it has none", title)
 		}
 	}
 	for name := range known {
