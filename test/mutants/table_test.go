@@ -290,6 +290,7 @@ var mutants = []mutant{
 	{name: "the window of a batch is not held", rule: "Batches", test: batchModel, edits: []edit{{"batch.Run.feed",
 		"r.flight >= r.rec.Concurrency {", "false {"}}},
 	{name: "a batch fills the lane of all tenants", rule: "Batches", test: "dispatch/batches.TestFewerJobsOfBatchesWaitInTheLaneThanThereAreSlots", edits: []edit{{"dispatch/batches.leader.divide", "max(2*s.cfg.Slots()-1, 1)", "max(1024*s.cfg.Slots(), 1)"}}},
+	{name: "a tenant's first batch waits for those of others", rule: "Batches", test: "dispatch/batches.TestATenantsFirstBatchRunsBesideThoseOfManyOthers", edits: []edit{decides("dispatch/batches.mayRun", "	return ofTenant < runsOfTenant && ofAll < runs")}},
 	{name: "a batch does not hold its bound in the lane", rule: "Batches", test: batchModel, edits: []edit{decides("batch.Run.laneFull", "	return false")}},
 	{name: "a session's next job of a batch does not wait for the one before", rule: "Batches", test: batchModel, edits: []edit{{"batch.job.turn",
 		"!s.publishing && ", ""}}},

@@ -18,6 +18,7 @@ const (
 	housePause   = 2 * time.Second        // between two looks at what is to be removed
 	runsOfTenant = 4                      // batches of a tenant that run at a time; the others wait for their turn, the first submitted first
 	runs         = 64                     // of all tenants
+	furtherRuns  = 32                     // of all tenants, beside which another one of a tenant begins that has some
 	clearTimeout = 30 * time.Second
 	goneLifetime = time.Hour // of the note that a batch was removed
 )
@@ -90,13 +91,21 @@ func (s leader) due(active map[string]*use) (due []*held) {
 	}
 	for _, h := range all {
 		// What is cancelled or has ended takes little, and waits for nobody.
-		if h.rec.Phase == batch.Running && (of[h.rec.Tenant] >= runsOfTenant || len(active)+len(due) >= runs) {
+		if n := len(active) + len(due); h.rec.Phase == batch.Running && !mayRun(of[h.rec.Tenant], n) {
 			continue
 		}
 		of[h.rec.Tenant]++
 		due = append(due, h)
 	}
 	return due
+}
+
+// mayRun reports whether a batch may begin: its tenant has some that run, and all tenants together have.
+func mayRun(ofTenant, ofAll int) bool {
+	if ofTenant == 0 {
+		return ofAll < runs
+	}
+	return ofTenant < runsOfTenant && ofAll < furtherRuns
 }
 
 // keepHouse cancels what runs for too long, and removes what has had its time.
