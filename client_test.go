@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,8 +76,11 @@ func TestTheJobIsToldWhenItsCallerLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	deadline := got.Headers["Dspex-Deadline"]
-	if len(deadline) != 1 || len(deadline[0]) < 4 || deadline[0] > "9999" && len(deadline[0]) == 4 {
-		t.Errorf("Dspex-Deadline %v, want up to 10000", deadline)
+	if len(deadline) != 1 {
+		t.Fatalf("Dspex-Deadline %v, want one", deadline)
+	}
+	if ms, err := strconv.Atoi(deadline[0]); err != nil || ms < 1000 || ms > 10000 {
+		t.Errorf("Dspex-Deadline %v, want 1000 to 10000", deadline)
 	}
 	equal(t, "host", reply.Host, "h1")
 	equal(t, "session", reply.Job.Session, "")

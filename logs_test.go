@@ -72,9 +72,14 @@ func TestTheLastLinesOfAllProcessesAreInOrder(t *testing.T) {
 		equal(t, fmt.Sprintf("%+v", row.f), fmt.Sprint(logsOf(t.Context(), t, c, row.f)), row.want)
 	}
 	for l, err := range c.Admin().Logs(t.Context(), dspex.LogFilter{Tail: 1}) {
-		if err != nil || l.Field("text") != "Some Thing" || l.Field("none") != "" || l.Fields[0].Key != "session" || l.Level != "error" || l.Process != "worker-host" {
-			t.Errorf("%+v, %v", l, err)
+		if err != nil {
+			t.Error(err)
 		}
+		equal(t, "text", l.Field("text"), "Some Thing")
+		equal(t, "none", l.Field("none"), "")
+		equal(t, "first field", l.Fields[0].Key, "session")
+		equal(t, "level", l.Level, "error")
+		equal(t, "process", l.Process, "worker-host")
 	}
 }
 

@@ -149,8 +149,10 @@ func TestArgumentsThatDoNotFitAreUploaded(t *testing.T) {
 			Session, Object, Cursor string
 		}
 		read(data, &piece)
-		if piece.Session != "s" || len(uploaded) > 0 && (piece.Object != "O1" || piece.Cursor != strconv.Itoa(len(uploaded))) {
-			t.Errorf("a piece of session %q, object %q, cursor %q", piece.Session, piece.Object, piece.Cursor)
+		equal(t, "session", piece.Session, "s")
+		if len(uploaded) > 0 {
+			equal(t, "object", piece.Object, "O1")
+			equal(t, "cursor", piece.Cursor, strconv.Itoa(len(uploaded)))
 		}
 		uploaded = append(uploaded, piece.Data...)
 		return fmt.Sprintf(`{"ok": true, "result": {"object": "O1", "cursor": "%d"}}`, len(uploaded))

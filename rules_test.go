@@ -1,6 +1,9 @@
 package dspex_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -35,6 +38,58 @@ func TestNoTestSkips(t *testing.T) {
 			t.Errorf("%s calls %s...): what is missing is a failure that says what to install", path, call)
 		}
 	}
+}
+
+// mostClaims is how many claims one assertion may make.
+const mostClaims = 3
+
+// TestAnAssertionMakesFewClaims: a failure names what is wrong, so each claim of a test is an assertion of its own.
+func TestAnAssertionMakesFewClaims(t *testing.T) {
+	found := 0
+	for path, text := range programtest.Sources(t, ".", "_test.go") {
+		set := token.NewFileSet()
+		f, err := parser.ParseFile(set, path, text, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if check, ok := n.(*ast.IfStmt); ok && reports(check.Body) {
+				found++
+				if n := claims(check.Cond); n > mostClaims {
+					t.Errorf("%s: an assertion must make at most %d claims, got %d: split it", set.Position(check.Pos()), mostClaims, n)
+				}
+			}
+			return true
+		})
+	}
+	if found < 4000 {
+		t.Errorf("found %d assertions, want at least 4000: does their form still fit?", found)
+	}
+}
+
+// claims are what a condition joins by ||.
+func claims(e ast.Expr) int {
+	if e, ok := e.(*ast.BinaryExpr); ok && e.Op == token.LOR {
+		return claims(e.X) + claims(e.Y)
+	}
+	return 1
+}
+
+// reports tells whether a body begins with the report of a failure.
+func reports(body *ast.BlockStmt) bool {
+	if len(body.List) == 0 {
+		return false
+	}
+	call, ok := body.List[0].(*ast.ExprStmt)
+	if !ok {
+		return false
+	}
+	f, ok := call.X.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	name, ok := f.Fun.(*ast.SelectorExpr)
+	return ok && (strings.HasPrefix(name.Sel.Name, "Error") || strings.HasPrefix(name.Sel.Name, "Fatal"))
 }
 
 func TestLocksNameNoRegistry(t *testing.T) {

@@ -150,8 +150,17 @@ func TestACancelledBatchNeverOpensTheRest(t *testing.T) {
 	stopped.Phase = Cancelling
 	step(r, t0, Changed{&stopped})
 	end := of[Write](t, step(r, t0, NotLoaded{First: 0})).Record
-	if end.Phase != Ended || end.Tally.Cancelled != 1_000_000 || end.Tally.Errors["cancelled"] != 1_000_000 || end.Opened != 0 {
-		t.Fatalf("the record is %+v, want all jobs cancelled by it alone", end)
+	if end.Phase != Ended {
+		t.Errorf("the batch must have ended, got phase %v", end.Phase)
+	}
+	if end.Tally.Cancelled != 1_000_000 {
+		t.Errorf("1,000,000 jobs must be cancelled, got %d", end.Tally.Cancelled)
+	}
+	if n := end.Tally.Errors["cancelled"]; n != 1_000_000 {
+		t.Errorf("1,000,000 errors must be cancelled, got %d", n)
+	}
+	if end.Opened != 0 {
+		t.Errorf("the record alone must cancel them, got %d opened chunks", end.Opened)
 	}
 }
 

@@ -91,8 +91,12 @@ func (a *adjusted) writers(sessions int) (appended <-chan struct{}, stop func())
 					OK     bool
 					Result struct{ List []int }
 				}
-				if err := json.Unmarshal(m.Data, &r); err != nil || !r.OK || len(r.Result.List) != n+1 || r.Result.List[n] != n {
+				if err := json.Unmarshal(m.Data, &r); err != nil || !r.OK {
 					a.t.Errorf("append %d: %v %s", n, err, m.Data)
+					return
+				}
+				if len(r.Result.List) != n+1 || r.Result.List[n] != n {
+					a.t.Errorf("append %d: the list must have 0 to %d, got %v", n, n, r.Result.List)
 					return
 				}
 				select {

@@ -134,16 +134,43 @@ func TestAJobOfASubmissionIsStoredAsAClientPublishesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	from, env, bad := jobs.ParseStored(m.Subject, m.Header, m.Sequence, false)
-	if bad != nil || from.Kept || env.Job != "j1" || env.ReplyTo != "dspex.reply.mine" || env.Type != jobs.JSON || env.Mode != jobs.ModeQueue || m.Subject != "dspex.anonymous.interactive" {
-		t.Errorf("under %s: %+v %v", m.Subject, env, bad)
+	if bad != nil {
+		t.Fatalf("under %s: %v", m.Subject, bad)
+	}
+	if m.Subject != "dspex.anonymous.interactive" {
+		t.Errorf("the subject must be dspex.anonymous.interactive, got %s", m.Subject)
+	}
+	if from.Kept {
+		t.Error("the job must be a client's, got one that a dispatcher keeps")
+	}
+	if env.Job != "j1" {
+		t.Errorf("the id must be j1, got %s", env.Job)
+	}
+	if env.ReplyTo != "dspex.reply.mine" {
+		t.Errorf("the reply must go to dspex.reply.mine, got %s", env.ReplyTo)
+	}
+	if env.Type != jobs.JSON {
+		t.Errorf("the type must be %v, got %v", jobs.JSON, env.Type)
+	}
+	if env.Mode != jobs.ModeQueue {
+		t.Errorf("the mode must be %v, got %v", jobs.ModeQueue, env.Mode)
 	}
 	var body struct {
 		Command string
 		Args    map[string]int
 		Options map[string]any
 	}
-	if err := json.Unmarshal(m.Data, &body); err != nil || body.Command != "echo" || body.Args["n"] != 1 || body.Options["timeout"] != 1000.0 {
-		t.Errorf("%v: %s", err, m.Data)
+	if err := json.Unmarshal(m.Data, &body); err != nil {
+		t.Fatalf("%v: %s", err, m.Data)
+	}
+	if body.Command != "echo" {
+		t.Errorf("the command must be echo, got %s", body.Command)
+	}
+	if body.Args["n"] != 1 {
+		t.Errorf("the argument n must be 1, got %v", body.Args["n"])
+	}
+	if body.Options["timeout"] != 1000.0 {
+		t.Errorf("the timeout must be 1000, got %v", body.Options["timeout"])
 	}
 	if n := kept(t, nc, stream.Anonymous); n != 1+contract.MaxTogether {
 		t.Errorf("%d jobs are stored", n)

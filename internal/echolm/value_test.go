@@ -123,8 +123,11 @@ func TestHostilePromptsEnd(t *testing.T) {
 		"arguments": `{"messages": [{"role": "user", "content": "x"}], "tools": [{"function": {"name": "t", "parameters": ` + props + `}}]}`,
 	} {
 		a, err := chat(body)
-		if err == nil && len(a.content)+len(a.callArgs) > 2*maxAnswer || err != nil && len(err.Error()) > 200 {
-			t.Errorf("%s: %d bytes of answer, error %.300v", name, len(a.content)+len(a.callArgs), err)
+		if n := len(a.content) + len(a.callArgs); err == nil && n > 2*maxAnswer {
+			t.Errorf("%s: %d bytes of answer, want at most %d", name, n, 2*maxAnswer)
+		}
+		if err != nil && len(err.Error()) > 200 {
+			t.Errorf("%s: an error of %d bytes, want at most 200: %.300v", name, len(err.Error()), err)
 		}
 	}
 }

@@ -49,8 +49,14 @@ func readAll(t *testing.T, b *stream.Bucket, n int) {
 			if i%2 == 0 {
 				want = fmt.Sprint("value ", i)
 			}
-			if err != nil || e.Exists != (want != "") || string(e.Value) != want || e.Exists && (e.Revision == 0 || e.Stored.IsZero()) {
-				t.Errorf("key %d: %+v, %v", i, e, err)
+			if err != nil {
+				t.Errorf("key %d: %v", i, err)
+			}
+			if e.Exists != (want != "") || string(e.Value) != want {
+				t.Errorf("key %d: got %q, exists %v; want %q", i, e.Value, e.Exists, want)
+			}
+			if e.Exists && (e.Revision == 0 || e.Stored.IsZero()) {
+				t.Errorf("key %d: got revision %d of %v, want both", i, e.Revision, e.Stored)
 			}
 		})
 	}

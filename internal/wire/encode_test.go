@@ -123,8 +123,15 @@ func TestEncodeRefusesWhatHasNoForm(t *testing.T) {
 	} {
 		b, err := Encode(c.v)
 		var e *Error
-		if !errors.As(err, &e) || e.Problem != c.problem || c.path != "*" && e.Path != c.path {
-			t.Errorf("%s: %x, %v; want %s at %q", name, b, err, c.problem, c.path)
+		if !errors.As(err, &e) {
+			t.Errorf("%s: %x, %v; want an *Error", name, b, err)
+			continue
+		}
+		if e.Problem != c.problem {
+			t.Errorf("%s: the problem must be %s, got %s", name, c.problem, e.Problem)
+		}
+		if c.path != "*" && e.Path != c.path {
+			t.Errorf("%s: the path must be %q, got %q", name, c.path, e.Path)
 		}
 	}
 }

@@ -126,13 +126,22 @@ func together(t *testing.T, c *dspex.Client) {
 	var invalid *dspex.InvalidJobsError
 	all[7].Options = []dspex.SubmitOption{dspex.WithJobID("q7")}
 	all[9] = dspex.NewJob{Raw: []byte(`{"command": `)}
-	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 || invalid.Invalid[0].Index != 7 || invalid.Invalid[1].Index != 9 {
-		t.Errorf("with jobs that this client refuses: %v", err)
+	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 {
+		t.Fatalf("with jobs that this client refuses: %v", err)
+	}
+	if first, second := invalid.Invalid[0].Index, invalid.Invalid[1].Index; first != 7 || second != 9 {
+		t.Errorf("this client must refuse jobs 7 and 9, got %d and %d", first, second)
 	}
 	all[7] = dspex.NewJob{Session: "together0", Command: "predict", Options: []dspex.SubmitOption{dspex.WithJobID("t-0")}}
 	all[9] = dspex.NewJob{Raw: []byte(`{"job": "t-9", "session": "together1", "command": 7}`)}
-	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 || invalid.Invalid[0].Err.Code != "bad_job_id" || invalid.Invalid[1].Err.Path != "command" {
-		t.Errorf("with jobs that the service refuses: %v", err)
+	if _, err := c.SubmitAll(bounded(t), all); !errors.As(err, &invalid) || len(invalid.Invalid) != 2 {
+		t.Fatalf("with jobs that the service refuses: %v", err)
+	}
+	if code := invalid.Invalid[0].Err.Code; code != "bad_job_id" {
+		t.Errorf("the first must be refused with bad_job_id, got %s", code)
+	}
+	if path := invalid.Invalid[1].Err.Path; path != "command" {
+		t.Errorf("the second must be refused at command, got %s", path)
 	}
 	if _, err := c.SubmitAll(bounded(t), make([]dspex.NewJob, 1001)); code(err) != "bad_request" {
 		t.Errorf("1,001 jobs: %v", err)

@@ -90,8 +90,14 @@ func TestTheStackOfAHungWorkerIsOnItsPage(t *testing.T) {
 	if err := json.Unmarshal(out, &f); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if !strings.HasPrefix(f.Heading, "Hung") || !strings.Contains(f.Stack, "in fetch") || !strings.Contains(f.Stack, "reports.py") || len(f.Wide)+len(f.Violations) > 0 {
-		t.Errorf("%+v", f)
+	if !strings.HasPrefix(f.Heading, "Hung") {
+		t.Errorf("the heading must begin with Hung, got %q", f.Heading)
+	}
+	if !strings.Contains(f.Stack, "in fetch") || !strings.Contains(f.Stack, "reports.py") {
+		t.Errorf("the stack must name fetch of reports.py, got %q", f.Stack)
+	}
+	if len(f.Wide)+len(f.Violations) > 0 {
+		t.Errorf("too wide: %v; violations: %v", f.Wide, f.Violations)
 	}
 }
 

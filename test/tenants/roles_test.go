@@ -66,9 +66,18 @@ func TestEachCommandIsForItsRole(t *testing.T) {
 				got = by.who.publish("dspex.anonymous.batch", session, id, c.command)
 			}
 			may := by.role >= c.needs
-			if may != got.OK || !may && (got.Error.Code != "role_required" || got.Error.Retryable || got.Error.Hint == "" ||
-				!strings.Contains(got.Error.Message, "needs the operator role")) {
-				t.Errorf("%v in a session: %v, %s: %+v", c.command["command"], c.session, by.name, got)
+			at := fmt.Sprintf("%v in a session: %v, %s", c.command["command"], c.session, by.name)
+			if may != got.OK {
+				t.Errorf("%s: ok must be %v, got %+v", at, may, got)
+			}
+			if may || got.OK {
+				continue
+			}
+			if got.Error.Code != "role_required" || got.Error.Retryable {
+				t.Errorf("%s: the code must be role_required and final, got %+v", at, got.Error)
+			}
+			if got.Error.Hint == "" || !strings.Contains(got.Error.Message, "needs the operator role") {
+				t.Errorf("%s: the message must name the role, with a hint, got %+v", at, got.Error)
 			}
 		}
 	}

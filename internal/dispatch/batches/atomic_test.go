@@ -9,8 +9,18 @@ func TestNoTenantHasAllOpenBatchesOfAStream(t *testing.T) {
 			t.Fatal(bad)
 		}
 	}
-	if bad := p.take("acme"); bad == nil || bad.Code != "overloaded" || !bad.Retryable || bad.RetryAfter == 0 {
-		t.Errorf("one more of the tenant: %v", bad)
+	bad := p.take("acme")
+	if bad == nil {
+		t.Fatal("one more of the tenant is taken")
+	}
+	if bad.Code != "overloaded" {
+		t.Errorf("the code must be overloaded, got %s", bad.Code)
+	}
+	if !bad.Retryable {
+		t.Error("the refusal must be retryable")
+	}
+	if bad.RetryAfter == 0 {
+		t.Error("the refusal must have a time to come back at")
 	}
 	if bad := p.take("globex"); bad != nil {
 		t.Errorf("of another tenant: %v", bad)

@@ -35,8 +35,15 @@ func TestABatchThatIsCancelledTakesAnOutcomeThatTheRecordAloneHas(t *testing.T) 
 	}).store, tenant: jobs.DefaultTenant, key: "k", events: make(chan happening, 1)}
 	r.cancel(t.Context(), 3, batch.Line{Session: "s"})
 	h := <-r.events
-	if e, is := h.event.(batch.Stopped); !is || e.Ended == nil || e.Ended.Index != 3 || e.Ended.Kind != jobs.Succeeded {
-		t.Errorf("%#v", h.event)
+	e, is := h.event.(batch.Stopped)
+	if !is || e.Ended == nil {
+		t.Fatalf("the event must be a batch.Stopped with an end, got %#v", h.event)
+	}
+	if e.Ended.Index != 3 {
+		t.Errorf("the index must be 3, got %d", e.Ended.Index)
+	}
+	if e.Ended.Kind != jobs.Succeeded {
+		t.Errorf("the end must be %v, got %v", jobs.Succeeded, e.Ended.Kind)
 	}
 	decided = nil
 	r.cancel(t.Context(), 3, batch.Line{Session: "s"})

@@ -17,8 +17,8 @@ func TestAQuotaCountsWhatWasMeasuredAndWhatCameSince(t *testing.T) {
 			full, bad := q.Admit(tenant)
 			if bad == nil {
 				passed++
-			} else if bad.Code != jobs.CodeQuota || !bad.Retryable || bad.RetryAfter <= 0 || bad.Number() != 429 {
-				t.Errorf("%+v", bad)
+			} else {
+				refused(t, bad)
 			}
 			if full {
 				t.Error("the tenant has no sessions")
@@ -71,5 +71,18 @@ func TestAFileOfQuotasIsReadOrSaysWhatIsWrong(t *testing.T) {
 		if _, err := read(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
+	}
+}
+
+func refused(t *testing.T, bad *jobs.Error) {
+	t.Helper()
+	if bad.Code != jobs.CodeQuota {
+		t.Errorf("the code must be %s, got %s", jobs.CodeQuota, bad.Code)
+	}
+	if !bad.Retryable || bad.RetryAfter <= 0 {
+		t.Errorf("the refusal must be retryable after a time, got %v, %v", bad.Retryable, bad.RetryAfter)
+	}
+	if n := bad.Number(); n != 429 {
+		t.Errorf("the number must be 429, got %d", n)
 	}
 }
