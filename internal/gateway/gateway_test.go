@@ -201,6 +201,7 @@ func TestRequestsThatAreNotOfTheContractAreRefused(t *testing.T) {
 		{"POST", "/v1/sessions/a.b/jobs", `{"command":"echo"}`, "", 400, "bad_request", "path.session"},
 		{"POST", "/v1/jobs", `{"command":"echo","args":{"x":"` + strings.Repeat("x", 2048) + `"}}`, "", 413, "too_large", ""},
 		{"GET", "/v1/jobs/nope", "", "", 404, "job_unknown", ""},
+		{"GET", "/v1/jobs/nope?wait_ms=600000", "", "", 404, "job_unknown", ""},
 		{"GET", "/v1/jobs/a%2Eb", "", "", 400, "bad_request", "path.id"},
 		{"DELETE", "/v1/jobs/nope?session=bob", "", "", 404, "job_unknown", ""},
 		{"GET", "/v1/nothing", "", "", 404, "path_unknown", ""},

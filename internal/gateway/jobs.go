@@ -116,11 +116,13 @@ func (g *Gateway) getJob(ctx context.Context, in *getJobInput) (*jobOutput, erro
 	if p := who(ctx).maySee(in.job()); p != nil {
 		return nil, p
 	}
-	if in.WaitMS > 0 {
-		wait, end := context.WithTimeout(ctx, time.Duration(in.WaitMS)*time.Millisecond)
-		_, _ = client.Wait(wait, in.job()) // how it ended, or that it is not known, is read below
-		end()
+	found, err := client.GetJob(ctx, in.job())
+	if err != nil || found.Status.Final() || in.WaitMS == 0 { // Wait would wait for a job to come that is not known
+		return lookedUp(in.job(), func() (dspex.Job, error) { return found, err })
 	}
+	wait, end := context.WithTimeout(ctx, time.Duration(in.WaitMS)*time.Millisecond)
+	_, _ = client.Wait(wait, in.job()) // how it ended is read below
+	end()
 	return lookedUp(in.job(), func() (dspex.Job, error) { return client.GetJob(ctx, in.job()) })
 }
 

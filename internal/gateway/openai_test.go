@@ -33,8 +33,8 @@ func TestMessagesBecomeAPredictWithItsHistory(t *testing.T) {
 		t.Fatalf("a.StatusCode must be 200, got %v; %d %s", a.StatusCode, a.StatusCode, a.text)
 	case a.body["object"] != "chat.completion":
 		t.Fatalf(`a.body["object"] must be "chat.completion", got %v; %d %s`, a.body["object"], a.StatusCode, a.text)
-	case !strings.Contains(a.text, `"content":"cd"`):
-		t.Fatalf("must hold: strings.Contains(a.text, `\"content\":\"cd\"`); %d %s", a.StatusCode, a.text)
+	case !strings.Contains(a.text, `"content":"c\nd"`):
+		t.Fatalf("must hold: strings.Contains(a.text, `\"content\":\"c\\nd\"`); %d %s", a.StatusCode, a.text)
 	case !strings.Contains(a.text, `"finish_reason":"stop"`):
 		t.Fatalf("must hold: strings.Contains(a.text, `\"finish_reason\":\"stop\"`); %d %s", a.StatusCode, a.text)
 	}
@@ -43,7 +43,7 @@ func TestMessagesBecomeAPredictWithItsHistory(t *testing.T) {
 		t.Fatalf("%+v", jobs)
 	}
 	got, err := json.Marshal([]any{jobs[0].Args, jobs[0].Options})
-	want := `[{"history":[{"answer":"b","question":"a"}],"question":"cd"},{"lm":"fast","signature":{"description":"Be brief.","inputs":[{"name":"question","type":"string"},{"name":"history","type":"history"}],"outputs":[{"name":"answer","type":"string"}]},"temperature":0.5}]`
+	want := `[{"history":[{"answer":"b","question":"a"}],"question":"c\nd"},{"lm":"fast","signature":{"description":"Be brief.","inputs":[{"name":"question","type":"string"},{"name":"history","type":"history"}],"outputs":[{"name":"answer","type":"string"}]},"temperature":0.5}]`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -273,6 +273,26 @@ func TestATokenForSomeSessionsReachesNoOthersInOpenAIsProtocol(t *testing.T) {
 	}
 }
 
+func TestWhatOpenAIHasAndTheGatewayHasNotIsRefusedInItsForm(t *testing.T) {
+	url := serve(t, dspextest.NewFake(t).Client(), gateway.Config{})
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code         string
+	}{
+		{"POST", "/v1/embeddings", 404, "path_unknown"}, {"POST", "/v1/images/generations", 404, "path_unknown"}, {"GET", "/v1/responses/resp_x", 404, "path_unknown"},
+		{"GET", "/v1/files", 404, "path_unknown"}, {"GET", "/v1/chat/completions", 405, "method_unknown"},
+	} {
+		a := send(t, c.method, url+c.path, "")
+		if kind, code, _ := a.failing(); a.StatusCode != c.status || kind != "invalid_request_error" || code != c.code || !strings.Contains(a.text, "chat/completions and responses are served") {
+			t.Errorf("%s %s: must be %d %s, got %d %s", c.method, c.path, c.status, c.code, a.StatusCode, a.text)
+		}
+	}
+	if a := send(t, "GET", url+"/v1/nothing", ""); a.body["code"] != "path_unknown" || a.body["title"] == nil {
+		t.Errorf("what is nobody's must be a problem: %s", a.text)
+	}
+}
+
 func TestAClientOfOpenAIThatGoesAwayCancelsItsJob(t *testing.T) {
 	client := slow(t).Client()
 	url := serve(t, client, gateway.Config{})
@@ -291,5 +311,11 @@ func TestAClientOfOpenAIThatGoesAwayCancelsItsJob(t *testing.T) {
 			t.Fatal("it was answered")
 		}
 		awaitStatus(t, client, job, dspex.JobCancelled)
+	}
+	await(t, func() bool {
+		return strings.Contains(send(t, "GET", url+"/metrics", "").text, "\ndspex_gateway_active_requests 1\n")
+	})
+	if all := send(t, "GET", url+"/metrics", "").text; strings.Contains(all, `status="500"`) || !strings.Contains(all, `status="499"`) {
+		t.Errorf("a client that goes away must count as 499:\n%s", all)
 	}
 }

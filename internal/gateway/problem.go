@@ -98,6 +98,9 @@ func asProblem(err error, job dspex.JobRef) *problem {
 	case dspex.CodePoolUnavailable, dspex.CodeBroker:
 		p.Hint = "retry later: GET /readyz shows when"
 	}
+	if e.Code == dspex.CodeClientCancelled { // the client of the gateway went away
+		return p.withStatus(contract.Number(p.Category, contract.CodeCancelled))
+	}
 	return p.withStatus(contract.Number(string(e.Category), e.Code))
 }
 

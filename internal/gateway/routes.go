@@ -69,7 +69,10 @@ func elsewhere(mux *http.ServeMux) http.HandlerFunc {
 			p = refused(http.StatusMethodNotAllowed, codeMethod, "", strings.Join(allowed, " or "), "the path has no such method")
 		}
 		p.Hint = "GET /openapi.json lists the paths and methods"
-		p.write(w, traceID(r.Context()))
+		if openai.Serves(r.URL.Path) {
+			p.Detail = openai.NotServed(p.Detail)
+		}
+		refuse(w, r, p)
 	}
 }
 

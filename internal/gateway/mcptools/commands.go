@@ -194,11 +194,13 @@ func wait(ctx context.Context, c *call) (any, error) {
 	if err := c.maySee(job); err != nil {
 		return nil, err
 	}
-	if most > 0 {
-		bounded, end := context.WithTimeout(ctx, most)
-		_, _ = c.Client.Wait(bounded, job) // how it ended, or that it is not known, is read below
-		end()
+	found, err := c.Client.GetJob(ctx, job)
+	if err != nil || found.Status.Final() || most == 0 { // Wait would wait for a job to come that is not known
+		return stateOf(found, err)
 	}
+	bounded, end := context.WithTimeout(ctx, most)
+	_, _ = c.Client.Wait(bounded, job) // how it ended is read below
+	end()
 	return stateOf(c.Client.GetJob(ctx, job))
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dspex/dspex"
@@ -52,6 +53,11 @@ func failed(err error) *failure {
 	}
 	status := contract.Number(string(e.Category), e.Code)
 	f := &failure{status: status, after: e.RetryAfter, Type: typeOf(status), Param: e.Path, Code: e.Code, Message: e.Message}
+	f.Param = strings.TrimPrefix(f.Param, "options.") // these are parameters of the request
+	if e.Code == dspex.CodeClientCancelled {          // the client of the gateway went away
+		f.status = contract.Number("", contract.CodeCancelled)
+		f.Type = typeOf(f.status)
+	}
 	if e.Expected != "" {
 		f.Message += ": must be " + e.Expected
 	}

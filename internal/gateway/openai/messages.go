@@ -36,6 +36,9 @@ func textOf(content json.RawMessage, at string) (string, *failure) {
 			part := at + "[" + strconv.Itoa(i) + "].type"
 			return "", invalid(part, "unsupported_value", "%s must be a text, got %q: images, files and audio are not supported", part, p.Type)
 		}
+		if i > 0 {
+			all.WriteByte('\n')
+		}
 		all.WriteString(*p.Text)
 	}
 	return all.String(), nil

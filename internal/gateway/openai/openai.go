@@ -39,9 +39,20 @@ const Default = "default"
 // programs is what the names of models begin with that are programs.
 const programs = "program:"
 
-// Serves reports whether a path is one of these, so that refusals of others on the way to it have OpenAI's form.
+// others are what OpenAI's clients find below /v1 and is not served here.
+var others = []string{"assistants", "audio", "completions", "containers", "conversations", "embeddings", "evals", "files", "fine_tuning", "images", "moderations", "realtime", "threads", "uploads",
+	"vector_stores", "videos"}
+
+// Serves reports whether a path is one of OpenAI's, so that what is refused there has OpenAI's form.
 func Serves(path string) bool {
-	return path == "/v1/models" || strings.HasPrefix(path, "/v1/models/") || path == "/v1/chat/completions" || path == "/v1/responses"
+	rest, ok := strings.CutPrefix(path, "/v1/")
+	first, _, _ := strings.Cut(rest, "/")
+	return ok && (first == "models" || first == "chat" || first == "responses" || slices.Contains(others, first))
+}
+
+// NotServed adds to a refusal of such a path what is served.
+func NotServed(text string) string {
+	return text + ": models, chat/completions and responses are served"
 }
 
 // turn is an earlier question and its answer.
