@@ -2,6 +2,7 @@ package tenants
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -128,6 +129,48 @@ func TestTheLeaderReceivesTheRepliesToATenantsBatch(t *testing.T) {
 		})
 	})
 	until(t, "their outcomes", func() bool { return acme.succeeded("replies") == quick })
+}
+
+// TestBatchesShareSlotsByTheTenantsWeights runs a batch of each tenant, with and without sessions: when that of the one with the weight 3 has
+// ended, the other one's is at about a third.
+func TestBatchesShareSlotsByTheTenantsWeights(t *testing.T) {
+	const all, piece = 384, 128
+	dir := t.TempDir()
+	weights := []string{"--tenant-weights", "acme=3"}
+	d, err := deploy(shared.bin, dir, weights, weights)
+	if d != nil {
+		t.Cleanup(d.stop)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	acme, globex := d.as(t, "acme"), d.as(t, "globex")
+	for _, kind := range []string{"lane", "sessions"} {
+		for _, c := range []client{globex, acme} { // acme begins last, with less time
+			for from := 0; from < all; from += piece {
+				var list []any
+				for n := range piece {
+					job := m{"command": "sleep", "args": m{"ms": 50}}
+					if kind == "sessions" {
+						job["session"] = fmt.Sprint("s", from+n)
+					}
+					list = append(list, job)
+				}
+				c.succeeds("dspex.rpc.batches.upload", m{"batch": kind, "from": from, "jobs": list})
+			}
+		}
+		for _, c := range []client{globex, acme} {
+			c.succeeds("dspex.rpc.batches.submit", m{"batch": kind, "jobs": all, "concurrency": all})
+		}
+		acme.succeeds("dspex.rpc.batches.get", m{"batch": kind, "wait_ms": 60000})
+		n := globex.succeeded(kind)
+		t.Logf("%s: %d of %d jobs of globex have ended", kind, n, all)
+		if n < all/8 || n > all/2 { // what is shown may be a second old
+			t.Errorf("%s: %d of %d jobs of globex have ended when all of acme have, expected a third", kind, n, all)
+		}
+		globex.succeeds("dspex.rpc.batches.cancel", m{"batch": kind})
+		globex.succeeds("dspex.rpc.batches.get", m{"batch": kind, "wait_ms": 60000})
+	}
 }
 
 // succeeded is how many jobs of a batch have.
