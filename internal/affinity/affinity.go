@@ -22,7 +22,7 @@ type Host struct {
 	Name     string
 	Capacity int  // slots; hosts share the partitions in this proportion, at least 1
 	Draining bool // gives everything away
-	Unheard  bool // keeps what it holds, and is given nothing: its liveness is unknown
+	Unknown  bool // keeps what it holds, and is given nothing: its liveness is unknown
 }
 
 // Move gives a partition to a host.
@@ -35,13 +35,13 @@ type Move struct {
 // their share to hosts under it, idle partitions before busy ones. owners maps a partition to its host; busy reports how many
 // jobs a partition has waiting or running. No more moves than needed; the same input gives the same plan.
 func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
-	unheard := map[string]bool{}
+	unknown := map[string]bool{}
 	for _, h := range hosts {
-		unheard[h.Name] = h.Unheard
+		unknown[h.Name] = h.Unknown
 	}
 	movable := n
 	for p := range n {
-		if unheard[owners[p]] {
+		if unknown[owners[p]] {
 			movable--
 		}
 	}
@@ -52,7 +52,7 @@ func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
 	held := map[string][]int{}
 	var free []int
 	for p := range n {
-		if unheard[owners[p]] {
+		if unknown[owners[p]] {
 			continue
 		}
 		if _, live := share[owners[p]]; live {
@@ -88,12 +88,12 @@ func Plan(n int, hosts []Host, owners map[int]string, busy map[int]int) []Move {
 	return moves
 }
 
-// shares divides n by capacity, largest remainder first; draining hosts get nothing, and those unheard have no share. The shares
+// shares divides n by capacity, largest remainder first; draining hosts get nothing, and unknown ones have no share. The shares
 // add up to n.
 func shares(n int, hosts []Host) map[string]int {
 	total := 0
 	for _, h := range hosts {
-		if !h.Draining && !h.Unheard {
+		if !h.Draining && !h.Unknown {
 			total += max(h.Capacity, 1)
 		}
 	}
@@ -108,7 +108,7 @@ func shares(n int, hosts []Host) map[string]int {
 	var parts []part
 	left := n
 	for _, h := range hosts {
-		if h.Unheard {
+		if h.Unknown {
 			continue
 		}
 		if h.Draining {

@@ -76,7 +76,7 @@ func TestADrainingHostGivesEverythingAway(t *testing.T) {
 }
 
 func TestWhatAnUnheardHostHoldsStaysAndTheOthersShareTheRest(t *testing.T) {
-	hosts := []Host{{Name: "a", Capacity: 1}, {Name: "b", Capacity: 1}, {Name: "silent", Unheard: true}}
+	hosts := []Host{{Name: "a", Capacity: 1}, {Name: "b", Capacity: 1}, {Name: "silent", Unknown: true}}
 	owners, moved := map[int]string{}, map[string]int{}
 	for p := range 12 {
 		owners[p] = []string{"a", "silent", "silent", ""}[p%4]

@@ -260,8 +260,8 @@ func (b *Breaker) openLocked(left time.Duration) {
 	b.noteLocked(Open)
 }
 
-// learnOpen applies what another host found out: the breaker is open for the time that is left.
-func (b *Breaker) learnOpen(left time.Duration, failures int, last *control.LastFailure) {
+// setOpen applies what another host found out: the breaker is open for the time that is left.
+func (b *Breaker) setOpen(left time.Duration, failures int, last *control.LastFailure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.failures, b.last = failures, last
@@ -269,16 +269,16 @@ func (b *Breaker) learnOpen(left time.Duration, failures int, last *control.Last
 	b.openLocked(min(max(left, time.Nanosecond), b.cfg.Timeout))
 }
 
-// learnClosed starts over: no failures, no trials.
-func (b *Breaker) learnClosed() {
+// setClosed starts over: no failures, no trials.
+func (b *Breaker) setClosed() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.machine, b.timeout, b.failures = b.build(b.cfg.Timeout), b.cfg.Timeout, 0
 	b.noteLocked(Closed)
 }
 
-// learnFailures makes the failures in a row of a closed breaker those of all processes together. What is under way still counts.
-func (b *Breaker) learnFailures(failures int, last *control.LastFailure) Change {
+// setFailures makes the failures in a row of a closed breaker those of all processes together. What is under way still counts.
+func (b *Breaker) setFailures(failures int, last *control.LastFailure) Change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.seeLocked() != Closed {

@@ -185,12 +185,12 @@ func TestWhatAnotherHostFoundOutCountsFromWhenItIsHeardOrForTheTimeThatIsLeft(t 
 		var seen recorder
 		s := seen.set(Config{})
 		running, _ := s.Enter("lm")
-		s.LearnOpen("lm", time.Minute, 7, &control.LastFailure{What: "connection/lm_connection"})
+		s.SetOpen("lm", time.Minute, 7, &control.LastFailure{What: "connection/lm_connection"})
 		running.End(Success, "")
 		if i := s.Infos()[0]; i.State != Open || i.FailureCount != 7 || i.TimeUntilRetry != 60_000 {
 			t.Fatalf("%+v", i)
 		}
-		s.LearnOpen("lm", 10*time.Second, 7, nil)
+		s.SetOpen("lm", 10*time.Second, 7, nil)
 		if i := s.Infos()[0]; i.TimeUntilRetry != 10_000 {
 			t.Fatalf("%+v", i)
 		}
@@ -203,12 +203,12 @@ func TestWhatAnotherHostFoundOutCountsFromWhenItIsHeardOrForTheTimeThatIsLeft(t 
 		if refused := s.Look("lm"); refused == nil || refused.State != Open {
 			t.Fatalf("reopened it stays open for the whole time: %+v", refused)
 		}
-		s.LearnOpen("lm", -time.Hour, 5, nil)
+		s.SetOpen("lm", -time.Hour, 5, nil)
 		time.Sleep(time.Millisecond)
 		end(t, s, Success)
 		waiting := s.Infos()[0]
-		s.LearnClosed("lm")
-		s.LearnClosed("never heard of")
+		s.SetClosed("lm")
+		s.SetClosed("never heard of")
 		if i := s.Infos(); waiting.State != HalfOpen || len(i) != 1 || i[0].State != Closed {
 			t.Errorf("%+v, then %+v", waiting, i)
 		}
@@ -224,7 +224,7 @@ func TestTheFailuresOfAllProcessesCountTogether(t *testing.T) {
 		s := seen.set(Config{})
 		running, _ := s.Enter("lm")
 		fail(t, s, 1)
-		s.LearnFailures("lm", 3, &control.LastFailure{What: "elsewhere", At: time.Now().Add(time.Second)})
+		s.SetFailures("lm", 3, &control.LastFailure{What: "elsewhere", At: time.Now().Add(time.Second)})
 		if i := s.Infos()[0]; i.State != Closed || i.FailureCount != 3 || i.LastFailure.What != "elsewhere" {
 			t.Errorf("%+v", i)
 		}
@@ -232,15 +232,15 @@ func TestTheFailuresOfAllProcessesCountTogether(t *testing.T) {
 		if i := s.Infos()[0]; i.FailureCount != 4 {
 			t.Errorf("%+v", i)
 		}
-		s.LearnFailures("lm", 0, nil)
+		s.SetFailures("lm", 0, nil)
 		fail(t, s, 1)
 		end(t, s, Success)
 		end(t, s, Success)
 		if want := "[1 4 1 0]"; fmt.Sprint(seen.counts) != want || seen.events != nil {
 			t.Errorf("a success is told only where there were failures: %v, expected %s; %v", seen.counts, want, seen.events)
 		}
-		s.LearnFailures("lm", 7, nil)
-		s.LearnFailures("lm", 0, nil) // it is open
+		s.SetFailures("lm", 7, nil)
+		s.SetFailures("lm", 0, nil) // it is open
 		if want := "[lm opened 7]"; fmt.Sprint(seen.events) != want {
 			t.Errorf("events %v, expected %s", seen.events, want)
 		}
@@ -418,10 +418,10 @@ func walk(w *rapid.T) {
 		"wait": func(t *rapid.T) {
 			time.Sleep(time.Duration(rapid.Int64Range(1, 40_000).Draw(t, "ms")) * time.Millisecond)
 		},
-		"learn closed": func(*rapid.T) { s.LearnClosed("x"); m.to(Closed) },
+		"learn closed": func(*rapid.T) { s.SetClosed("x"); m.to(Closed) },
 		"learn open": func(t *rapid.T) {
 			left := time.Duration(rapid.Int64Range(1, 60).Draw(t, "left")) * time.Second
-			s.LearnOpen("x", left, 1, nil)
+			s.SetOpen("x", left, 1, nil)
 			m.open(left)
 		},
 		"": func(t *rapid.T) {

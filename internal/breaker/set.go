@@ -134,27 +134,27 @@ func (p *Permit) End(r Result, what string) {
 	})
 }
 
-// LearnOpen applies what another process found out: that breaker is open, for the time that is left.
-func (s *Set) LearnOpen(name string, left time.Duration, failures int, last *control.LastFailure) {
+// SetOpen applies what another process found out: that breaker is open, for the time that is left.
+func (s *Set) SetOpen(name string, left time.Duration, failures int, last *control.LastFailure) {
 	if b := s.get(name); b != nil {
-		b.learnOpen(left, failures, last)
+		b.setOpen(left, failures, last)
 	}
 }
 
-// LearnClosed resets a breaker.
-func (s *Set) LearnClosed(name string) {
+// SetClosed resets a breaker.
+func (s *Set) SetClosed(name string) {
 	s.mu.Lock()
 	b := s.all[name]
 	s.mu.Unlock()
 	if b != nil {
-		b.learnClosed()
+		b.setClosed()
 	}
 }
 
-// LearnFailures applies what all processes have counted together: the failures in a row while it is closed.
-func (s *Set) LearnFailures(name string, failures int, last *control.LastFailure) {
+// SetFailures applies what all processes have counted together: the failures in a row while it is closed.
+func (s *Set) SetFailures(name string, failures int, last *control.LastFailure) {
 	if b := s.get(name); b != nil {
-		if change := b.learnFailures(failures, last); change != "" {
+		if change := b.setFailures(failures, last); change != "" {
 			s.onEvent(Event{Change: change, Info: b.Info()})
 		}
 	}

@@ -16,9 +16,9 @@ func (c *Clock) Steps() []Step {
 	return c.e.recorded()
 }
 
-// Learn takes the steps before the first observation, the oldest first, from a process that ran then: what was stamped before them is as old as
-// it is to them. It is for the start, before anything is judged.
-func (c *Clock) Learn(steps []Step) {
+// AddSteps takes the steps before the first observation, the oldest first, from a process that ran then. What was stamped before them
+// is as old as it is to them. It is for the start, before anything is judged.
+func (c *Clock) AddSteps(steps []Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.e.eras) == 1 {

@@ -26,20 +26,20 @@ import (
 
 // pool is a worker in Go: `append` keeps a list per session in the state that the host passes, like the stub engine does.
 type pool struct {
-	slots chan struct{}
-	room  chan struct{} // closed and renewed when a slot has come free
-	turn  sync.Mutex    // of those that take all slots
-	runs  atomic.Int64
-	gone  atomic.Bool   // no worker serves
-	died  atomic.Uint64 // workers that have died
-	mu    sync.Mutex
-	none  func() error // why no slot can be had; nil, or a nil error: it can
-	hook  func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
-	held  map[string]uint64 // session -> state version in this worker
-	state map[string][]byte
-	heard []string // by SendAll
-	told  []frame.Frame
-	wants []workers.Want
+	slots    chan struct{}
+	room     chan struct{} // closed and renewed when a slot has come free
+	turn     sync.Mutex    // of those that take all slots
+	runs     atomic.Int64
+	gone     atomic.Bool   // no worker serves
+	died     atomic.Uint64 // workers that have died
+	mu       sync.Mutex
+	none     func() error // why no slot can be had; nil, or a nil error: it can
+	hook     func(ctx context.Context, call frame.CallBody) (frame.Frame, error, bool)
+	held     map[string]uint64 // session -> state version in this worker
+	state    map[string][]byte
+	received []string // by SendAll
+	told     []frame.Frame
+	wants    []workers.Want
 }
 
 func newPool(slots int) *pool {
@@ -103,7 +103,7 @@ func (p *pool) takeOne(wait workers.Wait) error {
 func (p *pool) SendAll(t frame.Type, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = append(p.heard, t.String()+" "+string(body))
+	p.received = append(p.received, t.String()+" "+string(body))
 }
 
 // fill takes all slots, and empty gives them back.

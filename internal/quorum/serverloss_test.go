@@ -21,10 +21,10 @@ import (
 
 // readers are the ways in which a process waits for something of the broker: a partition, a lane, and a key of a bucket.
 type readers struct {
-	js    jetstream.JetStream
-	on    *stream.Access
-	runs  sync.WaitGroup
-	heard chan string
+	js       jetstream.JetStream
+	on       *stream.Access
+	runs     sync.WaitGroup
+	received chan string
 }
 
 // read starts them on a connection, with all objects on three servers.
@@ -43,13 +43,13 @@ func read(t *testing.T, nc *nats.Conn) *readers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &readers{js: js, on: on, heard: make(chan string, 1024)}
+	r := &readers{js: js, on: on, received: make(chan string, 1024)}
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); r.runs.Wait(); on.Close() })
 	r.runs.Go(func() { r.partition(ctx) })
 	r.runs.Go(func() { r.lane(ctx) })
 	r.runs.Go(func() {
-		on.Follow(ctx, stream.Control, "seen.>", func(key string, _ stream.Entry) { r.heard <- key })
+		on.Follow(ctx, stream.Control, "seen.>", func(key string, _ stream.Entry) { r.received <- key })
 	})
 	return r
 }
@@ -70,7 +70,7 @@ func (r *readers) partition(ctx context.Context) {
 			continue
 		}
 		over := make(chan error, 16)
-		stop, err := taken.Consume(func(d stream.Delivery) { r.heard <- d.Header["Dspex-Job"][0] }, func(err error) { over <- err })
+		stop, err := taken.Consume(func(d stream.Delivery) { r.received <- d.Header["Dspex-Job"][0] }, func(err error) { over <- err })
 		if err != nil {
 			continue
 		}
@@ -91,7 +91,7 @@ func (r *readers) lane(ctx context.Context) {
 		for err == nil && ctx.Err() == nil {
 			err = l.Fetch(8, time.Second, func(d stream.Delivery) {
 				_ = r.on.Send(d.Reply, nil, stream.AckDone)
-				r.heard <- d.Header["Dspex-Job"][0]
+				r.received <- d.Header["Dspex-Job"][0]
 			})
 		}
 	}
@@ -117,7 +117,7 @@ func (r *readers) await(t *testing.T, all []string) {
 	t.Helper()
 	for end := time.After(time.Minute); len(all) > 0; {
 		select {
-		case got := <-r.heard:
+		case got := <-r.received:
 			all = slices.DeleteFunc(all, func(s string) bool { return s == got })
 		case <-end:
 			t.Fatalf("not within a minute: %v", all)

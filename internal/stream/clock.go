@@ -27,7 +27,7 @@ func NewClock(ctx context.Context, js jetstream.JetStream, c *clock.Clock, log *
 	if err := k.request(ctx); err != nil {
 		return nil, err
 	}
-	return k, k.learn(ctx)
+	return k, k.readSteps(ctx)
 }
 
 // clockPause is the time between questions: what a step of the broker's clock does wrong it does for no longer. Whoever is about to
@@ -119,8 +119,8 @@ func formatSteps(steps []clock.Step) ([]byte, error) {
 	return json.Marshal(map[string]any{"steps": list})
 }
 
-// learn takes the steps of the broker's clock that the leader has recorded. What cannot be read has none.
-func (k *Clock) learn(ctx context.Context) error {
+// readSteps takes the steps of the broker's clock that the leader has recorded. What cannot be read has none.
+func (k *Clock) readSteps(ctx context.Context) error {
 	m, err := GetLast(ctx, k.js.Conn(), ControlStream, "$KV."+Control+"."+ClockKey)
 	if errors.Is(err, ErrNotFound) || err == nil && m.Deleted() {
 		return nil
@@ -133,6 +133,6 @@ func (k *Clock) learn(ctx context.Context) error {
 		k.log.Warn("clock_steps_unreadable", "error", err)
 		return nil
 	}
-	k.Learn(steps)
+	k.AddSteps(steps)
 	return nil
 }

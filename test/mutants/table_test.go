@@ -222,7 +222,7 @@ var mutants = []mutant{
 	{name: "a session is idle by a clock that may have been set", rule: "The broker's time", aim: []string{"deadlines while the broker's clock is set"}, edits: []edit{{"lifecycle.record.load",
 		"expired && !c.sure(j) {", "false && !c.sure(j) {"}}},
 	{name: "a step of the broker's clock makes everything older", rule: "The broker's time", aim: []string{brokerClock}, edits: []edit{decides("clock.Clock.Age", "	return max(c.e.at(c.machine.Mono()).Sub(stamp), 0)")}},
-	{name: "steps from before a process started are not read", rule: "The broker's time", aim: []string{"host killed after the broker's clock was set"}, edits: []edit{decides("clock.Clock.Learn", "	_ = steps")}},
+	{name: "steps from before a process started are not read", rule: "The broker's time", aim: []string{"host killed after the broker's clock was set"}, edits: []edit{decides("clock.Clock.AddSteps", "	_ = steps")}},
 	{name: "the tenant left out of a record's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{decides("jobs.SessionRef.RecordKey", "	return \"s.\" + r.ID")}},
 	{name: "the tenant left out of an attempt record's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{decides("jobs.SessionRef.AttemptRecordKey", "	return \"h.\" + r.ID")}},
 	{name: "the tenant left out of a result's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{{"jobs.SessionRef.ResultKey",

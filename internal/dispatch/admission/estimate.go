@@ -51,7 +51,7 @@ const (
 	reportCounts = 300 * time.Millisecond // a report that is older is no evidence about waiting calls
 	returnShare  = 0.5                    // of the capacity is kept for those who come back
 	firstRun     = time.Second            // the most that is assumed of a job before any has ended
-	learnFrom    = 200                    // jobs that the mean is made of
+	averageOf    = 200                    // jobs that the mean is made of
 )
 
 // observe takes a host's report.
@@ -66,10 +66,10 @@ func (a *estimate) observe(now time.Time, b control.Heartbeat) {
 		a.loads[b.Host] = h
 	}
 	if h.incarnation != b.Incarnation {
-		h.ran, h.runMillis = 0, 0 // a dispatcher that starts learns from all that the host has run
+		h.ran, h.runMillis = 0, 0 // a dispatcher that starts counts all that the host has run
 	}
 	if b.Ran > h.ran {
-		a.learn(b.Ran-h.ran, time.Duration(b.RunMillis-h.runMillis)*time.Millisecond)
+		a.average(b.Ran-h.ran, time.Duration(b.RunMillis-h.runMillis)*time.Millisecond)
 	}
 	*h = load{incarnation: b.Incarnation, slots: b.Capacity, queued: b.WaitingJobs > 0, ran: b.Ran, runMillis: b.RunMillis, at: now,
 		waits: b.WaitingCalls > 0, deep: b.Deep}
@@ -123,7 +123,7 @@ func (a *estimate) needsReport(now time.Time) bool {
 	return waiting > float64(slots)/2 && now.Sub(newest) > requestAfter
 }
 
-func (a *estimate) learn(n int64, took time.Duration) {
+func (a *estimate) average(n int64, took time.Duration) {
 	mean := max(took/time.Duration(n), time.Millisecond)
 	if a.learned == 0 {
 		a.run = mean
@@ -131,7 +131,7 @@ func (a *estimate) learn(n int64, took time.Duration) {
 		share := float64(n) / float64(n+a.learned)
 		a.run += time.Duration(share * float64(mean-a.run))
 	}
-	a.learned = min(a.learned+n, learnFrom)
+	a.learned = min(a.learned+n, averageOf)
 }
 
 func (a *estimate) slots() (n int) {

@@ -178,7 +178,7 @@ func (p *Planner) candidates(b *board, busy map[int]int) (hosts []affinity.Host)
 		}
 	}
 	for _, host := range b.unjudged {
-		hosts = append(hosts, affinity.Host{Name: host, Unheard: true})
+		hosts = append(hosts, affinity.Host{Name: host, Unknown: true})
 	}
 	return hosts
 }

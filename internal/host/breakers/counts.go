@@ -72,7 +72,7 @@ func (s *Shared) shareCount(ctx context.Context, name string, c count) error {
 		if err == nil {
 			s.revs[key] = rev
 			s.sums.set(name, next)
-			s.LearnFailures(name, s.countOf(name).onto(next), c.last)
+			s.SetFailures(name, s.countOf(name).onto(next), c.last)
 			return nil
 		}
 		if !errors.Is(err, stream.ErrWrongRevision) {
@@ -88,8 +88,8 @@ func (s *Shared) shareCount(ctx context.Context, name string, c count) error {
 	return stream.ErrWrongRevision
 }
 
-// learnSum applies a count that another host has written.
-func (s *Shared) learnSum(name string, e stream.Entry) {
+// readSum applies a count that another host has written.
+func (s *Shared) readSum(name string, e stream.Entry) {
 	if !control.BreakerOfAll(name) {
 		return
 	}
@@ -98,5 +98,5 @@ func (s *Shared) learnSum(name string, e stream.Entry) {
 	if count, err := control.ParseOpenBreaker(e.Value); err == nil {
 		last = count.Last
 	}
-	s.LearnFailures(name, s.countOf(name).onto(s.sums[name]), last)
+	s.SetFailures(name, s.countOf(name).onto(s.sums[name]), last)
 }

@@ -65,7 +65,7 @@ func (s *Shared) follow(key string, e stream.Entry) {
 	}
 	s.revs[key] = e.Revision
 	if name, err := control.FailedName(key); err == nil {
-		s.learnSum(name, e)
+		s.readSum(name, e)
 		return
 	}
 	name, err := control.BreakerName(key)
@@ -76,7 +76,7 @@ func (s *Shared) follow(key string, e stream.Entry) {
 		return
 	}
 	if !e.Exists {
-		s.LearnClosed(name)
+		s.SetClosed(name)
 		return
 	}
 	open, err := control.ParseOpenBreaker(e.Value)
@@ -92,7 +92,7 @@ func (s *Shared) follow(key string, e stream.Entry) {
 		}
 		left -= age
 	}
-	s.LearnOpen(name, left, open.Failures, open.Last)
+	s.SetOpen(name, left, open.Failures, open.Last)
 	s.on.Log.Warn("breaker_open", "breaker", name, "found_by", open.Host, "failures", open.Failures)
 }
 
@@ -149,7 +149,7 @@ func (s *Shared) Serve() (stop func(), err error) {
 		}
 		if request.Reset != "" {
 			s.forget(request.Reset)
-			s.LearnClosed(request.Reset)
+			s.SetClosed(request.Reset)
 		}
 		if body, err := json.Marshal(s.Infos()); err == nil {
 			reply(body)

@@ -7,11 +7,11 @@ import (
 
 // silence is how long after its last frame a worker counts as hung, and how many PINGs it got meanwhile.
 func silence(h Health) (took time.Duration, pings int) {
-	heard := true
+	received := true
 	for {
-		ping, lost := h.Tick(heard)
+		ping, lost := h.Tick(received)
 		took += h.Look
-		heard = false
+		received = false
 		if ping {
 			pings++
 		}
