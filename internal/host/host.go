@@ -1,6 +1,6 @@
-// Package host is the data plane: it owns partitions, keeps each session's jobs in order, runs them in the pool's workers
-// and commits their outcomes. Each of its parts is a package below it: ownership takes and gives back partitions, sessions and anonymous
-// serve jobs, driver carries out what the cores of package lifecycle decide, attempt runs a job in a worker. This package puts them
+// Package host is the data plane: it owns partitions, keeps each session's jobs in order, runs them in the pool's workers and commits
+// their outcomes. Its parts are the packages below it: ownership takes and gives back partitions, and sessions and anonymous serve jobs.
+// Package driver carries out what the cores of package lifecycle decide, and attempt runs a job in a worker. This package puts them
 // together and has what belongs to the host as a whole: its heartbeats, its metrics, its start and its end.
 //
 // It starts no Python (package pyproc does) and decides no assignment (package dispatch does).

@@ -112,8 +112,8 @@ func (w *sessionJournal) attemptLooked(c *Core, ev *Event) {
 	}
 }
 
-// writeFence comes before a job ends without an attempt of this epoch. A host that stood still finds its own attempt record as
-// it left it else, and starts what has its outcome by now: the record of the session is fenced, what a job does to the world is not.
+// writeFence comes before a job ends without an attempt of this epoch. Else a host that stood still finds its own attempt record as it
+// left it, and starts what has its outcome by now. The record of the session is fenced, what a job does to the world is not.
 func (w *sessionJournal) writeFence(c *Core, _ *Event) {
 	r := &c.session.record
 	if !w.may(c) {

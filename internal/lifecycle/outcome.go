@@ -48,8 +48,8 @@ func (e *ending) refuseSession(c *Core) {
 	e.carryOut(c)
 }
 
-// writeDeadLetter stores the dead letter. The broker stores one of two with the same id within its window; there may be an older
-// one of a job that is older, too: its record can have expired after the dead letter and before the result.
+// writeDeadLetter stores the dead letter. The broker stores one of two with the same id within its window. There may be an older one of a
+// job that is older, too: its record can have expired after the dead letter and before the result.
 func (e *ending) writeDeadLetter(c *Core, _ *Event) {
 	if e.doubt { // an anonymous job: if it has an outcome already, that one counts
 		c.request(Action{Kind: ReadResult, Job: c.cur.Job})

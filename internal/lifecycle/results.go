@@ -12,7 +12,7 @@ const (
 	attemptsTTL = jobs.QueueResultTTL
 	// patience is what is left of a retry's delay that is waited for here; for more the job goes back to the broker.
 	patience = time.Second
-	// anonymousBreakerPause is the shortest time for which a job is given back: with 10,000 of them waiting for a trial's end, the host
+	// anonymousBreakerPause is the shortest time for which a job is given back. With 10,000 of them waiting for a trial's end, the host
 	// has 2,000 a second to look at, for as long as the trial lasts.
 	anonymousBreakerPause = 5 * time.Second
 	// anonymousAlive is a quarter of the AckWait of the lanes' consumers.

@@ -1,6 +1,6 @@
-// Package mock is a pool of workers without Python, for tests of programs that use dspex: sessions, programs and conversations are
-// kept as Python workers keep them, and answers are made up, or come from a scenario. It has no language model and runs no code of a
-// user. Scenarios also apply to pools of Python workers: WithFaults.
+// Package mock is a pool of workers without Python, for tests of programs that use dspex. Sessions, programs and conversations are kept
+// as Python workers keep them, and answers are made up, or come from a scenario. It has no language model and runs no code of a user.
+// Scenarios also apply to pools of Python workers: WithFaults.
 package mock
 
 import (

@@ -1,5 +1,5 @@
-// Package quorum keeps a connection on a broker that has quorum. A broker that is cut off from its cluster still answers pings, so
-// its clients sit on it until the cut is over; this package leaves it for another broker of the cluster that was tried and serves.
+// Package quorum keeps a connection on a broker that has quorum. A broker that is cut off from its cluster still answers pings, so its
+// clients stay on it until the cut is over. This package leaves it for another broker of the cluster that was tried and serves.
 package quorum
 
 import (

@@ -1,6 +1,5 @@
-// Package stream is the one place that uses NATS: it makes the broker objects (Ensure), writes with acknowledgements by
-// callback (Writer), reads and writes the KV records with compare-and-set (Bucket) and takes over the consumer of a
-// partition (Partitions).
+// Package stream is the one place that uses NATS. It makes the broker objects (Ensure), writes with acknowledgements by callback
+// (Writer), reads and writes the KV records with compare-and-set (Bucket) and takes over the consumer of a partition (Claims).
 //
 // It has keys and bytes, and no notion of a job.
 package stream

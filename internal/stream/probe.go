@@ -106,7 +106,7 @@ func standOf(ctx context.Context, nc *nats.Conn, name string) (stand, error) {
 	return s, nil
 }
 
-// CheckQuorum checks whether the leader of the stream of jobs can store something: a leader that is cut off goes on answering for ten
+// CheckQuorum checks whether the leader of the stream of jobs can store something. A leader that is cut off goes on answering for ten
 // seconds, but reports since when it has had no contact with its replicas.
 func CheckQuorum(ctx context.Context, nc *nats.Conn) error {
 	_, err := link.Quorum(ctx, nc, Jobs)

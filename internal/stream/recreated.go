@@ -110,8 +110,8 @@ func create(ctx context.Context, js jetstream.JetStream, s Settings, missing []s
 const unseen = 1 << 24
 
 // beginning is the first sequence of what is made: 0, for the beginning, if no number was ever given out. Else it is the time in
-// microseconds, which no stream overtakes, and which is known when nobody keeps the lost store; it stays below 2^53, so
-// that every reader of JSON can represent it, until the year 2255. What is kept counts if a clock was set back.
+// microseconds, which no stream overtakes, and which is known when nobody keeps the lost store. It stays below 2^53, so that every reader
+// of JSON can represent it, until the year 2255. What is kept counts if a clock was set back.
 func beginning(now time.Time, remembered uint64) uint64 {
 	if remembered == 0 {
 		return 0

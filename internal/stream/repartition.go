@@ -132,10 +132,10 @@ const (
 	currentPause = 50 * time.Millisecond
 )
 
-// whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself
-// when it stores a message (nats-server 2.15.2): one that stores what came before the change after it has it under another subject
-// than the others, where no consumer finds it. A job that is stored in that very moment can still meet that. Only a stream of an earlier
-// release has so few shards in a cluster, and only once: docs/operations.md has what an operator does.
+// whenCurrent waits for a moment in which every replica has all of the stream. Each server of a cluster applies the transform itself when
+// it stores a message (nats-server 2.15.2). One that stores what came before the change after it has it under another subject than the
+// others, where no consumer finds it. A job that is stored in that very moment can still meet that. Only a stream of an earlier release
+// has so few shards in a cluster, and only once: docs/operations.md has what an operator does.
 func whenCurrent(ctx context.Context, js jetstream.JetStream, s jetstream.Stream) (jetstream.Stream, error) {
 	for end := time.Now().Add(currentWait); ; {
 		behind := allCurrent(s.CachedInfo().Cluster)

@@ -27,8 +27,8 @@ func (t token) end() int {
 	return t.next
 }
 
-// scan reads the head at b[i:]. A kind other than End and Invalid promises that the contents of a str or bin are all
-// there, and that b has a byte for each entry of an array and two for each entry of a map.
+// scan reads the head at b[i:]. A kind other than End and Invalid promises that the contents of a str or bin are all there. It also
+// promises that b has a byte for each entry of an array and two for each entry of a map.
 func scan(b []byte, i int) token {
 	if i >= len(b) {
 		return token{}

@@ -1,5 +1,5 @@
-// Package intake bounds what a dispatcher holds of requests. One that is beyond the bound is refused at once, without being read: so
-// the connection is always emptied sooner than a crowd can fill it, and the broker, which drops connections that read too slowly, drops no
+// Package intake bounds what a dispatcher holds of requests. One that is beyond the bound is refused at once, without being read. So the
+// connection is always emptied sooner than a crowd can fill it, and the broker, which drops connections that read too slowly, drops no
 // dispatcher.
 package intake
 
