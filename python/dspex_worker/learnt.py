@@ -1,7 +1,7 @@
 """What a program has learnt, in the form in which DSPy saves it (`module.save("state.json")`): demos and instructions by predictor.
 
-Only these are taken. A state comes from a request: nothing in it may become an attribute, a class, an address or code, so that all
-else that DSPy writes there is dropped, and what DSPy does not write is refused.
+Only these are taken. A state comes from a request. Nothing in it may become an attribute, a class, an address or code, so that
+all else that DSPy writes there is dropped, and what DSPy does not write is refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Threads that user code starts serve the job that started them.
 
-In a script of one's own the settings of a process are there in every thread. In a worker they are a job's, so a thread has to
-get them from whoever starts it; and what is handed to a pool of threads takes them along, since the pool may be older than
-the job. Only the variables named here travel: other context variables start empty in a thread, as ever.
+In a script of one's own the settings of a process are there in every thread. In a worker they are a job's, so a thread has to get
+them from the thread that starts it. What is handed to a pool of threads takes them along, since the pool may be older than the
+job. Only the variables named here travel: other context variables start empty in a thread, as ever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What this process keeps itself from before it imports any code of a user, for ever and for all that it starts.
 
-The host chooses the level and reports in DSPEX_SANDBOX what goes with it (contract/frame.md). A zygote enters before the operator's
-modules are imported; each worker that it forks enters once more, and is then alone: Landlock lets no process look at, or signal, one
-that is not in its own domain. A restriction that cannot be put on ends the start.
+The host chooses the level and reports in DSPEX_SANDBOX what goes with it (contract/frame.md). A zygote enters before the
+operator's modules are imported. Each worker that it forks enters once more, and is then alone: Landlock lets no process look at,
+or signal, one that is not in its own domain. A restriction that cannot be put on ends the start.
 """
 
 from __future__ import annotations

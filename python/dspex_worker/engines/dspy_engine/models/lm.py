@@ -1,7 +1,7 @@
 """Language models: one DSPy LM for each profile, with its own connections and its own key.
 
-A profile's engine is made here and handed to DSPy ready: what DSPy would choose itself limits a process to 100
-connections, never closes them, and turns to litellm for any setting that it does not know.
+A profile's engine is made here and handed to DSPy ready. What DSPy would choose itself limits a process to 100 connections, never
+closes them, and turns to litellm for any setting that it does not know.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """HTTP to language models: DSPy's transport with less work for each request on a connection that is open.
 
 DSPy's takes a task and a timer for each step, checks headers byte by byte, reads the environment for proxies with each request,
-and takes connections above descriptor 1,023 for stale. How a connection is opened (TLS, proxies, tunnels, the sandbox's way through
-the host) and how an answer is parsed stay DSPy's; what runs on it is one asyncio protocol, one write, and one timer for each wait.
+and takes connections above descriptor 1,023 for stale. How a connection is opened (TLS, proxies, tunnels, the sandbox's way
+through the host) and how an answer is parsed stay DSPy's. What runs on it is one asyncio protocol, one write, and one timer for
+each wait.
 """
 
 from __future__ import annotations
