@@ -17,7 +17,7 @@ var arrows = map[string][]string{
 	"cmd/dspex/internal/demo":       {"", "cmd/dspex/internal/cli", "internal/contract", "internal/devserver"},
 	"cmd/dspex/internal/doctor":     {"", "cmd/dspex/internal/cli", "internal/config", "internal/contract", "internal/daemon", "internal/link", "internal/lm", "internal/pyenv", "internal/stream"},
 	"cmd/dspex/internal/gatewaycmd": {"", "cmd/dspex/internal/cli", "internal/config", "internal/daemon", "internal/gateway", "internal/gateway/mcptools", "internal/link", "internal/logfeed", "internal/tokens", "internal/tracing"},
-	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/control", "internal/daemon", "internal/devserver", "internal/echolm", "internal/gateway", "internal/logfeed", "internal/pyenv", "internal/tracing"},
+	"cmd/dspex/internal/local":      {"", "cmd/dspex/internal/cli", "internal/config", "internal/control", "internal/daemon", "internal/devserver", "internal/dispatch", "internal/echolm", "internal/gateway", "internal/logfeed", "internal/pyenv", "internal/tokens", "internal/tracing"},
 	"cmd/dspex/internal/top":        {"", "cmd/dspex/internal/cli", "internal/insight"},
 	"cmd/dspex/internal/ops":        {"", "cmd/dspex/internal/cli", "internal/backup", "internal/daemon", "internal/insight", "internal/tenants"},
 	"cmd/worker-host":               {"internal/breaker", "internal/clock", "internal/config", "internal/control", "internal/daemon", "internal/fair", "internal/host", "internal/host/workers", "internal/jobs", "internal/lm", "internal/mock", "internal/pyenv", "internal/pyproc", "internal/sandbox", "internal/wire"},

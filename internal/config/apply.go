@@ -151,7 +151,7 @@ func (f *File) Locate(err error) error {
 			continue
 		}
 		s := f.Settings[at]
-		lines[i] = Problem{f.Path, f.innermost(s, rest), s.Key + strings.TrimPrefix(name, strings.TrimSuffix(name, ":")) + " " + rest}.Error()
+		lines[i] = f.About(s, rest, s.Key+strings.TrimPrefix(name, strings.TrimSuffix(name, ":"))+" "+rest).Error()
 	}
 	if located := strings.Join(lines, "\n"); located != err.Error() {
 		return errors.New(located)

@@ -364,6 +364,30 @@ func TestAFaultInsideAMapHasThePlaceOfItsKey(t *testing.T) {
 	}
 }
 
+func TestAFaultOfANamedFileHasItsPlaceThere(t *testing.T) {
+	dir := t.TempDir()
+	named := filepath.Join(dir, "named.json")
+	settings := filepath.Join(dir, "dspex.yaml")
+	f, err := Parse(settings, []byte("slots: 8\nlm: "+named+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(what string) string { return f.About(f.Settings[1], what, what).Error() }
+	if got, want := at("gone"), settings+":2:1: gone"; got != want {
+		t.Errorf("of a file that is not there: must be %s, got %s", want, got)
+	}
+	for text, want := range map[string]string{
+		"{\n  \"profiles\": {\n    \"fast\": {\"model\": 1}}}": ":3:14: fast: model", "{\"profiles\": {\n  x}}": ":2:3: fast: model", "{\"profiles\": {": ":1:14: fast: model", "": ":1:1: fast: model", "[]": ":1:1: fast: model",
+	} {
+		if err := os.WriteFile(named, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := at("fast: model"); got != named+want {
+			t.Errorf("%q: must be %s, got %s", text, named+want, got)
+		}
+	}
+}
+
 func TestWhatIsWrongWithAFlagHasThePlaceOfItsSetting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dspex.yaml")
 	if err := os.WriteFile(path, []byte("slots: 5\npool_size: 200\noverflow: 99\n"), 0o600); err != nil {

@@ -58,13 +58,13 @@ func CheckFile(path string) (*config.File, error) {
 	}
 	none := func(string) string { return "" }
 	f, wrong := config.Set(flags, none, ".")
-	return f, errors.Join(wrong, f.Locate(d.check(none)))
+	return f, errors.Join(wrong, f.Locate(d.check(none)), checkNamed(f))
 }
 
 func configCheck(a *cli.App) *cobra.Command {
 	return &cobra.Command{
 		Use: "check [FILE]", Short: "List all errors of the file", Args: cobra.MaximumNArgs(1),
-		Long: "List all errors of the file with line and column.\n\nExit status: 0 nothing is wrong; 1 something is, or there is no file.",
+		Long: "List all errors of the file, and of the files that it names, with line and column.\n\nExit status: 0 nothing is wrong; 1 something is, or there is no file.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := readFile(a, strings.Join(args, ""), CheckFile)
 			if err != nil {
