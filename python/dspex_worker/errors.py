@@ -123,7 +123,7 @@ class WorkerError(Exception):
     def __str__(self) -> str:
         return text_of(self.message)
 
-    def told(self) -> tuple[str, str, str, dict[str, Any]]:
+    def fields(self) -> tuple[str, str, str, dict[str, Any]]:
         """Category, code, message and detail of the ERROR frame. Whatever was assigned since the start is read once, and guarded."""
         category, code = attribute(self, "category", str), attribute(self, "code", str)
         known = category_of(category or "")

@@ -144,8 +144,8 @@ class UserCommand:
         """The arguments as an error lists them."""
         if self.known is None:
             return "any arguments" + (f", among them {', '.join(sorted(self.required))}" if self.required else "")
-        told = [f"{name}{'' if name in self.required else '?'}: {spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
-        return ", ".join(told) or "no arguments"
+        listed = [f"{name}{'' if name in self.required else '?'}: {spell(self.hints.get(name, Any))}" for name in sorted(self.known)]
+        return ", ".join(listed) or "no arguments"
 
 
 @dataclass

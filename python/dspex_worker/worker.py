@@ -262,7 +262,7 @@ def check_temperature(value: Any, refuse: Callable[[str, str, str], WorkerError]
 
 def error_body(error: WorkerError, max_frame: int, call: Call | None = None) -> bytes:
     """The body of an ERROR; what does not fit is left out, the error itself never is."""
-    *head, detail = error.told()
+    *head, detail = error.fields()
     if call is not None:
         if call.usage:
             detail.setdefault("usage", call.usage)

@@ -119,8 +119,8 @@ class _Zygote:
     def _on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers:
             self._end()
-        for pid, told in self._workers.items():
-            ended = None if told else os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        for pid, reported in self._workers.items():
+            ended = None if reported else os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None:
                 self._workers[pid] = True
                 self._keeper.ended(self._nonces.pop(pid))

@@ -121,4 +121,4 @@ def test_a_category_may_be_given_with_and_without_its_ending() -> None:
 def test_a_category_that_is_assigned_may_lack_its_ending(category: str) -> None:
     error = WorkerError("python", "some_code", "text")
     error.category = category
-    assert error.told()[:2] == ("resource_error", "some_code")
+    assert error.fields()[:2] == ("resource_error", "some_code")

@@ -32,9 +32,9 @@ def execute_imported(call: Call, program: UserProgram, given: dict[str, Any]) ->
     def finish(outcome: Outcome) -> dict[str, Any]:
         call.usage = outcome.usage or call.usage
         if history is not None and call.state is not None:
-            asked = {name: value for name, value in given.items() if name != history}
+            turn = {name: value for name, value in given.items() if name != history}
             kept = call.worker.config
-            call.state = call.state.with_turn(asked, outcome.outputs, kept.history_turns, kept.history_bytes)
+            call.state = call.state.with_turn(turn, outcome.outputs, kept.history_turns, kept.history_bytes)
         program.execution_count += 1
         program.last_executed = now_text()
         return executed(program.id, outcome, begun)

@@ -18,8 +18,8 @@ def predict(call: Call) -> Any:
     program = _asked(call)
     inputs = checked(call, program, call.args, "args")
     own_history = program.signature.has_history
-    told = call.state.history if call.state is not None and own_history not in inputs else []
-    context = call.context(told)
+    past = call.state.history if call.state is not None and own_history not in inputs else []
+    context = call.context(past)
 
     def finish(outcome: Outcome) -> dict[str, Any]:
         call.usage = outcome.usage or call.usage

@@ -48,7 +48,7 @@ def read_signature(module: Any, inputs: UserCommand | None) -> dict[str, Any] | 
     if inputs is None:
         return None
     of_dspy = _signature(module) if _is_dspys_own(module) else None
-    told = of_dspy.input_fields if of_dspy is not None else {}
+    declared = of_dspy.input_fields if of_dspy is not None else {}
     text = of_dspy.instructions if of_dspy is not None else (type(module).__doc__ or "")
     return {
         "name": getattr(of_dspy, "__name__", type(module).__name__),
@@ -57,7 +57,7 @@ def read_signature(module: Any, inputs: UserCommand | None) -> dict[str, Any] | 
             {
                 "name": name,
                 "type": _type(inputs.hints.get(name, Any)),
-                "description": _described(told.get(name), name),
+                "description": _described(declared.get(name), name),
                 "required": name in inputs.required,
             }
             for name in _ordered(inputs)

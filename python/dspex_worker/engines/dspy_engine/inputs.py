@@ -58,11 +58,11 @@ def _build(hint: Any) -> Any:
 
 def _rule(error: pydantic.ValidationError) -> str:
     """The rules that are broken and where, never the values."""
-    told = []
+    problems = []
     for found in error.errors(include_url=False, include_context=False, include_input=False)[:4]:
         place = ".".join(str(step) for step in found["loc"])
-        told.append(f"{place}: {found['msg']}" if place else found["msg"])
-    return "; ".join(told)[:SAID]
+        problems.append(f"{place}: {found['msg']}" if place else found["msg"])
+    return "; ".join(problems)[:SAID]
 
 
 def _from_json(hint: Any) -> Any:

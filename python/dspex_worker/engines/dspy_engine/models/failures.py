@@ -167,8 +167,8 @@ def _unreadable(error: Any, temperature: float | None, cut: bool) -> WorkerError
     wanted = list(error.signature.output_fields)
     there = list(error.parsed_result or ()) if isinstance(error.parsed_result, Mapping) else []
     # The first of the two answers, in the form that was requested first, may have been nearer.
-    told = [cause for cause in causes(error) if isinstance(cause, ex.AdapterParseError)]
-    broken = next((found for cause in told if (found := _BROKEN.match(text_of(cause))) is not None), None)
+    parse_errors = [cause for cause in causes(error) if isinstance(cause, ex.AdapterParseError)]
+    broken = next((found for cause in parse_errors if (found := _BROKEN.match(text_of(cause))) is not None), None)
     if broken is not None:
         rule = _rule(error)
         message = f"the model's answer breaks the rule of the output {broken.group(1)[:64]}{': ' + rule if rule else ''}"
