@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -289,4 +290,89 @@ func receiver(d *ast.FuncDecl) string {
 		return name.Name + "."
 	}
 	return ""
+}
+
+var (
+	code       = regexp.MustCompile("`([^`]+)`")
+	fenced     = regexp.MustCompile("(?s)```.*?```")
+	filePath   = regexp.MustCompile(`^[\w./-]+\.(?:go|py|md|conf|txt|proto|sh)$`)
+	dirPath    = regexp.MustCompile(`^(?:internal|cmd|contract|docs|test|python|dispatch|host|lifecycle)/[\w./-]+$`)
+	identifier = regexp.MustCompile(`^(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w+(?:\(\))?$`)
+)
+
+// TestPagesAboutTheCodeNameWhatIsThere: files, folders and names of the rulebook and the tour stand in the code, under that name.
+func TestPagesAboutTheCodeNameWhatIsThere(t *testing.T) {
+	texts := programtest.Sources(t, "..", ".go", ".py", ".md", ".conf", ".txt")
+	words := map[string]bool{}
+	paths := map[string]bool{}
+	for path, text := range texts {
+		for p := path; p != "."; p = filepath.Dir(p) {
+			paths[p] = true
+		}
+		if !strings.HasSuffix(path, ".md") || strings.HasPrefix(path, "contract/") {
+			for _, w := range regexp.MustCompile(`\w+`).FindAllString(text, -1) {
+				words[w] = true
+			}
+		}
+	}
+	there := func(path string) bool {
+		path = strings.TrimSuffix(path, "/")
+		return slices.ContainsFunc([]string{path, "internal/" + path, "docs/" + path}, func(p string) bool { return paths[p] })
+	}
+	checked := 0
+	for _, page := range []string{rulebook, "docs/tour.md"} {
+		for _, m := range code.FindAllStringSubmatch(fenced.ReplaceAllString(texts[page], ""), -1) {
+			span := m[1]
+			switch {
+			case filePath.MatchString(span) && strings.Contains(span, "/"):
+				checked++
+				if !there(span) {
+					t.Errorf("%s names the file %s, which is not there", page, span)
+				}
+			case filePath.MatchString(span):
+				checked++
+				if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(p string) bool { return filepath.Base(p) == span }) {
+					t.Errorf("%s names the file %s, which is not there", page, span)
+				}
+			case dirPath.MatchString(span):
+				checked++
+				if !there(span) {
+					t.Errorf("%s names the package %s, which is not there", page, span)
+				}
+			case identifier.MatchString(span):
+				for part := range strings.SplitSeq(strings.TrimSuffix(span, "()"), ".") {
+					checked++
+					if !words[part] {
+						t.Errorf("%s names %s, which is not in the code", page, span)
+					}
+				}
+			}
+		}
+	}
+	if checked < 300 {
+		t.Errorf("found %d names, expected at least 300: do the patterns still fit?", checked)
+	}
+}
+
+var named = regexp.MustCompile("`(\\w+)`\\s+(?:in|of)\\s+`((?:internal|cmd|python)/[\\w./-]+\\.(?:go|py)|[\\w]+\\.go)`")
+
+// TestAFunctionOfAPageIsInTheFileThatThePageNames: "`Settle` in `internal/jobs/settle.go`".
+func TestAFunctionOfAPageIsInTheFileThatThePageNames(t *testing.T) {
+	texts := programtest.Sources(t, "..", ".go", ".py", ".md")
+	found := 0
+	for path, page := range texts {
+		if !strings.HasPrefix(path, "docs/") || !strings.HasSuffix(path, ".md") {
+			continue
+		}
+		for _, m := range named.FindAllStringSubmatch(page, -1) {
+			found++
+			declared := regexp.MustCompile(`(?m)^(?:func (?:\([^)]*\) )?|type |var |const |\t|def |class |    def )` + m[1] + `\b`)
+			if !declared.MatchString(texts[m[2]]) {
+				t.Errorf("%s: %s is not in %s", path, m[1], m[2])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("found %d functions with their files, expected at least 20: does the pattern still fit?", found)
+	}
 }
