@@ -7,6 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/dspex/dspex/cmd/dspex/internal/cli"
 	"github.com/dspex/dspex/internal/daemon"
@@ -45,6 +49,76 @@ func TestTheGatewayReadsTheFileOfSettings(t *testing.T) {
 	for _, want := range []string{file + ":2:3: gateway.listen must be an address of the loopback interface", file + ":3:17: gateway.max_requests must be 1 to", "did you mean gateway.tls_cert?"} {
 		if status != daemon.ExitUsage || !strings.Contains(out.String(), want) {
 			t.Errorf("status %d, no %q in\n%s", status, want, out.String())
+		}
+	}
+}
+
+// until waits for something that comes by itself.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(time.Minute); !is(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatal("there must be " + what)
+		}
+	}
+}
+
+// TestAGatewayOutlivesTheRotationOfItsPassword: the broker gets another one first, the gateway's file later.
+func TestAGatewayOutlivesTheRotationOfItsPassword(t *testing.T) {
+	var options *server.Options
+	broker := natstest.Run(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "fake", Password: "fake"}, {Username: "gw", Password: "first"}}
+		options = o
+	})
+	nc, err := nats.Connect(broker.ClientURL(), nats.UserInfo("fake", "fake"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := natstest.NewFake(t.Context(), nc); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file, password := filepath.Join(dir, "dspex.yaml"), filepath.Join(dir, "password")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(password, "first\n")
+	write(file, "server: "+broker.ClientURL()+"\nuser: gw\npassword_file: "+password+"\ngateway:\n  listen: 127.0.0.1:0\n")
+	url, log, end := serving(t, "gateway", "--config", file)
+	defer end()
+	status := func() int {
+		answer, err := http.Get(url + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if got := status(); got != http.StatusOK {
+		t.Fatalf("before: %d", got)
+	}
+	options = options.Clone()
+	options.Users = []*server.User{{Username: "fake", Password: "fake"}, {Username: "gw", Password: "second"}}
+	if err := broker.ReloadOptions(options); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "several refusals", func() bool { return strings.Count(log.String(), "msg=broker_error") > 4 }) // two of them end a connection for good by default
+	if got := status(); got != http.StatusServiceUnavailable {
+		t.Errorf("with the earlier password: %d", got)
+	}
+	write(password, "second\n")
+	until(t, "a gateway that is ready", func() bool { return status() == http.StatusOK })
+	for _, want := range []string{"msg=broker_away", "msg=broker_back"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, log.String())
 		}
 	}
 }

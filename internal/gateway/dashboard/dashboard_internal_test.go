@@ -175,6 +175,10 @@ func TestTheSentenceIsWhatMattersMost(t *testing.T) {
 			}
 		})
 	}
+	leads := dspex.Health{Status: dspex.HealthDegraded, Reasons: []string{"a partition has no live owner", "the dispatcher d1 leads but assigns nothing"}}
+	if s := headlineOf(insight.Sample{Health: leads, Hosts: dspex.Hosts{Unassigned: 64, Partitions: 64}}, true, &series{}); s.advice != "The dispatcher d1 leads but assigns nothing." {
+		t.Errorf("a leader that assigns nothing must be named, got %+v", s)
+	}
 	if s := headlineOf(insight.Sample{Health: healthy}, true, &series{busy: []float64{8}, capacity: []float64{8}, working: []float64{30}}); s.level != warning || !strings.Contains(s.text, "All 8 slots are busy") {
 		t.Errorf("full: %+v", s)
 	}

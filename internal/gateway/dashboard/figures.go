@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/insight"
@@ -78,7 +79,7 @@ func headlineOf(now insight.Sample, known bool, s *series) headline {
 			"It lets a trial through in " + insight.Span(b.RetryIn) + ". Breakers can be reset on their page."}
 	}
 	if now.Err == nil && now.Hosts.Unassigned > 0 {
-		return headline{bad, status, fmt.Sprintf("%d of %d partitions have no owner: their sessions wait.", now.Hosts.Unassigned, now.Hosts.Partitions), "Hosts take them over within seconds. If not, too few hosts are alive."}
+		return headline{bad, status, fmt.Sprintf("%d of %d partitions have no owner: their sessions wait.", now.Hosts.Unassigned, now.Hosts.Partitions), unassigned(now.Health.Reasons)}
 	}
 	if now.Health.Status != dspex.HealthHealthy && len(now.Health.Reasons) > 0 {
 		return headline{warning, status, capital(now.Health.Reasons[0]) + ".", more(len(now.Health.Reasons) - 1)}
@@ -90,6 +91,16 @@ func headlineOf(now insight.Sample, known bool, s *series) headline {
 		return headline{warning, status, fmt.Sprintf("All %.0f slots are busy, and %.0f sessions have work.", full, lastOf(s.working)), "More workers or hosts add slots."}
 	}
 	return headline{good, status, "Everything works: jobs run, and nothing holds them.", ""}
+}
+
+// unassigned is what is known about partitions without owner: another reason than this, if there is one.
+func unassigned(reasons []string) string {
+	for _, reason := range reasons {
+		if strings.Contains(reason, "assigns nothing") {
+			return capital(reason) + "."
+		}
+	}
+	return "Hosts take them over within seconds. If not, too few hosts are alive."
 }
 
 func sick(err error) headline {

@@ -141,7 +141,8 @@ func FirstOf(texts ...string) string {
 // surrounding is what the variables of the nats command line set when no context is named.
 func (a *App) surrounding() *natsContext {
 	return &natsContext{
-		name: "of the environment", User: a.Env("NATS_USER"), Password: a.Env("NATS_PASSWORD"), Creds: a.Env("NATS_CREDS"), NKey: a.Env("NATS_NKEY"),
+		name: "of the environment", again: func() (string, error) { return a.Env("NATS_PASSWORD"), nil },
+		User: a.Env("NATS_USER"), Password: a.Env("NATS_PASSWORD"), Creds: a.Env("NATS_CREDS"), NKey: a.Env("NATS_NKEY"),
 		Cert: a.Env("NATS_CERT"), Key: a.Env("NATS_KEY"), CA: a.Env("NATS_CA"), InboxPrefix: a.Env("NATS_INBOX_PREFIX"),
 	}
 }

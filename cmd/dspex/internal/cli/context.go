@@ -17,7 +17,8 @@ import (
 // natsContext is a context of the nats command line: a JSON file of its own. The library that reads them all brings an
 // expression language along; these few fields do not need it.
 type natsContext struct {
-	name string
+	name  string
+	again func() (password string, err error) // reads it again; nil: it stays
 
 	URL         string `json:"url"`
 	Token       string `json:"token"`
@@ -59,6 +60,13 @@ func readContext(env func(string) string, name string) (*natsContext, error) {
 	if err := json.Unmarshal(text, c); err != nil {
 		return nil, Usage("the context %q is not the expected JSON: %v", name, err)
 	}
+	c.again = func() (string, error) {
+		now, err := readContext(env, name)
+		if err != nil {
+			return "", err
+		}
+		return now.Password, nil
+	}
 	return c, c.check()
 }
 
@@ -77,6 +85,18 @@ func (c *natsContext) check() error {
 	return nil
 }
 
+// password is the one that there is now: it may be replaced while a connection lasts.
+func (c *natsContext) password() string {
+	if c.again == nil {
+		return c.Password
+	}
+	now, err := c.again()
+	if err != nil {
+		return c.Password
+	}
+	return now
+}
+
 func (c *natsContext) options(env func(string) string) ([]nats.Option, error) {
 	path := func(p string) string {
 		if rest, ok := strings.CutPrefix(p, "~/"); ok {
@@ -87,7 +107,7 @@ func (c *natsContext) options(env func(string) string) ([]nats.Option, error) {
 	var options []nats.Option
 	switch {
 	case c.User != "":
-		options = append(options, nats.UserInfo(c.User, c.Password))
+		options = append(options, nats.UserInfoHandler(func() (string, string) { return c.User, c.password() }))
 	case c.Creds != "":
 		options = append(options, nats.UserCredentials(path(c.Creds)))
 	case c.NKey != "":

@@ -79,7 +79,7 @@ func (d *doctor) user(ctx context.Context, nc *nats.Conn) {
 		err = errors.New("the broker's answer has none")
 	}
 	if err != nil {
-		d.add("permissions", Note, "the user needs $SYS.REQ.USER.INFO, as nats.conf has it; what is denied below is listed as such", "those of this user are not known: %v", reason(ctx, err))
+		d.add("user", Note, "the user needs $SYS.REQ.USER.INFO, as nats.conf has it; what is denied below is listed as such", "those of this user are not known: %v", reason(ctx, err))
 		return
 	}
 	d.may(info)
@@ -87,7 +87,7 @@ func (d *doctor) user(ctx context.Context, nc *nats.Conn) {
 
 // may lists what the user may do, and what not.
 func (d *doctor) may(info userInfo) {
-	const check = "permissions"
+	const check = "user"
 	who, account := cli.FirstOf(info.Data.User, "this user"), cli.FirstOf(info.Data.AccountName, info.Data.Account)
 	if info.Data.Permissions == nil {
 		d.fine(check, "%s may do everything in the account %s", who, account)

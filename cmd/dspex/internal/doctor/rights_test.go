@@ -33,7 +33,7 @@ func TestWhatAUserMayDoIsShown(t *testing.T) {
 		"silent":  {Note, `not known: permission denied: Publish to "` + info + `"`},
 	} {
 		d, nc := connected(t, s, user)
-		if d.user(t.Context(), nc); !has(d, "permissions", of.level, of.part) {
+		if d.user(t.Context(), nc); !has(d, "user", of.level, of.part) {
 			t.Errorf("%s: want %s %q, got %+v", user, of.level, of.part, d.findings)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -116,7 +117,14 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 	log := slog.New(feed.Handler(slog.NewTextHandler(a.Err, nil)))
 	cfg.Log, cfg.Tenants = log, map[string]*dspex.Client{}
 	trouble := func(err error) { log.Error("broker_error", "error", err) }
-	client, err := a.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent))
+	lasting := dspex.WithNATS(nats.IgnoreAuthErrorAbort(), // refused credentials may be in the middle of a rotation
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // without an error it was closed here
+				log.Warn("broker_away", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("broker_back", "server", nc.ConnectedUrlRedacted()) }))
+	client, err := a.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent), lasting)
 	if err != nil {
 		return err
 	}
@@ -125,7 +133,7 @@ func serve(ctx context.Context, a *cli.App, cfg gateway.Config, tenants []string
 		name, context, _ := strings.Cut(t, "=")
 		of := *a
 		of.Server, of.Context = "", context
-		c, err := of.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent))
+		c, err := of.Connect(ctx, "gateway", trouble, dspex.WithPropagator(gateway.Traceparent), lasting)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func connectForLog(a *cli.App, denied func(), log *slog.Logger) (*nats.Conn, err
 		return nil, err
 	}
 	options = append(options, link.ConnectOptions("dspex gateway log")...)
-	return nats.Connect(address, append(options, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	return nats.Connect(address, append(options, nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		if errors.Is(err, nats.ErrPermissionViolation) {
 			log.Info("log_not_shown", "hint", "`dspex logs` shows the gateway's log if its user is an operator")
 			denied()
