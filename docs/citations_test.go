@@ -201,11 +201,12 @@ func parts(text string) map[string]string {
 }
 
 var (
-	goMethod = regexp.MustCompile(`\bc\.((?:\w+\(\)\.)?\w+)\(`)
-	goName   = regexp.MustCompile(`\bdspex\.([A-Z]\w*)`)
-	flagName = regexp.MustCompile("`(worker-host|dispatcher|dspex [a-z]+) (--[a-z-]+)")
-	subject  = regexp.MustCompile("`(dspex\\.rpc\\.[a-z.]+[a-z])")
-	metric   = regexp.MustCompile("`(dspex_[a-z_]+)`")
+	goMethod   = regexp.MustCompile(`\bc\.((?:\w+\(\)\.)?\w+)\(`)
+	goName     = regexp.MustCompile(`\bdspex\.([A-Z]\w*)`)
+	flagName   = regexp.MustCompile("`(worker-host|dispatcher|dspex [a-z]+) (--[a-z-]+)")
+	optionName = regexp.MustCompile("(?:`|dspex bench | )(--[a-z-]+)")
+	subject    = regexp.MustCompile("`(dspex\\.rpc\\.[a-z.]+[a-z])")
+	metric     = regexp.MustCompile("`(dspex_[a-z_]+)`")
 )
 
 // TestMigrationNamesWhatIsThere: every method and name of the Go client, flag, subject, metric and test of the page.
@@ -213,6 +214,12 @@ func TestMigrationNamesWhatIsThere(t *testing.T) {
 	texts := programtest.Sources(t, "..", ".go", ".md")
 	page := texts["docs/migration.md"]
 	exported := exportedNames(t)
+	tests := map[string]bool{}
+	for path, text := range texts {
+		for _, m := range testFunc.FindAllStringSubmatch(text, -1) {
+			tests[m[1]] = tests[m[1]] || strings.HasSuffix(path, "_test.go")
+		}
+	}
 	each := func(what string, pattern *regexp.Regexp, there func(m []string) bool) {
 		t.Helper()
 		found := pattern.FindAllStringSubmatch(page, -1)
@@ -233,6 +240,11 @@ func TestMigrationNamesWhatIsThere(t *testing.T) {
 		_, part, _ := strings.Cut(texts["docs/config.md"], "# "+m[1]+"\n")
 		return strings.Contains(part, "`"+m[2]+"`")
 	})
+	flags := texts["docs/config.md"] + texts["cmd/dspex/internal/calls/bench.go"] + texts["internal/daemon/daemon.go"]
+	each("option", optionName, func(m []string) bool {
+		return strings.Contains(flags, "`"+m[1]+"`") || strings.Contains(flags, `"`+strings.TrimPrefix(m[1], "--")+`"`)
+	})
+	each("test", testName, func(m []string) bool { return tests[m[1]] })
 	contract := ""
 	for path, text := range texts {
 		if strings.HasPrefix(path, "contract/") {
