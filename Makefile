@@ -106,8 +106,9 @@ sim: ## faults in fake time: SEEDS=10000 scenarios, FROM=1, one process a core; 
 	go test -c -o bin/sim.test ./test/sim
 	cd test/sim && $(CURDIR)/bin/sim.test -test.run '^TestEveryPromiseHoldsUnderFaults$$' -test.timeout 0 -seeds $(SEEDS) -from $(FROM) -shards -1
 
+mutants: export MUTANT := $(MUTANT)
 mutants: ## the simulation must object to every rule that is left out: MUTANT="a name", or all
-	go test ./test/mutants -v -timeout 0 -mutant '$(MUTANT)'
+	go test ./test/mutants -v -timeout 0 -mutant "$$MUTANT"
 
 chaos: ## three real brokers with accounts, dispatchers, hosts and two tenants: all are killed, stopped, cut off; FOR=10m SEED=1
 	go test -tags chaos -c -o bin/chaos.test ./test/chaos
