@@ -31,7 +31,7 @@ func (g *Gateway) Handler(registry *prometheus.Registry) http.Handler {
 	if models == nil {
 		models = func() []string { return g.cfg.Models }
 	}
-	(&openai.Server{Who: asked, Left: g.cancelLeft, Models: models}).Declare(mux)
+	(&openai.Server{Who: callerOf, Left: g.cancelLeft, Models: models}).Declare(mux)
 	mux.Handle("/mcp", mcptools.Handler(g.toolsOf, apiVersion, g.cfg.MaxBody))
 	g.board.Declare(mux)
 	mux.HandleFunc("GET /{$}", entry)
@@ -96,8 +96,8 @@ func New(client *dspex.Client, cfg Config, registry *prometheus.Registry) (*Gate
 	return g, g.metrics.register(registry)
 }
 
-// asked is the caller in the form of the endpoints of OpenAI's protocol.
-func asked(ctx context.Context) openai.Caller {
+// callerOf is the caller in the form of the endpoints of OpenAI's protocol.
+func callerOf(ctx context.Context) openai.Caller {
 	c := who(ctx)
 	return openai.Caller{Client: c.client, Prefix: c.prefix}
 }

@@ -56,7 +56,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "Read only", "The token may not do this: it needs the role operate.")
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), 6*askTime)
+	ctx, cancel := context.WithTimeout(r.Context(), 6*requestTime)
 	defer cancel()
 	back, err := a.do(ctx, sc, r.PostForm)
 	if err != nil {

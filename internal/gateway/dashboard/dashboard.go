@@ -63,7 +63,7 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-const askTime = 5 * time.Second // of one request to the service
+const requestTime = 5 * time.Second // of one request to the service
 
 // scopeOf is what the sender of a request sees.
 func (s *Server) scopeOf(r *http.Request) (scope, error) {
@@ -98,7 +98,7 @@ func (s *Server) servesSeveral(ctx context.Context, c *dspex.Client) (bool, erro
 	if known {
 		return several, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	stats, err := c.Stats(ctx)
 	if err != nil {

@@ -30,12 +30,12 @@ var categories = []string{
 func (s *Server) deadLetters(ctx context.Context, r *http.Request, sc scope) (any, error) {
 	q := r.URL.Query()
 	f := deadLetterFilter{q.Get("session"), q.Get("category"), q.Get("code"), q.Get("replayed")}
-	ask := dspex.DeadLetterFilter{Session: f.Session, Category: dspex.ErrorCategory(f.Category), Code: f.Code, Limit: pageSize}
+	filter := dspex.DeadLetterFilter{Session: f.Session, Category: dspex.ErrorCategory(f.Category), Code: f.Code, Limit: pageSize}
 	if f.Replayed != "" {
 		replayed := f.Replayed == "yes"
-		ask.Replayed = &replayed
+		filter.Replayed = &replayed
 	}
-	page, err := sc.client.Admin().DeadLettersPage(ctx, ask, q.Get("cursor"))
+	page, err := sc.client.Admin().DeadLettersPage(ctx, filter, q.Get("cursor"))
 	if err != nil {
 		return nil, err
 	}

@@ -14,9 +14,9 @@ import (
 func figures(w *watch) *live {
 	l := &live{Text: map[string]string{}, Path: map[string]string{}, State: map[string]string{}}
 	now, ok := w.seen.Last()
-	says := headlineOf(now, ok, &w.series)
-	l.Text["status"], l.State["status"] = says.status, says.level
-	l.Text["sentence"], l.Text["advice"], l.State["sentence"] = says.text, says.advice, says.level
+	top := headlineOf(now, ok, &w.series)
+	l.Text["status"], l.State["status"] = top.status, top.level
+	l.Text["sentence"], l.Text["advice"], l.State["sentence"] = top.text, top.advice, top.level
 	stats := now.Health.Stats
 	l.Text["workers"] = fmt.Sprintf("%d of %d", stats.ActiveWorkers, stats.PoolSize)
 	l.Text["sessions"], l.Text["total"], l.Text["failed"] = count(int64(stats.ActiveSessions)), count(stats.TotalRequests), count(stats.TotalErrors)

@@ -85,7 +85,7 @@ func (t *logTail) follow(ctx context.Context, c *dspex.Client) {
 
 // readLines reads the last lines that a filter chooses, the oldest first.
 func readLines(ctx context.Context, c *dspex.Client, f dspex.LogFilter) (all []dspex.LogLine, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	f.Tail = mostLines
 	for l, err := range c.Admin().Logs(ctx, f) {

@@ -118,9 +118,9 @@ func (s *Server) models(ctx context.Context, _ *http.Request, sc scope) (any, er
 
 // usageOfJobs reads what the latest jobs used.
 func (sc scope) usageOfJobs(ctx context.Context, w *watch) []map[string]map[string]int64 {
-	latest, _ := w.tail.list(func(t *track) bool { return t.Tenant == sc.tenant && t.State() == "succeeded" }, 0, mostAsked)
+	latest, _ := w.tail.list(func(t *track) bool { return t.Tenant == sc.tenant && t.State() == "succeeded" }, 0, mostLookedUp)
 	found := make([]map[string]map[string]int64, len(latest))
-	places := make(chan struct{}, askedAtOnce)
+	places := make(chan struct{}, lookedUpAtOnce)
 	var all sync.WaitGroup
 	for i, t := range latest {
 		places <- struct{}{}

@@ -35,7 +35,7 @@ func (s *Server) show(p page) http.HandlerFunc {
 				return
 			}
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), 2*askTime)
+		ctx, cancel := context.WithTimeout(r.Context(), 2*requestTime)
 		defer cancel()
 		sc, err := s.scopeOf(r)
 		if err != nil {

@@ -15,12 +15,12 @@ import (
 
 // Bounds of what the pages of sessions show and request.
 const (
-	mostRecent  = 120 // sessions of the map that had a job lately
-	mostListed  = 50  // of the list
-	mostAsked   = 60  // jobs that are looked up, for what their sessions were
-	askedAtOnce = 8
-	mostTurns   = 20
-	mostTurn    = 2 << 10 // bytes of one turn
+	mostRecent     = 120 // sessions of the map that had a job lately
+	mostListed     = 50  // of the list
+	mostLookedUp   = 60  // jobs that are looked up, for what their sessions were
+	lookedUpAtOnce = 8
+	mostTurns      = 20
+	mostTurn       = 2 << 10 // bytes of one turn
 )
 
 // chip is a session on the map.
@@ -84,7 +84,7 @@ func (s *Server) sessions(ctx context.Context, r *http.Request, sc scope) (any, 
 	chips := w.tail.recentSessions(func(t *sessionTrack) bool {
 		return strings.HasPrefix(t.ID, prefix) && (v.Host == "" || t.Host == v.Host)
 	}, mostRecent)
-	sc.askStates(ctx, chips)
+	sc.readStates(ctx, chips)
 	chips = withListed(chips, page.Items, sc.tenant)
 	now, _ := w.last()
 	v.Shown, v.Map = len(chips), mapOf(chips, now.Hosts.Hosts)
@@ -111,16 +111,16 @@ func (t *tail) recentSessions(match func(*sessionTrack) bool, most int) (found [
 	return found
 }
 
-// askStates looks up which state the worker of each session's last job had of it.
-func (sc scope) askStates(ctx context.Context, chips []chip) {
-	places, asked := make(chan struct{}, askedAtOnce), 0
+// readStates looks up which state the worker of each session's last job had of it.
+func (sc scope) readStates(ctx context.Context, chips []chip) {
+	places, done := make(chan struct{}, lookedUpAtOnce), 0
 	var all sync.WaitGroup
 	for i := range chips {
 		c := &chips[i]
-		if c.State == "running" || c.Tenant != sc.tenant || asked == mostAsked {
+		if c.State == "running" || c.Tenant != sc.tenant || done == mostLookedUp {
 			continue
 		}
-		asked++
+		done++
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
@@ -214,13 +214,13 @@ type turn struct{ Inputs, Outputs string }
 // sessionView is the page of one session.
 type sessionView struct {
 	dspex.SessionDetails
-	LMText string
-	Last   string // state of the session at its last job
-	Moves  int
-	Jobs   []track
-	Shown  []turn
-	Asked  bool
-	Show   string
+	LMText   string
+	Last     string // state of the session at its last job
+	Moves    int
+	Jobs     []track
+	Shown    []turn
+	LookedUp bool
+	Show     string
 }
 
 func (s *Server) session(ctx context.Context, r *http.Request, sc scope) (any, error) {
@@ -241,12 +241,12 @@ func (s *Server) session(ctx context.Context, r *http.Request, sc scope) (any, e
 		v.Jobs, _ = w.tail.list(func(t *track) bool { return t.Session == id && t.Tenant == sc.tenant }, 0, 10)
 		for _, c := range w.tail.recentSessions(func(t *sessionTrack) bool { return t.ID == id && t.Tenant == sc.tenant }, 1) {
 			one := []chip{c}
-			sc.askStates(ctx, one)
+			sc.readStates(ctx, one)
 			v.Last, v.Moves = one[0].State, c.Moves
 		}
 	}
 	if r.URL.Query().Get("show") == "turns" {
-		v.Asked = true
+		v.LookedUp = true
 		if v.Shown, err = sc.turns(ctx, id); err != nil {
 			return nil, err
 		}

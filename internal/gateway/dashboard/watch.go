@@ -138,7 +138,7 @@ func (p *patient) Health(ctx context.Context) (dspex.Health, error) {
 		p.tenants = slices.Sorted(maps.Keys(h.Stats.Tenants))
 		p.looked = time.Now()
 	}
-	if ask := p.own != nil && p.own != p.client && time.Since(p.looked) > deniedFor; ask { // one tenant's health has no list of tenants
+	if due := p.own != nil && p.own != p.client && time.Since(p.looked) > deniedFor; due { // one tenant's health has no list of tenants
 		p.looked = time.Now()
 		if all, err := p.own.Stats(ctx); err == nil {
 			p.tenants = slices.Sorted(maps.Keys(all.Tenants))

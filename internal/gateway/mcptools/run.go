@@ -84,13 +84,13 @@ func (t *programTools) refresh(ctx context.Context) error {
 	if err := (&call{Access: a}).maySee(dspex.JobRef{Session: a.Session, ID: a.Prefix}); err != nil {
 		return err
 	}
-	ask := func() (dspex.Reply, error) {
+	list := func() (dspex.Reply, error) {
 		if a.Session == "" {
 			return a.Client.ExecuteAnonymous(ctx, "list_programs", dspex.Args{})
 		}
 		return a.Client.Execute(ctx, a.Session, "list_programs", dspex.Args{})
 	}
-	reply, err := ask()
+	reply, err := list()
 	if err != nil {
 		return err
 	}

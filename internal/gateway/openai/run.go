@@ -20,13 +20,13 @@ type answer interface {
 }
 
 // serve answers a request: it reads the body, makes a plan of its prompt, and runs that. of makes the answer of the job that runs.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, known map[string]bool, body any, ask func(*http.Request, Caller) (prompt, *failure), of func(prompt, dspex.JobRef) answer) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, known map[string]bool, body any, parse func(*http.Request, Caller) (prompt, *failure), of func(prompt, dspex.JobRef) answer) {
 	if f := readBody(r, known, body); f != nil {
 		f.write(w)
 		return
 	}
 	c := s.Who(r.Context())
-	p, f := ask(r, c)
+	p, f := parse(r, c)
 	if f != nil {
 		f.write(w)
 		return

@@ -127,12 +127,12 @@ func bench(ctx context.Context, a *cli.App, c *dspex.Client, f *benchFlags, args
 func runUser(ctx context.Context, c *dspex.Client, f *benchFlags, args dspex.Args, user int, t *tally) {
 	session := fmt.Sprintf("%s_user_%d", f.session, user+1)
 	for operation := 1; operation <= f.operations && ctx.Err() == nil; operation++ {
-		asked := args
-		if len(asked) == 0 && f.command == "predict" {
-			asked = dspex.Args{"question": fmt.Sprintf("Test question %d", operation)}
+		given := args
+		if len(given) == 0 && f.command == "predict" {
+			given = dspex.Args{"question": fmt.Sprintf("Test question %d", operation)}
 		}
 		began := time.Now()
-		_, err := c.Execute(ctx, session, f.command, asked, dspex.WithTimeout(f.timeout), dspex.WithMaxRetries(f.retries))
+		_, err := c.Execute(ctx, session, f.command, given, dspex.WithTimeout(f.timeout), dspex.WithMaxRetries(f.retries))
 		if ctx.Err() == nil { // what was cut off is no failure of the pool
 			t.add(time.Since(began), err)
 		}

@@ -111,9 +111,9 @@ func readVarz(ctx context.Context, address string) (v varz, err error) {
 // account checks what the broker lets this account store.
 func (d *doctor) account(ctx context.Context, js jetstream.JetStream) {
 	look, done := d.bounded(ctx, lookFor)
-	asked := time.Now()
+	sent := time.Now()
 	if of, err := js.Stream(look, stream.Jobs); err == nil {
-		d.ownClock(asked, of.CachedInfo().TimeStamp, time.Now())
+		d.ownClock(sent, of.CachedInfo().TimeStamp, time.Now())
 	}
 	done()
 	ctx, done = d.bounded(ctx, lookFor)
@@ -173,11 +173,11 @@ func (d *doctor) skewed(of string, off time.Duration) {
 }
 
 // ownClock compares this machine's clock with the broker's, by the time of an answer.
-func (d *doctor) ownClock(asked, broker, answered time.Time) {
+func (d *doctor) ownClock(sent, broker, answered time.Time) {
 	if broker.IsZero() {
 		return
 	}
-	if off := asked.Add(answered.Sub(asked) / 2).Sub(broker); off.Abs() > clockSkew+answered.Sub(asked) {
+	if off := sent.Add(answered.Sub(sent) / 2).Sub(broker); off.Abs() > clockSkew+answered.Sub(sent) {
 		d.skewed("this machine", off)
 	}
 }

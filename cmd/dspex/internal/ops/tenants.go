@@ -134,17 +134,17 @@ outcomes stay until they expire, and are the tenant's again if one of the same n
 
 // reloaded signals the broker to read its configuration again, or reports how that is done.
 func reloaded(ctx context.Context, a *cli.App, flags *tenantFlags, name, what string) error {
-	asked := flags.pidFile != ""
-	if asked {
+	reloads := flags.pidFile != ""
+	if reloads {
 		if err := askToReload(ctx, flags.pidFile); err != nil {
 			return &cli.Failure{Status: daemon.ExitFailed, Text: fmt.Sprintf("tenant %s is %s in %s, but the broker was not signalled to reload: %v", name, what, flags.dir, err), Hint: reloadHint}
 		}
 	}
 	if !a.Text() {
-		return a.Say(map[string]any{"tenant": name, what: true, "reload_asked": asked})
+		return a.Say(map[string]any{"tenant": name, what: true, "reload_asked": reloads})
 	}
 	say := "the broker was signalled to reload: its log has \"Reloaded server configuration\", or the error"
-	if !asked {
+	if !reloads {
 		say = "it takes effect when the broker has reloaded its configuration twice: " + reloadHint
 	}
 	fmt.Fprintln(a.Err, a.Paint(a.Err, cli.Dim, say))

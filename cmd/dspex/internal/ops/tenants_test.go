@@ -11,9 +11,9 @@ import (
 
 // TestABrokerIsAskedTwiceToReadItsConfiguration, with the test in the place of the broker.
 func TestABrokerIsAskedTwiceToReadItsConfiguration(t *testing.T) {
-	asked := make(chan os.Signal, 2)
-	signal.Notify(asked, syscall.SIGHUP)
-	defer signal.Stop(asked)
+	reloads := make(chan os.Signal, 2)
+	signal.Notify(reloads, syscall.SIGHUP)
+	defer signal.Stop(reloads)
 	file := filepath.Join(t.TempDir(), "nats.pid")
 	if err := os.WriteFile(file, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 		t.Fatal(err)
@@ -21,6 +21,6 @@ func TestABrokerIsAskedTwiceToReadItsConfiguration(t *testing.T) {
 	if err := askToReload(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
-	<-asked
-	<-asked
+	<-reloads
+	<-reloads
 }
