@@ -89,7 +89,7 @@ func TestProseHasNoBannedPhrase(t *testing.T) {
 
 // pages are all pages of prose.
 func pages(t *testing.T) (all []string) {
-	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "adr/*.md", "../internal/lifecycle/testdata/*.md", "../python/*/*.md"} {
+	for _, pattern := range []string{"../*.md", "*.md", "../contract/*.md", "adr/*.md", "../contract/*/*.md", "../internal/lifecycle/testdata/*.md", "../python/*/*.md"} {
 		some, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

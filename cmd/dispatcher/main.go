@@ -111,8 +111,8 @@ func (o *options) check(*daemon.Surroundings) error {
 	return errors.Join(append(wrong, o.alerts.Check())...)
 }
 
-// Bounds: a stream has at most 1000 consumers by the broker's default, four times the partitions are allowed for; the jobs of
-// one session must leave room for others among those that a partition's consumer may have out.
+// Bounds: a stream has at most 1000 consumers by the broker's default, four times the partitions are allowed for. The jobs of one session
+// must leave room for others among those that a partition's consumer may have out.
 const (
 	maxPartitions   = 250
 	maxSessionQueue = stream.MaxAckPending / 16

@@ -282,7 +282,7 @@ const (
 )
 
 // request repeats what nobody has received. In a cluster the answer with the subject of a copy may arrive before the interest in that
-// subject does (they take different routes between the servers), and an election leaves a moment without a leader.
+// subject does (they take different routes between the servers). An election leaves a moment without a leader.
 func (r *restorer) request(ctx context.Context, subject string, data []byte) (m *nats.Msg, err error) {
 	for end := time.Now().Add(requestWait); ; {
 		m, err = r.nc.RequestWithContext(ctx, subject, data)

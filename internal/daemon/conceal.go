@@ -64,8 +64,8 @@ func withoutUser(arg string) string {
 	return flag + strings.Join(parts, ",")
 }
 
-// Conceal keeps what the program was given out of sight of other processes: secrets stay neither in /proc/PID/environ nor in
-// /proc/PID/cmdline, and processes of the same user can neither trace the program nor read its memory or its descriptors. On Linux the
+// Conceal keeps what the program was given out of sight of other processes. Secrets stay neither in /proc/PID/environ nor in
+// /proc/PID/cmdline. Processes of the same user can neither trace the program nor read its memory or its descriptors. On Linux the
 // program starts itself again, with the same number, and reads environment and arguments from a file in memory; elsewhere nothing is
 // done. Call it first of all: what ran before runs twice.
 func Conceal() error {

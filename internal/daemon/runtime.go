@@ -11,8 +11,8 @@ import (
 	"github.com/dspex/dspex/internal/clock"
 )
 
-// Bounds of the collector. With the few megabytes that these programs hold it would run dozens of times a second under load:
-// it may let garbage come until the program has memoryGoal bytes, or garbageRoom more than what is alive.
+// Bounds of the collector. With the few megabytes that these programs hold it would run dozens of times a second under load. So it may
+// let garbage come until the program has memoryGoal bytes, or garbageRoom more than what is alive.
 const (
 	rareCollector = 400 // percent
 	memoryGoal    = 88 << 20

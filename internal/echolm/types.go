@@ -166,8 +166,8 @@ func (p *typeParser) choice() (value node, known, ok bool) {
 	return node{}, false, true
 }
 
-// choiceText reads a quoted value. DSPy takes the quotes that the value does not contain and escapes nothing, except the
-// single quotes of a value with both kinds: so a backslash means something only in front of a ' and after a ".
+// choiceText reads a quoted value. DSPy takes the quotes that the value does not contain and escapes nothing, except the single quotes of
+// a value with both kinds. So a backslash means something only in front of a ' and after a ".
 func (p *typeParser) choiceText() (string, bool) {
 	quote := p.s[0]
 	both := false

@@ -1,7 +1,7 @@
 // Package tracing makes spans of OpenTelemetry and sends them to a collector. A nil Tracer is one that is off: it costs nothing.
 //
 // A job's spans are made by the host that runs it. So the identity of its span is not stored but computed, from where the broker has
-// stored the job and from the client's traceparent: it is the same on every host, before and after a crash.
+// stored the job and from the client's traceparent. It is the same on every host, before and after a crash.
 package tracing
 
 import (

@@ -249,7 +249,7 @@ func untilOrphaned(ctx context.Context) {
 	}
 }
 
-// playPeer is the other end of two parts: a micro service that answers at once, and a consumer of every partition of
+// playPeer is the other end of two parts. One is a micro service that answers at once, the other a consumer of every partition of
 // DSPEX_JOBS that answers and acknowledges at once, with the consumers that a host makes.
 func playPeer(ctx context.Context, url string) error {
 	nc, err := nats.Connect(url)

@@ -207,8 +207,8 @@ func TestTwoSessionsUseTheSameIdsAtOnce(t *testing.T) {
 	}
 }
 
-// TestWhatTheBrokersOwnIdDoesToAPublisherThatSetsIt shows what remains of Nats-Msg-Id, which is not part of the contract: the
-// second publish within the window is acknowledged as a duplicate and is not there; after the window it is a job like any other.
+// TestWhatTheBrokersOwnIdDoesToAPublisherThatSetsIt shows what remains of Nats-Msg-Id, which is not part of the contract. The second
+// publish within the window is acknowledged as a duplicate and is not there; after the window it is a job like any other.
 func TestWhatTheBrokersOwnIdDoesToAPublisherThatSetsIt(t *testing.T) {
 	msg := func(id string) *nats.Msg {
 		return message("dspex.session.jobs_6", text(body("append", m{"x": id})), "Dspex-Job", id, "Nats-Msg-Id", "the-brokers")

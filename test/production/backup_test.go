@@ -221,8 +221,8 @@ func TestABackupThatIsMadeUnderLoadIsADeploymentAgain(t *testing.T) {
 	}
 }
 
-// check: all that was answered before the backup began is in the session's state and has the outcome that the client received; what
-// else is in the state follows without a gap; each number is there once.
+// check: all that was answered before the backup began is in the session's state and has the outcome that the client received. What else
+// is in the state follows without a gap; each number is there once.
 func (w *writer) check(ctx context.Context, t *testing.T, c *dspex.Client, promised int) {
 	t.Helper()
 	r, err := c.Execute(ctx, w.session, "append", dspex.Args{"x": -1}, dspex.WithTimeout(time.Minute))

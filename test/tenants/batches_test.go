@@ -85,8 +85,8 @@ func TestAQuotaBoundsATenantsBatchesAndNobodyElse(t *testing.T) {
 	}
 }
 
-// TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone publishes one job without session beside another tenant's batch with a window that all of
-// its jobs fit into: what of them is before it in the lane are those that run, and fewer than those.
+// TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone publishes one job without session beside another tenant's batch with a window
+// that all of its jobs fit into. Before it in the lane are only those of them that run, and fewer than those.
 func TestASingleJobOfAnotherTenantWaitsForRunningJobsAlone(t *testing.T) {
 	const pieces, slots = 5, 8
 	acme, globex := as(t, "acme"), as(t, "globex")
@@ -185,7 +185,7 @@ func (c client) succeeded(id string) int {
 	return b.Outcomes.Succeeded
 }
 
-// TestALongBatchDelaysAnotherByItsWindow runs a few jobs beside a batch whose jobs fill the lane: another tenant's and one's own come to
+// TestALongBatchDelaysAnotherByItsWindow runs a few jobs beside a batch whose jobs fill the lane. Another tenant's and one's own come to
 // their turn behind what the long batch has at the broker, not behind all that it has.
 func TestALongBatchDelaysAnotherByItsWindow(t *testing.T) {
 	const pieces, window = 5, 16

@@ -1,5 +1,5 @@
-// Command echolmtest serves an echo model for tests in other languages: it prints the model's api_base on one line and
-// serves until its standard input ends, so that it cannot outlive a test that drops it.
+// Command echolmtest serves an echo model for tests in other languages. It prints the model's api_base on one line and serves until its
+// standard input ends, so that it cannot outlive a test that drops it.
 package main
 
 import (
