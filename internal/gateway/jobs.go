@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspex/dspex"
 	"github.com/dspex/dspex/internal/contract"
+	"github.com/dspex/dspex/internal/gateway/mcptools"
 )
 
 func (g *Gateway) runInSession(ctx context.Context, in *inSessionInput) (*answer, error) {
@@ -116,14 +117,9 @@ func (g *Gateway) getJob(ctx context.Context, in *getJobInput) (*jobOutput, erro
 	if p := who(ctx).maySee(in.job()); p != nil {
 		return nil, p
 	}
-	found, err := client.GetJob(ctx, in.job())
-	if err != nil || found.Status.Final() || in.WaitMS == 0 { // Wait would wait for a job to come that is not known
-		return lookedUp(in.job(), func() (dspex.Job, error) { return found, err })
-	}
-	wait, end := context.WithTimeout(ctx, time.Duration(in.WaitMS)*time.Millisecond)
-	_, _ = client.Wait(wait, in.job()) // how it ended is read below
-	end()
-	return lookedUp(in.job(), func() (dspex.Job, error) { return client.GetJob(ctx, in.job()) })
+	return lookedUp(in.job(), func() (dspex.Job, error) {
+		return mcptools.Ended(ctx, client, in.job(), time.Duration(in.WaitMS)*time.Millisecond)
+	})
 }
 
 func (g *Gateway) cancelJob(ctx context.Context, in *JobInput) (*jobOutput, error) {

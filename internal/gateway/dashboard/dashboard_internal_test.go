@@ -24,6 +24,45 @@ func (t *tail) see(kind string, e attemptEvent) {
 	t.add(e)
 }
 
+func TestAStartWhoseEndMayBeMissedIsNoRun(t *testing.T) {
+	tail := begun()
+	tail.settled = time.Now().Add(time.Hour)
+	one := attemptEvent{At: noon, Host: "h1", Session: "s", Job: "early", Attempt: 1, Worker: "h1/0", Duration: 2}
+	tail.see("checkout", one)
+	if tail.running != 0 || len(tail.jobs) != 0 || len(tail.second.Waited) != 1 {
+		t.Errorf("%d run, %d jobs, %v waited", tail.running, len(tail.jobs), tail.second.Waited)
+	}
+	tail.see("execute", one)
+	if j := tail.jobs[jobKey{"default", "s", "early"}]; j == nil || j.State() != "succeeded" {
+		t.Errorf("its end must be known, got %+v", j)
+	}
+	tail.settled = time.Now()
+	one.Job = "late"
+	tail.see("checkout", one)
+	if tail.running != 1 {
+		t.Errorf("%d run, must be 1", tail.running)
+	}
+}
+
+func TestAJobThatRunsIsShownThoughManyCameSince(t *testing.T) {
+	tail := begun()
+	one := attemptEvent{At: noon, Host: "h1", Session: "s", Job: "long", Command: "predict", Attempt: 1, Worker: "h1/0"}
+	tail.see("checkout", one)
+	for i := range 3 * mostJobs {
+		other := attemptEvent{At: noon.Add(time.Second), Host: "h1", Session: "t", Job: fmt.Sprint("j", i), Attempt: 1, Worker: "h1/0"}
+		tail.see("checkout", other)
+		tail.see("execute", other)
+	}
+	v := tail.ofWorker("h1/0", noon.Add(time.Minute))
+	if len(v.Running) != 1 || v.Running[0].Job != "long" || v.Running[0].Command != "predict" {
+		t.Errorf("it must run, got %+v", v.Running)
+	}
+	delete(tail.jobs, jobKey{"default", "s", "long"})
+	if v := tail.ofWorker("h1/0", noon.Add(time.Minute)); len(v.Running) != 1 || v.Running[0].For != time.Minute {
+		t.Errorf("without what is kept of it: %+v", v.Running)
+	}
+}
+
 func TestWhatIsKeptOfAttemptsIsBounded(t *testing.T) {
 	tail := begun()
 	for i := range 20_000 {

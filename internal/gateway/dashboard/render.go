@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ var functions = template.FuncMap{
 	"stamp":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 	"part":    func(list []dspex.SessionProgram, n int) []dspex.SessionProgram { return list[:min(n, len(list))] },
 	"capital": capital,
-	"count":   count,
+	"count":   func(n any) string { return count(reflect.ValueOf(n).Int()) }, // of any integer
 	"rate":    perSecond,
 	"plot": func(l *live, name, title, unit, colour, second, secondKey string) plot {
 		return plot{l, name, title, unit, colour, second, secondKey}

@@ -22,6 +22,7 @@ const (
 	mostSessions = 2000 // latest
 	mostWorkers  = 1024
 	mostRunning  = 4096
+	mostSpared   = 8    // jobs that run, when one is to be forgotten
 	mostValues   = 4096 // durations of one second
 )
 
@@ -110,6 +111,7 @@ type tail struct {
 
 	mu       sync.Mutex
 	follows  bool
+	settled  time.Time // from then on each start that is seen has its end seen, too
 	second   second
 	lost     int
 	jobs     map[jobKey]*track
@@ -138,17 +140,24 @@ type attemptEvent struct {
 	Code     string    `json:"code"`
 }
 
+// settleTime is how long a start that is seen may have an end that is not: a host sends each kind of event within a second after it has a
+// listener, and not all kinds at once.
+const settleTime = 1500 * time.Millisecond
+
 // follow reads events until ctx ends.
 func (t *tail) follow(ctx context.Context, c *dspex.Client) {
 	t.mu.Lock()
 	t.reset()
-	t.follows = true
+	t.follows, t.settled = true, time.Now().Add(settleTime)
 	t.mu.Unlock()
 	for e, err := range c.Admin().Events(ctx, dspex.EventFilter{Attempts: true}) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
+			t.mu.Lock()
+			t.settled = time.Now().Add(settleTime)
+			t.mu.Unlock()
 			continue
 		}
 		if e.Lost > 0 {
@@ -178,8 +187,12 @@ func (t *tail) add(e attemptEvent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	key := jobKey{e.Tenant, e.Session, e.Job}
-	j := t.jobOf(key, e)
 	kind := strings.TrimPrefix(e.Event, "dspex.session_pool.")
+	if kind == "checkout" && time.Now().Before(t.settled) {
+		t.second.Waited = bounded(t.second.Waited, e.Duration)
+		return // it is known when it ends
+	}
+	j := t.jobOf(key, e)
 	a := j.attempt(e)
 	switch kind {
 	case "checkout":
@@ -224,7 +237,12 @@ func (t *tail) jobOf(key jobKey, e attemptEvent) *track {
 	if j.place == nil {
 		j.place = t.latest.PushFront(j)
 	}
-	for t.latest.Len() > mostJobs {
+	for spared := 0; t.latest.Len() > mostJobs; {
+		if back := t.latest.Back(); spared < mostSpared && back.Value.(*track).State() == "running" { // it is not over, though it is old
+			t.latest.MoveToFront(back)
+			spared++
+			continue
+		}
 		old := t.latest.Remove(t.latest.Back()).(*track)
 		old.place = nil
 		t.forget(old)

@@ -73,6 +73,13 @@ func (t *tail) ofWorker(name string, now time.Time) workerPage {
 			}
 		}
 	}
+	if w := t.workers[name]; w != nil {
+		for key, since := range w.Running {
+			if !slices.ContainsFunc(v.Running, func(r ranJob) bool { return r.key == key }) { // its track is forgotten
+				v.Running = append(v.Running, ranJob{attempt: attempt{At: since, Running: true}, key: key, Session: key.session, Job: key.job, For: now.Sub(since)})
+			}
+		}
+	}
 	latest := func(a, b ranJob) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Job, b.Job)) }
 	slices.SortFunc(v.Running, func(a, b ranJob) int { return latest(b, a) })
 	slices.SortFunc(v.Latest, latest)

@@ -194,14 +194,33 @@ func wait(ctx context.Context, c *call) (any, error) {
 	if err := c.maySee(job); err != nil {
 		return nil, err
 	}
-	found, err := c.Client.GetJob(ctx, job)
-	if err != nil || found.Status.Final() || most == 0 { // Wait would wait for a job to come that is not known
-		return stateOf(found, err)
+	return stateOf(Ended(ctx, c.Client, job, most))
+}
+
+// knownWithin is how long a job that was stored a moment ago may be unknown to a replica of the broker.
+const knownWithin = 2 * time.Second
+
+// Ended waits until a job has ended, at most so long, and returns its state. For a job that is not known it waits no longer than one that
+// was just stored needs.
+func Ended(ctx context.Context, client *dspex.Client, job dspex.JobRef, most time.Duration) (dspex.Job, error) {
+	first := min(most, knownWithin)
+	waitFor(ctx, client, job, first)
+	found, err := client.GetJob(ctx, job)
+	if err != nil || found.Status.Final() || most == first {
+		return found, err
+	}
+	waitFor(ctx, client, job, most-first)
+	return client.GetJob(ctx, job)
+}
+
+// waitFor waits for the end of a job. How it ended, or that it is not known, is read afterwards.
+func waitFor(ctx context.Context, client *dspex.Client, job dspex.JobRef, most time.Duration) {
+	if most <= 0 {
+		return
 	}
 	bounded, end := context.WithTimeout(ctx, most)
-	_, _ = c.Client.Wait(bounded, job) // how it ended is read below
-	end()
-	return stateOf(c.Client.GetJob(ctx, job))
+	defer end()
+	_, _ = client.Wait(bounded, job)
 }
 
 func cancel(ctx context.Context, c *call) (any, error) {
