@@ -215,13 +215,13 @@ var mutants = []mutant{
 	{name: "what is made again begins at 1", rule: "Broker objects", aim: []string{assignLost}, test: "stream.TestWhatIsMadeAgainBeginsAboveEveryEarlierNumber", edits: []edit{
 		decides("stream.beginning", "	return 0")}},
 	{name: "what stood still starts what it was about to", rule: "Ownership", aim: []string{"host frozen after it has written an attempt record", "write attempt record, after"}, edits: []edit{decides("host/attempt.Attempt.CallIfMine", "	a.r.call(a, call, out)"), decides("lifecycle.sessionJournal.lease", "	return true")}},
-	{name: "a host trusts its own wall clock", rule: "The broker's time", aim: []string{hostClock}, edits: []edit{decides("clock.Clock.Now", "	return c.machine.Wall().Round(0)")}},
+	{name: "a host trusts its own wall clock", rule: "The broker's time", aim: []string{hostClock}, edits: []edit{decides("clock.Clock.At", "	return c.machine.Wall().Round(0)")}},
 	{name: "a deadline passes by a clock that may have been set", rule: "The broker's time", aim: []string{"deadlines while the broker's clock is set"}, edits: []edit{
 		decides("lifecycle.attempt.expire", "	a.end(c, jobs.DeadlinePassed(what), nil)"),
 		{"lifecycle.side.attend", "			if c.sure(j) {\n", "			if true {\n"}}},
 	{name: "a session is idle by a clock that may have been set", rule: "The broker's time", aim: []string{"deadlines while the broker's clock is set"}, edits: []edit{{"lifecycle.record.load",
 		"expired && !c.sure(j) {", "false && !c.sure(j) {"}}},
-	{name: "a step of the broker's clock makes everything older", rule: "The broker's time", aim: []string{brokerClock}, edits: []edit{decides("clock.Clock.Age", "	return max(c.e.at(c.machine.Mono()).Sub(stamp), 0)")}},
+	{name: "a step of the broker's clock makes everything older", rule: "The broker's time", aim: []string{brokerClock}, edits: []edit{decides("clock.Clock.AgeAt", "	return max(c.At(m).Sub(stamp), 0)")}},
 	{name: "steps from before a process started are not read", rule: "The broker's time", aim: []string{"host killed after the broker's clock was set"}, edits: []edit{decides("clock.Clock.AddSteps", "	_ = steps")}},
 	{name: "the tenant left out of a record's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{decides("jobs.SessionRef.RecordKey", "	return \"s.\" + r.ID")}},
 	{name: "the tenant left out of an attempt record's key", rule: "Tenants and roles", aim: []string{twoTenants}, edits: []edit{decides("jobs.SessionRef.AttemptRecordKey", "	return \"h.\" + r.ID")}},
