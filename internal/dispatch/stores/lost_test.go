@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/dspex/dspex/internal/dispatch/alerts"
 	"github.com/dspex/dspex/internal/dispatch/fleet"
+	"github.com/dspex/dspex/internal/jobs"
 	"github.com/dspex/dspex/internal/natstest"
 	"github.com/dspex/dspex/internal/stream"
 )
@@ -55,5 +57,37 @@ func TestALostStoreBeginsAboveItsNumbersThoughNobodyReportedThem(t *testing.T) {
 		if first := info.CachedInfo().Config.FirstSeq; first < 1<<24 {
 			t.Errorf("%s begins at %d", name, first)
 		}
+	}
+}
+
+// TestADispatcherThatIsThereBeforeTheHostsWaitsForThem: on a broker without objects it asks twice, and hosts have connected by the second time.
+func TestADispatcherThatIsThereBeforeTheHostsWaitsForThem(t *testing.T) {
+	s := natstest.Run(t)
+	on, err := stream.NewAccess(natstest.Connect(t, s), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, requests := natstest.Connect(t, s), 0
+	_, err = host.Subscribe(jobs.SubjectBeat, func(m *nats.Msg) {
+		answer := nats.NewMsg(m.Reply)
+		if requests++; requests == 1 {
+			answer.Header.Set("Status", "503") // as if nobody were there
+		} else {
+			answer.Data = []byte(`{"highest_epoch":77}`)
+		}
+		_ = host.PublishMsg(answer)
+	})
+	if err == nil {
+		err = host.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	highest, err := (&Stores{broker: on}).HighestKnown(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if highest != 77 {
+		t.Errorf("the highest known number must be 77, got %d", highest)
 	}
 }
