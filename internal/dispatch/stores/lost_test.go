@@ -60,7 +60,7 @@ func TestALostStoreBeginsAboveItsNumbersThoughNobodyReportedThem(t *testing.T) {
 	}
 }
 
-// TestADispatcherThatIsThereBeforeTheHostsWaitsForThem: on a broker without objects it queries twice, and hosts have connected by the second time.
+// TestADispatcherThatIsThereBeforeTheHostsWaitsForThem: on a broker without objects it queries twice. Hosts have connected by then.
 func TestADispatcherThatIsThereBeforeTheHostsWaitsForThem(t *testing.T) {
 	s := natstest.Run(t)
 	on, err := stream.NewAccess(natstest.Connect(t, s), slog.New(slog.DiscardHandler))
