@@ -48,8 +48,12 @@ func (s *spans) waited(t *lifecycle.Task, worker string, began time.Time, e *job
 		return
 	}
 	start := s.at(began)
-	if t.Attempt == 0 && worker != "" && start.After(t.Stored) {
-		s.tracer.Record(of, tracing.Span{Name: "queue", Kind: tracing.Internal, Start: t.Stored, End: start})
+	if t.Attempt == 0 && worker != "" {
+		end := start
+		if end.Before(t.Stored) { // our estimate of the broker's clock is a little behind
+			end = t.Stored
+		}
+		s.tracer.Record(of, tracing.Span{Name: "queue", Kind: tracing.Internal, Start: t.Stored, End: end})
 	}
 	w := tracing.Span{Name: "checkout", Kind: tracing.Internal, Start: start, End: s.at(time.Now()), Error: code(e),
 		Attributes: []tracing.Attribute{tracing.Number("dspex.attempt", int64(t.Attempt+1)), tracing.Text("dspex.host", s.host)}}
