@@ -148,7 +148,7 @@ func (o *options) run(ctx context.Context, s *daemon.Surroundings, nc *nats.Conn
 // reload reads the settings again for a dispatcher that runs with o.
 func (o *options) reload() daemon.Reload {
 	next := &options{}
-	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: []string{"error-rate-threshold", "alert-destinations", "tenant-weights"},
+	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: daemon.DispatcherTakes,
 		Take: func(c *daemon.Changes) error { return o.take(next, c) }}
 }
 

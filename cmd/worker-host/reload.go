@@ -18,16 +18,10 @@ type running struct {
 	strict bool         // and from the network
 }
 
-// takes are the flags that can change while the host runs.
-var takes = []string{
-	"pool-mode", "workers", "overflow", "recycle-jobs", "recycle-age", "recycle-mib", "max-mib", "health-interval", "ping-timeout", "health-failures",
-	"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs", "tenant-weights",
-}
-
 // reload reads the settings again for a host that runs with o.
 func (o *options) reload() daemon.Reload {
 	next := &options{}
-	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: takes, Take: func(c *daemon.Changes) error { return o.take(next, c) }}
+	return daemon.Reload{Flags: next.declare, Check: next.check, Takes: daemon.HostTakes, Take: func(c *daemon.Changes) error { return o.take(next, c) }}
 }
 
 // take applies what has changed.
@@ -59,7 +53,7 @@ func (o *options) take(next *options, c *daemon.Changes) error {
 func (o *options) limits() pyproc.Limits {
 	cfg := pyproc.Config{Size: o.workers, Weights: o.weights}
 	o.pool.Apply(&cfg)
-	return pyproc.Limits{Size: cfg.Size, Overflow: cfg.Overflow, PingEvery: cfg.PingEvery, PingLost: cfg.PingLost, Recycle: cfg.Recycle, Weights: cfg.Weights}
+	return cfg.Limits()
 }
 
 // takeModels replaces the LM profiles, unless the workers that run cannot have them.

@@ -64,6 +64,9 @@ func ValidReplyUnder(prefix, subject string) bool {
 	return true
 }
 
+// MaxTenant bounds a tenant's name: the public key of an account has 56 characters.
+const MaxTenant = 64
+
 // ValidToken reports whether s has 1 to most characters, all of them of A-Z a-z 0-9 _ -.
 func ValidToken(s string, most int) bool {
 	if s == "" || len(s) > most {

@@ -113,6 +113,15 @@ func (s *Surroundings) withCommon(again func() Reload, log *logging) func() Relo
 	}
 }
 
+// HostTakes are the flags that can change while a worker-host runs, DispatcherTakes those of a dispatcher. `dspex dev` is both.
+var (
+	HostTakes = []string{
+		"pool-mode", "workers", "overflow", "recycle-jobs", "recycle-age", "recycle-mib", "max-mib", "health-interval", "ping-timeout", "health-failures",
+		"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs", "tenant-weights",
+	}
+	DispatcherTakes = []string{"error-rate-threshold", "alert-destinations", "tenant-weights"}
+)
+
 // followHangups reloads at each signal.
 func (s *Surroundings) followHangups(ctx context.Context) {
 	for {

@@ -80,7 +80,7 @@ func (a *Adjusted) keep(flag string, changed bool, why string) {
 func limitsOf(c Config) pyproc.Limits {
 	cfg := pyproc.Config{Size: c.Workers}
 	c.Pool.Apply(&cfg)
-	return pyproc.Limits{Size: cfg.Size, Overflow: cfg.Overflow, PingEvery: cfg.PingEvery, PingLost: cfg.PingLost, Recycle: cfg.Recycle}
+	return cfg.Limits()
 }
 
 // takeAlerts gives the dispatcher another threshold and other destinations. A webhook's address is read at the start.

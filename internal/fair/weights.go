@@ -16,9 +16,8 @@ type Weights map[string]int
 
 // Bounds of Weights.
 const (
-	MaxWeight    = 100
-	MaxWeights   = 1000
-	maxTenantLen = 64 // as jobs.MaxTenant
+	MaxWeight  = 100
+	MaxWeights = 1000
 )
 
 // of is a tenant's weight.
@@ -40,7 +39,7 @@ func (w *Weights) Set(text string) error {
 		name, number, ok := strings.Cut(one, "=")
 		n, err := strconv.Atoi(number)
 		switch {
-		case !ok || !contract.ValidToken(name, maxTenantLen):
+		case !ok || !contract.ValidToken(name, contract.MaxTenant):
 			return fmt.Errorf("must be TENANT=WEIGHT, several separated by commas, got %q", one)
 		case err != nil || n < 1 || n > MaxWeight:
 			return fmt.Errorf("must be whole numbers from 1 to %d, got %s=%s", MaxWeight, name, number)

@@ -9,8 +9,8 @@ import (
 // DefaultTenant is the tenant of a broker without accounts.
 const DefaultTenant = contract.DefaultTenant
 
-// MaxTenant bounds a tenant's name: the public key of an account has 56 characters.
-const MaxTenant = 64
+// MaxTenant bounds a tenant's name.
+const MaxTenant = contract.MaxTenant
 
 // ValidTenant reports whether name may be a tenant's: [A-Za-z0-9_-]{1,64}.
 func ValidTenant(name string) bool { return contract.ValidToken(name, MaxTenant) }

@@ -15,7 +15,8 @@ type Limits struct {
 	Weights             fair.Weights
 }
 
-func (c Config) limits() Limits {
+// Limits are those of a configuration.
+func (c Config) Limits() Limits {
 	return Limits{Size: c.Size, Overflow: c.Overflow, PingEvery: c.PingEvery, PingLost: c.PingLost, Recycle: c.Recycle, Weights: c.Weights}
 }
 
@@ -41,7 +42,7 @@ func (p *Pool) Adjust(l Limits) error {
 		return ErrStopped
 	}
 	was := p.limits
-	p.limits = cfg.limits()
+	p.limits = cfg.Limits()
 	p.waiters.Weigh(cfg.Weights)
 	p.burst = burstAfter(p.burst, was.Size, p.limits)
 	p.recruitLocked()

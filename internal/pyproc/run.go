@@ -15,7 +15,7 @@ func New(cfg Config) *Pool {
 		cfg: cfg.withDefaults(), rules: pace.DefaultRules,
 		eventKick: make(chan struct{}, 1), changed: make(chan struct{}), roomChanged: make(chan struct{}),
 	}
-	p.limits = p.cfg.limits()
+	p.limits = p.cfg.Limits()
 	p.waiters.Weigh(p.limits.Weights)
 	p.recruitLocked()
 	return p

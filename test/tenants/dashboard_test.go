@@ -56,6 +56,17 @@ func newBoard(t *testing.T) board {
 	return b
 }
 
+// get is what the bearer of a token gets at a path.
+func (b board) get(t *testing.T, who, path string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+b.tokens[who])
+	return answered(t, r)
+}
+
 // page is a page as the bearer of a token sees it, who has chosen a tenant.
 func (b board) page(who, chosen, path string) (int, string) {
 	b.t.Helper()
@@ -64,14 +75,19 @@ func (b board) page(who, chosen, path string) (int, string) {
 		b.t.Fatal(err)
 	}
 	r.Header.Set("Cookie", "dspex_token="+b.tokens[who]+"; dspex_tenant="+chosen)
+	return answered(b.t, r)
+}
+
+func answered(t *testing.T, r *http.Request) (int, string) {
+	t.Helper()
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return answer.StatusCode, string(text)
 }
@@ -124,24 +140,11 @@ func TestACallersTokenGetsTheNumbersOfItsTenantAlone(t *testing.T) {
 		sees bool // the numbers of others
 	}{{"operator", true}, {"caller", false}, {"acme", false}, {"globex", false}} {
 		t.Run(c.who, func(t *testing.T) {
-			r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+"/v1/stats", nil)
-			if err != nil {
-				t.Fatal(err)
+			status, text := b.get(t, c.who, "/v1/stats")
+			if status != http.StatusOK {
+				t.Fatalf("status must be 200, got %d: %s", status, text)
 			}
-			r.Header.Set("Authorization", "Bearer "+b.tokens[c.who])
-			answer, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer answer.Body.Close()
-			text, err := io.ReadAll(answer.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if answer.StatusCode != http.StatusOK {
-				t.Fatalf("status must be 200, got %d: %s", answer.StatusCode, text)
-			}
-			if got := strings.Contains(string(text), `"tenants"`); got != c.sees {
+			if got := strings.Contains(text, `"tenants"`); got != c.sees {
 				t.Errorf("numbers by tenant must be there: %v, got %v: %s", c.sees, got, text)
 			}
 		})
@@ -163,22 +166,9 @@ func TestATokenListsTheSessionsOfItsTenantAlone(t *testing.T) {
 		{"globex", "/v1/sessions?prefix=listed", 403, false}, {"globex", "/v1/sessions?tenant=acme", 403, false}, {"caller", "/v1/sessions?tenant=acme", 403, false},
 	} {
 		t.Run(row.who+" "+row.path, func(t *testing.T) {
-			r, err := http.NewRequestWithContext(t.Context(), "GET", b.url+row.path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Authorization", "Bearer "+b.tokens[row.who])
-			answer, err := http.DefaultClient.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer answer.Body.Close()
-			text, err := io.ReadAll(answer.Body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if sees := strings.Contains(string(text), `"session_id":"listed_acme"`); answer.StatusCode != row.status || sees != row.sees {
-				t.Errorf("must be %d, with the session: %v, got %d: %s", row.status, row.sees, answer.StatusCode, text)
+			status, text := b.get(t, row.who, row.path)
+			if sees := strings.Contains(text, `"session_id":"listed_acme"`); status != row.status || sees != row.sees {
+				t.Errorf("must be %d, with the session: %v, got %d: %s", row.status, row.sees, status, text)
 			}
 		})
 	}

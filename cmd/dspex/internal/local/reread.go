@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,13 +20,6 @@ import (
 	"github.com/dspex/dspex/internal/daemon"
 	"github.com/dspex/dspex/internal/devserver"
 )
-
-// takes are the flags that can change while `dspex dev` runs: those that can in worker-host and dispatcher.
-var takes = []string{
-	"pool-mode", "workers", "overflow", "recycle-jobs", "recycle-age", "recycle-mib", "max-mib", "health-interval", "ping-timeout", "health-failures",
-	"breaker-failures", "breaker-successes", "breaker-timeout", "checkout-timeout", "operation-timeout", "job-defaults", "lm", "allow-key-refs",
-	"error-rate-threshold", "alert-destinations",
-}
 
 // rereading reads the settings of `dspex dev` again, at SIGHUP and at `dspex reload`.
 type rereading struct {
@@ -39,7 +33,7 @@ func newRereading(a *cli.App, given func(*pflag.FlagSet) error, flags *pflag.Fla
 	around := &daemon.Surroundings{Env: a.Env, Err: io.Discard, Log: slog.New(slog.DiscardHandler)}
 	r.read = daemon.Reloading(func() daemon.Reload {
 		n := again()
-		return daemon.Reload{Flags: n.declare, Takes: takes, Check: func(*daemon.Surroundings) error { return n.check(a.Env) },
+		return daemon.Reload{Flags: n.declare, Takes: slices.Concat(daemon.HostTakes, daemon.DispatcherTakes), Check: func(*daemon.Surroundings) error { return n.check(a.Env) },
 			Take: func(c *daemon.Changes) error { return r.take(*n.cfg, c) }}
 	}, given, around, flags)
 	return r
